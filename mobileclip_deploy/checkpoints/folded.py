@@ -1,0 +1,69 @@
+"""Our own layout: folded models as safetensors, named as our modules are, with their provenance in the metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors.torch import save_file
+
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule
+from mobileclip_deploy.errors import CheckpointError
+from mobileclip_deploy.provenance import Provenance
+from mobileclip_deploy.variants import Variant
+
+__all__ = ["NAME", "keymap", "provenance", "recognises", "save"]
+
+NAME = "folded"
+METADATA = "mobileclip_deploy"
+
+
+def recognises(keys: Iterable[str]) -> bool:
+    """Whether the keys are of this layout."""
+    return any(key.startswith(("image.", "text.blocks.", "text.final_norm.")) for key in keys)
+
+
+def keymap(variant: Variant) -> KeyMap:
+    """Our keys are our keys."""
+    return KeyMap([Rule(r"^", "")])
+
+
+def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:
+    """The source checkpoint that a folded file names in its metadata.
+
+    Raises:
+        CheckpointError: the metadata is missing or malformed.
+    """
+    text = metadata.get(METADATA)
+    if text is None:
+        raise CheckpointError(f"{path} has this package's keys but not its metadata; write it with `reparameterize`")
+    try:
+        return Provenance.model_validate_json(text)
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: damaged metadata: {error.errors()[0]['msg']}") from error
+
+
+def save(model: MobileCLIP, path: Path) -> None:
+    """Write a folded model; the file appears whole or not at all.
+
+    Raises:
+        CheckpointError: the model has no provenance (it was not loaded by this package).
+        OSError: the folder is missing or not writable.
+    """
+    if model.provenance is None:
+        raise CheckpointError("only models that were loaded from a checkpoint can be saved: provenance is unknown")
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    text = json.dumps(model.provenance.model_dump(), sort_keys=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata={METADATA: text})
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""Key maps: how a checkpoint layout names and shapes what this package's network calls by its own names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["KeyMap", "Rule", "flatten_leading", "same", "transposed"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a tensor is laid out on their side: `theirs` maps our tensor to theirs, `ours` the other way."""
+
+    theirs: Callable[[Tensor], Tensor]
+    ours: Callable[[Tensor], Tensor]
+
+
+same = Shape(lambda t: t, lambda t: t)
+transposed = Shape(lambda t: t.t().contiguous(), lambda t: t.t().contiguous())
+
+
+def flatten_leading(ones: int) -> Shape:
+    """Theirs has `ones` leading dimensions of size 1 that ours does not have."""
+    return Shape(lambda t: t.reshape((1,) * ones + tuple(t.shape)), lambda t: t.reshape(t.shape[ones:]))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Rewrite the part of one of our keys that matches `ours` (a regular expression) into `theirs`.
+
+    `theirs` is a template of `re.sub` or a function of the match. A rule that starts at the key's start (`^`) is tried
+    until one matches; the others all apply, in order.
+    """
+
+    ours: str
+    theirs: str | Callable[[re.Match[str]], str]
+    shape: Shape = same
+
+
+class KeyMap:
+    """An ordered table of rules from our state-dict keys to a layout's."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        rules = [(re.compile(rule.ours), rule) for rule in rules]
+        self._anchored = [(pattern, rule) for pattern, rule in rules if rule.ours.startswith("^")]
+        self._fragments = [(pattern, rule) for pattern, rule in rules if not rule.ours.startswith("^")]
+
+    def theirs(self, key: str) -> tuple[str, Shape]:
+        """Their key for one of ours, and how the tensor is shaped there.
+
+        Raises:
+            KeyError: no anchored rule knows the key.
+        """
+        for pattern, rule in self._anchored:
+            name, hits = pattern.subn(rule.theirs, key, count=1)
+            if hits:
+                break
+        else:
+            raise KeyError(key)
+        for pattern, fragment in self._fragments:
+            name = pattern.sub(fragment.theirs, name)
+        return name, rule.shape

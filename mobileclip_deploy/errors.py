@@ -1,0 +1,66 @@
+"""What can go wrong, as types; the command line maps each to one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "DependencyMissing",
+    "ExportError",
+    "FoldingError",
+    "GateFailed",
+    "InvalidInput",
+    "MobileClipDeployError",
+    "NotRun",
+    "RuntimeFailed",
+    "UsageError",
+]
+
+
+class MobileClipDeployError(Exception):
+    """Base of every error this package raises on purpose. Its text is one line that says what to do next."""
+
+    exit_code = 2
+
+
+class UsageError(MobileClipDeployError):
+    """An option or argument has no meaning: unknown variant, target, precision or combination of them."""
+
+
+class InvalidInput(MobileClipDeployError):
+    """A file, folder or value given by the user cannot be used as what it was given for."""
+
+
+class CheckpointError(InvalidInput):
+    """A checkpoint cannot be read, is not of a known layout, or does not fit the variant."""
+
+
+class FoldingError(MobileClipDeployError):
+    """A fold's precondition or postcondition does not hold (training mode, half-folded, output changed)."""
+
+
+class ExportError(MobileClipDeployError):
+    """A converter failed, or a stage of the export no longer computes what the stage before it computed."""
+
+    exit_code = 3
+
+
+class GateFailed(MobileClipDeployError):
+    """An artifact was produced and measured, and is further from the checkpoint than its gate allows."""
+
+    exit_code = 1
+
+
+class DependencyMissing(MobileClipDeployError):
+    """An optional package is not installed; the text holds the pip line that installs it."""
+
+    exit_code = 2
+
+
+class RuntimeFailed(MobileClipDeployError):
+    """A runtime or device is missing or failed while running an artifact."""
+
+    exit_code = 3
+
+
+class NotRun(RuntimeFailed):
+    """A check could not be carried out here. It is reported as not run, never as passed."""

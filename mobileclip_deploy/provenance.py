@@ -1,0 +1,37 @@
+"""Where a model's weights came from; carried from the checkpoint into every manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Provenance", "file_sha256"]
+
+
+class Provenance(BaseModel):
+    """The source checkpoint of a model. `layout` is the source's own, also for a folded copy of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: str
+    layout: str
+    sha256: str
+    file: str
+    licence: str
+    research_only: bool
+    builtin: bool = False
+    repository: str | None = None
+    revision: str | None = None
+
+    @property
+    def embedding_space(self) -> str:
+        """One id per source checkpoint: embeddings of different ids must not be compared."""
+        return f"{self.variant}-{self.sha256[:16]}"
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
