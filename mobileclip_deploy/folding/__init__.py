@@ -1,0 +1,94 @@
+"""Structural reparameterization: every branch and every BatchNorm is folded away, one pass a file.
+
+`fold` runs the passes in order and audits them. To add a pass: one file with a `FoldPass`, one entry in PASSES.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.errors import FoldingError
+from mobileclip_deploy.folding.attention_norm import FoldAttentionNorm
+from mobileclip_deploy.folding.audit import FoldReport, PassRecord, count, embeddings, relative_deviation
+from mobileclip_deploy.folding.conv_bn import FoldConvBN
+from mobileclip_deploy.folding.fold_pass import FoldPass
+from mobileclip_deploy.folding.large_kernel import FoldLargeKernel
+from mobileclip_deploy.folding.mobileone import FoldMobileOne
+from mobileclip_deploy.folding.repcpe import FoldRepCPE
+from mobileclip_deploy.folding.repmixer import FoldRepMixer
+
+__all__ = ["PASSES", "FoldPass", "FoldReport", "PassRecord", "fold", "fold_structure", "is_folded"]
+
+# In this order: RepMixer consumes folded MobileOne blocks, and conv-bn takes the pairs that nothing else took.
+PASSES: tuple[FoldPass, ...] = (
+    FoldMobileOne(),
+    FoldLargeKernel(),
+    FoldRepMixer(),
+    FoldRepCPE(),
+    FoldConvBN(),
+    FoldAttentionNorm(),
+)
+# A wrong fold moves embeddings by percents. Rounding stays below this even where random weights amplify it.
+LARGEST_DEVIATION = 1e-3
+
+
+def fold(model: MobileCLIP, images: Tensor | None = None, ids: Tensor | None = None) -> FoldReport:
+    """Fold a model in place, in float64 arithmetic rounded once per layer; folding twice changes nothing.
+
+    Args:
+        model: in eval mode, on any device and in any float dtype.
+        images: [N, 3, S, S] after all preprocessing, to measure the deviation on; none is measured without.
+        ids: [N, 77] token ids, likewise.
+
+    Raises:
+        FoldingError: training mode, half-folded, a BatchNorm left, or an output that moved by more than 1e-3.
+    """
+    _require_one_form(model)
+    before = count(model)
+    reference = embeddings(model, images, ids)
+    records = []
+    for one in PASSES:
+        folded = one.apply(model)
+        one.ensures(model)
+        deviation = None
+        if folded and reference:
+            outputs = embeddings(model, images, ids)
+            deviation = max(map(relative_deviation, reference, outputs))
+            if not deviation <= LARGEST_DEVIATION:
+                raise FoldingError(f"the {one.name} fold changed the embeddings by {deviation:.1e} (relative)")
+        records.append(PassRecord(one.name, folded, deviation))
+    after = count(model)
+    if after.batch_norms:
+        raise FoldingError(f"{after.batch_norms} BatchNorms are left, of a structure that no pass knows")
+    return FoldReport(
+        passes=tuple(records),
+        parameters_before=before.parameters,
+        parameters_after=after.parameters,
+        modules_before=before.modules,
+        modules_after=after.modules,
+        batch_norms_before=before.batch_norms,
+        batch_norms_after=after.batch_norms,
+    )
+
+
+def _require_one_form(model: MobileCLIP) -> None:
+    for one in PASSES:
+        one.requires(model)
+    blocks = [(one, module) for one in PASSES for _, module in one.blocks(model)]
+    pending = {one.name for one, module in blocks if one.pending(module)}
+    done = {one.name for one, module in blocks if one.folded(module)}
+    if pending and done:
+        raise FoldingError(f"half-folded: {', '.join(sorted(done))} done, {', '.join(sorted(pending))} not")
+
+
+def fold_structure(model: MobileCLIP) -> MobileCLIP:
+    """Fold the structure alone, of a model on the meta device: the shape that folded checkpoints load into."""
+    for one in PASSES:
+        one.apply(model)
+    return model
+
+
+def is_folded(model: MobileCLIP) -> bool:
+    """Whether no block is in training form."""
+    return not any(one.pending(module) for one in PASSES for _, module in one.blocks(model))

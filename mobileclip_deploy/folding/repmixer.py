@@ -1,0 +1,34 @@
+"""Fold: a RepMixer, skip connection and layer scale included, into one depthwise convolution (arXiv 2303.14189)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mobileclip_deploy.architecture.repmixer import RepMixer
+from mobileclip_deploy.folding.arithmetic import convolution, identity_kernel
+from mobileclip_deploy.folding.fold_pass import FoldPass
+
+__all__ = ["FoldRepMixer"]
+
+
+class FoldRepMixer(FoldPass):
+    """x + s * (mixer(x) - norm(x)) -> `conv` with kernel I + s * (mixer - norm). Runs after the MobileOne fold."""
+
+    name = "repmixer"
+    block = RepMixer
+
+    def pending(self, module: nn.Module) -> bool:
+        return module.conv is None
+
+    def fold(self, module: nn.Module) -> None:
+        assert isinstance(module, RepMixer) and module.layer_scale is not None
+        assert module.mixer is not None and module.norm is not None
+        mixer, norm = module.mixer.conv, module.norm.conv
+        assert mixer is not None and norm is not None and mixer.bias is not None and norm.bias is not None
+        scale = module.layer_scale.double()
+        channels = scale.numel()
+        kernel = identity_kernel(channels, channels, module.kernel, scale.device)
+        kernel = kernel + scale.unsqueeze(-1) * (mixer.weight.double() - norm.weight.double())
+        bias = scale.flatten() * (mixer.bias.double() - norm.bias.double())
+        module.conv = convolution(kernel, bias, module.layer_scale, groups=channels)
+        module.mixer = module.norm = module.layer_scale = None
