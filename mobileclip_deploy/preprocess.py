@@ -1,0 +1,216 @@
+"""From an image file to a tower's input tensor, exactly as torchvision's Resize, CenterCrop and ToTensor compute it."""
+
+from __future__ import annotations
+
+import logging
+import stat
+import warnings
+from collections.abc import Iterable, Mapping
+from functools import cache
+from os import PathLike
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["MAX_PIXELS", "PreprocessSpec", "load_batch", "load_image", "normalize", "preprocess"]
+
+_T = TypeVar("_T")
+
+MAX_PIXELS = 100_000_000
+"""Images with more pixels are refused before they are decoded, and before they are enlarged."""
+
+# Photographs' formats only: of Pillow's others, one starts Ghostscript (EPS) and several accept any bytes.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs as an error is raised here as InvalidInput
+
+
+class PreprocessSpec(Protocol):
+    """What is read of a variant's `Preprocess`."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def resize(self) -> str: ...  # "shorter_side" or "squash"
+    @property
+    def crop(self) -> str: ...  # "center" or "none"
+    @property
+    def interpolation(self) -> str: ...  # "bilinear" or "bicubic"
+    @property
+    def mean(self) -> tuple[float, float, float]: ...
+    @property
+    def std(self) -> tuple[float, float, float]: ...
+
+
+def load_image(path: str | PathLike[str]) -> Image.Image:
+    """Reads an image file as upright 8-bit RGB; of an animation, the first frame.
+
+    The EXIF orientation is applied. Transparency of any kind (alpha channel, palette, colour key) is composited on
+    white. 16-bit grey is scaled to 8 bits with rounding (65535 to 255). CMYK and YCbCr are converted without colour
+    management: an embedded ICC profile is ignored, as the models' training pipelines did.
+
+    Raises:
+        InvalidInput: missing, not a file, empty, unreadable, not an image of a known format, truncated or damaged,
+            more than `MAX_PIXELS` pixels (seen from the header, before decoding), or pixels of unknown range (float).
+    """
+    path = Path(path)
+    _require_bytes(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
+            with Image.open(path, formats=_readable_formats()) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                image.load()
+                return _to_rgb(_upright(image))
+    except Image.DecompressionBombError:
+        raise InvalidInput(f"{path}: more than {MAX_PIXELS // 10**6} megapixels; scale the image down first") from None
+    except UnidentifiedImageError:
+        known = ", ".join(_readable_formats())
+        raise InvalidInput(f"{path}: not an image of a known format ({known}); convert it to one of them") from None
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from None
+    except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InvalidInput(f"{path}: cannot be decoded, truncated or damaged? ({reason})") from error
+
+
+def preprocess(image: Image.Image, spec: PreprocessSpec) -> torch.Tensor:
+    """Resizes and crops an RGB image, before mean and std: those stand inside the exported graph.
+
+    Equal bit for bit to torchvision's `Resize(size, antialias=True)`, `CenterCrop(size)` and `ToTensor()` on a PIL
+    image ("squash": `Resize((size, size))`). CenterCrop's padding never applies: no side is shorter than the size.
+
+    Args:
+        image: RGB, as `load_image` gives it.
+        spec: the variant's `preprocess`.
+
+    Returns:
+        float32 [3, size, size] in [0, 1], RGB.
+
+    Raises:
+        InvalidInput: not RGB, not square although the variant crops nothing, so elongated that the resized image would
+            have more than `MAX_PIXELS` pixels, or a resize, crop or interpolation that does not exist.
+    """
+    if image.mode != "RGB":
+        raise InvalidInput(f"an image of mode {image.mode} instead of RGB; read files with load_image")
+    resampling = _choice("interpolation", spec.interpolation, _RESAMPLING)
+    crops = _choice("crop", spec.crop, {"center": True, "none": False})
+    width, height = _resized_size(image.width, image.height, spec)
+    if width * height > MAX_PIXELS:
+        raise InvalidInput(f"{image.width} x {image.height} pixels: too elongated; crop the image first")
+    if (width, height) != image.size:
+        image = image.resize((width, height), resampling)
+    if crops:
+        left, top = round((width - spec.size) / 2), round((height - spec.size) / 2)
+        image = image.crop((left, top, left + spec.size, top + spec.size))
+    elif width != height:
+        raise InvalidInput(f"{image.width} x {image.height} pixels: the variant takes square images without cropping")
+    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
+    return pixels.permute(2, 0, 1).contiguous().to(torch.float32).div(255)
+
+
+def normalize(x: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
+    """Applies the variant's mean and std to RGB in [0, 1]: float32 [..., 3, H, W] in and out."""
+    mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
+    return (x - mean) / std
+
+
+def load_batch(paths: Iterable[str | PathLike[str]], spec: PreprocessSpec) -> torch.Tensor:
+    """Reads and preprocesses image files: float32 [N, 3, size, size] in [0, 1].
+
+    Raises:
+        InvalidInput: no path was given, or what `load_image` and `preprocess` refuse, naming the file.
+    """
+    tensors = []
+    for path in paths:
+        image = load_image(path)
+        try:
+            tensors.append(preprocess(image, spec))
+        except InvalidInput as error:
+            raise InvalidInput(f"{path}: {error}") from None
+    if not tensors:
+        raise InvalidInput("no images were given")
+    return torch.stack(tensors)
+
+
+def _require_bytes(path: Path) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise InvalidInput(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise InvalidInput(f"{path}: a folder, not an image file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidInput(f"{path}: not a regular file")
+    if status.st_size == 0:
+        raise InvalidInput(f"{path}: an empty file")
+
+
+@cache
+def _readable_formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # damaged metadata: shown as stored, as browsers and photo viewers do
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise InvalidInput("float pixels of unknown range; convert to 8 or 16 bits first")
+    if image.mode.startswith("I"):
+        image = _grey_from_16_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    rgb = image.convert("RGB")
+    rgb.info = {}  # pixels only: an orientation left here would be applied twice
+    return rgb
+
+
+def _grey_from_16_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise InvalidInput("integer pixels outside 0..65535; convert to 8 or 16 bits first")
+    grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    if "transparency" in image.info:
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
+
+
+def _resized_size(width: int, height: int, spec: PreprocessSpec) -> tuple[int, int]:
+    if _choice("resize", spec.resize, {"squash": True, "shorter_side": False}):
+        return spec.size, spec.size
+    shorter, longer = sorted((width, height))
+    longer = int(spec.size * longer / shorter)  # torchvision truncates, it does not round
+    return (spec.size, longer) if width <= height else (longer, spec.size)
+
+
+def _choice(what: str, name: str, known: Mapping[str, _T]) -> _T:
+    if name not in known:
+        raise InvalidInput(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    return known[name]

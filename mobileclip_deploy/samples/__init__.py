@@ -1,0 +1,65 @@
+"""The packaged photographs and prompts that parity checks run on when the user gives none; see ATTRIBUTION.md."""
+
+from __future__ import annotations
+
+import json
+from os import PathLike
+from pathlib import Path
+
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["image_paths", "prompts", "read_prompts"]
+
+_FOLDER = Path(__file__).parent
+
+
+def image_paths() -> list[Path]:
+    """The packaged photographs, JPEG, sorted by name: landscape, portrait and square, one of them grey."""
+    return sorted(_FOLDER.glob("*.jpg"))
+
+
+def prompts() -> list[str]:
+    """The packaged prompts: plain, accented, non-Latin, emoji, empty, and longer than a context."""
+    return read_prompts(_FOLDER / "prompts.json")
+
+
+def read_prompts(path: str | PathLike[str]) -> list[str]:
+    """Reads prompts from a UTF-8 file: .json, a list of strings; any other name, one prompt a line.
+
+    Blank lines of a text file are skipped: the empty prompt can be given in JSON only.
+
+    Raises:
+        InvalidInput: the file cannot be read, is not UTF-8 (with the line's number), not a list of strings, or holds
+            no prompt.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    lines = [_decode(path, number, line) for number, line in enumerate(data.split(b"\n"), start=1)]
+    lines[0] = lines[0].removeprefix("\N{BYTE ORDER MARK}")
+    found = _parse_json(path, "\n".join(lines)) if path.suffix.lower() == ".json" else [x for x in lines if x.strip()]
+    if not found:
+        raise InvalidInput(f"{path}: holds no prompt")
+    return found
+
+
+def _decode(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{path}: line {number} is not UTF-8; save the file as UTF-8") from None
+
+
+def _parse_json(path: Path, text: str) -> list[str]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{path}: not JSON ({error})") from None
+    if not isinstance(value, list):
+        raise InvalidInput(f"{path}: not a JSON list of strings")
+    for index, prompt in enumerate(value):
+        if not isinstance(prompt, str):
+            raise InvalidInput(f"{path}: entry {index} is not a string")
+    return value

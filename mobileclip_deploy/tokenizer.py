@@ -1,0 +1,199 @@
+"""From text to token ids by open_clip's tokenizer, and the files that give other tokenizers the same vocabulary."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from functools import cache
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput
+
+__all__ = ["tokenize", "write_tokenizer_files", "write_transformers_tokenizer"]
+
+# The names that transformers and Apple's apps give to the two special tokens; open_clip's vocabulary has its own.
+_SOT = "<|startoftext|>"
+_EOT = "<|endoftext|>"
+# open_clip pads with id 0, which is "!" inside a word. A second name for it is needed in tokenizer.json: with pad_token
+# "!", transformers (5.24) takes every "!" of a prompt for padding and encodes it as 0 instead of 256.
+_PAD = "<|pad|>"
+_PAD_ID = 0
+
+_PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+# What ftfy does in open_clip's tokenizer: straighten quotes (phones type curly ones), drop control characters.
+_SINGLE_QUOTES = "[\u02bc\u2018-\u201b]"
+_DOUBLE_QUOTES = "[\u201c-\u201f]"
+_CONTROL = "[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
+
+
+def tokenize(texts: Sequence[str], context_length: int = 77) -> npt.NDArray[np.int64]:
+    """Encodes prompts as open_clip does: int64 [N, context_length], SOT 49406, the text, EOT 49407, then 0.
+
+    Text is repaired (ftfy), unescaped (HTML), lowercased and stripped of repeated whitespace. What is too long is cut,
+    and EOT stays last. As in open_clip, "<start_of_text>" and "<end_of_text>" inside a prompt are the special tokens.
+
+    Raises:
+        InvalidInput: `texts` is one string instead of a list of them, or holds something else than strings.
+        DependencyMissing: open_clip_torch is not installed.
+    """
+    if isinstance(texts, str):
+        raise InvalidInput("tokenize takes a list of prompts, not one string")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidInput(f"prompt {index} is {type(text).__name__} instead of a string")
+    ids: npt.NDArray[np.int64] = _open_clip_tokenizer()(list(texts), context_length).numpy()
+    return ids
+
+
+def write_tokenizer_files(folder: str | PathLike[str]) -> list[Path]:
+    """Writes `vocab.json` and `merges.txt` in the formats of transformers' and Apple's Swift CLIPTokenizer.
+
+    The bytes depend on open_clip's vocabulary alone. `folder` is created when missing.
+
+    Returns:
+        The files written.
+    """
+    merges = "\n".join(["#version: 0.2", *_merges()]) + "\n"
+    return [_write(folder, "vocab.json", _json(_vocabulary())), _write(folder, "merges.txt", merges)]
+
+
+def write_transformers_tokenizer(folder: str | PathLike[str], context_length: int = 77) -> list[Path]:
+    """Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json`, for transformers.js and others.
+
+    Loaded by `tokenizers`, the ids equal `tokenize`'s except where a prompt holds what tokenizer.json cannot express:
+
+    - HTML entities, and text that ftfy repairs beyond quotes and control characters: mojibake, terminal escapes,
+      Latin ligatures, full-width and half-width forms;
+    - a capital sigma at the end of a word, an apostrophe before a long s, and a combining iota subscript;
+    - the words "<|startoftext|>" and "<|endoftext|>", which become the special tokens ("<start_of_text>" and
+      "<end_of_text>" do in open_clip).
+
+    Clients add limits of their own: transformers.js (4.3) drops the last EOT when it truncates, and transformers (5.24)
+    replaces the normalizer by its own, without the quotes and control characters. The bytes depend on open_clip's
+    vocabulary and `context_length` alone.
+
+    Returns:
+        The files written.
+    """
+    special = {"bos_token": _SOT, "eos_token": _EOT, "unk_token": _EOT, "pad_token": _PAD}
+    config = {**special, "add_prefix_space": False, "clean_up_tokenization_spaces": False, "do_lower_case": True}
+    config |= {"errors": "replace", "model_max_length": context_length, "tokenizer_class": "CLIPTokenizer"}
+    return [
+        _write(folder, "tokenizer.json", _json(_fast_tokenizer(context_length))),
+        _write(folder, "tokenizer_config.json", _json(config)),
+        _write(folder, "special_tokens_map.json", _json(special)),
+    ]
+
+
+def _fast_tokenizer(context_length: int) -> dict[str, Any]:
+    """The content of a tokenizer.json, the format of Hugging Face's `tokenizers`."""
+    vocabulary = {_PAD: _PAD_ID} | _vocabulary()
+    return {
+        "version": "1.0",
+        "truncation": {
+            "direction": "Right",
+            "max_length": context_length,
+            "strategy": "LongestFirst",
+            "stride": 0,
+        },
+        "padding": {
+            "strategy": {"Fixed": context_length},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": _PAD_ID,
+            "pad_type_id": 0,
+            "pad_token": _PAD,
+        },
+        "added_tokens": [_added_token(vocabulary[token], token) for token in (_SOT, _EOT)],
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                _replace(_SINGLE_QUOTES, "'"),
+                _replace(_DOUBLE_QUOTES, '"'),
+                _replace(_CONTROL, ""),
+                {"type": "NFC"},
+                _replace(r"\s+", " "),
+                {"type": "Lowercase"},
+            ],
+        },
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": _PIECES}, "behavior": "Removed", "invert": True},
+                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+            ],
+        },
+        "post_processor": {
+            "type": "RobertaProcessing",
+            "sep": [_EOT, vocabulary[_EOT]],
+            "cls": [_SOT, vocabulary[_SOT]],
+            "trim_offsets": False,
+            "add_prefix_space": False,
+        },
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": _EOT,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "</w>",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": vocabulary,
+            "merges": _merges(),
+        },
+    }
+
+
+def _replace(pattern: str, content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
+
+
+def _added_token(id: int, content: str) -> dict[str, Any]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {"id": id, "content": content, **flags}
+
+
+@cache
+def _open_clip_tokenizer() -> Any:
+    """open_clip's `SimpleTokenizer`, from its module alone: the package around it takes seconds to import."""
+    package = importlib.util.find_spec("open_clip")
+    if package is None or package.origin is None:
+        raise DependencyMissing("open_clip is not installed; type: pip install open_clip_torch")
+    file = Path(package.origin).with_name("tokenizer.py")
+    spec = importlib.util.spec_from_file_location("mobileclip_deploy._open_clip_tokenizer", file)
+    assert spec is not None and spec.loader is not None  # as for every .py file
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.SimpleTokenizer()
+
+
+def _vocabulary() -> dict[str, int]:
+    """Token to id, in the order of the ids."""
+    tokenizer = _open_clip_tokenizer()
+    renamed = {tokenizer.sot_token_id: _SOT, tokenizer.eot_token_id: _EOT}
+    return {renamed.get(id, token): id for token, id in sorted(tokenizer.encoder.items(), key=lambda item: item[1])}
+
+
+def _merges() -> list[str]:
+    """The merges "left right", the first to apply first."""
+    ranks = _open_clip_tokenizer().bpe_ranks
+    return [f"{left} {right}" for left, right in sorted(ranks, key=ranks.__getitem__)]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _write(folder: str | PathLike[str], name: str, text: str) -> Path:
+    path = Path(folder) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode("utf-8"))
+    return path
