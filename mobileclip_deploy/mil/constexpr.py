@@ -1,0 +1,287 @@
+"""Compressed weights: the constexpr ops of iOS 16 and iOS 18, decompressed when they are needed.
+
+Definitions: coremltools, converters/mil/mil/ops/defs/iOS16/constexpr_ops.py and iOS18/compression.py. Arithmetic is in
+float32 with one rounding to the declared type, which is exact for the integer types. The work goes in parts, so that it
+needs little more memory than the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mobileclip_deploy.mil.blob import unpack_bits
+from mobileclip_deploy.mil.constants import Constant
+from mobileclip_deploy.mil.faults import InvalidInput
+from mobileclip_deploy.mil.types import ValueType, numel
+
+__all__ = ["Decompressed", "Decompression", "is_constexpr"]
+
+Array = npt.NDArray[Any]
+Arrays = tuple[Array, ...]
+_PART = 2**20  # elements that are worked on at once
+
+
+def _parts(shape: tuple[int, ...], multiple: int = 1) -> Iterator[slice]:
+    """Slices of the first dimension of about _PART elements each, whole multiples of `multiple` rows."""
+    row = math.prod(shape[1:])
+    rows = max(1, _PART // max(1, row * multiple)) * multiple
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
+
+
+def _blocks(shape: tuple[int, ...], per: tuple[int, ...], what: str) -> tuple[int, ...]:
+    """How many elements share one of `per` entries, in every dimension."""
+    if len(per) != len(shape) or any(p < 1 or n % p for n, p in zip(shape, per, strict=True)):
+        raise InvalidInput(f"{what} of shape {list(per)} does not divide data of shape {list(shape)}")
+    return tuple(n // p for n, p in zip(shape, per, strict=True))
+
+
+def _shift_scale(data: Array, scale: Array, offset: Array | None = None) -> Array:
+    """scale * (data - offset) with one scale and offset a block of the data; all of one rank."""
+    if data.ndim == 0 or (offset is not None and offset.shape != scale.shape):
+        raise InvalidInput("a block-wise scale needs data of at least one dimension and an offset of its own shape")
+    blocks = _blocks(data.shape, scale.shape, "a block-wise scale")
+    result = np.empty(data.shape, scale.dtype)
+    for part in _parts(data.shape, blocks[0]):
+        values = data[part].astype(np.float32)
+        groups = slice(part.start // blocks[0], part.stop // blocks[0])
+        split = [size for n, b in zip(values.shape, blocks, strict=True) for size in (n // b, b)]
+        values = values.reshape(split)
+        spread = [size for n in scale[groups].shape for size in (n, 1)]
+        if offset is not None:
+            values -= offset[groups].astype(np.float32).reshape(spread)
+        values *= scale[groups].astype(np.float32).reshape(spread)
+        result[part] = values.reshape(result[part].shape)
+    return result
+
+
+def _affine(quantized_data: Array, zero_point: Array, scale: Array, axis: Array) -> Array:
+    rank, at = quantized_data.ndim, int(axis)
+    if rank == 0 or not -rank <= at < rank:
+        raise InvalidInput(f"constexpr_affine_dequantize has axis {at} for data of rank {rank}")
+    shape = [1] * rank
+    shape[at] = quantized_data.shape[at]
+
+    def along(values: Array) -> Array:
+        if values.size not in (1, shape[at]) or values.ndim > 1:
+            raise InvalidInput(f"constexpr_affine_dequantize has {values.size} scales or zero points, not {shape[at]}")
+        return np.broadcast_to(values.reshape(-1), (shape[at],)).reshape(shape)
+
+    return _shift_scale(quantized_data, along(scale), along(zero_point))
+
+
+def _palette(indices: Array, lut: Array, vector_axis: Array | None = None) -> Array:
+    """Look up each index in the table of its group: indices [D], lut [G, 2^bits, vector] -> [D], D[axis] * vector."""
+    if indices.ndim == 0 or lut.ndim != indices.ndim + 2:
+        raise InvalidInput(f"a look-up table of rank {lut.ndim} does not fit indices of rank {indices.ndim}")
+    *groups, entries, vector = lut.shape
+    blocks = _blocks(indices.shape, tuple(groups), "look-up tables")
+    numel((*indices.shape, vector), "a palettized weight")
+    if indices.size and int(indices.max()) >= entries:
+        raise InvalidInput(f"a palettized weight has the index {int(indices.max())} into {entries} entries")
+    table = torch.from_numpy(np.ascontiguousarray(lut).reshape(-1, vector))
+    result = np.empty((*indices.shape, vector), lut.dtype)
+    for part in _parts(indices.shape):
+        at = torch.from_numpy(indices[part].astype(np.int64))
+        if len(table) != entries:
+            stride = entries
+            for axis in reversed(range(indices.ndim)):
+                first = part.start if axis == 0 else 0
+                group = (torch.arange(at.shape[axis]) + first) // blocks[axis] * stride
+                at += group.reshape(-1, *[1] * (indices.ndim - 1 - axis))
+                stride *= groups[axis]
+        result[part] = table.index_select(0, at.reshape(-1)).numpy().reshape(result[part].shape)
+    if vector == 1:
+        return result[..., 0]
+    if vector_axis is None or not -indices.ndim <= int(vector_axis) < indices.ndim:
+        raise InvalidInput("a look-up table of vectors needs the axis that they lie along")
+    axis = int(vector_axis) % indices.ndim
+    shape = [n * vector if dim == axis else n for dim, n in enumerate(indices.shape)]
+    return np.ascontiguousarray(np.moveaxis(result, -1, axis + 1)).reshape(shape)
+
+
+def _flat_palette(indices: Array, lut: Array, shape: Array) -> Array:
+    """iOS 16: one table, indices packed into bytes."""
+    dims = tuple(int(n) for n in shape.reshape(-1))
+    count, bits = numel(dims, "a palettized weight"), lut.size.bit_length() - 1
+    if lut.ndim != 1 or lut.size != 2**bits or not 1 <= bits <= 8 or indices.shape != (-(-count * bits // 8),):
+        raise InvalidInput(
+            f"{lut.size} entries and {indices.size} bytes of indices do not make a weight of {list(dims)}"
+        )
+    unpacked: Array = indices if bits == 8 else unpack_bits(indices, bits, count, False)
+    result = np.empty(count, lut.dtype)
+    for part in _parts((count,)):
+        np.take(lut, unpacked[part], out=result[part])
+    return result.reshape(dims)
+
+
+def _fill(nonzero_data: Array, mask: Array) -> Array:
+    """The nonzero values, in order, where the mask is set, and zeros."""
+    chosen = mask.astype(bool)
+    if nonzero_data.shape != (int(np.count_nonzero(chosen)),):
+        raise InvalidInput(
+            f"{nonzero_data.size} values do not fit the {int(np.count_nonzero(chosen))} set bits of a mask"
+        )
+    result = np.zeros(mask.shape, nonzero_data.dtype)
+    result[chosen] = nonzero_data
+    return result
+
+
+def _flat_fill(nonzero_data: Array, mask: Array, shape: Array) -> Array:
+    """iOS 16: the mask packed into bytes."""
+    dims = tuple(int(n) for n in shape.reshape(-1))
+    count = numel(dims, "a sparse weight")
+    if mask.shape != (-(-count // 8),):
+        raise InvalidInput(f"a mask of {mask.size} bytes does not make a sparse weight of {list(dims)}")
+    return _fill(nonzero_data, unpack_bits(mask, 1, count, False)).reshape(dims)
+
+
+def _sparse_palette(
+    indices_mask: Array, indices_nonzero_data: Array, lut: Array, vector_axis: Array | None = None
+) -> Arrays:
+    dense = _palette(_fill(indices_nonzero_data, indices_mask), lut, vector_axis)
+    mask = indices_mask
+    if lut.shape[-1] > 1 and vector_axis is not None:
+        mask = np.repeat(mask, lut.shape[-1], axis=int(vector_axis))
+    return mask, dense[mask.astype(bool)]
+
+
+def _sparse_shift_scale(data_mask: Array, nonzero_data: Array, scale: Array, offset: Array | None = None) -> Arrays:
+    dense = _shift_scale(_fill(nonzero_data, data_mask), scale, offset)
+    return data_mask, dense[data_mask.astype(bool)]
+
+
+def _cast(source_val: Array, output_dtype: Array) -> Array:
+    if str(output_dtype) not in ("fp32", "fp16"):
+        raise InvalidInput(f"constexpr_cast has the type {str(output_dtype)!r}")
+    return source_val.astype(np.float32 if str(output_dtype) == "fp32" else np.float16)
+
+
+Definition = tuple[frozenset[str], frozenset[str], Callable[..., "Array | Arrays"]]
+
+
+def _definition(required: str, optional: str, function: Callable[..., Array | Arrays]) -> Definition:
+    return frozenset(required.split()), frozenset(optional.split()), function
+
+
+_TABLE: dict[str, tuple[Definition, ...]] = {
+    "constexpr_affine_dequantize": (_definition("quantized_data zero_point scale axis", "", _affine),),
+    "constexpr_lut_to_dense": (
+        _definition("indices lut shape", "", _flat_palette),
+        _definition("indices lut", "vector_axis", _palette),
+    ),
+    "constexpr_sparse_to_dense": (
+        _definition("nonzero_data mask shape", "", _flat_fill),
+        _definition("nonzero_data mask", "", _fill),
+    ),
+    "constexpr_cast": (_definition("source_val output_dtype", "", _cast),),
+    "constexpr_blockwise_shift_scale": (_definition("data scale", "offset", _shift_scale),),
+    "constexpr_lut_to_sparse": (_definition("indices_mask indices_nonzero_data lut", "vector_axis", _sparse_palette),),
+    "constexpr_sparse_blockwise_shift_scale": (
+        _definition("data_mask nonzero_data scale", "offset", _sparse_shift_scale),
+    ),
+}
+
+
+def is_constexpr(kind: str) -> bool:
+    """Whether this op type is one of the constexpr ops."""
+    return kind in _TABLE
+
+
+@dataclass(frozen=True)
+class Decompression:
+    """A constexpr operation.
+
+    Attributes:
+        kind: its op type.
+        name: its name.
+        operands: its inputs; the result of another constexpr operation where weights are compressed twice.
+        types: the declared types of its results.
+    """
+
+    kind: str
+    name: str
+    operands: Mapping[str, Constant | Decompressed]
+    types: tuple[ValueType, ...]
+
+    def check_operands(self) -> None:
+        """Check the inputs' names.
+
+        Raises:
+            InvalidInput: one is missing or unknown.
+        """
+        self._function()
+
+    def _function(self) -> Callable[..., Array | Arrays]:
+        given = set(self.operands)
+        for required, optional, function in _TABLE[self.kind]:
+            if required <= given <= required | optional:
+                return function
+        raise InvalidInput(f"{self.kind} {self.name!r} has the inputs {sorted(given)}, which is not a form of it")
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that all its inputs take, as stored."""
+        return sum(operand.nbytes for operand in self.operands.values())
+
+    def run(self) -> Arrays:
+        """Decompress: one array a result, in its declared type and shape.
+
+        Raises:
+            InvalidInput: the inputs contradict each other or the declared types.
+        """
+        function = self._function()
+        results = function(**{name: operand.array() for name, operand in self.operands.items()})
+        arrays = results if isinstance(results, tuple) else (results,)
+        if len(arrays) != len(self.types):
+            raise InvalidInput(f"{self.kind} {self.name!r} declares {len(self.types)} results, it has {len(arrays)}")
+        for array, declared in zip(arrays, self.types, strict=True):
+            if not declared.admits(array.shape):
+                raise InvalidInput(f"{self.kind} {self.name!r} yields shape {list(array.shape)}, declared {declared}")
+            if array.dtype != declared.dtype.storage:
+                raise InvalidInput(f"{self.kind} {self.name!r} yields {array.dtype}, declared {declared}")
+        return arrays
+
+
+@dataclass(frozen=True)
+class Decompressed:
+    """One result of a constexpr operation; to its users it is a constant as any other."""
+
+    source: Decompression
+    index: int
+
+    @property
+    def type(self) -> ValueType:
+        """Its declared type."""
+        return self.source.types[self.index]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the compressed form takes."""
+        return self.source.nbytes
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The op types that lead to it, the first applied first."""
+        before = [o.kinds for o in self.source.operands.values() if isinstance(o, Decompressed)]
+        return (*dict.fromkeys(kind for kinds in before for kind in kinds), self.source.kind)
+
+    def array(self) -> Array:
+        """The decompressed value. See `Decompression.run`."""
+        return self.source.run()[self.index]
+
+    def tensor(self) -> torch.Tensor:
+        """The decompressed value as a torch tensor, float16 as such."""
+        return torch.from_numpy(np.ascontiguousarray(self.array()))
+
+    def release(self) -> None:
+        """Let the system drop the pages that decompressing brought into memory."""
+        for operand in self.source.operands.values():
+            operand.release()

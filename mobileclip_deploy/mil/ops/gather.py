@@ -1,0 +1,82 @@
+"""Gathering by computed indices.
+
+Definitions: coremltools, converters/mil/mil/ops/defs/iOS15/scatter_gather.py, iOS16 (batch_dims) and iOS17. Up to
+iOS 16 a negative index counts from the end; from iOS 17 on it is out of range. What a device does for an index out of
+range is undefined unless validate_indices is set, so here it is an error either way.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from mobileclip_deploy.mil.faults import InvalidInput
+from mobileclip_deploy.mil.ops.registry import Opset, Tensor, op
+
+__all__ = ["checked_indices"]
+
+
+def checked_indices(indices: Tensor, size: int, opset: int) -> Tensor:
+    """`indices` as int64 in [0, size), negative ones resolved where the opset allows them.
+
+    Raises:
+        InvalidInput: an index is out of range.
+    """
+    if indices.is_floating_point():
+        raise InvalidInput("indices are floating-point numbers")
+    resolved = indices.to(torch.int64)
+    if resolved.is_meta:
+        return resolved
+    if opset < 17:
+        resolved = torch.where(resolved < 0, resolved + size, resolved)
+    if resolved.numel() and (int(resolved.min()) < 0 or int(resolved.max()) >= size):
+        low, high = int(indices.min()), int(indices.max())
+        raise InvalidInput(f"indices from {low} to {high} are out of range for {size} elements")
+    return resolved
+
+
+@op("gather", exact=True, raw=("x",))
+def gather(
+    x: Tensor, indices: Tensor, opset: Opset, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False
+) -> Tensor:
+    """Slices of x along `axis`: x [D], indices [N] -> [D[:axis], N[batch_dims:], D[axis + 1:]].
+
+    The first `batch_dims` dimensions of x and of the indices go in step.
+    """
+    axis = axis % x.dim()
+    if not 0 <= batch_dims <= min(axis, indices.dim()) or x.shape[:batch_dims] != indices.shape[:batch_dims]:
+        raise InvalidInput(
+            f"gather has {batch_dims} batch dimensions for shapes {list(x.shape)}, {list(indices.shape)}"
+        )
+    at = checked_indices(indices, x.shape[axis], opset)
+    shape = (*x.shape[:axis], *indices.shape[batch_dims:], *x.shape[axis + 1 :])
+    if batch_dims == 0:
+        return x.index_select(axis, at.reshape(-1)).reshape(shape)
+    batch = math.prod(x.shape[:batch_dims])
+    rows = x.reshape(batch, math.prod(x.shape[batch_dims:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :]))
+    at = at.reshape(batch, 1, -1, 1).expand(-1, rows.shape[1], -1, rows.shape[3])
+    return torch.gather(rows, 2, at).reshape(shape)
+
+
+@op("gather_along_axis", exact=True, raw=("x",))
+def gather_along_axis(
+    x: Tensor, indices: Tensor, opset: Opset, axis: int = 0, validate_indices: bool = False
+) -> Tensor:
+    """x[..., indices[..., i, ...], ...]: x and indices of one rank -> the shape of the indices."""
+    return torch.gather(x, axis, checked_indices(indices, x.shape[axis], opset))
+
+
+@op("gather_nd", exact=True, raw=("x",))
+def gather_nd(x: Tensor, indices: Tensor, opset: Opset, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
+    """Slices of x at index vectors: x [D], indices [K] -> [K[:-1], D[batch_dims + K[-1]:]]."""
+    depth = indices.shape[-1]
+    if not 0 <= batch_dims < indices.dim() or batch_dims + depth > x.dim():
+        raise InvalidInput(f"gather_nd has indices {list(indices.shape)} into a value of shape {list(x.shape)}")
+    if x.shape[:batch_dims] != indices.shape[:batch_dims]:
+        raise InvalidInput(f"gather_nd has {batch_dims} batch dimensions that differ")
+    parts = [checked_indices(indices.select(-1, i), x.shape[batch_dims + i], opset) for i in range(depth)]
+    batch = [
+        torch.arange(x.shape[i], device=x.device).reshape(-1, *[1] * (indices.dim() - 2 - i)) for i in range(batch_dims)
+    ]
+    return x[(*batch, *parts)] if batch or parts else x.expand(*indices.shape[:-1], *x.shape)

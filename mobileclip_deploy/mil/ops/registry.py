@@ -1,0 +1,132 @@
+"""The table of ops: a function per op, whose signature says which inputs the op takes and how they are read.
+
+The annotation of a parameter decides what the function is given:
+
+- `Tensor`: a torch tensor (float16 values come in float32); `Tensors`: a list of them;
+- `int`, `float`, `bool`, `str`, `Ints`, `Bools`, `Labels`: a Python value, read once when the program is built where
+  the input is a constant, and from the computed tensor otherwise;
+- `Opset`: not an input of the op, but the number of the opset (16 for CoreML6, iOS 16).
+
+A parameter without default is required; an input that the function does not name is an error when the program is built.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NewType
+
+import torch
+
+from mobileclip_deploy.mil.faults import InvalidInput
+from mobileclip_deploy.mil.types import BY_NAME, DType
+
+__all__ = ["OPS", "Bools", "Ints", "Kernel", "Labels", "Opset", "Parameter", "Tensor", "Tensors", "dtype_named", "op"]
+
+Tensor = torch.Tensor
+Tensors = list[torch.Tensor]
+Ints = tuple[int, ...]
+Bools = tuple[bool, ...]
+Labels = list[Any]
+Opset = NewType("Opset", int)
+
+Types = Mapping[str, DType]
+Values = Mapping[str, Any]
+ResultRule = str | DType | None | Callable[[Types, Values], DType | tuple[DType, ...]]
+
+_KINDS: dict[Any, str] = {
+    Tensor: "tensor",
+    Tensors: "tensors",
+    int: "int",
+    float: "float",
+    bool: "bool",
+    str: "str",
+    Ints: "ints",
+    Bools: "bools",
+    Labels: "labels",
+    Opset: "opset",
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An input of an op: its name, how it is read (the key in the module's docstring) and whether it must be there."""
+
+    name: str
+    kind: str
+    required: bool
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What the evaluator knows of an op.
+
+    Attributes:
+        function: computes it.
+        parameters: its inputs by name.
+        result: the element type of its results: the name of the input that they share it with, a type, a function of
+            the inputs' types and constant values, or None where it is not a tensor.
+        same: inputs that must have one element type.
+        exact: whether results hold only values of the inputs, so that there is nothing to round.
+        raw: inputs that are taken as stored, float16 included, so that a large table is not converted as a whole.
+        by_value: whether the shape of the result depends on the values of its inputs.
+    """
+
+    function: Callable[..., Any]
+    parameters: Mapping[str, Parameter]
+    result: ResultRule
+    same: tuple[str, ...]
+    exact: bool
+    raw: tuple[str, ...]
+    by_value: bool
+
+
+_TABLE: dict[str, Kernel] = {}
+OPS: Mapping[str, Kernel] = MappingProxyType(_TABLE)
+"""Op type -> kernel."""
+
+
+def _kind(annotation: Any) -> str:
+    options = [option for option in typing.get_args(annotation) if option is not type(None)]
+    if typing.get_origin(annotation) not in (list, tuple) and len(options) == 1:
+        annotation = options[0]
+    return _KINDS[annotation]
+
+
+def op(
+    *names: str,
+    result: ResultRule = "x",
+    same: tuple[str, ...] = (),
+    exact: bool = False,
+    raw: tuple[str, ...] = (),
+    by_value: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as the definition of the ops `names`. See `Kernel` for the rest."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        hints = typing.get_type_hints(function)
+        parameters = {
+            name: Parameter(name, _kind(hints[name]), parameter.default is inspect.Parameter.empty)
+            for name, parameter in inspect.signature(function).parameters.items()
+        }
+        for name in names:
+            if name in _TABLE:
+                raise ValueError(f"the op {name} is defined twice")
+            _TABLE[name] = Kernel(function, MappingProxyType(parameters), result, same, exact, raw, by_value)
+        return function
+
+    return register
+
+
+def dtype_named(name: str) -> DType:
+    """The element type that a `dtype` input names, such as "fp16".
+
+    Raises:
+        InvalidInput: no such type.
+    """
+    if name not in BY_NAME:
+        raise InvalidInput(f"{name!r} names no element type")
+    return BY_NAME[name]

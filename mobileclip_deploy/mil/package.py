@@ -1,0 +1,96 @@
+"""The files of a .mlpackage: the manifest, and paths that cannot leave the package."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mobileclip_deploy.mil.faults import InvalidInput, one_line
+
+__all__ = ["Package", "open_package"]
+
+_MANIFEST_LIMIT = 16 * 2**20
+_MODEL_LIMIT = 2**31 - 1  # protobuf's own limit for one message
+_MODEL_PATH = "@model_path/"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A .mlpackage folder whose manifest was read.
+
+    Attributes:
+        root: the package folder.
+        model: the specification file (model.mlmodel).
+    """
+
+    root: Path
+    model: Path
+
+    def read_model(self) -> bytes:
+        """The bytes of the specification.
+
+        Raises:
+            InvalidInput: it is empty, beyond protobuf's limit, or cannot be read.
+        """
+        return _read(self.model, _MODEL_LIMIT)
+
+    def data_file(self, name: str) -> Path:
+        """The file that a blob value names, such as "@model_path/weights/weight.bin".
+
+        Raises:
+            InvalidInput: the name does not start at @model_path, leaves the package, or names no regular file.
+        """
+        if not name.startswith(_MODEL_PATH):
+            raise InvalidInput(f"{self.root}: a weight names the file {name!r}, expected {_MODEL_PATH}...")
+        base = self.model.parent.relative_to(self.root)
+        return _inside(self.root, str(base / name[len(_MODEL_PATH) :]), name)
+
+
+def _inside(root: Path, relative: str, named: str) -> Path:
+    parts = PurePosixPath(relative).parts
+    rest = PurePosixPath(named.removeprefix(_MODEL_PATH))
+    escapes = rest.is_absolute() or PurePosixPath(relative).is_absolute() or ".." in parts or "\\" in named
+    if escapes or "\0" in named or not parts:
+        raise InvalidInput(f"{root}: the path {named!r} leaves the package")
+    path = root
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            raise InvalidInput(f"{root}: the path {named!r} goes through a symbolic link, which is not followed")
+    if not path.is_file():
+        raise InvalidInput(f"{root}: the file {named!r} is missing")
+    return path
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size == 0 or size > limit:
+            raise InvalidInput(f"{path} holds {size} bytes; expected 1 to {limit}")
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {one_line(error)}") from None
+
+
+def open_package(path: str | Path) -> Package:
+    """Read the manifest of a .mlpackage folder.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        InvalidInput: it is not a folder with a readable Manifest.json that names a specification inside it.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise InvalidInput(f"{root} is not a .mlpackage folder")
+    try:
+        manifest = json.loads(_read(_inside(root, "Manifest.json", "Manifest.json"), _MANIFEST_LIMIT))
+        entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
+        relative = entry["path"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InvalidInput(f"{root}: Manifest.json does not name a root model") from None
+    if not isinstance(relative, str):
+        raise InvalidInput(f"{root}: Manifest.json names a root model whose path is not text")
+    return Package(root, _inside(root, f"Data/{relative}", relative))

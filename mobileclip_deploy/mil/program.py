@@ -1,0 +1,266 @@
+"""A loaded ML program: its description, and its evaluation in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.mil.blob import WeightFile
+from mobileclip_deploy.mil.description import Operation, describe_operations, describe_weights
+from mobileclip_deploy.mil.faults import InvalidInput, UnsupportedOperation
+from mobileclip_deploy.mil.graph import Graph, Operand, Reference, read_graph
+from mobileclip_deploy.mil.package import open_package
+from mobileclip_deploy.mil.plan import Step, call, check_shapes, make_plan, unsupported
+from mobileclip_deploy.mil.ports import read_input, read_ports, write_output
+from mobileclip_deploy.mil.protobuf import parse_model
+from mobileclip_deploy.mil.store import ConstantStore
+
+__all__ = ["Computed", "Precision", "Program", "load"]
+
+Precision = Literal["float32", "float16"]
+_KEPT_SHARE = 1.5  # of the package's size; see ConstantStore
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What an operation computed.
+
+    Attributes:
+        operation: the operation.
+        values: its results by name, as numpy arrays (a label or dictionary for a classifier's head).
+    """
+
+    operation: Operation
+    values: Mapping[str, Any]
+
+
+class Program:
+    """An ML program of a .mlpackage, made by `load`.
+
+    Attributes:
+        path: of the package.
+        function: the name of the function that this is.
+        functions: the names of all functions of the package.
+        opset: of the function, such as "CoreML7", which is that of iOS 17.
+        specification_version: of the package.
+        metadata: author, license, version, description and what else its writer noted.
+        inputs: what goes in.
+        outputs: what comes out.
+        operations: what is computed at run time, in order.
+        weights: the constants that operations take as tensors.
+        unsupported: op types that the evaluator has no definition for -> names of their operations. Empty unless the
+            program was loaded for inspection only.
+    """
+
+    def __init__(self, path: Path, model: Any, function: str, graph: Graph, size: int, evaluate: bool) -> None:
+        """Use `load`. `size`: of the package in bytes; `evaluate`: whether to prepare for evaluation."""
+        self.path = path
+        self.function = function
+        self.functions = tuple(sorted(model.mlProgram.functions))
+        self.opset = str(model.mlProgram.functions[function].opset)
+        self.specification_version = int(model.specificationVersion)
+        self.metadata = _metadata(model.description.metadata)
+        self.operations = describe_operations(graph)
+        self.weights = describe_weights(graph)
+        self.unsupported = unsupported(graph)
+        self._graph = graph
+        self._types = {name: declared for node in graph.nodes for name, declared in node.outputs} | {
+            name: value.type for name, value in graph.fixed.items()
+        }
+        self._types |= graph.inputs
+        features = _features(model, function)
+        results = {name: self._types[name] for name in graph.outputs}
+        self.inputs = read_ports(features.input, dict(graph.inputs), graph, True)
+        self.outputs = read_ports(features.output, results, graph, False)
+        self._steps: tuple[Step, ...] | None = None
+        if evaluate:
+            self._steps = make_plan(graph)
+            check_shapes(graph, self._steps)
+        self._store = ConstantStore(int(size * _KEPT_SHARE))
+
+    def __call__(self, inputs: Mapping[str, Any], precision: Precision = "float32") -> dict[str, Any]:
+        """Evaluate the program.
+
+        Args:
+            inputs: a value for each input: for an image uint8 [H, W, 3] in RGB order (whatever the package's colour
+                layout is; [H, W] for gray), with no scaling, as the program does that; otherwise numbers in the shape
+                of the port. numpy arrays, torch tensors or nested lists.
+            precision: "float32": arithmetic in float32, float16 results not rounded. "float16": every result that is
+                declared float16 is rounded to float16, sums are accumulated in float32. Constants are what is written
+                in the package either way, compressed ones as decompressed to their declared type.
+
+        Returns:
+            Each output as a numpy array in its declared type (float16 ones in float32 where they were not rounded);
+            a classifier's label as text or int and its probabilities as a dict.
+
+        Raises:
+            InvalidInput: an input is missing, unknown or of another shape or type; or the program contradicts itself.
+            UsageError: no such precision.
+        """
+        values: dict[str, Any] = {}
+        for _ in self._run(inputs, precision, values):
+            pass
+        return {
+            name: write_output(self._final(name, values), self._types[name], precision) for name in self._graph.outputs
+        }
+
+    def trace(
+        self, inputs: Mapping[str, Any], precision: Precision = "float32", names: Collection[str] | None = None
+    ) -> Iterator[Computed]:
+        """Evaluate the program and give what each operation computes, as it is computed.
+
+        Args:
+            inputs: as for a call.
+            precision: as for a call.
+            names: the values that are wanted; evaluation ends with the last of them. All when absent.
+
+        Yields:
+            One item an operation that has a wanted result, in program order.
+
+        Raises:
+            InvalidInput: as for a call, or a name is not the result of an operation.
+        """
+        waiting = None if names is None else set(names)
+        computed = {name for node in self._graph.nodes for name, _ in node.outputs}
+        if waiting is not None and waiting - computed:
+            raise InvalidInput(f"no operation of the program computes {', '.join(sorted(waiting - computed))}")
+        values: dict[str, Any] = {}
+        if waiting is not None and not waiting:
+            return
+        for index, results in self._run(inputs, precision, values):
+            wanted = {name: value for name, value in results.items() if waiting is None or name in waiting}
+            if wanted:
+                arrays = {name: write_output(value, self._types[name], precision) for name, value in wanted.items()}
+                yield Computed(self.operations[index], arrays)
+            if waiting is not None:
+                waiting -= set(wanted)
+                if not waiting:
+                    return
+
+    def constant(self, name: str) -> npt.NDArray[Any]:
+        """A named constant, decompressed, as the operations see it.
+
+        Raises:
+            InvalidInput: there is none of that name, or it cannot be decompressed.
+        """
+        if name not in self._graph.fixed:
+            raise InvalidInput(f"the program has no constant {name!r}")
+        return np.array(self._graph.fixed[name].array())
+
+    def _final(self, name: str, values: Mapping[str, Any]) -> Any:
+        return values[name] if name in values else self._store.arithmetic(self._graph.fixed[name])
+
+    def _start(self, inputs: Mapping[str, Any], precision: Precision) -> dict[str, torch.Tensor]:
+        if precision not in ("float32", "float16"):
+            raise UsageError(f"there is no precision {precision!r}; known are float32, float16")
+        known = {port.name: port for port in self.inputs}
+        unknown = sorted(set(inputs) - set(known))
+        missing = sorted(name for name, port in known.items() if name not in inputs and not port.optional)
+        if unknown or missing:
+            raise InvalidInput(f"the program's inputs are {sorted(known)}; missing {missing}, unknown {unknown}")
+        values = {}
+        for name, port in known.items():
+            declared = self._graph.inputs[name]
+            given = inputs[name] if name in inputs else np.full(declared.static_shape() or (), port.default)
+            value = read_input(given, port, declared)
+            values[name] = _rounded(value) if precision == "float16" and declared.dtype.name == "float16" else value
+        return values
+
+    def _run(
+        self, inputs: Mapping[str, Any], precision: Precision, values: dict[str, Any]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Run step by step; `values` holds what is alive, and at the end the outputs."""
+        if self._steps is None:
+            raise (
+                UnsupportedOperation(self.unsupported)
+                if self.unsupported
+                else UsageError(f"{self.path} was loaded for inspection only; load it with evaluate=True to run it")
+            )
+        values.update(self._start(inputs, precision))
+
+        def lookup(operand: Operand) -> Any:
+            return values[operand.name] if isinstance(operand, Reference) else self._store.arithmetic(operand)
+
+        def raw(operand: Operand) -> Any:
+            return values[operand.name] if isinstance(operand, Reference) else self._store.raw(operand)
+
+        for index, step in enumerate(self._steps):
+            with torch.inference_mode():
+                results = dict(zip((name for name, _ in step.node.outputs), call(step, lookup, raw), strict=True))
+                if precision == "float16" and not step.kernel.exact:
+                    for name, declared in step.node.outputs:
+                        if declared.dtype.name == "float16" and declared.kind == "tensor":
+                            results[name] = _rounded(results[name])
+            values.update(results)
+            yield index, results
+            for name in step.last:
+                values.pop(name, None)
+
+
+def _rounded(value: torch.Tensor) -> torch.Tensor:
+    return value.to(torch.float16).to(torch.float32)
+
+
+def _metadata(message: Any) -> dict[str, str]:
+    named = {
+        "short_description": message.shortDescription,
+        "version": message.versionString,
+        "author": message.author,
+        "license": message.license,
+    }
+    return {key: str(value) for key, value in named.items() if value} | dict(message.userDefined)
+
+
+def _features(model: Any, function: str) -> Any:
+    """The message that describes the inputs and outputs of a function."""
+    listed = {item.name: item for item in model.description.functions}
+    if not listed:
+        return model.description
+    if function not in listed:
+        raise InvalidInput(f"the package describes the functions {sorted(listed)}, not {function!r}")
+    return listed[function]
+
+
+def load(path: str | Path, function: str | None = None, evaluate: bool = True) -> Program:
+    """Load an ML program from a .mlpackage.
+
+    Args:
+        path: the package folder.
+        function: the function of a package of several; its default function when absent.
+        evaluate: prepare for evaluation. Without, only the descriptions are read, which also works for a program that
+            holds ops the evaluator does not know.
+
+    Returns:
+        The program. Weights stay in the file until they are used.
+
+    Raises:
+        InvalidInput: the package is corrupt, not an ML program, or has no such function.
+        UnsupportedOperation: (an InvalidInput) it holds ops that the evaluator does not know; they are listed.
+        DependencyMissing: coremltools, whose protobuf classes are used, is not installed.
+    """
+    package = open_package(path)
+    data = package.read_model()
+    model = parse_model(data, str(package.model))
+    if model.WhichOneof("Type") != "mlProgram":
+        raise InvalidInput(f"{path} holds a {model.WhichOneof('Type') or 'model of no type'}, not an ML program")
+    functions = model.mlProgram.functions
+    name = function or model.description.defaultFunctionName or "main"
+    if name not in functions:
+        raise InvalidInput(f"{path} has the functions {sorted(functions)}, not {name!r}")
+    files: dict[str, WeightFile] = {}
+
+    def weights(file: str) -> WeightFile:
+        if file not in files:
+            files[file] = WeightFile(package.data_file(file))
+        return files[file]
+
+    graph = read_graph(functions[name], name, weights)
+    size = len(data) + sum(file.size for file in files.values())
+    return Program(Path(path), model, name, graph, size, evaluate)

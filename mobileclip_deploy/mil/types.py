@@ -1,0 +1,157 @@
+"""The value types of ML programs: element types with their storage and their arithmetic type, and shapes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mobileclip_deploy.mil.faults import InvalidInput
+
+__all__ = ["BY_NAME", "MAX_ELEMENTS", "DType", "ValueType", "dtype_of_code", "numel", "read_type"]
+
+MAX_ELEMENTS = 2**29
+"""No value of a program may have more elements: 2 GiB in float32, 20 times the largest of a CLIP tower."""
+
+_MAX_RANK = 16
+
+
+@dataclass(frozen=True)
+class DType:
+    """An element type of MIL.
+
+    Attributes:
+        name: numpy's name where numpy has the type ("float16"), else MIL's ("int4").
+        code: its number in MIL.proto's DataType.
+        bits: bits per element as stored.
+        kind: "float", "int", "uint", "bool" or "string".
+        storage: the numpy type that elements are read into (sub-byte types are unpacked to a byte each).
+        compute: the torch type that values of this type are held in during evaluation. float16 is held in float32,
+            and rounded where the evaluation asks for it.
+    """
+
+    name: str
+    code: int
+    bits: int
+    kind: str
+    storage: np.dtype[Any]
+    compute: torch.dtype
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _dtype(name: str, code: int, bits: int, kind: str, storage: Any, compute: torch.dtype) -> DType:
+    return DType(name, code, bits, kind, np.dtype(storage), compute)
+
+
+_ALL = (
+    _dtype("bool", 1, 8, "bool", np.bool_, torch.bool),
+    _dtype("string", 2, 0, "string", np.str_, torch.uint8),
+    _dtype("float16", 10, 16, "float", np.float16, torch.float32),
+    _dtype("float32", 11, 32, "float", np.float32, torch.float32),
+    _dtype("float64", 12, 64, "float", np.float64, torch.float64),
+    _dtype("int8", 21, 8, "int", np.int8, torch.int8),
+    _dtype("int16", 22, 16, "int", np.int16, torch.int16),
+    _dtype("int32", 23, 32, "int", np.int32, torch.int32),
+    _dtype("int64", 24, 64, "int", np.int64, torch.int64),
+    _dtype("int4", 25, 4, "int", np.int8, torch.int8),
+    _dtype("uint8", 31, 8, "uint", np.uint8, torch.uint8),
+    _dtype("uint16", 32, 16, "uint", np.uint16, torch.int32),
+    _dtype("uint32", 33, 32, "uint", np.uint32, torch.int64),
+    _dtype("uint4", 35, 4, "uint", np.uint8, torch.uint8),
+    _dtype("uint2", 36, 2, "uint", np.uint8, torch.uint8),
+    _dtype("uint1", 37, 1, "uint", np.uint8, torch.uint8),
+    _dtype("uint6", 38, 6, "uint", np.uint8, torch.uint8),
+    _dtype("uint3", 39, 3, "uint", np.uint8, torch.uint8),
+)
+BY_NAME = {dtype.name: dtype for dtype in _ALL}
+BY_NAME |= {"fp16": BY_NAME["float16"], "fp32": BY_NAME["float32"], "fp64": BY_NAME["float64"]}
+_BY_CODE = {dtype.code: dtype for dtype in _ALL}
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """The declared type of a value.
+
+    Attributes:
+        kind: "tensor", "list" or "dictionary".
+        dtype: the element type (of a dictionary: the type of its keys).
+        shape: one entry a dimension, None where it is known at run time only; () for a scalar.
+    """
+
+    kind: str
+    dtype: DType
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        dims = ", ".join("?" if dim is None else str(dim) for dim in self.shape)
+        return f"{'' if self.kind == 'tensor' else self.kind + ' of '}{self.dtype}[{dims}]"
+
+    def admits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a value of that shape fits the declared one."""
+        if len(shape) != len(self.shape):
+            return False
+        return all(want is None or want == have for want, have in zip(self.shape, shape, strict=True))
+
+    def static_shape(self) -> tuple[int, ...] | None:
+        """The shape where every dimension is known, else None."""
+        known = tuple(dim for dim in self.shape if dim is not None)
+        return known if len(known) == len(self.shape) else None
+
+
+def numel(shape: tuple[int, ...], what: str) -> int:
+    """The number of elements of `shape`, refused above `MAX_ELEMENTS`.
+
+    Raises:
+        InvalidInput: a dimension is negative or the product is too large.
+    """
+    if any(dim < 0 for dim in shape):
+        raise InvalidInput(f"{what} has a negative dimension: {list(shape)}")
+    count = math.prod(shape)
+    if count > MAX_ELEMENTS:
+        raise InvalidInput(f"{what} would have {count} elements, more than the {MAX_ELEMENTS} that are accepted")
+    return count
+
+
+def dtype_of_code(code: int, what: str) -> DType:
+    """The element type with this number in MIL.proto.
+
+    Raises:
+        InvalidInput: no such type, or one that is not evaluated (bfloat16, float8, uint64).
+    """
+    if code not in _BY_CODE:
+        raise InvalidInput(f"{what} has the element type number {code}, which is not one that is evaluated")
+    return _BY_CODE[code]
+
+
+def _dimension(dim: Any) -> int | None:
+    if dim.WhichOneof("dimension") == "constant":
+        return int(dim.constant.size)
+    return None
+
+
+def read_type(message: Any, what: str) -> ValueType:
+    """Read a MIL.proto ValueType.
+
+    Raises:
+        InvalidInput: a rank that contradicts the dimensions, a shape beyond all bounds, or a kind of type that no
+            tower has (tuples, states).
+    """
+    kind = message.WhichOneof("type")
+    if kind == "tensorType":
+        tensor = message.tensorType
+        if tensor.rank != len(tensor.dimensions) or tensor.rank > _MAX_RANK:
+            raise InvalidInput(f"{what} declares rank {tensor.rank} with {len(tensor.dimensions)} dimensions")
+        shape = tuple(_dimension(dim) for dim in tensor.dimensions)
+        numel(tuple(dim for dim in shape if dim is not None), what)
+        return ValueType("tensor", dtype_of_code(tensor.dataType, what), shape)
+    if kind == "listType":
+        element = read_type(message.listType.type, what)
+        return ValueType("list", element.dtype, (_dimension(message.listType.length),))
+    if kind == "dictionaryType":
+        return ValueType("dictionary", read_type(message.dictionaryType.keyType, what).dtype, ())
+    raise InvalidInput(f"{what} has a type of kind {kind}, which is not evaluated")
