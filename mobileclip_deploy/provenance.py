@@ -11,7 +11,11 @@ __all__ = ["Provenance", "file_sha256"]
 
 
 class Provenance(BaseModel):
-    """The source checkpoint of a model. `layout` is the source's own, also for a folded copy of it."""
+    """The source checkpoint of a model. `layout` is the source's own, also for a folded copy of it.
+
+    `towers` are those the checkpoint holds. `image_size` is set when it is not the variant's own. `notes` are sentences
+    a user should see: what was assumed, passed over or changed on the way from the file to the model.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,6 +28,9 @@ class Provenance(BaseModel):
     builtin: bool = False
     repository: str | None = None
     revision: str | None = None
+    towers: tuple[str, ...] = ("image", "text")
+    image_size: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def embedding_space(self) -> str:

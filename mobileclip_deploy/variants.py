@@ -14,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from mobileclip_deploy.errors import InvalidInput, UsageError
 
 __all__ = [
+    "Licence",
     "MCiTower",
     "Preprocess",
     "Published",
+    "Source",
     "TextTowerSpec",
     "TokenizerSpec",
     "Variant",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+LARGEST_IMAGE = 4096
 
 
 class _Frozen(BaseModel):
@@ -57,6 +60,11 @@ class MCiTower(_Frozen):
             raise ValueError("depths, widths, mixers, mlp_ratios, positional and squeeze_excite differ in length")
         return self
 
+    @property
+    def size_step(self) -> int:
+        """Image sizes are multiples of it: the stem and every stage's patch embedding halve height and width."""
+        return int(2 ** (len(self.depths) + 1))
+
 
 class ViTTower(_Frozen):
     """A ViT image tower: a convolutional stem (MobileCLIP-B) or one patch convolution (OpenAI's, LAION's ViTs)."""
@@ -74,6 +82,11 @@ class ViTTower(_Frozen):
     class_token_position: bool = Field(False, description="the position table has a row for the class token")
     activation: Literal["gelu", "quick_gelu"] = "gelu"
     projection_bias: bool = False
+
+    @property
+    def size_step(self) -> int:
+        """Image sizes are multiples of it: the side of a patch."""
+        return self.patch
 
 
 class TextTowerSpec(_Frozen):
@@ -129,11 +142,13 @@ class Licence(_Frozen):
 
 
 class Source(_Frozen):
-    """Where the checkpoint is published."""
+    """Where the checkpoint is published: a repository of the hub, and the file there."""
 
     layout: Literal["apple", "open_clip"]
     repository: str
     file: str
+    revision: str | None = None
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="refuse the file when it is another")
 
 
 class Variant(_Frozen):
@@ -170,6 +185,20 @@ class Variant(_Frozen):
         for section, fields in next(iter(changes.values())).items():
             data[section] |= fields
         return Variant.model_validate(data)
+
+    def with_image_size(self, size: int) -> Variant:
+        """The variant as fine-tuned at another image size, in pixels.
+
+        Raises:
+            UsageError: the image tower cannot take that size.
+        """
+        step = self.image.size_step
+        if size < step or size % step or size > LARGEST_IMAGE:
+            raise UsageError(
+                f"{self.name} takes image sizes in multiples of {step} up to {LARGEST_IMAGE}, not {size}; "
+                f"it was published at {self.preprocess.size}"
+            )
+        return self.model_copy(update={"preprocess": self.preprocess.model_copy(update={"size": size})})
 
     @property
     def image_input_shape(self) -> tuple[int, int, int]:

@@ -1,0 +1,233 @@
+"""The bundle: a folder with artifacts and a manifest that holds everything a later step needs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.provenance import Provenance, file_sha256
+from mobileclip_deploy.targets.base import TensorInfo
+from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.variants import Preprocess, TokenizerSpec
+
+__all__ = ["MANIFEST", "Bundle", "Manifest", "TowerEntry", "artifact_bytes", "artifact_sha256", "staged_bundle"]
+
+MANIFEST = "manifest.json"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorEntry(_Frozen):
+    """An artifact's input or output. A dimension of 0 is free."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    range: tuple[float, float] | None = None
+    colour: str | None = None
+    normalised: bool | None = None
+
+    @classmethod
+    def of(cls, info: TensorInfo) -> TensorEntry:
+        return cls(**asdict(info))
+
+
+class TowerEntry(_Frozen):
+    """One artifact: `file` is relative to the bundle; a package's bytes and hash are those of the files in it."""
+
+    file: str
+    sha256: str
+    bytes: int
+    precision: str
+    input: TensorEntry
+    output: TensorEntry
+
+
+class PreprocessEntry(Preprocess):
+    """The variant's preprocessing, and where mean and std are applied: inside the graph."""
+
+    where: Literal["graph"] = "graph"
+
+
+class Manifest(_Frozen):
+    """manifest.json. `embedding_space`: embeddings of different ids must not be compared."""
+
+    schema_version: Literal[1] = 1
+    variant: str
+    embedding_space: str
+    checkpoint: Provenance
+    target: str
+    options: dict[str, str] = {}
+    towers: dict[TowerName, TowerEntry]
+    embed_dim: int
+    logit_scale: float
+    template: str
+    tokenizer: TokenizerSpec
+    preprocess: PreprocessEntry
+    parity: tuple[Check, ...] = ()
+    environment: dict[str, str]
+
+    def to_json(self) -> str:
+        """Stable text: the same manifest gives the same bytes."""
+        return json.dumps(self.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path | str) -> Bundle:
+        """Read and check a bundle: manifest, and presence, size and hash of every artifact.
+
+        Raises:
+            InvalidInput: not a bundle, of another schema version, or changed since it was written.
+        """
+        path = Path(path)
+        bundle = cls(path, _read_manifest(path))
+        for tower, entry in bundle.manifest.towers.items():
+            artifact = bundle.artifact(tower)
+            if not artifact.exists():
+                raise InvalidInput(f"{path}: {entry.file} is missing; export the bundle again")
+            if artifact_bytes(artifact) != entry.bytes or artifact_sha256(artifact) != entry.sha256:
+                raise InvalidInput(f"{path}: {entry.file} is not the file that was exported; export the bundle again")
+        return bundle
+
+    def artifact(self, tower: TowerName) -> Path:
+        """Path of a tower's artifact.
+
+        Raises:
+            UsageError: the bundle does not hold the tower.
+            InvalidInput: the manifest points outside the bundle.
+        """
+        if tower not in self.manifest.towers:
+            raise UsageError(f"{self.path} holds no {tower} tower; export it with --tower both")
+        artifact = self.path / self.manifest.towers[tower].file
+        if not artifact.resolve().is_relative_to(self.path.resolve()):
+            raise InvalidInput(f"{self.path}: {MANIFEST} points outside the bundle")
+        return artifact
+
+    @property
+    def golden(self) -> Path:
+        """The stored inputs and reference embeddings."""
+        return self.path / "golden.safetensors"
+
+    @property
+    def bytes(self) -> int:
+        """Size of the artifacts together."""
+        return sum(entry.bytes for entry in self.manifest.towers.values())
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        data: Any = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        return Manifest.model_validate(data)
+    except FileNotFoundError:
+        what = "no such folder" if not path.exists() else f"no {MANIFEST} in it"
+        raise InvalidInput(f"{path} is not a bundle: {what}") from None
+    except NotADirectoryError:
+        raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{path}/{MANIFEST}: {where}: {first['msg']}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}/{MANIFEST} cannot be read: {error}") from error
+
+
+def artifact_bytes(path: Path) -> int:
+    """Bytes of a file, or of all files in a package."""
+    return sum(file.stat().st_size for file in _files(path))
+
+
+def artifact_sha256(path: Path) -> str:
+    """Hash of a file; of a package, the hash over its files' relative names and hashes in order."""
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in _files(path):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def check_destination(path: Path, force: bool) -> None:
+    """Refuse a destination that cannot be written, before anything heavy runs.
+
+    Raises:
+        UsageError: it exists and `force` is not given, is not a bundle, or its folder is not writable or is a file.
+    """
+    if path.is_symlink() or path.is_file():
+        raise UsageError(f"{path} exists and is not a folder; choose another output with -o")
+    if path.is_dir():
+        if any(path.iterdir()) and not (path / MANIFEST).is_file():
+            raise UsageError(f"{path} exists and is not a bundle; choose another output with -o")
+        if not force:
+            raise UsageError(f"{path} exists; replace it with --force, or choose another output with -o")
+    parent = next(folder for folder in (path.absolute().parent, *path.absolute().parents) if folder.exists())
+    if not parent.is_dir():
+        raise UsageError(f"{parent} is a file, so {path.name} cannot be written in it")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{parent} is not writable; choose another output with -o")
+
+
+@contextlib.contextmanager
+def staged_bundle(path: Path, force: bool) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    What a killed process left behind is removed on the next export of the same bundle.
+
+    Raises:
+        UsageError: see `check_destination`.
+    """
+    check_destination(path, force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
+    staging = path.parent / f".{path.name}.partial-{os.getpid()}"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+        replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
+        if path.exists():
+            path.rename(replaced)
+        staging.rename(path)
+        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    for folder in path.parent.glob(f".{path.name}.*-*"):
+        pid = folder.name.rpartition("-")[2]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

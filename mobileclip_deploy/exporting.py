@@ -1,0 +1,183 @@
+"""Export: a model becomes a bundle, which is verified before it takes its place."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.bundle import (
+    MANIFEST,
+    Bundle,
+    Manifest,
+    PreprocessEntry,
+    TensorEntry,
+    TowerEntry,
+    artifact_bytes,
+    artifact_sha256,
+    staged_bundle,
+)
+from mobileclip_deploy.errors import CheckpointError, GateFailed
+from mobileclip_deploy.folding import fold, is_folded
+from mobileclip_deploy.model_card import model_card
+from mobileclip_deploy.parity import Gates, ParityReport
+from mobileclip_deploy.precision import precision_label
+from mobileclip_deploy.reference import Reference, sample_inputs
+from mobileclip_deploy.targets import ExportOptions, Target
+from mobileclip_deploy.tokenizer import write_tokenizer_files
+from mobileclip_deploy.towers import TOWERS, TowerName
+from mobileclip_deploy.variants import Preprocess
+from mobileclip_deploy.verification import Progress, silent, tower_job, verify_bundle
+
+__all__ = ["bundle_path", "export_bundle"]
+
+# In the manifest's `environment`: what decides the bytes of the artifacts.
+PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
+PIL_RESAMPLING = {"bilinear": 2, "bicubic": 3}
+
+
+def bundle_path(output: Path, variant: str, target: Target, precisions: dict[TowerName, str]) -> Path:
+    """`<output>/<variant>-<target>-<precision>`."""
+    return output / f"{variant}-{target.name}-{precision_label(precisions)}"
+
+
+def export_bundle(
+    model: MobileCLIP,
+    target: Target,
+    precisions: dict[TowerName, str],
+    output: Path,
+    *,
+    towers: Sequence[TowerName] = TOWERS,
+    options: ExportOptions | None = None,
+    gates: Gates | None = None,
+    verify: bool = True,
+    force: bool = False,
+    reference: Reference | None = None,
+    progress: Progress = silent,
+) -> tuple[Bundle, ParityReport | None]:
+    """Write a verified bundle to `bundle_path(...)`; whole or, whatever goes wrong, not at all.
+
+    Args:
+        model: loaded from a checkpoint. A training form is folded in place first.
+        precisions: one for each tower.
+        towers: which towers to write.
+        verify: run both parity steps before the bundle takes its place.
+        force: replace a bundle that is there.
+        reference: what the checkpoint answers for the sample inputs, when several exports share it.
+
+    Returns:
+        The bundle and the report of its verification (None without).
+
+    Raises:
+        UsageError: destination, precision or option that cannot be used; nothing was written.
+        GateFailed: verified and found too far from the checkpoint; nothing was written.
+        ExportError, DependencyMissing: the converter failed or is not installed.
+    """
+    if model.provenance is None:
+        raise CheckpointError("this model has no provenance; load it with load_model, so that the bundle can name it")
+    target.require(precisions)
+    options, gates = options or ExportOptions(), gates or Gates()
+    precisions = {tower: precisions[tower] for tower in towers}
+    path = bundle_path(output, model.variant.name, target, precisions)
+    with staged_bundle(path, force) as staging:
+        progress(f"{path.name}: reference embeddings")
+        reference = reference or Reference.compute(model, sample_inputs(model))
+        if not is_folded(model):
+            fold(model)
+        entries = {}
+        for tower in towers:
+            progress(f"{path.name}: {tower} tower, converting")
+            entries[tower] = _write_tower(model, target, tower, precisions[tower], options, staging)
+        manifest = _manifest(model, target, entries, options)
+        _write_companions(model, target, staging, reference, manifest)
+        if not verify:
+            return Bundle(path, manifest), None
+        report = verify_bundle(Bundle(staging, manifest), reference, model, gates, progress=progress)
+        report = report.model_copy(update={"bundle": path.name})
+        if report.failed:
+            raise GateFailed(_explain(report))
+        manifest = manifest.model_copy(update={"parity": report.checks})
+        _write_manifest(staging, manifest)
+    return Bundle(path, manifest), report
+
+
+def _write_tower(
+    model: MobileCLIP, target: Target, tower: TowerName, precision: str, options: ExportOptions, folder: Path
+) -> TowerEntry:
+    name = target.artifact_name(model.variant, tower, precision)
+    artifact = folder / name
+    target.export(tower_job(model, tower, precision, options), artifact)
+    return TowerEntry(
+        file=name,
+        sha256=artifact_sha256(artifact),
+        bytes=artifact_bytes(artifact),
+        precision=precision,
+        input=TensorEntry.of(target.input_info(model.variant, tower)),
+        output=TensorEntry.of(target.output_info(model.variant, tower)),
+    )
+
+
+def _manifest(
+    model: MobileCLIP, target: Target, entries: dict[TowerName, TowerEntry], options: ExportOptions
+) -> Manifest:
+    assert model.provenance is not None
+    variant = model.variant
+    return Manifest(
+        variant=variant.name,
+        embedding_space=model.provenance.embedding_space,
+        checkpoint=model.provenance,
+        target=target.name,
+        options=asdict(options),
+        towers=entries,
+        embed_dim=variant.embed_dim,
+        logit_scale=float(model.logit_scale.exp().clamp(max=100)),
+        template=variant.template,
+        tokenizer=variant.tokenizer,
+        preprocess=PreprocessEntry(**variant.preprocess.model_dump()),
+        environment={name: importlib.metadata.version(name) for name in (*PACKAGES, *target.packages)},
+    )
+
+
+def _write_companions(
+    model: MobileCLIP, target: Target, folder: Path, reference: Reference, manifest: Manifest
+) -> None:
+    write_tokenizer_files(folder / "tokenizer")
+    target.write_companions(folder, model.variant)
+    text = json.dumps(preprocessor_config(model.variant.preprocess), indent=2) + "\n"
+    (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
+    reference.save(folder / "golden.safetensors")
+    _write_manifest(folder, manifest)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    (folder / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
+
+
+def preprocessor_config(spec: Preprocess) -> dict[str, object]:
+    """transformers' CLIPImageProcessor. It does not normalize: mean and std stand in the graph."""
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": spec.size},
+        "resample": PIL_RESAMPLING[spec.interpolation],
+        "do_center_crop": True,
+        "crop_size": {"height": spec.size, "width": spec.size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": False,
+    }
+
+
+def _explain(report: ParityReport) -> str:
+    lines = []
+    for check in report.failed:
+        figure = ""
+        if check.deviation is not None:
+            figure = f": relative {check.deviation.relative:.1e}, cosine {check.deviation.cosine:.6f}"
+        lines.append(f"{check.tower} {check.step} ({check.gate or check.detail}){figure}")
+    return f"{report.bundle} was not written, its gate failed: " + "; ".join(lines)

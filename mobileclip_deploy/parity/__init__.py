@@ -1,0 +1,7 @@
+"""Parity: how far an artifact's embeddings are from the checkpoint's, and whether that is near enough."""
+
+from mobileclip_deploy.parity.gates import Gates, parse_gates
+from mobileclip_deploy.parity.metrics import Deviation, compare
+from mobileclip_deploy.parity.report import Check, ParityReport
+
+__all__ = ["Check", "Deviation", "Gates", "ParityReport", "compare", "parse_gates"]

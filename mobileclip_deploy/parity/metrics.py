@@ -1,0 +1,54 @@
+"""Distances between two sets of embeddings of the same inputs, in float64; the worst over the inputs counts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Deviation", "compare"]
+
+
+class Deviation(BaseModel):
+    """How far `out` is from `ref`.
+
+    `relative`: max ||out - ref|| / ||ref||. `cosine`: min cosine. `snr_db`: 10 log10 of sum |ref - mean(ref)|^2 over
+    sum |ref - out|^2, the centred signal-to-noise ratio, which does not flatter embeddings that all point the same way;
+    None where the two are equal to the bit.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    relative: float
+    cosine: float
+    snr_db: float | None
+    inputs: int
+
+    def value(self, metric: str) -> float:
+        """`relative` or `cosine` by name."""
+        return float(getattr(self, metric))
+
+
+def compare(ref: npt.ArrayLike, out: npt.ArrayLike) -> Deviation:
+    """Compare embeddings [N, D] with their reference [N, D].
+
+    A NaN or infinite value anywhere in `out`, or an embedding of zeros, gives figures that no gate passes.
+
+    Raises:
+        ValueError: the shapes differ or N is 0.
+    """
+    a, b = np.asarray(ref, dtype=np.float64), np.asarray(out, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 2 or not len(a):
+        raise ValueError(f"embeddings of shapes {list(a.shape)} and {list(b.shape)} cannot be compared")
+    if not np.isfinite(b).all():
+        return Deviation(relative=math.inf, cosine=-1.0, snr_db=-math.inf, inputs=len(a))
+    norm_a, norm_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.linalg.norm(b - a, axis=1) / norm_a
+        cosine = np.where(norm_b > 0, (a * b).sum(axis=1) / (norm_a * norm_b), -1.0)
+    noise = float(((a - b) ** 2).sum())
+    signal = float(((a - a.mean(axis=0)) ** 2).sum())
+    snr = None if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
+    return Deviation(relative=float(relative.max()), cosine=float(cosine.min()), snr_db=snr, inputs=len(a))

@@ -1,0 +1,60 @@
+"""Precisions: what a recipe does to weights and activations, its gate, and how the command line names it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.towers import TOWERS, TowerName
+from mobileclip_deploy.variants import suggestion
+
+__all__ = ["PRECISIONS", "Precision", "parse_precisions", "precision_label"]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One recipe. `bits` is what a weight takes in the file; `metric` and `gate` are what the artifact must hold."""
+
+    name: str
+    bits: int
+    summary: str
+    metric: Literal["relative", "cosine"]
+    gate: float
+
+
+PRECISIONS: dict[str, Precision] = {
+    recipe.name: recipe
+    for recipe in (
+        Precision("fp32", 32, "float32 weights and arithmetic", "relative", 1e-4),
+        Precision("fp16", 16, "float16 weights and arithmetic, float32 input and output", "cosine", 0.999),
+    )
+}
+
+
+def parse_precisions(text: str) -> dict[TowerName, str]:
+    """`fp16` or `image=fp16,text=fp32` -> a precision for each tower.
+
+    Raises:
+        UsageError: unknown precision or tower, or a tower left out; the text lists what is known.
+    """
+    if "=" not in text:
+        return {tower: _known(text.strip()) for tower in TOWERS}
+    pairs = [part.partition("=") for part in text.split(",")]
+    chosen = {tower.strip(): _known(name.strip()) for tower, _, name in pairs}
+    if set(chosen) != set(TOWERS):
+        raise UsageError(f"--precision {text}: name each of {' and '.join(TOWERS)} once, as in image=fp16,text=fp32")
+    return {tower: chosen[tower] for tower in TOWERS}
+
+
+def precision_label(precisions: dict[TowerName, str]) -> str:
+    """How a bundle's folder names its precisions: `fp16`, or `image-fp16-text-fp32` where towers differ."""
+    if len(set(precisions.values())) == 1:
+        return next(iter(precisions.values()))
+    return "-".join(f"{tower}-{name}" for tower, name in precisions.items())
+
+
+def _known(name: str) -> str:
+    if name not in PRECISIONS:
+        raise UsageError(f"unknown precision {name!r}{suggestion(name, PRECISIONS)}; known: {', '.join(PRECISIONS)}")
+    return name

@@ -1,0 +1,125 @@
+"""The reference: real images and prompts, and what the checkpoint itself answers for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.preprocess import load_batch, normalize
+from mobileclip_deploy.samples import image_paths, prompts
+from mobileclip_deploy.tokenizer import tokenize
+from mobileclip_deploy.towers import TowerName
+
+__all__ = ["Inputs", "Reference", "embed", "embed_images", "embed_texts", "sample_inputs"]
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What both sides are given: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, 77]."""
+
+    images: tuple[str, ...]
+    prompts: tuple[str, ...]
+    pixels: npt.NDArray[np.float32]
+    ids: npt.NDArray[np.int64]
+
+    def of(self, tower: TowerName) -> npt.NDArray[np.generic]:
+        """The input of one tower."""
+        return self.pixels if tower == "image" else self.ids
+
+
+def sample_inputs(model: MobileCLIP, images: Sequence[Path] = (), texts: Sequence[str] = ()) -> Inputs:
+    """Preprocess and tokenize as the model's variant says; the packaged samples stand in for what is not given.
+
+    Raises:
+        InvalidInput: an image cannot be used.
+    """
+    paths = list(images) or image_paths()
+    texts = list(texts) or prompts()
+    variant = model.variant
+    return Inputs(
+        images=tuple(path.name for path in paths),
+        prompts=tuple(texts),
+        pixels=load_batch(paths, variant.preprocess).numpy(),
+        ids=tokenize(texts, variant.tokenizer.context_length),
+    )
+
+
+@torch.no_grad()
+def embed_images(model: MobileCLIP, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The checkpoint's own answer to pixels [N, 3, S, S] in [0, 1]: [N, D], not normalised."""
+    spec = model.variant.preprocess
+    batches = torch.from_numpy(pixels).split(BATCH)
+    return torch.cat([model.encode_image(normalize(batch, spec)) for batch in batches]).numpy()
+
+
+@torch.no_grad()
+def embed_texts(model: MobileCLIP, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """The checkpoint's own answer to token ids [N, 77]: [N, D], not normalised."""
+    return torch.cat([model.encode_text(batch) for batch in torch.from_numpy(ids).split(BATCH)]).numpy()
+
+
+def embed(model: MobileCLIP, tower: TowerName, inputs: Inputs) -> npt.NDArray[np.float32]:
+    """The checkpoint's own answer to one tower's inputs: [N, D], not normalised."""
+    return embed_images(model, inputs.pixels) if tower == "image" else embed_texts(model, inputs.ids)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Inputs and the checkpoint's embeddings of them, float32 [N, D]; stored in a bundle as golden.safetensors."""
+
+    inputs: Inputs
+    image: npt.NDArray[np.float32]
+    text: npt.NDArray[np.float32]
+
+    def of(self, tower: TowerName) -> npt.NDArray[np.float32]:
+        """The reference embeddings of one tower."""
+        return self.image if tower == "image" else self.text
+
+    @classmethod
+    def compute(cls, model: MobileCLIP, inputs: Inputs) -> Reference:
+        """Ask the model, in whatever form it is in."""
+        return cls(inputs, embed(model, "image", inputs), embed(model, "text", inputs))
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors: `pixels` uint8 [N, 3, S, S] (divide by 255), `ids` int32 [M, 77], `image_embeddings`
+        and `text_embeddings` float32; names and prompts in the metadata."""
+        tensors = {
+            "pixels": torch.from_numpy(np.rint(self.inputs.pixels * 255).astype(np.uint8)),
+            "ids": torch.from_numpy(self.inputs.ids.astype(np.int32)),
+            "image_embeddings": torch.from_numpy(self.image),
+            "text_embeddings": torch.from_numpy(self.text),
+        }
+        names = {"images": json.dumps(self.inputs.images), "prompts": json.dumps(self.inputs.prompts)}
+        save_file(tensors, path, metadata=names)
+
+    @classmethod
+    def read(cls, path: Path) -> Reference:
+        """Read what `save` wrote.
+
+        Raises:
+            InvalidInput: missing, damaged or of another format.
+        """
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata = file.metadata() or {}
+                inputs = Inputs(
+                    images=tuple(json.loads(metadata["images"])),
+                    prompts=tuple(json.loads(metadata["prompts"])),
+                    pixels=file.get_tensor("pixels").astype(np.float32) / np.float32(255),
+                    ids=file.get_tensor("ids").astype(np.int64),
+                )
+                return cls(inputs, file.get_tensor("image_embeddings"), file.get_tensor("text_embeddings"))
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise InvalidInput(f"{path} is missing or damaged: {error}") from error

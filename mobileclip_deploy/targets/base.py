@@ -1,0 +1,135 @@
+"""What a target is: it writes a tower as an artifact, describes and checks the file, and runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from mobileclip_deploy.errors import DependencyMissing, UsageError
+from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.variants import Variant
+
+__all__ = ["ExportOptions", "Runner", "Target", "TensorInfo", "TowerJob"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the user may choose beside target and precision. `deployment_target` is Core ML's: iOS15 to iOS18."""
+
+    deployment_target: str = "iOS16"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An artifact's input or output, as the manifest tells it. A dimension of 0 is free (the batch)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    range: tuple[float, float] | None = None
+    colour: str | None = None
+    normalised: bool | None = None
+
+
+@dataclass(frozen=True)
+class TowerJob:
+    """One tower to be written: the module in eval mode, an input to trace it with, and what it is called."""
+
+    variant: Variant
+    tower: TowerName
+    module: nn.Module
+    example: Tensor
+    precision: str
+    licence: str
+    options: ExportOptions
+
+
+class Runner(Protocol):
+    """Runs an artifact on this machine.
+
+    Image towers take float32 [N, 3, S, S] in [0, 1], text towers int64 [N, 77]; both give float32 [N, D], not
+    normalised. `engine` says what computed it, with its version.
+    """
+
+    engine: str
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]: ...
+
+
+class Target(ABC):
+    """One deployment format. A new target is one folder with a subclass and an entry in `targets.TARGETS`."""
+
+    name: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+    precisions: ClassVar[tuple[str, ...]]
+
+    def require(self, precisions: dict[TowerName, str]) -> None:
+        """Refuse what cannot be done before anything heavy runs.
+
+        Raises:
+            UsageError: a precision that this target does not have; the text lists those it has.
+            DependencyMissing: a package is not installed; the text holds the pip line.
+        """
+        for precision in precisions.values():
+            if precision not in self.precisions:
+                raise UsageError(f"{self.name} has no precision {precision}; it has {', '.join(self.precisions)}")
+        missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
+        if missing:
+            raise DependencyMissing(
+                f"target {self.name} needs {', '.join(missing)}; type: pip install 'mobileclip-deploy[{self.name}]'"
+            )
+
+    @abstractmethod
+    def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
+        """Path of the artifact inside its bundle."""
+
+    @abstractmethod
+    def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+        """Name, type and shape of the artifact's input."""
+
+    @abstractmethod
+    def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+        """Name, type and shape of the artifact's output."""
+
+    @abstractmethod
+    def export(self, job: TowerJob, path: Path) -> None:
+        """Write the artifact to `path`: the same job gives the same bytes.
+
+        Raises:
+            ExportError: the converter failed.
+        """
+
+    @abstractmethod
+    def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
+        """Input and output of an artifact as the file itself declares them.
+
+        Raises:
+            InvalidInput: the file is damaged or of another format.
+        """
+
+    @abstractmethod
+    def operators(self, path: Path) -> dict[str, int]:
+        """How often each operator type occurs in an artifact.
+
+        Raises:
+            InvalidInput: the file is damaged or of another format.
+        """
+
+    @abstractmethod
+    def runner(self, path: Path) -> Runner:
+        """Load an artifact to run it here.
+
+        Raises:
+            NotRun: this machine has nothing that can run it.
+            RuntimeFailed: the runtime refused it.
+        """
+
+    def write_companions(self, folder: Path, variant: Variant) -> None:
+        """Write the files that clients of this format expect beside the artifacts; none by default."""

@@ -1,0 +1,98 @@
+"""A tower as a Core ML ML program, written so that the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+
+import torch
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.targets.base import TowerJob
+from mobileclip_deploy.targets.quiet import conversion
+
+__all__ = ["DEPLOYMENT_TARGETS", "write_package"]
+
+DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
+NAMESPACE = uuid.UUID("5d1c7f2e-6c0b-5f8e-9a55-3c1f6f0b9a10")
+DATED = ("com.github.apple.coremltools.conversion_date",)
+
+
+def write_package(job: TowerJob, path: Path, input_name: str, output_name: str) -> None:
+    """Convert a tower and write the .mlpackage.
+
+    Pixels enter as an image (bytes scaled by 1/255 in front of the graph), ids as int32; the embedding leaves as
+    float32 whatever the precision inside, since that is what apps read.
+
+    Raises:
+        UsageError: unknown deployment target.
+        ExportError: coremltools refused the tower.
+    """
+    if job.options.deployment_target not in DEPLOYMENT_TARGETS:
+        known = ", ".join(DEPLOYMENT_TARGETS)
+        raise UsageError(f"unknown deployment target {job.options.deployment_target!r}; known: {known}")
+    with conversion(f"Core ML conversion of the {job.tower} tower"), torch.no_grad():
+        import coremltools as ct
+        import numpy as np
+
+        if job.tower == "image":
+            source = ct.ImageType(
+                name=input_name, shape=job.example.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB
+            )
+        else:
+            source = ct.TensorType(name=input_name, shape=job.example.shape, dtype=np.int32)
+        # torch.export rather than a trace: with numpy 2.4 the trace frontend breaks (coremltools #2633).
+        example = job.example if job.tower == "image" else job.example.to(torch.int32)
+        program = torch.export.export(job.module, (example,)).run_decompositions({})
+        model = ct.convert(
+            program,
+            inputs=[source],
+            outputs=[ct.TensorType(name=output_name, dtype=np.float32)],
+            convert_to="mlprogram",
+            minimum_deployment_target=getattr(ct.target, job.options.deployment_target),
+            compute_precision=ct.precision.FLOAT16 if job.precision == "fp16" else ct.precision.FLOAT32,
+            skip_model_load=True,
+        )
+        _describe(model, job)
+        model.save(str(path))
+        _make_reproducible(path)
+
+
+def _describe(model, job: TowerJob) -> None:  # type: ignore[no-untyped-def]
+    title, precision = job.variant.title, job.precision
+    model.author = "converted by mobileclip-deploy"
+    model.license = job.licence
+    model.short_description = f"{title}, {job.tower} tower, {precision}: embedding of dimension {job.variant.embed_dim}"
+    model.version = "1"
+    if job.tower == "image":
+        model.input_description["image"] = f"RGB image, {job.variant.preprocess.size} x {job.variant.preprocess.size}"
+    else:
+        tokenizer = job.variant.tokenizer
+        model.input_description["text"] = (
+            f"{tokenizer.context_length} token ids: {tokenizer.sot}, the text, {tokenizer.eot}, then {tokenizer.pad}"
+        )
+    model.output_description["final_emb_1"] = "embedding, not normalised"
+    for key in DATED:
+        model.user_defined_metadata.pop(key, None)
+
+
+def _make_reproducible(path: Path) -> None:
+    """Replace the random identifiers of the package's manifest and order the specification's maps."""
+    from coremltools.proto import Model_pb2
+
+    manifest = path / "Manifest.json"
+    data = json.loads(manifest.read_text(encoding="utf-8"))
+    names = {
+        old: str(uuid.uuid5(NAMESPACE, entry["path"])).upper() for old, entry in data["itemInfoEntries"].items()
+    }
+    data["itemInfoEntries"] = {
+        names[old]: entry for old, entry in sorted(data["itemInfoEntries"].items(), key=lambda item: item[1]["path"])
+    }
+    data["rootModelIdentifier"] = names[data["rootModelIdentifier"]]
+    manifest.write_text(json.dumps(data, indent=4) + "\n", encoding="utf-8")
+    specification = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    model = Model_pb2.Model.FromString(specification.read_bytes())
+    specification.write_bytes(model.SerializeToString(deterministic=True))
+
+

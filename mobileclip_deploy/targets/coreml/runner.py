@@ -1,0 +1,93 @@
+"""Running a .mlpackage: by Core ML itself on a Mac, elsewhere by this package's evaluator of ML programs."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.targets.base import Runner
+from mobileclip_deploy.targets.quiet import quiet
+
+__all__ = ["CoreMLRunner", "EvaluatorRunner", "load_runner"]
+
+
+def load_runner(path: Path) -> Runner:
+    """Core ML on macOS, the evaluator elsewhere; the runner's `engine` says which."""
+    return CoreMLRunner(path) if sys.platform == "darwin" else EvaluatorRunner(path)
+
+
+class EvaluatorRunner:
+    """Evaluates the written package in torch, op by op, one input at a time.
+
+    A package whose results are declared float16 is evaluated with every result rounded to float16.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from mobileclip_deploy.mil import load
+
+        with quiet():
+            self._program = load(path)
+        half = any(out.dtype == "float16" for op in self._program.operations for out in op.outputs)
+        self._precision = "float16" if half else "float32"
+        self.engine = f"mobileclip_deploy.mil ({self._precision} arithmetic; not Core ML)"
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        (source,), (result,) = self._program.inputs, self._program.outputs
+        rows = _pixels(inputs) if source.kind == "image" else inputs.astype(np.int32)
+        outputs = []
+        for row in rows:
+            value = row if source.kind == "image" else row[None]
+            outputs.append(self._program({source.name: value}, precision=self._precision)[result.name])
+        return np.concatenate(outputs).astype(np.float32)
+
+
+class CoreMLRunner:
+    """Core ML on this Mac, one prediction an input, on every compute unit.
+
+    Raises:
+        RuntimeFailed: Core ML does not load the package, or fails on a prediction.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with quiet():
+            import coremltools as ct
+
+            try:
+                self._model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit.ALL)
+            except Exception as error:
+                raise RuntimeFailed(f"Core ML cannot load {path}: {error}") from error
+        description = self._model.get_spec().description
+        self._input = description.input[0].name
+        self._output = description.output[0].name
+        self._is_image = description.input[0].type.WhichOneof("Type") == "imageType"
+        self.engine = f"Core ML (macOS {platform.mac_ver()[0]}, all compute units)"
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        from PIL import Image
+
+        values = (
+            [Image.fromarray(row) for row in _pixels(inputs)] if self._is_image else [r[None] for r in np.int32(inputs)]
+        )
+        try:
+            outputs = [self._model.predict({self._input: value})[self._output] for value in values]
+        except Exception as error:
+            raise RuntimeFailed(f"Core ML failed: {error}") from error
+        return np.concatenate(outputs).astype(np.float32)
+
+
+def _pixels(inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Float pixels [N, 3, S, S] in [0, 1] -> the bytes [N, S, S, 3] they were made from.
+
+    Raises:
+        InvalidInput: they were not made from bytes: Core ML's image input cannot hold them.
+    """
+    scaled = np.asarray(inputs, dtype=np.float32) * 255
+    pixels = np.rint(scaled)
+    if pixels.min(initial=0) < 0 or pixels.max(initial=0) > 255 or np.abs(scaled - pixels).max(initial=0) > 1e-3:
+        raise InvalidInput("Core ML's image input takes 8-bit pixels: these are not multiples of 1/255 in [0, 1]")
+    return pixels.astype(np.uint8).transpose(0, 2, 3, 1)

@@ -1,0 +1,43 @@
+"""What a .mlpackage declares: inputs, outputs and operators of its ML program, read from the files alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.mil import load
+from mobileclip_deploy.targets.base import TensorInfo
+from mobileclip_deploy.targets.quiet import quiet
+
+__all__ = ["describe", "operators"]
+
+
+def describe(path: Path) -> tuple[TensorInfo, TensorInfo]:
+    """The package's one input and one output, with the types an app sees.
+
+    Raises:
+        InvalidInput: the package is damaged, or has another number of inputs or outputs.
+    """
+    with quiet():
+        program = load(path)
+    if len(program.inputs) != 1 or len(program.outputs) != 1:
+        counts = f"{len(program.inputs)} inputs and {len(program.outputs)} outputs"
+        raise InvalidInput(f"{path}: {counts} instead of one each")
+    source, result = program.inputs[0], program.outputs[0]
+    shape = tuple(size or 0 for size in source.shape)
+    if source.kind == "image":
+        first = TensorInfo(source.name, "uint8", shape, (0.0, 255.0), source.colour)
+    else:
+        first = TensorInfo(source.name, source.dtype, shape)
+    return first, TensorInfo(result.name, result.dtype, tuple(size or 0 for size in result.shape))
+
+
+def operators(path: Path) -> dict[str, int]:
+    """How often each operator type occurs, constants not counted.
+
+    Raises:
+        InvalidInput: the package is damaged.
+    """
+    with quiet():
+        return dict(Counter(operation.type for operation in load(path).operations))

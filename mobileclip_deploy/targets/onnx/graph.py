@@ -1,0 +1,74 @@
+"""A tower as an ONNX graph: torch's exporter, opset 20, free batch, nothing in it that names this machine."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.targets.base import TowerJob
+from mobileclip_deploy.targets.quiet import conversion
+
+__all__ = ["build_graph"]
+
+OPSET = 20
+# torch.export specialises a batch of one, so the graph is traced with two.
+TRACE_BATCH = 2
+
+
+class HalfTower(nn.Module):
+    """A tower in float16 with float32 pixels (or integer ids) in and float32 embeddings out."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = copy.deepcopy(tower).half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tower(x.half() if x.is_floating_point() else x).float()
+
+
+def build_graph(job: TowerJob, input_name: str, output_name: str) -> bytes:
+    """The serialised model: opset 20, first dimension free, metadata of the exporter removed.
+
+    Raises:
+        ExportError: the exporter or the checker refused the tower.
+    """
+    import onnx
+
+    module = HalfTower(job.module).eval() if job.precision == "fp16" else job.module
+    example = job.example.expand(TRACE_BATCH, *job.example.shape[1:])
+    with conversion(f"ONNX export of the {job.tower} tower"), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[input_name],
+            output_names=[output_name],
+            dynamic_shapes=({0: "batch"},),
+            verbose=False,
+        )
+        assert program is not None
+        model = program.model_proto
+        _strip(model, job)
+        onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+
+def _strip(model, job: TowerJob) -> None:  # type: ignore[no-untyped-def]
+    """Remove stack traces with absolute paths and value names; say what the model is and under which licence."""
+    import onnx
+
+    del model.metadata_props[:]
+    model.doc_string = ""
+    model.graph.name = f"{job.variant.name}_{job.tower}"
+    model.graph.doc_string = ""
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    for item in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    onnx.helper.set_model_props(
+        model, {"variant": job.variant.name, "tower": job.tower, "precision": job.precision, "licence": job.licence}
+    )

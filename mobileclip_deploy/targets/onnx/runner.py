@@ -1,0 +1,52 @@
+"""Running an ONNX tower in ONNX Runtime on the host's CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+
+__all__ = ["OnnxRunner"]
+
+BATCH = 16
+
+
+class OnnxRunner:
+    """An ONNX Runtime session with default options; spinning is off, so that it steals no core from what waits.
+
+    Raises:
+        RuntimeFailed: the session does not start, or fails on valid inputs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's own exceptions have no common base
+            raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
+        self._input = self._session.get_inputs()[0]
+        self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        dtype = np.float32 if self._input.type == "tensor(float)" else np.int64
+        if list(inputs.shape[1:]) != self._input.shape[1:]:
+            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes {self._input.shape}")
+        try:
+            parts = [
+                self._session.run(None, {self._input.name: inputs[start : start + BATCH].astype(dtype)})[0]
+                for start in range(0, len(inputs), BATCH)
+            ]
+        except Exception as error:
+            raise RuntimeFailed(f"ONNX Runtime failed: {_first_line(error)}") from error
+        return np.concatenate(parts).astype(np.float32)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,104 @@
+"""The ONNX target: file names, input and output, companions; the graph is built in `graph`, run in `runner`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.variants import Variant
+
+__all__ = ["OnnxTarget"]
+
+STEMS = {"image": "vision_model", "text": "text_model"}
+SUFFIXES = {"fp32": "", "fp16": "_fp16"}
+DTYPES = {1: "float32", 7: "int64", 10: "float16"}
+
+
+class OnnxTarget(Target):
+    name = "onnx"
+    packages = ("onnx", "onnxruntime", "onnxscript")
+    precisions = ("fp32", "fp16")
+
+    def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
+        return f"onnx/{STEMS[tower]}{SUFFIXES[precision]}.onnx"
+
+    def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+        if tower == "image":
+            return TensorInfo("pixel_values", "float32", (0, *variant.image_input_shape), (0.0, 1.0), "RGB")
+        return TensorInfo("input_ids", "int64", (0, variant.tokenizer.context_length))
+
+    def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+        return TensorInfo(f"{tower}_embeds", "float32", (0, variant.embed_dim), normalised=False)
+
+    def export(self, job: TowerJob, path: Path) -> None:
+        from mobileclip_deploy.targets.onnx.graph import build_graph
+
+        names = self.input_info(job.variant, job.tower).name, self.output_info(job.variant, job.tower).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(build_graph(job, *names))
+
+    def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
+        graph = _read(path).graph
+        if len(graph.input) != 1 or len(graph.output) != 1:
+            raise InvalidInput(f"{path}: {len(graph.input)} inputs and {len(graph.output)} outputs instead of one each")
+        return _info(graph.input[0]), _info(graph.output[0])
+
+    def operators(self, path: Path) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for node in _read(path).graph.node:
+            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+        return counts
+
+    def runner(self, path: Path) -> Runner:
+        from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+
+        return OnnxRunner(path)
+
+    def write_companions(self, folder: Path, variant: Variant) -> None:
+        """config.json, tokenizer.json and its configuration, as transformers.js looks for them."""
+        from mobileclip_deploy.tokenizer import write_transformers_tokenizer
+
+        (folder / "config.json").write_text(json.dumps(_client_config(variant), indent=2) + "\n", encoding="utf-8")
+        write_transformers_tokenizer(folder, variant.tokenizer.context_length)
+
+
+def _client_config(variant: Variant) -> dict[str, object]:
+    """transformers' CLIPConfig, as far as clients of the ONNX files read it."""
+    tokenizer = variant.tokenizer
+    return {
+        "model_type": "clip",
+        "architectures": ["CLIPModel"],
+        "projection_dim": variant.embed_dim,
+        "text_config": {
+            "model_type": "clip_text_model",
+            "hidden_size": variant.text.width,
+            "max_position_embeddings": tokenizer.context_length,
+            "vocab_size": tokenizer.vocab_size,
+            "bos_token_id": tokenizer.sot,
+            "eos_token_id": tokenizer.eot,
+            "pad_token_id": tokenizer.pad,
+        },
+        "vision_config": {"model_type": "clip_vision_model", "image_size": variant.preprocess.size},
+    }
+
+
+def _read(path: Path):  # type: ignore[no-untyped-def]
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise InvalidInput(f"{path} is not a readable ONNX file: {error}") from error
+
+
+def _info(value) -> TensorInfo:  # type: ignore[no-untyped-def]
+    tensor = value.type.tensor_type
+    return TensorInfo(
+        value.name,
+        DTYPES.get(tensor.elem_type, f"type {tensor.elem_type}"),
+        tuple(dim.dim_value if dim.HasField("dim_value") else 0 for dim in tensor.shape.dim),
+    )

@@ -1,0 +1,52 @@
+"""Keeping converters' chatter from the user: it is held back, and shown only when the conversion fails."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+from mobileclip_deploy.errors import ExportError
+
+__all__ = ["conversion", "quiet"]
+
+LOGGERS = ("coremltools", "torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "onnxruntime", "executorch")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[io.StringIO]:
+    """Hold back warnings, log lines and prints of third parties; yields what they printed."""
+    held = io.StringIO()
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(held),
+        contextlib.redirect_stderr(held),
+    ):
+        warnings.simplefilter("ignore")
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        try:
+            yield held
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def conversion(what: str) -> Iterator[None]:
+    """Run a converter quietly.
+
+    Raises:
+        ExportError: whatever it raised, in one line, with the original as its cause.
+    """
+    try:
+        with quiet():
+            yield
+    except (KeyboardInterrupt, ExportError):
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ExportError(f"{what} failed: {type(error).__name__}: {first[:300]}") from error

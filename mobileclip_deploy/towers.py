@@ -1,0 +1,88 @@
+"""The two towers as they are exported: normalization inside, static pooling without argmax, integer ids of any width."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.folding import is_folded
+
+__all__ = ["TOWERS", "ImageTower", "TextTower", "TowerName", "example_input", "make_tower"]
+
+TowerName = Literal["image", "text"]
+TOWERS: tuple[TowerName, ...] = ("image", "text")
+
+
+class ImageTower(nn.Module):
+    """RGB pixels [N, 3, S, S] float32 in [0, 1] -> image embedding [N, D], not normalised.
+
+    The variant's mean and std are applied inside, so that no app has to know them. They cannot be folded into the
+    first convolution: it pads with zeros, which stand for black after normalization, not before.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, model: MobileCLIP) -> None:
+        super().__init__()
+        self.encoder = model.image
+        preprocess = model.variant.preprocess
+        self.identity = preprocess.mean == (0, 0, 0) and preprocess.std == (1, 1, 1)
+        self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", 1 / torch.tensor(preprocess.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if not self.identity:
+            pixels = (pixels - self.mean) * self.scale
+        return self.encoder(pixels)
+
+
+class TextTower(nn.Module):
+    """Token ids [N, 77], int32 or int64 -> text embedding [N, D], not normalised.
+
+    The feature at the first end-of-text token is selected by a product with a 0/1 row instead of by argmax and gather:
+    int64 argmax and gather_nd are what runtimes and the Neural Engine lack. A row without the token gives the
+    embedding of zeros; the tokenizer always writes one.
+    """
+
+    earlier: Tensor
+
+    def __init__(self, model: MobileCLIP) -> None:
+        super().__init__()
+        self.encoder = model.text
+        self.eot = model.variant.tokenizer.eot
+        length = model.variant.tokenizer.context_length
+        self.register_buffer("earlier", torch.ones(length, length).triu(1), persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        features = self.encoder.features(ids)
+        is_eot = (ids == self.eot).to(features.dtype)
+        # [N, L] @ [L, L] counts the end-of-text tokens before each position; the first has none.
+        first = is_eot * (1 - torch.clamp(is_eot @ self.earlier, max=1.0))
+        pooled = (first.unsqueeze(1) @ features).squeeze(1)
+        return self.encoder.projection(self.encoder.final_norm(pooled))
+
+
+def make_tower(model: MobileCLIP, name: TowerName) -> ImageTower | TextTower:
+    """The tower of a folded model, sharing its weights, in eval mode.
+
+    Raises:
+        UsageError: the model is not folded.
+    """
+    if not is_folded(model):
+        raise UsageError("only folded models are exported; call mobileclip_deploy.reparameterize(model) first")
+    return (ImageTower(model) if name == "image" else TextTower(model)).eval()
+
+
+def example_input(model: MobileCLIP, name: TowerName, batch: int = 1) -> Tensor:
+    """An input to trace with: grey pixels float32 [N, 3, S, S], or an empty prompt's ids int64 [N, 77]."""
+    variant = model.variant
+    if name == "image":
+        return torch.full((batch, *variant.image_input_shape), 0.5)
+    ids = torch.full((batch, variant.tokenizer.context_length), variant.tokenizer.pad, dtype=torch.int64)
+    ids[:, 0], ids[:, 1] = variant.tokenizer.sot, variant.tokenizer.eot
+    return ids

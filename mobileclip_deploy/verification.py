@@ -1,0 +1,152 @@
+"""Verification: is what was written still the model of the checkpoint? Two steps, every stage on its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.bundle import Bundle, TensorEntry
+from mobileclip_deploy.errors import InvalidInput, NotRun
+from mobileclip_deploy.parity import Check, Gates, ParityReport, compare
+from mobileclip_deploy.reference import Reference, embed
+from mobileclip_deploy.targets import ExportOptions, TowerJob, get_target
+from mobileclip_deploy.towers import TowerName, example_input, make_tower
+
+__all__ = ["Progress", "check_golden", "check_semantic", "check_shipped", "check_structure", "tower_job", "verify_bundle"]
+
+Progress = Callable[[str], None]
+"""Told what starts next, in a few words."""
+
+
+def silent(_: str) -> None:
+    """No progress."""
+
+
+def verify_bundle(
+    bundle: Bundle,
+    reference: Reference,
+    model: MobileCLIP | None,
+    gates: Gates,
+    *,
+    progress: Progress = silent,
+) -> ParityReport:
+    """Run every check that can be run here on the artifacts of a bundle.
+
+    Args:
+        bundle: as opened; its files have been checked against its manifest.
+        reference: inputs, and what the checkpoint answers for them.
+        model: the folded checkpoint; the semantic step is not run without it.
+        gates: the bounds.
+    """
+    checks: list[Check] = []
+    for tower in bundle.manifest.towers:
+        progress(f"{bundle.path.name}: {tower} tower, structure")
+        checks.append(check_structure(bundle, tower))
+        if model is None:
+            reason = f"needs the checkpoint {bundle.manifest.checkpoint.file}; give it with --checkpoint"
+            checks.append(Check.not_run("twin", tower, reason))
+        else:
+            progress(f"{bundle.path.name}: {tower} tower, float32 twin")
+            checks += check_semantic(bundle, tower, reference, model, gates)
+        progress(f"{bundle.path.name}: {tower} tower, as written")
+        checks.append(check_shipped(bundle, tower, reference, gates))
+    manifest = bundle.manifest
+    return ParityReport(
+        bundle=bundle.path.name, variant=manifest.variant, target=manifest.target, checks=tuple(checks)
+    )
+
+
+def check_structure(bundle: Bundle, tower: TowerName) -> Check:
+    """Names, types and shapes that the file declares against those that apps expect."""
+    entry, target = bundle.manifest.towers[tower], get_target(bundle.manifest.target)
+    try:
+        found = tuple(TensorEntry.of(info) for info in target.describe(bundle.artifact(tower)))
+    except InvalidInput as error:
+        return Check(step="structure", tower=tower, status="failed", detail=str(error))
+    wrong = [
+        f"{which} is {_short(have)}, wanted {_short(want)}"
+        for which, have, want in zip(("input", "output"), found, (entry.input, entry.output), strict=True)
+        if (have.name, have.dtype, have.shape, have.colour) != (want.name, want.dtype, want.shape, want.colour)
+    ]
+    names = f"{_short(entry.input)} -> {_short(entry.output)}"
+    return Check(
+        step="structure", tower=tower, status="failed" if wrong else "passed", detail="; ".join(wrong) or names
+    )
+
+
+def check_semantic(
+    bundle: Bundle, tower: TowerName, reference: Reference, model: MobileCLIP, gates: Gates
+) -> list[Check]:
+    """Step 1, stage by stage in float32: folded model, tower, and the twin that the target converts and runs."""
+    inputs, wanted = reference.inputs.of(tower), reference.of(tower)
+    target = get_target(bundle.manifest.target)
+    engine = f"torch {torch.__version__}"
+    folded = embed(model, tower, reference.inputs)
+    module = make_tower(model, tower)
+    with torch.no_grad():
+        prepared = torch.cat([module(batch) for batch in torch.from_numpy(inputs).split(32)]).numpy()
+    checks = [
+        Check.semantic("folded", tower, compare(wanted, folded), gates, engine),
+        Check.semantic("tower", tower, compare(wanted, prepared), gates, engine),
+    ]
+    entry = bundle.manifest.towers[tower]
+    if entry.precision == "fp32":
+        return [*checks, _twin(tower, bundle.artifact(tower), bundle, reference, gates)]
+    with tempfile.TemporaryDirectory(prefix="mobileclip-twin-") as folder:
+        path = Path(folder) / target.artifact_name(model.variant, tower, "fp32")
+        options = ExportOptions(**bundle.manifest.options)
+        target.export(tower_job(model, tower, "fp32", options), path)
+        return [*checks, _twin(tower, path, bundle, reference, gates)]
+
+
+def _twin(tower: TowerName, path: Path, bundle: Bundle, reference: Reference, gates: Gates) -> Check:
+    try:
+        runner = get_target(bundle.manifest.target).runner(path)
+    except NotRun as error:
+        return Check.not_run("twin", tower, str(error))
+    deviation = compare(reference.of(tower), runner(reference.inputs.of(tower)))
+    return Check.semantic("twin", tower, deviation, gates, runner.engine)
+
+
+def check_shipped(bundle: Bundle, tower: TowerName, reference: Reference, gates: Gates) -> Check:
+    """Step 2: the artifact as written, at its own precision, worst over the inputs."""
+    try:
+        runner = get_target(bundle.manifest.target).runner(bundle.artifact(tower))
+    except NotRun as error:
+        return Check.not_run("shipped", tower, str(error))
+    deviation = compare(reference.of(tower), runner(reference.inputs.of(tower)))
+    metric, bound = gates.shipped(bundle.manifest.towers[tower].precision)
+    return Check.measured("shipped", tower, deviation, metric, bound, runner.engine)
+
+
+def check_golden(bundle: Bundle, fresh: Reference, gates: Gates) -> list[Check]:
+    """The embeddings stored in the bundle against the checkpoint's, for the same inputs."""
+    stored = Reference.read(bundle.golden)
+    engine = f"torch {torch.__version__}"
+    return [
+        Check.semantic("golden", tower, compare(fresh.of(tower), stored.of(tower)), gates, engine)
+        for tower in bundle.manifest.towers
+    ]
+
+
+def tower_job(model: MobileCLIP, tower: TowerName, precision: str, options: ExportOptions) -> TowerJob:
+    """What a target needs to write one tower of a folded model."""
+    assert model.provenance is not None
+    return TowerJob(
+        variant=model.variant,
+        tower=tower,
+        module=make_tower(model, tower),
+        example=example_input(model, tower),
+        precision=precision,
+        licence=model.provenance.licence,
+        options=options,
+    )
+
+
+def _short(entry: TensorEntry) -> str:
+    shape = ", ".join(str(size) if size else "N" for size in entry.shape)
+    return f"{entry.name} {entry.colour or ''}{' ' if entry.colour else ''}{entry.dtype} [{shape}]"
