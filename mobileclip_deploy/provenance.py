@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 __all__ = ["Provenance", "file_sha256"]
 
+PIECE = 1 << 20
+
 
 class Provenance(BaseModel):
     """The source checkpoint of a model. `layout` is the source's own, also for a folded copy of it.
@@ -40,5 +42,8 @@ class Provenance(BaseModel):
 
 def file_sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while piece := stream.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

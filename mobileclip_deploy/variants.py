@@ -29,7 +29,6 @@ __all__ = [
     "variant_names",
 ]
 
-SCHEMA_VERSION = 1
 LARGEST_IMAGE = 4096
 
 
@@ -76,7 +75,9 @@ class ViTTower(_Frozen):
     mlp_ratio: PositiveFloat = 4.0
     stem: Literal["convolutional", "patch"]
     patch: PositiveInt = 16
-    stem_padding: Annotated[int, Field(ge=0)] = Field(0, description="of the first stem convolution (kernel 4, stride 4)")
+    stem_padding: Annotated[int, Field(ge=0)] = Field(
+        0, description="of the first stem convolution (kernel 4, stride 4)"
+    )
     norm_eps: PositiveFloat = 1e-5
     pre_norm: bool = False
     class_token_position: bool = Field(False, description="the position table has a row for the class token")
@@ -240,16 +241,21 @@ def variant_names() -> list[str]:
 
 @cache
 def load_variant(name: str) -> Variant:
-    """The packaged variant called `name`; hyphens and capitals as in `MobileCLIP-S0` are accepted.
+    """The packaged variant called `name`; hyphens and capitals as in `MobileCLIP2-L-14` are accepted.
 
     Raises:
         UsageError: unknown name; the text lists the known ones.
     """
-    wanted = name.lower().replace("-", "_")
-    path = _cards().get(wanted)
+    wanted = _letters(name)
+    path = next((path for known, path in _cards().items() if _letters(known) == wanted), None)
     if path is None:
-        raise UsageError(f"unknown variant {name!r}{suggestion(wanted, _cards())}; known: {', '.join(_cards())}")
+        close = suggestion(name.lower().replace("-", "_"), _cards())
+        raise UsageError(f"unknown variant {name!r}{close}; known: {', '.join(_cards())}")
     return read_card(path)
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

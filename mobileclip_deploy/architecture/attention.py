@@ -8,7 +8,14 @@ from torch.nn import functional as F
 
 from mobileclip_deploy.architecture.repmixer import LAYER_SCALE_INIT, ConvFFN
 
-__all__ = ["AttentionBlock", "ChannelLayerNorm", "FeatureMapAttention", "QuickGELU", "SelfAttention", "TransformerBlock"]
+__all__ = [
+    "AttentionBlock",
+    "ChannelLayerNorm",
+    "FeatureMapAttention",
+    "QuickGELU",
+    "SelfAttention",
+    "TransformerBlock",
+]
 
 
 def attend(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:

@@ -10,43 +10,61 @@ from torch import Tensor, nn
 from mobileclip_deploy.architecture.fastvit import MCi
 from mobileclip_deploy.architecture.text import TextTransformer
 from mobileclip_deploy.architecture.vit import ViT
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.provenance import Provenance
 from mobileclip_deploy.variants import MCiTower, Variant
 
-__all__ = ["MobileCLIP", "build_model"]
+__all__ = ["TOWERS", "MobileCLIP", "build_model"]
+
+TOWERS = ("image", "text")
 
 
 class MobileCLIP(nn.Module):
     """Image tower `image`, text tower `text` and `logit_scale` (a scalar, in log space).
 
+    `towers` names those it has: a checkpoint of one tower gives a model whose other tower is None.
     `provenance` names the checkpoint the weights came from; None for weights that came from nowhere.
     """
 
     provenance: Provenance | None = None
 
-    def __init__(self, variant: Variant) -> None:
+    def __init__(self, variant: Variant, towers: tuple[str, ...] = TOWERS) -> None:
         super().__init__()
         self.variant = variant
-        spec = variant.image
-        self.image: MCi | ViT = (
-            MCi(spec, variant.embed_dim)
-            if isinstance(spec, MCiTower)
-            else ViT(spec, variant.embed_dim, variant.preprocess.size)
-        )
-        self.text = TextTransformer(variant.text, variant.tokenizer, variant.embed_dim)
+        self.towers = towers
+        self.image = _image_tower(variant) if "image" in towers else None
+        self.text = TextTransformer(variant.text, variant.tokenizer, variant.embed_dim) if "text" in towers else None
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def encode_image(self, x: Tensor) -> Tensor:
-        """Images [N, 3, S, S] float32 after all preprocessing (mean and std applied) -> [N, D], not normalised."""
+        """Images [N, 3, S, S] float32 after all preprocessing (mean and std applied) -> [N, D], not normalised.
+
+        Raises:
+            UsageError: the model has no image tower.
+        """
+        if self.image is None:
+            raise UsageError("this model has no image tower: its checkpoint holds the text tower alone")
         return self.image(x)
 
     def encode_text(self, ids: Tensor) -> Tensor:
-        """Token ids [N, 77], any integer type -> [N, D], not normalised."""
+        """Token ids [N, 77], any integer type -> [N, D], not normalised.
+
+        Raises:
+            UsageError: the model has no text tower.
+        """
+        if self.text is None:
+            raise UsageError("this model has no text tower: its checkpoint holds the image tower alone")
         return self.text(ids)
 
 
-def build_model(variant: Variant, device: str = "cpu") -> MobileCLIP:
+def _image_tower(variant: Variant) -> MCi | ViT:
+    if isinstance(variant.image, MCiTower):
+        return MCi(variant.image, variant.embed_dim)
+    return ViT(variant.image, variant.embed_dim, variant.preprocess.size)
+
+
+def build_model(variant: Variant, device: str = "cpu", towers: tuple[str, ...] = TOWERS) -> MobileCLIP:
     """The network of `variant` in training form and eval mode, initialised at random (or empty on "meta")."""
     with torch.device(device):
-        model = MobileCLIP(variant)
+        model = MobileCLIP(variant, towers)
     return model.eval()

@@ -86,7 +86,14 @@ class LargeKernelConv(nn.Module):
     """Depthwise convolution with a large and a small kernel in parallel, then squeeze-excite and GELU."""
 
     def __init__(
-        self, cin: int, cout: int, *, kernel: int = 7, small_kernel: int = 3, stride: int = 2, squeeze: int | None = None
+        self,
+        cin: int,
+        cout: int,
+        *,
+        kernel: int = 7,
+        small_kernel: int = 3,
+        stride: int = 2,
+        squeeze: int | None = None,
     ) -> None:
         super().__init__()
         self.kernel, self.stride, self.groups = (kernel, kernel), stride, cin

@@ -68,7 +68,9 @@ class RepCPE(nn.Module):
 class RepMixerBlock(nn.Module):
     """RepMixer, then convolutional feed-forward with a residual: [N, C, H, W] -> [N, C, H, W]."""
 
-    def __init__(self, width: int, mlp_ratio: float, mixer_kernel: tuple[int, int], ffn_kernel: tuple[int, int]) -> None:
+    def __init__(
+        self, width: int, mlp_ratio: float, mixer_kernel: tuple[int, int], ffn_kernel: tuple[int, int]
+    ) -> None:
         super().__init__()
         self.token_mixer = RepMixer(width, mixer_kernel)
         self.ffn = ConvFFN(width, int(width * mlp_ratio), ffn_kernel)

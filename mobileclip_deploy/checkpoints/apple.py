@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
 from mobileclip_deploy.variants import MCiTower, Variant
 
-__all__ = ["NAME", "keymap", "recognises"]
+__all__ = ["NAME", "TOWERS", "keymap", "recognises"]
 
 NAME = "apple"
+TOWERS = {"image": "image_encoder.", "text": "text_encoder."}
 
 TRANSFORMER = [
     Rule(r"\.norm1\.", ".pre_norm_mha.0."),
@@ -30,9 +31,7 @@ BRANCHES = [
 ]
 TEXT = [
     Rule(r"^text\.token_embedding\.", "text_encoder.embedding_layer."),
-    Rule(
-        r"^text\.positional_embedding$", "text_encoder.positional_embedding.pos_embed.pos_embed", flatten_leading(2)
-    ),
+    Rule(r"^text\.positional_embedding$", "text_encoder.positional_embedding.pos_embed.pos_embed", flatten_leading(2)),
     Rule(r"^text\.blocks\.", "text_encoder.transformer."),
     Rule(r"^text\.final_norm\.", "text_encoder.final_layer_norm."),
     Rule(r"^text\.projection\.weight$", "text_encoder.projection_layer", transposed),

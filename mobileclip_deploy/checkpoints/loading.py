@@ -1,31 +1,27 @@
-"""From a checkpoint file to a model: layout and variant told by its keys and shapes, weights checked."""
+"""From a checkpoint file to a model: layout, towers and variant told by keys and shapes, weights checked."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mobileclip_deploy.architecture import MobileCLIP
-from mobileclip_deploy.checkpoints import apple, folded
-from mobileclip_deploy.checkpoints.fitting import (
-    closest_variant,
-    empty_model,
-    expected,
-    find_layout,
-    fit,
-    fitting_variants,
-)
+from mobileclip_deploy.checkpoints import folded
+from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected, empty_model, expected
+from mobileclip_deploy.checkpoints.identity import Identity, identify
+from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample
 from mobileclip_deploy.checkpoints.reading import TensorFile, open_tensors
-from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.provenance import Provenance, file_sha256
-from mobileclip_deploy.variants import Variant, load_variant, models_dir
+from mobileclip_deploy.variants import Variant, ViTTower, load_variant, models_dir
 
-__all__ = ["builtin_checkpoint", "identify", "load"]
+__all__ = ["assemble", "builtin_checkpoint", "load"]
 
 BUILTIN = "nano"
-REPARAMETERIZED = (".reparam_conv.", ".lkb_reparam.")
+INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 
 
 def builtin_checkpoint() -> Path:
@@ -33,100 +29,115 @@ def builtin_checkpoint() -> Path:
     return models_dir() / BUILTIN / "weights.safetensors"
 
 
-def load(path: Path, variant: str | None = None) -> MobileCLIP:
-    """Load a checkpoint into a model in eval mode, float32, with its `variant` and `provenance`.
+def load(
+    path: Path,
+    variant: str | None = None,
+    image_size: int | None = None,
+    repository: str | None = None,
+    revision: str | None = None,
+) -> MobileCLIP:
+    """Load a checkpoint into a model in eval mode, float32, with its `variant`, `towers` and `provenance`.
 
     Training checkpoints give the training form, folded ones the folded form. Nothing in the file is executed.
+    `provenance.notes` says what was assumed or passed over.
 
     Args:
         path: .pt, .bin or .safetensors; weights in float16, bfloat16, float32 or float64.
         variant: name of the variant it must be of; told from keys and shapes when None.
+        image_size: in pixels, when the checkpoint was fine-tuned at, or is to be used at, another than the variant's.
+            A ViT's position table is resampled where it is for another size (`positions.resample`).
+        repository, revision: where on the hub the file came from, for the provenance.
 
     Raises:
         CheckpointError: unreadable, not of a known layout, not of the variant, half-folded, or not finite.
-        UsageError: unknown variant.
+        UsageError: unknown variant, or an image size its tower cannot take.
     """
     if variant is not None:
         load_variant(variant)  # refuses an unknown name before the file is read
-    file = open_tensors(path)
-    name, layout = identify(file, variant)
-    source = folded.provenance(file.metadata, path) if layout == folded.NAME else None
-    source_layout = source.layout if source else layout
-    card = load_variant(name)
-    model = empty_model(card, layout, source_layout)
-    table = expected(name, layout, source_layout)
-    weights = {
-        ours: _read(file, entry.key, entry.convert.ours) if entry.key in file.shapes else torch.tensor(0)
-        for ours, entry in table.items()
-    }
+    identity = identify(open_tensors(path), variant, repository)
+    model = assemble(identity, image_size)
+    model.provenance = _provenance(identity, path, model, repository, revision)
+    return model
+
+
+def assemble(identity: Identity, image_size: int | None = None) -> MobileCLIP:
+    """The model of an identified checkpoint, without provenance. Raises as `load` does."""
+    file, card = identity.file, load_variant(identity.variant)
+    own_size = _size_in_file(identity, card)
+    size = image_size or own_size or card.preprocess.size
+    if size != card.preprocess.size:
+        card = card.with_image_size(size)
+    model = empty_model(card, identity.layout, identity.source_layout, identity.towers)
+    table = expected(identity.variant, identity.layout, identity.source_layout, identity.towers)
+    weights = {ours: _read(file, entry, ours) for ours, entry in table.items()}
+    if own_size is not None and own_size != size:
+        assert isinstance(card.image, ViTTower)
+        weights[POSITIONS] = resample(
+            weights[POSITIONS], size // card.image.patch, class_token=card.image.class_token_position
+        )
     model.load_state_dict(weights, assign=True)
-    model.provenance = source or _provenance(path, card, layout)
     return model.requires_grad_(False).eval()
 
 
-def identify(file: TensorFile, variant: str | None = None) -> tuple[str, str]:
-    """The variant and layout of an open checkpoint: (name, layout).
-
-    Raises:
-        CheckpointError: it is of no known layout, or does not fit the variant (or any); says what differs, and which
-            variant would fit.
-    """
-    layout = find_layout(file.shapes)
-    _refuse_reparameterized(file, layout)
-    if layout == folded.NAME:
-        source = folded.provenance(file.metadata, file.path)
-        _check_fit(file, layout, source.variant, source.layout)
-        if variant is not None and load_variant(variant).name != source.variant:
-            raise CheckpointError(f"{file.path} is a {source.variant} checkpoint, not {load_variant(variant).name}")
-        return source.variant, layout
-    if variant is not None:
-        card = load_variant(variant)
-        if layout not in card.layouts:
-            raise CheckpointError(f"{file.path} is in {layout} layout, which {card.name} has no checkpoints in")
-        _check_fit(file, layout, card.name, layout)
-        return card.name, layout
-    fits = fitting_variants(layout, file.shapes)
-    if not fits:
-        _check_fit(file, layout, closest_variant(layout, file.shapes), layout)
-    named = [name for name in fits if name in file.path.name.lower().replace("-", "_")]
-    return max(named, key=len) if named else fits[0], layout
+def _size_in_file(identity: Identity, card: Variant) -> int | None:
+    """The image size that the file itself says: by its position table, or by a folded file's metadata."""
+    if identity.source is not None and identity.source.image_size is not None:
+        return identity.source.image_size
+    if not isinstance(card.image, ViTTower) or "image" not in identity.towers:
+        return None
+    table = expected(identity.variant, identity.layout, identity.source_layout, identity.towers)
+    rows = identity.file.shapes[table[POSITIONS].key][-2]
+    side = grid_side(rows, card.image.class_token_position)
+    assert side is not None  # or the file would not have fitted
+    return side * card.image.patch
 
 
-def _check_fit(file: TensorFile, layout: str, name: str, source_layout: str) -> None:
-    result = fit(expected(name, layout, source_layout), file.shapes)
-    if result.exact:
-        return
-    others = [other for other in fitting_variants(layout, file.shapes) if other != name] if layout == apple.NAME else []
-    hint = f"; it fits {' and '.join(others)}" if others else ""
-    raise CheckpointError(f"{file.path} does not fit {name}{hint}: {result.describe()}")
-
-
-def _refuse_reparameterized(file: TensorFile, layout: str) -> None:
-    done = sum(any(mark in key for mark in REPARAMETERIZED) for key in file.shapes)
-    if done and layout != folded.NAME:
-        raise CheckpointError(
-            f"{file.path} is already reparameterized, wholly or in part ({done} tensors), which leaves BatchNorms behind "
-            "that can no longer be checked; give the training checkpoint"
-        )
-
-
-def _read(file: TensorFile, key: str, convert) -> Tensor:  # type: ignore[no-untyped-def]
-    value = file.read(key)
+def _read(file: TensorFile, entry: Expected, ours: str) -> Tensor:
+    if entry.key not in file.shapes:
+        return torch.tensor(INITIAL_LOGIT_SCALE if ours == "logit_scale" else 0)
+    try:
+        value = file.read(entry.key)
+    except Exception as error:  # what a library raises for a damaged file is its own affair
+        raise CheckpointError(f"{file.path}: {entry.key} cannot be read; the file is damaged, get it again") from error
+    if ours.endswith("num_batches_tracked"):
+        return value
     if not value.is_floating_point():
-        return convert(value) if value.dim() else value
+        kind = str(value.dtype).removeprefix("torch.")
+        raise CheckpointError(f"{file.path}: {entry.key} holds {kind} weights; give the float checkpoint it came from")
     if not torch.isfinite(value).all():
-        raise CheckpointError(f"{file.path}: {key} holds NaN or infinite weights")
+        raise CheckpointError(f"{file.path}: {entry.key} holds NaN or infinite weights; give an undamaged checkpoint")
     value = value.to(torch.float32)
-    return convert(value) if value.dim() else value
+    if not torch.isfinite(value).all():
+        raise CheckpointError(f"{file.path}: {entry.key} holds weights that float32 cannot; scale them down")
+    return entry.convert.ours(value) if value.dim() else value
 
 
-def _provenance(path: Path, card: Variant, layout: str) -> Provenance:
+def _provenance(
+    identity: Identity, path: Path, model: MobileCLIP, repository: str | None, revision: str | None
+) -> Provenance:
+    size, card = model.variant.preprocess.size, load_variant(identity.variant)
+    own_size = _size_in_file(identity, card)
+    notes = list(identity.notes)
+    if own_size is not None and own_size != size:
+        notes.append(f"the position table was resampled from {own_size} to {size} px ({METHOD})")
+    elif size != card.preprocess.size:
+        notes.append(f"image size {size} px; {card.name} was published at {card.preprocess.size}")
+    other_size = size if size != card.preprocess.size else None
+    if identity.source is not None:
+        return identity.source.model_copy(
+            update={"image_size": other_size, "notes": tuple(dict.fromkeys((*identity.source.notes, *notes)))}
+        )
     return Provenance(
         variant=card.name,
-        layout=layout,
+        layout=identity.layout,
         sha256=file_sha256(path),
         file=path.name,
         licence=card.licence.name,
         research_only=card.licence.research_only,
         builtin=path.resolve() == builtin_checkpoint().resolve(),
+        repository=repository,
+        revision=revision,
+        towers=identity.towers,
+        image_size=other_size,
+        notes=tuple(notes),
     )

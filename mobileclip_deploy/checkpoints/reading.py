@@ -1,113 +1,100 @@
-"""Reading checkpoint files without running anything in them: .pt by torch's restricted unpickler, .safetensors."""
+"""Reading checkpoint files without running anything in them: what a file holds is told by its first bytes."""
 
 from __future__ import annotations
 
-import json
-import pickle
-import re
-import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mobileclip_deploy.checkpoints import pickles
+from mobileclip_deploy.checkpoints.prefixes import plain_names
 from mobileclip_deploy.errors import CheckpointError
 
 __all__ = ["TensorFile", "open_tensors"]
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-PREFIX = "module."
+LFS_POINTER = b"version https://git-lfs"
+HEADER_LENGTH = 8
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """Named tensors of a file, memory-mapped: shapes are known, values are read when asked for."""
+    """Named tensors of a file, memory-mapped: shapes are known, values are read when asked for.
+
+    `notes` are sentences a user should see: what was passed over, and why.
+    """
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[str], Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def renamed(self, names: Mapping[str, str]) -> TensorFile:
+        """The same tensors under other names: {new: present}; those not named are left out."""
+        shapes = {new: self.shapes[present] for new, present in names.items()}
+        return replace(self, shapes=shapes, read=lambda name: self.read(names[name]))
 
 
 def open_tensors(path: Path) -> TensorFile:
-    """Open a checkpoint file; what is in it is told by its first bytes, not by its name.
+    """Open a checkpoint file, .pt or .safetensors whatever its name says.
 
     Raises:
-        CheckpointError: the file is missing, a folder, empty, truncated, of another format, holds pickled code, or
+        CheckpointError: the file is missing, not a file, empty, truncated, of another format, holds pickled code, or
             holds no tensors.
     """
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give the checkpoint file in it (.pt or .safetensors)")
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(9)
-    except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint at {path}") from None
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    if not head:
-        raise CheckpointError(f"{path} is empty (0 bytes)")
+    head = _head(path)
     if head.startswith((b"PK\x03\x04", b"\x80")):
-        return _open_torch(path, zipped=head.startswith(b"PK"))
-    if len(head) == 9 and head[8:] == b"{":
+        content = pickles.read(path, zipped=head.startswith(b"PK"))
+        names = _plain_names(path, content.tensors)
+        shapes = {plain: tuple(content.tensors[name].shape) for plain, name in names.items()}
+        return TensorFile(path, shapes, lambda name: content.tensors[names[name]], notes=content.notes)
+    if head[HEADER_LENGTH : HEADER_LENGTH + 1] == b"{":
         return _open_safetensors(path)
-    raise CheckpointError(f"{path} is neither a torch checkpoint nor a safetensors file")
+    if head.startswith(LFS_POINTER):
+        raise CheckpointError(f"{path} is a git-lfs pointer, not the file it stands for; run `git lfs pull`")
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path} is not a safetensors file: it has no header; download or save it again")
+    raise CheckpointError(f"{path} is neither a torch checkpoint nor a safetensors file; give one of the two")
+
+
+def _head(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder; give the checkpoint file in it (.pt or .safetensors)")
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is not a regular file; give a .pt or .safetensors file")
+        with path.open("rb") as stream:
+            head = stream.read(len(LFS_POINTER))
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint at {path}; check the path") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from error
+    if not head:
+        raise CheckpointError(f"{path} is empty (0 bytes); download or save it again")
+    return head
 
 
 def _open_safetensors(path: Path) -> TensorFile:
     try:
         handle = safe_open(path, framework="pt")
-        names = {_plain(name): name for name in handle.keys()}  # noqa: SIM118 (not a mapping)
+        names = _plain_names(path, handle.keys())
         shapes = {plain: tuple(handle.get_slice(name).get_shape()) for plain, name in names.items()}
         metadata = dict(handle.metadata() or {})
-    except (SafetensorError, OSError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{path} is not a valid safetensors file: {_first_line(error)}") from error
+    except (SafetensorError, OSError, ValueError, OverflowError, MemoryError) as error:
+        reason = pickles.first_line(error)
+        raise CheckpointError(
+            f"{path} is truncated or not a valid safetensors file ({reason}); download or save it again"
+        ) from error
     if not shapes:
-        raise CheckpointError(f"{path} holds no tensors")
+        raise CheckpointError(f"{path} holds no tensors; give a checkpoint with weights")
     return TensorFile(path, shapes, lambda name: handle.get_tensor(names[name]), metadata)
 
 
-def _open_torch(path: Path, zipped: bool) -> TensorFile:
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        if code:
-            raise CheckpointError(
-                f"{path} holds pickled code ({code.group(1)}), which is never run; save its state_dict alone"
-            ) from error
-        raise CheckpointError(f"{path} is not a readable torch checkpoint: {_first_line(error)}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is truncated or not a torch checkpoint: {_first_line(error)}") from error
-    tensors = _tensors(data)
-    if not tensors:
-        raise CheckpointError(f"{path} holds no state dict ({_contents(data)})")
-    return TensorFile(path, {name: tuple(value.shape) for name, value in tensors.items()}, tensors.__getitem__)
-
-
-def _tensors(data: Any) -> dict[str, Tensor]:
-    if not isinstance(data, Mapping):
-        return {}
-    for wrapper in WRAPPERS:
-        inner = data.get(wrapper)
-        if isinstance(inner, Mapping) and inner:
-            return _tensors(inner)
-    return {_plain(str(name)): value for name, value in data.items() if isinstance(value, Tensor)}
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix(PREFIX)
-
-
-def _contents(data: Any) -> str:
-    if isinstance(data, Mapping):
-        return "its keys: " + ", ".join(json.dumps(str(key)) for key in list(data)[:8])
-    return f"it is a {type(data).__name__}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _plain_names(path: Path, names: Mapping[str, object] | list[str]) -> dict[str, str]:
+    plain = plain_names(list(names))
+    if len(plain) < len(names):
+        raise CheckpointError(f"{path} holds weights twice, with and without the prefix `module.`; save one of the two")
+    return plain

@@ -75,10 +75,10 @@ def relative_deviation(reference: Tensor, other: Tensor) -> float:
 
 @torch.no_grad()
 def embeddings(model: MobileCLIP, images: Tensor | None, ids: Tensor | None) -> list[Tensor]:
-    """Embeddings of the inputs that were given: [N, D] each."""
+    """Embeddings of the inputs that were given, by the towers that there are: [N, D] each."""
     outputs = []
-    if images is not None:
+    if images is not None and model.image is not None:
         outputs.append(model.encode_image(images))
-    if ids is not None:
+    if ids is not None and model.text is not None:
         outputs.append(model.encode_text(ids))
     return outputs

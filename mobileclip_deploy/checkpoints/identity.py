@@ -1,0 +1,148 @@
+"""What an open checkpoint is: its layout, its variant, its towers, and what is worth saying about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mobileclip_deploy.architecture import TOWERS
+from mobileclip_deploy.checkpoints import folded, open_clip
+from mobileclip_deploy.checkpoints.choosing import choose
+from mobileclip_deploy.checkpoints.fitting import (
+    LAYOUTS,
+    closest_variant,
+    expected,
+    find_layout,
+    find_towers,
+    fit,
+    fitting_variants,
+)
+from mobileclip_deploy.checkpoints.reading import TensorFile
+from mobileclip_deploy.errors import CheckpointError
+from mobileclip_deploy.provenance import Provenance
+from mobileclip_deploy.variants import load_variant
+
+__all__ = ["Identity", "identify"]
+
+REPARAMETERIZED = (".reparam_conv.", ".lkb_reparam.")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint is. `file` has the names that its layout's key map speaks of; `source` is what a folded file
+    says about the checkpoint it was made from."""
+
+    file: TensorFile
+    variant: str
+    layout: str
+    towers: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    source: Provenance | None = None
+
+    @property
+    def source_layout(self) -> str:
+        """The layout that defines the network: a folded file's is that of the checkpoint it was made from."""
+        return self.source.layout if self.source else self.layout
+
+
+def identify(file: TensorFile, variant: str | None = None, repository: str | None = None) -> Identity:
+    """Tell what an open checkpoint is, of itself or as a checkpoint of `variant`.
+
+    Args:
+        file: from `open_tensors`.
+        variant: the variant it must be of.
+        repository: where on the hub it came from, which tells variants of the same network apart.
+
+    Raises:
+        CheckpointError: it is of no known layout, or does not fit the variant (or any); says what differs, and which
+            variant would fit.
+        UsageError: unknown variant.
+    """
+    try:
+        layout = find_layout(file.shapes)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file.path}: {error}") from None
+    _refuse_reparameterized(file, layout)
+    if layout == folded.NAME:
+        return _identify_folded(file, variant)
+    if layout == open_clip.NAME:
+        file = file.renamed(open_clip.canonical_names(file.shapes))
+    towers = find_towers(layout, file.shapes)
+    notes: tuple[str, ...] = ()
+    if variant is not None:
+        name = _required(file, layout, towers, variant)
+    else:
+        fits = fitting_variants(layout, file.shapes)
+        if not fits:
+            _refuse_misfit(file, layout, closest_variant(layout, file.shapes))
+        hints = [hint for hint in (repository, file.metadata.get("variant")) if hint]
+        name, notes = choose(fits, layout, towers, file.path, hints)
+    notes = (*file.notes, *notes, *_missing_tower(towers), *_converted(file, layout, name, towers))
+    return Identity(file, name, layout, towers, notes)
+
+
+def _identify_folded(file: TensorFile, variant: str | None) -> Identity:
+    source = folded.provenance(file.metadata, file.path)
+    if variant is not None and load_variant(variant).name != source.variant:
+        raise CheckpointError(
+            f"{file.path} is a {source.variant} checkpoint, not {load_variant(variant).name}; leave --variant out"
+        )
+    result = fit(expected(source.variant, folded.NAME, source.layout, source.towers), file.shapes)
+    if not result.exact:
+        raise CheckpointError(
+            f"{file.path} is no whole folded {source.variant}: {result.describe()}; write it again with `reparameterize`"
+        )
+    return Identity(file, source.variant, folded.NAME, source.towers, _missing_tower(source.towers), source)
+
+
+def _required(file: TensorFile, layout: str, towers: tuple[str, ...], variant: str) -> str:
+    card = load_variant(variant)
+    if layout not in card.layouts:
+        fits = fitting_variants(layout, file.shapes)
+        hint = f"it fits {' and '.join(fits)}" if fits else f"{card.name} comes in {' and '.join(card.layouts)} layout"
+        raise CheckpointError(f"{file.path} is in {layout} layout, which {card.name} has no checkpoints in; {hint}")
+    if not fit(expected(card.name, layout, None, towers), file.shapes).exact:
+        _refuse_misfit(file, layout, card.name)
+    return card.name
+
+
+def _refuse_misfit(file: TensorFile, layout: str, name: str) -> None:
+    result = fit(expected(name, layout, None, find_towers(layout, file.shapes)), file.shapes)
+    others = [other for other in fitting_variants(layout, file.shapes) if other != name]
+    hint = (
+        f"it fits {' and '.join(others)}" if others else "give a checkpoint of a known variant (`variants` lists them)"
+    )
+    raise CheckpointError(f"{file.path} does not fit {name}: {result.describe()}; {hint}")
+
+
+def _refuse_reparameterized(file: TensorFile, layout: str) -> None:
+    done = sum(any(mark in key for mark in REPARAMETERIZED) for key in file.shapes)
+    if done and layout != folded.NAME:
+        raise CheckpointError(
+            f"{file.path} is already reparameterized, wholly or in part ({done} tensors), which leaves BatchNorms behind "
+            "that can no longer be checked; give the training checkpoint"
+        )
+
+
+def _missing_tower(towers: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"the checkpoint has no {tower} tower" for tower in TOWERS if tower not in towers)
+
+
+def _converted(file: TensorFile, layout: str, name: str, towers: tuple[str, ...]) -> tuple[str, ...]:
+    """A warning where open_clip's form of Apple's weights is not the same network.
+
+    Apple's projection has no bias; timm's head has one, which timm's conversion sets to zero and training moves. Both
+    compute the same for MCi towers, but timm's ViT-B/16 pads its stem differently.
+    """
+    card = load_variant(name)
+    if layout != open_clip.NAME or "image" not in towers or not {"apple", "open_clip"} <= card.layouts.keys():
+        return ()
+    apple, theirs = card.for_layout("apple").image, card.for_layout(layout).image
+    if theirs == apple.model_copy(update={"projection_bias": True}):
+        return ()
+    key, _ = LAYOUTS[layout].keymap(card.for_layout(layout)).theirs("image.projection.bias")
+    if file.read(key).any():
+        return ()
+    return (
+        f"{file.path.name} looks converted from Apple's layout ({key} is all zero): open_clip pads the stem and sets "
+        f"epsilons differently, and its embeddings are not those Apple trained; prefer Apple's own {name}.pt",
+    )
