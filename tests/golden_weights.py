@@ -1,4 +1,4 @@
-"""Golden checkpoints rebuilt from their seed: golden/README.md says how every tensor follows from (seed, key, shape)."""
+"""Golden checkpoints rebuilt from their seed: golden/README.md says how a tensor follows from (seed, key, shape)."""
 
 from __future__ import annotations
 

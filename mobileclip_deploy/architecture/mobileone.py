@@ -106,5 +106,6 @@ class LargeKernelConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.conv is not None:
             return self.act(self.se(self.conv(x)))
-        assert self.large is not None and self.small is not None
+        assert self.large is not None
+        assert self.small is not None
         return self.act(self.se(self.large(x) + self.small(x)))

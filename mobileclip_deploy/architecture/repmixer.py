@@ -31,7 +31,9 @@ class RepMixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.conv is not None:
             return self.conv(x)
-        assert self.mixer is not None and self.norm is not None and self.layer_scale is not None
+        assert self.mixer is not None
+        assert self.norm is not None
+        assert self.layer_scale is not None
         return x + self.layer_scale * (self.mixer(x) - self.norm(x))
 
 

@@ -89,7 +89,8 @@ def _identify_folded(file: TensorFile, variant: str | None) -> Identity:
     result = fit(expected(source.variant, folded.NAME, source.layout, source.towers), file.shapes)
     if not result.exact:
         raise CheckpointError(
-            f"{file.path} is no whole folded {source.variant}: {result.describe()}; write it again with `reparameterize`"
+            f"{file.path} is no whole folded {source.variant}: {result.describe()}; "
+            "write it again with `reparameterize`"
         )
     return Identity(file, source.variant, folded.NAME, source.towers, _missing_tower(source.towers), source)
 
@@ -118,8 +119,8 @@ def _refuse_reparameterized(file: TensorFile, layout: str) -> None:
     done = sum(any(mark in key for mark in REPARAMETERIZED) for key in file.shapes)
     if done and layout != folded.NAME:
         raise CheckpointError(
-            f"{file.path} is already reparameterized, wholly or in part ({done} tensors), which leaves BatchNorms behind "
-            "that can no longer be checked; give the training checkpoint"
+            f"{file.path} is already reparameterized, wholly or in part ({done} tensors), which leaves BatchNorms "
+            "behind that can no longer be checked; give the training checkpoint"
         )
 
 

@@ -45,9 +45,9 @@ class KeyMap:
     """An ordered table of rules from our state-dict keys to a layout's."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        rules = [(re.compile(rule.ours), rule) for rule in rules]
-        self._anchored = [(pattern, rule) for pattern, rule in rules if rule.ours.startswith("^")]
-        self._fragments = [(pattern, rule) for pattern, rule in rules if not rule.ours.startswith("^")]
+        compiled = [(re.compile(rule.ours), rule) for rule in rules]
+        self._anchored = [(pattern, rule) for pattern, rule in compiled if rule.ours.startswith("^")]
+        self._fragments = [(pattern, rule) for pattern, rule in compiled if not rule.ours.startswith("^")]
 
     def theirs(self, key: str) -> tuple[str, Shape]:
         """Their key for one of ours, and how the tensor is shaped there.

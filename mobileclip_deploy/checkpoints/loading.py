@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.architecture import MobileCLIP
-from mobileclip_deploy.checkpoints import folded
 from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected, empty_model, expected
 from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample

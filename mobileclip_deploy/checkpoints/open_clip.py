@@ -1,4 +1,4 @@
-"""open_clip's layout: `visual.trunk.*` + `text.*` (timm towers, custom text), or OpenAI's `visual.*` + `transformer.*`."""
+"""open_clip's layout: `visual.trunk.*` + `text.*` (timm towers), or OpenAI's `visual.*` + `transformer.*`."""
 
 from __future__ import annotations
 
@@ -85,10 +85,8 @@ def recognises(keys: Iterable[str]) -> bool:
 
 def keymap(variant: Variant) -> KeyMap:
     """The map from our keys to open_clip's for one variant, with the text tower under `text.`."""
-    if isinstance(variant.image, MCiTower):
-        image = MCI
-    else:
-        image = PLAIN_VIT if is_plain(variant) else TIMM_VIT
+    vit = PLAIN_VIT if is_plain(variant) else TIMM_VIT
+    image = MCI if isinstance(variant.image, MCiTower) else vit
     return KeyMap([*image, *TEXT, *RESBLOCKS])
 
 

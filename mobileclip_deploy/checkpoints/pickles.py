@@ -1,4 +1,4 @@
-"""Torch checkpoints: memory-mapped, through torch's restricted unpickler, and the state dict found in what they hold."""
+"""Torch checkpoints: memory-mapped, through torch's restricted unpickler, and the state dict found in them."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -79,7 +80,7 @@ def _head(path: Path) -> bytes:
 
 def _open_safetensors(path: Path) -> TensorFile:
     try:
-        handle = safe_open(path, framework="pt")
+        handle: Any = safe_open(path, framework="pt")  # safetensors has no types
         names = _plain_names(path, handle.keys())
         shapes = {plain: tuple(handle.get_slice(name).get_shape()) for plain, name in names.items()}
         metadata = dict(handle.metadata() or {})

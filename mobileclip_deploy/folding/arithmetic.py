@@ -5,6 +5,8 @@ At inference BatchNorm computes y = (x - mean) / sqrt(var + eps) * weight + bias
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,8 @@ __all__ = ["batch_norm_affine", "convolution", "fold_conv_bn", "identity_kernel"
 
 def batch_norm_affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and shift of a BatchNorm with running statistics: two float64 tensors [C]."""
-    assert bn.running_mean is not None and bn.running_var is not None
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
     scale = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
     return scale, bn.bias.double() - bn.running_mean.double() * scale
 
@@ -52,9 +55,15 @@ def convolution(
     """A convolution with these float64 values, rounded once to the dtype of `like`; keeps the size when `padding` is
     None."""
     kernel = (weight.shape[2], weight.shape[3])
-    pad = same_padding(kernel) if padding is None else padding
     conv = nn.Conv2d(
-        weight.shape[1] * groups, weight.shape[0], kernel, stride, pad, groups=groups, device="meta", dtype=like.dtype
+        weight.shape[1] * groups,
+        weight.shape[0],
+        kernel,
+        cast("tuple[int, int]", stride),
+        cast("tuple[int, int]", same_padding(kernel) if padding is None else padding),
+        groups=groups,
+        device="meta",
+        dtype=like.dtype,
     )
     conv.weight = nn.Parameter(weight.detach().to(like.dtype).contiguous(), requires_grad=False)
     conv.bias = nn.Parameter(bias.detach().to(like.dtype).contiguous(), requires_grad=False)

@@ -28,7 +28,8 @@ class FoldAttentionNorm(FoldPass):
         return isinstance(module.norm, nn.Identity)
 
     def fold(self, module: nn.Module) -> None:
-        assert isinstance(module, AttentionBlock) and isinstance(module.norm, nn.BatchNorm2d)
+        assert isinstance(module, AttentionBlock)
+        assert isinstance(module.norm, nn.BatchNorm2d)
         scale, shift = batch_norm_affine(module.norm)
         qkv = module.token_mixer.qkv
         weight = qkv.weight.double()

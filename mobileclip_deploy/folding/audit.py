@@ -70,7 +70,7 @@ def count(model: nn.Module) -> Counts:
 def relative_deviation(reference: Tensor, other: Tensor) -> float:
     """max over rows of ||other - reference|| / ||reference||, computed in float64: two tensors [N, D]."""
     reference, other = reference.double(), other.double()
-    return ((other - reference).norm(dim=1) / reference.norm(dim=1)).max().item()
+    return float(((other - reference).norm(dim=1) / reference.norm(dim=1)).max())
 
 
 @torch.no_grad()

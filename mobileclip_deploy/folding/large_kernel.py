@@ -21,7 +21,9 @@ class FoldLargeKernel(FoldPass):
         return module.conv is None
 
     def fold(self, module: nn.Module) -> None:
-        assert isinstance(module, LargeKernelConv) and module.large is not None and module.small is not None
+        assert isinstance(module, LargeKernelConv)
+        assert module.large is not None
+        assert module.small is not None
         kernel, bias = fold_conv_bn(module.large)
         small_kernel, small_bias = fold_conv_bn(module.small)
         module.conv = convolution(

@@ -30,7 +30,7 @@ class FoldMobileOne(FoldPass):
         assert isinstance(module, MobileOneBlock)
         kernels, biases = [], []
         for branch in (*module.branches, *([module.scale] if module.scale is not None else [])):
-            kernel, bias = fold_conv_bn(branch)  # type: ignore[arg-type]
+            kernel, bias = fold_conv_bn(branch)
             kernels.append(pad_kernel(kernel, module.kernel))
             biases.append(bias)
         if module.skip is not None:

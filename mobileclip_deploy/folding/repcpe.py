@@ -21,7 +21,9 @@ class FoldRepCPE(FoldPass):
         return module.conv is None
 
     def fold(self, module: nn.Module) -> None:
-        assert isinstance(module, RepCPE) and module.pe is not None and module.pe.bias is not None
+        assert isinstance(module, RepCPE)
+        assert module.pe is not None
+        assert module.pe.bias is not None
         weight = module.pe.weight
         identity = identity_kernel(weight.shape[0], weight.shape[0], module.kernel, weight.device)
         module.conv = convolution(weight.double() + identity, module.pe.bias, weight, groups=weight.shape[0])

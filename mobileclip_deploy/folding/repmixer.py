@@ -21,10 +21,15 @@ class FoldRepMixer(FoldPass):
         return module.conv is None
 
     def fold(self, module: nn.Module) -> None:
-        assert isinstance(module, RepMixer) and module.layer_scale is not None
-        assert module.mixer is not None and module.norm is not None
+        assert isinstance(module, RepMixer)
+        assert module.layer_scale is not None
+        assert module.mixer is not None
+        assert module.norm is not None
         mixer, norm = module.mixer.conv, module.norm.conv
-        assert mixer is not None and norm is not None and mixer.bias is not None and norm.bias is not None
+        assert mixer is not None
+        assert norm is not None
+        assert mixer.bias is not None
+        assert norm.bias is not None
         scale = module.layer_scale.double()
         channels = scale.numel()
         kernel = identity_kernel(channels, channels, module.kernel, scale.device)

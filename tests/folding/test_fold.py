@@ -1,0 +1,111 @@
+"""The whole fold: what it refuses, what it reports, and that rounding is stated."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from folding_support import trained
+from tiny import tiny_variant
+
+from mobileclip_deploy.architecture import MobileCLIP, build_model
+from mobileclip_deploy.errors import FoldingError
+from mobileclip_deploy.folding import PASSES, fold, fold_structure, is_folded
+from mobileclip_deploy.folding.mobileone import FoldMobileOne
+from mobileclip_deploy.variants import load_variant, variant_names
+
+IMAGES = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+IDS = torch.tensor([[90, 5, 6, 91, 0, 0, 0, 0], [90, 91, 0, 0, 0, 0, 0, 0]])
+
+
+@pytest.fixture()
+def model() -> MobileCLIP:
+    """A small MCi and mct model with trained-looking weights, float64."""
+    model = trained(build_model(tiny_variant("tiny_mci")))
+    assert isinstance(model, MobileCLIP)
+    return model
+
+
+def test_report_counts_every_pass_and_measures_the_deviation(model: MobileCLIP) -> None:
+    report = fold(model, IMAGES, IDS)
+    assert [record.name for record in report.passes] == [one.name for one in PASSES]
+    assert all(record.folded > 0 for record in report.passes)
+    assert report.changed
+    assert report.batch_norms_after == 0 < report.batch_norms_before
+    assert report.parameters_after < report.parameters_before
+    assert report.modules_after < report.modules_before
+    assert report.deviation is not None
+    assert report.deviation < 1e-9
+    assert report.as_dict()["deviation"] == report.deviation
+
+
+def test_folding_twice_changes_nothing(model: MobileCLIP) -> None:
+    fold(model)
+    again = fold(model, IMAGES, IDS)
+    assert not again.changed
+    assert again.deviation is None
+    assert again.parameters_before == again.parameters_after
+
+
+def test_training_mode_is_refused(model: MobileCLIP) -> None:
+    with pytest.raises(FoldingError, match=r"training mode.*model\.eval\(\)"):
+        fold(model.train())
+
+
+def test_one_block_in_training_mode_is_refused(model: MobileCLIP) -> None:
+    model.image.stages[1].blocks[0].train()  # type: ignore[union-attr]
+    with pytest.raises(FoldingError, match="training mode"):
+        fold(model)
+
+
+def test_half_folded_is_refused(model: MobileCLIP) -> None:
+    FoldMobileOne().apply(model.image.stem)  # type: ignore[union-attr,arg-type]
+    with pytest.raises(FoldingError, match="half-folded"):
+        fold(model)
+
+
+def test_one_pass_done_and_another_not_is_refused(model: MobileCLIP) -> None:
+    FoldMobileOne().apply(model)
+    with pytest.raises(FoldingError, match="half-folded: mobileone done"):
+        fold(model)
+
+
+def test_a_fold_that_changes_the_output_is_caught(model: MobileCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = FoldMobileOne.fold
+
+    def careless(self: FoldMobileOne, module: torch.nn.Module) -> None:
+        honest(self, module)
+        with torch.no_grad():
+            module.conv.bias += 0.1  # type: ignore[operator,union-attr]
+
+    monkeypatch.setattr(FoldMobileOne, "fold", careless)
+    with pytest.raises(FoldingError, match="mobileone fold changed the embeddings"):
+        fold(model, IMAGES, IDS)
+
+
+def test_a_batch_norm_that_no_pass_knows_is_reported(model: MobileCLIP) -> None:
+    model.image.projection = torch.nn.Sequential(torch.nn.BatchNorm1d(128)).eval()  # type: ignore[union-attr,assignment]
+    with pytest.raises(FoldingError, match="1 BatchNorms are left"):
+        fold(model)
+
+
+def test_float32_is_rounded_once_per_layer(model: MobileCLIP) -> None:
+    report = fold(model.float(), IMAGES.float(), IDS)
+    assert report.deviation is not None
+    assert report.deviation < 2e-5
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_one_tower_alone_folds(tower: str) -> None:
+    model = trained(build_model(tiny_variant("tiny_mci"), towers=(tower,)))
+    assert isinstance(model, MobileCLIP)
+    report = fold(model, IMAGES, IDS)
+    assert report.deviation is not None
+    assert report.batch_norms_after == 0
+
+
+@pytest.mark.parametrize("name", variant_names())
+def test_every_variant_folds_to_no_branch_and_no_batch_norm(name: str) -> None:
+    model = fold_structure(build_model(load_variant(name), "meta"))
+    assert is_folded(model)
+    assert not [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]

@@ -1,0 +1,125 @@
+"""Small variants with every kind of block, and checkpoints of them: what can be tested in milliseconds is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from golden_weights import fill
+from torch import Tensor
+
+from mobileclip_deploy.checkpoints import open_clip
+from mobileclip_deploy.checkpoints.fitting import expected
+from mobileclip_deploy.variants import Variant
+
+__all__ = ["TINY", "checkpoint", "tiny_variant", "write_cards"]
+
+TEXT = {"kind": "base", "width": 32, "depth": 2, "heads": 2, "causal": False}
+MCI = {
+    "kind": "mci",
+    "depths": [1, 1, 1, 1],
+    "widths": [16, 32, 32, 64],
+    "mixers": ["repmixer", "repmixer", "repmixer", "attention"],
+    "mlp_ratios": [2, 2, 2, 2],
+    "positional": [False, False, False, True],
+    "squeeze_excite": [False, False, True, True],
+}
+VIT = {"kind": "vit", "width": 32, "depth": 2, "heads": 2, "stem": "patch", "patch": 16, "class_token_position": True}
+BIASED = {"image": {"projection_bias": True}}
+TINY: dict[str, dict[str, Any]] = {
+    "tiny_mci": {"image": MCI, "text": TEXT | {"kind": "mct"}, "layouts": {"apple": {}}, "size": 64},
+    "tiny_both": {"image": MCI, "text": TEXT, "layouts": {"apple": {}, "open_clip": BIASED}, "size": 64},
+    "tiny_five": {
+        "image": MCI
+        | {
+            "depths": [1] * 5,
+            "widths": [16, 16, 32, 32, 64],
+            "mixers": [*MCI["mixers"], "attention"],
+            "mlp_ratios": [2] * 5,
+            "positional": [False] * 3 + [True] * 2,
+            "squeeze_excite": [False] * 5,
+            "attention_norm": "layer_norm",
+            "stem_scale_branch": False,
+            "projection_bias": True,
+        },
+        "text": TEXT,
+        "layouts": {"open_clip": {}},
+        "size": 64,
+    },
+    "tiny_stem": {
+        "image": {**VIT, "stem": "convolutional", "stem_padding": 1, "class_token_position": False},
+        "text": TEXT | {"causal": True},
+        "layouts": {
+            "apple": {},
+            "open_clip": {"image": {"projection_bias": True, "stem_padding": 0, "norm_eps": 1e-6}},
+        },
+        "size": 64,
+    },
+    "tiny_patch": {
+        "image": VIT | {"pre_norm": True, "projection_bias": True},
+        "text": TEXT,
+        "layouts": {"open_clip": {}},
+        "size": 64,
+    },
+    "tiny_quick": {
+        "image": VIT | {"pre_norm": True, "activation": "quick_gelu"},
+        "text": TEXT | {"causal": True, "activation": "quick_gelu"},
+        "layouts": {"open_clip": {}},
+        "size": 64,
+    },
+    "tiny_plain": {
+        "image": VIT | {"pre_norm": True},
+        "text": TEXT | {"causal": True},
+        "layouts": {"open_clip": {}},
+        "size": 64,
+    },
+    "tiny_twin": {
+        "image": VIT | {"pre_norm": True, "projection_bias": True},
+        "text": TEXT,
+        "layouts": {"open_clip": {}},
+        "size": 64,
+    },
+}
+
+
+def tiny_variant(name: str) -> Variant:
+    """The card of one of TINY."""
+    return Variant.model_validate(_card(name))
+
+
+def write_cards(folder: Path) -> dict[str, Path]:
+    """All tiny cards as files."""
+    paths = {}
+    for name in TINY:
+        paths[name] = folder / f"{name}.json"
+        paths[name].write_text(json.dumps(_card(name)), encoding="utf-8")
+    return paths
+
+
+def checkpoint(name: str, layout: str, seed: int = 0) -> dict[str, Tensor]:
+    """A checkpoint of a variant in a layout, named as the layout's own code names it, with golden-style weights."""
+    definition = tiny_variant(name).for_layout(layout)
+    table = expected(name, layout).values()
+    tensors = {entry.key: fill(seed, entry.key, entry.shape) for entry in table}
+    if layout == open_clip.NAME:
+        return {open_clip.file_name(key, definition): value for key, value in tensors.items()}
+    return tensors
+
+
+def _card(name: str) -> dict[str, Any]:
+    tiny = TINY[name]
+    return {
+        "schema_version": 1,
+        "name": name,
+        "title": name,
+        "embed_dim": 24,
+        "image": tiny["image"],
+        "text": tiny["text"],
+        "tokenizer": {"vocab_size": 92, "context_length": 8, "sot": 90, "eot": 91},
+        "preprocess": {"size": tiny["size"]},
+        "layouts": tiny["layouts"],
+        "parameters_image": 1,
+        "parameters_text": 1,
+        "licence": {"name": "none", "research_only": False},
+    }
