@@ -49,9 +49,10 @@ class Expected:
     class_token: bool = False
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
-        """Whether a tensor of this shape will do. A ViT's position table may be for another image size."""
+        """Whether a tensor of this shape will do. A ViT's position table may be for another image size, and some write
+        the temperature with a dimension."""
         if not self.square_grid:
-            return shape == self.shape
+            return shape == self.shape or (self.shape == () and shape == (1,))
         same = shape[:-2] == self.shape[:-2] and shape[-1:] == self.shape[-1:]
         return same and len(shape) > 1 and grid_side(shape[-2], self.class_token) is not None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from mobileclip_deploy.variants import Variant, load_variant
 __all__ = ["NAME", "TOWERS", "keymap", "provenance", "recognises", "save"]
 
 NAME = "folded"
+LENGTH = struct.Struct("<Q")
 TOWERS = {"image": "image.", "text": "text."}
 METADATA = "mobileclip_deploy"
 
@@ -81,7 +83,19 @@ def save(model: MobileCLIP, path: Path) -> None:
     os.close(handle)
     try:
         save_file(tensors, temporary, metadata=metadata)
+        _sort_metadata(Path(temporary))
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata in order, in place: safetensors writes it in an order that changes from run to run."""
+    with path.open("r+b") as stream:
+        (length,) = LENGTH.unpack(stream.read(LENGTH.size))
+        header = json.loads(stream.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        stream.seek(LENGTH.size)
+        stream.write(text.ljust(length))

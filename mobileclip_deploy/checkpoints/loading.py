@@ -69,8 +69,7 @@ def assemble(identity: Identity, image_size: int | None = None) -> MobileCLIP:
     model = empty_model(card, identity.layout, identity.source_layout, identity.towers)
     table = expected(identity.variant, identity.layout, identity.source_layout, identity.towers)
     weights = {ours: _read(file, entry, ours) for ours, entry in table.items()}
-    if own_size is not None and own_size != size:
-        assert isinstance(card.image, ViTTower)
+    if isinstance(card.image, ViTTower) and own_size not in (None, size):
         weights[POSITIONS] = resample(
             weights[POSITIONS], size // card.image.patch, class_token=card.image.class_token_position
         )
@@ -108,7 +107,7 @@ def _read(file: TensorFile, entry: Expected, ours: str) -> Tensor:
     value = value.to(torch.float32)
     if not torch.isfinite(value).all():
         raise CheckpointError(f"{file.path}: {entry.key} holds weights that float32 cannot; scale them down")
-    return entry.convert.ours(value) if value.dim() else value
+    return entry.convert.ours(value) if entry.shape else value.reshape(())
 
 
 def _provenance(
@@ -117,9 +116,9 @@ def _provenance(
     size, card = model.variant.preprocess.size, load_variant(identity.variant)
     own_size = _size_in_file(identity, card)
     notes = list(identity.notes)
-    if own_size is not None and own_size != size:
+    if isinstance(card.image, ViTTower) and own_size not in (None, size):
         notes.append(f"the position table was resampled from {own_size} to {size} px ({METHOD})")
-    elif size != card.preprocess.size:
+    elif size != card.preprocess.size and (identity.source is None or identity.source.image_size != size):
         notes.append(f"image size {size} px; {card.name} was published at {card.preprocess.size}")
     other_size = size if size != card.preprocess.size else None
     if identity.source is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ def read(path: Path, zipped: bool) -> Content:
     if zipped:
         _check_archive(path)
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch comments on pickle protocols and deprecated storages
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_unpickling(path, str(error))) from error
     except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
@@ -86,7 +89,7 @@ def _unpickling(path: Path, message: str) -> str:
     code = re.search(r"GLOBAL (\S+)", message)
     if code:
         return f"{path} holds pickled code ({code.group(1)}), which is never run; save its state_dict alone"
-    return f"{path} is truncated or not a torch checkpoint; download or save it again"
+    return f"{path} is truncated, or a pickle that torch.save did not write; save the model's state_dict again"
 
 
 def _state_dict(data: Any, depth: int = 0) -> tuple[dict[str, Tensor], str, str]:

@@ -17,7 +17,7 @@ IMAGES = torch.randn(2, 3, 64, 64, dtype=torch.float64)
 IDS = torch.tensor([[90, 5, 6, 91, 0, 0, 0, 0], [90, 91, 0, 0, 0, 0, 0, 0]])
 
 
-@pytest.fixture()
+@pytest.fixture
 def model() -> MobileCLIP:
     """A small MCi and mct model with trained-looking weights, float64."""
     model = trained(build_model(tiny_variant("tiny_mci")))

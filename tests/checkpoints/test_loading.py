@@ -1,0 +1,261 @@
+"""Loading: the variant and layout are told, weights of any float type load, and what does not fit is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tiny import checkpoint
+from torch import Tensor
+
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.checkpoints import folded, load
+from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.folding import fold, is_folded
+from mobileclip_deploy.provenance import file_sha256
+
+Weights = dict[str, Tensor]
+IMAGES = torch.linspace(0, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
+IDS = torch.tensor([[90, 5, 6, 91, 0, 0, 0, 0], [90, 91, 0, 0, 0, 0, 0, 0]])
+
+
+def write(path: Path, weights: Weights) -> Path:
+    if path.suffix == ".safetensors":
+        save_file(weights, path)
+    else:
+        torch.save(weights, path)
+    return path
+
+
+def embed(model: MobileCLIP) -> Tensor:
+    with torch.no_grad():
+        return torch.cat((model.encode_image(IMAGES), model.encode_text(IDS)))
+
+
+def refusal(path: Path, variant: str | None = None) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load(path, variant)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 900
+    return text
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".bin"])
+def test_variant_and_layout_are_told_from_the_keys(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"weights{suffix}", checkpoint("tiny_mci", "apple"))
+    model = load(path)
+    assert model.variant.name == "tiny_mci"
+    assert model.towers == ("image", "text")
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert model.provenance is not None
+    assert model.provenance.layout == "apple"
+    assert model.provenance.sha256 == file_sha256(path)
+    assert model.provenance.notes == ()
+    assert model.provenance.embedding_space == f"tiny_mci-{model.provenance.sha256[:16]}"
+    assert model.logit_scale.item() == pytest.approx(3.912, abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_other_float_types_are_read_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+    weights = checkpoint("tiny_mci", "apple")
+    reference = embed(load(write(tmp_path / "a.pt", weights)))
+    cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
+    model = load(write(tmp_path / "b.safetensors", cast))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    tolerance = {torch.float64: 1e-6, torch.float16: 1e-2, torch.bfloat16: 1e-1}[dtype]
+    assert (embed(model) - reference).norm() / reference.norm() < tolerance
+
+
+def test_counters_may_be_missing(tmp_path: Path) -> None:
+    weights = {name: value for name, value in checkpoint("tiny_mci", "apple").items() if "num_batches" not in name}
+    assert load(write(tmp_path / "a.pt", weights)).variant.name == "tiny_mci"
+
+
+def test_unknown_variant_is_refused_before_the_file_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown variant 'tiny_mcj', did you mean tiny_mci"):
+        load(tmp_path / "absent.pt", "tiny_mcj")
+
+
+def test_wrong_variant_names_the_one_that_fits(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
+    assert refusal(path, "tiny_both").endswith("it fits tiny_mci")
+
+
+def test_variant_that_has_no_such_layout_names_the_one_that_fits(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
+    assert "in apple layout, which tiny_five has no checkpoints in; it fits tiny_mci" in refusal(path, "tiny_five")
+
+
+def without(pattern: str) -> Callable[[Weights], Weights]:
+    return lambda weights: {name: value for name, value in weights.items() if pattern not in name}
+
+
+def replaced(key: str, value: Callable[[Tensor], Tensor]) -> Callable[[Weights], Weights]:
+    return lambda weights: weights | {key: value(weights[key])}
+
+
+FC1 = "text_encoder.transformer.1.pre_norm_ffn.1.weight"
+DAMAGE: dict[str, tuple[Callable[[Weights], Weights], str]] = {
+    "missing": (without(".convffn.fc1.weight"), "6 missing: image_encoder.model.network.*.*.convffn.fc1.weight"),
+    "unexpected": (
+        lambda weights: weights | {"text_encoder.extra.weight": torch.ones(1)},
+        "1 unexpected: text_encoder",
+    ),
+    "mis-shaped": (
+        replaced(FC1, lambda t: t[:5]),
+        "1 of another shape: text_encoder.transformer.*.pre_norm_ffn.*.weight [5, 32], wanted [128, 32]",
+    ),
+    "transposed": (replaced(FC1, lambda t: t.t().contiguous()), "of another shape"),
+    "nan": (replaced(FC1, lambda t: t * float("nan")), f"{FC1} holds NaN or infinite weights"),
+    "infinite": (replaced(FC1, lambda t: t / 0), f"{FC1} holds NaN or infinite weights"),
+    "too large for float32": (replaced(FC1, lambda t: t.double() * 1e300), "weights that float32 cannot"),
+    "integers": (replaced(FC1, lambda t: t.to(torch.int8)), f"{FC1} holds int8 weights"),
+    "complex": (replaced(FC1, lambda t: t.to(torch.complex64)), f"{FC1} holds complex64 weights"),
+    "nan statistics": (
+        replaced("image_encoder.model.patch_embed.0.rbr_conv.0.bn.running_var", lambda t: t * float("nan")),
+        "holds NaN",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "expected"), DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("variant", [None, "tiny_mci"])
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_weights(
+    tmp_path: Path, damage: Callable[[Weights], Weights], expected: str, variant: str | None
+) -> None:
+    path = write(tmp_path / "a.pt", damage(checkpoint("tiny_mci", "apple")))
+    assert expected in refusal(path, variant)
+
+
+def test_many_differences_are_cut_to_a_screen(tmp_path: Path) -> None:
+    odd = {f"image_encoder.layer{index}.part.weight": torch.ones(1) for index in range(500)}
+    text = refusal(write(tmp_path / "a.pt", odd))
+    assert "500 unexpected" in text
+    assert "496 more" in text
+
+
+def test_reparameterized_elsewhere_is_refused(tmp_path: Path) -> None:
+    weights = checkpoint("tiny_mci", "apple") | {"image_encoder.model.patch_embed.0.reparam_conv.weight": torch.ones(1)}
+    assert "already reparameterized" in refusal(write(tmp_path / "a.pt", weights))
+
+
+def test_foreign_model(tmp_path: Path) -> None:
+    weights = {"encoder.layer.0.weight": torch.ones(2), "encoder.layer.1.weight": torch.ones(2)}
+    text = refusal(write(tmp_path / "a.pt", weights))
+    assert "no MobileCLIP checkpoint: keys such as encoder.layer.*.weight" in text
+    assert "apple, open_clip, folded" in text
+
+
+def test_two_layouts_mixed(tmp_path: Path) -> None:
+    weights = checkpoint("tiny_both", "apple") | checkpoint("tiny_both", "open_clip")
+    assert "mixes layouts (apple and open_clip)" in refusal(write(tmp_path / "a.pt", weights))
+
+
+def test_apple_tower_alone(tmp_path: Path) -> None:
+    weights = {name: value for name, value in checkpoint("tiny_mci", "apple").items() if name.startswith("image_")}
+    model = load(write(tmp_path / "a.pt", weights), "tiny_mci")
+    assert model.towers == ("image",)
+    assert model.text is None
+    assert model.encode_image(IMAGES).shape == (2, 24)
+    with pytest.raises(UsageError, match="no text tower"):
+        model.encode_text(IDS)
+
+
+class TestFolded:
+    """Our own layout: what was folded and saved loads as it was, and says where it came from."""
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        return write(tmp_path / "source.pt", checkpoint("tiny_stem", "open_clip"))
+
+    @pytest.fixture
+    def saved(self, source: Path, tmp_path: Path) -> Path:
+        model = load(source)
+        fold(model)
+        folded.save(model, tmp_path / "folded.safetensors")
+        return tmp_path / "folded.safetensors"
+
+    def test_round_trip(self, source: Path, saved: Path) -> None:
+        original = load(source)
+        fold(original)
+        again = load(saved)
+        assert is_folded(again)
+        assert torch.equal(embed(again), embed(original))
+        assert again.provenance == original.provenance
+        assert again.provenance is not None
+        assert again.provenance.layout == "open_clip"
+
+    def test_metadata_says_it_without_this_package(self, source: Path, saved: Path) -> None:
+        with safe_open(saved, framework="pt") as file:
+            metadata = file.metadata()
+        assert metadata["variant"] == "tiny_stem"
+        assert metadata["source_sha256"] == file_sha256(source)
+        assert metadata["folded"] == "true"
+
+    def test_same_model_same_bytes(self, source: Path, saved: Path, tmp_path: Path) -> None:
+        model = load(source)
+        fold(model)
+        folded.save(model, tmp_path / "again.safetensors")
+        assert file_sha256(tmp_path / "again.safetensors") == file_sha256(saved)
+
+    def test_wrong_variant(self, saved: Path) -> None:
+        assert "is a tiny_stem checkpoint, not tiny_mci" in refusal(saved, "tiny_mci")
+
+    def test_without_metadata(self, saved: Path, tmp_path: Path) -> None:
+        with safe_open(saved, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        assert "not its metadata" in refusal(write(tmp_path / "bare.safetensors", tensors))
+
+    @pytest.mark.parametrize(
+        ("key", "value", "expected"),
+        [
+            ("mobileclip_deploy", "{}", "damaged metadata"),
+            ("mobileclip_deploy", "not json", "damaged metadata"),
+            ("variant", "unknown", "written by another version"),
+        ],
+    )
+    def test_damaged_metadata(self, saved: Path, tmp_path: Path, key: str, value: str, expected: str) -> None:
+        with safe_open(saved, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            metadata = file.metadata()
+        if key == "variant":
+            metadata["mobileclip_deploy"] = metadata["mobileclip_deploy"].replace('"tiny_stem"', f'"{value}"')
+        else:
+            metadata[key] = value
+        save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
+        assert expected in refusal(tmp_path / "x.safetensors")
+
+    def test_half_folded_file(self, saved: Path, tmp_path: Path) -> None:
+        with safe_open(saved, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            metadata = file.metadata()
+        tensors["image.stem.0.bn.weight"] = torch.ones(8)
+        save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
+        assert "is no whole folded tiny_stem: 1 unexpected: image.stem.*.bn.weight" in refusal(
+            tmp_path / "x.safetensors"
+        )
+
+    def test_training_form_is_not_saved(self, source: Path, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match="only folded models"):
+            folded.save(load(source), tmp_path / "x.safetensors")
+        assert not (tmp_path / "x.safetensors").exists()
+
+    def test_failed_save_leaves_nothing(self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = load(source)
+        fold(model)
+        (tmp_path / "out").mkdir()
+
+        def full(*arguments: object, **options: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(folded, "save_file", full)
+        with pytest.raises(OSError, match="No space"):
+            folded.save(model, tmp_path / "out" / "x.safetensors")
+        assert not list((tmp_path / "out").iterdir())
