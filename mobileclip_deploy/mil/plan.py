@@ -248,5 +248,23 @@ def check_shapes(graph: Graph, steps: tuple[Step, ...]) -> None:
                 return
             numel(shape, f"the result {name!r} of {step.node}")
             known[name] = torch.empty(shape, dtype=declared.dtype.compute, device="meta")
-        if not by_value:
+        if not by_value and step.kernel.shape is not None:
+            _check_rule(step, step.kernel.shape)
+        elif not by_value:
             call(step, lookup, lookup)
+
+
+def _check_rule(step: Step, rule: str | Callable[..., tuple[int, ...]]) -> None:
+    shapes = {
+        parameter.name: tuple(tuple(n or 0 for n in operand.type.shape) for operand in operands)
+        for parameter, operands in step.tensors
+    }
+    try:
+        shape = shapes[rule][0] if isinstance(rule, str) else rule(shapes, step.values)
+    except InvalidInput as error:
+        raise InvalidInput(f"{step.node}: {error}") from None
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        raise InvalidInput(f"{step.node} is not defined on its inputs: {one_line(error)}") from None
+    for name, declared in step.node.outputs:
+        if not declared.admits(shape):
+            raise InvalidInput(f"the result {name!r} of {step.node} has shape {list(shape)}, declared {declared}")

@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from mobileclip_deploy.errors import DependencyMissing
 from mobileclip_deploy.mil.faults import InvalidInput, one_line
 
@@ -46,6 +44,8 @@ def parse_model(data: bytes, what: str) -> Any:
         DependencyMissing: coremltools is not installed.
     """
     model = _model_class()()
+    from google.protobuf.message import DecodeError
+
     try:
         model.ParseFromString(data)
     except (DecodeError, RecursionError, ValueError) as error:

@@ -14,97 +14,97 @@ from mobileclip_deploy.mil.ops.registry import Tensor, op
 __all__: list[str] = []
 
 
-@op("relu")
+@op("relu", shape="x")
 def relu(x: Tensor) -> Tensor:
     """max(x, 0)."""
     return torch.relu(x)
 
 
-@op("relu6")
+@op("relu6", shape="x")
 def relu6(x: Tensor) -> Tensor:
     """min(max(x, 0), 6)."""
     return torch.clamp(x, 0, 6)
 
 
-@op("clamped_relu")
+@op("clamped_relu", shape="x")
 def clamped_relu(x: Tensor, alpha: float, beta: float) -> Tensor:
     """min(beta, x) where x >= 0, else min(beta, alpha * x)."""
     return torch.clamp(F.leaky_relu(x, alpha), max=beta)
 
 
-@op("leaky_relu")
+@op("leaky_relu", shape="x")
 def leaky_relu(x: Tensor, alpha: float) -> Tensor:
     """x where x >= 0, else alpha * x."""
     return F.leaky_relu(x, alpha)
 
 
-@op("prelu")
+@op("prelu", shape="x")
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     """x where x > 0, else alpha * x, with one alpha a channel: x [N, C, ...], alpha [C]."""
     return F.prelu(x, alpha)
 
 
-@op("thresholded_relu")
+@op("thresholded_relu", shape="x")
 def thresholded_relu(x: Tensor, alpha: float) -> Tensor:
     """x where x >= alpha, else 0."""
     return torch.where(x >= alpha, x, torch.zeros_like(x))
 
 
-@op("elu")
+@op("elu", shape="x")
 def elu(x: Tensor, alpha: float) -> Tensor:
     """x where x > 0, else alpha * (exp(x) - 1)."""
     return F.elu(x, alpha)
 
 
-@op("sigmoid")
+@op("sigmoid", shape="x")
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x))."""
     return torch.sigmoid(x)
 
 
-@op("sigmoid_hard")
+@op("sigmoid_hard", shape="x")
 def sigmoid_hard(x: Tensor, alpha: float, beta: float) -> Tensor:
     """min(max(alpha * x + beta, 0), 1)."""
     return torch.clamp(alpha * x + beta, 0, 1)
 
 
-@op("silu")
+@op("silu", shape="x")
 def silu(x: Tensor) -> Tensor:
     """x * sigmoid(x)."""
     return F.silu(x)
 
 
-@op("softplus")
+@op("softplus", shape="x")
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x))."""
     return F.softplus(x)
 
 
-@op("softsign")
+@op("softsign", shape="x")
 def softsign(x: Tensor) -> Tensor:
     """x / (1 + |x|)."""
     return F.softsign(x)
 
 
-@op("scaled_tanh")
+@op("scaled_tanh", shape="x")
 def scaled_tanh(x: Tensor, alpha: float, beta: float) -> Tensor:
     """alpha * tanh(beta * x)."""
     return alpha * torch.tanh(beta * x)
 
 
-@op("linear_activation")
+@op("linear_activation", shape="x")
 def linear_activation(x: Tensor, alpha: float, beta: float) -> Tensor:
     """alpha * x + beta."""
     return alpha * x + beta
 
 
-@op("softmax")
+@op("softmax", shape="x")
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along axis."""
     return torch.softmax(x, axis)
 
 
-@op("gelu")
+@op("gelu", shape="x")
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
     """x * Phi(x) by erf (EXACT), by tanh (TANH_APPROXIMATION), or x * sigmoid(1.702 x) (SIGMOID_APPROXIMATION)."""
     if mode == "EXACT":

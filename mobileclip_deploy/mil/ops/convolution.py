@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from mobileclip_deploy.mil.faults import InvalidInput
-from mobileclip_deploy.mil.ops.registry import Ints, Tensor, op
+from mobileclip_deploy.mil.ops.registry import Ints, Shape, Shapes, Tensor, Values, op
 from mobileclip_deploy.mil.types import numel
 
 __all__: list[str] = []
@@ -67,7 +67,24 @@ def _pad(x: Tensor, pads: Pads, value: float) -> Tensor:
     return F.pad(x, [amount for pair in reversed(pads) for amount in pair], value=value)
 
 
-@op("conv")
+def _conv_shape(shapes: Shapes, values: Values) -> Shape:
+    (x,), (weight,) = shapes["x"], shapes["weight"]
+    rank = _spatial_rank(len(x), len(weight))
+    strides = _per_dimension(values.get("strides"), rank, 1, "strides")
+    dilations = _per_dimension(values.get("dilations"), rank, 1, "dilations")
+    pads = _pads(x[2:], weight[2:], strides, dilations, values.get("pad_type", "valid"), values.get("pad"))
+    if x[1] != weight[1] * values.get("groups", 1) or shapes.get("bias", (weight[:1],)) != (weight[:1],):
+        raise InvalidInput(f"a convolution of {list(x)} with a weight {list(weight)} does not fit")
+    reach = [(k - 1) * d + 1 for k, d in zip(weight[2:], dilations, strict=True)]
+    return (x[0], weight[0], *_windows(x[2:], reach, strides, pads))
+
+
+def _windows(size: Sequence[int], reach: Sequence[int], strides: Ints, pads: Pads) -> list[int]:
+    """How often a window fits along each dimension."""
+    return [(n + sum(pad) - r) // s + 1 for n, r, s, pad in zip(size, reach, strides, pads, strict=True)]
+
+
+@op("conv", shape=_conv_shape)
 def conv(
     x: Tensor,
     weight: Tensor,
@@ -79,7 +96,7 @@ def conv(
     groups: int = 1,
 ) -> Tensor:
     """Convolution: x [N, C_in, *D], weight [C_out, C_in / groups, *K], bias [C_out] -> [N, C_out, *D_out]."""
-    rank = _spatial_rank(x, weight)
+    rank = _spatial_rank(x.dim(), weight.dim())
     strides = _per_dimension(strides, rank, 1, "strides")
     dilations = _per_dimension(dilations, rank, 1, "dilations")
     pads = _pads(x.shape[2:], weight.shape[2:], strides, dilations, pad_type, pad)
@@ -91,11 +108,10 @@ def conv(
     return _CONV[rank](x, weight, bias, strides, padding, dilations, groups)
 
 
-def _spatial_rank(x: Tensor, weight: Tensor) -> int:
-    rank = x.dim() - 2
-    if rank not in _CONV or weight.dim() != x.dim():
-        raise InvalidInput(f"a convolution of rank {x.dim()} with a weight of rank {weight.dim()} is not defined")
-    return rank
+def _spatial_rank(x: int, weight: int) -> int:
+    if x - 2 not in _CONV or weight != x:
+        raise InvalidInput(f"a convolution of rank {x} with a weight of rank {weight} is not defined")
+    return x - 2
 
 
 @op("conv_transpose")
@@ -115,7 +131,7 @@ def conv_transpose(
     The full result of size (D - 1) * stride + (K - 1) * dilation + 1 is cropped by the padding; where `output_shape`
     asks for more than is left, the rest is zero before the bias.
     """
-    rank = _spatial_rank(x, weight)
+    rank = _spatial_rank(x.dim(), weight.dim())
     strides = _per_dimension(strides, rank, 1, "strides")
     dilations = _per_dimension(dilations, rank, 1, "dilations")
     sizes = [
@@ -141,18 +157,18 @@ def conv_transpose(
 
 
 def _pool(
-    x: Tensor, kernel: Ints, strides: Ints | None, pad_type: str, pad: Ints | None, ceil_mode: bool
+    shape: Sequence[int], kernel: Ints, strides: Ints | None, pad_type: str, pad: Ints | None, ceil_mode: bool
 ) -> tuple[Ints, Pads, Pads]:
     """Strides, padding, and padding with what ceil_mode adds at the end."""
-    rank = x.dim() - 2
+    rank = len(shape) - 2
     if rank not in _MAX or len(kernel) != rank:
-        raise InvalidInput(f"pooling of rank {x.dim()} with the window {list(kernel)} is not defined")
+        raise InvalidInput(f"pooling of rank {len(shape)} with the window {list(kernel)} is not defined")
     strides = _per_dimension(strides, rank, 1, "strides")
-    pads = _pads(x.shape[2:], kernel, strides, (1,) * rank, pad_type, pad)
+    pads = _pads(shape[2:], kernel, strides, (1,) * rank, pad_type, pad)
     if not ceil_mode:
         return strides, pads, pads
     extended: Pads = []
-    for size, extent, stride, (before, after) in zip(x.shape[2:], kernel, strides, pads, strict=True):
+    for size, extent, stride, (before, after) in zip(shape[2:], kernel, strides, pads, strict=True):
         count = -(-(size + before + after - extent) // stride) + 1
         if before + after > 0 and (count - 1) * stride >= size + before:
             count -= 1
@@ -160,7 +176,15 @@ def _pool(
     return strides, pads, extended
 
 
-@op("max_pool")
+def _pool_shape(shapes: Shapes, values: Values) -> Shape:
+    (x,), kernel = shapes["x"], values["kernel_sizes"]
+    strides, _, pads = _pool(
+        x, kernel, values.get("strides"), values["pad_type"], values.get("pad"), values.get("ceil_mode", False)
+    )
+    return (*x[:2], *_windows(x[2:], kernel, strides, pads))
+
+
+@op("max_pool", shape=_pool_shape)
 def max_pool(
     x: Tensor,
     kernel_sizes: Ints,
@@ -170,11 +194,11 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> Tensor:
     """The maximum of each window, padding left out: x [N, C, *D] -> [N, C, *D_out]."""
-    strides, _, extended = _pool(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    strides, _, extended = _pool(x.shape, kernel_sizes, strides, pad_type, pad, ceil_mode)
     return _MAX[x.dim() - 2](_pad(x, extended, -math.inf), kernel_sizes, strides)
 
 
-@op("avg_pool")
+@op("avg_pool", shape=_pool_shape)
 def avg_pool(
     x: Tensor,
     kernel_sizes: Ints,
@@ -188,7 +212,7 @@ def avg_pool(
 
     Elements beyond the padding, which ceil_mode adds, never count.
     """
-    strides, pads, extended = _pool(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    strides, pads, extended = _pool(x.shape, kernel_sizes, strides, pad_type, pad, ceil_mode)
     average = _AVG[x.dim() - 2]
     mean = average(_pad(x, extended, 0.0), kernel_sizes, strides)
     if extended == pads and not (exclude_padding_from_average and any(any(pair) for pair in pads)):
@@ -200,7 +224,7 @@ def avg_pool(
     return mean / share
 
 
-@op("l2_pool")
+@op("l2_pool", shape=_pool_shape)
 def l2_pool(
     x: Tensor,
     kernel_sizes: Ints,
@@ -210,6 +234,6 @@ def l2_pool(
     ceil_mode: bool = False,
 ) -> Tensor:
     """The root of the sum of squares of each window: x [N, C, *D] -> [N, C, *D_out]."""
-    strides, _, extended = _pool(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    strides, _, extended = _pool(x.shape, kernel_sizes, strides, pad_type, pad, ceil_mode)
     mean = _AVG[x.dim() - 2](_pad(x.square(), extended, 0.0), kernel_sizes, strides)
     return torch.sqrt(mean * math.prod(kernel_sizes))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from mobileclip_deploy.mil.faults import InvalidInput
-from mobileclip_deploy.mil.ops.registry import Tensor, dtype_named, op
+from mobileclip_deploy.mil.ops.registry import Tensor, broadcast, dtype_named, op
 from mobileclip_deploy.mil.types import BY_NAME
 
 __all__: list[str] = []
@@ -23,7 +23,7 @@ def _binary(name: str, function: Callable[[Tensor, Tensor], Tensor], *, to_bool:
         return function(x, y)
 
     compute.__doc__ = f"{name}(x, y), elementwise."
-    op(name, result=_BOOL if to_bool else "x", same=("x", "y"))(compute)
+    op(name, result=_BOOL if to_bool else "x", same=("x", "y"), shape=broadcast)(compute)
 
 
 def _unary(name: str, function: Callable[[Tensor], Tensor]) -> None:
@@ -31,7 +31,7 @@ def _unary(name: str, function: Callable[[Tensor], Tensor]) -> None:
         return function(x)
 
     compute.__doc__ = f"{name}(x), elementwise."
-    op(name)(compute)
+    op(name, shape="x")(compute)
 
 
 def _divide(x: Tensor, y: Tensor) -> Tensor:
@@ -81,49 +81,49 @@ _unary("tan", torch.tan)
 _unary("tanh", torch.tanh)
 
 
-@op("logical_not", result=_BOOL)
+@op("logical_not", result=_BOOL, shape="x")
 def logical_not(x: Tensor) -> Tensor:
     """Not x, for bool."""
     return torch.logical_not(x)
 
 
-@op("inverse")
+@op("inverse", shape="x")
 def inverse(x: Tensor, epsilon: float = 1e-4) -> Tensor:
     """1 / (x + epsilon)."""
     return 1 / (x + epsilon)
 
 
-@op("log")
+@op("log", shape="x")
 def log(x: Tensor, epsilon: float = 1e-45) -> Tensor:
     """Natural logarithm of x + epsilon."""
     return torch.log(x + epsilon)
 
 
-@op("rsqrt")
+@op("rsqrt", shape="x")
 def rsqrt(x: Tensor, epsilon: float = 1e-12) -> Tensor:
     """1 / sqrt(x + epsilon)."""
     return torch.rsqrt(x + epsilon)
 
 
-@op("clip")
+@op("clip", shape="x")
 def clip(x: Tensor, alpha: float, beta: float) -> Tensor:
     """min(max(x, alpha), beta)."""
     return torch.clamp(x, alpha, beta)
 
 
-@op("threshold")
+@op("threshold", shape="x")
 def threshold(x: Tensor, alpha: float) -> Tensor:
     """max(x, alpha)."""
     return torch.clamp(x, min=alpha)
 
 
-@op("select", result="a", same=("a", "b"), exact=True)
+@op("select", result="a", same=("a", "b"), exact=True, shape=broadcast)
 def select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """a where cond, else b; the three broadcast."""
     return torch.where(cond.to(torch.bool), a, b)
 
 
-@op("cast", result=lambda types, values: dtype_named(values["dtype"]))
+@op("cast", result=lambda types, values: dtype_named(values["dtype"]), shape="x")
 def cast(x: Tensor, dtype: str) -> Tensor:
     """x in another element type: toward zero from float to integer, "not zero" to bool."""
     target = dtype_named(dtype)
@@ -132,7 +132,7 @@ def cast(x: Tensor, dtype: str) -> Tensor:
     return x.to(target.compute)
 
 
-@op("identity", exact=True)
+@op("identity", exact=True, shape="x")
 def identity(x: Tensor) -> Tensor:
     """x."""
     return x

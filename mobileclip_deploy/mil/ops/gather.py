@@ -12,7 +12,7 @@ import math
 import torch
 
 from mobileclip_deploy.mil.faults import InvalidInput
-from mobileclip_deploy.mil.ops.registry import Opset, Tensor, op
+from mobileclip_deploy.mil.ops.registry import Opset, Shape, Shapes, Tensor, Values, op
 
 __all__ = ["checked_indices"]
 
@@ -36,7 +36,13 @@ def checked_indices(indices: Tensor, size: int, opset: int) -> Tensor:
     return resolved
 
 
-@op("gather", exact=True, raw=("x",))
+def _gather_shape(shapes: Shapes, values: Values) -> Shape:
+    (x,), (indices,) = shapes["x"], shapes["indices"]
+    axis = values.get("axis", 0) % len(x)
+    return (*x[:axis], *indices[values.get("batch_dims", 0) :], *x[axis + 1 :])
+
+
+@op("gather", exact=True, raw=("x",), shape=_gather_shape)
 def gather(
     x: Tensor, indices: Tensor, opset: Opset, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False
 ) -> Tensor:
@@ -59,7 +65,7 @@ def gather(
     return torch.gather(rows, 2, at).reshape(shape)
 
 
-@op("gather_along_axis", exact=True, raw=("x",))
+@op("gather_along_axis", exact=True, raw=("x",), shape="indices")
 def gather_along_axis(
     x: Tensor, indices: Tensor, opset: Opset, axis: int = 0, validate_indices: bool = False
 ) -> Tensor:
@@ -67,7 +73,12 @@ def gather_along_axis(
     return torch.gather(x, axis, checked_indices(indices, x.shape[axis], opset))
 
 
-@op("gather_nd", exact=True, raw=("x",))
+def _gather_nd_shape(shapes: Shapes, values: Values) -> Shape:
+    (x,), (indices,) = shapes["x"], shapes["indices"]
+    return (*indices[:-1], *x[values.get("batch_dims", 0) + indices[-1] :])
+
+
+@op("gather_nd", exact=True, raw=("x",), shape=_gather_nd_shape)
 def gather_nd(x: Tensor, indices: Tensor, opset: Opset, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
     """Slices of x at index vectors: x [D], indices [K] -> [K[:-1], D[batch_dims + K[-1]:]]."""
     depth = indices.shape[-1]

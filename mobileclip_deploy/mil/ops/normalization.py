@@ -13,7 +13,7 @@ from mobileclip_deploy.mil.ops.registry import Ints, Tensor, op
 __all__: list[str] = []
 
 
-@op("batch_norm")
+@op("batch_norm", shape="x")
 def batch_norm(
     x: Tensor,
     mean: Tensor,
@@ -26,13 +26,13 @@ def batch_norm(
     return F.batch_norm(x, mean, variance, gamma, beta, False, 0.0, epsilon)
 
 
-@op("instance_norm")
+@op("instance_norm", shape="x")
 def instance_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5) -> Tensor:
     """As batch_norm, with mean and variance of each image and channel: x [N, C, ...], gamma and beta [C]."""
     return F.instance_norm(x, weight=gamma, bias=beta, eps=epsilon)
 
 
-@op("layer_norm")
+@op("layer_norm", shape="x")
 def layer_norm(
     x: Tensor,
     axes: Ints | None = None,
@@ -52,13 +52,13 @@ def layer_norm(
     return normalized if beta is None else normalized + beta.reshape(shape)
 
 
-@op("l2_norm")
+@op("l2_norm", shape="x")
 def l2_norm(x: Tensor, epsilon: float = 1e-6) -> Tensor:
     """x / sqrt(sum(x^2) + epsilon) over the last three dimensions."""
     return x / torch.sqrt(x.square().sum((-3, -2, -1), keepdim=True) + epsilon)
 
 
-@op("local_response_norm")
+@op("local_response_norm", shape="x")
 def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """x / (k + alpha / size * sum of squares over `size` neighbouring channels)^beta."""
     return F.local_response_norm(x, size, alpha, beta, k)

@@ -25,7 +25,7 @@ def _along(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
     return parameter.reshape(shape)
 
 
-@op("quantize", result=lambda types, values: dtype_named(values["output_dtype"]))
+@op("quantize", result=lambda types, values: dtype_named(values["output_dtype"]), shape="input")
 def quantize(
     input: Tensor, scale: Tensor, output_dtype: str, zero_point: Tensor | None = None, axis: int | None = None
 ) -> Tensor:
@@ -38,7 +38,7 @@ def quantize(
     return torch.clamp(quantized, *_RANGES[output_dtype]).to(dtype_named(output_dtype).compute)
 
 
-@op("dequantize", result="scale")
+@op("dequantize", result="scale", shape="input")
 def dequantize(input: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: int | None = None) -> Tensor:
     """scale * (input - zero_point), per tensor or per `axis`."""
     values = input.to(scale.dtype)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from mobileclip_deploy.mil.faults import InvalidInput
-from mobileclip_deploy.mil.ops.registry import Ints, Tensor, Types, Values, dtype_named, op
+from mobileclip_deploy.mil.ops.registry import Ints, Shape, Shapes, Tensor, Types, Values, dtype_named, op
 from mobileclip_deploy.mil.types import DType
 
 __all__: list[str] = []
@@ -50,13 +50,26 @@ _REDUCTIONS: dict[str, Callable[[Tensor, list[int], bool], Tensor]] = {
 }
 
 
+def _reduced(shapes: Shapes, values: Values) -> Shape:
+    (x,) = shapes["x"]
+    axes = (values["axis"],) if "axis" in values else values.get("axes", range(len(x)))
+    gone = {axis % len(x) for axis in axes} if x else set()
+    return tuple(
+        1 if axis in gone else size for axis, size in enumerate(x) if axis not in gone or values.get("keep_dims", False)
+    )
+
+
+def _index_shape(shapes: Shapes, values: Values) -> Shape:
+    return _reduced(shapes, {"axis": -1} | dict(values))
+
+
 def _define(name: str, function: Callable[[Tensor, list[int], bool], Tensor]) -> None:
     def compute(x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
         dims = _axes(x, axes)
         return function(x, dims, keep_dims) if dims else function(x.unsqueeze(0), [0], False)
 
     compute.__doc__ = f"{name} over `axes` (all when absent); with keep_dims they stay with size 1."
-    op(name)(compute)
+    op(name, shape=_reduced)(compute)
 
 
 for _name, _function in _REDUCTIONS.items():
@@ -67,13 +80,13 @@ def _index_type(types: Types, values: Values) -> DType:
     return dtype_named(values.get("output_dtype", "int32"))
 
 
-@op("reduce_argmax", result=_index_type)
+@op("reduce_argmax", result=_index_type, shape=_index_shape)
 def reduce_argmax(x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Tensor:
     """The index of the maximum along `axis`, the first of equal ones."""
     return torch.argmax(x, axis, keepdim=keep_dims).to(dtype_named(output_dtype).compute)
 
 
-@op("reduce_argmin", result=_index_type)
+@op("reduce_argmin", result=_index_type, shape=_index_shape)
 def reduce_argmin(x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Tensor:
     """The index of the minimum along `axis`, the first of equal ones."""
     return torch.argmin(x, axis, keepdim=keep_dims).to(dtype_named(output_dtype).compute)

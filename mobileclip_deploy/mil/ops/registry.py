@@ -19,12 +19,30 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NewType
 
+import numpy as np
 import torch
 
 from mobileclip_deploy.mil.faults import InvalidInput
 from mobileclip_deploy.mil.types import BY_NAME, DType
 
-__all__ = ["OPS", "Bools", "Ints", "Kernel", "Labels", "Opset", "Parameter", "Tensor", "Tensors", "dtype_named", "op"]
+__all__ = [
+    "OPS",
+    "Bools",
+    "Ints",
+    "Kernel",
+    "Labels",
+    "Opset",
+    "Parameter",
+    "Shape",
+    "Shapes",
+    "Tensor",
+    "Tensors",
+    "Types",
+    "Values",
+    "broadcast",
+    "dtype_named",
+    "op",
+]
 
 Tensor = torch.Tensor
 Tensors = list[torch.Tensor]
@@ -35,6 +53,9 @@ Opset = NewType("Opset", int)
 
 Types = Mapping[str, DType]
 Values = Mapping[str, Any]
+Shape = tuple[int, ...]
+Shapes = Mapping[str, tuple[Shape, ...]]
+ShapeRule = str | Callable[[Shapes, Values], Shape]
 ResultRule = str | DType | None | Callable[[Types, Values], DType | tuple[DType, ...]]
 
 _KINDS: dict[Any, str] = {
@@ -72,6 +93,9 @@ class Kernel:
         same: inputs that must have one element type.
         exact: whether results hold only values of the inputs, so that there is nothing to round.
         raw: inputs that are taken as stored, float16 included, so that a large table is not converted as a whole.
+        shape: the shape of every result: the name of the input that has it, or a function of the inputs' shapes
+            (several for a variadic input) and constant values. Where it is None, the function itself is run on torch's
+            meta tensors; that is left to ops for which it is cheap, since many meta kernels import torch._dynamo.
         by_value: whether the shape of the result depends on the values of its inputs.
     """
 
@@ -81,6 +105,7 @@ class Kernel:
     same: tuple[str, ...]
     exact: bool
     raw: tuple[str, ...]
+    shape: ShapeRule | None
     by_value: bool
 
 
@@ -102,6 +127,7 @@ def op(
     same: tuple[str, ...] = (),
     exact: bool = False,
     raw: tuple[str, ...] = (),
+    shape: ShapeRule | None = None,
     by_value: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as the definition of the ops `names`. See `Kernel` for the rest."""
@@ -115,10 +141,19 @@ def op(
         for name in names:
             if name in _TABLE:
                 raise ValueError(f"the op {name} is defined twice")
-            _TABLE[name] = Kernel(function, MappingProxyType(parameters), result, same, exact, raw, by_value)
+            _TABLE[name] = Kernel(function, MappingProxyType(parameters), result, same, exact, raw, shape, by_value)
         return function
 
     return register
+
+
+def broadcast(shapes: Shapes, values: Values) -> Shape:
+    """The shape rule of elementwise ops: the inputs' shapes, broadcast as in numpy.
+
+    Raises:
+        ValueError: they do not broadcast.
+    """
+    return tuple(np.broadcast_shapes(*(shape for group in shapes.values() for shape in group)))
 
 
 def dtype_named(name: str) -> DType:

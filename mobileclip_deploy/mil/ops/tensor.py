@@ -12,7 +12,18 @@ import torch
 import torch.nn.functional as F
 
 from mobileclip_deploy.mil.faults import InvalidInput
-from mobileclip_deploy.mil.ops.registry import Bools, Ints, Tensor, Tensors, Types, Values, dtype_named, op
+from mobileclip_deploy.mil.ops.registry import (
+    Bools,
+    Ints,
+    Shape,
+    Shapes,
+    Tensor,
+    Tensors,
+    Types,
+    Values,
+    dtype_named,
+    op,
+)
 from mobileclip_deploy.mil.types import BY_NAME, DType, numel
 
 __all__: list[str] = []
@@ -69,7 +80,17 @@ def slice_by_size(x: Tensor, begin: Ints, size: Ints) -> Tensor:
     return x
 
 
-@op("concat", result="values", same=("values",), exact=True)
+def _concat_shape(shapes: Shapes, values: Values) -> Shape:
+    every = shapes["values"]
+    if all(shape == () for shape in every):
+        return (len(every),)
+    axis = values["axis"] % len(every[0])
+    if len({(shape[:axis], shape[axis + 1 :]) for shape in every}) != 1:
+        raise InvalidInput(f"the shapes {[list(shape) for shape in every]} do not join along axis {axis}")
+    return (*every[0][:axis], sum(shape[axis] for shape in every), *every[0][axis + 1 :])
+
+
+@op("concat", result="values", same=("values",), exact=True, shape=_concat_shape)
 def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
     """The tensors one after another along `axis`, or their slices in turn; scalars make a vector."""
     if all(value.dim() == 0 for value in values):
@@ -80,7 +101,15 @@ def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
     return torch.cat(values, axis)
 
 
-@op("stack", result="values", same=("values",), exact=True)
+def _stack_shape(shapes: Shapes, values: Values) -> Shape:
+    first = shapes["values"][0]
+    if any(shape != first for shape in shapes["values"]):
+        raise InvalidInput(f"the shapes {[list(shape) for shape in shapes['values']]} do not stack")
+    axis = values["axis"] % (len(first) + 1)
+    return (*first[:axis], len(shapes["values"]), *first[axis:])
+
+
+@op("stack", result="values", same=("values",), exact=True, shape=_stack_shape)
 def stack(values: Tensors, axis: int) -> Tensor:
     """Tensors of one shape along a new axis."""
     return torch.stack(values, axis)
@@ -151,7 +180,13 @@ def _one_hot_type(types: Types, values: Values) -> DType:
     return types.get("on_value", types.get("off_value", BY_NAME["int32"]))
 
 
-@op("one_hot", result=_one_hot_type, exact=True)
+def _one_hot_shape(shapes: Shapes, values: Values) -> Shape:
+    (indices,) = shapes["indices"]
+    axis = values.get("axis", -1) % (len(indices) + 1)
+    return (*indices[:axis], values["one_hot_vector_size"], *indices[axis:])
+
+
+@op("one_hot", result=_one_hot_type, exact=True, shape=_one_hot_shape)
 def one_hot(
     indices: Tensor,
     one_hot_vector_size: int,
@@ -179,7 +214,7 @@ def range_1d(end: Tensor, start: Tensor, step: Tensor) -> Tensor:
     return torch.arange(first, last, by, dtype=start.dtype) if (last - first) / by > 0 else start.new_zeros(0)
 
 
-@op("band_part", exact=True)
+@op("band_part", exact=True, shape="x")
 def band_part(x: Tensor, lower: int = -1, upper: int = -1) -> Tensor:
     """x with zeros outside `lower` diagonals below and `upper` above the main one, of the last two dimensions."""
     rows = torch.arange(x.shape[-2], device=x.device)[:, None]
@@ -192,7 +227,7 @@ def band_part(x: Tensor, lower: int = -1, upper: int = -1) -> Tensor:
     return torch.where(keep, x, torch.zeros_like(x))
 
 
-@op("cumsum")
+@op("cumsum", shape="x")
 def cumsum(x: Tensor, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
     """The running sum along `axis`, without the element itself when exclusive, from the end when reversed."""
     ordered = x.flip(axis) if reverse else x
@@ -202,13 +237,13 @@ def cumsum(x: Tensor, axis: int = 0, exclusive: bool = False, reverse: bool = Fa
     return total.flip(axis) if reverse else total
 
 
-@op("reverse", exact=True)
+@op("reverse", exact=True, shape="x")
 def reverse(x: Tensor, axes: Ints | None = None) -> Tensor:
     """x back to front along `axes` (all when absent)."""
     return x.flip(list(range(x.dim())) if axes is None else axes)
 
 
-@op("argsort", result=BY_NAME["int32"])
+@op("argsort", result=BY_NAME["int32"], shape="x")
 def argsort(x: Tensor, axis: int = -1, ascending: bool = False) -> Tensor:
     """The indices that sort x along `axis`, largest first unless ascending; equal ones stay in order."""
     return torch.sort(x, dim=axis, descending=not ascending, stable=True).indices.to(torch.int32)

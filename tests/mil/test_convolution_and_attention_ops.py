@@ -1,0 +1,286 @@
+"""Convolutions, pooling, products of matrices and attention compute what their definitions say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mil.families import Results, check_definition, check_inference, evaluate_all
+from mil.programs import Case
+
+RNG = np.random.default_rng(1)
+
+
+def _random(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def _conv(x, weight, bias=None, strides=1, pads=(0, 0, 0, 0), dilation=1, groups=1):
+    """Convolution in numpy, window by window: pads are top, bottom, left, right."""
+    top, bottom, left, right = pads
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    (n, _, h, w), (out, per, kh, kw) = x.shape, weight.shape
+    rows = (h - (kh - 1) * dilation - 1) // strides + 1
+    columns = (w - (kw - 1) * dilation - 1) // strides + 1
+    y = np.zeros((n, out, rows, columns))
+    for o in range(out):
+        first = o // (out // groups) * per
+        for r in range(rows):
+            for c in range(columns):
+                window = x[
+                    :,
+                    first : first + per,
+                    r * strides : r * strides + (kh - 1) * dilation + 1 : dilation,
+                    c * strides : c * strides + (kw - 1) * dilation + 1 : dilation,
+                ]
+                y[:, o, r, c] = (window * weight[o]).sum((1, 2, 3))
+    return y if bias is None else y + bias[:, None, None]
+
+
+def _pool(x, kernel, strides, pads, reduce):
+    """Pooling in numpy; `pads` are filled with nan, which `reduce` may leave out."""
+    top, bottom, left, right = pads
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=np.nan)
+    rows, columns = (x.shape[2] - kernel) // strides + 1, (x.shape[3] - kernel) // strides + 1
+    y = np.zeros((*x.shape[:2], rows, columns))
+    for r in range(rows):
+        for c in range(columns):
+            window = x[:, :, r * strides : r * strides + kernel, c * strides : c * strides + kernel]
+            y[:, :, r, c] = reduce(window.reshape(*x.shape[:2], -1))
+    return y
+
+
+def _padded_mean(window):
+    return np.nan_to_num(window).mean(-1)
+
+
+def _own_mean(window):
+    return np.nanmean(window, -1)
+
+
+def _max(window):
+    return np.nanmax(window, -1)
+
+
+def _attention(q, k, v, mask=0.0):
+    scores = q @ np.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1]) + mask
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True) @ v
+
+
+def _product(x, y):
+    """sum over w of x[.., c, h, w] y[.., w, h, u] -> [.., c, h, u], with h broadcast."""
+    return (x[..., :, :, :, None] * np.moveaxis(y, -3, -2)[..., None, :, :, :]).sum(-2)
+
+
+def _torch(function, *tensors, **options):
+    return function(*(torch.from_numpy(np.asarray(t)).double() for t in tensors), **options).numpy()
+
+
+X, W, B = _random(1, 4, 7, 6), _random(6, 4, 3, 3), _random(6)
+D, G, E4 = _random(4, 1, 3, 3), _random(6, 2, 3, 3), _random(6, 4, 4, 4)
+P = _random(1, 2, 7, 6)
+L, V, M = _random(2, 5, 4), _random(3, 4), _random(2, 4, 3)
+Q4, K4, V4 = _random(1, 2, 5, 4), _random(1, 2, 6, 4), _random(1, 2, 6, 3)
+CAUSAL = np.triu(np.full((5, 6), -np.inf, np.float32), 1)
+T = _random(4, 3, 3, 3)
+
+CASES = [
+    Case("conv", {"x": X}, {"weight": W, "bias": B, "pad_type": "valid"}, _conv(X, W, B), label="valid"),
+    Case("conv", {"x": X, "weight": W}, {"pad_type": "valid"}, _conv(X, W), label="dynamic-weight"),
+    Case("conv", {"x": X}, {"weight": W, "pad_type": "same"}, _conv(X, W, pads=(1, 1, 1, 1)), label="same"),
+    Case(
+        "conv",
+        {"x": X},
+        {"weight": E4, "pad_type": "same"},
+        _conv(X, E4, pads=(1, 2, 1, 2)),
+        label="same-even",
+    ),
+    Case(
+        "conv",
+        {"x": X},
+        {"weight": E4, "pad_type": "same_lower"},
+        _conv(X, E4, pads=(2, 1, 2, 1)),
+        label="same-lower-even",
+    ),
+    Case(
+        "conv",
+        {"x": X},
+        {"weight": W, "pad_type": "same", "strides": [2, 2]},
+        _conv(X, W, strides=2, pads=(1, 1, 0, 1)),
+        label="same-strided",
+    ),
+    Case(
+        "conv",
+        {"x": X},
+        {"weight": W, "bias": B, "pad_type": "custom", "pad": [0, 1, 2, 3], "strides": [2, 2]},
+        _conv(X, W, B, strides=2, pads=(0, 1, 2, 3)),
+        label="custom-asymmetric",
+    ),
+    Case(
+        "conv",
+        {"x": X},
+        {"weight": W, "pad_type": "custom", "pad": [2, 2, 2, 2], "dilations": [2, 2]},
+        _conv(X, W, pads=(2, 2, 2, 2), dilation=2),
+        label="dilated",
+    ),
+    Case(
+        "conv",
+        {"x": X},
+        {"weight": D, "pad_type": "custom", "pad": [1, 1, 1, 1], "groups": 4},
+        _conv(X, D, pads=(1, 1, 1, 1), groups=4),
+        label="depthwise",
+    ),
+    Case("conv", {"x": X}, {"weight": G, "pad_type": "valid", "groups": 2}, _conv(X, G, groups=2), label="groups"),
+    Case(
+        "conv",
+        {"x": X[:, :, 0]},
+        {"weight": W[:, :, 0], "pad_type": "valid"},
+        _conv(X[:, :, :1], W[:, :, :1])[:, :, 0],
+        label="1d",
+    ),
+    Case(
+        "conv_transpose",
+        {"x": X},
+        {"weight": T, "bias": B[:3], "pad_type": "valid", "strides": [2, 2]},
+        _torch(F.conv_transpose2d, X, T, B[:3], stride=2),
+        label="valid",
+    ),
+    Case(
+        "conv_transpose",
+        {"x": X},
+        {"weight": T, "pad_type": "custom", "pad": [1, 1, 1, 1], "strides": [2, 2]},
+        _torch(F.conv_transpose2d, X, T, stride=2, padding=1),
+        label="custom",
+    ),
+    Case(
+        "conv_transpose",
+        {"x": X},
+        {
+            "weight": T,
+            "bias": B[:3],
+            "pad_type": "custom",
+            "pad": [1, 1, 1, 1],
+            "strides": [2, 2],
+            "output_shape": [1, 3, 14, 12],
+        },
+        _torch(F.conv_transpose2d, X, T, B[:3], stride=2, padding=1, output_padding=1),
+        label="output-shape",
+    ),
+    Case(
+        "max_pool",
+        {"x": P},
+        {"kernel_sizes": [3, 3], "pad_type": "custom", "pad": [1, 1, 0, 1], "strides": [2, 2]},
+        _pool(P, 3, 2, (1, 1, 0, 1), _max),
+        label="custom",
+    ),
+    Case(
+        "avg_pool",
+        {"x": P},
+        {"kernel_sizes": [3, 3], "pad_type": "valid", "strides": [2, 2]},
+        _pool(P, 3, 2, (0, 0, 0, 0), _padded_mean),
+        label="valid",
+    ),
+    Case(
+        "avg_pool",
+        {"x": P},
+        {"kernel_sizes": [3, 3], "pad_type": "same", "strides": [1, 1]},
+        _pool(P, 3, 1, (1, 1, 1, 1), _padded_mean),
+        label="same",
+    ),
+    Case(
+        "avg_pool",
+        {"x": P},
+        {
+            "kernel_sizes": [3, 3],
+            "pad_type": "custom",
+            "pad": [1, 1, 0, 1],
+            "strides": [2, 2],
+            "exclude_padding_from_average": True,
+        },
+        _pool(P, 3, 2, (1, 1, 0, 1), _own_mean),
+        label="padding-excluded",
+    ),
+    Case(
+        "avg_pool",
+        {"x": P},
+        {"kernel_sizes": [2, 2], "pad_type": "custom", "pad": [0, 0, 0, 0], "strides": [2, 2], "ceil_mode": True},
+        _torch(F.avg_pool2d, P, kernel_size=2, stride=2, ceil_mode=True),
+        label="ceil",
+    ),
+    Case(
+        "avg_pool",
+        {"x": P},
+        {"kernel_sizes": [4, 4], "pad_type": "custom", "pad": [1, 1, 1, 1], "strides": [3, 3], "ceil_mode": True},
+        _torch(F.avg_pool2d, P, kernel_size=4, stride=3, padding=1, ceil_mode=True),
+        label="ceil-padded",
+    ),
+    Case(
+        "l2_pool",
+        {"x": P},
+        {"kernel_sizes": [2, 2], "pad_type": "valid", "strides": [2, 2]},
+        _pool(P, 2, 2, (0, 0, 0, 0), lambda w: np.sqrt((w**2).sum(-1))),
+        label="valid",
+    ),
+    Case("linear", {"x": L}, {"weight": V, "bias": B[:3]}, L @ V.T + B[:3], label="bias"),
+    Case("linear", {"x": L}, {"weight": V}, L @ V.T, label="no-bias"),
+    Case("matmul", {"x": L, "y": M}, {}, L @ M),
+    Case("matmul", {"x": L, "y": M[:1]}, {}, L @ M[:1], label="broadcast"),
+    Case(
+        "matmul",
+        {"x": np.swapaxes(L, 1, 2).copy(), "y": np.swapaxes(M, 1, 2).copy()},
+        {"transpose_x": True, "transpose_y": True},
+        L @ M,
+    ),
+    Case(
+        "einsum",
+        {"values": [_random(2, 3, 5, 4), _random(2, 4, 5, 6)]},
+        {"equation": "nchw,nwhu->nchu"},
+        label="rank-4",
+    ),
+    Case("einsum", {"values": [_random(3, 5, 4), _random(4, 1, 6)]}, {"equation": "abc,cbd->abd"}, label="rank-3"),
+    Case(
+        "scaled_dot_product_attention",
+        {"query": Q4, "key": K4, "value": V4},
+        {},
+        _attention(Q4, K4, V4),
+        opset=18,
+    ),
+    Case(
+        "scaled_dot_product_attention",
+        {"query": Q4, "key": K4, "value": V4, "attn_mask": CAUSAL},
+        {},
+        _attention(Q4, K4, V4, CAUSAL),
+        opset=18,
+        label="causal",
+    ),
+    Case(
+        "scaled_dot_product_attention",
+        {"query": Q4, "key": K4, "value": V4, "attn_mask": CAUSAL == 0},
+        {},
+        _attention(Q4, K4, V4, CAUSAL),
+        opset=18,
+        label="bool-mask",
+    ),
+]
+for case in CASES:
+    if case.op == "einsum":
+        case.expected = _product(*case.tensors["values"])
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return evaluate_all(CASES, tmp_path_factory.mktemp("ops"))
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=map(str, CASES))
+def test_op_equals_its_definition(index: int, results: Results) -> None:
+    check_definition(CASES[index], results[index])
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=map(str, CASES))
+def test_op_equals_coremltools_value_inference(index: int, results: Results) -> None:
+    check_inference(CASES[index], results[index])
