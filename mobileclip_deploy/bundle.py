@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mobileclip_deploy.destinations import check_bundle_destination
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.provenance import Provenance, file_sha256
@@ -170,26 +171,6 @@ def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
-def check_destination(path: Path, force: bool) -> None:
-    """Refuse a destination that cannot be written, before anything heavy runs.
-
-    Raises:
-        UsageError: it exists and `force` is not given, is not a bundle, or its folder is not writable or is a file.
-    """
-    if path.is_symlink() or path.is_file():
-        raise UsageError(f"{path} exists and is not a folder; choose another output with -o")
-    if path.is_dir():
-        if any(path.iterdir()) and not (path / MANIFEST).is_file():
-            raise UsageError(f"{path} exists and is not a bundle; choose another output with -o")
-        if not force:
-            raise UsageError(f"{path} exists; replace it with --force, or choose another output with -o")
-    parent = next(folder for folder in (path.absolute().parent, *path.absolute().parents) if folder.exists())
-    if not parent.is_dir():
-        raise UsageError(f"{parent} is a file, so {path.name} cannot be written in it")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{parent} is not writable; choose another output with -o")
-
-
 @contextlib.contextmanager
 def staged_bundle(path: Path, force: bool) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
@@ -197,9 +178,9 @@ def staged_bundle(path: Path, force: bool) -> Iterator[Path]:
     What a killed process left behind is removed on the next export of the same bundle.
 
     Raises:
-        UsageError: see `check_destination`.
+        UsageError: see `check_bundle_destination`.
     """
-    check_destination(path, force)
+    check_bundle_destination(path, MANIFEST, force)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     staging = path.parent / f".{path.name}.partial-{os.getpid()}"

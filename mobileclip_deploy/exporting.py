@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import (
@@ -20,6 +21,7 @@ from mobileclip_deploy.bundle import (
     artifact_sha256,
     staged_bundle,
 )
+from mobileclip_deploy.destinations import check_bundle_destination
 from mobileclip_deploy.errors import CheckpointError, GateFailed
 from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.model_card import model_card
@@ -30,13 +32,70 @@ from mobileclip_deploy.targets import ExportOptions, Target
 from mobileclip_deploy.tokenizer import write_tokenizer_files
 from mobileclip_deploy.towers import TOWERS, TowerName
 from mobileclip_deploy.variants import Preprocess
-from mobileclip_deploy.verification import Progress, silent, tower_job, verify_bundle
+from mobileclip_deploy.verification import Progress, TaskReference, silent, tower_job, verify_bundle
 
-__all__ = ["bundle_path", "export_bundle"]
+__all__ = ["Exported", "bundle_path", "export_bundle", "export_many"]
 
 # In the manifest's `environment`: what decides the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
 PIL_RESAMPLING = {"bilinear": 2, "bicubic": 3}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle that was written, and the report of its verification (None when that was not wanted)."""
+
+    bundle: Bundle
+    report: ParityReport | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the bundle's path, its manifest, and whether every check was run and passed."""
+        passed = self.report.passed if self.report is not None else None
+        manifest = self.bundle.manifest.model_dump(mode="json", exclude_none=True)
+        return {"bundle": str(self.bundle.path), "passed": passed, "manifest": manifest}
+
+
+def export_many(
+    model: MobileCLIP,
+    targets: Sequence[Target],
+    precisions: Sequence[dict[TowerName, str]],
+    output: Path,
+    *,
+    tower: str = "both",
+    options: ExportOptions | None = None,
+    gates: Gates | None = None,
+    verify: bool = True,
+    force: bool = False,
+    task: TaskReference | None = None,
+    progress: Progress = silent,
+) -> list[Exported]:
+    """Write a bundle for each target and precision; every destination is checked before the first conversion.
+
+    Args, Raises: as `export_bundle`; `tower` is "image", "text" or "both" (those the checkpoint has).
+    """
+    towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if tower == t or (tower == "both" and t in model.towers))
+    choices = [(target, {t: choice[t] for t in towers}) for target in targets for choice in precisions]
+    for target, choice in choices:
+        check_bundle_destination(bundle_path(output, model.variant.name, target, choice), MANIFEST, force)
+    progress("reference embeddings")
+    reference = Reference.compute(model, sample_inputs(model))
+    return [
+        export_bundle(
+            model,
+            target,
+            choice,
+            output,
+            towers=towers,
+            options=options,
+            gates=gates,
+            verify=verify,
+            force=force,
+            reference=reference,
+            task=task,
+            progress=progress,
+        )
+        for target, choice in choices
+    ]
 
 
 def bundle_path(output: Path, variant: str, target: Target, precisions: dict[TowerName, str]) -> Path:
@@ -56,8 +115,9 @@ def export_bundle(
     verify: bool = True,
     force: bool = False,
     reference: Reference | None = None,
+    task: TaskReference | None = None,
     progress: Progress = silent,
-) -> tuple[Bundle, ParityReport | None]:
+) -> Exported:
     """Write a verified bundle to `bundle_path(...)`; whole or, whatever goes wrong, not at all.
 
     Args:
@@ -67,9 +127,7 @@ def export_bundle(
         verify: run both parity steps before the bundle takes its place.
         force: replace a bundle that is there.
         reference: what the checkpoint answers for the sample inputs, when several exports share it.
-
-    Returns:
-        The bundle and the report of its verification (None without).
+        task: accuracy to be compared as well.
 
     Raises:
         UsageError: destination, precision or option that cannot be used; nothing was written.
@@ -78,8 +136,8 @@ def export_bundle(
     """
     if model.provenance is None:
         raise CheckpointError("this model has no provenance; load it with load_model, so that the bundle can name it")
-    target.require(precisions)
     options, gates = options or ExportOptions(), gates or Gates()
+    target.require(precisions, options)
     precisions = {tower: precisions[tower] for tower in towers}
     path = bundle_path(output, model.variant.name, target, precisions)
     with staged_bundle(path, force) as staging:
@@ -94,14 +152,15 @@ def export_bundle(
         manifest = _manifest(model, target, entries, options)
         _write_companions(model, target, staging, reference, manifest)
         if not verify:
-            return Bundle(path, manifest), None
-        report = verify_bundle(Bundle(staging, manifest), reference, model, gates, progress=progress)
-        report = report.model_copy(update={"bundle": path.name})
+            return Exported(Bundle(path, manifest), None)
+        staged = Bundle(staging, manifest)
+        report = verify_bundle(staged, reference, model, gates, task=task, name=path.name, progress=progress)
         if report.failed:
-            raise GateFailed(_explain(report))
+            failures = "; ".join(f"{check.tower} {check.step} ({check.describe()})" for check in report.failed)
+            raise GateFailed(f"{path.name} was not written, it failed its gate: {failures}")
         manifest = manifest.model_copy(update={"parity": report.checks})
         _write_manifest(staging, manifest)
-    return Bundle(path, manifest), report
+    return Exported(Bundle(path, manifest), report)
 
 
 def _write_tower(
@@ -171,13 +230,3 @@ def preprocessor_config(spec: Preprocess) -> dict[str, object]:
         "rescale_factor": 1 / 255,
         "do_normalize": False,
     }
-
-
-def _explain(report: ParityReport) -> str:
-    lines = []
-    for check in report.failed:
-        figure = ""
-        if check.deviation is not None:
-            figure = f": relative {check.deviation.relative:.1e}, cosine {check.deviation.cosine:.6f}"
-        lines.append(f"{check.tower} {check.step} ({check.gate or check.detail}){figure}")
-    return f"{report.bundle} was not written, its gate failed: " + "; ".join(lines)

@@ -25,13 +25,22 @@ def model_card(manifest: Manifest) -> str:
     ]
     if checkpoint.research_only:
         lines += ["", "**Research only: these weights and everything derived from them must not be redistributed.**"]
-    lines += ["", "## Artifacts", "", "| tower | file | bytes | precision | input | output |", "|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "## Artifacts",
+        "",
+        "| tower | file | bytes | precision | input | output |",
+        "|---|---|---|---|---|---|",
+    ]
     for tower, entry in manifest.towers.items():
         tensors = [f"`{t.name}` {t.dtype} {[size or 'N' for size in t.shape]}" for t in (entry.input, entry.output)]
         lines.append(f"| {tower} | `{entry.file}` | {entry.bytes:,} | {entry.precision} | {' | '.join(tensors)} |")
     lines += ["", "## Parity with the checkpoint", ""]
     if manifest.parity:
-        lines += ["| tower | check | outcome | gate | relative | cosine | dB | engine |", "|---|---|---|---|---|---|---|---|"]
+        lines += [
+            "| tower | check | outcome | gate | relative | cosine | dB | engine |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
         lines += [_row(check) for check in manifest.parity]
     else:
         lines.append("Not verified.")

@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.preprocess import load_batch, normalize
 from mobileclip_deploy.samples import image_paths, prompts
 from mobileclip_deploy.tokenizer import tokenize
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.towers import TOWERS, TowerName
 
 __all__ = ["Inputs", "Reference", "embed", "embed_images", "embed_texts", "sample_inputs"]
 
@@ -77,32 +78,35 @@ def embed(model: MobileCLIP, tower: TowerName, inputs: Inputs) -> npt.NDArray[np
 
 @dataclass(frozen=True)
 class Reference:
-    """Inputs and the checkpoint's embeddings of them, float32 [N, D]; stored in a bundle as golden.safetensors."""
+    """Inputs and the checkpoint's embeddings of them, float32 [N, D] a tower; a bundle keeps it as golden.safetensors.
+
+    `folded` says that a folded checkpoint answered: then folding itself has nothing to be compared with.
+    """
 
     inputs: Inputs
-    image: npt.NDArray[np.float32]
-    text: npt.NDArray[np.float32]
+    embeddings: dict[TowerName, npt.NDArray[np.float32]]
+    folded: bool
 
     def of(self, tower: TowerName) -> npt.NDArray[np.float32]:
         """The reference embeddings of one tower."""
-        return self.image if tower == "image" else self.text
+        return self.embeddings[tower]
 
     @classmethod
     def compute(cls, model: MobileCLIP, inputs: Inputs) -> Reference:
-        """Ask the model, in whatever form it is in."""
-        return cls(inputs, embed(model, "image", inputs), embed(model, "text", inputs))
+        """Ask the model, in whatever form it is in, for the towers it has."""
+        embeddings = {tower: embed(model, tower, inputs) for tower in TOWERS if tower in model.towers}
+        return cls(inputs, embeddings, is_folded(model))
 
     def save(self, path: Path) -> None:
         """Write as safetensors: `pixels` uint8 [N, 3, S, S] (divide by 255), `ids` int32 [M, 77], `image_embeddings`
-        and `text_embeddings` float32; names and prompts in the metadata."""
+        and `text_embeddings` float32; names, prompts and `folded` in the metadata."""
         tensors = {
             "pixels": torch.from_numpy(np.rint(self.inputs.pixels * 255).astype(np.uint8)),
             "ids": torch.from_numpy(self.inputs.ids.astype(np.int32)),
-            "image_embeddings": torch.from_numpy(self.image),
-            "text_embeddings": torch.from_numpy(self.text),
         }
-        names = {"images": json.dumps(self.inputs.images), "prompts": json.dumps(self.inputs.prompts)}
-        save_file(tensors, path, metadata=names)
+        tensors |= {f"{tower}_embeddings": torch.from_numpy(values) for tower, values in self.embeddings.items()}
+        metadata = {"images": self.inputs.images, "prompts": self.inputs.prompts, "folded": self.folded}
+        save_file(tensors, path, metadata={key: json.dumps(value) for key, value in metadata.items()})
 
     @classmethod
     def read(cls, path: Path) -> Reference:
@@ -113,13 +117,17 @@ class Reference:
         """
         try:
             with safe_open(path, framework="np") as file:
-                metadata = file.metadata() or {}
+                metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
                 inputs = Inputs(
-                    images=tuple(json.loads(metadata["images"])),
-                    prompts=tuple(json.loads(metadata["prompts"])),
+                    images=tuple(metadata["images"]),
+                    prompts=tuple(metadata["prompts"]),
                     pixels=file.get_tensor("pixels").astype(np.float32) / np.float32(255),
                     ids=file.get_tensor("ids").astype(np.int64),
                 )
-                return cls(inputs, file.get_tensor("image_embeddings"), file.get_tensor("text_embeddings"))
+                names = set(file.keys())
+                embeddings = {
+                    tower: file.get_tensor(f"{tower}_embeddings") for tower in TOWERS if f"{tower}_embeddings" in names
+                }
+                return cls(inputs, embeddings, metadata["folded"])
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise InvalidInput(f"{path} is missing or damaged: {error}") from error

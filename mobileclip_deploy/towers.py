@@ -1,4 +1,4 @@
-"""The two towers as they are exported: normalization inside, static pooling without argmax, integer ids of any width."""
+"""The two towers as they are exported: normalization inside, pooling without argmax, ids of any integer type."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ class ImageTower(nn.Module):
 
     def __init__(self, model: MobileCLIP) -> None:
         super().__init__()
+        assert model.image is not None
         self.encoder = model.image
         preprocess = model.variant.preprocess
-        self.identity = preprocess.mean == (0, 0, 0) and preprocess.std == (1, 1, 1)
+        self.identity = not any(preprocess.mean) and all(value == 1 for value in preprocess.std)
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", 1 / torch.tensor(preprocess.std).view(1, 3, 1, 1), persistent=False)
 
@@ -53,6 +54,7 @@ class TextTower(nn.Module):
 
     def __init__(self, model: MobileCLIP) -> None:
         super().__init__()
+        assert model.text is not None
         self.encoder = model.text
         self.eot = model.variant.tokenizer.eot
         length = model.variant.tokenizer.context_length
@@ -71,8 +73,10 @@ def make_tower(model: MobileCLIP, name: TowerName) -> ImageTower | TextTower:
     """The tower of a folded model, sharing its weights, in eval mode.
 
     Raises:
-        UsageError: the model is not folded.
+        UsageError: the model is not folded, or does not have the tower.
     """
+    if name not in model.towers:
+        raise UsageError(f"this checkpoint has no {name} tower; export the one it has with --tower {model.towers[0]}")
     if not is_folded(model):
         raise UsageError("only folded models are exported; call mobileclip_deploy.reparameterize(model) first")
     return (ImageTower(model) if name == "image" else TextTower(model)).eval()

@@ -19,7 +19,8 @@ class Check(BaseModel):
     """One check of one tower.
 
     `step` is `structure` (names, types, shapes, bytes), `folded`, `tower`, `twin` (the semantic step's stages),
-    `golden` (the stored reference against the checkpoint), `shipped` (the artifact as written) or `task`.
+    `golden` (the stored reference against the checkpoint), `shipped` (the artifact as written) or `task` (accuracy in
+    percent, and what it dropped in points: `figures`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -30,6 +31,7 @@ class Check(BaseModel):
     engine: str | None = None
     gate: str | None = None
     deviation: Deviation | None = None
+    figures: dict[str, float] | None = None
     detail: str | None = None
 
     @classmethod
@@ -49,6 +51,15 @@ class Check(BaseModel):
     def semantic(cls, step: str, tower: str, deviation: Deviation, gates: Gates, engine: str) -> Check:
         """A check of the semantic step: float32 arithmetic, so the relative deviation counts."""
         return cls.measured(step, tower, deviation, "relative", gates.semantic, engine)
+
+    def describe(self) -> str:
+        """The gate, the figures and the detail in one line."""
+        parts = [self.gate, self.detail]
+        if self.deviation is not None:
+            parts.insert(1, f"relative {self.deviation.relative:.1e}, cosine {self.deviation.cosine:.6f}")
+        if self.figures is not None:
+            parts.insert(1, ", ".join(f"{name} {value:.2f}" for name, value in self.figures.items()))
+        return "; ".join(part for part in parts if part)
 
     @classmethod
     def not_run(cls, step: str, tower: str, reason: str) -> Check:
@@ -91,8 +102,7 @@ class ParityReport(BaseModel):
         )
         for check in self.checks:
             case = ElementTree.SubElement(suite, "testcase", classname=self.bundle, name=f"{check.tower} {check.step}")
-            figures = check.deviation.model_dump_json() if check.deviation else ""
-            text = " ".join(part for part in (check.gate, figures, check.detail) if part)
+            text = check.describe()
             if check.status != "passed":
                 ElementTree.SubElement(case, "failure" if check.status == "failed" else "error", message=text)
             ElementTree.SubElement(case, "system-out").text = text

@@ -70,7 +70,7 @@ class Target(ABC):
     packages: ClassVar[tuple[str, ...]]
     precisions: ClassVar[tuple[str, ...]]
 
-    def require(self, precisions: dict[TowerName, str]) -> None:
+    def require(self, precisions: dict[TowerName, str], options: ExportOptions) -> None:
         """Refuse what cannot be done before anything heavy runs.
 
         Raises:
@@ -131,5 +131,5 @@ class Target(ABC):
             RuntimeFailed: the runtime refused it.
         """
 
-    def write_companions(self, folder: Path, variant: Variant) -> None:
+    def write_companions(self, folder: Path, variant: Variant) -> None:  # noqa: B027 (not every format has any)
         """Write the files that clients of this format expect beside the artifacts; none by default."""

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import torch
 
-from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.quiet import conversion
 
-__all__ = ["DEPLOYMENT_TARGETS", "write_package"]
+__all__ = ["write_package"]
 
-DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
 NAMESPACE = uuid.UUID("5d1c7f2e-6c0b-5f8e-9a55-3c1f6f0b9a10")
 DATED = ("com.github.apple.coremltools.conversion_date",)
 
@@ -26,12 +24,8 @@ def write_package(job: TowerJob, path: Path, input_name: str, output_name: str) 
     float32 whatever the precision inside, since that is what apps read.
 
     Raises:
-        UsageError: unknown deployment target.
         ExportError: coremltools refused the tower.
     """
-    if job.options.deployment_target not in DEPLOYMENT_TARGETS:
-        known = ", ".join(DEPLOYMENT_TARGETS)
-        raise UsageError(f"unknown deployment target {job.options.deployment_target!r}; known: {known}")
     with conversion(f"Core ML conversion of the {job.tower} tower"), torch.no_grad():
         import coremltools as ct
         import numpy as np
@@ -78,14 +72,13 @@ def _describe(model, job: TowerJob) -> None:  # type: ignore[no-untyped-def]
 
 
 def _make_reproducible(path: Path) -> None:
-    """Replace the random identifiers of the package's manifest and order the specification's maps."""
+    """Replace the random identifiers of the package's manifest, order the specification's maps, drop debug files."""
     from coremltools.proto import Model_pb2
 
+    (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
     manifest = path / "Manifest.json"
     data = json.loads(manifest.read_text(encoding="utf-8"))
-    names = {
-        old: str(uuid.uuid5(NAMESPACE, entry["path"])).upper() for old, entry in data["itemInfoEntries"].items()
-    }
+    names = {old: str(uuid.uuid5(NAMESPACE, entry["path"])).upper() for old, entry in data["itemInfoEntries"].items()}
     data["itemInfoEntries"] = {
         names[old]: entry for old, entry in sorted(data["itemInfoEntries"].items(), key=lambda item: item[1]["path"])
     }
@@ -94,5 +87,3 @@ def _make_reproducible(path: Path) -> None:
     specification = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
     model = Model_pb2.Model.FromString(specification.read_bytes())
     specification.write_bytes(model.SerializeToString(deterministic=True))
-
-

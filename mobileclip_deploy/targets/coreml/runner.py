@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class EvaluatorRunner:
         with quiet():
             self._program = load(path)
         half = any(out.dtype == "float16" for op in self._program.operations for out in op.outputs)
-        self._precision = "float16" if half else "float32"
+        self._precision: Literal["float32", "float16"] = "float16" if half else "float32"
         self.engine = f"mobileclip_deploy.mil ({self._precision} arithmetic; not Core ML)"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -71,7 +72,7 @@ class CoreMLRunner:
         from PIL import Image
 
         values = (
-            [Image.fromarray(row) for row in _pixels(inputs)] if self._is_image else [r[None] for r in np.int32(inputs)]
+            [Image.fromarray(row) for row in _pixels(inputs)] if self._is_image else list(inputs.astype(np.int32)[:, None])
         )
         try:
             outputs = [self._model.predict({self._input: value})[self._output] for value in values]

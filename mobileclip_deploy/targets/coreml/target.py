@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.targets.base import ExportOptions, Runner, Target, TensorInfo, TowerJob
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Variant
 
 __all__ = ["CoreMLTarget"]
+
+DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
 
 
 class CoreMLTarget(Target):
     name = "coreml"
     packages = ("coremltools",)
     precisions = ("fp32", "fp16")
+
+    def require(self, precisions: dict[TowerName, str], options: ExportOptions) -> None:
+        """As any target, and refuses a deployment target that does not exist.
+
+        Raises:
+            UsageError, DependencyMissing: see `Target.require`.
+        """
+        if options.deployment_target not in DEPLOYMENT_TARGETS:
+            known = ", ".join(DEPLOYMENT_TARGETS)
+            raise UsageError(f"unknown deployment target {options.deployment_target!r}; known: {known}")
+        super().require(precisions, options)
 
     def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
         return f"{variant.name}_{tower}.mlpackage"

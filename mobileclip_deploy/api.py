@@ -1,0 +1,251 @@
+"""The public functions, in the order in which a script calls them; `import mobileclip_deploy` offers them all."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints import builtin_checkpoint, load
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, MobileClipDeployError
+from mobileclip_deploy.evaluation import (
+    EvaluationResult,
+    builtin_dataset,
+    bundle_embedder,
+    model_embedder,
+    read_dataset,
+)
+from mobileclip_deploy.evaluation import evaluate as _evaluate
+from mobileclip_deploy.exporting import export_many
+from mobileclip_deploy.folding import FoldReport, fold, is_folded
+from mobileclip_deploy.parity import Gates, ParityReport
+from mobileclip_deploy.precision import parse_precisions
+from mobileclip_deploy.preprocess import normalize
+from mobileclip_deploy.provenance import Provenance, file_sha256
+from mobileclip_deploy.reference import Reference, sample_inputs
+from mobileclip_deploy.samples import read_prompts
+from mobileclip_deploy.targets import ExportOptions, Runner, get_target
+from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.verification import Progress, TaskReference, check_golden, silent, verify_bundle
+
+__all__ = [
+    "Bundle",
+    "FoldReport",
+    "MobileCLIP",
+    "MobileClipDeployError",
+    "ParityReport",
+    "Runner",
+    "evaluate",
+    "export",
+    "find_checkpoint",
+    "load_model",
+    "load_runner",
+    "reparameterize",
+    "task_reference",
+    "verify",
+]
+
+StrPath = str | PathLike[str]
+
+
+def load_model(variant: str | None = None, checkpoint: StrPath | None = None) -> MobileCLIP:
+    """Load a checkpoint: training form (or folded, if the file is), eval mode, float32.
+
+    Args:
+        variant: its name; told from the file when None.
+        checkpoint: .pt or .safetensors; the built-in nano checkpoint when None.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit the variant.
+        UsageError: unknown variant.
+    """
+    return load(Path(checkpoint) if checkpoint is not None else builtin_checkpoint(), variant)
+
+
+def reparameterize(model: MobileCLIP) -> FoldReport:
+    """Fold every branch and BatchNorm of a model, in place, and measure on the sample images and prompts what changed.
+
+    Raises:
+        FoldingError: training mode, half-folded, or an output that moved by more than rounding explains.
+    """
+    if is_folded(model):
+        return fold(model)
+    inputs = sample_inputs(model)
+    from torch import from_numpy
+
+    pixels = normalize(from_numpy(inputs.pixels), model.variant.preprocess) if "image" in model.towers else None
+    return fold(model, pixels, from_numpy(inputs.ids) if "text" in model.towers else None)
+
+
+def export(
+    model: MobileCLIP,
+    target: str,
+    precision: str = "fp16",
+    output: StrPath = ".",
+    *,
+    tower: str = "both",
+    options: ExportOptions | None = None,
+    gates: Gates | None = None,
+    verify: bool = True,
+    force: bool = False,
+) -> Bundle:
+    """Write a verified bundle to `<output>/<variant>-<target>-<precision>`; whole or not at all.
+
+    Args:
+        model: from `load_model`; a training form is folded in place first.
+        target: "onnx" or "coreml".
+        precision: one for both towers, or "image=fp16,text=fp32".
+        tower: "image", "text" or "both".
+
+    Raises:
+        UsageError: a name is unknown, or the destination cannot be used.
+        GateFailed: the artifact is too far from the checkpoint; nothing was written.
+        DependencyMissing: the target's packages are not installed.
+        ExportError: the converter failed.
+    """
+    (exported,) = export_many(
+        model,
+        [get_target(target)],
+        [parse_precisions(precision)],
+        Path(output),
+        tower=tower,
+        options=options,
+        gates=gates,
+        verify=verify,
+        force=force,
+        task=task_reference(model, None, silent) if verify else None,
+    )
+    return exported.bundle
+
+
+def verify(
+    bundle: Bundle | StrPath,
+    *,
+    checkpoint: StrPath | None = None,
+    images: StrPath | None = None,
+    prompts: StrPath | None = None,
+    dataset: StrPath | None = None,
+    gates: Gates | None = None,
+    progress: Progress = silent,
+) -> ParityReport:
+    """Check a bundle against the checkpoint it was exported from, by both steps, on real images and prompts.
+
+    Args:
+        bundle: as returned by `export`, or its folder.
+        checkpoint: the source; when None the built-in one, or a file of the recorded name and hash beside the bundle
+            or in the working directory. Without it the semantic step is reported as not run.
+        images: a folder of images instead of the stored ones; needs the checkpoint.
+        prompts: a file of prompts instead of the stored ones; needs the checkpoint.
+        dataset: a dataset folder on which to compare accuracy; for the built-in checkpoint its own held-out set.
+
+    Raises:
+        InvalidInput: the bundle is damaged, or another checkpoint was given.
+        RuntimeFailed: the runtime refused an artifact.
+    """
+    if not isinstance(bundle, Bundle):
+        bundle = Bundle.open(Path(bundle))
+    gates = gates or Gates()
+    source = Path(checkpoint) if checkpoint is not None else find_checkpoint(bundle)
+    if source is None:
+        if images or prompts or dataset:
+            raise InvalidInput("images, prompts and datasets of your own need the source checkpoint (--checkpoint)")
+        return verify_bundle(bundle, Reference.read(bundle.golden), None, gates, progress=progress)
+    model = load_source(bundle.manifest.checkpoint, source)
+    progress(f"{bundle.path.name}: reference embeddings")
+    stored = Reference.read(bundle.golden)
+    reference = Reference.compute(model, stored.inputs)
+    golden = check_golden(bundle, reference, gates)
+    if images or prompts:
+        paths = image_files(Path(images)) if images else []
+        inputs = sample_inputs(model, paths, read_prompts(prompts) if prompts else ())
+        reference = Reference.compute(model, inputs)
+    task = task_reference(model, dataset, progress)
+    if not is_folded(model):
+        fold(model)
+    report = verify_bundle(bundle, reference, model, gates, task=task, progress=progress)
+    return report.model_copy(update={"checks": (*golden, *report.checks)})
+
+
+def load_runner(bundle: Bundle | StrPath, tower: TowerName) -> Runner:
+    """Load one tower of a bundle to run it here: a callable on numpy arrays (see `targets.Runner`).
+
+    Raises:
+        InvalidInput: the bundle is damaged.
+        UsageError: it does not hold the tower.
+        RuntimeFailed: nothing here can run it.
+    """
+    if not isinstance(bundle, Bundle):
+        bundle = Bundle.open(Path(bundle))
+    return get_target(bundle.manifest.target).runner(bundle.artifact(tower))
+
+
+def evaluate(
+    subject: Bundle | MobileCLIP | StrPath,
+    *,
+    dataset: StrPath | None = None,
+    task: str | None = None,
+    progress: Progress = silent,
+) -> EvaluationResult:
+    """Zero-shot classification and retrieval of a bundle, or of a loaded model.
+
+    Args:
+        subject: a bundle, its folder, or a model from `load_model`.
+        dataset: a dataset folder; the built-in held-out set when None.
+        task: "classification" or "retrieval"; all the dataset allows when None.
+
+    Raises:
+        InvalidInput: the dataset or the bundle cannot be used.
+        RuntimeFailed: nothing here can run the bundle.
+    """
+    if isinstance(subject, MobileCLIP):
+        embedder = model_embedder(subject)
+    else:
+        embedder = bundle_embedder(subject if isinstance(subject, Bundle) else Bundle.open(Path(subject)))
+    data = builtin_dataset() if dataset is None else read_dataset(Path(dataset))
+    return _evaluate(embedder, data, (task,) if task else None, progress)
+
+
+def task_reference(model: MobileCLIP, dataset: StrPath | None, progress: Progress) -> TaskReference | None:
+    """The checkpoint's accuracy on a dataset: the built-in checkpoint has one of its own, others have none."""
+    assert model.provenance is not None
+    if dataset is None and not model.provenance.builtin:
+        return None
+    data = builtin_dataset() if dataset is None else read_dataset(Path(dataset))
+    return TaskReference.compute(model, data, lambda text: progress(f"checkpoint: {text}"))
+
+
+def find_checkpoint(bundle: Bundle) -> Path | None:
+    """The source checkpoint of a bundle, if it is the built-in one or lies beside the bundle or in the working
+    directory; None otherwise."""
+    wanted = bundle.manifest.checkpoint
+    folders = (bundle.path.absolute().parent, bundle.path.absolute().parents[1], Path.cwd())
+    places = [builtin_checkpoint()] if wanted.builtin else [folder / wanted.file for folder in folders]
+    return next((path for path in places if path.is_file() and file_sha256(path) == wanted.sha256), None)
+
+
+def load_source(wanted: Provenance, path: Path) -> MobileCLIP:
+    """Load the checkpoint that a bundle names.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    model = load(path, wanted.variant, wanted.image_size)
+    assert model.provenance is not None
+    if model.provenance.sha256 != wanted.sha256:
+        raise CheckpointError(f"{path} is not the checkpoint this bundle was exported from (sha256 {wanted.sha256})")
+    return model
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All files of a folder, by name; hidden ones are left out.
+
+    Raises:
+        InvalidInput: not a folder, or empty.
+    """
+    if not folder.is_dir():
+        raise InvalidInput(f"no folder of images at {folder}")
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise InvalidInput(f"{folder} holds no images")
+    return files

@@ -1,0 +1,71 @@
+"""The command line: one file a command; this one puts them together and turns errors into one line and a code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from mobileclip_deploy.cli.classify import classify
+from mobileclip_deploy.cli.doctor import doctor
+from mobileclip_deploy.cli.evaluate import evaluate
+from mobileclip_deploy.cli.export import export
+from mobileclip_deploy.cli.inspect import inspect
+from mobileclip_deploy.cli.reparameterize import reparameterize
+from mobileclip_deploy.cli.variants import variants
+from mobileclip_deploy.cli.verify import verify
+from mobileclip_deploy.errors import MobileClipDeployError
+
+__all__ = ["cli", "main"]
+
+
+class Ordered(click.Group):
+    """Commands in the order of a user's way, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mobileclip-deploy", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Take a trained MobileCLIP checkpoint to Core ML and ONNX, and prove that it is still the same model.
+
+    Without --checkpoint and --variant the built-in trained checkpoint, nano, is used.
+
+    \b
+    Example: export the built-in checkpoint to every target, verified:
+      mobileclip-deploy export --target all -o out/
+
+    Exit codes: 0 done; 1 a gate failed; 2 wrong use or bad input; 3 a device or runtime is missing or failed.
+    """
+
+
+for command in (variants, inspect, reparameterize, export, verify, evaluate, classify, doctor):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; the process ends with the exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except MobileClipDeployError as error:
+        fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        fail("interrupted; nothing was left behind", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 3)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(text: str, code: int) -> None:
+    """One line on stderr, and out."""
+    click.echo(f"error: {' '.join(text.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,39 @@
+"""`classify`: zero-shot classification of image files with a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mobileclip_deploy.cli.options import json_option
+
+__all__ = ["classify"]
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--labels", required=True, metavar="A,B,C", help="What the image may show.")
+@click.option("--template", metavar="TEXT", help='Prompt for a label, "a photo of a {}" [default: the model\'s own].')
+@json_option
+def classify(bundle: Path, images: tuple[Path, ...], labels: str, template: str | None, as_json: bool) -> None:
+    """Say which of the labels each image shows, by the artifacts of a bundle.
+
+    \b
+    Example:
+      mobileclip-deploy classify out/nano-onnx-fp16 cat.png --labels cat,dog,car --template "{}"
+    """
+    from mobileclip_deploy.classification import classify_images, parse_labels
+    from mobileclip_deploy.cli.output import print_json, print_table
+
+    results = classify_images(bundle, images, parse_labels(labels), template)
+    if as_json:
+        print_json([{"image": str(result.image), "probabilities": result.probabilities} for result in results])
+        return
+    rows = [
+        [str(result.image) if not place else "", label, f"{100 * probability:.1f}"]
+        for result in results
+        for place, (label, probability) in enumerate(list(result.probabilities.items())[:5])
+    ]
+    print_table(None, ["image", "label", ">%"], rows)

@@ -1,0 +1,27 @@
+"""`doctor`: what is installed here, and what is missing."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["doctor"]
+
+
+@click.command()
+def doctor() -> None:
+    """Show what is installed, which versions are proven together, and what is missing.
+
+    \b
+    Example:
+      mobileclip-deploy doctor
+    """
+    from mobileclip_deploy.cli.output import note, print_table
+    from mobileclip_deploy.diagnosis import diagnose, machine
+
+    findings = diagnose()
+    rows = [[f.area, f.name, f.installed or "missing", f.proven, f.remedy] for f in findings]
+    print_table(None, ["for", "package", "installed", "proven together", "what to do"], rows)
+    click.echo(machine())
+    if any(finding.required and finding.installed is None for finding in findings):
+        note("A required package is missing.")
+        raise SystemExit(3)

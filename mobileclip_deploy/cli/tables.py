@@ -1,0 +1,98 @@
+"""Tables of bundles and of parity checks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from mobileclip_deploy.cli.output import megabytes, print_table
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.exporting import Exported
+    from mobileclip_deploy.parity import Check, ParityReport
+
+__all__ = ["print_exports", "print_report"]
+
+
+def print_exports(results: Sequence[Exported]) -> None:
+    """One row an artifact: how large it is, how far from the checkpoint, and what its bundle's accuracy is."""
+    columns = ["bundle", "tower", ">MB", ">deviation", ">SNR dB", ">float32 twin", ">top-1 %", ">recall@1 %", "parity"]
+    rows = []
+    for result in results:
+        bundle, report = result.bundle, result.report
+        checks = {(check.tower, check.step): check for check in report.checks} if report else {}
+        task = checks.get(("both", "task"))
+        for first, (tower, entry) in enumerate(bundle.manifest.towers.items()):
+            shipped, twin = checks.get((tower, "shipped")), checks.get((tower, "twin"))
+            own = [check for (where, _), check in checks.items() if where in (tower, "both")]
+            rows.append(
+                [
+                    bundle.path.name if not first else "",
+                    f"{tower} {entry.precision}",
+                    megabytes(entry.bytes),
+                    relative(shipped),
+                    decibels(shipped),
+                    relative(twin),
+                    figure(task, "top1") if not first else "",
+                    figure(task, "image_to_text_recall@1") if not first else "",
+                    verdict(own),
+                ]
+            )
+    print_table(None, columns, rows)
+    click.echo("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
+    click.echo("float32 twin: the same graph before its precision was reduced, bound 1e-5 unless --gate says otherwise")
+    for result in results:
+        click.echo(f"wrote {result.bundle.path}")
+
+
+def print_report(report: ParityReport) -> None:
+    """One row a check."""
+    columns = ["tower", "check", "outcome", "gate", ">relative", ">cosine", ">SNR dB", "engine or detail"]
+    rows = [
+        [
+            check.tower,
+            check.step,
+            check.status,
+            check.gate or "",
+            relative(check),
+            f"{check.deviation.cosine:.6f}" if check.deviation else "",
+            decibels(check),
+            (check.detail or check.engine or "") if check.figures is None else figures(check),
+        ]
+        for check in report.checks
+    ]
+    print_table(f"{report.bundle}: {report.variant} on {report.target}", columns, rows)
+
+
+def relative(check: Check | None) -> str:
+    """The relative deviation of a check, if it has one."""
+    return f"{check.deviation.relative:.1e}" if check and check.deviation else ""
+
+
+def decibels(check: Check | None) -> str:
+    """The centred signal-to-noise ratio of a check, if it has one."""
+    if not check or not check.deviation:
+        return ""
+    return "exact" if check.deviation.snr_db is None else f"{check.deviation.snr_db:.1f}"
+
+
+def figure(check: Check | None, name: str) -> str:
+    """An accuracy in percent, with what it dropped in points."""
+    if check is None or not check.figures:
+        return ""
+    change = round(-check.figures[f"{name}_drop"], 1) + 0.0  # no negative zero
+    return f"{check.figures[name]:.1f} ({change:+.1f})"
+
+
+def figures(check: Check) -> str:
+    """All accuracies of a task check."""
+    names = [name for name in check.figures or {} if not name.endswith("_drop")]
+    return ", ".join(f"{name} {figure(check, name)}" for name in names) + f"; {check.engine}"
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """passed, failed, not run; or not verified when there are no checks."""
+    states = {check.status for check in checks}
+    return next((state for state in ("failed", "not run", "passed") if state in states), "not verified")

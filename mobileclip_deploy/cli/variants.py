@@ -1,0 +1,44 @@
+"""`variants`: what can be loaded."""
+
+from __future__ import annotations
+
+import click
+
+from mobileclip_deploy.cli.options import json_option
+
+__all__ = ["variants"]
+
+
+@click.command()
+@json_option
+def variants(as_json: bool) -> None:
+    """List the known variants, their sizes and published figures.
+
+    \b
+    Example:
+      mobileclip-deploy variants
+    """
+    from mobileclip_deploy.cli.output import print_json, print_table
+    from mobileclip_deploy.variants import load_variant, variant_names
+
+    cards = [load_variant(name) for name in variant_names()]
+    if as_json:
+        print_json([card.model_dump(mode="json") for card in cards])
+        return
+    columns = ["variant", "layouts", ">pixels", "resize", ">image M", ">text M", ">dim", ">ImageNet top-1*", "weights"]
+    rows = [
+        [
+            card.name,
+            ", ".join(card.layouts),
+            str(card.preprocess.size),
+            card.preprocess.interpolation,
+            f"{card.parameters_image / 1e6:.1f}",
+            f"{card.parameters_text / 1e6:.1f}",
+            str(card.embed_dim),
+            f"{card.published.imagenet_top1:.1f}" if card.published and card.published.imagenet_top1 else "",
+            "research only" if card.licence.research_only else card.licence.name,
+        ]
+        for card in cards
+    ]
+    print_table(None, columns, rows)
+    click.echo("Parameters are counted, in training form. * As published by the models' authors, not measured here.")
