@@ -1,0 +1,126 @@
+"""The same file, opened by open_clip itself and by this package, gives the same embeddings, from image files too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from golden_weights import GOLDEN_NAMES, Golden, fill, relative_errors
+from PIL import Image
+from safetensors.torch import save_file
+from tiny import TINY
+from torch import Tensor
+
+from mobileclip_deploy import samples
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.checkpoints import load
+from mobileclip_deploy.preprocess import load_batch, normalize
+from mobileclip_deploy.tokenizer import tokenize
+from mobileclip_deploy.variants import load_variant, variant_names
+
+# open_clip's name of the architecture, its tag of the published weights, our variant.
+MODELS = [
+    ("MobileCLIP-S1", "datacompdr", "mobileclip_s1"),
+    ("MobileCLIP-S2", "datacompdr", "mobileclip_s2"),
+    ("MobileCLIP2-S0", "dfndr2b", "mobileclip2_s0"),
+    ("MobileCLIP2-S2", "dfndr2b", "mobileclip2_s2"),
+    ("MobileCLIP2-B", "dfndr2b", "mobileclip2_b"),
+    ("MobileCLIP2-S3", "dfndr2b", "mobileclip2_s3"),
+    ("ViT-B-16-quickgelu", "openai", "clip_vit_b16"),
+    ("ViT-B-16", "laion2b_s34b_b88k", "clip_vit_b16_laion"),
+]
+# Too large to open twice here (their goldens hold), or the same network and weights as one above.
+PREPROCESSING_ALONE = [
+    ("MobileCLIP-B", "datacompdr", "mobileclip_b"),
+    ("MobileCLIP2-S4", "dfndr2b", "mobileclip2_s4"),
+    ("MobileCLIP2-L-14", "dfndr2b", "mobileclip2_l14"),
+    ("MobileCLIP-B", "datacompdr_lt", "mobileclip_blt"),
+]
+IMAGES = samples.image_paths()[:2]
+PROMPTS = ["a photo of a dog", "un café, s'il vous plaît", "", "a very long prompt " * 40]
+
+
+@dataclass
+class Pair:
+    """One file, opened twice."""
+
+    theirs: torch.nn.Module
+    ours: MobileCLIP
+    name: str
+    tag: str
+
+    @property
+    def bound(self) -> float:
+        """S2's random weights amplify rounding (golden/README.md)."""
+        return 3e-4 if self.name.endswith("S2") else 1e-5
+
+    def their_transform(self) -> object:
+        """open_clip's own preprocessing for these published weights."""
+        config = open_clip.get_pretrained_cfg(self.name, self.tag)
+        return open_clip.image_transform(
+            self.theirs.visual.image_size,
+            is_train=False,
+            mean=config["mean"],
+            std=config["std"],
+            interpolation=config["interpolation"],
+            resize_mode="shortest",
+        )
+
+
+def weights(name: str) -> dict[str, Tensor]:
+    """Golden weights where there is a golden file; the same filling of open_clip's own keys where there is none."""
+    golden = f"{name.lower()}.openclip"
+    if golden in GOLDEN_NAMES:
+        return Golden(golden).state_dict()
+    with torch.device("meta"):
+        keys = open_clip.create_model(name, device="meta").state_dict()
+    return {key: fill(0, key, tuple(tensor.shape)) for key, tensor in keys.items()}
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=[name for name, _, _ in MODELS])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    name, tag, variant = request.param
+    path: Path = tmp_path_factory.mktemp("weights") / f"{variant}.safetensors"
+    save_file(weights(name), path)
+    theirs = open_clip.create_model(name, pretrained=str(path)).eval()
+    yield Pair(theirs, load(path), name, tag)
+    path.unlink()  # hundreds of megabytes, and pytest keeps the folders of three runs
+
+
+@torch.no_grad()
+def test_same_embeddings_of_photographs_and_prompts(pair: Pair) -> None:
+    transform = pair.their_transform()
+    theirs = pair.theirs.encode_image(torch.stack([transform(Image.open(path)) for path in IMAGES]))  # type: ignore[operator]
+    spec = pair.ours.variant.preprocess
+    ours = pair.ours.encode_image(normalize(load_batch(IMAGES, spec), spec))
+    assert relative_errors(ours, theirs) <= pair.bound
+
+    theirs = pair.theirs.encode_text(open_clip.get_tokenizer(pair.name)(PROMPTS))
+    ours = pair.ours.encode_text(torch.from_numpy(tokenize(PROMPTS)))
+    assert relative_errors(ours, theirs) <= 1e-5
+    assert pair.ours.logit_scale.exp().item() == pytest.approx(pair.theirs.logit_scale.exp().item())
+
+
+@pytest.mark.parametrize(("name", "tag", "variant"), MODELS + PREPROCESSING_ALONE)
+def test_preprocessing_is_what_open_clip_says_of_the_published_weights(name: str, tag: str, variant: str) -> None:
+    published, card = open_clip.get_pretrained_cfg(name, tag), load_variant(variant)
+    assert card.preprocess.mean == pytest.approx(published["mean"])
+    assert card.preprocess.std == pytest.approx(published["std"])
+    assert card.preprocess.interpolation == published["interpolation"]
+    assert card.preprocess.size == open_clip.get_model_config(name)["vision_cfg"]["image_size"]
+    repositories = {source.repository for source in card.sources}
+    assert published["hf_hub"].rstrip("/") in repositories
+
+
+def test_open_clip_variants_are_all_compared_or_have_a_twin_that_is() -> None:
+    compared = {variant for _, _, variant in MODELS + PREPROCESSING_ALONE}
+    v1_large = {"mobileclip_s3", "mobileclip_s4", "mobileclip_l14"}  # not known to open_clip; same networks as v2's
+    ours = {name for name in variant_names() if "open_clip" in load_variant(name).layouts}
+    assert {name for name in ours - v1_large if name not in TINY} == compared
+    for name in v1_large:
+        card, twin = load_variant(name), load_variant(name.replace("mobileclip_", "mobileclip2_"))
+        assert (card.image, card.text, card.preprocess) == (twin.image, twin.text, twin.preprocess)
