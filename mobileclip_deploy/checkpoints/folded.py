@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import struct
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
-from safetensors.torch import save_file
 
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule
-from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.checkpoints.writing import write_tensors
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.provenance import Provenance
 from mobileclip_deploy.variants import Variant, load_variant
@@ -22,7 +19,6 @@ from mobileclip_deploy.variants import Variant, load_variant
 __all__ = ["NAME", "TOWERS", "keymap", "provenance", "recognises", "save"]
 
 NAME = "folded"
-LENGTH = struct.Struct("<Q")
 TOWERS = {"image": "image.", "text": "text."}
 METADATA = "mobileclip_deploy"
 
@@ -66,36 +62,18 @@ def save(model: MobileCLIP, path: Path) -> None:
 
     Raises:
         CheckpointError: the model is not folded, or has no provenance (it was not loaded by this package).
-        OSError: the folder is missing or not writable.
+        InvalidInput: the path is not a .safetensors file's, or cannot be written.
     """
     if model.provenance is None:
         raise CheckpointError("only models that were loaded from a checkpoint can be saved: provenance is unknown")
+    if path.suffix != ".safetensors":
+        raise InvalidInput(f"folded models are written as .safetensors, not {path.name}; rename the output")
     if not is_folded(model):
         raise CheckpointError("only folded models are saved in this layout; fold it first")
-    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     metadata = {
         METADATA: json.dumps(model.provenance.model_dump(), sort_keys=True),
         "variant": model.provenance.variant,
         "source_sha256": model.provenance.sha256,
         "folded": "true",
     }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata=metadata)
-        _sort_metadata(Path(temporary))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _sort_metadata(path: Path) -> None:
-    """Put the metadata in order, in place: safetensors writes it in an order that changes from run to run."""
-    with path.open("r+b") as stream:
-        (length,) = LENGTH.unpack(stream.read(LENGTH.size))
-        header = json.loads(stream.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        stream.seek(LENGTH.size)
-        stream.write(text.ljust(length))
+    write_tensors(path, model.state_dict(), metadata)

@@ -17,7 +17,7 @@ from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.provenance import Provenance, file_sha256
 from mobileclip_deploy.variants import Variant, ViTTower, load_variant, models_dir
 
-__all__ = ["assemble", "builtin_checkpoint", "load"]
+__all__ = ["assemble", "builtin_checkpoint", "load", "read_weight"]
 
 BUILTIN = "nano"
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
@@ -68,7 +68,7 @@ def assemble(identity: Identity, image_size: int | None = None) -> MobileCLIP:
         card = card.with_image_size(size)
     model = empty_model(card, identity.layout, identity.source_layout, identity.towers)
     table = expected(identity.variant, identity.layout, identity.source_layout, identity.towers)
-    weights = {ours: _read(file, entry, ours) for ours, entry in table.items()}
+    weights = {ours: _float32(file, entry, ours) for ours, entry in table.items()}
     if isinstance(card.image, ViTTower) and own_size not in (None, size):
         weights[POSITIONS] = resample(
             weights[POSITIONS], size // card.image.patch, class_token=card.image.class_token_position
@@ -90,24 +90,35 @@ def _size_in_file(identity: Identity, card: Variant) -> int | None:
     return side * card.image.patch
 
 
-def _read(file: TensorFile, entry: Expected, ours: str) -> Tensor:
+def read_weight(file: TensorFile, entry: Expected, ours: str) -> Tensor:
+    """One tensor of a file that fits, in its own dtype and our shape: finite and floating-point, or a counter.
+
+    Raises:
+        CheckpointError: it cannot be read, is not floating-point, or holds NaN or infinity.
+    """
     if entry.key not in file.shapes:
         return torch.tensor(INITIAL_LOGIT_SCALE if ours == "logit_scale" else 0)
     try:
         value = file.read(entry.key)
     except Exception as error:  # what a library raises for a damaged file is its own affair
         raise CheckpointError(f"{file.path}: {entry.key} cannot be read; the file is damaged, get it again") from error
-    if ours.endswith("num_batches_tracked"):
+    if not ours.endswith("num_batches_tracked"):
+        if not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{file.path}: {entry.key} holds {kind} weights; give the float checkpoint")
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{file.path}: {entry.key} holds NaN or infinite weights; give an undamaged file")
+    return entry.convert.ours(value) if entry.shape else value.reshape(())
+
+
+def _float32(file: TensorFile, entry: Expected, ours: str) -> Tensor:
+    value = read_weight(file, entry, ours)
+    if value.dtype in (torch.float32, torch.int64):
         return value
-    if not value.is_floating_point():
-        kind = str(value.dtype).removeprefix("torch.")
-        raise CheckpointError(f"{file.path}: {entry.key} holds {kind} weights; give the float checkpoint it came from")
-    if not torch.isfinite(value).all():
-        raise CheckpointError(f"{file.path}: {entry.key} holds NaN or infinite weights; give an undamaged checkpoint")
     value = value.to(torch.float32)
     if not torch.isfinite(value).all():
         raise CheckpointError(f"{file.path}: {entry.key} holds weights that float32 cannot; scale them down")
-    return entry.convert.ours(value) if entry.shape else value.reshape(())
+    return value
 
 
 def _provenance(

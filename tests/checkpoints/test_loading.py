@@ -13,8 +13,8 @@ from tiny import checkpoint
 from torch import Tensor
 
 from mobileclip_deploy.architecture import MobileCLIP
-from mobileclip_deploy.checkpoints import folded, load
-from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.checkpoints import folded, load, writing
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
 from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.provenance import file_sha256
 
@@ -255,7 +255,19 @@ class TestFolded:
         def full(*arguments: object, **options: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(folded, "save_file", full)
-        with pytest.raises(OSError, match="No space"):
+        monkeypatch.setattr(writing, "save_file", full)
+        with pytest.raises(InvalidInput, match="No space left on device"):
             folded.save(model, tmp_path / "out" / "x.safetensors")
         assert not list((tmp_path / "out").iterdir())
+
+    def test_folder_that_is_missing(self, source: Path, tmp_path: Path) -> None:
+        model = load(source)
+        fold(model)
+        with pytest.raises(InvalidInput, match=r"cannot write .*No such file or directory"):
+            folded.save(model, tmp_path / "absent" / "x.safetensors")
+
+    def test_other_suffix_is_refused(self, source: Path, tmp_path: Path) -> None:
+        model = load(source)
+        fold(model)
+        with pytest.raises(InvalidInput, match=r"as \.safetensors, not x\.pt"):
+            folded.save(model, tmp_path / "x.pt")

@@ -1,0 +1,119 @@
+"""Convert a checkpoint from one layout to another, where the other can hold the same network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mobileclip_deploy.checkpoints import folded, open_clip
+from mobileclip_deploy.checkpoints.fitting import LAYOUTS, expected
+from mobileclip_deploy.checkpoints.identity import Identity, identify
+from mobileclip_deploy.checkpoints.loading import load, read_weight
+from mobileclip_deploy.checkpoints.reading import open_tensors
+from mobileclip_deploy.checkpoints.writing import write_tensors
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.provenance import file_sha256
+from mobileclip_deploy.variants import Variant, load_variant
+
+__all__ = ["Conversion", "convert"]
+
+BIAS = "image.projection.bias"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written: `tensors` of `variant`, from one layout to the other; `notes` for the user."""
+
+    output: Path
+    variant: str
+    source_layout: str
+    layout: str
+    tensors: int
+    notes: tuple[str, ...]
+
+
+def convert(
+    source: Path, layout: str, output: Path, variant: str | None = None, *, overwrite: bool = False
+) -> Conversion:
+    """Write a checkpoint in another layout, or in its own without wrappers and prefixes. Weights keep their dtype.
+
+    Args:
+        source: a checkpoint in any layout.
+        layout: "apple", "open_clip" or "folded" (which folds).
+        output: .safetensors, or .pt for a plain state dict; folded models are .safetensors.
+        variant: as for `load`.
+        overwrite: replace `output` if it exists.
+
+    Raises:
+        UsageError: unknown layout or variant, or the variant has none of that layout.
+        CheckpointError: the source cannot be read, or the other layout cannot hold what it computes.
+        InvalidInput: the output exists or cannot be written.
+    """
+    if layout not in LAYOUTS:
+        raise UsageError(f"unknown layout {layout!r}; known: {', '.join(LAYOUTS)}")
+    if output.exists() and not overwrite:
+        raise InvalidInput(f"{output} exists; choose another name or remove it")
+    identity = identify(open_tensors(source), variant)
+    if identity.layout == folded.NAME:
+        raise CheckpointError(f"{source} is folded, which cannot be undone; give the training checkpoint")
+    if layout == folded.NAME:
+        return _fold(identity, source, output)
+    tensors, notes = _mapped(identity, layout)
+    metadata = {"variant": identity.variant, "layout": layout, "source_sha256": file_sha256(source)}
+    write_tensors(output, tensors, metadata)
+    return Conversion(output, identity.variant, identity.layout, layout, len(tensors), (*identity.notes, *notes))
+
+
+def _fold(identity: Identity, source: Path, output: Path) -> Conversion:
+    model = load(source, identity.variant)
+    fold(model)
+    folded.save(model, output)
+    assert model.provenance is not None
+    return Conversion(
+        output, identity.variant, identity.layout, folded.NAME, len(model.state_dict()), model.provenance.notes
+    )
+
+
+def _mapped(identity: Identity, layout: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors under the other layout's names, and what was added or dropped."""
+    card = load_variant(identity.variant)
+    definition = card.for_layout(layout)
+    _refuse_another_network(identity, card.for_layout(identity.layout), definition)
+    here = expected(identity.variant, identity.layout, None, identity.towers)
+    there = expected(identity.variant, layout, None, identity.towers)
+    weights = {
+        ours: read_weight(identity.file, entry, ours)
+        for ours, entry in here.items()
+        if entry.key in identity.file.shapes or not entry.optional
+    }
+    notes: tuple[str, ...] = ()
+    if BIAS in weights and BIAS not in there:
+        if weights.pop(BIAS).any():
+            raise CheckpointError(
+                f"{identity.file.path} has a trained projection bias ({here[BIAS].key}), which the {layout} "
+                "layout has no place for; keep it in open_clip layout"
+            )
+        notes = ("the projection's bias was all zero and is left out",)
+    elif BIAS in there and BIAS not in weights:
+        weights[BIAS] = torch.zeros(there[BIAS].shape, dtype=weights["image.projection.weight"].dtype)
+        notes = ("a projection bias of zeros was added, which changes nothing",)
+    converted = {there[ours].key: there[ours].convert.theirs(value) for ours, value in weights.items()}
+    if layout == open_clip.NAME:
+        converted = {open_clip.file_name(key, definition): value for key, value in converted.items()}
+    return converted, notes
+
+
+def _refuse_another_network(identity: Identity, here: Variant, there: Variant) -> None:
+    if "image" not in identity.towers:
+        return
+    old, new = here.image.model_dump(), there.image.model_dump()
+    differ = [name for name in old if name != "projection_bias" and old[name] != new[name]]
+    if differ:
+        raise CheckpointError(
+            f"{here.name} is another network in the other layout ({', '.join(differ)} differ): the converted file "
+            "would give other embeddings; use the checkpoint published in that layout"
+        )

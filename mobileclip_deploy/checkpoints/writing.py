@@ -1,0 +1,61 @@
+"""Writing checkpoints: whole or not at all, and the same bytes for the same content."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["write_tensors"]
+
+LENGTH = struct.Struct("<Q")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write named tensors: .safetensors with the metadata, any other suffix by `torch.save` without.
+
+    Raises:
+        InvalidInput: the folder is missing or not writable, or the disk is full. Nothing is left behind.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            _write(temporary, path.suffix, tensors, metadata)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        # safetensors raises its own error, a RuntimeError is torch's, for a disk that is full.
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:160]
+        raise InvalidInput(f"cannot write {path}: {reason}; choose another place or make room") from error
+
+
+def _write(temporary: Path, suffix: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    if suffix == ".safetensors":
+        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata=dict(metadata))
+        _sort_metadata(temporary)
+    else:
+        torch.save({name: value.clone() for name, value in tensors.items()}, temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata in order, in place: safetensors writes it in an order that changes from run to run."""
+    with path.open("r+b") as stream:
+        (length,) = LENGTH.unpack(stream.read(LENGTH.size))
+        header = json.loads(stream.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        stream.seek(LENGTH.size)
+        stream.write(text.ljust(length))

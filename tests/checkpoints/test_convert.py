@@ -1,0 +1,118 @@
+"""Converting between layouts: both directions where there are two, lossless or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from golden_weights import Golden
+from safetensors.torch import load_file
+from tiny import checkpoint
+from torch import Tensor
+
+from mobileclip_deploy.checkpoints import load
+from mobileclip_deploy.checkpoints.convert import convert
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
+from mobileclip_deploy.folding import is_folded
+
+IMAGES = torch.linspace(0, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
+IDS = torch.tensor([[90, 5, 6, 91, 0, 0, 0, 0]])
+
+
+def write(path: Path, weights: dict[str, Tensor]) -> Path:
+    torch.save(weights, path)
+    return path
+
+
+def embed(path: Path, variant: str) -> Tensor:
+    model = load(path, variant)
+    with torch.no_grad():
+        return torch.cat((model.encode_image(IMAGES), model.encode_text(IDS)))
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_apple_to_open_clip_and_back(tmp_path: Path) -> None:
+    weights = checkpoint("tiny_both", "apple")
+    source = write(tmp_path / "a.pt", weights)
+    there = convert(source, "open_clip", tmp_path / "o.safetensors")
+    assert there.source_layout == "apple"
+    assert "a projection bias of zeros was added, which changes nothing" in there.notes
+    torch.testing.assert_close(embed(tmp_path / "o.safetensors", "tiny_both"), embed(source, "tiny_both"))
+    back = convert(tmp_path / "o.safetensors", "apple", tmp_path / "back.pt")
+    assert "the projection's bias was all zero and is left out" in back.notes
+    assert same(torch.load(tmp_path / "back.pt", weights_only=True), weights)
+
+
+def test_open_clip_with_a_trained_bias_does_not_go_to_apple(tmp_path: Path) -> None:
+    source = write(tmp_path / "o.pt", checkpoint("tiny_both", "open_clip"))
+    with pytest.raises(CheckpointError, match=r"trained projection bias \(visual\.trunk\.head\.fc\.bias\)"):
+        convert(source, "apple", tmp_path / "a.pt")
+    assert not (tmp_path / "a.pt").exists()
+
+
+@pytest.mark.parametrize(("here", "there"), [("apple", "open_clip"), ("open_clip", "apple")])
+def test_another_network_is_refused(tmp_path: Path, here: str, there: str) -> None:
+    source = write(tmp_path / "tiny_stem.pt", checkpoint("tiny_stem", here))
+    with pytest.raises(CheckpointError, match=r"another network in the other layout \(stem_padding, norm_eps differ\)"):
+        convert(source, there, tmp_path / "x.pt")
+
+
+def test_a_text_tower_goes_where_the_whole_model_could_not(tmp_path: Path) -> None:
+    weights = {key: value for key, value in checkpoint("tiny_stem", "apple").items() if key.startswith("text_")}
+    convert(write(tmp_path / "a.pt", weights), "open_clip", tmp_path / "o.pt", "tiny_stem")
+    assert load(tmp_path / "o.pt", "tiny_stem").towers == ("text",)
+
+
+@pytest.mark.parametrize("name", ["tiny_five", "tiny_plain", "tiny_patch"])
+def test_own_layout_loses_wrappers_and_keeps_names(tmp_path: Path, name: str) -> None:
+    weights = checkpoint(name, "open_clip")
+    training = {"epoch": 1, "state_dict": {f"module.{key}": value.half() for key, value in weights.items()}}
+    torch.save(training, tmp_path / "epoch_1.pt")
+    result = convert(tmp_path / "epoch_1.pt", "open_clip", tmp_path / "bare.safetensors", name)
+    bare = load_file(tmp_path / "bare.safetensors")
+    assert bare.keys() == weights.keys()
+    assert result.tensors == len(weights)
+    assert {value.dtype for value in bare.values() if value.is_floating_point()} == {torch.float16}
+
+
+def test_to_folded(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
+    result = convert(source, "folded", tmp_path / "f.safetensors")
+    assert result.layout == "folded"
+    assert is_folded(load(tmp_path / "f.safetensors"))
+    with pytest.raises(CheckpointError, match="is folded, which cannot be undone"):
+        convert(tmp_path / "f.safetensors", "apple", tmp_path / "x.pt")
+
+
+def test_no_such_layout_for_the_variant(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
+    with pytest.raises(UsageError, match="tiny_mci has no open_clip checkpoints"):
+        convert(source, "open_clip", tmp_path / "x.pt")
+    with pytest.raises(UsageError, match="unknown layout 'onnx'; known: apple, open_clip, folded"):
+        convert(source, "onnx", tmp_path / "x.pt")
+
+
+def test_an_existing_file_is_kept(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
+    (tmp_path / "x.pt").write_text("mine")
+    with pytest.raises(InvalidInput, match="exists"):
+        convert(source, "apple", tmp_path / "x.pt")
+    assert (tmp_path / "x.pt").read_text() == "mine"
+    convert(source, "apple", tmp_path / "x.pt", overwrite=True)
+
+
+def test_open_clips_own_conversion_gives_the_same_tensors(tmp_path: Path) -> None:
+    golden = Golden("mobileclip-s1.apple").state_dict()
+    source = write(tmp_path / "mobileclip_s1.pt", golden)
+    convert(source, "open_clip", tmp_path / "ours.safetensors")
+    with torch.device("meta"):
+        model = open_clip.create_model("MobileCLIP-S1", device="meta")
+    theirs = open_clip.convert.convert_state_dict(model, golden)
+    assert same(load_file(tmp_path / "ours.safetensors"), theirs)
+    source.unlink()  # hundreds of megabytes, and pytest keeps the folders of three runs
+    (tmp_path / "ours.safetensors").unlink()
