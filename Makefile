@@ -1,0 +1,43 @@
+# Two commands: `make demo` and `make test`. Both create .venv with what they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+HELD_OUT := models/nano/evaluation/images
+
+.PHONY: demo test lint wheel clean
+
+demo: $(VENV)/.demo
+	$(BIN)/mobileclip-deploy export --target all --precision fp32 --precision fp16 --force -o $(DEMO)
+	$(BIN)/mobileclip-deploy classify $(DEMO)/nano-coreml-fp16 \
+		$(HELD_OUT)/1f431.png $(HELD_OUT)/1f355.png $(HELD_OUT)/1f697.png --labels "cat face,pizza,automobile,rocket,tree"
+	@echo "The bundles are in $(DEMO)/; look into one with: $(BIN)/mobileclip-deploy inspect $(DEMO)/nano-coreml-fp16"
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Builds the wheel and uses it from an empty environment, in another folder.
+wheel: $(VENV)/.dev
+	rm -rf dist && $(BIN)/python -m build --wheel --outdir dist
+	rm -rf build/wheel-check && $(PYTHON) -m venv build/wheel-check
+	build/wheel-check/bin/pip install --quiet "$$(ls $(CURDIR)/dist/*.whl)[onnx,coreml]"
+	cd build/wheel-check && bin/mobileclip-deploy variants && \
+		bin/mobileclip-deploy export --target onnx --force -o out && bin/mobileclip-deploy verify out/nano-onnx-fp16
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[all]' && touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[dev]' && touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
