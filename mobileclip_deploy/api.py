@@ -49,18 +49,21 @@ __all__ = [
 StrPath = str | PathLike[str]
 
 
-def load_model(variant: str | None = None, checkpoint: StrPath | None = None) -> MobileCLIP:
+def load_model(
+    variant: str | None = None, checkpoint: StrPath | None = None, *, image_size: int | None = None
+) -> MobileCLIP:
     """Load a checkpoint: training form (or folded, if the file is), eval mode, float32.
 
     Args:
         variant: its name; told from the file when None.
         checkpoint: .pt or .safetensors; the built-in nano checkpoint when None.
+        image_size: in pixels, when it was fine-tuned at another than the variant's.
 
     Raises:
         CheckpointError: the file cannot be read or does not fit the variant.
         UsageError: unknown variant.
     """
-    return load(Path(checkpoint) if checkpoint is not None else builtin_checkpoint(), variant)
+    return load(Path(checkpoint) if checkpoint is not None else builtin_checkpoint(), variant, image_size)
 
 
 def reparameterize(model: MobileCLIP) -> FoldReport:

@@ -8,6 +8,7 @@ import sys
 import click
 
 from mobileclip_deploy.cli.classify import classify
+from mobileclip_deploy.cli.convert import convert
 from mobileclip_deploy.cli.doctor import doctor
 from mobileclip_deploy.cli.evaluate import evaluate
 from mobileclip_deploy.cli.export import export
@@ -42,7 +43,7 @@ def cli() -> None:
     """
 
 
-for command in (variants, inspect, reparameterize, export, verify, evaluate, classify, doctor):
+for command in (variants, inspect, reparameterize, convert, export, verify, evaluate, classify, doctor):
     cli.add_command(command)
 
 

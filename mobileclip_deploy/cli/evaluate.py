@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mobileclip_deploy.cli.options import json_option
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.architecture import MobileCLIP
 
 __all__ = ["evaluate"]
 
@@ -28,12 +32,14 @@ def evaluate(subject: Path | None, dataset: Path | None, task: str | None, as_js
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset imagenet/val --task classification
     """
     from mobileclip_deploy.api import evaluate as run
-    from mobileclip_deploy.cli.options import load
-    from mobileclip_deploy.cli.output import print_json, print_table, progress
+    from mobileclip_deploy.api import load_model
+    from mobileclip_deploy.cli.output import note_model, print_json, print_table, progress
 
-    is_bundle = subject is not None and subject.is_dir()
-    model = subject if is_bundle else load(None, subject)
-    assert model is not None
+    if subject is not None and subject.is_dir():
+        model: Path | MobileCLIP = subject
+    else:
+        model = load_model(None, subject)
+        note_model(model)
     with progress() as update:
         result = run(model, dataset=dataset, task=task, progress=update)
     if as_json:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import gate_option, json_option, load, model_options
+from mobileclip_deploy.cli.options import ModelChoice, gate_option, json_option, load, model_options
 
 __all__ = ["export"]
 
@@ -29,9 +29,8 @@ __all__ = ["export"]
 @gate_option
 @json_option
 def export(
+    choice: ModelChoice,
     target_names: str,
-    variant: str | None,
-    checkpoint: Path | None,
     tower: str,
     precision_texts: tuple[str, ...],
     deployment_target: str,
@@ -64,10 +63,10 @@ def export(
     precisions = [parse_precisions(text) for text in precision_texts or ("fp16",)]
     options = ExportOptions(deployment_target)
     for target in targets:
-        for choice in precisions:
-            target.require(choice, options)
+        for precision in precisions:
+            target.require(precision, options)
     gates = parse_gates(gate_texts)
-    model = load(variant, checkpoint)
+    model = load(choice)
     with progress() as update:
         task = None if no_verify or tower != "both" else task_reference(model, None, update)
         results = export_many(

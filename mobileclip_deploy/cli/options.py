@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,17 +12,31 @@ import click
 if TYPE_CHECKING:
     from mobileclip_deploy.architecture import MobileCLIP
 
-__all__ = ["gate_option", "json_option", "load", "model_options"]
+__all__ = ["ModelChoice", "gate_option", "json_option", "load", "model_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def model_options(function: F) -> F:
-    """--variant and --checkpoint."""
-    function = click.option(
-        "--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="Trained weights, .pt or .safetensors."
-    )(function)
-    return click.option("--variant", metavar="NAME", help="Told from the checkpoint when left out.")(function)
+    """--variant, --checkpoint and --image-size, handed over as one `ModelChoice` called `choice`."""
+
+    @functools.wraps(function)
+    def collected(*, variant: str | None, checkpoint: str | None, image_size: int | None, **others: Any) -> Any:
+        return function(choice=ModelChoice(variant, checkpoint, image_size), **others)
+
+    options = (
+        click.option("--variant", metavar="NAME", help="Told from the checkpoint when left out."),
+        click.option(
+            "--checkpoint",
+            metavar="FILE",
+            help="Trained weights, .pt or .safetensors.",
+        ),
+        click.option("--image-size", type=int, metavar="PIXELS", help="If it was fine-tuned at another size."),
+    )
+    decorated: Any = collected
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
 
 
 def json_option(function: F) -> F:
@@ -40,19 +55,28 @@ def gate_option(function: F) -> F:
     )(function)
 
 
-def load(variant: str | None, checkpoint: Path | None) -> MobileCLIP:
-    """The model that the shared options name, noted on stderr.
+@dataclass(frozen=True)
+class ModelChoice:
+    """What the shared options name."""
+
+    variant: str | None
+    checkpoint: str | None
+    image_size: int | None
+
+
+def load(choice: ModelChoice) -> MobileCLIP:
+    """The model that the shared options name, noted on stderr; the built-in one when they name none.
 
     Raises:
-        UsageError: a variant without its checkpoint.
+        UsageError: a variant without its checkpoint, or options that contradict each other.
     """
     from mobileclip_deploy.api import load_model
     from mobileclip_deploy.cli.output import note_model
     from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.variants import load_variant
 
-    if variant is not None and checkpoint is None and load_variant(variant).name != "nano":
-        raise UsageError(f"--variant {variant} needs its weights: add --checkpoint FILE")
-    model = load_model(variant, checkpoint)
+    if choice.variant is not None and choice.checkpoint is None and load_variant(choice.variant).name != "nano":
+        raise UsageError(f"--variant {choice.variant} needs its weights: add --checkpoint FILE")
+    model = load_model(choice.variant, choice.checkpoint, image_size=choice.image_size)
     note_model(model)
     return model

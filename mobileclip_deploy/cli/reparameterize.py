@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import json_option, load, model_options
+from mobileclip_deploy.cli.options import ModelChoice, json_option, load, model_options
 
 __all__ = ["reparameterize"]
 
@@ -16,7 +16,7 @@ __all__ = ["reparameterize"]
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.safetensors")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @json_option
-def reparameterize(variant: str | None, checkpoint: Path | None, output: Path, force: bool, as_json: bool) -> None:
+def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool) -> None:
     """Fold all branches and BatchNorms of a checkpoint; a report is written beside the result.
 
     \b
@@ -31,7 +31,7 @@ def reparameterize(variant: str | None, checkpoint: Path | None, output: Path, f
     from mobileclip_deploy.destinations import check_file_destination
 
     check_file_destination(output, force)
-    model = load(variant, checkpoint)
+    model = load(choice)
     with progress() as update:
         update("folding")
         report = fold_model(model)

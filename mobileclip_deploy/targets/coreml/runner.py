@@ -72,7 +72,9 @@ class CoreMLRunner:
         from PIL import Image
 
         values = (
-            [Image.fromarray(row) for row in _pixels(inputs)] if self._is_image else list(inputs.astype(np.int32)[:, None])
+            [Image.fromarray(row) for row in _pixels(inputs)]
+            if self._is_image
+            else list(inputs.astype(np.int32)[:, None])
         )
         try:
             outputs = [self._model.predict({self._input: value})[self._output] for value in values]

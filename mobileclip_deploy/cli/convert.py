@@ -1,0 +1,43 @@
+"""`convert`: a checkpoint in another layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mobileclip_deploy.cli.options import json_option
+
+__all__ = ["convert"]
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--layout", required=True, metavar="NAME", help="apple, open_clip or folded.")
+@click.option("--variant", metavar="NAME", help="Told from the checkpoint when left out.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT", help=".safetensors or .pt"
+)
+@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@json_option
+def convert(checkpoint: Path, layout: str, variant: str | None, output: Path, force: bool, as_json: bool) -> None:
+    """Write a checkpoint in another layout, so that it can go back to open_clip or to Apple's code.
+
+    \b
+    Example:
+      mobileclip-deploy convert mobileclip_s1.pt --layout open_clip -o mobileclip_s1_openclip.safetensors
+    """
+    from mobileclip_deploy.checkpoints.convert import convert as write
+    from mobileclip_deploy.cli.output import note, print_json
+    from mobileclip_deploy.destinations import check_file_destination
+
+    check_file_destination(output, force)
+    result = write(checkpoint, layout, output, variant, overwrite=force)
+    for text in result.notes:
+        note(f"Note: {text}")
+    if as_json:
+        fields = {"output": str(result.output), "variant": result.variant, "tensors": result.tensors}
+        print_json(fields | {"source_layout": result.source_layout, "layout": result.layout, "notes": result.notes})
+        return
+    layouts = f"{result.source_layout} -> {result.layout}"
+    click.echo(f"wrote {result.output}: {result.variant}, {layouts}, {result.tensors} tensors")
