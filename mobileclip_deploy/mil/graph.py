@@ -198,6 +198,8 @@ def read_graph(function: Any, name: str, weights: Weights) -> Graph:
     for index, operation in enumerate(block.operations):
         first = operation.outputs[0].name if operation.outputs else f"#{index}"
         own = _text(operation, "name") or first
+        if not (operation.type.isidentifier() and own.isprintable()):
+            raise InvalidInput(f"an operation has the type {operation.type[:50]!r} and the name {own[:50]!r}")
         user = f"{operation.type} {own!r}"
         if operation.type == "const":
             _read_const(operation, user, scope)

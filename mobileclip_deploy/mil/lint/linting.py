@@ -1,0 +1,89 @@
+"""Linting a program: every rule on every operation, with values where the program can be evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mobileclip_deploy.mil.description import Operation
+from mobileclip_deploy.mil.lint.devices import DEFAULT_DEVICE, find_device
+from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText, Status
+from mobileclip_deploy.mil.lint.rule import Subject
+from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES
+from mobileclip_deploy.mil.program import Program
+
+__all__ = ["lint", "measure"]
+
+
+def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, Any] | None = None) -> LintReport:
+    """Apply every rule to every operation.
+
+    Args:
+        program: as loaded; `evaluate=False` suffices without `inputs`.
+        device: a chip of `DEVICES`; the strictest when absent.
+        inputs: as for calling the program. With them it is evaluated once, and the rules on ranges of values apply too.
+
+    Raises:
+        UsageError: no such device.
+        InvalidInput: the program cannot be evaluated on the inputs.
+    """
+    chip = find_device(device)
+    magnitudes = measure(program, inputs) if inputs is not None else {}
+    operations = tuple(_lint(Subject(operation, chip, magnitudes)) for operation in program.operations)
+    package = tuple(
+        Finding(rule=rule.name, level=rule.level, detail=detail)
+        for rule in PACKAGE_RULES
+        if (detail := rule.check(program)) is not None
+    )
+    broken = {finding.rule for op in operations for finding in op.findings} | {finding.rule for finding in package}
+    leaving = [op.status == "leaves" for op in operations]
+    return LintReport(
+        package=program.path.name,
+        function=program.function,
+        device=chip.name,
+        evaluated=inputs is not None,
+        operations=operations,
+        package_findings=package,
+        switches=sum(before != after for before, after in zip(leaving, leaving[1:], strict=False)),
+        rules=tuple(
+            RuleText(
+                name=rule.name,
+                level=rule.level,
+                text=rule.text,
+                sources={source.title: source.url for source in rule.sources},
+            )
+            for rule in (*PACKAGE_RULES, *RULES)
+            if rule.name in broken
+        ),
+    )
+
+
+def measure(program: Program, inputs: Mapping[str, Any]) -> dict[str, float]:
+    """The largest absolute value of each floating-point result, computed in float32 so that an overflow is seen."""
+    magnitudes = {}
+    for step in program.trace(inputs, "float32"):
+        for name, value in step.values.items():
+            array = np.asarray(value)
+            if array.dtype.kind == "f" and array.size:
+                magnitudes[name] = float(np.abs(array).max())
+    return magnitudes
+
+
+def _lint(subject: Subject) -> LintedOperation:
+    operation: Operation = subject.operation
+    findings = tuple(
+        Finding(rule=rule.name, level=rule.level, detail=detail)
+        for rule in RULES
+        if (detail := rule.check(subject)) is not None
+    )
+    levels = {finding.level for finding in findings}
+    status: Status = "leaves" if "leaves" in levels else "risk" if "risk" in levels else "ready"
+    return LintedOperation(
+        name=operation.name,
+        type=operation.type,
+        status=status,
+        weight_bytes=operation.weight_bytes,
+        findings=findings,
+    )

@@ -1,0 +1,305 @@
+"""Rules on where an op can run at all: its type, its element types and its shape."""
+
+from __future__ import annotations
+
+from mobileclip_deploy.mil.lint import sources
+from mobileclip_deploy.mil.lint.rule import Rule, Subject
+
+__all__ = ["PLACEMENT"]
+
+_GATHER = {"gather", "gather_along_axis", "gather_nd"}
+_SORTS = {"topk", "argsort"}
+_RECURRENT = {"gru", "lstm", "rnn"}
+_NO_HARDWARE = frozenset(
+    [
+        "scatter",
+        "scatter_along_axis",
+        "scatter_nd",
+        "reduce_prod",
+        "non_zero",
+        "one_hot",
+        "shape",
+        "reverse_sequence",
+        "sliding_windows",
+        "band_part",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "mod",
+        "acos",
+        "acosh",
+        "asin",
+        "asinh",
+        "atanh",
+        "cosh",
+        "sinh",
+        "tan",
+        "random_bernoulli",
+        "random_categorical",
+        "random_normal",
+        "random_uniform",
+        "list_gather",
+        "list_length",
+        "list_read",
+        "list_scatter",
+        "list_write",
+        "make_list",
+        "cond",
+        "while_loop",
+        "range_1d",
+        "non_maximum_suppression",
+    ]
+)
+_NATIVE = frozenset(
+    [
+        "abs",
+        "add",
+        "affine",
+        "atan",
+        "avg_pool",
+        "batch_norm",
+        "batch_to_space",
+        "cast",
+        "ceil",
+        "clamped_relu",
+        "clip",
+        "concat",
+        "conv",
+        "conv_transpose",
+        "crop",
+        "crop_resize",
+        "cumsum",
+        "depth_to_space",
+        "dequantize",
+        "einsum",
+        "elu",
+        "equal",
+        "erf",
+        "exp",
+        "exp2",
+        "expand_dims",
+        "fill",
+        "fill_like",
+        "flatten2d",
+        "floor",
+        "floor_div",
+        "gelu",
+        "greater",
+        "greater_equal",
+        "identity",
+        "instance_norm",
+        "inverse",
+        "l2_norm",
+        "l2_pool",
+        "layer_norm",
+        "leaky_relu",
+        "less",
+        "less_equal",
+        "linear",
+        "linear_activation",
+        "local_response_norm",
+        "log",
+        "logical_not",
+        "matmul",
+        "max_pool",
+        "maximum",
+        "minimum",
+        "mul",
+        "not_equal",
+        "pad",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "pow",
+        "prelu",
+        "quantize",
+        "read_state",
+        "real_div",
+        "reduce_argmax",
+        "reduce_argmin",
+        "reduce_l1_norm",
+        "reduce_l2_norm",
+        "reduce_log_sum",
+        "reduce_log_sum_exp",
+        "reduce_max",
+        "reduce_mean",
+        "reduce_min",
+        "reduce_sum",
+        "reduce_sum_square",
+        "relu",
+        "relu6",
+        "resample",
+        "reshape",
+        "reshape_like",
+        "resize",
+        "resize_bilinear",
+        "resize_nearest_neighbor",
+        "reverse",
+        "round",
+        "rsqrt",
+        "scaled_dot_product_attention",
+        "scaled_tanh",
+        "select",
+        "sigmoid",
+        "sigmoid_hard",
+        "sign",
+        "silu",
+        "slice_by_index",
+        "slice_by_size",
+        "slice_update",
+        "softmax",
+        "softplus",
+        "softplus_parametric",
+        "softsign",
+        "space_to_batch",
+        "space_to_depth",
+        "split",
+        "sqrt",
+        "square",
+        "squeeze",
+        "stack",
+        "sub",
+        "tanh",
+        "threshold",
+        "thresholded_relu",
+        "tile",
+        "transpose",
+        "upsample_bilinear",
+        "upsample_nearest_neighbor",
+        "write_state",
+    ]
+)
+_MAX_RANK, _GOOD_RANK = 5, 4
+_MAX_CHANNELS = 65536
+_MAX_KERNEL_WIDTH = 13
+_MAX_ARGMAX = 2048
+
+
+def _gather(subject: Subject) -> str | None:
+    if subject.type not in _GATHER:
+        return None
+    table = subject.argument("x")
+    rows = f" from {list(table.shape)}" if table is not None else ""
+    return f"{subject.type}{rows}"
+
+
+def _sorts(subject: Subject) -> str | None:
+    return subject.type if subject.type in _SORTS and not subject.device.sorts else None
+
+
+def _recurrent(subject: Subject) -> str | None:
+    return subject.type if subject.type in _RECURRENT else None
+
+
+def _no_hardware(subject: Subject) -> str | None:
+    return subject.type if subject.type in _NO_HARDWARE else None
+
+
+def _unknown(subject: Subject) -> str | None:
+    known = _NATIVE | _NO_HARDWARE | _GATHER | _SORTS | _RECURRENT
+    return None if subject.type in known else subject.type
+
+
+def _float32(subject: Subject) -> str | None:
+    wide = [out for out in subject.operation.outputs if out.dtype in ("float32", "float64")]
+    if not wide or subject.type in ("cast", "dequantize") or subject.type in _GATHER:
+        return None
+    return f"yields {wide[0].dtype}"
+
+
+def _integer(subject: Subject) -> str | None:
+    if subject.type == "cast" or subject.type in _GATHER:
+        return None
+    integers = [argument for argument in subject.sources if argument.dtype in ("int32", "int64", "uint32")]
+    return f"takes {integers[0].dtype} {list(integers[0].shape)}" if integers else None
+
+
+def _integer_cast(subject: Subject) -> str | None:
+    if subject.type != "cast":
+        return None
+    (source, *_), result = subject.sources or (subject.result,), subject.result
+    return f"{source.dtype} -> {result.dtype}" if "int32" in (source.dtype, result.dtype) else None
+
+
+def _rank_above_five(subject: Subject) -> str | None:
+    ranks = [len(argument.shape) for argument in (*subject.sources, *subject.operation.outputs)]
+    return f"rank {max(ranks)}" if max(ranks) > _MAX_RANK else None
+
+
+def _rank_five(subject: Subject) -> str | None:
+    ranks = [len(argument.shape) for argument in (*subject.sources, *subject.operation.outputs)]
+    return f"rank {max(ranks)}" if max(ranks) == _GOOD_RANK + 1 else None
+
+
+def _flexible(subject: Subject) -> str | None:
+    for argument in (*subject.operation.outputs, *subject.sources):
+        if None in argument.shape:
+            return "[" + ", ".join("?" if dim is None else str(dim) for dim in argument.shape) + "]"
+    return None
+
+
+def _extent(subject: Subject) -> str | None:
+    for argument in (*subject.sources, *subject.operation.outputs):
+        for axis, size in enumerate(argument.shape):
+            channels = len(argument.shape) >= _GOOD_RANK and axis == 1
+            if size is not None and size > (_MAX_CHANNELS if channels else subject.device.max_extent):
+                return f"{list(argument.shape)} on {subject.device.name}"
+    return None
+
+
+def _argmax(subject: Subject) -> str | None:
+    source, axis = subject.argument("x"), subject.integers("axis") or (-1,)
+    if subject.type not in ("reduce_argmax", "reduce_argmin") or source is None:
+        return None
+    size = source.shape[axis[0]]
+    return f"over {size}" if size is not None and size > _MAX_ARGMAX else None
+
+
+def _kernel(subject: Subject) -> tuple[int, ...]:
+    """The spatial size of a window; () for an op without one."""
+    if subject.type in ("conv", "conv_transpose"):
+        weight = subject.argument("weight")
+        return tuple(size or 0 for size in weight.shape[2:]) if weight is not None else ()
+    return subject.integers("kernel_sizes") if subject.type in ("avg_pool", "max_pool", "l2_pool") else ()
+
+
+def _kernel_width(subject: Subject) -> str | None:
+    kernel = _kernel(subject)
+    dilations = subject.integers("dilations") or (1,) * len(kernel)
+    if not kernel:
+        return None
+    width = (kernel[-1] - 1) * dilations[-1] + 1
+    return f"kernel width {width}" if width > _MAX_KERNEL_WIDTH else None
+
+
+def _dilation(subject: Subject) -> str | None:
+    dilations = subject.integers("dilations")
+    return f"dilations {list(dilations)}" if any(dilation != 1 for dilation in dilations) else None
+
+
+PLACEMENT = (
+    Rule("gather", "leaves", "A lookup by computed indices runs on the CPU", (sources.COMPUTE_PLAN, sources.GATHER), _gather),
+    Rule("no-hardware", "leaves", "No chip has hardware for this op", (sources.CATALOG,), _no_hardware),
+    Rule("recurrent", "leaves", "Recurrent layers are not supported", (sources.RECURRENT,), _recurrent),
+    Rule("sort", "leaves", "topk and argsort are rejected on this chip", (sources.CATALOG, sources.DETECTOR_PLAN), _sorts),
+    Rule("float32", "leaves", "The Neural Engine computes in float16 only", (sources.TYPED_EXECUTION,), _float32),
+    Rule("integer", "leaves", "int32 tensors have no path through it", (sources.CAPABILITIES, sources.DETECTOR_PLAN), _integer),
+    Rule("rank-above-5", "leaves", "No tensor of rank above 5", (sources.RANK,), _rank_above_five),
+    Rule("extent", "leaves", "A dimension is beyond the chip's limit", (sources.CAPABILITIES, sources.DESIGN_RULES), _extent),
+    Rule("argmax", "leaves", "argmax over more than 2,048 elements", (sources.DESIGN_RULES,), _argmax),
+    Rule(
+        "kernel-width", "leaves", "Kernels are at most 13 wide, dilation included",
+        (sources.DESIGN_RULES, sources.KERNEL_WARNING), _kernel_width,
+    ),
+    Rule("integer-cast", "risk", "Casts from and to int32 are rejected on some chips", (sources.CATALOG,), _integer_cast),
+    Rule("rank-5", "risk", "Rank 4, channels first, is what it is made for", (sources.TRANSFORMERS,), _rank_five),
+    Rule(
+        "flexible-shape", "risk", "With a flexible shape only the default one runs there, or none",
+        (sources.FLEXIBLE_SHAPES, sources.FLEXIBLE_BATCH, sources.ENUMERATED), _flexible,
+    ),
+    Rule(
+        "dilation", "risk", "Sources contradict each other on dilated convolution",
+        (sources.EXPERIMENTS, sources.CATALOG), _dilation,
+    ),
+    Rule("unknown-op", "risk", "No public source says that this op runs there", (sources.CATALOG,), _unknown),
+)  # fmt: skip
+"""The worst first."""

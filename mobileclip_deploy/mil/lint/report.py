@@ -1,0 +1,104 @@
+"""The outcome of linting: every operation with its status and findings, and shares of operations and weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mobileclip_deploy.mil.lint.rule import Level
+
+__all__ = ["STATUSES", "Finding", "LintReport", "LintedOperation", "RuleText", "Share", "Status"]
+
+Status = Literal["ready", "risk", "leaves"]
+STATUSES: tuple[Status, ...] = ("ready", "risk", "leaves")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Finding(_Frozen):
+    """A rule that an operation, or the package as a whole, falls under; `detail` says what of it does."""
+
+    rule: str
+    level: Level
+    detail: str
+
+
+class LintedOperation(_Frozen):
+    """An operation: `ready`, `risk` or `leaves` by the worst of its findings; advice leaves it ready."""
+
+    name: str
+    type: str
+    status: Status
+    weight_bytes: int
+    findings: tuple[Finding, ...] = ()
+
+
+class RuleText(_Frozen):
+    """A rule that was found broken: what it says and where that comes from (title -> address)."""
+
+    name: str
+    level: Level
+    text: str
+    sources: dict[str, str]
+
+
+class Share(_Frozen):
+    """How much of a program a set of operations is: counts, bytes of weights, and both as fractions of 1."""
+
+    operations: int
+    weight_bytes: int
+    of_operations: float
+    of_bytes: float
+
+
+class LintReport(_Frozen):
+    """What was found in a program.
+
+    Attributes:
+        package: the package's name; `function` within it.
+        device: the chip, by name.
+        evaluated: whether values were looked at, by evaluating the program on an input.
+        operations: in program order.
+        package_findings: on the program as a whole.
+        switches: how often, in program order, an op that leaves follows one that does not, or the other way round.
+        rules: those that were found broken.
+    """
+
+    schema_version: Literal[1] = 1
+    package: str
+    function: str
+    device: str
+    evaluated: bool
+    operations: tuple[LintedOperation, ...]
+    package_findings: tuple[Finding, ...]
+    switches: int
+    rules: tuple[RuleText, ...]
+
+    def share(self, status: Status) -> Share:
+        """The share of the operations of a status."""
+        return self._share(tuple(op for op in self.operations if op.status == status))
+
+    def found(self, rule: str) -> tuple[LintedOperation, ...]:
+        """The operations that fall under a rule."""
+        return tuple(op for op in self.operations if any(finding.rule == rule for finding in op.findings))
+
+    def share_of(self, rule: str) -> Share:
+        """The share of the operations that fall under a rule."""
+        return self._share(self.found(rule))
+
+    @property
+    def shares(self) -> dict[Status, Share]:
+        """The share of each status."""
+        return {status: self.share(status) for status in STATUSES}
+
+    def _share(self, operations: tuple[LintedOperation, ...]) -> Share:
+        size, whole = sum(op.weight_bytes for op in operations), sum(op.weight_bytes for op in self.operations)
+        return Share(
+            operations=len(operations),
+            weight_bytes=size,
+            of_operations=len(operations) / max(len(self.operations), 1),
+            of_bytes=size / max(whole, 1),
+        )

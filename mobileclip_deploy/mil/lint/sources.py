@@ -1,0 +1,74 @@
+"""The public sources of the rules. Where only experimenters have written something down, it is cited as theirs."""
+
+from mobileclip_deploy.mil.lint.rule import Source
+
+# Apple's own words.
+TRANSFORMERS = Source(
+    "Apple, Deploying Transformers on the Apple Neural Engine",
+    "https://machinelearning.apple.com/research/neural-engine-transformers",
+)
+TYPED_EXECUTION = Source(
+    "Apple, coremltools guide: Typed Execution",
+    "https://apple.github.io/coremltools/docs-guides/source/typed-execution.html",
+)
+FLEXIBLE_SHAPES = Source(
+    "Apple engineer: with a range only the default shape runs on the Neural Engine",
+    "https://developer.apple.com/forums/thread/724930",
+)
+RANK = Source("coremltools #1723: no tensor of rank above five", "https://github.com/apple/coremltools/issues/1723")
+RECURRENT = Source(
+    "coremltools #1780: RNN and LSTM are not supported on the Neural Engine",
+    "https://github.com/apple/coremltools/issues/1780",
+)
+QUANTIZED_ACTIVATIONS = Source(
+    "Apple, coremltools guide: Quantization, performance",
+    "https://apple.github.io/coremltools/docs-guides/source/opt-quantization-perf.html",
+)
+
+# Reports in Apple's tracker.
+FLEXIBLE_BATCH = Source(
+    "coremltools #2022: a CLIP text tower with a flexible batch went from 3 ms to 60 ms",
+    "https://github.com/apple/coremltools/issues/2022",
+)
+ENUMERATED = Source(
+    "coremltools #1909: layer_norm under enumerated shapes is not run on the Neural Engine",
+    "https://github.com/apple/coremltools/issues/1909",
+)
+GATHER = Source("coremltools #1103: gather runs on the CPU", "https://github.com/apple/coremltools/issues/1103")
+
+# Core ML's own compute plans, published.
+COMPUTE_PLAN = Source(
+    "MLComputePlan of a WhisperKit text decoder: gather is supported on the CPU alone",
+    "https://huggingface.co/SingularityUS/atc-whisperkit/blob/main/small/TextDecoder.mlcomputeplan.json",
+)
+DETECTOR_PLAN = Source(
+    "rf-detr #1495, MLComputePlan: topk and the ops on its integer indices leave",
+    "https://github.com/roboflow/rf-detr/pull/1495",
+)
+
+# Experimenters.
+CAPABILITIES = Source("ANEForge, capabilities", "https://aneforge.readthedocs.io/en/latest/capabilities/")
+CATALOG = Source("ANEForge, catalog of MIL ops by chip", "https://aneforge.readthedocs.io/en/latest/op-catalog/")
+DESIGN_RULES = Source(
+    "ANE guide, 17: model-design rules",
+    "https://ane-guide.readthedocs.io/en/latest/part-5-practice/17-model-design-rules.html",
+)
+NUMERICS = Source(
+    "ANE guide, 3: numerics", "https://ane-guide.readthedocs.io/en/latest/part-1-machine/03-numerics.html"
+)
+SATURATION = Source(
+    "ANEForge #116: results of matmul above 32,752 become infinite",
+    "https://github.com/sbryngelson/ANEForge/pull/116",
+)
+EXPERIMENTS = Source(
+    "M. Hollemans, The Neural Engine: unsupported layers",
+    "https://github.com/hollance/neural-engine/blob/master/docs/unsupported-layers.md",
+)
+KERNEL_WARNING = Source(
+    "neural-engine #2: the compiler's warning, (dilated) kernel width above 13",
+    "https://github.com/hollance/neural-engine/issues/2",
+)
+MODEL_SIZE = Source(
+    "eeANE 1.6.1: from macOS 27 a compiled model above 1 GiB runs on the CPU",
+    "https://github.com/xhighhongo41/eeANE/releases",
+)

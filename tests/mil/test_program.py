@@ -1,0 +1,160 @@
+"""What a loaded program tells of itself, its traces, and what using it does not cost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mil.programs import build
+
+import mobileclip_deploy.mil as mil
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.mil.ops import OPS
+from mobileclip_deploy.mil.store import ConstantStore
+
+WEIGHT = np.random.default_rng(9).normal(size=(16, 8, 3, 3)).astype(np.float32)
+X = np.random.default_rng(10).normal(size=(1, 8, 6, 6)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def body(mb: Any, x: Any) -> Any:
+        hidden = mb.conv(x=x, weight=WEIGHT, bias=np.ones(16, np.float32), pad_type="same", name="conv")
+        first, second = mb.split(x=hidden, num_splits=2, axis=1, name="halves")
+        return mb.reduce_mean(x=mb.mul(x=first, y=second, name="product"), axes=[2, 3], name="y")
+
+    return build(tmp_path_factory.mktemp("program") / "p.mlpackage", {"x": (X.shape, "float32")}, body)
+
+
+@pytest.fixture(scope="module")
+def program(package: Path) -> Program:
+    return load(package)
+
+
+def test_operations_are_described(program: Program) -> None:
+    assert [operation.type for operation in program.operations] == ["conv", "split", "mul", "reduce_mean"]
+    conv, split = program.operations[:2]
+    assert conv.weight_bytes >= WEIGHT.nbytes + 64
+    assert (conv.inputs["x"][0].constant, conv.inputs["weight"][0].constant) == (False, True)
+    assert (conv.inputs["weight"][0].shape, conv.inputs["weight"][0].dtype) == (WEIGHT.shape, "float32")
+    assert conv.outputs[0].shape == (1, 16, 6, 6)
+    assert len(split.outputs) == 2
+    np.testing.assert_array_equal(conv.constant("weight"), WEIGHT)
+    assert conv.constant("pad_type") == "same"
+    assert split.constant("num_splits") == 2
+    assert conv.constant("x") is None
+    assert conv.constant("absent") is None
+
+
+def test_weights_are_described(program: Program) -> None:
+    (weight, bias) = program.weights
+    assert (weight.shape, weight.dtype, weight.bytes, weight.kind) == (WEIGHT.shape, "float32", WEIGHT.nbytes, "const")
+    assert weight.offset is not None
+    assert bias.bytes == 64
+    np.testing.assert_array_equal(program.constant(weight.name), WEIGHT)
+    with pytest.raises(InvalidInput, match="no constant 'nothing'"):
+        program.constant("nothing")
+
+
+def test_the_package_is_described(program: Program, package: Path) -> None:
+    assert (program.path, program.function, program.functions, program.opset) == (package, "main", ("main",), "CoreML7")
+    assert program.specification_version == 8
+    assert program.unsupported == {}
+    assert program.metadata["com.github.apple.coremltools.version"]
+
+
+def test_a_trace_gives_every_result_in_order(program: Program) -> None:
+    steps = list(program.trace({"x": X}))
+    assert [step.operation for step in steps] == list(program.operations)
+    conv = torch.nn.functional.conv2d(torch.from_numpy(X), torch.from_numpy(WEIGHT), torch.ones(16), padding=1).numpy()
+    np.testing.assert_allclose(steps[0].values["conv"], conv, rtol=1e-5, atol=1e-5)
+    halves = list(steps[1].values.values())
+    np.testing.assert_array_equal(np.concatenate(halves, 1), steps[0].values["conv"])
+    np.testing.assert_array_equal(steps[-1].values["y"], program({"x": X})["y"])
+
+
+def test_a_trace_gives_chosen_results_and_stops(program: Program) -> None:
+    (step,) = program.trace({"x": X}, names=["product"])
+    assert list(step.values) == ["product"]
+    assert list(program.trace({"x": X}, names=[])) == []
+    with pytest.raises(InvalidInput, match="computes nothing_of_that_name"):
+        list(program.trace({"x": X}, names=["nothing_of_that_name"]))
+
+
+def test_a_call_leaves_the_inputs_and_constants_as_they_are(program: Program) -> None:
+    x = X.copy()
+    first = program({"x": x})["y"]
+    before = first.copy()
+    first += 1
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(program({"x": x})["y"], before)
+
+
+def test_a_program_loaded_for_inspection_does_not_run(package: Path) -> None:
+    program = load(package, evaluate=False)
+    assert len(program.operations) == 4
+    with pytest.raises(UsageError, match="inspection only"):
+        program({"x": X})
+
+
+def test_constants_are_kept_within_the_budget(tmp_path: Path) -> None:
+    weights = [np.random.default_rng(i).normal(size=(300, 300)).astype(np.float16) for i in range(4)]
+
+    def body(mb: Any, x: Any) -> Any:
+        for weight in weights:
+            x = mb.linear(x=x, weight=weight)
+        return mb.identity(x=x, name="y")
+
+    program = load(build(tmp_path / "p.mlpackage", {"x": ((1, 300), "float16")}, body))
+    x = np.ones((1, 300))
+    expected = program({"x": x})["y"]
+    for budget in (0, 300 * 300 * 4, 10**9):
+        program._store = ConstantStore(budget)
+        np.testing.assert_array_equal(program({"x": x})["y"], expected)
+        kept = sum(tensor.numel() * 4 for tensor in program._store._kept.values() if tensor.numel() > 10**4)
+        assert kept == min(budget, 4 * 300 * 300 * 4)
+
+
+def test_loading_imports_neither_coremltools_nor_a_compiler(package: Path) -> None:
+    """And coremltools still works when it is imported after its protobuf classes were used (before: in all tests)."""
+    code = (
+        "import sys, numpy as np, mobileclip_deploy.mil as mil\n"
+        f"p = mil.load({str(package)!r})\n"
+        "p({'x': np.zeros((1, 8, 6, 6))})\n"
+        "print([m for m in ('coremltools', 'torch._dynamo', 'sympy', 'open_clip') if m in sys.modules], flush=True)\n"
+        "print('quiet so far', file=sys.stderr)\n"
+        "import coremltools\n"
+        f"print(coremltools.utils.load_spec({str(package)!r}).specificationVersion)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "8"]
+    assert done.stderr.startswith("quiet so far")
+
+
+def test_what_is_public_is_meant_to_be() -> None:
+    assert set(mil.__all__) == {
+        "Argument", "Computed", "Operation", "Port", "Precision", "Program", "UnsupportedOperation", "Weight", "load",
+    }  # fmt: skip
+
+
+def test_parameters_of_every_op_are_those_of_coremltools() -> None:
+    """An input that coremltools may write is known here, and the other way round."""
+    from mil.programs import quiet
+
+    with quiet():
+        from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
+    for name, kernel in OPS.items():
+        versions = SSAOpRegistry.core_ops[name].values()
+        theirs = {parameter for version in versions for parameter in version.input_spec.input_types}
+        ours = {parameter.name for parameter in kernel.parameters.values() if parameter.kind != "opset"}
+        assert ours == theirs, name
+        required = set.intersection(
+            *({p for p, spec in v.input_spec.input_types.items() if not spec.optional} for v in versions)
+        )
+        assert {p.name for p in kernel.parameters.values() if p.required and p.kind != "opset"} == required, name

@@ -1,0 +1,304 @@
+"""Whole towers: the evaluator agrees with torch, notices planted faults, and is fast enough."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mil import towers
+from mil.programs import ct, save
+
+from mobileclip_deploy.mil import load
+
+MODEL = Path("Data/com.apple.CoreML/model.mlmodel")
+PIXELS = np.random.default_rng(4).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+IDS = np.array([[98, 5, 17, 60, 3, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]], np.int32)
+GATE = 1e-5
+"""Relative error that a tower in float32 must keep, and a planted fault must exceed."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _save(model: torch.nn.Module, example: torch.Tensor, port: Any, path: Path, **options: Any) -> Path:
+    with torch.no_grad():
+        exported = torch.export.export(model, (example,)).run_decompositions({})
+    outputs = [ct.TensorType(name="embedding", dtype=np.float32)]
+    return save(exported, path, inputs=[port], outputs=outputs, **options)
+
+
+def _distance(actual: np.ndarray, expected: np.ndarray) -> float:
+    actual, expected = actual.astype(np.float64), np.asarray(expected, np.float64)
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+
+
+def _planar(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.fixture(scope="module")
+def image_tower() -> torch.nn.Module:
+    return towers.fastvit()
+
+
+@pytest.fixture(scope="module")
+def image_packages(image_tower: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("image")
+    port = ct.ImageType(name="image", shape=(1, 3, 256, 256), scale=1 / 255)
+    return {
+        precision: _save(
+            image_tower, torch.rand(1, 3, 256, 256), port, folder / f"{precision}.mlpackage", precision=precision
+        )
+        for precision in ("float32", "float16")
+    }
+
+
+@pytest.fixture(scope="module")
+def image_reference(image_tower: torch.nn.Module) -> np.ndarray:
+    with torch.no_grad():
+        return image_tower(_planar(PIXELS)).numpy()
+
+
+@pytest.fixture(scope="module")
+def text_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    port = ct.TensorType(name="text", shape=IDS.shape, dtype=np.int32)
+    path = tmp_path_factory.mktemp("text") / "p.mlpackage"
+    return _save(towers.text(), torch.from_numpy(IDS), port, path, opset=17)
+
+
+def test_image_tower_in_float32(image_packages: dict[str, Path], image_reference: np.ndarray) -> None:
+    program = load(image_packages["float32"])
+    assert _distance(program({"image": PIXELS})["embedding"], image_reference) <= GATE
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_image_tower_in_float16(precision: str, image_packages: dict[str, Path], image_reference: np.ndarray) -> None:
+    program = load(image_packages["float16"])
+    distance = _distance(program({"image": PIXELS}, precision)["embedding"], image_reference)  # type: ignore[arg-type]
+    assert GATE < distance < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("opset", "pool"), [(16, "argmax"), (17, "argmax"), (18, "argmax"), (17, "first"), (17, "last")]
+)
+def test_text_tower(opset: int, pool: str, tmp_path: Path) -> None:
+    tower = towers.text(pool_type=pool)
+    port = ct.TensorType(name="text", shape=IDS.shape, dtype=np.int32)
+    program = load(_save(tower, torch.from_numpy(IDS), port, tmp_path / "p.mlpackage", opset=opset))
+    with torch.no_grad():
+        expected = tower(torch.from_numpy(IDS)).numpy()
+    assert _distance(program({"text": IDS})["embedding"], expected) <= GATE
+    if opset == 18:
+        assert "scaled_dot_product_attention" in {operation.type for operation in program.operations}
+
+
+def test_vision_transformer(tmp_path: Path) -> None:
+    tower = towers.vision()
+    x = torch.from_numpy(np.random.default_rng(5).random((1, 3, 32, 32), np.float32))
+    port = ct.TensorType(name="x", shape=tuple(x.shape), dtype=np.float32)
+    program = load(_save(tower, x, port, tmp_path / "p.mlpackage"))
+    with torch.no_grad():
+        assert _distance(program({"x": x})["embedding"], tower(x).numpy()) <= GATE
+
+
+def test_speed_and_loading(image_tower: torch.nn.Module, image_packages: dict[str, Path]) -> None:
+    """At most three times torch's eager time, and two seconds to load."""
+    start = time.perf_counter()
+    program = load(image_packages["float16"])
+    assert time.perf_counter() - start < 2
+    x = _planar(PIXELS)
+    ours, theirs = [], []
+    with torch.no_grad():
+        for _ in range(4):
+            start = time.perf_counter()
+            program({"image": PIXELS}, "float16")
+            ours.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            image_tower(x)
+            theirs.append(time.perf_counter() - start)
+    assert min(ours) <= 3 * min(theirs)
+
+
+# Planted faults: changes of the written package that a converter or a hand could make.
+
+
+def _operations(model: Any) -> Any:
+    (block,) = model.mlProgram.functions["main"].block_specializations.values()
+    return block.operations
+
+
+def _constant_of(model: Any, operation: Any, parameter: str) -> Any:
+    name = operation.inputs[parameter].arguments[0].name
+    return next(op for op in _operations(model) if op.type == "const" and op.outputs[0].name == name)
+
+
+def _find(model: Any, kind: str, index: int = 0) -> Any:
+    return [op for op in _operations(model) if op.type == kind][index]
+
+
+def _swap_weights(model: Any) -> None:
+    shapes: dict[tuple[int, ...], Any] = {}
+    for op in _operations(model):
+        if op.type in ("conv", "linear"):
+            constant = _constant_of(model, op, "weight")
+            value = constant.attributes["val"]
+            shape = tuple(d.constant.size for d in value.type.tensorType.dimensions)
+            if shape in shapes and shapes[shape].blobFileValue.offset != value.blobFileValue.offset:
+                first = shapes[shape].blobFileValue
+                first.offset, value.blobFileValue.offset = value.blobFileValue.offset, first.offset
+                return
+            shapes[shape] = value
+    raise AssertionError("no two weights of one shape")
+
+
+def _epsilon(kind: str) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        value = _constant_of(model, _find(model, kind), "epsilon").attributes["val"]
+        value.immediateValue.tensor.floats.values[0] = 1e-3
+
+    return change
+
+
+def _tanh_gelu(model: Any) -> None:
+    for op in _operations(model):
+        if op.type == "gelu":
+            value = _constant_of(model, op, "mode").attributes["val"]
+            value.immediateValue.tensor.strings.values[0] = "TANH_APPROXIMATION"
+
+
+def _softmax_axis(model: Any) -> None:
+    _constant_of(model, _find(model, "softmax"), "axis").attributes["val"].immediateValue.tensor.ints.values[0] = -2
+
+
+def _bgr(model: Any) -> None:
+    model.description.input[0].type.imageType.colorSpace = 30
+
+
+def _no_scale(model: Any) -> None:
+    _constant_of(model, _find(model, "mul"), "y").attributes["val"].immediateValue.tensor.floats.values[0] = 1.0
+
+
+def _drop_bias(model: Any) -> None:
+    del next(op for op in _operations(model) if op.type == "conv" and "bias" in op.inputs).inputs["bias"]
+
+
+def _shift_padding(model: Any) -> None:
+    for op in _operations(model):
+        if op.type == "conv":
+            values = _constant_of(model, op, "pad").attributes["val"].immediateValue.tensor.ints.values
+            if list(values) == [1, 1, 1, 1]:
+                values[:] = [2, 0, 1, 1]
+                return
+    raise AssertionError("no padded convolution")
+
+
+def _argmin(model: Any) -> None:
+    _find(model, "reduce_argmax").type = "reduce_argmin"
+
+
+def _drop_mask(model: Any) -> None:
+    """The causal mask is added to the scores: an add with a constant of two equal dimensions."""
+    for op in _operations(model):
+        if op.type == "add":
+            dims = [d.constant.size for d in op.outputs[0].type.tensorType.dimensions]
+            if len(dims) >= 3 and dims[-1] == dims[-2] == IDS.shape[1]:
+                op.type = "identity"
+                del op.inputs["y"]
+                return
+    raise AssertionError("no mask")
+
+
+def _faulty(package: Path, folder: Path, change: Callable[[Any], None]) -> Path:
+    copy = Path(shutil.copytree(package, folder / "faulty.mlpackage"))
+    model = ct.proto.Model_pb2.Model()
+    model.ParseFromString((copy / MODEL).read_bytes())
+    change(model)
+    (copy / MODEL).write_bytes(model.SerializeToString())
+    return copy
+
+
+IMAGE_FAULTS = {
+    "two weights swapped": _swap_weights,
+    "epsilon of a BatchNorm": _epsilon("batch_norm"),
+    "tanh for exact GELU": _tanh_gelu,
+    "softmax over the other axis": _softmax_axis,
+    "BGR": _bgr,
+    "1/255 missing": _no_scale,
+    "a bias dropped": _drop_bias,
+    "padding shifted": _shift_padding,
+}
+TEXT_FAULTS = {
+    "two weights swapped": _swap_weights,
+    "epsilon of a LayerNorm": _epsilon("layer_norm"),
+    "tanh for exact GELU": _tanh_gelu,
+    "softmax over the other axis": _softmax_axis,
+    "pooling at the wrong token": _argmin,
+    "mask dropped": _drop_mask,
+}
+
+
+@pytest.mark.parametrize("fault", IMAGE_FAULTS)
+def test_a_fault_in_an_image_tower_shows(
+    fault: str, image_packages: dict[str, Path], image_reference: np.ndarray, tmp_path: Path
+) -> None:
+    program = load(_faulty(image_packages["float32"], tmp_path, IMAGE_FAULTS[fault]))
+    assert _distance(program({"image": PIXELS})["embedding"], image_reference) > GATE
+
+
+@pytest.mark.parametrize("fault", TEXT_FAULTS)
+def test_a_fault_in_a_text_tower_shows(fault: str, text_package: Path, tmp_path: Path) -> None:
+    expected = load(text_package)({"text": IDS})["embedding"]
+    program = load(_faulty(text_package, tmp_path, TEXT_FAULTS[fault]))
+    assert _distance(program({"text": IDS})["embedding"], expected) > GATE
+
+
+def test_the_trace_finds_the_first_op_that_deviates(image_packages: dict[str, Path], tmp_path: Path) -> None:
+    faulty = load(_faulty(image_packages["float32"], tmp_path, _tanh_gelu))
+    for good, bad in zip(
+        load(image_packages["float32"]).trace({"image": PIXELS}), faulty.trace({"image": PIXELS}), strict=True
+    ):
+        pairs = zip(good.values.values(), bad.values.values(), strict=True)
+        if any(_distance(b, a) > 1e-6 for a, b in pairs):
+            break
+    first = next(operation for operation in faulty.operations if operation.type == "gelu")
+    assert bad.operation.name == first.name
+
+
+def test_a_nibble_order_mistake_shows(tmp_path: Path) -> None:
+    """The two halves of each byte of a palettized weight exchanged in the weight file."""
+    from mil.programs import mb, quiet, types
+
+    indices = np.random.default_rng(6).integers(0, 16, (8, 16)).astype(types.np_uint4_dtype)
+    lut = np.linspace(-1, 1, 16, dtype=np.float16).reshape(1, 1, 16, 1)
+    with quiet():
+
+        @mb.program(input_specs=[mb.TensorSpec(shape=(1, 16))], opset_version=ct.target.iOS18)
+        def prog(x: Any) -> Any:
+            weight = mb.constexpr_lut_to_dense(indices=indices, lut=lut.astype(np.float32))
+            return mb.linear(x=x, weight=weight, name="y")
+
+    package = save(prog, tmp_path / "p.mlpackage", 18)
+    x = np.random.default_rng(7).normal(size=(1, 16))
+    before = load(package)({"x": x})["y"]
+    np.testing.assert_allclose(before, x @ lut.reshape(-1)[indices.astype(int)].T, rtol=1e-3, atol=1e-3)
+    file = package / "Data/com.apple.CoreML/weights/weight.bin"
+    data = bytearray(file.read_bytes())
+    for offset in range(64, len(data) - 63, 64):
+        sentinel, code, size, start = struct.unpack_from("<IIQQ", data, offset)
+        if sentinel == 0xDEADBEEF and code == 11:
+            for position in range(start, start + size):
+                data[position] = (data[position] >> 4) | ((data[position] & 15) << 4)
+    file.write_bytes(data)
+    assert _distance(load(package)({"x": x})["y"], before) > 1e-2

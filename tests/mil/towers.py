@@ -1,0 +1,58 @@
+"""Towers to convert: a timm FastViT, and small open_clip transformers, with well-filled statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def filled(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Random statistics and affine parameters, so that no BatchNorm or LayerNorm is close to an identity."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        return torch.rand(like.shape, generator=generator) * (high - low) + low
+
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.running_mean.copy_(uniform(module.running_mean, -0.2, 0.2))
+                module.running_var.copy_(uniform(module.running_var, 0.75, 1.25))
+            if isinstance(module, (torch.nn.modules.batchnorm._BatchNorm, torch.nn.LayerNorm)):
+                module.weight.copy_(uniform(module.weight, 0.8, 1.2))
+                module.bias.copy_(uniform(module.bias, -0.2, 0.2))
+        for name, parameter in model.named_parameters():
+            if name.endswith("gamma"):  # layer scale
+                parameter.copy_(uniform(parameter, 0.5, 1.0))
+    return model.eval()
+
+
+def fastvit() -> torch.nn.Module:
+    """MobileCLIP S0's image tower as timm writes it, reparameterized, 256 x 256 -> 64."""
+    import timm
+
+    torch.manual_seed(0)
+    model = filled(timm.create_model("fastvit_mci0", num_classes=64))
+    for module in model.modules():
+        if hasattr(module, "reparameterize"):
+            module.reparameterize()
+    return model
+
+
+def text(**options: Any) -> torch.nn.Module:
+    """open_clip's text transformer, small: ids [1, 16] -> [1, 32]."""
+    from open_clip.transformer import TextTransformer
+
+    torch.manual_seed(1)
+    tower = TextTransformer(context_length=16, vocab_size=100, width=48, heads=4, layers=2, output_dim=32, **options)
+    return filled(tower)
+
+
+def vision() -> torch.nn.Module:
+    """open_clip's vision transformer, small, with quick GELU: [1, 3, 32, 32] -> [1, 24]."""
+    from open_clip.transformer import QuickGELU, VisionTransformer
+
+    torch.manual_seed(2)
+    tower = VisionTransformer(32, 8, 48, 2, 4, 2.0, output_dim=24, act_layer=QuickGELU)
+    return filled(tower)
