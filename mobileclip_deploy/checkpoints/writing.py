@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -36,9 +37,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:
-        # safetensors raises its own error, a RuntimeError is torch's, for a disk that is full.
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:160]
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # Of a full disk torch says where in its C++ it noticed.
+        reason = "the disk may be full" if isinstance(error, RuntimeError) else str(error).splitlines()[0][:160]
+        reason = getattr(error, "strerror", None) or reason
         raise InvalidInput(f"cannot write {path}: {reason}; choose another place or make room") from error
 
 

@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -256,3 +258,20 @@ def test_averaged_weights_are_preferred_and_said(tmp_path: Path) -> None:
 def test_weights_twice_are_refused(tmp_path: Path) -> None:
     both = WEIGHTS | {f"module.{name}": value for name, value in WEIGHTS.items()}
     assert "holds weights twice" in refusal(saved(tmp_path / "x.pt", both))
+
+
+def test_optimizer_state_costs_no_memory(tmp_path: Path) -> None:
+    state = {"state": {0: {"exp_avg": torch.ones(40_000_000)}}, "param_groups": []}
+    path = saved(tmp_path / "x.pt", {"epoch": 1, "state_dict": WEIGHTS, "optimizer": state})
+    code = (
+        "import resource, sys, pathlib, torch\n"
+        "from mobileclip_deploy.checkpoints import open_tensors\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
+        "file = open_tensors(pathlib.Path(sys.argv[1]))\n"
+        "assert all(file.read(name).isfinite().all() for name in file.shapes)\n"
+        "print((peak() - before) // 1024)\n"
+    )
+    grown = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
+    path.unlink()
+    assert int(grown) < 40  # of 160 MB

@@ -1,0 +1,45 @@
+"""Writing: whole or not at all, readable by others, and one line when it fails, whoever noticed the disk is full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from mobileclip_deploy.checkpoints import writing
+from mobileclip_deploy.checkpoints.writing import write_tensors
+from mobileclip_deploy.errors import InvalidInput
+
+TENSORS = {"a": torch.ones(3), "b": torch.arange(6.0).reshape(2, 3).t()}
+FULL = {
+    "safetensors": SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    "the system": OSError(28, "No space left on device"),
+    "torch": RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_same_bytes_for_the_same_content_and_readable_by_all(tmp_path: Path, suffix: str) -> None:
+    metadata = {f"key{index}": "väl" for index in range(20)}
+    first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
+    write_tensors(first, TENSORS, metadata)
+    write_tensors(second, TENSORS, dict(reversed(metadata.items())))
+    if suffix == ".safetensors":
+        assert first.read_bytes() == second.read_bytes()
+    assert first.stat().st_mode & 0o777 == 0o644
+    assert sorted(path.name for path in tmp_path.iterdir()) == [first.name, second.name]
+
+
+@pytest.mark.parametrize("error", FULL.values(), ids=FULL)
+def test_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(writing, "_write", full)
+    (tmp_path / "x.safetensors").write_text("before")
+    with pytest.raises(InvalidInput, match=r"cannot write .*(No space left|the disk may be full).*make room") as caught:
+        write_tensors(tmp_path / "x.safetensors", TENSORS, {})
+    assert "\n" not in str(caught.value)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
