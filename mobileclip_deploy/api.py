@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
+from mobileclip_deploy import hub
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints import builtin_checkpoint, load
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, MobileClipDeployError
+from mobileclip_deploy.checkpoints import BUILTIN, builtin_checkpoint, load
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, MobileClipDeployError, UsageError
 from mobileclip_deploy.evaluation import (
     EvaluationResult,
     builtin_dataset,
@@ -27,6 +29,7 @@ from mobileclip_deploy.reference import Reference, sample_inputs
 from mobileclip_deploy.samples import read_prompts
 from mobileclip_deploy.targets import ExportOptions, Runner, get_target
 from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.variants import load_variant
 from mobileclip_deploy.verification import Progress, TaskReference, check_golden, silent, verify_bundle
 
 __all__ = [
@@ -50,20 +53,41 @@ StrPath = str | PathLike[str]
 
 
 def load_model(
-    variant: str | None = None, checkpoint: StrPath | None = None, *, image_size: int | None = None
+    variant: str | None = None,
+    checkpoint: StrPath | None = None,
+    *,
+    download: bool = False,
+    image_size: int | None = None,
+    announce: Callable[[str], None] | None = None,
+    progress: Progress = silent,
 ) -> MobileCLIP:
     """Load a checkpoint: training form (or folded, if the file is), eval mode, float32.
 
     Args:
         variant: its name; told from the file when None.
-        checkpoint: .pt or .safetensors; the built-in nano checkpoint when None.
+        checkpoint: .pt or .safetensors, or a place on the hub, "hf:owner/name[@revision][:file]"; the built-in nano
+            checkpoint when None.
+        download: fetch the variant's published checkpoint, from where its card says.
         image_size: in pixels, when it was fine-tuned at another than the variant's.
+        announce: called with the licence of the weights before anything is downloaded.
+        progress: told how far a download is.
 
     Raises:
-        CheckpointError: the file cannot be read or does not fit the variant.
-        UsageError: unknown variant.
+        CheckpointError: the file cannot be had, cannot be read or does not fit the variant.
+        UsageError: unknown variant, or one without its checkpoint.
     """
-    return load(Path(checkpoint) if checkpoint is not None else builtin_checkpoint(), variant, image_size)
+    if download and (variant is None or checkpoint is not None):
+        raise UsageError("a download needs the name of a variant, and no checkpoint (--download, --variant NAME)")
+    reference = str(checkpoint) if checkpoint is not None else ""
+    if download or hub.is_reference(reference):
+        source = hub.usual_source(variant) if download and variant else hub.parse(reference)
+        fetched = hub.fetch(source, announce=announce, progress=lambda done, total: progress(_downloaded(done, total)))
+        return load(fetched.path, variant, image_size, fetched.repository, fetched.revision)
+    if checkpoint is not None:
+        return load(Path(checkpoint), variant, image_size)
+    if variant is not None and load_variant(variant).name != BUILTIN:
+        raise UsageError(f"{variant} needs its weights: give --checkpoint FILE, or --download")
+    return load(builtin_checkpoint(), BUILTIN, image_size)
 
 
 def reparameterize(model: MobileCLIP) -> FoldReport:
@@ -238,6 +262,10 @@ def load_source(wanted: Provenance, path: Path) -> MobileCLIP:
     if model.provenance.sha256 != wanted.sha256:
         raise CheckpointError(f"{path} is not the checkpoint this bundle was exported from (sha256 {wanted.sha256})")
     return model
+
+
+def _downloaded(done: int, total: int | None) -> str:
+    return f"downloading {done / 1e6:.0f}" + (f" of {total / 1e6:.0f} MB" if total else " MB")
 
 
 def image_files(folder: Path) -> list[Path]:

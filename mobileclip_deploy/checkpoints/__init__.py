@@ -1,7 +1,7 @@
 """Checkpoints: read .pt and .safetensors safely, tell the layout, map keys; one file a layout."""
 
 from mobileclip_deploy.checkpoints.identity import Identity, identify
-from mobileclip_deploy.checkpoints.loading import builtin_checkpoint, load
+from mobileclip_deploy.checkpoints.loading import BUILTIN, builtin_checkpoint, load
 from mobileclip_deploy.checkpoints.reading import TensorFile, open_tensors
 
-__all__ = ["Identity", "TensorFile", "builtin_checkpoint", "identify", "load", "open_tensors"]
+__all__ = ["BUILTIN", "Identity", "TensorFile", "builtin_checkpoint", "identify", "load", "open_tensors"]

@@ -18,19 +18,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def model_options(function: F) -> F:
-    """--variant, --checkpoint and --image-size, handed over as one `ModelChoice` called `choice`."""
+    """--variant, --checkpoint, --download and --image-size, handed over as one `ModelChoice` called `choice`."""
 
     @functools.wraps(function)
-    def collected(*, variant: str | None, checkpoint: str | None, image_size: int | None, **others: Any) -> Any:
-        return function(choice=ModelChoice(variant, checkpoint, image_size), **others)
+    def collected(
+        *, variant: str | None, checkpoint: str | None, download: bool, image_size: int | None, **others: Any
+    ) -> Any:
+        return function(choice=ModelChoice(variant, checkpoint, download, image_size), **others)
 
     options = (
         click.option("--variant", metavar="NAME", help="Told from the checkpoint when left out."),
         click.option(
             "--checkpoint",
             metavar="FILE",
-            help="Trained weights, .pt or .safetensors.",
+            help="Trained weights, .pt or .safetensors, or hf:OWNER/NAME[@REVISION][:FILE] on the hub.",
         ),
+        click.option("--download", is_flag=True, help="Fetch the variant's published weights from the hub."),
         click.option("--image-size", type=int, metavar="PIXELS", help="If it was fine-tuned at another size."),
     )
     decorated: Any = collected
@@ -61,6 +64,7 @@ class ModelChoice:
 
     variant: str | None
     checkpoint: str | None
+    download: bool
     image_size: int | None
 
 
@@ -71,12 +75,16 @@ def load(choice: ModelChoice) -> MobileCLIP:
         UsageError: a variant without its checkpoint, or options that contradict each other.
     """
     from mobileclip_deploy.api import load_model
-    from mobileclip_deploy.cli.output import note_model
-    from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.variants import load_variant
+    from mobileclip_deploy.cli.output import note, note_model, progress
 
-    if choice.variant is not None and choice.checkpoint is None and load_variant(choice.variant).name != "nano":
-        raise UsageError(f"--variant {choice.variant} needs its weights: add --checkpoint FILE")
-    model = load_model(choice.variant, choice.checkpoint, image_size=choice.image_size)
+    with progress() as update:
+        model = load_model(
+            choice.variant,
+            choice.checkpoint,
+            download=choice.download,
+            image_size=choice.image_size,
+            announce=note,
+            progress=update,
+        )
     note_model(model)
     return model
