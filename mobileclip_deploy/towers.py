@@ -61,10 +61,11 @@ class TextTower(nn.Module):
         self.register_buffer("earlier", torch.ones(length, length).triu(1), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
+        # First, next to the lookup of the embeddings: both work on integers, which the Neural Engine does not.
+        is_eot = (ids == self.eot).to(self.earlier.dtype)
         features = self.encoder.features(ids)
-        is_eot = (ids == self.eot).to(features.dtype)
         # [N, L] @ [L, L] counts the end-of-text tokens before each position; the first has none.
-        first = is_eot * (1 - torch.clamp(is_eot @ self.earlier, max=1.0))
+        first = is_eot * (1 - torch.clamp(is_eot @ self.earlier, 0.0, 1.0))
         pooled = (first.unsqueeze(1) @ features).squeeze(1)
         return self.encoder.projection(self.encoder.final_norm(pooled))
 

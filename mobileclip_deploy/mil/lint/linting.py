@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import numpy as np
 from mobileclip_deploy.mil.description import Operation
 from mobileclip_deploy.mil.lint.devices import DEFAULT_DEVICE, find_device
 from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText, Status
-from mobileclip_deploy.mil.lint.rule import Subject
-from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES
+from mobileclip_deploy.mil.lint.rule import Rule, Subject
+from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES, PackageRule
 from mobileclip_deploy.mil.program import Program
 
 __all__ = ["lint", "measure"]
@@ -46,17 +47,9 @@ def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, An
         evaluated=inputs is not None,
         operations=operations,
         package_findings=package,
-        switches=sum(before != after for before, after in zip(leaving, leaving[1:], strict=False)),
-        rules=tuple(
-            RuleText(
-                name=rule.name,
-                level=rule.level,
-                text=rule.text,
-                sources={source.title: source.url for source in rule.sources},
-            )
-            for rule in (*PACKAGE_RULES, *RULES)
-            if rule.name in broken
-        ),
+        switches=sum(before != after for before, after in pairwise(leaving)),
+        rules=tuple(_text(rule) for rule in PACKAGE_RULES if rule.name in broken)
+        + tuple(_text(rule) for rule in RULES if rule.name in broken),
     )
 
 
@@ -69,6 +62,11 @@ def measure(program: Program, inputs: Mapping[str, Any]) -> dict[str, float]:
             if array.dtype.kind == "f" and array.size:
                 magnitudes[name] = float(np.abs(array).max())
     return magnitudes
+
+
+def _text(rule: Rule | PackageRule) -> RuleText:
+    addresses = {source.title: source.url for source in rule.sources}
+    return RuleText(name=rule.name, level=rule.level, text=rule.text, sources=addresses)
 
 
 def _lint(subject: Subject) -> LintedOperation:

@@ -61,25 +61,40 @@ def _activations(subject: Subject) -> str | None:
 
 NUMERICS = (
     Rule(
-        "saturation", "risk", "Results of matrix products above 32,752 become infinite",
-        (sources.SATURATION,), _saturation,
+        "saturation",
+        "risk",
+        "Results of matrix products above 32,752 become infinite",
+        (sources.SATURATION,),
+        _saturation,
     ),
     Rule("overflow", "risk", "float16 ends at 65,504", (sources.NUMERICS,), _overflow),
     Rule("not-finite", "risk", "Infinite constants turn into NaN or clamp", (sources.NUMERICS,), _infinite),
     Rule(
-        "linear", "advice", "A 1x1 convolution on [B, C, 1, S] suits it better than linear on [B, S, C]",
-        (sources.TRANSFORMERS,), _linear,
+        "linear",
+        "advice",
+        "A 1x1 convolution on [B, C, 1, S] suits it better than linear on [B, S, C]",
+        (sources.TRANSFORMERS,),
+        _linear,
     ),
     Rule(
-        "batch-norm", "advice", "BatchNorm runs there, but folding it into its neighbour costs nothing",
-        (sources.CATALOG,), _batch_norm,
+        "batch-norm",
+        "advice",
+        "BatchNorm runs there, but folding it into its neighbour costs nothing",
+        (sources.CATALOG,),
+        _batch_norm,
     ),
     Rule(
-        "narrow-last-axis", "advice", "The last axis is padded to 64 bytes: a narrow one multiplies memory",
-        (sources.TRANSFORMERS,), _narrow,
+        "narrow-last-axis",
+        "advice",
+        "The last axis is padded to 64 bytes: a narrow one multiplies memory",
+        (sources.TRANSFORMERS,),
+        _narrow,
     ),
     Rule(
-        "int8-activations", "advice", "8-bit activations are faster from A17 Pro and M4 on only",
-        (sources.QUANTIZED_ACTIVATIONS,), _activations,
+        "int8-activations",
+        "advice",
+        "8-bit activations are faster from A17 Pro and M4 on only",
+        (sources.QUANTIZED_ACTIVATIONS,),
+        _activations,
     ),
-)  # fmt: skip
+)

@@ -277,29 +277,60 @@ def _dilation(subject: Subject) -> str | None:
 
 
 PLACEMENT = (
-    Rule("gather", "leaves", "A lookup by computed indices runs on the CPU", (sources.COMPUTE_PLAN, sources.GATHER), _gather),
+    Rule(
+        "gather",
+        "leaves",
+        "A lookup by computed indices runs on the CPU",
+        (sources.COMPUTE_PLAN, sources.GATHER),
+        _gather,
+    ),
     Rule("no-hardware", "leaves", "No chip has hardware for this op", (sources.CATALOG,), _no_hardware),
     Rule("recurrent", "leaves", "Recurrent layers are not supported", (sources.RECURRENT,), _recurrent),
-    Rule("sort", "leaves", "topk and argsort are rejected on this chip", (sources.CATALOG, sources.DETECTOR_PLAN), _sorts),
+    Rule(
+        "sort", "leaves", "topk and argsort are rejected on this chip", (sources.CATALOG, sources.DETECTOR_PLAN), _sorts
+    ),
     Rule("float32", "leaves", "The Neural Engine computes in float16 only", (sources.TYPED_EXECUTION,), _float32),
-    Rule("integer", "leaves", "int32 tensors have no path through it", (sources.CAPABILITIES, sources.DETECTOR_PLAN), _integer),
+    Rule(
+        "integer",
+        "leaves",
+        "int32 tensors have no path through it",
+        (sources.CAPABILITIES, sources.DETECTOR_PLAN),
+        _integer,
+    ),
     Rule("rank-above-5", "leaves", "No tensor of rank above 5", (sources.RANK,), _rank_above_five),
-    Rule("extent", "leaves", "A dimension is beyond the chip's limit", (sources.CAPABILITIES, sources.DESIGN_RULES), _extent),
+    Rule(
+        "extent",
+        "leaves",
+        "A dimension is beyond the chip's limit",
+        (sources.CAPABILITIES, sources.DESIGN_RULES),
+        _extent,
+    ),
     Rule("argmax", "leaves", "argmax over more than 2,048 elements", (sources.DESIGN_RULES,), _argmax),
     Rule(
-        "kernel-width", "leaves", "Kernels are at most 13 wide, dilation included",
-        (sources.DESIGN_RULES, sources.KERNEL_WARNING), _kernel_width,
+        "kernel-width",
+        "leaves",
+        "Kernels are at most 13 wide, dilation included",
+        (sources.DESIGN_RULES, sources.KERNEL_WARNING),
+        _kernel_width,
     ),
-    Rule("integer-cast", "risk", "Casts from and to int32 are rejected on some chips", (sources.CATALOG,), _integer_cast),
+    Rule(
+        "integer-cast", "risk", "Casts from and to int32 are rejected on some chips", (sources.CATALOG,), _integer_cast
+    ),
     Rule("rank-5", "risk", "Rank 4, channels first, is what it is made for", (sources.TRANSFORMERS,), _rank_five),
     Rule(
-        "flexible-shape", "risk", "With a flexible shape only the default one runs there, or none",
-        (sources.FLEXIBLE_SHAPES, sources.FLEXIBLE_BATCH, sources.ENUMERATED), _flexible,
+        "flexible-shape",
+        "risk",
+        "With a flexible shape only the default one runs there, or none",
+        (sources.FLEXIBLE_SHAPES, sources.FLEXIBLE_BATCH, sources.ENUMERATED),
+        _flexible,
     ),
     Rule(
-        "dilation", "risk", "Sources contradict each other on dilated convolution",
-        (sources.EXPERIMENTS, sources.CATALOG), _dilation,
+        "dilation",
+        "risk",
+        "Sources contradict each other on dilated convolution",
+        (sources.EXPERIMENTS, sources.CATALOG),
+        _dilation,
     ),
     Rule("unknown-op", "risk", "No public source says that this op runs there", (sources.CATALOG,), _unknown),
-)  # fmt: skip
+)
 """The worst first."""

@@ -65,7 +65,8 @@ class Subject:
 
     def largest(self) -> float | None:
         """The largest absolute value seen among the results, None where the program was not evaluated."""
-        seen = [self.magnitudes[out.name] for out in self.operation.outputs if out.name in self.magnitudes]
+        names = [out.name for out in self.operation.outputs if out.name is not None]
+        seen = [self.magnitudes[name] for name in names if name in self.magnitudes]
         return max(seen) if seen else None
 
 

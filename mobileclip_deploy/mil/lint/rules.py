@@ -41,8 +41,11 @@ def _flexible_input(program: Program) -> str | None:
 
 PACKAGE_RULES = (
     PackageRule(
-        "flexible-input", "risk", "With a flexible shape only the default one runs there, or none",
-        (sources.FLEXIBLE_SHAPES, sources.FLEXIBLE_BATCH, sources.ENUMERATED), _flexible_input,
+        "flexible-input",
+        "risk",
+        "With a flexible shape only the default one runs there, or none",
+        (sources.FLEXIBLE_SHAPES, sources.FLEXIBLE_BATCH, sources.ENUMERATED),
+        _flexible_input,
     ),
     PackageRule("size", "risk", "Large models are not placed there at all", (sources.MODEL_SIZE,), _size),
-)  # fmt: skip
+)

@@ -1,0 +1,121 @@
+"""`lint`: which operations are ready for the Neural Engine, and which will leave it?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mobileclip_deploy.cli.options import json_option
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share
+
+__all__ = ["lint"]
+
+SHOWN = 3
+HONEST = (
+    "ready: no public source known here speaks against it. Core ML decides on the device; "
+    "only MLComputePlan there (iOS 17.4+, macOS 14.4+) tells what it decided."
+)
+
+
+@click.command()
+@click.argument("path", metavar="PACKAGE|BUNDLE", type=click.Path(path_type=Path))
+@click.option("--device", default="a14", show_default=True, metavar="CHIP", help="a14 to a19, m1 to m5.")
+@click.option(
+    "--compare", "other", type=click.Path(path_type=Path), metavar="OTHER", help="A second package or bundle."
+)
+@json_option
+def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
+    """Say which operations of a Core ML package will leave the Neural Engine, or may, by public sources.
+
+    In a bundle each tower is evaluated once on its stored input, so that ranges of values are looked at too.
+
+    \b
+    Examples:
+      mobileclip-deploy lint out/nano-coreml-fp16
+      mobileclip-deploy lint a_image.mlpackage --device a16 --compare b_image.mlpackage
+    """
+    from mobileclip_deploy.cli.output import print_json
+    from mobileclip_deploy.linting import compare_all, lint_path
+
+    reports = lint_path(path, device)
+    others = lint_path(other, device) if other is not None else ()
+    comparisons = compare_all(reports, others) if other is not None else ()
+    if as_json:
+        packages = [report.model_dump(mode="json") | {"shares": _shares(report)} for report in (*reports, *others)]
+        compared = [comparison.model_dump(mode="json") for comparison in comparisons]
+        print_json({"packages": packages, "comparisons": compared})
+        return
+    for report in reports if other is None else ():
+        _print_report(report)
+    for comparison in comparisons:
+        _print_comparison(comparison)
+    if other is None:
+        _print_sources(reports)
+    click.echo(HONEST)
+
+
+def _shares(report: LintReport) -> dict[str, object]:
+    return {status: share.model_dump() for status, share in report.shares.items()}
+
+
+def _print_report(report: LintReport) -> None:
+    from mobileclip_deploy.cli.output import megabytes, print_table
+
+    rows = [
+        [
+            status,
+            f"{share.operations}",
+            _percent(share.of_operations),
+            megabytes(share.weight_bytes),
+            _percent(share.of_bytes),
+        ]
+        for status, share in report.shares.items()
+    ]
+    click.echo(f"{report.package} on {report.device}: {len(report.operations)} operations, {report.switches} switches")
+    print_table(None, ["status", ">operations", ">share", ">MB of weights", ">share"], rows)
+    found = []
+    for rule in report.rules:
+        hits = report.found(rule.name)
+        where = [f"{op.type} {op.name} ({_detail(op.findings, rule.name)})" for op in hits[:SHOWN]]
+        where += [f"{finding.detail}" for finding in report.package_findings if finding.rule == rule.name]
+        more = [f"and {len(hits) - SHOWN} more"] if len(hits) > SHOWN else []
+        share = report.share_of(rule.name)
+        found.append([rule.level, rule.name, str(len(hits)), megabytes(share.weight_bytes), ", ".join(where + more)])
+    if found:
+        print_table(None, ["finding", "rule", ">operations", ">MB", "where"], found)
+
+
+def _detail(findings: tuple[Finding, ...], rule: str) -> str:
+    return next(finding.detail for finding in findings if finding.rule == rule)
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    from mobileclip_deploy.cli.output import print_table
+
+    rows = [
+        [change.name, _short(change.before), _short(change.after)]
+        for change in (*comparison.statuses, *comparison.rules)
+    ]
+    rows.append(["switches", *(str(count) for count in comparison.switches)])
+    click.echo(f"On {comparison.device}: operations, and their share of the bytes of weights")
+    print_table(None, ["status or rule", f">{comparison.before}", f">{comparison.after}"], rows)
+
+
+def _print_sources(reports: tuple[LintReport, ...]) -> None:
+    rules = {rule.name: rule for report in reports for rule in report.rules}
+    for rule in rules.values():
+        click.echo(f"{rule.name}: {rule.text}.")
+        for title, url in rule.sources.items():
+            click.echo(f"    {title}: {url}")
+
+
+def _short(share: Share) -> str:
+    return f"{share.operations} ({_percent(share.of_bytes)})"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}%"
