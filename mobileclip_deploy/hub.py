@@ -202,16 +202,20 @@ def _bar(progress: Progress | None) -> type:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Errors are raised here in one line; huggingface_hub's own comments on them do not reach the user."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Errors are raised here in one line; huggingface_hub's own comments on them do not reach the user.
+
+    Through its own switch: it sets its logger's level itself when it is first used, later than a plain logger would.
+    """
+    from huggingface_hub.utils import logging as hub_logging
+
+    level = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        hub_logging.set_verbosity(level)
 
 
 def _explain(hub: Any, error: Exception, source: HubFile, offline: bool) -> str:
@@ -234,7 +238,7 @@ def _explain(hub: Any, error: Exception, source: HubFile, offline: bool) -> str:
         return f"{source} is no name a repository can have; check it"
     if isinstance(error, OSError) and error.errno is not None:
         return f"{source} could not be written to the cache ({os.strerror(error.errno)}); set HF_HOME elsewhere"
-    reason = (str(error).strip().splitlines() or [""])[0][:120]
+    reason = (str(error.__cause__ or error).strip().splitlines() or [""])[0][:120]
     return (
         f"the hub cannot be reached for {source} ({reason or type(error).__name__}); check the network, or HF_ENDPOINT"
     )
