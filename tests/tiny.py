@@ -27,7 +27,15 @@ MCI = {
 }
 VIT = {"kind": "vit", "width": 32, "depth": 2, "heads": 2, "stem": "patch", "patch": 16, "class_token_position": True}
 BIASED = {"image": {"projection_bias": True}}
+STEM = {**VIT, "stem": "convolutional", "stem_padding": 1, "class_token_position": False}
+TIMM_STEM = {"projection_bias": True, "stem_padding": 0, "norm_eps": 1e-6}
 TINY: dict[str, dict[str, Any]] = {
+    "tiny_later": {
+        "image": STEM | TIMM_STEM,
+        "text": TEXT | {"causal": True},
+        "layouts": {"open_clip": {}},
+        "size": 64,
+    },
     "tiny_mci": {"image": MCI, "text": TEXT | {"kind": "mct"}, "layouts": {"apple": {}}, "size": 64},
     "tiny_both": {"image": MCI, "text": TEXT, "layouts": {"apple": {}, "open_clip": BIASED}, "size": 64},
     "tiny_five": {
@@ -48,12 +56,9 @@ TINY: dict[str, dict[str, Any]] = {
         "size": 64,
     },
     "tiny_stem": {
-        "image": {**VIT, "stem": "convolutional", "stem_padding": 1, "class_token_position": False},
+        "image": STEM,
         "text": TEXT | {"causal": True},
-        "layouts": {
-            "apple": {},
-            "open_clip": {"image": {"projection_bias": True, "stem_padding": 0, "norm_eps": 1e-6}},
-        },
+        "layouts": {"apple": {}, "open_clip": {"image": TIMM_STEM}},
         "size": 64,
     },
     "tiny_patch": {

@@ -8,7 +8,6 @@ from mobileclip_deploy.architecture import TOWERS
 from mobileclip_deploy.checkpoints import folded, open_clip
 from mobileclip_deploy.checkpoints.choosing import choose
 from mobileclip_deploy.checkpoints.fitting import (
-    LAYOUTS,
     closest_variant,
     expected,
     find_layout,
@@ -74,6 +73,9 @@ def identify(file: TensorFile, variant: str | None = None, repository: str | Non
         fits = fitting_variants(layout, file.shapes)
         if not fits:
             _refuse_misfit(file, layout, closest_variant(layout, file.shapes))
+        if _has_zero_bias(file, layout, fits[0], towers):
+            # Written by a conversion from Apple's layout, so of a variant that exists there.
+            fits = [fit for fit in fits if "apple" in load_variant(fit).layouts] or fits
         hints = [hint for hint in (repository, file.metadata.get("variant")) if hint]
         name, notes = choose(fits, layout, towers, file.path, hints)
     notes = (*file.notes, *notes, *_missing_tower(towers), *_converted(file, layout, name, towers))
@@ -128,6 +130,15 @@ def _missing_tower(towers: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"the checkpoint has no {tower} tower" for tower in TOWERS if tower not in towers)
 
 
+def _has_zero_bias(file: TensorFile, layout: str, name: str, towers: tuple[str, ...]) -> bool:
+    """Whether an open_clip file has the projection bias that a conversion from Apple's layout adds: all zero."""
+    definition = load_variant(name).for_layout(layout)
+    if layout != open_clip.NAME or "image" not in towers or not definition.image.projection_bias:
+        return False
+    key, _ = open_clip.keymap(definition).theirs("image.projection.bias")
+    return not file.read(key).any()
+
+
 def _converted(file: TensorFile, layout: str, name: str, towers: tuple[str, ...]) -> tuple[str, ...]:
     """A warning where open_clip's form of Apple's weights is not the same network.
 
@@ -135,15 +146,13 @@ def _converted(file: TensorFile, layout: str, name: str, towers: tuple[str, ...]
     compute the same for MCi towers, but timm's ViT-B/16 pads its stem differently.
     """
     card = load_variant(name)
-    if layout != open_clip.NAME or "image" not in towers or not {"apple", "open_clip"} <= card.layouts.keys():
+    if not {"apple", "open_clip"} <= card.layouts.keys() or not _has_zero_bias(file, layout, name, towers):
         return ()
     apple, theirs = card.for_layout("apple").image, card.for_layout(layout).image
     if theirs == apple.model_copy(update={"projection_bias": True}):
         return ()
-    key, _ = LAYOUTS[layout].keymap(card.for_layout(layout)).theirs("image.projection.bias")
-    if file.read(key).any():
-        return ()
     return (
-        f"{file.path.name} looks converted from Apple's layout ({key} is all zero): open_clip pads the stem and sets "
-        f"epsilons differently, and its embeddings are not those Apple trained; prefer Apple's own {name}.pt",
+        f"{file.path.name} looks converted from Apple's layout (its projection bias is all zero): open_clip "
+        f"pads the stem and sets epsilons differently, so the embeddings are not those Apple trained; prefer Apple's "
+        f"own {name}.pt",
     )

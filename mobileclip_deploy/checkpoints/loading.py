@@ -98,10 +98,7 @@ def read_weight(file: TensorFile, entry: Expected, ours: str) -> Tensor:
     """
     if entry.key not in file.shapes:
         return torch.tensor(INITIAL_LOGIT_SCALE if ours == "logit_scale" else 0)
-    try:
-        value = file.read(entry.key)
-    except Exception as error:  # what a library raises for a damaged file is its own affair
-        raise CheckpointError(f"{file.path}: {entry.key} cannot be read; the file is damaged, get it again") from error
+    value = file.read(entry.key)
     if not ours.endswith("num_batches_tracked"):
         if not value.is_floating_point():
             kind = str(value.dtype).removeprefix("torch.")

@@ -51,7 +51,7 @@ def open_tensors(path: Path) -> TensorFile:
         content = pickles.read(path, zipped=head.startswith(b"PK"))
         names = _plain_names(path, content.tensors)
         shapes = {plain: tuple(content.tensors[name].shape) for plain, name in names.items()}
-        return TensorFile(path, shapes, lambda name: content.tensors[names[name]], notes=content.notes)
+        return TensorFile(path, shapes, _reader(path, content.tensors.__getitem__, names), notes=content.notes)
     if head[HEADER_LENGTH : HEADER_LENGTH + 1] == b"{":
         return _open_safetensors(path)
     if head.startswith(LFS_POINTER):
@@ -91,7 +91,17 @@ def _open_safetensors(path: Path) -> TensorFile:
         ) from error
     if not shapes:
         raise CheckpointError(f"{path} holds no tensors; give a checkpoint with weights")
-    return TensorFile(path, shapes, lambda name: handle.get_tensor(names[name]), metadata)
+    return TensorFile(path, shapes, _reader(path, handle.get_tensor, names), metadata)
+
+
+def _reader(path: Path, get: Callable[[str], Tensor], names: Mapping[str, str]) -> Callable[[str], Tensor]:
+    def read(name: str) -> Tensor:
+        try:
+            return get(names[name])
+        except Exception as error:  # what a library raises for a damaged file is its own affair
+            raise CheckpointError(f"{path}: {name} cannot be read; the file is damaged, get it again") from error
+
+    return read
 
 
 def _plain_names(path: Path, names: Mapping[str, object] | list[str]) -> dict[str, str]:

@@ -173,7 +173,7 @@ class TestFolded:
 
     @pytest.fixture
     def source(self, tmp_path: Path) -> Path:
-        return write(tmp_path / "source.pt", checkpoint("tiny_stem", "open_clip"))
+        return write(tmp_path / "tiny_stem.pt", checkpoint("tiny_stem", "open_clip"))
 
     @pytest.fixture
     def saved(self, source: Path, tmp_path: Path) -> Path:

@@ -178,11 +178,19 @@ class TestConverted:
         weights["visual.trunk.head.bias"] = torch.zeros(24)
         path = write(tmp_path / "a.pt", weights)
         (note,) = identify(open_tensors(path)).notes
-        assert "looks converted from Apple's layout (visual.trunk.head.bias is all zero)" in note
+        assert "looks converted from Apple's layout (its projection bias is all zero)" in note
         assert "prefer Apple's own tiny_stem.pt" in note
 
+    def test_it_tells_twins_apart(self, tmp_path: Path) -> None:
+        weights = checkpoint("tiny_stem", "open_clip")
+        path = write(tmp_path / "a.pt", weights)
+        assert identify(open_tensors(path)).variant == "tiny_later"
+        weights["visual.trunk.head.bias"] = torch.zeros(24)
+        assert identify(open_tensors(write(path, weights))).variant == "tiny_stem"
+
     def test_none_for_a_trained_bias(self, tmp_path: Path) -> None:
-        assert identify(open_tensors(write(tmp_path / "a.pt", checkpoint("tiny_stem", "open_clip")))).notes == ()
+        path = write(tmp_path / "tiny_stem.pt", checkpoint("tiny_stem", "open_clip"))
+        assert identify(open_tensors(path)).notes == ()
 
     def test_none_where_the_networks_agree(self, tmp_path: Path) -> None:
         weights = checkpoint("tiny_both", "open_clip")

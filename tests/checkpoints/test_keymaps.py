@@ -1,0 +1,54 @@
+"""Key maps: one key of theirs for one of ours, in every variant and layout, and shapes that go there and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from golden_weights import GOLDEN_NAMES, Golden
+
+from mobileclip_deploy.architecture import build_model
+from mobileclip_deploy.checkpoints import apple, open_clip
+from mobileclip_deploy.checkpoints.fitting import LAYOUTS, expected
+from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
+from mobileclip_deploy.variants import load_variant, variant_names
+
+PAIRS = [(name, layout) for name in variant_names() for layout in load_variant(name).layouts]
+
+
+@pytest.mark.parametrize(("name", "layout"), PAIRS)
+def test_no_two_of_ours_are_one_of_theirs(name: str, layout: str) -> None:
+    table = expected(name, layout)
+    assert len({entry.key for entry in table.values()}) == len(table)
+
+
+@pytest.mark.parametrize(("name", "layout"), PAIRS)
+def test_shapes_go_there_and_back(name: str, layout: str) -> None:
+    definition = load_variant(name).for_layout(layout)
+    for ours, tensor in build_model(definition, "meta").state_dict().items():
+        _, convert = LAYOUTS[layout].keymap(definition).theirs(ours)
+        assert convert.ours(convert.theirs(tensor)).shape == tensor.shape
+
+
+@pytest.mark.parametrize("name", GOLDEN_NAMES)
+def test_keys_and_shapes_are_the_references(name: str) -> None:
+    golden = Golden(name)
+    table = {entry.key: list(entry.shape) for entry in expected(golden.variant, golden.layout).values()}
+    assert table == {key: shape for key, (shape, _) in golden.card["keys"].items()}
+
+
+def test_values_go_there_and_back() -> None:
+    matrix, row = torch.randn(3, 5), torch.randn(4)
+    assert torch.equal(transposed.ours(transposed.theirs(matrix)), matrix)
+    assert flatten_leading(2).theirs(row).shape == (1, 1, 4)
+    assert torch.equal(flatten_leading(2).ours(flatten_leading(2).theirs(row)), row)
+
+
+def test_a_key_that_no_rule_knows() -> None:
+    with pytest.raises(KeyError, match="image"):
+        KeyMap([Rule(r"^text\.", "t.")]).theirs("image.x")
+
+
+@pytest.mark.parametrize("module", [apple, open_clip])
+def test_layouts_do_not_recognise_ours(module: object) -> None:
+    ours = build_model(load_variant("mobileclip_s0"), "meta").state_dict()
+    assert not module.recognises(ours)  # type: ignore[attr-defined]
