@@ -56,10 +56,13 @@ def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int, signed: bo
     Returns:
         uint8 [count], or int8 where signed.
     """
-    if 8 % bits == 0:
-        per_byte = 8 // bits
-        shifts = np.arange(0, 8, bits, dtype=np.uint8)
-        values = ((packed[:, None] >> shifts) & np.uint8(2**bits - 1)).reshape(packed.size * per_byte)[:count]
+    if bits == 1:
+        values = np.unpackbits(packed, count=count, bitorder="little")
+    elif 8 % bits == 0:
+        spread = np.empty((packed.size, 8 // bits), np.uint8)
+        for index in range(8 // bits):
+            spread[:, index] = (packed >> np.uint8(bits * index)) & np.uint8(2**bits - 1)
+        values = spread.reshape(-1)[:count]
     else:
         # A group of 8 elements fills exactly `bits` bytes; the groups are read as one integer each.
         groups = -(-count // 8)

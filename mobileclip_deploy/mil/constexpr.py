@@ -48,18 +48,22 @@ def _shift_scale(data: Array, scale: Array, offset: Array | None = None) -> Arra
     if data.ndim == 0 or (offset is not None and offset.shape != scale.shape):
         raise InvalidInput("a block-wise scale needs data of at least one dimension and an offset of its own shape")
     blocks = _blocks(data.shape, scale.shape, "a block-wise scale")
-    result = np.empty(data.shape, scale.dtype)
+    result = torch.empty(data.shape, dtype=torch.from_numpy(scale).dtype)
     for part in _parts(data.shape, blocks[0]):
-        values = data[part].astype(np.float32)
+        values = torch.from_numpy(data[part]).to(torch.float32)
         groups = slice(part.start // blocks[0], part.stop // blocks[0])
-        split = [size for n, b in zip(values.shape, blocks, strict=True) for size in (n // b, b)]
-        values = values.reshape(split)
-        spread = [size for n in scale[groups].shape for size in (n, 1)]
+        shape = values.shape
+        values = values.reshape([size for n, b in zip(shape, blocks, strict=True) for size in (n // b, b)])
         if offset is not None:
-            values -= offset[groups].astype(np.float32).reshape(spread)
-        values *= scale[groups].astype(np.float32).reshape(spread)
-        result[part] = values.reshape(result[part].shape)
-    return result
+            values -= _spread(offset[groups])
+        values *= _spread(scale[groups])
+        result[part] = values.reshape(shape)  # rounded here
+    return result.numpy()
+
+
+def _spread(values: Array) -> torch.Tensor:
+    """float32 with an axis of size 1 after each."""
+    return torch.from_numpy(values).to(torch.float32).reshape([size for n in values.shape for size in (n, 1)])
 
 
 def _affine(quantized_data: Array, zero_point: Array, scale: Array, axis: Array) -> Array:
@@ -72,7 +76,7 @@ def _affine(quantized_data: Array, zero_point: Array, scale: Array, axis: Array)
     def along(values: Array) -> Array:
         if values.size not in (1, shape[at]) or values.ndim > 1:
             raise InvalidInput(f"constexpr_affine_dequantize has {values.size} scales or zero points, not {shape[at]}")
-        return np.broadcast_to(values.reshape(-1), (shape[at],)).reshape(shape)
+        return np.array(np.broadcast_to(values.reshape(-1), (shape[at],))).reshape(shape)
 
     return _shift_scale(quantized_data, along(scale), along(zero_point))
 
@@ -86,15 +90,15 @@ def _palette(indices: Array, lut: Array, vector_axis: Array | None = None) -> Ar
     numel((*indices.shape, vector), "a palettized weight")
     if indices.size and int(indices.max()) >= entries:
         raise InvalidInput(f"a palettized weight has the index {int(indices.max())} into {entries} entries")
-    table = torch.from_numpy(np.ascontiguousarray(lut).reshape(-1, vector))
+    table = torch.from_numpy(np.ascontiguousarray(lut)).reshape((-1,) if vector == 1 else (-1, vector))
     result = np.empty((*indices.shape, vector), lut.dtype)
     for part in _parts(indices.shape):
-        at = torch.from_numpy(indices[part].astype(np.int64))
+        at = torch.from_numpy(indices[part]).to(torch.int32)
         if len(table) != entries:
             stride = entries
             for axis in reversed(range(indices.ndim)):
                 first = part.start if axis == 0 else 0
-                group = (torch.arange(at.shape[axis]) + first) // blocks[axis] * stride
+                group = (torch.arange(at.shape[axis], dtype=torch.int32) + first) // blocks[axis] * stride
                 at += group.reshape(-1, *[1] * (indices.ndim - 1 - axis))
                 stride *= groups[axis]
         result[part] = table.index_select(0, at.reshape(-1)).numpy().reshape(result[part].shape)

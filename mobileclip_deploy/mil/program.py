@@ -25,7 +25,7 @@ from mobileclip_deploy.mil.store import ConstantStore
 __all__ = ["Computed", "Precision", "Program", "load"]
 
 Precision = Literal["float32", "float16"]
-_KEPT_SHARE = 1.5  # of the package's size; see ConstantStore
+_KEPT_SHARE = 0.5  # of the size of the package; see ConstantStore
 
 
 @dataclass(frozen=True)
