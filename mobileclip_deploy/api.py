@@ -12,6 +12,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints import BUILTIN, builtin_checkpoint, load
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, MobileClipDeployError, UsageError
 from mobileclip_deploy.evaluation import (
+    Dataset,
     EvaluationResult,
     builtin_dataset,
     bundle_embedder,
@@ -39,13 +40,13 @@ __all__ = [
     "MobileClipDeployError",
     "ParityReport",
     "Runner",
+    "accuracy_dataset",
     "evaluate",
     "export",
     "find_checkpoint",
     "load_model",
     "load_runner",
     "reparameterize",
-    "task_reference",
     "verify",
 ]
 
@@ -141,7 +142,7 @@ def export(
         gates=gates,
         verify=verify,
         force=force,
-        task=task_reference(model, None, silent) if verify else None,
+        dataset=accuracy_dataset(model),
     )
     return exported.bundle
 
@@ -187,7 +188,8 @@ def verify(
         paths = image_files(Path(images)) if images else []
         inputs = sample_inputs(model, paths, read_prompts(prompts) if prompts else ())
         reference = Reference.compute(model, inputs)
-    task = task_reference(model, dataset, progress)
+    data = accuracy_dataset(model, dataset)
+    task = TaskReference.compute(model, data, lambda text: progress(f"checkpoint: {text}")) if data else None
     if not is_folded(model):
         fold(model)
     report = verify_bundle(bundle, reference, model, gates, task=task, progress=progress)
@@ -233,20 +235,18 @@ def evaluate(
     return _evaluate(embedder, data, (task,) if task else None, progress)
 
 
-def task_reference(model: MobileCLIP, dataset: StrPath | None, progress: Progress) -> TaskReference | None:
-    """The checkpoint's accuracy on a dataset: the built-in checkpoint has one of its own, others have none."""
-    assert model.provenance is not None
-    if dataset is None and not model.provenance.builtin:
-        return None
-    data = builtin_dataset() if dataset is None else read_dataset(Path(dataset))
-    return TaskReference.compute(model, data, lambda text: progress(f"checkpoint: {text}"))
+def accuracy_dataset(model: MobileCLIP, dataset: StrPath | None = None) -> Dataset | None:
+    """What a checkpoint's accuracy is compared on: the built-in one has a dataset of its own, others have none."""
+    if dataset is not None:
+        return read_dataset(Path(dataset))
+    return builtin_dataset() if model.provenance is not None and model.provenance.builtin else None
 
 
 def find_checkpoint(bundle: Bundle) -> Path | None:
     """The source checkpoint of a bundle, if it is the built-in one or lies beside the bundle or in the working
     directory; None otherwise."""
     wanted = bundle.manifest.checkpoint
-    folders = (bundle.path.absolute().parent, bundle.path.absolute().parents[1], Path.cwd())
+    folders = (*bundle.path.absolute().parents[:2], Path.cwd())  # a bundle may lie in the root folder
     places = [builtin_checkpoint()] if wanted.builtin else [folder / wanted.file for folder in folders]
     return next((path for path in places if path.is_file() and file_sha256(path) == wanted.sha256), None)
 

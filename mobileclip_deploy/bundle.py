@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -12,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mobileclip_deploy.destinations import check_bundle_destination
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.precision import PRECISIONS
 from mobileclip_deploy.provenance import Provenance, file_sha256
 from mobileclip_deploy.targets.base import TensorInfo
 from mobileclip_deploy.towers import TowerName
@@ -56,6 +58,13 @@ class TowerEntry(_Frozen):
     input: TensorEntry
     output: TensorEntry
 
+    @field_validator("precision")
+    @classmethod
+    def _known_precision(cls, name: str) -> str:
+        if name not in PRECISIONS:
+            raise ValueError(f"this version does not know the precision {name!r}")
+        return name
+
 
 class PreprocessEntry(Preprocess):
     """The variant's preprocessing, and where mean and std are applied: inside the graph."""
@@ -72,7 +81,7 @@ class Manifest(_Frozen):
     checkpoint: Provenance
     target: str
     options: dict[str, str] = {}
-    towers: dict[TowerName, TowerEntry]
+    towers: dict[TowerName, TowerEntry] = Field(min_length=1)
     embed_dim: int
     logit_scale: float
     template: str
@@ -148,7 +157,7 @@ def _read_manifest(path: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InvalidInput(f"{path}/{MANIFEST}: {where}: {first['msg']}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}/{MANIFEST} cannot be read: {error}") from error
 
 
@@ -180,27 +189,48 @@ def staged_bundle(path: Path, force: bool) -> Iterator[Path]:
     Raises:
         UsageError: see `check_bundle_destination`.
     """
+    _recover(path)
     check_bundle_destination(path, MANIFEST, force)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
+    absent = [folder for folder in path.absolute().parents if not folder.exists()]
     staging = path.parent / f".{path.name}.partial-{os.getpid()}"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
     try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror}); choose another output with -o") from error
         yield staging
-        replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
+        _take_place(staging, path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        for folder in absent:  # of a failed export not even the folders above it stay
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _take_place(staging: Path, path: Path) -> None:
+    replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
+    try:
         if path.exists():
             path.rename(replaced)
         staging.rename(path)
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    except BaseException:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _remove_abandoned(path: Path) -> None:
-    for folder in path.parent.glob(f".{path.name}.*-*"):
+def _recover(path: Path) -> None:
+    """Clear away what a killed export left; a bundle that it had set aside and not yet replaced comes back."""
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.*-*"):
         pid = folder.name.rpartition("-")[2]
-        if pid.isdigit() and not _alive(int(pid)):
+        if not pid.isdigit() or _alive(int(pid)):
+            continue
+        if ".replaced-" in folder.name and not path.exists():
+            folder.rename(path)
+        else:
             shutil.rmtree(folder, ignore_errors=True)
 
 

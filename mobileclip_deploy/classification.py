@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder
 from mobileclip_deploy.evaluation.evaluate import embed_prompts, unit
 from mobileclip_deploy.preprocess import load_batch
@@ -61,6 +61,8 @@ def classify_images(
     embedder = bundle_embedder(bundle)
     texts = embed_prompts(embedder, [(template or embedder.template).replace("{}", label) for label in labels])
     logits = embedder.logit_scale * unit(embedder.images(pixels)) @ texts.T
+    if not np.isfinite(logits).all():
+        raise RuntimeFailed(f"{path}: its embeddings are not finite numbers; check it with `verify`")
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     return [

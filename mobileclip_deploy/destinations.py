@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mobileclip_deploy.errors import UsageError
@@ -16,14 +18,15 @@ def check_bundle_destination(path: Path, marker: str, force: bool) -> None:
     Raises:
         UsageError: it exists and `force` is not given, is not a bundle, or its folder is a file or not writable.
     """
-    if path.is_symlink() or path.is_file():
-        raise UsageError(f"{path} exists and is not a folder; choose another output with -o")
-    if path.is_dir():
-        if any(path.iterdir()) and not (path / marker).is_file():
-            raise UsageError(f"{path} exists and is not a bundle; choose another output with -o")
-        if not force:
-            raise UsageError(f"{path} exists; replace it with --force, or choose another output with -o")
-    _check_parent(path)
+    with _refusals(path):
+        if path.is_symlink() or path.is_file():
+            raise UsageError(f"{path} exists and is not a folder; choose another output with -o")
+        if path.is_dir():
+            if any(path.iterdir()) and not (path / marker).is_file():
+                raise UsageError(f"{path} exists and is not a bundle; choose another output with -o")
+            if not force:
+                raise UsageError(f"{path} exists; replace it with --force, or choose another output with -o")
+        _check_parent(path)
 
 
 def check_file_destination(path: Path, force: bool) -> None:
@@ -32,16 +35,25 @@ def check_file_destination(path: Path, force: bool) -> None:
     Raises:
         UsageError: it exists and `force` is not given, is a folder, or its folder is a file or not writable.
     """
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; give the file to write with -o")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists; replace it with --force, or choose another output with -o")
-    _check_parent(path)
+    with _refusals(path):
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; give the file to write")
+        if path.exists() and not force:
+            raise UsageError(f"{path} exists; replace it with --force, or choose another output with -o")
+        _check_parent(path)
 
 
 def _check_parent(path: Path) -> None:
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
         raise UsageError(f"{parent} is a file, so nothing can be written in it; choose another output with -o")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{parent} is not writable; choose another output with -o")
+    # Tried rather than asked: os.access says yes to root on /proc.
+    Path(tempfile.mkdtemp(dir=parent, prefix=".mobileclip-deploy-")).rmdir()
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path} is not writable ({error.strerror}); choose another output with -o") from None

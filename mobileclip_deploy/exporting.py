@@ -22,7 +22,8 @@ from mobileclip_deploy.bundle import (
     staged_bundle,
 )
 from mobileclip_deploy.destinations import check_bundle_destination
-from mobileclip_deploy.errors import CheckpointError, GateFailed
+from mobileclip_deploy.errors import CheckpointError, GateFailed, UsageError
+from mobileclip_deploy.evaluation import Dataset
 from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.model_card import model_card
 from mobileclip_deploy.parity import Gates, ParityReport
@@ -34,7 +35,7 @@ from mobileclip_deploy.towers import TOWERS, TowerName
 from mobileclip_deploy.variants import Preprocess
 from mobileclip_deploy.verification import Progress, TaskReference, silent, tower_job, verify_bundle
 
-__all__ = ["Exported", "bundle_path", "export_bundle", "export_many"]
+__all__ = ["Exported", "bundle_path", "check_export", "export_bundle", "export_many"]
 
 # In the manifest's `environment`: what decides the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
@@ -66,19 +67,21 @@ def export_many(
     gates: Gates | None = None,
     verify: bool = True,
     force: bool = False,
-    task: TaskReference | None = None,
+    dataset: Dataset | None = None,
     progress: Progress = silent,
 ) -> list[Exported]:
-    """Write a bundle for each target and precision; every destination is checked before the first conversion.
+    """Write a bundle for each target and precision; everything that can be refused is, before the first conversion.
 
-    Args, Raises: as `export_bundle`; `tower` is "image", "text" or "both" (those the checkpoint has).
+    Args, Raises: as `export_bundle`; `tower` is "image", "text" or "both" (those the checkpoint has), `dataset` is what
+    accuracy is compared on when both towers are verified.
     """
-    towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if tower == t or (tower == "both" and t in model.towers))
-    choices = [(target, {t: choice[t] for t in towers}) for target in targets for choice in precisions]
-    for target, choice in choices:
-        check_bundle_destination(bundle_path(output, model.variant.name, target, choice), MANIFEST, force)
+    options, towers = options or ExportOptions(), _towers(model, tower)
+    choices = check_export(model, targets, precisions, output, tower=tower, options=options, force=force)
     progress("reference embeddings")
     reference = Reference.compute(model, sample_inputs(model))
+    task = None
+    if verify and dataset is not None and towers == TOWERS:
+        task = TaskReference.compute(model, dataset, lambda text: progress(f"checkpoint: {text}"))
     return [
         export_bundle(
             model,
@@ -96,6 +99,42 @@ def export_many(
         )
         for target, choice in choices
     ]
+
+
+def check_export(
+    model: MobileCLIP,
+    targets: Sequence[Target],
+    precisions: Sequence[dict[TowerName, str]],
+    output: Path,
+    *,
+    tower: str = "both",
+    options: ExportOptions | None = None,
+    force: bool = False,
+) -> list[tuple[Target, dict[TowerName, str]]]:
+    """Refuse an export that cannot succeed, in no time; gives the bundles to write, each once.
+
+    Raises:
+        UsageError, DependencyMissing: as `export_bundle`.
+    """
+    towers = _towers(model, tower)
+    choices: dict[Path, tuple[Target, dict[TowerName, str]]] = {}
+    for target in targets:
+        for named in precisions:
+            choice = {name: named[name] for name in towers}
+            target.require(choice, options or ExportOptions())
+            choices[bundle_path(output, model.variant.name, target, choice)] = target, choice
+    for path in choices:
+        check_bundle_destination(path, MANIFEST, force)
+    return list(choices.values())
+
+
+def _towers(model: MobileCLIP, wanted: str) -> tuple[TowerName, ...]:
+    if wanted not in (*TOWERS, "both"):
+        raise UsageError(f"unknown tower {wanted!r}; known: {', '.join(TOWERS)}, both")
+    towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if t in model.towers and wanted in (t, "both"))
+    if not towers:
+        raise UsageError(f"this checkpoint has no {wanted} tower; export the one it has with --tower {model.towers[0]}")
+    return towers
 
 
 def bundle_path(output: Path, variant: str, target: Target, precisions: dict[TowerName, str]) -> Path:

@@ -42,7 +42,7 @@ def parse_precisions(text: str) -> dict[TowerName, str]:
         return {tower: _known(text.strip()) for tower in TOWERS}
     pairs = [part.partition("=") for part in text.split(",")]
     chosen = {tower.strip(): _known(name.strip()) for tower, _, name in pairs}
-    if set(chosen) != set(TOWERS):
+    if set(chosen) != set(TOWERS) or len(pairs) != len(TOWERS):
         raise UsageError(f"--precision {text}: name each of {' and '.join(TOWERS)} once, as in image=fp16,text=fp32")
     return {tower: chosen[tower] for tower in TOWERS}
 

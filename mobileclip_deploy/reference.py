@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.preprocess import load_batch, normalize
@@ -88,7 +88,13 @@ class Reference:
     folded: bool
 
     def of(self, tower: TowerName) -> npt.NDArray[np.float32]:
-        """The reference embeddings of one tower."""
+        """The reference embeddings of one tower.
+
+        Raises:
+            InvalidInput: it has none.
+        """
+        if tower not in self.embeddings:
+            raise InvalidInput(f"there are no reference embeddings of the {tower} tower; export the bundle again")
         return self.embeddings[tower]
 
     @classmethod
@@ -106,7 +112,12 @@ class Reference:
         }
         tensors |= {f"{tower}_embeddings": torch.from_numpy(values) for tower, values in self.embeddings.items()}
         metadata = {"images": self.inputs.images, "prompts": self.inputs.prompts, "folded": self.folded}
-        save_file(tensors, path, metadata={key: json.dumps(value) for key, value in metadata.items()})
+        write_tensors(path, tensors, {key: json.dumps(value) for key, value in metadata.items()})
+
+    def _check(self) -> None:
+        for tower, values in self.embeddings.items():
+            if values.ndim != 2 or len(values) != len(self.inputs.of(tower)) or not len(values):
+                raise ValueError(f"{tower} embeddings of shape {list(values.shape)} do not go with its inputs")
 
     @classmethod
     def read(cls, path: Path) -> Reference:
@@ -128,6 +139,8 @@ class Reference:
                 embeddings = {
                     tower: file.get_tensor(f"{tower}_embeddings") for tower in TOWERS if f"{tower}_embeddings" in names
                 }
-                return cls(inputs, embeddings, metadata["folded"])
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+                reference = cls(inputs, embeddings, bool(metadata["folded"]))
+                reference._check()
+                return reference
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise InvalidInput(f"{path} is missing or damaged: {error}") from error

@@ -54,11 +54,16 @@ def main() -> None:
         code = cli.main(standalone_mode=False)
     except MobileClipDeployError as error:
         fail(str(error), error.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "mobileclip-deploy"
+        fail(f"{error.format_message()} See {command} --help", error.exit_code)
+    except click.ClickException as error:
+        fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        fail("interrupted; nothing was left behind", 130)
+        fail("interrupted; nothing unfinished was left behind", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

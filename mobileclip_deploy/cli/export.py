@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -51,10 +52,10 @@ def export(
       mobileclip-deploy export --target all --precision fp32 --precision fp16 -o out/
       mobileclip-deploy export --target onnx --precision image=fp16,text=fp32 -o out/
     """
-    from mobileclip_deploy.api import task_reference
+    from mobileclip_deploy.api import accuracy_dataset
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.cli.tables import print_exports
-    from mobileclip_deploy.exporting import export_many
+    from mobileclip_deploy.exporting import check_export, export_many
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.precision import parse_precisions
     from mobileclip_deploy.targets import ExportOptions, parse_targets
@@ -66,21 +67,19 @@ def export(
         for precision in precisions:
             target.require(precision, options)
     gates = parse_gates(gate_texts)
-    model = load(choice)
+    where: Any = {"tower": tower, "options": options, "force": force}
+    model = load(choice, lambda loaded: check_export(loaded, targets, precisions, output, **where))
     with progress() as update:
-        task = None if no_verify or tower != "both" else task_reference(model, None, update)
         results = export_many(
             model,
             targets,
             precisions,
             output,
-            tower=tower,
-            options=options,
             gates=gates,
             verify=not no_verify,
-            force=force,
-            task=task,
+            dataset=accuracy_dataset(model),
             progress=update,
+            **where,
         )
     if as_json:
         print_json([result.as_dict() for result in results])

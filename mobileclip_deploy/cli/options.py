@@ -68,8 +68,10 @@ class ModelChoice:
     image_size: int | None
 
 
-def load(choice: ModelChoice) -> MobileCLIP:
+def load(choice: ModelChoice, check: Callable[[MobileCLIP], object] = lambda _: None) -> MobileCLIP:
     """The model that the shared options name, noted on stderr; the built-in one when they name none.
+
+    `check` refuses what cannot be done with it, before the note: then the error is the only line.
 
     Raises:
         UsageError: a variant without its checkpoint, or options that contradict each other.
@@ -86,5 +88,6 @@ def load(choice: ModelChoice) -> MobileCLIP:
             announce=note,
             progress=update,
         )
+    check(model)
     note_model(model)
     return model

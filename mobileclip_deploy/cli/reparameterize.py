@@ -29,8 +29,13 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
     from mobileclip_deploy.checkpoints import folded
     from mobileclip_deploy.cli.output import print_json, print_table, progress
     from mobileclip_deploy.destinations import check_file_destination
+    from mobileclip_deploy.errors import UsageError
 
-    check_file_destination(output, force)
+    written = output.with_suffix(".report.json")
+    for file in (output, written):
+        check_file_destination(file, force)
+    if output.suffix != ".safetensors":
+        raise UsageError(f"folded models are written as .safetensors, not {output.name}; rename the output")
     model = load(choice)
     with progress() as update:
         update("folding")
@@ -39,7 +44,7 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
         output.parent.mkdir(parents=True, exist_ok=True)
         folded.save(model, output)
     text = json.dumps(report.as_dict(), indent=2) + "\n"
-    output.with_suffix(".report.json").write_text(text, encoding="utf-8")
+    written.write_text(text, encoding="utf-8")
     if as_json:
         print_json({"output": str(output)} | report.as_dict())
         return
@@ -53,4 +58,4 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
         f"{report.modules_after}, BatchNorms {report.batch_norms_before} -> {report.batch_norms_after}"
     )
     click.echo("deviation: of the embeddings from the unfolded model's, relative, worst over sample images and prompts")
-    click.echo(f"wrote {output} and {output.with_suffix('.report.json')}")
+    click.echo(f"wrote {output} and {written}")

@@ -45,14 +45,18 @@ def verify(
     from mobileclip_deploy.api import verify as verify_bundle
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.cli.tables import print_report
+    from mobileclip_deploy.destinations import check_file_destination
     from mobileclip_deploy.parity import parse_gates
 
     gates = parse_gates(gate_texts)
+    if junit is not None:
+        check_file_destination(junit, force=True)
     with progress() as update:
         report = verify_bundle(
             bundle, checkpoint=checkpoint, images=images, prompts=prompts, dataset=dataset, gates=gates, progress=update
         )
     if junit is not None:
+        junit.parent.mkdir(parents=True, exist_ok=True)
         junit.write_text(report.junit(), encoding="utf-8")
     if as_json:
         print_json(report.model_dump(mode="json", exclude_none=True) | {"passed": report.passed})

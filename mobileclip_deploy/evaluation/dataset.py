@@ -86,6 +86,8 @@ def _described(folder: Path) -> Dataset:
     classes: tuple[str, ...] = ()
     if description.classes:
         classes = tuple(line for line in _read_text(folder / description.classes).splitlines() if line.strip())
+        if len(classes) != len(set(classes)) or not classes:
+            raise InvalidInput(f"{folder / description.classes} must name at least one class, and none twice")
     index = {name: number for number, name in enumerate(classes)}
     images, captions, labels = [], [], []
     for number, row in rows:
@@ -98,8 +100,10 @@ def _described(folder: Path) -> Dataset:
         captions.append(row.text)
         if classes:
             labels.append(index[row.label or ""])
-    if any(caption is None for caption in captions) and any(captions):
+    if None in captions and any(caption is not None for caption in captions):
         raise InvalidInput(f"{file}: some rows have a text and others have none")
+    if not classes and None in captions:
+        raise InvalidInput(f"{folder}: rows without a text, and no classes: there is nothing to measure")
     return Dataset(
         description.name,
         tuple(images),

@@ -23,9 +23,9 @@ class Interval(BaseModel):
 
 
 def ranks_of(similarity: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Rank (0 is best) of the right candidate in each row of [N, M]; ties count against it."""
+    """Rank (0 is best) of the right candidate in each row of [N, M]; ties and NaN count against it."""
     right = similarity[np.arange(len(truth)), truth]
-    return (similarity >= right[:, None]).sum(axis=1) - 1
+    return (~(similarity < right[:, None])).sum(axis=1) - 1
 
 
 def percentage(hits: npt.NDArray[np.bool_]) -> Interval:

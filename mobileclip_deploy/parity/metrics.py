@@ -19,7 +19,7 @@ class Deviation(BaseModel):
     None where the two are equal to the bit.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")  # JSON has no word for infinity
 
     relative: float
     cosine: float
