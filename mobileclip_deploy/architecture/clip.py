@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mobileclip_deploy.architecture.fastvit import MCi
 from mobileclip_deploy.architecture.text import TextTransformer
@@ -65,6 +68,17 @@ def _image_tower(variant: Variant) -> MCi | ViT:
 
 def build_model(variant: Variant, device: str = "cpu", towers: tuple[str, ...] = TOWERS) -> MobileCLIP:
     """The network of `variant` in training form and eval mode, initialised at random (or empty on "meta")."""
-    with torch.device(device):
+    with torch.device(device), _NoInitialisation() if device == "meta" else nullcontext():
         model = MobileCLIP(variant, towers)
     return model.eval()
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves parameters as they are made: to draw values that no memory holds costs torch more than a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))

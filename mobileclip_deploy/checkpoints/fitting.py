@@ -109,11 +109,28 @@ def empty_model(
     return build_model(variant.for_layout(layout), "meta", towers)
 
 
-@cache
 def expected(
     name: str, layout: str, source_layout: str | None = None, towers: tuple[str, ...] = TOWERS
 ) -> Mapping[str, Expected]:
     """What a checkpoint of variant `name` in `layout` must hold, by our keys."""
+    return _table(_same_network(name, source_layout or layout), layout, source_layout, towers)
+
+
+@cache
+def _same_network(name: str, layout: str) -> str:
+    """The first variant whose network is that of `name`: a table is built once a network, not once a name."""
+    if layout == folded.NAME:
+        return name
+    network = _network(load_variant(name).for_layout(layout))
+    return next(other for other in candidates(layout) if _network(load_variant(other).for_layout(layout)) == network)
+
+
+def _network(variant: Variant) -> tuple[object, ...]:
+    return variant.image, variant.text, variant.tokenizer, variant.embed_dim, variant.preprocess.size
+
+
+@cache
+def _table(name: str, layout: str, source_layout: str | None, towers: tuple[str, ...]) -> Mapping[str, Expected]:
     variant = load_variant(name)
     keymap = LAYOUTS[layout].keymap(variant if layout == folded.NAME else variant.for_layout(layout))
     table = {}
