@@ -1,1 +1,12 @@
 """What all tests share."""
+
+from __future__ import annotations
+
+import pytest
+from exports import Exports
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """Bundles of the built-in network, exported once."""
+    return Exports(tmp_path_factory.mktemp("exports"))

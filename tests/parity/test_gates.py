@@ -1,0 +1,57 @@
+"""Gates: each can be replaced by name, nothing else is accepted, and what is not a number does not pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.parity import Deviation, Gates, parse_gates
+from mobileclip_deploy.parity.gates import passes
+from mobileclip_deploy.precision import PRECISIONS
+
+
+def deviation(relative: float, cosine: float) -> Deviation:
+    return Deviation(relative=relative, cosine=cosine, snr_db=0.0, inputs=1)
+
+
+def test_the_bounds_are_those_of_the_design() -> None:
+    gates = Gates()
+    assert (gates.semantic, gates.task) == (1e-5, 0.5)
+    assert gates.shipped("fp32") == ("relative", 1e-4)
+    assert gates.shipped("fp16") == ("cosine", 0.999)
+
+
+def test_every_precision_has_a_gate() -> None:
+    assert {Gates().shipped(name)[0] for name in PRECISIONS} <= {"relative", "cosine"}
+
+
+def test_a_bound_is_met_by_its_own_value_and_missed_beyond() -> None:
+    assert passes(deviation(1e-4, 0), "relative", 1e-4)
+    assert not passes(deviation(1.0001e-4, 1), "relative", 1e-4)
+    assert passes(deviation(9, 0.999), "cosine", 0.999)
+    assert not passes(deviation(0, 0.9989), "cosine", 0.999)
+
+
+@pytest.mark.parametrize("metric", ["relative", "cosine"])
+def test_nan_passes_no_bound(metric: str) -> None:
+    nan = float("nan")
+    assert not passes(deviation(nan, nan), metric, -1e9 if metric == "cosine" else 1e9)
+
+
+def test_named_bounds_replace_the_defaults_and_leave_the_others() -> None:
+    gates = parse_gates(["semantic=3e-4", "cosine=0.98", "task=2"])
+    assert gates == Gates(semantic=3e-4, cosine=0.98, task=2)
+    assert gates.shipped("fp16") == ("cosine", 0.98)
+    assert gates.shipped("fp32") == ("relative", 1e-4)
+
+
+def test_the_last_of_two_bounds_of_one_name_counts() -> None:
+    assert parse_gates(["cosine=0.1", "cosine=0.2"]).cosine == 0.2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cosine", "cosine=", "cosine=near", "cosine=nan", "relative=inf", "task=-inf", "speed=1", "=1"]
+)
+def test_a_malformed_gate_is_refused_with_the_names_there_are(text: str) -> None:
+    with pytest.raises(UsageError, match="semantic, relative, cosine, task"):
+        parse_gates([text])

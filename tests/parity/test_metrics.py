@@ -1,0 +1,98 @@
+"""Distances between embeddings: closed forms, and figures that no gate passes for whatever is not a number."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from command_line import strict_json
+
+from mobileclip_deploy.parity import Deviation, Gates, compare
+from mobileclip_deploy.parity.gates import passes
+
+REF = np.array([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
+
+
+def passes_any_gate(deviation: Deviation, gates: Gates | None = None) -> bool:
+    bounds = [gates or Gates()] if gates else [Gates(), Gates(relative=1e30, cosine=-0.999)]
+    return any(passes(deviation, *bound.shipped(precision)) for bound in bounds for precision in ("fp32", "fp16"))
+
+
+def test_equal_embeddings_deviate_by_nothing() -> None:
+    found = compare(REF, REF)
+    assert (found.relative, found.snr_db, found.inputs) == (0, None, 3)
+    assert found.cosine == pytest.approx(1, abs=1e-12)
+
+
+def test_scaling_moves_the_relative_deviation_and_not_the_cosine() -> None:
+    found = compare(REF, 1.1 * REF)
+    assert found.relative == pytest.approx(0.1)
+    assert found.cosine == pytest.approx(1)
+
+
+def test_the_worst_input_counts() -> None:
+    out = REF.copy()
+    out[1] = [2.0, 0.0]  # a right angle: cosine 0, distance sqrt(2) of the length
+    found = compare(REF, out)
+    assert found.cosine == pytest.approx(0)
+    assert found.relative == pytest.approx(math.sqrt(2))
+
+
+def test_signal_is_measured_from_the_mean_so_that_a_common_direction_does_not_count() -> None:
+    noise = np.array([[0.0, 0.1], [0.0, -0.1], [0.0, 0.1]])
+    near, far = compare(REF, REF + noise), compare(REF + 1000, REF + 1000 + noise)
+    assert near.snr_db == pytest.approx(far.snr_db)
+    signal, power = ((REF - REF.mean(axis=0)) ** 2).sum(), (noise**2).sum()
+    assert near.snr_db == pytest.approx(10 * math.log10(signal / power))
+
+
+def test_figures_are_in_float64() -> None:
+    ref = np.full((1, 2), 1.0)
+    assert compare(ref, ref * (1 + 1e-12)).relative == pytest.approx(1e-12, rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [(0, 0), (2, 1)])
+def test_one_value_that_is_no_number_passes_no_gate(value: float, where: tuple[int, int]) -> None:
+    out = REF.copy()
+    out[where] = value
+    assert not passes_any_gate(compare(REF, out))
+
+
+def test_a_reference_that_is_no_number_passes_no_gate() -> None:
+    ref = REF.copy()
+    ref[0, 0] = np.nan
+    assert not passes_any_gate(compare(ref, REF))
+    assert not passes_any_gate(compare(ref, ref))
+
+
+def test_an_embedding_of_zeros_passes_no_gate_by_default() -> None:
+    out = REF.copy()
+    out[1] = 0
+    assert compare(REF, out).cosine == -1
+    assert not passes_any_gate(compare(REF, out), Gates())
+
+
+def test_a_reference_of_zeros_passes_no_gate() -> None:
+    ref = REF.copy()
+    ref[1] = 0
+    assert not passes_any_gate(compare(ref, REF))
+    assert not passes_any_gate(compare(ref, ref))
+
+
+@pytest.mark.parametrize(
+    ("ref", "out"),
+    [(REF, REF[:2]), (REF, REF[:, :1]), (REF[0], REF[0]), (REF[:0], REF[:0]), (REF, REF[None])],
+    ids=["fewer inputs", "narrower", "no batch", "no inputs", "one dimension more"],
+)
+def test_shapes_that_do_not_match_are_refused(ref: np.ndarray, out: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="cannot be compared"):
+        compare(ref, out)
+
+
+def test_a_deviation_without_bound_is_still_json_and_reads_back() -> None:
+    found = compare(REF, REF * np.nan)
+    text = found.model_dump_json()
+    assert strict_json(text)["relative"] == "Infinity"
+    assert Deviation.model_validate_json(text) == found

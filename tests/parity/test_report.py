@@ -1,0 +1,62 @@
+"""The report: passed only when everything was run and passed; readable as JSON and as JUnit XML."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from command_line import strict_json
+
+from mobileclip_deploy.parity import Check, Deviation, Gates, ParityReport
+from mobileclip_deploy.parity.metrics import compare
+
+GOOD = Check.semantic("twin", "image", Deviation(relative=1e-7, cosine=1.0, snr_db=None, inputs=2), Gates(), "torch")
+BAD = Check.semantic("twin", "text", compare([[1.0, 0.0]], [[float("nan"), 0.0]]), Gates(), "torch")
+NOT_RUN = Check.not_run("shipped", "image", 'needs <macOS> & "Core ML"')
+
+
+def report(*checks: Check) -> ParityReport:
+    return ParityReport(bundle="a&b", variant="nano", target="onnx", checks=checks)
+
+
+def test_it_passes_when_every_check_was_run_and_passed() -> None:
+    assert report(GOOD, GOOD).passed
+
+
+def test_one_failed_check_fails_it() -> None:
+    assert not report(GOOD, BAD).passed
+    assert report(GOOD, BAD).failed == (BAD,)
+
+
+def test_one_check_that_was_not_run_is_never_a_pass() -> None:
+    assert not report(GOOD, NOT_RUN).passed
+    assert report(GOOD, NOT_RUN).failed == ()
+    assert report(GOOD, NOT_RUN).not_run == (NOT_RUN,)
+
+
+def test_a_report_without_checks_has_not_passed() -> None:
+    assert not report().passed
+
+
+def test_a_measured_check_says_its_gate() -> None:
+    assert (GOOD.status, GOOD.gate) == ("passed", "relative <= 1e-05")
+    shipped = Check.measured(
+        "shipped", "image", Deviation(relative=1, cosine=0.9, snr_db=1.0, inputs=1), "cosine", 0.95, "x"
+    )
+    assert (shipped.status, shipped.gate) == ("failed", "cosine >= 0.95")
+
+
+def test_junit_counts_failures_and_takes_what_was_not_run_for_an_error() -> None:
+    suite = ElementTree.fromstring(report(GOOD, BAD, NOT_RUN).junit())
+    assert (suite.tag, suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("testsuite", "3", "1", "1")
+    good, bad, not_run = suite.findall("testcase")
+    assert (good.get("name"), good.find("failure"), good.find("error")) == ("image twin", None, None)
+    assert bad.find("failure") is not None
+    error = not_run.find("error")
+    assert error is not None
+    assert error.get("message") == 'needs <macOS> & "Core ML"'
+
+
+def test_json_is_strict_even_where_a_figure_is_infinite_and_reads_back() -> None:
+    text = report(GOOD, BAD, NOT_RUN).model_dump_json()
+    assert [check["status"] for check in strict_json(text)["checks"]] == ["passed", "failed", "not run"]
+    assert ParityReport.model_validate_json(text) == report(GOOD, BAD, NOT_RUN)
