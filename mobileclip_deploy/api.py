@@ -20,6 +20,7 @@ from mobileclip_deploy.evaluation import (
     read_dataset,
 )
 from mobileclip_deploy.evaluation import evaluate as _evaluate
+from mobileclip_deploy.explanation import Explanation, explain_bundle
 from mobileclip_deploy.exporting import export_many
 from mobileclip_deploy.folding import FoldReport, fold, is_folded
 from mobileclip_deploy.parity import Gates, ParityReport
@@ -42,6 +43,7 @@ __all__ = [
     "Runner",
     "accuracy_dataset",
     "evaluate",
+    "explain",
     "export",
     "find_checkpoint",
     "load_model",
@@ -194,6 +196,32 @@ def verify(
         fold(model)
     report = verify_bundle(bundle, reference, model, gates, task=task, progress=progress)
     return report.model_copy(update={"checks": (*golden, *report.checks)})
+
+
+def explain(
+    bundle: Bundle | StrPath, *, checkpoint: StrPath | None = None, progress: Progress = silent
+) -> tuple[Explanation, ...]:
+    """Say for each tower of a Core ML bundle at which operation it first parts from its checkpoint, if it does.
+
+    Args:
+        bundle: as returned by `export`, or its folder.
+        checkpoint: the source; found as for `verify` when None.
+
+    Raises:
+        UsageError: the bundle is of another target, or its checkpoint is not at hand.
+        InvalidInput: the bundle is damaged, or another checkpoint was given.
+    """
+    if not isinstance(bundle, Bundle):
+        bundle = Bundle.open(Path(bundle))
+    source = Path(checkpoint) if checkpoint is not None else find_checkpoint(bundle)
+    if source is None:
+        raise UsageError(
+            f"explaining needs the checkpoint {bundle.manifest.checkpoint.file}; give it with --checkpoint"
+        )
+    model = load_source(bundle.manifest.checkpoint, source)
+    if not is_folded(model):
+        fold(model)
+    return explain_bundle(bundle, model, Reference.read(bundle.golden).inputs, progress)
 
 
 def load_runner(bundle: Bundle | StrPath, tower: TowerName) -> Runner:

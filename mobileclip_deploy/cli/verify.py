@@ -19,6 +19,9 @@ __all__ = ["verify"]
 )
 @click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE", help="Your prompts, one a line, or JSON.")
 @click.option("--dataset", type=click.Path(path_type=Path), metavar="DIR", help="Compare accuracy on this as well.")
+@click.option(
+    "--explain", is_flag=True, help="Core ML: name the first operation at which artifact and checkpoint part."
+)
 @gate_option
 @json_option
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcome as JUnit XML too.")
@@ -28,6 +31,7 @@ def verify(
     images: Path | None,
     prompts: Path | None,
     dataset: Path | None,
+    explain: bool,
     gate_texts: tuple[str, ...],
     as_json: bool,
     junit: Path | None,
@@ -41,7 +45,9 @@ def verify(
     Example:
       mobileclip-deploy verify out/nano-onnx-fp16
       mobileclip-deploy verify out/mobileclip_s0-coreml-fp16 --checkpoint mobileclip_s0.pt --images photos/
+      mobileclip-deploy verify out/nano-coreml-fp16 --explain
     """
+    from mobileclip_deploy.api import explain as explain_bundle
     from mobileclip_deploy.api import verify as verify_bundle
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.cli.tables import print_report
@@ -55,13 +61,18 @@ def verify(
         report = verify_bundle(
             bundle, checkpoint=checkpoint, images=images, prompts=prompts, dataset=dataset, gates=gates, progress=update
         )
+        explanations = explain_bundle(bundle, checkpoint=checkpoint, progress=update) if explain else ()
     if junit is not None:
         junit.parent.mkdir(parents=True, exist_ok=True)
         junit.write_text(report.junit(), encoding="utf-8")
     if as_json:
-        print_json(report.model_dump(mode="json", exclude_none=True) | {"passed": report.passed})
+        found = {"explanations": [found.model_dump(mode="json", exclude_none=True) for found in explanations]}
+        extra = {"passed": report.passed} | (found if explain else {})
+        print_json(report.model_dump(mode="json", exclude_none=True) | extra)
     else:
         print_report(report)
+        for explanation in explanations:
+            click.echo(explanation.describe())
     if report.failed:
         note(f"FAILED: {len(report.failed)} of {len(report.checks)} checks.")
         raise SystemExit(1)

@@ -1,0 +1,103 @@
+"""Bundles of nano that the faults are planted in, with the checkpoint's answers; built once."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from faults.planting import Planted
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.bundle import Bundle, artifact_bytes, artifact_sha256
+from mobileclip_deploy.linting import program_input
+from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.parity import Check, Gates
+from mobileclip_deploy.reference import Reference
+from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.verification import check_semantic, check_shipped, check_structure
+
+PHOTOS, PROMPTS = 2, 4
+
+
+@dataclass
+class Healthy:
+    """A bundle as exported, the folded checkpoint, and its answers to a few real inputs."""
+
+    bundle: Bundle
+    model: MobileCLIP
+    reference: Reference
+
+    @cached_property
+    def programs(self) -> dict[str, Program]:
+        return {tower: load(self.bundle.artifact(tower)) for tower in self.bundle.manifest.towers}
+
+    def feeds(self, tower: TowerName) -> list[dict[str, Any]]:
+        """What the program of a tower is evaluated on."""
+        count = len(self.reference.inputs.of(tower))
+        return [program_input(self.programs[tower], self.reference.inputs, index) for index in range(count)]
+
+    def copy(self, tower: TowerName, folder: Path) -> Bundle:
+        """A bundle of one tower to be damaged."""
+        entry = self.bundle.manifest.towers[tower]
+        shutil.copytree(self.bundle.artifact(tower), folder / entry.file)
+        manifest = self.bundle.manifest.model_copy(update={"towers": {tower: entry}})
+        return Bundle(folder, manifest)
+
+    def planted(self, tower: TowerName, folder: Path, plant: Any) -> tuple[Bundle, str | None]:
+        """A copy of a tower with a fault in it, its manifest stamped anew, and the operation that is at fault."""
+        bundle = self.copy(tower, folder)
+        package = Planted(bundle.artifact(tower))
+        name = plant(package)
+        package.save()
+        return restamped(bundle), name
+
+    def checks(self, bundle: Bundle, tower: TowerName) -> list[Check]:
+        """What `verify` finds in a bundle of one tower; a package that does not load is not run."""
+        gates = Gates()
+        structure = check_structure(bundle, tower)
+        try:
+            load(bundle.artifact(tower))
+        except mcd.MobileClipDeployError:
+            return [structure]
+        semantic = check_semantic(bundle, tower, self.reference, self.model, gates)
+        return [structure, *semantic, check_shipped(bundle, tower, self.reference, gates)]
+
+
+def restamped(bundle: Bundle) -> Bundle:
+    """The bundle with the sizes and hashes that its files have now: nothing but their numbers is wrong with them."""
+    towers = {
+        tower: entry.model_copy(
+            update={"bytes": artifact_bytes(bundle.artifact(tower)), "sha256": artifact_sha256(bundle.artifact(tower))}
+        )
+        for tower, entry in bundle.manifest.towers.items()
+    }
+    manifest = bundle.manifest.model_copy(update={"towers": towers})
+    (bundle.path / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    return Bundle.open(bundle.path)
+
+
+def build(precision: str, folder: Path) -> Healthy:
+    """Export nano, and ask it a few of the stored inputs."""
+    torch.set_num_threads(1)
+    model = mcd.load_model()
+    bundle = mcd.export(model, "coreml", precision, folder, verify=False)
+    inputs = Reference.read(bundle.golden).inputs
+    few = replace(
+        inputs,
+        images=inputs.images[:PHOTOS],
+        prompts=inputs.prompts[:PROMPTS],
+        pixels=inputs.pixels[:PHOTOS],
+        ids=inputs.ids[:PROMPTS],
+    )
+    return Healthy(bundle, model, Reference.compute(model, few))
+
+
+@pytest.fixture(scope="session")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Healthy:
+    return build("fp32", tmp_path_factory.mktemp("fp32"))
