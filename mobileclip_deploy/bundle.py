@@ -49,7 +49,10 @@ class TensorEntry(_Frozen):
 
 
 class TowerEntry(_Frozen):
-    """One artifact: `file` is relative to the bundle; a package's bytes and hash are those of the files in it."""
+    """One artifact: `file` is relative to the bundle; a package's bytes and hash are those of the files in it.
+
+    `contents`: delegates, operators outside of them and bytes by kind, for targets that tell.
+    """
 
     file: str
     sha256: str
@@ -57,6 +60,7 @@ class TowerEntry(_Frozen):
     precision: str
     input: TensorEntry
     output: TensorEntry
+    contents: dict[str, dict[str, int]] | None = None
 
     @field_validator("precision")
     @classmethod

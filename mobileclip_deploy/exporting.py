@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from mobileclip_deploy.evaluation import Dataset
 from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.model_card import model_card
 from mobileclip_deploy.parity import Gates, ParityReport
-from mobileclip_deploy.precision import precision_label
+from mobileclip_deploy.precision import parse_precisions, precision_label
 from mobileclip_deploy.reference import Reference, sample_inputs
 from mobileclip_deploy.targets import ExportOptions, Target
 from mobileclip_deploy.tokenizer import write_tokenizer_files
@@ -62,6 +62,7 @@ def export_many(
     precisions: Sequence[dict[TowerName, str]],
     output: Path,
     *,
+    skip_lacking: bool = False,
     tower: str = "both",
     options: ExportOptions | None = None,
     gates: Gates | None = None,
@@ -73,10 +74,13 @@ def export_many(
     """Write a bundle for each target and precision; everything that can be refused is, before the first conversion.
 
     Args, Raises: as `export_bundle`; `tower` is "image", "text" or "both" (those the checkpoint has), `dataset` is what
-    accuracy is compared on when both towers are verified.
+    accuracy is compared on when both towers are verified. Without `precisions` a target gets its default one;
+    `skip_lacking` leaves out what a target does not have instead of refusing it.
     """
     options, towers = options or ExportOptions(), _towers(model, tower)
-    choices = check_export(model, targets, precisions, output, tower=tower, options=options, force=force)
+    choices = check_export(
+        model, targets, precisions, output, tower=tower, options=options, force=force, skip_lacking=skip_lacking
+    )
     progress("reference embeddings")
     reference = Reference.compute(model, sample_inputs(model))
     task = None
@@ -107,11 +111,14 @@ def check_export(
     precisions: Sequence[dict[TowerName, str]],
     output: Path,
     *,
+    skip_lacking: bool = False,
     tower: str = "both",
     options: ExportOptions | None = None,
     force: bool = False,
 ) -> list[tuple[Target, dict[TowerName, str]]]:
     """Refuse an export that cannot succeed, in no time; gives the bundles to write, each once.
+
+    `skip_lacking` leaves out what a target does not have.
 
     Raises:
         UsageError, DependencyMissing: as `export_bundle`.
@@ -119,8 +126,10 @@ def check_export(
     towers = _towers(model, tower)
     choices: dict[Path, tuple[Target, dict[TowerName, str]]] = {}
     for target in targets:
-        for named in precisions:
+        for named in precisions or [parse_precisions(target.default_precision)]:
             choice = {name: named[name] for name in towers}
+            if skip_lacking and not set(choice.values()) <= set(target.precisions):
+                continue
             target.require(choice, options or ExportOptions())
             choices[bundle_path(output, model.variant.name, target, choice)] = target, choice
     for path in choices:
@@ -138,8 +147,8 @@ def _towers(model: MobileCLIP, wanted: str) -> tuple[TowerName, ...]:
 
 
 def bundle_path(output: Path, variant: str, target: Target, precisions: dict[TowerName, str]) -> Path:
-    """`<output>/<variant>-<target>-<precision>`."""
-    return output / f"{variant}-{target.name}-{precision_label(precisions)}"
+    """`<output>/<variant>-<target>-<precision>`; for ExecuTorch's other backends `executorch-<backend>`."""
+    return output / f"{variant}-{target.label}-{precision_label(precisions)}"
 
 
 def export_bundle(
@@ -177,6 +186,7 @@ def export_bundle(
         raise CheckpointError("this model has no provenance; load it with load_model, so that the bundle can name it")
     options, gates = options or ExportOptions(), gates or Gates()
     target.require(precisions, options)
+    options = target.settle(precisions, options)
     precisions = {tower: precisions[tower] for tower in towers}
     path = bundle_path(output, model.variant.name, target, precisions)
     with staged_bundle(path, force) as staging:
@@ -215,6 +225,7 @@ def _write_tower(
         precision=precision,
         input=TensorEntry.of(target.input_info(model.variant, tower)),
         output=TensorEntry.of(target.output_info(model.variant, tower)),
+        contents=target.contents(artifact),
     )
 
 
@@ -228,7 +239,7 @@ def _manifest(
         embedding_space=model.provenance.embedding_space,
         checkpoint=model.provenance,
         target=target.name,
-        options=asdict(options),
+        options=options.recorded(),
         towers=entries,
         embed_dim=variant.embed_dim,
         logit_scale=float(model.logit_scale.exp().clamp(max=100)),

@@ -14,13 +14,15 @@ __all__ = ["PRECISIONS", "Precision", "parse_precisions", "precision_label"]
 
 @dataclass(frozen=True)
 class Precision:
-    """One recipe. `bits` is what a weight takes in the file; `metric` and `gate` are what the artifact must hold."""
+    """One recipe. `bits` is what a weight takes in the file; `metric` and `gate` are what the artifact must hold;
+    `calibrated` ones measure activations on sample inputs."""
 
     name: str
     bits: int
     summary: str
     metric: Literal["relative", "cosine"]
     gate: float
+    calibrated: bool = False
 
 
 PRECISIONS: dict[str, Precision] = {
@@ -28,6 +30,12 @@ PRECISIONS: dict[str, Precision] = {
     for recipe in (
         Precision("fp32", 32, "float32 weights and arithmetic", "relative", 1e-4),
         Precision("fp16", 16, "float16 weights and arithmetic, float32 input and output", "cosine", 0.999),
+        Precision("w8", 8, "int8 weights, a scale a channel", "cosine", 0.99),
+        Precision("w8a8", 8, "int8 weights and int8 activations", "cosine", 0.98, calibrated=True),
+        Precision("w6p", 6, "weights palettized with 64 entries", "cosine", 0.98),
+        Precision("w4p", 4, "weights palettized with 16 entries", "cosine", 0.98),
+        Precision("w4p-p50", 3, "half of the weights zero, the rest palettized with 16 entries", "cosine", 0.98),
+        Precision("w4", 4, "int4 weights, a scale a block of 32", "cosine", 0.98),
     )
 }
 

@@ -11,9 +11,11 @@ import torch
 
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle, TensorEntry
+from mobileclip_deploy.calibration import calibration_inputs
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.evaluation import Dataset, EvaluationResult, bundle_embedder, evaluate, model_embedder
 from mobileclip_deploy.parity import Check, Gates, ParityReport, compare
+from mobileclip_deploy.precision import PRECISIONS
 from mobileclip_deploy.reference import Reference, embed
 from mobileclip_deploy.targets import ExportOptions, TowerJob, get_target
 from mobileclip_deploy.towers import TOWERS, TowerName, example_input, make_tower
@@ -196,7 +198,7 @@ def check_task(bundle: Bundle, task: TaskReference, gates: Gates, progress: Prog
 
 def _options(bundle: Bundle) -> ExportOptions:
     try:
-        return ExportOptions(**bundle.manifest.options)
+        return ExportOptions.restored(bundle.manifest.options)
     except TypeError:
         known = ", ".join(bundle.manifest.options)
         raise InvalidInput(f"{bundle.path}: this version does not know all of the options {known}") from None
@@ -205,6 +207,8 @@ def _options(bundle: Bundle) -> ExportOptions:
 def tower_job(model: MobileCLIP, tower: TowerName, precision: str, options: ExportOptions) -> TowerJob:
     """What a target needs to write one tower of a folded model."""
     assert model.provenance is not None
+    calibrated = PRECISIONS[precision].calibrated
+    inputs = calibration_inputs(model.variant, tower, options.calibration) if calibrated else None
     return TowerJob(
         variant=model.variant,
         tower=tower,
@@ -213,6 +217,7 @@ def tower_job(model: MobileCLIP, tower: TowerName, precision: str, options: Expo
         precision=precision,
         licence=model.provenance.licence,
         options=options,
+        calibration=inputs,
     )
 
 

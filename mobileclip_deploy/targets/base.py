@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from mobileclip_deploy.calibration import check_calibration
 from mobileclip_deploy.errors import DependencyMissing, UsageError
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Variant
@@ -21,9 +22,35 @@ __all__ = ["ExportOptions", "Runner", "Target", "TensorInfo", "TowerJob"]
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the user may choose beside target and precision. `deployment_target` is Core ML's: iOS15 to iOS18."""
+    """What the user may choose beside target and precision.
 
-    deployment_target: str = "iOS16"
+    `deployment_target` is Core ML's, iOS15 to iOS18; None leaves it to the target. `calibration` is a folder of images
+    (and prompts) for precisions that measure activations; None means the packaged samples.
+    ExecuTorch's are `backend`, which its target settles, and `fast_depthwise` (see targets/executorch/depthwise.py).
+    """
+
+    deployment_target: str | None = None
+    calibration: Path | None = None
+    backend: str | None = None
+    fast_depthwise: bool = True
+
+    def recorded(self) -> dict[str, str]:
+        """For the manifest: what was chosen, without paths of this machine."""
+        chosen = {"deployment_target": self.deployment_target, "backend": self.backend}
+        if not self.fast_depthwise:
+            chosen["fast_depthwise"] = "off"
+        if self.calibration is not None:
+            chosen["calibration"] = self.calibration.resolve().name
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    @classmethod
+    def restored(cls, recorded: dict[str, str]) -> ExportOptions:
+        """What `recorded` wrote, as far as an artifact can be made again from it."""
+        return cls(
+            deployment_target=recorded.get("deployment_target"),
+            backend=recorded.get("backend"),
+            fast_depthwise=recorded.get("fast_depthwise") != "off",
+        )
 
 
 @dataclass(frozen=True)
@@ -40,7 +67,10 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class TowerJob:
-    """One tower to be written: the module in eval mode, an input to trace it with, and what it is called."""
+    """One tower to be written: the module in eval mode, an input to trace it with, and what it is called.
+
+    `calibration`: inputs of the tower, for precisions that measure activations; None for the others.
+    """
 
     variant: Variant
     tower: TowerName
@@ -49,6 +79,7 @@ class TowerJob:
     precision: str
     licence: str
     options: ExportOptions
+    calibration: npt.NDArray[np.generic] | None = None
 
 
 class Runner(Protocol):
@@ -68,23 +99,48 @@ class Target(ABC):
 
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
-    precisions: ClassVar[tuple[str, ...]]
+    precisions: tuple[str, ...]
+    default_precision: str = "fp16"
+
+    @property
+    def label(self) -> str:
+        """What a bundle's folder calls the target."""
+        return self.name
+
+    def contents(self, path: Path) -> dict[str, dict[str, int]] | None:
+        """For the manifest: what an artifact is made of, by kind, in counts and bytes; None where it is not told."""
+        return None
 
     def require(self, precisions: dict[TowerName, str], options: ExportOptions) -> None:
         """Refuse what cannot be done before anything heavy runs.
 
         Raises:
-            UsageError: a precision that this target does not have; the text lists those it has.
+            UsageError: a precision that this target does not have (the text lists those it has), or calibration
+                images for precisions that use none.
+            InvalidInput: the calibration folder holds no image.
             DependencyMissing: a package is not installed; the text holds the pip line.
         """
         for precision in precisions.values():
             if precision not in self.precisions:
                 raise UsageError(f"{self.name} has no precision {precision}; it has {', '.join(self.precisions)}")
+        check_calibration(precisions, options.calibration)
         missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
         if missing:
             raise DependencyMissing(
                 f"target {self.name} needs {', '.join(missing)}; type: pip install 'mobileclip-deploy[{self.name}]'"
             )
+
+    def settle(self, precisions: dict[TowerName, str], options: ExportOptions) -> ExportOptions:
+        """The options with everything decided that the user left to the target.
+
+        Raises:
+            UsageError: they cannot be used with these precisions.
+        """
+        return options
+
+    def advice(self, precisions: dict[TowerName, str], options: ExportOptions) -> str | None:
+        """What the user should know about what was decided for them, in one line; None where there is nothing."""
+        return None
 
     @abstractmethod
     def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import uuid
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.base import TowerJob
+from mobileclip_deploy.targets.coreml.activations import quantize_activations
+from mobileclip_deploy.targets.coreml.compression import compress_weights
+from mobileclip_deploy.targets.coreml.recipes import RECIPES, settle_target
 from mobileclip_deploy.targets.quiet import conversion
 
-__all__ = ["write_package"]
+__all__ = ["convert", "write_package"]
 
 NAMESPACE = uuid.UUID("5d1c7f2e-6c0b-5f8e-9a55-3c1f6f0b9a10")
 DATED = ("com.github.apple.coremltools.conversion_date",)
@@ -24,36 +29,51 @@ def write_package(job: TowerJob, path: Path, input_name: str, output_name: str) 
     float32 whatever the precision inside, since that is what apps read.
 
     Raises:
-        ExportError: coremltools refused the tower.
+        ExportError: coremltools refused the tower, or the precision needs calibration inputs and has none.
     """
+    recipe = RECIPES[job.precision]
     with conversion(f"Core ML conversion of the {job.tower} tower"), torch.no_grad():
-        import coremltools as ct
-        import numpy as np
-
-        if job.tower == "image":
-            source = ct.ImageType(
-                name=input_name, shape=job.example.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB
-            )
-        else:
-            source = ct.TensorType(name=input_name, shape=job.example.shape, dtype=np.int32)
-        # torch.export rather than a trace: with numpy 2.4 the trace frontend breaks (coremltools #2633).
-        example = job.example if job.tower == "image" else job.example.to(torch.int32)
-        program = torch.export.export(job.module, (example,)).run_decompositions({})
-        model = ct.convert(
-            program,
-            inputs=[source],
-            outputs=[ct.TensorType(name=output_name, dtype=np.float32)],
-            convert_to="mlprogram",
-            minimum_deployment_target=getattr(ct.target, job.options.deployment_target),
-            compute_precision=ct.precision.FLOAT16 if job.precision == "fp16" else ct.precision.FLOAT32,
-            skip_model_load=True,
-        )
+        target = job.options.deployment_target or settle_target([job.precision], None)
+        model = convert(job, target, input_name, output_name)
+        if recipe.activations:
+            if job.calibration is None:
+                raise ExportError(f"precision {job.precision} needs calibration inputs")
+            model = quantize_activations(model, job.calibration)
+        if recipe.weights != "plain":
+            model = compress_weights(model, recipe, target)
         _describe(model, job)
         model.save(str(path))
         _make_reproducible(path)
 
 
-def _describe(model, job: TowerJob) -> None:  # type: ignore[no-untyped-def]
+def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> Any:
+    """A tower as coremltools' MLModel, not loaded: float32 for fp32, float16 inside for every other precision.
+
+    Args:
+        target: the deployment target, such as "iOS16".
+    """
+    import coremltools as ct
+    import numpy as np
+
+    if job.tower == "image":
+        source = ct.ImageType(name=input_name, shape=job.example.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
+    else:
+        source = ct.TensorType(name=input_name, shape=job.example.shape, dtype=np.int32)
+    # torch.export rather than a trace: with numpy 2.4 the trace frontend breaks (coremltools #2633).
+    example = job.example if job.tower == "image" else job.example.to(torch.int32)
+    program = torch.export.export(job.module, (example,)).run_decompositions({})
+    return ct.convert(
+        program,
+        inputs=[source],
+        outputs=[ct.TensorType(name=output_name, dtype=np.float32)],
+        convert_to="mlprogram",
+        minimum_deployment_target=getattr(ct.target, target),
+        compute_precision=ct.precision.FLOAT32 if job.precision == "fp32" else ct.precision.FLOAT16,
+        skip_model_load=True,
+    )
+
+
+def _describe(model: Any, job: TowerJob) -> None:
     title, precision = job.variant.title, job.precision
     model.author = "converted by mobileclip-deploy"
     model.license = job.licence

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,10 @@ from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets.base import Runner
 from mobileclip_deploy.targets.quiet import quiet
 
-__all__ = ["CoreMLRunner", "EvaluatorRunner", "load_runner"]
+if TYPE_CHECKING:
+    from mobileclip_deploy.mil import Program
+
+__all__ = ["CoreMLRunner", "EvaluatorRunner", "feeds", "load_runner"]
 
 
 def load_runner(path: Path) -> Runner:
@@ -38,13 +42,22 @@ class EvaluatorRunner:
         self.engine = f"mobileclip_deploy.mil ({self._precision} arithmetic; not Core ML)"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        (source,), (result,) = self._program.inputs, self._program.outputs
-        rows = _pixels(inputs) if source.kind == "image" else inputs.astype(np.int32)
-        outputs = []
-        for row in rows:
-            value = row if source.kind == "image" else row[None]
-            outputs.append(self._program({source.name: value}, precision=self._precision)[result.name])
+        (result,) = self._program.outputs
+        outputs = [self._program(one, precision=self._precision)[result.name] for one in feeds(self._program, inputs)]
         return np.concatenate(outputs).astype(np.float32)
+
+
+def feeds(program: Program, inputs: npt.NDArray[np.generic]) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
+    """What the evaluator takes for each of a tower's inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, 77].
+
+    Raises:
+        InvalidInput: pixels that were not made from bytes.
+    """
+    (source,) = program.inputs
+    if source.kind == "image":
+        yield from ({source.name: row} for row in _pixels(inputs))
+    else:
+        yield from ({source.name: row[None]} for row in inputs.astype(np.int32))
 
 
 class CoreMLRunner:

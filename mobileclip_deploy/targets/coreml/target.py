@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.targets.base import ExportOptions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.coreml.recipes import DEFAULT_TARGET, RECIPES, is_older, settle_target
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Variant
 
 __all__ = ["CoreMLTarget"]
 
-DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
-
 
 class CoreMLTarget(Target):
     name = "coreml"
     packages = ("coremltools",)
-    precisions = ("fp32", "fp16")
+    precisions = tuple(RECIPES)
 
     def require(self, precisions: dict[TowerName, str], options: ExportOptions) -> None:
-        """As any target, and refuses a deployment target that does not exist.
+        """As any target, and refuses a deployment target that does not exist or is too old for a precision.
 
         Raises:
-            UsageError, DependencyMissing: see `Target.require`.
+            UsageError, InvalidInput, DependencyMissing: see `Target.require`.
         """
-        if options.deployment_target not in DEPLOYMENT_TARGETS:
-            known = ", ".join(DEPLOYMENT_TARGETS)
-            raise UsageError(f"unknown deployment target {options.deployment_target!r}; known: {known}")
         super().require(precisions, options)
+        self.settle(precisions, options)
+
+    def settle(self, precisions: dict[TowerName, str], options: ExportOptions) -> ExportOptions:
+        target = settle_target(list(precisions.values()), options.deployment_target)
+        return replace(options, deployment_target=target)
+
+    def advice(self, precisions: dict[TowerName, str], options: ExportOptions) -> str | None:
+        target = settle_target(list(precisions.values()), options.deployment_target)
+        if options.deployment_target is not None or not is_older(DEFAULT_TARGET, target):
+            return None
+        raised = [name for name in dict.fromkeys(precisions.values()) if is_older(DEFAULT_TARGET, RECIPES[name].oldest)]
+        return f"Deployment target raised from {DEFAULT_TARGET} to {target}, which {' and '.join(raised)} needs."
 
     def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
         return f"{variant.name}_{tower}.mlpackage"

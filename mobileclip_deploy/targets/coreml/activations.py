@@ -1,0 +1,95 @@
+"""Activations rounded to int8: ranges measured by our own evaluator, quantize and dequantize written by coremltools."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.targets.coreml.runner import feeds
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.mil import Program
+
+__all__ = ["measure_ranges", "quantize_activations"]
+
+Ranges = dict[str, dict[str, float]]
+# Samples are few, and a value cut off costs more than a coarser step.
+MARGIN = 1.25
+# A value that never leaves zero still needs a scale that float16 can hold.
+SMALLEST = 2.0**-10
+
+
+def quantize_activations(model: Any, inputs: npt.NDArray[np.generic]) -> Any:
+    """Surround convolutions, linear layers, pools and additions of a converted model with int8 rounding.
+
+    Args:
+        model: converted in float16 (coremltools' MLModel, not loaded) for iOS17 or later.
+        inputs: of the tower, on which the ranges are measured: pixels [N, 3, S, S] in [0, 1], or ids [N, 77].
+
+    Returns:
+        A new MLModel, whose weights are those of `model`.
+    """
+    import coremltools.optimize.coreml as cto
+
+    with _written(model) as program:
+        ranges = measure_ranges(program, inputs)
+        # coremltools 9.0 tries to quantize additions of integers too, such as those of token ids from iOS 17 on.
+        integers = [op.name for op in program.operations if not any("float" in out.dtype for out in op.outputs)]
+    # Asymmetric: after GELU and ReLU half of a symmetric range is never used.
+    choice = cto.OpLinearQuantizerConfig(mode="linear", dtype="int8")
+    config = cto.OptimizationConfig(global_config=choice, op_name_configs=dict.fromkeys(integers))
+    with _measured(ranges):
+        return cto.linear_quantize_activations(model, config, [])
+
+
+def measure_ranges(program: Program, inputs: npt.NDArray[np.generic]) -> Ranges:
+    """Name of each floating intermediate -> {"rmin", "rmax"}: its range over all inputs and 0, widened by `MARGIN`.
+
+    Args:
+        program: as written before anything is quantized; evaluated in float32.
+        inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, 77].
+    """
+    ranges: Ranges = defaultdict(lambda: {"rmin": 0.0, "rmax": SMALLEST})
+    for one in feeds(program, inputs):
+        for computed in program.trace(one):
+            for name, value in computed.values.items():
+                if np.issubdtype(value.dtype, np.floating):
+                    seen = ranges[name]
+                    seen["rmin"] = min(seen["rmin"], MARGIN * float(value.min()))
+                    seen["rmax"] = max(seen["rmax"], MARGIN * float(value.max()))
+    return dict(ranges)
+
+
+@contextlib.contextmanager
+def _written(model: Any) -> Iterator[Program]:
+    """A converted model as our evaluator reads it."""
+    from mobileclip_deploy.mil import load
+
+    with tempfile.TemporaryDirectory(prefix="mobileclip-calibration-") as folder:
+        path = Path(folder) / "float.mlpackage"
+        model.save(str(path))
+        yield load(path)
+
+
+@contextlib.contextmanager
+def _measured(ranges: Ranges) -> Iterator[None]:
+    """Have coremltools take these ranges instead of measuring.
+
+    coremltools 9.0 would run the model through Core ML, which exists on macOS only, and keeps only the last sample
+    (`_update_tensor_range` overwrites before it compares; fixed after 9.0).
+    """
+    from coremltools.optimize.coreml import _post_training_quantization as foreign
+
+    original = foreign._get_activation_calibration_stats
+    foreign._get_activation_calibration_stats = lambda *_: ranges
+    try:
+        yield
+    finally:
+        foreign._get_activation_calibration_stats = original

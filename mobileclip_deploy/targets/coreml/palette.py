@@ -1,0 +1,130 @@
+"""One-dimensional k-means: the look-up table of a palettized weight, the same for the same weight, without sklearn.
+
+coremltools would call scikit-learn's k-means (an extra dependency, started from random centres, minutes for a large
+tower). In one dimension the clusters are intervals of the sorted values, so that a Lloyd step, and what merging two
+neighbours costs or splitting one gains, are differences of prefix sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["palette"]
+
+Values = npt.NDArray[Any]
+Doubles = npt.NDArray[np.float64]
+Edges = npt.NDArray[np.int64]
+
+MAX_STEPS = 60
+MAX_MOVES = 300
+BINS = 512
+
+
+def palette(values: Values, bits: int, *, skip_zeros: bool = False) -> tuple[Values, npt.NDArray[np.uint8]]:
+    """A table of 2^bits entries with a small squared error, and the entry nearest to each value.
+
+    Lloyd's algorithm; where it stops, the two neighbours that are cheapest to merge are merged and the cluster that
+    gains most is split, as long as that pays. On a few hundred normal values the error stays within some percent of
+    the optimum, which Lloyd alone misses by 20 to 100%.
+
+    Args:
+        values: any shape, floating.
+        bits: 1 to 8.
+        skip_zeros: spend no entry on values that are exactly 0 (where weights are pruned they are stored apart).
+
+    Returns:
+        The table, ascending, of the values' dtype, and an index a value, flat.
+
+    Raises:
+        ValueError: a value is not finite, or `bits` is out of range.
+    """
+    flat = np.ascontiguousarray(values).reshape(-1)
+    if not 1 <= bits <= 8 or not np.isfinite(flat).all():
+        raise ValueError(f"a palette needs 1 to 8 bits, not {bits}, and finite values")
+    size = 2**bits
+    kept = flat[flat != 0] if skip_zeros else flat
+    if not len(kept):
+        kept = np.zeros(1, flat.dtype)
+    points, counts = np.unique(kept, return_counts=True)
+    if len(points) <= size:
+        table = np.concatenate([points, np.repeat(points[-1:], size - len(points))])
+    else:
+        line = _Line.of(points.astype(np.float64), counts.astype(np.float64))
+        table = np.sort(_search(line, _start(line, counts, size)).astype(flat.dtype))
+    middles = (table[1:].astype(np.float64) + table[:-1].astype(np.float64)) / 2
+    return table, np.searchsorted(middles, flat.astype(np.float64)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Distinct values, ascending [n], with prefix sums [n + 1] of how often they occur and of their sums."""
+
+    points: Doubles
+    mass: Doubles
+    moment: Doubles
+
+    @classmethod
+    def of(cls, points: Doubles, counts: Doubles) -> _Line:
+        zero = np.zeros(1)
+        return cls(points, np.concatenate([zero, counts.cumsum()]), np.concatenate([zero, (counts * points).cumsum()]))
+
+    def between(self, edges: Edges) -> tuple[Doubles, Doubles]:
+        """Mass and mean of the clusters between edges [k + 1]; an empty cluster has mean 0."""
+        mass = np.diff(self.mass[edges])
+        return mass, np.diff(self.moment[edges]) / np.maximum(mass, 1)
+
+
+def _start(line: _Line, counts: npt.NDArray[np.int64], size: int) -> Edges:
+    """Edges as dense as the cube root of the values' density: optimal for many entries (Panter and Dite, 1951)."""
+    histogram, borders = np.histogram(line.points, bins=BINS, weights=counts)
+    density = np.concatenate([[0.0], np.cumsum(np.cbrt(histogram))])
+    inner = np.interp(np.arange(1, size) / size * density[-1], density, borders)
+    return np.concatenate([[0], np.searchsorted(line.points, inner), [len(line.points)]]).astype(np.int64)
+
+
+def _search(line: _Line, edges: Edges) -> Doubles:
+    """Lloyd, then moves, each followed by Lloyd, while they pay: the centres [k]."""
+    edges = _lloyd(line, edges)
+    mass, means = line.between(edges)
+    explained = float((mass * means**2).sum())
+    for _ in range(MAX_MOVES):
+        tried = _lloyd(line, _move(line, edges, mass, means))
+        tried_mass, tried_means = line.between(tried)
+        now = float((tried_mass * tried_means**2).sum())
+        if now <= explained * (1 + 1e-9):
+            break
+        edges, mass, means, explained = tried, tried_mass, tried_means, now
+    return means[mass > 0] if (mass > 0).all() else np.where(mass > 0, means, means[mass > 0][0])
+
+
+def _lloyd(line: _Line, edges: Edges) -> Edges:
+    """Edges to the middles between the means of non-empty clusters, until nothing moves."""
+    for _ in range(MAX_STEPS):
+        mass, means = line.between(edges)
+        if not mass.all():
+            return edges
+        moved = edges.copy()
+        moved[1:-1] = np.searchsorted(line.points, (means[1:] + means[:-1]) / 2)
+        if np.array_equal(moved, edges):
+            break
+        edges = moved
+    return edges
+
+
+def _move(line: _Line, edges: Edges, mass: Doubles, means: Doubles) -> Edges:
+    """Merge the two neighbours that lose least and split at its mean the cluster that gains most."""
+    total = mass[1:] + mass[:-1]
+    loss = mass[1:] * mass[:-1] / np.maximum(total, 1) * (means[1:] - means[:-1]) ** 2
+    cuts = np.clip(np.searchsorted(line.points, means), edges[:-1], edges[1:])
+    left = line.mass[cuts] - line.mass[edges[:-1]]
+    moment = line.moment[cuts] - line.moment[edges[:-1]]
+    right = mass - left
+    apart = moment / np.maximum(left, 1) - (mass * means - moment) / np.maximum(right, 1)
+    gain = np.where((left > 0) & (right > 0), left * right / np.maximum(mass, 1) * apart**2, 0.0)
+    merged = int(loss.argmin())
+    gain[merged : merged + 2] = 0
+    return np.sort(np.append(np.delete(edges, merged + 1), cuts[int(gain.argmax())]))

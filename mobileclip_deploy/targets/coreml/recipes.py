@@ -1,0 +1,73 @@
+"""What each precision does to a Core ML package, and the oldest system that can run it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mobileclip_deploy.errors import UsageError
+
+__all__ = ["DEFAULT_TARGET", "DEPLOYMENT_TARGETS", "RECIPES", "Recipe", "is_older", "settle_target"]
+
+DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
+DEFAULT_TARGET = "iOS16"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the weights of a precision are stored.
+
+    `weights`: as they are; `linear`: integers with one float16 scale an output channel (8 bits) or block (4 bits);
+    `palette`: indices into tables of float16. `sparsity` is the share of each weight that is set to zero first and
+    stored as a bit mask. `activations`: inputs and outputs of convolutions, linear layers, pools and additions are
+    rounded to int8 as well. `oldest` is the deployment target that this needs, `why` what of it does.
+    """
+
+    oldest: str
+    why: str
+    weights: Literal["plain", "linear", "palette"] = "plain"
+    bits: int = 16
+    sparsity: float = 0.0
+    activations: bool = False
+
+
+RECIPES: dict[str, Recipe] = {
+    "fp32": Recipe("iOS15", "ML programs", bits=32),
+    "fp16": Recipe("iOS15", "ML programs"),
+    "w8": Recipe("iOS16", "8-bit weights", "linear", 8),
+    "w8a8": Recipe("iOS17", "8-bit activations", "linear", 8, activations=True),
+    "w6p": Recipe("iOS16", "palettized weights", "palette", 6),
+    "w4p": Recipe("iOS16", "palettized weights", "palette", 4),
+    "w4p-p50": Recipe("iOS18", "weights both pruned and palettized", "palette", 4, sparsity=0.5),
+    "w4": Recipe("iOS18", "4-bit weights in blocks", "linear", 4),
+}
+
+
+def is_older(target: str, other: str) -> bool:
+    """Whether a deployment target comes before another."""
+    return DEPLOYMENT_TARGETS.index(target) < DEPLOYMENT_TARGETS.index(other)
+
+
+def settle_target(precisions: Sequence[str], wanted: str | None) -> str:
+    """The deployment target of a bundle: as wanted, or the default raised to what its precisions need.
+
+    Args:
+        precisions: of the towers.
+        wanted: what the user gave; None where nothing was given.
+
+    Raises:
+        UsageError: unknown, or older than a precision needs.
+    """
+    if wanted is not None and wanted not in DEPLOYMENT_TARGETS:
+        raise UsageError(f"unknown deployment target {wanted!r}; known: {', '.join(DEPLOYMENT_TARGETS)}")
+    needed = max(precisions, key=lambda name: DEPLOYMENT_TARGETS.index(RECIPES[name].oldest))
+    recipe = RECIPES[needed]
+    if wanted is None:
+        return max(DEFAULT_TARGET, recipe.oldest, key=DEPLOYMENT_TARGETS.index)
+    if is_older(wanted, recipe.oldest):
+        raise UsageError(
+            f"precision {needed} needs {recipe.oldest} ({recipe.why}), and the deployment target given is {wanted}; "
+            f"give {recipe.oldest} or leave it out"
+        )
+    return wanted
