@@ -170,17 +170,31 @@ def _usual_file(hub: Any, source: HubFile, offline: bool) -> str:
         return next(known.file for known in card.sources if known.repository == source.repository)
     if offline:
         raise CheckpointError(f"{source}: which file cannot be asked offline; write {PREFIX}{source.repository}:FILE")
-    files = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT")).list_repo_files(
-        source.repository, revision=source.revision
-    )
+    files = _files(hub, source)
     for usual in USUAL_FILES:
         if usual in files:
             return usual
     candidates = [file for file in files if file.endswith(SUFFIXES)]
     if len(candidates) == 1:
-        return str(candidates[0])
-    held = f"holds {', '.join(candidates[:6])}" if candidates else "holds no .safetensors, .pt or .bin file"
-    raise CheckpointError(f"{source.repository} {held}; write {PREFIX}{source.repository}:FILE")
+        return candidates[0]
+    raise CheckpointError(f"{source.repository} {_held(hub, source)}")
+
+
+def _files(hub: Any, source: HubFile) -> list[str]:
+    api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    return list(api.list_repo_files(source.repository, revision=source.revision))
+
+
+def _held(hub: Any, source: HubFile) -> str:
+    """What a repository holds instead of the file that is wanted."""
+    try:
+        files = _files(hub, source)
+    except Exception:  # this is about to be said in an error, which it must not replace
+        return f"could not be asked what it holds; look at its page, and write {PREFIX}{source.repository}:FILE"
+    candidates = [file for file in files if file.endswith(SUFFIXES)]
+    if not candidates:
+        return "holds no .safetensors, .pt or .bin file; give another repository"
+    return f"holds {', '.join(candidates[:6])}; write {PREFIX}{source.repository}:FILE"
 
 
 def _bar(progress: Progress | None) -> type:
@@ -227,7 +241,7 @@ def _explain(hub: Any, error: Exception, source: HubFile, offline: bool) -> str:
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{source.repository} has no revision {source.revision!r}; leave @revision out for the newest"
     if isinstance(error, errors.EntryNotFoundError) and status == 404:
-        return f"{source.repository} has no file {source.file!r}; look at its page, or leave :FILE out"
+        return f"{source.repository} has no file {source.file!r}; it {_held(hub, source)}"
     if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 404):
         return f"no repository {source.repository}, or a private one; check the name, or set HF_TOKEN"
     if status is not None:

@@ -195,7 +195,12 @@ class TestRefusals:
         assert f"{REPOSITORY} has no revision 'v9'; leave @revision out" in text
 
     def test_missing_file(self, server: HubServer, tmp_path: Path) -> None:
-        assert f"{REPOSITORY} has no file 'x.pt'" in refusal(HubFile(REPOSITORY, None, "x.pt"), tmp_path)
+        text = refusal(HubFile(REPOSITORY, None, "x.pt"), tmp_path)
+        assert f"{REPOSITORY} has no file 'x.pt'; it holds {FILE}; write hf:{REPOSITORY}:FILE" in text
+
+    def test_repository_without_weights(self, server: HubServer, tmp_path: Path) -> None:
+        server.repository, server.files = "someone/tuned", {"README.md": b""}
+        assert "holds no .safetensors, .pt or .bin file" in refusal(HubFile("someone/tuned"), tmp_path)
 
     def test_missing_repository(self, server: HubServer, tmp_path: Path) -> None:
         text = refusal(HubFile("apple/MobileCLIP9", None, FILE), tmp_path)
