@@ -14,7 +14,7 @@ from mobileclip_deploy.mil.types import ValueType, read_type
 
 __all__ = ["Fixed", "Graph", "Node", "Operand", "Reference", "read_graph"]
 
-_OPSETS = {f"CoreML{number}": number + 10 for number in range(3, 9)}  # CoreML5 is iOS 15, CoreML8 iOS 18
+_OPSETS = {f"CoreML{number}": number + 10 for number in range(3, 9)} | {"CoreML9": 26}  # the iOS version of each
 _CONTROL_FLOW = ("cond", "while_loop")  # read as unknown ops
 _MAX_OPERATIONS = 2**20
 

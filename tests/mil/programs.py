@@ -34,7 +34,7 @@ with quiet():
     from coremltools.converters.mil.mil import Builder as mb
     from coremltools.converters.mil.mil import Function, types
 
-TARGETS = {16: ct.target.iOS16, 17: ct.target.iOS17, 18: ct.target.iOS18}
+TARGETS = {16: ct.target.iOS16, 17: ct.target.iOS17, 18: ct.target.iOS18, 26: ct.target.iOS26}
 _TYPES = {"float32": types.fp32, "float16": types.fp16, "int32": types.int32, "bool": types.bool}
 
 

@@ -29,6 +29,12 @@ EPS = np.float32(1e-3)
 SCALES = np.array([0.1, 0.2, 0.05], np.float32)
 
 
+def _neighbours(x):
+    """The sum over each channel and the ones beside it."""
+    padded = np.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
+    return padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+
+
 def _quantized(x, scale, zero, low, high):
     return np.clip(np.around(x / scale) + zero, low, high)
 
@@ -71,6 +77,13 @@ CASES = [
         {"epsilon": EPS},
         X / np.sqrt((X**2).sum((1, 2, 3), keepdims=True) + EPS),
         tolerance=1e-5,
+    ),
+    Case(
+        "local_response_norm",
+        {"x": X},
+        {"size": 3, "alpha": np.float32(0.5), "beta": np.float32(0.75), "k": np.float32(1.5)},
+        X / (1.5 + 0.5 / 3 * _neighbours(X**2)) ** 0.75,
+        label="three-channels",
     ),
     Case("reduce_sum", {"x": X}, {"axes": [1, -1]}, X.sum((1, 3))),
     Case("reduce_sum", {"x": X}, {"axes": [1], "keep_dims": True}, X.sum(1, keepdims=True)),

@@ -14,7 +14,7 @@ from mil.programs import build
 
 import mobileclip_deploy.mil as mil
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.mil import Program, UnsupportedOperation, load
 from mobileclip_deploy.mil.ops import OPS
 from mobileclip_deploy.mil.store import ConstantStore
 
@@ -101,6 +101,30 @@ def test_a_program_loaded_for_inspection_does_not_run(package: Path) -> None:
     assert len(program.operations) == 4
     with pytest.raises(UsageError, match="inspection only"):
         program({"x": X})
+
+
+def test_the_newest_opset_is_read(tmp_path: Path) -> None:
+    def body(mb: Any, x: Any) -> Any:
+        return mb.gather(x=np.arange(20, dtype=np.float32), indices=x, axis=0, name="y")
+
+    program = load(build(tmp_path / "p.mlpackage", {"x": ((2,), "int32")}, body, 26))
+    assert program.opset == "CoreML9"
+    np.testing.assert_array_equal(program({"x": [3, 19]})["y"], [3, 19])
+
+
+def test_control_flow_is_an_unknown_op(tmp_path: Path) -> None:
+    def body(mb: Any, x: Any) -> Any:
+        positive = mb.greater(x=mb.reduce_sum(x=x), y=np.float32(0))
+        return mb.cond(
+            pred=positive,
+            _true_fn=lambda: mb.add(x=x, y=np.float32(1)),
+            _false_fn=lambda: mb.sub(x=x, y=np.float32(1)),
+            name="branch",
+        )
+
+    path = build(tmp_path / "p.mlpackage", {"x": ((2,), "float32")}, body)
+    with pytest.raises(UnsupportedOperation, match=r"cond \(at branch\)"):
+        load(path)
 
 
 def test_constants_are_kept_within_the_budget(tmp_path: Path) -> None:
