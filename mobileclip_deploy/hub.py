@@ -7,6 +7,7 @@ variables (HF_HOME, HF_TOKEN, HF_HUB_OFFLINE, HF_ENDPOINT).
 from __future__ import annotations
 
 import errno
+import inspect
 import logging
 import os
 import re
@@ -128,13 +129,14 @@ def fetch(
                     cache_dir=cache,
                     local_files_only=offline,
                     endpoint=os.environ.get("HF_ENDPOINT"),
-                    tqdm_class=_bar(progress),
+                    **_progress_option(hub, progress),
                 )
             )
         except CheckpointError:
             raise
         except Exception as error:  # huggingface_hub passes on whatever its HTTP client and the disk raise
-            _drop_incomplete(hub, source, cache)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                _drop_incomplete(hub, source, cache)
             raise CheckpointError(_explain(hub, error, source, offline)) from error
     digest = file_sha256(path)
     _check(path, digest, source)
@@ -195,6 +197,12 @@ def _held(hub: Any, source: HubFile) -> str:
     if not candidates:
         return "holds no .safetensors, .pt or .bin file; give another repository"
     return f"holds {', '.join(candidates[:6])}; write {PREFIX}{source.repository}:FILE"
+
+
+def _progress_option(hub: Any, progress: Progress | None) -> dict[str, type]:
+    """Progress goes through a bar of ours; huggingface_hub before 1.2 has no place for one, and then none is told."""
+    takes_bar = "tqdm_class" in inspect.signature(hub.hf_hub_download).parameters
+    return {"tqdm_class": _bar(progress)} if takes_bar else {}
 
 
 def _bar(progress: Progress | None) -> type:
@@ -269,7 +277,7 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _drop_incomplete(hub: Any, source: HubFile, cache: Path | None) -> None:
-    """Remove what versions of huggingface_hub that resume later have left of a failed download."""
+    """Give back the room that a failed download takes: huggingface_hub before 2.0 leaves its part, to resume later."""
     folder = Path(cache or hub.constants.HF_HUB_CACHE) / f"models--{source.repository.replace('/', '--')}" / "blobs"
     for rest in folder.glob("*.incomplete"):
         rest.unlink(missing_ok=True)
