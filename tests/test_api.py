@@ -1,0 +1,168 @@
+"""The Python functions, called as the README's script calls them, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exports import Exports
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy import api
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, UsageError
+from mobileclip_deploy.folding import is_folded
+from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.reference import Reference
+
+
+def test_a_model_is_loaded_in_training_form_eval_mode_and_float32(exports: Exports) -> None:
+    model = mcd.load_model(None, exports.checkpoint)
+    assert not is_folded(model)
+    assert not model.training
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    assert model.encode_image(torch.zeros(2, 3, 64, 64)).shape == (2, 128)
+
+
+def test_without_arguments_the_built_in_model_is_loaded() -> None:
+    model = mcd.load_model()
+    assert model.provenance is not None
+    assert model.provenance.builtin
+
+
+def test_reparameterizing_happens_in_place_and_twice_changes_nothing(exports: Exports) -> None:
+    model = mcd.load_model(None, exports.checkpoint)
+    report = mcd.reparameterize(model)
+    assert is_folded(model)
+    assert (report.batch_norms_after, report.parameters_after < report.parameters_before) == (0, True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    mcd.reparameterize(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_export_gives_a_bundle_that_opens(exports: Exports) -> None:
+    bundle = exports.bundle("onnx", "fp16")
+    assert bundle.path.name == "nano-onnx-fp16"
+    assert Bundle.open(bundle.path).manifest == bundle.manifest
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_a_runner_answers_as_the_golden_file_says(exports: Exports, target: str) -> None:
+    bundle = exports.bundle(target, "fp16")
+    golden = Reference.read(bundle.golden)
+    for tower in ("image", "text"):
+        runner = mcd.load_runner(bundle.path, tower)
+        found, wanted = runner(golden.inputs.of(tower)[:2]), golden.of(tower)[:2]
+        cosine = (found * wanted).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)
+        assert found.dtype == np.float32
+        assert cosine.min() >= 0.999
+
+
+def test_two_precisions_in_one_bundle(exports: Exports, tmp_path: Path) -> None:
+    model = mcd.load_model(None, exports.checkpoint)
+    bundle = mcd.export(model, "onnx", "image=fp16,text=fp32", tmp_path, verify=False)
+    assert bundle.path.name == "nano-onnx-image-fp16-text-fp32"
+    assert {tower: entry.file for tower, entry in bundle.manifest.towers.items()} == {
+        "image": "onnx/vision_model_fp16.onnx",
+        "text": "onnx/text_model.onnx",
+    }
+    assert mcd.verify(bundle, checkpoint=exports.checkpoint).passed
+
+
+def test_one_tower_alone(exports: Exports, tmp_path: Path) -> None:
+    bundle = mcd.export(mcd.load_model(None, exports.checkpoint), "onnx", "fp32", tmp_path, tower="image")
+    assert list(bundle.manifest.towers) == ["image"]
+    assert not (bundle.path / "onnx" / "text_model.onnx").exists()
+    with pytest.raises(UsageError, match="no text tower"):
+        mcd.load_runner(bundle, "text")
+    with pytest.raises(UsageError, match="no text tower"):
+        mcd.evaluate(bundle)
+
+
+@pytest.mark.parametrize(
+    ("names", "known"),
+    [
+        ({"target": "onnxx"}, "onnx, coreml"),
+        ({"precision": "fp15"}, "fp32, fp16"),
+        ({"tower": "images"}, "image, text, both"),
+        ({"precision": "image=fp16"}, "image and text"),
+    ],
+    ids=str,
+)
+def test_unknown_names_are_refused_with_the_known_ones(
+    exports: Exports, tmp_path: Path, names: dict[str, str], known: str
+) -> None:
+    with pytest.raises(UsageError, match=known):
+        mcd.export(mcd.load_model(None, exports.checkpoint), **({"target": "onnx", "output": str(tmp_path)} | names))  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_one_tower_gives_that_one_and_refuses_the_other(exports: Exports, tmp_path: Path) -> None:
+    torch.save({k: v for k, v in exports.weights().items() if k.startswith("image")}, tmp_path / "nano.pt")
+    model = mcd.load_model("nano", tmp_path / "nano.pt")
+    with pytest.raises(UsageError, match="no text tower"):
+        mcd.export(model, "onnx", "fp32", tmp_path / "out", tower="text")
+    assert list(mcd.export(model, "onnx", "fp32", tmp_path / "out", verify=False).manifest.towers) == ["image"]
+
+
+def test_a_model_of_unknown_origin_is_not_exported(exports: Exports, tmp_path: Path) -> None:
+    model = mcd.load_model(None, exports.checkpoint)
+    model.provenance = None
+    with pytest.raises(CheckpointError, match="load_model"):
+        mcd.export(model, "onnx", "fp32", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_its_gate_is_not_written_and_what_was_there_stays(exports: Exports, tmp_path: Path) -> None:
+    model, gates = mcd.load_model(None, exports.checkpoint), Gates(relative=0.0)
+    with pytest.raises(GateFailed, match=r"image shipped .*relative <= 0"):
+        mcd.export(model, "onnx", "fp32", tmp_path / "new", gates=gates, tower="image")
+    assert list(tmp_path.iterdir()) == []
+    there = exports.copy("onnx", "fp32", tmp_path)
+    before = (there / "manifest.json").read_bytes()
+    with pytest.raises(GateFailed):
+        mcd.export(model, "onnx", "fp32", tmp_path, gates=gates, tower="image", force=True)
+    assert (there / "manifest.json").read_bytes() == before
+
+
+def test_the_checkpoint_is_found_beside_the_bundle_by_name_and_hash(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = Bundle.open(exports.copy("onnx", "fp16", tmp_path))
+    assert api.find_checkpoint(bundle) is None
+    (tmp_path / "mine.safetensors").write_bytes(b"another file of that name")
+    assert api.find_checkpoint(bundle) is None
+    (tmp_path / "mine.safetensors").write_bytes(exports.checkpoint.read_bytes())
+    assert api.find_checkpoint(bundle) == tmp_path / "mine.safetensors"
+
+
+def test_a_bundle_may_lie_in_the_root_folder(exports: Exports) -> None:
+    assert api.find_checkpoint(Bundle(Path("/nano-onnx-fp16"), exports.bundle("onnx", "fp16").manifest)) is None
+
+
+def test_another_checkpoint_is_refused(exports: Exports, tmp_path: Path) -> None:
+    other = exports.weights()
+    torch.save({name: value * 1.001 if "conv" in name else value for name, value in other.items()}, tmp_path / "o.pt")
+    with pytest.raises(CheckpointError, match="not the checkpoint"):
+        mcd.verify(exports.bundle("onnx", "fp16"), checkpoint=tmp_path / "o.pt")
+
+
+def test_a_folded_copy_of_the_checkpoint_is_the_checkpoint(exports: Exports, tmp_path: Path) -> None:
+    from mobileclip_deploy.checkpoints import folded
+
+    model = mcd.load_model(None, exports.checkpoint)
+    mcd.reparameterize(model)
+    folded.save(model, tmp_path / "f.safetensors")
+    assert mcd.verify(exports.bundle("onnx", "fp16"), checkpoint=tmp_path / "f.safetensors").passed
+
+
+@pytest.mark.parametrize("given", ["images", "prompts", "dataset"])
+def test_inputs_of_ones_own_need_the_checkpoint(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput, match="--checkpoint"):
+        mcd.verify(exports.copy("onnx", "fp16", tmp_path), **{given: tmp_path})  # type: ignore[arg-type]

@@ -1,0 +1,73 @@
+"""What is public is meant to be, documented, and cheap to import."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import mobileclip_deploy
+
+HEAVY = ("torch", "torchvision", "numpy", "coremltools", "onnx", "onnxruntime", "onnxscript", "executorch", "open_clip")
+PUBLIC = [
+    "Bundle",
+    "FoldReport",
+    "MobileCLIP",
+    "MobileClipDeployError",
+    "ParityReport",
+    "Runner",
+    "evaluate",
+    "export",
+    "load_model",
+    "load_runner",
+    "reparameterize",
+    "verify",
+]
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages(mobileclip_deploy.__path__, "mobileclip_deploy.")
+    return [module.name for module in found if not module.name.startswith("mobileclip_deploy.cli.")]
+
+
+def test_the_public_names_are_these_and_no_others() -> None:
+    """Whoever adds one adds it here too, on purpose."""
+    assert sorted(mobileclip_deploy.__all__) == sorted(PUBLIC)
+    assert sorted(dir(mobileclip_deploy)) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_exists_and_has_a_docstring_of_its_own(name: str) -> None:
+    thing = getattr(mobileclip_deploy, name)
+    assert (thing.__doc__ or "").strip()
+    if inspect.isfunction(thing):
+        assert "Raises:" in (thing.__doc__ or "")
+
+
+@pytest.mark.parametrize("name", ["export", "verify", "load_model", "load_runner", "evaluate"])
+def test_the_types_of_a_public_function_can_be_read_at_run_time(name: str) -> None:
+    signature = inspect.signature(getattr(mobileclip_deploy, name))
+    unannotated = [p.name for p in signature.parameters.values() if p.annotation is inspect.Parameter.empty]
+    assert (unannotated, signature.return_annotation is inspect.Signature.empty) == ([], False)
+
+
+def test_a_name_that_is_not_public_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'exprot'"):
+        _ = mobileclip_deploy.exprot
+
+
+@pytest.mark.parametrize("name", modules())
+def test_what_a_module_offers_exists(name: str) -> None:
+    module = importlib.import_module(name)
+    assert [item for item in getattr(module, "__all__", ()) if not hasattr(module, item)] == []
+
+
+@pytest.mark.parametrize("program", ["import mobileclip_deploy", "import mobileclip_deploy.cli"])
+def test_importing_brings_in_nothing_heavy(program: str) -> None:
+    check = f"import sys; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", f"{program}; {check}"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
