@@ -193,6 +193,7 @@ CASES = [
     Case("gather_nd", {"x": X, "indices": ND}, {}, X[ND[:, 0], ND[:, 1]]),
     Case("gather_nd", {"x": X, "indices": AT[:, :1]}, {"batch_dims": 1}, np.stack([X[0, 2], X[1, 1]])),
     Case("gather_nd", {"x": X, "indices": np.array([[[1, -1]]], np.int32)}, {}, X[1, 2][None, None], opset=16),
+    Case("non_zero", {"x": ORDER - 1}, {}, np.argwhere(ORDER - 1).astype(np.int32), opset=18),
     *(
         Case("scatter", {"data": X, "indices": WHERE, "updates": UPDATES}, {"axis": 1, "mode": mode}, _scattered(mode))
         for mode in ("update", "add", "sub", "mul", "div", "max", "min")
