@@ -20,6 +20,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import resvg_py
@@ -83,7 +84,7 @@ def fetch(package: str, work: Path) -> tarfile.TarFile:
     return tarfile.open(tarball)
 
 
-def read_json(package: tarfile.TarFile, path: str) -> object:
+def read_json(package: tarfile.TarFile, path: str) -> Any:
     """One JSON file of a package."""
     member = package.extractfile(f"package/{path}")
     assert member is not None, f"{path} is not a file"
@@ -236,7 +237,9 @@ def build_training(work: Path, concepts: list[Concept], names: tarfile.TarFile, 
     files = held_out_files(held_out)
     targets = [on_white(fit(Image.open(io.BytesIO(files[concept.hexcode][1])), 1.0)) for concept in concepts]
     lookup = icon_names(concepts, names)
-    rgba, owners, styles = [], [], []
+    rgba: list[np.ndarray] = []
+    owners: list[int] = []
+    styles: list[int] = []
     for number, source in enumerate(SOURCES):
         copies = 0
         before = len(rgba)
@@ -307,7 +310,7 @@ def build_evaluation(folder: Path, concepts: list[Concept], held_out: tarfile.Ta
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for tarballs and training data")
     parser.add_argument("--evaluation", type=Path, help="also write the held-out evaluation set here")
     arguments = parser.parse_args()
