@@ -22,6 +22,7 @@ PROVEN: dict[str, dict[str, str]] = {
     },
     "onnx": {"onnx": "1.23.2", "onnxruntime": "1.32.0", "onnxscript": "0.7.2"},
     "coreml": {"coremltools": "9.0"},
+    "executorch": {"executorch": "1.5.1", "torchao": "0.18.0"},
 }
 
 

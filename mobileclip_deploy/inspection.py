@@ -12,7 +12,7 @@ from mobileclip_deploy.targets import TARGETS, get_target
 
 __all__ = ["inspect"]
 
-ARTIFACTS = {".onnx": "onnx", ".mlpackage": "coreml"}
+ARTIFACTS = {".onnx": "onnx", ".mlpackage": "coreml", ".pte": "executorch"}
 
 
 def inspect(path: Path) -> dict[str, Any]:

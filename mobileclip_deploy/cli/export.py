@@ -13,7 +13,9 @@ __all__ = ["export"]
 
 
 @click.command()
-@click.option("--target", "target_names", required=True, metavar="T[,T...]|all", help="onnx, coreml or all.")
+@click.option(
+    "--target", "target_names", required=True, metavar="T[,T...]|all", help="onnx, coreml, executorch or all."
+)
 @model_options
 @click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
 @click.option(
@@ -21,9 +23,19 @@ __all__ = ["export"]
     "precision_texts",
     multiple=True,
     metavar="P | image=P,text=P",
-    help="fp32 or fp16 [default: fp16]. May be repeated: a bundle for each.",
+    help="fp32, fp16, w8, ... [default: fp16; executorch: fp32]. May be repeated: a bundle for each.",
 )
-@click.option("--deployment-target", default="iOS16", show_default=True, help="Core ML: the oldest system to run on.")
+@click.option(
+    "--deployment-target", metavar="iOSNN", help="Core ML: the oldest system to run on [default: iOS16, or as needed]."
+)
+@click.option("--backend", metavar="B[,B...]", help="ExecuTorch: xnnpack, coreml, vulkan [default: xnnpack].")
+@click.option("--no-fast-depthwise", is_flag=True, help="ExecuTorch: leave 7 x 7 convolutions whole (slow on XNNPACK).")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Images (and prompts.txt) to measure activations on; for w8a8 [default: packaged samples].",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="[default: .]")
 @click.option("--force", is_flag=True, help="Replace bundles that exist.")
 @click.option("--no-verify", is_flag=True, help="Do not check the artifacts against the checkpoint.")
@@ -34,7 +46,10 @@ def export(
     target_names: str,
     tower: str,
     precision_texts: tuple[str, ...],
-    deployment_target: str,
+    deployment_target: str | None,
+    backend: str | None,
+    no_fast_depthwise: bool,
+    calibration: Path | None,
     output: Path,
     force: bool,
     no_verify: bool,
@@ -57,17 +72,23 @@ def export(
     from mobileclip_deploy.cli.tables import print_exports
     from mobileclip_deploy.exporting import check_export, export_many
     from mobileclip_deploy.parity import parse_gates
-    from mobileclip_deploy.precision import parse_precisions
+    from mobileclip_deploy.precision import parse_precisions, precision_label
     from mobileclip_deploy.targets import ExportOptions, parse_targets
 
-    targets = parse_targets(target_names)
-    precisions = [parse_precisions(text) for text in precision_texts or ("fp16",)]
-    options = ExportOptions(deployment_target)
+    targets = parse_targets(target_names, backend)
+    precisions = [parse_precisions(text) for text in precision_texts]
+    options = ExportOptions(deployment_target, calibration, fast_depthwise=not no_fast_depthwise)
+    every = target_names == "all"
     for target in targets:
-        for precision in precisions:
+        for precision in precisions or [parse_precisions(target.default_precision)]:
+            if every and not set(precision.values()) <= set(target.precisions):
+                note(f"{target.label} has no {precision_label(precision)}: left out.")
+                continue
             target.require(precision, options)
+            if (advice := target.advice(precision, options)) is not None:
+                note(advice)
     gates = parse_gates(gate_texts)
-    where: Any = {"tower": tower, "options": options, "force": force}
+    where: Any = {"tower": tower, "options": options, "force": force, "skip_lacking": every}
     model = load(choice, lambda loaded: check_export(loaded, targets, precisions, output, **where))
     with progress() as update:
         results = export_many(

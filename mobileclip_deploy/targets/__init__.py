@@ -5,30 +5,38 @@ from __future__ import annotations
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.targets.base import ExportOptions, Runner, Target, TensorInfo, TowerJob
 from mobileclip_deploy.targets.coreml import CoreMLTarget
+from mobileclip_deploy.targets.executorch import ExecuTorchTarget, parse_backends
 from mobileclip_deploy.targets.onnx import OnnxTarget
 from mobileclip_deploy.variants import suggestion
 
 __all__ = ["TARGETS", "ExportOptions", "Runner", "Target", "TensorInfo", "TowerJob", "get_target", "parse_targets"]
 
-TARGETS: dict[str, Target] = {target.name: target for target in (OnnxTarget(), CoreMLTarget())}
+TARGETS: dict[str, Target] = {target.name: target for target in (OnnxTarget(), CoreMLTarget(), ExecuTorchTarget())}
 
 
 def get_target(name: str) -> Target:
-    """The target called `name`.
+    """The target called `name`; `executorch-<backend>` is ExecuTorch's for another backend than XNNPACK.
 
     Raises:
         UsageError: unknown; the text lists the known ones.
     """
+    if name.startswith("executorch-"):
+        return ExecuTorchTarget(name.removeprefix("executorch-"))
     if name not in TARGETS:
         raise UsageError(f"unknown target {name!r}{suggestion(name, TARGETS)}; known: {', '.join(TARGETS)}, all")
     return TARGETS[name]
 
 
-def parse_targets(text: str) -> list[Target]:
-    """`onnx,coreml` or `all` -> targets, each once, in the order named.
+def parse_targets(text: str, backends: str | None = None) -> list[Target]:
+    """`onnx,coreml` or `all` -> targets, each once, in the order named; ExecuTorch once for each of `backends`.
 
     Raises:
-        UsageError: a name is unknown.
+        UsageError: a name is unknown, or backends are named for no target that has any.
     """
     names = list(TARGETS) if text == "all" else list(dict.fromkeys(part.strip() for part in text.split(",")))
+    if backends is not None:
+        if ExecuTorchTarget.name not in names:
+            raise UsageError("--backend chooses ExecuTorch's backends; add --target executorch")
+        at = names.index(ExecuTorchTarget.name)
+        names[at : at + 1] = [f"{ExecuTorchTarget.name}-{backend}" for backend in parse_backends(backends)]
     return [get_target(name) for name in names]

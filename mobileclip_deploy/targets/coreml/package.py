@@ -16,7 +16,7 @@ from mobileclip_deploy.targets.coreml.compression import compress_weights
 from mobileclip_deploy.targets.coreml.recipes import RECIPES, settle_target
 from mobileclip_deploy.targets.quiet import conversion
 
-__all__ = ["convert", "write_package"]
+__all__ = ["convert", "make_reproducible", "write_package"]
 
 NAMESPACE = uuid.UUID("5d1c7f2e-6c0b-5f8e-9a55-3c1f6f0b9a10")
 DATED = ("com.github.apple.coremltools.conversion_date",)
@@ -43,7 +43,7 @@ def write_package(job: TowerJob, path: Path, input_name: str, output_name: str) 
             model = compress_weights(model, recipe, target)
         _describe(model, job)
         model.save(str(path))
-        _make_reproducible(path)
+        make_reproducible(path)
 
 
 def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> Any:
@@ -91,7 +91,7 @@ def _describe(model: Any, job: TowerJob) -> None:
         model.user_defined_metadata.pop(key, None)
 
 
-def _make_reproducible(path: Path) -> None:
+def make_reproducible(path: Path) -> None:
     """Replace the random identifiers of the package's manifest, order the specification's maps, drop debug files."""
     from coremltools.proto import Model_pb2
 

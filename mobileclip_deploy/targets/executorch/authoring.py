@@ -1,0 +1,119 @@
+"""A tower written so that XNNPACK takes all of it that is expensive: attention, pooling and reshapes in its own terms.
+
+`F.scaled_dot_product_attention` decomposes into guards against fully masked rows, expands and scalar products that stay
+outside of the delegate and cut it into pieces; the means and squeezes of the towers do the same. The modules here
+compute the same from slices, batched products of rank three, softmax and reshapes. Values change by rounding alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.architecture.attention import FeatureMapAttention, SelfAttention
+from mobileclip_deploy.architecture.fastvit import MCi
+from mobileclip_deploy.architecture.text import SequenceRepMixerBlock
+
+__all__ = ["authored"]
+
+
+def authored(tower: nn.Module) -> nn.Module:
+    """A copy of a tower in eval mode, with every module replaced that XNNPACK would leave in pieces."""
+    copied = copy.deepcopy(tower)
+    # `modules` goes from the outside in and sees a replacement's children as it comes to them.
+    for parent in copied.modules():
+        for name, child in list(parent.named_children()):
+            replacement = REPLACEMENTS.get(type(child))
+            if replacement is not None:
+                setattr(parent, name, replacement(child))
+    return copied.eval()
+
+
+def attend(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+    """Multi-head attention from stacked queries, keys and values: [N, L, 3C] -> [N, L, C]."""
+    n, length, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    parts = (qkv[:, :, i * width : (i + 1) * width] for i in range(3))
+    q, k, v = (_by_head(part, n, length, heads, width // heads) for part in parts)
+    logits = torch.bmm(q * (width // heads) ** -0.5, k.transpose(1, 2))
+    if mask is not None:
+        logits = logits + mask
+    out = torch.bmm(torch.softmax(logits, dim=-1), v)
+    return out.reshape(n, heads, length, width // heads).transpose(1, 2).reshape(n, length, width)
+
+
+def _by_head(x: Tensor, n: int, length: int, heads: int, size: int) -> Tensor:
+    return x.reshape(n, length, heads, size).transpose(1, 2).reshape(n * heads, length, size)
+
+
+class PlainFeatureMapAttention(nn.Module):
+    """`FeatureMapAttention`: [N, C, H, W] -> [N, C, H, W]."""
+
+    def __init__(self, original: FeatureMapAttention) -> None:
+        super().__init__()
+        self.heads, self.qkv, self.proj = original.heads, original.qkv, original.proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        tokens = x.reshape(n, c, h * w).transpose(1, 2)
+        return self.proj(attend(self.qkv(tokens), self.heads)).transpose(1, 2).reshape(n, c, h, w)
+
+
+class PlainSelfAttention(nn.Module):
+    """`SelfAttention`: [N, L, C] -> [N, L, C]."""
+
+    def __init__(self, original: SelfAttention) -> None:
+        super().__init__()
+        self.heads, self.qkv, self.proj = original.heads, original.qkv, original.proj
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.proj(attend(self.qkv(x), self.heads, mask))
+
+
+class PlainSequenceBlock(nn.Module):
+    """`SequenceRepMixerBlock`: [N, L, C] -> [N, L, C]; its 1 x 1 convolutions are the linear layers they equal."""
+
+    def __init__(self, original: SequenceRepMixerBlock) -> None:
+        super().__init__()
+        ffn = original.ffn
+        self.token_mixer, self.conv, self.act = original.token_mixer, ffn.conv, ffn.act
+        self.fc1, self.fc2 = _linear(ffn.fc1), _linear(ffn.fc2)
+        self.layer_scale = nn.Parameter(original.layer_scale.detach().flatten())
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, width = x.shape
+        mixed = self.token_mixer(x.transpose(1, 2).reshape(n, width, 1, length))
+        tokens = self.conv(mixed).reshape(n, width, length).transpose(1, 2)
+        residual = mixed.reshape(n, width, length).transpose(1, 2)
+        return residual + self.layer_scale * self.fc2(self.act(self.fc1(tokens)))
+
+
+def _linear(conv: nn.Conv2d) -> nn.Linear:
+    linear = nn.Linear(conv.in_channels, conv.out_channels, bias=conv.bias is not None)
+    linear.weight = nn.Parameter(conv.weight.detach().flatten(1))
+    linear.bias = conv.bias
+    return linear
+
+
+class PlainMCi(nn.Module):
+    """`MCi`: [N, 3, S, S] -> [N, D]."""
+
+    def __init__(self, original: MCi) -> None:
+        super().__init__()
+        self.stem, self.stages = original.stem, original.stages
+        self.expand, self.projection = original.expand, original.projection
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.expand(self.stages(self.stem(x))).mean((2, 3), keepdim=True)
+        return self.projection(x.reshape(x.shape[0], x.shape[1]))
+
+
+REPLACEMENTS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    FeatureMapAttention: PlainFeatureMapAttention,
+    SelfAttention: PlainSelfAttention,
+    SequenceRepMixerBlock: PlainSequenceBlock,
+    MCi: PlainMCi,
+}

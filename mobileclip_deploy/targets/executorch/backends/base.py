@@ -1,0 +1,38 @@
+"""What a backend is: it says which precisions it has, how a tower is written for it, and which partitioner takes it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from executorch.exir.backend.partitioner import Partitioner
+
+    from mobileclip_deploy.targets.base import TowerJob
+
+__all__ = ["Backend"]
+
+
+class Backend(ABC):
+    """One backend, one file. `delegate` is the id that a .pte names it by; the first precision is the default."""
+
+    name: ClassVar[str]
+    delegate: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+    precisions: ClassVar[tuple[str, ...]]
+    refused: ClassVar[dict[str, str]] = {}
+
+    def authored(self, job: TowerJob) -> nn.Module:
+        """The tower as this backend wants it written; as it is by default."""
+        return job.module
+
+    def lowering(self) -> AbstractContextManager[None]:
+        """What has to hold while a tower is lowered; nothing by default."""
+        return nullcontext()
+
+    @abstractmethod
+    def partitioner(self, job: TowerJob) -> Partitioner:
+        """What decides which operators the backend takes."""

@@ -1,0 +1,123 @@
+"""The Core ML package inside a .pte: taken out, run by the evaluator, and packed so that its bytes are reproducible.
+
+ExecuTorch's Core ML delegate stores a folder in one blob: the files' bytes one after the other, and behind them an index
+as JSON written backwards (`nodes`: name, kind, dataRegion, children by node number).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.executorch.program_file import ProgramFile
+
+__all__ = ["CoreMLPayloadRunner", "extract_package", "reproducible_payloads"]
+
+LARGEST_INDEX = 1 << 20
+DEPTH = 8
+PACKAGE = "model.mlpackage"
+
+
+class CoreMLPayloadRunner:
+    """Evaluates the package inside a .pte whose whole graph is one Core ML delegate.
+
+    On a Mac too: the wheel's runtime there runs Core ML, the evaluator is what can be compared everywhere.
+
+    Raises:
+        InvalidInput: operators are left outside of the delegate, or the package is damaged.
+    """
+
+    def __init__(self, path: Path, program: ProgramFile) -> None:
+        from mobileclip_deploy.targets.coreml.runner import EvaluatorRunner
+
+        if len(program.delegates) != 1 or program.operators:
+            raise InvalidInput(f"{path} is more than one Core ML delegate; only a whole tower in one can be evaluated")
+        with tempfile.TemporaryDirectory(prefix="mobileclip-coreml-") as folder:
+            self._evaluator = EvaluatorRunner(extract_package(program.delegates[0].payload, Path(folder), path))
+        self._input = program.inputs[0]
+        self.engine = f"{self._evaluator.engine}, on the package inside the .pte"
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        if tuple(inputs.shape[1:]) != self._input.shape[1:]:
+            wanted = ", ".join(str(size) for size in self._input.shape[1:])
+            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
+        return self._evaluator(inputs)
+
+
+def extract_package(payload: bytes, folder: Path, source: Path) -> Path:
+    """Write the package of a delegate's payload into `folder` and return its path.
+
+    Raises:
+        InvalidInput: the payload is not such a folder, or names a file outside of it.
+    """
+    try:
+        text = payload[-LARGEST_INDEX:][::-1].decode("latin-1")
+        nodes = json.JSONDecoder().raw_decode(text)[0]["nodes"]
+        _write(nodes, nodes[-1], payload, folder / "package", DEPTH)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OSError, RecursionError) as error:
+        raise InvalidInput(f"{source}: its Core ML part cannot be unpacked: {error}") from error
+    package = folder / "package" / PACKAGE
+    if not package.is_dir():
+        raise InvalidInput(f"{source}: its Core ML part holds no {PACKAGE}")
+    return package
+
+
+def _write(nodes: list[Any], node: dict[str, Any], payload: bytes, path: Path, depth: int) -> None:
+    if depth == 0:
+        raise ValueError("folders are nested too deeply")
+    if node["kind"] == 0:
+        start, size = int(node["dataRegion"]["offset"]), int(node["dataRegion"]["size"])
+        if start < 0 or size < 0 or start + size > len(payload):
+            raise ValueError("a file would lie outside of it")
+        path.write_bytes(payload[start : start + size])
+        return
+    path.mkdir()
+    for name, index in node["children"].items():
+        if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise ValueError(f"a file is called {name!r}")
+        _write(nodes, nodes[index], payload, path / name, depth - 1)
+
+
+@contextlib.contextmanager
+def reproducible_payloads() -> Iterator[None]:
+    """While a tower is lowered: packages without random identifiers, stack traces and paths of this machine.
+
+    The delegate's own packing writes a random model identifier (the key of the phone's cache of compiled models) and
+    debug files; here the identifier follows from the content.
+    """
+    from executorch.backends.apple.coreml import executorchcoreml
+
+    original = executorchcoreml.flatten_directory_contents
+
+    def flatten(path: str) -> bytes | None:
+        _normalise(Path(path))
+        return original(path)
+
+    executorchcoreml.flatten_directory_contents = flatten
+    try:
+        yield
+    finally:
+        executorchcoreml.flatten_directory_contents = original
+
+
+def _normalise(folder: Path) -> None:
+    from mobileclip_deploy.targets.coreml.package import make_reproducible
+
+    make_reproducible(folder / PACKAGE)
+    (folder / "debug_info.json").unlink(missing_ok=True)
+    digest = hashlib.sha256()
+    for file in sorted(path for path in (folder / PACKAGE).rglob("*") if path.is_file()):
+        digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
+    metadata = folder / "metadata.json"
+    described = json.loads(metadata.read_text(encoding="utf-8"))
+    described["identifier"] = f"executorch_{digest.hexdigest()[:32]}"
+    metadata.write_text(json.dumps(described, sort_keys=True), encoding="utf-8")

@@ -1,0 +1,87 @@
+"""Running a .pte: XNNPACK in the wheel's own runtime, Core ML's part by this package's evaluator, others not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
+from mobileclip_deploy.targets.base import Runner
+from mobileclip_deploy.targets.executorch.native_output import hold_back
+from mobileclip_deploy.targets.executorch.program_file import TensorSpec, read_program
+from mobileclip_deploy.targets.quiet import quiet
+
+__all__ = ["RuntimeRunner", "load_runner"]
+
+TYPES = {"float32": np.float32, "int64": np.int64}
+
+
+def load_runner(path: Path) -> Runner:
+    """A runner for a .pte, by the backends it needs.
+
+    Raises:
+        InvalidInput: the file is damaged.
+        NotRun: nothing here has one of its backends.
+        RuntimeFailed: the runtime refused it.
+    """
+    program = read_program(path)
+    if program.backends == ("CoreMLBackend",):
+        from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner
+
+        return CoreMLPayloadRunner(path, program)
+    return RuntimeRunner(path, torch.get_num_threads())
+
+
+class RuntimeRunner:
+    """ExecuTorch's runtime with a thread pool of a given size, one input (or batch, where it is free) at a time.
+
+    The pool belongs to the process: the runner that is made last sets it for all.
+
+    Raises:
+        InvalidInput: the file is damaged.
+        NotRun: the runtime was built without one of the file's backends.
+        RuntimeFailed: it does not load, or fails on valid inputs.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        program = read_program(path)
+        self._input: TensorSpec = program.inputs[0]
+        with quiet(), hold_back():
+            from executorch.extension.pybindings import portable_lib
+            from executorch.runtime import Runtime
+            from executorch.version import __version__
+
+            runtime = Runtime.get()
+            available = runtime.backend_registry.registered_backend_names
+            missing = [name for name in program.backends if name not in available]
+            if missing:
+                raise NotRun(f"needs {', '.join(missing)}; this build of ExecuTorch has {', '.join(sorted(available))}")
+            portable_lib._unsafe_reset_threadpool(threads)
+            try:
+                self._program = runtime.load_program(path)
+                self._method = self._program.load_method("forward")
+            except Exception as error:  # the bindings raise RuntimeError and subclasses of their own
+                raise RuntimeFailed(f"ExecuTorch cannot load {path}: {_first_line(error)}") from error
+        names = ", ".join(program.backends) or "portable kernels"
+        self.engine = f"ExecuTorch {__version__} ({names}, {threads} thread{'s' if threads > 1 else ''})"
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        if tuple(inputs.shape[1:]) != self._input.shape[1:]:
+            wanted = ", ".join(str(size) for size in self._input.shape[1:])
+            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
+        assert self._method is not None
+        rows = torch.from_numpy(np.ascontiguousarray(inputs, dtype=TYPES[self._input.dtype]))
+        try:
+            # The runtime writes every call's output into the same memory: copy it out before the next.
+            with hold_back():
+                outputs = [self._method.execute([row])[0].numpy().copy() for row in rows.split(1)]
+        except Exception as error:
+            raise RuntimeFailed(f"ExecuTorch failed: {_first_line(error)}") from error
+        return np.concatenate(outputs).astype(np.float32)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,95 @@
+"""The ExecuTorch target: file names, input and output, and which backend a bundle is for."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.targets.base import ExportOptions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.executorch.backends import get_backend
+from mobileclip_deploy.targets.executorch.program_file import TensorSpec, read_program
+from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.variants import Variant
+
+__all__ = ["ExecuTorchTarget"]
+
+# A .pte does not name its tensors: clients set and get them by position.
+INPUT, OUTPUT = "input_0", "output_0"
+
+
+class ExecuTorchTarget(Target):
+    name = "executorch"
+    packages = ("executorch",)
+
+    def __init__(self, backend: str = "xnnpack") -> None:
+        self.backend = get_backend(backend)
+        self.precisions = self.backend.precisions
+        self.default_precision = self.precisions[0]
+
+    @property
+    def label(self) -> str:
+        """`executorch` for XNNPACK, `executorch-<backend>` for others."""
+        return self.name if self.backend.name == "xnnpack" else f"{self.name}-{self.backend.name}"
+
+    def require(self, precisions: dict[TowerName, str], options: ExportOptions) -> None:
+        """As any target, for its backend.
+
+        Raises:
+            UsageError: a precision that the backend lacks or refuses, with the reason.
+            InvalidInput, DependencyMissing: see `Target.require`.
+        """
+        backend = self.backend
+        for precision in precisions.values():
+            if precision in backend.refused:
+                raise UsageError(f"{precision} on {backend.name} is refused: {backend.refused[precision]}")
+            if precision not in backend.precisions:
+                known = ", ".join(backend.precisions)
+                raise UsageError(f"executorch on {backend.name} has no precision {precision}; it has {known}")
+        super().require(precisions, options)
+        for package in backend.packages:
+            if importlib.util.find_spec(package) is None:
+                raise DependencyMissing(f"backend {backend.name} needs {package}; type: pip install {package}")
+
+    def settle(self, precisions: dict[TowerName, str], options: ExportOptions) -> ExportOptions:
+        return replace(options, backend=self.backend.name)
+
+    def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
+        return f"{variant.name}_{tower}.{self.backend.name}.pte"
+
+    def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+        if tower == "image":
+            return TensorInfo(INPUT, "float32", (1, *variant.image_input_shape), (0.0, 1.0), "RGB")
+        return TensorInfo(INPUT, "int64", (1, variant.tokenizer.context_length))
+
+    def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+        return TensorInfo(OUTPUT, "float32", (1, variant.embed_dim), normalised=False)
+
+    def export(self, job: TowerJob, path: Path) -> None:
+        from mobileclip_deploy.targets.executorch.pipeline import write_program
+
+        write_program(job, path)
+
+    def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
+        program = read_program(path)
+        if len(program.inputs) != 1 or len(program.outputs) != 1:
+            counts = f"{len(program.inputs)} inputs and {len(program.outputs)} outputs"
+            raise InvalidInput(f"{path}: {counts} instead of one each")
+        return _info(INPUT, program.inputs[0]), _info(OUTPUT, program.outputs[0])
+
+    def operators(self, path: Path) -> dict[str, int]:
+        contents = read_program(path).contents()
+        return {**contents["delegates"], **contents["operators_outside"]}
+
+    def contents(self, path: Path) -> dict[str, dict[str, int]]:
+        return read_program(path).contents()
+
+    def runner(self, path: Path) -> Runner:
+        from mobileclip_deploy.targets.executorch.runner import load_runner
+
+        return load_runner(path)
+
+
+def _info(name: str, spec: TensorSpec) -> TensorInfo:
+    return TensorInfo(name, spec.dtype, spec.shape)
