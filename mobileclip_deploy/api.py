@@ -184,6 +184,9 @@ def verify(
     model = load_source(bundle.manifest.checkpoint, source)
     progress(f"{bundle.path.name}: reference embeddings")
     stored = Reference.read(bundle.golden)
+    vocabulary = bundle.manifest.tokenizer.vocab_size
+    if stored.inputs.ids.min(initial=0) < 0 or stored.inputs.ids.max(initial=0) >= vocabulary:
+        raise InvalidInput(f"{bundle.golden} is damaged: it holds ids outside of the {vocabulary} of the vocabulary")
     reference = Reference.compute(model, stored.inputs)
     golden = check_golden(bundle, reference, gates)
     if images or prompts:
