@@ -128,7 +128,7 @@ def check_export(
     for target in targets:
         for named in precisions or [parse_precisions(target.default_precision)]:
             choice = {name: named[name] for name in towers}
-            if skip_lacking and not set(choice.values()) <= set(target.precisions):
+            if skip_lacking and not target.has(choice):
                 continue
             target.require(choice, options or ExportOptions())
             choices[bundle_path(output, model.variant.name, target, choice)] = target, choice

@@ -81,7 +81,7 @@ def export(
     every = target_names == "all"
     for target in targets:
         for precision in precisions or [parse_precisions(target.default_precision)]:
-            if every and not set(precision.values()) <= set(target.precisions):
+            if every and not target.has(precision):
                 note(f"{target.label} has no {precision_label(precision)}: left out.")
                 continue
             target.require(precision, options)

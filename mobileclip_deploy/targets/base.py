@@ -111,6 +111,10 @@ class Target(ABC):
         """For the manifest: what an artifact is made of, by kind, in counts and bytes; None where it is not told."""
         return None
 
+    def has(self, precisions: dict[TowerName, str]) -> bool:
+        """Whether the target has these precisions for these towers."""
+        return set(precisions.values()) <= set(self.precisions)
+
     def require(self, precisions: dict[TowerName, str], options: ExportOptions) -> None:
         """Refuse what cannot be done before anything heavy runs.
 

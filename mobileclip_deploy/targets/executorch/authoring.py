@@ -94,7 +94,8 @@ class PlainSequenceBlock(nn.Module):
 def _linear(conv: nn.Conv2d) -> nn.Linear:
     linear = nn.Linear(conv.in_channels, conv.out_channels, bias=conv.bias is not None)
     linear.weight = nn.Parameter(conv.weight.detach().flatten(1))
-    linear.bias = conv.bias
+    if conv.bias is not None:
+        linear.bias = nn.Parameter(conv.bias.detach())
     return linear
 
 

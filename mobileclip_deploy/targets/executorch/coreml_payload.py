@@ -1,7 +1,7 @@
 """The Core ML package inside a .pte: taken out, run by the evaluator, and packed so that its bytes are reproducible.
 
-ExecuTorch's Core ML delegate stores a folder in one blob: the files' bytes one after the other, and behind them an index
-as JSON written backwards (`nodes`: name, kind, dataRegion, children by node number).
+ExecuTorch's Core ML delegate stores a folder in one blob: the files' bytes one after the other, and behind them an
+index as JSON written backwards (`nodes`: name, kind, dataRegion, children by node number).
 """
 
 from __future__ import annotations

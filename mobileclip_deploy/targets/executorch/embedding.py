@@ -1,6 +1,6 @@
 """The token table as int8 rows: a quarter of its bytes, read row by row and scaled after the gather.
 
-The table is 40 to 60% of a text tower, and no quantizer of linear layers touches it. One scale a row: ids of frequent and
+The table is 40 to 60% of a text tower, and no quantizer of linear layers touches it. One scale a row: frequent and
 rare words have rows of different length.
 """
 

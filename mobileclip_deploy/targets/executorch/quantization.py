@@ -61,7 +61,10 @@ def _int4_linear(module: nn.Module, stages: Stages) -> nn.Module:
     from torchao.quantization.granularity import PerGroup
     from torchao.quantization.quant_api import Int8DynamicActivationIntxWeightConfig, quantize_
 
-    config = Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int4, weight_granularity=PerGroup(GROUP))
+    config = Int8DynamicActivationIntxWeightConfig(
+        weight_dtype=getattr(torch, "int4"),  # noqa: B009 (torch's stubs lack it)
+        weight_granularity=PerGroup(GROUP),
+    )
     quantize_(module, config)
     stages.near("converted", module)
     return module

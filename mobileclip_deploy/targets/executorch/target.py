@@ -41,9 +41,9 @@ class ExecuTorchTarget(Target):
             InvalidInput, DependencyMissing: see `Target.require`.
         """
         backend = self.backend
-        for precision in precisions.values():
-            if precision in backend.refused:
-                raise UsageError(f"{precision} on {backend.name} is refused: {backend.refused[precision]}")
+        for tower, precision in precisions.items():
+            if (reason := backend.refused.get((tower, precision))) is not None:
+                raise UsageError(f"{tower}={precision} is refused on {backend.name}: {reason}")
             if precision not in backend.precisions:
                 known = ", ".join(backend.precisions)
                 raise UsageError(f"executorch on {backend.name} has no precision {precision}; it has {known}")
@@ -51,6 +51,9 @@ class ExecuTorchTarget(Target):
         for package in backend.packages:
             if importlib.util.find_spec(package) is None:
                 raise DependencyMissing(f"backend {backend.name} needs {package}; type: pip install {package}")
+
+    def has(self, precisions: dict[TowerName, str]) -> bool:
+        return super().has(precisions) and not any(item in self.backend.refused for item in precisions.items())
 
     def settle(self, precisions: dict[TowerName, str], options: ExportOptions) -> ExportOptions:
         return replace(options, backend=self.backend.name)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
+from mobileclip_deploy.towers import TowerName
+
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
 
@@ -17,13 +19,16 @@ __all__ = ["Backend"]
 
 
 class Backend(ABC):
-    """One backend, one file. `delegate` is the id that a .pte names it by; the first precision is the default."""
+    """One backend, one file. `delegate` is the id that a .pte names it by; the first precision is the default.
+
+    `refused`: what it could write, or seem to, and should not; by tower and precision, with the reason.
+    """
 
     name: ClassVar[str]
     delegate: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
     precisions: ClassVar[tuple[str, ...]]
-    refused: ClassVar[dict[str, str]] = {}
+    refused: ClassVar[dict[tuple[TowerName, str], str]] = {}
 
     def authored(self, job: TowerJob) -> nn.Module:
         """The tower as this backend wants it written; as it is by default."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.executorch.backends.base import Backend
+from mobileclip_deploy.towers import TowerName
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
@@ -19,6 +20,17 @@ class XnnpackBackend(Backend):
     name = "xnnpack"
     delegate = "XnnpackBackend"
     precisions = ("fp32", "w8a8", "w8", "w4")
+    refused: ClassVar[dict[tuple[TowerName, str], str]] = {
+        **dict.fromkeys(
+            (("image", "w8"), ("image", "w4")),
+            "XNNPACK takes convolutions with int8 activations or in float32, and weight-only quantization "
+            "(IntxWeightOnlyConfig) lowers without an error and answers wrongly (cosine -0.04); use image=w8a8",
+        ),
+        **dict.fromkeys(
+            (("image", "fp16"), ("text", "fp16")),
+            "GELU falls out of the delegate, which makes the tower 2.5 times slower; use fp32, w8a8 or, for text, w8",
+        ),
+    }
 
     def authored(self, job: TowerJob) -> nn.Module:
         from mobileclip_deploy.targets.executorch.authoring import authored
