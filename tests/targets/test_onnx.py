@@ -1,0 +1,173 @@
+"""ONNX bundles: names, types, opset, values, bytes."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from exports import Exports
+from golden_weights import Golden
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.checkpoints import identify
+from mobileclip_deploy.checkpoints.loading import assemble
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.parity import Gates, compare
+from mobileclip_deploy.parity.gates import passes
+from mobileclip_deploy.provenance import Provenance
+from mobileclip_deploy.reference import Reference
+from mobileclip_deploy.targets import ExportOptions, get_target
+from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.verification import tower_job
+
+TEXT_BOUND = 3e-5
+FILES = {
+    "fp32": ["onnx/text_model.onnx", "onnx/vision_model.onnx"],
+    "fp16": ["onnx/text_model_fp16.onnx", "onnx/vision_model_fp16.onnx"],
+}
+both_towers = pytest.mark.parametrize("tower", ["image", "text"])
+both_precisions = pytest.mark.parametrize("precision", ["fp32", "fp16"])
+
+
+def artifact(exports: Exports, precision: str, tower: TowerName) -> Path:
+    return exports.bundle("onnx", precision).artifact(tower)
+
+
+@both_precisions
+def test_files_are_where_transformers_js_looks_for_them(exports: Exports, precision: str) -> None:
+    path = exports.bundle("onnx", precision).path
+    found = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    beside = ["config.json", "preprocessor_config.json", "special_tokens_map.json"]
+    beside += ["tokenizer.json", "tokenizer_config.json"]
+    ours = ["MODEL_CARD.md", "golden.safetensors", "manifest.json", "tokenizer/merges.txt", "tokenizer/vocab.json"]
+    assert found == sorted([*FILES[precision], *beside, *ours])
+    assert json.loads((path / "config.json").read_text())["model_type"] == "clip"
+    assert json.loads((path / "preprocessor_config.json").read_text())["do_normalize"] is False
+
+
+@both_precisions
+@pytest.mark.parametrize(
+    ("tower", "source", "result"),
+    [
+        ("image", ("pixel_values", "tensor(float)", ["batch", 3, 64, 64]), "image_embeds"),
+        ("text", ("input_ids", "tensor(int64)", ["batch", 77]), "text_embeds"),
+    ],
+)
+def test_inputs_and_outputs_are_named_and_typed_as_clients_expect(
+    exports: Exports, precision: str, tower: TowerName, source: tuple[str, str, list[object]], result: str
+) -> None:
+    session = onnxruntime.InferenceSession(artifact(exports, precision, tower))  # default options: graph level ALL
+    (have,), (out,) = session.get_inputs(), session.get_outputs()
+    assert (have.name, have.type, have.shape) == source
+    assert (out.name, out.type, out.shape) == (result, "tensor(float)", ["batch", 128])
+
+
+@both_precisions
+@both_towers
+def test_it_is_opset_20_valid_and_says_what_it_is(exports: Exports, precision: str, tower: TowerName) -> None:
+    model = onnx.load(artifact(exports, precision, tower))
+    onnx.checker.check_model(model, full_check=True)
+    assert {(entry.domain, entry.version) for entry in model.opset_import if not entry.domain} == {("", 20)}
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert properties == {"variant": "nano", "tower": tower, "precision": precision, "licence": "CC-BY-SA-4.0"}
+
+
+@both_towers
+def test_float16_weights_are_float16(exports: Exports, tower: TowerName) -> None:
+    halves = artifact(exports, "fp16", tower).stat().st_size / artifact(exports, "fp32", tower).stat().st_size
+    assert 0.49 < halves < 0.56
+
+
+@both_towers
+def test_batches_of_one_three_and_eight_agree(exports: Exports, tower: TowerName) -> None:
+    bundle = exports.bundle("onnx", "fp32")
+    inputs = Reference.read(bundle.golden).inputs.of(tower)[:8]
+    runner = mcd.load_runner(bundle, tower)
+    whole = runner(inputs)
+    assert compare(whole, np.concatenate([runner(inputs[i : i + 1]) for i in range(8)])).relative <= 1e-6
+    assert compare(whole[:3], runner(inputs[:3])).relative <= 1e-6
+
+
+@both_towers
+def test_the_float32_twin_of_nano_deviates_by_less_than_1e_5(exports: Exports, tower: TowerName) -> None:
+    bundle = exports.bundle("onnx", "fp32")
+    golden = Reference.read(bundle.golden)
+    assert compare(golden.of(tower), mcd.load_runner(bundle, tower)(golden.inputs.of(tower))).relative <= 1e-5
+
+
+@both_precisions
+def test_nothing_in_a_bundle_names_this_machine(exports: Exports, precision: str) -> None:
+    path = exports.bundle("onnx", precision).path
+    words = [
+        str(Path.cwd()),
+        str(exports.folder),
+        mcd.__file__,
+        "site-packages",
+        "/home/",
+        "/tmp/",
+        "stack_trace",
+        ".py",
+    ]
+    words += ["/" + getpass.getuser() + "/"]
+    for file in path.rglob("*"):
+        if file.is_file():
+            data = file.read_bytes()
+            assert [word for word in words if word.encode() in data] == [], file
+
+
+def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
+    target = get_target("onnx")
+    for name, content in {"empty.onnx": b"", "text.onnx": b"not a graph at all"}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InvalidInput):
+            target.describe(tmp_path / name)
+        with pytest.raises(RuntimeFailed, match="cannot load"):
+            target.runner(tmp_path / name)
+
+
+@both_towers
+def test_inputs_of_another_shape_are_refused(exports: Exports, tower: TowerName) -> None:
+    with pytest.raises(InvalidInput, match="the model takes"):
+        mcd.load_runner(exports.bundle("onnx", "fp32"), tower)(np.zeros((1, 5), np.float32))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A golden checkpoint, folded."""
+
+    golden: Golden
+    model: MobileCLIP
+
+
+@pytest.fixture(scope="module", params=["mobileclip-s0", "mobileclip-s1", "mobileclip-s2", "mobileclip-b"])
+def case(request: pytest.FixtureRequest) -> Case:
+    """Each golden of Apple's layout in turn; the one before is dropped first."""
+    golden = Golden(f"{request.param}.apple")
+    model = assemble(identify(golden.file(), golden.variant))
+    fold(model)
+    model.provenance = Provenance(
+        variant=golden.variant, layout="apple", sha256="0" * 64, file="golden", licence="none", research_only=False
+    )
+    return Case(golden, model)
+
+
+@both_towers
+def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case, tower: TowerName, tmp_path: Path) -> None:
+    target = get_target("onnx")
+    target.export(tower_job(case.model, tower, "fp32", ExportOptions()), tmp_path / "onnx" / "x.onnx")
+    inputs = case.golden.images if tower == "image" else case.golden.tokens
+    bound = case.golden.image_bound if tower == "image" else TEXT_BOUND
+    found = target.runner(tmp_path / "onnx" / "x.onnx")(inputs.numpy())
+    assert compare(case.golden.arrays[f"{tower}_embeddings"], found).relative <= bound
+    if "-s0." in case.golden.name:
+        target.export(tower_job(case.model, tower, "fp16", ExportOptions()), tmp_path / "half.onnx")
+        half = target.runner(tmp_path / "half.onnx")(inputs.numpy())
+        assert passes(compare(found, half), *Gates().shipped("fp16"))
