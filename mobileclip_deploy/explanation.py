@@ -265,15 +265,15 @@ def _deviations(written: Program, fresh: Program, feed: Mapping[str, Any], share
 def drift(tower: str, written: Program, twin: Program, feeds: Sequence[Mapping[str, Any]]) -> Explanation:
     """Where precision costs: the first operation whose result is further from the float32 twin's than `DRIFT_BOUND`.
 
-    Operations are matched by name; conversion to float16 only adds a suffix.
+    Operations are matched by type and name, to which conversion to float16 adds a suffix.
     """
     worst: dict[str, float] = {}
     for feed in feeds:
-        exact = {_plain(step.operation.name): step.values for step in twin.trace(feed)}
+        exact = {_plain(step.operation): step.values for step in twin.trace(feed)}
         for step in written.trace(feed, "float16" if _is_half(written) else "float32"):
             name, values = step.operation.name, list(step.values.values())
-            wanted = list(exact.get(_plain(name), {}).values())
-            if len(wanted) == len(values):
+            wanted = list(exact.get(_plain(step.operation), {}).values())
+            if step.operation.type != "cast" and list(map(np.shape, wanted)) == list(map(np.shape, values)):
                 worst[name] = max(worst.get(name, 0.0), max(map(_relative, values, wanted)))
     names = [operation.name for operation in written.operations]
     beyond = next((name for name in names if worst.get(name, 0.0) > DRIFT_BOUND), None)
@@ -296,5 +296,5 @@ def drift(tower: str, written: Program, twin: Program, feeds: Sequence[Mapping[s
     )
 
 
-def _plain(name: str) -> str:
-    return name.removesuffix("_cast_fp16").removesuffix("_to_fp16")
+def _plain(operation: Operation) -> tuple[str, str]:
+    return operation.type, operation.name.removesuffix("_cast_fp16").removesuffix("_to_fp16")

@@ -23,6 +23,10 @@ def inspect(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise InvalidInput(f"no file or folder at {path}")
+    if path.suffix == ".mlpackage":
+        from mobileclip_deploy.inspection_coreml import inspect_package
+
+        return inspect_package(path)
     if path.suffix in ARTIFACTS:
         return _artifact(path, ARTIFACTS[path.suffix])
     if path.is_dir():

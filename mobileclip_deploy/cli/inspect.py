@@ -21,13 +21,18 @@ def inspect(path: Path, as_json: bool) -> None:
     Examples:
       mobileclip-deploy inspect mobileclip_s0.pt
       mobileclip-deploy inspect out/nano-coreml-fp16
+      mobileclip-deploy inspect out/nano-coreml-fp16/nano_image.mlpackage
     """
     from mobileclip_deploy.cli.output import print_json, print_table
+    from mobileclip_deploy.cli.package_tables import print_package
     from mobileclip_deploy.inspection import inspect as look
 
     result = look(path)
     if as_json:
         print_json(result)
+        return
+    if "functions" in result:
+        print_package(str(path), result)
         return
     rows = [[key.replace("_", " "), _text(value)] for key, value in result.items()]
     print_table(None, ["", str(path)], rows)

@@ -1,0 +1,87 @@
+"""`verify --explain` on whole bundles: fresh conversion, words and JSON, and what float16 hides from the gates."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from faults.conftest import Healthy, build, restamped
+from faults.faults import bytes_unscaled, epsilon
+from faults.planting import Planted
+
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.cli import cli
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.explanation import explain_bundle
+from mobileclip_deploy.parity import Check, ParityReport
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Healthy:
+    return build("fp16", tmp_path_factory.mktemp("fp16"))
+
+
+@pytest.fixture(scope="module")
+def damaged(half: Healthy, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A float16 bundle with a fault in each tower, that of the text tower too small for the gate of float16."""
+    path = tmp_path_factory.mktemp("damaged") / half.bundle.path.name
+    shutil.copytree(half.bundle.path, path)
+    bundle = Bundle(path, half.bundle.manifest)
+    for tower, plant in (("image", bytes_unscaled), ("text", epsilon)):
+        package = Planted(bundle.artifact(tower))  # type: ignore[arg-type]
+        plant(package)
+        package.save()
+    return restamped(bundle)
+
+
+def test_an_intact_bundle_needs_no_explanation(half: Healthy) -> None:
+    for found in explain_bundle(half.bundle, half.model, half.reference.inputs):
+        assert found.finding in ("none", "precision")
+        assert "the same graph and weights as a fresh conversion" in found.detail
+
+
+@pytest.fixture
+def gates_left_out(monkeypatch: pytest.MonkeyPatch, damaged: Bundle) -> None:
+    """The command without its checks, which are tested elsewhere and take their time."""
+    check = Check(step="shipped", tower="image", status="failed")
+    report = ParityReport(bundle=damaged.path.name, variant="nano", target="coreml", checks=(check,))
+    monkeypatch.setattr("mobileclip_deploy.api.verify", lambda *_, **__: report)
+
+
+@pytest.mark.usefixtures("gates_left_out")
+def test_the_command_names_the_operations(damaged: Bundle) -> None:
+    result = CliRunner().invoke(cli, ["verify", str(damaged.path), "--explain"])
+    assert result.exit_code == 1, result.exception
+    assert "image tower: mul 'image__scaled__' (operation 1 of" in result.output
+    assert "its y is 1, not 0.00392157" in result.output
+    assert "text tower: layer_norm 'layer_norm_cast_fp16'" in result.output
+
+
+@pytest.mark.usefixtures("gates_left_out")
+def test_the_command_gives_them_as_json(damaged: Bundle) -> None:
+    result = CliRunner().invoke(cli, ["verify", str(damaged.path), "--explain", "--json"])
+    assert result.exit_code == 1, result.exception
+    found = json.loads(result.stdout)["explanations"]
+    assert [(item["tower"], item["finding"], item["type"]) for item in found] == [
+        ("image", "operation", "mul"),
+        ("text", "operation", "layer_norm"),
+    ]
+    assert found[0]["relative"] > 1
+    assert "epsilon" in found[1]["detail"]
+
+
+def test_a_package_that_cannot_be_read_is_said_to_be_so(half: Healthy, tmp_path: Path) -> None:
+    bundle = half.copy("image", tmp_path)
+    (bundle.artifact("image") / "Manifest.json").write_text("{}")
+    (found,) = explain_bundle(bundle, half.model, half.reference.inputs)
+    assert found.finding == "unreadable"
+    assert "Manifest.json" in found.describe()
+
+
+def test_bundles_of_other_targets_are_refused(half: Healthy) -> None:
+    other = Bundle(half.bundle.path, half.bundle.manifest.model_copy(update={"target": "onnx"}))
+    with pytest.raises(UsageError, match="onnx"):
+        explain_bundle(other, half.model, half.reference.inputs)
