@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-from exports import Exports
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see mobileclip_deploy.cli.main
+
+import pytest  # noqa: E402
+from exports import Exports  # noqa: E402
 
 
 @pytest.fixture(scope="session")
