@@ -29,7 +29,7 @@ from mobileclip_deploy.preprocess import normalize
 from mobileclip_deploy.provenance import Provenance, file_sha256
 from mobileclip_deploy.reference import Reference, sample_inputs
 from mobileclip_deploy.samples import read_prompts
-from mobileclip_deploy.targets import ExportOptions, Runner, get_target
+from mobileclip_deploy.targets import ExportOptions, Runner, get_target, installed_target
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import load_variant
 from mobileclip_deploy.verification import Progress, TaskReference, check_golden, silent, verify_bundle
@@ -237,7 +237,7 @@ def load_runner(bundle: Bundle | StrPath, tower: TowerName) -> Runner:
     """
     if not isinstance(bundle, Bundle):
         bundle = Bundle.open(Path(bundle))
-    return get_target(bundle.manifest.target).runner(bundle.artifact(tower))
+    return installed_target(bundle.manifest.target).runner(bundle.artifact(tower))
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from typing import Any
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle, TensorEntry, artifact_bytes
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets import TARGETS, get_target
+from mobileclip_deploy.targets import installed_target
 
 __all__ = ["inspect"]
 
@@ -64,8 +64,9 @@ def _is_buffer(name: str) -> bool:
 
 
 def _artifact(path: Path, target: str) -> dict[str, Any]:
-    source, result = (TensorEntry.of(info).model_dump(exclude_none=True) for info in TARGETS[target].describe(path))
-    operators = get_target(target).operators(path)
+    format_ = installed_target(target)
+    source, result = (TensorEntry.of(info).model_dump(exclude_none=True) for info in format_.describe(path))
+    operators = format_.operators(path)
     return {
         "kind": f"{target} artifact",
         "input": source,
@@ -78,7 +79,7 @@ def _artifact(path: Path, target: str) -> dict[str, Any]:
 
 def _bundle(bundle: Bundle) -> dict[str, Any]:
     manifest = bundle.manifest
-    target = get_target(manifest.target)
+    target = installed_target(manifest.target)
     towers = {
         tower: {
             "file": entry.file,

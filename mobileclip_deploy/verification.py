@@ -17,7 +17,7 @@ from mobileclip_deploy.evaluation import Dataset, EvaluationResult, bundle_embed
 from mobileclip_deploy.parity import Check, Gates, ParityReport, compare
 from mobileclip_deploy.precision import PRECISIONS
 from mobileclip_deploy.reference import Reference, embed
-from mobileclip_deploy.targets import ExportOptions, TowerJob, get_target
+from mobileclip_deploy.targets import ExportOptions, TowerJob, installed_target
 from mobileclip_deploy.towers import TOWERS, TowerName, example_input, make_tower
 
 __all__ = [
@@ -98,7 +98,7 @@ def verify_bundle(
 
 def check_structure(bundle: Bundle, tower: TowerName) -> Check:
     """Names, types and shapes that the file declares against those that apps expect."""
-    entry, target = bundle.manifest.towers[tower], get_target(bundle.manifest.target)
+    entry, target = bundle.manifest.towers[tower], installed_target(bundle.manifest.target)
     try:
         found = tuple(TensorEntry.of(info) for info in target.describe(bundle.artifact(tower)))
     except InvalidInput as error:
@@ -120,7 +120,7 @@ def check_semantic(
 ) -> list[Check]:
     """Step 1, stage by stage in float32: folded model, tower, and the twin that the target converts and runs."""
     inputs, wanted = reference.inputs.of(tower), reference.of(tower)
-    target = get_target(bundle.manifest.target)
+    target = installed_target(bundle.manifest.target)
     engine = f"torch {torch.__version__}"
     module = make_tower(model, tower)
     with torch.no_grad():
@@ -142,7 +142,7 @@ def check_semantic(
 
 def _twin(tower: TowerName, path: Path, bundle: Bundle, reference: Reference, gates: Gates) -> Check:
     try:
-        runner = get_target(bundle.manifest.target).runner(path)
+        runner = installed_target(bundle.manifest.target).runner(path)
     except NotRun as error:
         return Check.not_run("twin", tower, str(error))
     try:
@@ -155,7 +155,7 @@ def _twin(tower: TowerName, path: Path, bundle: Bundle, reference: Reference, ga
 def check_shipped(bundle: Bundle, tower: TowerName, reference: Reference, gates: Gates) -> Check:
     """Step 2: the artifact as written, at its own precision, worst over the inputs."""
     try:
-        runner = get_target(bundle.manifest.target).runner(bundle.artifact(tower))
+        runner = installed_target(bundle.manifest.target).runner(bundle.artifact(tower))
     except NotRun as error:
         return Check.not_run("shipped", tower, str(error))
     try:

@@ -17,7 +17,7 @@ from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.metrics import Interval, percentage, ranks_of
 from mobileclip_deploy.preprocess import load_batch
 from mobileclip_deploy.reference import embed_images, embed_texts
-from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets import installed_target
 from mobileclip_deploy.tokenizer import tokenize
 from mobileclip_deploy.variants import Preprocess
 
@@ -65,7 +65,7 @@ def bundle_embedder(bundle: Bundle) -> Embedder:
         UsageError: the bundle lacks a tower.
         NotRun, RuntimeFailed: nothing here can run it.
     """
-    target, manifest = get_target(bundle.manifest.target), bundle.manifest
+    target, manifest = installed_target(bundle.manifest.target), bundle.manifest
     image, text = (target.runner(bundle.artifact(tower)) for tower in ("image", "text"))
     return Embedder(
         name=bundle.path.name,

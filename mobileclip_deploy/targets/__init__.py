@@ -9,7 +9,17 @@ from mobileclip_deploy.targets.executorch import ExecuTorchTarget, parse_backend
 from mobileclip_deploy.targets.onnx import OnnxTarget
 from mobileclip_deploy.variants import suggestion
 
-__all__ = ["TARGETS", "ExportOptions", "Runner", "Target", "TensorInfo", "TowerJob", "get_target", "parse_targets"]
+__all__ = [
+    "TARGETS",
+    "ExportOptions",
+    "Runner",
+    "Target",
+    "TensorInfo",
+    "TowerJob",
+    "get_target",
+    "installed_target",
+    "parse_targets",
+]
 
 TARGETS: dict[str, Target] = {target.name: target for target in (OnnxTarget(), CoreMLTarget(), ExecuTorchTarget())}
 
@@ -25,6 +35,18 @@ def get_target(name: str) -> Target:
     if name not in TARGETS:
         raise UsageError(f"unknown target {name!r}{suggestion(name, TARGETS)}; known: {', '.join(TARGETS)}, all")
     return TARGETS[name]
+
+
+def installed_target(name: str) -> Target:
+    """The target called `name`, to read or run what it wrote.
+
+    Raises:
+        UsageError: unknown; the text lists the known ones.
+        DependencyMissing: its packages are not installed; the text holds the pip line.
+    """
+    target = get_target(name)
+    target.require_installed()
+    return target
 
 
 def parse_targets(text: str, backends: str | None = None) -> list[Target]:

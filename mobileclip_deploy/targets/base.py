@@ -128,6 +128,14 @@ class Target(ABC):
             if precision not in self.precisions:
                 raise UsageError(f"{self.name} has no precision {precision}; it has {', '.join(self.precisions)}")
         check_calibration(precisions, options.calibration)
+        self.require_installed()
+
+    def require_installed(self) -> None:
+        """Refuse to export to, read or run this format without its packages.
+
+        Raises:
+            DependencyMissing: one is not installed; the text holds the pip line.
+        """
         missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
         if missing:
             raise DependencyMissing(
