@@ -1,0 +1,54 @@
+"""Prints docs/neural-engine.md's companion table: which planted faults the gates catch in float32 and in float16.
+
+PYTHONPATH=tests python -m faults.table
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from faults.conftest import Healthy, build
+from faults.faults import FAULTS, Fault
+
+from mobileclip_deploy.errors import MobileClipDeployError
+from mobileclip_deploy.explanation import compare_programs
+from mobileclip_deploy.mil import load
+from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.verification import check_shipped, check_structure
+
+
+def row(fault: Fault, healthy: Healthy, folder: Path) -> tuple[str, str]:
+    """What the gates on the file say (caught or not, and by how much), and which operation is named."""
+    bundle, _ = healthy.planted(fault.tower, folder, fault.plant)
+    try:
+        program = load(bundle.artifact(fault.tower))
+    except MobileClipDeployError:
+        return "caught: contradicts itself", "the package's own error"
+    found = compare_programs(fault.tower, program, healthy.programs[fault.tower], healthy.feeds(fault.tower))
+    named = f"{found.type} `{found.operation}`" if found.operation else found.finding
+    if check_structure(bundle, fault.tower).status == "failed":
+        return "caught: structure", named
+    check = check_shipped(bundle, fault.tower, healthy.reference, Gates())
+    assert check.deviation is not None
+    figure = f"{check.deviation.relative:.1e}, {check.deviation.cosine:.5f}"
+    twin = healthy.bundle.manifest.towers[fault.tower].precision == "fp32"  # then this file is the twin
+    caught = check.status == "failed" or (twin and check.deviation.relative > Gates().semantic)
+    return f"{'caught' if caught else '**passes**'}: {figure}", named
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        bundles = {precision: build(precision, folder / precision) for precision in ("fp32", "fp16")}
+        print(
+            "| tower | fault | fp32 file: relative, cosine | fp16 file: relative, cosine | named by --explain (fp16) |"
+        )
+        print("|---|---|---|---|---|")
+        for number, fault in enumerate(FAULTS):
+            cells = [row(fault, bundles[precision], folder / f"{number}-{precision}") for precision in bundles]
+            print(f"| {fault.tower} | {fault.name} | {cells[0][0]} | {cells[1][0]} | {cells[1][1]} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
