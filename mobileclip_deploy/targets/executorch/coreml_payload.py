@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,20 +37,27 @@ class CoreMLPayloadRunner:
     """
 
     def __init__(self, path: Path, program: ProgramFile) -> None:
-        from mobileclip_deploy.targets.coreml.runner import EvaluatorRunner
+        from mobileclip_deploy.mil import load
 
         if len(program.delegates) != 1 or program.operators:
             raise InvalidInput(f"{path} is more than one Core ML delegate; only a whole tower in one can be evaluated")
         with tempfile.TemporaryDirectory(prefix="mobileclip-coreml-") as folder:
-            self._evaluator = EvaluatorRunner(extract_package(program.delegates[0].payload, Path(folder), path))
+            self._package = load(extract_package(program.delegates[0].payload, Path(folder), path))
         self._input = program.inputs[0]
-        self.engine = f"{self._evaluator.engine}, on the package inside the .pte"
+        half = any(out.dtype == "float16" for op in self._package.operations for out in op.outputs)
+        self._precision: Literal["float32", "float16"] = "float16" if half else "float32"
+        self.engine = (
+            f"mobileclip_deploy.mil ({self._precision} arithmetic, on the package inside the .pte; not Core ML)"
+        )
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         if tuple(inputs.shape[1:]) != self._input.shape[1:]:
             wanted = ", ".join(str(size) for size in self._input.shape[1:])
             raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
-        return self._evaluator(inputs)
+        (source,), (result,) = self._package.inputs, self._package.outputs
+        rows = inputs.astype(np.float32 if self._input.dtype == "float32" else np.int32)
+        outputs = [self._package({source.name: row[None]}, precision=self._precision)[result.name] for row in rows]
+        return np.concatenate(outputs).astype(np.float32)
 
 
 def extract_package(payload: bytes, folder: Path, source: Path) -> Path:
