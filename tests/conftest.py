@@ -6,8 +6,8 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see mobileclip_deploy.cli.main
 
-import pytest  # noqa: E402
-from exports import Exports  # noqa: E402
+import pytest
+from exports import Exports
 
 
 @pytest.fixture(scope="session")
