@@ -3,171 +3,11 @@
 from __future__ import annotations
 
 from mobileclip_deploy.mil.lint import sources
+from mobileclip_deploy.mil.lint.op_types import GATHER, NATIVE, NO_HARDWARE, RECURRENT, SORTS
 from mobileclip_deploy.mil.lint.rule import Rule, Subject
 
 __all__ = ["PLACEMENT"]
 
-_GATHER = {"gather", "gather_along_axis", "gather_nd"}
-_SORTS = {"topk", "argsort"}
-_RECURRENT = {"gru", "lstm", "rnn"}
-_NO_HARDWARE = frozenset(
-    [
-        "scatter",
-        "scatter_along_axis",
-        "scatter_nd",
-        "reduce_prod",
-        "non_zero",
-        "one_hot",
-        "shape",
-        "reverse_sequence",
-        "sliding_windows",
-        "band_part",
-        "logical_and",
-        "logical_or",
-        "logical_xor",
-        "mod",
-        "acos",
-        "acosh",
-        "asin",
-        "asinh",
-        "atanh",
-        "cosh",
-        "sinh",
-        "tan",
-        "random_bernoulli",
-        "random_categorical",
-        "random_normal",
-        "random_uniform",
-        "list_gather",
-        "list_length",
-        "list_read",
-        "list_scatter",
-        "list_write",
-        "make_list",
-        "cond",
-        "while_loop",
-        "range_1d",
-        "non_maximum_suppression",
-    ]
-)
-_NATIVE = frozenset(
-    [
-        "abs",
-        "add",
-        "affine",
-        "atan",
-        "avg_pool",
-        "batch_norm",
-        "batch_to_space",
-        "cast",
-        "ceil",
-        "clamped_relu",
-        "clip",
-        "concat",
-        "conv",
-        "conv_transpose",
-        "crop",
-        "crop_resize",
-        "cumsum",
-        "depth_to_space",
-        "dequantize",
-        "einsum",
-        "elu",
-        "equal",
-        "erf",
-        "exp",
-        "exp2",
-        "expand_dims",
-        "fill",
-        "fill_like",
-        "flatten2d",
-        "floor",
-        "floor_div",
-        "gelu",
-        "greater",
-        "greater_equal",
-        "identity",
-        "instance_norm",
-        "inverse",
-        "l2_norm",
-        "l2_pool",
-        "layer_norm",
-        "leaky_relu",
-        "less",
-        "less_equal",
-        "linear",
-        "linear_activation",
-        "local_response_norm",
-        "log",
-        "logical_not",
-        "matmul",
-        "max_pool",
-        "maximum",
-        "minimum",
-        "mul",
-        "not_equal",
-        "pad",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "pow",
-        "prelu",
-        "quantize",
-        "read_state",
-        "real_div",
-        "reduce_argmax",
-        "reduce_argmin",
-        "reduce_l1_norm",
-        "reduce_l2_norm",
-        "reduce_log_sum",
-        "reduce_log_sum_exp",
-        "reduce_max",
-        "reduce_mean",
-        "reduce_min",
-        "reduce_sum",
-        "reduce_sum_square",
-        "relu",
-        "relu6",
-        "resample",
-        "reshape",
-        "reshape_like",
-        "resize",
-        "resize_bilinear",
-        "resize_nearest_neighbor",
-        "reverse",
-        "round",
-        "rsqrt",
-        "scaled_dot_product_attention",
-        "scaled_tanh",
-        "select",
-        "sigmoid",
-        "sigmoid_hard",
-        "sign",
-        "silu",
-        "slice_by_index",
-        "slice_by_size",
-        "slice_update",
-        "softmax",
-        "softplus",
-        "softplus_parametric",
-        "softsign",
-        "space_to_batch",
-        "space_to_depth",
-        "split",
-        "sqrt",
-        "square",
-        "squeeze",
-        "stack",
-        "sub",
-        "tanh",
-        "threshold",
-        "thresholded_relu",
-        "tile",
-        "transpose",
-        "upsample_bilinear",
-        "upsample_nearest_neighbor",
-        "write_state",
-    ]
-)
 _MAX_RANK, _GOOD_RANK = 5, 4
 _MAX_CHANNELS = 65536
 _MAX_KERNEL_WIDTH = 13
@@ -175,7 +15,7 @@ _MAX_ARGMAX = 2048
 
 
 def _gather(subject: Subject) -> str | None:
-    if subject.type not in _GATHER:
+    if subject.type not in GATHER:
         return None
     table = subject.argument("x")
     rows = f" from {list(table.shape)}" if table is not None else ""
@@ -183,31 +23,31 @@ def _gather(subject: Subject) -> str | None:
 
 
 def _sorts(subject: Subject) -> str | None:
-    return subject.type if subject.type in _SORTS and not subject.device.sorts else None
+    return subject.type if subject.type in SORTS and not subject.device.sorts else None
 
 
 def _recurrent(subject: Subject) -> str | None:
-    return subject.type if subject.type in _RECURRENT else None
+    return subject.type if subject.type in RECURRENT else None
 
 
 def _no_hardware(subject: Subject) -> str | None:
-    return subject.type if subject.type in _NO_HARDWARE else None
+    return subject.type if subject.type in NO_HARDWARE else None
 
 
 def _unknown(subject: Subject) -> str | None:
-    known = _NATIVE | _NO_HARDWARE | _GATHER | _SORTS | _RECURRENT
+    known = NATIVE | NO_HARDWARE | GATHER | SORTS | RECURRENT
     return None if subject.type in known else subject.type
 
 
 def _float32(subject: Subject) -> str | None:
     wide = [out for out in subject.operation.outputs if out.dtype in ("float32", "float64")]
-    if not wide or subject.type in ("cast", "dequantize") or subject.type in _GATHER:
+    if not wide or subject.type in ("cast", "dequantize") or subject.type in GATHER:
         return None
     return f"yields {wide[0].dtype}"
 
 
 def _integer(subject: Subject) -> str | None:
-    if subject.type == "cast" or subject.type in _GATHER:
+    if subject.type == "cast" or subject.type in GATHER:
         return None
     integers = [argument for argument in subject.sources if argument.dtype in ("int32", "int64", "uint32")]
     return f"takes {integers[0].dtype} {list(integers[0].shape)}" if integers else None

@@ -8,8 +8,8 @@ TRANSFORMERS = Source(
     "https://machinelearning.apple.com/research/neural-engine-transformers",
 )
 TYPED_EXECUTION = Source(
-    "Apple, coremltools guide: Typed Execution",
-    "https://apple.github.io/coremltools/docs-guides/source/typed-execution.html",
+    "Apple, coremltools guide: Typed Execution, workflow",
+    "https://apple.github.io/coremltools/docs-guides/source/typed-execution-example.html",
 )
 FLEXIBLE_SHAPES = Source(
     "Apple engineer: with a range only the default shape runs on the Neural Engine",
@@ -21,8 +21,8 @@ RECURRENT = Source(
     "https://github.com/apple/coremltools/issues/1780",
 )
 QUANTIZED_ACTIVATIONS = Source(
-    "Apple, coremltools guide: Quantization, performance",
-    "https://apple.github.io/coremltools/docs-guides/source/opt-quantization-perf.html",
+    "Apple, coremltools guide: optimizations by system",
+    "https://apple.github.io/coremltools/docs-guides/source/opt-whats-new.html",
 )
 
 # Reports in Apple's tracker.
