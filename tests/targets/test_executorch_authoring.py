@@ -1,0 +1,90 @@
+"""Towers written for XNNPACK: the fast path and the plain modules compute what the tower computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import TINY, tiny_variant
+from torch import nn
+
+from mobileclip_deploy.architecture import build_model
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.targets.executorch.authoring import authored
+from mobileclip_deploy.targets.executorch.depthwise import RowBands, split_large_depthwise
+from mobileclip_deploy.targets.executorch.embedding import Int8Embedding
+from mobileclip_deploy.towers import TowerName, make_tower
+
+BOUND = 1e-5
+
+
+def relative(ours: torch.Tensor, wanted: torch.Tensor) -> float:
+    return ((ours - wanted).norm() / wanted.norm()).item()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (7, 7), (8, 9), (16, 16)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_row_bands_equal_the_convolution(stride: int, size: tuple[int, int], bias: bool) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 6, 7, stride, 3, groups=6, bias=bias).double()
+    x = torch.randn(2, 6, *size, dtype=torch.float64)
+    assert torch.allclose(RowBands(conv).double()(x), conv(x), atol=1e-12)
+
+
+def test_every_tap_is_in_exactly_one_band() -> None:
+    conv = nn.Conv2d(1, 1, 7, padding=3, bias=False)
+    conv.weight.data = torch.arange(49.0).reshape(1, 1, 7, 7)
+    taps = torch.cat([band.weight.flatten() for band in RowBands(conv).bands])
+    assert sorted(taps.tolist()) == list(range(49))
+    assert all(band.weight[0, 0].numel() <= 25 for band in RowBands(conv).bands)
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(4, 4, 5, padding=2, groups=4),
+        nn.Conv2d(4, 4, 7, padding=3),
+        nn.Conv2d(4, 4, 7, padding=0, groups=4),
+        nn.Conv2d(4, 4, 7, padding=6, dilation=2, groups=4),
+        nn.Conv2d(4, 8, 7, padding=3, groups=4),
+        nn.Conv2d(4, 4, (1, 11), padding=(0, 5), groups=4),
+        nn.Conv2d(4, 4, 7, padding=3, groups=4, padding_mode="reflect"),
+    ],
+)
+def test_other_convolutions_are_left_alone(conv: nn.Conv2d) -> None:
+    holder = nn.Sequential(conv)
+    assert split_large_depthwise(holder) == 0
+    assert holder[0] is conv
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_an_authored_tower_computes_the_same_and_leaves_the_original_alone(name: str, tower: TowerName) -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny_variant(name))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    fold(model)
+    original = make_tower(model, tower)
+    before = {key: value.clone() for key, value in original.state_dict().items()}
+    written = authored(original)
+    split_large_depthwise(written)
+    ids = torch.randint(0, 90, (2, 8))
+    ids[:, 5] = 91
+    x = torch.rand(2, 3, 64, 64) if tower == "image" else ids
+    with torch.no_grad():
+        assert relative(written(x), original(x)) <= BOUND
+    assert not any(isinstance(module, RowBands) for module in original.modules())
+    assert all(torch.equal(value, before[key]) for key, value in original.state_dict().items())
+
+
+def test_int8_rows_are_within_half_a_step_of_the_table() -> None:
+    torch.manual_seed(0)
+    embedding = nn.Embedding(50, 16)
+    embedding.weight.data *= torch.logspace(-3, 2, 50).unsqueeze(1)
+    embedding.weight.data[7] = 0
+    ids = torch.arange(50).unsqueeze(0)
+    step = embedding.weight.abs().amax(1, keepdim=True) / 127
+    error = (Int8Embedding(embedding)(ids)[0] - embedding.weight).abs()
+    assert (error <= 0.5001 * step).all()
+    assert Int8Embedding(embedding).table.dtype == torch.int8
