@@ -1,0 +1,219 @@
+"""Every command on sound input: results on stdout, notes on stderr, JSON that any parser takes, exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from command_line import run, strict_json
+from exports import Exports, rehash
+from PIL import Image
+
+from mobileclip_deploy.samples import image_paths
+from mobileclip_deploy.variants import variant_names
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four images in two classes, with captions."""
+    folder = tmp_path_factory.mktemp("dataset")
+    rows: list[dict[str, Any]] = []
+    for number, path in enumerate(image_paths()[:4]):
+        Image.open(path).resize((64, 64)).save(folder / f"{number}.png")
+        rows.append({"image": f"{number}.png", "text": path.stem, "label": "even" if number % 2 == 0 else "odd"})
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (folder / "classes.txt").write_text("even\nodd\n", encoding="utf-8")
+    description = {"name": "four", "classes": "classes.txt"}
+    (folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+    return folder
+
+
+def test_variants_lists_every_card() -> None:
+    found = run("variants", "--json")
+    assert (found.code, found.stderr) == (0, "")
+    assert [card["name"] for card in found.json] == list(variant_names())
+    table = run("variants").stdout
+    assert [name for name in variant_names() if name not in table] == []
+
+
+def test_doctor_says_what_is_here_and_what_runs_core_ml_packages() -> None:
+    found = run("doctor")
+    assert (found.code, found.stderr) == (0, "")
+    assert all(name in found.stdout for name in ("torch", "onnxruntime", "coremltools", "Core ML packages are run by"))
+
+
+def test_doctor_misses_a_required_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mobileclip_deploy.diagnosis._version", lambda name: None if name == "torch" else "1.0")
+    found = run("doctor")
+    assert found.code == 3
+    assert "missing" in found.stdout
+    assert "required package is missing" in found.stderr
+
+
+def test_inspect_a_checkpoint(exports: Exports) -> None:
+    found = run("inspect", exports.checkpoint, "--json")
+    assert (found.code, found.stderr) == (0, "")
+    seen = found.json
+    assert (seen["kind"], seen["variant"], seen["layout"], seen["form"]) == ("checkpoint", "nano", "apple", "training")
+    assert seen["bytes"] == exports.checkpoint.stat().st_size
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_inspect_a_bundle_and_its_artifacts(exports: Exports, target: str) -> None:
+    bundle = exports.bundle(target, "fp16")
+    seen = run("inspect", bundle.path, "--json").json
+    assert (seen["kind"], seen["target"], seen["parity"]) == ("bundle", target, "passed")
+    for tower, entry in bundle.manifest.towers.items():
+        artifact = run("inspect", bundle.artifact(tower), "--json").json
+        assert artifact["kind"] == f"{target} artifact"
+        assert json.dumps(entry.input.name) in json.dumps(artifact)
+        assert artifact["bytes"] == seen["towers"][tower]["bytes"] == entry.bytes
+        assert seen["towers"][tower]["operators"] > 0
+
+
+def test_inspect_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    found = run("inspect", tmp_path)
+    assert (found.code, found.stdout) == (2, "")
+    assert "not a bundle" in found.stderr
+
+
+def test_reparameterize_writes_a_checkpoint_that_loads_and_a_report(exports: Exports, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "nano.folded.safetensors"
+    found = run("reparameterize", "--checkpoint", exports.checkpoint, "-o", output, "--json")
+    assert found.code == 0
+    assert found.stderr.startswith("Using mine.safetensors: nano (apple layout, licence")
+    report = strict_json((output.parent / "nano.folded.report.json").read_text(encoding="utf-8"))
+    assert found.json == {"output": str(output)} | report
+    assert (report["batch_norms_after"], report["parameters_after"] < report["parameters_before"]) == (0, True)
+    assert max(record["deviation"] or 0 for record in report["passes"]) <= 2e-6
+    seen = run("inspect", output, "--json").json
+    assert (seen["form"], seen["variant"]) == ("folded", "nano")
+    first = output.read_bytes()
+    assert run("reparameterize", "--checkpoint", exports.checkpoint, "-o", output, "--force").code == 0
+    assert output.read_bytes() == first
+
+
+def test_export_prints_its_bundles_as_json(exports: Exports, tmp_path: Path) -> None:
+    arguments = ["--checkpoint", exports.checkpoint, "-o", tmp_path, "--no-verify", "--tower", "image", "--json"]
+    found = run("export", "--target", "onnx", "--precision", "fp32", "--precision", "fp32", *arguments)
+    assert found.code == 0
+    (result,) = found.json  # the same precision twice is one bundle
+    assert (result["bundle"], result["passed"]) == (str(tmp_path / "nano-onnx-fp32"), None)
+    assert result["manifest"] == strict_json(
+        (tmp_path / "nano-onnx-fp32" / "manifest.json").read_text(encoding="utf-8")
+    )
+
+
+def test_export_that_fails_its_gate_says_which_and_exits_with_1(exports: Exports, tmp_path: Path) -> None:
+    arguments = ["--checkpoint", exports.checkpoint, "-o", tmp_path / "out", "--tower", "text", "--precision", "fp32"]
+    found = run("export", "--target", "onnx", *arguments, "--gate", "relative=1e-12")
+    assert (found.code, found.stdout) == (1, "")
+    assert "nano-onnx-fp32 was not written" in found.stderr.splitlines()[-1]
+    assert "relative <= 1e-12" in found.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_verify_passes_beside_the_checkpoint_and_writes_junit(exports: Exports, tmp_path: Path) -> None:
+    junit = tmp_path / "new" / "report.xml"
+    found = run("verify", exports.bundle("onnx", "fp16").path, "--json", "--junit", junit)
+    assert found.code == 0
+    assert found.json["passed"] is True
+    assert found.stderr == f"Passed: all {len(found.json['checks'])} checks.\n"
+    suite = ElementTree.parse(junit).getroot()
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
+    assert int(suite.get("tests") or 0) == len(found.json["checks"])
+
+
+def test_verify_without_the_checkpoint_says_not_run_and_exits_with_3(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = exports.copy("onnx", "fp16", tmp_path)
+    found = run("verify", path, "--json")
+    assert (found.code, found.json["passed"]) == (3, False)
+    assert {check["step"] for check in found.json["checks"] if check["status"] == "not run"} == {"twin"}
+    assert "NOT RUN: 2 of 6 checks" in found.stderr
+    assert "not run" in run("verify", path).stdout
+    given = run("verify", path, "--checkpoint", exports.checkpoint, "--json")
+    assert (given.code, given.json["passed"]) == (0, True)
+
+
+def test_verify_that_fails_exits_with_1_and_its_json_stays_json(exports: Exports, tmp_path: Path) -> None:
+    path = exports.copy("onnx", "fp32", tmp_path)
+    image, text = path / "onnx" / "vision_model.onnx", path / "onnx" / "text_model.onnx"
+    image.write_bytes(text.read_bytes())
+    rehash(path)
+    found = run("verify", path, "--json")
+    assert (found.code, found.json["passed"]) == (1, False)
+    assert found.stderr.startswith("FAILED: ")
+
+
+def test_verify_on_one_image_prints_json(exports: Exports, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(image_paths()[0], tmp_path / "photos")
+    (tmp_path / "prompts.txt").write_text("a dog\n", encoding="utf-8")
+    arguments = ["--images", tmp_path / "photos", "--prompts", tmp_path / "prompts.txt", "--json"]
+    found = run("verify", exports.bundle("onnx", "fp16").path, *arguments)
+    assert (found.code, found.json["passed"]) == (0, True)
+
+
+def test_verify_compares_accuracy_on_a_dataset(exports: Exports, dataset: Path) -> None:
+    found = run("verify", exports.bundle("onnx", "fp16").path, "--dataset", dataset, "--gate", "task=100", "--json")
+    (task,) = [check for check in found.json["checks"] if check["step"] == "task"]
+    assert (found.code, task["status"], task["gate"]) == (0, "passed", "drop <= 100 points")
+    assert {"top1", "top1_drop", "image_to_text_recall@1", "image_to_text_recall@1_drop"} <= set(task["figures"])
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_evaluate_a_bundle_as_the_checkpoint(exports: Exports, dataset: Path, target: str) -> None:
+    bundle = run("evaluate", exports.bundle(target, "fp16").path, "--dataset", dataset, "--json").json
+    checkpoint = run("evaluate", exports.checkpoint, "--dataset", dataset, "--json").json
+    assert bundle["embedding_space"] == checkpoint["embedding_space"]
+    assert (bundle["images"], bundle["classes"]) == (4, 2)
+    assert bundle["figures"].keys() == checkpoint["figures"].keys()
+    assert all(
+        0 <= interval["low"] <= interval["value"] <= interval["high"] <= 100 for interval in bundle["figures"].values()
+    )
+
+
+def test_evaluate_one_task_alone(exports: Exports, dataset: Path) -> None:
+    found = run(
+        "evaluate", exports.bundle("onnx", "fp16").path, "--dataset", dataset, "--task", "classification", "--json"
+    )
+    assert set(found.json["figures"]) == {"top1", "top5"}
+
+
+def test_classify_gives_each_image_shares_that_sum_to_one(exports: Exports) -> None:
+    images = image_paths()[:3]
+    found = run("classify", exports.bundle("onnx", "fp16").path, *images, "--labels", "cat, dog ,lake", "--json")
+    assert (found.code, found.stderr) == (0, "")
+    assert [entry["image"] for entry in found.json] == [str(path) for path in images]
+    for entry in found.json:
+        shares = list(entry["probabilities"].values())
+        assert set(entry["probabilities"]) == {"cat", "dog", "lake"}
+        assert sum(shares) == pytest.approx(1)
+        assert shares == sorted(shares, reverse=True)
+
+
+def test_classify_answers_alike_from_either_target_and_minds_the_template(exports: Exports) -> None:
+    arguments = [image_paths()[1], "--labels", "cat,rocket", "--json"]
+    answers = [run("classify", exports.bundle(target, "fp16").path, *arguments).json for target in ("onnx", "coreml")]
+    (onnx,), (coreml,) = answers
+    assert onnx["probabilities"]["cat"] == pytest.approx(coreml["probabilities"]["cat"], abs=0.02)
+    other = run("classify", exports.bundle("onnx", "fp16").path, *arguments, "--template", "a drawing of a {}").json
+    assert other[0]["probabilities"] != onnx["probabilities"]
+
+
+def test_tables_go_to_stdout_whole(exports: Exports, dataset: Path) -> None:
+    for arguments in (
+        ["inspect", exports.checkpoint],
+        ["evaluate", exports.bundle("onnx", "fp16").path, "--dataset", dataset],
+    ):
+        found = run(*arguments)
+        assert (found.code, found.stderr) == (0, "")
+        assert found.stdout.strip()
+        assert "…" not in found.stdout

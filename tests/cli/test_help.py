@@ -1,0 +1,88 @@
+"""Help: quick, with an example for every command, and no library of the field imported for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from command_line import PROGRAM, run
+
+from mobileclip_deploy.cli import cli
+
+COMMANDS = list(cli.commands)
+HEAVY = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "coremltools",
+    "onnx",
+    "onnxruntime",
+    "executorch",
+    "open_clip",
+    "rich.console",
+)
+BUDGET = 0.5
+
+
+def cpu_seconds(arguments: list[str]) -> float:
+    """CPU time of a child process, its own and the system's for it."""
+    child = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    return usage.ru_utime + usage.ru_stime
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example(command: str) -> None:
+    found = run(command, "--help")
+    assert (found.code, found.stderr) == (0, "")
+    assert "Example" in found.stdout
+    assert f"  mobileclip-deploy {command}" in found.stdout
+
+
+def test_the_help_lists_every_command_and_the_exit_codes() -> None:
+    text = run("--help").stdout
+    assert [name for name in COMMANDS if f"\n  {name} " not in text] == []
+    assert "Exit codes: 0 done; 1 a gate failed; 2 wrong use or bad input; 3" in text
+
+
+def test_an_example_names_only_options_that_there_are() -> None:
+    for name, command in cli.commands.items():
+        options = {option for parameter in command.params for option in parameter.opts}
+        words = [
+            word for line in (command.help or "").splitlines() if "mobileclip-deploy " in line for word in line.split()
+        ]
+        assert [word for word in words if word.startswith("-") and word not in options] == [], name
+
+
+def test_help_answers_in_half_a_second_of_cpu_time() -> None:
+    assert min(cpu_seconds([*PROGRAM, "--help"]) for _ in range(3)) < BUDGET
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["export", "--help"], ["--version"], ["nonsense"]], ids=" ".join)
+def test_nothing_heavy_is_imported_for_it(arguments: list[str]) -> None:
+    program = f"""
+import sys
+from mobileclip_deploy.cli import main
+try:
+    main()
+finally:
+    print("HEAVY", sorted(set({HEAVY!r}) & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_the_version_is_the_packages() -> None:
+    from importlib.metadata import version
+
+    assert run("--version").stdout.strip().endswith(version("mobileclip-deploy"))
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    found = run()
+    assert found.code == 2
+    assert "Commands:" in found.stdout + found.stderr

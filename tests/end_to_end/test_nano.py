@@ -1,0 +1,139 @@
+"""The built-in checkpoint through the real command line: exported to every target, verified, used; and interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from command_line import PROGRAM, run, spawn
+from exports import Exports
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.evaluation import builtin_dataset
+
+BUNDLES = ["nano-coreml-fp16", "nano-onnx-fp16"]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a newcomer's first command writes, in a process of its own."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    found = spawn("export", "--target", "onnx,coreml", "-o", "out", cwd=folder)
+    assert found.code == 0, found.stderr
+    (line,) = found.stderr.splitlines()  # no chatter of converters
+    assert line.startswith("Using the built-in checkpoint nano")
+    rows = [row for row in found.stdout.splitlines() if "passed" in row]
+    assert len(rows) == 4
+    assert f"wrote {Path('out') / 'nano-onnx-fp16'}" in found.stdout
+    return folder / "out"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def files(bundle: Path) -> dict[str, bytes]:
+    return {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+
+
+def test_export_writes_one_verified_bundle_a_target(out: Path) -> None:
+    assert names(out) == BUNDLES
+    for name in BUNDLES:
+        manifest = json.loads((out / name / "manifest.json").read_text(encoding="utf-8"))
+        assert {check["status"] for check in manifest["parity"]} == {"passed"}
+        (task,) = [check for check in manifest["parity"] if check["step"] == "task"]
+        assert all(abs(value) <= 0.5 for figure, value in task["figures"].items() if figure.endswith("_drop"))
+        card = (out / name / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert manifest["checkpoint"]["licence"] in card
+        assert manifest["embedding_space"] in card
+
+
+def test_the_bundles_of_one_checkpoint_share_their_embedding_space(out: Path) -> None:
+    assert len({mcd.Bundle.open(out / name).manifest.embedding_space for name in BUNDLES}) == 1
+
+
+def test_classify_in_a_process_of_its_own(out: Path) -> None:
+    dataset = builtin_dataset()
+    labels = ",".join(dataset.captions[:3])
+    found = spawn("classify", out / "nano-onnx-fp16", *dataset.images[:3], "--labels", labels, "--json")
+    assert (found.code, found.stderr) == (0, "")
+    assert [set(entry["probabilities"]) for entry in found.json] == [set(dataset.captions[:3])] * 3
+
+
+def test_evaluate_gives_the_figures_that_the_export_recorded(out: Path) -> None:
+    found = run("evaluate", out / "nano-onnx-fp16", "--json")
+    assert found.code == 0
+    manifest = mcd.Bundle.open(out / "nano-onnx-fp16").manifest
+    (task,) = [check for check in manifest.parity if check.step == "task"]
+    assert task.figures is not None
+    for name in ("top1", "image_to_text_recall@1"):
+        assert found.json["figures"][name]["value"] == pytest.approx(task.figures[name])
+    ranks = found.json["mean_ranks"]["image_to_text"]
+    assert ranks < found.json["images"] / 4  # chance is one half
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_exporting_again_elsewhere_gives_the_same_bytes(exports: Exports, tmp_path: Path, target: str) -> None:
+    first = files(exports.bundle(target, "fp16").path)
+    found = spawn("export", "--target", target, "--checkpoint", exports.checkpoint, "-o", ".", cwd=tmp_path)
+    assert found.code == 0, found.stderr
+    again = files(tmp_path / f"nano-{target}-fp16")
+    assert again.keys() == first.keys()
+    assert [name for name in first if first[name] != again[name]] == []
+
+
+class Running:
+    """An export in a process of its own that stops itself when the first artifact is to be written."""
+
+    def __init__(self, output: Path, checkpoint: Path, *more: str) -> None:
+        pause = "import os, signal; import mobileclip_deploy.exporting as e; write = e._write_tower; "
+        pause += "e._write_tower = lambda *a: (write(*a), print('written', flush=True), os.read(0, 1))[0]; "
+        program = [*PROGRAM[:2], pause + PROGRAM[2]]
+        arguments = ["export", "--target", "onnx", "--tower", "image", "--precision", "fp32", "--no-verify", *more]
+        self.process = subprocess.Popen(
+            [*program, *arguments, "--checkpoint", str(checkpoint), "-o", str(output)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "written\n"
+
+    def stop(self, number: signal.Signals) -> tuple[int, str, str]:
+        """Send a signal; exit code, stdout and stderr."""
+        self.process.send_signal(number)
+        stdout, stderr = self.process.communicate(timeout=60)
+        return self.process.returncode, stdout, stderr
+
+
+def test_interrupting_an_export_leaves_nothing(exports: Exports, tmp_path: Path) -> None:
+    running = Running(tmp_path / "new" / "out", exports.checkpoint)
+    assert any((tmp_path / "new" / "out").iterdir())
+    code, stdout, stderr = running.stop(signal.SIGINT)
+    assert (code, stdout) == (130, "")
+    assert "Traceback" not in stderr
+    assert "interrupted" in stderr.splitlines()[-1]
+    assert names(tmp_path) == []
+
+
+def test_killing_an_export_leaves_no_bundle_and_the_next_export_clears_away_the_rest(
+    exports: Exports, tmp_path: Path
+) -> None:
+    shutil.copytree(exports.bundle("onnx", "fp32").path, tmp_path / "nano-onnx-fp32")
+    before = files(tmp_path / "nano-onnx-fp32")
+    code, _, _ = Running(tmp_path, exports.checkpoint, "--force").stop(signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert files(tmp_path / "nano-onnx-fp32") == before  # the one that was there is still whole
+    assert len(names(tmp_path)) == 2
+    shutil.rmtree(tmp_path / "nano-onnx-fp32")
+    assert [name for name in names(tmp_path) if not name.startswith(".")] == []
+    model = mcd.load_model(None, exports.checkpoint)
+    mcd.export(model, "onnx", "fp32", tmp_path, tower="image", verify=False)
+    assert names(tmp_path) == ["nano-onnx-fp32"]
