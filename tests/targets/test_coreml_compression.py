@@ -1,0 +1,270 @@
+"""Core ML below 16 bits: what is stored, how large it is, what it computes, what is refused, and that bytes repeat."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle import artifact_sha256
+from mobileclip_deploy.calibration import LIMIT, calibration_inputs, check_calibration
+from mobileclip_deploy.errors import ExportError, GateFailed, InvalidInput, UsageError
+from mobileclip_deploy.exporting import export_bundle
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.parity import Gates, compare
+from mobileclip_deploy.precision import PRECISIONS, parse_precisions
+from mobileclip_deploy.reference import Reference, sample_inputs
+from mobileclip_deploy.samples import image_paths
+from mobileclip_deploy.targets import ExportOptions, get_target
+from mobileclip_deploy.targets.coreml import activations, package
+from mobileclip_deploy.targets.coreml.recipes import DEPLOYMENT_TARGETS, RECIPES
+from mobileclip_deploy.towers import TOWERS, TowerName, make_tower
+from mobileclip_deploy.verification import tower_job
+
+AFFINE, BLOCKS, TABLE = "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense"
+SPARSE = "constexpr_lut_to_sparse+constexpr_sparse_to_dense"
+# precision, deployment target -> how wide and how narrow weights are stored, and the cosine nano keeps on samples.
+CASES = {
+    ("w8", "iOS16"): (AFFINE, AFFINE, 0.99),
+    ("w8", "iOS18"): (BLOCKS, BLOCKS, 0.99),
+    ("w8a8", "iOS17"): (AFFINE, AFFINE, 0.9),
+    ("w6p", "iOS16"): (AFFINE, TABLE, 0.97),
+    ("w6p", "iOS18"): (BLOCKS, TABLE, 0.98),
+    ("w4p", "iOS16"): (AFFINE, TABLE, 0.8),
+    ("w4p", "iOS18"): (BLOCKS, TABLE, 0.8),
+    ("w4", "iOS18"): (BLOCKS, BLOCKS, 0.8),
+    ("w4p-p50", "iOS18"): (BLOCKS, SPARSE, 0.5),
+}
+Write = Callable[[TowerName, str, str], Path]
+
+
+@pytest.fixture(scope="module")
+def model() -> mcd.MobileCLIP:
+    network = mcd.load_model()
+    fold(network)
+    return network
+
+
+@pytest.fixture(scope="module")
+def reference(model: mcd.MobileCLIP) -> Reference:
+    return Reference.compute(model, sample_inputs(model))
+
+
+@pytest.fixture(scope="module")
+def write(model: mcd.MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Write:
+    """Writes each package once. What a tower is converted to before it is compressed is shared: it takes longest."""
+    converted: dict[tuple[str, str, bool], object] = {}
+    original = package.convert
+    folder = tmp_path_factory.mktemp("packages")
+
+    def convert(job, target, *names):  # type: ignore[no-untyped-def]
+        key = job.tower, target, job.precision == "fp32"
+        if key not in converted:
+            converted[key] = original(job, target, *names)
+        return converted[key]
+
+    def written(tower: TowerName, precision: str, target: str) -> Path:
+        path = folder / f"{tower}-{precision}-{target}.mlpackage"
+        if not path.exists():
+            get_target("coreml").export(tower_job(model, tower, precision, ExportOptions(target)), path)
+        return path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(package, "convert", convert)
+        yield written
+
+
+def weight_file(path: Path) -> tuple[int, int]:
+    """Bytes of a package's weights without the header and metadata (64 bytes each) of the file; how many there are."""
+    data = (path / "Data/com.apple.CoreML/weights/weight.bin").read_bytes()
+    count = int(np.frombuffer(data[:4], np.uint32)[0])
+    return len(data) - 64 * (count + 1), count
+
+
+def implied_bytes(module: nn.Module, precision: str, target: str) -> float:
+    """What a recipe's bits imply for a tower: weights of more than 2,048 numbers compressed, all else float16."""
+    recipe, new = RECIPES[precision], target == "iOS18"
+    total = 0.0
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        outputs, numbers = value.shape[0] if value.ndim else 1, value.numel()
+        if value.ndim < 2 or numbers <= 2048 or "positional" in name or "earlier" in name:
+            total += 2 * numbers
+        elif recipe.bits == 8 or (value.ndim == 4 and value.shape[1] == 1):
+            total += numbers + outputs * (2 if new else 3)  # before iOS18 a zero point beside each scale
+        elif recipe.weights == "linear":
+            total += numbers * recipe.bits / 8 + 2 * numbers / 32 / value[0, 0].numel()
+        else:
+            stored = numbers * (1 + recipe.bits / 2) if recipe.sparsity else numbers * recipe.bits
+            total += stored / 8 + 2 * 2**recipe.bits * (outputs / 32 if new else 1)
+    return total
+
+
+def embedding(program: Program) -> str:
+    """How the token embedding is stored."""
+    (gather,) = (op for op in program.operations if op.type == "gather")
+    (table,) = gather.inputs["x"]
+    return next(weight.kind for weight in program.weights if weight.name == table.name)
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize(("precision", "target"), CASES)
+def test_weights_are_stored_as_the_recipe_says_and_take_the_bytes_it_implies(
+    write: Write, model: mcd.MobileCLIP, tower: TowerName, precision: str, target: str
+) -> None:
+    path, (wide, narrow, _) = write(tower, precision, target), CASES[precision, target]
+    program = load(path, evaluate=False)
+    kinds = {weight.kind for weight in program.weights} - {"const"}
+    assert kinds == ({wide, narrow} if tower == "image" else {narrow})
+    assert all(weight.kind != "const" for weight in program.weights if weight.shape[:1] == (49408,))
+    if tower == "text":
+        assert embedding(program) == narrow
+    size, _ = weight_file(path)
+    assert size == pytest.approx(implied_bytes(make_tower(model, tower), precision, target), rel=0.02)
+    assert program.opset == {"iOS16": "CoreML6", "iOS17": "CoreML7", "iOS18": "CoreML8"}[target]
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize(("precision", "target"), CASES)
+def test_the_package_as_written_answers_like_the_checkpoint(
+    write: Write, reference: Reference, tower: TowerName, precision: str, target: str
+) -> None:
+    run = get_target("coreml").runner(write(tower, precision, target))
+    found = compare(reference.of(tower), run(reference.inputs.of(tower)))
+    assert found.cosine >= CASES[precision, target][2]
+    assert found.relative > 1e-3, "nothing was compressed"
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_input_output_and_text_of_a_compressed_package_are_those_of_any_other(write: Write, tower: TowerName) -> None:
+    coreml = get_target("coreml")
+    assert coreml.describe(write(tower, "w4p-p50", "iOS18")) == coreml.describe(write(tower, "fp16", "iOS18"))
+    metadata = load(write(tower, "w4p-p50", "iOS18"), evaluate=False).metadata
+    assert metadata["short_description"].endswith("tower, w4p-p50: embedding of dimension 128")
+    assert not any("date" in key for key in metadata)
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize(("precision", "target"), [("w8a8", "iOS17"), ("w4p-p50", "iOS18"), ("w4", "iOS18")])
+def test_the_same_job_gives_the_same_bytes(
+    write: Write, model: mcd.MobileCLIP, tower: TowerName, precision: str, target: str, tmp_path: Path
+) -> None:
+    again = tmp_path / "again.mlpackage"
+    get_target("coreml").export(tower_job(model, tower, precision, ExportOptions(target)), again)
+    assert artifact_sha256(again) == artifact_sha256(write(tower, precision, target))
+
+
+def test_int8_passes_its_gates_and_a_four_bit_image_tower_is_refused(
+    write: Write, model: mcd.MobileCLIP, reference: Reference, tmp_path: Path
+) -> None:
+    coreml = get_target("coreml")
+    done = export_bundle(model, coreml, parse_precisions("w8"), tmp_path, reference=reference)
+    assert done.report is not None
+    assert done.report.passed
+    assert done.bundle.manifest.options == {"deployment_target": "iOS16"}
+    with pytest.raises(GateFailed, match="image shipped"):
+        export_bundle(model, coreml, parse_precisions("w4p"), tmp_path, towers=("image",), reference=reference)
+    assert [path.name for path in tmp_path.iterdir()] == ["nano-coreml-w8"]
+
+
+def test_every_precision_below_16_bits_has_the_gate_of_its_kind() -> None:
+    bounds = {name: Gates().shipped(name) for name, recipe in RECIPES.items() if recipe.weights != "plain"}
+    assert bounds.pop("w8") == ("cosine", 0.99)
+    assert set(bounds.values()) == {("cosine", 0.98)}
+    assert set(RECIPES) <= set(PRECISIONS)
+
+
+@pytest.mark.parametrize("precision", [name for name in RECIPES if name not in ("fp32", "fp16")])
+def test_a_deployment_target_that_is_too_old_is_refused_when_given_and_raised_when_not(precision: str) -> None:
+    coreml, choice, recipe = get_target("coreml"), parse_precisions(f"image=fp16,text={precision}"), RECIPES[precision]
+    for target in DEPLOYMENT_TARGETS[: DEPLOYMENT_TARGETS.index(recipe.oldest)]:
+        with pytest.raises(UsageError, match=f"{precision} needs {recipe.oldest} .*given is {target}"):
+            coreml.require(choice, ExportOptions(target))
+    coreml.require(choice, ExportOptions())
+    assert coreml.settle(choice, ExportOptions()).deployment_target == max("iOS16", recipe.oldest)
+    advice = coreml.advice(choice, ExportOptions())
+    assert advice is None if recipe.oldest == "iOS16" else f"to {recipe.oldest}, which {precision} needs" in str(advice)
+    assert coreml.advice(choice, ExportOptions("iOS18")) is None
+
+
+def test_an_unknown_deployment_target_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UsageError, match=r"'iOS19'; known: iOS15, iOS16, iOS17, iOS18"):
+        get_target("coreml").require(parse_precisions("w8"), ExportOptions("iOS19"))
+
+
+@pytest.mark.parametrize("name", ["w4pc", "w4-scaled", "w3p", "w2p"])
+def test_what_is_known_to_be_defective_is_not_offered(name: str) -> None:
+    with pytest.raises(UsageError, match="known: fp32, fp16, w8"):
+        parse_precisions(name)
+
+
+def test_ranges_are_those_of_all_samples_not_of_the_last(write: Write, reference: Reference) -> None:
+    program, pixels = load(write("image", "fp16", "iOS17")), reference.inputs.pixels[:3]
+    together = activations.measure_ranges(program, pixels)
+    apart = [activations.measure_ranges(program, one[None]) for one in pixels]
+    assert together == {
+        name: {"rmin": min(a[name]["rmin"] for a in apart), "rmax": max(a[name]["rmax"] for a in apart)}
+        for name in together
+    }
+    assert any(together[name] != apart[-1][name] for name in together)
+
+
+def test_activations_are_quantized_where_they_are_numbers_and_nowhere_else(write: Write) -> None:
+    program = load(write("text", "w8a8", "iOS17"), evaluate=False)
+    rounded = [op for op in program.operations if op.type == "quantize"]
+    assert rounded
+    assert all(argument.dtype.startswith("float") for op in rounded for argument in op.inputs["input"])
+    assert any(op.type == "add" and "int" in op.outputs[0].dtype for op in program.operations)
+    assert not any(op.type == "quantize" for op in load(write("text", "w8", "iOS16"), evaluate=False).operations)
+
+
+def test_calibration_images_decide_the_bytes_and_are_named_in_the_options(
+    write: Write, model: mcd.MobileCLIP, tmp_path: Path
+) -> None:
+    images = tmp_path / "like-mine"
+    images.mkdir()
+    for path in image_paths()[:2]:
+        shutil.copy(path, images)
+    options = ExportOptions("iOS17", images)
+    get_target("coreml").export(tower_job(model, "image", "w8a8", options), tmp_path / "own.mlpackage")
+    assert artifact_sha256(tmp_path / "own.mlpackage") != artifact_sha256(write("image", "w8a8", "iOS17"))
+    assert options.recorded() == {"deployment_target": "iOS17", "calibration": "like-mine"}
+
+
+def test_calibration_that_would_not_be_used_or_holds_nothing_is_refused(tmp_path: Path) -> None:
+    coreml = get_target("coreml")
+    with pytest.raises(UsageError, match=r"w8 uses no calibration images \(only w8a8 does\)"):
+        coreml.require(parse_precisions("w8"), ExportOptions(calibration=tmp_path))
+    with pytest.raises(InvalidInput, match="no image in it"):
+        coreml.require(parse_precisions("image=w8a8,text=w8"), ExportOptions(calibration=tmp_path))
+    with pytest.raises(InvalidInput, match="no such folder"):
+        check_calibration(parse_precisions("w8a8"), tmp_path / "none")
+
+
+def test_calibration_prompts_come_from_the_folder_and_images_are_spread_over_it(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prompts.json").write_text(json.dumps(["a cat", "a dog"]), encoding="utf-8")
+    assert calibration_inputs(model.variant, "text", tmp_path).shape == (2, 77)
+    assert calibration_inputs(model.variant, "text", None).shape[0] > 2
+    for index in range(3 * LIMIT):
+        (tmp_path / f"{index:04}.png").touch()
+    seen: list[Path] = []
+    monkeypatch.setattr("mobileclip_deploy.calibration.load_batch", lambda paths, _: seen.extend(paths) or np.zeros(1))
+    with pytest.raises(AttributeError):
+        calibration_inputs(model.variant, "image", tmp_path)
+    assert [path.stem for path in seen] == [f"{index:04}" for index in range(0, 3 * LIMIT, 3)]
+
+
+def test_a_job_without_the_calibration_it_needs_is_refused(write: Write, model: mcd.MobileCLIP, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    job = replace(tower_job(model, "image", "w8a8", ExportOptions("iOS17")), calibration=None)
+    with pytest.raises(ExportError, match="w8a8 needs calibration inputs"):
+        get_target("coreml").export(job, tmp_path / "none.mlpackage")
