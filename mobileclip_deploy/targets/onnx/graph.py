@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.targets.base import TowerJob
+from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
 
-__all__ = ["build_graph"]
+__all__ = ["write_graph"]
 
 OPSET = 20
 # torch.export specialises a batch of one, so the graph is traced with two.
@@ -28,8 +30,10 @@ class HalfTower(nn.Module):
         return self.tower(x.half() if x.is_floating_point() else x).float()
 
 
-def build_graph(job: TowerJob, input_name: str, output_name: str) -> bytes:
-    """The serialised model: opset 20, first dimension free, metadata of the exporter removed.
+def write_graph(job: TowerJob, path: Path, input_name: str, output_name: str) -> None:
+    """Write the model: opset 20, first dimension free, metadata of the exporter removed.
+
+    Weights are held as few times as the libraries allow: the largest tower has 1.3 GB of them.
 
     Raises:
         ExportError: the exporter or the checker refused the tower.
@@ -51,9 +55,11 @@ def build_graph(job: TowerJob, input_name: str, output_name: str) -> bytes:
         )
         assert program is not None
         model = program.model_proto
+        del program
         _strip(model, job)
-        onnx.checker.check_model(model)
-    return model.SerializeToString(deterministic=True)
+        write_model(model, path)
+        del model
+        onnx.checker.check_model(str(path))
 
 
 def _strip(model, job: TowerJob) -> None:  # type: ignore[no-untyped-def]

@@ -34,11 +34,11 @@ class OnnxTarget(Target):
         return TensorInfo(f"{tower}_embeds", "float32", (0, variant.embed_dim), normalised=False)
 
     def export(self, job: TowerJob, path: Path) -> None:
-        from mobileclip_deploy.targets.onnx.graph import build_graph
+        from mobileclip_deploy.targets.onnx.graph import write_graph
 
         names = self.input_info(job.variant, job.tower).name, self.output_info(job.variant, job.tower).name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(build_graph(job, *names))
+        write_graph(job, path, *names)
 
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
         graph = _read(path).graph

@@ -1,0 +1,33 @@
+"""Writing an ONNX model weight by weight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from mobileclip_deploy.targets.onnx.writing import write_model
+
+
+def small_model() -> onnx.ModelProto:
+    """Two weights, one of them longer than a one-byte length can say, and every field that exports have."""
+    weights = [
+        numpy_helper.from_array(np.arange(300, dtype=np.float32), "w"),
+        numpy_helper.from_array(np.ones(1, dtype=np.float32), "v"),
+    ]
+    nodes = [helper.make_node("Mul", ["x", "w"], ["y"]), helper.make_node("Add", ["y", "v"], ["z"])]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 300])]
+    outputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 300])]
+    graph = helper.make_graph(nodes, "small", inputs, outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    helper.set_model_props(model, {"variant": "small"})
+    return model
+
+
+def test_the_file_holds_exactly_the_model(tmp_path: Path) -> None:
+    model = small_model()
+    write_model(model, tmp_path / "m.onnx")
+    assert onnx.load(tmp_path / "m.onnx") == model
+    assert (tmp_path / "m.onnx").stat().st_size == len(model.SerializeToString())
