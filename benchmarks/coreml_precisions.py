@@ -4,7 +4,7 @@
 
 Exports nano at every precision, evaluates the packages as written with mobileclip_deploy.mil (every float16 result
 rounded, batch 1) on the built-in evaluation set, and writes benchmarks/results/coreml_precisions.json and the table in
-docs/coreml.md. Nothing is gated here: what `export` would refuse is measured and marked. About 5 minutes of one core.
+docs/coreml.md. Nothing is gated here: what `export` would refuse is measured and marked. About 13 minutes of one core.
 """
 
 from __future__ import annotations
