@@ -1,0 +1,190 @@
+"""ExecuTorch bundles: names, types, delegates, values, bytes, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import refusal, run
+from exports import Exports
+
+from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
+from mobileclip_deploy.targets import ExportOptions, TowerJob, get_target, parse_targets
+from mobileclip_deploy.targets.executorch.program_file import read_program
+from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
+from mobileclip_deploy.verification import tower_job
+
+pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
+
+
+@pytest.fixture(scope="module")
+def bundle(exports: Exports) -> Path:
+    """The float32 bundle of the built-in network for XNNPACK, verified when it was exported."""
+    return exports.bundle("executorch", "fp32").path
+
+
+@pytest.fixture
+def image(bundle: Path) -> Path:
+    return bundle / "nano_image.xnnpack.pte"
+
+
+def test_files_inputs_and_outputs_are_those_of_the_contract(bundle: Path) -> None:
+    assert sorted(path.name for path in bundle.glob("*.pte")) == ["nano_image.xnnpack.pte", "nano_text.xnnpack.pte"]
+    source, result = get_target("executorch").describe(bundle / "nano_image.xnnpack.pte")
+    assert (source.dtype, source.shape, result.dtype, result.shape) == ("float32", (1, 3, 64, 64), "float32", (1, 128))
+    source, result = get_target("executorch").describe(bundle / "nano_text.xnnpack.pte")
+    assert (source.dtype, source.shape, result.dtype, result.shape) == ("int64", (1, 77), "float32", (1, 128))
+
+
+def test_every_check_passed_and_float32_holds_the_semantic_bound(bundle: Path) -> None:
+    checks = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["parity"]
+    assert {check["status"] for check in checks} == {"passed"}
+    assert all(check["deviation"]["relative"] <= 1e-5 for check in checks if check["step"] == "shipped")
+
+
+def test_the_image_tower_is_one_delegate_and_leaves_nothing_outside(bundle: Path, image: Path) -> None:
+    told = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["towers"]["image"]["contents"]
+    assert told["delegates"] == {"XnnpackBackend": 1}
+    assert told["operators_outside"] == {}
+    assert sum(told["bytes"].values()) == pytest.approx(image.stat().st_size, rel=0.02)
+
+
+def test_no_attention_is_left_to_the_portable_kernels(bundle: Path) -> None:
+    outside = set(read_program(bundle / "nano_text.xnnpack.pte").operators)
+    assert not {name for name in outside if "softmax" in name or "bmm" in name or "linear" in name or "conv" in name}
+
+
+def test_the_same_tower_gives_the_same_bytes_without_paths(exports: Exports, bundle: Path, tmp_path: Path) -> None:
+    import mobileclip_deploy as mcd
+
+    model = mcd.load_model(None, exports.checkpoint)
+    mcd.reparameterize(model)
+    again = tmp_path / "again.pte"
+    get_target("executorch").export(tower_job(model, "text", "fp32", ExportOptions(backend="xnnpack")), again)
+    assert again.read_bytes() == (bundle / "nano_text.xnnpack.pte").read_bytes()
+    assert str(Path.cwd()).encode() not in again.read_bytes()
+
+
+def test_the_thread_pool_has_the_size_that_is_asked_for(image: Path) -> None:
+    from executorch.extension.pybindings import portable_lib
+
+    for threads in (2, 1):
+        runner = RuntimeRunner(image, threads)
+        assert portable_lib._threadpool_get_thread_count() == threads
+        assert f"{threads} thread" in runner.engine
+
+
+def test_a_second_call_does_not_overwrite_the_first_result(image: Path) -> None:
+    runner = RuntimeRunner(image, 1)
+    first = runner(np.zeros((1, 3, 64, 64), np.float32))
+    kept = first.copy()
+    runner(np.ones((1, 3, 64, 64), np.float32))
+    assert np.array_equal(first, kept)
+
+
+def test_inputs_of_another_shape_are_refused_with_the_shape(image: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"takes \[N, 3, 64, 64\]"):
+        RuntimeRunner(image, 1)(np.zeros((1, 3, 32, 32), np.float32))
+
+
+def test_inspect_tells_what_a_file_holds(image: Path) -> None:
+    told = run("inspect", image, "--json").json
+    assert told["kind"] == "executorch artifact"
+    assert told["by_type"] == {"XnnpackBackend": 1}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.5, 0.999])
+def test_a_file_that_is_cut_off_is_one_line(image: Path, tmp_path: Path, share: float) -> None:
+    cut = tmp_path / "cut.pte"
+    data = image.read_bytes()
+    cut.write_bytes(data[: int(len(data) * share)])
+    assert "cut.pte" in refusal(run("inspect", cut, "--json"))
+    with pytest.raises(InvalidInput):
+        get_target("executorch").runner(cut)
+
+
+def test_a_foreign_file_is_one_line(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.pte"
+    foreign.write_bytes(b"PK\x03\x04" + bytes(1000))
+    assert "is not a usable .pte file" in refusal(run("inspect", foreign))
+
+
+def test_damaged_program_tables_never_raise_anything_else(image: Path, tmp_path: Path) -> None:
+    data = image.read_bytes()
+    size = int.from_bytes(data[16:24], "little")
+    generator = np.random.default_rng(0)
+    damaged = tmp_path / "damaged.pte"
+    for _ in range(30):
+        bad = bytearray(data[: size + 64])
+        for place in generator.integers(0, size, 8):
+            bad[place] = generator.integers(256)
+        damaged.write_bytes(bytes(bad) + data[size + 64 :])
+        try:
+            read_program(damaged)
+        except InvalidInput as error:
+            assert "\n" not in str(error)  # noqa: PT017 (what is read without an error is fine as well)
+
+
+def test_a_backend_that_the_runtime_lacks_is_not_run(image: Path, tmp_path: Path) -> None:
+    data = image.read_bytes()
+    assert data.count(b"XnnpackBackend") >= 1
+    other = tmp_path / "other.pte"
+    other.write_bytes(data.replace(b"XnnpackBackend", b"VulkanXBackend"))
+    with pytest.raises(NotRun, match="needs VulkanXBackend"):
+        get_target("executorch").runner(other)
+
+
+def test_backends_that_need_an_sdk_are_named_with_what_is_missing() -> None:
+    text = refusal(run("export", "--target", "executorch", "--backend", "qnn"))
+    assert "AI Engine Direct" in text
+    assert "xnnpack, coreml, vulkan" in text
+
+
+def test_several_backends_are_several_targets() -> None:
+    targets = parse_targets("onnx,executorch", "xnnpack,coreml,vulkan")
+    labels = [target.label for target in targets]
+    assert labels == ["onnx", "executorch", "executorch-coreml", "executorch-vulkan"]
+    with pytest.raises(UsageError, match="add --target executorch"):
+        parse_targets("onnx", "coreml")
+
+
+@pytest.mark.parametrize(
+    ("precision", "reason"),
+    [
+        ("image=w8,text=w8", "IntxWeightOnlyConfig"),
+        ("image=w4,text=fp32", "answers wrongly"),
+        ("fp16", "GELU falls out"),
+        ("w4p", "no precision w4p; it has fp32"),
+    ],
+)
+def test_what_would_be_slow_or_wrong_is_refused_with_the_reason(precision: str, reason: str) -> None:
+    assert reason in refusal(run("export", "--target", "executorch", "--precision", precision))
+
+
+def test_the_core_ml_delegate_is_checked_on_the_package_inside(exports: Exports) -> None:
+    bundle = exports.bundle("executorch-coreml", "fp16")
+    assert bundle.path.name == "nano-executorch-coreml-fp16"
+    assert sorted(path.name for path in bundle.path.glob("*.pte")) == ["nano_image.coreml.pte", "nano_text.coreml.pte"]
+    shipped = [check for check in bundle.manifest.parity if check.step == "shipped"]
+    assert {check.status for check in bundle.manifest.parity} == {"passed"}
+    assert all(check.engine is not None and "inside the .pte; not Core ML" in check.engine for check in shipped)
+    for tower in ("image", "text"):
+        program = read_program(bundle.path / f"nano_{tower}.coreml.pte")
+        assert program.backends == ("CoreMLBackend",)
+        assert program.operators == {}
+        assert str(Path.cwd()).encode() not in program.delegates[0].payload
+
+
+def test_vulkan_is_written_and_reported_as_not_run(exports: Exports, tmp_path: Path) -> None:
+    import mobileclip_deploy as mcd
+
+    model = mcd.load_model(None, exports.checkpoint)
+    mcd.reparameterize(model)
+    target, path = get_target("executorch-vulkan"), tmp_path / "image.pte"
+    job: TowerJob = tower_job(model, "image", "fp16", ExportOptions(backend="vulkan"))
+    target.export(job, path)
+    assert "VulkanBackend" in read_program(path).backends
+    with pytest.raises(NotRun, match="needs VulkanBackend"):
+        target.runner(path)

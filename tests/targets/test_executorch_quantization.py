@@ -1,0 +1,119 @@
+"""Quantized towers for XNNPACK: int8 that is int8, sizes, and stages that name what broke."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_variant
+from torch import nn
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.architecture import build_model
+from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.folding import PASSES
+from mobileclip_deploy.folding.attention_norm import FoldAttentionNorm
+from mobileclip_deploy.parity import compare
+from mobileclip_deploy.reference import Reference, sample_inputs
+from mobileclip_deploy.targets import ExportOptions, get_target
+from mobileclip_deploy.targets.executorch.authoring import authored
+from mobileclip_deploy.targets.executorch.program_file import read_program
+from mobileclip_deploy.targets.executorch.quantization import quantize
+from mobileclip_deploy.targets.executorch.stages import Stages
+from mobileclip_deploy.targets.quiet import quiet
+from mobileclip_deploy.towers import ImageTower, TowerName
+from mobileclip_deploy.verification import tower_job
+
+pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
+
+OPTIONS = ExportOptions(backend="xnnpack")
+
+
+@pytest.fixture(scope="module")
+def folded() -> tuple[mcd.MobileCLIP, Reference]:
+    """The built-in network, folded, and what it answers."""
+    model = mcd.load_model()
+    mcd.reparameterize(model)
+    return model, Reference.compute(model, sample_inputs(model))
+
+
+@pytest.mark.parametrize(
+    ("tower", "precision", "cosine", "bytes_at_most"),
+    [("image", "w8a8", 0.98, 2_000_000), ("text", "w8", 0.99, 5_600_000), ("text", "w4", 0.98, 5_400_000)],
+)
+def test_quantized_towers_are_small_and_near(
+    folded: tuple[mcd.MobileCLIP, Reference],
+    tmp_path: Path,
+    tower: TowerName,
+    precision: str,
+    cosine: float,
+    bytes_at_most: int,
+) -> None:
+    model, reference = folded
+    target, path = get_target("executorch"), tmp_path / "tower.pte"
+    target.export(tower_job(model, tower, precision, OPTIONS), path)
+    assert path.stat().st_size <= bytes_at_most
+    assert compare(reference.of(tower), target.runner(path)(reference.inputs.of(tower))).cosine >= cosine
+    assert read_program(path).delegates
+
+
+@pytest.mark.parametrize("completely", [True, False])
+def test_a_tower_that_keeps_a_batch_norm_cannot_pass_as_quantized(completely: bool) -> None:
+    """torchao's defect: `prepare_pt2e` fuses a convolution with a BatchNorm although others use the convolution too.
+
+    That is so where the norm before attention is left: the positional convolution also feeds the residual.
+    """
+    torch.manual_seed(0)
+    model = build_model(tiny_variant("tiny_mci"))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+        for name, parameter in module.named_parameters(recurse=False):
+            if name.startswith("layer_scale"):
+                nn.init.constant_(parameter, 0.3)
+    for one in PASSES:
+        if completely or not isinstance(one, FoldAttentionNorm):
+            one.apply(model)
+    tower, inputs = ImageTower(model).eval(), torch.rand(4, 3, 64, 64)
+    seen = Stages("image", tower, inputs, cosine=0.9)
+    expected = nullcontext() if completely else pytest.raises(ExportError, match="image tower broke at stage prepared")
+    with expected, quiet():
+        quantize(authored(tower), "w8a8", inputs, seen)
+
+
+def stages(module: nn.Module) -> Stages:
+    return Stages("image", module, torch.eye(4), cosine=0.98)
+
+
+def test_a_stage_that_changes_the_tower_is_named() -> None:
+    torch.manual_seed(0)
+    module, other = nn.Linear(4, 8), nn.Linear(4, 8)
+    seen = stages(module)
+    seen.same("authored", module)
+    with pytest.raises(ExportError, match="image tower broke at stage prepared: relative"):
+        seen.same("prepared", other)
+    with pytest.raises(ExportError, match="image tower broke at stage converted: cosine"):
+        seen.near("converted", other)
+
+
+def test_a_file_that_computes_something_else_than_the_converted_tower_is_named() -> None:
+    torch.manual_seed(0)
+    seen = stages(nn.Linear(4, 8))
+    with pytest.raises(ExportError, match="broke at stage lowered"):
+        seen.lowered(lambda inputs: np.ones((len(inputs), 8), np.float32))
+
+
+def test_checking_a_stage_leaves_no_trace_in_it() -> None:
+    norm = nn.BatchNorm1d(4)  # in training mode: running statistics change with every call
+    seen = Stages("image", norm.eval(), torch.eye(4), 0.98)
+    norm.train()
+    norm.momentum = 0.5
+    before = norm.running_mean.clone()
+    with pytest.raises(ValueError, match="more than 1 value"):
+        seen.near("prepared", norm)
+    assert torch.equal(norm.running_mean, before)
