@@ -49,8 +49,8 @@ def model_card(manifest: Manifest) -> str:
         "",
         "## Input",
         "",
-        f"Images: shorter side to {spec.size} ({spec.interpolation}, antialiased), centre crop, RGB; mean and std are in "
-        "the graph. Text: `tokenizer/`, "
+        f"Images: shorter side to {spec.size} ({spec.interpolation}, antialiased), centre crop, RGB; mean and std are "
+        "in the graph. Text: `tokenizer/`, "
         f"{manifest.tokenizer.context_length} ids: {manifest.tokenizer.sot}, the text, {manifest.tokenizer.eot}, then "
         f"{manifest.tokenizer.pad} (the padding id is part of the model).",
     ]

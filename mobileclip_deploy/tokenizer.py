@@ -169,7 +169,8 @@ def _open_clip_tokenizer() -> Any:
         raise DependencyMissing("open_clip is not installed; type: pip install open_clip_torch")
     file = Path(package.origin).with_name("tokenizer.py")
     spec = importlib.util.spec_from_file_location("mobileclip_deploy._open_clip_tokenizer", file)
-    assert spec is not None and spec.loader is not None  # as for every .py file
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.SimpleTokenizer()

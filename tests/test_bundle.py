@@ -150,7 +150,9 @@ def test_a_bundle_appears_when_it_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_a_failed_export_leaves_nothing_not_even_the_folders_above(tmp_path: Path, failure: type[BaseException]) -> None:
+def test_a_failed_export_leaves_nothing_not_even_the_folders_above(
+    tmp_path: Path, failure: type[BaseException]
+) -> None:
     with pytest.raises(failure), staged_bundle(tmp_path / "new" / "deeper" / "b", force=False):
         raise failure
     assert names(tmp_path) == []
@@ -228,5 +230,5 @@ def test_folders_of_other_bundles_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be written|not writable"):
+    with pytest.raises(UsageError, match=r"cannot be written|not writable"):
         write(tmp_path / ("b" * 300), "new")

@@ -22,8 +22,10 @@ def test_the_photographs_are_many_small_and_without_metadata() -> None:
     assert sum(path.stat().st_size for path in image_paths()) < 2_000_000
     for path in image_paths():
         with Image.open(path) as image:
-            assert 256 <= min(image.size) and max(image.size) <= 640
-            assert not image.getexif() and "icc_profile" not in image.info
+            assert min(image.size) >= 256
+            assert max(image.size) <= 640
+            assert not image.getexif()
+            assert "icc_profile" not in image.info
 
 
 def test_the_photographs_have_every_orientation_and_one_is_grey() -> None:
@@ -76,7 +78,8 @@ def test_a_prompt_file_of_another_kind_is_refused_in_one_line(
     path.write_bytes(data)
     with pytest.raises(InvalidInput, match=reason) as caught:
         read_prompts(path)
-    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_prompt_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:

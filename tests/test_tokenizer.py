@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import random
 import subprocess
@@ -107,7 +108,7 @@ class IndependentBPE:
         tokens = [self.symbols[byte] for byte in word.encode("utf-8")]
         tokens[-1] += "</w>"
         while len(tokens) > 1:
-            pairs = list(zip(tokens, tokens[1:], strict=False))
+            pairs = list(itertools.pairwise(tokens))
             best = min(pairs, key=lambda pair: self.ranks.get(pair, len(self.ranks)))
             if best not in self.ranks:
                 break
@@ -180,9 +181,12 @@ def test_an_independent_bpe_reads_the_same_ids_from_vocab_and_merges(independent
 def test_vocab_and_merges_have_the_form_that_apple_s_and_hugging_face_s_loaders_read(folder: Path) -> None:
     vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
     assert sorted(vocabulary.values()) == list(range(TokenizerSpec().vocab_size))
-    assert vocabulary["<|startoftext|>"] == 49406 and vocabulary["<|endoftext|>"] == 49407 and vocabulary["!"] == 0
+    assert vocabulary["<|startoftext|>"] == 49406
+    assert vocabulary["<|endoftext|>"] == 49407
+    assert vocabulary["!"] == 0
     lines = (folder / "merges.txt").read_text("utf-8").split("\n")
-    assert len(lines) == 1 + 48894 + 1 and lines[-1] == ""
+    assert len(lines) == 1 + 48894 + 1
+    assert lines[-1] == ""
     assert all(line.count(" ") == 1 for line in lines[1:-1])
 
 
