@@ -34,7 +34,7 @@ from mobileclip_deploy.reference import Reference, sample_inputs
 from mobileclip_deploy.targets import ExportOptions, get_target
 from mobileclip_deploy.towers import TOWERS, TowerName
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "coreml_precisions.json"
 PAGE = ROOT.parent / "docs" / "coreml.md"
 BEGIN, END = "<!-- begin: benchmarks/coreml_precisions.py -->", "<!-- end -->"
@@ -79,6 +79,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="evaluate on the first N images only, and write nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    # executorch.py beside this script would stand in for the package of that name, which coremltools imports.
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
     model = mcd.load_model()
     dataset = _first(builtin_dataset(), arguments.limit)
     reference = Reference.compute(model, sample_inputs(model))
