@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 HELD_OUT := models/nano/evaluation/images
+# Two processes, each with all tests of a file, so that what a file exports is exported once.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: demo test lint wheel clean
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -79,8 +78,6 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="evaluate on the first N images only, and write nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    # executorch.py beside this script would stand in for the package of that name, which coremltools imports.
-    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
     model = mcd.load_model()
     dataset = _first(builtin_dataset(), arguments.limit)
     reference = Reference.compute(model, sample_inputs(model))
