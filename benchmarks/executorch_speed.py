@@ -1,6 +1,6 @@
 """ExecuTorch's fast path against its stock XNNPACK recipe, torch and ONNX Runtime, on golden weights.
 
-    python benchmarks/executorch_speed.py --variants mobileclip_s0,mobileclip_s2 --json benchmarks/results/executorch.json
+    python benchmarks/executorch_speed.py --json benchmarks/results/executorch.json
 
 Every cell (variant, tower, threads) is a process of its own, in which the candidates take turns: each round times each
 of them a few times, in an order that rotates, so that what disturbs the machine disturbs all alike. Ratios between
