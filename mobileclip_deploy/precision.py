@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,19 +41,20 @@ PRECISIONS: dict[str, Precision] = {
 }
 
 
-def parse_precisions(text: str) -> dict[TowerName, str]:
-    """`fp16` or `image=fp16,text=fp32` -> a precision for each tower.
+def parse_precisions(text: str, towers: Sequence[TowerName] = TOWERS) -> dict[TowerName, str]:
+    """`fp16` or `image=fp16,text=fp32` -> a precision for each of `towers`.
 
     Raises:
         UsageError: unknown precision or tower, or a tower left out; the text lists what is known.
     """
     if "=" not in text:
-        return {tower: _known(text.strip()) for tower in TOWERS}
+        return {tower: _known(text.strip()) for tower in towers}
     pairs = [part.partition("=") for part in text.split(",")]
     chosen = {tower.strip(): _known(name.strip()) for tower, _, name in pairs}
-    if set(chosen) != set(TOWERS) or len(pairs) != len(TOWERS):
-        raise UsageError(f"--precision {text}: name each of {' and '.join(TOWERS)} once, as in image=fp16,text=fp32")
-    return {tower: chosen[tower] for tower in TOWERS}
+    if not set(towers) <= set(chosen) <= set(TOWERS) or len(pairs) != len(chosen):
+        example = ",".join(f"{tower}=fp16" for tower in towers)
+        raise UsageError(f"--precision {text}: name {' and '.join(towers)}, each once, as in {example}")
+    return {tower: chosen[tower] for tower in towers}
 
 
 def precision_label(precisions: dict[TowerName, str]) -> str:

@@ -29,7 +29,7 @@ def test_an_unknown_precision_is_refused_with_the_known_ones_and_the_likely_one(
     "text", ["image=fp16", "image=fp16,sound=fp16", "image=fp16,image=fp32", "image=fp16,text=fp16,image=fp32"]
 )
 def test_a_tower_left_out_unknown_or_named_twice_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="each of image and text once"):
+    with pytest.raises(UsageError, match="image and text, each once"):
         parse_precisions(text)
 
 
@@ -37,6 +37,13 @@ def test_a_tower_left_out_unknown_or_named_twice_is_refused(text: str) -> None:
 def test_what_names_no_precision_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_precisions(text)
+
+
+def test_where_one_tower_is_wanted_only_its_precision_has_to_be_named() -> None:
+    assert parse_precisions("image=w8", ("image",)) == {"image": "w8"}
+    assert parse_precisions("image=w8,text=fp16", ("image",)) == {"image": "w8"}
+    with pytest.raises(UsageError, match="name image, each once, as in image=fp16"):
+        parse_precisions("text=fp16", ("image",))
 
 
 def test_a_folder_names_one_precision_or_each_towers() -> None:

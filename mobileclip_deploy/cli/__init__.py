@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import click
@@ -32,7 +33,7 @@ class Ordered(click.Group):
 @click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mobileclip-deploy", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Take a trained MobileCLIP checkpoint to Core ML and ONNX, and prove that it is still the same model.
+    """Take a trained MobileCLIP checkpoint to Core ML, ONNX and ExecuTorch, and prove that it is still the same model.
 
     Without --checkpoint and --variant the built-in trained checkpoint, nano, is used.
 
@@ -68,8 +69,9 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         fail("interrupted; nothing unfinished was left behind", 130)
     except BrokenPipeError:
+        # Whoever read stdout, `| head` say, has seen enough: end as a program does that the signal ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 3)
     sys.exit(code if isinstance(code, int) else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -44,7 +44,7 @@ __all__ = ["export"]
 def export(
     choice: ModelChoice,
     target_names: str,
-    tower: str,
+    tower: Literal["image", "text", "both"],
     precision_texts: tuple[str, ...],
     deployment_target: str | None,
     backend: str | None,
@@ -74,13 +74,15 @@ def export(
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.precision import parse_precisions, precision_label
     from mobileclip_deploy.targets import ExportOptions, parse_targets
+    from mobileclip_deploy.towers import TOWERS, TowerName
 
     targets = parse_targets(target_names, backend)
-    precisions = [parse_precisions(text) for text in precision_texts]
+    towers: tuple[TowerName, ...] = TOWERS if tower == "both" else (tower,)
+    precisions = [parse_precisions(text, towers) for text in precision_texts]
     options = ExportOptions(deployment_target, calibration, fast_depthwise=not no_fast_depthwise)
     every = target_names == "all"
     for target in targets:
-        for precision in precisions or [parse_precisions(target.default_precision)]:
+        for precision in precisions or [parse_precisions(target.default_precision, towers)]:
             if every and not target.has(precision):
                 note(f"{target.label} has no {precision_label(precision)}: left out.")
                 continue

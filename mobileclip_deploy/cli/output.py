@@ -46,7 +46,10 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
         table.add_column(name, justify="right" if column.startswith(">") else "left", overflow="fold")
     for row in rows:
         table.add_row(*(colour(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+    with console.capture() as captured:  # written by click: rich would end the process itself on a broken pipe
+        console.print(table)
+    click.echo(captured.get(), nl=False)
 
 
 def colour(cell: str) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from command_line import run, strict_json
+from command_line import PROGRAM, run, strict_json
 from exports import Exports, rehash
 from PIL import Image
 
@@ -217,3 +220,11 @@ def test_tables_go_to_stdout_whole(exports: Exports, dataset: Path) -> None:
         assert (found.code, found.stderr) == (0, "")
         assert found.stdout.strip()
         assert "…" not in found.stdout
+
+
+def test_a_reader_that_goes_away_ends_the_program_without_a_word() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*PROGRAM, "variants"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
