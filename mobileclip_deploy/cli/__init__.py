@@ -34,7 +34,7 @@ class Ordered(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Whoever read stdout, `| head` say, has seen enough: end as the signal would. Click's 1 means a failed gate.
+            # Whoever read stdout, `| head` say, has seen enough: end as by the signal. Click's 1 is a failed gate.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
 
