@@ -1,0 +1,100 @@
+"""Jobs and results as files: read, checked, written whole or not at all; and their JSON Schemas.
+
+python -m mobileclip_deploy.benchmark.documents docs/schemas
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mobileclip_deploy.benchmark.job import Job
+from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["SCHEMAS", "parse_document", "read_job", "read_result", "schema_text", "write_document"]
+
+Document = TypeVar("Document", bound=BaseModel)
+SCHEMAS: dict[str, type[BaseModel]] = {"benchmark-job.json": Job, "benchmark-result.json": Result}
+
+
+def read_job(path: Path) -> Job:
+    """Read a job.
+
+    Raises:
+        InvalidInput: missing, or not a job of this schema version.
+    """
+    return _read(path, Job)
+
+
+def read_result(path: Path) -> Result:
+    """Read a result.
+
+    Raises:
+        InvalidInput: missing, or not a result of this schema version.
+    """
+    return _read(path, Result)
+
+
+def write_document(path: Path, document: BaseModel) -> None:
+    """Write as JSON, nulls included, flushed to the disk and renamed into place.
+
+    Raises:
+        InvalidInput: the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(document.model_dump_json() + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another place or make room") from error
+
+
+def schema_text(model: type[BaseModel]) -> str:
+    """The JSON Schema (2020-12) as it is published."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | model.model_json_schema()
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def parse_document(text: str, model: type[Document], name: str) -> Document:
+    """Read JSON text; `name` is where it came from.
+
+    Raises:
+        InvalidInput: not JSON, or not such a document; says which field.
+    """
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        kind = model.__name__.lower()
+        what = f"{where}: {first['msg']}" if where else first["msg"]
+        raise InvalidInput(f"{name} is no benchmark {kind} of schema version 1: {what}") from error
+
+
+def _read(path: Path, model: type[Document]) -> Document:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from error
+    return parse_document(text, model, str(path))
+
+
+def _publish(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, model in SCHEMAS.items():
+        (folder / name).write_text(schema_text(model), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _publish(Path(sys.argv[1]))

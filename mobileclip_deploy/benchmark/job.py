@@ -1,0 +1,156 @@
+"""The job: everything a device is told to measure. What each field means stands in docs/benchmark.md."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "Cell",
+    "Count",
+    "Dtype",
+    "Frozen",
+    "Gate",
+    "Golden",
+    "Identifier",
+    "Job",
+    "Protocol",
+    "Tensor",
+    "TensorFile",
+    "Turn",
+]
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+"""A whole number that every language's JSON reader keeps exactly."""
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,119}$")]
+"""Safe as a file name on every device, and in a shell."""
+RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$")]
+"""Below the job's folder, with `/`, without `..`: safe in a shell too."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Dtype = Literal["float32", "float16", "uint8", "int32", "int64"]
+
+
+class Frozen(BaseModel):
+    """Unknown fields are refused; a nullable one may be left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Protocol(Frozen):
+    """How often a cell is measured. A round lasts for at least `iterations_per_round` and `seconds_per_round`.
+
+    `trim_fraction` of each round's samples is dropped at both ends for the trimmed mean. `statistic` is the figure that
+    the protocol reports. `golden_inputs`: check at most so many of them; 0 is all.
+    """
+
+    name: Identifier
+    warm_up_iterations: Count
+    rounds: Annotated[Count, Field(ge=1)]
+    iterations_per_round: Annotated[Count, Field(ge=1)]
+    seconds_per_round: Annotated[float, Field(ge=0)]
+    reload_each_round: bool
+    trim_fraction: Annotated[float, Field(ge=0, lt=0.5)]
+    statistic: Literal["median", "p90", "trimmed_mean"]
+    golden_inputs: Count = 0
+
+
+class Tensor(Frozen):
+    """An input or output as the runtime takes it: batch 1, no free dimension. Image pixels are RGB."""
+
+    name: str
+    dtype: Dtype
+    shape: tuple[Annotated[Count, Field(ge=1)], ...]
+
+
+class TensorFile(Frozen):
+    """A raw little-endian row-major file of `shape`, the first dimension counting the examples."""
+
+    file: RelativePath
+    sha256: Sha256
+    dtype: Dtype
+    shape: tuple[Annotated[Count, Field(ge=1)], ...]
+
+
+class Golden(Frozen):
+    """Inputs, and what the checkpoint answers: float32 [N, D]."""
+
+    inputs: TensorFile
+    outputs: TensorFile
+
+
+class Gate(Frozen):
+    """`cosine`: the worst over the inputs must be at least `bound`; `relative`: at most."""
+
+    metric: Literal["cosine", "relative"]
+    bound: float
+
+
+class Cell(Frozen):
+    """One thing to time: a file, a runtime, where it runs, and with how many threads.
+
+    `backend` is the runtime's own word (ONNX Runtime: cpu; ExecuTorch: xnnpack; torch: unfolded, folded, compiled);
+    `compute_units` is Core ML's. `bundle` is None for a competitor, a file that this project did not write. Without
+    `golden` its answers are not checked. `options` go to the runtime as they are (ONNX Runtime: session entries).
+    """
+
+    id: Identifier
+    label: str
+    bundle: str | None = None
+    variant: str | None = None
+    tower: Literal["image", "text"]
+    target: str | None = None
+    precision: str | None = None
+    file: RelativePath
+    sha256: Sha256
+    bytes: Count
+    runtime: Literal["onnxruntime", "executorch", "coreml", "torch"]
+    backend: str | None = None
+    compute_units: Literal["cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all"] | None = None
+    threads: Annotated[Count, Field(ge=1, le=1024)]
+    options: dict[str, str] = {}
+    input: Tensor
+    output: Tensor
+    golden: Golden | None = None
+    gate: Gate | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Cell:
+        if (self.golden is None) != (self.gate is None):
+            raise ValueError(f"cell {self.id}: golden and gate come together")
+        return self
+
+
+class Turn(Frozen):
+    """One round of one cell; `round` counts from 0."""
+
+    cell: Identifier
+    round: Count
+
+
+class Job(Frozen):
+    """job.json: the whole plan. `order` holds every round of every cell once, in the order to run them.
+
+    `order` was shuffled with `seed` by whoever wrote the job: a device only follows it.
+    """
+
+    schema_version: Literal[1]
+    run_id: Identifier
+    seed: Count
+    protocol: Protocol
+    cells: Annotated[tuple[Cell, ...], Field(min_length=1)]
+    order: tuple[Turn, ...]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Job:
+        wanted = {(cell.id, number) for cell in self.cells for number in range(self.protocol.rounds)}
+        turns = {(turn.cell, turn.round) for turn in self.order}
+        if len({cell.id for cell in self.cells}) != len(self.cells):
+            raise ValueError("two cells have the same id")
+        if turns != wanted or len(self.order) != len(wanted):
+            raise ValueError("order must hold every round of every cell once")
+        return self
+
+    def cell(self, name: str) -> Cell:
+        """The cell of that id."""
+        return next(cell for cell in self.cells if cell.id == name)

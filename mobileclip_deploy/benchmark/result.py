@@ -1,0 +1,190 @@
+"""The result: what a device measured, the job it was given included. Each field's meaning: docs/benchmark.md."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job
+
+__all__ = [
+    "CellResult",
+    "Device",
+    "Environment",
+    "GoldenOutcome",
+    "Harness",
+    "Interval",
+    "Placement",
+    "Result",
+    "RoundResult",
+    "Snapshot",
+    "Summary",
+    "ThermalState",
+]
+
+ThermalState = Literal["nominal", "fair", "serious", "critical"]
+
+
+class Device(Frozen):
+    """What it was measured on. `simulated`: a stand-in answered; its figures are nobody's latency."""
+
+    kind: Literal["host", "android", "ios", "mac"]
+    simulated: bool
+    name: str
+    model: str
+    soc: str | None = None
+    architecture: str
+    os: str
+    os_version: str
+    build: str | None = None
+    cores: Annotated[Count, Field(ge=1)]
+    core_maximum_khz: tuple[Count, ...] = ()
+    memory_bytes: Count | None = None
+
+
+class Harness(Frozen):
+    """What measured. `affinity`: the cores it was pinned to; none means any. `quality_of_service`: Apple's word."""
+
+    name: str
+    version: str
+    build: str | None = None
+    affinity: tuple[Count, ...] = ()
+    quality_of_service: str | None = None
+
+
+class Snapshot(Frozen):
+    """The state of the device at one moment; None where it cannot be told."""
+
+    unix_seconds: float
+    thermal_state: ThermalState | None = None
+    temperature_celsius: float | None = None
+    battery_percent: float | None = None
+    battery_celsius: float | None = None
+    charging: bool | None = None
+    low_power_mode: bool | None = None
+    fixed_performance_mode: bool | None = None
+    governor: str | None = None
+    load_average_1min: float | None = None
+
+
+class Environment(Frozen):
+    """Before the first round, and after the last one (None: never reached)."""
+
+    before: Snapshot
+    after: Snapshot | None = None
+
+
+class GoldenOutcome(Frozen):
+    """Worst over `inputs` golden inputs; `relative` is None where the outputs hold infinity or NaN (cosine -1 then)."""
+
+    inputs: Count
+    cosine: float
+    relative: float | None = None
+    passed: bool
+
+
+class Placement(Frozen):
+    """How many operations a runtime means to run on a compute unit, and their share of the predicted cost."""
+
+    unit: str
+    operations: Count
+    cost_share: float | None = None
+
+
+class RoundResult(Frozen):
+    """One finished round of one cell: one line of `<run_id>.rounds.jsonl`.
+
+    `samples_ns`: wall nanoseconds of every inference after the warm-up, in order. `cpu_ns`: CPU nanoseconds, of all
+    threads, that they took together. `load_first_ns`: loading the model, for the first time in the process;
+    `load_again_ns`: once more. `first_inference_ns`: the first one after loading. `golden`: of the round that checked.
+    `status` invalid: the answers are wrong (nothing was timed); failed: see `error`.
+    """
+
+    run_id: Identifier
+    cell: Identifier
+    round: Count
+    status: Literal["done", "failed", "invalid"]
+    error: str | None = None
+    load_first_ns: Count | None = None
+    load_again_ns: Count | None = None
+    first_inference_ns: Count | None = None
+    samples_ns: tuple[Count, ...] = ()
+    cpu_ns: Count | None = None
+    peak_memory_bytes: Count | None = None
+    thermal_state: ThermalState | None = None
+    golden: GoldenOutcome | None = None
+    placement: tuple[Placement, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Interval(Frozen):
+    """A 95% bootstrap interval of the median."""
+
+    low: float
+    high: float
+
+
+class Summary(Frozen):
+    """Of all samples of a cell, in nanoseconds (statistics.py has the definitions).
+
+    `last_over_first`: median of the last quarter over that of the first. `cpu_ns`: mean CPU time of an inference.
+    """
+
+    samples: Count
+    median_ns: float
+    p90_ns: float
+    p99_ns: float
+    mean_ns: float
+    trimmed_mean_ns: float
+    minimum_ns: Count
+    maximum_ns: Count
+    last_over_first: float | None = None
+    median_interval_ns: Interval
+    cpu_ns: float | None = None
+
+
+class CellResult(Frozen):
+    """One cell: its rounds and their summary. A cell that was not measured has none, and says why in `error`.
+
+    `load_first_ns` and the like are the first round's; memory is the largest over the rounds. A device may leave
+    `summary` out: whoever fetches the result computes it from `rounds`.
+    """
+
+    id: Identifier
+    status: Literal["done", "failed", "invalid", "skipped"]
+    error: str | None = None
+    load_first_ns: Count | None = None
+    load_again_ns: Count | None = None
+    first_inference_ns: Count | None = None
+    peak_memory_bytes: Count | None = None
+    golden: GoldenOutcome | None = None
+    placement: tuple[Placement, ...] = ()
+    summary: Summary | None = None
+    warnings: tuple[str, ...] = ()
+    rounds: tuple[RoundResult, ...] = ()
+
+
+class Result(Frozen):
+    """result.json: one run on one device. `cells` are in the order of the job's."""
+
+    schema_version: Literal[1]
+    run_id: Identifier
+    job: Job
+    device: Device
+    harness: Harness
+    runtimes: dict[str, str]
+    environment: Environment
+    cells: tuple[CellResult, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Result:
+        if self.run_id != self.job.run_id:
+            raise ValueError("run_id is not the job's")
+        if [cell.id for cell in self.cells] != [cell.id for cell in self.job.cells]:
+            raise ValueError("cells are not the job's")
+        return self
+
+    def pairs(self) -> tuple[tuple[Cell, CellResult], ...]:
+        """What was asked for, and what came of it."""
+        return tuple(zip(self.job.cells, self.cells, strict=True))

@@ -1,0 +1,80 @@
+"""Jobs and results: what is published is what is read, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmark import documents
+
+from mobileclip_deploy.benchmark.documents import SCHEMAS, read_job, read_result, schema_text, write_document
+from mobileclip_deploy.benchmark.job import Job
+from mobileclip_deploy.errors import InvalidInput
+
+PUBLISHED = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_published_schema_is_the_codes(name: str) -> None:
+    assert (PUBLISHED / name).read_text(encoding="utf-8") == schema_text(SCHEMAS[name]), (
+        "type: python -m mobileclip_deploy.benchmark.documents docs/schemas"
+    )
+
+
+def test_a_result_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
+    wanted = documents.result()
+    write_document(tmp_path / "result.json", wanted)
+    assert read_result(tmp_path / "result.json") == wanted
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_nullable_field_may_be_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "job.json"
+    file.write_text(documents.job().model_dump_json(exclude_none=True), encoding="utf-8")
+    assert read_job(file) == documents.job()
+
+
+def changed(*path: str | int, to: Any) -> str:
+    """The small job as text, with one value replaced or added."""
+    whole = documents.job().model_dump(mode="json")
+    place: Any = whole
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = to
+    return json.dumps(whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "EOF"),
+        (changed("schema_version", to=2), "schema_version"),
+        (changed("surprise", to=1), "surprise"),
+        (changed("seed", to=2**53), "seed"),
+        (changed("cells", 0, "file", to="../secret"), "cells.0.file"),
+        (changed("cells", 0, "file", to="/etc/passwd"), "cells.0.file"),
+        (changed("cells", 0, "id", to="a; rm -rf"), "cells.0.id"),
+        (changed("cells", 1, "id", to="onnx-image"), "same id"),
+        (changed("cells", 0, "gate", to=None), "golden and gate come together"),
+        (changed("order", to=[]), "every round of every cell once"),
+    ],
+)
+def test_what_is_no_job_is_refused_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
+    file = tmp_path / "job.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=complaint) as caught:
+        read_job(file)
+    assert str(caught.value).startswith(f"{file} is no benchmark job of schema version 1: ")
+
+
+def test_a_result_must_be_the_answer_to_its_job() -> None:
+    other = documents.job(run_id="another-run")
+    with pytest.raises(ValueError, match="run_id is not the job's"):
+        documents.result(job=other.model_dump(mode="json"))
+
+
+def test_the_order_may_be_any_order() -> None:
+    order = tuple(reversed(documents.job().order))
+    assert Job.model_validate(documents.job().model_dump() | {"order": order}).order == order
