@@ -15,6 +15,7 @@ __all__ = [
     "GoldenOutcome",
     "Harness",
     "Interval",
+    "OperatorTime",
     "Placement",
     "Result",
     "RoundResult",
@@ -92,13 +93,21 @@ class Placement(Frozen):
     cost_share: float | None = None
 
 
+class OperatorTime(Frozen):
+    """What the operators of one type took in one inference of a profiled run, which is never one of the samples."""
+
+    operator: str
+    calls: Count
+    total_ns: Count
+
+
 class RoundResult(Frozen):
     """One finished round of one cell: one line of `<run_id>.rounds.jsonl`.
 
     `samples_ns`: wall nanoseconds of every inference after the warm-up, in order. `cpu_ns`: CPU nanoseconds, of all
     threads, that they took together. `load_first_ns`: loading the model, for the first time in the process;
     `load_again_ns`: once more. `first_inference_ns`: the first one after loading. `golden`: of the round that checked.
-    `status` invalid: the answers are wrong (nothing was timed); failed: see `error`.
+    `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
     """
 
     run_id: Identifier
@@ -115,6 +124,7 @@ class RoundResult(Frozen):
     thermal_state: ThermalState | None = None
     golden: GoldenOutcome | None = None
     placement: tuple[Placement, ...] = ()
+    profile: tuple[OperatorTime, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -160,6 +170,7 @@ class CellResult(Frozen):
     peak_memory_bytes: Count | None = None
     golden: GoldenOutcome | None = None
     placement: tuple[Placement, ...] = ()
+    profile: tuple[OperatorTime, ...] = ()
     summary: Summary | None = None
     warnings: tuple[str, ...] = ()
     rounds: tuple[RoundResult, ...] = ()

@@ -46,6 +46,7 @@ def cell(name: str, runtime: str) -> dict[str, Any]:
     return {
         "id": name,
         "label": f"nano image fp32, {runtime}",
+        "competitor": False,
         "bundle": f"nano-{runtime}-fp32",
         "variant": "nano",
         "tower": "image",
