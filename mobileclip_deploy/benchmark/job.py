@@ -90,9 +90,9 @@ class Cell(Frozen):
     """One thing to time: a file, a runtime, where it runs, and with how many threads.
 
     `backend` is the runtime's own word (ONNX Runtime: cpu; ExecuTorch: xnnpack; torch: unfolded, folded, compiled);
-    `compute_units` is Core ML's. `competitor`: a file that this project did not write; answers that miss the gate are then
-    noted, not condemned. Without `golden` they are not checked. `options` go to the runtime as they are (ONNX Runtime:
-    session entries).
+    `compute_units` is Core ML's. `competitor`: a file that this project did not write; answers that miss the gate are
+    then noted, not condemned. Without `golden` they are not checked. `options` go to the runtime as they are (ONNX
+    Runtime: session entries).
     """
 
     id: Identifier
