@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         export,
         load_model,
         load_runner,
+        reinforce,
         reparameterize,
         verify,
     )
@@ -40,6 +41,7 @@ __all__ = [
     "export",
     "load_model",
     "load_runner",
+    "reinforce",
     "reparameterize",
     "verify",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from mobileclip_deploy.precision import parse_precisions
 from mobileclip_deploy.preprocess import normalize
 from mobileclip_deploy.provenance import Provenance, file_sha256
 from mobileclip_deploy.reference import Reference, sample_inputs
+from mobileclip_deploy.reinforcement import AugmentationPolicy, Reinforced, Teacher, read_pairs
+from mobileclip_deploy.reinforcement import reinforce as _reinforce
 from mobileclip_deploy.samples import read_prompts
 from mobileclip_deploy.targets import ExportOptions, Runner, get_target, installed_target
 from mobileclip_deploy.towers import TowerName
@@ -48,6 +50,7 @@ __all__ = [
     "find_checkpoint",
     "load_model",
     "load_runner",
+    "reinforce",
     "reparameterize",
     "verify",
 ]
@@ -264,6 +267,43 @@ def evaluate(
         embedder = bundle_embedder(subject if isinstance(subject, Bundle) else Bundle.open(Path(subject)))
     data = builtin_dataset() if dataset is None else read_dataset(Path(dataset))
     return _evaluate(embedder, data, (task,) if task else None, progress)
+
+
+def reinforce(
+    pairs: StrPath,
+    teachers: Sequence[MobileCLIP],
+    output: StrPath,
+    *,
+    augmentations: int = 4,
+    policy: AugmentationPolicy | None = None,
+    seed: int = 0,
+    shard_rows: int = 256,
+    progress: Progress = silent,
+) -> Reinforced:
+    """Store teachers' embeddings of augmented images and of captions (docs/reinforcement.md); resumes what was stopped.
+
+    Args:
+        pairs: a folder with a dataset.json, a .jsonl manifest, or a folder of images.
+        teachers: from `load_model`, with both towers; training forms are folded in place.
+        output: the dataset's folder.
+        augmentations: of each image; `policy` says how far they go.
+        seed: of the augmentations.
+        shard_rows: pairs in a file.
+
+    Raises:
+        UsageError: the folder holds something else.
+        InvalidInput: pairs or images cannot be used; what was stored before stays.
+    """
+    return _reinforce(
+        read_pairs(Path(pairs)),
+        [Teacher.of(model) for model in teachers],
+        Path(output),
+        augmentations=augmentations,
+        policy=policy,
+        seed=seed,
+        shard_rows=shard_rows,
+        progress=progress,
+    )
 
 
 def accuracy_dataset(model: MobileCLIP, dataset: StrPath | None = None) -> Dataset | None:

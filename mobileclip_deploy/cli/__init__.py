@@ -16,6 +16,7 @@ from mobileclip_deploy.cli.evaluate import evaluate
 from mobileclip_deploy.cli.export import export
 from mobileclip_deploy.cli.inspect import inspect
 from mobileclip_deploy.cli.lint import lint
+from mobileclip_deploy.cli.reinforce import reinforce
 from mobileclip_deploy.cli.reparameterize import reparameterize
 from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
@@ -54,7 +55,19 @@ def cli() -> None:
     """
 
 
-for command in (variants, inspect, reparameterize, convert, export, verify, lint, evaluate, classify, doctor):
+for command in (
+    variants,
+    inspect,
+    reparameterize,
+    convert,
+    export,
+    verify,
+    lint,
+    evaluate,
+    classify,
+    reinforce,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -2,7 +2,7 @@
 
 One command does all of it, from npm packages whose versions are pinned here:
 
-    python models/nano/build_data.py --work BUILD_FOLDER [--evaluation models/nano/evaluation]
+    python models/nano/build_data.py --work BUILD_FOLDER [--evaluation models/nano/evaluation] [--pairs FOLDER]
 
 needs `npm` on the path and the PyPI packages numpy, pillow and resvg-py. Training data is not committed; the
 evaluation set is.
@@ -266,6 +266,26 @@ def build_training(work: Path, concepts: list[Concept], names: tarfile.TarFile, 
     (work / "concepts.json").write_text(text, encoding="utf-8")
 
 
+def build_pairs(work: Path, folder: Path) -> None:
+    """Writes the training images on white as PNGs and pairs.jsonl, from train.npz and concepts.json: what
+    `mobileclip-deploy reinforce` and `recover` read. The synthetic captions are made of names, tags and category."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    described = json.loads((work / "concepts.json").read_text(encoding="utf-8"))
+    with np.load(work / "train.npz") as data:
+        rgba, owners, styles = data["rgba"], data["concept"], data["style"]
+    lines = []
+    for number, (pixels, owner, style) in enumerate(zip(rgba, owners, styles, strict=True)):
+        concept = described["concepts"][owner]
+        name = f"images/{number:05d}-{described['styles'][style]}.png"
+        Image.fromarray(on_white(pixels).round().astype(np.uint8)).save(folder / name)
+        label, tags = concept["label"], concept["tags"]
+        made = [f"an emoji of {label}", concept["unicode_name"], ", ".join(tags[:3]), *tags[:4]]
+        made += [concept["subgroup"].replace("-", " ")]
+        captions = [text for text in dict.fromkeys(made) if text and text != label]
+        lines.append(json.dumps({"image": name, "text": label, "captions": captions}, ensure_ascii=False))
+    (folder / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def class_name(concept: Concept) -> str:
     """The class of the zero-shot task: the concept's Unicode subgroup, as words."""
     return concept.subgroup.replace("-", " ")
@@ -313,6 +333,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for tarballs and training data")
     parser.add_argument("--evaluation", type=Path, help="also write the held-out evaluation set here")
+    parser.add_argument("--pairs", type=Path, help="also write the training images and captions as files here")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     names, held_out = fetch(NAMES, arguments.work), fetch(HELD_OUT, arguments.work)
@@ -321,6 +342,8 @@ def main() -> None:
     if arguments.evaluation:
         build_evaluation(arguments.evaluation, concepts, held_out)
     build_training(arguments.work, concepts, names, held_out)
+    if arguments.pairs:
+        build_pairs(arguments.work, arguments.pairs)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""`reinforce`: store teachers' embeddings beside a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mobileclip_deploy.cli.options import json_option
+
+__all__ = ["reinforce"]
+
+
+@click.command()
+@click.argument("pairs", type=click.Path(path_type=Path))
+@click.option(
+    "--teacher",
+    "teacher_files",
+    multiple=True,
+    metavar="FILE",
+    help="A checkpoint, or hf:OWNER/NAME; may be repeated [default: the built-in one].",
+)
+@click.option("--augmentations", type=click.IntRange(1), default=4, show_default=True, help="Of each image.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the augmentations.")
+@click.option("--shard-rows", type=click.IntRange(1), default=256, show_default=True, help="Pairs in a file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@json_option
+def reinforce(
+    pairs: Path,
+    teacher_files: tuple[str, ...],
+    augmentations: int,
+    seed: int,
+    shard_rows: int,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Store what teachers say of augmented images and captions, once, for training and `recover`.
+
+    PAIRS is a folder with a dataset.json, a .jsonl manifest, or a folder of images. Run again, it goes on where it was
+    stopped.
+
+    \b
+    Example:
+      mobileclip-deploy reinforce photos/ --teacher mobileclip2_s4.pt --teacher mobileclip2_b.pt -o reinforced/
+    """
+    from mobileclip_deploy.api import load_model
+    from mobileclip_deploy.api import reinforce as store
+    from mobileclip_deploy.cli.output import note, note_model, print_json, progress
+    from mobileclip_deploy.reinforcement import read_pairs
+
+    read_pairs(pairs)  # refused before a teacher is loaded
+    with progress() as update:
+        teachers = [load_model(None, file, announce=note, progress=update) for file in teacher_files or (None,)]
+    for teacher in teachers:
+        note_model(teacher)
+    with progress() as update:
+        result = store(
+            pairs,
+            teachers,
+            output,
+            augmentations=augmentations,
+            seed=seed,
+            shard_rows=shard_rows,
+            progress=update,
+        )
+    if as_json:
+        print_json(
+            {"output": str(result.folder), "made": result.made, "kept": result.kept}
+            | result.index.model_dump(mode="json", exclude={"shards"})
+        )
+        return
+    captions = "no captions" if not result.captioned else "captions"
+    click.echo(
+        f"wrote {result.folder}: {result.index.rows} images x {augmentations} augmentations, {captions}, "
+        f"{len(result.index.teachers)} teachers, {result.made} shards made and {result.kept} kept"
+    )

@@ -1,0 +1,115 @@
+"""Image-text pairs on disk: a described folder, a manifest, or a plain folder of images without captions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["Pair", "Pairs", "parse_pairs", "read_pairs"]
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+class Pair(BaseModel):
+    """One image, its true caption, and captions that were made for it; other fields of a row are ignored.
+
+    `image` is relative to the folder of the pairs. Without `text` there are no `captions` either.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    image: str
+    text: str | None = None
+    captions: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The true caption, if there is one, then the synthetic ones."""
+        return () if self.text is None else (self.text, *self.captions)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs and the folder that their images are relative to. Either all have a true caption or none has."""
+
+    folder: Path
+    rows: tuple[Pair, ...]
+
+    @property
+    def captioned(self) -> bool:
+        """Whether there are captions."""
+        return self.rows[0].text is not None
+
+    def as_lines(self) -> str:
+        """One JSON object a line: what a reinforced dataset keeps of its source."""
+        return "".join(row.model_dump_json() + "\n" for row in self.rows)
+
+
+def read_pairs(source: Path) -> Pairs:
+    """Read the pairs of a folder or of a manifest.
+
+    Args:
+        source: a folder with a dataset.json (docs/datasets.md) or a pairs.jsonl, a .jsonl manifest of `image`, `text`
+            and `captions` whose images are relative to it, or a folder of images, which then have no captions.
+
+    Raises:
+        InvalidInput: nothing of that kind, a row that cannot be used (named), an image that is missing, or captions
+            for some rows only.
+    """
+    if source.is_file():
+        return parse_pairs(_text(source), source.parent, str(source))
+    if not source.is_dir():
+        raise InvalidInput(f"no folder or manifest of images at {source}")
+    description, manifest = source / "dataset.json", source / "pairs.jsonl"
+    if description.is_file():
+        try:
+            manifest = source / str(json.loads(_text(description)).get("pairs", manifest.name))
+        except (ValueError, AttributeError) as error:
+            raise InvalidInput(f"{description} is not a JSON object: {error}") from error
+    if description.is_file() or manifest.is_file():
+        return parse_pairs(_text(manifest), source, str(manifest))
+    files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InvalidInput(f"{source} holds no dataset.json, pairs.jsonl or images")
+    return Pairs(source, tuple(Pair(image=file.relative_to(source).as_posix()) for file in files))
+
+
+def parse_pairs(text: str, folder: Path, where: str) -> Pairs:
+    """Pairs from JSON lines; `where` names the file in error texts.
+
+    Raises:
+        InvalidInput: see `read_pairs`.
+    """
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = Pair.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise InvalidInput(f"{where}:{number}: {place + ': ' if place else ''}{first['msg']}") from error
+        if row.text is None and row.captions:
+            raise InvalidInput(f"{where}:{number}: captions without a text; give the true caption as text")
+        if not (folder / row.image).is_file():
+            raise InvalidInput(f"{where}:{number}: no image at {folder / row.image}")
+        rows.append(row)
+    if not rows:
+        raise InvalidInput(f"{where} holds no pairs")
+    missing = next((number for number, row in enumerate(rows, 1) if (row.text is None) != (rows[0].text is None)), None)
+    if missing is not None:
+        raise InvalidInput(f"{where}: pair {missing} {'lacks' if rows[0].text else 'has'} a text, unlike the first one")
+    return Pairs(folder, tuple(rows))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error

@@ -1,0 +1,26 @@
+"""A few pairs of the built-in evaluation set as a dataset of one's own, for tests of what trains on pairs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from mobileclip_deploy.variants import models_dir
+
+__all__ = ["write_pairs"]
+
+
+def write_pairs(folder: Path, count: int = 24, *, captions: bool = True) -> Path:
+    """`count` images, each with its name and, if wanted, two synthetic captions; every other one has one only."""
+    source = models_dir() / "nano" / "evaluation"
+    rows = [json.loads(line) for line in (source / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    folder.mkdir(parents=True)
+    lines = []
+    for number, row in enumerate(rows[200 : 200 + 7 * count : 7]):
+        name = Path(row["image"]).name
+        shutil.copy(source / row["image"], folder / name)
+        made = [f"an emoji of {row['text']}", ", ".join(row["tags"][:2])][: 1 + number % 2]
+        lines.append(json.dumps({"image": name} | ({"text": row["text"], "captions": made} if captions else {})))
+    (folder / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
