@@ -16,10 +16,12 @@ from mobileclip_deploy.evaluation import (
     EvaluationResult,
     builtin_dataset,
     bundle_embedder,
+    check_tasks,
+    measure,
     model_embedder,
+    parse_templates,
     read_dataset,
 )
-from mobileclip_deploy.evaluation import evaluate as _evaluate
 from mobileclip_deploy.explanation import Explanation, explain_bundle
 from mobileclip_deploy.exporting import export_many
 from mobileclip_deploy.folding import FoldReport, fold, is_folded
@@ -248,25 +250,58 @@ def evaluate(
     *,
     dataset: StrPath | None = None,
     task: str | None = None,
+    templates: Sequence[str] = (),
+    class_names: StrPath | None = None,
+    images: StrPath | None = None,
+    split: str = "test",
+    skip_bad: bool = False,
+    cache: StrPath | None = None,
     progress: Progress = silent,
 ) -> EvaluationResult:
     """Zero-shot classification and retrieval of a bundle, or of a loaded model.
 
     Args:
         subject: a bundle, its folder, or a model from `load_model`.
-        dataset: a dataset folder; the built-in held-out set when None.
+        dataset: a dataset's folder or file (docs/datasets.md); the built-in held-out set when None.
         task: "classification" or "retrieval"; all the dataset allows when None.
+        templates: prompts with `{}` for the class, or files of them; several are averaged. The dataset's own, or else
+            the model's, when there are none.
+        class_names: a file of class names, instead of the dataset's own.
+        images: the folder of a table's or of Karpathy's images; their own when None.
+        split: of Karpathy's files and of CLIP_benchmark's shards.
+        skip_bad: leave out rows that cannot be used (`EvaluationResult.skipped`) instead of refusing the first.
+        cache: a folder that keeps embeddings, so that an interrupted run goes on where it was; none when None.
 
     Raises:
         InvalidInput: the dataset or the bundle cannot be used.
+        UsageError: the dataset cannot be used for the task, or a template has no `{}`.
         RuntimeFailed: nothing here can run the bundle.
     """
+    prompts = parse_templates(templates)
+    if dataset is None:
+        data = builtin_dataset()
+    else:
+        data = read_dataset(
+            Path(dataset),
+            class_names=None if class_names is None else Path(class_names),
+            images=None if images is None else Path(images),
+            split=split,
+            skip_bad=skip_bad,
+        )
+    tasks = check_tasks(data, (task,) if task else None)
     if isinstance(subject, MobileCLIP):
         embedder = model_embedder(subject)
     else:
         embedder = bundle_embedder(subject if isinstance(subject, Bundle) else Bundle.open(Path(subject)))
-    data = builtin_dataset() if dataset is None else read_dataset(Path(dataset))
-    return _evaluate(embedder, data, (task,) if task else None, progress)
+    return measure(
+        embedder,
+        data,
+        tasks,
+        templates=prompts,
+        skip_bad=skip_bad,
+        cache=None if cache is None else Path(cache),
+        progress=progress,
+    ).result
 
 
 def reinforce(

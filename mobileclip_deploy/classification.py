@@ -10,8 +10,7 @@ import numpy as np
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
-from mobileclip_deploy.evaluation import bundle_embedder
-from mobileclip_deploy.evaluation.evaluate import embed_prompts, unit
+from mobileclip_deploy.evaluation import bundle_embedder, embed_prompts, unit
 from mobileclip_deploy.preprocess import load_batch
 
 __all__ = ["Classification", "classify_images", "parse_labels"]

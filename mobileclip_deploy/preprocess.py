@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import stat
 import warnings
@@ -17,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["MAX_PIXELS", "PreprocessSpec", "load_batch", "load_image", "normalize", "preprocess"]
+__all__ = ["MAX_PIXELS", "PreprocessSpec", "decode_image", "load_batch", "load_image", "normalize", "preprocess"]
 
 _T = TypeVar("_T")
 
@@ -71,10 +72,25 @@ def load_image(path: str | PathLike[str]) -> Image.Image:
     """
     path = Path(path)
     _require_bytes(path)
+    return _decode(path, str(path))
+
+
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """As `load_image`, of a file's content; `name` is what errors call it.
+
+    Raises:
+        InvalidInput: see `load_image`.
+    """
+    if not content:
+        raise InvalidInput(f"{name}: an empty file")
+    return _decode(io.BytesIO(content), name)
+
+
+def _decode(source: Path | io.BytesIO, path: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
-            with Image.open(path, formats=_readable_formats()) as image:
+            with Image.open(source, formats=_readable_formats()) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
                 image.load()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from mobileclip_deploy.architecture import MobileCLIP
 
-__all__ = ["ModelChoice", "gate_option", "json_option", "load", "model_options"]
+__all__ = ["DatasetChoice", "ModelChoice", "dataset_options", "gate_option", "json_option", "load", "model_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,6 +43,50 @@ def model_options(function: F) -> F:
     return decorated
 
 
+def dataset_options(function: F) -> F:
+    """--dataset and how to read it, handed over as one `DatasetChoice` called `data`."""
+
+    @functools.wraps(function)
+    def collected(
+        *,
+        dataset: Path | None,
+        class_names: Path | None,
+        templates: tuple[str, ...],
+        images: Path | None,
+        split: str,
+        skip_bad: bool,
+        cache: Path | None,
+        **others: Any,
+    ) -> Any:
+        choice = DatasetChoice(dataset, class_names, templates, images, split, skip_bad, cache)
+        return function(data=choice, **others)
+
+    path = click.Path(path_type=Path)
+    options = (
+        click.option("--dataset", type=path, metavar="PATH", help="[default: the built-in held-out set]"),
+        click.option(
+            "--class-names", type=path, metavar="FILE", help="One class name a line; or lines FOLDER NAME; or JSON."
+        ),
+        click.option(
+            "--template",
+            "templates",
+            multiple=True,
+            metavar="TEXT|FILE",
+            help="Prompt for a class, {} where the name goes, or a file of them. Several are averaged.",
+        ),
+        click.option("--images", type=path, metavar="DIR", help="Where the images of a table or JSON file are."),
+        click.option("--split", default="test", show_default=True, help="Of Karpathy's JSON and of shards."),
+        click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, and count them."),
+        click.option(
+            "--cache", type=path, metavar="DIR", help="Keep embeddings here: an interrupted run goes on where it was."
+        ),
+    )
+    decorated: Any = collected
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
 def json_option(function: F) -> F:
     """--json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(function)
@@ -56,6 +101,33 @@ def gate_option(function: F) -> F:
         metavar="NAME=NUMBER",
         help="Replace a bound: semantic, relative, cosine or task. May be repeated.",
     )(function)
+
+
+@dataclass(frozen=True)
+class DatasetChoice:
+    """What the dataset options name."""
+
+    dataset: Path | None
+    class_names: Path | None
+    templates: tuple[str, ...]
+    images: Path | None
+    split: str
+    skip_bad: bool
+    cache: Path | None
+
+    def arguments(self) -> dict[str, Any]:
+        """For the API's functions.
+
+        Raises:
+            UsageError: an option that goes with a dataset of one's own, without one.
+        """
+        from mobileclip_deploy.errors import UsageError
+
+        given = {"--class-names": self.class_names, "--images": self.images}
+        lone = next((name for name, value in given.items() if value is not None), None)
+        if self.dataset is None and lone is not None:
+            raise UsageError(f"{lone} goes with a dataset of your own; name it with --dataset")
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobileclip_deploy.cli.output import megabytes, print_table
+from mobileclip_deploy.cli.output import megabytes, note, print_table
 
 if TYPE_CHECKING:
+    from mobileclip_deploy.evaluation import EvaluationResult
     from mobileclip_deploy.exporting import Exported
     from mobileclip_deploy.parity import Check, ParityReport
 
-__all__ = ["print_exports", "print_report"]
+__all__ = ["note_skipped", "print_evaluation", "print_exports", "print_report"]
+
+CONFUSED = 5
 
 
 def print_exports(results: Sequence[Exported]) -> None:
@@ -64,6 +67,44 @@ def print_report(report: ParityReport) -> None:
         for check in report.checks
     ]
     print_table(f"{report.bundle}: {report.variant} on {report.target}", columns, rows)
+
+
+def print_evaluation(result: EvaluationResult) -> None:
+    """One row a figure; then the hardest classes, and those that are taken for each other most often."""
+    rows = [
+        [name.replace("_", " "), f"{interval.value:.2f}", f"{interval.low:.1f} .. {interval.high:.1f}"]
+        for name, interval in result.figures.items()
+    ]
+    rows += [[f"{name.replace('_', ' ')} mean rank", f"{rank:.1f}", ""] for name, rank in result.mean_ranks.items()]
+    counts = [f"{result.images} images"]
+    counts += [f"{result.classes} classes"] if result.per_class else []
+    counts += [f"{result.captions} captions"] if result.mean_ranks else []
+    title = f"{result.model} on {result.dataset} ({', '.join(counts)}; {result.engine})"
+    print_table(title, ["figure", ">%", ">95% interval"], rows)
+    if not result.per_class:
+        return
+    if len(result.templates) > 1:
+        click.echo(f"class prompts: the mean of {len(result.templates)} templates")
+    worst = sorted((entry.top1, -entry.images, entry.name) for entry in result.per_class if entry.top1 is not None)[
+        :CONFUSED
+    ]
+    rows = [[name, str(-count), f"{top1:.1f}"] for top1, count, name in worst]
+    print_table("classes least often right", ["class", ">images", ">top-1 %"], rows)
+    if confused := result.most_confused(CONFUSED):
+        pairs = [[right, nearest, str(count)] for right, nearest, count in confused]
+        print_table("most often taken for another", ["class", "taken for", ">images"], pairs)
+    click.echo("every class and the whole table of confusion: --json")
+
+
+def note_skipped(skipped: Sequence[str]) -> None:
+    """Say on stderr which rows of a dataset were left out."""
+    if not skipped:
+        return
+    note(f"Skipped {len(skipped)} bad row{'s' if len(skipped) > 1 else ''}:")
+    for text in skipped[:CONFUSED]:
+        note(f"  {text}")
+    if len(skipped) > CONFUSED:
+        note(f"  and {len(skipped) - CONFUSED} more (all of them: --json)")
 
 
 def relative(check: Check | None) -> str:

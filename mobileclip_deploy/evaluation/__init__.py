@@ -1,15 +1,12 @@
 """Task accuracy of anything that embeds images and texts: zero-shot classification and retrieval."""
 
-from mobileclip_deploy.evaluation.dataset import Dataset, builtin_dataset, read_dataset
-from mobileclip_deploy.evaluation.evaluate import (
-    TASKS,
-    Embedder,
-    EvaluationResult,
-    bundle_embedder,
-    evaluate,
-    model_embedder,
-)
-from mobileclip_deploy.evaluation.metrics import Interval
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder, model_embedder
+from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts, unit
+from mobileclip_deploy.evaluation.evaluate import TASKS, EvaluationResult, Measurement, check_tasks, evaluate, measure
+from mobileclip_deploy.evaluation.metrics import Interval, paired_difference
+from mobileclip_deploy.evaluation.reading import builtin_dataset, read_dataset
+from mobileclip_deploy.evaluation.templates import parse_templates
 
 __all__ = [
     "TASKS",
@@ -17,9 +14,17 @@ __all__ = [
     "Embedder",
     "EvaluationResult",
     "Interval",
+    "Measurement",
     "builtin_dataset",
     "bundle_embedder",
+    "check_tasks",
+    "embed_classes",
+    "embed_prompts",
     "evaluate",
+    "measure",
     "model_embedder",
+    "paired_difference",
+    "parse_templates",
     "read_dataset",
+    "unit",
 ]

@@ -1,147 +1,144 @@
-"""Datasets on disk: the folder format of the built-in set, and a folder of class folders as ImageNet's."""
+"""What accuracy is measured on: images with class labels, with captions, or with both."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.variants import models_dir
+from mobileclip_deploy.evaluation.bad_rows import BadRows
+from mobileclip_deploy.evaluation.class_names import ClassNames
+from mobileclip_deploy.evaluation.image_sources import ImageSource
 
-__all__ = ["Dataset", "builtin_dataset", "read_dataset"]
+__all__ = ["Dataset", "Row", "assemble"]
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: `where` it stands, and what it says. A label or texts may be missing."""
+
+    where: str
+    image: ImageSource
+    label: str | None = None
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images, with one caption each for retrieval (empty: none), and a class index each for classification."""
+    """Images; for retrieval their captions, for classification a class each.
+
+    `rows` says where each image stands. Captions are in the order of their images; `caption_images` is the position of
+    each one's image, and every image has at least one, or no image has any. `labels` are positions in `classes`, one
+    an image, or none. `templates`: prompts with `{}` for the class name; none where the dataset names none. `skipped`:
+    the rows that were left out, and why.
+    """
 
     name: str
-    images: tuple[Path, ...]
-    captions: tuple[str, ...]
-    labels: tuple[int, ...]
-    classes: tuple[str, ...]
-    template: str | None
+    images: tuple[ImageSource, ...]
+    rows: tuple[str, ...]
+    captions: tuple[str, ...] = ()
+    caption_images: tuple[int, ...] = ()
+    labels: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks this dataset can be used for."""
         return (("classification",) if self.labels else ()) + (("retrieval",) if self.captions else ())
 
+    def without(self, bad: dict[int, str]) -> Dataset:
+        """The dataset without some images.
 
-class _Description(BaseModel):
-    """dataset.json: file names are relative to it."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    pairs: str = "pairs.jsonl"
-    classes: str | None = None
-    template: str | None = None
-
-
-class _Pair(BaseModel):
-    """One line of the pairs file."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    image: str
-    text: str | None = None
-    label: str | None = None
-
-
-def builtin_dataset() -> Dataset:
-    """The held-out evaluation set of the built-in checkpoint: emoji in a style it was not trained on."""
-    return read_dataset(models_dir() / "nano" / "evaluation")
+        Args:
+            bad: what is wrong with each, by position.
+        """
+        kept = [number for number in range(len(self.images)) if number not in bad]
+        place = {old: new for new, old in enumerate(kept)}
+        captions = [(text, place[i]) for text, i in zip(self.captions, self.caption_images, strict=True) if i in place]
+        return Dataset(
+            name=self.name,
+            images=tuple(self.images[i] for i in kept),
+            rows=tuple(self.rows[i] for i in kept),
+            captions=tuple(text for text, _ in captions),
+            caption_images=tuple(i for _, i in captions),
+            labels=tuple(self.labels[i] for i in kept) if self.labels else (),
+            classes=self.classes,
+            templates=self.templates,
+            skipped=(*self.skipped, *(bad[i] for i in sorted(bad))),
+        )
 
 
-def read_dataset(folder: Path) -> Dataset:
-    """Read a folder with a dataset.json, or one whose sub-folders are classes and hold images.
+def assemble(
+    name: str, rows: Sequence[Row], classes: ClassNames | None, templates: Sequence[str], bad: BadRows
+) -> Dataset:
+    """A dataset from the rows of a table; rows of the same image are put together, as captions of it.
+
+    Args:
+        classes: the classes that labels are of; the labels that occur, sorted, when None.
 
     Raises:
-        InvalidInput: not a folder, no dataset in it, a row that cannot be used (named), or an empty class.
+        InvalidInput: no row can be used, or one cannot and bad ones are not skipped: an image that is not there, a
+            label that is missing, unknown or another than the image had before, a text that is missing where others
+            have one, the same row twice.
     """
-    if not folder.is_dir():
-        raise InvalidInput(f"no dataset folder at {folder}")
-    if (folder / "dataset.json").is_file():
-        return _described(folder)
-    return _class_folders(folder)
-
-
-def _described(folder: Path) -> Dataset:
-    description = _parse(_Description, folder / "dataset.json", _read_text(folder / "dataset.json"))
-    file = folder / description.pairs
-    rows = [
-        (number, _parse(_Pair, f"{file}:{number}", line))
-        for number, line in enumerate(_read_text(file).splitlines(), start=1)
-        if line.strip()
-    ]
-    if not rows:
-        raise InvalidInput(f"{file} holds no pairs")
-    classes: tuple[str, ...] = ()
-    if description.classes:
-        classes = tuple(line for line in _read_text(folder / description.classes).splitlines() if line.strip())
-        if len(classes) != len(set(classes)) or not classes:
-            raise InvalidInput(f"{folder / description.classes} must name at least one class, and none twice")
-    index = {name: number for number, name in enumerate(classes)}
-    images, captions, labels = [], [], []
-    for number, row in rows:
-        image = folder / row.image
-        if not image.is_file():
-            raise InvalidInput(f"{file}:{number}: no image at {image}")
-        if classes and row.label not in index:
-            raise InvalidInput(f"{file}:{number}: label {row.label!r} is not in {description.classes}")
-        images.append(image)
-        captions.append(row.text)
-        if classes:
-            labels.append(index[row.label or ""])
-    if None in captions and any(caption is not None for caption in captions):
-        raise InvalidInput(f"{file}: some rows have a text and others have none")
-    if not classes and None in captions:
-        raise InvalidInput(f"{folder}: rows without a text, and no classes: there is nothing to measure")
+    labelled = classes is not None or any(row.label for row in rows)
+    captioned = any(row.texts for row in rows)
+    if not labelled and not captioned:
+        raise InvalidInput(f"{name}: rows without a text, and no classes: there is nothing to measure")
+    if classes is None:
+        classes = _classes_of(rows) if labelled else ClassNames("", (), ())
+    groups: dict[ImageSource, _Group] = {}
+    for row in rows:
+        problem = _problem(row, classes, groups.get(row.image), labelled, captioned)
+        if problem is not None:
+            bad.add(f"{row.where}: {problem}")
+            continue
+        group = groups.setdefault(row.image, _Group(row.where, classes.find(row.label or ""), []))
+        group.texts.extend(row.texts)
+    if not groups:
+        raise InvalidInput(f"{name}: none of its {len(rows)} rows can be used; the first: {bad.found[0]}")
+    ordered = list(groups.values())
     return Dataset(
-        description.name,
-        tuple(images),
-        tuple(caption for caption in captions if caption is not None),
-        tuple(labels),
-        classes,
-        description.template,
+        name=name,
+        images=tuple(groups),
+        rows=tuple(group.where for group in ordered),
+        captions=tuple(text for group in ordered for text in group.texts),
+        caption_images=tuple(number for number, group in enumerate(ordered) for _ in group.texts),
+        labels=tuple(group.label for group in ordered if group.label is not None) if labelled else (),
+        classes=classes.names,
+        templates=tuple(templates),
+        skipped=tuple(bad.found),
     )
 
 
-def _class_folders(folder: Path) -> Dataset:
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
-        raise InvalidInput(f"{folder} holds neither a dataset.json nor class folders with images")
-    images: list[Path] = []
-    labels: list[int] = []
-    for number, entry in enumerate(classes):
-        files = sorted(file for file in entry.rglob("*") if file.suffix.lower() in SUFFIXES)
-        if not files:
-            raise InvalidInput(f"class folder {entry} holds no images")
-        images += files
-        labels += [number] * len(files)
-    names = tuple(entry.name.replace("_", " ") for entry in classes)
-    return Dataset(folder.name, tuple(images), (), tuple(labels), names, None)
+@dataclass
+class _Group:
+    where: str
+    label: int | None
+    texts: list[str]
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error
+def _problem(row: Row, classes: ClassNames, before: _Group | None, labelled: bool, captioned: bool) -> str | None:
+    if isinstance(row.image, Path) and not row.image.is_file():
+        return f"no image at {row.image}"
+    if labelled and not row.label:
+        return "no label"
+    if labelled and classes.find(row.label or "") is None:
+        return f"the label {row.label!r} is not in {classes.source}"
+    if captioned and not row.texts:
+        return "no text, although other rows have one"
+    if before is None:
+        return None
+    if labelled and classes.find(row.label or "") != before.label:
+        return f"the image has another label at {before.where}"
+    if not row.texts or set(row.texts) & set(before.texts):
+        return f"the same row as {before.where}"
+    return None
 
 
-def _parse(kind: Any, where: Path | str, text: str) -> Any:
-    try:
-        return kind.model_validate(json.loads(text))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInput(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except ValueError as error:
-        raise InvalidInput(f"{where} is not JSON: {error}") from error
+def _classes_of(rows: Sequence[Row]) -> ClassNames:
+    names = tuple(sorted({row.label for row in rows if row.label}))
+    return ClassNames("the labels", names, ())

@@ -1,49 +1,44 @@
-"""Zero-shot classification and retrieval over a bundle or the checkpoint itself, embedded in batches."""
+"""Zero-shot classification and retrieval over a bundle or the checkpoint itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from mobileclip_deploy.architecture import MobileCLIP
-from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.metrics import Interval, percentage, ranks_of
-from mobileclip_deploy.preprocess import load_batch
-from mobileclip_deploy.reference import embed_images, embed_texts
-from mobileclip_deploy.targets import installed_target
-from mobileclip_deploy.tokenizer import tokenize
-from mobileclip_deploy.variants import Preprocess
+from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.evaluation.embedding import embed_classes, embed_dataset_images, embed_prompts
+from mobileclip_deploy.evaluation.metrics import Interval, classify, percentage, retrieval_ranks
 
-__all__ = ["TASKS", "Embedder", "EvaluationResult", "bundle_embedder", "evaluate", "model_embedder"]
+__all__ = ["TASKS", "ClassFigures", "EvaluationResult", "Measurement", "check_tasks", "evaluate", "measure"]
 
 TASKS = ("classification", "retrieval")
-BATCH = 64
 
 
-@dataclass(frozen=True)
-class Embedder:
-    """Both towers of something that can be run here, and what they need to know about their inputs."""
+class ClassFigures(BaseModel):
+    """One class: its images, and the share of them in percent whose nearest class it is, or is among the nearest 5."""
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
-    engine: str
-    embedding_space: str
-    images: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-    texts: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
-    preprocess: Preprocess
-    context_length: int
-    template: str
-    logit_scale: float
+    images: int
+    top1: float | None
+    top5: float | None
 
 
 class EvaluationResult(BaseModel):
-    """Figures of one embedder on one dataset, in percent; mean ranks count from 1."""
+    """Figures of one embedder on one dataset, in percent; mean ranks count from 1.
+
+    `confusion[a][b]`: images of class a whose nearest class is b, where there are any. `skipped`: the rows that were
+    left out, and why.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,49 +48,33 @@ class EvaluationResult(BaseModel):
     embedding_space: str
     dataset: str
     images: int
+    captions: int = 0
     classes: int
+    templates: tuple[str, ...] = ()
     figures: dict[str, Interval]
     mean_ranks: dict[str, float]
+    per_class: tuple[ClassFigures, ...] = ()
+    confusion: dict[str, dict[str, int]] = {}
+    skipped: tuple[str, ...] = ()
+
+    def most_confused(self, count: int) -> list[tuple[str, str, int]]:
+        """The pairs of classes that are most often taken for each other: the right one, the nearest, how often."""
+        wrong = [
+            (right, nearest, images)
+            for right, row in self.confusion.items()
+            for nearest, images in row.items()
+            if nearest != right
+        ]
+        return sorted(wrong, key=lambda entry: -entry[2])[:count]
 
 
-def bundle_embedder(bundle: Bundle) -> Embedder:
-    """Run a bundle's artifacts here.
+@dataclass(frozen=True)
+class Measurement:
+    """A result, and which examples were hit by each of its figures: what a paired comparison needs."""
 
-    Raises:
-        UsageError: the bundle lacks a tower.
-        NotRun, RuntimeFailed: nothing here can run it.
-    """
-    target, manifest = installed_target(bundle.manifest.target), bundle.manifest
-    image, text = (target.runner(bundle.artifact(tower)) for tower in ("image", "text"))
-    return Embedder(
-        name=bundle.path.name,
-        engine=image.engine,
-        embedding_space=manifest.embedding_space,
-        images=image,
-        texts=text,
-        preprocess=manifest.preprocess,
-        context_length=manifest.tokenizer.context_length,
-        template=manifest.template,
-        logit_scale=manifest.logit_scale,
-    )
-
-
-def model_embedder(model: MobileCLIP) -> Embedder:
-    """Run the checkpoint itself, in torch."""
-    import torch
-
-    assert model.provenance is not None
-    return Embedder(
-        name=f"{model.variant.name} checkpoint",
-        engine=f"torch {torch.__version__}",
-        embedding_space=model.provenance.embedding_space,
-        images=lambda pixels: embed_images(model, pixels),
-        texts=lambda ids: embed_texts(model, ids),
-        preprocess=model.variant.preprocess,
-        context_length=model.variant.tokenizer.context_length,
-        template=model.variant.template,
-        logit_scale=float(model.logit_scale.exp().clamp(max=100)),
-    )
+    result: EvaluationResult
+    hits: dict[str, npt.NDArray[np.bool_]]
+    examples: tuple[str, ...]
 
 
 def evaluate(
@@ -104,63 +83,106 @@ def evaluate(
     tasks: tuple[str, ...] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> EvaluationResult:
-    """Measure an embedder on a dataset.
+    """As `measure`, the figures alone."""
+    return measure(embedder, dataset, tasks, progress=progress).result
+
+
+def check_tasks(dataset: Dataset, tasks: Sequence[str] | None) -> tuple[str, ...]:
+    """The tasks to measure: all that the dataset can be used for when None.
+
+    Raises:
+        UsageError: the dataset cannot be used for a task.
+    """
+    wanted = dataset.tasks if tasks is None else tuple(tasks)
+    for task in wanted:
+        if task not in dataset.tasks:
+            raise UsageError(f"dataset {dataset.name} cannot be used for {task}, only for {', '.join(dataset.tasks)}")
+    return wanted
+
+
+def measure(
+    embedder: Embedder,
+    dataset: Dataset,
+    tasks: Sequence[str] | None = None,
+    *,
+    templates: Sequence[str] = (),
+    skip_bad: bool = False,
+    cache: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Measurement:
+    """Measure an embedder on a dataset, a batch of images in memory at a time.
 
     Args:
         tasks: of `TASKS`; all that the dataset can be used for when None.
+        templates: of prompts, instead of the dataset's or the model's own; several are averaged.
+        skip_bad: leave out images that cannot be used instead of refusing the first.
+        cache: a folder of embeddings to take from and add to.
         progress: told how far it is, in a few words.
 
     Raises:
         UsageError: the dataset cannot be used for a task.
         InvalidInput: an image cannot be used.
     """
-    wanted = dataset.tasks if tasks is None else tasks
-    for task in wanted:
-        if task not in dataset.tasks:
-            raise UsageError(f"dataset {dataset.name} cannot be used for {task}, only for {', '.join(dataset.tasks)}")
-    images = _embed_images(embedder, dataset, progress)
-    figures: dict[str, Interval] = {}
+    wanted = check_tasks(dataset, tasks)
+    images, bad = embed_dataset_images(
+        embedder, dataset.images, dataset.rows, skip_bad=skip_bad, cache=cache, progress=progress
+    )
+    if bad:
+        dataset = dataset.without(bad)
+    hits: dict[str, npt.NDArray[np.bool_]] = {}
     mean_ranks: dict[str, float] = {}
+    per_class: tuple[ClassFigures, ...] = ()
+    confusion: dict[str, dict[str, int]] = {}
+    prompts = tuple(templates) or dataset.templates or (embedder.template,)
     if "classification" in wanted:
-        template = dataset.template or embedder.template
-        classes = embed_prompts(embedder, [template.replace("{}", name) for name in dataset.classes])
-        ranks = ranks_of(images @ classes.T, np.asarray(dataset.labels))
-        figures |= {f"top{k}": percentage(ranks < k) for k in (1, 5)}
+        progress("class prompts")
+        classes = embed_classes(embedder, dataset.classes, prompts, cache)
+        labels = np.asarray(dataset.labels)
+        ranks, nearest = classify(images, classes, labels)
+        hits |= {f"top{k}": ranks < k for k in (1, 5)}
+        per_class = _per_class(dataset.classes, labels, ranks)
+        confusion = _confusion(dataset.classes, labels, nearest)
     if "retrieval" in wanted:
         progress("captions")
-        texts = embed_prompts(embedder, dataset.captions)
-        own = np.arange(len(images))
-        for name, similarity in (("image_to_text", images @ texts.T), ("text_to_image", texts @ images.T)):
-            ranks = ranks_of(similarity, own)
-            figures |= {f"{name}_recall@{k}": percentage(ranks < k) for k in (1, 5, 10)}
+        texts = embed_prompts(embedder, dataset.captions, cache)
+        directions = retrieval_ranks(images, texts, np.asarray(dataset.caption_images))
+        for name, ranks in zip(("image_to_text", "text_to_image"), directions, strict=True):
+            hits |= {f"{name}_recall@{k}": ranks < k for k in (1, 5, 10)}
             mean_ranks[name] = float(ranks.mean() + 1)
-    return EvaluationResult(
+    result = EvaluationResult(
         model=embedder.name,
         engine=embedder.engine,
         embedding_space=embedder.embedding_space,
         dataset=dataset.name,
         images=len(dataset.images),
+        captions=len(dataset.captions),
         classes=len(dataset.classes),
-        figures=figures,
+        templates=prompts if "classification" in wanted else (),
+        figures={name: percentage(found) for name, found in hits.items()},
         mean_ranks=mean_ranks,
+        per_class=per_class,
+        confusion=confusion,
+        skipped=dataset.skipped,
     )
+    return Measurement(result, hits, dataset.rows)
 
 
-def embed_prompts(embedder: Embedder, prompts: tuple[str, ...] | list[str]) -> npt.NDArray[np.float32]:
-    """Unit-length text embeddings [M, D]."""
-    ids = tokenize(prompts, embedder.context_length)
-    return unit(np.concatenate([embedder.texts(ids[i : i + BATCH]) for i in range(0, len(ids), BATCH)]))
+def _per_class(
+    names: Sequence[str], labels: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]
+) -> tuple[ClassFigures, ...]:
+    figures = []
+    for number, name in enumerate(names):
+        own = ranks[labels == number]
+        shares = [100 * float((own < k).mean()) if len(own) else None for k in (1, 5)]
+        figures.append(ClassFigures(name=name, images=len(own), top1=shares[0], top5=shares[1]))
+    return tuple(figures)
 
 
-def _embed_images(embedder: Embedder, dataset: Dataset, progress: Callable[[str], None]) -> npt.NDArray[np.float32]:
-    parts = []
-    for start in range(0, len(dataset.images), BATCH):
-        progress(f"image {start} of {len(dataset.images)}")
-        parts.append(embedder.images(load_batch(dataset.images[start : start + BATCH], embedder.preprocess).numpy()))
-    return unit(np.concatenate(parts))
-
-
-def unit(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Rows [N, D] at length 1; a row of zeros stays zeros."""
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    return values / np.maximum(norms, np.finfo(np.float32).tiny)
+def _confusion(
+    names: Sequence[str], labels: npt.NDArray[np.int64], nearest: npt.NDArray[np.int64]
+) -> dict[str, dict[str, int]]:
+    pairs, counts = np.unique(np.stack([labels, nearest], axis=1), axis=0, return_counts=True)
+    table: dict[str, dict[str, int]] = {}
+    for (right, found), images in zip(pairs, counts, strict=True):
+        table.setdefault(names[right], {})[names[found]] = int(images)
+    return table

@@ -7,18 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from evaluation.datasets import image
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation import builtin_dataset, read_dataset
 
 Rows = list[dict[str, object]]
-
-
-def image(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (4, 4)).save(path)
-    return path
 
 
 def described(folder: Path, rows: Rows, classes: str | None = None, **description: object) -> Path:
@@ -44,11 +38,11 @@ def test_pairs_with_captions_are_for_retrieval(tmp_path: Path) -> None:
 def test_rows_with_labels_are_for_classification(tmp_path: Path) -> None:
     rows: Rows = [{"image": "a.png", "label": "dog"}, {"image": "b.png", "label": "cat"}]
     data = read_dataset(described(tmp_path, rows, "cat\ndog\n", template="a {}"))
-    assert (data.tasks, data.classes, data.labels, data.template) == (
+    assert (data.tasks, data.classes, data.labels, data.templates) == (
         ("classification",),
         ("cat", "dog"),
         (1, 0),
-        "a {}",
+        ("a {}",),
     )
 
 
@@ -69,9 +63,9 @@ def test_the_built_in_set_is_whole_and_has_at_least_300_concepts() -> None:
 
 GOOD: Rows = [{"image": "a.png", "text": "a"}]
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no folder": (lambda folder: None, "no dataset folder"),
-    "a file": (lambda folder: folder.write_text(""), "no dataset folder"),
-    "an empty folder": (lambda folder: folder.mkdir(), "neither a dataset.json nor class folders"),
+    "no folder": (lambda folder: None, "no dataset folder or file"),
+    "a file": (lambda folder: folder.write_text(""), "a dataset file is one of"),
+    "an empty folder": (lambda folder: folder.mkdir(), "neither a dataset.json, nor shards"),
     "an empty class": (lambda folder: (folder / "cat").mkdir(parents=True), "cat holds no images"),
     "not JSON": (lambda folder: described(folder, GOOD) and (folder / "dataset.json").write_text("{"), "not JSON"),
     "not an object": (
@@ -81,7 +75,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no name": (lambda folder: described(folder, GOOD) and (folder / "dataset.json").write_text("{}"), "name"),
     "not UTF-8": (lambda folder: described(folder, GOOD) and (folder / "dataset.json").write_bytes(b"\xff"), "UTF-8"),
     "no pairs file": (lambda folder: described(folder, GOOD, pairs="gone.jsonl"), "gone.jsonl"),
-    "no pairs": (lambda folder: described(folder, []), "holds no pairs"),
+    "no pairs": (lambda folder: described(folder, []), "holds no rows"),
     "a row that is not JSON": (
         lambda folder: described(folder, GOOD) and (folder / "pairs.jsonl").write_text('{"image": "a.png"}\n{'),
         "pairs.jsonl:2",
@@ -93,16 +87,22 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a label that is no class": (
         lambda folder: described(folder, [{"image": "a.png", "label": "dog"}], "cat\n"),
-        "label 'dog' is not in classes.txt",
+        "pairs.jsonl:1: the label 'dog' is not in",
     ),
-    "a label left out": (lambda folder: described(folder, GOOD, "cat\n"), "label None is not in classes.txt"),
+    "a label left out": (lambda folder: described(folder, GOOD, "cat\n"), "pairs.jsonl:1: no label"),
     "no file of classes": (
         lambda folder: described(folder, GOOD, "cat\n") and (folder / "classes.txt").unlink(),
         "classes.txt cannot be read",
     ),
     "no classes": (lambda folder: described(folder, GOOD, "\n"), "at least one class"),
-    "a class twice": (lambda folder: described(folder, GOOD, "cat\ndog\ncat\n"), "none twice"),
-    "some captions": (lambda folder: described(folder, [*GOOD, {"image": "b.png"}]), "some rows have a text"),
+    "a class twice": (
+        lambda folder: described(folder, GOOD, "cat\ndog\ncat\n"),
+        "classes.txt:3: the class",
+    ),
+    "some captions": (
+        lambda folder: described(folder, [*GOOD, {"image": "b.png"}]),
+        "pairs.jsonl:2: no text",
+    ),
     "nothing to measure": (lambda folder: described(folder, [{"image": "a.png"}]), "nothing to measure"),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mobileclip_deploy.evaluation.metrics import percentage, ranks_of
+from mobileclip_deploy.evaluation.metrics import Interval, paired_difference, percentage, ranks_of, retrieval_ranks
 
 SIMILARITY = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.9, 0.5, 0.1]], dtype=np.float32)
 
@@ -37,3 +37,33 @@ def test_a_percentage_lies_in_its_interval_which_is_reproducible() -> None:
 def test_all_or_nothing_has_no_width(hit: bool) -> None:
     found = percentage(np.full(10, hit))
     assert found.low == found.value == found.high == (100 if hit else 0)
+
+
+def test_a_difference_is_resampled_in_pairs() -> None:
+    generator = np.random.default_rng(0)
+    hits = generator.random(500) < 0.5
+    other = hits.copy()
+    other[:5] = ~other[:5]
+    found = paired_difference(hits, other)
+    assert abs(found.value) <= 1
+    assert found.high - found.low < 2.5 < percentage(hits).high - percentage(hits).low
+    assert paired_difference(hits, hits) == Interval(value=0, low=0, high=0)
+
+
+def test_blocks_of_rows_give_the_ranks_of_the_whole() -> None:
+    generator = np.random.default_rng(1)
+    images, texts = (generator.standard_normal((count, 4)).astype(np.float32) for count in (600, 1200))
+    owners = np.repeat(np.arange(600), 2)
+    to_text, to_image = retrieval_ranks(images, texts, owners)
+    similarity = images @ texts.T
+    for number in (0, 255, 256, 599):
+        best = similarity[number, 2 * number : 2 * number + 2].max()
+        assert to_text[number] == (similarity[number] > best).sum()
+    assert to_image.tolist() == ranks_of(similarity.T.copy(), owners).tolist()
+
+
+def test_nan_among_ones_own_captions_is_no_hit() -> None:
+    texts = np.array([[1, 0], [np.nan, 0], [0, 1]], dtype=np.float32)
+    images = np.array([[1, 0], [0, 1]], dtype=np.float32)
+    to_text, _ = retrieval_ranks(images, texts, np.array([0, 0, 1]))
+    assert to_text.tolist() == [1, 1]

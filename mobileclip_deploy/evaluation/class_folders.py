@@ -1,0 +1,60 @@
+"""A folder of class folders with images, as ImageNet's validation set is usually kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.bad_rows import BadRows
+from mobileclip_deploy.evaluation.class_names import ClassNames, names_of_folders
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.image_sources import SUFFIXES
+
+__all__ = ["read_class_folders"]
+
+
+def read_class_folders(folder: Path, class_names: Path | None, bad: BadRows) -> Dataset:
+    """Every image in a class folder or below it; the folder's name is the class, its underscores blanks, unless a file
+    of class names says otherwise. A folder without images is a bad row; skipped, its class is no candidate.
+
+    Raises:
+        InvalidInput: no class folders, or a bad one that is not to be skipped.
+    """
+    found = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    files = {
+        entry: sorted(f for f in entry.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+        for entry in found
+    }
+    if not found:
+        raise InvalidInput(
+            f"{folder} holds neither a dataset.json, nor shards ({{split}}/0.tar), nor class folders with images"
+        )
+    for entry in found:
+        if not files[entry]:
+            bad.add(f"the class folder {entry} holds no images")
+    folders = [entry for entry in found if files[entry]]
+    if not folders:
+        raise InvalidInput(f"none of the {len(found)} class folders in {folder} holds an image")
+    names = [entry.name for entry in folders]
+    if class_names is None:
+        named = [(str(entry), entry.name.replace("_", " ")) for entry in folders]
+        classes = ClassNames.of(str(folder), named, bad)
+    else:
+        classes = names_of_folders(class_names, names, bad)
+    images: list[Path] = []
+    labels: list[int] = []
+    for position, entry in zip(classes.positions, folders, strict=True):
+        for file in files[entry]:
+            if not file.is_file():
+                bad.add(f"{file}: a link to a file that is not there")
+                continue
+            images.append(file)
+            labels.append(position)
+    return Dataset(
+        name=folder.resolve().name,
+        images=tuple(images),
+        rows=tuple(str(file) for file in images),
+        labels=tuple(labels),
+        classes=classes.names,
+        skipped=tuple(bad.found),
+    )

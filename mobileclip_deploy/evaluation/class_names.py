@@ -1,0 +1,115 @@
+"""Class names: one a line, or by folder name as ImageNet's synsets are listed; none twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.bad_rows import BadRows
+from mobileclip_deploy.evaluation.text_files import parse_json, read_lines, read_text
+
+__all__ = ["ClassNames", "names_of_folders", "read_class_names"]
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """Names without doubles, and for each line of the file (or folder) the position of its name among them."""
+
+    source: str
+    names: tuple[str, ...]
+    positions: tuple[int, ...]
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.names)}
+
+    @classmethod
+    def of(cls, source: str, named: Sequence[tuple[str, str]], bad: BadRows) -> ClassNames:
+        """From pairs of where a name stands and the name. A name that comes again is a bad row; when such are
+        skipped, its images count as images of the first class of that name, since no prompt could tell the two.
+
+        Raises:
+            InvalidInput: no name, or one twice.
+        """
+        index: dict[str, int] = {}
+        first: dict[str, str] = {}
+        positions = []
+        for where, name in named:
+            if name in index:
+                bad.add(f"{where}: the class {name!r} stands at {first[name]} already")
+            else:
+                index[name], first[name] = len(index), where
+            positions.append(index[name])
+        if not index:
+            raise InvalidInput(f"{source} must name at least one class")
+        return cls(source, tuple(index), tuple(positions))
+
+    def find(self, label: str) -> int | None:
+        """Position of a label: a name, or else the number of a line, counted from 0; None where it is neither."""
+        if label in self._index:
+            return self._index[label]
+        number = int(label) if label.isascii() and label.isdigit() else len(self.positions)
+        return self.positions[number] if number < len(self.positions) else None
+
+
+def read_class_names(path: Path, bad: BadRows) -> ClassNames:
+    """A text file with a name a line, or a JSON list of names.
+
+    Raises:
+        InvalidInput: it cannot be read, holds none, or one twice.
+    """
+    if path.suffix.lower() == ".json":
+        value = parse_json(path, read_text(path))
+        if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
+            raise InvalidInput(f"{path} is not a JSON list of class names")
+        return ClassNames.of(str(path), [(f"{path}[{i}]", name.strip()) for i, name in enumerate(value)], bad)
+    return ClassNames.of(str(path), _numbered(path), bad)
+
+
+def names_of_folders(path: Path, folders: Sequence[str], bad: BadRows) -> ClassNames:
+    """The names of class folders.
+
+    Three forms of a file are known: lines `FOLDER NAME` (`n01440764 tench, Tinca tinca`; of synonyms the first
+    counts), as many lines as folders, in the folders' sorted order; and JSON, `{"FOLDER": "NAME"}` or torchvision's
+    `{"0": ["FOLDER", "NAME"]}`.
+
+    Raises:
+        InvalidInput: it cannot be read, does not name every folder, or names one class twice.
+    """
+    if path.suffix.lower() == ".json":
+        table = _json_table(path)
+    else:
+        lines = read_lines(path, BadRows(skip=False))
+        parted = {line.split(maxsplit=1)[0]: (f"{path}:{number}", line) for number, line in lines}
+        if not set(folders) & set(parted):
+            if len(lines) != len(folders):
+                raise InvalidInput(
+                    f"{path} has {len(lines)} lines and there are {len(folders)} class folders; write a line for each "
+                    f"folder in sorted order, or lines of folder and name ({folders[0]} NAME)"
+                )
+            return ClassNames.of(str(path), _numbered(path), bad)
+        table = {}
+        for folder, (where, line) in parted.items():
+            name = line.split(maxsplit=1)[1:]
+            table[folder] = where, name[0].split(",")[0].strip() if name else ""
+    lacking = next((folder for folder in folders if not table.get(folder, ("", ""))[1]), None)
+    if lacking is not None:
+        raise InvalidInput(f"{path} has no name for the class folder {lacking}; add the line '{lacking} NAME'")
+    return ClassNames.of(str(path), [table[folder] for folder in folders], bad)
+
+
+def _json_table(path: Path) -> dict[str, tuple[str, str]]:
+    value = parse_json(path, read_text(path))
+    entries = value.items() if isinstance(value, dict) else []
+    pairs = [tuple(item) if isinstance(item, list) else (key, item) for key, item in entries]
+    if not pairs or not all(len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs):
+        raise InvalidInput(f'{path}: write {{"FOLDER": "NAME", ...}}')
+    return {folder: (f"{path} ({folder})", name.strip()) for folder, name in pairs}
+
+
+def _numbered(path: Path) -> list[tuple[str, str]]:
+    # No line is ever left out here: the numbers of those after it would change.
+    return [(f"{path}:{number}", line.strip()) for number, line in read_lines(path, BadRows(skip=False))]

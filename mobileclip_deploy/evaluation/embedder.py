@@ -1,0 +1,89 @@
+"""What can be evaluated: both towers of a bundle or of a checkpoint, and what they need to know about their inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.reference import embed_images, embed_texts
+from mobileclip_deploy.targets import installed_target
+from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.variants import Preprocess
+
+__all__ = ["Embedder", "bundle_embedder", "model_embedder"]
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Both towers of something that can be run here, and what they need to know about their inputs.
+
+    `artifact` gives what tells a tower from all others: a hash of its file or weights.
+    """
+
+    name: str
+    engine: str
+    embedding_space: str
+    images: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+    texts: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
+    artifact: Callable[[TowerName], str]
+    preprocess: Preprocess
+    context_length: int
+    template: str
+    logit_scale: float
+
+
+def bundle_embedder(bundle: Bundle) -> Embedder:
+    """Run a bundle's artifacts here.
+
+    Raises:
+        UsageError: the bundle lacks a tower.
+        NotRun, RuntimeFailed: nothing here can run it.
+    """
+    target, manifest = installed_target(bundle.manifest.target), bundle.manifest
+    image, text = (target.runner(bundle.artifact(tower)) for tower in ("image", "text"))
+    return Embedder(
+        name=bundle.path.name,
+        engine=image.engine,
+        embedding_space=manifest.embedding_space,
+        images=image,
+        texts=text,
+        artifact=lambda tower: manifest.towers[tower].sha256,
+        preprocess=manifest.preprocess,
+        context_length=manifest.tokenizer.context_length,
+        template=manifest.template,
+        logit_scale=manifest.logit_scale,
+    )
+
+
+def model_embedder(model: MobileCLIP) -> Embedder:
+    """Run the checkpoint itself, in torch."""
+    import torch
+
+    assert model.provenance is not None
+    return Embedder(
+        name=f"{model.variant.name} checkpoint",
+        engine=f"torch {torch.__version__}",
+        embedding_space=model.provenance.embedding_space,
+        images=lambda pixels: embed_images(model, pixels),
+        texts=lambda ids: embed_texts(model, ids),
+        artifact=lambda tower: _weights_sha256(model),
+        preprocess=model.variant.preprocess,
+        context_length=model.variant.tokenizer.context_length,
+        template=model.variant.template,
+        logit_scale=float(model.logit_scale.exp().clamp(max=100)),
+    )
+
+
+def _weights_sha256(model: MobileCLIP) -> str:
+    """Of the weights in memory, not of the file: whoever changed them gets another cache."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

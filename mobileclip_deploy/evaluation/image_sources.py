@@ -1,0 +1,44 @@
+"""Where an image of a dataset is: a file of its own, or a stretch of an archive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["SUFFIXES", "ArchiveImage", "ImageSource", "read_image"]
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class ArchiveImage:
+    """A member of an uncompressed tar archive: `size` bytes from `offset` on."""
+
+    archive: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+
+ImageSource = Path | ArchiveImage
+
+
+def read_image(source: ImageSource) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        InvalidInput: they cannot be read.
+    """
+    try:
+        if isinstance(source, Path):
+            return source.read_bytes()
+        with source.archive.open("rb") as stream:
+            stream.seek(source.offset)
+            return stream.read(source.size)
+    except OSError as error:
+        raise InvalidInput(f"{source}: cannot be read ({error.strerror or error})") from error

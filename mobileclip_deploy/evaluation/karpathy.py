@@ -1,0 +1,76 @@
+"""Flickr30k and COCO captions as Karpathy's split files publish them: dataset_flickr30k.json, dataset_coco.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.bad_rows import BadRows
+from mobileclip_deploy.evaluation.dataset import Dataset, Row, assemble
+from mobileclip_deploy.evaluation.text_files import parse_json, read_text, validated
+
+__all__ = ["read_karpathy"]
+
+
+class _Sentence(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    raw: str
+
+
+class _Image(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    filename: str
+    filepath: str = ""
+    split: str
+    sentences: list[_Sentence]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    images: list[_Image]
+    dataset: str
+
+
+def read_karpathy(path: Path, images: Path | None, split: str, bad: BadRows) -> Dataset:
+    """The images of one split with all their sentences (`raw`), about five each.
+
+    Args:
+        images: where the image files are, with COCO's val2014/ below or not; searched beside the file when None.
+
+    Raises:
+        InvalidInput: not such a file, no such split, or a bad row that is not to be skipped.
+    """
+    content = validated(_File, path, parse_json(path, read_text(path)))
+    chosen = [(number, image) for number, image in enumerate(content.images) if image.split == split]
+    if not chosen:
+        known = ", ".join(sorted({image.split for image in content.images}))
+        raise InvalidInput(f"{path} has no split {split!r}; it has {known}")
+    root = _root(path, images, content.dataset, chosen[0][1])
+    rows = []
+    for number, image in chosen:
+        texts = tuple(dict.fromkeys(sentence.raw.strip() for sentence in image.sentences))
+        file = next((p for p in _places(root, image) if p.is_file()), root / image.filepath / image.filename)
+        rows.append(Row(f"{path}, images[{number}]", file, None, texts))
+    return assemble(f"{content.dataset} {split}", rows, None, (), bad)
+
+
+def _places(root: Path, image: _Image) -> list[Path]:
+    return [root / image.filepath / image.filename, root / image.filename]
+
+
+def _root(path: Path, images: Path | None, dataset: str, first: _Image) -> Path:
+    if images is not None:
+        if not images.is_dir():
+            raise InvalidInput(f"no folder of images at {images}")
+        return images
+    folders = [path.parent, *(path.parent / name for name in ("images", f"{dataset}-images", f"{dataset}_images"))]
+    for folder in folders:
+        if any(place.is_file() for place in _places(folder, first)):
+            return folder
+    looked = ", ".join(str(place) for place in _places(folders[0], first))
+    raise InvalidInput(f"{path}: its first image was not found ({looked}); name the folder with --images DIR")

@@ -1,0 +1,100 @@
+"""Reading datasets: which of the known forms a folder or a file has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.bad_rows import BadRows
+from mobileclip_deploy.evaluation.class_folders import read_class_folders
+from mobileclip_deploy.evaluation.class_names import read_class_names
+from mobileclip_deploy.evaluation.dataset import Dataset, assemble
+from mobileclip_deploy.evaluation.karpathy import read_karpathy
+from mobileclip_deploy.evaluation.tables import TABLES, read_table
+from mobileclip_deploy.evaluation.templates import parse_templates
+from mobileclip_deploy.evaluation.text_files import parse_json, read_text, validated
+from mobileclip_deploy.evaluation.webdataset import has_shards, read_webdataset
+from mobileclip_deploy.variants import models_dir
+
+__all__ = ["builtin_dataset", "read_dataset"]
+
+
+class _Description(BaseModel):
+    """dataset.json: file names are relative to it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    pairs: str = "pairs.jsonl"
+    classes: str | None = None
+    template: str | list[str] | None = None
+
+
+def builtin_dataset() -> Dataset:
+    """The held-out evaluation set of the built-in checkpoint: emoji in a style it was not trained on."""
+    return read_dataset(models_dir() / "nano" / "evaluation")
+
+
+def read_dataset(
+    path: Path,
+    *,
+    class_names: Path | None = None,
+    images: Path | None = None,
+    split: str = "test",
+    skip_bad: bool = False,
+) -> Dataset:
+    """Read a dataset in one of the forms of docs/datasets.md.
+
+    Args:
+        path: a folder (dataset.json, shards, or class folders), a table (.csv, .tsv, .jsonl), or Karpathy's JSON.
+        class_names: a file of class names, instead of what the dataset itself says.
+        images: the folder that a table's or a JSON's image files are in; their own when None.
+        split: of shards and of Karpathy's JSON.
+        skip_bad: leave out rows that cannot be used, and say so in `Dataset.skipped`, instead of refusing them.
+
+    Raises:
+        InvalidInput: no dataset there, or a row that cannot be used (named).
+        UsageError: an option that has no meaning for a dataset of this form.
+    """
+    bad = BadRows(skip_bad)
+    if path.is_file():
+        return _read_file(path, class_names, images, split, bad)
+    if not path.is_dir():
+        raise InvalidInput(f"no dataset folder or file at {path}")
+    if images is not None:
+        raise UsageError(f"--images goes with a table or a JSON file, and {path} is a folder")
+    if (path / "dataset.json").is_file():
+        return _described(path, class_names, bad)
+    if has_shards(path, split):
+        return read_webdataset(path, class_names, split, bad)
+    return read_class_folders(path, class_names, bad)
+
+
+def _read_file(path: Path, class_names: Path | None, images: Path | None, split: str, bad: BadRows) -> Dataset:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        if class_names is not None:
+            raise UsageError(f"--class-names goes with labels, and {path} has captions only")
+        return read_karpathy(path, images, split, bad)
+    if suffix not in TABLES:
+        raise InvalidInput(f"{path}: a dataset file is one of {', '.join(sorted(TABLES))}, or Karpathy's .json")
+    if images is not None and not images.is_dir():
+        raise InvalidInput(f"no folder of images at {images}")
+    classes = None if class_names is None else read_class_names(class_names, bad)
+    return assemble(path.stem, read_table(path, images or path.parent, bad), classes, (), bad)
+
+
+def _described(folder: Path, class_names: Path | None, bad: BadRows) -> Dataset:
+    file = folder / "dataset.json"
+    description = validated(_Description, file, parse_json(file, read_text(file)))
+    template = description.template
+    named = class_names or (folder / description.classes if description.classes else None)
+    return assemble(
+        description.name,
+        read_table(folder / description.pairs, folder, bad),
+        None if named is None else read_class_names(named, bad),
+        parse_templates([template] if isinstance(template, str) else template or []),
+        bad,
+    )

@@ -1,0 +1,106 @@
+"""Tables of images: CSV and TSV with a header, and JSON lines."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.bad_rows import BadRows
+from mobileclip_deploy.evaluation.dataset import Row
+from mobileclip_deploy.evaluation.text_files import parse_json, read_lines, validated
+
+__all__ = ["TABLES", "read_table"]
+
+TABLES = {".csv", ".tsv", ".jsonl"}
+# What others call a column: open_clip's training tables have `filepath` and `title`.
+COLUMNS = {
+    "image": ("image", "filepath", "filename", "file", "path"),
+    "label": ("label", "class"),
+    "text": ("text", "caption", "title"),
+}
+
+
+class _Line(BaseModel):
+    """One line of a JSON lines file."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    image: str
+    text: str | list[str] | None = None
+    label: str | int | None = None
+
+
+def read_table(path: Path, images: Path, bad: BadRows) -> list[Row]:
+    """All rows of a table.
+
+    Args:
+        images: the folder that the paths in it are relative to.
+
+    Raises:
+        InvalidInput: it cannot be read, holds no rows, or has a bad one that is not to be skipped.
+    """
+    rows = _json_lines(path, images, bad) if path.suffix.lower() == ".jsonl" else _separated(path, images, bad)
+    if not rows:
+        raise InvalidInput(f"{path} holds no rows")
+    return rows
+
+
+def _json_lines(path: Path, images: Path, bad: BadRows) -> list[Row]:
+    rows = []
+    for number, text in read_lines(path, bad):
+        where = f"{path}:{number}"
+        try:
+            line = validated(_Line, where, parse_json(where, text))
+        except InvalidInput as error:
+            bad.add(str(error))
+            continue
+        texts = [line.text] if isinstance(line.text, str) else line.text or []
+        label = None if line.label is None else str(line.label)
+        rows.append(Row(where, images / line.image, label, tuple(texts)))
+    return rows
+
+
+def _separated(path: Path, images: Path, bad: BadRows) -> list[Row]:
+    lines = read_lines(path, bad)
+    reader = csv.reader(
+        (f"{text}\n" for _, text in lines), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
+    )
+    rows: list[Row] = []
+    places: dict[str, int] | None = None
+    start = 0
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            bad.add(f"{path}:{lines[start][0]}: {error}")
+            break  # an open quote takes all that follows with it
+        if cells is None:
+            break
+        where, start = f"{path}:{lines[start][0]}", reader.line_num
+        if places is None:
+            places = _columns(path, cells)
+        elif len(cells) <= max(places.values()):
+            bad.add(f"{where}: {len(cells)} columns, fewer than the header")
+        elif not (image := cells[places["image"]].strip()):
+            bad.add(f"{where}: no image")
+        else:
+            label, text = (cells[places[name]].strip() if name in places else "" for name in ("label", "text"))
+            rows.append(Row(where, images / image, label or None, (text,) if text else ()))
+    return rows
+
+
+def _columns(path: Path, header: list[str]) -> dict[str, int]:
+    names = [cell.strip().lower() for cell in header]
+    found = {
+        column: names.index(known[0])
+        for column, aliases in COLUMNS.items()
+        if (known := [alias for alias in aliases if alias in names])
+    }
+    if "image" not in found or len(found) == 1:
+        raise InvalidInput(
+            f"{path}:1: the first line must name the columns: image, and label or text (it says {', '.join(header)})"
+        )
+    return found

@@ -1,0 +1,101 @@
+"""CLIP_benchmark's webdataset folders: tar shards a split, class names and templates beside them.
+
+The layout is that of CLIP_benchmark's webdataset_builder: `{split}/0.tar` and on, `{split}/nshards.txt`,
+`dataset_type.txt` ("retrieval"; classification where it is missing), `classnames.txt` and
+`zeroshot_classification_templates.txt` (with `{c}`). A sample is an image (.webp, .png, .jpg, .jpeg) and of the same
+key a .cls (the number of a class) or a .txt (a caption a line).
+"""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.bad_rows import BadRows
+from mobileclip_deploy.evaluation.class_names import read_class_names
+from mobileclip_deploy.evaluation.dataset import Dataset, Row, assemble
+from mobileclip_deploy.evaluation.image_sources import ArchiveImage
+from mobileclip_deploy.evaluation.templates import read_templates
+from mobileclip_deploy.evaluation.text_files import read_text
+
+__all__ = ["has_shards", "read_webdataset"]
+
+IMAGES = (".webp", ".png", ".jpg", ".jpeg")
+
+
+def has_shards(folder: Path, split: str) -> bool:
+    """Whether a folder is a webdataset, of this split or another one."""
+    return any(folder.glob("*/*.tar")) or (folder / split / "nshards.txt").is_file()
+
+
+def read_webdataset(folder: Path, class_names: Path | None, split: str, bad: BadRows) -> Dataset:
+    """All samples of a split, in the order of the shards; of images only the place in the archive is read.
+
+    Raises:
+        InvalidInput: no such split, a shard is missing or damaged, or a bad row that is not to be skipped.
+    """
+    kind = read_text(folder / "dataset_type.txt").strip() if (folder / "dataset_type.txt").is_file() else ""
+    if kind not in ("", "classification", "retrieval"):
+        raise InvalidInput(f"{folder / 'dataset_type.txt'}: {kind!r}; known: classification, retrieval")
+    rows = [row for shard in _shards(folder, split) for row in _samples(shard, kind == "retrieval", bad)]
+    if not rows:
+        raise InvalidInput(f"{folder / split}: no sample in its shards")
+    name = f"{folder.resolve().name} {split}"
+    if kind == "retrieval":
+        return assemble(name, rows, None, (), bad)
+    templates = folder / "zeroshot_classification_templates.txt"
+    return assemble(
+        name,
+        rows,
+        read_class_names(class_names or folder / "classnames.txt", bad),
+        read_templates(templates) if templates.is_file() else (),
+        bad,
+    )
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
+    if not (folder / split).is_dir():
+        known = ", ".join(sorted({shard.parent.name for shard in folder.glob("*/*.tar")}))
+        raise InvalidInput(f"{folder} has no split {split!r}; it has {known}")
+    counted = folder / split / "nshards.txt"
+    if not counted.is_file():
+        return sorted((folder / split).glob("*.tar"), key=lambda shard: (len(shard.name), shard.name))
+    text = read_text(counted).strip()
+    if not text.isdigit():
+        raise InvalidInput(f"{counted} holds {text!r} instead of a number of shards")
+    shards = [folder / split / f"{number}.tar" for number in range(int(text))]
+    missing = next((shard for shard in shards if not shard.is_file()), None)
+    if missing is not None:
+        raise InvalidInput(f"no shard at {missing}, although {counted} counts {text}")
+    return shards
+
+
+def _samples(shard: Path, retrieval: bool, bad: BadRows) -> list[Row]:
+    images: dict[str, ArchiveImage] = {}
+    notes: dict[str, bytes] = {}
+    wanted = ".txt" if retrieval else ".cls"
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                place = Path(member.name)
+                key, suffix = member.name.removesuffix(place.suffix), place.suffix.lower()
+                if suffix in IMAGES:
+                    images[key] = ArchiveImage(shard, member.name, member.offset_data, member.size)
+                elif suffix == wanted and (content := archive.extractfile(member)) is not None:
+                    notes[key] = content.read()
+    except (tarfile.TarError, OSError) as error:
+        raise InvalidInput(f"{shard} is not a readable tar archive: {error}") from error
+    rows = []
+    for key in dict.fromkeys((*images, *notes)):
+        if key not in images or key not in notes:
+            bad.add(f"{shard}/{key}: no {'image' if key not in images else wanted} in the sample")
+            continue
+        try:
+            text = notes[key].decode("utf-8").strip()
+        except UnicodeDecodeError:
+            bad.add(f"{shard}/{key}{wanted}: not UTF-8")
+            continue
+        texts = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())) if retrieval else ()
+        rows.append(Row(f"{shard}/{key}", images[key], None if retrieval else text, texts))
+    return rows

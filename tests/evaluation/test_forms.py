@@ -1,0 +1,213 @@
+"""Every form of dataset that is published is read as it is, and what is wrong in it is named."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from evaluation.datasets import add_member, image, karpathy, shards, table
+
+from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError
+from mobileclip_deploy.evaluation import read_dataset
+from mobileclip_deploy.evaluation.image_sources import read_image
+from mobileclip_deploy.preprocess import decode_image
+
+
+def synsets(folder: Path) -> Path:
+    """ImageNet's layout."""
+    for name in ("n01443537/a.JPEG", "n01440764/b.JPEG", "n01440764/c.JPEG"):
+        image(folder / "val" / name)
+    return folder / "val"
+
+
+NAMES = {
+    "by folder, with synonyms": ("names.txt", "n01443537 goldfish, Carassius auratus\nn01440764 tench, Tinca tinca\n"),
+    "in the folders' order": ("names.txt", "tench\ngoldfish\n"),
+    "as an object": ("names.json", '{"n01440764": "tench", "n01443537": "goldfish"}'),
+    "as torchvision's index": ("names.json", '{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}'),
+}
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_synset_folders_take_their_names_from_a_file(tmp_path: Path, form: str) -> None:
+    file, text = NAMES[form]
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    data = read_dataset(synsets(tmp_path), class_names=tmp_path / file)
+    assert (data.classes, data.labels) == (("tench", "goldfish"), (0, 0, 1))
+
+
+def test_a_table_groups_the_captions_of_an_image(tmp_path: Path) -> None:
+    text = 'filepath,title\na.png,"first, with a comma"\nb.png,other\na.png,second\n'
+    data = read_dataset(table(tmp_path, text))
+    assert data.captions == ("first, with a comma", "second", "other")
+    assert data.caption_images == (0, 0, 1)
+    assert data.tasks == ("retrieval",)
+
+
+def test_a_table_with_a_byte_order_mark_and_windows_line_ends_is_read(tmp_path: Path) -> None:
+    data = read_dataset(table(tmp_path, "\ufeffimage,label\r\na.png,dög\r\nb.png,cat\r\n"))
+    assert (data.classes, data.labels) == (("cat", "dög"), (1, 0))
+
+
+def test_labels_may_be_numbers_of_a_file_of_names(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\ndog\nfish\n", encoding="utf-8")
+    lines = '{"image": "a.png", "label": 1}\n{"image": "b.png", "label": "cat"}\n'
+    data = read_dataset(table(tmp_path, lines, "data.jsonl"), class_names=tmp_path / "names.txt")
+    assert (data.classes, data.labels) == (("cat", "dog", "fish"), (1, 0))
+
+
+@pytest.mark.parametrize("place", ["", "images", "flickr30k-images"])
+def test_flickr_s_json_is_read_as_published_wherever_its_images_are(tmp_path: Path, place: str) -> None:
+    file = karpathy(tmp_path)
+    for number in range(3):
+        image(tmp_path / place / f"{number}.png")
+    data = read_dataset(file)
+    assert (len(data.images), data.caption_images) == (2, (0, 0, 1, 1))
+    assert data.captions[2] == "Sentence 0 of 1."
+    assert read_dataset(file, split="train").captions == ("Sentence 0 of 2.", "Sentence 1 of 2.")
+
+
+def test_coco_s_json_names_the_folder_of_each_image(tmp_path: Path) -> None:
+    file = karpathy(tmp_path, "coco", "val2014")
+    for number in range(3):
+        image(tmp_path / "coco" / "val2014" / f"{number}.png")
+    data = read_dataset(file, images=tmp_path / "coco")
+    assert [str(path) for path in data.images] == [str(tmp_path / "coco" / "val2014" / f"{i}.png") for i in (0, 1)]
+
+
+def test_shards_of_a_classification_set_are_read_in_place(tmp_path: Path) -> None:
+    data = read_dataset(shards(tmp_path / "wds"))
+    assert (data.classes, data.labels) == (("cat", "dog"), (0, 1, 0))
+    assert data.templates == ("a photo of a {}.", "art of a {}.")
+    colours = [decode_image(read_image(source), "it").getpixel((0, 0)) for source in data.images]
+    assert colours == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
+
+
+def test_shards_of_a_retrieval_set_have_a_caption_a_line(tmp_path: Path) -> None:
+    data = read_dataset(shards(tmp_path / "wds", "retrieval"))
+    assert (data.tasks, data.caption_images) == (("retrieval",), (0, 0, 1, 1, 2, 2))
+    assert data.captions[-1] == "second of 2"
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def broken_folder(folder: Path) -> Path:
+    image(folder / "cat" / "a.png")
+    (folder / "dog").mkdir()
+    return folder
+
+
+def same_names(folder: Path) -> Path:
+    image(folder / "big_cat" / "a.png")
+    image(folder / "big cat" / "b.png")
+    return folder
+
+
+def lone_label(folder: Path) -> Path:
+    path = shards(folder)
+    with tarfile.open(path / "test" / "1.tar", "a") as archive:
+        add_member(archive, "s0000009.cls", b"1")
+    return path
+
+
+def unknown_class(folder: Path) -> Path:
+    path = shards(folder)
+    with tarfile.open(path / "test" / "1.tar", "a") as archive:
+        add_member(archive, "s0000009.cls", b"7")
+        add_member(archive, "s0000009.png", b"x")
+    return path
+
+
+# What is wrong: the dataset, how it is named, and how many images are left when such rows are skipped.
+BAD: dict[str, tuple[Callable[[Path], Path], str, int]] = {
+    "a missing file": (lambda f: table(f, "image,label\na.png,x\ngone.png,y\n"), "data.csv:3: no image at", 1),
+    "not UTF-8": (lambda f: table(f, b"image,label\na.png,caf\xe9\nb.png,x\n"), "data.csv:2: not UTF-8 (byte 0xe9", 1),
+    "no label": (lambda f: table(f, "image,label\na.png,x\nb.png,\n"), "data.csv:3: no label", 1),
+    "too few cells": (lambda f: table(f, "image,label\na.png,x\nb.png\n"), "data.csv:3: 1 columns", 1),
+    "an open quote": (lambda f: table(f, 'image,label\na.png,x\nb.png,"y\n'), "data.csv:3: ", 1),
+    "a caption left out": (lambda f: table(f, "image,text\na.png,x\nb.png,\n"), "data.csv:3: no text", 1),
+    "the same row twice": (lambda f: table(f, "image,text\na.png,x\na.png,x\n"), "data.csv:3: the same row as", 1),
+    "two labels": (lambda f: table(f, "image,label\na.png,x\na.png,y\n"), "data.csv:3: the image has another label", 1),
+    "an image twice": (lambda f: table(f, "image,label\na.png,x\na.png,x\n"), "data.csv:3: the same row as", 1),
+    "an empty class": (broken_folder, "dog holds no images", 1),
+    "a class name twice": (same_names, "the class 'big cat' stands at", 2),
+    "a sample without its image": (lone_label, "1.tar/s0000009: no image", 3),
+    "a class that has no name": (unknown_class, "1.tar/s0000009: the label '7' is not in", 3),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_row_is_named_and_refused_or_skipped_and_counted(tmp_path: Path, case: str) -> None:
+    make, named, left = BAD[case]
+    path = make(tmp_path / "data")
+    with pytest.raises(InvalidInput) as refused:
+        read_dataset(path)
+    assert named in str(refused.value)
+    assert "--skip-bad" in str(refused.value)
+    data = read_dataset(path, skip_bad=True)
+    assert (len(data.images), len(data.skipped)) == (left, 1)
+    assert named in data.skipped[0]
+
+
+def truncated(folder: Path) -> Path:
+    path = shards(folder)
+    shard = path / "test" / "0.tar"
+    shard.write_bytes(b"no tar archive")
+    return path
+
+
+def lacking(folder: Path) -> Path:
+    path = shards(folder)
+    (path / "test" / "1.tar").unlink()
+    return path
+
+
+UNUSABLE: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "no header": (lambda f: table(f, "a.png,x\n"), "must name the columns"),
+    "an empty table": (lambda f: table(f, "image,label\n"), "holds no rows"),
+    "another suffix": (lambda f: table(f, "image,label\n", "data.xlsx"), ".csv, .jsonl, .tsv"),
+    "JSON of another kind": (lambda f: table(f, json.dumps({"a": 1}), "data.json"), "data.json: images"),
+    "images nowhere": (karpathy, "--images DIR"),
+    "all rows bad": (lambda f: table(f, "image,label\nx.png,x\n"), "no image at"),
+    "a damaged shard": (truncated, "0.tar is not a readable tar archive"),
+    "a missing shard": (lacking, "no shard at"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_a_dataset_of_which_nothing_can_be_used_is_refused_even_where_bad_rows_are_skipped(
+    tmp_path: Path, case: str
+) -> None:
+    make, reason = UNUSABLE[case]
+    path = make(tmp_path / "data")
+    with pytest.raises(InvalidInput) as refused:
+        read_dataset(path, skip_bad=True)
+    assert reason in str(refused.value)
+
+
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="has no split 'val'; it has test, train"):
+        read_dataset(karpathy(tmp_path), split="val")
+    with pytest.raises(InvalidInput, match="has no split 'val'; it has test"):
+        read_dataset(shards(tmp_path / "wds"), split="val")
+
+
+def test_names_that_do_not_fit_the_folders_are_refused(tmp_path: Path) -> None:
+    folder = synsets(tmp_path)
+    with pytest.raises(InvalidInput, match="has 3 lines and there are 2 class folders"):
+        read_dataset(folder, class_names=write(tmp_path / "names.txt", "a\nb\nc\n"))
+    with pytest.raises(InvalidInput, match="no name for the class folder n01443537"):
+        read_dataset(folder, class_names=write(tmp_path / "names.txt", "n01440764 tench\n"))
+
+
+def test_options_without_meaning_for_a_form_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--images goes with a table"):
+        read_dataset(synsets(tmp_path), images=tmp_path)
+    with pytest.raises(MobileClipDeployError, match="--class-names goes with labels"):
+        read_dataset(karpathy(tmp_path), class_names=tmp_path / "names.txt")
