@@ -1,0 +1,80 @@
+import Foundation
+
+// Stands in for Core ML where there is none (Linux), so that everything above it can be compiled, driven and tested. It
+// has the part of the API that this project uses, and answers by `StandIn`'s script. It computes no network.
+
+public enum MLComputeUnits: Int, Sendable { case cpuOnly, cpuAndGPU, all, cpuAndNeuralEngine }
+
+public final class MLModelConfiguration: @unchecked Sendable {
+    public var computeUnits = MLComputeUnits.all
+    public init() {}
+}
+
+public final class MLPredictionOptions {
+    public var outputBackings: [String: Any] = [:]
+    public init() {}
+}
+
+public struct MLModelError: Error, LocalizedError {
+    let text: String
+    public var errorDescription: String? { text }
+}
+
+public protocol MLFeatureProvider {
+    var featureNames: Set<String> { get }
+    func featureValue(for featureName: String) -> MLFeatureValue?
+}
+
+public final class MLDictionaryFeatureProvider: MLFeatureProvider {
+    private let values: [String: MLFeatureValue]
+
+    public init(dictionary: [String: Any]) throws {
+        values = dictionary.compactMapValues { $0 as? MLFeatureValue }
+        guard values.count == dictionary.count else { throw MLModelError(text: "a feature is no MLFeatureValue") }
+    }
+
+    public var featureNames: Set<String> { Set(values.keys) }
+    public func featureValue(for featureName: String) -> MLFeatureValue? { values[featureName] }
+}
+
+public final class MLFeatureValue {
+    public let multiArrayValue: MLMultiArray?
+    public let imageBufferValue: CVPixelBuffer?
+
+    public init(multiArray: MLMultiArray) { (multiArrayValue, imageBufferValue) = (multiArray, nil) }
+    public init(pixelBuffer: CVPixelBuffer) { (multiArrayValue, imageBufferValue) = (nil, pixelBuffer) }
+}
+
+public final class MLModel {
+    private let name: String
+    private let units: MLComputeUnits
+
+    /// Compiled models are folders with the package's name in them.
+    public static func compileModel(at modelURL: URL) async throws -> URL {
+        let name = modelURL.lastPathComponent
+        try StandIn.script.failure(of: .compile, name)
+        guard FileManager.default.fileExists(atPath: modelURL.path) else { throw MLModelError(text: "no package at \(name)") }
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).mlmodelc")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        try Data(name.utf8).write(to: folder.appendingPathComponent("name"))
+        return folder
+    }
+
+    public init(contentsOf url: URL, configuration: MLModelConfiguration) throws {
+        name = try String(contentsOf: url.appendingPathComponent("name"), encoding: .utf8)
+        units = configuration.computeUnits
+        try StandIn.script.failure(of: .load, name)
+    }
+
+    public func prediction(from input: MLFeatureProvider, options: MLPredictionOptions) throws -> MLFeatureProvider {
+        let script = StandIn.script
+        try script.beforeInference(name, units, backed: !options.outputBackings.isEmpty)
+        guard let value = input.featureNames.first.flatMap(input.featureValue) else { throw MLModelError(text: "no input") }
+        let answer = script.answer(to: value, name)
+        let backing = options.outputBackings[script.output] as? MLMultiArray
+        let output = try backing ?? MLMultiArray(shape: [1, NSNumber(value: answer.count)], dataType: .float32)
+        guard output.count == answer.count else { throw MLModelError(text: "output backing of \(output.count) elements") }
+        for (index, element) in answer.enumerated() { output[[0, NSNumber(value: index)]] = NSNumber(value: element) }
+        return try MLDictionaryFeatureProvider(dictionary: [script.output: MLFeatureValue(multiArray: output)])
+    }
+}

@@ -1,0 +1,100 @@
+import Foundation
+
+/// What the stand-in does: set by a test, or read from the JSON file that the variable COREML_STAND_IN names.
+public struct StandIn: Codable, Sendable {
+    /// What it answers to inputs: raw files of N inputs and N float32 outputs.
+    public struct Answers: Codable, Sendable {
+        public var inputs: String
+        public var outputs: String
+        public var count: Int
+    }
+
+    public struct PlannedOperation: Codable, Sendable {
+        public var operation: String
+        public var unit: String?
+        public var cost: Double?
+
+        public init(_ operation: String, unit: String?, cost: Double?) {
+            (self.operation, self.unit, self.cost) = (operation, unit, cost)
+        }
+    }
+
+    public enum Step: String, Codable, Sendable { case compile, load, inference, backedInference }
+
+    public var output = "final_emb_1"
+    public var answers: [Answers] = []
+    /// Packages, by name, that answer something else than `answers` say.
+    public var wrong: [String] = []
+    /// Step -> packages, by name, that fail in it.
+    public var failing: [String: [String]] = [:]
+    /// Microseconds of an inference, by compute units ("cpuOnly", ...).
+    public var microseconds: [String: Int] = [:]
+    public var plans: [String: [PlannedOperation]] = [:]
+    /// Kill this process (signal 9) at an inference of this number, counted from 1.
+    public var killAtInference: Int?
+
+    public init() {}
+
+    public static var script: StandIn {
+        get { lock.withLock { current } }
+        set { lock.withLock { (current, table) = (newValue, newValue.load()) } }
+    }
+
+    nonisolated(unsafe) private static var current = fromEnvironment()
+    nonisolated(unsafe) private static var table = current.load()
+    nonisolated(unsafe) private static var inferences = 0
+    private static let lock = NSLock()
+
+    private static func fromEnvironment() -> StandIn {
+        guard let path = ProcessInfo.processInfo.environment["COREML_STAND_IN"] else { return StandIn() }
+        do {
+            return try JSONDecoder().decode(StandIn.self, from: Data(contentsOf: URL(fileURLWithPath: path)))
+        } catch {
+            fatalError("COREML_STAND_IN names \(path), which is no script of the stand-in: \(error)")
+        }
+    }
+
+    private func load() -> [Data: [Float]] {
+        var found: [Data: [Float]] = [:]
+        for pair in answers {
+            guard let inputs = FileManager.default.contents(atPath: pair.inputs),
+                let outputs = FileManager.default.contents(atPath: pair.outputs), pair.count > 0
+            else { fatalError("the stand-in's answers are missing: \(pair)") }
+            let (width, size) = (inputs.count / pair.count, outputs.count / pair.count)
+            for index in 0..<pair.count {
+                let answer = outputs.subdata(in: index * size..<(index + 1) * size)
+                found[inputs.subdata(in: index * width..<(index + 1) * width)] = answer.withUnsafeBytes {
+                    Array($0.bindMemory(to: Float.self))
+                }
+            }
+        }
+        return found
+    }
+
+    func failure(of step: Step, _ name: String) throws {
+        if failing[step.rawValue, default: []].contains(name) {
+            throw MLModelError(text: "the stand-in was told to fail at \(step.rawValue) of \(name)")
+        }
+    }
+
+    func beforeInference(_ name: String, _ units: MLComputeUnits, backed: Bool) throws {
+        let number = StandIn.lock.withLock { () -> Int in
+            StandIn.inferences += 1
+            return StandIn.inferences
+        }
+        if number == killAtInference { kill(getpid(), SIGKILL) }
+        try failure(of: .inference, name)
+        if backed { try failure(of: .backedInference, name) }
+        if let time = microseconds["\(units)"] { usleep(UInt32(time)) }
+    }
+
+    func plan(_ units: MLComputeUnits) -> [PlannedOperation] { plans["\(units)", default: []] }
+
+    /// The answer that the script holds for an input, zeros of the same length for one that it does not know.
+    func answer(to value: MLFeatureValue, _ name: String) -> [Float] {
+        let bytes = value.imageBufferValue?.planes() ?? value.multiArrayValue?.packed() ?? Data()
+        let known = StandIn.lock.withLock { StandIn.table }
+        let answer = known[bytes] ?? [Float](repeating: 0, count: known.first?.value.count ?? 1)
+        return wrong.contains(name) ? answer.reversed() : answer
+    }
+}

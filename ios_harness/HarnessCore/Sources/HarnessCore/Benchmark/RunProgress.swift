@@ -1,0 +1,26 @@
+import Foundation
+
+/// <run_id>.progress.json: how far a run is, for whoever watches, and what a later start must know of this one.
+/// It is no part of the published schema; mobileclip_deploy/benchmark/ios/progress.py reads it.
+public struct RunProgress: Codable, Equatable, Sendable {
+    public enum State: String, Codable, Sendable { case running, finished, failed }
+
+    public var runId: String
+    public var state: State
+    /// One line, of state failed.
+    public var error: String?
+    public var finishedTurns: Int
+    public var turns: Int
+    /// The turn in progress, and how often it was begun: a process that dies in a turn begins it again.
+    public var turn: Turn?
+    public var attempt: Int
+    /// The device before the first round, however often the run was interrupted.
+    public var before: Snapshot
+
+    enum CodingKeys: String, CodingKey {
+        case runId = "run_id"
+        case state, error
+        case finishedTurns = "finished_turns"
+        case turns, turn, attempt, before
+    }
+}

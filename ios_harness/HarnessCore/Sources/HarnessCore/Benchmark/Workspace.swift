@@ -1,0 +1,94 @@
+import Foundation
+
+/// What the app, or the command, is asked to do. Launch arguments: `--run ID`, `--remove ID`; and `--exit` to end afterwards.
+public enum Request: Equatable, Sendable {
+    /// Run the job of that id, or go on with it.
+    case run(String)
+    /// Remove a run's files, those of its job included.
+    case remove(String)
+
+    /// - Parameter arguments: without the program's name; nil where they ask for nothing.
+    public static func parse(_ arguments: [String]) throws -> Request? {
+        for (option, make) in [("--run", Request.run), ("--remove", Request.remove)] {
+            guard let place = arguments.firstIndex(of: option) else { continue }
+            guard place + 1 < arguments.count, TextForm.identifier.holds(arguments[place + 1]) else {
+                throw HarnessError("\(option) takes a run's id")
+            }
+            return make(arguments[place + 1])
+        }
+        return nil
+    }
+}
+
+/// The app's Documents folder: jobs come in under runs/ID (or, by hand, as Documents/job.json), results go to results/ID.
+public struct Workspace: Sendable {
+    public let documents: URL
+
+    public init(documents: URL) { self.documents = documents }
+
+    private var runs: URL { documents.appendingPathComponent("runs") }
+    public func output(_ id: String) -> URL { documents.appendingPathComponent("results").appendingPathComponent(id) }
+
+    /// The folder that holds a run's job.json. devicectl puts a folder's files in place of the folder, or inside it.
+    func jobFolder(_ id: String) -> URL? {
+        let place = runs.appendingPathComponent(id)
+        return [place, place.appendingPathComponent(id)].first(where: holdsJob)
+    }
+
+    /// Jobs that can be started by hand: Documents/job.json first, then those under runs/.
+    public func jobs() -> [URL] {
+        let under = (try? FileManager.default.contentsOfDirectory(atPath: runs.path)) ?? []
+        return [documents].filter(holdsJob) + under.sorted().compactMap(jobFolder)
+    }
+
+    private func holdsJob(_ folder: URL) -> Bool {
+        FileManager.default.fileExists(atPath: folder.appendingPathComponent("job.json").path)
+    }
+
+    public func benchmark(_ folder: URL, machine: Machine) throws -> BenchmarkRun {
+        let job = try DocumentFiles.read(folder.appendingPathComponent("job.json"), as: Job.self)
+        let caches = FileManager.default.urls(for: .cachesDirectory, in: .userDomainMask).first ?? documents
+        let compiled = Machine.isSimulated ? documents.appendingPathComponent("compiled") : caches.appendingPathComponent("compiled-models")
+        return try BenchmarkRun(
+            jobFolder: folder, outputFolder: output(job.runId), runtime: CoreMLRuntime(compiledFolder: compiled), machine: machine)
+    }
+
+    /// Blocks until it is done.
+    public func carryOut(_ request: Request, machine: Machine, observe: @escaping (RunProgress) -> Void) throws {
+        switch request {
+        case .run(let id):
+            guard let folder = jobFolder(id) else { throw HarnessError("there is no job \(id); copy its folder to runs/\(id)") }
+            let benchmark = try benchmark(folder, machine: machine)
+            guard benchmark.job.runId == id else { throw HarnessError("runs/\(id) holds the job \(benchmark.job.runId)") }
+            try MeasuringThread.run { _ = try benchmark.run(observe: observe) }
+        case .remove(let id):
+            for folder in [runs.appendingPathComponent(id), output(id)] where FileManager.default.fileExists(atPath: folder.path) {
+                try FileManager.default.removeItem(at: folder)
+            }
+        }
+    }
+}
+
+/// The arguments of the command `mobileclip-harness`.
+public struct CommandLineRequest {
+    public let documents: URL
+    public let request: Request
+    public let standingInFor: DeviceKind?
+
+    public init(_ arguments: [String]) throws {
+        guard let request = try Request.parse(arguments), let folder = CommandLineRequest.value(of: "--documents", arguments) else {
+            throw HarnessError("usage: mobileclip-harness --documents FOLDER (--run | --remove) ID")
+        }
+        let kind = CommandLineRequest.value(of: "--standing-in-for", arguments)
+        guard kind == nil || Machine.isSimulated && DeviceKind(rawValue: kind!) != nil else {
+            throw HarnessError("--standing-in-for takes ios or mac, where the machine is simulated")
+        }
+        documents = URL(fileURLWithPath: folder)
+        self.request = request
+        standingInFor = kind.flatMap(DeviceKind.init)
+    }
+
+    private static func value(of option: String, _ arguments: [String]) -> String? {
+        arguments.firstIndex(of: option).flatMap { $0 + 1 < arguments.count ? arguments[$0 + 1] : nil }
+    }
+}

@@ -1,0 +1,61 @@
+import CoreML
+import Foundation
+
+/// How many operations Core ML means to run on each unit, and their share of its estimated cost. A prediction: nothing
+/// public says where an inference ran.
+@available(iOS 17.4, macOS 14.4, *)
+struct ComputePlanHistogram {
+    private var operations: [String: Int] = [:]
+    private var costs: [String: Double] = [:]
+
+    init(_ plan: MLComputePlan) {
+        add(plan.modelStructure, plan)
+    }
+
+    /// Most operations first. Constants are no operations here; those without a unit are "unknown".
+    var placements: [Placement] {
+        let total = costs.values.reduce(0, +)
+        return operations.keys.sorted { (operations[$1]!, $0) < (operations[$0]!, $1) }.map { unit in
+            Placement(unit: unit, operations: operations[unit]!, costShare: total > 0 ? costs[unit, default: 0] / total : nil)
+        }
+    }
+
+    private mutating func add(_ structure: MLModelStructure, _ plan: MLComputePlan) {
+        switch structure {
+        case .program(let program):
+            for function in program.functions.values { add(function.block, plan) }
+        case .neuralNetwork(let network):
+            for layer in network.layers { count(plan.deviceUsage(for: layer), cost: nil) }
+        case .pipeline(let pipeline):
+            for part in pipeline.subModels { add(part, plan) }
+        case .unsupported:
+            break
+        @unknown default:
+            break
+        }
+    }
+
+    private mutating func add(_ block: MLModelStructure.Program.Block, _ plan: MLComputePlan) {
+        for operation in block.operations {
+            for inner in operation.blocks { add(inner, plan) }
+            let usage = plan.deviceUsage(for: operation)
+            if usage == nil, operation.operatorName.hasSuffix("const") { continue }
+            count(usage, cost: plan.estimatedCost(of: operation)?.weight)
+        }
+    }
+
+    private mutating func count(_ usage: MLComputePlan.DeviceUsage?, cost: Double?) {
+        let unit = usage.map { name($0.preferred) } ?? "unknown"
+        operations[unit, default: 0] += 1
+        costs[unit, default: 0] += cost ?? 0
+    }
+
+    private func name(_ device: MLComputeDevice) -> String {
+        switch device {
+        case .cpu: return "cpu"
+        case .gpu: return "gpu"
+        case .neuralEngine: return "neuralEngine"
+        @unknown default: return "unknown"
+        }
+    }
+}

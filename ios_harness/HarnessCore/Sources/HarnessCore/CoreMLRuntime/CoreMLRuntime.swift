@@ -1,0 +1,67 @@
+import CoreML
+import Foundation
+
+/// Core ML: packages are compiled on the device, once, and loaded with the cell's compute units.
+public final class CoreMLRuntime: ModelRuntime {
+    public let name = RuntimeName.coreml
+    public let version: String
+    private let compiledFolder: URL
+
+    /// - Parameter compiledFolder: keeps compiled models; can be deleted at any time.
+    public init(compiledFolder: URL) {
+        self.compiledFolder = compiledFolder
+        let system = ProcessInfo.processInfo.operatingSystemVersion
+        version = Machine.isSimulated ? "stand-in" : "of the system, \(system.majorVersion).\(system.minorVersion).\(system.patchVersion)"
+    }
+
+    public func install(_ cell: Cell, at file: URL) throws {
+        let place = compiled(cell)
+        guard !FileManager.default.fileExists(atPath: place.path) else { return }
+        try FileManager.default.createDirectory(at: compiledFolder, withIntermediateDirectories: true)
+        let fresh = try waitFor { try await MLModel.compileModel(at: file) }
+        try FileManager.default.moveItem(at: fresh, to: place)
+    }
+
+    public func load(_ cell: Cell) throws -> LoadedModel {
+        let model = try MLModel(contentsOf: compiled(cell), configuration: try configuration(cell))
+        return try CoreMLModel(model, cell)
+    }
+
+    public func placement(_ cell: Cell) throws -> [Placement] {
+        guard #available(iOS 17.4, macOS 14.4, *) else { return [] }
+        let configuration = try configuration(cell)
+        let url = compiled(cell)
+        let plan = try waitFor { try await MLComputePlan.load(contentsOf: url, configuration: configuration) }
+        return ComputePlanHistogram(plan).placements
+    }
+
+    private func compiled(_ cell: Cell) -> URL {
+        compiledFolder.appendingPathComponent("\(cell.sha256).mlmodelc")
+    }
+
+    private func configuration(_ cell: Cell) throws -> MLModelConfiguration {
+        if let unknown = cell.options.keys.sorted().first(where: { $0 != CoreMLModel.backingsOption }) {
+            throw HarnessError("option \(unknown) is unknown to Core ML's harness; it knows \(CoreMLModel.backingsOption)")
+        }
+        let configuration = MLModelConfiguration()
+        switch cell.computeUnits {
+        case .cpuOnly: configuration.computeUnits = .cpuOnly
+        case .cpuAndGPU: configuration.computeUnits = .cpuAndGPU
+        case .cpuAndNeuralEngine: configuration.computeUnits = .cpuAndNeuralEngine
+        case .all, nil: configuration.computeUnits = .all
+        }
+        return configuration
+    }
+}
+
+/// Wait for asynchronous work on a thread of our own, which may block.
+private func waitFor<Value>(_ work: @escaping () async throws -> Value) throws -> Value {
+    let done = DispatchSemaphore(value: 0)
+    let outcome = Outcome<Value>()
+    Task.detached(priority: .userInitiated) {
+        do { outcome.result = .success(try await work()) } catch { outcome.result = .failure(error) }
+        done.signal()
+    }
+    done.wait()
+    return try outcome.result!.get()
+}
