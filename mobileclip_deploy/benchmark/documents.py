@@ -67,13 +67,13 @@ def schema_text(model: type[BaseModel]) -> str:
 
 
 def parse_document(text: str, model: type[Document], name: str) -> Document:
-    """Read JSON text; `name` is where it came from.
+    """Read JSON text; `name` is where it came from. Strict, as the schema is: "1" and true are no numbers.
 
     Raises:
         InvalidInput: not JSON, or not such a document; says which field.
     """
     try:
-        return model.model_validate_json(text)
+        return model.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -78,3 +78,11 @@ def test_a_result_must_be_the_answer_to_its_job() -> None:
 def test_the_order_may_be_any_order() -> None:
     order = tuple(reversed(documents.job().order))
     assert Job.model_validate(documents.job().model_dump() | {"order": order}).order == order
+
+
+def test_text_and_booleans_are_no_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "job.json"
+    for value in ("11", True):
+        file.write_text(json.dumps(json.loads(documents.job().model_dump_json()) | {"seed": value}), encoding="utf-8")
+        with pytest.raises(InvalidInput, match="seed"):
+            read_job(file)
