@@ -1,0 +1,93 @@
+# What the harness is built with: targets json, doctest_header, onnxruntime_header, executorch_sdk.
+#
+#   NLOHMANN_JSON_INCLUDE  folder that holds nlohmann/json.hpp (Debian: nlohmann-json3-dev)
+#   DOCTEST_INCLUDE        folder that holds doctest/doctest.h (Debian: doctest-dev); only for the tests
+#   ONNXRUNTIME_INCLUDE    folder that holds onnxruntime_c_api.h (Debian: libonnxruntime-dev)
+#   ONNXRUNTIME_LIBRARY    libonnxruntime.so* for the device; copied into bin/, not linked
+#   ONNXRUNTIME_AAR        onnxruntime-android-*.aar instead of the two
+#   EXECUTORCH_ROOT        the folder `executorch` of the wheel for the device's platform
+#   EXECUTORCH_AAR         executorch-android-*.aar for the library; the headers then come from EXECUTORCH_ROOT, of the
+#                          same version
+
+set(third_party "${CMAKE_BINARY_DIR}/third_party")
+
+# A header-only package by a link of its own: -isystem /usr/include would give a cross compiler the host's C library.
+function(header_package target variable folder header package)
+  find_path(${variable} "${folder}/${header}" HINTS /usr/include NO_CMAKE_FIND_ROOT_PATH)
+  if(NOT EXISTS "${${variable}}/${folder}/${header}")
+    message(FATAL_ERROR "${folder}/${header} not found: install ${package}, or pass -D${variable}=FOLDER")
+  endif()
+  file(MAKE_DIRECTORY "${third_party}/${target}")
+  file(CREATE_LINK "${${variable}}/${folder}" "${third_party}/${target}/${folder}" SYMBOLIC)
+  add_library(${target} INTERFACE)
+  target_include_directories(${target} SYSTEM INTERFACE "${third_party}/${target}")
+endfunction()
+
+function(unpack_aar file into)
+  if(NOT EXISTS "${file}")
+    message(FATAL_ERROR "${file} does not exist: pass the path of the AAR that you downloaded")
+  endif()
+  file(ARCHIVE_EXTRACT INPUT "${file}" DESTINATION "${into}")
+endfunction()
+
+# Copies what a program needs at run time beside it, under the name that it is looked up by.
+function(bring_along file name)
+  file(MAKE_DIRECTORY "${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  file(COPY_FILE "${file}" "${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/${name}" ONLY_IF_DIFFERENT)
+endfunction()
+
+header_package(json NLOHMANN_JSON_INCLUDE nlohmann json.hpp nlohmann-json3-dev)
+if(BUILD_TESTS)
+  header_package(doctest_header DOCTEST_INCLUDE doctest doctest.h doctest-dev)
+endif()
+
+if(BUILD_ONNXRUNTIME)
+  if(ONNXRUNTIME_AAR)
+    unpack_aar("${ONNXRUNTIME_AAR}" "${third_party}/onnxruntime_aar")
+    set(ONNXRUNTIME_INCLUDE "${third_party}/onnxruntime_aar/headers")
+    set(ONNXRUNTIME_LIBRARY "${third_party}/onnxruntime_aar/jni/arm64-v8a/libonnxruntime.so")
+  endif()
+  find_path(ONNXRUNTIME_INCLUDE onnxruntime_c_api.h HINTS /usr/include/onnxruntime NO_CMAKE_FIND_ROOT_PATH)
+  if(NOT EXISTS "${ONNXRUNTIME_INCLUDE}/onnxruntime_c_api.h")
+    message(FATAL_ERROR "onnxruntime_c_api.h not found: pass -DONNXRUNTIME_AAR=FILE, or install libonnxruntime-dev, or "
+                        "pass -DONNXRUNTIME_INCLUDE=FOLDER, or turn the runner off with -DBUILD_ONNXRUNTIME=OFF")
+  endif()
+  add_library(onnxruntime_header INTERFACE)
+  target_include_directories(onnxruntime_header SYSTEM INTERFACE "${ONNXRUNTIME_INCLUDE}")
+  if(ONNXRUNTIME_LIBRARY)
+    bring_along("${ONNXRUNTIME_LIBRARY}" libonnxruntime.so)
+  else()
+    message(STATUS "ONNXRUNTIME_LIBRARY is not given: put libonnxruntime.so for the device into bin/ yourself")
+  endif()
+endif()
+
+if(BUILD_EXECUTORCH)
+  if(NOT EXISTS "${EXECUTORCH_ROOT}/include/executorch")
+    message(FATAL_ERROR "ExecuTorch not found: pass -DEXECUTORCH_ROOT=FOLDER, the folder `executorch` of its unpacked "
+                        "wheel, or turn the runner off with -DBUILD_EXECUTORCH=OFF")
+  endif()
+  find_package(executorch REQUIRED CONFIG PATHS "${EXECUTORCH_ROOT}/lib/cmake/executorch" NO_DEFAULT_PATH
+               NO_CMAKE_FIND_ROOT_PATH)
+  add_library(executorch_sdk INTERFACE)
+  target_compile_definitions(executorch_sdk INTERFACE MOBILECLIP_EXECUTORCH_VERSION="${EXECUTORCH_BUILD_VERSION}")
+  if(EXECUTORCH_AAR)
+    unpack_aar("${EXECUTORCH_AAR}" "${third_party}/executorch_aar")
+    file(GLOB libraries "${third_party}/executorch_aar/jni/arm64-v8a/*.so")
+    target_include_directories(executorch_sdk SYSTEM INTERFACE ${EXECUTORCH_INCLUDE_DIRS})
+    target_compile_definitions(executorch_sdk INTERFACE ${EXECUTORCH_COMPILE_DEFINITIONS})
+    # Backends and kernels register themselves: the linker must not drop a library because nothing calls it.
+    target_link_libraries(executorch_sdk INTERFACE -Wl,--no-as-needed ${libraries} -Wl,--as-needed)
+  else()
+    # With every kernel and backend that the wheel has, quantized kernels too: a program of any precision runs.
+    set(components runtime kernels_optimized kernels_quantized backend_xnnpack threadpool)
+    foreach(component ${components})
+      target_link_libraries(executorch_sdk INTERFACE executorch::${component})
+    endforeach()
+    file(GLOB libraries "${EXECUTORCH_ROOT}/lib/libexecutorch*.so")
+    list(FILTER libraries EXCLUDE REGEX "openvino|qnn|etdump")
+  endif()
+  foreach(library ${libraries})
+    cmake_path(GET library FILENAME name)
+    bring_along("${library}" "${name}")
+  endforeach()
+endif()

@@ -1,0 +1,115 @@
+#include "machine.hpp"
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <fstream>
+#include <regex>
+#include <sched.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#ifdef __ANDROID__
+#include <sys/system_properties.h>
+#endif
+
+namespace bench {
+namespace {
+
+std::optional<std::string> first_line(const std::string& file) {
+    std::ifstream stream(file);
+    std::string line;
+    if (!std::getline(stream, line) || line.empty()) return std::nullopt;
+    return line;
+}
+
+std::string cpu_file(long core, const char* name) {
+    return "/sys/devices/system/cpu/cpu" + std::to_string(core) + "/cpufreq/" + name;
+}
+
+#ifdef __ANDROID__
+std::string property(const char* name) {
+    std::array<char, PROP_VALUE_MAX> value{};
+    __system_property_get(name, value.data());
+    return value.data();
+}
+#endif
+
+}  // namespace
+
+Json describe_device(bool simulated) {
+    utsname system{};
+    uname(&system);
+    const long cores = sysconf(_SC_NPROCESSORS_CONF);
+    Json device{{"simulated", simulated}, {"architecture", system.machine}, {"cores", cores}};
+#ifdef __ANDROID__
+    device["kind"] = "android";
+    device["name"] = property("ro.product.model");
+    device["model"] = property("ro.product.model");
+    device["soc"] = property("ro.soc.model");
+    device["os"] = "Android";
+    device["os_version"] = property("ro.build.version.release");
+    device["build"] = property("ro.build.fingerprint");
+#else
+    device["kind"] = "host";
+    device["name"] = "host";
+    device["model"] = system.machine;
+    device["os"] = system.sysname;
+    device["os_version"] = system.release;
+#endif
+    device["memory_bytes"] = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+    device["core_maximum_khz"] = Json::array();
+    for (long core = 0; core < cores; ++core) {
+        if (const auto khz = first_line(cpu_file(core, "cpuinfo_max_freq"))) {
+            device["core_maximum_khz"].push_back(std::stoll(*khz));
+        }
+    }
+    return device;
+}
+
+Json snapshot() {
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    Json found{{"unix_seconds", static_cast<double>(now.tv_sec) + std::round(now.tv_nsec / 1e6) / 1e3}};
+    if (const auto governor = first_line(cpu_file(0, "scaling_governor"))) found["governor"] = *governor;
+    if (const auto load = first_line("/proc/loadavg")) found["load_average_1min"] = std::stod(*load);
+    if (const auto state = thermal_state()) found["thermal_state"] = *state;
+    return found;
+}
+
+std::vector<int> affinity() {
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    const long cores = sysconf(_SC_NPROCESSORS_CONF);
+    std::vector<int> found;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return found;
+    for (int core = 0; core < cores && core < CPU_SETSIZE; ++core) {
+        if (CPU_ISSET(core, &allowed)) found.push_back(core);
+    }
+    return static_cast<long>(found.size()) == cores ? std::vector<int>{} : found;
+}
+
+std::optional<std::string> thermal_state() {
+    // A fixed command: nothing of the job reaches this shell.
+    FILE* pipe = popen("dumpsys thermalservice 2>/dev/null", "r");
+    if (pipe == nullptr) return std::nullopt;
+    std::string text;
+    std::array<char, 4096> buffer{};
+    for (std::size_t count; (count = fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) text.append(buffer.data(), count);
+    pclose(pipe);
+    return parse_thermal_state(text);
+}
+
+std::optional<std::string> parse_thermal_state(const std::string& dump) {
+    static const std::regex pattern("Thermal Status: ([0-9]+)");
+    std::smatch match;
+    if (!std::regex_search(dump, match, pattern)) return std::nullopt;
+    const auto status = match[1].str();
+    if (status == "0") return "nominal";
+    if (status == "1" || status == "2") return "fair";
+    return status == "3" ? "serious" : "critical";
+}
+
+}  // namespace bench

@@ -1,0 +1,27 @@
+// What this device is and the state it is in, as far as a program on it can tell; the driver knows more.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "job.hpp"
+
+namespace bench {
+
+// `device` of the result. `simulated`: a stand-in runs this in a phone's place.
+Json describe_device(bool simulated);
+
+// A snapshot of the result's `environment`.
+Json snapshot();
+
+// The cores that this process may run on; empty if it may run on all.
+std::vector<int> affinity();
+
+// `dumpsys thermalservice`'s status in the result's words; none where there is no such service.
+std::optional<std::string> thermal_state();
+
+// The status in the text that dumpsys printed: 0 nominal, 1 and 2 fair, 3 serious, from 4 on critical.
+std::optional<std::string> parse_thermal_state(const std::string& dump);
+
+}  // namespace bench

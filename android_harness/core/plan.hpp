@@ -1,0 +1,23 @@
+// The whole plan of a job: every turn in its order, each in a runner's process of its own.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+
+#include "job.hpp"
+
+namespace bench {
+
+struct PlanOptions {
+    std::filesystem::path folder;   // the job's
+    std::filesystem::path runners;  // where the runners' programs are
+    std::chrono::milliseconds turn_limit{std::chrono::minutes(10)};
+    bool resume = false;
+    bool simulated = false;
+};
+
+// Runs what the stream does not hold yet, tells stderr of every turn, and writes the result.
+// Throws JobError if the job cannot be used or was begun before and `resume` is not set.
+void run_plan(const PlanOptions& options);
+
+}  // namespace bench

@@ -1,0 +1,141 @@
+#include "round.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <sstream>
+
+#include "clock.hpp"
+#include "golden.hpp"
+
+namespace bench {
+namespace {
+
+constexpr double kNanosecondsPerSecond = 1e9;
+
+void check_file(const std::filesystem::path& file, const Cell& cell) {
+    std::error_code missing;
+    const auto size = std::filesystem::file_size(file, missing);
+    if (missing) throw JobError(cell.file + " is missing: push the job again");
+    if (size != cell.bytes) {
+        throw JobError(cell.file + " has " + std::to_string(size) + " bytes, the job says " +
+                       std::to_string(cell.bytes) + ": push the job again");
+    }
+}
+
+std::int64_t timed_load(Engine& engine, const std::filesystem::path& file, const Cell& cell) {
+    const auto start = wall_ns();
+    engine.load(file, cell);
+    return wall_ns() - start;
+}
+
+std::vector<std::byte> first_input(const Cell& cell, const std::filesystem::path& folder) {
+    auto input = cell.golden ? read_example(folder, cell.golden->inputs, 0) : constant_input(cell.input);
+    if (input.size() != cell.input.bytes()) throw JobError("a golden input does not fit the cell's input");
+    return input;
+}
+
+Deviation golden_deviation(const Cell& cell, Engine& engine, const std::filesystem::path& folder,
+                           std::size_t count) {
+    Deviation worst{1.0, 0.0};
+    for (std::size_t i = 0; i < count; ++i) {
+        engine.feed(read_example(folder, cell.golden->inputs, i));
+        engine.infer();
+        const auto wanted = decode(read_example(folder, cell.golden->outputs, i), cell.golden->outputs.dtype);
+        const auto found = compare(wanted, decode(engine.answer(), cell.output.dtype));
+        worst = i == 0 ? found : worse(worst, found);
+    }
+    return worst;
+}
+
+std::string described(const Deviation& deviation, const Gate& gate) {
+    std::ostringstream text;
+    text << "wrong answers: cosine " << deviation.cosine << ", relative deviation ";
+    if (deviation.relative) {
+        text << *deviation.relative;
+    } else {
+        text << "not finite";
+    }
+    text << "; the gate is " << gate.metric << (gate.metric == "cosine" ? " >= " : " <= ") << gate.bound;
+    return text.str();
+}
+
+// Notes the check in `found`; false if the answers are wrong and the cell must not be timed.
+bool check_golden(Json& found, const Job& job, const Cell& cell, Engine& engine, const std::filesystem::path& folder) {
+    const auto available = static_cast<std::size_t>(cell.golden->inputs.shape[0]);
+    const auto limit = static_cast<std::size_t>(job.protocol.golden_inputs);
+    const auto count = limit == 0 ? available : std::min(limit, available);
+    const auto worst = golden_deviation(cell, engine, folder, count);
+    const bool passed = passes(worst, *cell.gate);
+    found["golden"] = {{"inputs", count}, {"cosine", worst.cosine}, {"passed", passed}};
+    if (worst.relative) found["golden"]["relative"] = *worst.relative;
+    if (passed) return true;
+    const auto text = described(worst, *cell.gate);
+    if (cell.competitor) {
+        found["warnings"] = {text + " (a competitor: another network, perhaps)"};
+        return true;
+    }
+    found["status"] = "invalid";
+    found["error"] = text;
+    return false;
+}
+
+void measure(Json& found, const Protocol& protocol, Engine& engine) {
+    for (std::int64_t i = 0; i < protocol.warm_up_iterations; ++i) engine.infer();
+    std::vector<std::int64_t> samples;
+    samples.reserve(static_cast<std::size_t>(std::max<std::int64_t>(protocol.iterations_per_round, 4096)));
+    const auto enough = static_cast<std::int64_t>(protocol.seconds_per_round * kNanosecondsPerSecond);
+    const auto cpu_before = cpu_ns();
+    const auto first = wall_ns();
+    auto end = first;
+    while (static_cast<std::int64_t>(samples.size()) < protocol.iterations_per_round || end - first < enough) {
+        const auto start = wall_ns();
+        engine.infer();
+        end = wall_ns();
+        samples.push_back(end - start);
+    }
+    found["cpu_ns"] = cpu_ns() - cpu_before;
+    found["samples_ns"] = samples;
+}
+
+}  // namespace
+
+std::string one_line(std::string text) {
+    std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, ' ');
+    const auto last = text.find_last_not_of(' ');
+    return last == std::string::npos ? "unknown error" : text.substr(0, last + 1);
+}
+
+Json failed_round(const Job& job, const std::string& cell, std::int64_t round, const std::string& error) {
+    return {{"run_id", job.run_id}, {"cell", cell}, {"round", round}, {"status", "failed"}, {"error", one_line(error)}};
+}
+
+Json run_round(const Job& job, const Cell& cell, std::int64_t round, Engine& engine, const std::filesystem::path& folder) {
+    try {
+        if (cell.runtime != engine.runtime()) throw JobError("this runner is for " + engine.runtime() + " cells");
+        Json found{{"run_id", job.run_id}, {"cell", cell.id}, {"round", round}, {"status", "done"}};
+        const auto file = folder / cell.file;
+        check_file(file, cell);
+        found["load_first_ns"] = timed_load(engine, file, cell);
+        if (round == 0) {
+            engine.unload();
+            found["load_again_ns"] = timed_load(engine, file, cell);
+        }
+        const auto input = first_input(cell, folder);
+        engine.feed(input);
+        const auto start = wall_ns();
+        engine.infer();
+        found["first_inference_ns"] = wall_ns() - start;
+        bool right = true;
+        if (round == 0 && cell.golden) {
+            right = check_golden(found, job, cell, engine, folder);
+            engine.feed(input);
+        }
+        if (right) measure(found, job.protocol, engine);
+        if (const auto peak = peak_memory_bytes()) found["peak_memory_bytes"] = *peak;
+        return found;
+    } catch (const std::exception& error) {
+        return failed_round(job, cell.id, round, error.what());
+    }
+}
+
+}  // namespace bench

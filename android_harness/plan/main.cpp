@@ -1,0 +1,77 @@
+// mobileclip-bench: runs a job's plan on this device.
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "lock.hpp"
+#include "plan.hpp"
+#include "process.hpp"
+#include "round.hpp"
+
+namespace {
+
+constexpr const char* kUsage =
+    "usage: mobileclip-bench FOLDER [--resume] [--lock FILE] [--runners FOLDER] [--turn-timeout SECONDS] [--simulated]\n"
+    "       mobileclip-bench --stop FILE        ends the benchmark that holds the lock FILE\n"
+    "FOLDER holds job.json and what it names. Rounds are appended to <run_id>.rounds.jsonl there, <run_id>.result.json\n"
+    "is written at the end. Exit codes: 0 the plan was run (failed cells are in the result), 2 wrong use or a bad job,\n"
+    "3 the device failed, 4 another benchmark runs.\n";
+
+int stop(const std::string& lock) {
+    if (bench::end_lock_holder(lock)) return 0;
+    std::fprintf(stderr, "the benchmark that holds %s does not end\n", lock.c_str());
+    return 4;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    bench::PlanOptions options;
+    std::string lock_file;
+    try {
+        if (argc == 3 && std::string(argv[1]) == "--stop") return stop(argv[2]);
+        options.runners = std::filesystem::path(argv[0]).parent_path();
+        for (int i = 1; i < argc; ++i) {
+            const std::string word = argv[i];
+            const bool has_value = i + 1 < argc;
+            if (word == "--resume") {
+                options.resume = true;
+            } else if (word == "--simulated") {
+                options.simulated = true;
+            } else if (word == "--lock" && has_value) {
+                lock_file = argv[++i];
+            } else if (word == "--runners" && has_value) {
+                options.runners = argv[++i];
+            } else if (word == "--turn-timeout" && has_value) {
+                options.turn_limit = std::chrono::milliseconds(static_cast<long long>(std::stod(argv[++i]) * 1000));
+            } else if (word.rfind("--", 0) != 0 && options.folder.empty()) {
+                options.folder = word;
+            } else {
+                std::fputs(kUsage, stderr);
+                return 2;
+            }
+        }
+    } catch (const std::exception&) {
+        std::fputs(kUsage, stderr);
+        return 2;
+    }
+    if (options.folder.empty()) {
+        std::fputs(kUsage, stderr);
+        return 2;
+    }
+    bench::end_on_signals();
+    try {
+        const bench::DeviceLock lock(lock_file.empty() ? options.folder / "lock" : std::filesystem::path(lock_file));
+        bench::run_plan(options);
+        return 0;
+    } catch (const bench::JobError& error) {
+        std::fprintf(stderr, "%s\n", bench::one_line(error.what()).c_str());
+        return 2;
+    } catch (const bench::DeviceBusy& error) {
+        std::fprintf(stderr, "%s\n", error.what());
+        return 4;
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "%s\n", bench::one_line(error.what()).c_str());
+        return 3;
+    }
+}

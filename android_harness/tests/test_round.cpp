@@ -1,0 +1,137 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "jobs.hpp"
+#include "round.hpp"
+#include "stream.hpp"
+
+using namespace bench;
+
+namespace {
+
+// Answers `factor` times its input, and counts its calls.
+class Twice : public Engine {
+  public:
+    std::string runtime() const override { return "onnxruntime"; }
+    std::string version() const override { return "0"; }
+    void load(const std::filesystem::path&, const Cell&) override { ++loads; }
+    void unload() override {}
+    void feed(const std::vector<std::byte>& input) override { fed = input; }
+    void infer() override {
+        ++calls;
+        if (calls == broken_call) throw std::runtime_error("no memory\nleft");
+    }
+    std::vector<std::byte> answer() const override {
+        std::vector<float> numbers(fed.size() / sizeof(float));
+        std::memcpy(numbers.data(), fed.data(), fed.size());
+        for (auto& number : numbers) number *= factor;
+        std::vector<std::byte> raw(fed.size());
+        std::memcpy(raw.data(), numbers.data(), raw.size());
+        return raw;
+    }
+
+    float factor = 2;
+    int loads = 0;
+    int calls = 0;
+    int broken_call = -1;
+    std::vector<std::byte> fed;
+};
+
+struct Prepared {
+    explicit Prepared(const Json& document = tests::job()) : job(tests::job_in(folder.path, document)) {}
+    Json run(int round) { return run_round(job, job.cell("a"), round, engine, folder.path); }
+
+    tests::Folder folder;
+    Job job;
+    Twice engine;
+};
+
+}  // namespace
+
+TEST_CASE("round 0 loads twice, checks every golden input, warms up and measures") {
+    Prepared it;
+    const auto found = it.run(0);
+    REQUIRE(found["status"] == "done");
+    CHECK(is_round(found, it.job));
+    CHECK(it.engine.loads == 2);
+    CHECK(it.engine.calls == 1 + 2 + 1 + 3);  // first, golden, warm-up, samples
+    CHECK(found["samples_ns"].size() == 3);
+    CHECK(found["golden"]["inputs"] == 2);
+    CHECK(found["golden"]["passed"] == true);
+    CHECK(found["peak_memory_bytes"].get<std::int64_t>() > 0);
+    CHECK(it.engine.fed.size() == 12);
+}
+
+TEST_CASE("a later round loads once and checks nothing") {
+    Prepared it;
+    const auto found = it.run(1);
+    CHECK(it.engine.loads == 1);
+    CHECK_FALSE(found.contains("golden"));
+    CHECK_FALSE(found.contains("load_again_ns"));
+    CHECK(found["samples_ns"].size() == 3);
+}
+
+TEST_CASE("wrong answers are not timed") {
+    Prepared it;
+    it.engine.factor = 2.001F;
+    const auto found = it.run(0);
+    CHECK(found["status"] == "invalid");
+    CHECK(found["golden"]["passed"] == false);
+    CHECK_FALSE(found.contains("samples_ns"));
+    CHECK(found["error"].get<std::string>().find("the gate is relative <= 0.0001") != std::string::npos);
+    CHECK(it.engine.calls == 1 + 2);
+}
+
+TEST_CASE("answers that are not finite are invalid, and have no relative deviation") {
+    Prepared it;
+    it.engine.factor = NAN;
+    const auto found = it.run(0);
+    CHECK(found["status"] == "invalid");
+    CHECK(found["golden"]["cosine"] == -1.0);
+    CHECK_FALSE(found["golden"].contains("relative"));
+}
+
+TEST_CASE("a competitor's other answers are noted, and it is timed") {
+    auto document = tests::job();
+    document["cells"][0]["competitor"] = true;
+    Prepared it(document);
+    it.engine.factor = 3;
+    const auto found = it.run(0);
+    CHECK(found["status"] == "done");
+    CHECK(found["golden"]["passed"] == false);
+    CHECK(found["warnings"].size() == 1);
+    CHECK(found["samples_ns"].size() == 3);
+}
+
+TEST_CASE("without golden files the input is a constant one") {
+    auto document = tests::job();
+    document["cells"][0].erase("golden");
+    document["cells"][0].erase("gate");
+    Prepared it(document);
+    CHECK(it.run(0)["status"] == "done");
+    float first = 0;
+    std::memcpy(&first, it.engine.fed.data(), sizeof(first));
+    CHECK(first == 0.5F);
+}
+
+TEST_CASE("a round lasts for as long as the protocol says") {
+    auto document = tests::job();
+    document["protocol"]["seconds_per_round"] = 0.02;
+    Prepared it(document);
+    const auto found = it.run(1);
+    CHECK(found["samples_ns"].size() > 3);
+}
+
+TEST_CASE("what goes wrong is one line of a failed round") {
+    Prepared it;
+    it.engine.broken_call = 1;
+    auto found = it.run(0);
+    CHECK(found["status"] == "failed");
+    CHECK(found["error"] == "no memory left");
+    tests::write(it.folder.path / "models/a.bin", "half");
+    CHECK(it.run(0)["error"] == "models/a.bin has 4 bytes, the job says 5: push the job again");
+    std::filesystem::remove(it.folder.path / "models/a.bin");
+    CHECK(it.run(0)["error"] == "models/a.bin is missing: push the job again");
+}

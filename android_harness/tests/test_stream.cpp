@@ -1,0 +1,81 @@
+#include <doctest/doctest.h>
+
+#include "files.hpp"
+#include "jobs.hpp"
+#include "result.hpp"
+#include "round.hpp"
+#include "stream.hpp"
+
+using namespace bench;
+
+namespace {
+
+Json done(const Job& job, const std::string& cell, int round) {
+    return {{"run_id", job.run_id}, {"cell", cell},           {"round", round},
+            {"status", "done"},     {"samples_ns", {5, 4, 6}}, {"peak_memory_bytes", 1000 + round}};
+}
+
+}  // namespace
+
+TEST_CASE("nothing was run where there is no stream") {
+    const tests::Folder folder;
+    const auto job = tests::job_in(folder.path);
+    CHECK(read_stream(folder.path, job).empty());
+    CHECK(outstanding(job, {}).size() == 4);
+}
+
+TEST_CASE("a line that was cut off is removed, and its turn is run again") {
+    const tests::Folder folder;
+    const auto job = tests::job_in(folder.path);
+    const auto file = stream_file(folder.path, job);
+    append_line(file, compact(done(job, "b", 0)));
+    const auto whole = tests::read(file);
+    tests::write(file, whole + "{\"run_id\":\"run-1\",\"ce");
+    CHECK(read_stream(folder.path, job).size() == 1);
+    CHECK(tests::read(file) == whole);
+    const auto left = outstanding(job, read_stream(folder.path, job));
+    REQUIRE(left.size() == 3);
+    CHECK(left.front().cell == "a");
+}
+
+TEST_CASE("a foreign or doubled line is refused, by its number") {
+    const tests::Folder folder;
+    const auto job = tests::job_in(folder.path);
+    const auto file = stream_file(folder.path, job);
+    append_line(file, compact(done(job, "b", 0)));
+    append_line(file, compact(done(job, "b", 0)));
+    CHECK_THROWS_WITH_AS(read_stream(folder.path, job), doctest::Contains("line 2"), JobError);
+    auto foreign = done(job, "b", 0);
+    foreign["run_id"] = "another";
+    tests::write(file, compact(foreign) + "\n");
+    CHECK_THROWS_WITH_AS(read_stream(folder.path, job), doctest::Contains("line 1"), JobError);
+}
+
+TEST_CASE("a cell that failed is not run further") {
+    const tests::Folder folder;
+    const auto job = tests::job_in(folder.path);
+    const auto left = outstanding(job, {failed_round(job, "b", 0, "no memory")});
+    REQUIRE(left.size() == 2);
+    CHECK(left[0].cell == "a");
+    CHECK(left[1].cell == "a");
+}
+
+TEST_CASE("cells are done, failed, invalid or skipped") {
+    const tests::Folder folder;
+    const auto job = tests::job_in(folder.path);
+    CHECK(cell_results(job, {done(job, "a", 1), done(job, "a", 0)})[0]["status"] == "done");
+    CHECK(cell_results(job, {done(job, "a", 1), done(job, "a", 0)})[0]["peak_memory_bytes"] == 1001);
+    CHECK(cell_results(job, {done(job, "a", 0)})[0]["status"] == "skipped");
+    CHECK(cell_results(job, {done(job, "a", 0)})[0]["error"] == "1 of 2 rounds were run");
+    CHECK(cell_results(job, {done(job, "a", 0), failed_round(job, "a", 1, "no\nmemory\n")})[0]["error"] == "no memory");
+}
+
+TEST_CASE("a file is replaced whole, and nothing is left beside it") {
+    const tests::Folder folder;
+    replace_file(folder.path / "result.json", "one");
+    replace_file(folder.path / "result.json", "two");
+    CHECK(tests::read(folder.path / "result.json") == "two");
+    CHECK(std::distance(std::filesystem::directory_iterator(folder.path), std::filesystem::directory_iterator()) == 1);
+    CHECK_THROWS_WITH(append_line(folder.path / "no/such/folder", "x"), doctest::Contains("No such file"));
+    if (std::filesystem::exists("/dev/full")) CHECK_THROWS_WITH(append_line("/dev/full", "x"), doctest::Contains("make room"));
+}
