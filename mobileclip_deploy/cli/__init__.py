@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
+from mobileclip_deploy.cli.benchmark import benchmark
 from mobileclip_deploy.cli.classify import classify
 from mobileclip_deploy.cli.convert import convert
+from mobileclip_deploy.cli.devices import devices
 from mobileclip_deploy.cli.doctor import doctor
 from mobileclip_deploy.cli.evaluate import evaluate
 from mobileclip_deploy.cli.export import export
@@ -66,6 +68,8 @@ for command in (
     evaluate,
     classify,
     reinforce,
+    devices,
+    benchmark,
     doctor,
 ):
     cli.add_command(command)

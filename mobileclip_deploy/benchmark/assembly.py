@@ -1,0 +1,87 @@
+"""From finished rounds to a result, with summaries and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mobileclip_deploy.benchmark.job import Cell, Job
+from mobileclip_deploy.benchmark.judgement import cell_warnings
+from mobileclip_deploy.benchmark.result import CellResult, Device, Environment, Harness, Result, RoundResult
+from mobileclip_deploy.benchmark.statistics import summarize
+
+__all__ = ["assemble", "complete"]
+
+
+def assemble(
+    job: Job,
+    finished: Iterable[RoundResult],
+    device: Device,
+    harness: Harness,
+    runtimes: dict[str, str],
+    environment: Environment,
+) -> Result:
+    """Put the rounds of a run together, finished or not: what is missing is skipped, and says so."""
+    by_cell: dict[str, list[RoundResult]] = {cell.id: [] for cell in job.cells}
+    for item in finished:
+        by_cell[item.cell].append(item)
+    return Result(
+        schema_version=1,
+        run_id=job.run_id,
+        job=job,
+        device=device,
+        harness=harness,
+        runtimes=runtimes,
+        environment=environment,
+        cells=tuple(_cell_result(cell, job, tuple(sorted(by_cell[cell.id], key=_number))) for cell in job.cells),
+    )
+
+
+def complete(result: Result) -> Result:
+    """The result with every summary and warning computed here, whatever the device wrote.
+
+    A cell's own words (status, error, warnings) stay where it has no rounds to judge by.
+    """
+    cells = []
+    for cell, found in result.pairs():
+        if not found.rounds:
+            cells.append(found)
+            continue
+        computed = _cell_result(cell, result.job, found.rounds)
+        warnings = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
+        cells.append(computed.model_copy(update={"warnings": warnings}))
+    return result.model_copy(update={"cells": tuple(cells)})
+
+
+def _number(item: RoundResult) -> int:
+    return item.round
+
+
+def _cell_result(cell: Cell, job: Job, rounds: tuple[RoundResult, ...]) -> CellResult:
+    failed = next((item for item in rounds if item.status != "done"), None)
+    whole = len(rounds) == job.protocol.rounds
+    status = failed.status if failed else "done" if whole else "skipped"
+    error = failed.error if failed else None if whole else f"{len(rounds)} of {job.protocol.rounds} rounds were run"
+    timed = [item for item in rounds if item.samples_ns]
+    summary = None
+    if timed and status in ("done", "skipped"):
+        samples, cpu = [item.samples_ns for item in timed], [item.cpu_ns for item in timed]
+        summary = summarize(samples, cpu, job.protocol.trim_fraction)
+    first = next((item for item in rounds if item.round == 0), None)
+    memory = [item.peak_memory_bytes for item in rounds if item.peak_memory_bytes is not None]
+    warnings = dict.fromkeys(text for item in rounds for text in item.warnings)
+    own = cell_warnings(cell, summary, rounds) if summary else ()
+    return CellResult(
+        id=cell.id,
+        status=status,
+        error=error,
+        load_first_ns=first.load_first_ns if first else None,
+        load_again_ns=first.load_again_ns if first else None,
+        first_inference_ns=first.first_inference_ns if first else None,
+        peak_memory_bytes=max(memory, default=None),
+        golden=next((item.golden for item in rounds if item.golden), None),
+        placement=next((item.placement for item in rounds if item.placement), ()),
+        profile=next((item.profile for item in rounds if item.profile), ()),
+        summary=summary,
+        warnings=(*warnings, *own),
+        rounds=rounds,
+    )

@@ -1,0 +1,72 @@
+"""Golden inputs and outputs: written as raw files for any device, and what came back judged by them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.benchmark.job import Cell, Dtype, Golden, TensorFile
+from mobileclip_deploy.benchmark.result import GoldenOutcome, RoundResult
+from mobileclip_deploy.parity.gates import passes
+from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.reference import Reference
+from mobileclip_deploy.towers import TowerName
+
+__all__ = ["judge", "outcome", "write_golden"]
+
+
+def write_golden(reference: Reference, tower: TowerName, dtype: Dtype, folder: Path, name: str) -> Golden:
+    """Write a tower's inputs in the type that a runtime takes, and the checkpoint's embeddings, below `folder`.
+
+    Args:
+        reference: what a bundle keeps as golden.safetensors.
+        dtype: of the inputs; uint8 pixels are the bytes that the others are 1/255 of.
+        name: of the files, without what tells one from the other.
+    """
+    inputs: npt.NDArray[Any] = reference.inputs.of(tower)
+    inputs = np.rint(inputs * 255) if dtype == "uint8" else inputs
+    return Golden(
+        inputs=_write(folder, f"golden/{name}.{dtype}.inputs.bin", inputs, dtype),
+        outputs=_write(folder, f"golden/{name}.outputs.bin", reference.of(tower), "float32"),
+    )
+
+
+def outcome(cell: Cell, folder: Path, answers: npt.NDArray[Any]) -> GoldenOutcome:
+    """Compare answers [N, D] to the first N golden inputs with the golden outputs in `folder`."""
+    assert cell.golden is not None
+    assert cell.gate is not None
+    source = cell.golden.outputs
+    golden = np.fromfile(folder / source.file, dtype="<f4").reshape(source.shape)[: len(answers)]
+    if golden.shape != answers.shape:
+        return GoldenOutcome(inputs=len(answers), cosine=-1.0, relative=None, passed=False)
+    found = compare(golden, answers)
+    relative = found.relative if np.isfinite(found.relative) else None
+    passed = passes(found, cell.gate.metric, cell.gate.bound)
+    return GoldenOutcome(inputs=len(answers), cosine=found.cosine, relative=relative, passed=passed)
+
+
+def judge(finished: RoundResult, cell: Cell, folder: Path, answers: npt.NDArray[Any]) -> RoundResult:
+    """The round with its answers judged: wrong ones leave no samples, except of a competitor."""
+    found = outcome(cell, folder, answers)
+    assert cell.gate is not None
+    if found.passed:
+        return finished.model_copy(update={"golden": found})
+    relative = "" if found.relative is None else f", relative {found.relative:.1e}"
+    text = f"answers miss the gate {cell.gate.metric} {cell.gate.bound:g}: cosine {found.cosine:.4f}{relative}"
+    if cell.competitor:
+        warning = f"{text} (another network, other weights, or a fault)"
+        return finished.model_copy(update={"golden": found, "warnings": (*finished.warnings, warning)})
+    changes = {"golden": found, "status": "invalid", "error": text, "samples_ns": (), "cpu_ns": None}
+    return finished.model_copy(update=changes)
+
+
+def _write(folder: Path, file: str, values: npt.NDArray[Any], dtype: Dtype) -> TensorFile:
+    raw = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<")).tobytes()
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(raw)
+    return TensorFile(file=file, sha256=hashlib.sha256(raw).hexdigest(), dtype=dtype, shape=values.shape)

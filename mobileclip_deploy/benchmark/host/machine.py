@@ -1,0 +1,84 @@
+"""What this machine is, and the state it is in."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+
+from mobileclip_deploy.benchmark.result import Device, Snapshot
+
+__all__ = ["describe", "snapshot"]
+
+SYS = Path("/sys")
+
+
+def describe() -> Device:
+    """This machine. Its host name is left out: results are published."""
+    frequencies = [_number(_cpu(core) / "cpufreq/cpuinfo_max_freq") for core in range(os.cpu_count() or 1)]
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Device(
+        kind="host",
+        simulated=False,
+        name="host",
+        model=_processor(),
+        architecture=platform.machine(),
+        os=platform.system(),
+        os_version=platform.release(),
+        build=_distribution(),
+        cores=os.cpu_count() or 1,
+        core_maximum_khz=tuple(int(value) for value in frequencies if value is not None),
+        memory_bytes=pages,
+    )
+
+
+def snapshot(root: Path = SYS) -> Snapshot:
+    """The state now, from Linux's /sys as far as it tells; elsewhere the load average alone."""
+    battery = next(iter(sorted(root.glob("class/power_supply/BAT*"))), None)
+    temperatures = [_number(zone) for zone in root.glob("class/thermal/thermal_zone*/temp")]
+    known = [value for value in temperatures if value is not None and value > 0]
+    profile = _text(root / "firmware/acpi/platform_profile")
+    return Snapshot(
+        unix_seconds=round(time.time(), 3),
+        temperature_celsius=max(known) / 1000 if known else None,
+        battery_percent=_number(battery / "capacity") if battery else None,
+        charging=_text(battery / "status") == "Charging" if battery else None,
+        low_power_mode=profile == "low-power" if profile else None,
+        governor=_text(root / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        load_average_1min=round(os.getloadavg()[0], 2),
+    )
+
+
+def _cpu(core: int) -> Path:
+    return SYS / f"devices/system/cpu/cpu{core}"
+
+
+def _text(path: Path) -> str | None:
+    """A file of /sys; None where there is none, or the kernel does not answer."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def _number(path: Path) -> float | None:
+    text = _text(path)
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _processor() -> str:
+    for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _distribution() -> str | None:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME")
+    except OSError:
+        return None

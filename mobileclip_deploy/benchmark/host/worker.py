@@ -1,0 +1,158 @@
+"""One turn, in a process of its own: load, check, warm up, time; the round goes to stdout as JSON.
+
+python -m mobileclip_deploy.benchmark.host.worker JOB_FOLDER CELL ROUND ANSWERS.npy [--profile]
+
+The answers to the golden inputs are written to ANSWERS.npy, to be judged by whoever started this process: comparing
+them here would load more into the process whose memory is measured.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.benchmark.documents import read_job
+from mobileclip_deploy.benchmark.host.sessions import Session, import_runtime, open_session
+from mobileclip_deploy.benchmark.job import Cell, Job, Protocol
+from mobileclip_deploy.benchmark.result import OperatorTime, RoundResult
+from mobileclip_deploy.errors import MobileClipDeployError, NotRun
+
+__all__ = ["turn"]
+
+START, END = 49406, 49407
+"""What the tokenizer of all variants puts around a text; the rest is padding, 0."""
+
+
+def main() -> None:
+    """Run the turn that the command line names; what libraries print goes to stderr."""
+    folder, name, number, answers = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
+    stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    job = read_job(folder / "job.json")
+    try:
+        finished = turn(job, job.cell(name), number, folder, answers, "--profile" in sys.argv)
+    except Exception as error:  # whatever a runtime raises is the outcome of this round
+        text = str(error) if isinstance(error, MobileClipDeployError) else f"{type(error).__name__}: {error}"
+        line = " ".join(text.split())[:500]
+        finished = RoundResult(run_id=job.run_id, cell=name, round=number, status="failed", error=line)
+    stdout.write(finished.model_dump_json() + "\n")
+    stdout.flush()
+    os._exit(0)  # some runtimes' threads crash or hang while an interpreter with them comes down
+
+
+def turn(job: Job, cell: Cell, number: int, folder: Path, answers: Path, profiled: bool) -> RoundResult:
+    """One round of one cell.
+
+    Raises:
+        NotRun: this machine has nothing that can run it.
+    """
+    inputs = _inputs(cell, folder)
+    import_runtime(cell)
+    load_first, session = _load(cell, folder)
+    load_again = None
+    if number == 0:
+        del session
+        gc.collect()
+        load_again, session = _load(cell, folder)
+    session.feed(inputs[:1])
+    started = time.perf_counter_ns()
+    session.run()
+    first = time.perf_counter_ns() - started
+    if number == 0 and cell.golden is not None:
+        count = min(job.protocol.golden_inputs or len(inputs), len(inputs))
+        np.save(answers, _answers(session, inputs[:count]))
+        session.feed(inputs[:1])
+    samples, cpu = _time(session, job.protocol)
+    memory = _peak_memory()
+    warnings: tuple[str, ...] = ()
+    profile: tuple[OperatorTime, ...] = ()
+    if profiled and number == 0:
+        try:
+            profile = session.profile()
+        except NotRun as error:
+            warnings = (f"not profiled: {error}",)
+    return RoundResult(
+        run_id=job.run_id,
+        cell=cell.id,
+        round=number,
+        status="done",
+        load_first_ns=load_first,
+        load_again_ns=load_again,
+        first_inference_ns=first,
+        samples_ns=tuple(samples),
+        cpu_ns=cpu,
+        peak_memory_bytes=memory,
+        profile=profile,
+        warnings=warnings,
+    )
+
+
+def _load(cell: Cell, folder: Path) -> tuple[int, Session]:
+    started = time.perf_counter_ns()
+    session = open_session(cell, folder)
+    return time.perf_counter_ns() - started, session
+
+
+def _answers(session: Session, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    found = []
+    for number in range(len(inputs)):
+        session.feed(inputs[number : number + 1])
+        session.run()
+        found.append(session.answer())
+    return np.stack(found)
+
+
+def _time(session: Session, protocol: Protocol) -> tuple[list[int], int]:
+    """Wall nanoseconds of each inference, and CPU nanoseconds of all threads for all of them together."""
+    for _ in range(protocol.warm_up_iterations):
+        session.run()
+    samples: list[int] = []
+    gc.disable()
+    processed = time.process_time_ns()
+    begun = time.perf_counter_ns()
+    until = begun + int(protocol.seconds_per_round * 1e9)
+    ended = begun
+    while len(samples) < protocol.iterations_per_round or ended < until:
+        started = time.perf_counter_ns()
+        session.run()
+        ended = time.perf_counter_ns()
+        samples.append(ended - started)
+    cpu = time.process_time_ns() - processed
+    gc.enable()
+    return samples, cpu
+
+
+def _inputs(cell: Cell, folder: Path) -> npt.NDArray[Any]:
+    """The golden inputs [N, ...], or one constant input where there are none."""
+    if cell.golden is not None:
+        source = cell.golden.inputs
+        raw = np.fromfile(folder / source.file, dtype=np.dtype(source.dtype).newbyteorder("<"))
+        return raw.reshape(source.shape).astype(source.dtype, copy=False)
+    if cell.tower == "image":
+        value = 127 if cell.input.dtype == "uint8" else 0.5
+        return np.full(cell.input.shape, value, dtype=cell.input.dtype)
+    ids = np.zeros(cell.input.shape, dtype=cell.input.dtype)
+    ids[:, 0], ids[:, 1] = START, END
+    return ids
+
+
+def _peak_memory() -> int:
+    """The most that this process has had in memory, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What a reader of a figure should know about how it came about: warnings, each one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mobileclip_deploy.benchmark.job import Cell
+from mobileclip_deploy.benchmark.result import Result, RoundResult, Snapshot, Summary
+
+__all__ = ["cell_warnings", "run_warnings"]
+
+TREND = 1.1
+WIDTH = 0.1
+WAITING = 1.2
+BUSY = 0.5
+FEW = 100
+
+
+def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -> tuple[str, ...]:
+    """What speaks against a cell's figures."""
+    found = []
+    trend = summary.last_over_first
+    if trend is not None and trend > TREND:
+        found.append(f"trend: the last quarter took {trend:.2f} times as long as the first (throttling, or scheduling)")
+    width = (summary.median_interval_ns.high - summary.median_interval_ns.low) / summary.median_ns
+    if width > WIDTH:
+        found.append(f"uncertain: the interval of the median is {100 * width:.0f}% wide")
+    if summary.samples < FEW:
+        found.append(f"few samples: {summary.samples}")
+    if summary.cpu_ns is not None and cell.threads == 1 and summary.mean_ns > WAITING * summary.cpu_ns:
+        found.append(
+            f"waited: took {summary.mean_ns / summary.cpu_ns:.2f} times its CPU time (the core had other work)"
+        )
+    states = {item.thermal_state for item in rounds} & {"serious", "critical"}
+    if states:
+        names = " and ".join(sorted(str(state) for state in states))
+        found.append(f"throttled: thermal state {names} during its rounds")
+    if cell.golden is None:
+        found.append("answers not checked: no golden outputs that they could be compared with")
+    return tuple(found)
+
+
+def run_warnings(result: Result) -> tuple[str, ...]:
+    """What speaks against a run's figures as a whole."""
+    found = []
+    if result.device.simulated:
+        found.append("SIMULATED: a stand-in answered in the device's place; these are nobody's latencies")
+    if result.job.protocol.name.endswith("-quick"):
+        found.append("quick: a smoke test of few inferences; not to be quoted")
+    before, after = result.environment.before, result.environment.after
+    if after is None:
+        found.append("interrupted: the run did not come to its end")
+    for when, snapshot in (("before", before), ("after", after)):
+        if snapshot is not None:
+            found += [f"{text} {when} the run" for text in _conditions(snapshot)]
+    load = before.load_average_1min
+    if load is not None and load > BUSY * result.device.cores:
+        found.append(f"busy: load average {load:.1f} on {result.device.cores} cores before; compare ratios only")
+    wrong = [cell.id for cell in result.cells if cell.status == "invalid"]
+    if wrong:
+        found.append(f"wrong answers, no latency: {', '.join(wrong)}")
+    return tuple(found)
+
+
+def _conditions(snapshot: Snapshot) -> list[str]:
+    found = []
+    if snapshot.thermal_state in ("serious", "critical"):
+        found.append(f"throttled: thermal state {snapshot.thermal_state}")
+    if snapshot.low_power_mode:
+        found.append("low-power mode on")
+    if snapshot.battery_percent is not None and snapshot.battery_percent < 20:
+        found.append(f"battery at {snapshot.battery_percent:.0f}%")
+    if snapshot.governor is not None and snapshot.governor in ("powersave", "conservative"):
+        found.append(f"CPU governor {snapshot.governor}")
+    return found

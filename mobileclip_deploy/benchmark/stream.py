@@ -1,0 +1,55 @@
+"""The stream of finished rounds: appended line by line to the disk, read back after whatever happened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mobileclip_deploy.benchmark.job import Job, Turn
+from mobileclip_deploy.benchmark.result import RoundResult
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["append", "outstanding", "read_stream"]
+
+
+def append(path: Path, finished: RoundResult) -> None:
+    """Append one line, on the disk before this returns; what an interruption left of a line is cut off first."""
+    with path.open("a+b") as stream:
+        stream.seek(0)
+        whole = stream.read().rfind(b"\n") + 1
+        stream.truncate(whole)
+        stream.write(finished.model_dump_json().encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_stream(path: Path, job: Job) -> tuple[RoundResult, ...]:
+    """The finished rounds; none where there is no file. What an interruption left of a last line does not count.
+
+    Raises:
+        InvalidInput: a whole line is no round of this job, or a round stands there twice.
+    """
+    if not path.exists():
+        return ()
+    *lines, _ = path.read_bytes().split(b"\n")
+    found: dict[Turn, RoundResult] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            finished = RoundResult.model_validate_json(line)
+        except ValidationError as error:
+            reason = error.errors(include_url=False)[0]["msg"]
+            raise InvalidInput(f"{path}, line {number}: no round ({reason}); delete the file, run again") from error
+        turn = Turn(cell=finished.cell, round=finished.round)
+        if finished.run_id != job.run_id or turn not in job.order or turn in found:
+            raise InvalidInput(f"{path}, line {number}: not a round of run {job.run_id}; delete the file, run again")
+        found[turn] = finished
+    return tuple(found.values())
+
+
+def outstanding(job: Job, finished: tuple[RoundResult, ...]) -> tuple[Turn, ...]:
+    """The turns still to be run: not those that are there, and none of a cell that failed or answered wrongly."""
+    done = {(item.cell, item.round) for item in finished}
+    stopped = {item.cell for item in finished if item.status != "done"}
+    return tuple(turn for turn in job.order if (turn.cell, turn.round) not in done and turn.cell not in stopped)

@@ -1,0 +1,110 @@
+"""`benchmark`: how long bundles take on a device, and whether they answer rightly there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+__all__ = ["benchmark"]
+
+
+@click.command()
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BUNDLE...")
+@click.option("--device", default="host", show_default=True, metavar="KIND[:ID]", help="As `devices` lists them.")
+@click.option("--protocol", default="standard", show_default=True, help="standard, paper or mlperf.")
+@click.option("--quick", is_flag=True, help="A few inferences only, to see that it runs.")
+@click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
+@click.option("--threads", default="1", show_default=True, metavar="N[,N...]", help="Threads of the runtime.")
+@click.option(
+    "--against", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="A competitor, .onnx or .pte."
+)
+@click.option("--torch", "forms", metavar="FORM[,FORM]", help="The checkpoint too: unfolded, folded, compiled or all.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="The source, for --torch.")
+@click.option("--json", "output", type=click.Path(path_type=Path), metavar="FILE", help="Where the result goes.")
+@click.option("--force", is_flag=True, help="Replace a result that is there.")
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run of --json FILE.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the order of the rounds; random when left out.")
+@click.option("--profile", is_flag=True, help="Operator times as well, from one more inference.")
+def benchmark(
+    bundles: tuple[Path, ...],
+    device: str,
+    protocol: str,
+    quick: bool,
+    tower: str,
+    threads: str,
+    against: tuple[Path, ...],
+    forms: str | None,
+    checkpoint: Path | None,
+    output: Path | None,
+    force: bool,
+    resume: bool,
+    seed: int | None,
+    profile: bool,
+) -> None:
+    """Time the towers of bundles on a device, in turns, each in a process of its own.
+
+    No latency is given for a model whose answers to the golden inputs are wrong: then the exit code is 1. The result
+    is a JSON file, from which `report` makes a page.
+
+    \b
+    Example:
+      mobileclip-deploy benchmark out/nano-onnx-fp32 out/nano-executorch-fp32 --json result.json
+      mobileclip-deploy benchmark out/mobileclip_s0-onnx-fp32 --tower image --torch all --checkpoint mobileclip_s0.pt
+      mobileclip-deploy benchmark out/mobileclip_s0-onnx-fp32 --against someone_elses.onnx --threads 1,4
+    """
+    from mobileclip_deploy.benchmark.driver import get_driver
+    from mobileclip_deploy.benchmark.judgement import run_warnings
+    from mobileclip_deploy.benchmark.protocol import get_protocol
+    from mobileclip_deploy.benchmark.protocol import quick as quickly
+    from mobileclip_deploy.benchmark.request import make_request
+    from mobileclip_deploy.benchmark.running import default_output, run_benchmark
+    from mobileclip_deploy.cli.benchmark_tables import print_result
+    from mobileclip_deploy.cli.output import note, progress
+
+    driver = get_driver(device)
+    chosen = get_protocol(protocol)
+    request = make_request(bundles, tower, threads, against, forms, checkpoint)
+    if resume and output is None:
+        raise click.UsageError("--resume goes on with a run whose --json FILE is named; name it.")
+    output = output or default_output(driver)
+    with progress() as update:
+        outcome = run_benchmark(
+            request,
+            driver,
+            quickly(chosen) if quick else chosen,
+            output,
+            _remaining(update),
+            seed=seed,
+            resume=resume,
+            force=force,
+            profile=profile,
+        )
+    print_result(outcome.result)
+    click.echo(f"wrote {output}")
+    for text in (*outcome.left_out, *run_warnings(outcome.result)):
+        note(f"Note: {text}")
+    for code, status in ((1, "invalid"), (3, "failed")):
+        cells = [cell for cell in outcome.result.cells if cell.status == status]
+        if cells:
+            more = f"; and {len(cells) - 1} more" if len(cells) > 1 else ""
+            note(f"{status.upper()}: {cells[0].id}: {cells[0].error}{more}")
+            raise SystemExit(code)
+
+
+def _remaining(update: Callable[[str], None]) -> Callable[[int, int, str], None]:
+    """Progress with the time that is left, by what the turns of this run took so far."""
+    started, first = time.monotonic(), -1
+
+    def show(done: int, total: int, what: str) -> None:
+        nonlocal first
+        first = done if first < 0 else first
+        left = ""
+        if done > first:
+            seconds = (time.monotonic() - started) / (done - first) * (total - done)
+            left = f", about {seconds:.0f} s left" if seconds < 120 else f", about {seconds / 60:.0f} minutes left"
+        update(f"{done} of {total} rounds{left}: {what}")
+
+    return show

@@ -1,0 +1,63 @@
+"""The table of a benchmark's result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mobileclip_deploy.cli.output import print_table
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.benchmark.result import CellResult, Result
+
+__all__ = ["print_result"]
+
+
+def print_result(result: Result) -> None:
+    """One row a cell; what a figure's reader should know stands under the table."""
+    statistic = result.job.protocol.statistic
+    figures = [f">{statistic.replace('_', ' ')} ms", ">95% of median", ">p90 ms", ">CPU ms", ">load ms", ">MB memory"]
+    columns = ["what", "where", ">threads", *figures, "answers", "warnings"]
+    rows = []
+    for asked, found in result.pairs():
+        where = " ".join(part for part in (asked.runtime, asked.backend, asked.compute_units) if part)
+        warnings = ", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings))
+        rows.append([asked.label, where, str(asked.threads), *_figures(found, statistic), _answers(found), warnings])
+    simulated = " SIMULATED" if result.device.simulated else ""
+    device = f"{result.device.model}, {result.device.os} {result.device.os_version}"
+    print_table(f"{device}:{simulated} protocol {result.job.protocol.name}, seed {result.job.seed}", columns, rows)
+    versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
+    click.echo(f"run {result.run_id}; {versions}")
+    click.echo("what the warnings mean: `mobileclip-deploy report` says it in full, and so does docs/benchmark.md")
+
+
+def _figures(found: CellResult, statistic: str) -> list[str]:
+    summary = found.summary
+    memory = f"{found.peak_memory_bytes / 1e6:.0f}" if found.peak_memory_bytes is not None else ""
+    if summary is None:
+        return [found.status, "", "", "", _milliseconds(found.load_first_ns), memory]
+    low, high = summary.median_interval_ns.low, summary.median_interval_ns.high
+    return [
+        _milliseconds(getattr(summary, f"{statistic}_ns")),
+        f"{_milliseconds(low)} to {_milliseconds(high)}",
+        _milliseconds(summary.p90_ns),
+        _milliseconds(summary.cpu_ns),
+        _milliseconds(found.load_first_ns),
+        memory,
+    ]
+
+
+def _milliseconds(nanoseconds: float | None) -> str:
+    if nanoseconds is None:
+        return ""
+    value = nanoseconds / 1e6
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def _answers(found: CellResult) -> str:
+    if found.status in ("failed", "skipped"):
+        return found.error or found.status
+    if found.golden is None:
+        return "not checked"
+    return "passed" if found.golden.passed else f"differ: cosine {found.golden.cosine:.3f}"

@@ -1,0 +1,31 @@
+"""`devices`: what `benchmark` can run on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from mobileclip_deploy.cli.options import json_option
+
+__all__ = ["devices"]
+
+
+@click.command()
+@json_option
+def devices(as_json: bool) -> None:
+    """List the devices that `benchmark` can run on, and what to do about those that are not ready.
+
+    \b
+    Example:
+      mobileclip-deploy devices
+    """
+    from mobileclip_deploy.benchmark.driver import drivers
+    from mobileclip_deploy.cli.output import print_json, print_table
+
+    found = [listing for driver in drivers() for listing in driver.discover()]
+    if as_json:
+        print_json([asdict(listing) for listing in found])
+        return
+    rows = [[one.device, one.name, one.state, one.remedy or ""] for one in found]
+    print_table(None, ["--device", "name", "state", "what to do"], rows)

@@ -1,0 +1,172 @@
+"""The benchmark on this machine, from the command line: no figures for wrong answers, and nothing lost."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from command_line import PROGRAM, refusal, run
+from exports import Exports, rehash
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import safe_open
+
+from mobileclip_deploy.benchmark.documents import read_job, read_result
+from mobileclip_deploy.benchmark.host.machine import snapshot
+from mobileclip_deploy.benchmark.stream import read_stream
+
+QUICK = ("--quick", "--tower", "image")
+
+
+@pytest.fixture(scope="module")
+def finished(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A result and what was printed: a bundle, its own file as a competitor, the checkpoint in torch."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    bundle = exports.bundle("onnx", "fp32")
+    foreign = shutil.copy(bundle.artifact("image"), folder / "theirs.onnx")
+    options = (
+        "--against",
+        foreign,
+        "--torch",
+        "unfolded",
+        "--checkpoint",
+        exports.checkpoint,
+        "--seed",
+        "3",
+        "--profile",
+    )
+    found = run("benchmark", bundle.path, *QUICK, *options, "--seed", "3", "--json", folder / "result.json")
+    assert found.code == 0, found.stderr
+    return folder / "result.json", found.stdout
+
+
+def test_a_result_holds_raw_times_memory_loads_and_right_answers(finished: tuple[Path, str]) -> None:
+    result = read_result(finished[0])
+    assert [cell.status for cell in result.cells] == ["done"] * 3
+    for cell in result.cells:
+        assert [len(item.samples_ns) for item in cell.rounds] == [3, 3]
+        assert cell.summary is not None
+        assert cell.summary.cpu_ns
+        assert cell.peak_memory_bytes
+        assert cell.peak_memory_bytes > 10**7
+        assert cell.load_first_ns
+        assert cell.load_again_ns
+        assert cell.golden is not None
+        assert (cell.golden.passed, cell.golden.inputs) == (True, 2)
+    assert result.job.seed == 3
+    assert result.environment.after is not None
+    assert not list(finished[0].parent.glob("*.partial"))
+
+
+def test_the_table_has_a_row_for_each_and_says_where_the_result_is(finished: tuple[Path, str]) -> None:
+    for word in ("onnxruntime", "theirs.onnx", "unfolded", "protocol standard-quick, seed 3", f"wrote {finished[0]}"):
+        assert word in finished[1]
+
+
+def test_a_profile_names_the_operators(finished: tuple[Path, str]) -> None:
+    onnx, _, torch = read_result(finished[0]).cells
+    assert "FusedConv" in {one.operator for one in onnx.profile} or "Conv" in {one.operator for one in onnx.profile}
+    assert torch.profile
+
+
+def test_a_result_is_not_overwritten_unless_asked(finished: tuple[Path, str], exports: Exports) -> None:
+    line = refusal(run("benchmark", exports.bundle("onnx", "fp32").path, "--json", finished[0]))
+    assert "--force" in line
+
+
+def test_wrong_answers_have_no_latency_and_exit_code_one(exports: Exports, tmp_path: Path) -> None:
+    bundle = exports.copy("onnx", "fp32", tmp_path)
+    golden = bundle / "golden.safetensors"
+    with safe_open(golden, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(golden)
+    tensors["image_embeddings"] = tensors["image_embeddings"][::-1].copy()
+    save_file(tensors, golden, metadata)
+    found = run("benchmark", bundle, *QUICK, "--json", tmp_path / "r.json")
+    assert found.code == 1
+    assert "INVALID: nano-onnx-fp32.image.onnxruntime-cpu.t1: answers miss the gate relative 0.0001" in found.stderr
+    (cell,) = read_result(tmp_path / "r.json").cells
+    assert (cell.status, cell.summary, [item.samples_ns for item in cell.rounds]) == ("invalid", None, [()])
+
+
+def test_a_model_that_does_not_load_fails_alone(exports: Exports, tmp_path: Path) -> None:
+    broken = exports.copy("onnx", "fp32", tmp_path)
+    (broken / "onnx" / "vision_model.onnx").write_bytes(b"no model")
+    rehash(broken)
+    sound = exports.bundle("onnx", "fp16").path
+    found = run("benchmark", broken, sound, *QUICK, "--json", tmp_path / "r.json")
+    assert found.code == 3
+    assert "FAILED: nano-onnx-fp32.image" in found.stderr
+    first, second = read_result(tmp_path / "r.json").cells
+    assert (first.status, second.status) == ("failed", "done")
+    assert first.error is not None
+    assert "\n" not in first.error
+
+
+def test_kill_nine_loses_no_finished_round(exports: Exports, tmp_path: Path) -> None:
+    output, partial = tmp_path / "r.json", tmp_path / "r.json.partial"
+    command = ["benchmark", str(exports.bundle("onnx", "fp32").path), *QUICK, "--threads", "1,2", "--json", str(output)]
+    running = subprocess.Popen([*PROGRAM, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list(partial.glob("*.rounds.jsonl")):
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    (stream,) = partial.glob("*.rounds.jsonl")
+    kept = read_stream(stream, read_job(partial / "job.json"))
+    assert kept
+    assert "add --resume, or delete it" in refusal(run(*command))
+    other = [*command, "--resume", "--protocol", "paper"]
+    assert "other bundles or options" in refusal(run(*other))
+    assert run(*command, "--resume").code == 0
+    result = read_result(output)
+    rounds = {(item.cell, item.round): item for cell in result.cells for item in cell.rounds}
+    assert [rounds[item.cell, item.round].samples_ns for item in kept] == [item.samples_ns for item in kept]
+    assert [cell.status for cell in result.cells] == ["done", "done"]
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--device", "hots"), "did you mean host?"),
+        (("--device", "host:7"), "there is one host"),
+        (("--protocol", "standart"), "did you mean standard?"),
+        (("--resume",), "name it"),
+        (("--resume", "--json", "nothing.json"), "no interrupted run"),
+        (("--against", "a.tflite"), "is an .onnx or a .pte file"),
+        (("--against", "a.onnx"), "no such file"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], complaint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert complaint in refusal(run("benchmark", exports.bundle("onnx", "fp32").path, *arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_host_is_listed() -> None:
+    (host,) = [one for one in run("devices", "--json").json if one["device"] == "host"]
+    assert host["state"] == "ready"
+
+
+def test_the_state_of_a_laptop_is_read_from_sys(tmp_path: Path) -> None:
+    for name, text in {
+        "class/power_supply/BAT0/capacity": "81",
+        "class/power_supply/BAT0/status": "Discharging",
+        "class/thermal/thermal_zone0/temp": "46500",
+        "devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave",
+        "firmware/acpi/platform_profile": "low-power",
+    }.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n", encoding="utf-8")
+    found = snapshot(tmp_path)
+    assert (found.battery_percent, found.charging, found.temperature_celsius) == (81, False, 46.5)
+    assert (found.governor, found.low_power_mode) == ("powersave", True)

@@ -1,0 +1,115 @@
+"""Plans: everything a device needs is in the folder, and the seed alone decides on the order."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exports import Exports
+
+from mobileclip_deploy.benchmark.driver import get_driver
+from mobileclip_deploy.benchmark.foreign import Declared, fit
+from mobileclip_deploy.benchmark.job import Job
+from mobileclip_deploy.benchmark.planning import Request, build_job
+from mobileclip_deploy.benchmark.protocol import get_protocol
+from mobileclip_deploy.benchmark.request import make_request
+from mobileclip_deploy.bundle import Bundle, artifact_sha256
+from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
+
+
+def plan(folder: Path, request: Request, seed: int = 1) -> Job:
+    return build_job(request, get_driver("host"), get_protocol("standard"), seed, "a-run", folder)[0]
+
+
+def test_every_file_of_a_job_is_in_its_folder(exports: Exports, tmp_path: Path) -> None:
+    job = plan(tmp_path, Request((exports.bundle("onnx", "fp32"),), threads=(1, 2)))
+    assert [cell.id for cell in job.cells] == [
+        f"nano-onnx-fp32.{tower}.onnxruntime-cpu.t{threads}" for tower in ("image", "text") for threads in (1, 2)
+    ]
+    for cell in job.cells:
+        assert artifact_sha256(tmp_path / cell.file) == cell.sha256
+        assert cell.golden is not None
+        for golden in (cell.golden.inputs, cell.golden.outputs):
+            assert artifact_sha256(tmp_path / golden.file) == golden.sha256
+            values = np.fromfile(tmp_path / golden.file, dtype=golden.dtype)
+            assert values.size == np.prod(golden.shape)
+
+
+def test_a_seed_gives_one_order_and_another_seed_another(exports: Exports, tmp_path: Path) -> None:
+    request = Request((exports.bundle("onnx", "fp32"),), threads=(1, 2, 3))
+    first, again, other = (plan(tmp_path, request, seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first.order != other.order
+    assert [turn.round for turn in first.order] == sorted(turn.round for turn in first.order)
+
+
+def test_two_bundles_of_one_name_are_two_subjects(exports: Exports, tmp_path: Path) -> None:
+    copy = shutil.copytree(exports.bundle("onnx", "fp32").path, tmp_path / "copy" / "nano-onnx-fp32")
+    request = Request((exports.bundle("onnx", "fp32"), Bundle.open(copy)), towers=("image",))
+    names = [cell.file for cell in plan(tmp_path / "job", request).cells]
+    assert names == ["models/nano-onnx-fp32/vision_model.onnx", "models/nano-onnx-fp32+2/vision_model.onnx"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="needs a machine without Core ML")
+def test_core_ml_has_no_latency_where_it_does_not_exist(exports: Exports, tmp_path: Path) -> None:
+    bundle = exports.bundle("onnx", "fp32")
+    apple = replace(bundle, manifest=bundle.manifest.model_copy(update={"target": "coreml"}))
+    with pytest.raises(NotRun, match="nano-onnx-fp32: Core ML exists on macOS only"):
+        plan(tmp_path, Request((apple,)))
+
+
+def test_the_checkpoint_is_timed_once_however_many_bundles_it_has(exports: Exports, tmp_path: Path) -> None:
+    bundles = exports.bundle("onnx", "fp32"), exports.bundle("onnx", "fp16")
+    request = Request(bundles, torch=("folded",), towers=("text",), checkpoint_of=lambda _: exports.checkpoint)
+    runtimes = [cell.runtime for cell in plan(tmp_path, request).cells]
+    assert runtimes == ["onnxruntime", "onnxruntime", "torch"]
+
+
+OUTPUT = (Declared("y", "float32", (0, 512)),)
+
+
+def test_a_competitor_is_told_by_its_shapes() -> None:
+    image = fit(Path("a.onnx"), (Declared("x", "float32", (0, 3, 0, 0)),), OUTPUT, 256, 77, 512)
+    assert (image.tower, image.input.shape, image.output.shape, image.comparable) == (
+        "image",
+        (1, 3, 256, 256),
+        (1, 512),
+        True,
+    )
+    text = fit(Path("a.onnx"), (Declared("x", "int32", (1, 77)),), OUTPUT, 256, 77, 128)
+    assert (text.tower, text.comparable) == ("text", False)
+
+
+def test_a_competitor_of_another_input_size_cannot_be_compared() -> None:
+    found = fit(Path("a.onnx"), (Declared("x", "float32", (1, 3, 224, 224)),), OUTPUT, 256, 77, 512)
+    assert (found.input.shape, found.comparable) == ((1, 3, 224, 224), False)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "complaint"),
+    [
+        ((Declared("x", "float32", (1, 4)),), "neither pixels"),
+        ((Declared("x", "int64", (1, 77)), Declared("y", "float32", (1, 3, 8, 8))), "2 inputs"),
+    ],
+)
+def test_a_competitor_that_is_no_tower_is_refused(inputs: tuple[Declared, ...], complaint: str) -> None:
+    with pytest.raises(InvalidInput, match=complaint):
+        fit(Path("a.onnx"), inputs, OUTPUT, 256, 77, 512)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"threads": "0"}, "--threads 0: write a number"),
+        ({"threads": "many"}, "--threads many: write a number"),
+        ({"forms": "foldet"}, "did you mean folded"),
+        ({"checkpoint": Path("x.pt")}, "add --torch"),
+    ],
+)
+def test_a_word_that_means_nothing_is_refused(exports: Exports, options: dict[str, str], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        make_request((exports.bundle("onnx", "fp32").path,), **options)  # type: ignore[arg-type]

@@ -1,0 +1,99 @@
+"""The stream of finished rounds: nothing that was finished is lost, nothing else counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from benchmark import documents
+
+from mobileclip_deploy.benchmark.assembly import assemble, complete
+from mobileclip_deploy.benchmark.result import CellResult, RoundResult
+from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
+from mobileclip_deploy.errors import InvalidInput
+
+JOB = documents.job()
+
+
+def finished(cell: str, number: int, status: str = "done", samples: tuple[int, ...] = (5, 6, 7)) -> RoundResult:
+    values = {"run_id": JOB.run_id, "cell": cell, "round": number, "status": status, "samples_ns": samples}
+    return RoundResult.model_validate(values | {"cpu_ns": 18 if samples else None})
+
+
+def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
+    rounds = finished("onnx-image", 0), finished("executorch-image", 0), finished("onnx-image", 1)
+    for item in rounds:
+        append(tmp_path / "s", item)
+    assert read_stream(tmp_path / "s", JOB) == rounds
+
+
+@pytest.mark.parametrize("cut", [1, 20, 150])
+def test_a_line_that_was_cut_off_does_not_count_and_is_written_over(tmp_path: Path, cut: int) -> None:
+    first, second = finished("onnx-image", 0), finished("onnx-image", 1)
+    append(tmp_path / "s", first)
+    append(tmp_path / "s", second)
+    (tmp_path / "s").write_bytes((tmp_path / "s").read_bytes()[:-cut])
+    assert read_stream(tmp_path / "s", JOB) == (first,)
+    append(tmp_path / "s", second)
+    assert read_stream(tmp_path / "s", JOB) == (first, second)
+
+
+@pytest.mark.parametrize("line", ["{}", "nonsense", finished("onnx-image", 7).model_dump_json()])
+def test_a_whole_line_that_is_no_round_of_the_run_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "s").write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match="line 1"):
+        read_stream(tmp_path / "s", JOB)
+
+
+def test_a_round_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    for _ in range(2):
+        append(tmp_path / "s", finished("onnx-image", 0))
+    with pytest.raises(InvalidInput, match="line 2"):
+        read_stream(tmp_path / "s", JOB)
+
+
+def test_what_is_left_keeps_the_jobs_order() -> None:
+    left = outstanding(JOB, (finished("executorch-image", 0),))
+    assert [(turn.cell, turn.round) for turn in left] == [
+        ("onnx-image", 0),
+        ("onnx-image", 1),
+        ("executorch-image", 1),
+    ]
+
+
+@pytest.mark.parametrize("status", ["failed", "invalid"])
+def test_a_cell_that_failed_is_not_tried_again(status: str) -> None:
+    left = outstanding(JOB, (finished("executorch-image", 0, status, ()),))
+    assert {turn.cell for turn in left} == {"onnx-image"}
+
+
+def cells(*rounds: RoundResult) -> dict[str, CellResult]:
+    whole = documents.result()
+    found = assemble(JOB, rounds, whole.device, whole.harness, whole.runtimes, whole.environment)
+    return {cell.id: cell for cell in found.cells}
+
+
+def test_a_cell_is_done_when_all_its_rounds_are() -> None:
+    found = cells(
+        finished("onnx-image", 1, samples=(50, 60, 70)), finished("onnx-image", 0), finished("executorch-image", 0)
+    )
+    done, part = found["onnx-image"], found["executorch-image"]
+    assert (done.status, [item.round for item in done.rounds]) == ("done", [0, 1])
+    assert done.summary is not None
+    assert (done.summary.samples, done.summary.median_ns, done.summary.cpu_ns) == (6, 28.5, 6)
+    assert (part.status, part.error) == ("skipped", "1 of 2 rounds were run")
+
+
+def test_no_figure_stands_beside_wrong_answers() -> None:
+    found = cells(finished("onnx-image", 0), finished("onnx-image", 1, "invalid", ()))["onnx-image"]
+    assert (found.status, found.summary) == ("invalid", None)
+
+
+def test_a_devices_own_summary_is_computed_again() -> None:
+    honest = documents.result()
+    summary = honest.cells[0].summary
+    assert summary is not None
+    boast = honest.cells[0].model_copy(update={"summary": summary.model_copy(update={"median_ns": 1.0})})
+    again = complete(honest.model_copy(update={"cells": (boast, honest.cells[1])}))
+    assert again.cells[0].summary == summary
+    assert again.cells[1] == honest.cells[1]
