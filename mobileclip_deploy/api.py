@@ -29,12 +29,14 @@ from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.precision import parse_precisions
 from mobileclip_deploy.preprocess import normalize
 from mobileclip_deploy.provenance import Provenance, file_sha256
+from mobileclip_deploy.recovery import Recovery, Settings
+from mobileclip_deploy.recovery import recover as _recover
 from mobileclip_deploy.reference import Reference, sample_inputs
 from mobileclip_deploy.reinforcement import AugmentationPolicy, Reinforced, Teacher, read_pairs
 from mobileclip_deploy.reinforcement import reinforce as _reinforce
 from mobileclip_deploy.samples import read_prompts
 from mobileclip_deploy.targets import ExportOptions, Runner, get_target, installed_target
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.towers import TOWERS, TowerName
 from mobileclip_deploy.variants import load_variant
 from mobileclip_deploy.verification import Progress, TaskReference, check_golden, silent, verify_bundle
 
@@ -52,6 +54,7 @@ __all__ = [
     "find_checkpoint",
     "load_model",
     "load_runner",
+    "recover",
     "reinforce",
     "reparameterize",
     "verify",
@@ -339,6 +342,40 @@ def reinforce(
         shard_rows=shard_rows,
         progress=progress,
     )
+
+
+def recover(
+    model: MobileCLIP,
+    precision: str,
+    data: StrPath,
+    output: StrPath,
+    *,
+    tower: str = "both",
+    work: StrPath | None = None,
+    settings: Settings | None = None,
+    progress: Progress = silent,
+) -> Recovery:
+    """Train towers on the grid of a precision to answer as they did in float (docs/reinforcement.md).
+
+    Args:
+        model: from `load_model`; a training form is folded in place.
+        precision: one for both towers, or "image=w4,text=w4p".
+        data: images and captions like those of the app, as for `reinforce`, or what this checkpoint reinforced.
+        output: .safetensors, a folded checkpoint to export at that precision.
+        tower: "image", "text" or "both".
+        work: where the original's embeddings are kept; beside the output when None.
+        settings: how long to train.
+
+    Raises:
+        UsageError: the precision cannot be recovered, or the checkpoint lacks a tower.
+        InvalidInput: the data or the output cannot be used.
+    """
+    if tower not in (*TOWERS, "both"):
+        raise UsageError(f"unknown tower {tower!r}; known: {', '.join(TOWERS)}, both")
+    towers: tuple[TowerName, ...] = tuple(name for name in TOWERS if tower in (name, "both"))
+    precisions, output = parse_precisions(precision, towers), Path(output)
+    folder = Path(work) if work is not None else output.with_suffix(".embeddings")
+    return _recover(model, precisions, Path(data), output, work=folder, settings=settings, progress=progress)
 
 
 def accuracy_dataset(model: MobileCLIP, dataset: StrPath | None = None) -> Dataset | None:

@@ -7,16 +7,28 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Provenance", "file_sha256"]
+__all__ = ["Provenance", "Recovered", "file_sha256"]
 
 PIECE = 1 << 20
+
+
+class Recovered(BaseModel):
+    """That towers were trained for a precision (`recover`): `precisions` by tower, and the checkpoint whose answers
+    they were trained to give."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    precisions: dict[str, str]
+    source_file: str
+    source_sha256: str
 
 
 class Provenance(BaseModel):
     """The source checkpoint of a model. `layout` is the source's own, also for a folded copy of it.
 
     `towers` are those the checkpoint holds. `image_size` is set when it is not the variant's own. `notes` are sentences
-    a user should see: what was assumed, passed over or changed on the way from the file to the model.
+    a user should see: what was assumed, passed over or changed on the way from the file to the model. `recovered` is
+    set when the weights were trained for a precision: then `file` and `sha256` are of the recovered file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,11 +45,14 @@ class Provenance(BaseModel):
     towers: tuple[str, ...] = ("image", "text")
     image_size: int | None = None
     notes: tuple[str, ...] = ()
+    recovered: Recovered | None = None
 
     @property
     def embedding_space(self) -> str:
-        """One id per source checkpoint: embeddings of different ids must not be compared."""
-        return f"{self.variant}-{self.sha256[:16]}"
+        """One id per source checkpoint: embeddings of different ids must not be compared. What was recovered answers in
+        its source's space."""
+        source = self.recovered.source_sha256 if self.recovered else self.sha256
+        return f"{self.variant}-{source[:16]}"
 
 
 def file_sha256(path: Path) -> str:

@@ -24,6 +24,7 @@ PUBLIC = [
     "export",
     "load_model",
     "load_runner",
+    "recover",
     "reinforce",
     "reparameterize",
     "verify",

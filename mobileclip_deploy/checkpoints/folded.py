@@ -71,7 +71,7 @@ def save(model: MobileCLIP, path: Path) -> None:
     if not is_folded(model):
         raise CheckpointError("only folded models are saved in this layout; fold it first")
     metadata = {
-        METADATA: json.dumps(model.provenance.model_dump(), sort_keys=True),
+        METADATA: json.dumps(model.provenance.model_dump(exclude_none=True), sort_keys=True),
         "variant": model.provenance.variant,
         "source_sha256": model.provenance.sha256,
         "folded": "true",

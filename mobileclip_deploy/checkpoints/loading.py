@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -135,9 +136,13 @@ def _provenance(
         notes.append(f"image size {size} px; {card.name} was published at {card.preprocess.size}")
     other_size = size if size != card.preprocess.size else None
     if identity.source is not None:
-        return identity.source.model_copy(
-            update={"image_size": other_size, "notes": tuple(dict.fromkeys((*identity.source.notes, *notes)))}
-        )
+        update: dict[str, Any] = {
+            "image_size": other_size,
+            "notes": tuple(dict.fromkeys((*identity.source.notes, *notes))),
+        }
+        if identity.source.recovered is not None:  # other weights than its source's, so a checkpoint of its own
+            update |= {"file": path.name, "sha256": file_sha256(path), "builtin": False}
+        return identity.source.model_copy(update=update)
     return Provenance(
         variant=card.name,
         layout=identity.layout,

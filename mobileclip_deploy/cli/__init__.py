@@ -18,6 +18,7 @@ from mobileclip_deploy.cli.evaluate import evaluate
 from mobileclip_deploy.cli.export import export
 from mobileclip_deploy.cli.inspect import inspect
 from mobileclip_deploy.cli.lint import lint
+from mobileclip_deploy.cli.recover import recover
 from mobileclip_deploy.cli.reinforce import reinforce
 from mobileclip_deploy.cli.reparameterize import reparameterize
 from mobileclip_deploy.cli.variants import variants
@@ -70,6 +71,7 @@ for command in (
     reinforce,
     devices,
     benchmark,
+    recover,
     doctor,
 ):
     cli.add_command(command)

@@ -83,7 +83,7 @@ class ReinforcedDataset(Dataset[Sample]):
         texts = [text for row in self.pairs.rows for text in row.texts]
         if len(texts) != int(self.captions.sum()):
             raise InvalidInput(f"{folder}: {PAIRS} has other captions than the shards; make the dataset again")
-        self._ids = _token_ids(texts, variant.tokenizer.context_length)
+        self.ids = _token_ids(texts, variant.tokenizer.context_length)
         self._seen: set[int] = set()
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class ReinforcedDataset(Dataset[Sample]):
         return Sample(
             crop(image, parameters[None], spec.size, spec.interpolation)[0],
             parameters,
-            self._ids[places],
+            self.ids[places],
             tuple(stored[row, choice.augmentation] for stored in self.images),
             tuple(stored[places] for stored in self.texts),
         )

@@ -58,13 +58,27 @@ def _pt2e(module: nn.Module, inputs: Tensor, stages: Stages, dynamic: bool) -> n
 
 
 def _int4_linear(module: nn.Module, stages: Stages) -> nn.Module:
-    from torchao.quantization.granularity import PerGroup
-    from torchao.quantization.quant_api import Int8DynamicActivationIntxWeightConfig, quantize_
+    """Linear layers with int4 weights in -7 ... 7, a scale a group of 32 inputs, and activations measured at run time.
 
-    config = Int8DynamicActivationIntxWeightConfig(
-        weight_dtype=getattr(torch, "int4"),  # noqa: B009 (torch's stubs lack it)
-        weight_granularity=PerGroup(GROUP),
-    )
-    quantize_(module, config)
+    The largest value of a group stands at 7, as on Core ML (torchao's own symmetric mapping puts it at 7.5 and cuts it
+    off): so weights that `recover` trained keep their integers. Layers that 32 does not divide stay float.
+    """
+    from torchao.quantization import IntxUnpackedToInt8Tensor
+
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear) and layer.in_features % GROUP == 0:
+            weight = layer.weight.detach()
+            largest = weight.reshape(len(weight), -1, GROUP).abs().amax(dim=2)
+            scale = torch.where(largest == 0, torch.ones_like(largest), largest / 7)
+            quantized = IntxUnpackedToInt8Tensor.from_hp(
+                weight,
+                (1, GROUP),
+                getattr(torch, "int4"),  # noqa: B009 (torch's stubs lack it)
+                activation_quantization="int8_asym_per_token",
+                intx_choose_qparams_algorithm=None,
+                custom_scale=scale,
+                custom_zero_point=torch.zeros_like(scale, dtype=torch.int8),
+            )
+            layer.weight = nn.Parameter(quantized, requires_grad=False)
     stages.near("converted", module)
     return module

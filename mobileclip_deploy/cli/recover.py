@@ -1,0 +1,99 @@
+"""`recover`: win back what a precision loses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from mobileclip_deploy.cli.options import ModelChoice, json_option, load, model_options
+
+__all__ = ["recover"]
+
+
+@click.command()
+@model_options
+@click.option("--precision", "precision_text", required=True, metavar="P | image=P,text=P", help="w4, w4p, w8a8, ...")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Images and captions like those of the app (as for `reinforce`), or a dataset this checkpoint reinforced.",
+)
+@click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
+@click.option("--steps", type=click.IntRange(1), help="Of training a tower [default: 400].")
+@click.option("--images", type=click.IntRange(10), help="How many of the data to use, at most [default: 4096].")
+@click.option("--batch", type=click.IntRange(1), help="Inputs in a step [default: 64].")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="[default: 0.001].")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--work", type=click.Path(path_type=Path), metavar="DIR", help="Where embeddings are kept for another run."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.safetensors")
+@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@json_option
+def recover(
+    choice: ModelChoice,
+    precision_text: str,
+    data: Path,
+    tower: Literal["image", "text", "both"],
+    steps: int | None,
+    images: int | None,
+    batch: int | None,
+    learning_rate: float | None,
+    seed: int,
+    work: Path | None,
+    output: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Train a checkpoint's towers on the grid of a precision, to answer as they did in float.
+
+    The result is a folded checkpoint that `export --precision P` writes with the very integers that were trained. A
+    tower that training does not bring closer to its float original stays as it is.
+
+    \b
+    Example:
+      mobileclip-deploy recover --checkpoint mobileclip_s0.pt --precision w4 --data photos/ -o s0_w4.safetensors
+      mobileclip-deploy export --checkpoint s0_w4.safetensors --target coreml --precision w4 -o out/
+    """
+    import json
+
+    from mobileclip_deploy.api import recover as train
+    from mobileclip_deploy.cli.output import print_json, print_table, progress
+    from mobileclip_deploy.destinations import check_file_destination
+    from mobileclip_deploy.errors import UsageError
+    from mobileclip_deploy.precision import parse_precisions
+    from mobileclip_deploy.recovery import Settings, check_recovery
+    from mobileclip_deploy.towers import TOWERS, TowerName
+
+    written = output.with_suffix(".report.json")
+    for file in (output, written):
+        check_file_destination(file, force)
+    if output.suffix != ".safetensors":
+        raise UsageError(f"recovered models are written as .safetensors, not {output.name}; rename the output")
+    towers: tuple[TowerName, ...] = TOWERS if tower == "both" else (tower,)
+    precisions = parse_precisions(precision_text, towers)
+    chosen = {"steps": steps, "images": images, "batch": batch, "learning_rate": learning_rate, "seed": seed}
+    settings = Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+    model = load(choice, lambda loaded: check_recovery(loaded, precisions))
+    with progress() as update:
+        result = train(model, precision_text, data, output, tower=tower, work=work, settings=settings, progress=update)
+    written.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(result.as_dict())
+        return
+    rows = [
+        [
+            f"{one.tower} {one.precision}",
+            f"{one.without.mean:.4f}, {one.without.worst:.4f}",
+            f"{one.trained.mean:.4f}, {one.trained.worst:.4f}",
+            "trained" if one.kept else "as it was",
+        ]
+        for one in result.towers
+    ]
+    print_table(None, ["tower", ">without (mean, worst)", ">trained (mean, worst)", "kept"], rows)
+    click.echo("cosine of the embeddings with the float original's, over inputs that were not trained on")
+    click.echo(f"wrote {output} and {written}")

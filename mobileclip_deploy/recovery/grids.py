@@ -1,0 +1,130 @@
+"""Quantization grids that a weight can be trained on: what lies on one is exported to the same integers everywhere.
+
+Each is a parametrization (torch.nn.utils.parametrize): forward rounds, backward passes the gradient through.
+
+A target derives its scales and tables from the values that it is given. So that it finds those of the training again,
+at least one value of every block stands at the end of its range, and a table has no more entries than the target's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.targets.coreml.palette import palette
+
+__all__ = ["BlockGrid", "Grid", "PaletteGrid"]
+
+# Of the largest value's scale: an outlier that is cut off costs its block less than a coarser step for all others.
+SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
+SMALLEST = 0.25
+
+
+class Grid(nn.Module, ABC):
+    """Rounds a weight to what `bits` can hold."""
+
+    bits: int
+
+    @abstractmethod
+    def codes(self, weight: Tensor) -> Tensor:
+        """The integers of a weight: int8 symmetric, or uint8 indices into a table; of the weight's shape."""
+
+    def describe(self) -> str:
+        """For the report: bits and what shares a scale or table."""
+        raise NotImplementedError
+
+
+class BlockGrid(Grid):
+    """Symmetric integers of a weight [O, I, ...], one scale a block of `block` inputs of each output (None: of all
+    inputs): -7 ... 7 for 4 bits, -127 ... 127 for 8.
+
+    Below 8 bits the share of the largest value that the scale reaches is trained.
+    """
+
+    share: Tensor
+
+    def __init__(self, weight: Tensor, bits: int, block: int | None, trained: bool = True) -> None:
+        super().__init__()
+        self.bits, self.block, self.limit = bits, block, 2 ** (bits - 1) - 1
+        self.blocks = 1 if block is None else weight.shape[1] // block
+        share = torch.ones(weight.shape[0], self.blocks, 1)
+        if bits < 8 and trained:
+            self.share = nn.Parameter(self._best_share(weight.detach()))
+        else:
+            self.register_buffer("share", share)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        rows = self._rows(weight)
+        scale = self._scale(rows)
+        scaled = (rows / scale).clamp(-self.limit, self.limit)
+        rounded = scaled + (scaled.round() - scaled).detach()
+        return (rounded * scale).reshape(weight.shape)
+
+    def codes(self, weight: Tensor) -> Tensor:
+        rows = self._rows(weight.detach())
+        codes = (rows / self._scale(rows)).round().clamp(-self.limit, self.limit)
+        return codes.to(torch.int8).reshape(weight.shape)
+
+    def describe(self) -> str:
+        return f"int{self.bits}, a scale {'an output' if self.block is None else f'{self.block} inputs'}"
+
+    def _rows(self, weight: Tensor) -> Tensor:
+        """[O, blocks, numbers of a block]."""
+        return weight.reshape(weight.shape[0], self.blocks, -1)
+
+    def _scale(self, rows: Tensor, share: Tensor | None = None) -> Tensor:
+        largest = rows.detach().abs().amax(dim=2, keepdim=True)
+        scale = largest / self.limit * (self.share if share is None else share).clamp(SMALLEST, 1)
+        return torch.where(largest == 0, torch.ones_like(scale), scale)
+
+    def _best_share(self, weight: Tensor) -> Tensor:
+        """For each block the one of SHRINK with the smallest squared error: [O, blocks, 1]."""
+        rows = self._rows(weight)
+        errors = []
+        for shrink in SHRINK:
+            scale = self._scale(rows, torch.tensor(shrink))
+            rounded = (rows / scale).round().clamp(-self.limit, self.limit) * scale
+            errors.append(((rounded - rows) ** 2).sum(dim=2, keepdim=True))
+        return torch.tensor(SHRINK)[torch.stack(errors).argmin(dim=0)]
+
+
+class PaletteGrid(Grid):
+    """One table of 2^bits float16 values a weight. While training, every forward pass moves each entry to the mean of
+    the values that are nearest to it (a step of Lloyd's algorithm)."""
+
+    table: Tensor
+
+    def __init__(self, weight: Tensor, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+        table, _ = palette(weight.detach().numpy(), bits)
+        self.register_buffer("table", torch.from_numpy(table).float().sort().values)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.no_grad():
+            nearest = self._nearest(weight)
+            if self.training:
+                self._move(weight, nearest)
+            rounded = self._entries()[nearest].reshape(weight.shape)
+        return weight + (rounded - weight).detach()
+
+    def codes(self, weight: Tensor) -> Tensor:
+        return self._nearest(weight.detach()).to(torch.uint8).reshape(weight.shape)
+
+    def describe(self) -> str:
+        return f"{self.bits}-bit table"
+
+    def _entries(self) -> Tensor:
+        return self.table.half().float()
+
+    def _nearest(self, weight: Tensor) -> Tensor:
+        entries = self._entries()
+        return torch.bucketize(weight.flatten(), (entries[1:] + entries[:-1]) / 2)
+
+    def _move(self, weight: Tensor, nearest: Tensor) -> None:
+        size = len(self.table)
+        counts = torch.bincount(nearest, minlength=size)
+        sums = torch.bincount(nearest, weight.flatten(), minlength=size)
+        self.table.copy_(torch.where(counts > 0, sums / counts.clamp(min=1), self.table))

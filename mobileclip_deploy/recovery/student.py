@@ -1,0 +1,108 @@
+"""A tower whose weights, and activations where the precision says so, are rounded as an export will round them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mobileclip_deploy.recovery.grids import BlockGrid, Grid, PaletteGrid
+from mobileclip_deploy.targets.coreml.compression import GROUPS, THRESHOLD
+
+__all__ = ["PRECISIONS", "attach", "detach", "grids", "rounded_activations"]
+
+PRECISIONS = ("w8", "w8a8", "w6p", "w4p", "w4")
+"""What can be recovered; of the others fp32 and fp16 lose nothing, and w4p-p50 would have to learn which weights go."""
+
+MARGIN = 1.25
+"""Ranges of activations are widened as Core ML's are (targets/coreml/activations.py)."""
+
+
+def attach(tower: nn.Module, precision: str, trained: bool = True) -> None:
+    """Put a grid under every weight that an export quantizes, by the rule that all targets share: more than 2,048
+    numbers of a convolution, linear layer or embedding; depthwise convolutions never below 8 bits.
+
+    Args:
+        tower: folded; changed in place.
+        precision: of `PRECISIONS`.
+        trained: False for the grid that an export would choose for these weights as they are.
+    """
+    for module in list(tower.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding) and module.weight.numel() > THRESHOLD:
+            grid = _grid(module.weight, precision, trained).train(module.training)
+            parametrize.register_parametrization(module, "weight", grid, unsafe=True)
+
+
+def _grid(weight: Tensor, precision: str, trained: bool) -> Grid:
+    depthwise = weight.ndim == 4 and weight.shape[1] == 1
+    if precision in ("w8", "w8a8") or depthwise:
+        return BlockGrid(weight, 8, None)
+    if precision == "w4":
+        block = next((size for size in GROUPS if weight.shape[1] % size == 0), None)
+        return BlockGrid(weight, 8, None) if block is None else BlockGrid(weight, 4, block, trained)
+    return PaletteGrid(weight, int(precision[1]))
+
+
+def grids(tower: nn.Module) -> Iterator[tuple[str, nn.Module, Grid]]:
+    """Every quantized module of a tower, by name, with its grid."""
+    for name, module in tower.named_modules():
+        if parametrize.is_parametrized(module, "weight"):
+            (grid,) = module.parametrizations["weight"]
+            assert isinstance(grid, Grid)
+            yield name, module, grid
+
+
+def detach(tower: nn.Module) -> None:
+    """Leave the rounded weights in the place of what rounds them, in place."""
+    for _, module, _ in list(grids(tower)):
+        parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+
+
+class _Range:
+    """The range of a value, seen over inputs, and its rounding to int8 within it."""
+
+    def __init__(self) -> None:
+        self.low = self.high = 0.0
+
+    def see(self, value: Tensor) -> None:
+        self.low = min(self.low, MARGIN * float(value.detach().min()))
+        self.high = max(self.high, MARGIN * float(value.detach().max()))
+
+    def __call__(self, value: Tensor) -> Tensor:
+        step = max(self.high - self.low, 2.0**-10) / 255
+        zero = round(-self.low / step)
+        scaled = (value / step).clamp(-zero, 255 - zero)
+        return (scaled + (scaled.round() - scaled).detach()) * step
+
+
+@contextmanager
+def rounded_activations(tower: nn.Module, run: Callable[[], object]) -> Iterator[None]:
+    """Round what goes into and comes out of convolutions and linear layers to int8, asymmetric, a range a tensor.
+
+    Args:
+        run: runs the tower on inputs that the ranges are measured on, before anything is rounded.
+    """
+    layers = [module for module in tower.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    ranges: dict[nn.Module, tuple[_Range, _Range]] = {layer: (_Range(), _Range()) for layer in layers}
+
+    def measure(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ranges[layer][0].see(inputs[0])
+        ranges[layer][1].see(output)
+
+    handles = [layer.register_forward_hook(measure) for layer in layers]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    handles = [layer.register_forward_pre_hook(lambda m, i: (ranges[m][0](i[0]), *i[1:])) for layer in layers]
+    handles += [layer.register_forward_hook(lambda m, _, output: ranges[m][1](output)) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
