@@ -57,7 +57,6 @@ def recover(
     \b
     Example:
       mobileclip-deploy recover --checkpoint mobileclip_s0.pt --precision w4 --data photos/ -o s0_w4.safetensors
-      mobileclip-deploy export --checkpoint s0_w4.safetensors --target coreml --precision w4 -o out/
     """
     import json
 
