@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.targets.base import TowerJob
+from mobileclip_deploy.targets.onnx.quantization import quantize
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
 
@@ -57,6 +58,7 @@ def write_graph(job: TowerJob, path: Path, input_name: str, output_name: str) ->
         model = program.model_proto
         del program
         _strip(model, job)
+        model = quantize(model, job)
         write_model(model, path)
         del model
         onnx.checker.check_model(str(path))

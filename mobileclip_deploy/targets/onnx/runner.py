@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.targets.onnx.session import open_session
 
 __all__ = ["OnnxRunner"]
 
@@ -15,7 +16,7 @@ BATCH = 16
 
 
 class OnnxRunner:
-    """An ONNX Runtime session with default options; spinning is off, so that it steals no core from what waits.
+    """An ONNX Runtime session; see `open_session`.
 
     Raises:
         RuntimeFailed: the session does not start, or fails on valid inputs.
@@ -24,11 +25,8 @@ class OnnxRunner:
     def __init__(self, path: Path) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(path)
         except Exception as error:  # the runtime's own exceptions have no common base
             raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
         self._input = self._session.get_inputs()[0]

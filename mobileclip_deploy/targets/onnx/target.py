@@ -7,23 +7,23 @@ from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.onnx.recipes import RECIPES
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Variant
 
 __all__ = ["OnnxTarget"]
 
 STEMS = {"image": "vision_model", "text": "text_model"}
-SUFFIXES = {"fp32": "", "fp16": "_fp16"}
 DTYPES = {1: "float32", 7: "int64", 10: "float16"}
 
 
 class OnnxTarget(Target):
     name = "onnx"
     packages = ("onnx", "onnxruntime", "onnxscript")
-    precisions = ("fp32", "fp16")
+    precisions = tuple(RECIPES)
 
     def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
-        return f"onnx/{STEMS[tower]}{SUFFIXES[precision]}.onnx"
+        return f"onnx/{STEMS[tower]}{RECIPES[precision].suffix}.onnx"
 
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         if tower == "image":
@@ -51,6 +51,17 @@ class OnnxTarget(Target):
         for node in _read(path).graph.node:
             counts[node.op_type] = counts.get(node.op_type, 0) + 1
         return counts
+
+    def contents(self, path: Path) -> dict[str, dict[str, int]]:
+        """`operators` by type, and `weight_bytes` by type of number."""
+        from onnx import TensorProto
+
+        stored: dict[str, int] = {}
+        for tensor in _read(path).graph.initializer:
+            dtype = TensorProto.DataType.Name(tensor.data_type).lower()
+            stored[dtype] = stored.get(dtype, 0) + len(tensor.raw_data)
+        ranked = dict(sorted(stored.items(), key=lambda item: (-item[1], item[0])))
+        return {"operators": dict(sorted(self.operators(path).items())), "weight_bytes": ranked}
 
     def runner(self, path: Path) -> Runner:
         from mobileclip_deploy.targets.onnx.runner import OnnxRunner

@@ -1,0 +1,73 @@
+"""Weights as integers: int8 with a scale a channel, int4 with a scale a block. numpy alone, and deterministic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["BLOCK", "int4_blocks", "int8_channels", "pack_int4"]
+
+Floats = npt.NDArray[np.float32]
+BLOCK = 32
+ROWS = 4096
+# An outlier that is cut off costs its block less than a coarser step for all others: the best of these is taken.
+SHRINK = np.linspace(1.0, 0.7, 13, dtype=np.float32)
+
+
+def int8_channels(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Symmetric int8 in -127 ... 127, one scale for each index of `axis`.
+
+    Returns:
+        Integers of the same shape, and float32 scales with every other dimension 1: `integers * scales` is near
+        `values`. A channel of zeros has scale 1.
+    """
+    others = tuple(dim for dim in range(values.ndim) if dim != axis % values.ndim)
+    scales = _nonzero(np.abs(values).max(axis=others, keepdims=True).astype(np.float32) / np.float32(127))
+    return np.clip(np.rint(values / scales), -127, 127).astype(np.int8), scales
+
+
+def int4_blocks(rows: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Symmetric int4 in -8 ... 7 of rows [N, K], one scale a block of 32 along K (the last may be shorter).
+
+    The scale of a block is, of several, the one with the smallest squared error.
+
+    Returns:
+        int8 [N, B, 32] that hold four bits each (padded with 0), and float32 scales [N, B].
+    """
+    # Piece by piece: a table of 49,408 rows would be held in ten copies.
+    parts = [_int4_blocks(rows[start : start + ROWS]) for start in range(0, len(rows), ROWS)]
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _int4_blocks(rows: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], Floats]:
+    count, length = rows.shape
+    blocks = -(-length // BLOCK)
+    padded = np.zeros((count, blocks * BLOCK), np.float32)
+    padded[:, :length] = rows
+    padded = padded.reshape(count, blocks, BLOCK)
+    # The extreme goes to -8, the end that reaches further, whatever its sign.
+    extreme = np.take_along_axis(padded, np.abs(padded).argmax(axis=2, keepdims=True), axis=2)
+    best = np.zeros_like(padded, np.int8)
+    scales = np.ones((count, blocks, 1), np.float32)
+    error = np.full((count, blocks, 1), np.inf, np.float32)
+    for shrink in SHRINK:
+        scale = _nonzero(extreme * shrink / np.float32(-8))
+        found = np.clip(np.rint(padded / scale), -8, 7)
+        missed = ((found * scale - padded) ** 2).sum(axis=2, keepdims=True)
+        better = missed < error
+        best = np.where(better, found, best).astype(np.int8)
+        scales = np.where(better, scale, scales)
+        error = np.where(better, missed, error)
+    return best, scales[..., 0]
+
+
+def pack_int4(values: npt.NDArray[np.int8], offset: int) -> npt.NDArray[np.uint8]:
+    """Four-bit integers [..., 2 M] plus `offset`, two a byte, the first in the lower half: uint8 [..., M]."""
+    halves = (values.astype(np.int16) + offset).astype(np.uint8) & 0xF
+    return (halves[..., 0::2] | (halves[..., 1::2] << 4)).astype(np.uint8)
+
+
+def _nonzero(scales: Floats) -> Floats:
+    return np.where(scales == 0, np.float32(1), scales).astype(np.float32)

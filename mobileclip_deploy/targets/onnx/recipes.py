@@ -1,0 +1,42 @@
+"""What each precision is called and how each tower's weights and products are stored for ONNX Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mobileclip_deploy.towers import TowerName
+
+__all__ = ["RECIPES", "Recipe"]
+
+Products = Literal["float", "dynamic", "four bits"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`dtype` is the name by which transformers.js asks for the file, `suffix` what that name appends to it.
+
+    `weights` are float32, float16 or int8. `products` (matrix products with a weight): as other weights (`float`), in
+    int8 with inputs measured at run time (`dynamic`), or with int4 weights in blocks. `static` towers run convolutions
+    and products in int8, with ranges measured when they are exported.
+    """
+
+    dtype: str
+    suffix: str
+    weights: Literal["float32", "float16", "int8"] = "int8"
+    products: dict[TowerName, Products] | None = None
+    static: tuple[TowerName, ...] = ()
+
+    def products_of(self, tower: TowerName) -> Products:
+        """How a tower's matrix products are stored."""
+        return "float" if self.products is None else self.products[tower]
+
+
+RECIPES: dict[str, Recipe] = {
+    "fp32": Recipe("fp32", "", "float32"),
+    "fp16": Recipe("fp16", "_fp16", "float16"),
+    # Weights alone: transformers.js' int8. w8a8 is the one that is fast: q8, what the client loads by default on a CPU.
+    "w8": Recipe("int8", "_int8"),
+    "w8a8": Recipe("q8", "_quantized", products={"image": "float", "text": "dynamic"}, static=("image",)),
+    "w4": Recipe("q4", "_q4", products={"image": "four bits", "text": "four bits"}),
+}

@@ -1,0 +1,27 @@
+"""ONNX Runtime sessions on the host's CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["open_session"]
+
+
+def open_session(path: Path, threads: int | None = None) -> Any:
+    """An `onnxruntime.InferenceSession`; spinning is off, so that it steals no core from what waits.
+
+    Args:
+        threads: as many as the runtime chooses when None.
+
+    Raises:
+        Exception: whatever the runtime raises; its exceptions have no common base.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,130 @@
+"""The weights of a graph: which they are, and how each kind of node takes them as integers.
+
+Quantized is every constant of more than 2,048 numbers that a convolution, matrix product or embedding look-up takes as
+its weight. Biases, norms, positional embeddings and the pooling's table of zeros and ones stay float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mobileclip_deploy.targets.onnx.editing import Graph
+from mobileclip_deploy.targets.onnx.integers import BLOCK, int4_blocks, int8_channels, pack_int4
+
+__all__ = ["THRESHOLD", "Weight", "four_bits", "int8_operands", "restore_int8", "weights"]
+
+# Smaller weights are not worth their scales; what Core ML's precisions leave alone too.
+THRESHOLD = 2048
+MICROSOFT = "com.microsoft"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A constant as one node takes it. `channels` is the dimension that gets one scale an index: a convolution's or
+    matrix product's outputs, a look-up table's rows."""
+
+    name: str
+    node: Any
+    channels: int
+    slot: int = 1
+
+
+def weights(graph: Graph) -> Iterator[Weight]:
+    """All weights that are worth quantizing, in the graph's order; one that several nodes share comes once."""
+    seen = set()
+    for node in graph.nodes:
+        weight = _weight(node)
+        if weight is None or weight.name in seen or not _worthwhile(graph, weight.name):
+            continue
+        seen.add(weight.name)
+        yield weight
+
+
+def _weight(node: Any) -> Weight | None:
+    if node.op_type == "Conv":
+        return Weight(node.input[1], node, 0)
+    if node.op_type == "MatMul":
+        return Weight(node.input[1], node, 1)
+    if node.op_type == "Gemm":
+        return Weight(node.input[1], node, 0 if _attribute(node, "transB") else 1)
+    if node.op_type == "Gather":
+        return Weight(node.input[0], node, 0, slot=0)
+    return None
+
+
+def _worthwhile(graph: Graph, name: str) -> bool:
+    shape = graph.shape(name)
+    if shape is None or len(shape) < 2 or int(np.prod(shape)) <= THRESHOLD:
+        return False
+    values = graph.value(name)
+    # The pooling's triangle of zeros and ones counts tokens: it has to be exact.
+    return values.dtype == np.float32 and not np.isin(values, (0, 1)).all()
+
+
+def restore_int8(graph: Graph, weight: Weight) -> list[Any]:
+    """Store a weight as int8; gives the node with what restores it in front.
+
+    Written as Cast and Mul rather than DequantizeLinear: ONNX Runtime computes the two once, when the session starts,
+    and then runs the float kernels with a constant weight; DequantizeLinear of a constant it repeats at every
+    inference. Of a look-up table only the rows that are looked up are restored.
+    """
+    from onnx import TensorProto, helper
+
+    name, node = weight.name, weight.node
+    integers, scales = int8_channels(graph.value(name), weight.channels)
+    stored = graph.replace(name, f"{name}_int8", integers)
+    scale = graph.add(f"{name}_scale", scales)
+    if node.op_type == "Gather":
+        rows, factors, restored = (graph.fresh(f"{node.output[0]}_{part}") for part in ("rows", "scales", "float"))
+        return [
+            helper.make_node("Gather", [stored, node.input[1]], [rows], axis=0),
+            helper.make_node("Gather", [scale, node.input[1]], [factors], axis=0),
+            helper.make_node("Cast", [rows], [restored], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [restored, factors], [node.output[0]]),
+        ]
+    restored = graph.fresh(f"{name}_float")
+    return [
+        helper.make_node("Cast", [stored], [restored], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [restored, scale], [name]),
+        node,
+    ]
+
+
+def int8_operands(graph: Graph, weight: Weight) -> tuple[str, str]:
+    """Store a matrix product's weight as int8 [K, N]: names of the integers and of the scales float32 [N]."""
+    values = graph.value(weight.name)
+    integers, scales = int8_channels(values.T if weight.channels == 0 else values, 1)
+    stored = graph.replace(weight.name, f"{weight.name}_int8", integers)
+    return stored, graph.add(f"{weight.name}_scale", scales.reshape(-1))
+
+
+def four_bits(graph: Graph, weight: Weight) -> list[Any]:
+    """Store the weight of a matrix product without bias, or a look-up table, as int4 in blocks of 32; gives the node
+    that takes it (ONNX Runtime's own operators: onnx has none for look-ups, and none in blocks before opset 21)."""
+    from onnx import TensorProto, helper
+
+    graph.require_opset(MICROSOFT, 1)
+    name, node = weight.name, weight.node
+    values = graph.value(name)
+    if node.op_type == "Gather":
+        integers, scales = int4_blocks(values)
+        packed = pack_int4(integers.reshape(len(values), -1)[:, : values.shape[1]], 0)
+        table = helper.make_tensor(f"{name}_int4", TensorProto.INT4, values.shape, packed.tobytes(), raw=True)
+        stored = graph.replace_tensor(name, table)
+        inputs = [stored, node.input[1], graph.add(f"{name}_scale", scales)]
+        settings: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK}
+        return [helper.make_node("GatherBlockQuantized", inputs, node.output, domain=MICROSOFT, **settings)]
+    rows = values if weight.channels == 0 else values.T
+    integers, scales = int4_blocks(rows)
+    stored = graph.replace(name, f"{name}_int4", pack_int4(integers, 8))
+    inputs = [node.input[0], stored, graph.add(f"{name}_scale", scales)]
+    settings = {"K": rows.shape[1], "N": rows.shape[0], "bits": 4, "block_size": BLOCK}
+    return [helper.make_node("MatMulNBits", inputs, node.output, domain=MICROSOFT, **settings)]
+
+
+def _attribute(node: Any, name: str) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == name), 0)
