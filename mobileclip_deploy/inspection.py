@@ -66,7 +66,7 @@ def _is_buffer(name: str) -> bool:
 def _artifact(path: Path, target: str) -> dict[str, Any]:
     format_ = installed_target(target)
     source, result = (TensorEntry.of(info).model_dump(exclude_none=True) for info in format_.describe(path))
-    operators = format_.operators(path)
+    operators, contents = format_.operators(path), format_.contents(path) or {}
     return {
         "kind": f"{target} artifact",
         "input": source,
@@ -74,6 +74,7 @@ def _artifact(path: Path, target: str) -> dict[str, Any]:
         "bytes": artifact_bytes(path),
         "operators": sum(operators.values()),
         "by_type": dict(sorted(operators.items(), key=lambda item: -item[1])),
+        **{name: counts for name, counts in contents.items() if name != "operators"},
     }
 
 

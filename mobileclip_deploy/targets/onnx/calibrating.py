@@ -95,7 +95,7 @@ def _computed(
         session = open_session(path, threads=1)
     (source,) = session.get_inputs()
     for row in inputs:
-        values = session.run(computed, {source.name: row[None]})
+        values = session.run(computed, {source.name: row[None]}) if computed else []
         yield dict(zip(computed, values, strict=True)) | ({source.name: row[None]} if source.name in names else {})
 
 

@@ -12,8 +12,9 @@ __all__ = ["BLOCK", "int4_blocks", "int8_channels", "pack_int4"]
 Floats = npt.NDArray[np.float32]
 BLOCK = 32
 ROWS = 4096
-# An outlier that is cut off costs its block less than a coarser step for all others: the best of these is taken.
-SHRINK = np.linspace(1.0, 0.7, 13, dtype=np.float32)
+# Scales that are tried for a block, as shares of the one at which its extreme just fits: cutting an outlier off costs
+# less than a coarser step for all others, and a negative scale mirrors the range, which reaches one step further down.
+SHARES = np.concatenate([np.linspace(1.15, 0.6, 23), -np.linspace(1.15, 0.6, 23)]).astype(np.float32)
 
 
 def int8_channels(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.int8], Floats]:
@@ -28,32 +29,32 @@ def int8_channels(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.i
     return np.clip(np.rint(values / scales), -127, 127).astype(np.int8), scales
 
 
-def int4_blocks(rows: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Symmetric int4 in -8 ... 7 of rows [N, K], one scale a block of 32 along K (the last may be shorter).
+def int4_blocks(rows: npt.NDArray[Any], block: int = BLOCK) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Symmetric int4 in -8 ... 7 of rows [N, K], one scale a block along K (the last block may be shorter).
 
-    The scale of a block is, of several, the one with the smallest squared error.
+    The scale of a block is, of several, the one with the smallest squared error. It is a float16 number, so that it
+    can be stored as one.
 
     Returns:
-        int8 [N, B, 32] that hold four bits each (padded with 0), and float32 scales [N, B].
+        int8 [N, B, block] that hold four bits each (padded with 0), and float32 scales [N, B].
     """
     # Piece by piece: a table of 49,408 rows would be held in ten copies.
-    parts = [_int4_blocks(rows[start : start + ROWS]) for start in range(0, len(rows), ROWS)]
+    parts = [_int4_blocks(rows[start : start + ROWS], block) for start in range(0, len(rows), ROWS)]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
-def _int4_blocks(rows: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], Floats]:
+def _int4_blocks(rows: npt.NDArray[Any], block: int) -> tuple[npt.NDArray[np.int8], Floats]:
     count, length = rows.shape
-    blocks = -(-length // BLOCK)
-    padded = np.zeros((count, blocks * BLOCK), np.float32)
+    blocks = -(-length // block)
+    padded = np.zeros((count, blocks * block), np.float32)
     padded[:, :length] = rows
-    padded = padded.reshape(count, blocks, BLOCK)
-    # The extreme goes to -8, the end that reaches further, whatever its sign.
+    padded = padded.reshape(count, blocks, block)
     extreme = np.take_along_axis(padded, np.abs(padded).argmax(axis=2, keepdims=True), axis=2)
     best = np.zeros_like(padded, np.int8)
     scales = np.ones((count, blocks, 1), np.float32)
     error = np.full((count, blocks, 1), np.inf, np.float32)
-    for shrink in SHRINK:
-        scale = _nonzero(extreme * shrink / np.float32(-8))
+    for share in SHARES:
+        scale = _nonzero((extreme * share / np.float32(-8)).astype(np.float16).astype(np.float32))
         found = np.clip(np.rint(padded / scale), -8, 7)
         missed = ((found * scale - padded) ** 2).sum(axis=2, keepdims=True)
         better = missed < error

@@ -37,4 +37,4 @@ def choose(
         tried.append((measure(left), left))
         if tried[-1][0] >= WANTED:
             return left
-    return max(tried, key=lambda item: item[0])[1]
+    return max(tried, key=lambda item: -1.0 if math.isnan(item[0]) else item[0])[1]

@@ -20,6 +20,9 @@ __all__ = ["THRESHOLD", "Weight", "four_bits", "int8_operands", "restore_int8", 
 # Smaller weights are not worth their scales; what Core ML's precisions leave alone too.
 THRESHOLD = 2048
 MICROSOFT = "com.microsoft"
+# The table's noise is what a text tower at 4 bits has most of. Its scales can be float16 (those of products cannot), so
+# blocks half as long cost it no byte.
+TABLE_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -103,22 +106,27 @@ def int8_operands(graph: Graph, weight: Weight) -> tuple[str, str]:
 
 
 def four_bits(graph: Graph, weight: Weight) -> list[Any]:
-    """Store the weight of a matrix product without bias, or a look-up table, as int4 in blocks of 32; gives the node
-    that takes it (ONNX Runtime's own operators: onnx has none for look-ups, and none in blocks before opset 21)."""
+    """Store the weight of a MatMul, or a look-up table, as int4 in blocks; gives the nodes that take it.
+
+    They are ONNX Runtime's own: onnx has no 4-bit look-up, and no blocks before opset 21.
+    """
     from onnx import TensorProto, helper
 
     graph.require_opset(MICROSOFT, 1)
     name, node = weight.name, weight.node
     values = graph.value(name)
     if node.op_type == "Gather":
-        integers, scales = int4_blocks(values)
+        integers, scales = int4_blocks(values, TABLE_BLOCK)
         packed = pack_int4(integers.reshape(len(values), -1)[:, : values.shape[1]], 0)
         table = helper.make_tensor(f"{name}_int4", TensorProto.INT4, values.shape, packed.tobytes(), raw=True)
-        stored = graph.replace_tensor(name, table)
-        inputs = [stored, node.input[1], graph.add(f"{name}_scale", scales)]
-        settings: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK}
-        return [helper.make_node("GatherBlockQuantized", inputs, node.output, domain=MICROSOFT, **settings)]
-    rows = values if weight.channels == 0 else values.T
+        stored, half = graph.replace_tensor(name, table), graph.fresh(f"{node.output[0]}_half")
+        inputs = [stored, node.input[1], graph.add(f"{name}_scale", scales.astype(np.float16))]
+        settings: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": TABLE_BLOCK}
+        return [
+            helper.make_node("GatherBlockQuantized", inputs, [half], domain=MICROSOFT, **settings),
+            helper.make_node("Cast", [half], [node.output[0]], to=TensorProto.FLOAT),
+        ]
+    rows = values.T
     integers, scales = int4_blocks(rows)
     stored = graph.replace(name, f"{name}_int4", pack_int4(integers, 8))
     inputs = [node.input[0], stored, graph.add(f"{name}_scale", scales)]

@@ -1,0 +1,194 @@
+"""ONNX bundles of quantized towers: what is in the files, how they run, how large they are."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from command_line import run
+from exports import Exports
+from golden_weights import Golden
+from onnx import TensorProto
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints import identify
+from mobileclip_deploy.checkpoints.loading import assemble
+from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.provenance import Provenance
+from mobileclip_deploy.targets import ExportOptions, get_target
+from mobileclip_deploy.targets.onnx.quantization import quantize
+from mobileclip_deploy.targets.onnx.writing import write_model
+from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.verification import tower_job
+
+SUFFIXES = {"w8": "_int8", "w8a8": "_quantized", "w4": "_q4"}
+precisions = pytest.mark.parametrize("precision", SUFFIXES)
+both_towers = pytest.mark.parametrize("tower", ["image", "text"])
+
+
+def artifact(exports: Exports, precision: str, tower: TowerName) -> Path:
+    return exports.bundle("onnx", precision).artifact(tower)
+
+
+def operators(path: Path) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def as_run(path: Path, folder: Path) -> Counter[str]:
+    """The operators of the graph that ONNX Runtime makes of a file."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return operators(folder / "optimized.onnx")
+
+
+@precisions
+def test_every_check_passes_and_the_files_are_named_as_the_client_asks_for_them(
+    exports: Exports, precision: str
+) -> None:
+    manifest = exports.bundle("onnx", precision).manifest
+    files = {tower: entry.file for tower, entry in manifest.towers.items()}
+    suffix = SUFFIXES[precision]
+    assert files == {"image": f"onnx/vision_model{suffix}.onnx", "text": f"onnx/text_model{suffix}.onnx"}
+    assert {check.step for check in manifest.parity} == {"structure", "folded", "tower", "twin", "shipped"}
+    assert {check.status for check in manifest.parity} == {"passed"}
+
+
+@precisions
+@both_towers
+def test_no_large_weight_is_left_in_float(exports: Exports, precision: str, tower: TowerName) -> None:
+    floats = {
+        tensor.name: int(np.prod(tensor.dims))
+        for tensor in onnx.load(artifact(exports, precision, tower)).graph.initializer
+        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16) and len(tensor.dims) > 1
+    }
+    large = {name for name, size in floats.items() if size > 2048 and not name.endswith("_scale")}
+    assert large == ({"encoder.positional_embedding", "earlier"} if tower == "text" else set())
+
+
+@precisions
+@both_towers
+def test_files_are_valid_take_any_batch_and_never_hold_a_dynamically_quantized_convolution(
+    exports: Exports, precision: str, tower: TowerName
+) -> None:
+    path = artifact(exports, precision, tower)
+    onnx.checker.check_model(str(path))
+    assert "ConvInteger" not in operators(path)
+    runner, shape = (
+        mcd.load_runner(exports.bundle("onnx", precision), tower),
+        (3, 64, 64) if tower == "image" else (77,),
+    )
+    assert runner(np.zeros((5, *shape), np.float32 if tower == "image" else np.int64)).shape == (5, 128)
+
+
+def test_the_static_int8_image_tower_loses_less_than_a_point_of_top_1(exports: Exports) -> None:
+    runner = mcd.load_runner(exports.bundle("onnx", "w8a8"), "image")
+    found = evaluate(replace(model_embedder(mcd.load_model()), images=runner), builtin_dataset(), ("classification",))
+    published = json.loads((Path(__file__).parents[2] / "models" / "nano" / "figures.json").read_text())
+    assert found.figures["top1"].value >= published["zero_shot_top1"] - 1
+
+
+def test_w8_restores_its_weights_once_and_runs_as_float(exports: Exports, tmp_path: Path) -> None:
+    for tower in ("image", "text"):
+        plain = as_run(artifact(exports, "fp32", tower), tmp_path)
+        found = as_run(artifact(exports, "w8", tower), tmp_path)
+        looked_up = {"Gather": 1, "Cast": 1, "Mul": 1} if tower == "text" else {}
+        assert found - plain == Counter(looked_up)
+
+
+def test_convolutions_and_products_of_a_w8a8_image_tower_run_in_int8(exports: Exports, tmp_path: Path) -> None:
+    path = artifact(exports, "w8a8", "image")
+    integers = sum(node.op_type == "DequantizeLinear" and len(node.attribute) for node in onnx.load(path).graph.node)
+    found = as_run(path, tmp_path)
+    assert found["QLinearConv"] >= 30
+    assert found["QLinearConv"] + found["QLinearMatMul"] + found["QGemm"] + found["MatMulIntegerToFloat"] >= 38
+    assert integers >= 38
+
+
+def test_products_of_a_w8a8_text_tower_run_in_int8_convolutions_of_one_pixel_among_them(
+    exports: Exports, tmp_path: Path
+) -> None:
+    before, after = (operators(artifact(exports, name, "text")) for name in ("fp32", "w8a8"))
+    assert (before["Conv"], after["Conv"]) == (8, 4)  # those along the text stay
+    assert after["MatMulInteger"] == 2 * 4 + 4 + 1
+    found = as_run(artifact(exports, "w8a8", "text"), tmp_path)
+    assert found["DynamicQuantizeMatMul"] + found["MatMulIntegerToFloat"] == after["MatMulInteger"]
+    # Between two products nothing is transposed that was not before.
+    assert after["Transpose"] <= before["Transpose"] + 4
+
+
+def test_w4_holds_products_and_table_in_four_bits_and_convolutions_and_projection_in_eight(exports: Exports) -> None:
+    text, image = (operators(artifact(exports, "w4", tower)) for tower in ("text", "image"))
+    assert (text["GatherBlockQuantized"], text["MatMulNBits"], text["Gemm"]) == (1, 12, 1)
+    assert (image["MatMulNBits"], image["Conv"], image["Gemm"]) == (2, 48, 1)
+
+
+@both_towers
+def test_precisions_are_as_small_as_their_bits(exports: Exports, tower: TowerName) -> None:
+    size = {name: artifact(exports, name, tower).stat().st_size for name in ("fp32", *SUFFIXES)}
+    share = {name: size[name] / size["fp32"] for name in SUFFIXES}
+    assert share["w8"] < 0.28
+    assert share["w8a8"] < 0.30
+    assert share["w4"] < (0.17 if tower == "text" else 0.27)
+
+
+def test_inspect_tells_operators_and_bytes_by_type(exports: Exports) -> None:
+    path = artifact(exports, "w4", "text")
+    told = run("inspect", path, "--json").json
+    assert told["by_type"]["MatMulNBits"] == 12
+    assert told["weight_bytes"]["int4"] == 49408 * 96 // 2
+    assert sum(told["weight_bytes"].values()) < told["bytes"]
+    contents = exports.bundle("onnx", "w4").manifest.towers["text"].contents
+    assert contents is not None
+    assert contents["weight_bytes"] == told["weight_bytes"]
+
+
+def test_calibrating_again_gives_the_same_bytes(exports: Exports, tmp_path: Path) -> None:
+    model = mcd.load_model(None, exports.checkpoint)
+    again = mcd.export(model, "onnx", "w8a8", tmp_path, tower="image", verify=False)
+    assert again.artifact("image").read_bytes() == artifact(exports, "w8a8", "image").read_bytes()
+
+
+def golden(name: str, tower: TowerName, precisions: tuple[str, ...], folder: Path) -> dict[str, int]:
+    """Bytes of a golden checkpoint's tower in float32 and at other precisions."""
+    checkpoint = Golden(f"mobileclip-{name}.apple")
+    model = assemble(identify(checkpoint.file(), checkpoint.variant))
+    fold(model)
+    model.provenance = Provenance(
+        variant=checkpoint.variant, layout="apple", sha256="0" * 64, file="golden", licence="none", research_only=False
+    )
+    get_target("onnx").export(tower_job(model, tower, "fp32", ExportOptions()), folder / "fp32.onnx")
+    sizes = {"fp32": (folder / "fp32.onnx").stat().st_size}
+    for precision in precisions:
+        job = tower_job(model, tower, precision, ExportOptions())
+        write_model(quantize(onnx.load(folder / "fp32.onnx"), job), folder / "other.onnx")
+        sizes[precision] = (folder / "other.onnx").stat().st_size
+    return sizes
+
+
+def test_text_towers_in_int8_are_at_most_a_quarter_and_a_bit_of_float32(tmp_path: Path) -> None:
+    for name, bound in {"s0": 0.34, "s2": 0.27}.items():
+        sizes = golden(name, "text", ("w8a8", "w8"), tmp_path)
+        assert sizes["w8a8"] <= bound * sizes["fp32"]
+        assert sizes["w8"] <= bound * sizes["fp32"]
+
+
+def test_the_image_tower_of_s0_in_static_int8_is_at_most_12_5_megabytes(tmp_path: Path) -> None:
+    assert golden("s0", "image", ("w8a8",), tmp_path)["w8a8"] <= 12_500_000
+
+
+def test_static_int8_without_calibration_inputs_is_refused(exports: Exports) -> None:
+    model = mcd.load_model()
+    fold(model)
+    job = tower_job(model, "image", "fp32", ExportOptions())
+    with pytest.raises(ExportError, match="needs calibration inputs"):
+        quantize(onnx.load(artifact(exports, "fp32", "image")), replace(job, precision="w8a8"))
