@@ -7,7 +7,7 @@
 namespace bench {
 namespace {
 
-std::int64_t read(clockid_t clock) {
+std::int64_t time_of(clockid_t clock) {
     timespec now{};
     clock_gettime(clock, &now);
     return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
@@ -15,9 +15,9 @@ std::int64_t read(clockid_t clock) {
 
 }  // namespace
 
-std::int64_t wall_ns() { return read(CLOCK_MONOTONIC); }
+std::int64_t wall_ns() { return time_of(CLOCK_MONOTONIC); }
 
-std::int64_t cpu_ns() { return read(CLOCK_PROCESS_CPUTIME_ID); }
+std::int64_t cpu_ns() { return time_of(CLOCK_PROCESS_CPUTIME_ID); }
 
 std::optional<std::int64_t> peak_memory_bytes() {
     std::ifstream status("/proc/self/status");

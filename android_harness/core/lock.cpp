@@ -40,6 +40,14 @@ DeviceLock::DeviceLock(const std::filesystem::path& file) : descriptor_(open_loc
 
 DeviceLock::~DeviceLock() { close(descriptor_); }
 
+bool is_held(const std::filesystem::path& file) {
+    if (!std::filesystem::exists(file)) return false;
+    const int descriptor = open_lock(file);
+    const bool is_free = flock(descriptor, LOCK_EX | LOCK_NB) == 0;
+    close(descriptor);
+    return !is_free;
+}
+
 bool end_lock_holder(const std::filesystem::path& file) {
     if (!std::filesystem::exists(file)) return true;
     const int descriptor = open_lock(file);

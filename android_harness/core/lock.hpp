@@ -24,6 +24,8 @@ class DeviceLock {
     int descriptor_;
 };
 
+bool is_held(const std::filesystem::path& file);
+
 // Ends whoever holds the lock and waits until it is free; true if it is.
 bool end_lock_holder(const std::filesystem::path& file);
 

@@ -90,7 +90,10 @@ void run_plan(const PlanOptions& options) {
     const auto all = job.order.size();
     for (auto left = outstanding(job, finished); !left.empty(); left = outstanding(job, finished)) {
         finished.push_back(run_turn(job, left.front(), options));
-        append_line(stream, compact(finished.back()));
+        const auto line = compact(finished.back());
+        append_line(stream, line);
+        std::fprintf(stdout, "%s\n", line.c_str());  // for whoever watches; the file is what counts
+        std::fflush(stdout);
         tell(all - outstanding(job, finished).size(), all, finished.back());
     }
     const auto result = assemble(job, finished, describe_device(options.simulated), versions, before, snapshot());

@@ -16,7 +16,8 @@ struct PlanOptions {
     bool simulated = false;
 };
 
-// Runs what the stream does not hold yet, tells stderr of every turn, and writes the result.
+// Runs what the stream does not hold yet and writes the result. Every round goes to stdout too, a line for people to
+// stderr.
 // Throws JobError if the job cannot be used or was begun before and `resume` is not set.
 void run_plan(const PlanOptions& options);
 

@@ -35,6 +35,13 @@ void judge(Json& result, const std::vector<Json>& rounds, std::int64_t wanted) {
 
 }  // namespace
 
+Json describe_harness() {
+    return {{"name", "mobileclip-bench"},
+            {"version", MOBILECLIP_HARNESS_VERSION},
+            {"build", MOBILECLIP_HARNESS_BUILD},
+            {"affinity", affinity()}};
+}
+
 Json cell_results(const Job& job, const std::vector<Json>& finished) {
     Json cells = Json::array();
     for (const auto& cell : job.cells) {
@@ -62,11 +69,7 @@ Json assemble(const Job& job, const std::vector<Json>& finished, const Json& dev
             {"run_id", job.run_id},
             {"job", job.document},
             {"device", device},
-            {"harness",
-             {{"name", "mobileclip-bench"},
-              {"version", MOBILECLIP_HARNESS_VERSION},
-              {"build", MOBILECLIP_HARNESS_BUILD},
-              {"affinity", affinity()}}},
+            {"harness", describe_harness()},
             {"runtimes", runtimes},
             {"environment", {{"before", before}, {"after", after}}},
             {"cells", cell_results(job, finished)}};

@@ -8,6 +8,9 @@
 
 namespace bench {
 
+// `harness` of the result.
+Json describe_harness();
+
 // `cells` of the result, in the order of the job's.
 Json cell_results(const Job& job, const std::vector<Json>& finished);
 

@@ -3,16 +3,20 @@
 #include <exception>
 #include <string>
 
+#include "files.hpp"
 #include "lock.hpp"
 #include "plan.hpp"
 #include "process.hpp"
+#include "result.hpp"
 #include "round.hpp"
 
 namespace {
 
 constexpr const char* kUsage =
     "usage: mobileclip-bench FOLDER [--resume] [--lock FILE] [--runners FOLDER] [--turn-timeout SECONDS] [--simulated]\n"
+    "       mobileclip-bench --held FILE        says whether a benchmark holds the lock FILE: exit code 4 if so\n"
     "       mobileclip-bench --stop FILE        ends the benchmark that holds the lock FILE\n"
+    "       mobileclip-bench --version          what this is, as JSON\n"
     "FOLDER holds job.json and what it names. Rounds are appended to <run_id>.rounds.jsonl there, <run_id>.result.json\n"
     "is written at the end. Exit codes: 0 the plan was run (failed cells are in the result), 2 wrong use or a bad job,\n"
     "3 the device failed, 4 another benchmark runs.\n";
@@ -29,7 +33,12 @@ int main(int argc, char** argv) {
     bench::PlanOptions options;
     std::string lock_file;
     try {
+        if (argc == 3 && std::string(argv[1]) == "--held") return bench::is_held(argv[2]) ? 4 : 0;
         if (argc == 3 && std::string(argv[1]) == "--stop") return stop(argv[2]);
+        if (argc == 2 && std::string(argv[1]) == "--version") {
+            std::printf("%s\n", bench::compact(bench::describe_harness()).c_str());
+            return 0;
+        }
         options.runners = std::filesystem::path(argv[0]).parent_path();
         for (int i = 1; i < argc; ++i) {
             const std::string word = argv[i];
@@ -41,7 +50,11 @@ int main(int argc, char** argv) {
             } else if (word == "--lock" && has_value) {
                 lock_file = argv[++i];
             } else if (word == "--runners" && has_value) {
-                options.runners = argv[++i];
+                if (argc == 2 && std::string(argv[1]) == "--version") {
+            std::printf("%s\n", bench::compact(bench::describe_harness()).c_str());
+            return 0;
+        }
+        options.runners = argv[++i];
             } else if (word == "--turn-timeout" && has_value) {
                 options.turn_limit = std::chrono::milliseconds(static_cast<long long>(std::stod(argv[++i]) * 1000));
             } else if (word.rfind("--", 0) != 0 && options.folder.empty()) {

@@ -11,8 +11,8 @@ using namespace std::chrono_literals;
 namespace {
 
 // A job in a folder, and runners that are shell scripts.
-struct Prepared {
-    Prepared() : job(tests::job_in(folder.path)) {
+struct ScriptedPlan {
+    ScriptedPlan() : job(tests::job_in(folder.path)) {
         options.folder = folder.path;
         options.runners = folder.path / "bin";
         options.turn_limit = 60s;
@@ -42,7 +42,7 @@ struct Prepared {
 }  // namespace
 
 TEST_CASE("the plan is run in its order, and the result is whole") {
-    Prepared it;
+    ScriptedPlan it;
     run_plan(it.options);
     CHECK(tests::read(it.folder.path / "calls") == "b 0\na 0\na 1\nb 1\n");
     const auto result = it.result();
@@ -53,7 +53,7 @@ TEST_CASE("the plan is run in its order, and the result is whole") {
 }
 
 TEST_CASE("a plan that was begun is neither begun again nor lost") {
-    Prepared it;
+    ScriptedPlan it;
     run_plan(it.options);
     CHECK_THROWS_WITH_AS(run_plan(it.options), doctest::Contains("--resume"), JobError);
     const auto file = it.folder.path / "run-1.rounds.jsonl";
@@ -66,7 +66,7 @@ TEST_CASE("a plan that was begun is neither begun again nor lost") {
 }
 
 TEST_CASE("a runner that crashes, hangs, is missing or writes half a line fails its cell and no other") {
-    Prepared it;
+    ScriptedPlan it;
     std::string wanted;
     SUBCASE("crashes") { it.runner("executorch", "kill -SEGV $$"), wanted = "signal 11"; }
     SUBCASE("hangs") {

@@ -44,6 +44,7 @@ TEST_CASE("a lock is one process's, and whoever holds it can be ended") {
     const tests::Folder folder;
     const auto file = folder.path / "lock";
     CHECK(end_lock_holder(file));
+    CHECK_FALSE(is_held(file));
     const pid_t holder = fork();
     if (holder == 0) {
         signal(SIGTERM, SIG_DFL);  // doctest catches it
@@ -52,6 +53,7 @@ TEST_CASE("a lock is one process's, and whoever holds it can be ended") {
         _exit(0);
     }
     for (int i = 0; i < 1000 && tests::read(file).empty(); ++i) std::this_thread::sleep_for(10ms);
+    CHECK(is_held(file));
     CHECK_THROWS_AS(DeviceLock{file}, DeviceBusy);
     CHECK(end_lock_holder(file));
     int status = 0;

@@ -39,8 +39,8 @@ class Twice : public Engine {
     std::vector<std::byte> fed;
 };
 
-struct Prepared {
-    explicit Prepared(const Json& document = tests::job()) : job(tests::job_in(folder.path, document)) {}
+struct MeasuredRound {
+    explicit MeasuredRound(const Json& document = tests::job()) : job(tests::job_in(folder.path, document)) {}
     Json run(int round) { return run_round(job, job.cell("a"), round, engine, folder.path); }
 
     tests::Folder folder;
@@ -51,7 +51,7 @@ struct Prepared {
 }  // namespace
 
 TEST_CASE("round 0 loads twice, checks every golden input, warms up and measures") {
-    Prepared it;
+    MeasuredRound it;
     const auto found = it.run(0);
     REQUIRE(found["status"] == "done");
     CHECK(is_round(found, it.job));
@@ -65,7 +65,7 @@ TEST_CASE("round 0 loads twice, checks every golden input, warms up and measures
 }
 
 TEST_CASE("a later round loads once and checks nothing") {
-    Prepared it;
+    MeasuredRound it;
     const auto found = it.run(1);
     CHECK(it.engine.loads == 1);
     CHECK_FALSE(found.contains("golden"));
@@ -74,7 +74,7 @@ TEST_CASE("a later round loads once and checks nothing") {
 }
 
 TEST_CASE("wrong answers are not timed") {
-    Prepared it;
+    MeasuredRound it;
     it.engine.factor = 2.001F;
     const auto found = it.run(0);
     CHECK(found["status"] == "invalid");
@@ -85,7 +85,7 @@ TEST_CASE("wrong answers are not timed") {
 }
 
 TEST_CASE("answers that are not finite are invalid, and have no relative deviation") {
-    Prepared it;
+    MeasuredRound it;
     it.engine.factor = NAN;
     const auto found = it.run(0);
     CHECK(found["status"] == "invalid");
@@ -96,7 +96,7 @@ TEST_CASE("answers that are not finite are invalid, and have no relative deviati
 TEST_CASE("a competitor's other answers are noted, and it is timed") {
     auto document = tests::job();
     document["cells"][0]["competitor"] = true;
-    Prepared it(document);
+    MeasuredRound it(document);
     it.engine.factor = 3;
     const auto found = it.run(0);
     CHECK(found["status"] == "done");
@@ -109,7 +109,7 @@ TEST_CASE("without golden files the input is a constant one") {
     auto document = tests::job();
     document["cells"][0].erase("golden");
     document["cells"][0].erase("gate");
-    Prepared it(document);
+    MeasuredRound it(document);
     CHECK(it.run(0)["status"] == "done");
     float first = 0;
     std::memcpy(&first, it.engine.fed.data(), sizeof(first));
@@ -119,13 +119,13 @@ TEST_CASE("without golden files the input is a constant one") {
 TEST_CASE("a round lasts for as long as the protocol says") {
     auto document = tests::job();
     document["protocol"]["seconds_per_round"] = 0.02;
-    Prepared it(document);
+    MeasuredRound it(document);
     const auto found = it.run(1);
     CHECK(found["samples_ns"].size() > 3);
 }
 
 TEST_CASE("what goes wrong is one line of a failed round") {
-    Prepared it;
+    MeasuredRound it;
     it.engine.broken_call = 1;
     auto found = it.run(0);
     CHECK(found["status"] == "failed");

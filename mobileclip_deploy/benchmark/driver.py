@@ -19,7 +19,10 @@ __all__ = ["DRIVERS", "ComputeUnits", "Driver", "Listing", "Place", "Plan", "Pro
 Runtime = Literal["onnxruntime", "executorch", "coreml", "torch"]
 ComputeUnits = Literal["cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all"]
 
-DRIVERS: dict[str, str] = {"host": "mobileclip_deploy.benchmark.host.driver:HostDriver"}
+DRIVERS: dict[str, str] = {
+    "host": "mobileclip_deploy.benchmark.host.driver:HostDriver",
+    "android": "mobileclip_deploy.benchmark.android.driver:AndroidDriver",
+}
 """Device kind -> `module:class`, imported when it is asked for."""
 
 Progress = Callable[[int, int, str], None]

@@ -1,0 +1,214 @@
+"""The adb command line: every word that reaches a phone's shell is quoted, every failure is one line with a remedy."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobileclip_deploy.errors import RuntimeFailed
+
+__all__ = ["Adb", "Answer", "DeviceLost", "find_adb", "listed_devices", "quoted", "remedy_for_state"]
+
+PATIENCE_SECONDS = 60
+PUSH_BYTES_PER_SECOND = 500_000
+"""A phone on a bad cable is faster than this: what takes longer hangs."""
+END = re.compile(r"mobileclip-shell-ended (\d+)\s*\Z")
+
+STATES = {
+    "unauthorized": "unlock the phone and accept 'Allow USB debugging'; if it does not ask, replug it",
+    "authorizing": "unlock the phone and accept 'Allow USB debugging'",
+    "offline": "replug the phone, or type: adb reconnect offline",
+    "connecting": "wait a moment, then try again",
+    "no permissions": "this user may not use USB devices: install android-sdk-platform-tools-common, then replug",
+    "recovery": "start the phone into Android: adb reboot",
+    "sideload": "start the phone into Android: adb reboot",
+    "bootloader": "start the phone into Android: fastboot reboot",
+}
+
+# What adb prints -> what to tell. The first that is found counts; {serial} is the phone's.
+LOST = (
+    ("not found", "the phone {serial} is gone: replug it and look at `mobileclip-deploy devices`"),
+    ("no devices", "the phone {serial} is gone: replug it and look at `mobileclip-deploy devices`"),
+    ("unauthorized", "the phone {serial} does not trust this computer: " + STATES["unauthorized"]),
+    ("device offline", "the phone {serial} is offline: " + STATES["offline"]),
+    ("still authorizing", "the phone {serial} does not trust this computer yet: " + STATES["authorizing"]),
+)
+REFUSED = (
+    ("No space left", "the phone {serial} is full: make room on it, then run again"),
+    ("Disk quota exceeded", "the phone {serial} is full: make room on it, then run again"),
+    (
+        "Read-only file system",
+        "{folder} on the phone {serial} cannot be written: name another folder in MOBILECLIP_ANDROID_FOLDER",
+    ),
+    (
+        "ermission denied",
+        "the shell of the phone {serial} may not use {folder} (a managed phone?): use another phone, or name a folder "
+        "that it may write and execute in MOBILECLIP_ANDROID_FOLDER",
+    ),
+)
+SERVER = ("cannot connect to daemon", "failed to start daemon", "failed to check server version", "cannot bind")
+
+
+class DeviceLost(RuntimeFailed):
+    """The phone can no longer be reached."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command on the phone wrote, and its exit code."""
+
+    code: int
+    output: str
+    errors: str = ""
+
+
+def find_adb() -> str:
+    """The adb program: on PATH, or of the Android SDK in ANDROID_HOME or ANDROID_SDK_ROOT.
+
+    Raises:
+        RuntimeFailed: there is none; says how to get it.
+    """
+    found = shutil.which("adb")
+    homes = [os.environ.get(name) for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT")]
+    candidates = [found, *(str(Path(home) / "platform-tools" / "adb") for home in homes if home)]
+    for candidate in candidates:
+        if candidate and os.access(candidate, os.X_OK):
+            return candidate
+    raise RuntimeFailed(
+        "adb is not installed: install Android's platform-tools (Debian: apt-get install adb; macOS: brew install "
+        "android-platform-tools) and put adb on PATH"
+    )
+
+
+def listed_devices() -> tuple[tuple[str, str], ...]:
+    """Serial number and state of all devices that adb knows.
+
+    Raises:
+        RuntimeFailed: there is no adb, or its server does not answer.
+    """
+    done = _run([find_adb(), "devices"], PATIENCE_SECONDS, None)
+    if done.code != 0:
+        raise _server_failure(done)
+    rows = done.output.partition("List of devices attached")[2].splitlines()
+    pairs = (row.split("\t", 1) for row in rows if "\t" in row)
+    return tuple((serial.strip(), _state(state)) for serial, state in pairs)
+
+
+def remedy_for_state(state: str) -> str | None:
+    """What to do about a device in this state; None if it is ready."""
+    if state == "device":
+        return None
+    return STATES.get(state, f"adb says {state!r}: replug the phone")
+
+
+def quoted(*words: str) -> str:
+    """Words for a POSIX shell, each taken literally."""
+    return " ".join(shlex.quote(word) for word in words)
+
+
+class Adb:
+    """One phone. `folder` is only named in messages: where this project writes on it."""
+
+    def __init__(self, serial: str, folder: str) -> None:
+        self.serial, self._folder = serial, folder
+        self._program = find_adb()
+
+    def command(self, *words: str) -> list[str]:
+        """An adb command line for this phone, for `subprocess`; no shell of this computer sees it."""
+        return [self._program, "-s", self.serial, *words]
+
+    def shell(self, script: str, patience: float = PATIENCE_SECONDS) -> Answer:
+        """Run a script in the phone's shell; whatever is not a constant in it has gone through `quoted`.
+
+        Raises:
+            DeviceLost: the phone did not run it to its end.
+        """
+        # adb's exit code is 1 or 255 for a lost connection and for a command that failed: this line tells them apart.
+        done = _run(self.command("shell", f"({script}\n); echo mobileclip-shell-ended $?"), patience, self.serial)
+        end = END.search(done.output)
+        if end is None:
+            raise self.failure(done)
+        return Answer(int(end[1]), done.output[: end.start()], done.errors)
+
+    def demand(self, script: str, patience: float = PATIENCE_SECONDS) -> str:
+        """Like `shell`, for a script that has to succeed; returns what it wrote.
+
+        Raises:
+            RuntimeFailed: it did not.
+        """
+        answer = self.shell(script, patience)
+        if answer.code != 0:
+            raise self.failure(answer)
+        return answer.output
+
+    def push(self, local: Path, remote: str) -> None:
+        """Copy a file; `remote` is no shell's business.
+
+        Raises:
+            RuntimeFailed: lost, full or refused; a part may be there.
+        """
+        patience = PATIENCE_SECONDS + local.stat().st_size / PUSH_BYTES_PER_SECOND
+        done = _run(self.command("push", str(local.resolve()), remote), patience, self.serial)
+        if done.code != 0:
+            raise self.failure(done)
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Copy a file here.
+
+        Raises:
+            RuntimeFailed: it is not there, or the phone is lost.
+        """
+        done = _run(self.command("pull", remote, str(local.resolve())), PATIENCE_SECONDS, self.serial)
+        if done.code != 0:
+            raise self.failure(done)
+
+    def failure(self, done: Answer) -> RuntimeFailed:
+        """The error for what adb, or a program on the phone, said when it failed."""
+        text = f"{done.errors}\n{done.output}"
+        for pattern, message in LOST:
+            if pattern in done.errors:
+                return DeviceLost(message.format(serial=self.serial))
+        for pattern, message in REFUSED:
+            if pattern in text:
+                return RuntimeFailed(message.format(serial=self.serial, folder=self._folder))
+        if any(pattern in text for pattern in SERVER):
+            return _server_failure(done)
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not END.match(line)]
+        said = f" (adb: {lines[-1][:200]})" if lines else ""
+        if done.code in (0, 1, 255) and END.search(done.output) is None:
+            return DeviceLost(f"the connection to the phone {self.serial} broke{said}: replug it and run again")
+        return RuntimeFailed(f"the phone {self.serial} refused a command{said}: replug it and run again")
+
+
+def _run(command: Sequence[str], patience: float, serial: str | None) -> Answer:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", timeout=patience
+        )
+    except subprocess.TimeoutExpired as error:
+        whom = f"the phone {serial}" if serial else "adb's server"
+        remedy = "replug it and run again" if serial else "type: adb kill-server"
+        raise DeviceLost(f"{whom} gave no answer within {patience:.0f} s: {remedy}") from error
+    except OSError as error:
+        raise RuntimeFailed(
+            f"{command[0]} cannot be run: {error.strerror}; reinstall Android's platform-tools"
+        ) from error
+    return Answer(done.returncode, done.stdout.replace("\r\n", "\n"), done.stderr)
+
+
+def _server_failure(done: Answer) -> RuntimeFailed:
+    lines = (done.errors or done.output).strip().splitlines()
+    said = f" ({lines[-1][:200]})" if lines else ""
+    return RuntimeFailed(f"adb's server does not answer{said}: type: adb kill-server, then try again")
+
+
+def _state(text: str) -> str:
+    """`no permissions (missing udev rules? ...)` -> `no permissions`"""
+    words = text.strip()
+    return "no permissions" if words.startswith("no permissions") else words.split()[0] if words else "unknown"

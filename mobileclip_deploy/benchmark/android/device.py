@@ -1,0 +1,143 @@
+"""What a phone is, whether it is one, and the state it is in: getprop, dumpsys, settings, /proc and /sys."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mobileclip_deploy.benchmark.android.adb import Adb
+from mobileclip_deploy.benchmark.result import Device, Snapshot, ThermalState
+
+__all__ = ["Phone", "Thermal", "describe", "fast_cores", "is_simulated", "parse_battery", "parse_thermal", "snapshot"]
+
+PROPERTY = re.compile(r"^\[(.+?)\]: \[(.*)\]$", re.MULTILINE)
+TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[0-9.]+), mType=(\d+), mName=([^,}]*)")
+CPU, SKIN = 0, 3
+"""Types of android.os.Temperature."""
+STANDINS = ("goldfish", "ranchu", "cutf_cvm", "vsoc", "waydroid", "redroid", "nox", "vbox86")
+"""ro.hardware of emulators and containers."""
+MAXIMUM = re.compile(r"^/sys/devices/system/cpu/cpu(\d+)/cpufreq/cpuinfo_max_freq:(\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Thermal:
+    """The thermal service's word, and the hottest of the skin (else CPU) sensors as the hardware reports it now."""
+
+    state: ThermalState | None
+    celsius: float | None
+
+
+@dataclass(frozen=True)
+class Phone:
+    """A device with the frequency of each core (core number -> kHz) and its `uname -m`."""
+
+    device: Device
+    frequencies: Mapping[int, int]
+    machine: str
+
+
+def describe(adb: Adb) -> Phone:
+    """What the phone is. Its serial number and its owner's name for it are left out: results are published."""
+    properties = dict(PROPERTY.findall(adb.demand("getprop")))
+    facts = adb.demand(
+        "uname -m; grep MemTotal /proc/meminfo; cat /sys/devices/system/cpu/possible; "
+        "[ -e /system/bin/linker64 ] && echo bionic; "
+        "grep -H . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq 2>/dev/null; true"
+    )
+    frequencies = {int(core): int(khz) for core, khz in MAXIMUM.findall(facts)}
+    memory = re.search(r"^MemTotal:\s*(\d+) kB", facts, re.MULTILINE)
+    possible = re.search(r"^0(?:-(\d+))?$", facts, re.MULTILINE)
+    cores = int(possible[1] or 0) + 1 if possible else max(frequencies, default=0) + 1
+    model = properties.get("ro.product.model", "unknown")
+    maker = properties.get("ro.product.manufacturer", "")
+    chip = [properties.get(f"ro.soc.{name}", "") for name in ("manufacturer", "model")]
+    device = Device(
+        kind="android",
+        simulated=is_simulated(properties, has_bionic="\nbionic\n" in f"\n{facts}\n"),
+        name=model if model.lower().startswith(maker.lower()) else f"{maker} {model}",
+        model=model,
+        soc=" ".join(part for part in chip if part) or properties.get("ro.board.platform") or None,
+        architecture=properties.get("ro.product.cpu.abi", "unknown"),
+        os="Android",
+        os_version=properties.get("ro.build.version.release", "unknown"),
+        build=properties.get("ro.build.fingerprint") or None,
+        cores=cores,
+        core_maximum_khz=tuple(frequencies[core] for core in sorted(frequencies)),
+        memory_bytes=int(memory[1]) * 1024 if memory else None,
+    )
+    return Phone(device, frequencies, facts.splitlines()[0].strip())
+
+
+def is_simulated(properties: Mapping[str, str], has_bionic: bool) -> bool:
+    """Whether a stand-in answers in a phone's place.
+
+    A phone's programs are loaded by /system/bin/linker64 (`has_bionic`): whatever lacks it is no Android, and no script
+    that answers for getprop can bring it along. Emulators and containers have it, and say so in their properties.
+    """
+    if not has_bionic or properties.get("ro.mobileclip.simulated") == "1":
+        return True
+    if "1" in (properties.get("ro.kernel.qemu"), properties.get("ro.boot.qemu")):
+        return True
+    return properties.get("ro.hardware", "").startswith(STANDINS)
+
+
+def snapshot(adb: Adb, fixed_performance: bool | None) -> Snapshot:
+    """The state now; what the phone does not tell is None."""
+    thermal = parse_thermal(adb.shell("dumpsys thermalservice").output)
+    percent, celsius, charging = parse_battery(adb.shell("dumpsys battery").output)
+    saving = adb.shell("settings get global low_power").output.strip()
+    governor = adb.shell("cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null").output.strip()
+    load = adb.shell("cat /proc/loadavg").output.split()
+    return Snapshot(
+        unix_seconds=round(time.time(), 3),
+        thermal_state=thermal.state,
+        temperature_celsius=thermal.celsius,
+        battery_percent=percent,
+        battery_celsius=celsius,
+        charging=charging,
+        low_power_mode={"0": False, "1": True}.get(saving),
+        fixed_performance_mode=fixed_performance,
+        governor=governor or None,
+        load_average_1min=float(load[0]) if load else None,
+    )
+
+
+def parse_thermal(dump: str) -> Thermal:
+    """`dumpsys thermalservice`; temperatures only of the hardware's own list, the cached one before it is stale."""
+    status = re.search(r"Thermal Status: (\d+)", dump)
+    current = dump.partition("Current temperatures from HAL:")[2].partition("Current cooling devices")[0]
+    found = [(int(kind), float(value)) for value, kind, _ in TEMPERATURE.findall(current)]
+    skin = [value for kind, value in found if kind == SKIN]
+    cpu = [value for kind, value in found if kind == CPU]
+    return Thermal(_thermal_state(int(status[1])) if status else None, max(skin or cpu, default=None))
+
+
+def parse_battery(dump: str) -> tuple[float | None, float | None, bool | None]:
+    """`dumpsys battery`: percent, degrees Celsius, and whether it is charging (2 of android.os.BatteryManager)."""
+    values = {
+        name: int(value) for name, value in re.findall(r"^\s*(level|scale|temperature|status): (-?\d+)$", dump, re.M)
+    }
+    percent = 100 * values["level"] / values["scale"] if values.get("scale") and "level" in values else None
+    celsius = values["temperature"] / 10 if "temperature" in values else None
+    return percent, celsius, values["status"] == 2 if "status" in values else None
+
+
+def fast_cores(frequencies: Mapping[int, int], threads: int) -> tuple[int, ...]:
+    """The cores to pin to: all but the slowest kind, and of those as many as `threads` asks for. Empty: any core.
+
+    Without frequencies, or where all cores are alike, or where the fast ones do not suffice, nothing is pinned.
+    """
+    if len(set(frequencies.values())) < 2:
+        return ()
+    slowest = min(frequencies.values())
+    fast: Sequence[int] = sorted(core for core, khz in frequencies.items() if khz > slowest)
+    return tuple(fast) if len(fast) >= threads else ()
+
+
+def _thermal_state(status: int) -> ThermalState:
+    """Android: none, light, moderate, severe, critical, emergency, shutdown."""
+    if status == 0:
+        return "nominal"
+    return "fair" if status < 3 else "serious" if status == 3 else "critical"

@@ -1,0 +1,156 @@
+"""One run of the harness on a phone: started, followed round by round, ended in every case."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
+
+from mobileclip_deploy.benchmark.android.adb import END, Adb, Answer, DeviceLost, quoted
+from mobileclip_deploy.errors import RuntimeFailed
+
+__all__ = ["Session", "launch_script"]
+
+GRACE_SECONDS = 60
+"""Beyond the longest round: starting the programs, asking for their versions, writing to slow storage."""
+STOPPED, BUSY = 124, 4
+REMEMBERED_LINES = 20
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where the harness lies on the phone, and the limits it runs under.
+
+    Args:
+        cores: what it is pinned to; empty: any core.
+        turn_seconds: a round that takes longer is ended, and its cell failed.
+        total_seconds: after that the phone itself ends everything.
+        fixed_performance: switch the phone's fixed performance mode on for the run, and off after it.
+    """
+
+    adb: Adb
+    folder: str
+    cores: tuple[int, ...]
+    turn_seconds: float
+    total_seconds: float
+    fixed_performance: bool
+    simulated: bool
+
+    def run(self, received: Callable[[str], None]) -> None:
+        """Run the job that lies on the phone to its end; every finished round's line is handed on.
+
+        Raises:
+            RuntimeFailed: the phone was lost, the harness failed, or it took too long. Nothing is left running that the
+                phone does not end by itself.
+        """
+        process = subprocess.Popen(
+            self.adb.command("shell", launch_script(self)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        )
+        try:
+            code, errors = self._follow(process, received)
+        except BaseException:
+            process.kill()
+            process.wait()
+            with suppress(RuntimeFailed):  # lost: the phone's own time limit ends it
+                self.stop()
+            raise
+        process.wait()
+        self._judge(code, errors)
+
+    def stop(self) -> None:
+        """End the benchmark that runs on the phone, whoever started it.
+
+        Raises:
+            RuntimeFailed: it does not end, or the phone is lost.
+        """
+        self.adb.demand(quoted(f"{self.folder}/bin/mobileclip-bench", "--stop", f"{self.folder}/lock"))
+
+    def is_busy(self) -> bool:
+        """Whether a benchmark runs on the phone."""
+        return (
+            self.adb.shell(quoted(f"{self.folder}/bin/mobileclip-bench", "--held", f"{self.folder}/lock")).code == BUSY
+        )
+
+    def _follow(self, process: subprocess.Popen[str], received: Callable[[str], None]) -> tuple[int | None, list[str]]:
+        """Exit code on the phone (None: it was never told), and the last lines that are no rounds."""
+        lines: queue.Queue[tuple[bool, str | None]] = queue.Queue()
+        streams = ((True, process.stdout), (False, process.stderr))
+        for is_output, stream in streams:
+            threading.Thread(target=_read, args=(stream, is_output, lines), daemon=True).start()
+        code, open_streams = None, len(streams)
+        said: deque[str] = deque(maxlen=REMEMBERED_LINES)
+        silence = self.turn_seconds + GRACE_SECONDS
+        while open_streams:
+            try:
+                is_output, line = lines.get(timeout=silence)
+            except queue.Empty:
+                raise DeviceLost(
+                    f"no word from the phone {self.adb.serial} for {silence:.0f} s: replug it, then go on with --resume"
+                ) from None
+            if line is None:
+                open_streams -= 1
+            elif is_output and (end := END.match(line)):
+                code = int(end[1])
+            elif is_output and line.startswith("{"):
+                received(line)
+            elif line.strip():
+                said.append(line.strip())
+        return code, list(said)
+
+    def _judge(self, code: int | None, errors: list[str]) -> None:
+        if code == 0:
+            return
+        said = errors[-1] if errors else "nothing was said"
+        serial = self.adb.serial
+        if code is None:
+            failure = self.adb.failure(Answer(255, "", "\n".join(errors)))
+            raise DeviceLost(f"{str(failure).rstrip('.')}; finished rounds are kept: go on with --resume") from failure
+        if code == STOPPED:
+            raise RuntimeFailed(
+                f"the phone {serial} ended the run after {self.total_seconds:.0f} s: go on with --resume"
+            )
+        if code in (126, 127) or "not executable" in said:
+            raise RuntimeFailed(
+                f"the harness does not start on the phone {serial} ({said}): build it with the NDK for arm64-v8a, as "
+                "android_harness/README.md says"
+            )
+        if code == BUSY:
+            raise RuntimeFailed(f"another benchmark runs on the phone {serial}: wait for its end")
+        if code > 128:
+            raise RuntimeFailed(
+                f"the harness on the phone {serial} was ended by signal {code - 128}: go on with --resume"
+            )
+        raise RuntimeFailed(f"the harness on the phone {serial} failed: {said}; then go on with --resume")
+
+
+def launch_script(session: Session) -> str:
+    """What the phone's shell is told: it holds every limit itself, so that a pulled cable leaves nothing running."""
+    base = session.folder
+    words = ["timeout", "-k", "5", f"{session.total_seconds:.0f}"]
+    if session.cores:
+        words += ["taskset", f"{sum(1 << core for core in session.cores):x}"]
+    words += [f"{base}/bin/mobileclip-bench", f"{base}/job", "--resume", "--lock", f"{base}/lock"]
+    words += ["--runners", f"{base}/bin", "--turn-timeout", f"{session.turn_seconds:.3f}"]
+    words += ["--simulated"] if session.simulated else []
+    fixed = "cmd power set-fixed-performance-mode-enabled {} >/dev/null 2>&1"
+    lines = [f"export LD_LIBRARY_PATH={quoted(base + '/bin')}"]
+    lines += [fixed.format("true")] if session.fixed_performance else []
+    lines += [quoted(*words), "code=$?"]
+    lines += [fixed.format("false")] if session.fixed_performance else []
+    return "\n".join([*lines, "echo mobileclip-shell-ended $code"])
+
+
+def _read(stream: IO[str], is_output: bool, lines: queue.Queue[tuple[bool, str | None]]) -> None:
+    for line in stream:
+        lines.put((is_output, line.rstrip("\r\n")))
+    lines.put((is_output, None))

@@ -1,0 +1,113 @@
+"""What the environment may say about Android runs, and where the harness's programs are looked for."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobileclip_deploy.benchmark.job import Protocol
+from mobileclip_deploy.errors import RuntimeFailed, UsageError
+
+__all__ = ["RUNNERS", "Runners", "Settings", "find_runners"]
+
+PLAN = "mobileclip-bench"
+RUNNERS = {"onnxruntime": "mobileclip-bench-onnxruntime", "executorch": "mobileclip-bench-executorch"}
+BUILT = Path(__file__).parents[3] / "android_harness" / "build" / "android-arm64" / "bin"
+HOW_TO_BUILD = "build them as android_harness/README.md says, or name their folder in MOBILECLIP_ANDROID_RUNNERS"
+MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """From environment variables, so that the command line stays the same for all devices.
+
+    Args:
+        folder: on the phone; everything of ours is below it (MOBILECLIP_ANDROID_FOLDER).
+        runners: on this computer (MOBILECLIP_ANDROID_RUNNERS).
+        cooling_seconds: how long to wait for a hot phone (MOBILECLIP_ANDROID_COOLING_SECONDS).
+        turn_seconds: how long one round may take; None: by the protocol (MOBILECLIP_ANDROID_TURN_SECONDS).
+    """
+
+    folder: str = "/data/local/tmp/mobileclip-deploy"
+    runners: Path = BUILT
+    cooling_seconds: float = 600
+    turn_seconds: float | None = None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Read the variables.
+
+        Raises:
+            UsageError: one of them makes no sense.
+        """
+        folder = environment.get("MOBILECLIP_ANDROID_FOLDER", cls.folder)
+        if not folder.startswith("/") or folder.rstrip("/") == "" or "\n" in folder:
+            raise UsageError(
+                f"MOBILECLIP_ANDROID_FOLDER={folder!r} is no folder below / on the phone; unset it, or correct it"
+            )
+        turn = _seconds(environment, "MOBILECLIP_ANDROID_TURN_SECONDS")
+        cooling = _seconds(environment, "MOBILECLIP_ANDROID_COOLING_SECONDS")
+        return cls(
+            folder=folder.rstrip("/"),
+            runners=Path(environment.get("MOBILECLIP_ANDROID_RUNNERS", BUILT)),
+            cooling_seconds=cls.cooling_seconds if cooling is None else cooling,
+            turn_seconds=turn,
+        )
+
+    def turn_limit(self, protocol: Protocol) -> float:
+        """Seconds after which a round hangs: by far more than the slowest model on the slowest phone needs."""
+        if self.turn_seconds is not None:
+            return self.turn_seconds
+        inferences = protocol.warm_up_iterations + protocol.iterations_per_round
+        return 120 + 10 * protocol.seconds_per_round + 2 * inferences
+
+
+@dataclass(frozen=True)
+class Runners:
+    """The programs and shared libraries to be pushed, and the machine they were built for (as `uname -m` says it)."""
+
+    files: tuple[Path, ...]
+    machine: str
+
+
+def find_runners(folder: Path, runtimes: frozenset[str]) -> Runners:
+    """The harness's programs in `folder` that these runtimes need, with every library beside them.
+
+    Raises:
+        RuntimeFailed: one is missing, or was built for no machine that is known; says how to build.
+    """
+    wanted = [PLAN, *(RUNNERS[runtime] for runtime in sorted(runtimes))]
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise RuntimeFailed(f"{folder} lacks {', '.join(missing)}: {HOW_TO_BUILD}")
+    libraries = sorted(path for path in folder.glob("*.so*") if path.is_file())
+    if "onnxruntime" in runtimes and not any(path.name == "libonnxruntime.so" for path in libraries):
+        raise RuntimeFailed(f"{folder} lacks libonnxruntime.so: copy the one of the onnxruntime-android AAR there")
+    return Runners(tuple(folder / name for name in wanted) + tuple(libraries), _machine(folder / PLAN))
+
+
+def _machine(program: Path) -> str:
+    with program.open("rb") as stream:
+        header = stream.read(20)
+    if len(header) < 20 or header[:4] != b"\x7fELF" or header[4] != 2:
+        raise RuntimeFailed(f"{program} is no 64-bit ELF program: {HOW_TO_BUILD}")
+    number = struct.unpack_from("<H", header, 18)[0]
+    if number not in MACHINES:
+        raise RuntimeFailed(f"{program} was built for an unknown machine ({number:#x}): {HOW_TO_BUILD}")
+    return MACHINES[number]
+
+
+def _seconds(environment: Mapping[str, str], name: str) -> float | None:
+    text = environment.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1e6:
+        raise UsageError(f"{name}={text!r} is no number of seconds; unset it, or correct it")
+    return value

@@ -1,0 +1,35 @@
+"""The harness for this machine, and stand-in phones to run it on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from benchmark.android import harness
+from benchmark.android.standin import Phones
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The build folder of the preset `host`; its programs are in bin/."""
+    harness.needs("cmake", "ninja")
+    # Below the folder that pytest's processes share, if there are several.
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    return harness.build("host", shared / "android-harness", _host_libraries)
+
+
+@pytest.fixture
+def phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phones]:
+    """One stand-in phone, which the adb on PATH lists."""
+    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
+    with Phones(tmp_path / "phones") as found:
+        monkeypatch.setenv("PATH", found.path)
+        yield found
+
+
+def _host_libraries() -> dict[str, str | Path]:
+    library = next((harness.package_folder("onnxruntime") / "capi").glob("libonnxruntime.so.*"))
+    return {"ONNXRUNTIME_LIBRARY": library, "EXECUTORCH_ROOT": harness.package_folder("executorch")}

@@ -1,0 +1,216 @@
+"""A stand-in for phones: the real adb daemon in a namespace of its own, with scripted getprop, dumpsys, cmd and settings.
+
+Nothing leaves the namespace: the daemons listen on its loopback alone, the adb server lives there too, and all of it dies
+with the namespace's first process. Runs as root, or as a user who may create user namespaces.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Phones"]
+
+FIRST_PORT = 16001
+PATIENCE_SECONDS = 60
+PROPERTIES = {
+    "ro.product.manufacturer": "Stand-in",
+    "ro.product.model": "Phone 1",
+    "ro.product.cpu.abi": "x86_64",
+    "ro.soc.manufacturer": "Nobody",
+    "ro.soc.model": "N1",
+    "ro.build.version.release": "16",
+    "ro.build.fingerprint": "standin/phone/phone:16/TEST/1:user/release-keys",
+}
+THERMAL = """IsStatusOverride: false
+ThermalEventListeners:
+Thermal Status: {status}
+Cached temperatures:
+	Temperature{{mValue=99.0, mType=3, mName=skin, mStatus=0}}
+HAL Ready: true
+Current temperatures from HAL:
+	Temperature{{mValue=41.5, mType=0, mName=cpu0, mStatus=0}}
+	Temperature{{mValue=36.5, mType=3, mName=skin, mStatus=0}}
+Current cooling devices from HAL:
+"""
+BATTERY = """Current Battery Service state:
+  AC powered: false
+  USB powered: true
+  status: 2
+  level: 83
+  scale: 100
+  temperature: 297
+"""
+FREQUENCIES = "".join(
+    f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq:{khz}\n" for core, khz in ((0, 1800000), (1, 2900000))
+)
+
+
+@dataclass
+class Phones:
+    """One or more stand-ins in one namespace, on one adb server, as if on one computer's USB ports.
+
+    Args:
+        folder: of the test; the programs for PATH and the phones' storage are below it.
+        count: how many phones.
+        storage_megabytes: size of the phones' storage (all of `storage`); None: the computer's.
+    """
+
+    folder: Path
+    count: int = 1
+    storage_megabytes: int | None = None
+    storage: Path = field(init=False)
+    _first: subprocess.Popen[bytes] = field(init=False)
+    _daemons: dict[int, subprocess.Popen[bytes]] = field(init=False, default_factory=dict)
+
+    def __enter__(self) -> Phones:
+        # A name that would do harm in a shell that saw it unquoted.
+        self.storage = self.folder / 'it\'s $(touch pwned) `touch pwned` "data"; touch pwned'
+        self.storage.mkdir(parents=True)
+        for name in ("bin", "home", "tmp"):
+            (self.folder / name).mkdir()
+        mount = f"mount -t tmpfs -o size={self.storage_megabytes}m none {shlex.quote(str(self.storage))} && "
+        script = f"{mount if self.storage_megabytes else ''}ip link set lo up && echo ready && exec sleep infinity"
+        user = [] if os.geteuid() == 0 else ["--map-root-user"]
+        command = ["unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]
+        self._first = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self._first.stdout is not None
+        if self._first.stdout.readline() != b"ready\n":
+            raise RuntimeError("no namespace for the stand-in phones: run as root, or allow user namespaces")
+        self._write_adb()
+        for number in range(self.count):
+            self._write_programs(number)
+            self.connect(number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self._inner(), signal.SIGKILL)
+        self._first.wait(PATIENCE_SECONDS)
+        for daemon in self._daemons.values():
+            daemon.wait(PATIENCE_SECONDS)
+
+    def serial(self, number: int = 0) -> str:
+        return f"127.0.0.1:{FIRST_PORT + number}"
+
+    @property
+    def path(self) -> str:
+        """PATH for the computer: adb is the namespace's."""
+        return f"{self.folder / 'host'}{os.pathsep}{os.environ['PATH']}"
+
+    def connect(self, number: int = 0) -> None:
+        """Plug a phone in: start its daemon and wait until adb lists it."""
+        path = f"{self.folder / f'bin/{number}'}:{os.environ['PATH']}"
+        environment = {"PATH": path, "ADBD_PORT": str(FIRST_PORT + number), "HOME": str(self.folder / "home")}
+        log = (self.folder / f"adbd-{number}.log").open("ab")
+        command = [*self._enter(), "adbd"]
+        self._daemons[number] = subprocess.Popen(
+            command, env=os.environ | environment, stdout=log, stderr=log, cwd="/tmp"
+        )
+        log.close()
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end:
+            self.adb("connect", self.serial(number))
+            if f"{self.serial(number)}\tdevice" in self.adb("devices"):
+                return
+            time.sleep(0.1)
+        raise RuntimeError(
+            f"the stand-in's daemon does not start: {(self.folder / f'adbd-{number}.log').read_text()[-2000:]}"
+        )
+
+    def disconnect(self, number: int = 0) -> None:
+        """Pull the cable: the daemon is killed; what it started goes on."""
+        daemon = self._daemons.pop(number)
+        for child in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        daemon.wait(PATIENCE_SECONDS)
+
+    def disconnect_at_call(self, call: int) -> None:
+        """Pull the cable of the first phone just before adb's call of this number, counted from here from 0."""
+        daemon = self._daemons[0].pid
+        child = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().strip()
+        (self.folder / "calls").write_text("0\n")
+        (self.folder / "pull-at").write_text(f"{call} {child}\n")
+
+    def calls(self) -> int:
+        """How often adb was called since `disconnect_at_call`."""
+        return int((self.folder / "calls").read_text())
+
+    def adb(self, *words: str) -> str:
+        """The computer's adb."""
+        command = [str(self.folder / "host" / "adb"), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS).stdout
+
+    def inside(self, script: str) -> str:
+        """A shell on the phones, not through adb."""
+        command = [*self._enter(), "sh", "-c", script]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS).stdout
+
+    def running(self) -> list[str]:
+        """The harness's processes on the phones."""
+        return [line for line in self.inside("ps -eo args").splitlines() if "mobileclip-bench" in line]
+
+    def set_property(self, name: str, value: str, number: int = 0) -> None:
+        (self.folder / f"bin/{number}/properties/{name}").write_text(f"[{name}]: [{value}]\n")
+
+    def set_thermal_status(self, status: int, number: int = 0) -> None:
+        (self.folder / f"bin/{number}/thermalservice").write_text(THERMAL.format(status=status))
+
+    def asked(self, number: int = 0) -> list[str]:
+        """What `cmd` and `taskset` of the phone were called with."""
+        log = self.folder / f"bin/{number}/log"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def _inner(self) -> int:
+        """The namespace's first process, as seen from here."""
+        return int(Path(f"/proc/{self._first.pid}/task/{self._first.pid}/children").read_text())
+
+    def _enter(self) -> list[str]:
+        user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+        return ["nsenter", "--target", str(self._inner()), *user, "--net", "--mount", "--pid", "--"]
+
+    def _write_adb(self) -> None:
+        here = shlex.quote(str(self.folder))
+        _program(
+            self.folder / "host" / "adb",
+            f"""
+            if [ -f {here}/pull-at ]; then
+                read -r at daemon <{here}/pull-at
+                read -r call <{here}/calls
+                echo $((call + 1)) >{here}/calls
+                [ "$call" -ge "$at" ] && kill -9 "$daemon" 2>/dev/null && sleep 0.2
+            fi
+            export HOME={here}/home TMPDIR={here}/tmp ADB_LOCAL_TRANSPORT_MAX_PORT=5554 ADB_MDNS=0
+            exec {shlex.join([*self._enter(), "/usr/bin/adb"])} "$@"
+            """,
+        )
+
+    def _write_programs(self, number: int) -> None:
+        folder = self.folder / f"bin/{number}"
+        (folder / "properties").mkdir(parents=True)
+        here = shlex.quote(str(folder))
+        for name, value in (PROPERTIES | {"ro.product.model": f"Phone {number + 1}"}).items():
+            self.set_property(name, value, number)
+        self.set_thermal_status(0, number)
+        (folder / "battery").write_text(BATTERY)
+        (folder / "frequencies").write_text(FREQUENCIES)
+        _program(folder / "getprop", f"cat {here}/properties/*")
+        _program(folder / "dumpsys", f'cat {here}/"$1"')
+        _program(folder / "settings", "echo 0")
+        _program(folder / "cmd", f'echo "cmd $*" >>{here}/log')
+        _program(folder / "taskset", f'echo "taskset $1" >>{here}/log; shift; exec "$@"')
+        # The only other thing that Linux here and Android's kernel tell differently: the cores' frequencies.
+        _program(
+            folder / "grep",
+            f'case "$*" in *cpuinfo_max_freq*) cat {here}/frequencies ;; *) exec /usr/bin/grep "$@" ;; esac',
+        )
+
+
+def _program(path: Path, script: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)

@@ -1,0 +1,117 @@
+"""Models of two operations, their golden answers, and the job for them: runs everywhere, in no time."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobileclip_deploy.benchmark.documents import write_document
+from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.job import Job
+from mobileclip_deploy.provenance import file_sha256
+
+__all__ = ["plan", "program", "weights"]
+
+SHAPE = (1, 3, 8, 8)
+WIDTH = 4
+
+
+def weights() -> np.ndarray[Any, np.dtype[np.float32]]:
+    """[3 x 8 x 8, WIDTH]"""
+    return np.random.default_rng(7).standard_normal((int(np.prod(SHAPE)), WIDTH)).astype(np.float32)
+
+
+@functools.cache
+def onnx_bytes() -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, WIDTH))],
+        [numpy_helper.from_array(weights(), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found: bytes = model.SerializeToString()
+    return found
+
+
+@functools.cache
+def program() -> bytes:
+    """The same as an ExecuTorch program, its multiplication in XNNPACK."""
+    import torch
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    linear = torch.nn.Linear(int(np.prod(SHAPE)), WIDTH, bias=False)
+    linear.weight = torch.nn.Parameter(torch.from_numpy(weights().T.copy()))
+    exported = torch.export.export(torch.nn.Sequential(torch.nn.Flatten(), linear).eval(), (torch.zeros(SHAPE),))
+    found: bytes = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch().buffer
+    return found
+
+
+def plan(folder: Path, runtimes: tuple[str, ...] = ("onnxruntime",), *, rounds: int = 2, error: float = 0.0) -> Plan:
+    """A plan on disk, one cell a runtime; `error` is added to the golden answers."""
+    (folder / "models/tiny").mkdir(parents=True)
+    (folder / "golden").mkdir()
+    inputs = np.random.default_rng(8).random((2, *SHAPE[1:]), dtype=np.float32)
+    inputs.tofile(folder / "golden/inputs.bin")
+    outputs = inputs.reshape(2, -1) @ weights() + np.float32(error)
+    outputs.astype(np.float32).tofile(folder / "golden/outputs.bin")
+    cells = [_cell(folder, runtime) for runtime in runtimes]
+    names = [cell["id"] for cell in cells]
+    job = Job.model_validate(
+        {
+            "schema_version": 1,
+            "run_id": "20261124T180000Z-android-0011",
+            "seed": 11,
+            "protocol": {
+                "name": "standard-quick",
+                "warm_up_iterations": 1,
+                "rounds": rounds,
+                "iterations_per_round": 3,
+                "seconds_per_round": 0.0,
+                "reload_each_round": False,
+                "trim_fraction": 0.1,
+                "statistic": "median",
+            },
+            "cells": cells,
+            "order": [{"cell": name, "round": number} for number in range(rounds) for name in names],
+        }
+    )
+    write_document(folder / "job.json", job)
+    return Plan(folder, job)
+
+
+def _cell(folder: Path, runtime: str) -> dict[str, Any]:
+    file = folder / "models/tiny" / ("tiny.onnx" if runtime == "onnxruntime" else "tiny.pte")
+    file.write_bytes(onnx_bytes() if runtime == "onnxruntime" else program())
+    golden = {
+        part: {
+            "file": f"golden/{part}.bin",
+            "sha256": file_sha256(folder / f"golden/{part}.bin"),
+            "dtype": "float32",
+            "shape": (2, *SHAPE[1:]) if part == "inputs" else (2, WIDTH),
+        }
+        for part in ("inputs", "outputs")
+    }
+    return {
+        "id": f"tiny.{runtime}",
+        "label": f"tiny, {runtime}",
+        "competitor": False,
+        "tower": "image",
+        "file": file.relative_to(folder).as_posix(),
+        "sha256": file_sha256(file),
+        "bytes": file.stat().st_size,
+        "runtime": runtime,
+        "threads": 1,
+        "input": {"name": "x", "dtype": "float32", "shape": SHAPE},
+        "output": {"name": "y", "dtype": "float32", "shape": (1, WIDTH)},
+        "golden": golden,
+        "gate": {"metric": "relative", "bound": 1e-4},
+    }
