@@ -1,7 +1,7 @@
-"""A stand-in for phones: the real adb daemon in a namespace of its own, with scripted getprop, dumpsys, cmd and settings.
+"""A stand-in for phones: the real adb daemon in a namespace of its own, with scripted getprop, dumpsys and the like.
 
-Nothing leaves the namespace: the daemons listen on its loopback alone, the adb server lives there too, and all of it dies
-with the namespace's first process. Runs as root, or as a user who may create user namespaces.
+Nothing leaves the namespace: the daemons listen on its loopback alone, the adb server lives there too, and all of it
+dies with the namespace's first process. Runs as root, or as a user who may create user namespaces.
 """
 
 from __future__ import annotations
