@@ -20,10 +20,10 @@ public struct Battery: Sendable {
 }
 
 /// The device and this program on it.
-public struct Machine {
+public struct Machine: Sendable {
     public let device: Device
     public let harness: HarnessDescription
-    private let battery: () -> Battery
+    private let battery: @Sendable () -> Battery
 
     /// Whether something stands in for the device. It is decided when the harness is compiled: on Linux, where Core ML is a
     /// stand-in, and in the iOS simulator. No argument or file can change it.
@@ -45,7 +45,10 @@ public struct Machine {
     }
 
     /// - Parameter standingInFor: only for a simulated machine; a real one says what it is.
-    public init(standingInFor kind: DeviceKind? = nil, battery: @escaping () -> Battery = { Battery(percent: nil, charging: nil) }) {
+    public init(
+        standingInFor kind: DeviceKind? = nil,
+        battery: @escaping @Sendable () -> Battery = { Battery(percent: nil, charging: nil) }
+    ) {
         let info = ProcessInfo.processInfo
         let version = info.operatingSystemVersion
         device = Device(

@@ -1,0 +1,1 @@
+"""iPhone, iPad and Mac: the Swift harness, built, run and fetched by `xcodebuild` and `xcrun devicectl`."""

@@ -1,0 +1,97 @@
+"""The app, built and signed by xcodebuild for one device."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobileclip_deploy.benchmark.ios.harness_sources import build_folder, harness_sources
+from mobileclip_deploy.errors import RuntimeFailed
+
+__all__ = ["TEAM_VARIABLE", "App", "build_app", "signing_team"]
+
+SCHEME = "MobileCLIPBench"
+TEAM_VARIABLE = "MOBILECLIP_DEPLOY_TEAM"
+SECONDS = 1200
+
+
+@dataclass(frozen=True)
+class App:
+    """A signed app on this computer's disk."""
+
+    path: Path
+    bundle_id: str
+
+
+def signing_team(team: str | None) -> str:
+    """The team that signs: the one given, else the environment's.
+
+    Raises:
+        RuntimeFailed: there is none, or it is no team id.
+    """
+    found = team or os.environ.get(TEAM_VARIABLE, "")
+    if not found:
+        raise RuntimeFailed(
+            f"no team to sign the app with; set {TEAM_VARIABLE} to the team id of your Apple account "
+            "(Xcode > Settings > Accounts)"
+        )
+    if not re.fullmatch(r"[A-Z0-9]{10}", found):
+        raise RuntimeFailed(f"{found!r} is no team id: ten capital letters and digits, such as A1B2C3D4E5")
+    return found
+
+
+def build_app(udid: str, team: str) -> App:
+    """Build for one device in the release configuration; what did not change is not built again.
+
+    Raises:
+        RuntimeFailed: no xcodebuild, or it failed; names its log.
+    """
+    products = build_folder("ios-app")
+    products.mkdir(parents=True, exist_ok=True)
+    log = products / "xcodebuild.log"
+    # Bundle ids are unique to a team: another team's registration of the same id would make signing fail.
+    bundle_id = f"dev.mobileclip.bench.{team.lower()}"
+    command = [
+        "xcodebuild",
+        "-project",
+        str(harness_sources() / "App" / f"{SCHEME}.xcodeproj"),
+        "-scheme",
+        SCHEME,
+        "-configuration",
+        "Release",
+        "-destination",
+        f"platform=iOS,id={udid}",
+        "-derivedDataPath",
+        str(products),
+        "-allowProvisioningUpdates",
+        f"DEVELOPMENT_TEAM={team}",
+        f"PRODUCT_BUNDLE_IDENTIFIER={bundle_id}",
+        "build",
+    ]
+    try:
+        with log.open("w", encoding="utf-8") as stream:
+            done = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, timeout=SECONDS, check=False)
+    except FileNotFoundError:
+        raise RuntimeFailed(
+            "there is no xcodebuild here; it needs a Mac with Xcode 16 or newer (docs/iphone.md)"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise RuntimeFailed(f"xcodebuild did not end within {SECONDS // 60} minutes; its log: {log}") from None
+    app = products / "Build" / "Products" / "Release-iphoneos" / f"{SCHEME}.app"
+    if done.returncode != 0 or not app.is_dir():
+        raise RuntimeFailed(
+            f"xcodebuild could not build and sign the app (exit {done.returncode}{_first_error(log)}); "
+            f"is team {team} an account of Xcode's (Settings > Accounts)? Its log: {log}"
+        )
+    return App(app, bundle_id)
+
+
+def _first_error(log: Path) -> str:
+    """For people to read; nothing depends on it."""
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        if "error:" in line:
+            return ": " + line.partition("error:")[2].strip()
+    return ""

@@ -1,0 +1,70 @@
+"""`xcrun devicectl`: one call, its JSON file read, its failures as typed errors. stdout, full of tables, is not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mobileclip_deploy.benchmark.ios.failures import CoreDeviceFailed, NoSuchRemoteFile, read_failure
+from mobileclip_deploy.errors import RuntimeFailed
+
+__all__ = ["CoreDeviceFailed", "NoSuchRemoteFile", "devicectl"]
+
+# devicectl refuses less than 5; its own limit comes first, so that it can still write why.
+SECONDS = 60
+GRACE = 30
+
+
+def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECONDS) -> dict[str, Any]:
+    """Call devicectl.
+
+    Args:
+        arguments: the command and its options.
+        then: what has to stand behind all options (a bundle id, an app's own arguments).
+        seconds: devicectl gives up after so many.
+
+    Returns:
+        `result` of its JSON file.
+
+    Raises:
+        NoSuchRemoteFile: a file that was asked for is not on the device.
+        CoreDeviceFailed: any other failure that devicectl tells.
+        RuntimeFailed: there is no devicectl, or it told nothing.
+    """
+    with tempfile.TemporaryDirectory(prefix="mobileclip-devicectl-") as folder:
+        answer = Path(folder) / "answer.json"
+        command = ["xcrun", "devicectl", *arguments, "--timeout", str(seconds), "--json-output", str(answer), *then]
+        name = " ".join(arguments[:3])
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + GRACE, check=False)
+        except FileNotFoundError:
+            raise RuntimeFailed(
+                "there is no xcrun here; an iPhone needs a Mac with Xcode 16 or newer: run this there (docs/iphone.md)"
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise RuntimeFailed(
+                f"devicectl {name} did not answer within {seconds + GRACE} s; unplug the device, plug it in, unlock it"
+            ) from None
+        document = _read(answer)
+    failure = document.get("error")
+    if isinstance(failure, dict):
+        raise read_failure(failure, name)
+    result = document.get("result")
+    if done.returncode != 0 or not isinstance(result, dict):
+        told = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
+        raise RuntimeFailed(
+            f"devicectl {name} failed without telling why (exit {done.returncode}: {told}); "
+            "check that `xcode-select -p` names an Xcode, not the command line tools alone"
+        )
+    return result
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,135 @@
+"""The iPhones and iPads that this Mac knows, each with its state and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed, devicectl
+from mobileclip_deploy.errors import RuntimeFailed
+
+__all__ = ["AppleDevice", "choose", "list_devices", "parse_devices"]
+
+OLDEST_SYSTEM = 17
+
+
+@dataclass(frozen=True)
+class AppleDevice:
+    """One iPhone or iPad. `state` is "ready" or what is in the way; `remedy` what to do about that."""
+
+    udid: str
+    identifier: str
+    name: str
+    model: str
+    product: str
+    system: str
+    state: str
+    remedy: str | None = None
+
+    @property
+    def label(self) -> str:
+        """`Jo's iPhone (iPhone 15 Pro, iOS 18.1)`"""
+        return f"{self.name} ({self.model}, iOS {self.system})"
+
+
+def list_devices() -> tuple[AppleDevice, ...]:
+    """Everything that is paired or was seen, the reachable ones asked whether they are locked.
+
+    Raises:
+        RuntimeFailed: there is no devicectl, or it failed.
+    """
+    found = parse_devices(devicectl("list", "devices"))
+    return tuple(_with_lock(device) if device.state == "ready" else device for device in found)
+
+
+def choose(selector: str | None) -> AppleDevice:
+    """The device of that UDID, identifier or name; without a selector the only one that is ready.
+
+    Raises:
+        RuntimeFailed: none, several, or not ready; the text says what to do.
+    """
+    devices = list_devices()
+    if selector is not None:
+        wanted = selector.casefold()
+        named = [d for d in devices if wanted in (d.udid.casefold(), d.identifier.casefold(), d.name.casefold())]
+        if not named:
+            known = ", ".join(device.udid for device in devices) or "none"
+            raise RuntimeFailed(f"no iPhone or iPad {selector!r}; known: {known}")
+        device = named[0]
+    else:
+        ready = [device for device in devices if device.state == "ready"]
+        if len(ready) > 1:
+            names = ", ".join(f"ios:{device.udid} ({device.name})" for device in ready)
+            raise RuntimeFailed(f"several devices are ready; name one with --device: {names}")
+        if not devices:
+            raise RuntimeFailed("no iPhone or iPad is known here; connect one by cable, unlock it, and tap Trust on it")
+        device = (ready or list(devices))[0]
+    if device.state != "ready":
+        raise RuntimeFailed(f"{device.label} is {device.state}; {device.remedy}")
+    return device
+
+
+def parse_devices(listing: dict[str, Any]) -> tuple[AppleDevice, ...]:
+    """From `result` of `devicectl list devices`: the physical iPhones and iPads, by name.
+
+    Reads both forms: Xcode 15 and 16 write three groups of properties, Xcode 27 adds `properties`, which then counts.
+    """
+    found = []
+    for entry in listing.get("devices", ()):
+        hardware = _section(entry, "hardwareProperties", "hardware")
+        if hardware.get("platform") != "iOS" or hardware.get("reality", "physical") != "physical":
+            continue
+        found.append(_device(entry, hardware))
+    return tuple(sorted(found, key=lambda device: (device.name, device.udid)))
+
+
+def _device(entry: dict[str, Any], hardware: dict[str, Any]) -> AppleDevice:
+    connection = _section(entry, "connectionProperties", "connection")
+    about = _section(entry, "deviceProperties", "software") | _section(entry, "deviceProperties", "state")
+    system = about.get("osVersionNumber")
+    system = system.get("stringValue") if isinstance(system, dict) else system
+    mode = about.get("developerModeStatus")
+    mode = next(iter(mode), None) if isinstance(mode, dict) else mode
+    state, remedy = _state(connection, mode, str(system or ""))
+    identifier = str(entry.get("identifier", ""))
+    return AppleDevice(
+        udid=str(hardware.get("udid") or identifier),
+        identifier=identifier,
+        name=str(about.get("name") or "unnamed"),
+        model=str(hardware.get("marketingName") or hardware.get("productType") or "unknown model"),
+        product=str(hardware.get("productType") or ""),
+        system=str(system or "unknown"),
+        state=state,
+        remedy=remedy,
+    )
+
+
+def _section(entry: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    properties = entry.get("properties")
+    newer = properties.get(new) if isinstance(properties, dict) else None
+    return {**(entry.get(old) or {}), **(newer or {})}
+
+
+def _state(connection: dict[str, Any], developer_mode: str | None, system: str) -> tuple[str, str | None]:
+    if connection.get("pairingState") != "paired":
+        return "not paired", "connect it by cable, unlock it, and tap Trust on it"
+    if "unavailable" in (connection.get("tunnelState"), connection.get("state")):
+        return "disconnected", "connect it by cable and unlock it"
+    if developer_mode == "disabled":
+        return "in need of developer mode", (
+            "on the device, turn on Settings > Privacy & Security > Developer Mode; it restarts"
+        )
+    major = system.partition(".")[0]
+    if major.isdigit() and int(major) < OLDEST_SYSTEM:
+        return f"too old (iOS {system})", f"the harness needs iOS {OLDEST_SYSTEM}: update it, or use another device"
+    return "ready", None
+
+
+def _with_lock(device: AppleDevice) -> AppleDevice:
+    """Asks the device itself, which also shows whether it can be reached."""
+    try:
+        locked = devicectl("device", "info", "lockState", "--device", device.udid, seconds=15).get("passcodeRequired")
+        state, remedy = ("locked", "unlock it and leave its screen on") if locked else ("ready", None)
+    except CoreDeviceFailed as failure:
+        state, remedy = "out of reach", str(failure)
+    return AppleDevice(**{**device.__dict__, "state": state, "remedy": remedy})

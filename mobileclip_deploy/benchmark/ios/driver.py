@@ -1,0 +1,84 @@
+"""The drivers of iPhone, iPad and Mac."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import ClassVar
+
+from mobileclip_deploy.benchmark.driver import Driver, Listing, Place, Plan, Progress
+from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
+from mobileclip_deploy.benchmark.ios.devices import choose, list_devices
+from mobileclip_deploy.benchmark.ios.fetching import checked_result, longer_stream, write_stream
+from mobileclip_deploy.benchmark.ios.following import Patience, follow
+from mobileclip_deploy.benchmark.ios.job_folder import write_job_folder
+from mobileclip_deploy.benchmark.ios.phone import Phone
+from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.errors import NotRun, RuntimeFailed
+
+__all__ = ["IosDriver"]
+
+
+def core_ml_places(target: str) -> tuple[Place, ...]:
+    """Core ML on every set of compute units.
+
+    Raises:
+        NotRun: the target is another runtime's.
+    """
+    if target != "coreml":
+        raise NotRun(f"the harness runs Core ML alone, not {target}; export with --target coreml")
+    return (
+        Place(runtime="coreml", compute_units="cpuOnly"),
+        Place(runtime="coreml", compute_units="cpuAndGPU"),
+        Place(runtime="coreml", compute_units="cpuAndNeuralEngine"),
+        Place(runtime="coreml", compute_units="all"),
+    )
+
+
+class IosDriver(Driver):
+    """An iPhone or iPad on this Mac. The selector is a UDID, an identifier or a name."""
+
+    kind: ClassVar[str] = "ios"
+    patience: ClassVar[Patience] = Patience()
+
+    def discover(self) -> tuple[Listing, ...]:
+        if shutil.which("xcrun") is None:
+            return ()
+        return tuple(Listing(f"ios:{d.udid}", d.label, d.state, d.remedy) for d in list_devices())
+
+    def places(self, target: str, options: dict[str, str]) -> tuple[Place, ...]:
+        return core_ml_places(target)
+
+    def run(self, plan: Plan, progress: Progress) -> Result:
+        run_id = plan.job.run_id
+        turns = len(plan.job.order)
+        device = choose(self.selector)
+        progress(0, turns, f"building the app for {device.label}")
+        phone = Phone(device.udid, build_app(device.udid, signing_team(None)))
+        progress(0, turns, "installing")
+        phone.install()
+        results = f"Documents/results/{run_id}/{run_id}"
+        self._meet(phone, plan, f"{results}.rounds.jsonl")
+        progress(0, turns, "copying models")
+        with tempfile.TemporaryDirectory(prefix="mobileclip-job-") as folder:
+            phone.push(write_job_folder(plan, Path(folder)), f"Documents/runs/{run_id}")
+        process = phone.launch(("--run", run_id, "--exit"))
+        try:
+            follow(phone, run_id, process, f"{results}.progress.json", progress, self.patience)
+            result = checked_result(phone.pull(f"{results}.result.json"), plan, "ios")
+        finally:
+            # Whatever happened, what is finished comes home; a connection that is gone already has its own message.
+            with contextlib.suppress(RuntimeFailed):
+                write_stream(plan.stream, longer_stream(plan.stream, phone.pull(f"{results}.rounds.jsonl")))
+        phone.launch(("--remove", run_id, "--exit"))
+        return result
+
+    def _meet(self, phone: Phone, plan: Plan, remote: str) -> None:
+        """Bring this computer's stream and the device's to the same state, whichever went further."""
+        there = phone.pull(remote)
+        lines = longer_stream(plan.stream, there)
+        write_stream(plan.stream, lines)
+        if lines and lines != there:
+            phone.push(plan.stream, remote)

@@ -1,0 +1,98 @@
+"""Watching a run on the device until it is done, however often the connection breaks meanwhile."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from mobileclip_deploy.benchmark.driver import Progress
+from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed
+from mobileclip_deploy.benchmark.ios.phone import Phone
+from mobileclip_deploy.errors import RuntimeFailed
+
+__all__ = ["Patience", "follow"]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds: between two looks (each disturbs the device a little), for a broken connection, for a standstill."""
+
+    between: float = 10
+    broken: float = 120
+    still: float = 900
+
+
+class _Turn(BaseModel):
+    cell: str
+    round: int
+
+
+class _RunProgress(BaseModel):
+    """<run_id>.progress.json as HarnessCore writes it (RunProgress.swift), without what is not needed here."""
+
+    run_id: str
+    state: Literal["running", "finished", "failed"]
+    error: str | None = None
+    finished_turns: int
+    turns: int
+    turn: _Turn | None = None
+
+
+def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progress, patience: Patience) -> None:
+    """Return when the run is finished.
+
+    Args:
+        process: the app's, on the device.
+        remote: the progress file.
+
+    Raises:
+        RuntimeFailed: the run failed, the app ended, stands still, or the connection stayed broken.
+    """
+    last: _RunProgress | None = None
+    moved = seen = time.monotonic()
+    while True:
+        time.sleep(patience.between)
+        now = time.monotonic()
+        try:
+            alive = phone.is_running(process)  # asked first: what it wrote before it ended is then read below
+            current = _read(phone.pull(remote), run_id)
+            seen = now
+        except CoreDeviceFailed as failure:
+            if not failure.broken:
+                raise
+            if now - seen > patience.broken:
+                raise RuntimeFailed(f"{failure} with --resume; the app goes on meanwhile") from failure
+            continue
+        if current is not None and current.state == "failed":
+            raise RuntimeFailed(f"the run failed on the device: {current.error}")
+        if current is not None and current != last:
+            last, moved = current, now
+            what = f"{current.turn.cell}, round {current.turn.round}" if current.turn else current.state
+            progress(current.finished_turns, current.turns, what)
+        if current is not None and current.state == "finished":
+            return
+        if not alive:
+            where = f" in {last.turn.cell}, round {last.turn.round}" if last and last.turn else ""
+            raise RuntimeFailed(
+                f"the app ended on the device{where} before its run did (the system ends an app that takes too much "
+                "memory, and people close them); run the command again with --resume, what is finished is kept"
+            )
+        if now - moved > patience.still:
+            raise RuntimeFailed(
+                f"the run has stood still for {patience.still / 60:.0f} minutes; an app behind a locked screen sleeps: "
+                "unlock the device, open the app, and run the command again with --resume"
+            )
+
+
+def _read(data: bytes | None, run_id: str) -> _RunProgress | None:
+    """None while there is no progress of this run."""
+    if data is None:
+        return None
+    try:
+        found = _RunProgress.model_validate_json(data)
+    except ValidationError:
+        return None  # a file that is being replaced; the next look sees it whole
+    return found if found.run_id == run_id else None

@@ -1,0 +1,37 @@
+"""The plan's folder as it goes to a device: the job and exactly the files it names, links resolved."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mobileclip_deploy.benchmark.documents import write_document
+from mobileclip_deploy.benchmark.driver import Plan
+
+__all__ = ["write_job_folder"]
+
+
+def write_job_folder(plan: Plan, into: Path) -> Path:
+    """Write `into`/<run_id>, a folder of real files.
+
+    devicectl puts a folder's files in place of the destination or inside it, by version; the name makes both readable.
+    """
+    folder = into / plan.job.run_id
+    folder.mkdir(parents=True)
+    for name in sorted(_files(plan)):
+        source, target = plan.folder / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copyfile(source, target)
+    write_document(folder / "job.json", plan.job)
+    return folder
+
+
+def _files(plan: Plan) -> set[str]:
+    found = {cell.file for cell in plan.job.cells}
+    for cell in plan.job.cells:
+        if cell.golden is not None:
+            found |= {cell.golden.inputs.file, cell.golden.outputs.file}
+    return found

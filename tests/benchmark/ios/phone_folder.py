@@ -1,0 +1,106 @@
+"""A folder that is a phone, `xcrun` and `xcodebuild` on PATH that reach it, and the Swift harness built for this machine."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["UDID", "FolderPhone", "swift_build"]
+
+ROOT = Path(__file__).parents[3]
+PACKAGE = ROOT / "ios_harness" / "HarnessCore"
+UDID = "00008110-000559182E90401E"
+LISTED = {
+    "identifier": "8648BE6E-199F-55FE-B508-5B42071FEE92",
+    "connectionProperties": {"pairingState": "paired", "transportType": "wired", "tunnelState": "connected"},
+    "deviceProperties": {"name": "Jo's iPhone", "osVersionNumber": "18.1", "developerModeStatus": "enabled"},
+    "hardwareProperties": {
+        "platform": "iOS",
+        "reality": "physical",
+        "deviceType": "iPhone",
+        "marketingName": "iPhone 13",
+        "productType": "iPhone14,5",
+        "udid": UDID,
+    },
+}
+
+
+def swift_build() -> Path:
+    """The folder with everything that `swift build --build-tests` makes, built once, whichever process comes first."""
+    if shutil.which("swift") is None:
+        needed = "Swift is not installed; on Debian type: apt-get install swiftlang"
+        if os.environ.get("CI"):
+            pytest.fail(needed)
+        pytest.skip(needed)
+    scratch = Path(os.environ.get("SWIFT_SCRATCH") or ROOT / "build" / "swift")
+    scratch.mkdir(parents=True, exist_ok=True)
+    with (scratch / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = ["swift", "build", "--build-tests", "--package-path", str(PACKAGE), "--scratch-path", str(scratch)]
+        done = subprocess.run([*command, "-j", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return scratch / "debug"
+
+
+@dataclass
+class FolderPhone:
+    """What the stand-in reads and writes; see stand_in_xcrun.py."""
+
+    folder: Path
+    harness: Path
+
+    def prepare(self, tools: Path) -> None:
+        """Write the phone's state, and `xcrun` and `xcodebuild` into the folder `tools`."""
+        self.folder.mkdir(parents=True)
+        self.settings()
+        self.listing(LISTED)
+        self.core_ml()
+        tools.mkdir()
+        script = Path(__file__).with_name("stand_in_xcrun.py")
+        for name in ("xcrun", "xcodebuild"):
+            program = tools / name
+            program.write_text(f"#!{sys.executable}\n{script.read_text(encoding='utf-8')}", encoding="utf-8")
+            program.chmod(0o755)
+
+    def settings(self, **changes: Any) -> None:
+        self._write("settings.json", {"harness": str(self.harness)} | changes)
+
+    def listing(self, *devices: dict[str, Any]) -> None:
+        self._write("listing.json", {"devices": list(devices)})
+
+    def failures(self, **commands: list[dict[str, Any] | None]) -> None:
+        """Errors by command, its words joined by `_`."""
+        self._write("failures.json", {name.replace("_", " "): errors for name, errors in commands.items()})
+
+    def core_ml(self, **script: Any) -> None:
+        """What the stand-in for Core ML does; the fields are those of StandIn.swift."""
+        defaults: dict[str, Any] = {
+            "output": "final_emb_1",
+            "answers": [],
+            "wrong": [],
+            "failing": {},
+            "microseconds": {"cpuOnly": 600, "cpuAndGPU": 300, "cpuAndNeuralEngine": 100, "all": 120},
+            "plans": {},
+        }
+        self._write("core_ml.json", defaults | script)
+
+    def calls(self) -> list[list[str]]:
+        lines = (self.folder / "calls.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def files(self) -> list[str]:
+        """What is in the app's documents."""
+        documents = self.folder / "Documents"
+        return sorted(str(path.relative_to(documents)) for path in documents.rglob("*") if path.is_file())
+
+    def _write(self, name: str, value: Any) -> None:
+        (self.folder / name).write_text(json.dumps(value), encoding="utf-8")

@@ -1,0 +1,186 @@
+"""A stand-in for `xcrun` and `xcodebuild`: a folder is the phone, and `launch` runs the real harness, built on Linux.
+
+The variable STAND_IN_PHONE names the folder: `settings.json` (where the harness and its Core ML script are), `listing.json`
+(what `list devices` tells), `failures.json` (command -> errors to give, the next one first), `Documents/` (the app's container),
+`calls.jsonl` (what was called). Shapes of answers and errors are those that devicectl was seen to write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+PHONE = Path(os.environ["STAND_IN_PHONE"])
+
+
+def main(program: str, arguments: list[str]) -> None:
+    with (PHONE / "calls.jsonl").open("a", encoding="utf-8") as calls:
+        calls.write(json.dumps([program, *arguments]) + "\n")
+    if program == "xcodebuild":
+        xcodebuild(arguments)
+        return
+    assert arguments[0] == "devicectl", arguments
+    print("a table that nobody should parse | {} |")
+    command = " ".join(takewhile_words(arguments[1:]))
+    failure = next_failure(command)
+    if failure is not None:
+        answer(arguments, {"error": failure, "info": {"outcome": "failed", "jsonVersion": 2}})
+        sys.exit(1)
+    result = COMMANDS[command](arguments)
+    answer(arguments, {"info": {"outcome": "success", "jsonVersion": 2}, "result": result})
+
+
+def takewhile_words(words: list[str]) -> list[str]:
+    """The command itself: its words before the first option or path."""
+    for count in (4, 3, 2):
+        if " ".join(words[:count]) in COMMANDS:
+            return words[:count]
+    raise SystemExit(f"unknown command: {words}")
+
+
+def value(arguments: list[str], option: str) -> str:
+    return arguments[arguments.index(option) + 1]
+
+
+def answer(arguments: list[str], document: dict[str, Any]) -> None:
+    assert int(value(arguments, "--timeout")) >= 5, "devicectl takes no less"
+    Path(value(arguments, "--json-output")).write_text(json.dumps(document), encoding="utf-8")
+
+
+def next_failure(command: str) -> dict[str, Any] | None:
+    file = PHONE / "failures.json"
+    failures = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    waiting = failures.get(command, [])
+    if not waiting:
+        return None
+    failure, failures[command] = waiting[0], waiting[1:]
+    file.write_text(json.dumps(failures), encoding="utf-8")
+    return failure  # null: this time it works
+
+
+def fail(arguments: list[str], domain: str, code: int, text: str) -> NoReturn:
+    failure = {"code": code, "domain": domain, "userInfo": {"NSLocalizedDescription": {"string": text}}}
+    answer(arguments, {"error": failure, "info": {"outcome": "failed", "jsonVersion": 2}})
+    sys.exit(1)
+
+
+def settings() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((PHONE / "settings.json").read_text(encoding="utf-8"))
+    return found
+
+
+def list_devices(arguments: list[str]) -> dict[str, Any]:
+    listing: dict[str, Any] = json.loads((PHONE / "listing.json").read_text(encoding="utf-8"))
+    return listing
+
+
+def lock_state(arguments: list[str]) -> dict[str, Any]:
+    return {"deviceIdentifier": "ID", "passcodeRequired": settings().get("locked", False), "unlockedSinceBoot": True}
+
+
+def install(arguments: list[str]) -> dict[str, Any]:
+    app = Path(arguments[-1])
+    assert (app / "bundle_id").is_file(), f"{app} is no app"
+    shutil.copyfile(app / "bundle_id", PHONE / "installed")
+    (PHONE / "Documents").mkdir(exist_ok=True)
+    return {"installedApplications": [{"bundleID": (app / "bundle_id").read_text(encoding="utf-8")}]}
+
+
+def container(arguments: list[str], remote: str) -> Path:
+    assert value(arguments, "--domain-type") == "appDataContainer"
+    check_installed(arguments, value(arguments, "--domain-identifier"))
+    assert remote.startswith("Documents/"), remote
+    assert ".." not in remote
+    return PHONE / remote
+
+
+def check_installed(arguments: list[str], bundle_id: str) -> None:
+    installed = PHONE / "installed"
+    if not installed.exists() or installed.read_text(encoding="utf-8") != bundle_id:
+        fail(arguments, "NSOSStatusErrorDomain", -10814, "The app is not installed.")
+
+
+def copy_to(arguments: list[str]) -> dict[str, Any]:
+    source, target = Path(value(arguments, "--source")), container(arguments, value(arguments, "--destination"))
+    assert not any(path.is_symlink() for path in [source, *source.rglob("*")]), "a link would arrive as a link"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        nested = target / source.name if settings().get("copies_nest") else target
+        shutil.copytree(source, nested, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(source, target)
+    return {}
+
+
+def copy_from(arguments: list[str]) -> dict[str, Any]:
+    remote = value(arguments, "--source")
+    source = container(arguments, remote)
+    if not source.exists():
+        fail(arguments, "com.apple.dt.CoreDeviceError", 7000, f"Failed to retrieve the file node for {remote}.")
+    data = source.read_bytes()
+    if any(remote.endswith(name) for name in settings().get("truncated", ())):
+        data = data[: len(data) // 2]
+    Path(value(arguments, "--destination")).write_bytes(data)
+    return {}
+
+
+def launch(arguments: list[str]) -> dict[str, Any]:
+    bundle_id, dashes, *own = arguments[arguments.index("--") - 1 :]
+    assert dashes == "--"
+    check_installed(arguments, bundle_id)
+    harness = [settings()["harness"], "--documents", str(PHONE / "Documents"), "--standing-in-for", "ios", *own]
+    environment = os.environ | {"COREML_STAND_IN": str(PHONE / "core_ml.json")}
+    with (PHONE / "app.log").open("a", encoding="utf-8") as log:
+        app = subprocess.Popen(
+            harness, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    if own[0] == "--remove":
+        app.wait()
+    (PHONE / "process").write_text(str(app.pid), encoding="utf-8")
+    return {"process": {"processIdentifier": app.pid, "executable": "file:///MobileCLIPBench.app/MobileCLIPBench"}}
+
+
+def processes(arguments: list[str]) -> dict[str, Any]:
+    pid = int((PHONE / "process").read_text(encoding="utf-8"))
+    return {"runningProcesses": [{"processIdentifier": 1}, *([{"processIdentifier": pid}] if alive(pid) else [])]}
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def xcodebuild(arguments: list[str]) -> None:
+    assert Path(value(arguments, "-project"), "project.pbxproj").is_file()
+    if settings().get("signing") == "none":
+        print("note: Using codesigning identity override\nerror: No Account for Team A1B2C3D4E5.")
+        sys.exit(65)
+    app = Path(value(arguments, "-derivedDataPath"), "Build/Products/Release-iphoneos/MobileCLIPBench.app")
+    app.mkdir(parents=True, exist_ok=True)
+    given = dict(argument.split("=", 1) for argument in arguments if argument.isupper() or "=" in argument)
+    assert given["DEVELOPMENT_TEAM"]
+    (app / "bundle_id").write_text(given["PRODUCT_BUNDLE_IDENTIFIER"], encoding="utf-8")
+
+
+COMMANDS = {
+    "list devices": list_devices,
+    "device info lockState": lock_state,
+    "device info processes": processes,
+    "device install app": install,
+    "device copy to": copy_to,
+    "device copy from": copy_from,
+    "device process launch": launch,
+}
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    main(Path(sys.argv[0]).name, sys.argv[1:])
