@@ -22,6 +22,8 @@ ComputeUnits = Literal["cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all"]
 DRIVERS: dict[str, str] = {
     "host": "mobileclip_deploy.benchmark.host.driver:HostDriver",
     "android": "mobileclip_deploy.benchmark.android.driver:AndroidDriver",
+    "ios": "mobileclip_deploy.benchmark.ios.driver:IosDriver",
+    "mac": "mobileclip_deploy.benchmark.ios.mac:MacDriver",
 }
 """Device kind -> `module:class`, imported when it is asked for."""
 
@@ -75,6 +77,8 @@ class Driver(ABC):
     """One device kind. `selector` is what stands behind the colon of `--device KIND:SELECTOR`, if anything does."""
 
     kind: ClassVar[str]
+    team: str | None = None
+    """The Apple developer team that signs an app for the device, where one is needed."""
 
     def __init__(self, selector: str | None = None) -> None:
         self.selector = selector

@@ -27,6 +27,7 @@ __all__ = ["benchmark"]
 @click.option("--force", is_flag=True, help="Replace a result that is there.")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run of --json FILE.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the order of the rounds; random when left out.")
+@click.option("--team", envvar="MOBILECLIP_DEPLOY_TEAM", metavar="ID", help="Apple team that signs the iPhone's app.")
 @click.option("--profile", is_flag=True, help="Operator times as well, from one more inference.")
 def benchmark(
     bundles: tuple[Path, ...],
@@ -42,6 +43,7 @@ def benchmark(
     force: bool,
     resume: bool,
     seed: int | None,
+    team: str | None,
     profile: bool,
 ) -> None:
     """Time the towers of bundles on a device, in turns, each in a process of its own.
@@ -65,6 +67,7 @@ def benchmark(
     from mobileclip_deploy.cli.output import note, progress
 
     driver = get_driver(device)
+    driver.team = team
     chosen = get_protocol(protocol)
     request = make_request(bundles, tower, threads, against, forms, checkpoint)
     if resume and output is None:

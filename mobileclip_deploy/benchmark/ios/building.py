@@ -35,8 +35,8 @@ def signing_team(team: str | None) -> str:
     found = team or os.environ.get(TEAM_VARIABLE, "")
     if not found:
         raise RuntimeFailed(
-            f"no team to sign the app with; set {TEAM_VARIABLE} to the team id of your Apple account "
-            "(Xcode > Settings > Accounts)"
+            "no team to sign the app with; give the team id of your Apple account with --team, or in "
+            f"{TEAM_VARIABLE} (docs/iphone.md says where it stands)"
         )
     if not re.fullmatch(r"[A-Z0-9]{10}", found):
         raise RuntimeFailed(f"{found!r} is no team id: ten capital letters and digits, such as A1B2C3D4E5")

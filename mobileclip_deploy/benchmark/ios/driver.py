@@ -1,4 +1,4 @@
-"""The drivers of iPhone, iPad and Mac."""
+"""The driver of iPhone and iPad."""
 
 from __future__ import annotations
 
@@ -10,31 +10,16 @@ from typing import ClassVar
 
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Place, Plan, Progress
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
+from mobileclip_deploy.benchmark.ios.compute_units import core_ml_places
 from mobileclip_deploy.benchmark.ios.devices import choose, list_devices
 from mobileclip_deploy.benchmark.ios.fetching import checked_result, longer_stream, write_stream
 from mobileclip_deploy.benchmark.ios.following import Patience, follow
 from mobileclip_deploy.benchmark.ios.job_folder import write_job_folder
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.errors import NotRun, RuntimeFailed
+from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["IosDriver"]
-
-
-def core_ml_places(target: str) -> tuple[Place, ...]:
-    """Core ML on every set of compute units.
-
-    Raises:
-        NotRun: the target is another runtime's.
-    """
-    if target != "coreml":
-        raise NotRun(f"the harness runs Core ML alone, not {target}; export with --target coreml")
-    return (
-        Place(runtime="coreml", compute_units="cpuOnly"),
-        Place(runtime="coreml", compute_units="cpuAndGPU"),
-        Place(runtime="coreml", compute_units="cpuAndNeuralEngine"),
-        Place(runtime="coreml", compute_units="all"),
-    )
 
 
 class IosDriver(Driver):
@@ -46,7 +31,10 @@ class IosDriver(Driver):
     def discover(self) -> tuple[Listing, ...]:
         if shutil.which("xcrun") is None:
             return ()
-        return tuple(Listing(f"ios:{d.udid}", d.label, d.state, d.remedy) for d in list_devices())
+        try:
+            return tuple(Listing(f"ios:{d.udid}", d.label, d.state, d.remedy) for d in list_devices())
+        except RuntimeFailed as failure:
+            return (Listing("ios", "iPhones and iPads", "out of reach", str(failure)),)
 
     def places(self, target: str, options: dict[str, str]) -> tuple[Place, ...]:
         return core_ml_places(target)
@@ -56,7 +44,7 @@ class IosDriver(Driver):
         turns = len(plan.job.order)
         device = choose(self.selector)
         progress(0, turns, f"building the app for {device.label}")
-        phone = Phone(device.udid, build_app(device.udid, signing_team(None)))
+        phone = Phone(device.udid, build_app(device.udid, signing_team(self.team)))
         progress(0, turns, "installing")
         phone.install()
         results = f"Documents/results/{run_id}/{run_id}"

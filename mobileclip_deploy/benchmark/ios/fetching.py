@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import platform
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +35,7 @@ def checked_result(data: bytes | None, plan: Plan, kind: Literal["ios", "mac"]) 
         raise RuntimeFailed(f"{name} is the result of another job; run the command again without --resume")
     if result.device.kind != kind:
         raise RuntimeFailed(f"{name} was measured on a device of kind {result.device.kind}, not {kind}")
-    simulated = result.device.simulated or sys.platform != "darwin"
+    simulated = result.device.simulated or platform.system() != "Darwin"
     return complete(result.model_copy(update={"device": result.device.model_copy(update={"simulated": simulated})}))
 
 

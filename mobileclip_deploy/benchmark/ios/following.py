@@ -13,7 +13,7 @@ from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["Patience", "follow"]
+__all__ = ["Patience", "RunProgress", "follow", "read_progress"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class _Turn(BaseModel):
     round: int
 
 
-class _RunProgress(BaseModel):
+class RunProgress(BaseModel):
     """<run_id>.progress.json as HarnessCore writes it (RunProgress.swift), without what is not needed here."""
 
     run_id: str
@@ -39,6 +39,11 @@ class _RunProgress(BaseModel):
     finished_turns: int
     turns: int
     turn: _Turn | None = None
+
+    @property
+    def what(self) -> str:
+        """The turn in progress, or the state."""
+        return f"{self.turn.cell}, round {self.turn.round}" if self.turn else self.state
 
 
 def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progress, patience: Patience) -> None:
@@ -51,14 +56,14 @@ def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progr
     Raises:
         RuntimeFailed: the run failed, the app ended, stands still, or the connection stayed broken.
     """
-    last: _RunProgress | None = None
+    last: RunProgress | None = None
     moved = seen = time.monotonic()
     while True:
         time.sleep(patience.between)
         now = time.monotonic()
         try:
             alive = phone.is_running(process)  # asked first: what it wrote before it ended is then read below
-            current = _read(phone.pull(remote), run_id)
+            current = read_progress(phone.pull(remote), run_id)
             seen = now
         except CoreDeviceFailed as failure:
             if not failure.broken:
@@ -70,12 +75,11 @@ def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progr
             raise RuntimeFailed(f"the run failed on the device: {current.error}")
         if current is not None and current != last:
             last, moved = current, now
-            what = f"{current.turn.cell}, round {current.turn.round}" if current.turn else current.state
-            progress(current.finished_turns, current.turns, what)
+            progress(current.finished_turns, current.turns, current.what)
         if current is not None and current.state == "finished":
             return
         if not alive:
-            where = f" in {last.turn.cell}, round {last.turn.round}" if last and last.turn else ""
+            where = f" in {last.what}" if last and last.turn else ""
             raise RuntimeFailed(
                 f"the app ended on the device{where} before its run did (the system ends an app that takes too much "
                 "memory, and people close them); run the command again with --resume, what is finished is kept"
@@ -87,12 +91,12 @@ def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progr
             )
 
 
-def _read(data: bytes | None, run_id: str) -> _RunProgress | None:
+def read_progress(data: bytes | None, run_id: str) -> RunProgress | None:
     """None while there is no progress of this run."""
     if data is None:
         return None
     try:
-        found = _RunProgress.model_validate_json(data)
+        found = RunProgress.model_validate_json(data)
     except ValidationError:
         return None  # a file that is being replaced; the next look sees it whole
     return found if found.run_id == run_id else None

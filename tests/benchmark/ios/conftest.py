@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from benchmark.ios.phone_folder import FolderPhone, swift_build
+from benchmark.ios.phone_folder import FolderPhone, IphoneBenchmark, swift_build
+from exports import Exports
 
 from mobileclip_deploy.benchmark.ios import building
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.benchmark.ios.following import Patience
+from mobileclip_deploy.reference import Reference
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +36,26 @@ def phone(tmp_path: Path, swift: Path, monkeypatch: pytest.MonkeyPatch) -> Folde
     monkeypatch.setenv(building.TEAM_VARIABLE, "A1B2C3D4E5")
     monkeypatch.setattr(IosDriver, "patience", Patience(between=0.05, broken=0.5, still=20))
     return found
+
+
+@pytest.fixture(scope="session")
+def answers(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The golden inputs as Core ML gets them, and the checkpoint's answers, for the stand-in to give."""
+    folder = tmp_path_factory.mktemp("answers")
+    reference = Reference.read(exports.bundle("coreml", "fp16").golden)
+    pixels = (reference.inputs.of("image") * 255).round().astype("uint8")
+    found = []
+    for tower, inputs in (("image", pixels), ("text", reference.inputs.of("text").astype("<i4"))):
+        (folder / f"{tower}.inputs").write_bytes(inputs.tobytes())
+        (folder / f"{tower}.outputs").write_bytes(reference.of(tower).astype("<f4").tobytes())
+        found.append(
+            {"inputs": f"{folder}/{tower}.inputs", "outputs": f"{folder}/{tower}.outputs", "count": len(inputs)}
+        )
+    return found
+
+
+@pytest.fixture
+def benchmark(phone: FolderPhone, answers: list[dict[str, Any]], exports: Exports, tmp_path: Path) -> IphoneBenchmark:
+    """`benchmark --device ios --quick` of nano, on a phone that answers rightly."""
+    phone.core_ml(answers=answers)
+    return IphoneBenchmark(exports.bundle("coreml", "fp16").path, tmp_path / "result.json", answers)

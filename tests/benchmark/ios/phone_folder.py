@@ -1,4 +1,4 @@
-"""A folder that is a phone, `xcrun` and `xcodebuild` on PATH that reach it, and the Swift harness built for this machine."""
+"""A folder that is a phone, `xcrun` and `xcodebuild` that reach it, and the Swift harness built for this machine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Outcome, run
 
-__all__ = ["UDID", "FolderPhone", "swift_build"]
+__all__ = ["LISTED", "UDID", "FolderPhone", "IphoneBenchmark", "swift_build"]
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "ios_harness" / "HarnessCore"
@@ -104,3 +105,15 @@ class FolderPhone:
 
     def _write(self, name: str, value: Any) -> None:
         (self.folder / name).write_text(json.dumps(value), encoding="utf-8")
+
+
+@dataclass
+class IphoneBenchmark:
+    """`benchmark` as a user types it."""
+
+    bundle: Path
+    output: Path
+    answers: list[dict[str, Any]]
+
+    def __call__(self, *more: str, device: str = "ios") -> Outcome:
+        return run("benchmark", self.bundle, "--device", device, "--quick", "--json", self.output, *more)

@@ -1,8 +1,9 @@
 """A stand-in for `xcrun` and `xcodebuild`: a folder is the phone, and `launch` runs the real harness, built on Linux.
 
-The variable STAND_IN_PHONE names the folder: `settings.json` (where the harness and its Core ML script are), `listing.json`
-(what `list devices` tells), `failures.json` (command -> errors to give, the next one first), `Documents/` (the app's container),
-`calls.jsonl` (what was called). Shapes of answers and errors are those that devicectl was seen to write.
+The variable STAND_IN_PHONE names the folder: `settings.json` (where the harness is, and what is odd about the phone),
+`core_ml.json` (what Core ML's stand-in does), `listing.json` (what `list devices` tells), `failures.json` (command ->
+errors to give, the next one first; null: none this time), `Documents/` (the app's container), `calls.jsonl` (what was
+called). Shapes of answers and errors are those that devicectl was seen to write.
 """
 
 from __future__ import annotations

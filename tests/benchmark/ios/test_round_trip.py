@@ -1,54 +1,20 @@
-"""From a bundle to a table and back, through the real harness: what the folder that is a phone cannot show is Core ML."""
+"""From a bundle to a table and back, through the real harness; only Core ML itself is stood in for."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark.ios.phone_folder import UDID, FolderPhone
-from command_line import Outcome, run
-from exports import Exports
+from benchmark.ios.phone_folder import UDID, FolderPhone, IphoneBenchmark
 
 from mobileclip_deploy.benchmark.documents import read_result
-from mobileclip_deploy.reference import Reference
 
 UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
+RUNS = "Documents/runs"
 
 
-@pytest.fixture(scope="session")
-def answers(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The golden inputs as Core ML gets them, and the checkpoint's answers, for the stand-in to give."""
-    folder = tmp_path_factory.mktemp("answers")
-    reference = Reference.read(exports.bundle("coreml", "fp16").golden)
-    pixels = (reference.inputs.of("image") * 255).round().astype("uint8")
-    found = []
-    for tower, inputs in (("image", pixels), ("text", reference.inputs.of("text").astype("<i4"))):
-        (folder / f"{tower}.inputs").write_bytes(inputs.tobytes())
-        (folder / f"{tower}.outputs").write_bytes(reference.of(tower).astype("<f4").tobytes())
-        found.append(
-            {"inputs": f"{folder}/{tower}.inputs", "outputs": f"{folder}/{tower}.outputs", "count": len(inputs)}
-        )
-    return found
-
-
-@pytest.fixture
-def benchmark(phone: FolderPhone, answers: list[dict[str, Any]], exports: Exports, tmp_path: Path) -> Benchmark:
-    """`benchmark --device ios --quick` of nano, on a phone that answers rightly."""
-    phone.core_ml(answers=answers)
-    return Benchmark(exports.bundle("coreml", "fp16").path, tmp_path / "result.json")
-
-
-class Benchmark:
-    def __init__(self, bundle: Path, output: Path) -> None:
-        self.bundle, self.output = bundle, output
-
-    def __call__(self, *more: str, device: str = "ios") -> Outcome:
-        return run("benchmark", self.bundle, "--device", device, "--quick", "--json", self.output, *more)
-
-
-def test_a_job_goes_to_the_phone_and_its_result_comes_back(benchmark: Benchmark, phone: FolderPhone) -> None:
+def test_a_job_goes_to_the_phone_and_its_result_comes_back(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     done = benchmark()
     assert done.code == 0, done.stderr
     result = read_result(benchmark.output)
@@ -64,10 +30,61 @@ def test_a_job_goes_to_the_phone_and_its_result_comes_back(benchmark: Benchmark,
     assert not benchmark.output.with_name("result.json.partial").exists()
 
 
-def test_nothing_of_a_stand_in_can_be_taken_for_a_phones(benchmark: Benchmark) -> None:
+def test_nothing_of_a_stand_in_can_be_taken_for_a_phones(benchmark: IphoneBenchmark) -> None:
     table = benchmark().stdout
     result = read_result(benchmark.output)
     assert result.device.simulated
     assert (result.device.name, result.device.os) == ("stand-in", "Linux")
     assert result.runtimes == {"coreml": "stand-in"}
     assert "SIMULATED" in table
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["in place", "inside"])
+def test_the_app_finds_its_job_wherever_devicectl_puts_a_folder(
+    benchmark: IphoneBenchmark, phone: FolderPhone, nested: bool
+) -> None:
+    phone.settings(copies_nest=nested)
+    assert benchmark("--tower", "text").code == 0
+
+
+def test_the_phone_is_left_as_it_was_but_for_the_app(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    assert benchmark("--tower", "text").code == 0
+    assert [file for file in phone.files() if not file.startswith("compiled/")] == []
+    commands = [call[1:5] for call in phone.calls() if call[0] == "xcrun"]
+    assert ["devicectl", "device", "install", "app"] in commands
+    assert all("--json-output" in call for call in phone.calls() if call[0] == "xcrun")
+
+
+def test_a_model_that_answers_wrongly_gets_no_latency(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    phone.core_ml(answers=benchmark.answers, wrong=["nano_text.mlpackage"])
+    done = benchmark()
+    assert done.code == 1
+    cells = {cell.id: cell for cell in read_result(benchmark.output).cells}
+    wrong = [cell for name, cell in cells.items() if ".text." in name]
+    assert {cell.status for cell in wrong} == {"invalid"}
+    assert all(cell.summary is None for cell in wrong)
+    assert {cell.status for name, cell in cells.items() if ".image." in name} == {"done"}
+
+
+def test_the_placement_that_core_ml_plans_is_in_the_result(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    planned = [{"operation": "ios18.conv", "unit": "neuralEngine", "cost": 0.9}] * 3
+    planned += [{"operation": "ios18.gather", "unit": "cpu", "cost": 0.3}, {"operation": "const"}]
+    phone.core_ml(answers=benchmark.answers, plans={"cpuAndNeuralEngine": planned})
+    benchmark("--tower", "image")
+    result = read_result(benchmark.output)
+    (cell,) = [found for asked, found in result.pairs() if asked.compute_units == "cpuAndNeuralEngine"]
+    shares = {place.unit: (place.operations, place.cost_share) for place in cell.placement}
+    assert shares == {"neuralEngine": (3, pytest.approx(0.9)), "cpu": (1, pytest.approx(0.1))}
+
+
+def test_devices_lists_the_phone(phone: FolderPhone) -> None:
+    listed = {one["device"]: one for one in benchmark_devices()}
+    found = listed[f"ios:{UDID}"]
+    assert (found["state"], found["name"]) == ("ready", "Jo's iPhone (iPhone 13, iOS 18.1)")
+
+
+def benchmark_devices() -> list[dict[str, Any]]:
+    from command_line import run
+
+    found: list[dict[str, Any]] = json.loads(run("devices", "--json").stdout)
+    return found

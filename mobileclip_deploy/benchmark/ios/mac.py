@@ -1,0 +1,103 @@
+"""The driver of the Mac itself: the same Swift harness as the iPhone's, built by `swift build` and run natively."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from mobileclip_deploy.benchmark.driver import Driver, Listing, Place, Plan, Progress
+from mobileclip_deploy.benchmark.ios.compute_units import core_ml_places
+from mobileclip_deploy.benchmark.ios.fetching import checked_result, longer_stream, write_stream
+from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
+from mobileclip_deploy.benchmark.ios.harness_sources import build_folder, harness_sources
+from mobileclip_deploy.benchmark.ios.job_folder import write_job_folder
+from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.errors import RuntimeFailed, UsageError
+
+__all__ = ["MacDriver", "build_harness"]
+
+SECONDS = 0.5
+
+
+class MacDriver(Driver):
+    """Core ML on this Mac."""
+
+    kind: ClassVar[str] = "mac"
+
+    def __init__(self, selector: str | None = None) -> None:
+        if selector is not None:
+            raise UsageError(f"--device mac:{selector}: there is one Mac; write --device mac")
+        super().__init__(selector)
+
+    def discover(self) -> tuple[Listing, ...]:
+        if platform.system() != "Darwin":
+            return ()
+        return (Listing("mac", f"this Mac, {platform.machine()}, macOS {platform.mac_ver()[0]}", "ready"),)
+
+    def places(self, target: str, options: dict[str, str]) -> tuple[Place, ...]:
+        return core_ml_places(target)
+
+    def run(self, plan: Plan, progress: Progress) -> Result:
+        progress(0, len(plan.job.order), "building the harness")
+        harness = build_harness()
+        run_id = plan.job.run_id
+        with tempfile.TemporaryDirectory(prefix="mobileclip-mac-") as folder:
+            documents = Path(folder)
+            write_job_folder(plan, documents / "runs")
+            output = documents / "results" / run_id
+            output.mkdir(parents=True)
+            stream = output / plan.stream.name
+            write_stream(stream, longer_stream(plan.stream, None))
+            try:
+                self._measure([str(harness), "--documents", folder, "--run", run_id], output, run_id, progress)
+                return checked_result((output / f"{run_id}.result.json").read_bytes(), plan, "mac")
+            finally:
+                if stream.exists():
+                    write_stream(plan.stream, stream.read_bytes())
+
+    def _measure(self, command: list[str], output: Path, run_id: str, progress: Progress) -> None:
+        last: RunProgress | None = None
+        with tempfile.TemporaryFile() as told, subprocess.Popen(command, stdout=told, stderr=told) as process:
+            try:
+                while process.poll() is None:
+                    time.sleep(SECONDS)
+                    current = None
+                    with contextlib.suppress(FileNotFoundError):
+                        current = read_progress((output / f"{run_id}.progress.json").read_bytes(), run_id)
+                    if current is not None and current != last:
+                        last = current
+                        progress(current.finished_turns, current.turns, current.what)
+            finally:
+                process.kill()
+            if process.returncode != 0:
+                told.seek(0)
+                lines = told.read().decode(errors="replace").strip().splitlines() or ["it told nothing"]
+                raise RuntimeFailed(
+                    f"the harness ended (exit {process.returncode}: {lines[-1]}); run the command again with --resume"
+                )
+
+
+def build_harness() -> Path:
+    """The program, built in the release configuration; what did not change is not built again.
+
+    Raises:
+        RuntimeFailed: this is no Mac, there is no Swift, or it does not build.
+    """
+    if platform.system() != "Darwin":
+        raise RuntimeFailed("--device mac needs a Mac: Core ML exists nowhere else; run this command there")
+    scratch = build_folder("mac-harness")
+    package = ["--package-path", str(harness_sources() / "HarnessCore"), "--scratch-path", str(scratch)]
+    command = ["swift", "build", "--configuration", "release", "--product", "mobileclip-harness", *package]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise RuntimeFailed("there is no swift here; install Xcode 16 or newer (docs/iphone.md)") from None
+    if done.returncode != 0:
+        told = [line for line in (done.stdout + done.stderr).splitlines() if "error:" in line] or ["no error line"]
+        raise RuntimeFailed(f"the harness does not build ({told[0].strip()}); all of it: {' '.join(command)}")
+    return scratch / "release" / "mobileclip-harness"

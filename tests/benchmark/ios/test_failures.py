@@ -1,0 +1,186 @@
+"""Whatever goes wrong with a phone is one line with a remedy and exit code 3, and finished rounds are kept."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from benchmark.ios.phone_folder import LISTED, FolderPhone, IphoneBenchmark
+from command_line import Outcome
+
+from mobileclip_deploy.benchmark.documents import read_result
+from mobileclip_deploy.benchmark.ios import building
+from mobileclip_deploy.benchmark.ios.devices import parse_devices
+from mobileclip_deploy.benchmark.ios.failures import REMEDIES, TUNNEL, NoSuchRemoteFile, read_failure
+
+
+def error(domain: str, code: int, text: str = "It failed.", cause: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An error as devicectl writes it."""
+    information: dict[str, Any] = {"NSLocalizedDescription": {"string": text}}
+    if cause is not None:
+        information["NSUnderlyingError"] = {"error": cause}
+    return {"code": code, "domain": domain, "userInfo": information}
+
+
+CORE_DEVICE = "com.apple.dt.CoreDeviceError"
+LOCKED = error(CORE_DEVICE, 10002, "The application failed to launch.", error("FBSOpenApplicationErrorDomain", 7))
+MISSING = error(CORE_DEVICE, 10002, "The application failed to launch.", error("NSOSStatusErrorDomain", -10814))
+UNTRUSTED = error(CORE_DEVICE, 10002, "The application failed to launch.", error("FBSOpenApplicationErrorDomain", 3))
+BROKEN = error(CORE_DEVICE, 4, "The tunnel broke.", error("com.apple.dt.RemotePairingError", 4))
+
+
+def refused(done: Outcome) -> str:
+    """The one line of a failure."""
+    assert done.code == 3, done
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("failures", "remedy"),
+    [
+        ({"device_process_launch": [LOCKED]}, "unlock it"),
+        ({"device_process_launch": [MISSING]}, "run the command again, it installs it"),
+        ({"device_process_launch": [UNTRUSTED]}, "VPN & Device Management"),
+        ({"device_install_app": [error(CORE_DEVICE, 3002)]}, "provisioning profile"),
+        ({"device_copy_to": [BROKEN]}, "plug the cable in again"),
+        (
+            {"list_devices": [error("NSCocoaErrorDomain", 3840, "Nobody knows.")]},
+            "Nobody knows (NSCocoaErrorDomain 3840)",
+        ),
+    ],
+    ids=["locked", "app missing", "untrusted", "install", "tunnel", "unknown"],
+)
+def test_a_refusal_of_the_phone_is_one_line(
+    benchmark: IphoneBenchmark, phone: FolderPhone, failures: dict[str, Any], remedy: str
+) -> None:
+    phone.failures(**failures)
+    assert remedy in refused(benchmark("--tower", "text"))
+    assert not benchmark.output.exists()
+
+
+def test_without_a_team_nothing_is_built(
+    benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(building.TEAM_VARIABLE)
+    assert "--team" in refused(benchmark())
+    assert "ten capital letters" in refused(benchmark("--team", "me"))
+    assert not [call for call in phone.calls() if call[0] == "xcodebuild"]
+
+
+def test_a_team_without_an_account_names_the_log(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    phone.settings(signing="none")
+    line = refused(benchmark())
+    assert "No Account for Team" in line
+    assert "xcodebuild.log" in line
+
+
+def test_a_locked_phone_is_seen_before_anything_is_built(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    phone.settings(locked=True)
+    assert "is locked; unlock it" in refused(benchmark())
+    assert not [call for call in phone.calls() if call[0] == "xcodebuild"]
+
+
+def test_a_tunnel_that_breaks_and_comes_back_is_waited_for(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    phone.failures(device_info_processes=[BROKEN, BROKEN])
+    done = benchmark("--tower", "text")
+    assert done.code == 0, done.stderr
+
+
+def test_a_killed_app_keeps_its_rounds_and_goes_on(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    phone.core_ml(answers=benchmark.answers, killAtInference=33)
+    line = refused(benchmark("--tower", "text"))
+    assert "the app ended on the device" in line
+    assert "--resume" in line
+    partial = benchmark.output.with_name("result.json.partial")
+    (stream,) = partial.glob("*.rounds.jsonl")
+    kept = stream.read_text(encoding="utf-8").splitlines()
+    assert 0 < len(kept) < 8
+    phone.core_ml(answers=benchmark.answers)
+    done = benchmark("--tower", "text", "--resume")
+    assert done.code == 0, done.stderr
+    rounds = [item for cell in read_result(benchmark.output).cells for item in cell.rounds]
+    assert len(rounds) == 8
+    assert sum(item.model_dump_json(exclude_none=True) in map(normal, kept) for item in rounds) == len(kept)
+
+
+def normal(line: str) -> str:
+    from mobileclip_deploy.benchmark.result import RoundResult
+
+    return RoundResult.model_validate_json(line).model_dump_json(exclude_none=True)
+
+
+def test_a_round_that_kills_the_app_each_time_is_given_up(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    phone.core_ml(answers=benchmark.answers, killAtInference=33)
+    refused(benchmark("--tower", "text"))
+    phone.core_ml(answers=benchmark.answers, killAtInference=1)
+    refused(benchmark("--tower", "text", "--resume"))
+    phone.core_ml(answers=benchmark.answers)
+    done = benchmark("--tower", "text", "--resume")
+    assert done.code == 3
+    statuses = [cell.status for cell in read_result(benchmark.output).cells]
+    assert sorted(statuses) == ["done", "done", "done", "failed"]
+
+
+def test_a_truncated_result_is_refused_and_fetched_anew(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    phone.settings(truncated=[".result.json"])
+    assert "--resume" in refused(benchmark("--tower", "text"))
+    phone.settings()
+    assert benchmark("--tower", "text", "--resume").code == 0
+
+
+def test_the_innermost_known_cause_counts() -> None:
+    assert str(read_failure(LOCKED, "device process launch")) == REMEDIES[("FBSOpenApplicationErrorDomain", 7)]
+    assert read_failure(BROKEN, "device copy from").broken
+    assert str(read_failure(BROKEN, "device copy from")) == TUNNEL
+    assert isinstance(read_failure(error(CORE_DEVICE, 7000), "device copy from"), NoSuchRemoteFile)
+    assert not read_failure({}, "list devices").broken
+
+
+def listed(**changes: dict[str, Any]) -> dict[str, Any]:
+    device = copy.deepcopy(LISTED)
+    for section, values in changes.items():
+        device[section].update(values)
+    return device
+
+
+@pytest.mark.parametrize(
+    ("device", "state", "remedy"),
+    [
+        (listed(), "ready", None),
+        (listed(connectionProperties={"pairingState": "unpaired"}), "not paired", "tap Trust"),
+        (listed(connectionProperties={"tunnelState": "unavailable"}), "disconnected", "cable"),
+        (listed(deviceProperties={"developerModeStatus": "disabled"}), "in need of developer mode", "Developer Mode"),
+        (listed(deviceProperties={"osVersionNumber": "16.7"}), "too old (iOS 16.7)", "iOS 17"),
+    ],
+    ids=["ready", "unpaired", "disconnected", "developer mode", "old"],
+)
+def test_every_state_says_what_to_do(device: dict[str, Any], state: str, remedy: str | None) -> None:
+    (found,) = parse_devices({"devices": [device]})
+    assert found.state == state
+    assert found.remedy is None if remedy is None else remedy in str(found.remedy)
+
+
+def test_watches_and_simulators_are_no_phones() -> None:
+    watch = listed(hardwareProperties={"platform": "watchOS"})
+    simulator = listed(hardwareProperties={"reality": "simulated"})
+    assert parse_devices({"devices": [watch, simulator]}) == ()
+
+
+def test_the_newer_form_of_the_listing_is_read_too() -> None:
+    newer = {
+        "identifier": "ID",
+        "properties": {
+            "connection": {"pairingState": "paired", "state": "connected", "transportType": "wired"},
+            "hardware": {"marketingName": "iPhone 18 Pro", "platform": "iOS", "productType": "iPhone19,1", "udid": "U"},
+            "software": {"osVersionNumber": {"components": [27, 0], "stringValue": "27.0"}},
+            "state": {"name": "Jo's iPhone", "developerModeStatus": {"disabled": {}}},
+        },
+    }
+    (found,) = parse_devices({"devices": [newer]})
+    assert (found.udid, found.label) == ("U", "Jo's iPhone (iPhone 18 Pro, iOS 27.0)")
+    assert found.state == "in need of developer mode"
