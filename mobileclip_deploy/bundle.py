@@ -20,7 +20,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.precision import PRECISIONS
 from mobileclip_deploy.provenance import Provenance, file_sha256
-from mobileclip_deploy.targets.base import TensorInfo
+from mobileclip_deploy.targets.base import Attachment, TensorInfo
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Preprocess, TokenizerSpec
 
@@ -48,10 +48,31 @@ class TensorEntry(_Frozen):
         return cls(**asdict(info))
 
 
+class AttachmentEntry(_Frozen):
+    """A file beside an artifact. `tolerance`: by how much one value of an output may differ from those in the file."""
+
+    file: str
+    sha256: str
+    bytes: int
+    tolerance: float | None = None
+
+    @classmethod
+    def of(cls, attachment: Attachment, bundle: Path) -> AttachmentEntry:
+        """Of a file inside a bundle that is being written."""
+        path = attachment.path
+        return cls(
+            file=path.relative_to(bundle).as_posix(),
+            sha256=artifact_sha256(path),
+            bytes=artifact_bytes(path),
+            tolerance=attachment.tolerance,
+        )
+
+
 class TowerEntry(_Frozen):
     """One artifact: `file` is relative to the bundle; a package's bytes and hash are those of the files in it.
 
-    `contents`: delegates, operators outside of them and bytes by kind, for targets that tell.
+    `contents`: delegates, operators outside of them and bytes by kind, for targets that tell. `attachments`: what was
+    asked for beside the artifact, by kind (`bundled_program`, `etrecord`).
     """
 
     file: str
@@ -61,6 +82,7 @@ class TowerEntry(_Frozen):
     input: TensorEntry
     output: TensorEntry
     contents: dict[str, dict[str, int]] | None = None
+    attachments: dict[str, AttachmentEntry] | None = None
 
     @field_validator("precision")
     @classmethod
@@ -108,7 +130,7 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path | str) -> Bundle:
-        """Read and check a bundle: manifest, and presence, size and hash of every artifact.
+        """Read and check a bundle: manifest, and presence, size and hash of every artifact and of what is beside it.
 
         Raises:
             InvalidInput: not a bundle, of another schema version, or changed since it was written.
@@ -116,11 +138,9 @@ class Bundle:
         path = Path(path)
         bundle = cls(path, _read_manifest(path))
         for tower, entry in bundle.manifest.towers.items():
-            artifact = bundle.artifact(tower)
-            if not artifact.exists():
-                raise InvalidInput(f"{path}: {entry.file} is missing; export the bundle again")
-            if artifact_bytes(artifact) != entry.bytes or artifact_sha256(artifact) != entry.sha256:
-                raise InvalidInput(f"{path}: {entry.file} is not the file that was exported; export the bundle again")
+            bundle._check_file(entry, bundle.artifact(tower))
+            for attachment in (entry.attachments or {}).values():
+                bundle._check_file(attachment, bundle._inside(attachment.file))
         return bundle
 
     def artifact(self, tower: TowerName) -> Path:
@@ -132,10 +152,19 @@ class Bundle:
         """
         if tower not in self.manifest.towers:
             raise UsageError(f"{self.path} holds no {tower} tower; export it with --tower both")
-        artifact = self.path / self.manifest.towers[tower].file
-        if not artifact.resolve().is_relative_to(self.path.resolve()):
+        return self._inside(self.manifest.towers[tower].file)
+
+    def _inside(self, file: str) -> Path:
+        path = self.path / file
+        if not path.resolve().is_relative_to(self.path.resolve()):
             raise InvalidInput(f"{self.path}: {MANIFEST} points outside the bundle")
-        return artifact
+        return path
+
+    def _check_file(self, entry: TowerEntry | AttachmentEntry, path: Path) -> None:
+        if not path.exists():
+            raise InvalidInput(f"{self.path}: {entry.file} is missing; export the bundle again")
+        if artifact_bytes(path) != entry.bytes or artifact_sha256(path) != entry.sha256:
+            raise InvalidInput(f"{self.path}: {entry.file} is not the file that was exported; export the bundle again")
 
     @property
     def golden(self) -> Path:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import (
     MANIFEST,
+    AttachmentEntry,
     Bundle,
     Manifest,
     PreprocessEntry,
@@ -26,10 +27,10 @@ from mobileclip_deploy.errors import CheckpointError, GateFailed, UsageError
 from mobileclip_deploy.evaluation import Dataset
 from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.model_card import model_card
-from mobileclip_deploy.parity import Gates, ParityReport
+from mobileclip_deploy.parity import Check, Gates, ParityReport, value_tolerance
 from mobileclip_deploy.precision import parse_precisions, precision_label
 from mobileclip_deploy.reference import Reference, sample_inputs
-from mobileclip_deploy.targets import ExportOptions, Target
+from mobileclip_deploy.targets import ExportOptions, Target, TensorInfo, check_options
 from mobileclip_deploy.tokenizer import write_tokenizer_files
 from mobileclip_deploy.towers import TOWERS, TowerName
 from mobileclip_deploy.variants import Preprocess
@@ -124,6 +125,7 @@ def check_export(
         UsageError, DependencyMissing: as `export_bundle`.
     """
     towers = _towers(model, tower)
+    check_options(targets, options or ExportOptions())
     choices: dict[Path, tuple[Target, dict[TowerName, str]]] = {}
     for target in targets:
         for named in precisions or [parse_precisions(target.default_precision)]:
@@ -194,16 +196,19 @@ def export_bundle(
         reference = reference or Reference.compute(model, sample_inputs(model))
         if not is_folded(model):
             fold(model)
-        entries = {}
+        entries, stages = {}, {}
         for tower in towers:
             progress(f"{path.name}: {tower} tower, converting")
-            entries[tower] = _write_tower(model, target, tower, precisions[tower], options, staging)
+            entry, stages[tower] = _write_tower(model, target, tower, precisions[tower], options, staging)
+            entries[tower] = _attach(entry, target, tower, reference, gates, options, staging)
         manifest = _manifest(model, target, entries, options)
         _write_companions(model, target, staging, reference, manifest)
         if not verify:
             return Exported(Bundle(path, manifest), None)
         staged = Bundle(staging, manifest)
-        report = verify_bundle(staged, reference, model, gates, task=task, name=path.name, progress=progress)
+        report = verify_bundle(
+            staged, reference, model, gates, stages=stages, task=task, name=path.name, progress=progress
+        )
         if report.failed:
             failures = "; ".join(f"{check.tower} {check.step} ({check.describe()})" for check in report.failed)
             raise GateFailed(f"{path.name} was not written, it failed its gate: {failures}")
@@ -214,19 +219,44 @@ def export_bundle(
 
 def _write_tower(
     model: MobileCLIP, target: Target, tower: TowerName, precision: str, options: ExportOptions, folder: Path
-) -> TowerEntry:
+) -> tuple[TowerEntry, tuple[Check, ...]]:
     name = target.artifact_name(model.variant, tower, precision)
     artifact = folder / name
-    target.export(tower_job(model, tower, precision, options), artifact)
-    return TowerEntry(
+    stages = target.export_in_stages(tower_job(model, tower, precision, options), artifact)
+    free = target.takes_batches(tower, options)
+    entry = TowerEntry(
         file=name,
         sha256=artifact_sha256(artifact),
         bytes=artifact_bytes(artifact),
         precision=precision,
-        input=TensorEntry.of(target.input_info(model.variant, tower)),
-        output=TensorEntry.of(target.output_info(model.variant, tower)),
+        input=_tensor(target.input_info(model.variant, tower), free),
+        output=_tensor(target.output_info(model.variant, tower), free),
         contents=target.contents(artifact),
     )
+    return entry, stages
+
+
+def _tensor(info: TensorInfo, free: bool) -> TensorEntry:
+    return TensorEntry.of(replace(info, shape=(0, *info.shape[1:])) if free else info)
+
+
+def _attach(
+    entry: TowerEntry,
+    target: Target,
+    tower: TowerName,
+    reference: Reference,
+    gates: Gates,
+    options: ExportOptions,
+    folder: Path,
+) -> TowerEntry:
+    """The entry with what was asked for beside its artifact."""
+    expected = reference.of(tower)
+    tolerance = value_tolerance(expected, *gates.shipped(entry.precision))
+    attached = target.attach(folder / entry.file, reference.inputs.of(tower), expected, tolerance, options)
+    if not attached:
+        return entry
+    entries = {attachment.kind: AttachmentEntry.of(attachment, folder) for attachment in attached}
+    return entry.model_copy(update={"attachments": entries})
 
 
 def _manifest(

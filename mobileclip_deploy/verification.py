@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ __all__ = [
     "check_golden",
     "check_semantic",
     "check_shipped",
+    "check_stages",
     "check_structure",
     "check_task",
     "silent",
@@ -63,6 +64,7 @@ def verify_bundle(
     model: MobileCLIP | None,
     gates: Gates,
     *,
+    stages: Mapping[TowerName, Sequence[Check]] | None = None,
     task: TaskReference | None = None,
     name: str | None = None,
     progress: Progress = silent,
@@ -74,6 +76,7 @@ def verify_bundle(
         reference: inputs, and what the checkpoint answers for them.
         model: the folded checkpoint; the semantic step is not run without it.
         gates: the bounds.
+        stages: what was measured while the artifacts were written; measured again when None and the model is given.
         task: what accuracy to compare; none is when None, or when the bundle has one tower only.
         name: what the report calls the bundle; its folder's name when None.
     """
@@ -88,6 +91,8 @@ def verify_bundle(
         else:
             progress(f"{name}: {tower} tower, float32 twin")
             checks += check_semantic(bundle, tower, reference, model, gates)
+            progress(f"{name}: {tower} tower, stages")
+            checks += check_stages(bundle, tower, model) if stages is None else stages[tower]
         progress(f"{name}: {tower} tower, as written")
         checks.append(check_shipped(bundle, tower, reference, gates))
     manifest = bundle.manifest
@@ -150,6 +155,16 @@ def _twin(tower: TowerName, path: Path, bundle: Bundle, reference: Reference, ga
     except (InvalidInput, ValueError) as error:
         return Check(step="twin", tower=tower, status="failed", engine=runner.engine, detail=str(error))
     return Check.semantic("twin", tower, deviation, gates, runner.engine)
+
+
+def check_stages(bundle: Bundle, tower: TowerName, model: MobileCLIP) -> tuple[Check, ...]:
+    """The stages of the artifact's own export, each against the one before it, for targets that have any.
+
+    Where activations are measured, they are on the packaged samples: the bundle names its own images, but has them not.
+    """
+    entry = bundle.manifest.towers[tower]
+    job = tower_job(model, tower, entry.precision, _options(bundle))
+    return installed_target(bundle.manifest.target).stage_checks(job, bundle.artifact(tower))
 
 
 def check_shipped(bundle: Bundle, tower: TowerName, reference: Reference, gates: Gates) -> Check:

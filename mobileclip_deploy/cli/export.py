@@ -30,6 +30,9 @@ __all__ = ["export"]
 )
 @click.option("--backend", metavar="B[,B...]", help="ExecuTorch: xnnpack, coreml, vulkan [default: xnnpack].")
 @click.option("--no-fast-depthwise", is_flag=True, help="ExecuTorch: leave 7 x 7 convolutions whole (slow on XNNPACK).")
+@click.option("--dynamic-batch", is_flag=True, help="ExecuTorch: the text tower takes 1 to 64 prompts at a time.")
+@click.option("--bundled-program", is_flag=True, help="ExecuTorch: write a .bpte with golden inputs and outputs too.")
+@click.option("--etrecord", is_flag=True, help="ExecuTorch: write an ETRecord for its developer tools too.")
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -49,6 +52,9 @@ def export(
     deployment_target: str | None,
     backend: str | None,
     no_fast_depthwise: bool,
+    dynamic_batch: bool,
+    bundled_program: bool,
+    etrecord: bool,
     calibration: Path | None,
     output: Path,
     force: bool,
@@ -73,13 +79,21 @@ def export(
     from mobileclip_deploy.exporting import check_export, export_many
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.precision import parse_precisions, precision_label
-    from mobileclip_deploy.targets import ExportOptions, parse_targets
+    from mobileclip_deploy.targets import ExportOptions, check_options, parse_targets
     from mobileclip_deploy.towers import TOWERS, TowerName
 
     targets = parse_targets(target_names, backend)
     towers: tuple[TowerName, ...] = TOWERS if tower == "both" else (tower,)
     precisions = [parse_precisions(text, towers) for text in precision_texts]
-    options = ExportOptions(deployment_target, calibration, fast_depthwise=not no_fast_depthwise)
+    options = ExportOptions(
+        deployment_target,
+        calibration,
+        fast_depthwise=not no_fast_depthwise,
+        dynamic_batch=dynamic_batch,
+        bundled_program=bundled_program,
+        etrecord=etrecord,
+    )
+    check_options(targets, options)
     every = target_names == "all"
     for target in targets:
         for precision in precisions or [parse_precisions(target.default_precision, towers)]:

@@ -3,5 +3,6 @@
 from mobileclip_deploy.parity.gates import Gates, parse_gates
 from mobileclip_deploy.parity.metrics import Deviation, compare
 from mobileclip_deploy.parity.report import Check, ParityReport
+from mobileclip_deploy.parity.tolerance import value_tolerance
 
-__all__ = ["Check", "Deviation", "Gates", "ParityReport", "compare", "parse_gates"]
+__all__ = ["Check", "Deviation", "Gates", "ParityReport", "compare", "parse_gates", "value_tolerance"]

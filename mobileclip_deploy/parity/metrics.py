@@ -23,7 +23,7 @@ class Deviation(BaseModel):
 
     relative: float
     cosine: float
-    snr_db: float | None
+    snr_db: float | None = None
     inputs: int
 
     def value(self, metric: str) -> float:

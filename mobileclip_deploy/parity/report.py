@@ -19,6 +19,7 @@ class Check(BaseModel):
     """One check of one tower.
 
     `step` is `structure` (names, types, shapes, bytes), `folded`, `tower`, `twin` (the semantic step's stages),
+    `authored`, `embedding`, `prepared`, `converted`, `lowered` (ExecuTorch's stages, each against the one before it),
     `golden` (the stored reference against the checkpoint), `shipped` (the artifact as written) or `task` (accuracy in
     percent, and what it dropped in points: `figures`).
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.targets.base import ExportOptions, Runner, Target, TensorInfo, TowerJob
 from mobileclip_deploy.targets.coreml import CoreMLTarget
@@ -16,6 +18,7 @@ __all__ = [
     "Target",
     "TensorInfo",
     "TowerJob",
+    "check_options",
     "get_target",
     "installed_target",
     "parse_targets",
@@ -47,6 +50,23 @@ def installed_target(name: str) -> Target:
     target = get_target(name)
     target.require_installed()
     return target
+
+
+def check_options(targets: Sequence[Target], options: ExportOptions) -> None:
+    """Refuse options that none of the targets knows.
+
+    Raises:
+        UsageError: the text names the target that does.
+    """
+    chosen = {
+        "--dynamic-batch": options.dynamic_batch,
+        "--bundled-program": options.bundled_program,
+        "--etrecord": options.etrecord,
+    }
+    names = [name for name, wanted in chosen.items() if wanted]
+    if names and not any(isinstance(target, ExecuTorchTarget) for target in targets):
+        verb = "is" if len(names) == 1 else "are"
+        raise UsageError(f"{' and '.join(names)} {verb} ExecuTorch's; add --target executorch")
 
 
 def parse_targets(text: str, backends: str | None = None) -> list[Target]:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.calibration import check_calibration
 from mobileclip_deploy.errors import DependencyMissing, UsageError
+from mobileclip_deploy.parity import Check
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Variant
 
-__all__ = ["ExportOptions", "Runner", "Target", "TensorInfo", "TowerJob"]
+__all__ = ["Attachment", "ExportOptions", "Runner", "Target", "TensorInfo", "TowerJob"]
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,25 @@ class ExportOptions:
 
     `deployment_target` is Core ML's, iOS15 to iOS18; None leaves it to the target. `calibration` is a folder of images
     (and prompts) for precisions that measure activations; None means the packaged samples.
-    ExecuTorch's are `backend`, which its target settles, and `fast_depthwise` (see targets/executorch/depthwise.py).
+    ExecuTorch's are `backend`, which its target settles, `fast_depthwise` (see targets/executorch/depthwise.py),
+    `dynamic_batch` (of prompts), and what is written beside each .pte: `bundled_program`, `etrecord`.
     """
 
     deployment_target: str | None = None
     calibration: Path | None = None
     backend: str | None = None
     fast_depthwise: bool = True
+    dynamic_batch: bool = False
+    bundled_program: bool = False
+    etrecord: bool = False
 
     def recorded(self) -> dict[str, str]:
         """For the manifest: what was chosen, without paths of this machine."""
         chosen = {"deployment_target": self.deployment_target, "backend": self.backend}
         if not self.fast_depthwise:
             chosen["fast_depthwise"] = "off"
+        if self.dynamic_batch:
+            chosen["dynamic_batch"] = "on"
         if self.calibration is not None:
             chosen["calibration"] = self.calibration.resolve().name
         return {name: value for name, value in chosen.items() if value is not None}
@@ -50,6 +57,7 @@ class ExportOptions:
             deployment_target=recorded.get("deployment_target"),
             backend=recorded.get("backend"),
             fast_depthwise=recorded.get("fast_depthwise") != "off",
+            dynamic_batch=recorded.get("dynamic_batch") == "on",
         )
 
 
@@ -80,6 +88,23 @@ class TowerJob:
     licence: str
     options: ExportOptions
     calibration: npt.NDArray[np.generic] | None = None
+
+    @property
+    def free_batch(self) -> bool:
+        """Whether ExecuTorch's text tower is to take several prompts at a time."""
+        return self.options.dynamic_batch and self.tower == "text"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file that was written beside an artifact because it was asked for.
+
+    `tolerance`: by how much an output may differ from what the file expects; None where it expects nothing.
+    """
+
+    kind: str
+    path: Path
+    tolerance: float | None = None
 
 
 class Runner(Protocol):
@@ -198,6 +223,46 @@ class Target(ABC):
             NotRun: this machine has nothing that can run it.
             RuntimeFailed: the runtime refused it.
         """
+
+    def takes_batches(self, tower: TowerName, options: ExportOptions) -> bool:
+        """Whether the options leave the first dimension free that `input_info` and `output_info` give as 1."""
+        return False
+
+    def export_in_stages(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
+        """As `export`; gives what `stage_checks` would, measured on the way."""
+        self.export(job, path)
+        return ()
+
+    def stage_checks(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
+        """What each stage of an export computes, against the stage before it, with the artifact at `path` as the last.
+
+        None for a target whose conversion is one step.
+
+        Raises:
+            ExportError: a stage failed.
+            RuntimeFailed: the runtime refused the artifact.
+        """
+        return ()
+
+    def attach(
+        self,
+        artifact: Path,
+        inputs: npt.NDArray[np.generic],
+        expected: npt.NDArray[np.float32],
+        tolerance: float,
+        options: ExportOptions,
+    ) -> tuple[Attachment, ...]:
+        """Write what the options ask for beside an artifact, and say which files there are; none by default.
+
+        Args:
+            inputs: of the tower, [N, ...].
+            expected: what the checkpoint answers for them, [N, D].
+            tolerance: by how much one value of an output may differ from the expected one.
+
+        Raises:
+            ExportError: what was written does not hold.
+        """
+        return ()
 
     def write_companions(self, folder: Path, variant: Variant) -> None:  # noqa: B027 (not every format has any)
         """Write the files that clients of this format expect beside the artifacts; none by default."""

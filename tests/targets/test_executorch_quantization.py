@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from tiny import tiny_variant
@@ -99,13 +100,37 @@ def test_a_stage_that_changes_the_tower_is_named() -> None:
         seen.same("prepared", other)
     with pytest.raises(ExportError, match="image tower broke at stage converted: cosine"):
         seen.near("converted", other)
+    assert [(check.step, check.status) for check in seen.checks] == [
+        ("authored", "passed"),
+        ("prepared", "failed"),
+        ("converted", "failed"),
+    ]
 
 
-def test_a_file_that_computes_something_else_than_the_converted_tower_is_named() -> None:
+class Ones:
+    """A file that answers the same whatever it is asked."""
+
+    engine = "ones"
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        return np.ones((len(inputs), 8), np.float32)
+
+
+@pytest.mark.parametrize("cosine", [0.98, None])
+def test_a_file_that_computes_something_else_than_the_last_stage_is_named(cosine: float | None) -> None:
     torch.manual_seed(0)
-    seen = stages(nn.Linear(4, 8))
+    seen = Stages("image", nn.Linear(4, 8), torch.eye(4), cosine)
     with pytest.raises(ExportError, match="broke at stage lowered"):
-        seen.lowered(lambda inputs: np.ones((len(inputs), 8), np.float32))
+        seen.lowered(Ones)
+    (check,) = seen.checks
+    assert (check.step, check.status, check.engine) == ("lowered", "failed", "ones")
+
+
+def test_a_file_that_gives_embeddings_of_another_shape_is_named() -> None:
+    seen = Stages("image", nn.Linear(4, 5), torch.eye(4), None)
+    with pytest.raises(ExportError, match="broke at stage lowered: embeddings of shapes"):
+        seen.lowered(Ones)
+    assert [check.status for check in seen.checks] == ["failed"]
 
 
 def test_checking_a_stage_leaves_no_trace_in_it() -> None:
@@ -115,5 +140,5 @@ def test_checking_a_stage_leaves_no_trace_in_it() -> None:
     norm.momentum = 0.5
     before = norm.running_mean.clone()
     with pytest.raises(ValueError, match="more than 1 value"):
-        seen.near("prepared", norm)
+        seen.same("prepared", norm, observes=True)
     assert torch.equal(norm.running_mean, before)

@@ -2,56 +2,90 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mobileclip_deploy.calibration import calibration_inputs
+from mobileclip_deploy.parity import Check
 from mobileclip_deploy.precision import PRECISIONS
-from mobileclip_deploy.targets.base import TowerJob
-from mobileclip_deploy.targets.executorch.backends import get_backend
+from mobileclip_deploy.targets.base import Runner, TowerJob
+from mobileclip_deploy.targets.executorch.backends import Backend, get_backend
 from mobileclip_deploy.targets.executorch.native_output import hold_back
+from mobileclip_deploy.targets.executorch.stages import StageBroke, Stages
 from mobileclip_deploy.targets.quiet import conversion
 
-__all__ = ["write_program"]
+__all__ = ["measure_stages", "write_program"]
 
 FLOAT = ("fp32", "fp16")
-# So many inputs are compared after each stage of a quantization.
+# So many inputs are compared after each stage.
 COMPARED = 4
 
 
-def write_program(job: TowerJob, path: Path) -> None:
-    """Write a tower's .pte.
+def write_program(job: TowerJob, path: Path) -> tuple[Check, ...]:
+    """Write a tower's .pte, and its ETRecord beside it where wanted; gives what each stage computed.
 
     Raises:
         ExportError: a stage failed, or no longer computes what the stage before it computed.
     """
+    from mobileclip_deploy.targets.executorch.lowering import lower
+
     path.parent.mkdir(parents=True, exist_ok=True)
+    backend = get_backend(job.options.backend or "xnnpack")
     with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back():
-        if job.precision in FLOAT:
-            _write_float(job, path)
-        else:
-            _write_quantized(job, path)
+        if not backend.runs_in_wheel:
+            path.write_bytes(lower(backend.authored(job), job, backend, path))
+            return ()
+        inputs = _inputs(job)
+        stages = _stages(job, inputs)
+        path.write_bytes(lower(_written(job, backend, inputs, stages), job, backend, path))
+        stages.lowered(lambda: _runner(path))
+        return stages.checks
 
 
-def _write_float(job: TowerJob, path: Path) -> None:
-    from mobileclip_deploy.targets.executorch.lowering import lower
+def measure_stages(job: TowerJob, path: Path) -> tuple[Check, ...]:
+    """The stages again, up to the one that breaks, with the .pte at `path` as the last; nothing is written.
 
+    Raises:
+        ExportError: a stage failed.
+        RuntimeFailed: the runtime refused the file.
+    """
     backend = get_backend(job.options.backend or "xnnpack")
-    path.write_bytes(lower(backend.authored(job), job, backend))
+    if not backend.runs_in_wheel:
+        return ()
+    inputs = _inputs(job)
+    stages = _stages(job, inputs)
+    with contextlib.suppress(StageBroke):  # its check says it
+        with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back():
+            _written(job, backend, inputs, stages)
+        stages.lowered(lambda: _runner(path))
+    return stages.checks
 
 
-def _write_quantized(job: TowerJob, path: Path) -> None:
-    from mobileclip_deploy.targets.executorch.lowering import lower
-    from mobileclip_deploy.targets.executorch.quantization import quantize
-    from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
-    from mobileclip_deploy.targets.executorch.stages import Stages
-
-    backend = get_backend(job.options.backend or "xnnpack")
+def _inputs(job: TowerJob) -> torch.Tensor:
     given = job.calibration
-    inputs = torch.from_numpy(calibration_inputs(job.variant, job.tower, None) if given is None else given)
-    stages = Stages(job.tower, job.module, inputs[:COMPARED], PRECISIONS[job.precision].gate)
+    return torch.from_numpy(calibration_inputs(job.variant, job.tower, None) if given is None else given)
+
+
+def _stages(job: TowerJob, inputs: torch.Tensor) -> Stages:
+    cosine = None if job.precision in FLOAT else PRECISIONS[job.precision].gate
+    return Stages(job.tower, job.module, inputs[:COMPARED], cosine)
+
+
+def _written(job: TowerJob, backend: Backend, inputs: torch.Tensor, stages: Stages) -> nn.Module:
+    """The tower as the backend wants it, quantized where wanted."""
+    from mobileclip_deploy.targets.executorch.quantization import quantize
+
     module = backend.authored(job)
     stages.same("authored", module)
-    path.write_bytes(lower(quantize(module, job.precision, inputs, stages), job, backend))
-    stages.lowered(RuntimeRunner(path, torch.get_num_threads()))
+    if job.precision in FLOAT:
+        return module
+    return quantize(module, job.precision, inputs, stages, job.free_batch)
+
+
+def _runner(path: Path) -> Runner:
+    from mobileclip_deploy.targets.executorch.runner import load_runner
+
+    return load_runner(path)

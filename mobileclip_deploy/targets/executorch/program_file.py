@@ -24,10 +24,11 @@ INLINE = 0
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Type and shape of an input or output; the first dimension is 0 where the batch is free."""
+    """Type and shape of an input or output; the first dimension is 0 where the batch is free, up to `largest_batch`."""
 
     dtype: str
     shape: tuple[int, ...]
+    largest_batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ def _tensors(plan: Table, field: int) -> tuple[TensorSpec, ...]:
         dynamic = tensor.integer(8, "<b") != 0
         code = tensor.integer(0, "<b")
         shape = (0, *sizes[1:]) if dynamic and sizes else sizes
-        specs.append(TensorSpec(SCALAR_TYPES.get(code, f"type {code}"), shape))
+        largest = sizes[0] if sizes else 1
+        specs.append(TensorSpec(SCALAR_TYPES.get(code, f"type {code}"), shape, largest))
     return tuple(specs)
 
 

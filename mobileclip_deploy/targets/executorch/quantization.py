@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.targets.executorch.embedding import quantize_embeddings
+from mobileclip_deploy.targets.executorch.lowering import traced
 from mobileclip_deploy.targets.executorch.stages import Stages
 
 __all__ = ["quantize"]
@@ -18,7 +19,7 @@ __all__ = ["quantize"]
 GROUP = 32
 
 
-def quantize(module: nn.Module, precision: str, inputs: Tensor, stages: Stages) -> nn.Module:
+def quantize(module: nn.Module, precision: str, inputs: Tensor, stages: Stages, free_batch: bool = False) -> nn.Module:
     """A tower that is written for XNNPACK, with quantized weights and activations.
 
     Args:
@@ -26,18 +27,19 @@ def quantize(module: nn.Module, precision: str, inputs: Tensor, stages: Stages) 
         precision: w8a8 (static), w8 (dynamic, linear layers) or w4 (dynamic, int4 groups of 32).
         inputs: of the tower [N, ...]; w8a8 measures activations on them.
         stages: told of every step.
+        free_batch: what comes out takes batches (see `lowering.traced`), not one input.
 
     Raises:
-        ExportError: a stage no longer computes what the stage before it computed.
+        StageBroke: a stage no longer computes what the stage before it computed.
     """
     quantize_embeddings(module)
     stages.near("embedding", module)
     if precision == "w4":
         return _int4_linear(module, stages)
-    return _pt2e(module, inputs, stages, dynamic=precision == "w8")
+    return _pt2e(module, inputs, stages, precision == "w8", free_batch)
 
 
-def _pt2e(module: nn.Module, inputs: Tensor, stages: Stages, dynamic: bool) -> nn.Module:
+def _pt2e(module: nn.Module, inputs: Tensor, stages: Stages, dynamic: bool, free_batch: bool) -> nn.Module:
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
@@ -46,9 +48,9 @@ def _pt2e(module: nn.Module, inputs: Tensor, stages: Stages, dynamic: bool) -> n
 
     quantizer = XNNPACKQuantizer()
     quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic))
-    graph = torch.export.export(module, (inputs[:1],), strict=False).module()
+    graph = traced(module, inputs[:1], free_batch).module()
     prepared = prepare_pt2e(graph, quantizer)
-    stages.same("prepared", prepared)
+    stages.same("prepared", prepared, observes=True)
     # Observers of weights see them when the graph runs: once is enough where activations are measured at run time.
     for row in inputs[: 1 if dynamic else None].split(1):
         prepared(row)

@@ -69,18 +69,34 @@ class RuntimeRunner:
         self.engine = f"ExecuTorch {__version__} ({names}, {threads} thread{'s' if threads > 1 else ''})"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        if tuple(inputs.shape[1:]) != self._input.shape[1:]:
-            wanted = ", ".join(str(size) for size in self._input.shape[1:])
-            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
+        self._check_shape(inputs)
+        size = self._input.largest_batch
+        return np.concatenate([self.run_batch(inputs[at : at + size]) for at in range(0, len(inputs), size)])
+
+    def run_batch(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        """One call of the runtime: one input, or as many as the file allows at a time.
+
+        Raises:
+            InvalidInput: it is of another shape, or a larger batch.
+            RuntimeFailed: the runtime failed.
+        """
+        self._check_shape(inputs)
+        if not 1 <= len(inputs) <= self._input.largest_batch:
+            raise InvalidInput(f"a batch of {len(inputs)}; this file takes 1 to {self._input.largest_batch} at a time")
         assert self._method is not None
         rows = torch.from_numpy(np.ascontiguousarray(inputs, dtype=TYPES[self._input.dtype]))
         try:
-            # The runtime writes every call's output into the same memory: copy it out before the next.
             with hold_back():
-                outputs = [self._method.execute([row])[0].numpy().copy() for row in rows.split(1)]
+                (output,) = self._method.execute([rows])
         except Exception as error:
             raise RuntimeFailed(f"ExecuTorch failed: {_first_line(error)}") from error
-        return np.concatenate(outputs).astype(np.float32)
+        # The runtime writes every call's output into the same memory.
+        return output.numpy().astype(np.float32, copy=True)
+
+    def _check_shape(self, inputs: npt.NDArray[np.generic]) -> None:
+        if tuple(inputs.shape[1:]) != self._input.shape[1:]:
+            wanted = ", ".join(str(size) for size in self._input.shape[1:])
+            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
 
 
 def _first_line(error: Exception) -> str:

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.parity import Deviation, compare
+from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun
+from mobileclip_deploy.parity import Check, Deviation, compare
+from mobileclip_deploy.targets.base import Runner
 
-__all__ = ["Stages"]
+__all__ = ["StageBroke", "Stages"]
 
 # A stage that quantizes nothing may move embeddings by rounding alone; random weights amplify it (S2: 3e-4).
 SAME = 1e-3
@@ -21,56 +22,75 @@ SAME = 1e-3
 LOWERED = 0.99
 
 
+class StageBroke(ExportError):
+    """A stage no longer computes what the stage before it computed; the text names it."""
+
+
 class Stages:
-    """Compares each stage of one tower with what the tower computed at first.
+    """Compares each stage of one tower with what the tower computed at first, and keeps the outcomes as `checks`.
 
     Args:
-        tower: what error texts call it.
+        tower: what checks and error texts call it.
         module: the folded tower.
         inputs: a few inputs of it, [N, ...].
-        cosine: what a quantized stage must hold against the folded tower.
+        cosine: what a quantized stage must hold against the folded tower; None where nothing is quantized.
     """
 
-    def __init__(self, tower: str, module: nn.Module, inputs: Tensor, cosine: float) -> None:
+    def __init__(self, tower: str, module: nn.Module, inputs: Tensor, cosine: float | None) -> None:
         self._tower, self._inputs, self._cosine = tower, inputs, cosine
-        self._reference = self._outputs(module)
-        self._last = self._reference
+        self._reference = self._last = self._outputs(module)
+        self.checks: tuple[Check, ...] = ()
 
-    def same(self, stage: str, module: nn.Module) -> None:
+    def same(self, stage: str, module: nn.Module, *, observes: bool = False) -> None:
         """A stage after which the tower still computes what the last stage computed, to rounding.
 
+        Args:
+            observes: the module measures what passes through it; a copy is asked, so that the check leaves no trace.
+
         Raises:
-            ExportError: it does not.
+            StageBroke: it does not.
         """
-        self._check(stage, compare(self._last, self._outputs(module)), "relative", SAME)
+        outputs = self._outputs(copy.deepcopy(module) if observes else module)
+        self._check(stage, compare(self._last, outputs), "relative", SAME)
 
     def near(self, stage: str, module: nn.Module) -> None:
         """A stage that quantizes: what comes out is compared with the folded tower.
 
         Raises:
-            ExportError: the cosine is below the precision's gate.
+            StageBroke: the cosine is below the precision's gate.
         """
+        assert self._cosine is not None
         self._last = self._outputs(module)
         self._check(stage, compare(self._reference, self._last), "cosine", self._cosine)
 
-    def lowered(self, run: Callable[[npt.NDArray[np.generic]], npt.NDArray[np.float32]]) -> None:
+    def lowered(self, load: Callable[[], Runner]) -> None:
         """The .pte against the last stage.
 
         Raises:
-            ExportError: it computes something else.
+            StageBroke: it computes something else, or embeddings of another shape.
         """
-        self._check("lowered", compare(self._last, run(self._inputs.numpy())), "cosine", LOWERED)
+        try:
+            runner = load()
+            deviation = compare(self._last, runner(self._inputs.numpy()))
+        except NotRun as error:
+            self.checks += (Check.not_run("lowered", self._tower, str(error)),)
+            return
+        except (InvalidInput, ValueError) as error:
+            self.checks += (Check(step="lowered", tower=self._tower, status="failed", detail=str(error)),)
+            raise StageBroke(f"the {self._tower} tower broke at stage lowered: {error}") from error
+        metric, bound = ("relative", SAME) if self._cosine is None else ("cosine", LOWERED)
+        self._check("lowered", deviation, metric, bound, runner.engine)
 
     def _outputs(self, module: nn.Module) -> npt.NDArray[np.float32]:
-        # Prepared modules observe what passes through them: a copy is asked, so that checks leave no trace.
-        asked = copy.deepcopy(module)
         with torch.no_grad():
-            return np.concatenate([asked(row).numpy() for row in self._inputs.split(1)])
+            return np.concatenate([module(row).numpy() for row in self._inputs.split(1)])
 
-    def _check(self, stage: str, deviation: Deviation, metric: str, bound: float) -> None:
-        value = deviation.value(metric)
-        if not (value >= bound if metric == "cosine" else value <= bound):
-            sign = ">=" if metric == "cosine" else "<="
-            raise ExportError(
-                f"the {self._tower} tower broke at stage {stage}: {metric} {value:.4g}, wanted {sign} {bound:g}"
+    def _check(self, stage: str, deviation: Deviation, metric: str, bound: float, engine: str | None = None) -> None:
+        engine = engine or f"torch {torch.__version__}"
+        check = Check.measured(stage, self._tower, deviation, metric, bound, engine)
+        self.checks += (check,)
+        if check.status == "failed":
+            value = deviation.value(metric)
+            raise StageBroke(
+                f"the {self._tower} tower broke at stage {stage}: {metric} {value:.4g}, wanted {check.gate}"
             )

@@ -6,9 +6,14 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
-from mobileclip_deploy.targets.base import ExportOptions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.targets.base import Attachment, ExportOptions, Runner, Target, TensorInfo, TowerJob
 from mobileclip_deploy.targets.executorch.backends import get_backend
+from mobileclip_deploy.targets.executorch.etrecord import etrecord_path
 from mobileclip_deploy.targets.executorch.program_file import TensorSpec, read_program
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Variant
@@ -47,6 +52,10 @@ class ExecuTorchTarget(Target):
             if precision not in backend.precisions:
                 known = ", ".join(backend.precisions)
                 raise UsageError(f"executorch on {backend.name} has no precision {precision}; it has {known}")
+        if options.dynamic_batch and "text" not in precisions:
+            raise UsageError("--dynamic-batch is for prompts: the image tower takes one image; leave it out")
+        if options.dynamic_batch and backend.static_shapes is not None:
+            raise UsageError(f"--dynamic-batch is refused on {backend.name}: {backend.static_shapes}")
         super().require(precisions, options)
         for package in backend.packages:
             if importlib.util.find_spec(package) is None:
@@ -69,10 +78,44 @@ class ExecuTorchTarget(Target):
     def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         return TensorInfo(OUTPUT, "float32", (1, variant.embed_dim), normalised=False)
 
+    def takes_batches(self, tower: TowerName, options: ExportOptions) -> bool:
+        return options.dynamic_batch and tower == "text"
+
     def export(self, job: TowerJob, path: Path) -> None:
+        self.export_in_stages(job, path)
+
+    def export_in_stages(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.executorch.pipeline import write_program
 
-        write_program(job, path)
+        return write_program(job, path)
+
+    def stage_checks(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
+        from mobileclip_deploy.targets.executorch.pipeline import measure_stages
+
+        return measure_stages(job, path)
+
+    def attach(
+        self,
+        artifact: Path,
+        inputs: npt.NDArray[np.generic],
+        expected: npt.NDArray[np.float32],
+        tolerance: float,
+        options: ExportOptions,
+    ) -> tuple[Attachment, ...]:
+        attached = []
+        if options.bundled_program:
+            from mobileclip_deploy.targets.executorch.bundled_program import (
+                check_bundled_program,
+                write_bundled_program,
+            )
+
+            path = write_bundled_program(artifact, inputs, expected)
+            if self.backend.runs_in_wheel:
+                check_bundled_program(path, len(inputs), tolerance)
+            attached.append(Attachment("bundled_program", path, tolerance))
+        if options.etrecord:
+            attached.append(Attachment("etrecord", etrecord_path(artifact)))
+        return tuple(attached)
 
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
         program = read_program(path)

@@ -21,13 +21,17 @@ __all__ = ["Backend"]
 class Backend(ABC):
     """One backend, one file. `delegate` is the id that a .pte names it by; the first precision is the default.
 
-    `refused`: what it could write, or seem to, and should not; by tower and precision, with the reason.
+    `runs_in_wheel`: the runtime that comes with the executorch package has it, on every system. `static_shapes`: why a
+    batch cannot be left free; None where it can. `refused`: what it could write, or seem to, and should not; by tower
+    and precision, with the reason.
     """
 
     name: ClassVar[str]
     delegate: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
     precisions: ClassVar[tuple[str, ...]]
+    runs_in_wheel: ClassVar[bool] = False
+    static_shapes: ClassVar[str | None] = None
     refused: ClassVar[dict[tuple[TowerName, str], str]] = {}
 
     def authored(self, job: TowerJob) -> nn.Module:

@@ -21,6 +21,7 @@ class CoreMLBackend(Backend):
     delegate = "CoreMLBackend"
     packages = ("coremltools",)
     precisions = ("fp16", "fp32")
+    static_shapes = "the Neural Engine takes fixed shapes only"
 
     def lowering(self) -> AbstractContextManager[None]:
         from mobileclip_deploy.targets.executorch.coreml_payload import reproducible_payloads

@@ -20,6 +20,7 @@ class XnnpackBackend(Backend):
     name = "xnnpack"
     delegate = "XnnpackBackend"
     precisions = ("fp32", "w8a8", "w8", "w4")
+    runs_in_wheel = True
     refused: ClassVar[dict[tuple[TowerName, str], str]] = {
         **dict.fromkeys(
             (("image", "w8"), ("image", "w4")),

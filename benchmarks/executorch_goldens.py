@@ -1,0 +1,114 @@
+"""Every variant's towers through ExecuTorch on golden weights, against the reference implementations' embeddings.
+
+    python benchmarks/executorch_goldens.py --json benchmarks/results/executorch_goldens.json
+
+XNNPACK float32 in the wheel's own runtime, and Core ML float16 by this package's evaluator on the package inside the
+.pte, on the three images and five prompts of tests/golden. Every tower is a process of its own. Exit code 1 when one is
+outside of its bound. The test suite exports a part of the table: see docs/executorch.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+# Scripts here are called what packages are called; their folder must not be searched first.
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+APPLE = ("mobileclip-s0", "mobileclip-s1", "mobileclip-s2", "mobileclip-b")
+GOLDENS = (*(f"{name}.apple" for name in APPLE), "mobileclip2-s0.openclip")
+BACKENDS = {"xnnpack": "fp32", "coreml": "fp16"}
+
+
+def main() -> int:
+    """Measure every row in turn, print it, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--goldens", default=",".join(GOLDENS), help="names of tests/golden, by default %(default)s")
+    parser.add_argument("--backends", default=",".join(BACKENDS), help="xnnpack, coreml or both")
+    parser.add_argument("--towers", default="image,text", help="image, text or both")
+    parser.add_argument("--json", help="write the table to this file")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.row:
+        print(json.dumps(measure(*arguments.row.split(":"))))
+        return 0
+    rows = []
+    for golden in arguments.goldens.split(","):
+        for tower in arguments.towers.split(","):
+            for backend in arguments.backends.split(","):
+                command = [sys.executable, __file__, "--row", f"{golden}:{tower}:{backend}"]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                rows.append(json.loads(done.stdout.splitlines()[-1]))
+                print(summary(rows[-1]), flush=True)
+    if arguments.json:
+        text = json.dumps({"schema_version": 1, "versions": versions(), "rows": rows}, indent=1)
+        Path(arguments.json).write_text(text + "\n", encoding="utf-8")
+    return 0 if all(row["within"] for row in rows) else 1
+
+
+def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
+    """Export one tower, run it, compare it; seconds are CPU time."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import torch
+    from golden_exports import export_golden, folded_golden, golden_deviation, semantic_bound
+
+    from mobileclip_deploy.precision import PRECISIONS
+    from mobileclip_deploy.targets import get_target
+    from mobileclip_deploy.targets.executorch.native_output import hold_back
+
+    torch.set_num_threads(1)
+    precision = BACKENDS[backend]
+    with tempfile.TemporaryDirectory(prefix="executorch-goldens-") as folder:
+        folded_golden(golden)
+        started = time.process_time()
+        path = export_golden(golden, tower, backend, precision, Path(folder))
+        seconds = time.process_time() - started
+        with hold_back():
+            deviation = golden_deviation(golden, tower, path)
+        engine, size = get_target("executorch").runner(path).engine, path.stat().st_size
+    if precision == "fp32":
+        gate, within = f"relative <= {(bound := semantic_bound(golden, tower)):g}", deviation.relative <= bound
+    else:
+        gate, within = f"cosine >= {(bound := PRECISIONS[precision].gate):g}", deviation.cosine >= bound
+    return {
+        "golden": golden,
+        "tower": tower,
+        "backend": backend,
+        "precision": precision,
+        "gate": gate,
+        "within": within,
+        "deviation": deviation.model_dump(),
+        "bytes": size,
+        "export_cpu_s": round(seconds, 1),
+        "engine": engine,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the figures."""
+    import importlib.metadata
+
+    return {name: importlib.metadata.version(name) for name in ("torch", "executorch", "coremltools")}
+
+
+def summary(row: dict[str, Any]) -> str:
+    """One line for people."""
+    deviation = row["deviation"]
+    figures = f"relative {deviation['relative']:.1e}, cosine {deviation['cosine']:.7f}"
+    verdict = "within" if row["within"] else "OUTSIDE"
+    head = f"{row['golden']} {row['tower']} {row['backend']} {row['precision']}"
+    return (
+        f"{head}: {figures} ({verdict} {row['gate']}), {row['bytes'] / 1e6:.1f} MB, exported in {row['export_cpu_s']} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
