@@ -1,0 +1,25 @@
+"""Runners that are shell scripts: what the harness and the driver do when one goes wrong, without a runtime."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+__all__ = ["GOOD", "PARTS", "scripted_runners"]
+
+VERSION = '[ "$1" = --version ] && echo \'{"runtime":"onnxruntime","version":"9.9"}\' && exit\n'
+GOOD = (
+    'printf \'{"run_id":"%s","cell":"%s","round":%s,"status":"done","samples_ns":[1000,2000,3000],"cpu_ns":6000}\\n\' '
+    '20261124T180000Z-android-0011 "$2" "$3"\n'
+)
+"""A finished round. $1 is the job's folder, $2 the cell, $3 the round."""
+PARTS = ("mobileclip-bench", "mobileclip-bench-onnxruntime", "libonnxruntime.so")
+
+
+def scripted_runners(built: Path, folder: Path, script: str = GOOD) -> Path:
+    """The real plan runner, and an ONNX Runtime runner that does what `script` says; returns their folder."""
+    folder.mkdir()
+    shutil.copy(built / "bin/mobileclip-bench", folder)
+    (folder / "mobileclip-bench-onnxruntime").write_text("#!/bin/sh\n" + VERSION + script)
+    (folder / "libonnxruntime.so").write_text("none is needed")
+    return folder

@@ -1,0 +1,195 @@
+"""Whole runs on stand-in phones, over the real adb daemon."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from benchmark.android import harness, tiny
+from benchmark.android.scripted import GOOD, scripted_runners
+from benchmark.android.standin import Phones
+
+from mobileclip_deploy.benchmark.android.driver import AndroidDriver
+from mobileclip_deploy.benchmark.android.settings import Settings
+from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.errors import NotRun, RuntimeFailed
+
+
+def driver(phones: Phones, runners: Path, selector: str | None = None, **changes: float) -> AndroidDriver:
+    folder = f"{phones.storage}/{(selector or 'x')[-1]}"
+    return AndroidDriver(selector, Settings(folder=folder, runners=runners, **changes))  # type: ignore[arg-type]
+
+
+def run(phones: Phones, runners: Path, plan: Plan, **changes: float) -> Result:
+    return driver(phones, runners, **changes).run(plan, lambda *_: None)
+
+
+def test_both_runtimes_are_measured_checked_and_marked_simulated(phones: Phones, built: Path, tmp_path: Path) -> None:
+    plan = tiny.plan(tmp_path / "plan", ("onnxruntime", "executorch"))
+    told: list[tuple[int, int, str]] = []
+    result = driver(phones, built / "bin").run(plan, lambda *step: told.append(step))
+    assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * 2
+    for cell in result.cells:
+        assert cell.golden is not None
+        assert cell.golden.passed
+        assert cell.golden.relative is not None
+        assert cell.golden.relative < 1e-5
+        assert cell.summary is not None
+        assert cell.summary.samples == 6
+        assert cell.load_again_ns
+        assert cell.peak_memory_bytes
+        assert {item.thermal_state for item in cell.rounds} == {"nominal"}
+    assert result.device.simulated
+    assert (result.device.kind, result.device.name) == ("android", "Stand-in Phone 1")
+    assert result.environment.before.battery_celsius == 29.7
+    assert result.environment.before.fixed_performance_mode is True
+    assert result.environment.after is not None
+    assert set(result.runtimes) == {"onnxruntime", "executorch"}
+    assert result.harness.affinity == (1,)
+    assert "taskset 2" in phones.asked()
+    assert phones.asked()[-1] == "cmd power set-fixed-performance-mode-enabled false"
+    assert told[-1] == (4, 4, "done")
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+
+
+def test_no_name_reaches_a_shell_unquoted_and_nothing_is_left_behind(
+    phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    runners = scripted_runners(built, tmp_path / "run'ners $(touch pwned)")
+    run(phones, runners, tiny.plan(tmp_path / "plan; touch pwned"))
+    for place in (tmp_path, Path("/tmp"), Path("/")):
+        assert not list(place.glob("pwned*"))
+    assert not list(phones.storage.rglob("pwned*"))
+    assert sorted(path.name for path in (phones.storage / "x/job").iterdir()) == ["golden", "models"]
+    assert phones.running() == []
+
+
+def test_only_what_changed_is_pushed(phones: Phones, built: Path, tmp_path: Path) -> None:
+    runners = scripted_runners(built, tmp_path / "bin")
+    run(phones, runners, tiny.plan(tmp_path / "first"))
+    remote = phones.storage / "x/job"
+    before = {path: path.stat().st_mtime_ns for path in phones.storage.rglob("*") if path.is_file()}
+    second = tiny.plan(tmp_path / "second", error=1.0)  # other golden answers, the same model
+    run(phones, runners, second)
+    after = {path: path.stat().st_mtime_ns for path in phones.storage.rglob("*") if path.is_file()}
+    changed = {path.name for path in after if after[path] != before.get(path)}
+    assert changed == {"outputs.bin", "lock"}
+    (remote / "models/tiny/tiny.onnx").write_bytes(b"damaged on the phone")
+    (remote / "left-over").write_text("of a job that is long gone")
+    (remote / "models/tiny/tiny.onnx.part").write_text("of a push that was interrupted")
+    run(phones, runners, tiny.plan(tmp_path / "third", error=1.0))
+    assert (remote / "models/tiny/tiny.onnx").read_bytes() == tiny.onnx_bytes()
+    assert {path.name for path in remote.rglob("*") if path.is_file()} == {"tiny.onnx", "inputs.bin", "outputs.bin"}
+
+
+def test_wrong_answers_are_invalid_and_have_no_latency(phones: Phones, built: Path, tmp_path: Path) -> None:
+    result = run(phones, built / "bin", tiny.plan(tmp_path / "plan", error=0.01))
+    (cell,) = result.cells
+    assert cell.status == "invalid"
+    assert cell.summary is None
+    assert cell.error is not None
+    assert cell.error.startswith("wrong answers: cosine ")
+    assert len(cell.rounds) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("kill -SEGV $$", "was ended by signal 11"),
+        ("exec sleep 600", "gave no answer within 1 s and was killed"),
+        ('printf \'{"run_id":"2026\'', "wrote no round, or half of one"),
+        ("exit 3", "ended with exit code 3"),
+    ],
+    ids=["crashes", "hangs", "writes half", "gives up"],
+)
+def test_a_runner_that_goes_wrong_fails_its_cell(
+    phones: Phones, built: Path, tmp_path: Path, script: str, reason: str
+) -> None:
+    runners = scripted_runners(built, tmp_path / "bin", script)
+    (cell,) = run(phones, runners, tiny.plan(tmp_path / "plan"), turn_seconds=1).cells
+    assert cell.status == "failed"
+    assert cell.error is not None
+    assert cell.error.startswith(f"mobileclip-bench-onnxruntime {reason}")
+    assert phones.running() == []
+
+
+def test_a_hot_phone_is_not_measured(phones: Phones, built: Path, tmp_path: Path) -> None:
+    phones.set_thermal_status(3)
+    runners = scripted_runners(built, tmp_path / "bin")
+    with pytest.raises(RuntimeFailed, match=r"still hot after 0 s \(thermal state serious, 36 °C\)"):
+        run(phones, runners, tiny.plan(tmp_path / "plan"), cooling_seconds=0)
+
+
+def test_a_harness_for_another_machine_is_refused_before_anything_is_pushed(
+    phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    runners = scripted_runners(built, tmp_path / "bin")
+    program = bytearray((runners / "mobileclip-bench").read_bytes())
+    program[18:20] = b"\xb7\x00"
+    (runners / "mobileclip-bench").write_bytes(program)
+    with pytest.raises(RuntimeFailed, match=r"built for aarch64 and the phone .* is x86_64"):
+        run(phones, runners, tiny.plan(tmp_path / "plan"))
+    assert list(phones.storage.iterdir()) == []
+
+
+def test_a_harness_that_does_not_start_is_told(phones: Phones, built: Path, tmp_path: Path) -> None:
+    runners = scripted_runners(built, tmp_path / "bin")
+    (runners / "mobileclip-bench-onnxruntime").write_text("#!/no/such/linker\n")
+    with pytest.raises(RuntimeFailed, match=r"does not start on the phone .*build it with the NDK for arm64-v8a"):
+        run(phones, runners, tiny.plan(tmp_path / "plan"))
+
+
+def test_what_a_phone_does_not_run_is_refused_with_the_reason() -> None:
+    with pytest.raises(NotRun, match="coreml does not run on Android phones: export onnx or executorch"):
+        AndroidDriver().places("coreml", {})
+    with pytest.raises(NotRun, match="only xnnpack is in the Android harness, not vulkan"):
+        AndroidDriver().places("executorch", {"backend": "vulkan"})
+    assert [place.label for place in AndroidDriver().places("onnx", {})] == ["onnxruntime-cpu"]
+
+
+def test_a_second_benchmark_does_not_disturb_the_first(phones: Phones, built: Path, tmp_path: Path) -> None:
+    runners = scripted_runners(built, tmp_path / "bin", 'touch "$1/begun"; sleep 2\n' + GOOD)
+    first, second = (tiny.plan(tmp_path / name, error=error) for name, error in (("first", 0.0), ("second", 1.0)))
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(run(phones, runners, first)))
+    thread.start()
+    _wait_for(phones.storage / "x/job/begun")
+    with pytest.raises(RuntimeFailed, match=r"another benchmark runs on the phone .*: wait for its end"):
+        run(phones, runners, second)
+    thread.join()
+    assert results[0].cells[0].status == "done"
+
+
+def test_two_phones_are_measured_at_once(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
+    runners = scripted_runners(built, tmp_path / "bin", 'touch "$1/begun"; sleep 1\n' + GOOD)
+    with Phones(tmp_path / "phones", count=2) as phones:
+        monkeypatch.setenv("PATH", phones.path)
+        names = [listing.name for listing in AndroidDriver().discover()]
+        assert names == [f"Stand-in Phone {number}, Android 16, x86_64 (simulated)" for number in (1, 2)]
+        with pytest.raises(RuntimeFailed, match="2 Android phones are connected"):
+            driver(phones, runners).run(tiny.plan(tmp_path / "unclear"), lambda *_: None)
+        results: dict[int, Result] = {}
+
+        def measure(number: int) -> None:
+            one = driver(phones, runners, phones.serial(number))
+            results[number] = one.run(tiny.plan(tmp_path / f"plan {number}"), lambda *_: None)
+
+        threads = [threading.Thread(target=measure, args=(number,)) for number in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [results[number].device.model for number in (0, 1)] == ["Phone 1", "Phone 2"]
+    assert all(cell.status == "done" for result in results.values() for cell in result.cells)
+
+
+def _wait_for(path: Path) -> None:
+    waiting = threading.Event()
+    for _ in range(3000):
+        if path.exists():
+            return
+        waiting.wait(0.02)
+    raise AssertionError(f"{path} never came")
