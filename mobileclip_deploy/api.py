@@ -10,10 +10,13 @@ from mobileclip_deploy import hub
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints import BUILTIN, builtin_checkpoint, load
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, MobileClipDeployError, UsageError
+from mobileclip_deploy.comparison import Comparison, compare_bundles
+from mobileclip_deploy.embedding_files import EmbeddingFile, embed_to_file
+from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, MobileClipDeployError, UsageError
 from mobileclip_deploy.evaluation import (
     Dataset,
     EvaluationResult,
+    Measurement,
     builtin_dataset,
     bundle_embedder,
     check_tasks,
@@ -23,9 +26,10 @@ from mobileclip_deploy.evaluation import (
     read_dataset,
 )
 from mobileclip_deploy.explanation import Explanation, explain_bundle
-from mobileclip_deploy.exporting import export_many
+from mobileclip_deploy.exporting import chosen_towers, export_many
 from mobileclip_deploy.folding import FoldReport, fold, is_folded
-from mobileclip_deploy.parity import Gates, ParityReport
+from mobileclip_deploy.parity import Gates, ParityLock, ParityReport, check_drift, locked_figures, read_lock
+from mobileclip_deploy.parity.baseline import LockedBundle
 from mobileclip_deploy.precision import parse_precisions
 from mobileclip_deploy.preprocess import normalize
 from mobileclip_deploy.provenance import Provenance, file_sha256
@@ -35,10 +39,11 @@ from mobileclip_deploy.reference import Reference, sample_inputs
 from mobileclip_deploy.reinforcement import AugmentationPolicy, Reinforced, Teacher, read_pairs
 from mobileclip_deploy.reinforcement import reinforce as _reinforce
 from mobileclip_deploy.samples import read_prompts
+from mobileclip_deploy.smallest import Limits, Smallest, find_smallest
 from mobileclip_deploy.targets import ExportOptions, Runner, get_target, installed_target
 from mobileclip_deploy.towers import TOWERS, TowerName
 from mobileclip_deploy.variants import load_variant
-from mobileclip_deploy.verification import Progress, TaskReference, check_golden, silent, verify_bundle
+from mobileclip_deploy.verification import Progress, TaskReference, check_golden, check_settings, silent, verify_bundle
 
 __all__ = [
     "Bundle",
@@ -47,10 +52,15 @@ __all__ = [
     "MobileClipDeployError",
     "ParityReport",
     "Runner",
+    "accept_baseline",
     "accuracy_dataset",
+    "check_baseline",
+    "compare",
+    "embed",
     "evaluate",
     "explain",
     "export",
+    "export_smallest",
     "find_checkpoint",
     "load_model",
     "load_runner",
@@ -157,6 +167,49 @@ def export(
     return exported.bundle
 
 
+def export_smallest(
+    model: MobileCLIP,
+    target: str,
+    output: StrPath = ".",
+    *,
+    tower: str = "both",
+    options: ExportOptions | None = None,
+    gates: Gates | None = None,
+    max_drop: float = 0.5,
+    budget: float | None = None,
+    dataset: StrPath | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Smallest:
+    """Write the smallest bundle that passes to `<output>/<variant>-<target>-smallest`, searched from the smallest up.
+
+    Args:
+        model: from `load_model`; a training form is folded in place first.
+        target: one, as `export` takes it.
+        max_drop: points of top-1 and recall@1 that may be lost on the dataset.
+        budget: minutes; a search that ends with them goes on where it was when it is called again.
+        dataset: what accuracy is compared on; the built-in checkpoint has its own, others have none.
+
+    Raises:
+        GateFailed: nothing passes, or nothing did within the budget; nothing was written.
+        UsageError, DependencyMissing, ExportError: as `export`.
+    """
+    if not max_drop >= 0 or (budget is not None and not budget > 0):
+        raise UsageError(f"max_drop {max_drop:g} and budget {budget} must not be below 0")
+    return find_smallest(
+        model,
+        get_target(target),
+        Path(output),
+        towers=chosen_towers(model, tower),
+        options=options,
+        gates=gates,
+        limits=Limits(max_drop, budget),
+        force=force,
+        dataset=accuracy_dataset(model, dataset),
+        progress=progress,
+    )
+
+
 def verify(
     bundle: Bundle | StrPath,
     *,
@@ -196,7 +249,7 @@ def verify(
     if stored.inputs.ids.min(initial=0) < 0 or stored.inputs.ids.max(initial=0) >= vocabulary:
         raise InvalidInput(f"{bundle.golden} is damaged: it holds ids outside of the {vocabulary} of the vocabulary")
     reference = Reference.compute(model, stored.inputs)
-    golden = check_golden(bundle, reference, gates)
+    golden = [check_settings(bundle, model), *check_golden(bundle, reference, gates)]
     if images or prompts:
         paths = image_files(Path(images)) if images else []
         inputs = sample_inputs(model, paths, read_prompts(prompts) if prompts else ())
@@ -207,6 +260,40 @@ def verify(
         fold(model)
     report = verify_bundle(bundle, reference, model, gates, task=task, progress=progress)
     return report.model_copy(update={"checks": (*golden, *report.checks)})
+
+
+def check_baseline(bundle: Bundle | StrPath, report: ParityReport, lock: StrPath) -> ParityReport:
+    """The report of `verify` with a check more a tower: whether its figures are those last accepted, within noise.
+
+    Raises:
+        InvalidInput: no such lock file, or it does not know this bundle or its checkpoint.
+    """
+    today = _locked(bundle, report)
+    drift = check_drift(report.bundle, today, read_lock(Path(lock)))
+    return report.model_copy(update={"checks": (*report.checks, *drift)})
+
+
+def accept_baseline(bundle: Bundle | StrPath, report: ParityReport, lock: StrPath) -> None:
+    """Write the figures of a report of `verify` into a lock file, beside those of other bundles in it.
+
+    Raises:
+        GateFailed: a check failed or was not run: what did not pass is not to be accepted.
+        InvalidInput: the lock file is damaged.
+    """
+    if not report.passed:
+        raise GateFailed(f"{report.bundle} did not pass every check, so its figures were not accepted")
+    path = Path(lock)
+    before = read_lock(path) if path.exists() else ParityLock()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(before.accept(report.bundle, _locked(bundle, report)).to_json(), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _locked(bundle: Bundle | StrPath, report: ParityReport) -> LockedBundle:
+    manifest = (bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle))).manifest
+    sizes: dict[str, int] = {tower: entry.bytes for tower, entry in manifest.towers.items()}
+    return locked_figures(report, manifest.checkpoint.sha256, sizes)
 
 
 def explain(
@@ -281,16 +368,7 @@ def evaluate(
         RuntimeFailed: nothing here can run the bundle.
     """
     prompts = parse_templates(templates)
-    if dataset is None:
-        data = builtin_dataset()
-    else:
-        data = read_dataset(
-            Path(dataset),
-            class_names=None if class_names is None else Path(class_names),
-            images=None if images is None else Path(images),
-            split=split,
-            skip_bad=skip_bad,
-        )
+    data = _dataset(dataset, class_names, images, split, skip_bad)
     tasks = check_tasks(data, (task,) if task else None)
     if isinstance(subject, MobileCLIP):
         embedder = model_embedder(subject)
@@ -376,6 +454,111 @@ def recover(
     precisions, output = parse_precisions(precision, towers), Path(output)
     folder = Path(work) if work is not None else output.with_suffix(".embeddings")
     return _recover(model, precisions, Path(data), output, work=folder, settings=settings, progress=progress)
+
+
+def compare(
+    bundles: Sequence[Bundle | StrPath],
+    *,
+    dataset: StrPath | None = None,
+    checkpoint: StrPath | None = None,
+    gates: Gates | None = None,
+    templates: Sequence[str] = (),
+    class_names: StrPath | None = None,
+    images: StrPath | None = None,
+    split: str = "test",
+    skip_bad: bool = False,
+    cache: StrPath | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Bundles side by side: bytes, deviation on their golden inputs, accuracy, and whether the gates are held.
+
+    Accuracy is compared with the checkpoint's, or with that of the first bundle of the same embedding space.
+
+    Args:
+        bundles: as returned by `export`, or their folders.
+        dataset, templates, class_names, images, split, skip_bad, cache: as for `evaluate`.
+        checkpoint: the source of the bundles; found as for `verify` when None.
+
+    Raises:
+        InvalidInput: the dataset or a bundle cannot be used, or the checkpoint given is no bundle's.
+        UsageError: no bundle, or one twice.
+        RuntimeFailed: a runtime refused an artifact.
+    """
+    opened = [bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle)) for bundle in bundles]
+    prompts = parse_templates(templates)
+    data = _dataset(dataset, class_names, images, split, skip_bad)
+    folder = None if cache is None else Path(cache)
+    given = None if checkpoint is None else file_sha256(Path(checkpoint))
+    if given is not None and all(bundle.manifest.checkpoint.sha256 != given for bundle in opened):
+        raise InvalidInput(f"{checkpoint} is not the checkpoint of any of these bundles")
+
+    def source(bundle: Bundle) -> Measurement | None:
+        own = given is not None and bundle.manifest.checkpoint.sha256 == given
+        path = Path(checkpoint) if own and checkpoint is not None else find_checkpoint(bundle)
+        if path is None:
+            return None
+        return measure(
+            model_embedder(load_source(bundle.manifest.checkpoint, path)),
+            data,
+            templates=prompts,
+            skip_bad=skip_bad,
+            cache=folder,
+            progress=lambda text: progress(f"checkpoint: {text}"),
+        )
+
+    return compare_bundles(
+        opened,
+        data,
+        source,
+        gates or Gates(),
+        templates=prompts,
+        skip_bad=skip_bad,
+        cache=folder,
+        progress=progress,
+    )
+
+
+def embed(
+    bundle: Bundle | StrPath,
+    sources: Sequence[StrPath],
+    output: StrPath,
+    *,
+    normalise: bool = False,
+    skip_bad: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+) -> EmbeddingFile:
+    """Write a bundle's embeddings of image files and folders, or of one file of texts; see
+    `embedding_files.embed_to_file`.
+
+    Raises:
+        UsageError: the output cannot be used, or the bundle lacks the tower.
+        InvalidInput: a source cannot be read, or holds nothing.
+        RuntimeFailed: nothing here can run the bundle.
+    """
+    return embed_to_file(
+        bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle)),
+        [Path(source) for source in sources],
+        Path(output),
+        normalise=normalise,
+        skip_bad=skip_bad,
+        force=force,
+        progress=progress,
+    )
+
+
+def _dataset(
+    dataset: StrPath | None, class_names: StrPath | None, images: StrPath | None, split: str, skip_bad: bool
+) -> Dataset:
+    if dataset is None:
+        return builtin_dataset()
+    return read_dataset(
+        Path(dataset),
+        class_names=None if class_names is None else Path(class_names),
+        images=None if images is None else Path(images),
+        split=split,
+        skip_bad=skip_bad,
+    )
 
 
 def accuracy_dataset(model: MobileCLIP, dataset: StrPath | None = None) -> Dataset | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,18 +28,17 @@ from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.model_card import model_card
 from mobileclip_deploy.parity import Check, Gates, ParityReport, value_tolerance
 from mobileclip_deploy.precision import parse_precisions, precision_label
+from mobileclip_deploy.preprocessor_config import write_preprocessor_config
 from mobileclip_deploy.reference import Reference, sample_inputs
 from mobileclip_deploy.targets import ExportOptions, Target, TensorInfo, check_options
 from mobileclip_deploy.tokenizer import write_tokenizer_files
 from mobileclip_deploy.towers import TOWERS, TowerName
-from mobileclip_deploy.variants import Preprocess
 from mobileclip_deploy.verification import Progress, TaskReference, silent, tower_job, verify_bundle
 
-__all__ = ["Exported", "bundle_path", "check_export", "export_bundle", "export_many"]
+__all__ = ["Exported", "bundle_path", "check_export", "chosen_towers", "export_bundle", "export_many"]
 
 # In the manifest's `environment`: what decides the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
-PIL_RESAMPLING = {"bilinear": 2, "bicubic": 3}
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def export_many(
     accuracy is compared on when both towers are verified. Without `precisions` a target gets its default one;
     `skip_lacking` leaves out what a target does not have instead of refusing it.
     """
-    options, towers = options or ExportOptions(), _towers(model, tower)
+    options, towers = options or ExportOptions(), chosen_towers(model, tower)
     choices = check_export(
         model, targets, precisions, output, tower=tower, options=options, force=force, skip_lacking=skip_lacking
     )
@@ -124,7 +122,7 @@ def check_export(
     Raises:
         UsageError, DependencyMissing: as `export_bundle`.
     """
-    towers = _towers(model, tower)
+    towers = chosen_towers(model, tower)
     check_options(targets, options or ExportOptions())
     choices: dict[Path, tuple[Target, dict[TowerName, str]]] = {}
     for target in targets:
@@ -139,7 +137,12 @@ def check_export(
     return list(choices.values())
 
 
-def _towers(model: MobileCLIP, wanted: str) -> tuple[TowerName, ...]:
+def chosen_towers(model: MobileCLIP, wanted: str) -> tuple[TowerName, ...]:
+    """The towers to export: "image", "text" or "both", which is all that the checkpoint has.
+
+    Raises:
+        UsageError: another name, or a tower that it does not have.
+    """
     if wanted not in (*TOWERS, "both"):
         raise UsageError(f"unknown tower {wanted!r}; known: {', '.join(TOWERS)}, both")
     towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if t in model.towers and wanted in (t, "both"))
@@ -285,8 +288,7 @@ def _write_companions(
 ) -> None:
     write_tokenizer_files(folder / "tokenizer")
     target.write_companions(folder, model.variant)
-    text = json.dumps(preprocessor_config(model.variant.preprocess), indent=2) + "\n"
-    (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
+    write_preprocessor_config(folder, model.variant.preprocess)
     reference.save(folder / "golden.safetensors")
     _write_manifest(folder, manifest)
 
@@ -294,19 +296,3 @@ def _write_companions(
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
-
-
-def preprocessor_config(spec: Preprocess) -> dict[str, object]:
-    """transformers' CLIPImageProcessor. It does not normalize: mean and std stand in the graph."""
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"shortest_edge": spec.size},
-        "resample": PIL_RESAMPLING[spec.interpolation],
-        "do_center_crop": True,
-        "crop_size": {"height": spec.size, "width": spec.size},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": False,
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from mobileclip_deploy import preprocessor_config
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle, TensorEntry
 from mobileclip_deploy.calibration import calibration_inputs
@@ -25,6 +27,7 @@ __all__ = [
     "TaskReference",
     "check_golden",
     "check_semantic",
+    "check_settings",
     "check_shipped",
     "check_stages",
     "check_structure",
@@ -189,6 +192,44 @@ def check_golden(bundle: Bundle, fresh: Reference, gates: Gates) -> list[Check]:
         Check.semantic("golden", tower, compare(fresh.of(tower), stored.of(tower)), gates, engine)
         for tower in bundle.manifest.towers
     ]
+
+
+def check_settings(bundle: Bundle, model: MobileCLIP) -> Check:
+    """What clients are told about inputs against the checkpoint's own: preprocessing, tokens, template.
+
+    A wrong interpolation or padding moves no golden output, since those inputs are prepared already, and an app that
+    follows the manifest or preprocessor_config.json would be wrong all the same.
+    """
+    manifest, variant = bundle.manifest, model.variant
+    pairs: list[tuple[str, object, object]] = [
+        (f"preprocess.{name}", getattr(manifest.preprocess, name), value)
+        for name, value in variant.preprocess.model_dump().items()
+    ]
+    pairs += [
+        (f"tokenizer.{name}", getattr(manifest.tokenizer, name), value)
+        for name, value in variant.tokenizer.model_dump().items()
+    ]
+    pairs.append(("template", manifest.template, variant.template))
+    told = _read_config(bundle.path / preprocessor_config.NAME)
+    wanted = preprocessor_config.preprocessor_config(variant.preprocess)
+    pairs += [(f"{preprocessor_config.NAME} {name}", told.get(name), value) for name, value in wanted.items()]
+    wrong = [f"{name} is {found}, the checkpoint has {right}" for name, found, right in pairs if found != right]
+    return Check(
+        step="settings",
+        tower="both",
+        status="failed" if wrong else "passed",
+        detail="; ".join(wrong) or "preprocessing, tokens and template are the checkpoint's",
+    )
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}; export the bundle again") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{path} is not an object; export the bundle again")
+    return value
 
 
 def check_task(bundle: Bundle, task: TaskReference, gates: Gates, progress: Progress = silent) -> Check:

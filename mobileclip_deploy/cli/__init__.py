@@ -11,9 +11,11 @@ import click
 
 from mobileclip_deploy.cli.benchmark import benchmark
 from mobileclip_deploy.cli.classify import classify
+from mobileclip_deploy.cli.compare import compare
 from mobileclip_deploy.cli.convert import convert
 from mobileclip_deploy.cli.devices import devices
 from mobileclip_deploy.cli.doctor import doctor
+from mobileclip_deploy.cli.embed import embed
 from mobileclip_deploy.cli.evaluate import evaluate
 from mobileclip_deploy.cli.export import export
 from mobileclip_deploy.cli.inspect import inspect
@@ -67,7 +69,9 @@ for command in (
     verify,
     lint,
     evaluate,
+    compare,
     classify,
+    embed,
     reinforce,
     devices,
     benchmark,

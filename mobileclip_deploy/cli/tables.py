@@ -10,11 +10,12 @@ import click
 from mobileclip_deploy.cli.output import megabytes, note, print_table
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.evaluation import EvaluationResult
+    from mobileclip_deploy.comparison import Comparison
+    from mobileclip_deploy.evaluation import EvaluationResult, Interval
     from mobileclip_deploy.exporting import Exported
     from mobileclip_deploy.parity import Check, ParityReport
 
-__all__ = ["note_skipped", "print_evaluation", "print_exports", "print_report"]
+__all__ = ["note_skipped", "print_comparison", "print_evaluation", "print_exports", "print_report"]
 
 CONFUSED = 5
 
@@ -94,6 +95,41 @@ def print_evaluation(result: EvaluationResult) -> None:
         pairs = [[right, nearest, str(count)] for right, nearest, count in confused]
         print_table("most often taken for another", ["class", "taken for", ">images"], pairs)
     click.echo("every class and the whole table of confusion: --json")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """One row a bundle."""
+    columns = ["bundle", ">MB", ">deviation", ">SNR dB", ">top-1 %", ">change", ">recall@1 %", ">change", "gates"]
+    rows = []
+    for row in comparison.bundles:
+        accuracy = [
+            text
+            for name in ("top1", "image_to_text_recall@1")
+            for text in (percent(row.figures.get(name)), points(row.differences.get(name)))
+        ]
+        deviation = "" if row.relative is None else f"{row.relative:.1e}"
+        ratio = "" if row.relative is None else "exact" if row.snr_db is None else f"{row.snr_db:.1f}"
+        rows.append([row.bundle, megabytes(row.bytes), deviation, ratio, *accuracy, row.status])
+    print_table(f"on {comparison.dataset}", columns, rows)
+    against = list(dict.fromkeys(row.baseline for row in comparison.bundles if row.baseline))
+    if against:
+        click.echo(f"change: points against {', '.join(against)}, with the 95% interval over the same examples")
+    for row in comparison.bundles:
+        for reason in row.reasons:
+            click.echo(f"{row.bundle}: {reason}")
+
+
+def percent(interval: Interval | None) -> str:
+    """A figure in percent, if there is one."""
+    return "" if interval is None else f"{interval.value:.2f}"
+
+
+def points(interval: Interval | None) -> str:
+    """A difference in points with its interval, if there is one."""
+    if interval is None:
+        return ""
+    value, low, high = (round(number, 2) + 0.0 for number in (interval.value, interval.low, interval.high))
+    return f"{value:+.2f} ({low:+.2f} .. {high:+.2f})"
 
 
 def note_skipped(skipped: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -24,6 +25,11 @@ __all__ = ["verify"]
 )
 @gate_option
 @json_option
+@click.option(
+    "--baseline", type=click.Path(path_type=Path), metavar="LOCK", help="Compare with the figures last accepted."
+)
+@click.option("--accept", is_flag=True, help="Write today's figures into LOCK, if every check passed.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcome as Markdown too.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcome as JUnit XML too.")
 def verify(
     bundle: Path,
@@ -34,37 +40,53 @@ def verify(
     explain: bool,
     gate_texts: tuple[str, ...],
     as_json: bool,
+    baseline: Path | None,
+    accept: bool,
+    markdown: Path | None,
     junit: Path | None,
 ) -> None:
     """Check a bundle against the checkpoint it was exported from.
 
     First the same graph in float32 (a small mistake would drown in float16's rounding), then the artifacts as
-    written. The built-in checkpoint is found by itself; so is a file of the recorded name beside the bundle.
+    written. The built-in checkpoint is found by itself; so is a file of the recorded name beside the bundle. With
+    --baseline drift beyond noise fails as well (docs/ci.md).
 
     \b
     Example:
       mobileclip-deploy verify out/nano-onnx-fp16
       mobileclip-deploy verify out/mobileclip_s0-coreml-fp16 --checkpoint mobileclip_s0.pt --images photos/
       mobileclip-deploy verify out/nano-coreml-fp16 --explain
+      mobileclip-deploy verify out/nano-onnx-fp16 --baseline parity.lock.json --junit parity.xml
     """
+    from mobileclip_deploy.api import accept_baseline, check_baseline
     from mobileclip_deploy.api import explain as explain_bundle
     from mobileclip_deploy.api import verify as verify_bundle
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.cli.tables import print_report
     from mobileclip_deploy.destinations import check_file_destination
+    from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.parity import parse_gates
 
     gates = parse_gates(gate_texts)
-    if junit is not None:
-        check_file_destination(junit, force=True)
+    if accept and baseline is None:
+        raise UsageError("--accept writes a lock file; name it with --baseline LOCK")
+    for file in (junit, markdown, baseline if accept else None):
+        if file is not None:
+            check_file_destination(file, force=True)
     with progress() as update:
         report = verify_bundle(
             bundle, checkpoint=checkpoint, images=images, prompts=prompts, dataset=dataset, gates=gates, progress=update
         )
         explanations = explain_bundle(bundle, checkpoint=checkpoint, progress=update) if explain else ()
-    if junit is not None:
-        junit.parent.mkdir(parents=True, exist_ok=True)
-        junit.write_text(report.junit(), encoding="utf-8")
+    if baseline is not None and not accept:
+        report = check_baseline(bundle, report, baseline)
+    for file, text in ((junit, report.junit()), (markdown, report.markdown())):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as stream:
+            stream.write(report.markdown() + "\n")
     if as_json:
         found = {"explanations": [found.model_dump(mode="json", exclude_none=True) for found in explanations]}
         extra = {"passed": report.passed} | (found if explain else {})
@@ -79,4 +101,7 @@ def verify(
     if report.not_run:
         note(f"NOT RUN: {len(report.not_run)} of {len(report.checks)} checks; what they need stands beside them.")
         raise SystemExit(3)
+    if accept and baseline is not None:
+        accept_baseline(bundle, report, baseline)
+        note(f"Accepted: the figures of {report.bundle} are in {baseline}.")
     note(f"Passed: all {len(report.checks)} checks.")

@@ -1,6 +1,6 @@
 """Embeddings kept on disk, so that an interrupted evaluation goes on where it was, and a finished one costs little.
 
-One folder an artifact, in it shards of at most `SHARD` embeddings, each written beside its place and renamed: a killed
+One folder an artifact, in it shards of about `SHARD` embeddings, each written beside its place and renamed: a killed
 process loses the shard it was filling, and leaves none that is half written.
 """
 
@@ -71,11 +71,11 @@ class EmbeddingStore:
         return self._open[1][row]
 
     def add(self, names: Iterable[str], embeddings: npt.NDArray[np.float32]) -> None:
-        """Keep embeddings [N, D]; written when a shard is full."""
-        for name, embedding in zip(names, embeddings, strict=True):
-            self._pending[name] = embedding
-            if len(self._pending) == SHARD:
-                self.flush()
+        """Keep the embeddings [N, D] of one batch; written when a shard is full. A shard ends where a batch does, so
+        that a run that goes on forms the same batches as one that was never interrupted: rounding depends on them."""
+        self._pending |= dict(zip(names, embeddings, strict=True))
+        if len(self._pending) >= SHARD:
+            self.flush()
 
     def flush(self) -> None:
         """Write what is not written yet.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.reference import embed_images, embed_texts
 from mobileclip_deploy.targets import installed_target
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.towers import TOWERS, TowerName
 from mobileclip_deploy.variants import Preprocess
 
 __all__ = ["Embedder", "bundle_embedder", "model_embedder"]
@@ -38,21 +38,21 @@ class Embedder:
     logit_scale: float
 
 
-def bundle_embedder(bundle: Bundle) -> Embedder:
-    """Run a bundle's artifacts here.
+def bundle_embedder(bundle: Bundle, towers: Sequence[TowerName] = TOWERS) -> Embedder:
+    """Run a bundle's artifacts here; of a tower that is not named nothing is loaded.
 
     Raises:
         UsageError: the bundle lacks a tower.
         NotRun, RuntimeFailed: nothing here can run it.
     """
     target, manifest = installed_target(bundle.manifest.target), bundle.manifest
-    image, text = (target.runner(bundle.artifact(tower)) for tower in ("image", "text"))
+    runners = {tower: target.runner(bundle.artifact(tower)) for tower in towers}
     return Embedder(
         name=bundle.path.name,
-        engine=image.engine,
+        engine=runners[towers[0]].engine,
         embedding_space=manifest.embedding_space,
-        images=image,
-        texts=text,
+        images=lambda pixels: runners["image"](pixels),
+        texts=lambda ids: runners["text"](ids),
         artifact=lambda tower: manifest.towers[tower].sha256,
         preprocess=manifest.preprocess,
         context_length=manifest.tokenizer.context_length,

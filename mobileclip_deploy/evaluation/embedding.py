@@ -1,4 +1,4 @@
-"""Embedding many images and texts: in batches, unit length, each once, and from the cache what is in it."""
+"""Embedding many images and texts: in batches, each once, and from the cache what is in it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ from mobileclip_deploy.preprocess import decode_image, preprocess
 from mobileclip_deploy.tokenizer import tokenize
 from mobileclip_deploy.towers import TowerName
 
-__all__ = ["BATCH", "embed_classes", "embed_dataset_images", "embed_prompts", "load_pixels", "open_store", "unit"]
+__all__ = [
+    "BATCH",
+    "embed_classes",
+    "embed_dataset_images",
+    "embed_prompts",
+    "embed_texts",
+    "_load_pixels",
+    "_open_store",
+    "unit",
+]
 
 BATCH = 64
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T", np.float32, np.int64)
 
 
-def open_store(embedder: Embedder, tower: TowerName, cache: Path | None) -> EmbeddingStore | None:
+def _open_store(embedder: Embedder, tower: TowerName, cache: Path | None) -> EmbeddingStore | None:
     """The cached embeddings of one tower; None without a cache.
 
     Raises:
@@ -55,7 +64,7 @@ def embed_dataset_images(
     cache: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Floats, dict[int, str]]:
-    """Unit-length embeddings of image files, a batch in memory at a time.
+    """Embeddings of image files as the artifact gives them, not normalised, a batch in memory at a time.
 
     Args:
         rows: where each image stands, for errors.
@@ -68,7 +77,7 @@ def embed_dataset_images(
     Raises:
         InvalidInput: an image cannot be used, or none can.
     """
-    store = open_store(embedder, "image", cache)
+    store = _open_store(embedder, "image", cache)
     parts: list[Floats] = []
     bad: dict[int, str] = {}
     try:
@@ -81,7 +90,7 @@ def embed_dataset_images(
             store.flush()
     if len(bad) == len(images):
         raise InvalidInput(f"none of the {len(images)} images can be used; the first: {next(iter(bad.values()))}")
-    return unit(np.concatenate([part for part in parts if len(part)])), bad
+    return np.concatenate([part for part in parts if len(part)]), bad
 
 
 def _image_batch(
@@ -98,7 +107,7 @@ def _image_batch(
             content = read_image(source)
             name = content_id(content)
             if name not in pixels and (store is None or name not in store):
-                pixels[name] = load_pixels(embedder, content, str(source))
+                pixels[name] = _load_pixels(embedder, content, str(source))
         except InvalidInput as error:
             text = str(error) if row == str(source) else f"{row}: {error}"
             if not skip_bad:
@@ -109,7 +118,7 @@ def _image_batch(
     return _computed_or_kept(names, pixels, store, embedder.images)
 
 
-def load_pixels(embedder: Embedder, content: bytes, name: str) -> Floats:
+def _load_pixels(embedder: Embedder, content: bytes, name: str) -> Floats:
     """An image file's content as the embedder takes it: float32 [3, S, S] in [0, 1].
 
     Raises:
@@ -128,10 +137,26 @@ def embed_prompts(embedder: Embedder, prompts: Sequence[str], cache: Path | None
     Raises:
         InvalidInput: the cache cannot be used.
     """
-    store = open_store(embedder, "text", cache)
+    return unit(embed_texts(embedder, prompts, cache=cache))
+
+
+def embed_texts(
+    embedder: Embedder,
+    prompts: Sequence[str],
+    *,
+    cache: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Floats:
+    """Text embeddings [M, D] as the artifact gives them, not normalised.
+
+    Raises:
+        InvalidInput: the cache cannot be used.
+    """
+    store = _open_store(embedder, "text", cache)
     parts = []
     try:
         for start in range(0, len(prompts), BATCH):
+            progress(f"text {start} of {len(prompts)}")
             ids = tokenize(list(prompts[start : start + BATCH]), embedder.context_length)
             names = [content_id(row.tobytes()) for row in ids]
             new = {name: row for name, row in zip(names, ids, strict=True) if store is None or name not in store}
@@ -139,7 +164,7 @@ def embed_prompts(embedder: Embedder, prompts: Sequence[str], cache: Path | None
     finally:
         if store is not None:
             store.flush()
-    return unit(np.concatenate(parts))
+    return np.concatenate(parts)
 
 
 def embed_classes(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.evaluation.embedding import embed_classes, embed_dataset_images, embed_prompts
+from mobileclip_deploy.evaluation.embedding import embed_classes, embed_dataset_images, embed_prompts, unit
 from mobileclip_deploy.evaluation.metrics import Interval, classify, percentage, retrieval_ranks
 
 __all__ = ["TASKS", "ClassFigures", "EvaluationResult", "Measurement", "check_tasks", "evaluate", "measure"]
@@ -127,6 +127,7 @@ def measure(
     images, bad = embed_dataset_images(
         embedder, dataset.images, dataset.rows, skip_bad=skip_bad, cache=cache, progress=progress
     )
+    images = unit(images)
     if bad:
         dataset = dataset.without(bad)
     hits: dict[str, npt.NDArray[np.bool_]] = {}

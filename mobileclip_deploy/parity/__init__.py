@@ -1,8 +1,21 @@
 """Parity: how far an artifact's embeddings are from the checkpoint's, and whether that is near enough."""
 
+from mobileclip_deploy.parity.baseline import ParityLock, check_drift, locked_figures, read_lock
 from mobileclip_deploy.parity.gates import Gates, parse_gates
 from mobileclip_deploy.parity.metrics import Deviation, compare
 from mobileclip_deploy.parity.report import Check, ParityReport
 from mobileclip_deploy.parity.tolerance import value_tolerance
 
-__all__ = ["Check", "Deviation", "Gates", "ParityReport", "compare", "parse_gates", "value_tolerance"]
+__all__ = [
+    "Check",
+    "Deviation",
+    "Gates",
+    "ParityLock",
+    "ParityReport",
+    "check_drift",
+    "compare",
+    "locked_figures",
+    "parse_gates",
+    "read_lock",
+    "value_tolerance",
+]

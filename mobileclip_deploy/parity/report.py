@@ -18,10 +18,11 @@ Status = Literal["passed", "failed", "not run"]
 class Check(BaseModel):
     """One check of one tower.
 
-    `step` is `structure` (names, types, shapes, bytes), `folded`, `tower`, `twin` (the semantic step's stages),
-    `authored`, `embedding`, `prepared`, `converted`, `lowered` (ExecuTorch's stages, each against the one before it),
-    `golden` (the stored reference against the checkpoint), `shipped` (the artifact as written) or `task` (accuracy in
-    percent, and what it dropped in points: `figures`).
+    `step` is `structure` (names, types, shapes, bytes), `settings` (what clients are told about inputs), `folded`,
+    `tower`, `twin` (the semantic step's stages), `authored`, `embedding`, `prepared`, `converted`, `lowered`
+    (ExecuTorch's stages, each against the one before it), `golden` (the stored reference against the checkpoint),
+    `shipped` (the artifact as written), `task` (accuracy in percent, and what it dropped in points: `figures`) or
+    `baseline` (today's figures against those last accepted).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -92,6 +93,17 @@ class ParityReport(BaseModel):
         """Every check was run and passed."""
         return bool(self.checks) and not self.failed and not self.not_run
 
+    def markdown(self) -> str:
+        """The report in Markdown, as a job summary shows it: what did not pass first, then every check."""
+        state = "passed" if self.passed else "failed" if self.failed else "not run"
+        lines = [f"### {self.bundle}: parity {state}", ""]
+        unmet = (*self.failed, *self.not_run)
+        if unmet:
+            lines += [f"- **{check.tower} {check.step} {check.status}**: {check.describe()}" for check in unmet] + [""]
+        lines += ["| tower | check | outcome | gate | relative | cosine | dB | figures |"]
+        lines += ["|---|---|---|---|---:|---:|---:|---|"]
+        return "\n".join([*lines, *(_markdown_row(check) for check in self.checks)]) + "\n"
+
     def junit(self) -> str:
         """The report as JUnit XML: a failed check is a failure, one that was not run an error."""
         suite = ElementTree.Element(
@@ -109,3 +121,15 @@ class ParityReport(BaseModel):
             ElementTree.SubElement(case, "system-out").text = text
         ElementTree.indent(suite)
         return ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def _markdown_row(check: Check) -> str:
+    deviation = check.deviation
+    cells = [check.tower, check.step, check.status, check.gate or ""]
+    if deviation is None:
+        cells += ["", "", ""]
+    else:
+        ratio = "exact" if deviation.snr_db is None else f"{deviation.snr_db:.1f}"
+        cells += [f"{deviation.relative:.1e}", f"{deviation.cosine:.6f}", ratio]
+    figures = ", ".join(f"{name} {value:.2f}" for name, value in (check.figures or {}).items())
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, figures]) + " |"

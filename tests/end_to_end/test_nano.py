@@ -137,3 +137,35 @@ def test_killing_an_export_leaves_no_bundle_and_the_next_export_clears_away_the_
     model = mcd.load_model(None, exports.checkpoint)
     mcd.export(model, "onnx", "fp32", tmp_path, tower="image", verify=False)
     assert names(tmp_path) == ["nano-onnx-fp32"]
+
+
+LOCK = Path(__file__).parent / "parity.lock.json"
+"""The accepted figures; after a change that is meant, and explained: verify BUNDLE --baseline LOCK --accept."""
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_bundles_have_the_figures_last_accepted(
+    out: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    found = run("verify", out / name, "--baseline", LOCK, "--markdown", tmp_path / "parity.md")
+    assert found.code == 0, found.stdout
+    assert (tmp_path / "parity.md").read_text(encoding="utf-8").startswith(f"### {name}: parity passed")
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8").startswith(f"### {name}: parity passed")
+
+
+def test_drift_from_the_accepted_figures_fails_and_is_accepted_only_on_purpose(out: Path, tmp_path: Path) -> None:
+    bundle, lock = out / "nano-onnx-fp16", tmp_path / "parity.lock.json"
+    data = json.loads(LOCK.read_text(encoding="utf-8"))
+    figures = data["bundles"]["nano-onnx-fp16"]["checks"]["image shipped"]
+    figures |= {"relative": figures["relative"] / 3, "snr_db": figures["snr_db"] + 10}
+    lock.write_text(json.dumps(data), encoding="utf-8")
+    found = run("verify", bundle, "--baseline", lock, "--json")
+    assert found.code == 1
+    (failed,) = [check for check in found.json["checks"] if check["status"] == "failed"]
+    assert (failed["tower"], failed["step"]) == ("image", "baseline")
+    assert run("verify", bundle, "--baseline", lock, "--accept").code == 0
+    assert json.loads(lock.read_text(encoding="utf-8"))["bundles"].keys() == data["bundles"].keys()
+    assert json.loads(lock.read_text(encoding="utf-8"))["bundles"]["nano-onnx-fp16"]["checks"]["image shipped"][
+        "relative"
+    ] == pytest.approx(figures["relative"] * 3, rel=0.5)

@@ -144,7 +144,8 @@ def test_an_image_that_was_changed_under_its_name_is_embedded_again(tmp_path: Pa
 def test_a_killed_process_loses_one_shard_at_most(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path, {"artifact": "a"})
     names = [f"{number:064d}" for number in range(SHARD + 3)]
-    store.add(names, np.zeros((len(names), 2), np.float32))  # and then nothing more: no flush
+    for batch in (names[:SHARD], names[SHARD:]):
+        store.add(batch, np.zeros((len(batch), 2), np.float32))  # and then nothing more: no flush
     again = EmbeddingStore(tmp_path, {"artifact": "a"})
     assert [name in again for name in names] == [True] * SHARD + [False] * 3
 

@@ -1,0 +1,64 @@
+"""`compare`: bundles side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mobileclip_deploy.cli.options import dataset_options, gate_option, json_option
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.cli.options import DatasetChoice
+
+__all__ = ["compare"]
+
+
+@click.command()
+@click.argument("bundles", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="BUNDLE...")
+@dataset_options
+@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="The source of the bundles.")
+@gate_option
+@click.option("--markdown", is_flag=True, help="Print the table in Markdown.")
+@json_option
+def compare(
+    bundles: tuple[Path, ...],
+    data: DatasetChoice,
+    checkpoint: Path | None,
+    gate_texts: tuple[str, ...],
+    markdown: bool,
+    as_json: bool,
+) -> None:
+    """Compare bundles: bytes, deviation from the checkpoint, accuracy and what it changed, gates.
+
+    Changes are against the checkpoint, which is found as for `verify`, or else against the first bundle, with 95%
+    intervals over the same examples. Bundles of different embedding spaces are each compared with their own.
+
+    \b
+    Examples:
+      mobileclip-deploy compare out/nano-onnx-fp32 out/nano-onnx-fp16
+      mobileclip-deploy compare out/* --dataset imagenet/val --cache ~/.cache/embeddings --markdown
+    """
+    from mobileclip_deploy.api import compare as run
+    from mobileclip_deploy.cli.output import note, print_json, progress
+    from mobileclip_deploy.cli.tables import print_comparison
+    from mobileclip_deploy.errors import UsageError
+    from mobileclip_deploy.parity import parse_gates
+
+    if markdown and as_json:
+        raise UsageError("--markdown and --json exclude each other")
+    gates = parse_gates(gate_texts)
+    with progress() as update:
+        comparison = run(bundles, checkpoint=checkpoint, gates=gates, progress=update, **data.arguments())
+    for text in comparison.notes:
+        note(f"Note: {text}")
+    if as_json:
+        print_json(comparison.model_dump(mode="json"))
+    elif markdown:
+        click.echo(comparison.markdown(), nl=False)
+    else:
+        print_comparison(comparison)
+    states = {row.status for row in comparison.bundles}
+    if states != {"passed"}:
+        raise SystemExit(1 if "failed" in states else 3)

@@ -1,0 +1,49 @@
+"""`embed`: a bundle's embeddings of images or texts, as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mobileclip_deploy.cli.options import json_option
+
+__all__ = ["embed"]
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("sources", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="IMAGES...|TEXTS")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE")
+@click.option("--normalise", is_flag=True, help="Scale embeddings to length 1, so that products are cosines.")
+@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be used, and count them.")
+@click.option("--force", is_flag=True, help="Replace FILE.")
+@json_option
+def embed(
+    bundle: Path, sources: tuple[Path, ...], output: Path, normalise: bool, skip_bad: bool, force: bool, as_json: bool
+) -> None:
+    """Write a bundle's embeddings of images, or of the texts in a file.
+
+    IMAGES are files and folders; TEXTS is a .txt with one a line, or a .jsonl. FILE is .safetensors or .jsonl, and says
+    which embedding space it is of. An interrupted command goes on where it was when it is given again.
+
+    \b
+    Examples:
+      mobileclip-deploy embed out/nano-onnx-fp16 photos/ -o photos.safetensors --normalise
+      mobileclip-deploy embed out/nano-onnx-fp16 labels.txt -o labels.jsonl
+    """
+    from mobileclip_deploy.api import embed as run
+    from mobileclip_deploy.cli.output import print_json, progress
+    from mobileclip_deploy.cli.tables import note_skipped
+
+    with progress() as update:
+        written = run(bundle, sources, output, normalise=normalise, skip_bad=skip_bad, force=force, progress=update)
+    note_skipped(written.skipped)
+    if as_json:
+        print_json({name: str(v) if isinstance(v, Path) else v for name, v in vars(written).items()})
+        return
+    kind = "normalised" if written.normalised else "not normalised"
+    click.echo(
+        f"wrote {written.count} {written.tower} embeddings of dimension {written.dimension} ({kind}, "
+        f"{written.embedding_space}) to {written.path}"
+    )

@@ -1,0 +1,164 @@
+"""The figures last accepted, in a lock file, and whether those of today have drifted from them.
+
+A gate says whether an artifact is near enough to its checkpoint; the lock says whether it is as near as it was. What is
+allowed to change is noise: other processors and library versions round differently, and a dataset's figure moves by an
+example or two. The tolerances stand in the lock file itself, to be read and changed there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.parity.report import Check, ParityReport
+
+__all__ = ["LockedBundle", "ParityLock", "Tolerances", "check_drift", "locked_figures", "read_lock"]
+
+LOCKED_STEPS = ("twin", "shipped", "task")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tolerances(_Frozen):
+    """What counts as noise.
+
+    A relative deviation or a distance 1 - cosine may grow to `deviation_factor` times what was accepted, or by
+    `deviation_floor` where that is more; the signal-to-noise ratio may fall by `snr_db` decibels (not counted where it
+    is above `snr_exact`, where only rounding is left). Accuracy may move by `points` either way, bytes by the share
+    `bytes`.
+    """
+
+    deviation_factor: float = 1.5
+    deviation_floor: float = 3e-6
+    snr_db: float = 2.0
+    snr_exact: float = 100.0
+    points: float = 0.3
+    bytes: float = 0.01
+
+
+class LockedBundle(_Frozen):
+    """The accepted figures of one bundle: by "tower step" (as "image shipped"), and bytes by tower."""
+
+    checkpoint_sha256: str
+    checks: dict[str, dict[str, float]]
+    bytes: dict[str, int]
+
+
+class ParityLock(_Frozen):
+    """A lock file: several bundles by name, and what counts as noise."""
+
+    schema_version: Literal[1] = 1
+    tolerances: Tolerances = Tolerances()
+    bundles: dict[str, LockedBundle] = {}
+
+    def accept(self, name: str, bundle: LockedBundle) -> ParityLock:
+        """The lock with the figures of a bundle put in."""
+        bundles = dict(sorted((self.bundles | {name: bundle}).items()))
+        return self.model_copy(update={"bundles": bundles})
+
+    def to_json(self) -> str:
+        """Stable text: figures with six digits, so that a difference shows what changed and not how it rounds."""
+        data = self.model_dump(mode="json")
+        for bundle in data["bundles"].values():
+            for figures in bundle["checks"].values():
+                figures.update({name: float(f"{value:.6g}") for name, value in figures.items()})
+        return json.dumps(data, indent=2) + "\n"
+
+
+def read_lock(path: Path) -> ParityLock:
+    """Read a lock file.
+
+    Raises:
+        InvalidInput: missing, damaged or of another schema version.
+    """
+    try:
+        return ParityLock.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidInput(f"no lock file at {path}; write the figures of today there with --accept") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
+
+
+def locked_figures(report: ParityReport, checkpoint_sha256: str, sizes: Mapping[str, int]) -> LockedBundle:
+    """What a lock keeps of a report: the figures of the twin, of the artifacts as written, and of accuracy."""
+    checks = {
+        f"{check.tower} {check.step}": _figures(check)
+        for check in report.checks
+        if check.step in LOCKED_STEPS and check.status != "not run"
+    }
+    return LockedBundle(checkpoint_sha256=checkpoint_sha256, checks=checks, bytes=dict(sizes))
+
+
+def _figures(check: Check) -> dict[str, float]:
+    if check.figures is not None:
+        return {name: value for name, value in check.figures.items() if not name.endswith("_drop")}
+    if check.deviation is None:
+        return {}
+    figures = {"relative": check.deviation.relative, "cosine": check.deviation.cosine}
+    return figures if check.deviation.snr_db is None else figures | {"snr_db": check.deviation.snr_db}
+
+
+def check_drift(name: str, today: LockedBundle, lock: ParityLock) -> list[Check]:
+    """One check (step "baseline") for each tower and for accuracy: failed where a figure drifted.
+
+    Raises:
+        InvalidInput: the lock does not know the bundle, or was accepted for another checkpoint.
+    """
+    accepted = lock.bundles.get(name)
+    if accepted is None:
+        known = ", ".join(lock.bundles) or "none"
+        raise InvalidInput(f"the lock file has no bundle {name} (it has {known}); put it in with --accept")
+    if accepted.checkpoint_sha256 != today.checkpoint_sha256:
+        raise InvalidInput(
+            f"{name} is of another checkpoint than the figures in the lock file; accept those of this one with --accept"
+        )
+    drifts: dict[str, list[str]] = {tower: [] for tower in (*accepted.bytes, *today.bytes)}
+    for check, figures in accepted.checks.items():
+        tower, step = check.split(" ", 1)
+        found = today.checks.get(check)
+        if found is None:
+            drifts.setdefault(tower, []).append(f"{step} was measured and is not now")
+            continue
+        texts = [_drift(figure, value, found.get(figure), lock.tolerances) for figure, value in figures.items()]
+        drifts.setdefault(tower, []).extend(f"{step} {text}" for text in texts if text)
+    for tower, size in accepted.bytes.items():
+        now = today.bytes.get(tower, 0)
+        if abs(now - size) > lock.tolerances.bytes * size:
+            drifts[tower].append(f"bytes {now:,}, accepted {size:,}")
+    return [
+        Check(
+            step="baseline",
+            tower=tower,
+            status="failed" if found else "passed",
+            gate="as accepted, within noise",
+            detail="; ".join(found) or "no drift",
+        )
+        for tower, found in drifts.items()
+    ]
+
+
+def _drift(figure: str, accepted: float, now: float | None, noise: Tolerances) -> str | None:
+    """What is wrong with a figure, if anything. A NaN is never within noise."""
+    if now is None:
+        # Exact to the bit has no signal-to-noise ratio: that is no drift.
+        return None if figure == "snr_db" else f"{figure} is not there, accepted {accepted:.6g}"
+    if figure == "snr_db":
+        allowed = min(accepted, noise.snr_exact) - noise.snr_db
+        return None if now >= allowed else f"{figure} {now:.1f}, accepted {accepted:.1f} (at least {allowed:.1f})"
+    if figure in ("relative", "cosine"):
+        before, after = (accepted, now) if figure == "relative" else (1 - accepted, 1 - now)
+        allowed = max(before * noise.deviation_factor, before + noise.deviation_floor)
+        return None if after <= allowed else f"{figure} {now:.6g}, accepted {accepted:.6g}"
+    moved = now - accepted
+    within = abs(moved) <= noise.points + 1e-9
+    return None if within else f"{figure} {now:.2f}, accepted {accepted:.2f} ({moved:+.2f} points)"

@@ -1,0 +1,108 @@
+"""Faults of the pipeline around a model, planted into nano's bundle: `evaluate`'s figures or `verify` show each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exports import Exports
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.evaluation import (
+    Embedder,
+    Measurement,
+    builtin_dataset,
+    bundle_embedder,
+    measure,
+    paired_difference,
+)
+
+GATE = 0.5
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32).reshape(3, 1, 1)
+STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32).reshape(3, 1, 1)
+
+
+@dataclasses.dataclass
+class Sound:
+    """The bundle as it should be run, and its figures."""
+
+    embedder: Embedder
+    measured: Measurement
+    cache: Path
+
+    def drop(self, embedder: Embedder) -> float:
+        """Points of top-1 that another way of running it loses."""
+        found = measure(embedder, builtin_dataset(), ("classification",), cache=self.cache)
+        return -paired_difference(found.hits["top1"], self.measured.hits["top1"]).value
+
+
+@pytest.fixture(scope="module")
+def sound(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Sound:
+    embedder, cache = bundle_embedder(exports.bundle("onnx", "fp16")), tmp_path_factory.mktemp("cache")
+    return Sound(embedder, measure(embedder, builtin_dataset(), ("classification",), cache=cache), cache)
+
+
+def planted(sound: Sound, tower: str, **changes: object) -> Embedder:
+    """An embedder with a fault in one tower; nothing of that tower is taken from the sound one's cache."""
+    names = {"image": sound.embedder.artifact("image"), "text": sound.embedder.artifact("text"), tower: "planted"}
+    return dataclasses.replace(sound.embedder, artifact=names.__getitem__, **changes)  # type: ignore[arg-type]
+
+
+def test_the_sound_bundle_loses_nothing(sound: Sound) -> None:
+    assert sound.drop(sound.embedder) == 0
+
+
+def test_mean_and_std_of_another_model_are_seen(sound: Sound) -> None:
+    run = sound.embedder.images
+    assert sound.drop(planted(sound, "image", images=lambda pixels: run((pixels - MEAN) / STD))) > GATE
+
+
+def test_swapped_channels_are_seen(sound: Sound) -> None:
+    run = sound.embedder.images
+    assert sound.drop(planted(sound, "image", images=lambda pixels: run(np.ascontiguousarray(pixels[:, ::-1])))) > GATE
+
+
+def test_padding_with_end_of_text_is_seen(sound: Sound) -> None:
+    run = sound.embedder.texts
+    assert sound.drop(planted(sound, "text", texts=lambda ids: run(np.where(ids == 0, 49407, ids)))) > GATE
+
+
+def test_prompts_that_are_not_normalised_are_seen(sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mobileclip_deploy.evaluation.embedding.unit", lambda values: values)
+    assert sound.drop(sound.embedder) > GATE
+
+
+SETTINGS: dict[str, tuple[str, list[str], object]] = {
+    "interpolation": ("manifest.json", ["preprocess", "interpolation"], "bicubic"),
+    "mean": ("manifest.json", ["preprocess", "mean"], [0.485, 0.456, 0.406]),
+    "size": ("manifest.json", ["preprocess", "size"], 72),
+    "padding": ("manifest.json", ["tokenizer", "pad"], 49407),
+    "template": ("manifest.json", ["template"], "not {}"),
+    "the client's resampling": ("preprocessor_config.json", ["resample"], 3),
+    "the client's normalisation": ("preprocessor_config.json", ["do_normalize"], True),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_bundle_that_tells_apps_something_wrong_fails_verify(
+    exports: Exports, tmp_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The held-out images have the network's size already, so no figure shows a wrong interpolation."""
+    monkeypatch.setattr("mobileclip_deploy.api.verify_bundle", lambda *_, **__: _report())
+    file, keys, value = SETTINGS[setting]
+    path = exports.copy("onnx", "fp16", tmp_path)
+    data = json.loads((path / file).read_text(encoding="utf-8"))
+    place = data
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    (path / file).write_text(json.dumps(data), encoding="utf-8")
+    (failed,) = mcd.verify(path, checkpoint=exports.checkpoint).failed
+    assert (failed.step, keys[-1] in (failed.detail or "")) == ("settings", True)
+
+
+def _report() -> mcd.ParityReport:
+    return mcd.ParityReport(bundle="it", variant="nano", target="onnx", checks=())
