@@ -23,7 +23,8 @@ __all__ = ["export"]
     "precision_texts",
     multiple=True,
     metavar="P | image=P,text=P",
-    help="fp32, fp16, w8, ... [default: fp16; executorch: fp32]. May be repeated: a bundle for each.",
+    help="fp32, fp16, w8, ...; or smallest, which searches for the smallest bundle that passes its gates. "
+    "[default: fp16; executorch: fp32] May be repeated: a bundle for each.",
 )
 @click.option(
     "--deployment-target", metavar="iOSNN", help="Core ML: the oldest system to run on [default: iOS16, or as needed]."
@@ -39,6 +40,8 @@ __all__ = ["export"]
     metavar="DIR",
     help="Images (and prompts.txt) to measure activations on; for w8a8 [default: packaged samples].",
 )
+@click.option("--max-drop", type=float, metavar="POINTS", help="Smallest: what accuracy may drop [default: 0.5].")
+@click.option("--budget", type=float, metavar="MINUTES", help="Smallest: how long to search [no limit].")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="[default: .]")
 @click.option("--force", is_flag=True, help="Replace bundles that exist.")
 @click.option("--no-verify", is_flag=True, help="Do not check the artifacts against the checkpoint.")
@@ -56,6 +59,8 @@ def export(
     bundled_program: bool,
     etrecord: bool,
     calibration: Path | None,
+    max_drop: float | None,
+    budget: float | None,
     output: Path,
     force: bool,
     no_verify: bool,
@@ -72,19 +77,22 @@ def export(
       mobileclip-deploy export --target coreml --checkpoint mobileclip_s0.pt -o out/
       mobileclip-deploy export --target all --precision fp32 --precision fp16 -o out/
       mobileclip-deploy export --target onnx --precision image=fp16,text=fp32 -o out/
+      mobileclip-deploy export --target coreml --precision smallest --max-drop 1 -o out/
     """
     from mobileclip_deploy.api import accuracy_dataset
     from mobileclip_deploy.cli.output import note, print_json, progress
+    from mobileclip_deploy.cli.smallest import SmallestRequest, export_smallest
     from mobileclip_deploy.cli.tables import print_exports
+    from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.exporting import check_export, export_many
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.precision import parse_precisions, precision_label
+    from mobileclip_deploy.smallest import Limits
     from mobileclip_deploy.targets import ExportOptions, check_options, parse_targets
     from mobileclip_deploy.towers import TOWERS, TowerName
 
     targets = parse_targets(target_names, backend)
     towers: tuple[TowerName, ...] = TOWERS if tower == "both" else (tower,)
-    precisions = [parse_precisions(text, towers) for text in precision_texts]
     options = ExportOptions(
         deployment_target,
         calibration,
@@ -94,6 +102,16 @@ def export(
         etrecord=etrecord,
     )
     check_options(targets, options)
+    if "smallest" in precision_texts:
+        if len(precision_texts) > 1 or no_verify:
+            raise UsageError("--precision smallest goes alone, and with verification: it is what it searches by")
+        limits = Limits(0.5 if max_drop is None else max_drop, budget)
+        gates = parse_gates(gate_texts)
+        export_smallest(SmallestRequest(choice, targets, tower, options, gates, limits, output, force, as_json))
+        return
+    if max_drop is not None or budget is not None:
+        raise UsageError("--max-drop and --budget go with --precision smallest")
+    precisions = [parse_precisions(text, towers) for text in precision_texts]
     every = target_names == "all"
     for target in targets:
         for precision in precisions or [parse_precisions(target.default_precision, towers)]:
