@@ -11,6 +11,9 @@ from mobileclip_deploy.benchmark.statistics import summarize
 
 __all__ = ["assemble", "complete"]
 
+OWN = ("load_first_ns", "load_again_ns", "first_inference_ns", "peak_memory_bytes", "golden", "placement", "profile")
+"""What a device may tell of a cell as a whole instead of round by round."""
+
 
 def assemble(
     job: Job,
@@ -47,8 +50,11 @@ def complete(result: Result) -> Result:
             cells.append(found)
             continue
         computed = _cell_result(cell, result.job, found.rounds)
-        warnings = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
-        cells.append(computed.model_copy(update={"warnings": warnings}))
+        changes = {name: getattr(found, name) for name in OWN if not getattr(computed, name)}
+        changes["warnings"] = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
+        if found.golden is not None and not found.golden.passed and not cell.competitor:
+            changes |= {"status": "invalid", "summary": None, "error": computed.error or found.error or "wrong answers"}
+        cells.append(computed.model_copy(update=changes))
     return result.model_copy(update={"cells": tuple(cells)})
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
+    "Accuracy",
     "Cell",
     "Count",
     "Dtype",
@@ -86,6 +87,14 @@ class Gate(Frozen):
     bound: float
 
 
+class Accuracy(Frozen):
+    """What the file scored when it was exported, in percent, and on what."""
+
+    metric: str
+    dataset: str
+    percent: float
+
+
 class Cell(Frozen):
     """One thing to time: a file, a runtime, where it runs, and with how many threads.
 
@@ -103,6 +112,7 @@ class Cell(Frozen):
     tower: Literal["image", "text"]
     target: str | None = None
     precision: str | None = None
+    accuracy: Accuracy | None = None
     file: RelativePath
     sha256: Sha256
     bytes: Count

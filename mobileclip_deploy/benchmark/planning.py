@@ -14,7 +14,7 @@ from typing import Any
 from mobileclip_deploy.benchmark.driver import Driver, Place
 from mobileclip_deploy.benchmark.foreign import SUFFIXES, Declared, Fitted, declared, fit
 from mobileclip_deploy.benchmark.golden import write_golden
-from mobileclip_deploy.benchmark.job import Cell, Gate, Golden, Job, Protocol, Tensor, Turn
+from mobileclip_deploy.benchmark.job import Accuracy, Cell, Gate, Golden, Job, Protocol, Tensor, Turn
 from mobileclip_deploy.bundle import Bundle, TensorEntry, artifact_bytes, artifact_sha256
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.parity.gates import Gates
@@ -123,6 +123,7 @@ class _Builder:
                 "tower": tower,
                 "target": manifest.target,
                 "precision": entry.precision,
+                "accuracy": _accuracy(bundle),
                 "file": self._put(artifact, f"models/{folder}/{_safe(artifact.name)}"),
                 "sha256": entry.sha256,
                 "bytes": entry.bytes,
@@ -254,6 +255,17 @@ def _fit(path: Path, bundle: Bundle, inputs: tuple[Declared, ...], outputs: tupl
 def _tensor(entry: TensorEntry) -> Tensor:
     shape = tuple(size or 1 for size in entry.shape)
     return Tensor.model_validate({"name": entry.name, "dtype": entry.dtype, "shape": shape})
+
+
+def _accuracy(bundle: Bundle) -> Accuracy | None:
+    """The top-1 that `export` measured, where it did."""
+    manifest = bundle.manifest
+    measured = (check.figures for check in manifest.parity if check.step == "task" and check.figures)
+    figures = next(measured, None)
+    if figures is None or "top1" not in figures:
+        return None
+    dataset = f"{manifest.variant}'s held-out set" if manifest.checkpoint.builtin else "the dataset of its export"
+    return Accuracy(metric="zero-shot top-1", dataset=dataset, percent=figures["top1"])
 
 
 def _torch_input(bundle: Bundle, tower: TowerName) -> tuple[str, tuple[int, ...]]:

@@ -23,6 +23,7 @@ from mobileclip_deploy.cli.lint import lint
 from mobileclip_deploy.cli.recover import recover
 from mobileclip_deploy.cli.reinforce import reinforce
 from mobileclip_deploy.cli.reparameterize import reparameterize
+from mobileclip_deploy.cli.report import report
 from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
 from mobileclip_deploy.errors import MobileClipDeployError
@@ -73,9 +74,10 @@ for command in (
     classify,
     embed,
     reinforce,
+    recover,
     devices,
     benchmark,
-    recover,
+    report,
     doctor,
 ):
     cli.add_command(command)

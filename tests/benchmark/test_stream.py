@@ -97,3 +97,11 @@ def test_a_devices_own_summary_is_computed_again() -> None:
     again = complete(honest.model_copy(update={"cells": (boast, honest.cells[1])}))
     assert again.cells[0].summary == summary
     assert again.cells[1] == honest.cells[1]
+
+
+def test_wrong_answers_cost_a_cell_its_figures_whatever_the_device_calls_it() -> None:
+    honest = documents.result()
+    golden = honest.cells[1].golden
+    boast = honest.cells[0].model_copy(update={"golden": golden})
+    again = complete(honest.model_copy(update={"cells": (boast, honest.cells[1])}))
+    assert (again.cells[0].status, again.cells[0].summary) == ("invalid", None)

@@ -1,0 +1,121 @@
+"""What the suites measure: bundles of nano and of deterministic weights, and what others' exporters make of the same.
+
+Apple's trained weights are nobody's to redistribute and not needed for times: the weights follow from a seed, as in
+tests/golden/README.md. Everything is built once below a work folder, and found there the next time.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = (sys.executable, "-c", "from mobileclip_deploy.cli import main; main()")
+SEED = 7
+OPEN_CLIP = {"mobileclip2_s0": "MobileCLIP2-S0"}
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Builds what is asked for and missing below `folder`."""
+
+    folder: Path
+
+    def checkpoint(self, variant: str) -> Path:
+        """The image tower of a variant, filled from the seed; nano's own trained checkpoint."""
+        from mobileclip_deploy.checkpoints import builtin_checkpoint
+
+        if variant == "nano":
+            return builtin_checkpoint()
+        path = self.folder / f"{variant}.safetensors"
+        if not path.exists():
+            from mobileclip_deploy.checkpoints.writing import write_tensors
+
+            write_tensors(path, image_weights(variant), {})
+        return path
+
+    def bundle(self, variant: str, target: str, precision: str = "fp32") -> Path:
+        """An exported bundle: the image tower alone, except of nano."""
+        label = precision.replace("=", "-").replace(",", "-")
+        path = self.folder / f"{variant}-{target}-{label}"
+        if not path.exists():
+            command = [*PROGRAM, "export", "--target", target, "--precision", precision]
+            command += ["--no-verify", "-o", str(self.folder)]
+            if variant != "nano":
+                command += ["--variant", variant, "--checkpoint", str(self.checkpoint(variant)), "--tower", "image"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return path
+
+    def plain_onnx(self, variant: str) -> Path:
+        """open_clip's own network with the same weights, unfolded, by torch.onnx.export as it is."""
+        path = self.folder / f"open_clip_{variant}_plain.onnx"
+        if not path.exists():
+            import torch
+
+            from mobileclip_deploy.targets.quiet import quiet
+
+            visual, example = open_clip_image_tower(variant)
+            with quiet():
+                torch.onnx.export(visual, (example,), path, dynamo=True, external_data=False)
+        return path
+
+    def stock_pte(self, variant: str) -> Path:
+        """The same network by ExecuTorch's documented XNNPACK recipe."""
+        path = self.folder / f"open_clip_{variant}_stock.pte"
+        if not path.exists():
+            import torch
+
+            from mobileclip_deploy.targets.quiet import quiet
+
+            visual, example = open_clip_image_tower(variant)
+            with quiet():
+                from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+                from executorch.exir import to_edge_transform_and_lower
+
+                program = torch.export.export(visual, (example,))
+                edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+                path.write_bytes(edge.to_executorch().buffer)
+        return path
+
+
+def image_weights(variant: str) -> dict[str, Any]:
+    """The tensors of a variant's image tower in its first layout, from the seed."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from golden_weights import fill
+
+    from mobileclip_deploy.checkpoints.fitting import expected
+    from mobileclip_deploy.variants import load_variant
+
+    layouts = list(load_variant(variant).layouts)
+    layout = "open_clip" if "open_clip" in layouts else layouts[0]
+    wanted = expected(variant, layout, None, ("image",)).values()
+    return {one.key: fill(SEED, one.key, one.shape) for one in wanted}
+
+
+def open_clip_image_tower(variant: str) -> tuple[Any, Any]:
+    """open_clip's image tower with the same weights, and an input to trace it with."""
+    import open_clip
+    import torch
+
+    torch.set_grad_enabled(False)
+    model = open_clip.create_model(OPEN_CLIP[variant])
+    weights = image_weights(variant)
+    left = model.load_state_dict(weights, strict=False)
+    assert not left.unexpected_keys, left.unexpected_keys
+    assert not [key for key in left.missing_keys if key.startswith("visual.")], left.missing_keys
+    size = model.visual.image_size
+    side = size[0] if isinstance(size, tuple) else size
+    return model.visual.eval(), torch.full((1, 3, side, side), 0.5)
+
+
+if __name__ == "__main__":  # builds everything: python benchmarks/subjects.py FOLDER
+    subjects = Subjects(Path(sys.argv[1]))
+    subjects.folder.mkdir(parents=True, exist_ok=True)
+    for name in ("mobileclip2_s0", "mobileclip2_s2", "mobileclip2_b", "clip_vit_b16"):
+        print(subjects.bundle(name, "onnx"), flush=True)
+    print(subjects.bundle("mobileclip2_s0", "executorch"), flush=True)
+    print(subjects.plain_onnx("mobileclip2_s0"), flush=True)
+    print(subjects.stock_pte("mobileclip2_s0"), flush=True)

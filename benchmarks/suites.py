@@ -1,0 +1,156 @@
+"""The suites behind the project's figures: each is one command.
+
+    python benchmarks/suites.py folding            # or runtimes, precisions, peers, paper; several, or all
+    python benchmarks/page.py                      # docs/benchmarks.md from what was measured
+
+Each suite is run twice, with two seeds, by the package's own benchmark (a process a turn, in shuffled turns, answers
+checked); the results go to benchmarks/results/SUITE-1.json and SUITE-2.json, which `mobileclip-deploy report` reads.
+Ratios within a run mean something; milliseconds of a shared machine do not. On a machine that is not quiet CPU time is
+what to compare, so everything runs on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from subjects import ROOT, Subjects
+
+from mobileclip_deploy.benchmark.driver import get_driver
+from mobileclip_deploy.benchmark.job import Protocol
+from mobileclip_deploy.benchmark.planning import Request
+from mobileclip_deploy.benchmark.protocol import get_protocol
+from mobileclip_deploy.benchmark.running import run_benchmark
+from mobileclip_deploy.bundle import Bundle
+
+RESULTS = ROOT / "benchmarks" / "results"
+S0 = "mobileclip2_s0"
+SEEDS = (1, 2)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A claim, what is measured for it, and the label (or its beginning) that ratios are taken to."""
+
+    title: str
+    claim: str
+    base: str
+    request: Callable[[Subjects], Request]
+
+
+def _open(*paths: Path) -> tuple[Bundle, ...]:
+    return tuple(Bundle.open(path) for path in paths)
+
+
+def _folding(subjects: Subjects) -> Request:
+    checkpoint = subjects.checkpoint(S0)
+    return Request(
+        _open(subjects.bundle(S0, "onnx")),
+        torch=("unfolded", "folded", "compiled"),
+        towers=("image",),
+        checkpoint_of=lambda _: checkpoint,
+    )
+
+
+def _runtimes(subjects: Subjects) -> Request:
+    bundles = [subjects.bundle(variant, target) for variant in (S0, "nano") for target in ("onnx", "executorch")]
+    return Request(_open(*bundles))
+
+
+def _precisions(subjects: Subjects) -> Request:
+    wanted = [("onnx", "fp32"), ("onnx", "fp16"), ("executorch", "fp32"), ("executorch", "image=w8a8,text=w8")]
+    return Request(_open(*(subjects.bundle("nano", target, precision) for target, precision in wanted)))
+
+
+def _peers(subjects: Subjects) -> Request:
+    return Request(
+        _open(subjects.bundle(S0, "onnx"), subjects.bundle(S0, "executorch")),
+        against=(subjects.plain_onnx(S0), subjects.stock_pte(S0)),
+    )
+
+
+def _paper(subjects: Subjects) -> Request:
+    variants = (S0, "mobileclip2_s2", "mobileclip2_b", "clip_vit_b16")
+    return Request(_open(*(subjects.bundle(variant, "onnx") for variant in variants)))
+
+
+SUITES = {
+    "folding": Suite(
+        "Folding",
+        "S0's image tower (MCi0, 256 px) as it was trained, folded, compiled, and folded in ONNX Runtime.",
+        "torch unfolded",
+        _folding,
+    ),
+    "runtimes": Suite(
+        "Runtimes",
+        "The same folded towers in ONNX Runtime and ExecuTorch (XNNPACK).",
+        "onnxruntime",
+        _runtimes,
+    ),
+    "precisions": Suite(
+        "Precisions",
+        "nano, the built-in trained network: what a precision costs in accuracy and gains in time.",
+        "onnx-fp32",
+        _precisions,
+    ),
+    "peers": Suite(
+        "Peers",
+        "The same weights through others' recipes: open_clip's own S0 image tower by torch.onnx.export as it is, and "
+        "by ExecuTorch's documented XNNPACK recipe.",
+        "plain",
+        _peers,
+    ),
+    "paper": Suite(
+        "The paper's ratio",
+        "Image towers of S0, S2 and B against OpenAI's ViT-B/16, in one runtime. The paper's are 1.5, 3.6, 10.4 and "
+        "11.5 ms on an iPhone 12 Pro Max's Neural Engine: 7.7, 3.2, 1.1 and 1 times as fast.",
+        "clip_vit_b16",
+        _paper,
+    ),
+}
+
+
+def short() -> Protocol:
+    """For machines that are not quiet: fewer inferences, in more and shorter turns."""
+    changes = {"name": "short", "warm_up_iterations": 3, "rounds": 3, "iterations_per_round": 10}
+    return get_protocol("standard").model_copy(update=changes | {"seconds_per_round": 0.0})
+
+
+def measure(name: str, subjects: Subjects, protocol: Protocol) -> None:
+    """Run a suite twice and keep both results."""
+    request = SUITES[name].request(subjects)
+    for number, seed in enumerate(SEEDS, start=1):
+        output = RESULTS / f"{name}-{number}.json"
+        shutil.rmtree(output.with_name(f"{output.name}.partial"), ignore_errors=True)
+
+        def say(done: int, total: int, what: str, number: int = number) -> None:
+            print(f"{name}, run {number}: {done} of {total} rounds, {what}", file=sys.stderr, flush=True)
+
+        outcome = run_benchmark(request, get_driver("host"), protocol, output, say, seed=seed, force=True)
+        failed = [cell for cell in outcome.result.cells if cell.status != "done"]
+        assert not failed, [(cell.id, cell.error) for cell in failed]
+
+
+def main() -> None:
+    """Measure the suites that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suites", nargs="+", choices=[*SUITES, "all"])
+    parser.add_argument("--folder", type=Path, help="keep the bundles and files here, and use those that are there")
+    parser.add_argument("--protocol", default="standard", help="standard, paper, mlperf, or short for a busy machine")
+    arguments = parser.parse_args()
+    protocol = short() if arguments.protocol == "short" else get_protocol(arguments.protocol)
+    names = list(SUITES) if "all" in arguments.suites else arguments.suites
+    with tempfile.TemporaryDirectory(prefix="mobileclip-suites-") as temporary:
+        folder = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            measure(name, Subjects(folder), protocol)
+
+
+if __name__ == "__main__":
+    main()

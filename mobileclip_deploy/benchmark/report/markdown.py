@@ -1,0 +1,38 @@
+"""The report as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mobileclip_deploy.benchmark.judgement import run_warnings
+from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, figures
+from mobileclip_deploy.benchmark.report.table import columns, conditions, remarks, rows
+from mobileclip_deploy.benchmark.result import Result
+
+__all__ = ["markdown_page"]
+
+
+def markdown_page(results: Sequence[Result]) -> str:
+    """The same tables as the HTML page; the figures as tables."""
+    lines = ["# MobileCLIP on devices", ""]
+    for result in results:
+        lines += [f"## {device_name(result)}", ""]
+        lines += [f"- **{_escape(text)}**" for text in run_warnings(result)] + [""]
+        lines += _table(columns(result), [[field.text for field in row] for row in rows(result)])
+        lines += ["", *(f"- {_escape(label)}: {_escape(text)}" for label, text in remarks(result))]
+        lines += ["", *(f"- {term}: {_escape(text)}" for term, text in conditions(result)), ""]
+    for figure in figures(results):
+        lines += [f"## Accuracy against latency: {figure.device}", "", f"{figure.accuracy}.", ""]
+        points = [[point.label, f"{point.x:.3g}", f"{point.y:.1f}", "here"] for point in figure.points]
+        points += [[point.label, f"{point.x:.3g}", f"{point.y:.1f}", REFERENCE] for point in figure.reference]
+        lines += [*_table(("model", "ms", "%", "measured"), points), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(names: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    lines = [names, ["---"] * len(names), *body]
+    return [f"| {' | '.join(_escape(text) for text in line)} |" for line in lines]
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -1,0 +1,133 @@
+"""The rows of a report's tables: every cell of every result, as words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mobileclip_deploy.benchmark.job import Cell
+from mobileclip_deploy.benchmark.report.points import milliseconds
+from mobileclip_deploy.benchmark.result import CellResult, Result, Snapshot
+
+__all__ = ["Field", "columns", "conditions", "remarks", "rows"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A table's cell: `value` to sort by, a number or a word; None sorts last."""
+
+    text: str
+    value: float | str | None
+
+
+def columns(result: Result) -> tuple[str, ...]:
+    """The names of a result's columns; those of figures end in their unit."""
+    statistic = result.job.protocol.statistic.replace("_", " ")
+    words = ("model", "tower", "precision", "runtime", "place", "threads")
+    times = (
+        f"{statistic}, ms",
+        "95% of median, ms",
+        "p90, ms",
+        "p99, ms",
+        "CPU, ms",
+        "load, ms",
+        "again, ms",
+        "first, ms",
+    )
+    return (*words, *times, "last/first", "memory, MB", "file, MB", "answers", "status", "warnings")
+
+
+def rows(result: Result) -> tuple[tuple[Field, ...], ...]:
+    """A row a cell, in the order of the job."""
+    return tuple(_row(cell, found, result.job.protocol.statistic) for cell, found in result.pairs())
+
+
+def _row(cell: Cell, found: CellResult, statistic: str) -> tuple[Field, ...]:
+    summary = found.summary if found.status == "done" else None
+    interval = summary.median_interval_ns if summary else None
+    place = " ".join(part for part in (cell.backend, cell.compute_units) if part)
+    name = cell.label.removesuffix(f" {cell.tower}") + (" (competitor)" if cell.competitor else "")
+    words = [name, cell.tower, cell.precision or "", cell.runtime, place]
+    times = [
+        summary.p90_ns if summary else None,
+        summary.p99_ns if summary else None,
+        summary.cpu_ns if summary else None,
+        found.load_first_ns,
+        found.load_again_ns,
+        found.first_inference_ns,
+    ]
+    span = f"{_number(interval.low / 1e6)} to {_number(interval.high / 1e6)}" if interval else ""
+    trend = summary.last_over_first if summary else None
+    return (
+        *(Field(word, word) for word in words),
+        Field(str(cell.threads), cell.threads),
+        _figure(milliseconds(found, statistic)),
+        Field(span, interval.low if interval else None),
+        *(_figure(None if time is None else time / 1e6) for time in times),
+        _figure(trend),
+        _figure(None if found.peak_memory_bytes is None else found.peak_memory_bytes / 1e6),
+        _figure(cell.bytes / 1e6),
+        _answers(found),
+        Field(found.status, found.status),
+        Field(", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings)), float(len(found.warnings))),
+    )
+
+
+def remarks(result: Result) -> tuple[tuple[str, str], ...]:
+    """Errors and warnings of cells in full: the label, and what is to be said about it."""
+    return tuple(
+        (f"{cell.label}, {cell.runtime} {cell.backend or cell.compute_units or ''}".strip(), text)
+        for cell, found in result.pairs()
+        for text in (*((f"{found.status}: {found.error}",) if found.error else ()), *found.warnings)
+    )
+
+
+def conditions(result: Result) -> tuple[tuple[str, str], ...]:
+    """How the run came about, as names and words."""
+    device, protocol, harness = result.device, result.job.protocol, result.harness
+    at_least = f"{protocol.rounds} rounds of at least {protocol.iterations_per_round} inferences"
+    versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
+    environment = result.environment
+    memory = f"{device.memory_bytes / 1e9:.1f} GB" if device.memory_bytes is not None else None
+    known = (
+        ("run", result.run_id),
+        ("device", f"{device.name}: {device.model}"),
+        ("processor", " ".join(part for part in (device.soc, device.architecture, f"{device.cores} cores") if part)),
+        ("memory", memory),
+        ("system", " ".join(part for part in (device.os, device.os_version, device.build) if part)),
+        ("harness", " ".join(part for part in (harness.name, harness.version, harness.build) if part)),
+        ("pinned to cores", ", ".join(str(core) for core in harness.affinity) or None),
+        ("quality of service", harness.quality_of_service),
+        ("runtimes", versions),
+        (
+            "protocol",
+            f"{protocol.name}: {at_least} and {protocol.seconds_per_round:g} s, reported: {protocol.statistic}",
+        ),
+        ("order shuffled with seed", str(result.job.seed)),
+        ("before", _state(environment.before)),
+        ("after", _state(environment.after) if environment.after else "never reached"),
+    )
+    return tuple((name, value) for name, value in known if value)
+
+
+def _state(snapshot: Snapshot) -> str:
+    import datetime
+
+    when = datetime.datetime.fromtimestamp(snapshot.unix_seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    values = snapshot.model_dump(exclude={"unix_seconds"}, exclude_none=True)
+    return ", ".join([when, *(f"{name.replace('_', ' ')} {value}" for name, value in values.items())])
+
+
+def _answers(found: CellResult) -> Field:
+    golden = found.golden
+    if golden is None:
+        return Field("not checked", None)
+    verdict = "right" if golden.passed else "WRONG"
+    return Field(f"{verdict}, cosine {golden.cosine:.6f} over {golden.inputs}", golden.cosine)
+
+
+def _figure(value: float | None) -> Field:
+    return Field("" if value is None else _number(value), value)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"

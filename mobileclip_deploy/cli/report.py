@@ -1,0 +1,40 @@
+"""`report`: a page from the results of `benchmark`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["report"]
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
+@click.option(
+    "-o",
+    "outputs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    default=("report.html",),
+    show_default="report.html",
+    metavar="FILE",
+    help="report.html, report.md or figure.png; may be repeated.",
+)
+@click.option("--force", is_flag=True, help="Replace a report that is there.")
+def report(results: tuple[Path, ...], outputs: tuple[Path, ...], force: bool) -> None:
+    """Make a page from results of any devices: accuracy against latency, tables that sort, and the conditions.
+
+    \b
+    Example:
+      mobileclip-deploy report host.json phone.json -o report.html -o figure.png
+    """
+    from mobileclip_deploy.benchmark.judgement import run_warnings
+    from mobileclip_deploy.benchmark.report import write_report
+    from mobileclip_deploy.cli.output import note
+
+    for result in write_report(results, outputs, force):
+        for text in run_warnings(result):
+            note(f"Note: {result.run_id}: {text}")
+    for path in outputs:
+        click.echo(f"wrote {path}")

@@ -1,0 +1,125 @@
+"""A headless Chromium, driven through its debugging pipe: a page, keys, and everything it complains about."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["Page", "open_page"]
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+KEYS = {"Tab": 9, "Enter": 13}
+
+
+class Page:
+    """One page. `complaints` are exceptions, console errors and refused loads."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._in, self._out = os.fdopen(reading, "rb"), os.fdopen(writing, "wb", buffering=0)
+        self._number, self._session, self._rest = 0, "", b""
+        self._events: list[str] = []
+        self.complaints: list[str] = []
+
+    def attach(self) -> None:
+        """Make a page and listen to it."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Accessibility"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        self._out.write(json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._read()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return dict(answer["result"])
+
+    def visit(self, file: Path) -> None:
+        """Load a file and wait until it has loaded."""
+        self.call("Page.navigate", url=file.as_uri())
+        while "Page.loadEventFired" not in self._events:
+            self._read()
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Press and let go of a key."""
+        common = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **common, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    def spoken(self) -> list[tuple[str, str]]:
+        """What a screen reader is told: role and name of everything."""
+        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
+        return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+
+    def screenshot(self) -> bytes:
+        """The page as PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"])
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            piece = self._in.read1()  # type: ignore[attr-defined]
+            assert piece, "Chromium has ended"
+            self._rest += piece
+        line, _, self._rest = self._rest.partition(b"\0")
+        message: dict[str, Any] = json.loads(line)
+        method, parameters = message.get("method", ""), message.get("params", {})
+        self._events.append(method)
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(parameters["exceptionDetails"]))
+        if method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "assert", "warning"):
+            self.complaints.append(json.dumps(parameters["args"]))
+        if method == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(parameters["entry"]["text"])
+        return message
+
+
+@contextlib.contextmanager
+def open_page() -> Iterator[Page]:
+    """A page in a Chromium of its own; without one the test is skipped, in CI it fails."""
+    program = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if program is None:
+        say = "needs Chromium; type: apt-get install chromium"
+        pytest.fail(say) if os.environ.get("CI") else pytest.skip(say)
+    commands, writing = os.pipe()
+    reading, answers = os.pipe()
+    with tempfile.TemporaryDirectory() as profile:
+        options = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --window-size=1400,1000"
+        line = f'exec "$0" {options} --remote-debugging-pipe --user-data-dir="$1" 3<&{commands} 4>&{answers}'
+        browser = subprocess.Popen(
+            ["bash", "-c", line, program, profile],
+            pass_fds=(commands, answers),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands)
+        os.close(answers)
+        page = Page(reading, writing)
+        try:
+            page.attach()
+            yield page
+        finally:
+            browser.terminate()
+            browser.wait(60)

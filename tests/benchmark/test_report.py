@@ -1,0 +1,182 @@
+"""The report: everything it says is in it, in every format, and a browser has nothing to complain about."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from benchmark import documents
+from benchmark.browser import Page, open_page
+from command_line import refusal, run
+
+from mobileclip_deploy.benchmark.documents import write_document
+from mobileclip_deploy.benchmark.report.drawing import ticks
+from mobileclip_deploy.benchmark.report.points import IMAGENET, figures, published
+from mobileclip_deploy.benchmark.result import Result
+
+HOSTILE = "<script>alert(1)</script>&\"'|"
+
+
+def answer(variant: str, **device: object) -> Result:
+    """The small result, of a variant whose accuracy was published."""
+    whole = documents.result().model_dump(mode="json")
+    for cell in whole["job"]["cells"]:
+        cell["variant"] = variant
+    return Result.model_validate(whole | {"device": whole["device"] | device})
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A host's result and a stand-in's, whose name tries to break out of the page."""
+    folder = tmp_path_factory.mktemp("results")
+    host = answer("nano", kind="host", simulated=False, model="Some Processor")
+    write_document(folder / "host.json", host)
+    write_document(folder / "phone.json", answer("mobileclip_s0", model=HOSTILE))
+    return [folder / "host.json", folder / "phone.json"]
+
+
+@pytest.fixture(scope="module")
+def page(sources: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    found = run("report", *sources, "-o", path)
+    assert found.code == 0, found.stderr
+    assert "SIMULATED" in found.stderr
+    return path
+
+
+def test_a_page_needs_nothing_from_anywhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    assert re.findall(r"(?:src|href)=\"(?!data:)[^\"]*\"|@import|url\(", text) == []
+
+
+def test_a_stand_in_is_marked_in_page_markdown_and_table(sources: list[Path], page: Path, tmp_path: Path) -> None:
+    run("report", sources[1], "-o", tmp_path / "r.md")
+    markdown = (tmp_path / "r.md").read_text(encoding="utf-8")
+    for text in (page.read_text(encoding="utf-8"), markdown):
+        assert "SIMULATED android:" in text
+        assert "nobody's latencies" in text.replace("&#x27;", "'")
+
+
+def test_markdown_holds_the_figures_the_conditions_and_what_went_wrong(sources: list[Path], tmp_path: Path) -> None:
+    assert run("report", sources[0], "-o", tmp_path / "r.md").code == 0
+    text = (tmp_path / "r.md").read_text(encoding="utf-8")
+    for word in ("| 2.02 |", "cosine 1.000000 over 2", "invalid: cosine 0.31", "seed: 11", "thermal state fair"):
+        assert word in text
+    lines = [line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")]
+    assert set(lines[:4]) == {lines[0]}
+
+
+def test_an_invalid_cell_has_no_figure_and_no_point(sources: list[Path]) -> None:
+    (figure,) = figures([answer("mobileclip_s0")])
+    assert len(figure.points) == 1
+    assert figure.accuracy == IMAGENET
+    assert figure.points[0].y == 67.8
+
+
+def test_the_reference_series_is_what_the_cards_quote() -> None:
+    points = {point.label: (point.x, point.y) for point in published()}
+    assert points["MobileCLIP-S0"] == (pytest.approx(3.1), 67.8)
+    assert points["MobileCLIP2-S4"] == (pytest.approx(26.2), 81.9)
+
+
+def test_an_accuracy_measured_at_export_is_drawn_apart_from_published_ones() -> None:
+    whole = answer("nano").model_dump(mode="json")
+    for cell in whole["job"]["cells"]:
+        cell["accuracy"] = {"metric": "zero-shot top-1", "dataset": "nano's held-out set", "percent": 53.2}
+    (figure,) = figures([Result.model_validate(whole)])
+    assert (figure.points[0].y, figure.reference) == (53.2, ())
+
+
+def test_the_logarithmic_axis_is_marked_at_one_two_and_five() -> None:
+    assert ticks(0.9, 30) == [1, 2, 5, 10, 20]
+
+
+def test_a_png_is_drawn(sources: list[Path], tmp_path: Path) -> None:
+    assert run("report", sources[1], "-o", tmp_path / "f.png").code == 0
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_png_without_matplotlib_says_what_to_install(
+    sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "mobileclip-deploy[report]" in refusal(run("report", sources[1], "-o", tmp_path / "f.png"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("r.pdf", None, "choose one of these endings"),
+        ("r.html", "{}", "is no benchmark result of schema version 1"),
+        ("r.html", json.dumps(documents.job().model_dump(mode="json")), "is no benchmark result"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    sources: list[Path], tmp_path: Path, name: str, text: str | None, complaint: str
+) -> None:
+    source = sources[0]
+    if text is not None:
+        source = tmp_path / "source.json"
+        source.write_text(text, encoding="utf-8")
+    assert complaint in refusal(run("report", source, "-o", tmp_path / name))
+
+
+def test_a_report_is_not_overwritten_unless_asked(sources: list[Path], page: Path) -> None:
+    assert "--force" in refusal(run("report", *sources, "-o", page))
+
+
+@pytest.fixture
+def shown(page: Path) -> Page:
+    with open_page() as browser:
+        browser.visit(page)
+        yield browser  # type: ignore[misc]
+
+
+FIRST_COLUMN = "[...document.querySelector('tbody').rows].map(row => row.cells[0].textContent)"
+
+
+def test_a_browser_shows_it_and_has_nothing_to_complain_about(shown: Page, tmp_path: Path) -> None:
+    picture = shown.screenshot()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 20_000
+    assert shown.evaluate("document.querySelectorAll('svg').length") == 1
+    assert shown.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert HOSTILE in shown.evaluate("document.body.textContent")
+    assert shown.complaints == []
+
+
+def test_a_table_sorts_by_keyboard_alone(shown: Page) -> None:
+    before = shown.evaluate(FIRST_COLUMN)
+    for _ in range(8):
+        shown.press("Tab")
+        if shown.evaluate("document.activeElement.textContent") == "model":
+            break
+    assert shown.evaluate("document.activeElement.tagName") == "BUTTON"
+    shown.press("Enter")
+    ascending = shown.evaluate(FIRST_COLUMN)
+    shown.press("Enter")
+    assert ascending == sorted(before)
+    assert shown.evaluate(FIRST_COLUMN) == sorted(before, reverse=True)
+    assert shown.evaluate("document.querySelector('th').getAttribute('aria-sort')") == "descending"
+    assert shown.evaluate("document.getElementById('announcement').textContent") == "sorted by model, descending"
+    assert shown.complaints == []
+
+
+def test_numbers_sort_as_numbers_and_what_is_missing_last(shown: Page) -> None:
+    press = "document.querySelectorAll('th button')[6].click()"
+    values = "[...document.querySelector('tbody').rows].map(row => row.cells[6].textContent)"
+    assert shown.evaluate("document.querySelectorAll('th button')[6].textContent") == "median, ms"
+    for _ in range(2):
+        shown.evaluate(press)
+        assert shown.evaluate(values) == ["2.02", ""]
+
+
+def test_a_screen_reader_is_told_what_everything_is(shown: Page) -> None:
+    spoken = shown.spoken()
+    assert any(role == "image" and "against latency" in name for role, name in spoken)
+    assert ("heading", "Accuracy against latency") in spoken
+    assert [name for role, name in spoken if role in ("button", "image", "table", "region") and not name] == []
