@@ -24,6 +24,7 @@ from mobileclip_deploy.evaluation import (
     model_embedder,
     parse_templates,
     read_dataset,
+    tower_runner,
 )
 from mobileclip_deploy.explanation import Explanation, explain_bundle
 from mobileclip_deploy.exporting import chosen_towers, export_many
@@ -40,7 +41,7 @@ from mobileclip_deploy.reinforcement import AugmentationPolicy, Reinforced, Teac
 from mobileclip_deploy.reinforcement import reinforce as _reinforce
 from mobileclip_deploy.samples import read_prompts
 from mobileclip_deploy.smallest import Limits, Smallest, find_smallest
-from mobileclip_deploy.targets import ExportOptions, Runner, get_target, installed_target
+from mobileclip_deploy.targets import ExportOptions, Runner, get_target
 from mobileclip_deploy.towers import TOWERS, TowerName
 from mobileclip_deploy.variants import load_variant
 from mobileclip_deploy.verification import Progress, TaskReference, check_golden, check_settings, silent, verify_bundle
@@ -217,6 +218,7 @@ def verify(
     images: StrPath | None = None,
     prompts: StrPath | None = None,
     dataset: StrPath | None = None,
+    calibration: StrPath | None = None,
     gates: Gates | None = None,
     progress: Progress = silent,
 ) -> ParityReport:
@@ -228,6 +230,7 @@ def verify(
             or in the working directory. Without it the semantic step is reported as not run.
         images: a folder of images instead of the stored ones; needs the checkpoint.
         prompts: a file of prompts instead of the stored ones; needs the checkpoint.
+        calibration: the folder of images that the bundle was calibrated on, if on one of yours: it is converted again.
         dataset: a dataset folder on which to compare accuracy; for the built-in checkpoint its own held-out set.
 
     Raises:
@@ -258,7 +261,8 @@ def verify(
     task = TaskReference.compute(model, data, lambda text: progress(f"checkpoint: {text}")) if data else None
     if not is_folded(model):
         fold(model)
-    report = verify_bundle(bundle, reference, model, gates, task=task, progress=progress)
+    own = Path(calibration) if calibration is not None else None
+    report = verify_bundle(bundle, reference, model, gates, task=task, calibration=own, progress=progress)
     return report.model_copy(update={"checks": (*golden, *report.checks)})
 
 
@@ -297,13 +301,17 @@ def _locked(bundle: Bundle | StrPath, report: ParityReport) -> LockedBundle:
 
 
 def explain(
-    bundle: Bundle | StrPath, *, checkpoint: StrPath | None = None, progress: Progress = silent
+    bundle: Bundle | StrPath,
+    *,
+    checkpoint: StrPath | None = None,
+    calibration: StrPath | None = None,
+    progress: Progress = silent,
 ) -> tuple[Explanation, ...]:
     """Say for each tower of a Core ML bundle at which operation it first parts from its checkpoint, if it does.
 
     Args:
         bundle: as returned by `export`, or its folder.
-        checkpoint: the source; found as for `verify` when None.
+        checkpoint, calibration: as for `verify`.
 
     Raises:
         UsageError: the bundle is of another target, or its checkpoint is not at hand.
@@ -319,7 +327,8 @@ def explain(
     model = load_source(bundle.manifest.checkpoint, source)
     if not is_folded(model):
         fold(model)
-    return explain_bundle(bundle, model, Reference.read(bundle.golden).inputs, progress)
+    images = Path(calibration) if calibration is not None else None
+    return explain_bundle(bundle, model, Reference.read(bundle.golden).inputs, progress, calibration=images)
 
 
 def load_runner(bundle: Bundle | StrPath, tower: TowerName) -> Runner:
@@ -332,7 +341,7 @@ def load_runner(bundle: Bundle | StrPath, tower: TowerName) -> Runner:
     """
     if not isinstance(bundle, Bundle):
         bundle = Bundle.open(Path(bundle))
-    return installed_target(bundle.manifest.target).runner(bundle.artifact(tower))
+    return tower_runner(bundle, tower)
 
 
 def evaluate(

@@ -71,11 +71,13 @@ class AttachmentEntry(_Frozen):
 class TowerEntry(_Frozen):
     """One artifact: `file` is relative to the bundle; a package's bytes and hash are those of the files in it.
 
-    `contents`: delegates, operators outside of them and bytes by kind, for targets that tell. `attachments`: what was
-    asked for beside the artifact, by kind (`bundled_program`, `etrecord`).
+    `function`: of the file, where it holds several (a Core ML package of both towers); its bytes and hash are then
+    those of the whole file, in both entries. `contents`: delegates, operators outside of them and bytes by kind, for
+    targets that tell. `attachments`: what was asked for beside the artifact, by kind (`bundled_program`, `etrecord`).
     """
 
     file: str
+    function: str | None = None
     sha256: str
     bytes: int
     precision: str
@@ -137,8 +139,11 @@ class Bundle:
         """
         path = Path(path)
         bundle = cls(path, _read_manifest(path))
+        checked: set[tuple[str, int, str]] = set()
         for tower, entry in bundle.manifest.towers.items():
-            bundle._check_file(entry, bundle.artifact(tower))
+            if (entry.file, entry.bytes, entry.sha256) not in checked:
+                bundle._check_file(entry, bundle.artifact(tower))
+            checked.add((entry.file, entry.bytes, entry.sha256))
             for attachment in (entry.attachments or {}).values():
                 bundle._check_file(attachment, bundle._inside(attachment.file))
         return bundle
@@ -174,7 +179,7 @@ class Bundle:
     @property
     def bytes(self) -> int:
         """Size of the artifacts together."""
-        return sum(entry.bytes for entry in self.manifest.towers.values())
+        return sum({entry.file: entry.bytes for entry in self.manifest.towers.values()}.values())
 
 
 def _read_manifest(path: Path) -> Manifest:

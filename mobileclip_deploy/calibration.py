@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.precision import PRECISIONS
 from mobileclip_deploy.preprocess import load_batch
+from mobileclip_deploy.provenance import file_sha256
 from mobileclip_deploy.samples import image_paths, prompts, read_prompts
 from mobileclip_deploy.tokenizer import tokenize
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Variant
 
-__all__ = ["LIMIT", "calibration_inputs", "check_calibration"]
+__all__ = ["LIMIT", "calibration_digest", "calibration_inputs", "check_calibration"]
 
 # More images change the ranges little and take as long as one evaluation each.
 LIMIT = 128
@@ -50,9 +52,25 @@ def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) 
     """
     if tower == "image":
         return load_batch(image_paths() if folder is None else _spread(_images(folder)), variant.preprocess).numpy()
-    files = [folder / name for name in PROMPT_FILES if (folder / name).is_file()] if folder is not None else []
+    files = _prompt_files(folder) if folder is not None else []
     texts = read_prompts(files[0]) if files else prompts()
     return tokenize(texts[:LIMIT], variant.tokenizer.context_length)
+
+
+def calibration_digest(folder: Path) -> str:
+    """sha256 over the names and contents of the images and prompts that would be used: what tells two folders apart.
+
+    Raises:
+        InvalidInput: not a folder, or no image in it.
+    """
+    digest = hashlib.sha256()
+    for file in (*_spread(_images(folder)), *_prompt_files(folder)[:1]):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _prompt_files(folder: Path) -> list[Path]:
+    return [folder / name for name in PROMPT_FILES if (folder / name).is_file()]
 
 
 def _images(folder: Path) -> list[Path]:

@@ -107,7 +107,7 @@ def compare_bundles(
         space = bundle.manifest.embedding_space
         progress(f"{bundle.path.name}: golden inputs")
         reference = Reference.read(bundle.golden)
-        checks = [check_shipped(bundle, tower, reference, gates) for tower in bundle.manifest.towers]
+        checks = [check for tower in bundle.manifest.towers for check in check_shipped(bundle, tower, reference, gates)]
         found: Measurement | None = None
         if set(bundle.manifest.towers) == set(TOWERS):
             if space not in baselines and (source := checkpoint(bundle)) is not None:

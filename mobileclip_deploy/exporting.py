@@ -21,6 +21,7 @@ from mobileclip_deploy.bundle import (
     artifact_sha256,
     staged_bundle,
 )
+from mobileclip_deploy.conversion import tower_job
 from mobileclip_deploy.destinations import check_bundle_destination
 from mobileclip_deploy.errors import CheckpointError, GateFailed, UsageError
 from mobileclip_deploy.evaluation import Dataset
@@ -30,10 +31,10 @@ from mobileclip_deploy.parity import Check, Gates, ParityReport, value_tolerance
 from mobileclip_deploy.precision import parse_precisions, precision_label
 from mobileclip_deploy.preprocessor_config import write_preprocessor_config
 from mobileclip_deploy.reference import Reference, sample_inputs
-from mobileclip_deploy.targets import ExportOptions, Target, TensorInfo, check_options
+from mobileclip_deploy.targets import ExportOptions, Place, Target, TensorInfo, check_options
 from mobileclip_deploy.tokenizer import write_tokenizer_files
 from mobileclip_deploy.towers import TOWERS, TowerName
-from mobileclip_deploy.verification import Progress, TaskReference, silent, tower_job, verify_bundle
+from mobileclip_deploy.verification import Progress, TaskReference, silent, verify_bundle
 
 __all__ = ["Exported", "bundle_path", "check_export", "chosen_towers", "export_bundle", "export_many"]
 
@@ -199,10 +200,13 @@ def export_bundle(
         reference = reference or Reference.compute(model, sample_inputs(model))
         if not is_folded(model):
             fold(model)
-        entries, stages = {}, {}
+        files, stages = {}, {}
         for tower in towers:
             progress(f"{path.name}: {tower} tower, converting")
-            entry, stages[tower] = _write_tower(model, target, tower, precisions[tower], options, staging)
+            files[tower], stages[tower] = _write_tower(model, target, tower, precisions[tower], options, staging)
+        entries = {}
+        for tower, place in target.place(staging, model.variant, files, options).items():
+            entry = _entry(model, target, tower, precisions[tower], place, options, staging)
             entries[tower] = _attach(entry, target, tower, reference, gates, options, staging)
         manifest = _manifest(model, target, entries, options)
         _write_companions(model, target, staging, reference, manifest)
@@ -210,7 +214,15 @@ def export_bundle(
             return Exported(Bundle(path, manifest), None)
         staged = Bundle(staging, manifest)
         report = verify_bundle(
-            staged, reference, model, gates, stages=stages, task=task, name=path.name, progress=progress
+            staged,
+            reference,
+            model,
+            gates,
+            stages=stages,
+            task=task,
+            name=path.name,
+            reproduce=False,
+            progress=progress,
         )
         if report.failed:
             failures = "; ".join(f"{check.tower} {check.step} ({check.describe()})" for check in report.failed)
@@ -222,13 +234,25 @@ def export_bundle(
 
 def _write_tower(
     model: MobileCLIP, target: Target, tower: TowerName, precision: str, options: ExportOptions, folder: Path
-) -> tuple[TowerEntry, tuple[Check, ...]]:
+) -> tuple[str, tuple[Check, ...]]:
+    """Write the artifact: its path inside the folder, and what its stages were measured to be."""
     name = target.artifact_name(model.variant, tower, precision)
-    artifact = folder / name
-    stages = target.export_in_stages(tower_job(model, tower, precision, options), artifact)
-    free = target.takes_batches(tower, options)
-    entry = TowerEntry(
-        file=name,
+    return name, target.export_in_stages(tower_job(model, tower, precision, options), folder / name)
+
+
+def _entry(
+    model: MobileCLIP,
+    target: Target,
+    tower: TowerName,
+    precision: str,
+    place: Place,
+    options: ExportOptions,
+    folder: Path,
+) -> TowerEntry:
+    artifact, free = folder / place.file, target.takes_batches(tower, options)
+    return TowerEntry(
+        file=place.file,
+        function=place.function,
         sha256=artifact_sha256(artifact),
         bytes=artifact_bytes(artifact),
         precision=precision,
@@ -236,7 +260,6 @@ def _write_tower(
         output=_tensor(target.output_info(model.variant, tower), free),
         contents=target.contents(artifact),
     )
-    return entry, stages
 
 
 def _tensor(info: TensorInfo, free: bool) -> TensorEntry:

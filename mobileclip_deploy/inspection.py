@@ -80,13 +80,15 @@ def _artifact(path: Path, target: str) -> dict[str, Any]:
 
 def _bundle(bundle: Bundle) -> dict[str, Any]:
     manifest = bundle.manifest
-    target = installed_target(manifest.target)
     towers = {
         tower: {
             "file": entry.file,
+            **({"function": entry.function} if entry.function else {}),
             "precision": entry.precision,
             "bytes": entry.bytes,
-            "operators": sum(target.operators(bundle.artifact(tower)).values()),
+            "operators": sum(
+                installed_target(manifest.target, entry.function).operators(bundle.artifact(tower)).values()
+            ),
         }
         for tower, entry in manifest.towers.items()
     }

@@ -17,7 +17,7 @@ __all__ = ["compare_all", "lint_path", "program_input"]
 
 
 def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
-    """Lint a package, or each tower of a bundle; those of a bundle are evaluated on its first stored input.
+    """Lint each function of a package, or each tower of a bundle, which is evaluated on its first stored input.
 
     Raises:
         UsageError: no such device, or the bundle is of another target.
@@ -27,7 +27,8 @@ def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
     if not path.exists():
         raise InvalidInput(f"no file or folder at {path}")
     if path.suffix == ".mlpackage":
-        return (lint(load(path, evaluate=False), device),)
+        functions = load(path, evaluate=False).functions
+        return tuple(lint(load(path, function, evaluate=False), device) for function in functions)
     if not (path / MANIFEST).is_file():
         raise InvalidInput(f"{path} is neither a .mlpackage nor a bundle (no {MANIFEST})")
     bundle = Bundle.open(path)
@@ -37,8 +38,8 @@ def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
         )
     inputs = Reference.read(bundle.golden).inputs
     reports = []
-    for tower in bundle.manifest.towers:
-        program = load(bundle.artifact(tower))
+    for tower, entry in bundle.manifest.towers.items():
+        program = load(bundle.artifact(tower), entry.function)
         reports.append(lint(program, device, program_input(program, inputs, 0)))
     return tuple(reports)
 

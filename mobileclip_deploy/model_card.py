@@ -34,7 +34,8 @@ def model_card(manifest: Manifest) -> str:
     ]
     for tower, entry in manifest.towers.items():
         tensors = [f"`{t.name}` {t.dtype} {[size or 'N' for size in t.shape]}" for t in (entry.input, entry.output)]
-        lines.append(f"| {tower} | `{entry.file}` | {entry.bytes:,} | {entry.precision} | {' | '.join(tensors)} |")
+        file = f"`{entry.file}`" + (f", function `{entry.function}`" if entry.function else "")
+        lines.append(f"| {tower} | {file} | {entry.bytes:,} | {entry.precision} | {' | '.join(tensors)} |")
     lines += ["", "## Parity with the checkpoint", ""]
     if manifest.parity:
         lines += [

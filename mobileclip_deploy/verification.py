@@ -13,14 +13,14 @@ import torch
 from mobileclip_deploy import preprocessor_config
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle, TensorEntry
-from mobileclip_deploy.calibration import calibration_inputs
+from mobileclip_deploy.conversion import convert_again, tower_job
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.evaluation import Dataset, EvaluationResult, bundle_embedder, evaluate, model_embedder
 from mobileclip_deploy.parity import Check, Gates, ParityReport, compare
-from mobileclip_deploy.precision import PRECISIONS
 from mobileclip_deploy.reference import Reference, embed
-from mobileclip_deploy.targets import ExportOptions, TowerJob, installed_target
-from mobileclip_deploy.towers import TOWERS, TowerName, example_input, make_tower
+from mobileclip_deploy.reproduction import check_reproduced, is_reproducible
+from mobileclip_deploy.targets import ExportOptions, Runner, installed_target
+from mobileclip_deploy.towers import TOWERS, TowerName, make_tower
 
 __all__ = [
     "Progress",
@@ -70,6 +70,8 @@ def verify_bundle(
     stages: Mapping[TowerName, Sequence[Check]] | None = None,
     task: TaskReference | None = None,
     name: str | None = None,
+    reproduce: bool = True,
+    calibration: Path | None = None,
     progress: Progress = silent,
 ) -> ParityReport:
     """Run every check that can be run here on the artifacts of a bundle.
@@ -82,6 +84,8 @@ def verify_bundle(
         stages: what was measured while the artifacts were written; measured again when None and the model is given.
         task: what accuracy to compare; none is when None, or when the bundle has one tower only.
         name: what the report calls the bundle; its folder's name when None.
+        calibration: the folder of images that the bundle was calibrated on, if on one of the exporter's.
+        reproduce: convert again and compare what can be compared so; of no use right after a conversion.
     """
     name = name or bundle.path.name
     checks: list[Check] = []
@@ -90,14 +94,18 @@ def verify_bundle(
         checks.append(check_structure(bundle, tower))
         if model is None:
             reason = f"needs the checkpoint {bundle.manifest.checkpoint.file}; give it with --checkpoint"
-            checks.append(Check.not_run("twin", tower, reason))
+            steps = ("twin", "reproduced") if reproduce and is_reproducible(bundle, tower) else ("twin",)
+            checks += [Check.not_run(step, tower, reason) for step in steps]
         else:
             progress(f"{name}: {tower} tower, float32 twin")
             checks += check_semantic(bundle, tower, reference, model, gates)
             progress(f"{name}: {tower} tower, stages")
             checks += check_stages(bundle, tower, model) if stages is None else stages[tower]
         progress(f"{name}: {tower} tower, as written")
-        checks.append(check_shipped(bundle, tower, reference, gates))
+        checks += check_shipped(bundle, tower, reference, gates)
+        if reproduce and model is not None and is_reproducible(bundle, tower):
+            progress(f"{name}: {tower} tower, converted again")
+            checks.append(check_reproduced(bundle, tower, model, calibration))
     manifest = bundle.manifest
     if task is not None and set(manifest.towers) == set(TOWERS):
         checks.append(check_task(bundle, task, gates, lambda text: progress(f"{name}: {text}")))
@@ -106,7 +114,8 @@ def verify_bundle(
 
 def check_structure(bundle: Bundle, tower: TowerName) -> Check:
     """Names, types and shapes that the file declares against those that apps expect."""
-    entry, target = bundle.manifest.towers[tower], installed_target(bundle.manifest.target)
+    entry = bundle.manifest.towers[tower]
+    target = installed_target(bundle.manifest.target, entry.function)
     try:
         found = tuple(TensorEntry.of(info) for info in target.describe(bundle.artifact(tower)))
     except InvalidInput as error:
@@ -128,7 +137,6 @@ def check_semantic(
 ) -> list[Check]:
     """Step 1, stage by stage in float32: folded model, tower, and the twin that the target converts and runs."""
     inputs, wanted = reference.inputs.of(tower), reference.of(tower)
-    target = installed_target(bundle.manifest.target)
     engine = f"torch {torch.__version__}"
     module = make_tower(model, tower)
     with torch.no_grad():
@@ -140,24 +148,20 @@ def check_semantic(
     checks.append(Check.semantic("tower", tower, compare(wanted, prepared), gates, engine))
     entry = bundle.manifest.towers[tower]
     if entry.precision == "fp32":
-        return [*checks, _twin(tower, bundle.artifact(tower), bundle, reference, gates)]
+        return [*checks, _twin(tower, bundle.artifact(tower), bundle, entry.function, reference, gates)]
     with tempfile.TemporaryDirectory(prefix="mobileclip-twin-") as folder:
-        path = Path(folder) / target.artifact_name(model.variant, tower, "fp32")
-        options = _options(bundle)
-        target.export(tower_job(model, tower, "fp32", options), path)
-        return [*checks, _twin(tower, path, bundle, reference, gates)]
+        path = convert_again(bundle, tower, model, "fp32", Path(folder))
+        return [*checks, _twin(tower, path, bundle, None, reference, gates)]
 
 
-def _twin(tower: TowerName, path: Path, bundle: Bundle, reference: Reference, gates: Gates) -> Check:
+def _twin(
+    tower: TowerName, path: Path, bundle: Bundle, function: str | None, reference: Reference, gates: Gates
+) -> Check:
     try:
-        runner = installed_target(bundle.manifest.target).runner(path)
+        runner = installed_target(bundle.manifest.target, function).runner(path)
     except NotRun as error:
         return Check.not_run("twin", tower, str(error))
-    try:
-        deviation = compare(reference.of(tower), runner(reference.inputs.of(tower)))
-    except (InvalidInput, ValueError) as error:
-        return Check(step="twin", tower=tower, status="failed", engine=runner.engine, detail=str(error))
-    return Check.semantic("twin", tower, deviation, gates, runner.engine)
+    return _run("twin", tower, runner, reference, "relative", gates.semantic)
 
 
 def check_stages(bundle: Bundle, tower: TowerName, model: MobileCLIP) -> tuple[Check, ...]:
@@ -166,22 +170,32 @@ def check_stages(bundle: Bundle, tower: TowerName, model: MobileCLIP) -> tuple[C
     Where activations are measured, they are on the packaged samples: the bundle names its own images, but has them not.
     """
     entry = bundle.manifest.towers[tower]
-    job = tower_job(model, tower, entry.precision, _options(bundle))
+    job = tower_job(model, tower, entry.precision, ExportOptions.restored(bundle.manifest.options))
     return installed_target(bundle.manifest.target).stage_checks(job, bundle.artifact(tower))
 
 
-def check_shipped(bundle: Bundle, tower: TowerName, reference: Reference, gates: Gates) -> Check:
-    """Step 2: the artifact as written, at its own precision, worst over the inputs."""
+def check_shipped(bundle: Bundle, tower: TowerName, reference: Reference, gates: Gates) -> list[Check]:
+    """Step 2: the artifact as written, at its own precision, worst over the inputs, on each engine there is here.
+
+    Raises:
+        InvalidInput: the artifact is damaged.
+    """
+    entry = bundle.manifest.towers[tower]
+    metric, bound = gates.shipped(entry.precision)
     try:
-        runner = installed_target(bundle.manifest.target).runner(bundle.artifact(tower))
+        runners = installed_target(bundle.manifest.target, entry.function).runners(bundle.artifact(tower))
+        return [_run("shipped", tower, runner, reference, metric, bound) for runner in runners]
     except NotRun as error:
-        return Check.not_run("shipped", tower, str(error))
+        return [Check.not_run("shipped", tower, str(error))]
+
+
+def _run(step: str, tower: TowerName, runner: Runner, reference: Reference, metric: str, bound: float) -> Check:
+    """Run every input, and compare the worst with its bound."""
     try:
         deviation = compare(reference.of(tower), runner(reference.inputs.of(tower)))
     except (InvalidInput, ValueError) as error:  # it takes or gives something of another shape
-        return Check(step="shipped", tower=tower, status="failed", engine=runner.engine, detail=str(error))
-    metric, bound = gates.shipped(bundle.manifest.towers[tower].precision)
-    return Check.measured("shipped", tower, deviation, metric, bound, runner.engine)
+        return Check(step=step, tower=tower, status="failed", engine=runner.engine, detail=str(error))
+    return Check.measured(step, tower, deviation, metric, bound, runner.engine)
 
 
 def check_golden(bundle: Bundle, fresh: Reference, gates: Gates) -> list[Check]:
@@ -249,31 +263,6 @@ def check_task(bundle: Bundle, task: TaskReference, gates: Gates, progress: Prog
         engine=measured.engine,
         gate=f"drop <= {gates.task:g} points",
         figures=figures | {f"{name}_drop": drop for name, drop in drops.items()},
-    )
-
-
-def _options(bundle: Bundle) -> ExportOptions:
-    try:
-        return ExportOptions.restored(bundle.manifest.options)
-    except TypeError:
-        known = ", ".join(bundle.manifest.options)
-        raise InvalidInput(f"{bundle.path}: this version does not know all of the options {known}") from None
-
-
-def tower_job(model: MobileCLIP, tower: TowerName, precision: str, options: ExportOptions) -> TowerJob:
-    """What a target needs to write one tower of a folded model."""
-    assert model.provenance is not None
-    calibrated = PRECISIONS[precision].calibrated
-    inputs = calibration_inputs(model.variant, tower, options.calibration) if calibrated else None
-    return TowerJob(
-        variant=model.variant,
-        tower=tower,
-        module=make_tower(model, tower),
-        example=example_input(model, tower),
-        precision=precision,
-        licence=model.provenance.licence,
-        options=options,
-        calibration=inputs,
     )
 
 

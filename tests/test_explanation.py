@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from mil.programs import build
 
-from mobileclip_deploy.explanation import compare_programs, drift
+from mobileclip_deploy.explanation import drift
 from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.program_comparison import compare_programs
 
 SQUARE = np.arange(9, dtype=np.float32).reshape(3, 3)
 FEED = {"x": np.ones((1, 3), np.float32)}

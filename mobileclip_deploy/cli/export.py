@@ -29,6 +29,7 @@ __all__ = ["export"]
 @click.option(
     "--deployment-target", metavar="iOSNN", help="Core ML: the oldest system to run on [default: iOS16, or as needed]."
 )
+@click.option("--multifunction", is_flag=True, help="Core ML: both towers in one package, a function each (iOS18).")
 @click.option("--backend", metavar="B[,B...]", help="ExecuTorch: xnnpack, coreml, vulkan [default: xnnpack].")
 @click.option("--no-fast-depthwise", is_flag=True, help="ExecuTorch: leave 7 x 7 convolutions whole (slow on XNNPACK).")
 @click.option("--dynamic-batch", is_flag=True, help="ExecuTorch: the text tower takes 1 to 64 prompts at a time.")
@@ -53,6 +54,7 @@ def export(
     tower: Literal["image", "text", "both"],
     precision_texts: tuple[str, ...],
     deployment_target: str | None,
+    multifunction: bool,
     backend: str | None,
     no_fast_depthwise: bool,
     dynamic_batch: bool,
@@ -100,6 +102,7 @@ def export(
         dynamic_batch=dynamic_batch,
         bundled_program=bundled_program,
         etrecord=etrecord,
+        multifunction=multifunction,
     )
     check_options(targets, options)
     if "smallest" in precision_texts:

@@ -75,7 +75,7 @@ def _print_report(report: LintReport) -> None:
         ]
         for status, share in report.shares.items()
     ]
-    click.echo(f"{report.package} on {report.device}: {len(report.operations)} operations, {report.switches} switches")
+    click.echo(f"{report.title} on {report.device}: {len(report.operations)} operations, {report.switches} switches")
     print_table(None, ["status", ">operations", ">share", ">MB of weights", ">share"], rows)
     found = []
     for rule in report.rules:

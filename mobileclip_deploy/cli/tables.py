@@ -28,6 +28,7 @@ def print_exports(results: Sequence[Exported]) -> None:
         bundle, report = result.bundle, result.report
         checks = {(check.tower, check.step): check for check in report.checks} if report else {}
         task = checks.get(("both", "task"))
+        shown: set[str] = set()
         for first, (tower, entry) in enumerate(bundle.manifest.towers.items()):
             shipped, twin = checks.get((tower, "shipped")), checks.get((tower, "twin"))
             own = [check for (where, _), check in checks.items() if where in (tower, "both")]
@@ -35,7 +36,7 @@ def print_exports(results: Sequence[Exported]) -> None:
                 [
                     bundle.path.name if not first else "",
                     f"{tower} {entry.precision}",
-                    megabytes(entry.bytes),
+                    megabytes(entry.bytes) if entry.file not in shown else "same file",
                     relative(shipped),
                     decibels(shipped),
                     relative(twin),
@@ -44,6 +45,7 @@ def print_exports(results: Sequence[Exported]) -> None:
                     verdict(own),
                 ]
             )
+            shown.add(entry.file)
     print_table(None, columns, rows)
     click.echo("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
     click.echo("float32 twin: the same graph before its precision was reduced, bound 1e-5 unless --gate says otherwise")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,6 +20,12 @@ __all__ = ["verify"]
     "--images", type=click.Path(path_type=Path), metavar="DIR", help="Your images instead of the stored ones."
 )
 @click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE", help="Your prompts, one a line, or JSON.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The images it was calibrated on, if on yours: it is converted again and compared.",
+)
 @click.option("--dataset", type=click.Path(path_type=Path), metavar="DIR", help="Compare accuracy on this as well.")
 @click.option(
     "--explain", is_flag=True, help="Core ML: name the first operation at which artifact and checkpoint part."
@@ -36,6 +43,7 @@ def verify(
     checkpoint: Path | None,
     images: Path | None,
     prompts: Path | None,
+    calibration: Path | None,
     dataset: Path | None,
     explain: bool,
     gate_texts: tuple[str, ...],
@@ -74,10 +82,9 @@ def verify(
         if file is not None:
             check_file_destination(file, force=True)
     with progress() as update:
-        report = verify_bundle(
-            bundle, checkpoint=checkpoint, images=images, prompts=prompts, dataset=dataset, gates=gates, progress=update
-        )
-        explanations = explain_bundle(bundle, checkpoint=checkpoint, progress=update) if explain else ()
+        where: Any = {"checkpoint": checkpoint, "calibration": calibration, "progress": update}
+        report = verify_bundle(bundle, images=images, prompts=prompts, dataset=dataset, gates=gates, **where)
+        explanations = explain_bundle(bundle, **where) if explain else ()
     if baseline is not None and not accept:
         report = check_baseline(bundle, report, baseline)
     for file, text in ((junit, report.junit()), (markdown, report.markdown())):

@@ -1,7 +1,7 @@
 """Task accuracy of anything that embeds images and texts: zero-shot classification and retrieval."""
 
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder, model_embedder
+from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder, model_embedder, tower_runner
 from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts, unit
 from mobileclip_deploy.evaluation.evaluate import TASKS, EvaluationResult, Measurement, check_tasks, evaluate, measure
 from mobileclip_deploy.evaluation.metrics import Interval, paired_difference
@@ -26,5 +26,6 @@ __all__ = [
     "paired_difference",
     "parse_templates",
     "read_dataset",
+    "tower_runner",
     "unit",
 ]

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.reference import embed_images, embed_texts
-from mobileclip_deploy.targets import installed_target
+from mobileclip_deploy.targets import Runner, installed_target
 from mobileclip_deploy.towers import TOWERS, TowerName
 from mobileclip_deploy.variants import Preprocess
 
-__all__ = ["Embedder", "bundle_embedder", "model_embedder"]
+__all__ = ["Embedder", "bundle_embedder", "model_embedder", "tower_runner"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,17 @@ class Embedder:
     logit_scale: float
 
 
+def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
+    """Run one of a bundle's artifacts here.
+
+    Raises:
+        UsageError: the bundle lacks the tower.
+        NotRun, RuntimeFailed: nothing here can run it.
+    """
+    artifact = bundle.artifact(tower)
+    return installed_target(bundle.manifest.target, bundle.manifest.towers[tower].function).runner(artifact)
+
+
 def bundle_embedder(bundle: Bundle, towers: Sequence[TowerName] = TOWERS) -> Embedder:
     """Run a bundle's artifacts here; of a tower that is not named nothing is loaded.
 
@@ -45,8 +56,8 @@ def bundle_embedder(bundle: Bundle, towers: Sequence[TowerName] = TOWERS) -> Emb
         UsageError: the bundle lacks a tower.
         NotRun, RuntimeFailed: nothing here can run it.
     """
-    target, manifest = installed_target(bundle.manifest.target), bundle.manifest
-    runners = {tower: target.runner(bundle.artifact(tower)) for tower in towers}
+    manifest = bundle.manifest
+    runners = {tower: tower_runner(bundle, tower) for tower in towers}
     return Embedder(
         name=bundle.path.name,
         engine=runners[towers[0]].engine,

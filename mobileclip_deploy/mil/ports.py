@@ -109,7 +109,8 @@ def _kind(feature: Any, declared: ValueType) -> str:
     if kind == "tensor":
         outside = _ARRAY_TYPES.get(feature.type.multiArrayType.dataType)
         floats = outside is not None and outside.startswith("float")
-        if outside is None or (declared.dtype.kind == "float") != floats:
+        halves = (outside == "float16", declared.dtype.name == "float16")  # nothing casts between the two
+        if outside is None or (declared.dtype.kind == "float") != floats or halves[0] != halves[1]:
             raise InvalidInput(f"{feature.name!r} is {outside} outside and {declared} in the program")
         shape = tuple(feature.type.multiArrayType.shape)
         if shape and declared.static_shape() is not None and not declared.admits(shape) and declared.shape != ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 from xml.etree import ElementTree
 
@@ -21,8 +22,9 @@ class Check(BaseModel):
     `step` is `structure` (names, types, shapes, bytes), `settings` (what clients are told about inputs), `folded`,
     `tower`, `twin` (the semantic step's stages), `authored`, `embedding`, `prepared`, `converted`, `lowered`
     (ExecuTorch's stages, each against the one before it), `golden` (the stored reference against the checkpoint),
-    `shipped` (the artifact as written), `task` (accuracy in percent, and what it dropped in points: `figures`) or
-    `baseline` (today's figures against those last accepted).
+    `shipped` (the artifact as written; one check for each engine here), `reproduced` (the artifact against one
+    converted again), `task` (accuracy in percent, and what it dropped in points: `figures`) or `baseline` (today's
+    figures against those last accepted).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -113,8 +115,12 @@ class ParityReport(BaseModel):
             failures=str(len(self.failed)),
             errors=str(len(self.not_run)),
         )
+        names = Counter((check.tower, check.step) for check in self.checks)
         for check in self.checks:
-            case = ElementTree.SubElement(suite, "testcase", classname=self.bundle, name=f"{check.tower} {check.step}")
+            name = f"{check.tower} {check.step}"
+            if names[check.tower, check.step] > 1:
+                name += f" on {check.engine}"
+            case = ElementTree.SubElement(suite, "testcase", classname=self.bundle, name=name)
             text = check.describe()
             if check.status != "passed":
                 ElementTree.SubElement(case, "failure" if check.status == "failed" else "error", message=text)

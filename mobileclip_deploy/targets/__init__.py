@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.targets.base import ExportOptions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import ExportOptions, Place, Runner, Target, TensorInfo, TowerJob
 from mobileclip_deploy.targets.coreml import CoreMLTarget
 from mobileclip_deploy.targets.executorch import ExecuTorchTarget, parse_backends
 from mobileclip_deploy.targets.onnx import OnnxTarget
@@ -14,6 +14,7 @@ from mobileclip_deploy.variants import suggestion
 __all__ = [
     "TARGETS",
     "ExportOptions",
+    "Place",
     "Runner",
     "Target",
     "TensorInfo",
@@ -40,16 +41,17 @@ def get_target(name: str) -> Target:
     return TARGETS[name]
 
 
-def installed_target(name: str) -> Target:
-    """The target called `name`, to read or run what it wrote.
+def installed_target(name: str, function: str | None = None) -> Target:
+    """The target called `name`, to read or run what it wrote: of an artifact with several functions, this one.
 
     Raises:
         UsageError: unknown; the text lists the known ones.
+        InvalidInput: a function is named, and its artifacts have none.
         DependencyMissing: its packages are not installed; the text holds the pip line.
     """
     target = get_target(name)
     target.require_installed()
-    return target
+    return target.for_function(function)
 
 
 def check_options(targets: Sequence[Target], options: ExportOptions) -> None:
@@ -67,6 +69,8 @@ def check_options(targets: Sequence[Target], options: ExportOptions) -> None:
     if names and not any(isinstance(target, ExecuTorchTarget) for target in targets):
         verb = "is" if len(names) == 1 else "are"
         raise UsageError(f"{' and '.join(names)} {verb} ExecuTorch's; add --target executorch")
+    if options.multifunction and not any(isinstance(target, CoreMLTarget) for target in targets):
+        raise UsageError("--multifunction is Core ML's; add --target coreml")
 
 
 def parse_targets(text: str, backends: str | None = None) -> list[Target]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -12,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from mobileclip_deploy.calibration import check_calibration
-from mobileclip_deploy.errors import DependencyMissing, UsageError
+from mobileclip_deploy.calibration import calibration_digest, check_calibration
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Variant
 
-__all__ = ["Attachment", "ExportOptions", "Runner", "Target", "TensorInfo", "TowerJob"]
+__all__ = ["Attachment", "ExportOptions", "Place", "Runner", "Target", "TensorInfo", "TowerJob"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ExportOptions:
 
     `deployment_target` is Core ML's, iOS15 to iOS18; None leaves it to the target. `calibration` is a folder of images
     (and prompts) for precisions that measure activations; None means the packaged samples.
+    `multifunction` puts both towers into one Core ML package, a function each (iOS18).
     ExecuTorch's are `backend`, which its target settles, `fast_depthwise` (see targets/executorch/depthwise.py),
     `dynamic_batch` (of prompts), and what is written beside each .pte: `bundled_program`, `etrecord`.
     """
@@ -38,6 +40,7 @@ class ExportOptions:
     dynamic_batch: bool = False
     bundled_program: bool = False
     etrecord: bool = False
+    multifunction: bool = False
 
     def recorded(self) -> dict[str, str]:
         """For the manifest: what was chosen, without paths of this machine."""
@@ -46,8 +49,11 @@ class ExportOptions:
             chosen["fast_depthwise"] = "off"
         if self.dynamic_batch:
             chosen["dynamic_batch"] = "on"
+        if self.multifunction:
+            chosen["multifunction"] = "on"
         if self.calibration is not None:
             chosen["calibration"] = self.calibration.resolve().name
+            chosen["calibration_sha256"] = calibration_digest(self.calibration)
         return {name: value for name, value in chosen.items() if value is not None}
 
     @classmethod
@@ -58,6 +64,7 @@ class ExportOptions:
             backend=recorded.get("backend"),
             fast_depthwise=recorded.get("fast_depthwise") != "off",
             dynamic_batch=recorded.get("dynamic_batch") == "on",
+            multifunction=recorded.get("multifunction") == "on",
         )
 
 
@@ -71,6 +78,14 @@ class TensorInfo:
     range: tuple[float, float] | None = None
     colour: str | None = None
     normalised: bool | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tower is in its bundle: a file, and a function in it where it holds several."""
+
+    file: str
+    function: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +146,27 @@ class Target(ABC):
     def label(self) -> str:
         """What a bundle's folder calls the target."""
         return self.name
+
+    def for_function(self, function: str | None) -> Target:
+        """The target as it reads and runs one function of an artifact that holds several; itself for None.
+
+        Raises:
+            InvalidInput: its artifacts have no functions.
+        """
+        if function is None:
+            return self
+        raise InvalidInput(f"{self.name} artifacts have no functions; the manifest names {function!r}")
+
+    def place(
+        self, folder: Path, variant: Variant, files: dict[TowerName, str], options: ExportOptions
+    ) -> dict[TowerName, Place]:
+        """Bring what was exported to where the options want it: as it is, or joined to one file.
+
+        Args:
+            folder: of the bundle.
+            files: of each tower, relative to it.
+        """
+        return {tower: Place(file) for tower, file in files.items()}
 
     def contents(self, path: Path) -> dict[str, dict[str, int]] | None:
         """For the manifest: what an artifact is made of, by kind, in counts and bytes; None where it is not told."""
@@ -263,6 +299,14 @@ class Target(ABC):
             ExportError: what was written does not hold.
         """
         return ()
+
+    def runners(self, path: Path) -> Iterator[Runner]:
+        """Every engine of this machine that an artifact may meet, to be checked one by one; loaded as it is asked for.
+
+        Raises:
+            NotRun, RuntimeFailed: as `runner`.
+        """
+        yield self.runner(path)
 
     def write_companions(self, folder: Path, variant: Variant) -> None:  # noqa: B027 (not every format has any)
         """Write the files that clients of this format expect beside the artifacts; none by default."""

@@ -66,7 +66,7 @@ class Healthy:
         except mcd.MobileClipDeployError:
             return [structure]
         semantic = check_semantic(bundle, tower, self.reference, self.model, gates)
-        return [structure, *semantic, check_shipped(bundle, tower, self.reference, gates)]
+        return [structure, *semantic, *check_shipped(bundle, tower, self.reference, gates)]
 
 
 def restamped(bundle: Bundle) -> Bundle:

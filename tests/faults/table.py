@@ -1,4 +1,4 @@
-"""Prints docs/neural-engine.md's companion table: which planted faults the gates catch in float32 and in float16.
+"""Prints the table of docs/neural-engine.md: which planted faults `verify` catches in float32 and in float16, and how.
 
 PYTHONPATH=tests python -m faults.table
 """
@@ -12,9 +12,9 @@ from faults.conftest import Healthy, build
 from faults.faults import FAULTS, Fault
 
 from mobileclip_deploy.errors import MobileClipDeployError
-from mobileclip_deploy.explanation import compare_programs
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.program_comparison import compare_programs
 from mobileclip_deploy.verification import check_shipped, check_structure
 
 
@@ -29,12 +29,15 @@ def row(fault: Fault, healthy: Healthy, folder: Path) -> tuple[str, str]:
     named = f"{found.type} `{found.operation}`" if found.operation else found.finding
     if check_structure(bundle, fault.tower).status == "failed":
         return "caught: structure", named
-    check = check_shipped(bundle, fault.tower, healthy.reference, Gates())
+    (check,) = check_shipped(bundle, fault.tower, healthy.reference, Gates())
     assert check.deviation is not None
     figure = f"{check.deviation.relative:.1e}, {check.deviation.cosine:.5f}"
     twin = healthy.bundle.manifest.towers[fault.tower].precision == "fp32"  # then this file is the twin
-    caught = check.status == "failed" or (twin and check.deviation.relative > Gates().semantic)
-    return f"{'caught' if caught else '**passes**'}: {figure}", named
+    if check.status == "failed" or (twin and check.deviation.relative > Gates().semantic):
+        return f"caught: {figure}", named
+    as_written = compare_programs(fault.tower, program, healthy.programs[fault.tower], ())
+    reproduced = not twin and as_written.finding == "none"
+    return f"{'**passes**' if twin or reproduced else '**reproduced**'}: {figure}", named
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from faults.planting import Planted
 from mil.programs import ct, quiet
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.explanation import compare_programs
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.program_comparison import compare_programs
 from mobileclip_deploy.verification import check_shipped
 
 Edit = Callable[[Planted, str], None]
@@ -73,14 +73,15 @@ def test_a_fault_in_a_compressed_weight_is_caught_and_explained(
     healthy: Healthy, tmp_path: Path, kind: str, edit: Edit
 ) -> None:
     right, operation = compressed(healthy, tmp_path / "right", kind)
-    assert check_shipped(right, "image", healthy.reference, Gates()).status == "passed"
+    (check,) = check_shipped(right, "image", healthy.reference, Gates())
+    assert check.status == "passed"
     shutil.copytree(right.path, tmp_path / "wrong")
     wrong = Bundle(tmp_path / "wrong", right.manifest)
     package = Planted(wrong.artifact("image"))
     edit(package, operation)
     package.save()
     wrong = restamped(wrong)
-    check = check_shipped(wrong, "image", healthy.reference, Gates())
+    (check,) = check_shipped(wrong, "image", healthy.reference, Gates())
     assert (check.status, check.tower) == ("failed", "image")
     programs = [load(bundle.artifact("image")) for bundle in (wrong, right)]
     found = compare_programs("image", *programs, healthy.feeds("image"))

@@ -10,8 +10,8 @@ from faults.conftest import Healthy
 from faults.faults import FAULTS, Fault
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.explanation import compare_programs
 from mobileclip_deploy.mil import load
+from mobileclip_deploy.program_comparison import compare_programs
 from mobileclip_deploy.towers import TOWERS, TowerName
 
 

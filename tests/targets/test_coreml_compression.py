@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch import nn
+from coreml_packages import implied_bytes, shared_conversions, weight_file
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import artifact_sha256
-from mobileclip_deploy.calibration import LIMIT, calibration_inputs, check_calibration
+from mobileclip_deploy.calibration import LIMIT, calibration_digest, calibration_inputs, check_calibration
 from mobileclip_deploy.errors import ExportError, GateFailed, InvalidInput, UsageError
 from mobileclip_deploy.exporting import export_bundle
 from mobileclip_deploy.folding import fold
@@ -23,7 +23,7 @@ from mobileclip_deploy.precision import PRECISIONS, parse_precisions
 from mobileclip_deploy.reference import Reference, sample_inputs
 from mobileclip_deploy.samples import image_paths
 from mobileclip_deploy.targets import ExportOptions, get_target
-from mobileclip_deploy.targets.coreml import activations, package
+from mobileclip_deploy.targets.coreml import activations
 from mobileclip_deploy.targets.coreml.recipes import DEPLOYMENT_TARGETS, RECIPES
 from mobileclip_deploy.towers import TOWERS, TowerName, make_tower
 from mobileclip_deploy.verification import tower_job
@@ -60,15 +60,7 @@ def reference(model: mcd.MobileCLIP) -> Reference:
 @pytest.fixture(scope="module")
 def write(model: mcd.MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Write:
     """Writes each package once. What a tower is converted to before it is compressed is shared: it takes longest."""
-    converted: dict[tuple[str, str, bool], object] = {}
-    original = package.convert
     folder = tmp_path_factory.mktemp("packages")
-
-    def convert(job, target, *names):  # type: ignore[no-untyped-def]
-        key = job.tower, target, job.precision == "fp32"
-        if key not in converted:
-            converted[key] = original(job, target, *names)
-        return converted[key]
 
     def written(tower: TowerName, precision: str, target: str) -> Path:
         path = folder / f"{tower}-{precision}-{target}.mlpackage"
@@ -76,34 +68,8 @@ def write(model: mcd.MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Wr
             get_target("coreml").export(tower_job(model, tower, precision, ExportOptions(target)), path)
         return path
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(package, "convert", convert)
+    with shared_conversions():
         yield written
-
-
-def weight_file(path: Path) -> tuple[int, int]:
-    """Bytes of a package's weights without the header and metadata (64 bytes each) of the file; how many there are."""
-    data = (path / "Data/com.apple.CoreML/weights/weight.bin").read_bytes()
-    count = int(np.frombuffer(data[:4], np.uint32)[0])
-    return len(data) - 64 * (count + 1), count
-
-
-def implied_bytes(module: nn.Module, precision: str, target: str) -> float:
-    """What a recipe's bits imply for a tower: weights of more than 2,048 numbers compressed, all else float16."""
-    recipe, new = RECIPES[precision], target == "iOS18"
-    total = 0.0
-    for name, value in (*module.named_parameters(), *module.named_buffers()):
-        outputs, numbers = value.shape[0] if value.ndim else 1, value.numel()
-        if value.ndim < 2 or numbers <= 2048 or "positional" in name or "earlier" in name:
-            total += 2 * numbers
-        elif recipe.bits == 8 or (value.ndim == 4 and value.shape[1] == 1):
-            total += numbers + outputs * (2 if new else 3)  # before iOS18 a zero point beside each scale
-        elif recipe.weights == "linear":
-            total += numbers * recipe.bits / 8 + 2 * numbers / 32 / value[0, 0].numel()
-        else:
-            stored = numbers * (1 + recipe.bits / 2) if recipe.sparsity else numbers * recipe.bits
-            total += stored / 8 + 2 * 2**recipe.bits * (outputs / 32 if new else 1)
-    return total
 
 
 def embedding(program: Program) -> str:
@@ -234,7 +200,11 @@ def test_calibration_images_decide_the_bytes_and_are_named_in_the_options(
     options = ExportOptions("iOS17", images)
     get_target("coreml").export(tower_job(model, "image", "w8a8", options), tmp_path / "own.mlpackage")
     assert artifact_sha256(tmp_path / "own.mlpackage") != artifact_sha256(write("image", "w8a8", "iOS17"))
-    assert options.recorded() == {"deployment_target": "iOS17", "calibration": "like-mine"}
+    recorded = options.recorded()
+    assert recorded.pop("calibration_sha256") == calibration_digest(images)
+    assert recorded == {"deployment_target": "iOS17", "calibration": "like-mine"}
+    shutil.copy(image_paths()[3], images)
+    assert options.recorded()["calibration_sha256"] != calibration_digest(image_paths()[0].parent)
 
 
 def test_calibration_that_would_not_be_used_or_holds_nothing_is_refused(tmp_path: Path) -> None:

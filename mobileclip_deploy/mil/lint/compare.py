@@ -47,8 +47,8 @@ def compare(before: LintReport, after: LintReport) -> Comparison:
         finding.rule for report in (before, after) for op in report.operations for finding in op.findings
     )
     return Comparison(
-        before=before.package,
-        after=after.package,
+        before=before.title,
+        after=after.title,
         device=before.device,
         statuses=tuple(
             Change(name=status, before=before.share(status), after=after.share(status)) for status in STATUSES

@@ -90,6 +90,11 @@ class LintReport(_Frozen):
         return self._share(self.found(rule))
 
     @property
+    def title(self) -> str:
+        """The package, and the function where it is one of several."""
+        return self.package if self.function == "main" else f"{self.package}, function {self.function}"
+
+    @property
     def shares(self) -> dict[Status, Share]:
         """The share of each status."""
         return {status: self.share(status) for status in STATUSES}

@@ -16,9 +16,10 @@ from mobileclip_deploy.targets.coreml.compression import compress_weights
 from mobileclip_deploy.targets.coreml.recipes import RECIPES, settle_target
 from mobileclip_deploy.targets.quiet import conversion
 
-__all__ = ["convert", "make_reproducible", "write_package"]
+__all__ = ["SPECIFICATION", "convert", "make_reproducible", "write_package"]
 
 NAMESPACE = uuid.UUID("5d1c7f2e-6c0b-5f8e-9a55-3c1f6f0b9a10")
+SPECIFICATION = Path("Data") / "com.apple.CoreML" / "model.mlmodel"
 DATED = ("com.github.apple.coremltools.conversion_date",)
 
 
@@ -104,6 +105,6 @@ def make_reproducible(path: Path) -> None:
     }
     data["rootModelIdentifier"] = names[data["rootModelIdentifier"]]
     manifest.write_text(json.dumps(data, indent=4) + "\n", encoding="utf-8")
-    specification = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    specification = path / SPECIFICATION
     model = Model_pb2.Model.FromString(specification.read_bytes())
     specification.write_bytes(model.SerializeToString(deterministic=True))

@@ -18,12 +18,32 @@ from mobileclip_deploy.targets.quiet import quiet
 if TYPE_CHECKING:
     from mobileclip_deploy.mil import Program
 
-__all__ = ["CoreMLRunner", "EvaluatorRunner", "feeds", "load_runner"]
+__all__ = ["COMPUTE_UNITS", "CoreMLRunner", "EvaluatorRunner", "feeds", "load_runner", "load_runners"]
+
+# As Core ML calls them (MLComputeUnits) -> as coremltools does. Core ML may leave any of them for the CPU.
+COMPUTE_UNITS = {
+    "cpuOnly": "CPU_ONLY",
+    "cpuAndGPU": "CPU_AND_GPU",
+    "cpuAndNeuralEngine": "CPU_AND_NE",
+    "all": "ALL",
+}
 
 
-def load_runner(path: Path) -> Runner:
-    """Core ML on macOS, the evaluator elsewhere; the runner's `engine` says which."""
-    return CoreMLRunner(path) if sys.platform == "darwin" else EvaluatorRunner(path)
+def load_runner(path: Path, function: str | None = None) -> Runner:
+    """Core ML on macOS, the evaluator elsewhere; the runner's `engine` says which.
+
+    Args:
+        function: of a package of several.
+    """
+    return CoreMLRunner(path, function=function) if sys.platform == "darwin" else EvaluatorRunner(path, function)
+
+
+def load_runners(path: Path, function: str | None = None) -> Iterator[Runner]:
+    """Core ML on each of its compute units on macOS, one after the other; the evaluator elsewhere."""
+    if sys.platform == "darwin":
+        yield from (CoreMLRunner(path, unit, function) for unit in COMPUTE_UNITS)
+    else:
+        yield EvaluatorRunner(path, function)
 
 
 class EvaluatorRunner:
@@ -32,11 +52,11 @@ class EvaluatorRunner:
     A package whose results are declared float16 is evaluated with every result rounded to float16.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, function: str | None = None) -> None:
         from mobileclip_deploy.mil import load
 
         with quiet():
-            self._program = load(path)
+            self._program = load(path, function)
         half = any(out.dtype == "float16" for op in self._program.operations for out in op.outputs)
         self._precision: Literal["float32", "float16"] = "float16" if half else "float32"
         self.engine = f"mobileclip_deploy.mil ({self._precision} arithmetic; not Core ML)"
@@ -61,25 +81,30 @@ def feeds(program: Program, inputs: npt.NDArray[np.generic]) -> Iterator[dict[st
 
 
 class CoreMLRunner:
-    """Core ML on this Mac, one prediction an input, on every compute unit.
+    """Core ML on this Mac, one prediction an input.
+
+    `unit`: one of `COMPUTE_UNITS`, which Core ML may use; `function`: of a package of several.
 
     Raises:
         RuntimeFailed: Core ML does not load the package, or fails on a prediction.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, unit: str = "all", function: str | None = None) -> None:
+        self.engine = f"Core ML (macOS {platform.mac_ver()[0]}, {unit})"
         with quiet():
             import coremltools as ct
 
+            units = ct.ComputeUnit[COMPUTE_UNITS[unit]]
             try:
-                self._model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit.ALL)
+                self._model = ct.models.MLModel(str(path), compute_units=units, function_name=function)
             except Exception as error:
-                raise RuntimeFailed(f"Core ML cannot load {path}: {error}") from error
+                raise RuntimeFailed(f"{self.engine} cannot load {path}: {error}") from error
         description = self._model.get_spec().description
-        self._input = description.input[0].name
-        self._output = description.output[0].name
-        self._is_image = description.input[0].type.WhichOneof("Type") == "imageType"
-        self.engine = f"Core ML (macOS {platform.mac_ver()[0]}, all compute units)"
+        named = {item.name: item for item in description.functions}
+        ports = named[function] if function is not None else description
+        self._input = ports.input[0].name
+        self._output = ports.output[0].name
+        self._is_image = ports.input[0].type.WhichOneof("Type") == "imageType"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         from PIL import Image
@@ -92,7 +117,7 @@ class CoreMLRunner:
         try:
             outputs = [self._model.predict({self._input: value})[self._output] for value in values]
         except Exception as error:
-            raise RuntimeFailed(f"Core ML failed: {error}") from error
+            raise RuntimeFailed(f"{self.engine} failed: {error}") from error
         return np.concatenate(outputs).astype(np.float32)
 
 

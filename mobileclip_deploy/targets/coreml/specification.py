@@ -13,14 +13,14 @@ from mobileclip_deploy.targets.quiet import quiet
 __all__ = ["describe", "operators"]
 
 
-def describe(path: Path) -> tuple[TensorInfo, TensorInfo]:
-    """The package's one input and one output, with the types an app sees.
+def describe(path: Path, function: str | None = None) -> tuple[TensorInfo, TensorInfo]:
+    """The one input and one output of a package, or of one of its functions, with the types an app sees.
 
     Raises:
         InvalidInput: the package is damaged, or has another number of inputs or outputs.
     """
     with quiet():
-        program = load(path)
+        program = load(path, function)
     if len(program.inputs) != 1 or len(program.outputs) != 1:
         counts = f"{len(program.inputs)} inputs and {len(program.outputs)} outputs"
         raise InvalidInput(f"{path}: {counts} instead of one each")
@@ -33,11 +33,11 @@ def describe(path: Path) -> tuple[TensorInfo, TensorInfo]:
     return first, TensorInfo(result.name, result.dtype, tuple(size or 0 for size in result.shape))
 
 
-def operators(path: Path) -> dict[str, int]:
+def operators(path: Path, function: str | None = None) -> dict[str, int]:
     """How often each operator type occurs, constants not counted.
 
     Raises:
         InvalidInput: the package is damaged.
     """
     with quiet():
-        return dict(Counter(operation.type for operation in load(path).operations))
+        return dict(Counter(operation.type for operation in load(path, function).operations))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mobileclip_deploy.targets.base import ExportOptions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import ExportOptions, Place, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.coreml.multifunction import join, settle_multifunction
 from mobileclip_deploy.targets.coreml.recipes import DEFAULT_TARGET, RECIPES, is_older, settle_target
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Variant
@@ -18,8 +20,14 @@ class CoreMLTarget(Target):
     packages = ("coremltools",)
     precisions = tuple(RECIPES)
 
+    def __init__(self, function: str | None = None) -> None:
+        self.function = function
+
+    def for_function(self, function: str | None) -> CoreMLTarget:
+        return CoreMLTarget(function)
+
     def require(self, precisions: dict[TowerName, str], options: ExportOptions) -> None:
-        """As any target, and refuses a deployment target that does not exist or is too old for a precision.
+        """As any target, and refuses a deployment target that does not exist or is too old for what is wanted.
 
         Raises:
             UsageError, InvalidInput, DependencyMissing: see `Target.require`.
@@ -28,14 +36,15 @@ class CoreMLTarget(Target):
         self.settle(precisions, options)
 
     def settle(self, precisions: dict[TowerName, str], options: ExportOptions) -> ExportOptions:
-        target = settle_target(list(precisions.values()), options.deployment_target)
-        return replace(options, deployment_target=target)
+        return replace(options, deployment_target=_settle(precisions, options))
 
     def advice(self, precisions: dict[TowerName, str], options: ExportOptions) -> str | None:
-        target = settle_target(list(precisions.values()), options.deployment_target)
+        target = _settle(precisions, options)
         if options.deployment_target is not None or not is_older(DEFAULT_TARGET, target):
             return None
         raised = [name for name in dict.fromkeys(precisions.values()) if is_older(DEFAULT_TARGET, RECIPES[name].oldest)]
+        if options.multifunction:
+            raised = ["--multifunction"]
         return f"Deployment target raised from {DEFAULT_TARGET} to {target}, which {' and '.join(raised)} needs."
 
     def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
@@ -56,17 +65,37 @@ class CoreMLTarget(Target):
             job, path, self.input_info(job.variant, job.tower).name, self.output_info(job.variant, job.tower).name
         )
 
+    def place(
+        self, folder: Path, variant: Variant, files: dict[TowerName, str], options: ExportOptions
+    ) -> dict[TowerName, Place]:
+        if not options.multifunction:
+            return super().place(folder, variant, files, options)
+        name = f"{variant.name}.mlpackage"
+        join({tower: folder / file for tower, file in files.items()}, folder / name, variant)
+        return {tower: Place(name, tower) for tower in files}
+
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
         from mobileclip_deploy.targets.coreml.specification import describe
 
-        return describe(path)
+        return describe(path, self.function)
 
     def operators(self, path: Path) -> dict[str, int]:
         from mobileclip_deploy.targets.coreml.specification import operators
 
-        return operators(path)
+        return operators(path, self.function)
 
     def runner(self, path: Path) -> Runner:
         from mobileclip_deploy.targets.coreml.runner import load_runner
 
-        return load_runner(path)
+        return load_runner(path, self.function)
+
+    def runners(self, path: Path) -> Iterator[Runner]:
+        from mobileclip_deploy.targets.coreml.runner import load_runners
+
+        return load_runners(path, self.function)
+
+
+def _settle(precisions: dict[TowerName, str], options: ExportOptions) -> str:
+    if options.multifunction:
+        return settle_multifunction(precisions, options.deployment_target)
+    return settle_target(list(precisions.values()), options.deployment_target)

@@ -1,0 +1,153 @@
+"""Five golden checkpoints as Core ML packages: what they declare, what they weigh, what they compute as written.
+
+Their weights are random, which amplifies rounding: figures below float32 are recorded, not gated (nano's are).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from coreml_packages import implied_bytes, shared_conversions, specification, weight_file
+from golden_weights import Golden
+from torch import nn
+
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.checkpoints import identify
+from mobileclip_deploy.checkpoints.loading import assemble
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.parity import Deviation, compare
+from mobileclip_deploy.provenance import Provenance
+from mobileclip_deploy.reference import embed_images
+from mobileclip_deploy.targets import ExportOptions, get_target
+from mobileclip_deploy.towers import TOWERS, TowerName, make_tower
+from mobileclip_deploy.verification import tower_job
+
+GOLDENS = ("mobileclip-s0.apple", "mobileclip-s1.apple", "mobileclip-s2.apple", "mobileclip-b.apple")
+GOLDENS += ("mobileclip2-s0.openclip",)
+COMPRESSED = "mobileclip-s0.apple"
+TEXT_BOUND = 3e-5
+Record = Callable[[str, Any], None]
+both_towers = pytest.mark.parametrize("tower", TOWERS)
+
+
+@dataclass(frozen=True)
+class Written:
+    """The packages of a golden checkpoint, and what is to be computed from which inputs."""
+
+    golden: Golden
+    towers: dict[TowerName, nn.Module]
+    paths: dict[tuple[TowerName, str], Path]
+    inputs: dict[TowerName, npt.NDArray[Any]]
+    embeddings: dict[TowerName, npt.NDArray[np.float32]]
+
+    def deviation(self, tower: TowerName, precision: str) -> Deviation:
+        """Of a package, evaluated as written, from the reference."""
+        run = get_target("coreml").runner(self.paths[tower, precision])
+        return compare(self.embeddings[tower], run(self.inputs[tower]))
+
+
+@pytest.fixture(scope="module", params=GOLDENS)
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Each golden's four packages, in turn; S0's at two more precisions.
+
+    Text has the reference implementation's own answer. Core ML's images are bytes, which the golden images are not:
+    they are rounded, and the unfolded network answers for them, which tests/golden shows to be the reference's.
+    """
+    golden = Golden(request.param)
+    model = assemble(identify(golden.file(), golden.variant))
+    pixels = (np.rint(golden.images.numpy() * 255) / 255).astype(np.float32)
+    wanted = {"image": embed_images(model, pixels), "text": golden.arrays["text_embeddings"].numpy()}
+    fold(model)
+    model.provenance = Provenance(
+        variant=golden.variant,
+        layout=golden.layout,
+        sha256="0" * 64,
+        file="golden",
+        licence="Apple's",
+        research_only=True,
+    )
+    precisions = ("fp32", "fp16", "w8", "w6p") if golden.name == COMPRESSED else ("fp32", "fp16")
+    paths = packages(model, precisions, tmp_path_factory.mktemp(golden.name))
+    inputs = {"image": pixels, "text": golden.tokens.numpy()}
+    return Written(golden, {tower: make_tower(model, tower) for tower in TOWERS}, paths, inputs, wanted)
+
+
+def packages(model: MobileCLIP, precisions: tuple[str, ...], folder: Path) -> dict[tuple[TowerName, str], Path]:
+    paths = {(tower, one): folder / f"{tower}-{one}.mlpackage" for tower in TOWERS for one in precisions}
+    with shared_conversions():
+        for (tower, precision), path in paths.items():
+            get_target("coreml").export(tower_job(model, tower, precision, ExportOptions()), path)
+    return paths
+
+
+def test_the_image_tower_takes_an_rgb_image_of_the_apps_size(written: Written) -> None:
+    (source,) = specification(written.paths["image", "fp16"]).description.input
+    image = source.type.imageType
+    assert source.name == "image"
+    assert (image.width, image.height) == (written.golden.card["image_size"],) * 2
+    assert image.ColorSpace.Name(image.colorSpace) == "RGB"
+    assert image.WhichOneof("SizeFlexibility") is None
+
+
+def test_the_text_tower_takes_int32_ids(written: Written) -> None:
+    (source,) = specification(written.paths["text", "fp16"]).description.input
+    array = source.type.multiArrayType
+    assert source.name == "text"
+    assert list(array.shape) == [1, 77]
+    assert array.ArrayDataType.Name(array.dataType) == "INT32"
+    assert array.WhichOneof("ShapeFlexibility") is None
+
+
+@both_towers
+def test_the_embedding_is_what_the_app_reads(written: Written, tower: TowerName) -> None:
+    (result,) = specification(written.paths[tower, "fp16"]).description.output
+    array = result.type.multiArrayType
+    assert result.name == "final_emb_1"
+    assert list(array.shape) == [1, 512]
+    assert array.ArrayDataType.Name(array.dataType) == "FLOAT32"
+
+
+@both_towers
+def test_a_package_takes_the_bytes_that_its_bits_imply(written: Written, tower: TowerName) -> None:
+    for precision in (one for where, one in written.paths if where == tower):
+        size, _ = weight_file(written.paths[tower, precision])
+        assert size == pytest.approx(implied_bytes(written.towers[tower], precision, "iOS16"), rel=0.02), precision
+
+
+@both_towers
+def test_it_is_an_ml_program_that_says_by_whom_and_under_which_licence(written: Written, tower: TowerName) -> None:
+    model = specification(written.paths[tower, "fp16"])
+    about = model.description.metadata
+    assert model.WhichOneof("Type") == "mlProgram"
+    assert model.specificationVersion == 7  # iOS 16
+    assert "mobileclip-deploy" in about.author
+    assert about.license == "Apple's"
+    assert about.versionString
+    assert tower in about.shortDescription
+
+
+@both_towers
+def test_the_float32_twin_computes_what_the_reference_does(
+    written: Written, tower: TowerName, record_property: Record
+) -> None:
+    found = written.deviation(tower, "fp32")
+    record_property(f"{written.golden.name} {tower} fp32", found.model_dump())
+    assert found.relative <= (written.golden.image_bound if tower == "image" else TEXT_BOUND), found
+
+
+@both_towers
+def test_smaller_precisions_are_evaluated_and_come_near_it(
+    written: Written, tower: TowerName, record_property: Record
+) -> None:
+    """Near: it is the same embedding and not another; random weights have no gate."""
+    for precision in (one for where, one in written.paths if where == tower and one != "fp32"):
+        found = written.deviation(tower, precision)
+        record_property(f"{written.golden.name} {tower} {precision}", found.model_dump())
+        assert found.relative > 1e-4, f"{precision}: nothing was rounded: {found}"
+        assert found.cosine > 0.98, f"{precision}: {found}"

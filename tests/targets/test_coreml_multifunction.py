@@ -1,0 +1,153 @@
+"""Both towers in one package: a function each, one file in the bundle, read and run by every command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from exports import Exports
+from targets.test_coreml_runner import StandIn
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle import artifact_bytes, artifact_sha256
+from mobileclip_deploy.cli import cli
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.mil import load
+from mobileclip_deploy.precision import parse_precisions
+from mobileclip_deploy.program_comparison import compare_programs
+from mobileclip_deploy.samples import image_paths
+from mobileclip_deploy.targets import ExportOptions, check_options, get_target
+from mobileclip_deploy.towers import TOWERS, TowerName
+
+both_towers = pytest.mark.parametrize("tower", TOWERS)
+
+
+def export(exports: Exports, output: Path, verify: bool) -> mcd.Bundle:
+    model, options = mcd.load_model(None, exports.checkpoint), ExportOptions(multifunction=True)
+    return mcd.export(model, "coreml", "image=fp16,text=w6p", output, options=options, verify=verify)
+
+
+@pytest.fixture(scope="module")
+def bundle(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
+    return export(exports, tmp_path_factory.mktemp("functions"), verify=True)
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_bundle_holds_one_package_that_the_manifest_names_with_a_function_for_each_tower(
+    bundle: mcd.Bundle,
+) -> None:
+    assert [path.name for path in bundle.path.glob("*.mlpackage")] == ["nano.mlpackage"]
+    entries = bundle.manifest.towers
+    assert {tower: (entry.file, entry.function) for tower, entry in entries.items()} == {
+        tower: ("nano.mlpackage", tower) for tower in TOWERS
+    }
+    assert bundle.bytes == artifact_bytes(bundle.path / "nano.mlpackage") == entries["image"].bytes
+    assert bundle.manifest.options == {"deployment_target": "iOS18", "multifunction": "on"}
+    assert {check.status for check in bundle.manifest.parity} == {"passed"}
+    card = (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "`nano.mlpackage`, function `text`" in card
+    mcd.Bundle.open(bundle.path)
+
+
+@both_towers
+def test_a_function_is_the_program_that_the_tower_alone_would_be(bundle: mcd.Bundle, tower: TowerName) -> None:
+    from mobileclip_deploy.conversion import tower_job
+    from mobileclip_deploy.folding import fold
+
+    model = mcd.load_model()
+    fold(model)
+    alone = bundle.path.parent / f"{tower}.mlpackage"
+    precision = bundle.manifest.towers[tower].precision
+    get_target("coreml").export(tower_job(model, tower, precision, ExportOptions("iOS18")), alone)
+    function, single = load(bundle.artifact(tower), tower), load(alone)
+    assert compare_programs(tower, function, single, ()).finding == "none"
+    assert (function.inputs, function.outputs) == (single.inputs, single.outputs)
+    assert function.metadata["license"] == single.metadata["license"]
+    assert function.functions == ("image", "text")
+
+
+def test_the_same_towers_give_the_same_bytes(bundle: mcd.Bundle, exports: Exports, tmp_path: Path) -> None:
+    again = export(exports, tmp_path, verify=False)
+    assert artifact_sha256(again.artifact("image")) == artifact_sha256(bundle.artifact("image"))
+
+
+def test_verify_compares_each_function_with_a_fresh_conversion(bundle: mcd.Bundle, exports: Exports) -> None:
+    report = mcd.verify(bundle, checkpoint=exports.checkpoint)
+    assert report.passed, report
+    reproduced = [check for check in report.checks if check.step == "reproduced"]
+    assert [check.tower for check in reproduced] == ["image", "text"]
+
+
+def test_every_command_reads_it(bundle: mcd.Bundle) -> None:
+    told = json.loads(run("inspect", bundle.artifact("image"), "--json"))
+    assert set(told["functions"]) == {"image", "text"}
+    towers = json.loads(run("inspect", bundle.path, "--json"))["towers"]
+    assert {tower: entry["function"] for tower, entry in towers.items()} == {"image": "image", "text": "text"}
+    assert towers["image"]["operators"] != towers["text"]["operators"]
+    for path in (bundle.path, bundle.artifact("image")):
+        linted = json.loads(run("lint", path, "--json"))["packages"]
+        assert [report["function"] for report in linted] == ["image", "text"]
+    assert "dogs" in run("classify", bundle.path, image_paths()[4], "--labels", "dogs,a lake")
+
+
+def test_core_ml_is_asked_for_the_function(bundle: mcd.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    import coremltools as ct
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(ct.models, "MLModel", StandIn)
+    monkeypatch.setattr(StandIn, "asked", [])
+    pixels = bundle_inputs(bundle).pixels[:1]
+    assert mcd.load_runner(bundle, "image")(pixels).shape == (1, 128)
+    assert mcd.load_runner(bundle, "text")(bundle_inputs(bundle).ids[:1]).shape == (1, 128)
+    assert StandIn.asked == [("ALL", "image"), ("ALL", "text")]
+
+
+def bundle_inputs(bundle: mcd.Bundle) -> Any:
+    from mobileclip_deploy.reference import Reference
+
+    return Reference.read(bundle.golden).inputs
+
+
+@pytest.mark.parametrize(
+    ("target", "precisions", "options", "text"),
+    [
+        ("coreml", "fp16", {"deployment_target": "iOS17"}, "needs iOS18 .*given is iOS17; give iOS18 or leave"),
+        ("coreml", "w4", {"deployment_target": "iOS16"}, "w4 needs iOS18"),
+    ],
+)
+def test_what_cannot_have_functions_is_refused(target: str, precisions: str, options: Any, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        get_target(target).require(parse_precisions(precisions), ExportOptions(multifunction=True, **options))
+
+
+def test_other_targets_refuse_it() -> None:
+    with pytest.raises(UsageError, match="--multifunction is Core ML's; add --target coreml"):
+        check_options([get_target("onnx")], ExportOptions(multifunction=True))
+    check_options([get_target("onnx"), get_target("coreml")], ExportOptions(multifunction=True))
+
+
+def test_one_tower_alone_is_refused(tmp_path: Path) -> None:
+    words = ["export", "--target", "coreml", "--multifunction", "--tower", "text", "-o", str(tmp_path)]
+    result = CliRunner().invoke(cli, words)
+    assert isinstance(result.exception, UsageError)
+    assert "both towers into one package; leave it out for the text tower alone" in str(result.exception)
+
+
+def test_a_deployment_target_that_is_not_given_is_raised_and_said() -> None:
+    coreml, choice, options = get_target("coreml"), parse_precisions("fp16"), ExportOptions(multifunction=True)
+    assert coreml.settle(choice, options).deployment_target == "iOS18"
+    assert "from iOS16 to iOS18, which --multifunction needs" in str(coreml.advice(choice, options))
+
+
+def test_a_function_named_for_a_format_without_any_is_damage() -> None:
+    with pytest.raises(InvalidInput, match="onnx artifacts have no functions"):
+        get_target("onnx").for_function("image")

@@ -1,0 +1,104 @@
+"""On a Mac each compute unit of Core ML is checked by itself; here a stand-in for coremltools' MLModel is run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from exports import Exports
+
+from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.mil import load
+from mobileclip_deploy.parity import Gates, ParityReport
+from mobileclip_deploy.reference import Reference
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner, EvaluatorRunner, load_runners
+from mobileclip_deploy.verification import check_shipped
+
+
+class StandIn:
+    """coremltools' MLModel as far as the runner uses it: evaluates the package; `wrong` units answer zeros."""
+
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+    wrong: ClassVar[set[str]] = set()
+    refused: ClassVar[set[str]] = set()
+
+    def __init__(self, path: str, compute_units: Any, function_name: str | None = None) -> None:
+        if compute_units.name in self.refused:
+            raise RuntimeError("no such unit")
+        self.asked.append((compute_units.name, function_name))
+        self.unit, self.path = compute_units.name, Path(path)
+        self.program = load(path, function_name)
+
+    def get_spec(self) -> Any:
+        from coremltools.proto import Model_pb2
+
+        return Model_pb2.Model.FromString((self.path / "Data/com.apple.CoreML/model.mlmodel").read_bytes())
+
+    def predict(self, values: dict[str, Any]) -> dict[str, Any]:
+        given = {name: np.asarray(value) for name, value in values.items()}
+        found = self.program(given, "float16")
+        return {name: value * (self.unit not in self.wrong) for name, value in found.items()}
+
+
+@pytest.fixture
+def mac(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
+    import coremltools as ct
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(ct.models, "MLModel", StandIn)
+    monkeypatch.setattr("platform.mac_ver", lambda: ("15.5", ("", "", ""), "arm64"))
+    for name in ("asked", "wrong", "refused"):
+        monkeypatch.setattr(StandIn, name, type(getattr(StandIn, name))())
+    return StandIn
+
+
+@pytest.fixture
+def reference(exports: Exports) -> Reference:
+    stored = Reference.read(exports.bundle("coreml", "fp16").golden)
+    inputs, few = stored.inputs, 2
+    from dataclasses import replace
+
+    return replace(
+        stored,
+        inputs=replace(inputs, pixels=inputs.pixels[:few], ids=inputs.ids[:few]),
+        embeddings={tower: values[:few] for tower, values in stored.embeddings.items()},
+    )
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_every_compute_unit_is_a_check_whose_engine_names_it(
+    exports: Exports, reference: Reference, mac: type[StandIn], tower: Any
+) -> None:
+    mac.wrong.add("CPU_AND_GPU")
+    checks = check_shipped(exports.bundle("coreml", "fp16"), tower, reference, Gates())
+    assert [check.engine for check in checks] == [f"Core ML (macOS 15.5, {unit})" for unit in COMPUTE_UNITS]
+    assert [check.status for check in checks] == ["passed", "failed", "passed", "passed"]
+    assert [unit for unit, _ in mac.asked] == ["CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL"]
+
+
+def test_junit_keeps_the_units_apart(exports: Exports, reference: Reference, mac: type[StandIn]) -> None:
+    checks = check_shipped(exports.bundle("coreml", "fp16"), "text", reference, Gates())
+    text = ParityReport(bundle="b", variant="nano", target="coreml", checks=tuple(checks)).junit()
+    assert 'name="text shipped on Core ML (macOS 15.5, cpuAndNeuralEngine)"' in text
+
+
+def test_a_unit_that_does_not_load_the_package_is_named(exports: Exports, mac: type[StandIn]) -> None:
+    mac.refused.add("CPU_AND_NE")
+    with pytest.raises(RuntimeFailed, match=r"Core ML \(macOS 15.5, cpuAndNeuralEngine\) cannot load .*no such unit"):
+        list(load_runners(exports.bundle("coreml", "fp16").artifact("text")))
+
+
+def test_one_runner_uses_all_units_and_elsewhere_the_evaluator_is_the_only_one(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch, mac: type[StandIn]
+) -> None:
+    path = exports.bundle("coreml", "fp16").artifact("text")
+    assert isinstance(get_target("coreml").runner(path), CoreMLRunner)
+    assert mac.asked == [("ALL", None)]
+    monkeypatch.setattr(sys, "platform", "linux")
+    (runner,) = get_target("coreml").runners(path)
+    assert isinstance(runner, EvaluatorRunner)
+    assert runner.engine == "mobileclip_deploy.mil (float16 arithmetic; not Core ML)"
