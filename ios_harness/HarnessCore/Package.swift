@@ -26,6 +26,7 @@ let package = Package(
         .target(name: "HarnessCore", dependencies: coreML),
         .executableTarget(name: "mobileclip-harness", dependencies: ["HarnessCore"]),
         .executableTarget(name: "document-exchange", dependencies: ["HarnessCore"]),
+        .executableTarget(name: "clip-tokenize", dependencies: ["CLIPTokenizer"]),
         .testTarget(name: "HarnessCoreTests", dependencies: ["HarnessCore"] + coreML),
         .testTarget(name: "CLIPTokenizerTests", dependencies: ["CLIPTokenizer"]),
     ],

@@ -1,4 +1,4 @@
-"""What the tests of iPhone and Mac share: the Swift harness, and a folder that is a phone."""
+"""What the tests of iPhone and Mac share: a folder that is a phone."""
 
 from __future__ import annotations
 
@@ -8,19 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark.ios.phone_folder import FolderPhone, IphoneBenchmark, swift_build
+from benchmark.ios.phone_folder import FolderPhone, IphoneBenchmark
 from exports import Exports
 
 from mobileclip_deploy.benchmark.ios import building
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.benchmark.ios.following import Patience
 from mobileclip_deploy.reference import Reference
-
-
-@pytest.fixture(scope="session")
-def swift() -> Path:
-    """The folder with the Swift programs, built for this machine."""
-    return swift_build()
 
 
 @pytest.fixture

@@ -1,24 +1,17 @@
-"""A folder that is a phone, `xcrun` and `xcodebuild` that reach it, and the Swift harness built for this machine."""
+"""A folder that is a phone, and `xcrun` and `xcodebuild` that reach it."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from command_line import Outcome, run
 
-__all__ = ["LISTED", "UDID", "FolderPhone", "IphoneBenchmark", "swift_build"]
+__all__ = ["LISTED", "UDID", "FolderPhone", "IphoneBenchmark"]
 
-ROOT = Path(__file__).parents[3]
-PACKAGE = ROOT / "ios_harness" / "HarnessCore"
 UDID = "00008110-000559182E90401E"
 LISTED = {
     "identifier": "8648BE6E-199F-55FE-B508-5B42071FEE92",
@@ -33,23 +26,6 @@ LISTED = {
         "udid": UDID,
     },
 }
-
-
-def swift_build() -> Path:
-    """The folder with everything that `swift build --build-tests` makes, built once, whichever process comes first."""
-    if shutil.which("swift") is None:
-        needed = "Swift is not installed; on Debian type: apt-get install swiftlang"
-        if os.environ.get("CI"):
-            pytest.fail(needed)
-        pytest.skip(needed)
-    scratch = Path(os.environ.get("SWIFT_SCRATCH") or ROOT / "build" / "swift")
-    scratch.mkdir(parents=True, exist_ok=True)
-    with (scratch / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        command = ["swift", "build", "--build-tests", "--package-path", str(PACKAGE), "--scratch-path", str(scratch)]
-        done = subprocess.run([*command, "-j", "2"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    return scratch / "debug"
 
 
 @dataclass

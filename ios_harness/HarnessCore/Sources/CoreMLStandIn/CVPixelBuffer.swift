@@ -47,6 +47,7 @@ public final class CVPixelBuffer {
     }
 }
 
+@discardableResult
 public func CVPixelBufferCreate(
     _ allocator: Any?, _ width: Int, _ height: Int, _ pixelFormatType: OSType, _ pixelBufferAttributes: CFDictionary?,
     _ pixelBufferOut: inout CVPixelBuffer?

@@ -1,0 +1,59 @@
+import CoreML
+import Foundation
+
+#if canImport(ImageIO)
+import CoreVideo
+import ImageIO
+
+/// An image file as the model takes it: shorter side scaled to `size`, centre cut out, 32BGRA. CoreGraphics does not scale
+/// exactly as the evaluation does (antialiased bilinear): embeddings differ in the third digit.
+func loadImage(_ url: URL, size: Int) throws -> CVPixelBuffer {
+    // The thumbnail of full size is upright: it follows the orientation that the camera noted.
+    let options: [CFString: Any] = [
+        kCGImageSourceCreateThumbnailFromImageAlways: true, kCGImageSourceCreateThumbnailWithTransform: true,
+    ]
+    guard let source = CGImageSourceCreateWithURL(url as CFURL, nil),
+        let image = CGImageSourceCreateThumbnailAtIndex(source, 0, options as CFDictionary)
+    else { throw CocoaError(.fileReadCorruptFile) }
+    let buffer = try emptyBuffer(size)
+    CVPixelBufferLockBaseAddress(buffer, [])
+    defer { CVPixelBufferUnlockBaseAddress(buffer, []) }
+    let layout = CGImageAlphaInfo.noneSkipFirst.rawValue | CGBitmapInfo.byteOrder32Little.rawValue
+    guard
+        let context = CGContext(
+            data: CVPixelBufferGetBaseAddress(buffer), width: size, height: size, bitsPerComponent: 8,
+            bytesPerRow: CVPixelBufferGetBytesPerRow(buffer), space: CGColorSpace(name: CGColorSpace.sRGB)!, bitmapInfo: layout)
+    else { throw CocoaError(.featureUnsupported) }
+    context.interpolationQuality = .high
+    let scale = Double(size) / Double(min(image.width, image.height))
+    let (width, height) = (Double(image.width) * scale, Double(image.height) * scale)
+    let place = CGRect(x: (Double(size) - width) / 2, y: (Double(size) - height) / 2, width: width, height: height)
+    context.draw(image, in: place)
+    return buffer
+}
+#else
+/// For the tests on Linux: the bytes of an image of the right size, red, green, blue, row by row.
+func loadImage(_ url: URL, size: Int) throws -> CVPixelBuffer {
+    let bytes = try Data(contentsOf: url)
+    guard bytes.count == 3 * size * size else { throw CocoaError(.fileReadCorruptFile) }
+    let buffer = try emptyBuffer(size)
+    CVPixelBufferLockBaseAddress(buffer, [])
+    defer { CVPixelBufferUnlockBaseAddress(buffer, []) }
+    let base = CVPixelBufferGetBaseAddress(buffer)!
+    for y in 0..<size {
+        let row = base.advanced(by: y * CVPixelBufferGetBytesPerRow(buffer)).assumingMemoryBound(to: UInt8.self)
+        for x in 0..<size {
+            for channel in 0..<3 { row[4 * x + 2 - channel] = bytes[3 * (y * size + x) + channel] }
+        }
+    }
+    return buffer
+}
+#endif
+
+private func emptyBuffer(_ size: Int) throws -> CVPixelBuffer {
+    var made: CVPixelBuffer?
+    let attributes = [kCVPixelBufferIOSurfacePropertiesKey as String: [String: Any]()] as [String: Any]
+    CVPixelBufferCreate(nil, size, size, kCVPixelFormatType_32BGRA, attributes as CFDictionary, &made)
+    guard let made else { throw CocoaError(.featureUnsupported) }
+    return made
+}

@@ -1,0 +1,99 @@
+import CLIPTokenizer
+import CoreML
+import Foundation
+
+#if canImport(CoreVideo)
+import CoreVideo
+#endif
+
+/// Zero-shot classification with a bundle that `mobileclip-deploy export --target coreml` wrote: everything that is needed
+/// stands in its manifest. To use it in an app, add the package HarnessCore (for CLIPTokenizer) and take this file.
+final class ZeroShotClassifier {
+    /// Shorter side and crop of the image that the model takes.
+    let imageSize: Int
+
+    private let manifest: Manifest
+    private let tokenizer: CLIPTokenizer
+    private let imageModel: MLModel
+    private let textModel: MLModel
+
+    init(bundle: URL, computeUnits: MLComputeUnits = .all) async throws {
+        manifest = try JSONDecoder().decode(Manifest.self, from: Data(contentsOf: bundle.appendingPathComponent("manifest.json")))
+        imageSize = manifest.preprocess.size
+        tokenizer = try CLIPTokenizer(folder: bundle.appendingPathComponent("tokenizer"))
+        let configuration = MLModelConfiguration()
+        configuration.computeUnits = computeUnits
+        func load(_ tower: Manifest.Tower) async throws -> MLModel {
+            // An app that ships its models lets Xcode compile them instead.
+            let compiled = try await MLModel.compileModel(at: bundle.appendingPathComponent(tower.file))
+            return try MLModel(contentsOf: compiled, configuration: configuration)
+        }
+        imageModel = try await load(manifest.towers.image)
+        textModel = try await load(manifest.towers.text)
+    }
+
+    /// A label's embedding, of length 1: compute it once and keep it.
+    func embedding(of label: String) throws -> [Float] {
+        let prompt = manifest.template.replacingOccurrences(of: "{}", with: label)
+        let ids = tokenizer.encode(prompt, contextLength: manifest.tokenizer.contextLength)
+        let input = try MLMultiArray(shape: [1, NSNumber(value: ids.count)], dataType: .int32)
+        for (index, id) in ids.enumerated() { input[[0, NSNumber(value: index)]] = NSNumber(value: id) }
+        return try embed(MLFeatureValue(multiArray: input), textModel, manifest.towers.text)
+    }
+
+    /// An image's embedding, of length 1.
+    /// - Parameter image: `imageSize` x `imageSize`, 32BGRA; mean and deviation are inside the model.
+    func embedding(of image: CVPixelBuffer) throws -> [Float] {
+        try embed(MLFeatureValue(pixelBuffer: image), imageModel, manifest.towers.image)
+    }
+
+    /// How probable each label is for an image, all together 1.
+    func classify(_ image: CVPixelBuffer, among labels: [String]) throws -> [(label: String, probability: Float)] {
+        let picture = try embedding(of: image)
+        let logits = try labels.map { label in
+            manifest.logitScale * zip(picture, try embedding(of: label)).reduce(0) { $0 + $1.0 * $1.1 }
+        }
+        let largest = logits.max() ?? 0
+        let weights = logits.map { exp($0 - largest) }
+        let total = weights.reduce(0, +)
+        return zip(labels, weights).map { ($0, $1 / total) }.sorted { $0.probability > $1.probability }
+    }
+
+    private func embed(_ value: MLFeatureValue, _ model: MLModel, _ tower: Manifest.Tower) throws -> [Float] {
+        let input = try MLDictionaryFeatureProvider(dictionary: [tower.input.name: value])
+        let output = try model.prediction(from: input, options: MLPredictionOptions())
+        guard let array = output.featureValue(for: tower.output.name)?.multiArrayValue else {
+            throw CocoaError(.featureUnsupported)
+        }
+        let embedding = (0..<array.count).map { array[[0, NSNumber(value: $0)]].floatValue }
+        let length = embedding.reduce(0) { $0 + $1 * $1 }.squareRoot()
+        return embedding.map { $0 / length }
+    }
+}
+
+/// The part of manifest.json that an app needs.
+private struct Manifest: Decodable {
+    struct Feature: Decodable { let name: String }
+    struct Tower: Decodable {
+        let file: String
+        let input: Feature
+        let output: Feature
+    }
+    struct Towers: Decodable { let image, text: Tower }
+    struct Tokenizer: Decodable {
+        let contextLength: Int
+        enum CodingKeys: String, CodingKey { case contextLength = "context_length" }
+    }
+    struct Preprocess: Decodable { let size: Int }
+
+    let towers: Towers
+    let tokenizer: Tokenizer
+    let preprocess: Preprocess
+    let template: String
+    let logitScale: Float
+
+    enum CodingKeys: String, CodingKey {
+        case towers, tokenizer, preprocess, template
+        case logitScale = "logit_scale"
+    }
+}

@@ -1,0 +1,39 @@
+import XCTest
+
+@testable import CLIPTokenizer
+
+/// What needs no vocabulary; equality with open_clip's ids is tested from Python (tests/swift/test_tokenizer.py).
+final class TokenizerTests: XCTestCase {
+    private func cleaned(_ text: String) -> String {
+        String(String.UnicodeScalarView(TextCleaning.lowercased(TextCleaning.clean(text))))
+    }
+
+    func testWhitespaceIsCollapsedAndQuotesAreStraightened() {
+        XCTAssertEqual(cleaned("  A \u{3000}“Dog”\t\n it’s  "), "a \"dog\" it's")
+    }
+
+    func testEntitiesAreUnescapedAsOftenAsOpenClipDoes() {
+        XCTAssertEqual(cleaned("fish &amp; chips"), "fish & chips")
+        XCTAssertEqual(cleaned("&amp;amp;amp;lt;"), "<")
+        XCTAssertEqual(cleaned("P&EACUTE;REZ &hearts; &#8364; &#x80;"), "pérez ♥ € €")
+        XCTAssertEqual(cleaned("this&not that"), "this¬ that")
+    }
+
+    func testAFinalSigmaIsTold() {
+        XCTAssertEqual(cleaned("ΟΔΟΣ ΣΟΦΙΑ Σ"), "οδος σοφια σ")
+    }
+
+    func testWordsAreSplitAsThePatternSays() {
+        let pieces = WordSplitting.pieces(Array("don't 3d !? <end_of_text>".unicodeScalars)).map { piece -> String in
+            guard case .word(let scalars) = piece else { return "\(piece)" }
+            return String(String.UnicodeScalarView(scalars))
+        }
+        XCTAssertEqual(pieces, ["don", "'t", "3", "d", "!?", "endOfText"])
+    }
+
+    func testAFolderWithoutVocabularyIsRefused() {
+        XCTAssertThrowsError(try CLIPTokenizer(folder: URL(fileURLWithPath: "/nowhere"))) { error in
+            XCTAssertTrue(error.localizedDescription.contains("export it again"))
+        }
+    }
+}

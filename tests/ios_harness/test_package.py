@@ -1,0 +1,76 @@
+"""The Swift sources: the package's own tests, the app and its project, which nothing here can build."""
+
+from __future__ import annotations
+
+import plistlib
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from pbxproj import XcodeProject
+from swift_package import HARNESS, package_options, swift_tool
+
+APP = HARNESS / "App"
+PROJECT = APP / "MobileCLIPBench.xcodeproj"
+
+
+def test_the_packages_own_tests_pass(swift: Path) -> None:
+    command = [swift_tool("swift"), "test", "--skip-build", *package_options()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+def test_every_source_that_is_not_built_here_passes_the_parser() -> None:
+    sources = sorted((APP / "MobileCLIPBench").rglob("*.swift"))
+    assert sources
+    done = subprocess.run(
+        [swift_tool("swiftc"), "-frontend", "-parse", *sources], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def project() -> XcodeProject:
+    return XcodeProject.load(str(PROJECT / "project.pbxproj"))
+
+
+def test_the_project_takes_every_file_of_its_folder(project: XcodeProject) -> None:
+    (group,) = project.objects.get_objects_in_section("PBXFileSystemSynchronizedRootGroup")
+    assert (APP / group.path).is_dir()
+    assert sorted(path.suffix for path in (APP / group.path).iterdir()) == [".swift"] * 3
+    (target,) = project.objects.get_objects_in_section("PBXNativeTarget")
+    assert list(target.fileSystemSynchronizedGroups) == [group.get_id()]
+
+
+def test_every_reference_in_the_project_is_to_something(project: XcodeProject) -> None:
+    known = set(project.objects.get_keys())
+    text = (PROJECT / "project.pbxproj").read_text(encoding="utf-8")
+    used = {word.strip("(),;{}=") for word in text.split() if word.startswith("4D4342")}
+    assert {word for word in used if len(word) == 24} == known
+
+
+def test_the_project_uses_the_package_beside_it(project: XcodeProject) -> None:
+    (reference,) = project.objects.get_objects_in_section("XCLocalSwiftPackageReference")
+    assert (APP / reference.relativePath).resolve() == HARNESS / "HarnessCore"
+    (product,) = project.objects.get_objects_in_section("XCSwiftPackageProductDependency")
+    manifest = (HARNESS / "HarnessCore" / "Package.swift").read_text(encoding="utf-8")
+    assert f'.library(name: "{product.productName}"' in manifest
+
+
+def test_signing_is_left_to_whoever_builds(project: XcodeProject) -> None:
+    for configuration in project.objects.get_objects_in_section("XCBuildConfiguration"):
+        team = configuration.buildSettings["DEVELOPMENT_TEAM"]
+        assert team in (None, "", '""')
+
+
+def test_the_scheme_builds_the_target(project: XcodeProject) -> None:
+    scheme = ElementTree.parse(PROJECT / "xcshareddata" / "xcschemes" / "MobileCLIPBench.xcscheme")
+    (target,) = project.objects.get_objects_in_section("PBXNativeTarget")
+    references = {entry.get("BlueprintIdentifier") for entry in scheme.iter("BuildableReference")}
+    assert references == {target.get_id()}
+
+
+def test_the_files_app_shows_the_documents() -> None:
+    keys = plistlib.loads((APP / "Info.plist").read_bytes())
+    assert keys == {"LSSupportsOpeningDocumentsInPlace": True, "UIFileSharingEnabled": True}
