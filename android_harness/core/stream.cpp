@@ -5,6 +5,16 @@
 #include <sstream>
 
 namespace bench {
+namespace {
+
+// A nullable field may be null or absent; the driver's own lines, which come back to go on from, write the nulls.
+void without_nulls(Json& object) {
+    for (auto field = object.begin(); field != object.end();) {
+        field = field->is_null() ? object.erase(field) : std::next(field);
+    }
+}
+
+}  // namespace
 
 std::filesystem::path stream_file(const std::filesystem::path& folder, const Job& job) {
     return folder / (job.run_id + ".rounds.jsonl");
@@ -46,6 +56,7 @@ std::vector<Json> read_stream(const std::filesystem::path& folder, const Job& jo
             throw JobError(path.filename().string() + ", line " + std::to_string(finished.size() + 1) +
                            " is no round of this job: remove the file and run again");
         }
+        without_nulls(value);
         finished.push_back(std::move(value));
     }
     return finished;

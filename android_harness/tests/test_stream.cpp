@@ -38,6 +38,17 @@ TEST_CASE("a line that was cut off is removed, and its turn is run again") {
     CHECK(left.front().cell == "a");
 }
 
+TEST_CASE("a line that holds nulls is read as if they were absent") {
+    const tests::Folder folder;
+    const auto job = tests::job_in(folder.path);
+    auto line = done(job, "a", 0);
+    for (const char* name : {"peak_memory_bytes", "error", "golden", "load_first_ns"}) line[name] = nullptr;
+    append_line(stream_file(folder.path, job), compact(line));
+    const auto cells = cell_results(job, read_stream(folder.path, job));
+    CHECK_FALSE(cells[0].contains("golden"));
+    CHECK_FALSE(cells[0].contains("peak_memory_bytes"));
+}
+
 TEST_CASE("a foreign or doubled line is refused, by its number") {
     const tests::Folder folder;
     const auto job = tests::job_in(folder.path);

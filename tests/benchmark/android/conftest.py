@@ -13,7 +13,9 @@ from benchmark.android.standin import Phones
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The build folder of the preset `host`; its programs are in bin/."""
+    """The build folder of the preset `host`; its programs are in bin/. MOBILECLIP_TEST_HARNESS: one that is there."""
+    if "MOBILECLIP_TEST_HARNESS" in os.environ:
+        return Path(os.environ["MOBILECLIP_TEST_HARNESS"])
     harness.needs("cmake", "ninja")
     # Below the folder that pytest's processes share, if there are several.
     base = tmp_path_factory.getbasetemp()

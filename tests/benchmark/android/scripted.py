@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-__all__ = ["GOOD", "PARTS", "scripted_runners"]
+__all__ = ["GOOD", "scripted_runners"]
 
 VERSION = '[ "$1" = --version ] && echo \'{"runtime":"onnxruntime","version":"9.9"}\' && exit\n'
 GOOD = (
@@ -13,7 +13,6 @@ GOOD = (
     '20261124T180000Z-android-0011 "$2" "$3"\n'
 )
 """A finished round. $1 is the job's folder, $2 the cell, $3 the round."""
-PARTS = ("mobileclip-bench", "mobileclip-bench-onnxruntime", "libonnxruntime.so")
 
 
 def scripted_runners(built: Path, folder: Path, script: str = GOOD) -> Path:
@@ -21,5 +20,6 @@ def scripted_runners(built: Path, folder: Path, script: str = GOOD) -> Path:
     folder.mkdir()
     shutil.copy(built / "bin/mobileclip-bench", folder)
     (folder / "mobileclip-bench-onnxruntime").write_text("#!/bin/sh\n" + VERSION + script)
+    (folder / "mobileclip-bench-onnxruntime").chmod(0o755)
     (folder / "libonnxruntime.so").write_text("none is needed")
     return folder

@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,7 +78,7 @@ class Phones:
         mount = f"mount -t tmpfs -o size={self.storage_megabytes}m none {shlex.quote(str(self.storage))} && "
         script = f"{mount if self.storage_megabytes else ''}ip link set lo up && echo ready && exec sleep infinity"
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
-        command = ["unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]
+        command = ["unshare", *user, "--net", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-c", script]
         self._first = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self._first.stdout is not None
         if self._first.stdout.readline() != b"ready\n":
@@ -105,6 +106,8 @@ class Phones:
     def connect(self, number: int = 0) -> None:
         """Plug a phone in: start its daemon and wait until adb lists it."""
         path = f"{self.folder / f'bin/{number}'}:{os.environ['PATH']}"
+        for order in ("pull-at", "calls"):
+            (self.folder / order).unlink(missing_ok=True)
         environment = {"PATH": path, "ADBD_PORT": str(FIRST_PORT + number), "HOME": str(self.folder / "home")}
         log = (self.folder / f"adbd-{number}.log").open("ab")
         command = [*self._enter(), "adbd"]
@@ -151,8 +154,14 @@ class Phones:
         return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS).stdout
 
     def running(self) -> list[str]:
-        """The harness's processes on the phones."""
-        return [line for line in self.inside("ps -eo args").splitlines() if "mobileclip-bench" in line]
+        """The command lines of the harness's processes on the phones."""
+        namespace = os.readlink(f"/proc/{self._inner()}/ns/pid")
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it ended meanwhile
+                if os.readlink(process / "ns/pid") == namespace:
+                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        return [line for line in found if "mobileclip-bench" in line]
 
     def set_property(self, name: str, value: str, number: int = 0) -> None:
         (self.folder / f"bin/{number}/properties/{name}").write_text(f"[{name}]: [{value}]\n")

@@ -1,0 +1,181 @@
+"""Cables that are pulled, at every step, and storage that is full: no finished round is lost, nothing goes on."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from benchmark.android import harness, tiny
+from benchmark.android.scripted import GOOD, scripted_runners
+from benchmark.android.standin import Phones
+
+from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost
+from mobileclip_deploy.benchmark.android.driver import AndroidDriver
+from mobileclip_deploy.benchmark.android.session import Session
+from mobileclip_deploy.benchmark.android.settings import Settings
+from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.stream import read_stream
+from mobileclip_deploy.errors import RuntimeFailed
+
+WAITS_AFTER_THE_FIRST = 'if [ "$3" != 0 ] && [ ! -e "$1/../go" ]; then touch "$1/../waits"; sleep 600; fi\n' + GOOD
+
+
+def run(phones: Phones, runners: Path, plan: Plan) -> Result:
+    settings = Settings(folder=f"{phones.storage}/x", runners=runners)
+    return AndroidDriver(settings=settings).run(plan, lambda *_: None)
+
+
+def meanwhile(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
+    """Act as soon as the condition holds, beside the test."""
+
+    def watch() -> None:
+        pause = threading.Event()
+        for _ in range(60_000):
+            if condition():
+                act()
+                return
+            pause.wait(0.001)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def small_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phones]:
+    """A phone with 8 MB of storage."""
+    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
+    with Phones(tmp_path / "phones", storage_megabytes=8) as found:
+        monkeypatch.setenv("PATH", found.path)
+        yield found
+
+
+def test_a_cable_pulled_before_any_step_is_one_line_and_the_run_goes_on_afterwards(
+    phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    runners = scripted_runners(built, tmp_path / "bin")
+    run(phones, runners, tiny.plan(tmp_path / "harness and model"))
+    phones.disconnect_at_call(10_000)
+    run(phones, runners, tiny.plan(tmp_path / "undisturbed", error=1.0))
+    steps = phones.calls()
+    assert steps > 20
+    for step in range(steps):
+        plan = tiny.plan(tmp_path / f"plan {step}", error=step)
+        phones.disconnect_at_call(step)
+        with pytest.raises(RuntimeFailed) as caught:
+            run(phones, runners, plan)
+        assert "\n" not in str(caught.value)
+        assert "plug" in str(caught.value), f"step {step}: {caught.value}"
+        phones.connect()
+        if step % 5 == 0:
+            assert run(phones, runners, plan).cells[0].status == "done"
+    assert phones.running() == []
+
+
+def test_a_cable_pulled_during_a_push_leaves_no_half_file_in_use(phones: Phones, built: Path, tmp_path: Path) -> None:
+    runners = scripted_runners(built, tmp_path / "bin")
+    plan = tiny.plan(tmp_path / "plan")
+    (plan.folder / "models/tiny/tiny.onnx.data").write_bytes(os.urandom(64_000_000))
+    pushed = phones.storage / "x/job/models/tiny/tiny.onnx.data"
+    part = pushed.with_name(pushed.name + ".part")
+    puller = meanwhile(lambda: part.exists() and part.stat().st_size > 0, phones.disconnect)
+    with pytest.raises(DeviceLost, match="replug it and"):
+        run(phones, runners, plan)
+    puller.join()
+    assert not pushed.exists()
+    phones.connect()
+    assert run(phones, runners, plan).cells[0].status == "done"
+    assert pushed.stat().st_size == 64_000_000
+    assert not part.exists()
+
+
+def test_a_cable_pulled_during_a_run_loses_no_finished_round(phones: Phones, built: Path, tmp_path: Path) -> None:
+    runners = scripted_runners(built, tmp_path / "bin", WAITS_AFTER_THE_FIRST)
+    plan = tiny.plan(tmp_path / "plan", rounds=3)
+    puller = meanwhile((phones.storage / "x/waits").exists, phones.disconnect)
+    with pytest.raises(DeviceLost, match="finished rounds are kept: go on with --resume"):
+        run(phones, runners, plan)
+    puller.join()
+    assert [item.round for item in read_stream(plan.stream, plan.job)] == [0]
+    assert phones.running() != []  # the phone goes on by itself, as far as its own time limit
+    (phones.storage / "x/go").touch()
+    phones.connect()
+    result = run(phones, runners, plan)
+    assert result.cells[0].status == "done"
+    assert [item.round for item in result.cells[0].rounds] == [0, 1, 2]
+    assert phones.running() == []
+
+
+def test_what_the_phone_finished_while_the_cable_was_out_is_not_measured_again(
+    phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    script = 'echo "$3" >>"$1/../turns"\nif [ "$3" != 0 ]; then touch "$1/../waits"; sleep 2; fi\n' + GOOD
+    runners = scripted_runners(built, tmp_path / "bin", script)
+    plan = tiny.plan(tmp_path / "plan")
+    puller = meanwhile((phones.storage / "x/waits").exists, phones.disconnect)
+    with pytest.raises(DeviceLost):
+        run(phones, runners, plan)
+    puller.join()
+    on_phone = phones.storage / f"x/job/{plan.job.run_id}.result.json"
+    meanwhile(on_phone.exists, lambda: None).join()
+    phones.connect()
+    assert run(phones, runners, plan).cells[0].status == "done"
+    assert (phones.storage / "x/turns").read_text() == "0\n1\n"
+
+
+def test_the_phone_itself_ends_a_run_that_takes_too_long(phones: Phones, built: Path, tmp_path: Path) -> None:
+    runners = scripted_runners(built, tmp_path / "bin", 'test "$3" = 0 || sleep 600\n' + GOOD)
+    plan = tiny.plan(tmp_path / "plan")
+    run(phones, scripted_runners(built, tmp_path / "good"), tiny.plan(tmp_path / "before"))
+    folder = f"{phones.storage}/x"
+    adb = Adb(phones.serial(), folder)
+    adb.push(plan.folder / "job.json", f"{folder}/job/job.json")
+    adb.push(runners / "mobileclip-bench-onnxruntime", f"{folder}/bin/mobileclip-bench-onnxruntime")
+    lines: list[str] = []
+    session = Session(adb, folder, (), 600.0, 2.0, fixed_performance=False, simulated=True)
+    with pytest.raises(RuntimeFailed, match="ended the run after 2 s: go on with --resume"):
+        session.run(lines.append)
+    assert len(lines) == 1
+    assert phones.running() == []
+
+
+def test_an_interrupted_driver_leaves_nothing_running(phones: Phones, built: Path, tmp_path: Path) -> None:
+    runners = scripted_runners(built, tmp_path / "bin", GOOD)
+    plan = tiny.plan(tmp_path / "plan")
+
+    def interrupted(done: int, _all: int, _what: str) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    driver = AndroidDriver(settings=Settings(folder=f"{phones.storage}/x", runners=runners))
+    with pytest.raises(KeyboardInterrupt):
+        driver.run(plan, interrupted)
+    assert phones.running() == []
+    assert run(phones, runners, plan).cells[0].status == "done"
+
+
+def test_storage_that_is_full_during_a_push_is_told(small_phones: Phones, built: Path, tmp_path: Path) -> None:
+    runners = scripted_runners(built, tmp_path / "bin")
+    (runners / "libonnxruntime.so").write_bytes(os.urandom(20_000_000))
+    with pytest.raises(RuntimeFailed, match=r"the phone .* is full: make room on it, then run again"):
+        run(small_phones, runners, tiny.plan(tmp_path / "plan"))
+    storage = small_phones.inside(f"ls -A '{small_phones.folder}'/it*/x/bin")
+    assert "libonnxruntime" not in storage
+
+
+def test_storage_that_fills_up_during_a_run_keeps_what_was_finished(
+    small_phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    fill = '[ "$3" = 1 ] && head -c 20000000 /dev/zero >"$1/../bin/fill" 2>/dev/null\n'
+    long = GOOD.replace("[1000,2000,3000]", "[%s]").replace('"$3"', '"$3" "$(seq -s, 1 5000)"')
+    runners = scripted_runners(built, tmp_path / "bin", fill + long)
+    plan = tiny.plan(tmp_path / "plan", rounds=3)
+    with pytest.raises(RuntimeFailed, match="make room on the device; then go on with --resume"):
+        run(small_phones, runners, plan)
+    assert [item.round for item in read_stream(plan.stream, plan.job)] == [0]
+    runners = scripted_runners(built, tmp_path / "better")
+    assert run(small_phones, runners, plan).cells[0].status == "done"
