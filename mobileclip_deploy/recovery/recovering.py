@@ -18,6 +18,7 @@ from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.provenance import Recovered
 from mobileclip_deploy.recovery.grids import Grid
 from mobileclip_deploy.recovery.inputs import TowerInputs, own_embeddings, tower_inputs
+from mobileclip_deploy.recovery.scales import absorb_layer_scales
 from mobileclip_deploy.recovery.settings import Settings
 from mobileclip_deploy.recovery.student import PRECISIONS, attach, detach, grids, rounded_activations
 from mobileclip_deploy.recovery.training import Closeness, closeness, train
@@ -140,12 +141,13 @@ def _tower(
     model: MobileCLIP, tower: TowerName, precision: str, inputs: TowerInputs, settings: Settings, progress: Progress
 ) -> tuple[TowerRecovery, MobileCLIP]:
     progress(f"{tower} tower at {precision}, without training")
-    rounded = copy.deepcopy(model)
+    rounded, student = copy.deepcopy(model), copy.deepcopy(model)
+    for copied in (rounded, student):
+        absorb_layer_scales(getattr(copied, tower))
     attach(getattr(rounded, tower), precision, trained=False)
     with ExitStack() as stack:
         _activations(stack, rounded, tower, precision, inputs)
         without = closeness(_encoder(rounded, tower), inputs, settings.batch)
-    student = copy.deepcopy(model)
     attach(getattr(student, tower), precision)
     with ExitStack() as stack:
         _activations(stack, student, tower, precision, inputs)

@@ -42,12 +42,14 @@ def train(tower: nn.Module, encode: Encode, inputs: TowerInputs, settings: Setti
     """Minimise 1 - cosine between the tower's embeddings and the original's, in place; the tower ends in eval mode.
 
     Args:
-        tower: folded, with grids attached; all its parameters are trained.
+        tower: folded, its layer scales absorbed, with grids attached.
         encode: calls the tower.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     tower.requires_grad_(True).train()
-    optimizer = torch.optim.Adam(tower.parameters(), lr=settings.learning_rate)
+    # Layer scales stay what they were made (see `scales`): trained, they would move the weights off their grids.
+    trained = [parameter for name, parameter in tower.named_parameters() if "layer_scale" not in name]
+    optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=WARM_UP
     )
