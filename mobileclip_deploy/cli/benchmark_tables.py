@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -9,9 +10,12 @@ import click
 from mobileclip_deploy.cli.output import print_table
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.benchmark.result import CellResult, Result
+    from mobileclip_deploy.benchmark.result import CellResult, OperatorTime, Result
 
 __all__ = ["print_result"]
+
+# More rows of a profile than this say little.
+PROFILED = 12
 
 
 def print_result(result: Result) -> None:
@@ -27,9 +31,22 @@ def print_result(result: Result) -> None:
     simulated = " SIMULATED" if result.device.simulated else ""
     device = f"{result.device.model}, {result.device.os} {result.device.os_version}"
     print_table(f"{device}:{simulated} protocol {result.job.protocol.name}, seed {result.job.seed}", columns, rows)
+    for asked, found in result.pairs():
+        if found.profile:
+            _print_profile(f"{asked.label}, {asked.threads} thread(s): one inference by operator", found.profile)
     versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
     click.echo(f"run {result.run_id}; {versions}")
     click.echo("what the warnings mean: `mobileclip-deploy report` says it in full, and so does docs/benchmark.md")
+
+
+def _print_profile(title: str, profile: Sequence[OperatorTime]) -> None:
+    """The most expensive operators, and the others in one row."""
+    whole = sum(one.total_ns for one in profile) or 1
+    rows = [(one.operator, one.calls, one.total_ns) for one in profile[:PROFILED]]
+    if rest := profile[PROFILED:]:
+        rows.append((f"{len(rest)} others", sum(one.calls for one in rest), sum(one.total_ns for one in rest)))
+    cells = [[name, str(calls), f"{spent / 1e6:.3f}", f"{100 * spent / whole:.1f}"] for name, calls, spent in rows]
+    print_table(title, ["operator", ">calls", ">ms", ">share %"], cells)
 
 
 def _figures(found: CellResult, statistic: str) -> list[str]:

@@ -94,6 +94,7 @@ class ExecuTorchSession(Session):
         from executorch.extension.pybindings import portable_lib
 
         portable_lib._unsafe_reset_threadpool(cell.threads)
+        self._path = path
         self._module = portable_lib._load_for_executorch(str(path))
         self._inputs: tuple[Any, ...] = ()
         self._outputs: Any = ()
@@ -109,6 +110,11 @@ class ExecuTorchSession(Session):
     def answer(self) -> npt.NDArray[np.float32]:
         found: npt.NDArray[np.float32] = self._outputs[0].float().numpy().reshape(-1).copy()
         return found
+
+    def profile(self) -> tuple[OperatorTime, ...]:
+        from mobileclip_deploy.benchmark.host.etdump import operator_times
+
+        return operator_times(self._path, self._inputs[0])
 
 
 class TorchSession(Session):
