@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         recover,
         reinforce,
         reparameterize,
+        train,
         verify,
     )
 
@@ -49,6 +50,7 @@ __all__ = [
     "recover",
     "reinforce",
     "reparameterize",
+    "train",
     "verify",
 ]
 

@@ -43,6 +43,8 @@ from mobileclip_deploy.samples import read_prompts
 from mobileclip_deploy.smallest import Limits, Smallest, find_smallest
 from mobileclip_deploy.targets import ExportOptions, Runner, get_target
 from mobileclip_deploy.towers import TOWERS, TowerName
+from mobileclip_deploy.training import Trained, read_recipe
+from mobileclip_deploy.training import train as _train
 from mobileclip_deploy.variants import load_variant
 from mobileclip_deploy.verification import Progress, TaskReference, check_golden, check_settings, silent, verify_bundle
 
@@ -68,6 +70,7 @@ __all__ = [
     "recover",
     "reinforce",
     "reparameterize",
+    "train",
     "verify",
 ]
 
@@ -429,6 +432,20 @@ def reinforce(
         shard_rows=shard_rows,
         progress=progress,
     )
+
+
+def train(recipe: StrPath, output: StrPath, *, progress: Progress = silent) -> Trained:
+    """Train a model on a reinforced dataset (docs/reinforcement.md), or go on where the same training was stopped.
+
+    Args:
+        recipe: a YAML file, see `training.Recipe`.
+        output: folder for the checkpoint, the log and the trained weights.
+
+    Raises:
+        InvalidInput: the recipe or its data cannot be used.
+        UsageError: the folder holds another training.
+    """
+    return _train(read_recipe(Path(recipe)), Path(output), progress)
 
 
 def recover(

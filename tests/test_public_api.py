@@ -29,6 +29,7 @@ PUBLIC = [
     "recover",
     "reinforce",
     "reparameterize",
+    "train",
     "verify",
 ]
 

@@ -24,6 +24,7 @@ from mobileclip_deploy.cli.recover import recover
 from mobileclip_deploy.cli.reinforce import reinforce
 from mobileclip_deploy.cli.reparameterize import reparameterize
 from mobileclip_deploy.cli.report import report
+from mobileclip_deploy.cli.train import train
 from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
 from mobileclip_deploy.errors import MobileClipDeployError
@@ -74,6 +75,7 @@ for command in (
     classify,
     embed,
     reinforce,
+    train,
     recover,
     devices,
     benchmark,

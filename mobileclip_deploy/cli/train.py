@@ -1,0 +1,43 @@
+"""`train`: a small model on a reinforced dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mobileclip_deploy.cli.options import json_option
+
+__all__ = ["train"]
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@json_option
+def train(recipe: Path, output: Path, as_json: bool) -> None:
+    """Train as RECIPE (YAML) says, or go on where the same command was stopped.
+
+    DIR gets checkpoint.pt and log.csv (loss and held-out recall) on the way, and weights.safetensors at the end.
+
+    \b
+    Example:
+      mobileclip-deploy train recipe.yaml -o runs/first
+    """
+    from dataclasses import asdict
+
+    from mobileclip_deploy.api import train as run
+    from mobileclip_deploy.cli.output import print_json, print_table, progress
+
+    with progress() as update:
+        result = run(recipe, output, progress=update)
+    if as_json:
+        rows = [asdict(row) for row in result.log]
+        print_json({"output": str(result.weights), "resumed_at": result.resumed_at, "log": rows})
+        return
+    lines = []
+    for row in result.log:
+        recalls = (f"{value:.2f}" for value in (row.image_to_text_recall, row.text_to_image_recall))
+        lines.append([str(row.step), f"{row.samples:,}", f"{row.loss:.3f}", *recalls])
+    print_table(None, [">step", ">samples", ">loss", ">image to text @1 %", ">text to image @1 %"], lines)
+    click.echo(f"wrote {result.weights}" + (f", resumed at step {result.resumed_at}" if result.resumed_at else ""))
