@@ -61,7 +61,7 @@ public enum DocumentFiles {
         @unknown default: (path, what) = ([], "\(error)")
         }
         let place = path.map(\.stringValue).joined(separator: ".")
-        let line = what.split(whereSeparator: \.isNewline).joined(separator: " ")
-        return place.isEmpty ? line : "\(place): \(line)"
+        let text = place.isEmpty ? what : "\(place): \(what)"
+        return text.split(whereSeparator: \.isNewline).joined(separator: " ")
     }
 }

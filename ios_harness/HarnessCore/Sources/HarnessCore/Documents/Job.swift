@@ -128,6 +128,22 @@ public struct Gate: Codable, Equatable, Sendable {
     }
 }
 
+/// What the file scored when it was exported, in percent, and on what.
+public struct Accuracy: Codable, Equatable, Sendable {
+    public var metric: String
+    public var dataset: String
+    public var percent: Double
+
+    enum CodingKeys: String, CodingKey, CaseIterable { case metric, dataset, percent }
+
+    public init(from decoder: Decoder) throws {
+        let fields = try Fields(decoder, CodingKeys.self)
+        metric = try fields.required(.metric)
+        dataset = try fields.required(.dataset)
+        percent = try fields.required(.percent)
+    }
+}
+
 /// One thing to time.
 public struct Cell: Codable, Equatable, Sendable {
     public var id: String
@@ -138,6 +154,7 @@ public struct Cell: Codable, Equatable, Sendable {
     public var tower: Tower
     public var target: String?
     public var precision: String?
+    public var accuracy: Accuracy?
     public var file: String
     public var sha256: String
     public var bytes: Int
@@ -152,7 +169,8 @@ public struct Cell: Codable, Equatable, Sendable {
     public var gate: Gate?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case id, label, competitor, bundle, variant, tower, target, precision, file, sha256, bytes, runtime, backend
+        case id, label, competitor, bundle, variant, tower, target, precision, accuracy, file, sha256, bytes, runtime
+        case backend
         case computeUnits = "compute_units"
         case threads, options, input, output, golden, gate
     }
@@ -167,6 +185,7 @@ public struct Cell: Codable, Equatable, Sendable {
         tower = try fields.required(.tower)
         target = try fields.optional(.target)
         precision = try fields.optional(.precision)
+        accuracy = try fields.optional(.accuracy)
         file = try fields.text(.file, .path)
         sha256 = try fields.text(.sha256, .sha256)
         bytes = try fields.count(.bytes)
@@ -230,7 +249,8 @@ public struct Job: Codable, Equatable, Sendable {
         let ids = Set(cells.map(\.id))
         _ = try fields.ensure(!cells.isEmpty && ids.count == cells.count, (), .cells, "must be of different ids, one at least")
         let turns = Set(order)
-        let whole = order.count == turns.count && order.count == cells.count * measurement.rounds
+        let (count, tooMany) = cells.count.multipliedReportingOverflow(by: measurement.rounds)
+        let whole = !tooMany && order.count == turns.count && order.count == count
             && turns.allSatisfy { ids.contains($0.cell) && $0.round < measurement.rounds }
         _ = try fields.ensure(whole, (), .order, "must hold every round of every cell once")
     }

@@ -1,0 +1,100 @@
+"""The schemas of Python and Swift are the same: made-up documents go both ways, and both refuse the same faults."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ios_harness.generated_documents import Generator, faults
+from pydantic import BaseModel
+
+from mobileclip_deploy.benchmark.documents import parse_document
+from mobileclip_deploy.benchmark.job import Job
+from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.errors import InvalidInput
+
+KINDS: list[tuple[str, type[BaseModel]]] = [("job", Job), ("result", Result)]
+EACH = 100  # so 200 documents, from either side
+
+
+def exchanged(swift: Path, kind: str, texts: list[str]) -> list[str]:
+    """Swift's answers: "=" and the document as it understood and wrote it, or "!" and why it refused it."""
+    lines = "".join(f"{text}\n" for text in texts)
+    done = subprocess.run([swift / "document-exchange", kind], input=lines, capture_output=True, text=True, check=True)
+    answers = [line for line in done.stdout.split("\n") if line]
+    assert len(answers) == len(texts)
+    return answers
+
+
+def read(text: str, model: type[BaseModel]) -> BaseModel | None:
+    """As Python reads a file; None when it refuses it."""
+    try:
+        return parse_document(text, model, "document")
+    except InvalidInput:
+        return None
+
+
+@pytest.mark.parametrize(("kind", "model"), KINDS, ids=["jobs", "results"])
+def test_documents_go_from_python_through_swift_and_back(swift: Path, kind: str, model: type[BaseModel]) -> None:
+    generator = Generator(kind, seed=1)
+    documents = [generator.document() for _ in range(EACH)]
+    answers = exchanged(swift, kind, [json.dumps(document) for document in documents])
+    for document, answer in zip(documents, answers, strict=True):
+        wanted = model.model_validate_json(json.dumps(document), strict=True)
+        assert answer.startswith("="), answer
+        assert read(answer[1:], model) == wanted
+
+
+@pytest.mark.parametrize(("kind", "model"), KINDS, ids=["jobs", "results"])
+def test_documents_go_from_swift_through_python_and_back(swift: Path, kind: str, model: type[BaseModel]) -> None:
+    """What Swift wrote, Python reads and writes, and Swift writes again: the same bytes."""
+    generator = Generator(kind, seed=2)
+    written = [answer[1:] for answer in exchanged(swift, kind, [json.dumps(generator.document()) for _ in range(EACH)])]
+    read_here = [read(text, model) for text in written]
+    assert None not in read_here
+    again = exchanged(swift, kind, [document.model_dump_json() for document in read_here if document is not None])
+    assert [answer[1:] for answer in again] == written
+
+
+@pytest.mark.parametrize(("kind", "model"), KINDS, ids=["jobs", "results"])
+def test_both_sides_refuse_the_same_faults(swift: Path, kind: str, model: type[BaseModel]) -> None:
+    generator = Generator(kind, seed=3)
+    seen: dict[str, None] = {}
+    found: list[tuple[str, str]] = []
+    for _ in range(4):
+        document = generator.document()
+        found.append(("none", json.dumps(document)))
+        for name, text in faults(generator, document):
+            general = "".join(character for character in name if not character.isdigit())
+            if general not in seen:
+                seen[general] = None
+                found.append((name, text))
+    answers = exchanged(swift, kind, [text for _, text in found])
+    accepted = 0
+    for (name, text), answer in zip(found, answers, strict=True):
+        here = read(text, model)
+        assert (here is not None) == answer.startswith("="), f"{name}: Python {here is not None}, Swift: {answer[:300]}"
+        assert name != "none" or here is not None
+        accepted += here is not None
+    assert 0.02 < accepted / len(found) < 0.5, "neither all nor none should pass"
+
+
+def test_every_field_of_the_schemas_is_exchanged() -> None:
+    """The generator leaves no field out: a field that only one side has breaks a test above."""
+    for kind, _ in KINDS:
+        generator = Generator(kind, seed=1)
+        documents = [generator.document() for _ in range(EACH)]
+        fields = {name for document in documents for name in names(document)}
+        wanted = {
+            name for schema in [generator.schema, *generator.schema["$defs"].values()] for name in schema["properties"]
+        }
+        assert wanted <= fields
+
+
+def names(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*map(names, value.values()))
+    return set().union(*map(names, value)) if isinstance(value, list) else set()
