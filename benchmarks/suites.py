@@ -35,12 +35,16 @@ SEEDS = (1, 2)
 
 @dataclass(frozen=True)
 class Suite:
-    """A claim, what is measured for it, and the label (or its beginning) that ratios are taken to."""
+    """A claim, what is measured for it, and words of the label and place that ratios are taken to.
+
+    `across`: the base is one for all variants, not one for each.
+    """
 
     title: str
     claim: str
     base: str
     request: Callable[[Subjects], Request]
+    across: bool = True
 
 
 def _open(*paths: Path) -> tuple[Bundle, ...]:
@@ -91,12 +95,14 @@ SUITES = {
         "The same folded towers in ONNX Runtime and ExecuTorch (XNNPACK).",
         "onnxruntime",
         _runtimes,
+        across=False,
     ),
     "precisions": Suite(
         "Precisions",
         "nano, the built-in trained network: what a precision costs in accuracy and gains in time.",
         "onnx-fp32",
         _precisions,
+        across=False,
     ),
     "peers": Suite(
         "Peers",

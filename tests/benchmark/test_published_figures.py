@@ -1,0 +1,31 @@
+"""Figures in docs/benchmarks.md are those of the results beside the suites, and the results are sound."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mobileclip_deploy.benchmark.assembly import complete
+from mobileclip_deploy.benchmark.documents import read_result
+
+ROOT = Path(__file__).parents[2]
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*-[12].json"))
+
+
+def test_the_page_is_what_its_command_makes_of_the_results(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "benchmarks" / "page.py", tmp_path / "page.md"], check=True)
+    written = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == written, "type: python benchmarks/page.py"
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_a_published_result_answers_rightly_and_sums_up_its_own_samples(path: Path) -> None:
+    result = read_result(path)
+    assert not result.device.simulated
+    assert {cell.status for cell in result.cells} == {"done"}
+    assert all(cell.golden is not None and cell.golden.passed for cell in result.cells)
+    again = complete(result)
+    assert [cell.summary for cell in again.cells] == [cell.summary for cell in result.cells]
