@@ -1,0 +1,88 @@
+"""Whether a model runs on the Neural Engine: what speaks for it. Nothing public tells where an inference ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mobileclip_deploy.benchmark.job import Cell
+from mobileclip_deploy.benchmark.result import CellResult, Result
+
+__all__ = ["Evidence", "neural_engine_evidence"]
+
+UNIT = "neuralEngine"
+MOST, FEW = 0.9, 0.1
+FASTER, NO_FASTER = 1.5, 1.1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of one file of a sweep over Core ML's compute units; `verdict` says no more than the figures do.
+
+    `share`: of the predicted cost, or of the operations where Core ML predicts no cost (`by_cost` tells), on the Neural
+    Engine; None: Core ML told no plan (before iOS 17.4). `speedup`: the median with the CPU alone over the median with
+    CPU and Neural Engine.
+    """
+
+    label: str
+    share: float | None
+    operations: tuple[int, int] | None
+    speedup: float | None
+    by_cost: bool
+    simulated: bool
+
+    @property
+    def verdict(self) -> str:
+        """In words that call it evidence."""
+        if self.simulated:
+            return "SIMULATED, so no evidence of anything"
+        if self.share is None or self.speedup is None:
+            return "no verdict: the plan or one of the medians is missing"
+        if self.share >= MOST and self.speedup >= FASTER:
+            return "evidence that it runs on the Neural Engine"
+        if self.share <= FEW or self.speedup <= NO_FASTER:
+            return "evidence that it does not run on the Neural Engine, or gains nothing there"
+        return "mixed evidence: a part of it may run on the Neural Engine"
+
+    @property
+    def text(self) -> str:
+        """The figures, then the verdict."""
+        told = []
+        if self.share is not None and self.operations is not None:
+            told.append(
+                f"Core ML plans {100 * self.share:.0f}% of the {'cost' if self.by_cost else 'operations'} "
+                f"({self.operations[0]} of {self.operations[1]} operations) for the Neural Engine"
+            )
+        if self.speedup is not None:
+            told.append(f"cpuAndNeuralEngine is {self.speedup:.2f} times as fast as cpuOnly")
+        return f"Neural Engine: {', '.join(told) or 'nothing was measured'}: {self.verdict}"
+
+
+def neural_engine_evidence(result: Result) -> tuple[Evidence, ...]:
+    """The evidence for every file that was measured with and without the Neural Engine."""
+    sweeps: dict[str, dict[str, tuple[Cell, CellResult]]] = {}
+    for cell, found in result.pairs():
+        if cell.runtime == "coreml" and cell.compute_units is not None:
+            sweeps.setdefault(cell.file, {})[cell.compute_units] = cell, found
+    return tuple(
+        _evidence(sweep["cpuAndNeuralEngine"], sweep.get("cpuOnly"), result.device.simulated)
+        for sweep in sweeps.values()
+        if "cpuAndNeuralEngine" in sweep
+    )
+
+
+def _evidence(engine: tuple[Cell, CellResult], cpu: tuple[Cell, CellResult] | None, simulated: bool) -> Evidence:
+    cell, found = engine
+    total = sum(place.operations for place in found.placement)
+    there = next((place for place in found.placement if place.unit == UNIT), None)
+    operations = there.operations if there else 0
+    by_cost = any(place.cost_share is not None for place in found.placement)
+    share = (there.cost_share if there else 0.0) if by_cost else operations / total if total else None
+    fast, slow = found.summary, cpu[1].summary if cpu else None
+    return Evidence(
+        label=cell.label,
+        share=share,
+        operations=(operations, total) if total else None,
+        speedup=slow.median_ns / fast.median_ns if fast and slow and fast.median_ns else None,
+        by_cost=by_cost,
+        simulated=simulated,
+    )

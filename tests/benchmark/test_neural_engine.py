@@ -1,0 +1,79 @@
+"""The Neural Engine verdict follows from figures, and never says more than they do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from benchmark import documents
+
+from mobileclip_deploy.benchmark.neural_engine import Evidence, neural_engine_evidence
+from mobileclip_deploy.benchmark.report.table import remarks
+from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.statistics import summarize
+
+UNITS = ("cpuOnly", "cpuAndNeuralEngine")
+
+
+def sweep(cpu_ns: int, engine_ns: int, placement: list[dict[str, Any]], simulated: bool = False) -> Result:
+    """One file on two sets of compute units."""
+    cells = [
+        documents.cell(units, "coreml") | {"compute_units": units, "file": "models/nano.mlpackage"} for units in UNITS
+    ]
+    order = [{"cell": units, "round": number} for units in UNITS for number in range(2)]
+    job = documents.job(cells=cells, order=order)
+    found = []
+    for units, time in zip(UNITS, (cpu_ns, engine_ns), strict=True):
+        summary = summarize([[time] * 10], [None], 0.1).model_dump(mode="json")
+        found.append({"id": units, "status": "done", "summary": summary})
+    found[1]["placement"] = placement
+    values = documents.result().model_dump(mode="json")
+    values |= {"run_id": job.run_id, "job": job.model_dump(mode="json"), "cells": found}
+    values["device"] |= {"kind": "ios", "simulated": simulated}
+    return Result.model_validate(values)
+
+
+def plan(engine: int, cpu: int, cost: float | None) -> list[dict[str, Any]]:
+    return [
+        {"unit": "neuralEngine", "operations": engine, "cost_share": cost},
+        {"unit": "cpu", "operations": cpu, "cost_share": None if cost is None else 1 - cost},
+    ]
+
+
+def evidence(result: Result) -> Evidence:
+    (found,) = neural_engine_evidence(result)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("cpu_ns", "engine_ns", "placement", "verdict"),
+    [
+        (9_000_000, 1_500_000, plan(120, 11, 0.98), "evidence that it runs"),
+        (9_000_000, 1_500_000, plan(120, 0, None), "evidence that it runs"),
+        (9_000_000, 9_000_000, plan(120, 11, 0.98), "does not run"),
+        (9_000_000, 1_500_000, plan(2, 100, 0.02), "does not run"),
+        (9_000_000, 5_000_000, plan(60, 60, 0.5), "mixed"),
+        (9_000_000, 1_500_000, [], "no verdict"),
+    ],
+    ids=["planned and fast", "no costs", "planned and slow", "not planned", "half", "no plan"],
+)
+def test_the_verdict_needs_the_plan_and_the_ratio(
+    cpu_ns: int, engine_ns: int, placement: list[dict[str, Any]], verdict: str
+) -> None:
+    assert verdict in evidence(sweep(cpu_ns, engine_ns, placement)).verdict
+
+
+def test_the_figures_stand_before_the_verdict() -> None:
+    found = evidence(sweep(9_000_000, 1_500_000, plan(120, 11, 0.98)))
+    assert "98% of the cost (120 of 131 operations)" in found.text
+    assert "6.00 times as fast as cpuOnly" in found.text
+    assert found.text in [text for _, text in remarks(sweep(9_000_000, 1_500_000, plan(120, 11, 0.98)))]
+
+
+def test_a_stand_in_is_no_evidence() -> None:
+    found = evidence(sweep(9_000_000, 1_500_000, plan(120, 11, 0.98), simulated=True))
+    assert found.verdict == "SIMULATED, so no evidence of anything"
+
+
+def test_other_runtimes_have_no_such_evidence() -> None:
+    assert neural_engine_evidence(documents.result()) == ()
