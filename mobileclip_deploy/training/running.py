@@ -61,9 +61,11 @@ class _Training:
 
     def __init__(self, recipe: Recipe, dataset: ReinforcedDataset, folder: Path) -> None:
         self.recipe, self.dataset, self.folder = recipe, dataset, folder
+        self.held_out = builtin_dataset() if recipe.evaluation is None else read_dataset(recipe.evaluation)
         self.model = start(recipe).to(recipe.device)
         decay = get_ema_multi_avg_fn(recipe.average)
-        self.average = AveragedModel(self.model, multi_avg_fn=decay, use_buffers=True).eval()
+        self.average = AveragedModel(self.model, multi_avg_fn=decay, use_buffers=True)
+        self.average.requires_grad_(False).eval()
         self.optimizer = optimizer(self.model, recipe)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
@@ -129,16 +131,14 @@ class _Training:
 
     def measure(self) -> None:
         """A row for the log."""
-        recipe = self.recipe
-        held_out = builtin_dataset() if recipe.evaluation is None else read_dataset(recipe.evaluation)
-        figures = evaluate(model_embedder(self.averaged), held_out, ("retrieval",)).figures
+        figures = evaluate(model_embedder(self.averaged), self.held_out, ("retrieval",)).figures
         self.log.append(
             LogRow(
                 step=self.step,
-                samples=self.step * recipe.batch,
+                samples=self.step * self.recipe.batch,
                 loss=sum(self.losses) / len(self.losses),
                 learning_rate=float(self.schedule.get_last_lr()[0]),
-                scale=float(self.model.logit_scale.exp()),
+                scale=float(self.model.logit_scale.detach().exp()),
                 image_to_text_recall=figures["image_to_text_recall@1"].value,
                 text_to_image_recall=figures["text_to_image_recall@1"].value,
             )

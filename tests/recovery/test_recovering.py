@@ -91,6 +91,33 @@ def test_core_ml_stores_the_tables_that_were_trained(
     assert [n for n in tables if trained[f"{tower}.{n}.weight"].half().numpy().tobytes() not in stored] == []
 
 
+def test_onnx_stores_the_integers_that_were_trained(results: dict[str, tuple[Path, Recovery]], tmp_path: Path) -> None:
+    """Its products, up to the sign of a block's scale; the table of words has blocks of 16 there, and the projection
+    keeps eight bits."""
+    from onnx import load as load_onnx
+    from onnx import numpy_helper
+
+    checkpoint, result = results["w4"]
+    path = exported(checkpoint, "onnx", "w4", tmp_path, ("text",)).artifact("text")
+    graph = {one.name: numpy_helper.to_array(one) for one in load_onnx(path).graph.initializer}
+    other = ("projection", "token_embedding")
+    narrow = [one for one in result.towers[1].weights if one.grid.startswith("int4") and one.name not in other]
+    assert len(narrow) > 8
+    stored = set()
+    for name, packed in graph.items():
+        if name.endswith("_int4") and packed.dtype == np.uint8:
+            scales = graph[f"{name.removesuffix('_int4')}_scale"].reshape(-1, 1)
+            blocks = four_bits(packed).reshape(len(scales), 32) * np.sign(scales)
+            stored.add(hashlib.sha256(blocks.astype(np.int8).tobytes()).hexdigest())
+    assert [one.name for one in narrow if one.sha256 not in stored] == []
+
+
+def four_bits(stored: Array) -> Array:
+    """What `MatMulNBits` takes, two a byte plus 8, as int8."""
+    halves = np.stack((stored & 0xF, stored >> 4), axis=-1)
+    return halves.astype(np.int8) - np.int8(8)
+
+
 def test_xnnpack_stores_the_integers_that_were_trained(results: dict[str, tuple[Path, Recovery]]) -> None:
     """Its linear layers: tables of words keep eight bits there, and other convolutions are float."""
     from torchao.quantization import IntxUnpackedToInt8Tensor

@@ -14,7 +14,9 @@ BLOCK = 32
 ROWS = 4096
 # Scales that are tried for a block, as shares of the one at which its extreme just fits: cutting an outlier off costs
 # less than a coarser step for all others, and a negative scale mirrors the range, which reaches one step further down.
-SHARES = np.concatenate([np.linspace(1.15, 0.6, 23), -np.linspace(1.15, 0.6, 23)]).astype(np.float32)
+# At 8/7 a block that `recover` trained, whose extreme is 7 steps, finds its own scale.
+TRIED = np.append(np.linspace(1.15, 0.6, 23), 8 / 7)
+SHARES = np.concatenate([TRIED, -TRIED]).astype(np.float32)
 
 
 def int8_channels(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.int8], Floats]:
