@@ -141,6 +141,7 @@ def export(
     gates: Gates | None = None,
     verify: bool = True,
     force: bool = False,
+    allow_failing: bool = False,
 ) -> Bundle:
     """Write a verified bundle to `<output>/<variant>-<target>-<precision>`; whole or not at all.
 
@@ -152,7 +153,7 @@ def export(
 
     Raises:
         UsageError: a name is unknown, or the destination cannot be used.
-        GateFailed: the artifact is too far from the checkpoint; nothing was written.
+        GateFailed: the artifact is too far from the checkpoint; nothing was written, unless `allow_failing`.
         DependencyMissing: the target's packages are not installed.
         ExportError: the converter failed.
     """
@@ -166,6 +167,7 @@ def export(
         gates=gates,
         verify=verify,
         force=force,
+        allow_failing=allow_failing,
         dataset=accuracy_dataset(model),
     )
     return exported.bundle

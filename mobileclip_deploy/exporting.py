@@ -68,6 +68,7 @@ def export_many(
     gates: Gates | None = None,
     verify: bool = True,
     force: bool = False,
+    allow_failing: bool = False,
     dataset: Dataset | None = None,
     progress: Progress = silent,
 ) -> list[Exported]:
@@ -97,6 +98,7 @@ def export_many(
             gates=gates,
             verify=verify,
             force=force,
+            allow_failing=allow_failing,
             reference=reference,
             task=task,
             progress=progress,
@@ -168,6 +170,7 @@ def export_bundle(
     gates: Gates | None = None,
     verify: bool = True,
     force: bool = False,
+    allow_failing: bool = False,
     reference: Reference | None = None,
     task: TaskReference | None = None,
     progress: Progress = silent,
@@ -180,12 +183,14 @@ def export_bundle(
         towers: which towers to write.
         verify: run both parity steps before the bundle takes its place.
         force: replace a bundle that is there.
+        allow_failing: write a bundle that fails its gate all the same, marked as such: the failed checks in its
+            manifest's `parity`, `allow_failing` in its `options`, FAILED in its model card.
         reference: what the checkpoint answers for the sample inputs, when several exports share it.
         task: accuracy to be compared as well.
 
     Raises:
         UsageError: destination, precision or option that cannot be used; nothing was written.
-        GateFailed: verified and found too far from the checkpoint; nothing was written.
+        GateFailed: verified and found too far from the checkpoint; nothing was written (see `allow_failing`).
         ExportError, DependencyMissing: the converter failed or is not installed.
     """
     if model.provenance is None:
@@ -224,10 +229,16 @@ def export_bundle(
             reproduce=False,
             progress=progress,
         )
+        marks = dict(manifest.options)
         if report.failed:
             failures = "; ".join(f"{check.tower} {check.step} ({check.describe()})" for check in report.failed)
-            raise GateFailed(f"{path.name} was not written, it failed its gate: {failures}")
-        manifest = manifest.model_copy(update={"parity": report.checks})
+            if not allow_failing:
+                raise GateFailed(
+                    f"{path.name} was not written, it failed its gate: {failures}; to look into it, write it marked as "
+                    "failed with --allow-failing"
+                )
+            marks["allow_failing"] = "yes"
+        manifest = manifest.model_copy(update={"parity": report.checks, "options": marks})
         _write_manifest(staging, manifest)
     return Exported(Bundle(path, manifest), report)
 

@@ -37,6 +37,8 @@ def model_card(manifest: Manifest) -> str:
         file = f"`{entry.file}`" + (f", function `{entry.function}`" if entry.function else "")
         lines.append(f"| {tower} | {file} | {entry.bytes:,} | {entry.precision} | {' | '.join(tensors)} |")
     lines += ["", "## Parity with the checkpoint", ""]
+    if failed := [f"{check.tower} {check.step}" for check in manifest.parity if check.status == "failed"]:
+        lines += [f"**FAILED: {', '.join(failed)}. Written with --allow-failing; do not ship it.**", ""]
     if manifest.parity:
         lines += [
             "| tower | check | outcome | gate | relative | cosine | dB | engine |",
@@ -63,5 +65,6 @@ def _row(check: Check) -> str:
     if check.deviation is not None:
         snr = "exact" if check.deviation.snr_db is None else f"{check.deviation.snr_db:.1f}"
         figures = [f"{check.deviation.relative:.1e}", f"{check.deviation.cosine:.6f}", snr]
-    cells = [check.tower, check.step, check.status, check.gate or "", *figures, check.engine or check.detail or ""]
+    status = "FAILED" if check.status == "failed" else check.status
+    cells = [check.tower, check.step, status, check.gate or "", *figures, check.engine or check.detail or ""]
     return "| " + " | ".join(cells) + " |"

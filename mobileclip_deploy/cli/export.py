@@ -45,6 +45,7 @@ __all__ = ["export"]
 @click.option("--budget", type=float, metavar="MINUTES", help="Smallest: how long to search [no limit].")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="[default: .]")
 @click.option("--force", is_flag=True, help="Replace bundles that exist.")
+@click.option("--allow-failing", is_flag=True, help="Write bundles that fail their gate too, marked as FAILED.")
 @click.option("--no-verify", is_flag=True, help="Do not check the artifacts against the checkpoint.")
 @gate_option
 @json_option
@@ -65,6 +66,7 @@ def export(
     budget: float | None,
     output: Path,
     force: bool,
+    allow_failing: bool,
     no_verify: bool,
     gate_texts: tuple[str, ...],
     as_json: bool,
@@ -135,6 +137,7 @@ def export(
             output,
             gates=gates,
             verify=not no_verify,
+            allow_failing=allow_failing,
             dataset=accuracy_dataset(model),
             progress=update,
             **where,
@@ -143,6 +146,9 @@ def export(
         print_json([result.as_dict() for result in results])
     else:
         print_exports(results)
+    failed = [result.bundle.path.name for result in results if result.report is not None and result.report.failed]
+    if failed:
+        note(f"FAILED, and written because of --allow-failing: {', '.join(failed)}. The manifest says so.")
     if any(result.report is not None and result.report.not_run for result in results):
         note("Some checks could not be run here; they are listed as not run, not as passed.")
         raise SystemExit(3)

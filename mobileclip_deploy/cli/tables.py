@@ -172,6 +172,7 @@ def figures(check: Check) -> str:
 
 
 def verdict(checks: Sequence[Check]) -> str:
-    """passed, failed, not run; or not verified when there are no checks."""
+    """passed, FAILED, not run; or not verified when there are no checks."""
     states = {check.status for check in checks}
-    return next((state for state in ("failed", "not run", "passed") if state in states), "not verified")
+    worst = next((state for state in ("failed", "not run", "passed") if state in states), "not verified")
+    return "FAILED" if worst == "failed" else worst

@@ -16,6 +16,7 @@ from command_line import PROGRAM, run, strict_json
 from exports import Exports, rehash
 from PIL import Image
 
+import mobileclip_deploy as mcd
 from mobileclip_deploy.samples import image_paths
 from mobileclip_deploy.variants import variant_names
 
@@ -118,6 +119,28 @@ def test_export_that_fails_its_gate_says_which_and_exits_with_1(exports: Exports
     assert "nano-onnx-fp32 was not written" in found.stderr.splitlines()[-1]
     assert "relative <= 1e-12" in found.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_what_fails_its_gate_is_written_only_when_asked_for_and_then_says_so_everywhere(
+    exports: Exports, tmp_path: Path
+) -> None:
+    arguments = ["--checkpoint", exports.checkpoint, "-o", tmp_path / "out", "--tower", "text", "--precision", "fp32"]
+    found = run("export", "--target", "onnx", *arguments, "--gate", "relative=1e-12", "--allow-failing")
+    assert found.code == 0
+    assert "FAILED" in found.stdout
+    assert "nano-onnx-fp32" in found.stderr.splitlines()[-1]
+    bundle = mcd.Bundle.open(tmp_path / "out" / "nano-onnx-fp32")
+    assert bundle.manifest.options["allow_failing"] == "yes"
+    assert [check.step for check in bundle.manifest.parity if check.status == "failed"] == ["shipped"]
+    assert "**FAILED: text shipped." in (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert run("inspect", bundle.path, "--json").json["parity"] == "failed"
+
+
+def test_a_bundle_that_passes_is_not_marked_by_leave_to_fail(exports: Exports, tmp_path: Path) -> None:
+    model = mcd.load_model(None, exports.checkpoint)
+    bundle = mcd.export(model, "onnx", "fp32", tmp_path, tower="text", allow_failing=True)
+    assert "allow_failing" not in bundle.manifest.options
+    assert "FAILED" not in (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_verify_passes_beside_the_checkpoint_and_writes_junit(exports: Exports, tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""A real client: @huggingface/transformers in Node loads bundles from disk with its own processor and tokenizer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from exports import Exports
+from PIL import Image
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.evaluation import builtin_dataset
+from mobileclip_deploy.parity import Gates, compare
+from mobileclip_deploy.reference import Reference, sample_inputs
+from mobileclip_deploy.targets.onnx.recipes import RECIPES
+
+HERE = Path(__file__).parent / "transformers_js"
+# Installed once a checkout: 470 MB that nothing else needs.
+CLIENT = Path(__file__).parents[2] / "build" / "transformers_js"
+TEXTS = [
+    "a photo of a cat",
+    "",
+    "crème brûlée à la façade d'un château",
+    "Đường phố Hà Nội về đêm",
+    "собака и 猫",
+    "DOG!",
+]
+
+
+@pytest.fixture(scope="module")
+def client(require_tool: Callable[[str, str], str]) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
+    """Runs embed.mjs on a job."""
+    node = require_tool("node", "apt-get install nodejs")
+    npm = require_tool("npm", "apt-get install npm")
+    CLIENT.mkdir(parents=True, exist_ok=True)
+    manifest = (HERE / "package.json").read_text()
+    installed = CLIENT / "installed.json"
+    if not installed.exists() or installed.read_text() != manifest:
+        shutil.copy(HERE / "package.json", CLIENT)
+        command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        subprocess.run(command, cwd=CLIENT, check=True, timeout=500)
+        installed.write_text(manifest)
+    shutil.copy(HERE / "embed.mjs", CLIENT)
+
+    def embed(job: dict[str, Any]) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [node, "embed.mjs"], cwd=CLIENT, input=json.dumps(job), capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return list(json.loads(done.stdout))
+
+    return embed
+
+
+@pytest.fixture(scope="module")
+def answers(
+    client: Callable[[dict[str, Any]], list[dict[str, Any]]], exports: Exports, image: Path
+) -> dict[str, dict[str, Any]]:
+    """What the client answers, by precision."""
+    bundles = {name: exports.bundle("onnx", name).path for name in RECIPES}
+    asked = [{"name": path.name, "image": RECIPES[p].dtype, "text": RECIPES[p].dtype} for p, path in bundles.items()]
+    job = {"folder": str(exports.folder), "image": str(image), "texts": TEXTS, "bundles": asked}
+    return dict(zip(bundles, client(job), strict=True))
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PNG of the size that the model takes: sharp, which the client resizes with, is not Pillow."""
+    path = tmp_path_factory.mktemp("image") / "square.png"
+    with Image.open(builtin_dataset().images[0]) as picture:
+        picture.convert("RGBA").convert("RGB").resize((64, 64)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def reference(image: Path) -> Reference:
+    """What torch answers."""
+    model = mcd.load_model()
+    return Reference.compute(model, sample_inputs(model, [image], TEXTS))
+
+
+def test_the_client_tokenizes_as_we_do_and_pads_to_77_with_0(
+    answers: dict[str, dict[str, Any]], reference: Reference
+) -> None:
+    assert np.array_equal(answers["fp32"]["ids"], reference.inputs.ids)
+    empty = answers["fp32"]["ids"][1]
+    assert (len(empty), empty[:3], set(empty[2:])) == (77, [49406, 49407, 0], {0})
+
+
+def test_the_client_takes_the_image_as_it_is(answers: dict[str, dict[str, Any]]) -> None:
+    assert answers["fp32"]["pixels"] == [1, 3, 64, 64]
+
+
+def test_float32_embeddings_are_those_of_torch(answers: dict[str, dict[str, Any]], reference: Reference) -> None:
+    for tower in ("image", "text"):
+        assert compare(reference.of(tower), answers["fp32"][tower]).cosine >= 0.9999
+
+
+@pytest.mark.parametrize("precision", [name for name in RECIPES if name != "fp32"])
+def test_every_other_precision_loads_by_its_dtype_and_holds_its_gate(
+    answers: dict[str, dict[str, Any]], reference: Reference, precision: str
+) -> None:
+    metric, bound = Gates().shipped(precision)
+    for tower in ("image", "text"):
+        assert compare(reference.of(tower), answers[precision][tower]).value(metric) >= bound
