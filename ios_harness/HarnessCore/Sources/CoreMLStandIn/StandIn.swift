@@ -7,6 +7,10 @@ public struct StandIn: Codable, Sendable {
         public var inputs: String
         public var outputs: String
         public var count: Int
+
+        public init(inputs: String, outputs: String, count: Int) {
+            (self.inputs, self.outputs, self.count) = (inputs, outputs, count)
+        }
     }
 
     public struct PlannedOperation: Codable, Sendable {
