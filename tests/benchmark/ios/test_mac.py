@@ -1,0 +1,131 @@
+"""--device mac: the harness as a program of this machine; and what keeps a stand-in from being taken for a device."""
+
+from __future__ import annotations
+
+import json
+import platform
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmark import documents
+from benchmark.ios.phone_folder import IphoneBenchmark
+from command_line import run
+from exports import Exports
+
+from mobileclip_deploy.benchmark.documents import read_result
+from mobileclip_deploy.benchmark.driver import Plan, get_driver
+from mobileclip_deploy.benchmark.ios import mac
+from mobileclip_deploy.benchmark.ios.fetching import checked_result, longer_stream
+from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.errors import RuntimeFailed, UsageError
+
+
+@pytest.fixture
+def on_a_mac(
+    swift: Path, answers: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Only the build is left out: it needs a Mac. The stand-in's script, to be changed before a run."""
+    script = {"output": "final_emb_1", "answers": answers, "wrong": [], "failing": {}, "microseconds": {}, "plans": {}}
+    monkeypatch.setenv("COREML_STAND_IN", str(tmp_path / "core_ml.json"))
+
+    def build_harness() -> Path:
+        (tmp_path / "core_ml.json").write_text(json.dumps(script), encoding="utf-8")
+        return swift / "mobileclip-harness"
+
+    monkeypatch.setattr(mac, "build_harness", build_harness)
+    monkeypatch.setattr(mac, "SECONDS", 0.05)
+    return script
+
+
+def test_the_harness_runs_as_a_program(on_a_mac: dict[str, Any], exports: Exports, tmp_path: Path) -> None:
+    benchmark = IphoneBenchmark(exports.bundle("coreml", "fp16").path, tmp_path / "result.json", [])
+    done = benchmark("--tower", "text", device="mac")
+    assert done.code == 0, done.stderr
+    result = read_result(benchmark.output)
+    assert result.device.kind == "mac"
+    assert result.device.simulated == (platform.system() != "Darwin")
+    assert {cell.status for cell in result.cells} == {"done"}
+
+
+def test_a_harness_that_dies_keeps_its_rounds(on_a_mac: dict[str, Any], exports: Exports, tmp_path: Path) -> None:
+    benchmark = IphoneBenchmark(exports.bundle("coreml", "fp16").path, tmp_path / "result.json", [])
+    on_a_mac["killAtInference"] = 33
+    done = benchmark("--tower", "text", device="mac")
+    assert done.code == 3
+    assert "the harness ended (exit -9" in done.stderr
+    del on_a_mac["killAtInference"]
+    assert benchmark("--tower", "text", "--resume", device="mac").code == 0
+
+
+@pytest.mark.skipif(platform.system() == "Darwin", reason="this is a Mac")
+def test_elsewhere_a_mac_is_asked_for() -> None:
+    with pytest.raises(RuntimeFailed, match="needs a Mac"):
+        mac.build_harness()
+    assert get_driver("mac").discover() == ()
+    with pytest.raises(UsageError, match="there is one Mac"):
+        get_driver("mac:mine")
+
+
+def test_without_xcode_a_phone_is_refused_in_one_line(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run("benchmark", exports.bundle("coreml", "fp16").path, "--device", "ios", "--json", tmp_path / "r.json")
+    assert done.code == 3
+    assert "needs a Mac with Xcode 16" in done.stderr
+    assert get_driver("ios").discover() == ()
+
+
+def test_an_xcode_that_cannot_list_devices_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "xcrun"
+    tool.write_text("#!/bin/sh\necho 'xcrun: error: unable to find utility \"devicectl\"' >&2; exit 72\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (listing,) = get_driver("ios").discover()
+    assert listing.state == "out of reach"
+    assert "xcode-select" in str(listing.remedy)
+
+
+def plan_and_result(simulated: bool, kind: str = "ios") -> tuple[Plan, bytes]:
+    result = documents.result()
+    device = result.device.model_copy(update={"simulated": simulated, "kind": kind})
+    return Plan(Path(), result.job), result.model_copy(update={"device": device}).model_dump_json().encode()
+
+
+def test_what_was_fetched_without_a_mac_is_simulated_whatever_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, data = plan_and_result(simulated=False)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    assert checked_result(data, plan, "ios").device.simulated
+
+
+def test_a_phones_result_is_not_marked_and_a_stand_ins_is_on_a_mac_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    for simulated in (False, True):
+        plan, data = plan_and_result(simulated)
+        assert checked_result(data, plan, "ios").device.simulated is simulated
+
+
+def test_a_result_of_something_else_is_refused() -> None:
+    plan, data = plan_and_result(simulated=False, kind="mac")
+    with pytest.raises(RuntimeFailed, match="of kind mac, not ios"):
+        checked_result(data, plan, "ios")
+    other = Plan(Path(), documents.job(run_id="another"))
+    with pytest.raises(RuntimeFailed, match="another job"):
+        checked_result(data, other, "mac")
+    with pytest.raises(RuntimeFailed, match="--resume"):
+        checked_result(None, plan, "ios")
+
+
+def test_of_two_streams_the_longer_one_counts(tmp_path: Path) -> None:
+    local = tmp_path / "stream"
+    assert longer_stream(local, None) == b""
+    local.write_bytes(b"1\n2\n")
+    assert longer_stream(local, b"1\n") == b"1\n2\n"
+    assert longer_stream(local, b"1\n2\n3\n4") == b"1\n2\n3\n4"
+
+
+def test_results_round_trip_with_their_marks() -> None:
+    _, data = plan_and_result(simulated=True)
+    assert Result.model_validate_json(data).device.simulated
