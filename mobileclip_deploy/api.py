@@ -10,6 +10,7 @@ from mobileclip_deploy import hub
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints import BUILTIN, builtin_checkpoint, load
+from mobileclip_deploy.classifier import LabelSet
 from mobileclip_deploy.comparison import Comparison, compare_bundles
 from mobileclip_deploy.embedding_files import EmbeddingFile, embed_to_file
 from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, MobileClipDeployError, UsageError
@@ -142,6 +143,8 @@ def export(
     verify: bool = True,
     force: bool = False,
     allow_failing: bool = False,
+    labels: Sequence[str] = (),
+    template: str | None = None,
 ) -> Bundle:
     """Write a verified bundle to `<output>/<variant>-<target>-<precision>`; whole or not at all.
 
@@ -150,6 +153,8 @@ def export(
         target: "onnx" or "coreml".
         precision: one for both towers, or "image=fp16,text=fp32".
         tower: "image", "text" or "both".
+        labels: two or more: a classifier of them is written instead, the image tower with probabilities out.
+        template: the prompt that stands for a label, with `{}` where it goes; the variant's own when None.
 
     Raises:
         UsageError: a name is unknown, or the destination cannot be used.
@@ -162,11 +167,12 @@ def export(
         [get_target(target)],
         [parse_precisions(precision)],
         Path(output),
-        tower=tower,
+        tower="image" if labels else tower,
         options=options,
         gates=gates,
         verify=verify,
         force=force,
+        labels=LabelSet(tuple(labels), template) if labels else None,
         allow_failing=allow_failing,
         dataset=accuracy_dataset(model),
     )
@@ -262,7 +268,7 @@ def verify(
         paths = image_files(Path(images)) if images else []
         inputs = sample_inputs(model, paths, read_prompts(prompts) if prompts else ())
         reference = Reference.compute(model, inputs)
-    data = accuracy_dataset(model, dataset)
+    data = accuracy_dataset(model, dataset) if set(bundle.manifest.towers) == set(TOWERS) else None
     task = TaskReference.compute(model, data, lambda text: progress(f"checkpoint: {text}")) if data else None
     if not is_folded(model):
         fold(model)

@@ -24,7 +24,16 @@ from mobileclip_deploy.targets.base import Attachment, TensorInfo
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Preprocess, TokenizerSpec
 
-__all__ = ["MANIFEST", "Bundle", "Manifest", "TowerEntry", "artifact_bytes", "artifact_sha256", "staged_bundle"]
+__all__ = [
+    "MANIFEST",
+    "Bundle",
+    "ClassifierEntry",
+    "Manifest",
+    "TowerEntry",
+    "artifact_bytes",
+    "artifact_sha256",
+    "staged_bundle",
+]
 
 MANIFEST = "manifest.json"
 
@@ -100,6 +109,13 @@ class PreprocessEntry(Preprocess):
     where: Literal["graph"] = "graph"
 
 
+class ClassifierEntry(_Frozen):
+    """What a classifier tells apart, in the order of its probabilities; its bundle holds no text tower."""
+
+    labels: tuple[str, ...] = Field(min_length=2)
+    template: str
+
+
 class Manifest(_Frozen):
     """manifest.json. `embedding_space`: embeddings of different ids must not be compared."""
 
@@ -110,6 +126,7 @@ class Manifest(_Frozen):
     target: str
     options: dict[str, str] = {}
     towers: dict[TowerName, TowerEntry] = Field(min_length=1)
+    classifier: ClassifierEntry | None = None
     embed_dim: int
     logit_scale: float
     template: str

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder, embed_prompts, unit
 from mobileclip_deploy.preprocess import load_batch
+from mobileclip_deploy.targets import installed_target
 
-__all__ = ["Classification", "classify_images", "parse_labels"]
+__all__ = ["Classification", "classify_images"]
 
 
 @dataclass(frozen=True)
@@ -24,28 +26,14 @@ class Classification:
     probabilities: dict[str, float]
 
 
-def parse_labels(text: str) -> list[str]:
-    """`cat,dog` -> labels, without blanks around them.
-
-    Raises:
-        UsageError: none, or one twice.
-    """
-    labels = [label.strip() for label in text.split(",") if label.strip()]
-    if not labels:
-        raise UsageError("--labels holds no label; write them as --labels cat,dog,car")
-    double = next((label for label in labels if labels.count(label) > 1), None)
-    if double is not None:
-        raise UsageError(f"--labels holds {double!r} twice")
-    return labels
-
-
 def classify_images(
-    path: Path, images: Sequence[Path], labels: Sequence[str], template: str | None = None
+    path: Path, images: Sequence[Path], labels: Sequence[str] | None, template: str | None = None
 ) -> list[Classification]:
     """Classify images by a bundle's artifacts: softmax over labels of logit scale times cosine.
 
     Args:
         path: the bundle's folder.
+        labels: what the images may show; None for a bundle that is a classifier and has its own.
         template: with `{}` where the label goes; the variant's own when None.
 
     Raises:
@@ -56,14 +44,29 @@ def classify_images(
     if template is not None and "{}" not in template:
         raise UsageError(f"the template {template!r} has no {{}} for the label")
     bundle = Bundle.open(path)
+    baked = bundle.manifest.classifier
+    if baked is not None and (labels is not None or template is not None):
+        raise UsageError(f"{path} is a classifier of {len(baked.labels)} labels of its own; leave --labels out")
+    if baked is None and labels is None:
+        raise UsageError(f"{path} has no labels of its own; give them with --labels cat,dog,car")
     pixels = load_batch(images, bundle.manifest.preprocess).numpy()
+    if baked is not None:
+        runner = installed_target(bundle.manifest.target).runner(bundle.artifact("image"))
+        return _ranked(path, images, baked.labels, runner(pixels))
+    assert labels is not None
     embedder = bundle_embedder(bundle)
     texts = embed_prompts(embedder, [(template or embedder.template).replace("{}", label) for label in labels])
     logits = embedder.logit_scale * unit(embedder.images(pixels)) @ texts.T
-    if not np.isfinite(logits).all():
-        raise RuntimeFailed(f"{path}: its embeddings are not finite numbers; check it with `verify`")
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
+    return _ranked(path, images, labels, shares)
+
+
+def _ranked(
+    path: Path, images: Sequence[Path], labels: Sequence[str], shares: npt.NDArray[np.float32]
+) -> list[Classification]:
+    if not np.isfinite(shares).all():
+        raise RuntimeFailed(f"{path}: its answers are not finite numbers; check it with `verify`")
     return [
         Classification(image, {labels[index]: float(row[index]) for index in np.argsort(-row)})
         for image, row in zip(images, shares, strict=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.calibration import calibration_digest, calibration_inputs
+from mobileclip_deploy.classifier import LabelSet, make_classifier
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.precision import PRECISIONS
 from mobileclip_deploy.targets import ExportOptions, TowerJob, installed_target
@@ -16,15 +17,18 @@ from mobileclip_deploy.towers import TowerName, example_input, make_tower
 __all__ = ["convert_again", "lacks_calibration", "tower_job"]
 
 
-def tower_job(model: MobileCLIP, tower: TowerName, precision: str, options: ExportOptions) -> TowerJob:
-    """What a target needs to write one tower of a folded model."""
+def tower_job(
+    model: MobileCLIP, tower: TowerName, precision: str, options: ExportOptions, labels: LabelSet | None = None
+) -> TowerJob:
+    """What a target needs to write one tower of a folded model, or with labels the classifier of its image tower."""
     assert model.provenance is not None
     calibrated = PRECISIONS[precision].calibrated
     inputs = calibration_inputs(model.variant, tower, options.calibration) if calibrated else None
     return TowerJob(
         variant=model.variant,
         tower=tower,
-        module=make_tower(model, tower),
+        module=make_tower(model, tower) if labels is None else make_classifier(model, labels),
+        labels=() if labels is None else labels.names,
         example=example_input(model, tower),
         precision=precision,
         licence=model.provenance.licence,

@@ -13,6 +13,7 @@ from mobileclip_deploy.bundle import (
     MANIFEST,
     AttachmentEntry,
     Bundle,
+    ClassifierEntry,
     Manifest,
     PreprocessEntry,
     TensorEntry,
@@ -21,6 +22,7 @@ from mobileclip_deploy.bundle import (
     artifact_sha256,
     staged_bundle,
 )
+from mobileclip_deploy.classifier import LabelSet, labels_json
 from mobileclip_deploy.conversion import tower_job
 from mobileclip_deploy.destinations import check_bundle_destination
 from mobileclip_deploy.errors import CheckpointError, GateFailed, UsageError
@@ -31,9 +33,10 @@ from mobileclip_deploy.parity import Check, Gates, ParityReport, value_tolerance
 from mobileclip_deploy.precision import parse_precisions, precision_label
 from mobileclip_deploy.preprocessor_config import write_preprocessor_config
 from mobileclip_deploy.reference import Reference, sample_inputs
-from mobileclip_deploy.targets import ExportOptions, Place, Target, TensorInfo, check_options
+from mobileclip_deploy.targets import ExportOptions, Place, Target, TensorInfo, TowerJob, check_options
 from mobileclip_deploy.tokenizer import write_tokenizer_files
 from mobileclip_deploy.towers import TOWERS, TowerName
+from mobileclip_deploy.variants import Variant
 from mobileclip_deploy.verification import Progress, TaskReference, silent, verify_bundle
 
 __all__ = ["Exported", "bundle_path", "check_export", "chosen_towers", "export_bundle", "export_many"]
@@ -69,6 +72,7 @@ def export_many(
     verify: bool = True,
     force: bool = False,
     allow_failing: bool = False,
+    labels: LabelSet | None = None,
     dataset: Dataset | None = None,
     progress: Progress = silent,
 ) -> list[Exported]:
@@ -80,7 +84,15 @@ def export_many(
     """
     options, towers = options or ExportOptions(), chosen_towers(model, tower)
     choices = check_export(
-        model, targets, precisions, output, tower=tower, options=options, force=force, skip_lacking=skip_lacking
+        model,
+        targets,
+        precisions,
+        output,
+        tower=tower,
+        options=options,
+        force=force,
+        skip_lacking=skip_lacking,
+        labels=labels,
     )
     progress("reference embeddings")
     reference = Reference.compute(model, sample_inputs(model))
@@ -99,6 +111,7 @@ def export_many(
             verify=verify,
             force=force,
             allow_failing=allow_failing,
+            labels=labels,
             reference=reference,
             task=task,
             progress=progress,
@@ -117,6 +130,7 @@ def check_export(
     tower: str = "both",
     options: ExportOptions | None = None,
     force: bool = False,
+    labels: LabelSet | None = None,
 ) -> list[tuple[Target, dict[TowerName, str]]]:
     """Refuse an export that cannot succeed, in no time; gives the bundles to write, each once.
 
@@ -127,6 +141,8 @@ def check_export(
     """
     towers = chosen_towers(model, tower)
     check_options(targets, options or ExportOptions())
+    if labels is not None and (towers != ("image",) or "text" not in model.towers):
+        raise UsageError("a classifier is the image tower alone, and its labels need a checkpoint with a text tower")
     choices: dict[Path, tuple[Target, dict[TowerName, str]]] = {}
     for target in targets:
         for named in precisions or [parse_precisions(target.default_precision)]:
@@ -134,7 +150,7 @@ def check_export(
             if skip_lacking and not target.has(choice):
                 continue
             target.require(choice, options or ExportOptions())
-            choices[bundle_path(output, model.variant.name, target, choice)] = target, choice
+            choices[bundle_path(output, model.variant.name, target, choice, labels)] = target, choice
     for path in choices:
         check_bundle_destination(path, MANIFEST, force)
     return list(choices.values())
@@ -154,9 +170,12 @@ def chosen_towers(model: MobileCLIP, wanted: str) -> tuple[TowerName, ...]:
     return towers
 
 
-def bundle_path(output: Path, variant: str, target: Target, precisions: dict[TowerName, str]) -> Path:
-    """`<output>/<variant>-<target>-<precision>`; for ExecuTorch's other backends `executorch-<backend>`."""
-    return output / f"{variant}-{target.label}-{precision_label(precisions)}"
+def bundle_path(
+    output: Path, variant: str, target: Target, precisions: dict[TowerName, str], labels: LabelSet | None = None
+) -> Path:
+    """`<output>/<variant>-<target>-<precision>[-classifier]`; ExecuTorch's other backends: `executorch-<backend>`."""
+    kind = "" if labels is None else "-classifier"
+    return output / f"{variant}-{target.label}-{precision_label(precisions)}{kind}"
 
 
 def export_bundle(
@@ -171,6 +190,7 @@ def export_bundle(
     verify: bool = True,
     force: bool = False,
     allow_failing: bool = False,
+    labels: LabelSet | None = None,
     reference: Reference | None = None,
     task: TaskReference | None = None,
     progress: Progress = silent,
@@ -185,6 +205,7 @@ def export_bundle(
         force: replace a bundle that is there.
         allow_failing: write a bundle that fails its gate all the same, marked as such: the failed checks in its
             manifest's `parity`, `allow_failing` in its `options`, FAILED in its model card.
+        labels: write a classifier of these labels instead of the image tower, which must be the only one.
         reference: what the checkpoint answers for the sample inputs, when several exports share it.
         task: accuracy to be compared as well.
 
@@ -199,7 +220,7 @@ def export_bundle(
     target.require(precisions, options)
     options = target.settle(precisions, options)
     precisions = {tower: precisions[tower] for tower in towers}
-    path = bundle_path(output, model.variant.name, target, precisions)
+    path = bundle_path(output, model.variant.name, target, precisions, labels)
     with staged_bundle(path, force) as staging:
         progress(f"{path.name}: reference embeddings")
         reference = reference or Reference.compute(model, sample_inputs(model))
@@ -208,12 +229,13 @@ def export_bundle(
         files, stages = {}, {}
         for tower in towers:
             progress(f"{path.name}: {tower} tower, converting")
-            files[tower], stages[tower] = _write_tower(model, target, tower, precisions[tower], options, staging)
+            job = tower_job(model, tower, precisions[tower], options, labels)
+            files[tower], stages[tower] = _write_tower(job, target, staging)
         entries = {}
         for tower, place in target.place(staging, model.variant, files, options).items():
-            entry = _entry(model, target, tower, precisions[tower], place, options, staging)
-            entries[tower] = _attach(entry, target, tower, reference, gates, options, staging)
-        manifest = _manifest(model, target, entries, options)
+            entry = _entry(model, target, tower, precisions[tower], place, options, staging, labels)
+            entries[tower] = entry if labels else _attach(entry, target, tower, reference, gates, options, staging)
+        manifest = _manifest(model, target, entries, options, labels)
         _write_companions(model, target, staging, reference, manifest)
         if not verify:
             return Exported(Bundle(path, manifest), None)
@@ -243,12 +265,16 @@ def export_bundle(
     return Exported(Bundle(path, manifest), report)
 
 
-def _write_tower(
-    model: MobileCLIP, target: Target, tower: TowerName, precision: str, options: ExportOptions, folder: Path
-) -> tuple[str, tuple[Check, ...]]:
+def _write_tower(job: TowerJob, target: Target, folder: Path) -> tuple[str, tuple[Check, ...]]:
     """Write the artifact: its path inside the folder, and what its stages were measured to be."""
-    name = target.artifact_name(model.variant, tower, precision)
-    return name, target.export_in_stages(tower_job(model, tower, precision, options), folder / name)
+    variant, precision = job.variant, job.precision
+    name = target.artifact_name(variant, job.tower, precision)
+    if job.labels:
+        name = target.classifier_name(variant, precision)
+    stages = target.export_in_stages(job, folder / name)
+    if job.labels:
+        ((folder / name).parent / "labels.json").write_text(labels_json(job.labels), encoding="utf-8")
+    return name, stages
 
 
 def _entry(
@@ -259,8 +285,12 @@ def _entry(
     place: Place,
     options: ExportOptions,
     folder: Path,
+    labels: LabelSet | None,
 ) -> TowerEntry:
     artifact, free = folder / place.file, target.takes_batches(tower, options)
+    output = (
+        target.output_info(model.variant, tower) if labels is None else target.probabilities_info(len(labels.names))
+    )
     return TowerEntry(
         file=place.file,
         function=place.function,
@@ -268,7 +298,7 @@ def _entry(
         bytes=artifact_bytes(artifact),
         precision=precision,
         input=_tensor(target.input_info(model.variant, tower), free),
-        output=_tensor(target.output_info(model.variant, tower), free),
+        output=_tensor(output, free),
         contents=target.contents(artifact),
     )
 
@@ -297,7 +327,11 @@ def _attach(
 
 
 def _manifest(
-    model: MobileCLIP, target: Target, entries: dict[TowerName, TowerEntry], options: ExportOptions
+    model: MobileCLIP,
+    target: Target,
+    entries: dict[TowerName, TowerEntry],
+    options: ExportOptions,
+    labels: LabelSet | None,
 ) -> Manifest:
     assert model.provenance is not None
     variant = model.variant
@@ -308,6 +342,7 @@ def _manifest(
         target=target.name,
         options=options.recorded(),
         towers=entries,
+        classifier=None if labels is None else _classifier(labels, variant),
         embed_dim=variant.embed_dim,
         logit_scale=float(model.logit_scale.exp().clamp(max=100)),
         template=variant.template,
@@ -317,11 +352,16 @@ def _manifest(
     )
 
 
+def _classifier(labels: LabelSet, variant: Variant) -> ClassifierEntry:
+    return ClassifierEntry(labels=labels.names, template=labels.template_for(variant))
+
+
 def _write_companions(
     model: MobileCLIP, target: Target, folder: Path, reference: Reference, manifest: Manifest
 ) -> None:
-    write_tokenizer_files(folder / "tokenizer")
-    target.write_companions(folder, model.variant)
+    if manifest.classifier is None:
+        write_tokenizer_files(folder / "tokenizer")
+        target.write_companions(folder, model.variant)
     write_preprocessor_config(folder, model.variant.preprocess)
     reference.save(folder / "golden.safetensors")
     _write_manifest(folder, manifest)

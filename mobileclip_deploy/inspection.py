@@ -101,6 +101,7 @@ def _bundle(bundle: Bundle) -> dict[str, Any]:
         "checkpoint": manifest.checkpoint.file,
         "licence": manifest.checkpoint.licence,
         "towers": towers,
+        **({"labels": len(manifest.classifier.labels)} if manifest.classifier is not None else {}),
         "parity": next((state for state in ("failed", "not run", "passed") if state in states), "not verified"),
         "environment": manifest.environment,
     }

@@ -47,15 +47,22 @@ def model_card(manifest: Manifest) -> str:
         lines += [_row(check) for check in manifest.parity]
     else:
         lines.append("Not verified.")
+    if (classifier := manifest.classifier) is not None:
+        names = ", ".join(classifier.labels[:20]) + (", ..." if len(classifier.labels) > 20 else "")
+        lines += ["", "## Labels", "", f"{len(classifier.labels)}, asked as `{classifier.template}`: {names}."]
     spec = manifest.preprocess
     lines += [
         "",
         "## Input",
         "",
         f"Images: shorter side to {spec.size} ({spec.interpolation}, antialiased), centre crop, RGB; mean and std are "
-        "in the graph. Text: `tokenizer/`, "
-        f"{manifest.tokenizer.context_length} ids: {manifest.tokenizer.sot}, the text, {manifest.tokenizer.eot}, then "
-        f"{manifest.tokenizer.pad} (the padding id is part of the model).",
+        "in the graph. "
+        + (
+            "Out: probabilities in the order of `labels.json`; there is no text tower."
+            if classifier is not None
+            else f"Text: `tokenizer/`, {manifest.tokenizer.context_length} ids: {manifest.tokenizer.sot}, the text, "
+            f"{manifest.tokenizer.eot}, then {manifest.tokenizer.pad} (the padding id is part of the model)."
+        ),
     ]
     return "\n".join(lines) + "\n"
 

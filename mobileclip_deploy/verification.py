@@ -13,6 +13,7 @@ import torch
 from mobileclip_deploy import preprocessor_config
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle, TensorEntry
+from mobileclip_deploy.classifier_verification import classifier_checks
 from mobileclip_deploy.conversion import convert_again, tower_job
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.evaluation import Dataset, EvaluationResult, bundle_embedder, evaluate, model_embedder
@@ -89,6 +90,12 @@ def verify_bundle(
     """
     name = name or bundle.path.name
     checks: list[Check] = []
+    if bundle.manifest.classifier is not None:
+        progress(f"{name}: classifier")
+        found = classifier_checks(bundle, reference, model, check_structure(bundle, "image"))
+        return ParityReport(
+            bundle=name, variant=bundle.manifest.variant, target=bundle.manifest.target, checks=tuple(found)
+        )
     for tower in bundle.manifest.towers:
         progress(f"{name}: {tower} tower, structure")
         checks.append(check_structure(bundle, tower))

@@ -14,20 +14,21 @@ __all__ = ["classify"]
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--labels", required=True, metavar="A,B,C", help="What the image may show.")
+@click.option("--labels", metavar="A,B,C", help="What the image may show; a classifier has its own.")
 @click.option("--template", metavar="TEXT", help='Prompt for a label, "a photo of a {}" [default: the model\'s own].')
 @json_option
-def classify(bundle: Path, images: tuple[Path, ...], labels: str, template: str | None, as_json: bool) -> None:
+def classify(bundle: Path, images: tuple[Path, ...], labels: str | None, template: str | None, as_json: bool) -> None:
     """Say which of the labels each image shows, by the artifacts of a bundle.
 
     \b
     Example:
       mobileclip-deploy classify out/nano-onnx-fp16 cat.png --labels cat,dog,car --template "{}"
     """
-    from mobileclip_deploy.classification import classify_images, parse_labels
+    from mobileclip_deploy.classification import classify_images
     from mobileclip_deploy.cli.output import print_json, print_table
+    from mobileclip_deploy.labels import parse_labels
 
-    results = classify_images(bundle, images, parse_labels(labels), template)
+    results = classify_images(bundle, images, None if labels is None else parse_labels(labels.split(",")), template)
     if as_json:
         print_json([{"image": str(result.image), "probabilities": result.probabilities} for result in results])
         return

@@ -43,6 +43,10 @@ __all__ = ["export"]
 )
 @click.option("--max-drop", type=float, metavar="POINTS", help="Smallest: what accuracy may drop [default: 0.5].")
 @click.option("--budget", type=float, metavar="MINUTES", help="Smallest: how long to search [no limit].")
+@click.option(
+    "--labels", metavar="FILE|A,B,C", help="Write a classifier of these labels: image only, probabilities out."
+)
+@click.option("--template", metavar="TEXT", help='With --labels: "a photo of a {}" [default: the model\'s own].')
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="[default: .]")
 @click.option("--force", is_flag=True, help="Replace bundles that exist.")
 @click.option("--allow-failing", is_flag=True, help="Write bundles that fail their gate too, marked as FAILED.")
@@ -64,6 +68,8 @@ def export(
     calibration: Path | None,
     max_drop: float | None,
     budget: float | None,
+    labels: str | None,
+    template: str | None,
     output: Path,
     force: bool,
     allow_failing: bool,
@@ -82,8 +88,11 @@ def export(
       mobileclip-deploy export --target all --precision fp32 --precision fp16 -o out/
       mobileclip-deploy export --target onnx --precision image=fp16,text=fp32 -o out/
       mobileclip-deploy export --target coreml --precision smallest --max-drop 1 -o out/
+      mobileclip-deploy export --target onnx --precision image=fp16,text=w8 -o out/
+      mobileclip-deploy export --target coreml --labels cat,dog,car --template "a photo of a {}" -o out/
     """
     from mobileclip_deploy.api import accuracy_dataset
+    from mobileclip_deploy.classifier import read_labels
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.cli.smallest import SmallestRequest, export_smallest
     from mobileclip_deploy.cli.tables import print_exports
@@ -95,6 +104,12 @@ def export(
     from mobileclip_deploy.targets import ExportOptions, check_options, parse_targets
     from mobileclip_deploy.towers import TOWERS, TowerName
 
+    if template is not None and labels is None:
+        raise UsageError("--template is how --labels are asked for; give both")
+    if labels is not None and tower == "text":
+        raise UsageError("--labels make a classifier of the image tower; leave --tower text out")
+    label_set = None if labels is None else read_labels(labels, template)
+    tower = tower if label_set is None else "image"
     targets = parse_targets(target_names, backend)
     towers: tuple[TowerName, ...] = TOWERS if tower == "both" else (tower,)
     options = ExportOptions(
@@ -127,7 +142,7 @@ def export(
             if (advice := target.advice(precision, options)) is not None:
                 note(advice)
     gates = parse_gates(gate_texts)
-    where: Any = {"tower": tower, "options": options, "force": force, "skip_lacking": every}
+    where: Any = {"tower": tower, "options": options, "force": force, "skip_lacking": every, "labels": label_set}
     model = load(choice, lambda loaded: check_export(loaded, targets, precisions, output, **where))
     with progress() as update:
         results = export_many(

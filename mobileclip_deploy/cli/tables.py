@@ -161,6 +161,8 @@ def figure(check: Check | None, name: str) -> str:
     """An accuracy in percent, with what it dropped in points."""
     if check is None or not check.figures:
         return ""
+    if f"{name}_drop" not in check.figures:
+        return f"{check.figures[name]:.3g}"
     change = round(-check.figures[f"{name}_drop"], 1) + 0.0  # no negative zero
     return f"{check.figures[name]:.1f} ({change:+.1f})"
 

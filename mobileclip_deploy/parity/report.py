@@ -62,7 +62,7 @@ class Check(BaseModel):
         if self.deviation is not None:
             parts.insert(1, f"relative {self.deviation.relative:.1e}, cosine {self.deviation.cosine:.6f}")
         if self.figures is not None:
-            parts.insert(1, ", ".join(f"{name} {value:.2f}" for name, value in self.figures.items()))
+            parts.insert(1, ", ".join(f"{name} {value:.4g}" for name, value in self.figures.items()))
         return "; ".join(part for part in parts if part)
 
     @classmethod

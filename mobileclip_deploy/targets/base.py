@@ -92,7 +92,8 @@ class Place:
 class TowerJob:
     """One tower to be written: the module in eval mode, an input to trace it with, and what it is called.
 
-    `calibration`: inputs of the tower, for precisions that measure activations; None for the others.
+    `calibration`: inputs of the tower, for precisions that measure activations; None for the others. `labels`: of a
+    classifier, whose module gives probabilities [N, L] in this order; none for a tower that gives embeddings.
     """
 
     variant: Variant
@@ -103,6 +104,7 @@ class TowerJob:
     licence: str
     options: ExportOptions
     calibration: npt.NDArray[np.generic] | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def free_batch(self) -> bool:
@@ -126,7 +128,7 @@ class Runner(Protocol):
     """Runs an artifact on this machine.
 
     Image towers take float32 [N, 3, S, S] in [0, 1], text towers int64 [N, 77]; both give float32 [N, D], not
-    normalised. `engine` says what computed it, with its version.
+    normalised; a classifier gives probabilities [N, L]. `engine` says what computed it, with its version.
     """
 
     engine: str
@@ -226,6 +228,18 @@ class Target(ABC):
     @abstractmethod
     def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         """Name, type and shape of the artifact's output."""
+
+    @abstractmethod
+    def classifier_name(self, variant: Variant, precision: str) -> str:
+        """Path of an image classifier inside its bundle."""
+
+    @abstractmethod
+    def probabilities_info(self, labels: int) -> TensorInfo:
+        """Name, type and shape of a classifier's output."""
+
+    def result_info(self, job: TowerJob) -> TensorInfo:
+        """Name, type and shape of what a job's artifact gives: an embedding, or probabilities."""
+        return self.probabilities_info(len(job.labels)) if job.labels else self.output_info(job.variant, job.tower)
 
     @abstractmethod
     def export(self, job: TowerJob, path: Path) -> None:

@@ -63,10 +63,14 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
     # torch.export rather than a trace: with numpy 2.4 the trace frontend breaks (coremltools #2633).
     example = job.example if job.tower == "image" else job.example.to(torch.int32)
     program = torch.export.export(job.module, (example,)).run_decompositions({})
+    # With a ClassifierConfig the outputs are `classLabel` and `classLabel_probs`, the ones Vision looks for.
+    result: dict[str, Any] = {"outputs": [ct.TensorType(name=output_name, dtype=np.float32)]}
+    if job.labels:
+        result = {"classifier_config": ct.ClassifierConfig(list(job.labels), predicted_feature_name="classLabel")}
     return ct.convert(
         program,
         inputs=[source],
-        outputs=[ct.TensorType(name=output_name, dtype=np.float32)],
+        **result,
         convert_to="mlprogram",
         minimum_deployment_target=getattr(ct.target, target),
         compute_precision=ct.precision.FLOAT32 if job.precision == "fp32" else ct.precision.FLOAT16,
@@ -87,7 +91,12 @@ def _describe(model: Any, job: TowerJob) -> None:
         model.input_description["text"] = (
             f"{tokenizer.context_length} token ids: {tokenizer.sot}, the text, {tokenizer.eot}, then {tokenizer.pad}"
         )
-    model.output_description["final_emb_1"] = "embedding, not normalised"
+    if job.labels:
+        model.short_description = f"{title}, {precision}: classifier of {len(job.labels)} labels"
+        model.output_description["classLabel"] = "the most probable label"
+        model.output_description["classLabel_probs"] = "the probability of each label"
+    else:
+        model.output_description["final_emb_1"] = "embedding, not normalised"
     for key in DATED:
         model.user_defined_metadata.pop(key, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 from collections.abc import Iterator
@@ -62,8 +63,10 @@ class EvaluatorRunner:
         self.engine = f"mobileclip_deploy.mil ({self._precision} arithmetic; not Core ML)"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        (result,) = self._program.outputs
+        result = self._program.outputs[-1]  # of a classifier the probabilities, behind the label
         outputs = [self._program(one, precision=self._precision)[result.name] for one in feeds(self._program, inputs)]
+        if result.kind == "probabilities":
+            return np.array([list(one.values()) for one in outputs], np.float32)
         return np.concatenate(outputs).astype(np.float32)
 
 
@@ -104,6 +107,10 @@ class CoreMLRunner:
         ports = named[function] if function is not None else description
         self._input = ports.input[0].name
         self._output = ports.output[0].name
+        self._labels: list[str] | None = None
+        if description.predictedProbabilitiesName:
+            self._output = description.predictedProbabilitiesName
+            self._labels = _labels_beside(path)
         self._is_image = ports.input[0].type.WhichOneof("Type") == "imageType"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -118,7 +125,17 @@ class CoreMLRunner:
             outputs = [self._model.predict({self._input: value})[self._output] for value in values]
         except Exception as error:
             raise RuntimeFailed(f"{self.engine} failed: {error}") from error
+        if self._labels is not None:
+            return np.array([[one[label] for label in self._labels] for one in outputs], np.float32)
         return np.concatenate(outputs).astype(np.float32)
+
+
+def _labels_beside(path: Path) -> list[str]:
+    """The order of a classifier's labels: Core ML answers with a dictionary, which has none."""
+    try:
+        return list(json.loads((path.parent / "labels.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise RuntimeFailed(f"{path} is a classifier, and labels.json beside it cannot be read: {error}") from error
 
 
 def _pixels(inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

@@ -14,22 +14,28 @@ __all__ = ["describe", "operators"]
 
 
 def describe(path: Path, function: str | None = None) -> tuple[TensorInfo, TensorInfo]:
-    """The one input and one output of a package, or of one of its functions, with the types an app sees.
+    """The one input and one output of a package, or of one of its functions, with the types an app sees; of a
+    classifier the output is its probabilities.
 
     Raises:
         InvalidInput: the package is damaged, or has another number of inputs or outputs.
     """
     with quiet():
         program = load(path, function)
-    if len(program.inputs) != 1 or len(program.outputs) != 1:
+    outputs = program.outputs
+    if [port.kind for port in outputs] == ["label", "probabilities"]:
+        outputs = outputs[1:]
+    if len(program.inputs) != 1 or len(outputs) != 1:
         counts = f"{len(program.inputs)} inputs and {len(program.outputs)} outputs"
         raise InvalidInput(f"{path}: {counts} instead of one each")
-    source, result = program.inputs[0], program.outputs[0]
+    source, result = program.inputs[0], outputs[0]
     shape = tuple(size or 0 for size in source.shape)
     if source.kind == "image":
         first = TensorInfo(source.name, "uint8", shape, (0.0, 255.0), source.colour)
     else:
         first = TensorInfo(source.name, source.dtype, shape)
+    if result.kind == "probabilities":
+        return first, TensorInfo(result.name, "dictionary", ())
     return first, TensorInfo(result.name, result.dtype, tuple(size or 0 for size in result.shape))
 
 

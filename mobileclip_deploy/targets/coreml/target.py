@@ -58,12 +58,17 @@ class CoreMLTarget(Target):
     def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         return TensorInfo("final_emb_1", "float32", (1, variant.embed_dim), normalised=False)
 
+    def classifier_name(self, variant: Variant, precision: str) -> str:
+        return f"{variant.name}_classifier.mlpackage"
+
+    def probabilities_info(self, labels: int) -> TensorInfo:
+        """A dictionary from label to probability, as Vision reads it; beside it stands `classLabel`."""
+        return TensorInfo("classLabel_probs", "dictionary", ())
+
     def export(self, job: TowerJob, path: Path) -> None:
         from mobileclip_deploy.targets.coreml.package import write_package
 
-        write_package(
-            job, path, self.input_info(job.variant, job.tower).name, self.output_info(job.variant, job.tower).name
-        )
+        write_package(job, path, self.input_info(job.variant, job.tower).name, self.result_info(job).name)
 
     def place(
         self, folder: Path, variant: Variant, files: dict[TowerName, str], options: ExportOptions

@@ -81,6 +81,12 @@ class ExecuTorchTarget(Target):
     def takes_batches(self, tower: TowerName, options: ExportOptions) -> bool:
         return options.dynamic_batch and tower == "text"
 
+    def classifier_name(self, variant: Variant, precision: str) -> str:
+        return f"{variant.name}_classifier.{self.backend.name}.pte"
+
+    def probabilities_info(self, labels: int) -> TensorInfo:
+        return TensorInfo(OUTPUT, "float32", (1, labels))
+
     def export(self, job: TowerJob, path: Path) -> None:
         self.export_in_stages(job, path)
 

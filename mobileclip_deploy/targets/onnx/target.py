@@ -33,10 +33,16 @@ class OnnxTarget(Target):
     def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         return TensorInfo(f"{tower}_embeds", "float32", (0, variant.embed_dim), normalised=False)
 
+    def classifier_name(self, variant: Variant, precision: str) -> str:
+        return f"onnx/classifier{RECIPES[precision].suffix}.onnx"
+
+    def probabilities_info(self, labels: int) -> TensorInfo:
+        return TensorInfo("probabilities", "float32", (0, labels))
+
     def export(self, job: TowerJob, path: Path) -> None:
         from mobileclip_deploy.targets.onnx.graph import write_graph
 
-        names = self.input_info(job.variant, job.tower).name, self.output_info(job.variant, job.tower).name
+        names = self.input_info(job.variant, job.tower).name, self.result_info(job).name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_graph(job, path, *names)
 

@@ -39,12 +39,21 @@ class Weight:
 def weights(graph: Graph) -> Iterator[Weight]:
     """All weights that are worth quantizing, in the graph's order; one that several nodes share comes once."""
     seen = set()
+    logits = _logits(graph)
     for node in graph.nodes:
+        if logits.intersection(node.output):
+            continue
         weight = _weight(node)
         if weight is None or weight.name in seen or not _worthwhile(graph, weight.name):
             continue
         seen.add(weight.name)
         yield weight
+
+
+def _logits(graph: Graph) -> set[str]:
+    """A classifier's logits, which go into the softmax at its end: 256 steps from -100 to 100 would be too coarse."""
+    results = {output.name for output in graph.model.graph.output}
+    return {node.input[0] for node in graph.nodes if node.op_type == "Softmax" and results.intersection(node.output)}
 
 
 def _weight(node: Any) -> Weight | None:
