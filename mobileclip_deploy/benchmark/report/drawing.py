@@ -48,7 +48,9 @@ def svg(figure: Figure, number: int) -> str:
         at = f"{y(index * step):.1f}"
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{at}" dy="4" text-anchor="end">{index * step:g}</text>')
-    parts += [_reference(point, x(point.x), y(point.y)) for point in figure.reference]
+    spots = [(x(point.x), y(point.y)) for point in (*figure.points, *figure.reference)]
+    taken = [(across - 5, down - 5, across + 5, down + 5) for across, down in spots]
+    parts += [_reference(point, x(point.x), y(point.y), taken) for point in figure.reference]
     for index, point in enumerate(figure.points, start=1):
         parts.append(_measured(point, index, (x(point.low), x(point.x), x(point.high)), y(point.y)))
     middle = (LEFT + WIDTH - RIGHT) / 2
@@ -62,13 +64,32 @@ def svg(figure: Figure, number: int) -> str:
     )
 
 
-def _reference(point: Point, x: float, y: float) -> str:
+Box = tuple[float, float, float, float]
+
+
+def _reference(point: Point, x: float, y: float, taken: list[Box]) -> str:
+    """A published point; its label goes where nothing of `taken` is, and is added to it."""
+    width = 5.8 * len(point.label)
+    places = [
+        (x + 8, y + 4, "start", x + 8),
+        (x - 8, y + 4, "end", x - 8 - width),
+        (x, y - 8, "middle", x - width / 2),
+        (x, y + 17, "middle", x - width / 2),
+    ]
+    boxes = [(left, down - 8, left + width, down + 2) for _, down, _, left in places]
+    free = [index for index, box in enumerate(boxes) if box[2] < WIDTH and not any(_meet(box, one) for one in taken)]
+    chosen = free[0] if free else 0
+    taken.append(boxes[chosen])
+    across, down, anchor, _ = places[chosen]
     label = escape(point.label)
-    beside = f'x="{x + 8:.1f}"' if x < 0.85 * WIDTH else f'x="{x - 8:.1f}" text-anchor="end"'
     return (
         f'<g class="reference"><circle cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{label}: {point.x:g} ms, {point.y:g}%, '
-        f'{REFERENCE}</title></circle><text {beside} y="{y + 4:.1f}">{label}</text></g>'
+        f'{REFERENCE}</title></circle><text x="{across:.1f}" y="{down:.1f}" text-anchor="{anchor}">{label}</text></g>'
     )
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _measured(point: Point, number: int, xs: tuple[float, float, float], y: float) -> str:
