@@ -19,7 +19,7 @@ struct BenchView: View {
                 jobs
             }
             .navigationTitle("MobileCLIP Bench")
-            .refreshable { session.look() }
+            .refreshable { await session.look() }
         }
     }
 

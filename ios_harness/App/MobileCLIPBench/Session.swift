@@ -71,9 +71,10 @@ final class Session: ObservableObject {
         guard !isRunning else { return }
         (isRunning, failure, result, resultFile) = (true, nil, nil, nil)
         UIApplication.shared.isIdleTimerDisabled = true
-        Thread.detachNewThread { [weak self] in
-            let outcome = Result { try work { progress in Task { @MainActor in self?.progress = progress } } }
-            Task { @MainActor in self?.end(outcome, thenExit) }
+        let show: @Sendable (RunProgress) -> Void = { progress in Task { @MainActor in self.progress = progress } }
+        Thread.detachNewThread {
+            let outcome = Result { try work(show) }
+            Task { @MainActor in self.end(outcome, thenExit) }
         }
     }
 
