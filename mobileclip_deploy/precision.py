@@ -36,6 +36,7 @@ PRECISIONS: dict[str, Precision] = {
         Precision("w6p", 6, "weights palettized with 64 entries", "cosine", 0.98),
         Precision("w4p", 4, "weights palettized with 16 entries", "cosine", 0.98),
         Precision("w4p-p50", 3, "half of the weights zero, the rest palettized with 16 entries", "cosine", 0.98),
+        Precision("mixed", 4, "int4 or int8 weights, layer by layer, as a search measured", "cosine", 0.98),
         Precision("w4", 4, "int4 weights, a scale a block of 32", "cosine", 0.98),
     )
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Provenance", "Recovered", "file_sha256"]
+__all__ = ["Provenance", "Recovered", "file_sha256", "weight_sha256"]
 
 PIECE = 1 << 20
 
@@ -62,3 +64,8 @@ def file_sha256(path: Path) -> str:
         while piece := stream.read(PIECE):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def weight_sha256(values: npt.NDArray[np.generic]) -> str:
+    """What tells a weight in an artifact from all others, whatever a converter called it: its float16 numbers."""
+    return hashlib.sha256(np.ascontiguousarray(values, dtype=np.float16).tobytes()).hexdigest()

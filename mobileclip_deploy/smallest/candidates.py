@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from torch import nn
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.precision import PRECISIONS
+from mobileclip_deploy.smallest.sensitivity import Layer, mixes
 from mobileclip_deploy.targets import ExportOptions, Target
 from mobileclip_deploy.towers import TowerName
 
@@ -18,6 +20,8 @@ __all__ = ["Candidate", "TowerChoice", "in_order", "options_for", "tower_choices
 # Weights below this size stay in float16 in every quantized precision of every target.
 THRESHOLD = 2048
 REST_BITS = 16
+# Four, and a float16 scale for each block of 32.
+FOUR_BITS = 4.5
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,18 @@ class TowerChoice:
     tower: TowerName
     precision: str
     predicted: int
+    four_bit: frozenset[str] = frozenset()
+
+    @property
+    def label(self) -> str:
+        """Tells it from all others of its tower."""
+        if not self.four_bit:
+            return self.precision
+        return f"{self.precision}-{hashlib.sha256(''.join(sorted(self.four_bit)).encode()).hexdigest()[:12]}"
+
+    def options(self, options: ExportOptions) -> ExportOptions:
+        """The options of an export of this tower alone."""
+        return replace(options_for([self.precision], options), four_bit={self.tower: self.four_bit})
 
 
 @dataclass(frozen=True)
@@ -39,31 +55,50 @@ class Candidate:
     def precisions(self) -> dict[TowerName, str]:
         return {choice.tower: choice.precision for choice in self.choices}
 
+    def options(self, options: ExportOptions) -> ExportOptions:
+        """The options of an export of all of it."""
+        layers = {choice.tower: choice.four_bit for choice in self.choices}
+        return replace(options_for(list(self.precisions.values()), options), four_bit=layers)
+
     @property
     def predicted(self) -> int:
         return sum(choice.predicted for choice in self.choices)
 
 
 def tower_choices(
-    target: Target, tower: TowerName, module: nn.Module, options: ExportOptions
+    target: Target, tower: TowerName, module: nn.Module, options: ExportOptions, layers: Sequence[Layer] = ()
 ) -> tuple[TowerChoice, ...]:
-    """Every precision that a target has for a tower with these options, the smallest prediction first."""
+    """Every precision that a target has for a tower with these options, and every mix of layers, the smallest
+    prediction first."""
     large = sum(value.numel() for value in module.parameters() if value.ndim > 1 and value.numel() > THRESHOLD)
     rest = sum(value.numel() for value in module.parameters()) - large
     choices = []
     for name in target.precisions:
-        try:
-            target.require({tower: name}, options_for([name], options))
-        except UsageError:  # a deployment target that is too old for it, or a tower it has not
-            continue
         bits = PRECISIONS[name].bits
-        choices.append(TowerChoice(tower, name, (large * bits + rest * max(bits, REST_BITS)) // 8))
+        choice = TowerChoice(tower, name, (large * bits + rest * max(bits, REST_BITS)) // 8)
+        if _has(target, choice, options):
+            choices.append(choice)
+    for chosen in mixes(layers):
+        four = sum(layer.weights for layer in layers if layer.sha256 in chosen)
+        size = (four * FOUR_BITS + (large - four) * 8 + rest * REST_BITS) / 8
+        choice = TowerChoice(tower, "mixed", int(size), chosen)
+        if _has(target, choice, options):
+            choices.append(choice)
     return tuple(sorted(choices, key=_order))
+
+
+def _has(target: Target, choice: TowerChoice, options: ExportOptions) -> bool:
+    """Not where the deployment target is too old for it, or the tower cannot have it."""
+    try:
+        target.require({choice.tower: choice.precision}, choice.options(options))
+    except UsageError:
+        return False
+    return True
 
 
 def _order(choice: TowerChoice) -> tuple[int, bool, str]:
     # Of equal size first what needs no calibration: its activations stay exact.
-    return choice.predicted, PRECISIONS[choice.precision].calibrated, choice.precision
+    return choice.predicted, PRECISIONS[choice.precision].calibrated, choice.label
 
 
 def in_order(choices: Mapping[TowerName, Sequence[TowerChoice]]) -> Iterator[Candidate]:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import MANIFEST, Bundle, staged_bundle
+from mobileclip_deploy.calibration import calibration_inputs
 from mobileclip_deploy.destinations import check_bundle_destination
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation import Dataset, measure, model_embedder
@@ -25,7 +26,8 @@ from mobileclip_deploy.exporting import export_bundle
 from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.reference import Reference, sample_inputs
-from mobileclip_deploy.smallest.candidates import Candidate, in_order, options_for, tower_choices
+from mobileclip_deploy.smallest.candidates import Candidate, in_order, tower_choices
+from mobileclip_deploy.smallest.sensitivity import Layer, measure_layers
 from mobileclip_deploy.smallest.trials import Trials
 from mobileclip_deploy.targets import ExportOptions, Target
 from mobileclip_deploy.towers import TOWERS, TowerName, make_tower
@@ -46,7 +48,7 @@ class Limits:
 
 class Trial(BaseModel):
     """One candidate: what it is, how large, and what became of it. `bytes` is None where it was passed over before
-    both towers were written; `drops` are in points."""
+    both towers were written; `drops` are in points; `four_bit` names the layers of a "mixed" tower that have 4 bits."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,12 +56,14 @@ class Trial(BaseModel):
     predicted_bytes: int
     bytes: int | None = None
     drops: dict[str, float] = {}
+    four_bit: dict[TowerName, tuple[str, ...]] = {}
     outcome: Literal["passed", "failed"]
     reason: str | None = None
 
 
 class SearchLog(BaseModel):
-    """smallest.json: all that was tried, from the smallest upward; the last one is the bundle."""
+    """smallest.json: all that was tried, from the smallest upward; the last one is the bundle. `layers`: how sensitive
+    each is, where the target can store layers at bits of their own."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,6 +72,7 @@ class SearchLog(BaseModel):
     max_drop: float
     dataset: str | None
     trials: tuple[Trial, ...]
+    layers: dict[TowerName, tuple[Layer, ...]] = {}
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,11 @@ def find_smallest(
     if not is_folded(model):
         fold(model)
     trials = Trials(model, target, options, gates, reference, dataset if measured else None, source, folder, progress)
-    choices = {tower: tower_choices(target, tower, make_tower(model, tower), options) for tower in towers}
+    layers = {tower: _layers(model, tower, options, folder, progress) for tower in towers} if target.mixes else {}
+    choices = {
+        tower: tower_choices(target, tower, make_tower(model, tower), options, layers.get(tower, ()))
+        for tower in towers
+    }
     task = TaskReference(dataset, source.result) if dataset is not None and source is not None else None
     tried: list[Trial] = []
     for candidate in in_order(choices):
@@ -136,7 +145,9 @@ def find_smallest(
                 f"{path.name}: nothing passed within {limits.budget:g} minutes ({len(tried)} tried); the same command "
                 "goes on from here, with a larger --budget"
             )
-        tried.append(_try(candidate, trials, gates))
+        named = {choice.tower: _names(layers.get(choice.tower, ()), choice.four_bit) for choice in candidate.choices}
+        trial = _try(candidate, trials, gates)
+        tried.append(trial.model_copy(update={"four_bit": {tower: names for tower, names in named.items() if names}}))
         if tried[-1].outcome == "failed":
             continue
         log = SearchLog(
@@ -144,6 +155,7 @@ def find_smallest(
             max_drop=limits.max_drop,
             dataset=dataset.name if measured and dataset is not None else None,
             trials=tuple(tried),
+            layers=layers,
         )
         try:
             found = _write(model, trials, candidate, path, force, task, log)
@@ -154,6 +166,10 @@ def find_smallest(
         return found
     reasons = "; ".join(dict.fromkeys(trial.reason for trial in tried[-3:] if trial.reason))
     raise GateFailed(f"{path.name}: none of {len(tried)} candidates passes; the largest failed with: {reasons}")
+
+
+def _names(layers: tuple[Layer, ...], chosen: frozenset[str]) -> tuple[str, ...]:
+    return tuple(layer.name for layer in layers if layer.sha256 in chosen)
 
 
 def _try(candidate: Candidate, trials: Trials, gates: Gates) -> Trial:
@@ -180,6 +196,24 @@ def _try(candidate: Candidate, trials: Trials, gates: Gates) -> Trial:
     )
 
 
+def _layers(
+    model: MobileCLIP, tower: TowerName, options: ExportOptions, folder: Path, progress: Progress
+) -> tuple[Layer, ...]:
+    """The sensitivity of a tower's layers, measured once a search."""
+    file = folder / f"{tower}-layers.json"
+    adapter = TypeAdapter(tuple[Layer, ...])
+    if file.exists():
+        return adapter.validate_json(file.read_bytes())
+    progress(f"{tower} tower: sensitivity of its layers")
+    inputs = calibration_inputs(model.variant, tower, options.calibration)
+    layers = tuple(measure_layers(make_tower(model, tower), inputs))
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".new")
+    temporary.write_bytes(adapter.dump_json(layers))
+    temporary.replace(file)
+    return layers
+
+
 def _write(
     model: MobileCLIP,
     trials: Trials,
@@ -197,7 +231,7 @@ def _write(
         precisions,
         trials.folder / "bundle",
         towers=tuple(precisions),
-        options=options_for(list(precisions.values()), trials.options),
+        options=candidate.options(trials.options),
         gates=trials.gates,
         force=True,
         reference=trials.reference,

@@ -13,7 +13,7 @@ from mobileclip_deploy.evaluation import Dataset, Embedder, Measurement, measure
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.reference import Reference
-from mobileclip_deploy.smallest.candidates import Candidate, TowerChoice, options_for
+from mobileclip_deploy.smallest.candidates import Candidate, TowerChoice
 from mobileclip_deploy.targets import ExportOptions, Target
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.verification import TASK_FIGURES, Progress, tower_job
@@ -57,9 +57,9 @@ class Trials:
 
     def _try(self, choice: TowerChoice) -> TriedTower:
         tower, precision = choice.tower, choice.precision
-        options = self.target.settle({tower: precision}, options_for([precision], self.options))
+        options = self.target.settle({tower: precision}, choice.options(self.options))
         name = self.target.artifact_name(self.model.variant, tower, precision)
-        place = self.folder / f"{tower}-{precision}"
+        place = self.folder / f"{tower}-{choice.label}"
         artifact = place / name
         try:
             if not artifact.exists():

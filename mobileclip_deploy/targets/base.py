@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -31,6 +31,7 @@ class ExportOptions:
     `multifunction` puts both towers into one Core ML package, a function each (iOS18).
     ExecuTorch's are `backend`, which its target settles, `fast_depthwise` (see targets/executorch/depthwise.py),
     `dynamic_batch` (of prompts), and what is written beside each .pte: `bundled_program`, `etrecord`.
+    `four_bit` goes with precision "mixed": the weights of a tower to store at 4 bits, by `provenance.weight_sha256`.
     """
 
     deployment_target: str | None = None
@@ -41,6 +42,7 @@ class ExportOptions:
     bundled_program: bool = False
     etrecord: bool = False
     multifunction: bool = False
+    four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict, hash=False)
 
     def recorded(self) -> dict[str, str]:
         """For the manifest: what was chosen, without paths of this machine."""
@@ -143,6 +145,8 @@ class Target(ABC):
     packages: ClassVar[tuple[str, ...]]
     precisions: tuple[str, ...]
     default_precision: str = "fp16"
+    mixes: ClassVar[bool] = False
+    """Whether it can store each layer at bits of its own (precision "mixed", see `ExportOptions.four_bit`)."""
 
     @property
     def label(self) -> str:

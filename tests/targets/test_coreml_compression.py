@@ -22,6 +22,7 @@ from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.precision import PRECISIONS, parse_precisions
 from mobileclip_deploy.reference import Reference, sample_inputs
 from mobileclip_deploy.samples import image_paths
+from mobileclip_deploy.smallest.sensitivity import measure_layers, mixes
 from mobileclip_deploy.targets import ExportOptions, get_target
 from mobileclip_deploy.targets.coreml import activations
 from mobileclip_deploy.targets.coreml.recipes import DEPLOYMENT_TARGETS, RECIPES
@@ -238,3 +239,24 @@ def test_a_job_without_the_calibration_it_needs_is_refused(write: Write, model: 
     job = replace(tower_job(model, "image", "w8a8", ExportOptions("iOS17")), calibration=None)
     with pytest.raises(ExportError, match="w8a8 needs calibration inputs"):
         get_target("coreml").export(job, tmp_path / "none.mlpackage")
+
+
+def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(
+    model: mcd.MobileCLIP, reference: Reference, write: Write, tmp_path: Path
+) -> None:
+    """nano's image tower fails its gate at 4 bits: two of its 28 layers at 8 bits are enough to hold it."""
+    coreml = get_target("coreml")
+    with pytest.raises(UsageError, match="no precision mixed"):
+        coreml.require({"image": "mixed"}, ExportOptions())
+    layers = measure_layers(make_tower(model, "image"), reference.inputs.pixels)
+    chosen = mixes(layers)[1]
+    options = ExportOptions("iOS18", four_bit={"image": chosen})
+    coreml.require({"image": "mixed"}, options)
+    path = tmp_path / "mixed.mlpackage"
+    coreml.export(tower_job(model, "image", "mixed", options), path)
+    kept = [layer for layer in layers if layer.sha256 not in chosen]
+    saved = weight_file(write("image", "w8", "iOS18"))[0] - weight_file(path)[0]
+    four = sum(layer.weights for layer in layers) - sum(layer.weights for layer in kept)
+    assert 0.35 * four < saved < 0.5 * four  # half a byte a weight, less the scales of the blocks
+    cosine = compare(reference.of("image"), coreml.runner(path)(reference.inputs.pixels)).cosine
+    assert cosine >= Gates().shipped("mixed")[1]

@@ -12,6 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.provenance import weight_sha256
 from mobileclip_deploy.targets.coreml.palette import palette
 from mobileclip_deploy.targets.coreml.recipes import Recipe, is_older
 
@@ -31,27 +35,34 @@ class _Weight:
     shape: tuple[int, ...]
     outputs: int
     inputs: int
+    sha256: str
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], users: set[str]) -> _Weight:
-        rank = len(shape)
-        return cls(shape, rank - 1, rank - 2) if "matmul" in users else cls(shape, 0, 1)
+    def of(cls, value: npt.NDArray[np.generic], users: set[str]) -> _Weight:
+        rank, sha256 = value.ndim, weight_sha256(value)
+        axes = (rank - 1, rank - 2) if "matmul" in users else (0, 1)
+        return cls(value.shape, *axes, sha256)
 
     @property
     def depthwise(self) -> bool:
         return len(self.shape) == 4 and self.shape[1] == 1
 
 
-def compress_weights(model: Any, recipe: Recipe, deployment_target: str) -> Any:
+def compress_weights(model: Any, recipe: Recipe, deployment_target: str, four_bit: frozenset[str] | None = None) -> Any:
     """Compress the weights of a converted model (coremltools' MLModel, not loaded): a new MLModel.
 
     Args:
         model: converted in float16, at the deployment target.
         recipe: with weights that are not plain.
         deployment_target: before iOS18 a palettized weight has one table, since then one a group of channels.
+        four_bit: the only weights to go below 8 bits, by `provenance.weight_sha256`; all when None.
     """
     weights = _weights(model)
-    wide = {name: weight for name, weight in weights.items() if recipe.bits == 8 or weight.depthwise}
+    wide = {
+        name: weight
+        for name, weight in weights.items()
+        if recipe.bits == 8 or weight.depthwise or (four_bit is not None and weight.sha256 not in four_bit)
+    }
     narrow = {name: weight for name, weight in weights.items() if name not in wide}
     if narrow:
         model = _narrow(model, narrow, recipe, deployment_target)
@@ -64,7 +75,7 @@ def _weights(model: Any) -> dict[str, _Weight]:
     found = cto.get_weights_metadata(model, weight_threshold=THRESHOLD)
     users = {name: {op.op_type for op in weight.child_ops} for name, weight in found.items()}
     return {
-        name: _Weight.of(weight.val.shape, users[name])
+        name: _Weight.of(weight.val, users[name])
         for name, weight in found.items()
         if weight.val.ndim >= 2 and weight.unique_values > 2 and users[name] <= WEIGHTED
     }

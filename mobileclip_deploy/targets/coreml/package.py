@@ -13,7 +13,7 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.coreml.activations import quantize_activations
 from mobileclip_deploy.targets.coreml.compression import compress_weights
-from mobileclip_deploy.targets.coreml.recipes import RECIPES, settle_target
+from mobileclip_deploy.targets.coreml.recipes import recipe_of, settle_target
 from mobileclip_deploy.targets.quiet import conversion
 
 __all__ = ["SPECIFICATION", "convert", "make_reproducible", "write_package"]
@@ -32,7 +32,7 @@ def write_package(job: TowerJob, path: Path, input_name: str, output_name: str) 
     Raises:
         ExportError: coremltools refused the tower, or the precision needs calibration inputs and has none.
     """
-    recipe = RECIPES[job.precision]
+    recipe = recipe_of(job.precision)
     with conversion(f"Core ML conversion of the {job.tower} tower"), torch.no_grad():
         target = job.options.deployment_target or settle_target([job.precision], None)
         model = convert(job, target, input_name, output_name)
@@ -41,10 +41,14 @@ def write_package(job: TowerJob, path: Path, input_name: str, output_name: str) 
                 raise ExportError(f"precision {job.precision} needs calibration inputs")
             model = quantize_activations(model, job.calibration)
         if recipe.weights != "plain":
-            model = compress_weights(model, recipe, target)
+            model = compress_weights(model, recipe, target, _four_bit(job))
         _describe(model, job)
         model.save(str(path))
         make_reproducible(path)
+
+
+def _four_bit(job: TowerJob) -> frozenset[str] | None:
+    return job.options.four_bit[job.tower] if job.precision == "mixed" else None
 
 
 def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> Any:

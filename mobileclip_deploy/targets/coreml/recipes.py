@@ -8,7 +8,7 @@ from typing import Literal
 
 from mobileclip_deploy.errors import UsageError
 
-__all__ = ["DEFAULT_TARGET", "DEPLOYMENT_TARGETS", "RECIPES", "Recipe", "is_older", "settle_target"]
+__all__ = ["DEFAULT_TARGET", "DEPLOYMENT_TARGETS", "RECIPES", "Recipe", "is_older", "recipe_of", "settle_target"]
 
 DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
 DEFAULT_TARGET = "iOS16"
@@ -44,6 +44,15 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+# Of the layers that ExportOptions.four_bit names; the others have 8 bits. Chosen by a search, not by name.
+MIXED = Recipe("iOS18", "4-bit weights in blocks", "linear", 4)
+
+
+def recipe_of(precision: str) -> Recipe:
+    """The recipe of a precision, "mixed" among them."""
+    return MIXED if precision == "mixed" else RECIPES[precision]
+
+
 def is_older(target: str, other: str) -> bool:
     """Whether a deployment target comes before another."""
     return DEPLOYMENT_TARGETS.index(target) < DEPLOYMENT_TARGETS.index(other)
@@ -61,8 +70,8 @@ def settle_target(precisions: Sequence[str], wanted: str | None) -> str:
     """
     if wanted is not None and wanted not in DEPLOYMENT_TARGETS:
         raise UsageError(f"unknown deployment target {wanted!r}; known: {', '.join(DEPLOYMENT_TARGETS)}")
-    needed = max(precisions, key=lambda name: DEPLOYMENT_TARGETS.index(RECIPES[name].oldest))
-    recipe = RECIPES[needed]
+    needed = max(precisions, key=lambda name: DEPLOYMENT_TARGETS.index(recipe_of(name).oldest))
+    recipe = recipe_of(needed)
     if wanted is None:
         return max(DEFAULT_TARGET, recipe.oldest, key=DEPLOYMENT_TARGETS.index)
     if is_older(wanted, recipe.oldest):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mobileclip_deploy.targets.base import ExportOptions, Place, Runner, Target, TensorInfo, TowerJob
 from mobileclip_deploy.targets.coreml.multifunction import join, settle_multifunction
-from mobileclip_deploy.targets.coreml.recipes import DEFAULT_TARGET, RECIPES, is_older, settle_target
+from mobileclip_deploy.targets.coreml.recipes import DEFAULT_TARGET, RECIPES, is_older, recipe_of, settle_target
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Variant
 
@@ -19,6 +19,7 @@ class CoreMLTarget(Target):
     name = "coreml"
     packages = ("coremltools",)
     precisions = tuple(RECIPES)
+    mixes = True
 
     def __init__(self, function: str | None = None) -> None:
         self.function = function
@@ -32,7 +33,9 @@ class CoreMLTarget(Target):
         Raises:
             UsageError, InvalidInput, DependencyMissing: see `Target.require`.
         """
-        super().require(precisions, options)
+        # "mixed" has no meaning by itself: it is refused as any unknown precision unless its layers are named.
+        known = {t: "w4" if name == "mixed" and options.four_bit.get(t) else name for t, name in precisions.items()}
+        super().require(known, options)
         self.settle(precisions, options)
 
     def settle(self, precisions: dict[TowerName, str], options: ExportOptions) -> ExportOptions:
@@ -42,7 +45,9 @@ class CoreMLTarget(Target):
         target = _settle(precisions, options)
         if options.deployment_target is not None or not is_older(DEFAULT_TARGET, target):
             return None
-        raised = [name for name in dict.fromkeys(precisions.values()) if is_older(DEFAULT_TARGET, RECIPES[name].oldest)]
+        raised = [
+            name for name in dict.fromkeys(precisions.values()) if is_older(DEFAULT_TARGET, recipe_of(name).oldest)
+        ]
         if options.multifunction:
             raised = ["--multifunction"]
         return f"Deployment target raised from {DEFAULT_TARGET} to {target}, which {' and '.join(raised)} needs."
