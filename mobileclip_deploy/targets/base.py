@@ -31,7 +31,8 @@ class ExportOptions:
     `multifunction` puts both towers into one Core ML package, a function each (iOS18).
     ExecuTorch's are `backend`, which its target settles, `fast_depthwise` (see targets/executorch/depthwise.py),
     `dynamic_batch` (of prompts), and what is written beside each .pte: `bundled_program`, `etrecord`.
-    `four_bit` goes with precision "mixed": the weights of a tower to store at 4 bits, by `provenance.weight_sha256`.
+    `four_bit` goes with precision "mixed": the weights of a tower to store at 4 bits, by `provenance.weight_sha256`;
+    all others have 8, also one that is named and that a converter changed.
     """
 
     deployment_target: str | None = None
