@@ -20,7 +20,7 @@ from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import MANIFEST, Bundle, staged_bundle
 from mobileclip_deploy.calibration import calibration_inputs
 from mobileclip_deploy.destinations import check_bundle_destination
-from mobileclip_deploy.errors import GateFailed
+from mobileclip_deploy.errors import GateFailed, UsageError
 from mobileclip_deploy.evaluation import Dataset, measure, model_embedder
 from mobileclip_deploy.exporting import export_bundle
 from mobileclip_deploy.folding import fold, is_folded
@@ -114,6 +114,8 @@ def find_smallest(
     """
     options, limits = options or ExportOptions(), limits or Limits()
     gates = replace(gates or Gates(), task=limits.max_drop)
+    if options.multifunction:  # its towers cannot be tried one by one
+        raise UsageError("smallest searches a precision for each tower; leave --multifunction out")
     target.require_installed()
     path = output / f"{model.variant.name}-{target.label}-smallest"
     check_bundle_destination(path, MANIFEST, force)

@@ -15,7 +15,7 @@ from mobileclip_deploy.errors import GateFailed, UsageError
 from mobileclip_deploy.evaluation import Dataset, read_dataset
 from mobileclip_deploy.samples import image_paths
 from mobileclip_deploy.smallest import Limits, Smallest, find_smallest
-from mobileclip_deploy.targets import TARGETS
+from mobileclip_deploy.targets import TARGETS, ExportOptions
 
 PRECISIONS = ("fp32", "fp16", "w8", "w4")
 ROUGH = 0.3  # cosine 0.958: no gate holds it
@@ -152,6 +152,8 @@ def test_a_destination_that_exists_is_refused_before_anything_runs(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = noisy(model, monkeypatch)
+    with pytest.raises(UsageError, match="leave --multifunction out"):
+        find_smallest(model, target, tmp_path, options=ExportOptions(multifunction=True))
     (tmp_path / "nano-noisy-smallest").mkdir()
     (tmp_path / "nano-noisy-smallest" / "mine.txt").touch()
     with pytest.raises(UsageError, match="is not a bundle"):
