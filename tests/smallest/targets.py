@@ -54,6 +54,12 @@ class NoisyTarget(Target):
     def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         return TensorInfo("out", "float32", (0, variant.embed_dim))
 
+    def classifier_name(self, variant: Variant, precision: str) -> str:
+        raise AssertionError("the search writes no classifier")
+
+    def probabilities_info(self, labels: int) -> TensorInfo:
+        raise AssertionError("the search writes no classifier")
+
     def export(self, job: TowerJob, path: Path) -> None:
         name = f"{job.tower} {job.precision}"
         if name == self.stop_at:
