@@ -125,7 +125,7 @@ TensorFile read_tensor_file(const Json* value, const std::string& where) {
 
 Cell read_cell(const Json& value) {
     Fields fields(value, "cell");
-    fields.ignore({"label", "bundle", "variant", "tower", "target", "precision", "sha256", "compute_units"});
+    fields.ignore({"label", "bundle", "variant", "tower", "target", "precision", "accuracy", "sha256", "compute_units"});
     Cell cell;
     cell.id = identifier(fields.get<std::string>("id"), "cell.id");
     cell.competitor = fields.get<bool>("competitor");

@@ -10,12 +10,14 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Phones"]
+__all__ = ["Phones", "when"]
 
 FIRST_PORT = 16001
 PATIENCE_SECONDS = 60
@@ -217,6 +219,21 @@ class Phones:
             folder / "grep",
             f'case "$*" in *cpuinfo_max_freq*) cat {here}/frequencies ;; *) exec /usr/bin/grep "$@" ;; esac',
         )
+
+
+def when(condition: Callable[[], bool], act: Callable[[], object]) -> threading.Thread:
+    """Act as soon as the condition holds, beside the test."""
+
+    def watch() -> None:
+        for _ in range(60_000):
+            if condition():
+                act()
+                return
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
 
 
 def _program(path: Path, script: str) -> None:

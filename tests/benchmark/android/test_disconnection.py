@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from benchmark.android import harness, tiny
 from benchmark.android.scripted import GOOD, scripted_runners
-from benchmark.android.standin import Phones
+from benchmark.android.standin import Phones, when
 
 from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
@@ -27,22 +26,6 @@ WAITS_AFTER_THE_FIRST = 'if [ "$3" != 0 ] && [ ! -e "$1/../go" ]; then touch "$1
 def run(phones: Phones, runners: Path, plan: Plan) -> Result:
     settings = Settings(folder=f"{phones.storage}/x", runners=runners)
     return AndroidDriver(settings=settings).run(plan, lambda *_: None)
-
-
-def meanwhile(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
-    """Act as soon as the condition holds, beside the test."""
-
-    def watch() -> None:
-        pause = threading.Event()
-        for _ in range(60_000):
-            if condition():
-                act()
-                return
-            pause.wait(0.001)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    return thread
 
 
 @pytest.fixture
@@ -82,7 +65,7 @@ def test_a_cable_pulled_during_a_push_leaves_no_half_file_in_use(phones: Phones,
     (plan.folder / "models/tiny/tiny.onnx.data").write_bytes(os.urandom(64_000_000))
     pushed = phones.storage / "x/job/models/tiny/tiny.onnx.data"
     part = pushed.with_name(pushed.name + ".part")
-    puller = meanwhile(lambda: part.exists() and part.stat().st_size > 0, phones.disconnect)
+    puller = when(lambda: part.exists() and part.stat().st_size > 0, phones.disconnect)
     with pytest.raises(DeviceLost, match="replug it and"):
         run(phones, runners, plan)
     puller.join()
@@ -96,7 +79,7 @@ def test_a_cable_pulled_during_a_push_leaves_no_half_file_in_use(phones: Phones,
 def test_a_cable_pulled_during_a_run_loses_no_finished_round(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin", WAITS_AFTER_THE_FIRST)
     plan = tiny.plan(tmp_path / "plan", rounds=3)
-    puller = meanwhile((phones.storage / "x/waits").exists, phones.disconnect)
+    puller = when((phones.storage / "x/waits").exists, phones.disconnect)
     with pytest.raises(DeviceLost, match="finished rounds are kept: go on with --resume"):
         run(phones, runners, plan)
     puller.join()
@@ -116,12 +99,12 @@ def test_what_the_phone_finished_while_the_cable_was_out_is_not_measured_again(
     script = 'echo "$3" >>"$1/../turns"\nif [ "$3" != 0 ]; then touch "$1/../waits"; sleep 2; fi\n' + GOOD
     runners = scripted_runners(built, tmp_path / "bin", script)
     plan = tiny.plan(tmp_path / "plan")
-    puller = meanwhile((phones.storage / "x/waits").exists, phones.disconnect)
+    puller = when((phones.storage / "x/waits").exists, phones.disconnect)
     with pytest.raises(DeviceLost):
         run(phones, runners, plan)
     puller.join()
     on_phone = phones.storage / f"x/job/{plan.job.run_id}.result.json"
-    meanwhile(on_phone.exists, lambda: None).join()
+    when(on_phone.exists, lambda: None).join()
     phones.connect()
     assert run(phones, runners, plan).cells[0].status == "done"
     assert (phones.storage / "x/turns").read_text() == "0\n1\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from benchmark.android import harness, tiny
 from benchmark.android.scripted import GOOD, scripted_runners
-from benchmark.android.standin import Phones
+from benchmark.android.standin import Phones, when
 
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.settings import Settings
@@ -155,7 +155,7 @@ def test_a_second_benchmark_does_not_disturb_the_first(phones: Phones, built: Pa
     results: list[Result] = []
     thread = threading.Thread(target=lambda: results.append(run(phones, runners, first)))
     thread.start()
-    _wait_for(phones.storage / "x/job/begun")
+    when((phones.storage / "x/job/begun").exists, lambda: None).join()
     with pytest.raises(RuntimeFailed, match=r"another benchmark runs on the phone .*: wait for its end"):
         run(phones, runners, second)
     thread.join()
@@ -184,12 +184,3 @@ def test_two_phones_are_measured_at_once(tmp_path: Path, built: Path, monkeypatc
             thread.join()
     assert [results[number].device.model for number in (0, 1)] == ["Phone 1", "Phone 2"]
     assert all(cell.status == "done" for result in results.values() for cell in result.cells)
-
-
-def _wait_for(path: Path) -> None:
-    waiting = threading.Event()
-    for _ in range(3000):
-        if path.exists():
-            return
-        waiting.wait(0.02)
-    raise AssertionError(f"{path} never came")

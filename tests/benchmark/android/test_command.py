@@ -1,0 +1,87 @@
+"""`devices` and `benchmark --device android` as a user types them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from benchmark.android.standin import Phones, when
+from command_line import run
+from exports import Exports
+
+from mobileclip_deploy.benchmark.documents import read_result
+
+
+@pytest.fixture(autouse=True)
+def configured(phones: Phones, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The built harness, and a folder on the phone that exists."""
+    monkeypatch.setenv("MOBILECLIP_ANDROID_RUNNERS", str(built / "bin"))
+    monkeypatch.setenv("MOBILECLIP_ANDROID_FOLDER", f"{phones.storage}/x")
+
+
+def test_devices_lists_the_phone(phones: Phones) -> None:
+    listed = {row["device"]: row for row in run("devices", "--json").json}
+    assert listed[f"android:{phones.serial()}"] == {
+        "device": f"android:{phones.serial()}",
+        "name": "Stand-in Phone 1, Android 16, x86_64 (simulated)",
+        "state": "ready",
+        "remedy": None,
+    }
+
+
+def test_nano_is_measured_on_the_phone(phones: Phones, exports: Exports, tmp_path: Path) -> None:
+    bundle = exports.bundle("onnx", "fp32").path
+    output = tmp_path / "phone.json"
+    found = run("benchmark", bundle, "--quick", "--device", f"android:{phones.serial()}", "--json", output)
+    assert found.code == 0, found.stderr
+    assert f"wrote {output}" in found.stdout
+    assert "SIMULATED" in found.stderr
+    result = read_result(output)
+    assert [cell.status for cell in result.cells] == ["done", "done"]
+    assert all(cell.golden and cell.golden.passed for cell in result.cells)
+    assert not output.with_name("phone.json.partial").exists()
+
+
+def test_wrong_answers_are_exit_code_1(exports: Exports, tmp_path: Path) -> None:
+    import onnx
+    from exports import rehash
+    from onnx import numpy_helper
+
+    bundle = exports.copy("onnx", "fp32", tmp_path)
+    file = bundle / "onnx/vision_model.onnx"
+    model = onnx.load(file)
+    weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.01, weight.name))
+    onnx.save(model, file)
+    rehash(bundle)
+    arguments = ("--quick", "--device", "android", "--tower", "image", "--json", tmp_path / "wrong.json")
+    found = run("benchmark", bundle, *arguments)
+    assert found.code == 1, found.stderr
+    assert "wrong answers: cosine 0.99" in found.stderr
+    (cell,) = read_result(tmp_path / "wrong.json").cells
+    assert (cell.status, cell.summary) == ("invalid", None)
+
+
+def test_a_pulled_cable_is_exit_code_3_and_resume_goes_on(phones: Phones, exports: Exports, tmp_path: Path) -> None:
+    arguments = ("--quick", "--device", "android", "--tower", "image", "--json", tmp_path / "phone.json")
+    bundle = exports.bundle("onnx", "fp32").path
+    stream = tmp_path / "phone.json.partial"
+    puller = when(lambda: any(file.stat().st_size for file in stream.glob("*.rounds.jsonl")), phones.disconnect)
+    found = run("benchmark", bundle, *arguments)
+    puller.join()
+    assert found.code == 3, found.stderr
+    assert found.stderr.splitlines()[-1].startswith("error: ")
+    phones.connect()
+    found = run("benchmark", bundle, *arguments, "--resume")
+    assert found.code == 0, found.stderr
+    assert [len(cell.rounds) for cell in read_result(tmp_path / "phone.json").cells] == [2]
+
+
+def test_without_a_phone_it_is_exit_code_3_and_one_line(phones: Phones, exports: Exports, tmp_path: Path) -> None:
+    phones.disconnect()
+    phones.adb("disconnect")
+    arguments = (exports.bundle("onnx", "fp32").path, "--device", "android", "--json", tmp_path / "none.json")
+    found = run("benchmark", *arguments)
+    assert found.code == 3
+    assert found.stderr.splitlines()[-1].startswith("error: no Android phone is connected: plug one in")
+    assert not list(tmp_path.glob("none*"))
