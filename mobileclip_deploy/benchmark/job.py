@@ -101,7 +101,7 @@ class Cell(Frozen):
     `backend` is the runtime's own word (ONNX Runtime: cpu; ExecuTorch: xnnpack; torch: unfolded, folded, compiled);
     `compute_units` is Core ML's. `competitor`: a file that this project did not write; answers that miss the gate are
     then noted, not condemned. Without `golden` they are not checked. `options` go to the runtime as they are (ONNX
-    Runtime: session entries).
+    Runtime: session entries; Core ML: `function` of a package with several).
     """
 
     id: Identifier

@@ -27,7 +27,8 @@ def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -
         found.append(f"uncertain: the interval of the median is {100 * width:.0f}% wide")
     if summary.samples < FEW:
         found.append(f"few samples: {summary.samples}")
-    if summary.cpu_ns is not None and cell.threads == 1 and summary.mean_ns > WAITING * summary.cpu_ns:
+    on_cpu = cell.compute_units in (None, "cpuOnly")  # elsewhere the CPU has every reason to wait
+    if summary.cpu_ns is not None and on_cpu and cell.threads == 1 and summary.mean_ns > WAITING * summary.cpu_ns:
         found.append(
             f"waited: took {summary.mean_ns / summary.cpu_ns:.2f} times its CPU time (the core had other work)"
         )

@@ -59,10 +59,10 @@ class Evidence:
 
 def neural_engine_evidence(result: Result) -> tuple[Evidence, ...]:
     """The evidence for every file that was measured with and without the Neural Engine."""
-    sweeps: dict[str, dict[str, tuple[Cell, CellResult]]] = {}
+    sweeps: dict[tuple[str, str], dict[str, tuple[Cell, CellResult]]] = {}
     for cell, found in result.pairs():
         if cell.runtime == "coreml" and cell.compute_units is not None:
-            sweeps.setdefault(cell.file, {})[cell.compute_units] = cell, found
+            sweeps.setdefault((cell.file, cell.tower), {})[cell.compute_units] = cell, found
     return tuple(
         _evidence(sweep["cpuAndNeuralEngine"], sweep.get("cpuOnly"), result.device.simulated)
         for sweep in sweeps.values()

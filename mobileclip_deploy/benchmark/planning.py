@@ -129,6 +129,7 @@ class _Builder:
                 "bytes": entry.bytes,
                 "input": source,
                 "output": _tensor(entry.output),
+                "options": {"function": entry.function} if entry.function else {},
                 "golden": self._golden(bundle, tower, source),
                 "gate": Gate.model_validate({"metric": metric, "bound": bound}),
             }
@@ -208,7 +209,7 @@ class _Builder:
                     "backend": place.backend,
                     "compute_units": place.compute_units,
                     "threads": threads,
-                    "options": dict(place.options),
+                    "options": common.get("options", {}) | dict(place.options),
                 }
                 yield Cell.model_validate(values)
 

@@ -181,7 +181,11 @@ class CoreMLSession(Session):
             "all": ct.ComputeUnit.ALL,
         }
         self._cell = cell
-        self._model = ct.models.MLModel(str(path), compute_units=units[cell.compute_units or "all"])
+        self._model = ct.models.MLModel(
+            str(path),
+            compute_units=units[cell.compute_units or "all"],
+            function_name=cell.options.get("function"),
+        )
         self._feeds: dict[str, Any] = {}
         self._outputs: dict[str, Any] = {}
 

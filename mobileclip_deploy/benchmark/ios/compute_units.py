@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mobileclip_deploy.benchmark.driver import Place
-from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.benchmark.driver import Place, Plan
+from mobileclip_deploy.errors import NotRun, UsageError
 
-__all__ = ["core_ml_places"]
+__all__ = ["check_plan", "core_ml_places"]
 
 
 def core_ml_places(target: str) -> tuple[Place, ...]:
@@ -22,3 +22,17 @@ def core_ml_places(target: str) -> tuple[Place, ...]:
         Place(runtime="coreml", compute_units="cpuAndNeuralEngine"),
         Place(runtime="coreml", compute_units="all"),
     )
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse what Core ML has no way to do.
+
+    Raises:
+        UsageError: threads, or operator times.
+    """
+    if any(cell.threads != 1 for cell in plan.job.cells):
+        raise UsageError("Core ML chooses its threads itself; leave --threads out")
+    if plan.profile:
+        raise UsageError(
+            "Core ML tells no operator times; leave --profile out (the planned placement is in every result)"
+        )

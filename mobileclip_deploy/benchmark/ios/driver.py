@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Place, Plan, Progress
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
-from mobileclip_deploy.benchmark.ios.compute_units import core_ml_places
+from mobileclip_deploy.benchmark.ios.compute_units import check_plan, core_ml_places
 from mobileclip_deploy.benchmark.ios.devices import choose, list_devices
 from mobileclip_deploy.benchmark.ios.fetching import checked_result, longer_stream, write_stream
 from mobileclip_deploy.benchmark.ios.following import Patience, follow
@@ -40,6 +40,7 @@ class IosDriver(Driver):
         return core_ml_places(target)
 
     def run(self, plan: Plan, progress: Progress) -> Result:
+        check_plan(plan)
         run_id = plan.job.run_id
         turns = len(plan.job.order)
         device = choose(self.selector)
@@ -60,7 +61,10 @@ class IosDriver(Driver):
             # Whatever happened, what is finished comes home; a connection that is gone already has its own message.
             with contextlib.suppress(RuntimeFailed):
                 write_stream(plan.stream, longer_stream(plan.stream, phone.pull(f"{results}.rounds.jsonl")))
-        phone.launch(("--remove", run_id, "--exit"))
+        try:
+            phone.launch(("--remove", run_id, "--exit"))
+        except RuntimeFailed as failure:  # the result is here: it is worth more than a tidy phone
+            progress(turns, turns, f"the run's files stay in the app's documents: {failure}")
         return result
 
     def _meet(self, phone: Phone, plan: Plan, remote: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Place, Plan, Progress
-from mobileclip_deploy.benchmark.ios.compute_units import core_ml_places
+from mobileclip_deploy.benchmark.ios.compute_units import check_plan, core_ml_places
 from mobileclip_deploy.benchmark.ios.fetching import checked_result, longer_stream, write_stream
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
 from mobileclip_deploy.benchmark.ios.harness_sources import build_folder, harness_sources
@@ -43,6 +43,7 @@ class MacDriver(Driver):
         return core_ml_places(target)
 
     def run(self, plan: Plan, progress: Progress) -> Result:
+        check_plan(plan)
         progress(0, len(plan.job.order), "building the harness")
         harness = build_harness()
         run_id = plan.job.run_id

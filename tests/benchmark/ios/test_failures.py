@@ -79,6 +79,22 @@ def test_a_team_without_an_account_names_the_log(benchmark: IphoneBenchmark, pho
     assert "xcodebuild.log" in line
 
 
+@pytest.mark.parametrize("option", [("--threads", "1,4"), ("--profile",)], ids=["threads", "profile"])
+def test_what_core_ml_cannot_do_is_refused_at_once(
+    benchmark: IphoneBenchmark, phone: FolderPhone, option: tuple[str, ...]
+) -> None:
+    done = benchmark(*option)
+    assert done.code == 2
+    assert f"leave {option[0]} out" in done.stderr
+    assert not (phone.folder / "calls.jsonl").exists()
+
+
+def test_a_result_that_is_here_is_kept_though_tidying_up_failed(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    phone.failures(device_process_launch=[None, BROKEN])
+    assert benchmark("--tower", "text").code == 0
+    assert read_result(benchmark.output).cells
+
+
 def test_a_locked_phone_is_seen_before_anything_is_built(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.settings(locked=True)
     assert "is locked; unlock it" in refused(benchmark())

@@ -7,6 +7,7 @@ public enum MLComputeUnits: Int, Sendable { case cpuOnly, cpuAndGPU, all, cpuAnd
 
 public final class MLModelConfiguration: @unchecked Sendable {
     public var computeUnits = MLComputeUnits.all
+    public var functionName: String?
     public init() {}
 }
 
@@ -64,6 +65,9 @@ public final class MLModel {
         name = try String(contentsOf: url.appendingPathComponent("name"), encoding: .utf8)
         units = configuration.computeUnits
         try StandIn.script.failure(of: .load, name)
+        if let function = configuration.functionName, StandIn.script.functions?.contains(function) != true {
+            throw MLModelError(text: "no function \(function) in \(name)")
+        }
     }
 
     public func prediction(from input: MLFeatureProvider, options: MLPredictionOptions) throws -> MLFeatureProvider {

@@ -34,6 +34,8 @@ public struct StandIn: Codable, Sendable {
     /// Microseconds of an inference, by compute units ("cpuOnly", ...).
     public var microseconds: [String: Int] = [:]
     public var plans: [String: [PlannedOperation]] = [:]
+    /// Functions that packages hold besides the default one.
+    public var functions: [String]?
     /// Kill this process (signal 9) at an inference of this number, counted from 1.
     public var killAtInference: Int?
 

@@ -51,7 +51,16 @@ final class CoreMLTests: XCTestCase {
     func testAnUnknownOptionIsAFailedCell() throws {
         let folder = try JobFolder(cells: ["a"], changes: ["options": ["speed": "high"]])
         script(folder)
-        XCTAssertEqual(try cell(folder).error, "option speed is unknown to Core ML's harness; it knows output_backings")
+        XCTAssertEqual(try cell(folder).error, "option speed is unknown to Core ML's harness; it knows function, output_backings")
+    }
+
+    func testAFunctionOfAPackageIsChosen() throws {
+        let folder = try JobFolder(cells: ["a"], changes: ["options": ["function": "text"]])
+        script(folder) { $0.functions = ["text"] }
+        XCTAssertEqual(try cell(folder).status, .done)
+        script(folder) { $0.functions = ["image"] }
+        let other = try JobFolder(cells: ["a"], changes: ["options": ["function": "text"]])
+        XCTAssertEqual(try cell(other).error, "no function text in toy.mlpackage")
     }
 
     func testThePlanIsAHistogramOverUnits() throws {

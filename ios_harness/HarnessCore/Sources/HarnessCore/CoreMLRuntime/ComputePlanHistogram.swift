@@ -8,7 +8,11 @@ struct ComputePlanHistogram {
     private var operations: [String: Int] = [:]
     private var costs: [String: Double] = [:]
 
-    init(_ plan: MLComputePlan) {
+    private let function: String?
+
+    /// - Parameter function: of a program that holds several, the one to count; nil: all.
+    init(_ plan: MLComputePlan, function: String? = nil) {
+        self.function = function
         add(plan.modelStructure, plan)
     }
 
@@ -23,7 +27,8 @@ struct ComputePlanHistogram {
     private mutating func add(_ structure: MLModelStructure, _ plan: MLComputePlan) {
         switch structure {
         case .program(let program):
-            for function in program.functions.values { add(function.block, plan) }
+            let chosen = function.flatMap { program.functions[$0] }
+            for one in chosen.map({ [$0] }) ?? Array(program.functions.values) { add(one.block, plan) }
         case .neuralNetwork(let network):
             for layer in network.layers { count(plan.deviceUsage(for: layer), cost: nil) }
         case .pipeline(let pipeline):

@@ -3,6 +3,10 @@ import Foundation
 
 /// Core ML: packages are compiled on the device, once, and loaded with the cell's compute units.
 public final class CoreMLRuntime: ModelRuntime {
+    /// Names a function of a package that holds several.
+    static let functionOption = "function"
+    static let options = [functionOption, CoreMLModel.backingsOption]
+
     public let name = RuntimeName.coreml
     public let version: String
     private let compiledFolder: URL
@@ -32,7 +36,7 @@ public final class CoreMLRuntime: ModelRuntime {
         let configuration = try configuration(cell)
         let url = compiled(cell)
         let plan = try waitFor { try await MLComputePlan.load(contentsOf: url, configuration: configuration) }
-        return ComputePlanHistogram(plan).placements
+        return ComputePlanHistogram(plan, function: cell.options[CoreMLRuntime.functionOption]).placements
     }
 
     private func compiled(_ cell: Cell) -> URL {
@@ -40,8 +44,9 @@ public final class CoreMLRuntime: ModelRuntime {
     }
 
     private func configuration(_ cell: Cell) throws -> MLModelConfiguration {
-        if let unknown = cell.options.keys.sorted().first(where: { $0 != CoreMLModel.backingsOption }) {
-            throw HarnessError("option \(unknown) is unknown to Core ML's harness; it knows \(CoreMLModel.backingsOption)")
+        if let unknown = cell.options.keys.sorted().first(where: { !CoreMLRuntime.options.contains($0) }) {
+            let known = CoreMLRuntime.options.joined(separator: ", ")
+            throw HarnessError("option \(unknown) is unknown to Core ML's harness; it knows \(known)")
         }
         let configuration = MLModelConfiguration()
         switch cell.computeUnits {
@@ -49,6 +54,12 @@ public final class CoreMLRuntime: ModelRuntime {
         case .cpuAndGPU: configuration.computeUnits = .cpuAndGPU
         case .cpuAndNeuralEngine: configuration.computeUnits = .cpuAndNeuralEngine
         case .all, nil: configuration.computeUnits = .all
+        }
+        if let function = cell.options[CoreMLRuntime.functionOption] {
+            guard #available(iOS 18, macOS 15, *) else {
+                throw HarnessError("packages of several functions need iOS 18 or macOS 15; export without --multifunction")
+            }
+            configuration.functionName = function
         }
         return configuration
     }
