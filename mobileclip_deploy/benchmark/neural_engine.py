@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import CellResult, Result
 
-__all__ = ["Evidence", "neural_engine_evidence"]
+__all__ = ["Evidence", "neural_engine_evidence", "planned_placement"]
 
 UNIT = "neuralEngine"
 MOST, FEW = 0.9, 0.1
@@ -59,15 +59,42 @@ class Evidence:
 
 def neural_engine_evidence(result: Result) -> tuple[Evidence, ...]:
     """The evidence for every file that was measured with and without the Neural Engine."""
+    return tuple(
+        _evidence(sweep["cpuAndNeuralEngine"], sweep.get("cpuOnly"), result.device.simulated)
+        for sweep in _sweeps(result)
+        if "cpuAndNeuralEngine" in sweep
+    )
+
+
+def planned_placement(result: Result) -> tuple[tuple[str, str], ...]:
+    """Where Core ML means to run each file, by compute units: the label, and operations and share of cost by unit."""
+    lines = []
+    for sweep in _sweeps(result):
+        planned = [f"{units}: {_units(found)}" for units, (_, found) in sweep.items() if found.placement]
+        label = next(iter(sweep.values()))[0].label
+        lines += [(label, f"planned placement{_simulated_mark(result)}: {'; '.join(planned)}")] if planned else []
+    return tuple(lines)
+
+
+def _simulated_mark(result: Result) -> str:
+    """What a line of a stand-in's result says of itself."""
+    return " (SIMULATED)" if result.device.simulated else ""
+
+
+def _units(found: CellResult) -> str:
+    return ", ".join(
+        f"{place.unit} {place.operations}" + ("" if place.cost_share is None else f" ({100 * place.cost_share:.0f}%)")
+        for place in found.placement
+    )
+
+
+def _sweeps(result: Result) -> tuple[dict[str, tuple[Cell, CellResult]], ...]:
+    """Of every tower's file, what was measured on each set of compute units."""
     sweeps: dict[tuple[str, str], dict[str, tuple[Cell, CellResult]]] = {}
     for cell, found in result.pairs():
         if cell.runtime == "coreml" and cell.compute_units is not None:
             sweeps.setdefault((cell.file, cell.tower), {})[cell.compute_units] = cell, found
-    return tuple(
-        _evidence(sweep["cpuAndNeuralEngine"], sweep.get("cpuOnly"), result.device.simulated)
-        for sweep in sweeps.values()
-        if "cpuAndNeuralEngine" in sweep
-    )
+    return tuple(sweeps.values())
 
 
 def _evidence(engine: tuple[Cell, CellResult], cpu: tuple[Cell, CellResult] | None, simulated: bool) -> Evidence:

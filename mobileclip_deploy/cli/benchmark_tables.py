@@ -20,7 +20,7 @@ PROFILED = 12
 
 def print_result(result: Result) -> None:
     """One row a cell; what a figure's reader should know stands under the table."""
-    from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence
+    from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence, planned_placement
 
     statistic = result.job.protocol.statistic
     figures = [f">{statistic.replace('_', ' ')} ms", ">95% of median", ">p90 ms", ">CPU ms", ">load ms", ">MB memory"]
@@ -38,6 +38,8 @@ def print_result(result: Result) -> None:
             _print_profile(f"{asked.label}, {asked.threads} thread(s): one inference by operator", found.profile)
     versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
     click.echo(f"run {result.run_id}; {versions}")
+    for label, text in planned_placement(result):
+        click.echo(f"{label}: {text}")
     for one in neural_engine_evidence(result):
         click.echo(f"{one.label}: {one.text}")
     click.echo("what the warnings mean: `mobileclip-deploy report` says it in full, and so does docs/benchmark.md")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from benchmark import documents
 
-from mobileclip_deploy.benchmark.neural_engine import Evidence, neural_engine_evidence
+from mobileclip_deploy.benchmark.neural_engine import Evidence, neural_engine_evidence, planned_placement
 from mobileclip_deploy.benchmark.report.table import remarks
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.statistics import summarize
@@ -68,6 +68,14 @@ def test_the_figures_stand_before_the_verdict() -> None:
     assert "98% of the cost (120 of 131 operations)" in found.text
     assert "6.00 times as fast as cpuOnly" in found.text
     assert found.text in [text for _, text in remarks(sweep(9_000_000, 1_500_000, plan(120, 11, 0.98)))]
+
+
+def test_the_plan_is_told_for_each_set_of_compute_units() -> None:
+    result = sweep(9_000_000, 1_500_000, plan(120, 11, 0.98))
+    ((_, text),) = planned_placement(result)
+    assert text == "planned placement: cpuAndNeuralEngine: neuralEngine 120 (98%), cpu 11 (2%)"
+    ((_, text),) = planned_placement(sweep(9_000_000, 1_500_000, plan(120, 11, 0.98), simulated=True))
+    assert text.startswith("planned placement (SIMULATED): ")
 
 
 def test_a_stand_in_is_no_evidence() -> None:

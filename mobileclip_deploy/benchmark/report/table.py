@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mobileclip_deploy.benchmark.job import Cell
-from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence
+from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence, planned_placement
 from mobileclip_deploy.benchmark.report.points import milliseconds
 from mobileclip_deploy.benchmark.result import CellResult, Result, Snapshot
 
@@ -76,10 +76,14 @@ def _row(cell: Cell, found: CellResult, statistic: str) -> tuple[Field, ...]:
 def remarks(result: Result) -> tuple[tuple[str, str], ...]:
     """Errors and warnings of cells in full, and evidence of the Neural Engine: the label, and what is to be said."""
     evidence = tuple((one.label, one.text) for one in neural_engine_evidence(result))
-    return evidence + tuple(
-        (f"{cell.label}, {cell.runtime} {cell.backend or cell.compute_units or ''}".strip(), text)
-        for cell, found in result.pairs()
-        for text in (*((f"{found.status}: {found.error}",) if found.error else ()), *found.warnings)
+    return (
+        planned_placement(result)
+        + evidence
+        + tuple(
+            (f"{cell.label}, {cell.runtime} {cell.backend or cell.compute_units or ''}".strip(), text)
+            for cell, found in result.pairs()
+            for text in (*((f"{found.status}: {found.error}",) if found.error else ()), *found.warnings)
+        )
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from benchmark.ios.phone_folder import UDID, FolderPhone, IphoneBenchmark
+from command_line import run
 
 from mobileclip_deploy.benchmark.documents import read_result
 
@@ -37,6 +38,10 @@ def test_nothing_of_a_stand_in_can_be_taken_for_a_phones(benchmark: IphoneBenchm
     assert (result.device.name, result.device.os) == ("stand-in", "Linux")
     assert result.runtimes == {"coreml": "stand-in"}
     assert "SIMULATED" in table
+    for name in ("report.html", "report.md"):
+        page = benchmark.output.with_name(name)
+        assert run("report", benchmark.output, "-o", page).code == 0
+        assert "SIMULATED" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["in place", "inside"])
@@ -84,7 +89,5 @@ def test_devices_lists_the_phone(phone: FolderPhone) -> None:
 
 
 def benchmark_devices() -> list[dict[str, Any]]:
-    from command_line import run
-
     found: list[dict[str, Any]] = json.loads(run("devices", "--json").stdout)
     return found
