@@ -15,7 +15,7 @@ from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle, TensorEntry
 from mobileclip_deploy.classifier_verification import classifier_checks
 from mobileclip_deploy.conversion import convert_again, tower_job
-from mobileclip_deploy.errors import InvalidInput, NotRun
+from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.evaluation import Dataset, EvaluationResult, bundle_embedder, evaluate, model_embedder
 from mobileclip_deploy.parity import Check, Gates, ParityReport, compare
 from mobileclip_deploy.reference import Reference, embed
@@ -184,16 +184,25 @@ def check_stages(bundle: Bundle, tower: TowerName, model: MobileCLIP) -> tuple[C
 def check_shipped(bundle: Bundle, tower: TowerName, reference: Reference, gates: Gates) -> list[Check]:
     """Step 2: the artifact as written, at its own precision, worst over the inputs, on each engine there is here.
 
+    An engine that refuses the artifact is a check that was not run, as long as another one takes it.
+
     Raises:
         InvalidInput: the artifact is damaged.
+        RuntimeFailed: no engine takes it.
     """
     entry = bundle.manifest.towers[tower]
     metric, bound = gates.shipped(entry.precision)
-    try:
-        runners = installed_target(bundle.manifest.target, entry.function).runners(bundle.artifact(tower))
-        return [_run("shipped", tower, runner, reference, metric, bound) for runner in runners]
-    except NotRun as error:
-        return [Check.not_run("shipped", tower, str(error))]
+    checks: list[Check] = []
+    refusals: list[RuntimeFailed] = []
+    for load in installed_target(bundle.manifest.target, entry.function).runners(bundle.artifact(tower)):
+        try:
+            checks.append(_run("shipped", tower, load(), reference, metric, bound))
+        except RuntimeFailed as error:
+            refusals.append(error)
+            checks.append(Check.not_run("shipped", tower, str(error)))
+    if len(refusals) == len(checks) and not isinstance(refusals[0], NotRun):
+        raise refusals[0]
+    return checks
 
 
 def _run(step: str, tower: TowerName, runner: Runner, reference: Reference, metric: str, bound: float) -> Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -319,13 +319,12 @@ class Target(ABC):
         """
         return ()
 
-    def runners(self, path: Path) -> Iterator[Runner]:
-        """Every engine of this machine that an artifact may meet, to be checked one by one; loaded as it is asked for.
+    def runners(self, path: Path) -> Iterator[Callable[[], Runner]]:
+        """A loader for every engine of this machine that an artifact may meet, to be checked one by one.
 
-        Raises:
-            NotRun, RuntimeFailed: as `runner`.
+        A loader raises NotRun and RuntimeFailed as `runner` does.
         """
-        yield self.runner(path)
+        yield lambda: self.runner(path)
 
     def write_companions(self, folder: Path, variant: Variant) -> None:  # noqa: B027 (not every format has any)
         """Write the files that clients of this format expect beside the artifacts; none by default."""

@@ -15,7 +15,7 @@ from mobileclip_deploy.mil import load
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.reference import Reference
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner, EvaluatorRunner, load_runners
+from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner, EvaluatorRunner
 from mobileclip_deploy.verification import check_shipped
 
 
@@ -86,10 +86,21 @@ def test_junit_keeps_the_units_apart(exports: Exports, reference: Reference, mac
     assert 'name="text shipped on Core ML (macOS 15.5, cpuAndNeuralEngine)"' in text
 
 
-def test_a_unit_that_does_not_load_the_package_is_named(exports: Exports, mac: type[StandIn]) -> None:
+def test_a_unit_that_does_not_load_the_package_is_named_and_the_others_are_checked(
+    exports: Exports, reference: Reference, mac: type[StandIn]
+) -> None:
     mac.refused.add("CPU_AND_NE")
-    with pytest.raises(RuntimeFailed, match=r"Core ML \(macOS 15.5, cpuAndNeuralEngine\) cannot load .*no such unit"):
-        list(load_runners(exports.bundle("coreml", "fp16").artifact("text")))
+    checks = check_shipped(exports.bundle("coreml", "fp16"), "text", reference, Gates())
+    assert [check.status for check in checks] == ["passed", "passed", "not run", "passed"]
+    assert "cpuAndNeuralEngine) cannot load" in str(checks[2].detail)
+
+
+def test_a_package_that_no_unit_loads_is_a_failure_of_the_runtime(
+    exports: Exports, reference: Reference, mac: type[StandIn]
+) -> None:
+    mac.refused |= {"CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL"}
+    with pytest.raises(RuntimeFailed, match=r"Core ML \(macOS 15.5, cpuOnly\) cannot load .*no such unit"):
+        check_shipped(exports.bundle("coreml", "fp16"), "text", reference, Gates())
 
 
 def test_one_runner_uses_all_units_and_elsewhere_the_evaluator_is_the_only_one(
@@ -99,6 +110,7 @@ def test_one_runner_uses_all_units_and_elsewhere_the_evaluator_is_the_only_one(
     assert isinstance(get_target("coreml").runner(path), CoreMLRunner)
     assert mac.asked == [("ALL", None)]
     monkeypatch.setattr(sys, "platform", "linux")
-    (runner,) = get_target("coreml").runners(path)
+    (load_evaluator,) = get_target("coreml").runners(path)
+    runner = load_evaluator()
     assert isinstance(runner, EvaluatorRunner)
     assert runner.engine == "mobileclip_deploy.mil (float16 arithmetic; not Core ML)"

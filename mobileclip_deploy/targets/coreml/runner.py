@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -39,12 +40,12 @@ def load_runner(path: Path, function: str | None = None) -> Runner:
     return CoreMLRunner(path, function=function) if sys.platform == "darwin" else EvaluatorRunner(path, function)
 
 
-def load_runners(path: Path, function: str | None = None) -> Iterator[Runner]:
-    """Core ML on each of its compute units on macOS, one after the other; the evaluator elsewhere."""
+def load_runners(path: Path, function: str | None = None) -> Iterator[Callable[[], Runner]]:
+    """Loaders: Core ML on each of its compute units on macOS; the evaluator elsewhere."""
     if sys.platform == "darwin":
-        yield from (CoreMLRunner(path, unit, function) for unit in COMPUTE_UNITS)
+        yield from (partial(CoreMLRunner, path, unit, function) for unit in COMPUTE_UNITS)
     else:
-        yield EvaluatorRunner(path, function)
+        yield partial(EvaluatorRunner, path, function)
 
 
 class EvaluatorRunner:

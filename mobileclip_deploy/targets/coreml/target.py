@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class CoreMLTarget(Target):
 
         return load_runner(path, self.function)
 
-    def runners(self, path: Path) -> Iterator[Runner]:
+    def runners(self, path: Path) -> Iterator[Callable[[], Runner]]:
         from mobileclip_deploy.targets.coreml.runner import load_runners
 
         return load_runners(path, self.function)
