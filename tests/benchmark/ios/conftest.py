@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mobileclip_deploy.reference import Reference
 
 
 @pytest.fixture
-def phone(tmp_path: Path, swift: Path, monkeypatch: pytest.MonkeyPatch) -> FolderPhone:
+def phone(tmp_path: Path, swift: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FolderPhone]:
     """A phone that is ready; the Swift harness runs in it for real, on a stand-in for Core ML."""
     if sys.platform == "darwin":
         pytest.skip("the stand-in for Core ML needs Linux; on a Mac, use --device mac and a phone")
@@ -29,7 +30,8 @@ def phone(tmp_path: Path, swift: Path, monkeypatch: pytest.MonkeyPatch) -> Folde
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv(building.TEAM_VARIABLE, "A1B2C3D4E5")
     monkeypatch.setattr(IosDriver, "patience", Patience(between=0.05, broken=0.5, still=20))
-    return found
+    yield found
+    found.switch_off()
 
 
 @pytest.fixture(scope="session")

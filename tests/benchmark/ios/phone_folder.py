@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +80,16 @@ class FolderPhone:
         """What is in the app's documents."""
         documents = self.folder / "Documents"
         return sorted(str(path.relative_to(documents)) for path in documents.rglob("*") if path.is_file())
+
+    def switch_off(self) -> None:
+        """End the app, should it still run."""
+        process = self.folder / "process"
+        if not process.exists():
+            return
+        pid = int(process.read_text(encoding="utf-8"))
+        command = Path(f"/proc/{pid}/cmdline")
+        if command.exists() and str(self.harness) in command.read_text(encoding="utf-8"):
+            os.kill(pid, signal.SIGKILL)
 
     def _write(self, name: str, value: Any) -> None:
         (self.folder / name).write_text(json.dumps(value), encoding="utf-8")

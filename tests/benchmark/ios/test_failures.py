@@ -12,7 +12,9 @@ from command_line import Outcome
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.ios import building
 from mobileclip_deploy.benchmark.ios.devices import parse_devices
+from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.benchmark.ios.failures import REMEDIES, TUNNEL, NoSuchRemoteFile, read_failure
+from mobileclip_deploy.benchmark.ios.following import Patience
 
 
 def error(domain: str, code: int, text: str = "It failed.", cause: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -105,6 +107,30 @@ def test_a_tunnel_that_breaks_and_comes_back_is_waited_for(benchmark: IphoneBenc
     phone.failures(device_info_processes=[BROKEN, BROKEN])
     done = benchmark("--tower", "text")
     assert done.code == 0, done.stderr
+
+
+def test_a_file_that_is_not_there_yet_is_waited_for(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    absent = error(CORE_DEVICE, 7000, "Failed to retrieve the file node.")
+    phone.failures(device_copy_from=[absent, absent, absent])
+    assert benchmark("--tower", "text").code == 0
+
+
+def test_a_tunnel_that_stays_broken_leaves_the_app_to_go_on(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    phone.failures(device_info_processes=[BROKEN] * 200)
+    line = refused(benchmark("--tower", "text"))
+    assert "the app goes on meanwhile" in line
+    phone.failures()
+    launches = len([call for call in phone.calls() if "launch" in call])
+    assert benchmark("--tower", "text", "--resume").code == 0
+    assert len([call for call in phone.calls() if "launch" in call]) == launches + 2  # to go on, and to tidy up
+
+
+def test_a_run_that_stands_still_is_given_up(
+    benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(IosDriver, "patience", Patience(between=0.05, broken=0.5, still=0.3))
+    phone.core_ml(answers=benchmark.answers, microseconds={"cpuOnly": 3_000_000})
+    assert "has stood still" in refused(benchmark("--tower", "text"))
 
 
 def test_a_killed_app_keeps_its_rounds_and_goes_on(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
