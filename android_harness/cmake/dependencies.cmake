@@ -36,6 +36,11 @@ function(bring_along file name)
   file(COPY_FILE "${file}" "${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/${name}" ONLY_IF_DIFFERENT)
 endfunction()
 
+if(ANDROID)
+  # Our programs and ExecuTorch's library pass strings and vectors to each other: all use one C++ library, the NDK's.
+  bring_along("${CMAKE_SYSROOT}/usr/lib/aarch64-linux-android/libc++_shared.so" libc++_shared.so)
+endif()
+
 header_package(json NLOHMANN_JSON_INCLUDE nlohmann json.hpp nlohmann-json3-dev)
 if(BUILD_TESTS)
   header_package(doctest_header DOCTEST_INCLUDE doctest doctest.h doctest-dev)

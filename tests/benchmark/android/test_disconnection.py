@@ -79,7 +79,8 @@ def test_a_cable_pulled_during_a_push_leaves_no_half_file_in_use(phones: Phones,
 def test_a_cable_pulled_during_a_run_loses_no_finished_round(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin", WAITS_AFTER_THE_FIRST)
     plan = tiny.plan(tmp_path / "plan", rounds=3)
-    puller = when((phones.storage / "x/waits").exists, phones.disconnect)
+    # The first round is here, the second one has begun.
+    puller = when(lambda: (phones.storage / "x/waits").exists() and plan.stream.exists(), phones.disconnect)
     with pytest.raises(DeviceLost, match="finished rounds are kept: go on with --resume"):
         run(phones, runners, plan)
     puller.join()
