@@ -66,6 +66,18 @@ def test_coremltools_finds_the_trained_integers_in_float16(case: str) -> None:
     assert np.array_equal(found[0].astype(np.int8), grid.codes(values).numpy())
 
 
+def test_our_onnx_export_finds_the_trained_integers() -> None:
+    from mobileclip_deploy.targets.onnx.integers import int4_blocks, int8_channels
+
+    grid, values = make("int8 depthwise")
+    with torch.no_grad():
+        assert np.array_equal(int8_channels(grid(values).numpy(), 0)[0], grid.codes(values).numpy())
+    grid, values = make("int4 linear")
+    with torch.no_grad():
+        found, scales = int4_blocks(grid(values).numpy())
+    assert np.array_equal((found * np.sign(scales)[..., None]).reshape(values.shape), grid.codes(values).numpy())
+
+
 @pytest.mark.parametrize("case", ["4-bit table", "6-bit table"])
 def test_our_palette_finds_the_trained_table(case: str) -> None:
     grid, values = make(case)
