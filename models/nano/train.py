@@ -262,6 +262,8 @@ def main() -> None:
     parser.add_argument("--stop", type=int, help="end after this many steps, before the schedule does")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, the schedule shortened to fit")
     parser.add_argument("--start", type=Path, help="weights to start from, at 64 px and with a lower learning rate")
+    parser.add_argument("--learning-rate", type=float, help="its highest [3e-3; 1.2e-3 with --start]")
+    parser.add_argument("--average", type=float, help="decay of the running average [0.999; 0.995 with --start]")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--report-every", type=int, default=250, help="steps between looks at the held-out style")
     arguments = parser.parse_args()
@@ -270,6 +272,10 @@ def main() -> None:
     recipe = Recipe(arguments.steps, stop, arguments.minutes, arguments.seed)
     if arguments.start is not None:
         recipe = replace(recipe, learning_rate=1.2e-3, small_share=0.0, ema_decay=0.995)
+    if arguments.learning_rate is not None:
+        recipe = replace(recipe, learning_rate=arguments.learning_rate)
+    if arguments.average is not None:
+        recipe = replace(recipe, ema_decay=arguments.average)
     Training(arguments.work, recipe, arguments.start).run(arguments.report_every)
 
 
