@@ -12,7 +12,7 @@ from mobileclip_deploy.benchmark.driver import Driver, Listing, Place, Plan, Pro
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
 from mobileclip_deploy.benchmark.ios.compute_units import check_plan, core_ml_places
 from mobileclip_deploy.benchmark.ios.devices import choose, list_devices
-from mobileclip_deploy.benchmark.ios.fetching import checked_result, longer_stream, write_stream
+from mobileclip_deploy.benchmark.ios.fetching import checked_result, interrupted, longer_stream, stream_of, write_stream
 from mobileclip_deploy.benchmark.ios.following import Patience, follow
 from mobileclip_deploy.benchmark.ios.job_folder import write_job_folder
 from mobileclip_deploy.benchmark.ios.phone import Phone
@@ -57,15 +57,23 @@ class IosDriver(Driver):
         try:
             follow(phone, run_id, process, f"{results}.progress.json", progress, self.patience)
             result = checked_result(phone.pull(f"{results}.result.json"), plan, "ios")
-        finally:
-            # Whatever happened, what is finished comes home; a connection that is gone already has its own message.
-            with contextlib.suppress(RuntimeFailed):
-                write_stream(plan.stream, longer_stream(plan.stream, phone.pull(f"{results}.rounds.jsonl")))
+        except RuntimeFailed as failure:
+            self._keep(phone, plan, f"{results}.rounds.jsonl")
+            raise interrupted(failure, plan) from failure
+        except KeyboardInterrupt:
+            self._keep(phone, plan, f"{results}.rounds.jsonl")
+            raise
+        write_stream(plan.stream, stream_of(result))
         try:
             phone.launch(("--remove", run_id, "--exit"))
         except RuntimeFailed as failure:  # the result is here: it is worth more than a tidy phone
             progress(turns, turns, f"the run's files stay in the app's documents: {failure}")
         return result
+
+    def _keep(self, phone: Phone, plan: Plan, remote: str) -> None:
+        """Bring home what is finished, if the device can still be reached: why it cannot is told already."""
+        with contextlib.suppress(RuntimeFailed):
+            write_stream(plan.stream, longer_stream(plan.stream, phone.pull(remote)))
 
     def _meet(self, phone: Phone, plan: Plan, remote: str) -> None:
         """Bring this computer's stream and the device's to the same state, whichever went further."""

@@ -69,7 +69,7 @@ def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progr
             if not failure.broken:
                 raise
             if now - seen > patience.broken:
-                raise RuntimeFailed(f"{failure} with --resume; the app goes on meanwhile") from failure
+                raise RuntimeFailed(f"{failure}; the app goes on meanwhile") from failure
             continue
         if current is not None and current.state == "failed":
             raise RuntimeFailed(f"the run failed on the device: {current.error}")
@@ -82,12 +82,12 @@ def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progr
             where = f" in {last.what}" if last and last.turn else ""
             raise RuntimeFailed(
                 f"the app ended on the device{where} before its run did (the system ends an app that takes too much "
-                "memory, and people close them); run the command again with --resume, what is finished is kept"
+                "memory, and people close them); run the command again"
             )
         if now - moved > patience.still:
             raise RuntimeFailed(
                 f"the run has stood still for {patience.still / 60:.0f} minutes; an app behind a locked screen sleeps: "
-                "unlock the device, open the app, and run the command again with --resume"
+                "unlock the device, open the app, and run the command again"
             )
 
 

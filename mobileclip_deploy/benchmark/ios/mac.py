@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Place, Plan, Progress
 from mobileclip_deploy.benchmark.ios.compute_units import check_plan, core_ml_places
-from mobileclip_deploy.benchmark.ios.fetching import checked_result, longer_stream, write_stream
+from mobileclip_deploy.benchmark.ios.fetching import checked_result, interrupted, longer_stream, stream_of, write_stream
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
 from mobileclip_deploy.benchmark.ios.harness_sources import build_folder, harness_sources
 from mobileclip_deploy.benchmark.ios.job_folder import write_job_folder
@@ -56,10 +56,20 @@ class MacDriver(Driver):
             write_stream(stream, longer_stream(plan.stream, None))
             try:
                 self._measure([str(harness), "--documents", folder, "--run", run_id], output, run_id, progress)
-                return checked_result((output / f"{run_id}.result.json").read_bytes(), plan, "mac")
-            finally:
-                if stream.exists():
-                    write_stream(plan.stream, stream.read_bytes())
+                result = checked_result((output / f"{run_id}.result.json").read_bytes(), plan, "mac")
+            except RuntimeFailed as failure:
+                self._keep(stream, plan)
+                raise interrupted(failure, plan) from failure
+            except KeyboardInterrupt:
+                self._keep(stream, plan)
+                raise
+        write_stream(plan.stream, stream_of(result))
+        return result
+
+    def _keep(self, stream: Path, plan: Plan) -> None:
+        """Take the harness's stream over; it goes on from this computer's."""
+        if stream.exists():
+            write_stream(plan.stream, stream.read_bytes())
 
     def _measure(self, command: list[str], output: Path, run_id: str, progress: Progress) -> None:
         last: RunProgress | None = None
@@ -79,7 +89,7 @@ class MacDriver(Driver):
                 told.seek(0)
                 lines = told.read().decode(errors="replace").strip().splitlines() or ["it told nothing"]
                 raise RuntimeFailed(
-                    f"the harness ended (exit {process.returncode}: {lines[-1]}); run the command again with --resume"
+                    f"the harness ended (exit {process.returncode}: {lines[-1]}); run the command again"
                 )
 
 

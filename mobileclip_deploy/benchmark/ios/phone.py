@@ -49,6 +49,7 @@ class Phone:
         Returns:
             Its process identifier on the device.
         """
+        # Without the dashes devicectl takes the app's options for its own; the app ignores them (FB13259837).
         then = (self.app.bundle_id, "--", *arguments)
         result = devicectl("device", "process", "launch", "--device", self.udid, "--terminate-existing", then=then)
         number = (result.get("process") or {}).get("processIdentifier")

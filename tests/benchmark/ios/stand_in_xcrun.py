@@ -135,7 +135,8 @@ def launch(arguments: list[str]) -> dict[str, Any]:
     bundle_id, dashes, *own = arguments[arguments.index("--") - 1 :]
     assert dashes == "--"
     check_installed(arguments, bundle_id)
-    harness = [settings()["harness"], "--documents", str(PHONE / "Documents"), "--standing-in-for", "ios", *own]
+    # Some versions of devicectl hand the dashes on to the app (FB13259837); so does this one.
+    harness = [settings()["harness"], "--documents", str(PHONE / "Documents"), "--standing-in-for", "ios", dashes, *own]
     environment = os.environ | {"COREML_STAND_IN": str(PHONE / "core_ml.json")}
     with (PHONE / "app.log").open("a", encoding="utf-8") as log:
         app = subprocess.Popen(

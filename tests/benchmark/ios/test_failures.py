@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmark import documents
 from benchmark.ios.phone_folder import LISTED, FolderPhone, IphoneBenchmark
 from command_line import Outcome
 
 from mobileclip_deploy.benchmark.documents import read_result
+from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.ios import building
 from mobileclip_deploy.benchmark.ios.devices import parse_devices
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.benchmark.ios.failures import REMEDIES, TUNNEL, NoSuchRemoteFile, read_failure
+from mobileclip_deploy.benchmark.ios.fetching import interrupted
 from mobileclip_deploy.benchmark.ios.following import Patience
+from mobileclip_deploy.errors import RuntimeFailed
 
 
 def error(domain: str, code: int, text: str = "It failed.", cause: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -116,13 +121,18 @@ def test_a_file_that_is_not_there_yet_is_waited_for(benchmark: IphoneBenchmark, 
 
 
 def test_a_tunnel_that_stays_broken_leaves_the_app_to_go_on(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    phone.failures(device_info_processes=[BROKEN] * 200)
+    phone.failures(device_info_processes=[None, *[BROKEN] * 200])
+    phone.core_ml(answers=benchmark.answers, microseconds=dict.fromkeys(("cpuOnly", "cpuAndGPU", "all"), 20_000))
     line = refused(benchmark("--tower", "text"))
     assert "the app goes on meanwhile" in line
-    phone.failures()
-    launches = len([call for call in phone.calls() if "launch" in call])
-    assert benchmark("--tower", "text", "--resume").code == 0
-    assert len([call for call in phone.calls() if "launch" in call]) == launches + 2  # to go on, and to tidy up
+    assert line.endswith(("rounds are kept: add --resume)", "(no round was finished yet)"))
+
+
+def test_what_is_kept_is_told(tmp_path: Path) -> None:
+    plan = Plan(tmp_path, documents.job())
+    assert str(interrupted(RuntimeFailed("It broke"), plan)) == "It broke (no round was finished yet)"
+    plan.stream.write_text("one\ntwo\nthr", encoding="utf-8")
+    assert str(interrupted(RuntimeFailed("It broke"), plan)) == "It broke (2 of 4 rounds are kept: add --resume)"
 
 
 def test_a_run_that_stands_still_is_given_up(

@@ -114,7 +114,7 @@ def test_a_result_of_something_else_is_refused() -> None:
     other = Plan(Path(), documents.job(run_id="another"))
     with pytest.raises(RuntimeFailed, match="another job"):
         checked_result(data, other, "mac")
-    with pytest.raises(RuntimeFailed, match="--resume"):
+    with pytest.raises(RuntimeFailed, match="its result is gone"):
         checked_result(None, plan, "ios")
 
 
