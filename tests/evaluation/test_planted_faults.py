@@ -21,6 +21,7 @@ from mobileclip_deploy.evaluation import (
 )
 
 GATE = 0.5
+FIGURES = ("top1", "image_to_text_recall@1")
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32).reshape(3, 1, 1)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32).reshape(3, 1, 1)
 
@@ -34,15 +35,15 @@ class Sound:
     cache: Path
 
     def drop(self, embedder: Embedder) -> float:
-        """Points of top-1 that another way of running it loses."""
-        found = measure(embedder, builtin_dataset(), ("classification",), cache=self.cache)
-        return -paired_difference(found.hits["top1"], self.measured.hits["top1"]).value
+        """Points that another way of running it loses, of top-1 or of recall@1, whichever loses more."""
+        found = measure(embedder, builtin_dataset(), cache=self.cache)
+        return max(-paired_difference(found.hits[name], self.measured.hits[name]).value for name in FIGURES)
 
 
 @pytest.fixture(scope="module")
 def sound(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Sound:
     embedder, cache = bundle_embedder(exports.bundle("onnx", "fp16")), tmp_path_factory.mktemp("cache")
-    return Sound(embedder, measure(embedder, builtin_dataset(), ("classification",), cache=cache), cache)
+    return Sound(embedder, measure(embedder, builtin_dataset(), cache=cache), cache)
 
 
 def planted(sound: Sound, tower: str, **changes: object) -> Embedder:
