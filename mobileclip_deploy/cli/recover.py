@@ -26,7 +26,7 @@ __all__ = ["recover"]
 @click.option("--steps", type=click.IntRange(1), help="Of training a tower [default: 400].")
 @click.option("--images", type=click.IntRange(10), help="How many of the data to use, at most [default: 4096].")
 @click.option("--batch", type=click.IntRange(1), help="Inputs in a step [default: 64].")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="[default: 0.001].")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="[default: 0.0005].")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--work", type=click.Path(path_type=Path), metavar="DIR", help="Where embeddings are kept for another run."

@@ -67,7 +67,14 @@ def own_embeddings(
 
 
 class TowerInputs(ABC):
-    """Inputs of one tower in its own terms, and the original's unit embeddings [N, D] of them."""
+    """Inputs of one tower in its own terms, and the original's unit embeddings [N, D] of them.
+
+    `across` are the original's unit embeddings [M, D] of what they are ranked against: captions for images, images for
+    captions (and for images without captions); `scale` is its factor of the cosines.
+    """
+
+    across: Tensor
+    scale: float
 
     @abstractmethod
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -83,6 +90,8 @@ class ImageInputs(TowerInputs):
 
     def __init__(self, dataset: ReinforcedDataset, settings: Settings) -> None:
         self.dataset = dataset
+        known = dataset.texts[0] if dataset.pairs.captioned else dataset.images[0].flatten(0, 1)
+        self.across, self.scale = F.normalize(known.float(), dim=1), dataset.index.teachers[0].scale
         self.kept, self.trained = _split(len(dataset), settings.held_back)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -111,6 +120,8 @@ class TextInputs(TowerInputs):
             )
         self.ids, first = _different(dataset.ids)
         self.wanted = F.normalize(dataset.texts[0][first].float(), dim=1)
+        self.across = F.normalize(dataset.images[0].flatten(0, 1).float(), dim=1)
+        self.scale = dataset.index.teachers[0].scale
         if len(self.ids) < settings.held_back:
             raise InvalidInput(
                 f"{dataset.index.images} has {len(self.ids)} different captions; {settings.held_back} are needed"

@@ -17,7 +17,7 @@ class Settings:
 
     steps: int = 400
     batch: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     images: int = 4096
     augmentations: int = 4
     held_back: int = 10
