@@ -76,7 +76,7 @@ def ratio_rows(suite: Suite, runs: tuple[Result, ...]) -> Iterator[tuple[Cell, C
             for number, other in enumerate(runs[0].job.cells)
             if suite.base in f"{other.label} {other.runtime} {other.backend}"
             and other.tower == cell.tower
-            and (suite.across or other.variant == cell.variant)
+            and all(getattr(other, field) == getattr(cell, field) for field in suite.within)
         )
         yield cell, found, [_cpu(run.cells[base]) / _cpu(run.cells[index]) for run in runs]
 

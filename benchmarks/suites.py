@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from subjects import ROOT, Subjects
+from subjects import NANO_PRECISIONS, ROOT, Subjects
 
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.job import Protocol
@@ -37,14 +37,14 @@ SEEDS = (1, 2)
 class Suite:
     """A claim, what is measured for it, and words of the label and place that ratios are taken to.
 
-    `across`: the base is one for all variants, not one for each.
+    `within`: fields of a cell that its base has in common with it; the base is one for all where there are none.
     """
 
     title: str
     claim: str
     base: str
     request: Callable[[Subjects], Request]
-    across: bool = True
+    within: tuple[str, ...] = ()
 
 
 def _open(*paths: Path) -> tuple[Bundle, ...]:
@@ -67,8 +67,8 @@ def _runtimes(subjects: Subjects) -> Request:
 
 
 def _precisions(subjects: Subjects) -> Request:
-    wanted = [("onnx", "fp32"), ("onnx", "fp16"), ("executorch", "fp32"), ("executorch", "image=w8a8,text=w8")]
-    return Request(_open(*(subjects.bundle("nano", target, precision) for target, precision in wanted)))
+    wanted = [choice for choice in NANO_PRECISIONS if choice[0] != "coreml"]
+    return Request(_open(*(subjects.bundle("nano", *choice) for choice in wanted)))
 
 
 def _peers(subjects: Subjects) -> Request:
@@ -95,14 +95,15 @@ SUITES = {
         "The same folded towers in ONNX Runtime and ExecuTorch (XNNPACK).",
         "onnxruntime",
         _runtimes,
-        across=False,
+        within=("variant",),
     ),
     "precisions": Suite(
         "Precisions",
-        "nano, the built-in trained network: what a precision costs in accuracy and gains in time.",
-        "onnx-fp32",
+        "nano, the built-in trained network: the time of every precision that this machine can run, against the same "
+        "target's fp32; docs/precisions.md has the accuracy.",
+        "-fp32 ",
         _precisions,
-        across=False,
+        within=("target",),
     ),
     "peers": Suite(
         "Peers",
@@ -121,8 +122,10 @@ SUITES = {
 }
 
 
-def short() -> Protocol:
-    """For machines that are not quiet: fewer inferences, in more and shorter turns."""
+def protocol_named(name: str) -> Protocol:
+    """The package's protocols, and `short`, for machines that are not quiet: fewer inferences, in shorter turns."""
+    if name != "short":
+        return get_protocol(name)
     changes = {"name": "short", "warm_up_iterations": 3, "rounds": 3, "iterations_per_round": 10}
     return get_protocol("standard").model_copy(update=changes | {"seconds_per_round": 0.0})
 
@@ -149,7 +152,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the bundles and files here, and use those that are there")
     parser.add_argument("--protocol", default="standard", help="standard, paper, mlperf, or short for a busy machine")
     arguments = parser.parse_args()
-    protocol = short() if arguments.protocol == "short" else get_protocol(arguments.protocol)
+    protocol = protocol_named(arguments.protocol)
     names = list(SUITES) if "all" in arguments.suites else arguments.suites
     with tempfile.TemporaryDirectory(prefix="mobileclip-suites-") as temporary:
         folder = arguments.folder or Path(temporary)

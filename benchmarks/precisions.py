@@ -1,0 +1,104 @@
+"""Which target takes which precision, what it saves in bytes and time, and what it costs nano in accuracy.
+
+    python benchmarks/precisions.py                # docs/precisions.md, benchmarks/results/precision_table.json
+
+Exports nano at every precision of every target, verified and never refused (what fails its gate is marked), and runs
+the suite `precisions` on what this machine can time. About 20 minutes of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from page import conditions, ratio_rows
+from subjects import NANO_PRECISIONS, Subjects
+from suites import RESULTS, ROOT, SUITES, measure, protocol_named
+
+from mobileclip_deploy.benchmark.assembly import complete
+from mobileclip_deploy.benchmark.documents import read_result
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.towers import TOWERS, TowerName
+
+TABLE = RESULTS / "precision_table.json"
+PAGE = ROOT / "docs" / "precisions.md"
+HEAD = ROOT / "benchmarks" / "notes" / "precisions_head.md"
+DROPS = {"top1": "top-1", "image_to_text_recall@1": "recall@1"}
+TITLES = ("target", "image", "text", "needs", "MB", "of fp32", "image: times as fast", "text", "dB image, text")
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="keep the bundles here, and use those that are there")
+    parser.add_argument("--protocol", default="standard", help="standard, or short for a busy machine")
+    parser.add_argument("--page-only", action="store_true", help="write the page from what was measured before")
+    arguments = parser.parse_args()
+    if not arguments.page_only:
+        with tempfile.TemporaryDirectory(prefix="mobileclip-precisions-") as temporary:
+            subjects = Subjects(arguments.folder or Path(temporary))
+            subjects.folder.mkdir(parents=True, exist_ok=True)
+            bundles = [Bundle.open(subjects.bundle("nano", *choice)) for choice in NANO_PRECISIONS]
+            rows = [row(bundle) for bundle in bundles]
+            measure("precisions", subjects, protocol_named(arguments.protocol))
+        TABLE.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(json.loads(TABLE.read_text(encoding="utf-8"))["rows"]), encoding="utf-8")
+
+
+def row(bundle: Bundle) -> dict[str, Any]:
+    """What a bundle's manifest says of its bytes and its checks."""
+    manifest = bundle.manifest
+    shipped = {check.tower: check for check in manifest.parity if check.step == "shipped"}
+    (task,) = (check for check in manifest.parity if check.step == "task")
+    return {
+        "bundle": bundle.path.name,
+        "target": manifest.target,
+        "needs": manifest.options.get("deployment_target", ""),
+        "precision": {tower: manifest.towers[tower].precision for tower in TOWERS},
+        "bytes": {tower: manifest.towers[tower].bytes for tower in TOWERS},
+        "snr_db": {tower: _snr_db(shipped[tower]) for tower in TOWERS},
+        "figures": task.figures,
+        "failed": [f"{check.tower} {check.step}" for check in manifest.parity if check.status != "passed"],
+    }
+
+
+def _snr_db(check: Check) -> float | None:
+    return check.deviation.snr_db if check.deviation is not None else None
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The page: how to read it, the table, and what it was measured on."""
+    faster, measured_on = times()
+    whole = {row["target"]: sum(row["bytes"].values()) for row in rows if set(row["precision"].values()) == {"fp32"}}
+    titles = [*TITLES, *(title for name in DROPS.values() for title in (f"{name} %", "drop")), "gates"]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for row in rows:
+        own = sum(row["bytes"].values())
+        cells = [row["target"], *(row["precision"][tower] for tower in TOWERS), row["needs"]]
+        cells += [f"{own / 1e6:.2f}", f"{own / whole[row['target']]:.2f}"]
+        cells += [faster.get((row["bundle"], tower), "") for tower in TOWERS]
+        cells.append(", ".join(f"{row['snr_db'][tower]:.1f}" for tower in TOWERS))
+        for name in DROPS:
+            cells += [f"{row['figures'][name]:.2f}", f"{row['figures'][f'{name}_drop']:+.2f}"]
+        cells.append(f"**fails**: {', '.join(row['failed'])}" if row["failed"] else "passes")
+        lines.append("| " + " | ".join(cells) + " |")
+    head = HEAD.read_text(encoding="utf-8").strip()
+    return "\n".join([head, "", *lines, "", f"Times: {measured_on}"]) + "\n"
+
+
+def times() -> tuple[dict[tuple[str, TowerName], str], str]:
+    """How many times as fast as its target's fp32 a tower is, in both runs, and what that was measured on."""
+    runs = tuple(complete(read_result(RESULTS / f"precisions-{number}.json")) for number in (1, 2))
+    faster = {
+        (str(cell.bundle), cell.tower): " / ".join(f"{ratio:.2f}" for ratio in ratios)
+        for cell, _, ratios in ratio_rows(SUITES["precisions"], runs)
+    }
+    return faster, conditions(runs[0])
+
+
+if __name__ == "__main__":
+    main()
