@@ -17,12 +17,13 @@ PROGRAM = (sys.executable, "-c", "from mobileclip_deploy.cli import main; main()
 SEED = 7
 OPEN_CLIP = {"mobileclip2_s0": "MobileCLIP2-S0"}
 MIXES = {
-    "onnx": ("fp32", "fp16", "w8", "w8a8", "w4", "image=w8,text=w4"),
-    "coreml": ("fp32", "fp16", "w8", "w8a8", "w6p", "w4p", "w4", "w4p-p50", "image=w8,text=w4p", "image=w6p,text=w4"),
-    "executorch": ("fp32", "w8a8", "image=w8a8,text=w8", "image=w8a8,text=w4"),
+    ("onnx", None): ("fp32", "fp16", "w8", "w8a8", "w4", "image=w8,text=w4"),
+    ("coreml", None): ("fp32", "fp16", "w8", "w8a8", "w6p", "w4p", "image=w8,text=w6p", "image=w8a8,text=w8"),
+    ("coreml", "iOS18"): ("w6p", "w4p", "w4", "w4p-p50", "image=w6p,text=w4p", "image=w6p,text=w4"),
+    ("executorch", None): ("fp32", "w8a8", "image=w8a8,text=w8", "image=w8a8,text=w4"),
 }
-NANO_PRECISIONS = [(target, precision) for target, precisions in MIXES.items() for precision in precisions]
-"""Every precision of every target, and the mixes of towers that are worth having."""
+NANO_PRECISIONS = [(target, name, system) for (target, system), names in MIXES.items() for name in names]
+"""Every precision of every target, and the mixes of towers that are worth having: target, precision, oldest system."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,14 @@ class Subjects:
             write_tensors(path, image_weights(variant), {})
         return path
 
-    def bundle(self, variant: str, target: str, precision: str = "fp32") -> Path:
-        """An exported bundle: the image tower alone, except of nano."""
+    def bundle(self, variant: str, target: str, precision: str = "fp32", system: str | None = None) -> Path:
+        """An exported bundle: the image tower alone, except of nano. `system`: Core ML's deployment target."""
         label = precision.replace("=", "-").replace(",", "-")
-        path = self.folder / f"{variant}-{target}-{label}"
+        folder = self.folder / (system or "")
+        path = folder / f"{variant}-{target}-{label}"
         if not path.exists():
-            command = [*PROGRAM, "export", "--target", target, "--precision", precision]
-            command += ["-o", str(self.folder)]
+            command = [*PROGRAM, "export", "--target", target, "--precision", precision, "-o", str(folder)]
+            command += ["--deployment-target", system] if system else []
             if variant == "nano":  # whose accuracy is measured on the way
                 command.append("--allow-failing")
             else:
