@@ -29,17 +29,6 @@ PAGE = ROOT / "docs" / "precisions.md"
 HEAD = ROOT / "benchmarks" / "notes" / "precisions_head.md"
 DROPS = {"top1": "top-1", "image_to_text_recall@1": "recall@1"}
 TITLES = ("target", "image", "text", "needs", "MB", "of fp32", "image: faster", "text", "cosine image, text", "dB")
-    "target",
-    "image",
-    "text",
-    "needs",
-    "MB",
-    "of fp32",
-    "image: times as fast",
-    "text",
-    "cosine image, text",
-    "dB",
-)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import hashlib
 import shutil
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -134,7 +135,7 @@ def find_smallest(
     if not is_folded(model):
         fold(model)
     trials = Trials(model, target, options, gates, reference, dataset if measured else None, source, folder, progress)
-    layers = {tower: _layers(model, tower, options, folder, progress) for tower in towers} if target.mixes else {}
+    layers = {tower: _layers(trials, tower) for tower in towers} if target.mixes else {}
     choices = {
         tower: tower_choices(target, tower, make_tower(model, tower), options, layers.get(tower, ()))
         for tower in towers
@@ -198,18 +199,17 @@ def _try(candidate: Candidate, trials: Trials, gates: Gates) -> Trial:
     )
 
 
-def _layers(
-    model: MobileCLIP, tower: TowerName, options: ExportOptions, folder: Path, progress: Progress
-) -> tuple[Layer, ...]:
+def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
     """The sensitivity of a tower's layers, measured once a search."""
-    file = folder / f"{tower}-layers.json"
+    file = trials.folder / f"{tower}-layers.json"
     adapter = TypeAdapter(tuple[Layer, ...])
     if file.exists():
         return adapter.validate_json(file.read_bytes())
-    progress(f"{tower} tower: sensitivity of its layers")
-    inputs = calibration_inputs(model.variant, tower, options.calibration)
-    layers = tuple(measure_layers(make_tower(model, tower), inputs))
-    folder.mkdir(parents=True, exist_ok=True)
+    trials.progress(f"{tower} tower: sensitivity of its layers")
+    inputs = calibration_inputs(trials.model.variant, tower, trials.options.calibration)
+    mixable = partial(trials.target.mixable, tower)
+    layers = tuple(measure_layers(make_tower(trials.model, tower), inputs, mixable))
+    trials.folder.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(".new")
     temporary.write_bytes(adapter.dump_json(layers))
     temporary.replace(file)

@@ -7,7 +7,7 @@ independent, so those of a mix add up; what they really add up to is measured on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,10 @@ THRESHOLD = 2048
 BLOCK = 32
 BATCH = 32
 # Shares of the noise that the gate of fewer than 8 bits allows (cosine 0.98: 2 (1 - 0.98) of the energy) that a mix may
-# be expected to make. The gate is on the worst input and the noise an average, so the largest shares seldom pass.
+# be expected to make, or of what all layers make together where that is less: then accuracy decides. The gate is on the
+# worst input and the noise an average, so the largest shares seldom pass.
 ALLOWED = 0.04
-SHARES = (1.0, 0.5, 0.25, 0.1, 0.03)
+SHARES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.03)
 
 
 class Layer(BaseModel):
@@ -41,20 +42,21 @@ class Layer(BaseModel):
 
 
 @torch.no_grad()
-def measure_layers(tower: nn.Module, inputs: npt.NDArray[np.generic]) -> list[Layer]:
+def measure_layers(
+    tower: nn.Module, inputs: npt.NDArray[np.generic], mixable: Callable[[str, Sequence[int]], bool]
+) -> list[Layer]:
     """The layers of a folded tower in eval mode, in its own order; its weights are as before afterwards.
 
     Args:
         inputs: of the tower, as it takes them (see `calibration.calibration_inputs`).
-
-    Depthwise convolutions are left out: they never go below 8 bits, few bytes and the first to break.
+        mixable: whether the target can store a weight, by name and shape, at 4 bits; others are left out.
     """
     batches = torch.from_numpy(inputs).split(BATCH)
     exact = torch.cat([tower(batch) for batch in batches]).double()
     energy = float(exact.square().sum())
     layers = []
     for name, weight in tower.named_parameters():
-        if weight.ndim < 2 or weight.numel() <= THRESHOLD or (weight.ndim == 4 and weight.shape[1] == 1):
+        if weight.ndim < 2 or weight.numel() <= THRESHOLD or not mixable(name, weight.shape):
             continue
         original = weight.detach().clone()
         weight.copy_(_rounded(original))
@@ -78,9 +80,10 @@ def mixes(layers: Sequence[Layer]) -> list[frozenset[str]]:
     """Sets of layers to store at 4 bits, the largest first: for each share of the allowed noise, as many weights as it
     has room for, taken by noise a weight. None and all are left out: those are precisions of their own."""
     order = sorted(layers, key=lambda layer: (layer.noise / layer.weights, layer.name))
+    allowed = min(ALLOWED, sum(layer.noise for layer in layers))
     found: list[frozenset[str]] = []
     for share in SHARES:
-        left, chosen = share * ALLOWED, set()
+        left, chosen = share * allowed, set()
         for layer in order:
             if layer.noise <= left:
                 left -= layer.noise

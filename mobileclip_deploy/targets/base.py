@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -149,6 +149,14 @@ class Target(ABC):
     mixes: ClassVar[bool] = False
     """Whether it can store each layer at bits of its own (precision "mixed", see `ExportOptions.four_bit`)."""
 
+    def mixable(self, tower: TowerName, name: str, shape: Sequence[int]) -> bool:
+        """Whether a target that mixes can store a weight of a tower, by name and shape in torch, at 4 bits.
+
+        Depthwise convolutions never are: they are few bytes, and the first to break. Positional embeddings are as
+        exact as activations.
+        """
+        return not (len(shape) == 4 and shape[1] == 1) and "positional_embedding" not in name
+
     @property
     def label(self) -> str:
         """What a bundle's folder calls the target."""
@@ -192,8 +200,10 @@ class Target(ABC):
             InvalidInput: the calibration folder holds no image.
             DependencyMissing: a package is not installed; the text holds the pip line.
         """
-        for precision in precisions.values():
-            if precision not in self.precisions:
+        for tower, precision in precisions.items():
+            # "mixed" means nothing by itself: it is refused as any unknown precision unless its layers are named.
+            named = self.mixes and precision == "mixed" and bool(options.four_bit.get(tower))
+            if precision not in self.precisions and not named:
                 raise UsageError(f"{self.name} has no precision {precision}; it has {', '.join(self.precisions)}")
         check_calibration(precisions, options.calibration)
         self.require_installed()

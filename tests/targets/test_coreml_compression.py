@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -248,7 +249,7 @@ def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(
     coreml = get_target("coreml")
     with pytest.raises(UsageError, match="no precision mixed"):
         coreml.require({"image": "mixed"}, ExportOptions())
-    layers = measure_layers(make_tower(model, "image"), reference.inputs.pixels)
+    layers = measure_layers(make_tower(model, "image"), reference.inputs.pixels, partial(coreml.mixable, "image"))
     chosen = mixes(layers)[1]
     options = ExportOptions("iOS18", four_bit={"image": chosen})
     coreml.require({"image": "mixed"}, options)

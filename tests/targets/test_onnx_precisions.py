@@ -19,14 +19,16 @@ from onnx import TensorProto
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.loading import assemble
-from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.errors import ExportError, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder
 from mobileclip_deploy.folding import fold
-from mobileclip_deploy.provenance import Provenance
+from mobileclip_deploy.parity import Gates, compare
+from mobileclip_deploy.provenance import Provenance, weight_sha256
+from mobileclip_deploy.reference import Reference
 from mobileclip_deploy.targets import ExportOptions, get_target
 from mobileclip_deploy.targets.onnx.quantization import quantize
 from mobileclip_deploy.targets.onnx.writing import write_model
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.towers import TowerName, make_tower
 from mobileclip_deploy.verification import tower_job
 
 SUFFIXES = {"w8": "_int8", "w8a8": "_quantized", "w4": "_q4"}
@@ -192,3 +194,27 @@ def test_static_int8_without_calibration_inputs_is_refused(exports: Exports) -> 
     job = tower_job(model, "image", "fp32", ExportOptions())
     with pytest.raises(ExportError, match="needs calibration inputs"):
         quantize(onnx.load(artifact(exports, "fp32", "image")), replace(job, precision="w8a8"))
+
+
+def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(exports: Exports, tmp_path: Path) -> None:
+    model = mcd.load_model()
+    fold(model)
+    onnx_target, text = get_target("onnx"), make_tower(model, "text")
+    weights = {name: weight_sha256(value.detach().numpy()) for name, value in text.named_parameters()}
+    (table,) = (sha256 for name, sha256 in weights.items() if "token_embedding" in name)
+    (product,) = (sha256 for name, sha256 in weights.items() if name.endswith("blocks.1.fc1.weight"))
+    with pytest.raises(UsageError, match="no precision mixed"):
+        onnx_target.require({"text": "mixed"}, ExportOptions())
+    options = ExportOptions(four_bit={"text": frozenset({table, product})})
+    onnx_target.require({"text": "mixed"}, options)
+    path = tmp_path / "mixed.onnx"
+    onnx_target.export(tower_job(model, "text", "mixed", options), path)
+    found = operators(path)
+    assert (found["GatherBlockQuantized"], found["MatMulNBits"]) == (1, 1)
+    only = tmp_path / "product.onnx"
+    options = ExportOptions(four_bit={"text": frozenset({product})})
+    onnx_target.export(tower_job(model, "text", "mixed", options), only)
+    assert (operators(only)["GatherBlockQuantized"], operators(only)["MatMulNBits"]) == (0, 1)
+    golden = Reference.read(exports.bundle("onnx", "w8").golden)
+    answers = compare(golden.of("text"), onnx_target.runner(only)(golden.inputs.ids))
+    assert answers.cosine >= Gates().shipped("mixed")[1]

@@ -33,9 +33,7 @@ class CoreMLTarget(Target):
         Raises:
             UsageError, InvalidInput, DependencyMissing: see `Target.require`.
         """
-        # "mixed" has no meaning by itself: it is refused as any unknown precision unless its layers are named.
-        known = {t: "w4" if name == "mixed" and options.four_bit.get(t) else name for t, name in precisions.items()}
-        super().require(known, options)
+        super().require(precisions, options)
         self.settle(precisions, options)
 
     def settle(self, precisions: dict[TowerName, str], options: ExportOptions) -> ExportOptions:

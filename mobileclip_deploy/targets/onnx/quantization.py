@@ -10,15 +10,16 @@ from typing import Any
 
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.parity import compare
+from mobileclip_deploy.provenance import weight_sha256
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.onnx.calibrating import answers, measure_ranges
 from mobileclip_deploy.targets.onnx.dynamic import DynamicProducts
 from mobileclip_deploy.targets.onnx.editing import Graph
 from mobileclip_deploy.targets.onnx.products import as_products
-from mobileclip_deploy.targets.onnx.recipes import RECIPES, Recipe
+from mobileclip_deploy.targets.onnx.recipes import Recipe, recipe_of
 from mobileclip_deploy.targets.onnx.sensitivity import choose
 from mobileclip_deploy.targets.onnx.static import quantize_static, surroundings
-from mobileclip_deploy.targets.onnx.weights import Weight, four_bits, restore_int8, weights
+from mobileclip_deploy.targets.onnx.weights import Weight, four_bits, restore_int8, rows_of, weights
 
 __all__ = ["quantize"]
 
@@ -36,7 +37,7 @@ def quantize(model: Any, job: TowerJob) -> Any:
     Raises:
         ExportError: the recipe is static and the job has no calibration inputs.
     """
-    recipe = RECIPES[job.precision]
+    recipe = recipe_of(job.precision)
     if recipe.weights != "int8":
         return model
     if job.tower in recipe.static:
@@ -75,6 +76,7 @@ def _stored(graph: Graph, recipe: Recipe, job: TowerJob) -> None:
         as_products(graph)
     found: dict[str, Weight] = {weight.node.output[0]: weight for weight in weights(graph)}
     dynamic = DynamicProducts(graph)
+    chosen = job.options.four_bit[job.tower] if job.precision == "mixed" else None
 
     def change(node: Any) -> list[Any] | None:
         weight = found.get(node.output[0])
@@ -86,7 +88,8 @@ def _stored(graph: Graph, recipe: Recipe, job: TowerJob) -> None:
         # The projection, a product whose result is the embedding, keeps 8 bits: a thousandth of the bytes, and 3 dB of
         # nano's 21 in the text tower.
         last = node.output[0] == graph.model.graph.output[0].name
-        if products == "four bits" and node.op_type in ("MatMul", "Gather") and not last:
+        can = products == "four bits" and node.op_type in ("MatMul", "Gather") and not last
+        if can and (chosen is None or weight_sha256(rows_of(graph, weight)) in chosen):
             return four_bits(graph, weight)
         return restore_int8(graph, weight)
 

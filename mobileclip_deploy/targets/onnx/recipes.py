@@ -7,7 +7,7 @@ from typing import Literal
 
 from mobileclip_deploy.towers import TowerName
 
-__all__ = ["RECIPES", "Recipe"]
+__all__ = ["RECIPES", "Recipe", "recipe_of"]
 
 Products = Literal["float", "dynamic", "four bits"]
 
@@ -40,3 +40,11 @@ RECIPES: dict[str, Recipe] = {
     "w8a8": Recipe("q8", "_quantized", products={"image": "float", "text": "dynamic"}, static=("image",)),
     "w4": Recipe("q4", "_q4", products={"image": "four bits", "text": "four bits"}),
 }
+
+# As w4, for the layers that ExportOptions.four_bit names; the others have 8 bits. Chosen by a search, not by name.
+MIXED = RECIPES["w4"]
+
+
+def recipe_of(precision: str) -> Recipe:
+    """The recipe of a precision, "mixed" among them."""
+    return MIXED if precision == "mixed" else RECIPES[precision]

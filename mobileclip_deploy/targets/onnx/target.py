@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
-from mobileclip_deploy.targets.onnx.recipes import RECIPES
+from mobileclip_deploy.targets.onnx.recipes import RECIPES, recipe_of
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.variants import Variant
 
@@ -21,9 +22,15 @@ class OnnxTarget(Target):
     name = "onnx"
     packages = ("onnx", "onnxruntime", "onnxscript")
     precisions = tuple(RECIPES)
+    mixes = True
+
+    def mixable(self, tower: TowerName, name: str, shape: Sequence[int]) -> bool:
+        """Products but the last, and the table; the text tower's 1 x 1 convolutions are written as products."""
+        product = len(shape) == 2 or tower == "text"
+        return product and "projection" not in name and super().mixable(tower, name, shape)
 
     def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
-        return f"onnx/{STEMS[tower]}{RECIPES[precision].suffix}.onnx"
+        return f"onnx/{STEMS[tower]}{recipe_of(precision).suffix}.onnx"
 
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         if tower == "image":
@@ -34,7 +41,7 @@ class OnnxTarget(Target):
         return TensorInfo(f"{tower}_embeds", "float32", (0, variant.embed_dim), normalised=False)
 
     def classifier_name(self, variant: Variant, precision: str) -> str:
-        return f"onnx/classifier{RECIPES[precision].suffix}.onnx"
+        return f"onnx/classifier{recipe_of(precision).suffix}.onnx"
 
     def probabilities_info(self, labels: int) -> TensorInfo:
         return TensorInfo("probabilities", "float32", (0, labels))

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mobileclip_deploy.targets.onnx.editing import Graph
 from mobileclip_deploy.targets.onnx.integers import BLOCK, int4_blocks, int8_channels, pack_int4
 
-__all__ = ["THRESHOLD", "Weight", "four_bits", "int8_operands", "restore_int8", "weights"]
+__all__ = ["THRESHOLD", "Weight", "four_bits", "int8_operands", "restore_int8", "rows_of", "weights"]
 
 # Smaller weights are not worth their scales; what Core ML's precisions leave alone too.
 THRESHOLD = 2048
@@ -77,6 +78,12 @@ def _worthwhile(graph: Graph, name: str) -> bool:
     return values.dtype == np.float32 and not np.isin(values, (0, 1)).all()
 
 
+def rows_of(graph: Graph, weight: Weight) -> npt.NDArray[np.float32]:
+    """A product's weight or a table as torch has it: [outputs, inputs], or [rows, width]."""
+    values = graph.value(weight.name)
+    return values.T if weight.channels == 1 else values
+
+
 def restore_int8(graph: Graph, weight: Weight) -> list[Any]:
     """Store a weight as int8; gives the node with what restores it in front.
 
@@ -123,7 +130,7 @@ def four_bits(graph: Graph, weight: Weight) -> list[Any]:
 
     graph.require_opset(MICROSOFT, 1)
     name, node = weight.name, weight.node
-    values = graph.value(name)
+    values = rows_of(graph, weight)
     if node.op_type == "Gather":
         integers, scales = int4_blocks(values, TABLE_BLOCK)
         packed = pack_int4(integers.reshape(len(values), -1)[:, : values.shape[1]], 0)
@@ -135,11 +142,10 @@ def four_bits(graph: Graph, weight: Weight) -> list[Any]:
             helper.make_node("GatherBlockQuantized", inputs, [half], domain=MICROSOFT, **settings),
             helper.make_node("Cast", [half], [node.output[0]], to=TensorProto.FLOAT),
         ]
-    rows = values.T
-    integers, scales = int4_blocks(rows)
+    integers, scales = int4_blocks(values)
     stored = graph.replace(name, f"{name}_int4", pack_int4(integers, 8))
     inputs = [node.input[0], stored, graph.add(f"{name}_scale", scales)]
-    settings = {"K": rows.shape[1], "N": rows.shape[0], "bits": 4, "block_size": BLOCK}
+    settings = {"K": values.shape[1], "N": values.shape[0], "bits": 4, "block_size": BLOCK}
     return [helper.make_node("MatMulNBits", inputs, node.output, domain=MICROSOFT, **settings)]
 
 
