@@ -16,6 +16,10 @@ from mobileclip_deploy.errors import RuntimeFailed
 __all__ = ["Patience", "RunProgress", "follow", "read_progress"]
 
 
+# A file that the app wrote just before it ended may not be retrievable at once (CoreDeviceError 7000).
+LOOKS_AFTER_THE_END = 3
+
+
 @dataclass(frozen=True)
 class Patience:
     """Seconds: between two looks (each disturbs the device a little), for a broken connection, for a standstill."""
@@ -57,6 +61,7 @@ def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progr
         RuntimeFailed: the run failed, the app ended, stands still, or the connection stayed broken.
     """
     last: RunProgress | None = None
+    unseen = 0
     moved = seen = time.monotonic()
     while True:
         time.sleep(patience.between)
@@ -78,7 +83,8 @@ def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progr
             progress(current.finished_turns, current.turns, current.what)
         if current is not None and current.state == "finished":
             return
-        if not alive:
+        unseen = unseen + 1 if not alive and current is None else 0
+        if not alive and not 0 < unseen <= LOOKS_AFTER_THE_END:
             where = f" in {last.what}" if last and last.turn else ""
             raise RuntimeFailed(
                 f"the app ended on the device{where} before its run did (the system ends an app that takes too much "
