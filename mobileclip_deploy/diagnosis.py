@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shutil
 from dataclasses import dataclass
 
-__all__ = ["PROVEN", "Finding", "diagnose", "machine"]
+__all__ = ["PROVEN", "Finding", "Tool", "diagnose", "machine", "tools"]
 
 # Extra -> package -> version; one environment held them all when the whole test suite last passed (Python 3.11).
 PROVEN: dict[str, dict[str, str]] = {
@@ -19,10 +20,13 @@ PROVEN: dict[str, dict[str, str]] = {
         "safetensors": "0.8.0",
         "pydantic": "2.14.4",
         "open_clip_torch": "3.3.0",
+        "pyyaml": "6.0.4",
     },
     "onnx": {"onnx": "1.23.2", "onnxruntime": "1.32.0", "onnxscript": "0.7.2"},
     "coreml": {"coremltools": "9.0"},
     "executorch": {"executorch": "1.5.1", "torchao": "0.18.0"},
+    "hub": {"huggingface_hub": "2.4.0"},
+    "report": {"matplotlib": "3.11.2"},
 }
 
 
@@ -49,6 +53,35 @@ def diagnose() -> list[Finding]:
             remedy = install if installed is None else "" if same else "another version than the proven one"
             findings.append(Finding(area, name, installed, proven, remedy, required=area == "core"))
     return findings
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that devices are reached by: what it is for, where it is (None: nowhere), and how to get it."""
+
+    purpose: str
+    name: str
+    path: str | None
+    remedy: str
+
+
+def tools() -> list[Tool]:
+    """Look for the programs behind `benchmark --device`, and say which ExecuTorch backends need an SDK."""
+    from mobileclip_deploy.targets.executorch.backends import UNAVAILABLE
+
+    mac = platform.system() == "Darwin"
+    wanted = {
+        "adb": ("Android phones", "install Android's platform-tools (Debian: apt-get install adb)"),
+        "xcrun": ("iPhones", "install Xcode 16 or newer" if mac else "needs a Mac with Xcode 16 or newer"),
+    }
+    found = [
+        Tool(purpose, name, path, "" if path else remedy)
+        for name, (purpose, remedy) in wanted.items()
+        for path in [shutil.which(name)]
+    ]
+    return found + [
+        Tool("ExecuTorch backend", name, None, f"not built in: needs {need}") for name, need in UNAVAILABLE.items()
+    ]
 
 
 def machine() -> str:

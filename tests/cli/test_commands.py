@@ -50,6 +50,18 @@ def test_doctor_says_what_is_here_and_what_runs_core_ml_packages() -> None:
     assert all(name in found.stdout for name in ("torch", "onnxruntime", "coremltools", "Core ML packages are run by"))
 
 
+def test_doctor_says_which_tools_reach_devices_and_which_backends_need_an_sdk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "adb").write_text("#!/bin/sh\n")
+    (tmp_path / "adb").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = run("doctor").stdout
+    assert found.count("missing") == 6  # xcrun, and five backends
+    assert "Xcode 16" in found
+    assert "Qualcomm" in found
+
+
 def test_doctor_misses_a_required_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mobileclip_deploy.diagnosis._version", lambda name: None if name == "torch" else "1.0")
     found = run("doctor")
