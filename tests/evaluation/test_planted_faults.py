@@ -92,7 +92,7 @@ def test_a_bundle_that_tells_apps_something_wrong_fails_verify(
     exports: Exports, tmp_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The held-out images have the network's size already, so no figure shows a wrong interpolation."""
-    monkeypatch.setattr("mobileclip_deploy.api.verify_bundle", lambda *_, **__: _report())
+    monkeypatch.setattr("mobileclip_deploy.api.bundles.verify_bundle", lambda *_, **__: _report())
     file, keys, value = SETTINGS[setting]
     path = exports.copy("onnx", "fp16", tmp_path)
     data = json.loads((path / file).read_text(encoding="utf-8"))

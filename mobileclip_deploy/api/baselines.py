@@ -1,0 +1,47 @@
+"""The figures last accepted, and whether a report drifted from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mobileclip_deploy.api.paths import StrPath
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.errors import GateFailed
+from mobileclip_deploy.parity import ParityLock, ParityReport, check_drift, locked_figures, read_lock
+from mobileclip_deploy.parity.baseline import LockedBundle
+
+__all__ = ["accept_baseline", "check_baseline"]
+
+
+def check_baseline(bundle: Bundle | StrPath, report: ParityReport, lock: StrPath) -> ParityReport:
+    """The report of `verify` with a check more a tower: whether its figures are those last accepted, within noise.
+
+    Raises:
+        InvalidInput: no such lock file, or it does not know this bundle or its checkpoint.
+    """
+    today = _locked(bundle, report)
+    drift = check_drift(report.bundle, today, read_lock(Path(lock)))
+    return report.model_copy(update={"checks": (*report.checks, *drift)})
+
+
+def accept_baseline(bundle: Bundle | StrPath, report: ParityReport, lock: StrPath) -> None:
+    """Write the figures of a report of `verify` into a lock file, beside those of other bundles in it.
+
+    Raises:
+        GateFailed: a check failed or was not run: what did not pass is not to be accepted.
+        InvalidInput: the lock file is damaged.
+    """
+    if not report.passed:
+        raise GateFailed(f"{report.bundle} did not pass every check, so its figures were not accepted")
+    path = Path(lock)
+    before = read_lock(path) if path.exists() else ParityLock()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(before.accept(report.bundle, _locked(bundle, report)).to_json(), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _locked(bundle: Bundle | StrPath, report: ParityReport) -> LockedBundle:
+    manifest = (bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle))).manifest
+    sizes: dict[str, int] = {tower: entry.bytes for tower, entry in manifest.towers.items()}
+    return locked_figures(report, manifest.checkpoint.sha256, sizes)

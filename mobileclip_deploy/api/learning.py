@@ -1,0 +1,106 @@
+"""Training: reinforced datasets, students, recovery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mobileclip_deploy.api.paths import StrPath
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.precision import parse_precisions
+from mobileclip_deploy.recovery import Recovery, Settings
+from mobileclip_deploy.recovery import recover as _recover
+from mobileclip_deploy.reinforcement import AugmentationPolicy, Reinforced, Teacher, read_pairs
+from mobileclip_deploy.reinforcement import reinforce as _reinforce
+from mobileclip_deploy.towers import TOWERS, TowerName
+from mobileclip_deploy.training import Trained, read_recipe
+from mobileclip_deploy.training import train as _train
+from mobileclip_deploy.verification import Progress, silent
+
+__all__ = ["recover", "reinforce", "train"]
+
+
+def reinforce(
+    pairs: StrPath,
+    teachers: Sequence[MobileCLIP],
+    output: StrPath,
+    *,
+    augmentations: int = 4,
+    policy: AugmentationPolicy | None = None,
+    seed: int = 0,
+    shard_rows: int = 256,
+    progress: Progress = silent,
+) -> Reinforced:
+    """Store teachers' embeddings of augmented images and of captions (docs/reinforcement.md); resumes what was stopped.
+
+    Args:
+        pairs: a folder with a dataset.json, a .jsonl manifest, or a folder of images.
+        teachers: from `load_model`, with both towers; training forms are folded in place.
+        output: the dataset's folder.
+        augmentations: of each image; `policy` says how far they go.
+        seed: of the augmentations.
+        shard_rows: pairs in a file.
+
+    Raises:
+        UsageError: the folder holds something else.
+        InvalidInput: pairs or images cannot be used; what was stored before stays.
+    """
+    return _reinforce(
+        read_pairs(Path(pairs)),
+        [Teacher.of(model) for model in teachers],
+        Path(output),
+        augmentations=augmentations,
+        policy=policy,
+        seed=seed,
+        shard_rows=shard_rows,
+        progress=progress,
+    )
+
+
+def train(recipe: StrPath, output: StrPath, *, progress: Progress = silent) -> Trained:
+    """Train a model on a reinforced dataset (docs/reinforcement.md), or go on where the same training was stopped.
+
+    Args:
+        recipe: a YAML file, see `training.Recipe`.
+        output: folder for the checkpoint, the log and the trained weights.
+
+    Raises:
+        InvalidInput: the recipe or its data cannot be used.
+        UsageError: the folder holds another training.
+    """
+    return _train(read_recipe(Path(recipe)), Path(output), progress)
+
+
+def recover(
+    model: MobileCLIP,
+    precision: str,
+    data: StrPath,
+    output: StrPath,
+    *,
+    tower: str = "both",
+    work: StrPath | None = None,
+    settings: Settings | None = None,
+    progress: Progress = silent,
+) -> Recovery:
+    """Train towers on the grid of a precision to answer as they did in float (docs/reinforcement.md).
+
+    Args:
+        model: from `load_model`; a training form is folded in place.
+        precision: one for both towers, or "image=w4,text=w4p".
+        data: images and captions like those of the app, as for `reinforce`, or what this checkpoint reinforced.
+        output: .safetensors, a folded checkpoint to export at that precision.
+        tower: "image", "text" or "both".
+        work: where the original's embeddings are kept; beside the output when None.
+        settings: how long to train.
+
+    Raises:
+        UsageError: the precision cannot be recovered, or the checkpoint lacks a tower.
+        InvalidInput: the data or the output cannot be used.
+    """
+    if tower not in (*TOWERS, "both"):
+        raise UsageError(f"unknown tower {tower!r}; known: {', '.join(TOWERS)}, both")
+    towers: tuple[TowerName, ...] = tuple(name for name in TOWERS if tower in (name, "both"))
+    precisions, output = parse_precisions(precision, towers), Path(output)
+    folder = Path(work) if work is not None else output.with_suffix(".embeddings")
+    return _recover(model, precisions, Path(data), output, work=folder, settings=settings, progress=progress)
