@@ -14,7 +14,7 @@ from mobileclip_deploy.preprocess import normalize
 from mobileclip_deploy.reference import Inputs, sample_inputs
 from mobileclip_deploy.towers import ImageTower, TextTower, TowerName, example_input, make_tower
 
-BOUND = 1e-6
+BOUND = 2e-6
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 
 

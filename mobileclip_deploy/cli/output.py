@@ -40,7 +40,7 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         name = column.removeprefix(">")
         table.add_column(name, justify="right" if column.startswith(">") else "left", overflow="fold")
@@ -48,6 +48,8 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
         table.add_row(*(colour(cell) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
     with console.capture() as captured:  # written by click: rich would end the process itself on a broken pipe
+        if title is not None:  # a line of its own: a table's title is folded to the table's width
+            console.print(title, style="italic", markup=False, soft_wrap=True)
         console.print(table)
     click.echo(captured.get(), nl=False)
 

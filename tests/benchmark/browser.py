@@ -105,7 +105,8 @@ def open_page() -> Iterator[Page]:
         pytest.fail(say) if os.environ.get("CI") else pytest.skip(say)
     commands, writing = os.pipe()
     reading, answers = os.pipe()
-    with tempfile.TemporaryDirectory() as profile:
+    # Chromium's helper processes may still write to the profile when it has ended itself.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --window-size=1400,1000"
         line = f'exec "$0" {options} --remote-debugging-pipe --user-data-dir="$1" 3<&{commands} 4>&{answers}'
         browser = subprocess.Popen(
