@@ -25,6 +25,8 @@ from mobileclip_deploy.mil.store import ConstantStore
 __all__ = ["Computed", "Precision", "Program", "load"]
 
 Precision = Literal["float32", "float16"]
+# What a small package may always keep: decompressing its table for every prompt takes longer than all the rest.
+_ALWAYS_KEPT = 64 * 2**20
 _KEPT_SHARE = 0.5  # of the size of the package; see ConstantStore
 
 
@@ -83,7 +85,7 @@ class Program:
         if evaluate:
             self._steps = make_plan(graph)
             check_shapes(graph, self._steps)
-        self._store = ConstantStore(int(size * _KEPT_SHARE))
+        self._store = ConstantStore(max(_ALWAYS_KEPT, int(size * _KEPT_SHARE)))
 
     def __call__(self, inputs: Mapping[str, Any], precision: Precision = "float32") -> dict[str, Any]:
         """Evaluate the program.
