@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mobileclip_deploy.api.paths import StrPath
+from mobileclip_deploy.api.paths import StrPath, opened
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.parity import ParityLock, ParityReport, check_drift, locked_figures, read_lock
@@ -42,6 +42,6 @@ def accept_baseline(bundle: Bundle | StrPath, report: ParityReport, lock: StrPat
 
 
 def _locked(bundle: Bundle | StrPath, report: ParityReport) -> LockedBundle:
-    manifest = (bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle))).manifest
+    manifest = opened(bundle).manifest
     sizes: dict[str, int] = {tower: entry.bytes for tower, entry in manifest.towers.items()}
     return locked_figures(report, manifest.checkpoint.sha256, sizes)

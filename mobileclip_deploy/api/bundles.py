@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobileclip_deploy.api.models import accuracy_dataset, find_checkpoint, load_source
-from mobileclip_deploy.api.paths import StrPath
+from mobileclip_deploy.api.paths import StrPath, opened
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.classifier import LabelSet
@@ -144,8 +144,7 @@ def verify(
         InvalidInput: the bundle is damaged, or another checkpoint was given.
         RuntimeFailed: the runtime refused an artifact.
     """
-    if not isinstance(bundle, Bundle):
-        bundle = Bundle.open(Path(bundle))
+    bundle = opened(bundle)
     gates = gates or Gates()
     source = Path(checkpoint) if checkpoint is not None else find_checkpoint(bundle)
     if source is None:
@@ -190,8 +189,7 @@ def explain(
         UsageError: the bundle is of another target, or its checkpoint is not at hand.
         InvalidInput: the bundle is damaged, or another checkpoint was given.
     """
-    if not isinstance(bundle, Bundle):
-        bundle = Bundle.open(Path(bundle))
+    bundle = opened(bundle)
     source = Path(checkpoint) if checkpoint is not None else find_checkpoint(bundle)
     if source is None:
         raise UsageError(
@@ -212,8 +210,7 @@ def load_runner(bundle: Bundle | StrPath, tower: TowerName) -> Runner:
         UsageError: it does not hold the tower.
         RuntimeFailed: nothing here can run it.
     """
-    if not isinstance(bundle, Bundle):
-        bundle = Bundle.open(Path(bundle))
+    bundle = opened(bundle)
     return tower_runner(bundle, tower)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobileclip_deploy.api.models import find_checkpoint, load_source
-from mobileclip_deploy.api.paths import StrPath
+from mobileclip_deploy.api.paths import StrPath, opened
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.comparison import Comparison, compare_bundles
@@ -66,10 +66,7 @@ def evaluate(
     prompts = parse_templates(templates)
     data = _dataset(dataset, class_names, images, split, skip_bad)
     tasks = check_tasks(data, (task,) if task else None)
-    if isinstance(subject, MobileCLIP):
-        embedder = model_embedder(subject)
-    else:
-        embedder = bundle_embedder(subject if isinstance(subject, Bundle) else Bundle.open(Path(subject)))
+    embedder = model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(opened(subject))
     return measure(
         embedder,
         data,
@@ -109,12 +106,12 @@ def compare(
         UsageError: no bundle, or one twice.
         RuntimeFailed: a runtime refused an artifact.
     """
-    opened = [bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle)) for bundle in bundles]
+    subjects = [opened(bundle) for bundle in bundles]
     prompts = parse_templates(templates)
     data = _dataset(dataset, class_names, images, split, skip_bad)
     folder = None if cache is None else Path(cache)
     given = None if checkpoint is None else file_sha256(Path(checkpoint))
-    if given is not None and all(bundle.manifest.checkpoint.sha256 != given for bundle in opened):
+    if given is not None and all(bundle.manifest.checkpoint.sha256 != given for bundle in subjects):
         raise InvalidInput(f"{checkpoint} is not the checkpoint of any of these bundles")
 
     def source(bundle: Bundle) -> Measurement | None:
@@ -132,7 +129,7 @@ def compare(
         )
 
     return compare_bundles(
-        opened,
+        subjects,
         data,
         source,
         gates or Gates(),
@@ -162,7 +159,7 @@ def embed(
         RuntimeFailed: nothing here can run the bundle.
     """
     return embed_to_file(
-        bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle)),
+        opened(bundle),
         [Path(source) for source in sources],
         Path(output),
         normalise=normalise,

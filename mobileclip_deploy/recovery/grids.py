@@ -31,9 +31,9 @@ class Grid(nn.Module, ABC):
     def codes(self, weight: Tensor) -> Tensor:
         """The integers of a weight: int8 symmetric, or uint8 indices into a table; of the weight's shape."""
 
+    @abstractmethod
     def describe(self) -> str:
         """For the report: bits and what shares a scale or table."""
-        raise NotImplementedError
 
 
 class BlockGrid(Grid):
