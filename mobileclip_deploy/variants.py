@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 LARGEST_IMAGE = 4096
+CARDS_VARIABLE = "MOBILECLIP_DEPLOY_CARDS"
 
 
 class _Frozen(BaseModel):
@@ -231,17 +233,19 @@ def read_card(path: Path) -> Variant:
 
 @cache
 def _cards() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(models_dir().glob("*.json"))}
+    own = os.environ.get(CARDS_VARIABLE)
+    folders = [models_dir(), *map(Path, own.split(os.pathsep) if own else ())]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.json"))}
 
 
 def variant_names() -> list[str]:
-    """Names of all packaged variants, sorted."""
+    """Names of all packaged variants, sorted, then of those in the folders that MOBILECLIP_DEPLOY_CARDS lists."""
     return list(_cards())
 
 
 @cache
 def load_variant(name: str) -> Variant:
-    """The packaged variant called `name`; hyphens and capitals as in `MobileCLIP2-L-14` are accepted.
+    """The variant called `name`; hyphens and capitals as in `MobileCLIP2-L-14` are accepted.
 
     Raises:
         UsageError: unknown name; the text lists the known ones.

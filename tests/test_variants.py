@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +142,12 @@ def test_cards_read_back_as_they_were() -> None:
 def test_variants_do_not_import_torch() -> None:
     code = "import mobileclip_deploy.variants, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_cards_of_ones_own_stand_beside_the_packaged_ones(tmp_path: Path) -> None:
+    card = json.loads((models_dir() / "nano.json").read_text(encoding="utf-8")) | {"name": "mine", "title": "mine"}
+    (tmp_path / "mine.json").write_text(json.dumps(card), encoding="utf-8")
+    environment = os.environ | {"MOBILECLIP_DEPLOY_CARDS": str(tmp_path)}
+    ask = "from mobileclip_deploy.variants import *; print(*variant_names(), load_variant('mine').title)"
+    done = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
+    assert {"mine", "nano"} <= set(done.stdout.split())

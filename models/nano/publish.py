@@ -1,6 +1,6 @@
-"""Turns what train.py left in the build folder into the committed files: weights.safetensors and figures.json.
+"""Turns a finished training into the files that are committed, or taught from: weights.safetensors and figures.json.
 
-    python models/nano/publish.py --work BUILD_FOLDER --output models/nano
+    python models/nano/publish.py --run BUILD_FOLDER/final.pt --output models/nano
 
 Weights are stored in float16, and the figures are those of the stored weights, read back as any user reads them.
 """
@@ -23,7 +23,7 @@ from mobileclip_deploy.variants import load_variant
 __all__ = ["full_token_table", "publish"]
 
 UNSEEN_NOISE = 0.01
-METADATA = {"variant": "nano", "layout": "apple", "form": "training", "licence": "CC-BY-SA-4.0"}
+TOKENS = "text.token_embedding.weight"
 
 
 def full_token_table(trained: Tensor, vocabulary: Tensor, size: int) -> Tensor:
@@ -35,9 +35,9 @@ def full_token_table(trained: Tensor, vocabulary: Tensor, size: int) -> Tensor:
     return table
 
 
-def apple_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def apple_layout(state: dict[str, Tensor], variant: str) -> dict[str, Tensor]:
     """Our state dict under Apple's names and shapes; floating point as float16."""
-    keymap = apple.keymap(load_variant("nano"))
+    keymap = apple.keymap(load_variant(variant))
     tensors = {}
     for key, value in state.items():
         name, shape = keymap.theirs(key)
@@ -46,18 +46,25 @@ def apple_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def publish(work: Path, output: Path) -> None:
+def trained_state(run: Path, variant: str) -> dict[str, Tensor]:
+    """The weights of a run of train.py (.pt) or of `mobileclip-deploy train` (.safetensors)."""
+    if run.suffix != ".pt":
+        return load(run, variant).state_dict()
+    saved = torch.load(run, weights_only=True)
+    state: dict[str, Tensor] = saved["average"]
+    state[TOKENS] = full_token_table(state[TOKENS], saved["vocabulary"], load_variant(variant).tokenizer.vocab_size)
+    return state
+
+
+def publish(run: Path, variant: str, output: Path) -> None:
     """Writes weights.safetensors (atomically) and figures.json into `output`."""
-    saved = torch.load(work / "final.pt", weights_only=True)
-    state = saved["average"]
-    size = load_variant("nano").tokenizer.vocab_size
-    key = "text.token_embedding.weight"
-    state[key] = full_token_table(state[key], saved["vocabulary"], size)
+    metadata = {"variant": variant, "layout": "apple", "form": "training", "licence": "CC-BY-SA-4.0"}
+    output.mkdir(parents=True, exist_ok=True)
     temporary = output / "weights.tmp"
-    save_file(apple_layout(state), temporary, metadata=METADATA)
+    save_file(apple_layout(trained_state(run, variant), variant), temporary, metadata=metadata)
     temporary.chmod(0o644)
     os.replace(temporary, output / "weights.safetensors")
-    figures = measure(load(output / "weights.safetensors", "nano"))
+    figures = measure(load(output / "weights.safetensors", variant))
     report = {"dataset": "evaluation", "pairs": len(evaluation_set()[0]), "weights": "weights.safetensors", **figures}
     (output / "figures.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
@@ -66,10 +73,11 @@ def publish(work: Path, output: Path) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder in which train.py left final.pt")
+    parser.add_argument("--run", type=Path, required=True, help="final.pt, or weights.safetensors of `train`")
+    parser.add_argument("--variant", default="nano")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
-    publish(arguments.work, arguments.output)
+    publish(arguments.run, arguments.variant, arguments.output)
 
 
 if __name__ == "__main__":

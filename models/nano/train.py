@@ -27,13 +27,16 @@ from captions import CaptionSource
 from measure import measure
 from torch import Tensor, nn
 from torch.nn import functional as F
+from widen import widened
 
 from mobileclip_deploy.architecture import MobileCLIP, build_model
+from mobileclip_deploy.checkpoints import load
 from mobileclip_deploy.variants import load_variant
 
 MAX_LOGIT_SCALE = math.log(100)
 LAYER_SCALE = 0.3
 MONOCHROME_WEIGHT = 0.3
+TOKENS = "text.token_embedding.weight"
 MONOCHROME = ("openmoji-black", "fluent-mono")
 
 
@@ -43,6 +46,7 @@ class Recipe:
 
     steps: int
     stop: int
+    variant: str = "nano"
     minutes: float = math.inf
     seed: int = 1
     concepts_per_step: int = 64
@@ -92,6 +96,17 @@ def initialise(model: MobileCLIP, vocabulary: int) -> None:
     model.text.token_embedding = nn.Embedding(vocabulary, width)
     nn.init.normal_(model.text.token_embedding.weight, std=0.1)
     nn.init.normal_(model.text.positional_embedding, std=0.02)
+
+
+def starting_weights(file: Path, vocabulary: Tensor) -> dict[str, Tensor]:
+    """The averaged weights of an earlier run (.pt), or those of a published nano, its token table reduced to
+    `vocabulary`."""
+    if file.suffix == ".pt":
+        average: dict[str, Tensor] = torch.load(file, weights_only=True)["average"]
+        return average
+    state = load(file, "nano").state_dict()
+    state[TOKENS] = state[TOKENS][vocabulary]
+    return state
 
 
 def optimiser(model: nn.Module, anchors: nn.Parameter, recipe: Recipe) -> torch.optim.AdamW:
@@ -182,17 +197,17 @@ def write_atomically(path: Path, payload: dict[str, Any]) -> None:
 class Training:
     """A model on its way: the weights, their average, the anchors, the data, and one optimiser for all."""
 
-    def __init__(self, work: Path, recipe: Recipe, start: Path | None) -> None:
+    def __init__(self, work: Path, recipe: Recipe, start: Path | None, output: Path) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.work = recipe, work
+        self.recipe, self.output = recipe, output
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.captions = CaptionSource(work, random.Random(recipe.seed))
         self.sampler = ImageSampler(work, self.generator)
-        self.model = build_model(load_variant("nano"))
+        self.model = build_model(load_variant(recipe.variant))
         initialise(self.model, len(self.captions.vocabulary))
         anchors = torch.randn(self.captions.size, self.model.variant.embed_dim) * 0.1
         if start is not None:
-            self.model.load_state_dict(torch.load(start, weights_only=True)["average"])
+            self.model.load_state_dict(widened(starting_weights(start, self.captions.vocabulary), self.model))
             anchors = self._captions_as_anchors()
         self.anchors = nn.Parameter(anchors)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -233,7 +248,7 @@ class Training:
     def save(self, name: str) -> None:
         """Writes the averaged weights and the token ids that the rows of their token table stand for."""
         payload = {"average": self.average.state_dict(), "vocabulary": self.captions.vocabulary}
-        write_atomically(self.work / name, payload)
+        write_atomically(self.output / name, payload)
 
     def run(self, report_every: int) -> None:
         """Trains to the end of the recipe, logs to stdout, leaves final.pt."""
@@ -257,11 +272,17 @@ class Training:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder of build_data.py; checkpoints go there")
+    parser.add_argument("--work", type=Path, required=True, help="folder of build_data.py")
+    parser.add_argument("--output", type=Path, help="folder for checkpoints [the one of --work]")
+    parser.add_argument("--variant", default="nano", help="or one twice as wide as what it starts from")
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--stop", type=int, help="end after this many steps, before the schedule does")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, the schedule shortened to fit")
-    parser.add_argument("--start", type=Path, help="weights to start from, at 64 px and with a lower learning rate")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help=".pt or .safetensors to go on from, at 64 px and a lower rate",
+    )
     parser.add_argument("--learning-rate", type=float, help="its highest [3e-3; 1.2e-3 with --start]")
     parser.add_argument("--average", type=float, help="decay of the running average [0.999; 0.995 with --start]")
     parser.add_argument("--seed", type=int, default=1)
@@ -269,14 +290,16 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     stop = arguments.stop or arguments.steps
-    recipe = Recipe(arguments.steps, stop, arguments.minutes, arguments.seed)
+    recipe = Recipe(arguments.steps, stop, arguments.variant, arguments.minutes, arguments.seed)
     if arguments.start is not None:
         recipe = replace(recipe, learning_rate=1.2e-3, small_share=0.0, ema_decay=0.995)
     if arguments.learning_rate is not None:
         recipe = replace(recipe, learning_rate=arguments.learning_rate)
     if arguments.average is not None:
         recipe = replace(recipe, ema_decay=arguments.average)
-    Training(arguments.work, recipe, arguments.start).run(arguments.report_every)
+    output = arguments.output or arguments.work
+    output.mkdir(parents=True, exist_ok=True)
+    Training(arguments.work, recipe, arguments.start, output).run(arguments.report_every)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from PIL import Image
 from safetensors import safe_open
 from torch.nn import functional as F
 
-from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.architecture import MobileCLIP, build_model
 from mobileclip_deploy.checkpoints import load
 from mobileclip_deploy.tokenizer import tokenize
+from mobileclip_deploy.variants import read_card
 
 NANO = Path(__file__).parents[2] / "models" / "nano"
 EVALUATION = NANO / "evaluation"
@@ -41,7 +42,7 @@ def recipe_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Makes models/nano's scripts importable for one test."""
     monkeypatch.syspath_prepend(str(NANO))
     yield
-    for name in ("augment", "captions", "measure"):
+    for name in ("augment", "captions", "measure", "widen"):
         sys.modules.pop(name, None)
 
 
@@ -118,3 +119,25 @@ def test_figures_on_the_card_are_those_of_the_committed_weights(model: MobileCLI
     for name, value in measure(model).items():
         # One image in 1,911 is 0.05 points: rounding on another processor may move a tie or two.
         assert stated[name] == pytest.approx(value, abs=0.16), name
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("recipe_modules")
+def test_a_widened_network_begins_as_the_same_function_and_its_channels_can_part(
+    model: MobileCLIP, pairs: list[dict[str, Any]]
+) -> None:
+    from widen import widened  # type: ignore[import-not-found]
+
+    wide = build_model(read_card(NANO / "teachers" / "nano_wide.json")).eval()
+    wide.load_state_dict(widened(model.state_dict(), wide))
+    ids = torch.from_numpy(tokenize([row["text"] for row in pairs[:8]]))
+    texts, wanted = wide.encode_text(ids), model.encode_text(ids)
+    assert (texts - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    pixels = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    images, wanted = wide.encode_image(pixels), model.encode_image(pixels)
+    assert (images - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    assert wide.text is not None
+    read = wide.text.projection.weight
+    assert not torch.allclose(*read.chunk(2, dim=1))
+    with pytest.raises(ValueError, match="not that doubled"):
+        widened(wide.state_dict(), model)

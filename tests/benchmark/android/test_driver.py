@@ -66,14 +66,20 @@ def test_no_name_reaches_a_shell_unquoted_and_nothing_is_left_behind(
     assert phones.running() == []
 
 
+def _changes(phones: Phones) -> dict[Path, int]:
+    """When each file was last touched on the phone. Not its modification time, which adb copies from the pushed file in
+    whole seconds: two files that were made within a second share it."""
+    return {path: path.stat().st_ctime_ns for path in phones.storage.rglob("*") if path.is_file()}
+
+
 def test_only_what_changed_is_pushed(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin")
     run(phones, runners, tiny.plan(tmp_path / "first"))
     remote = phones.storage / "x/job"
-    before = {path: path.stat().st_mtime_ns for path in phones.storage.rglob("*") if path.is_file()}
+    before = _changes(phones)
     second = tiny.plan(tmp_path / "second", error=1.0)  # other golden answers, the same model
     run(phones, runners, second)
-    after = {path: path.stat().st_mtime_ns for path in phones.storage.rglob("*") if path.is_file()}
+    after = _changes(phones)
     changed = {path.name for path in after if after[path] != before.get(path)}
     assert changed == {"outputs.bin", "lock"}
     (remote / "models/tiny/tiny.onnx").write_bytes(b"damaged on the phone")
