@@ -1,0 +1,5 @@
+"""`python -m mobileclip_deploy`: the command line of the interpreter at hand."""
+
+from mobileclip_deploy.cli import main
+
+main()
