@@ -1,0 +1,132 @@
+"""benchmarks/learning_efficiency.py: its factor on made-up curves, and a miniature of the whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from emoji_pairs import write_pairs
+
+import mobileclip_deploy as mcd
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "learning_efficiency.py"
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("learning_efficiency", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def runs(*recalls: tuple[str, int, list[float]]) -> list[dict[str, Any]]:
+    """Runs with these recalls after 100, 200, ... samples."""
+
+    def row(number: int, value: float) -> dict[str, float]:
+        return {
+            "samples": 100 * (number + 1),
+            "loss": 1.0,
+            "image_to_text_recall": value,
+            "text_to_image_recall": 50 - value,
+        }
+
+    return [
+        {"arm": arm, "seed": seed, "curve": [row(number, value) for number, value in enumerate(values)]}
+        for arm, seed, values in recalls
+    ]
+
+
+def test_a_level_is_reached_on_the_straight_line_between_measurements(script: ModuleType) -> None:
+    curve = [(100, 1.0), (200, 2.0), (300, 6.0), (400, 5.0), (500, 7.0)]
+    assert script.samples_to_reach(curve, 3.0) == 225
+    assert script.samples_to_reach(curve, 5.5) == 287.5, "the first time, not the last"
+    assert script.samples_to_reach(curve, 6.0) == 300
+    assert script.samples_to_reach(curve, 0.5) == 100
+    assert script.samples_to_reach(curve, 7.1) is None
+
+
+def test_the_factor_is_the_plain_arms_samples_over_those_of_the_reinforced(script: ModuleType) -> None:
+    plain, reinforced = [(100, 1.0), (200, 2.0), (400, 4.0)], [(100, 2.0), (200, 6.0), (400, 8.0)]
+    found = script.factor(plain, reinforced)
+    assert found == {
+        "better": "reinforced",
+        "recall": 4.0,
+        "samples_other": 400,
+        "samples_better": 150,
+        "factor": 400 / 150,
+        "at_least": False,
+    }
+
+
+def test_a_best_that_the_reinforced_arm_never_reaches_counts_the_other_way_round(script: ModuleType) -> None:
+    plain, reinforced = [(100, 2.0), (200, 6.0)], [(100, 1.0), (200, 4.0)]
+    found = script.factor(plain, reinforced)
+    assert (found["better"], found["factor"], found["recall"]) == ("plain", 200 / 150, 4.0)
+
+
+def test_a_best_reached_before_the_first_measurement_is_a_lower_bound(script: ModuleType) -> None:
+    found = script.factor([(100, 1.0), (200, 2.0)], [(100, 3.0), (200, 4.0)])
+    assert (found["factor"], found["at_least"]) == (2, True)
+
+
+def test_arms_that_are_alike_have_the_factor_one(script: ModuleType) -> None:
+    curve = [(100, 1.0), (200, 3.0), (300, 2.0)]
+    assert script.factor(curve, curve)["factor"] == 1
+
+
+def test_the_factor_is_of_mean_curves_and_seeds_are_compared_with_themselves(script: ModuleType) -> None:
+    summed = script.summary(
+        runs(
+            ("plain", 0, [1.0, 2.0]),
+            ("reinforced", 0, [1.0, 3.0]),
+            ("plain", 1, [3.0, 6.0]),
+            ("reinforced", 1, [1.0, 9.0]),
+        )
+    )
+    assert [row["image_to_text_recall"] for row in summed["means"]["plain"]] == [2.0, 4.0]
+    assert [row["text_to_image_recall"] for row in summed["means"]["reinforced"]] == [49.0, 44.0]
+    assert summed["factor"]["factor"] == pytest.approx(200 / 160)  # 4 between 1 at 100 and 6 at 200
+    assert [one["samples_better"] for one in summed["factor_by_seed"]] == [150, 162.5]
+
+
+def test_the_whole_in_miniature(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = write_pairs(tmp_path / "pairs", 16)
+    (tmp_path / "pairs" / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
+    mcd.reinforce(pairs, [mcd.load_model()], tmp_path / "reinforced", augmentations=2)
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
+    for name, path in {"RESULTS": tmp_path / "r.json", "PLOT": tmp_path / "plot.svg", "PAGE": page}.items():
+        monkeypatch.setattr(script, name, path)
+    work = tmp_path / "work"
+    arguments = ["--data", str(tmp_path / "reinforced"), "--work", str(work), "--evaluation", str(tmp_path / "pairs")]
+    arguments += ["--steps", "2", "--batch", "4", "--seeds", "1"]
+    script.main(arguments)
+    assert "training plain, seed 0\ntraining reinforced, seed 0" in capsys.readouterr().err
+
+    recipes = [yaml.safe_load(path.read_text()) for path in sorted(work.glob("*/*/recipe.yaml"))]
+    assert [recipe.pop("distillation") for recipe in recipes] == [0.0, 0.7]
+    assert recipes[0] == recipes[1]
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert [[row["samples"] for row in run["curve"]] for run in result["runs"]] == [[4, 8], [4, 8]]
+    plain, reinforced = (run["curve"][0]["loss"] for run in result["runs"])
+    assert plain != reinforced
+    assert (result["data"]["pairs"], result["data"]["teachers"][0]["variant"]) == (16, "nano")
+    assert page.read_text() == f"before\n{script.BEGIN}\n{script.block(result)}\n{script.END}\nafter\n"
+    assert "1 of the 1 has the student's own architecture" in page.read_text()
+    drawn = (tmp_path / "plot.svg").read_bytes()
+    assert b"<svg" in drawn
+
+    script.main(arguments)
+    assert "training" not in capsys.readouterr().err, "what is finished is kept"
+    assert json.loads((tmp_path / "r.json").read_text()) == result
+    assert (tmp_path / "plot.svg").read_bytes() == drawn
