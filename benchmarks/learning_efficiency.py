@@ -234,8 +234,8 @@ def _verdict(result: dict[str, Any]) -> str:
     text = (
         f"**Factor: {least}{found['factor']:.2f} in favour of {better}.** The {other} arm's best image-to-text recall "
         f"(mean over seeds), {found['recall']:.2f}%, took it {found['samples_other']:,.0f} samples; the {better} arm "
-        f"had it after {'at most ' if least else ''}{found['samples_better']:,.0f} (straight lines between measurements). "
-        f"Seed by seed: {by_seed}."
+        f"had it after {'at most ' if least else ''}{found['samples_better']:,.0f} (straight lines between "
+        f"measurements). Seed by seed: {by_seed}."
     )
     if better == "plain":
         text += " The reinforced arm never reached the plain arm's best."
@@ -253,7 +253,7 @@ def _limits(seeds: int, teachers: int, same: int) -> str:
         own = f"; {same} of the {teachers} have the student's own architecture"
     return (
         "This neither confirms nor refutes the paper's 10 to 1000 times, which is of another scale. Here are "
-        f"{seeds} seeds of a tiny network on drawings. The teachers were trained on the same images{own}; neither "
+        f"{seeds} seeds of a tiny network on drawings. The teachers were trained on the same images{own}. Neither "
         "their training nor storing what they say is counted in the samples. Both arms end their schedules at the last "
         "sample, so the arm that is ahead is read off before its learning rate has come down. How the factor changes "
         "with longer runs or other settings was not measured."
