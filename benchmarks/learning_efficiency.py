@@ -42,10 +42,20 @@ COMMON = {"learning_rate": 2e-3, "warmup": 0.1, "average": 0.98}
 MEASUREMENTS = 10
 RECALLS = ("image_to_text_recall", "text_to_image_recall")
 FIGURE = RECALLS[0]
+NAMES = {"image_to_text_recall": "image to text", "text_to_image_recall": "text to image"}
 TRAIN = """\
-import sys, torch, mobileclip_deploy
+import json, pathlib, sys, torch
+import mobileclip_deploy as mcd
+from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder, read_dataset
+from mobileclip_deploy.training import read_recipe
 torch.set_num_threads(1)
-mobileclip_deploy.train(*sys.argv[1:])
+recipe, folder = map(pathlib.Path, sys.argv[1:])
+weights = mcd.train(recipe, folder).weights
+held_out = read_recipe(recipe).evaluation
+dataset = builtin_dataset() if held_out is None else read_dataset(held_out)
+found = evaluate(model_embedder(mcd.load_model(None, weights)), dataset, ("retrieval",)).figures
+figures = {name: figure.value for name, figure in found.items()}
+(folder / "final.json").write_text(json.dumps(figures), encoding="utf-8")
 """
 
 Curve = Sequence[tuple[float, float]]
@@ -95,8 +105,8 @@ def _trained(arm: str, seed: int, chosen: argparse.Namespace, index: Index) -> d
     }
     if chosen.evaluation is not None:
         recipe["evaluation"] = str(chosen.evaluation.resolve())
-    file, weights, text = folder / "recipe.yaml", folder / "weights.safetensors", yaml.safe_dump(recipe)
-    if not weights.is_file() or file.read_text(encoding="utf-8") != text:
+    file, final, text = folder / "recipe.yaml", folder / "final.json", yaml.safe_dump(recipe)
+    if not final.is_file() or file.read_text(encoding="utf-8") != text:
         print(f"training {arm}, seed {seed}", file=sys.stderr, flush=True)
         file.write_text(text, encoding="utf-8")
         subprocess.run([sys.executable, "-c", TRAIN, str(file), str(folder)], check=True)
@@ -105,7 +115,8 @@ def _trained(arm: str, seed: int, chosen: argparse.Namespace, index: Index) -> d
     return {
         "arm": arm,
         "seed": seed,
-        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "final": json.loads(final.read_text(encoding="utf-8")),
+        "weights_sha256": hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest(),
         "curve": [
             {"samples": int(row["samples"])} | {name: float(row[name]) for name in ("loss", *RECALLS)} for row in rows
         ],
@@ -133,7 +144,7 @@ def _result(runs: list[dict[str, Any]], chosen: argparse.Namespace, index: Index
 
 
 def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean curves, and the factors: of the mean curves, and of each seed's own two."""
+    """Mean curves; and for each recall the factor of the mean curves, and of each seed's own two."""
     curves = {arm: [run["curve"] for run in runs if run["arm"] == arm] for arm in ARMS}
     means = {
         arm: [
@@ -143,11 +154,14 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for arm, found in curves.items()
     }
     pairs = [dict(zip(ARMS, pair, strict=True)) for pair in zip(*curves.values(), strict=True)]
-    return {"means": means, "factor": _factor(means), "factor_by_seed": [_factor(pair) for pair in pairs]}
+    factors = {
+        name: {"mean": _factor(means, name), "by_seed": [_factor(pair, name) for pair in pairs]} for name in RECALLS
+    }
+    return {"means": means, "factors": factors}
 
 
-def _factor(curves: dict[str, Any]) -> dict[str, Any]:
-    plain, reinforced = ([(row["samples"], row[FIGURE]) for row in curves[arm]] for arm in ARMS)
+def _factor(curves: dict[str, Any], name: str) -> dict[str, Any]:
+    plain, reinforced = ([(row["samples"], row[name]) for row in curves[arm]] for arm in ARMS)
     return factor(plain, reinforced)
 
 
@@ -193,11 +207,11 @@ def samples_to_reach(curve: Curve, level: float) -> float | None:
 
 def block(result: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    settings, data = result["settings"], result["data"]
+    settings, data, images = result["settings"], result["data"], result["held_out"]["images"]
     seeds = sorted({run["seed"] for run in result["runs"]})
-    last = {(run["arm"], run["seed"]): run["curve"][-1] for run in result["runs"]}
-    samples = last["plain", seeds[0]]["samples"]
-    teachers = ", ".join(f"{t['variant']} ({t['file']}, SHA-256 {t['sha256'][:8]})" for t in data["teachers"])
+    finals = {(run["arm"], run["seed"]): run["final"] for run in result["runs"]}
+    samples = result["means"]["plain"][-1]["samples"]
+    teachers = ", ".join(f"{t['variant']} (SHA-256 {t['sha256'][:8]})" for t in data["teachers"])
     same = sum(teacher["variant"] == settings["student"] for teacher in data["teachers"])
     lines = [
         f"![Recall on the held-out set against samples seen, plain and reinforced]({PLOT.name})",
@@ -207,44 +221,42 @@ def block(result: dict[str, Any]) -> str:
         f"augmentations each. Plain is lambda {result['distillation']['plain']:g}, reinforced lambda "
         f"{result['distillation']['reinforced']:g}; all else is the same, seed by seed: first weights, images, "
         f"augmentations, captions, their order, schedule (learning rate {settings['learning_rate']:g}, average's decay "
-        f"{settings['average']:g}: chosen once, tuned for neither). Teachers: {teachers}. Recall@1 in percent on "
-        f"{result['held_out']['images']:,} held-out images ({result['held_out']['name']}) after the last step, image "
-        "to text and text to image:",
+        f"{settings['average']:g}: chosen once, tuned for neither). Teachers: {teachers}. Recall in percent on "
+        f"{images:,} held-out images ({result['held_out']['name']}; chance: {100 / images:.2f} @1, {1000 / images:.2f} "
+        "@10) after the last step, @1 and @10:",
         "",
-        "| | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean |",
-        "|---|" + "---|" * (len(seeds) + 1),
+        "| | | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean |",
+        "|---|---|" + "---|" * (len(seeds) + 1),
     ]
-    for arm in ARMS:
-        cells = [_recalls(last[arm, seed]) for seed in seeds] + [_recalls(result["means"][arm][-1])]
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    lines += ["", _verdict(result), "", _limits(len(seeds), len(data["teachers"]), same)]
-    return "\n".join(lines)
-
-
-def _recalls(row: dict[str, float]) -> str:
-    return ", ".join(f"{row[name]:.2f}" for name in RECALLS)
-
-
-def _verdict(result: dict[str, Any]) -> str:
-    found = result["factor"]
-    better = found["better"]
-    other = next(arm for arm in ARMS if arm != better)
-    least = "at least " if found["at_least"] else ""
-    by_seed = ", ".join(_one(one, better) for one in result["factor_by_seed"])
-    text = (
-        f"**Factor: {least}{found['factor']:.2f} in favour of {better}.** The {other} arm's best image-to-text recall "
-        f"(mean over seeds), {found['recall']:.2f}%, took it {found['samples_other']:,.0f} samples; the {better} arm "
-        f"had it after {'at most ' if least else ''}{found['samples_better']:,.0f} (straight lines between "
-        f"measurements). Seed by seed: {by_seed}."
-    )
-    if better == "plain":
-        text += " The reinforced arm never reached the plain arm's best."
-    return text
+    for recall, words in NAMES.items():
+        for arm in ARMS:
+            found = [[finals[arm, seed][f"{recall}@{k}"] for k in (1, 10)] for seed in seeds]
+            found.append([sum(values) / len(seeds) for values in zip(*found, strict=True)])
+            cells = [", ".join(f"{value:.2f}" for value in values) for values in found]
+            lines.append(f"| {words} | {arm} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "How many times the samples of the arm ahead the other needs for its own best recall@1 (mean over seeds, "
+        "straight lines between measurements):",
+        "",
+        "| | ahead | the other's best | its samples | those of the arm ahead | factor | seed by seed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for recall, words in NAMES.items():
+        found = result["factors"][recall]
+        mean = found["mean"]
+        best = f"{mean['recall']:.2f}% ({mean['recall'] / 100 * images:.1f} of {images:,})"
+        reached = f"{'at most ' if mean['at_least'] else ''}{mean['samples_better']:,.0f}"
+        by_seed = ", ".join(_one(one, mean["better"]) for one in found["by_seed"])
+        cells = [words, mean["better"], best, f"{mean['samples_other']:,.0f}", reached]
+        cells += [f"**{_one(mean, mean['better'])}**", by_seed]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", _limits(len(seeds), len(data["teachers"]), same)])
 
 
 def _one(found: dict[str, Any], expected: str) -> str:
     text = f"{'at least ' if found['at_least'] else ''}{found['factor']:.2f}"
-    return text if found["better"] == expected else f"{text} the other way round ({found['better']} ahead)"
+    return text if found["better"] == expected else f"{text} ({found['better']} ahead)"
 
 
 def _limits(seeds: int, teachers: int, same: int) -> str:
@@ -277,7 +289,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
             axes.fill_between(samples, low, high, color=COLOURS[arm], alpha=0.18, linewidth=0)
             mean = [row[FIGURE] for row in result["means"][arm]]
             axes.plot(samples, mean, "o-", color=COLOURS[arm], markersize=4, label=f"{arm} (λ = {weight:g})")
-        found = result["factor"]
+        found = result["factors"][FIGURE]["mean"]
         axes.plot(
             [found["samples_better"], found["samples_other"]],
             [found["recall"]] * 2,

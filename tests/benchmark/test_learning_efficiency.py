@@ -93,8 +93,11 @@ def test_the_factor_is_of_mean_curves_and_seeds_are_compared_with_themselves(scr
     )
     assert [row["image_to_text_recall"] for row in summed["means"]["plain"]] == [2.0, 4.0]
     assert [row["text_to_image_recall"] for row in summed["means"]["reinforced"]] == [49.0, 44.0]
-    assert summed["factor"]["factor"] == pytest.approx(200 / 160)  # 4 between 1 at 100 and 6 at 200
-    assert [one["samples_better"] for one in summed["factor_by_seed"]] == [150, 162.5]
+    found = summed["factors"]["image_to_text_recall"]
+    assert found["mean"]["factor"] == pytest.approx(200 / 160)  # 4 between 1 at 100 and 6 at 200
+    assert [one["samples_better"] for one in found["by_seed"]] == [150, 162.5]
+    # 50 less those: 48 at the plain arm's start, which the reinforced arm passes at its own with 49.
+    assert summed["factors"]["text_to_image_recall"]["mean"]["better"] == "reinforced"
 
 
 def test_the_whole_in_miniature(
@@ -118,6 +121,8 @@ def test_the_whole_in_miniature(
     assert recipes[0] == recipes[1]
     result = json.loads((tmp_path / "r.json").read_text())
     assert [[row["samples"] for row in run["curve"]] for run in result["runs"]] == [[4, 8], [4, 8]]
+    for run in result["runs"]:  # the weights as written are those that were measured last
+        assert run["final"]["image_to_text_recall@1"] == pytest.approx(run["curve"][-1]["image_to_text_recall"])
     plain, reinforced = (run["curve"][0]["loss"] for run in result["runs"])
     assert plain != reinforced
     assert (result["data"]["pairs"], result["data"]["teachers"][0]["variant"]) == (16, "nano")
