@@ -16,13 +16,23 @@ PIECE = 1 << 20
 
 class Recovered(BaseModel):
     """That towers were trained for a precision (`recover`): `precisions` by tower, and the checkpoint whose answers
-    they were trained to give."""
+    they were trained to give. `target` is the one whose export stores the very integers that were trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     precisions: dict[str, str]
+    target: str = "coreml"  # files from before it was recorded were trained for Core ML
     source_file: str
     source_sha256: str
+
+    def advice(self, target: str) -> str | None:
+        """One line for an export to another target; None for the one that the weights were trained for."""
+        if target == self.target:
+            return None
+        return (
+            f"These weights were recovered for {self.target}; {target} rounds them once more, on grids of its own. "
+            f"Compare with an export of {self.source_file}, or recover with --target {target}."
+        )
 
 
 class Provenance(BaseModel):

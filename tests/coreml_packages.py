@@ -58,7 +58,7 @@ def implied_bytes(module: nn.Module, precision: str, target: str) -> float:
             total += numbers * recipe.bits / 8
         elif value.ndim < 2 or numbers <= 2048 or "positional" in name or "earlier" in name:
             total += 2 * numbers
-        elif recipe.bits == 8 or (value.ndim == 4 and value.shape[1] == 1):
+        elif recipe.bits == 8 or (value.ndim == 4 and value.shape[1] == 1) or _wide(name):
             total += numbers + outputs * (2 if new else 3)  # before iOS18 a zero point beside each scale
         elif recipe.weights == "linear":
             total += numbers * recipe.bits / 8 + 2 * numbers / 32 / value[0, 0].numel()
@@ -66,3 +66,8 @@ def implied_bytes(module: nn.Module, precision: str, target: str) -> float:
             stored = numbers * (1 + recipe.bits / 2) if recipe.sparsity else numbers * recipe.bits
             total += stored / 8 + 2 * 2**recipe.bits * (outputs / 32 if new else 1)
     return total
+
+
+def _wide(name: str) -> bool:
+    """The layers that no residual branch passes by."""
+    return name.startswith(("encoder.stem.", "encoder.projection.")) or ".downsample.1." in name

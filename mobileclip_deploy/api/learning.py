@@ -79,6 +79,7 @@ def recover(
     output: StrPath,
     *,
     tower: str = "both",
+    target: str = "coreml",
     work: StrPath | None = None,
     settings: Settings | None = None,
     progress: Progress = silent,
@@ -91,11 +92,12 @@ def recover(
         data: images and captions like those of the app, as for `reinforce`, or what this checkpoint reinforced.
         output: .safetensors, a folded checkpoint to export at that precision.
         tower: "image", "text" or "both".
+        target: "coreml", "onnx" or "executorch" (XNNPACK): whose grids to train on; see `export` for that precision.
         work: where the original's embeddings are kept; beside the output when None.
         settings: how long to train.
 
     Raises:
-        UsageError: the precision cannot be recovered, or the checkpoint lacks a tower.
+        UsageError: the target or precision cannot be recovered for, or the checkpoint lacks a tower.
         InvalidInput: the data or the output cannot be used.
     """
     if tower not in (*TOWERS, "both"):
@@ -103,4 +105,6 @@ def recover(
     towers: tuple[TowerName, ...] = tuple(name for name in TOWERS if tower in (name, "both"))
     precisions, output = parse_precisions(precision, towers), Path(output)
     folder = Path(work) if work is not None else output.with_suffix(".embeddings")
-    return _recover(model, precisions, Path(data), output, work=folder, settings=settings, progress=progress)
+    return _recover(
+        model, precisions, Path(data), output, work=folder, target=target, settings=settings, progress=progress
+    )

@@ -47,13 +47,14 @@ def open_tensors(path: Path) -> TensorFile:
             holds no tensors.
     """
     head = _head(path)
+    # First: the length of a header, which comes before its brace, may begin with a pickle's byte.
+    if head[HEADER_LENGTH : HEADER_LENGTH + 1] == b"{":
+        return _open_safetensors(path)
     if head.startswith((b"PK\x03\x04", b"\x80")):
         content = pickles.read(path, zipped=head.startswith(b"PK"))
         names = _plain_names(path, content.tensors)
         shapes = {plain: tuple(content.tensors[name].shape) for plain, name in names.items()}
         return TensorFile(path, shapes, _reader(path, content.tensors.__getitem__, names), notes=content.notes)
-    if head[HEADER_LENGTH : HEADER_LENGTH + 1] == b"{":
-        return _open_safetensors(path)
     if head.startswith(LFS_POINTER):
         raise CheckpointError(f"{path} is a git-lfs pointer, not the file it stands for; run `git lfs pull`")
     if path.suffix == ".safetensors":

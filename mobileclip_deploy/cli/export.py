@@ -144,6 +144,10 @@ def export(
     gates = parse_gates(gate_texts)
     where: Any = {"tower": tower, "options": options, "force": force, "skip_lacking": every, "labels": label_set}
     model = load(choice, lambda loaded: check_export(loaded, targets, precisions, output, **where))
+    if model.provenance is not None and model.provenance.recovered is not None:
+        for advice in map(model.provenance.recovered.advice, dict.fromkeys(target.name for target in targets)):
+            if advice is not None:
+                note(advice)
     with progress() as update:
         results = export_many(
             model,

@@ -23,10 +23,17 @@ __all__ = ["recover"]
     help="Images and captions like those of the app (as for `reinforce`), or a dataset this checkpoint reinforced.",
 )
 @click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
-@click.option("--steps", type=click.IntRange(1), help="Of training a tower [default: 400].")
+@click.option(
+    "--target",
+    type=click.Choice(["coreml", "onnx", "executorch"]),
+    default="coreml",
+    show_default=True,
+    help="Whose export is to store what is trained; executorch: XNNPACK.",
+)
+@click.option("--steps", type=click.IntRange(1), help="Of training a tower [default: 300].")
 @click.option("--images", type=click.IntRange(10), help="How many of the data to use, at most [default: 4096].")
 @click.option("--batch", type=click.IntRange(1), help="Inputs in a step [default: 64].")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="[default: 0.0005].")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="[default: 0.0002].")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--work", type=click.Path(path_type=Path), metavar="DIR", help="Where embeddings are kept for another run."
@@ -39,6 +46,7 @@ def recover(
     precision_text: str,
     data: Path,
     tower: Literal["image", "text", "both"],
+    target: str,
     steps: int | None,
     images: int | None,
     batch: int | None,
@@ -51,8 +59,8 @@ def recover(
 ) -> None:
     """Train a checkpoint's towers on the grid of a precision, to answer as they did in float.
 
-    The result is a folded checkpoint that `export --precision P` writes with the very integers that were trained. A
-    tower that training does not bring closer to its float original stays as it is.
+    The result is a folded checkpoint that `export --target T --precision P` writes with the very integers that were
+    trained. A tower that training does not bring closer to its float original stays as it is.
 
     \b
     Example:
@@ -77,9 +85,19 @@ def recover(
     precisions = parse_precisions(precision_text, towers)
     chosen = {"steps": steps, "images": images, "batch": batch, "learning_rate": learning_rate, "seed": seed}
     settings = Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
-    model = load(choice, lambda loaded: check_recovery(loaded, precisions))
+    model = load(choice, lambda loaded: check_recovery(loaded, precisions, target))
     with progress() as update:
-        result = train(model, precision_text, data, output, tower=tower, work=work, settings=settings, progress=update)
+        result = train(
+            model,
+            precision_text,
+            data,
+            output,
+            tower=tower,
+            target=target,
+            work=work,
+            settings=settings,
+            progress=update,
+        )
     written.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
     if as_json:
         print_json(result.as_dict())

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.targets.coreml.palette import palette
+from mobileclip_deploy.targets.onnx.integers import int4_blocks
 
-__all__ = ["BlockGrid", "Grid", "PaletteGrid"]
+__all__ = ["BlockGrid", "Grid", "PaletteGrid", "SearchedGrid"]
 
 # Of the largest value's scale: an outlier that is cut off costs its block less than a coarser step for all others.
 SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
@@ -32,6 +33,10 @@ class Grid(nn.Module, ABC):
         """The integers of a weight: int8 symmetric, or uint8 indices into a table; of the weight's shape."""
 
     @abstractmethod
+    def plain(self, weight: Tensor) -> Tensor:
+        """What an export makes of the weight that the grid was made for, without training."""
+
+    @abstractmethod
     def describe(self) -> str:
         """For the report: bits and what shares a scale or table."""
 
@@ -45,27 +50,33 @@ class BlockGrid(Grid):
 
     share: Tensor
 
-    def __init__(self, weight: Tensor, bits: int, block: int | None, trained: bool = True) -> None:
+    def __init__(self, weight: Tensor, bits: int, block: int | None) -> None:
         super().__init__()
-        self.bits, self.block, self.limit = bits, block, 2 ** (bits - 1) - 1
+        self.bits, self.block = bits, block
         self.blocks = 1 if block is None else weight.shape[1] // block
-        share = torch.ones(weight.shape[0], self.blocks, 1)
-        if bits < 8 and trained:
+        self.high = self.steps = 2 ** (bits - 1) - 1
+        self.low, self.most = -self.high, 1.0
+        if bits < 8:
             self.share = nn.Parameter(self._best_share(weight.detach()))
         else:
-            self.register_buffer("share", share)
+            self.register_buffer("share", torch.ones(weight.shape[0], self.blocks, 1))
 
     def forward(self, weight: Tensor) -> Tensor:
         rows = self._rows(weight)
-        scale = self._scale(rows)
-        scaled = (rows / scale).clamp(-self.limit, self.limit)
+        scale = self._scale(rows, self.share)
+        scaled = (rows / scale).clamp(self.low, self.high)
         rounded = scaled + (scaled.round() - scaled).detach()
         return (rounded * scale).reshape(weight.shape)
 
     def codes(self, weight: Tensor) -> Tensor:
         rows = self._rows(weight.detach())
-        codes = (rows / self._scale(rows)).round().clamp(-self.limit, self.limit)
+        codes = (rows / self._scale(rows, self.share)).round().clamp(self.low, self.high)
         return codes.to(torch.int8).reshape(weight.shape)
+
+    def plain(self, weight: Tensor) -> Tensor:
+        rows = self._rows(weight)
+        scale = self._scale(rows, torch.ones(()))
+        return ((rows / scale).round() * scale).reshape(weight.shape)
 
     def describe(self) -> str:
         return f"int{self.bits}, a scale {'an output' if self.block is None else f'{self.block} inputs'}"
@@ -74,9 +85,9 @@ class BlockGrid(Grid):
         """[O, blocks, numbers of a block]."""
         return weight.reshape(weight.shape[0], self.blocks, -1)
 
-    def _scale(self, rows: Tensor, share: Tensor | None = None) -> Tensor:
+    def _scale(self, rows: Tensor, share: Tensor) -> Tensor:
         largest = rows.detach().abs().amax(dim=2, keepdim=True)
-        scale = largest / self.limit * (self.share if share is None else share).clamp(SMALLEST, 1)
+        scale = largest / self.steps * share.clamp(SMALLEST, self.most)
         return torch.where(largest == 0, torch.ones_like(scale), scale)
 
     def _best_share(self, weight: Tensor) -> Tensor:
@@ -85,9 +96,40 @@ class BlockGrid(Grid):
         errors = []
         for shrink in SHRINK:
             scale = self._scale(rows, torch.tensor(shrink))
-            rounded = (rows / scale).round().clamp(-self.limit, self.limit) * scale
+            rounded = (rows / scale).round().clamp(self.low, self.high) * scale
             errors.append(((rounded - rows) ** 2).sum(dim=2, keepdim=True))
         return torch.tensor(SHRINK)[torch.stack(errors).argmin(dim=0)]
+
+
+class SearchedGrid(BlockGrid):
+    """int4 as ONNX Runtime takes it: -8 ... 7, and a scale may be negative. The export searches the scale of a block
+    for the smallest error (targets/onnx/integers.py), and training starts there.
+
+    The largest value of a block stands 8 or 7 steps out, both of which that search tries.
+    """
+
+    sign: Tensor
+
+    def __init__(self, weight: Tensor, block: int) -> None:
+        Grid.__init__(self)
+        self.bits, self.block, self.blocks = 4, block, weight.shape[1] // block
+        self.low, self.high, self.steps, self.most = -8, 7, 8, 1.2
+        scales = torch.from_numpy(int4_blocks(weight.detach().flatten(1).numpy(), block)[1])[..., None]
+        largest = self._rows(weight.detach()).abs().amax(dim=2, keepdim=True)
+        share = torch.where(largest == 0, torch.ones_like(scales), scales.abs() * self.steps / largest)
+        self.register_buffer("sign", scales.sign())
+        self.share = nn.Parameter(share)
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """Of a positive scale, so -8 ... 8: an artifact's are the same times the sign of their scale."""
+        return (self._rows(super().codes(weight)) * self.sign.to(torch.int8)).reshape(weight.shape)
+
+    def plain(self, weight: Tensor) -> Tensor:
+        values: Tensor = self(weight)  # until it is trained
+        return values.detach()
+
+    def _scale(self, rows: Tensor, share: Tensor) -> Tensor:
+        return self.sign * super()._scale(rows, share)
 
 
 class PaletteGrid(Grid):
@@ -112,6 +154,9 @@ class PaletteGrid(Grid):
 
     def codes(self, weight: Tensor) -> Tensor:
         return self._nearest(weight.detach()).to(torch.uint8).reshape(weight.shape)
+
+    def plain(self, weight: Tensor) -> Tensor:
+        return self._entries()[self._nearest(weight)].reshape(weight.shape)
 
     def describe(self) -> str:
         return f"{self.bits}-bit table"

@@ -18,10 +18,11 @@ from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.provenance import Recovered
 from mobileclip_deploy.recovery.grids import Grid
 from mobileclip_deploy.recovery.inputs import TowerInputs, own_embeddings, tower_inputs
-from mobileclip_deploy.recovery.scales import absorb_layer_scales
+from mobileclip_deploy.recovery.rules import RULES
 from mobileclip_deploy.recovery.settings import Settings
-from mobileclip_deploy.recovery.student import PRECISIONS, attach, detach, grids, rounded_activations
+from mobileclip_deploy.recovery.student import PRECISIONS, attach, detach, grids, round_plainly, rounded_activations
 from mobileclip_deploy.recovery.training import Closeness, closeness, train
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.towers import TowerName
 from mobileclip_deploy.verification import Progress, silent
 
@@ -67,24 +68,32 @@ class Recovery:
     """What was written, and how it came out for each tower."""
 
     output: Path
+    target: str
     towers: tuple[TowerRecovery, ...]
     inputs: int
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"output": str(self.output), "inputs": self.inputs, "towers": [one.as_dict() for one in self.towers]}
+        towers = [one.as_dict() for one in self.towers]
+        return {"output": str(self.output), "target": self.target, "inputs": self.inputs, "towers": towers}
 
 
-def check_recovery(model: MobileCLIP, precisions: dict[TowerName, str]) -> None:
+def check_recovery(model: MobileCLIP, precisions: dict[TowerName, str], target: str) -> None:
     """Refuse what cannot be recovered, before anything runs.
 
     Raises:
-        UsageError: a precision that loses nothing or cannot be trained on, a tower that the checkpoint lacks, or a
-            checkpoint that was recovered before.
+        UsageError: an unknown target, a precision that loses nothing, cannot be trained on or is not the target's, a
+            tower that the checkpoint lacks, or a checkpoint that was recovered before.
     """
+    if target not in RULES:
+        raise UsageError(f"cannot recover for target {target!r}; known: {', '.join(RULES)}")
     for tower, precision in precisions.items():
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision} cannot be recovered; {', '.join(PRECISIONS)} can")
+        if not get_target(target).has({tower: precision}):
+            raise UsageError(
+                f"{target} has no precision {precision} for the {tower} tower; give another precision, target or tower"
+            )
         if tower not in model.towers:
             raise UsageError(f"this checkpoint has no {tower} tower; recover the one it has (--tower)")
     if model.provenance is None:
@@ -100,6 +109,7 @@ def recover(
     output: Path,
     *,
     work: Path,
+    target: str = "coreml",
     settings: Settings | None = None,
     progress: Progress = silent,
 ) -> Recovery:
@@ -111,6 +121,7 @@ def recover(
         data: images and captions like those of the app, or a dataset that this checkpoint reinforced.
         output: .safetensors.
         work: folder for the original's embeddings, used again by the next recovery of this checkpoint on this data.
+        target: whose export's grids to train on, of `RULES`.
         settings: how long.
 
     Raises:
@@ -118,7 +129,7 @@ def recover(
         InvalidInput: the data or the output cannot be used.
     """
     settings = settings or Settings()
-    check_recovery(model, precisions)
+    check_recovery(model, precisions, target)
     if not is_folded(model):
         fold(model)
     dataset = own_embeddings(model, data, work, settings, progress)
@@ -126,36 +137,41 @@ def recover(
     outcomes = []
     for tower, precision in precisions.items():
         inputs = tower_inputs(tower, dataset, settings)
-        outcome, student = _tower(model, tower, precision, inputs, settings, progress)
+        outcome, student = _tower(model, tower, precision, target, inputs, settings, progress)
         outcomes.append(outcome)
         if outcome.kept:
             setattr(result, tower, getattr(student, tower))
     assert model.provenance is not None
-    notes = (*model.provenance.notes, *map(_note, outcomes))
-    result.provenance = model.provenance.model_copy(update={"recovered": _record(model, outcomes), "notes": notes})
+    notes = (*model.provenance.notes, *(_note(outcome, target) for outcome in outcomes))
+    recovered = _record(model, outcomes, target)
+    result.provenance = model.provenance.model_copy(update={"recovered": recovered, "notes": notes})
     folded.save(result, output)
-    return Recovery(output, tuple(outcomes), len(dataset))
+    return Recovery(output, target, tuple(outcomes), len(dataset))
 
 
 def _tower(
-    model: MobileCLIP, tower: TowerName, precision: str, inputs: TowerInputs, settings: Settings, progress: Progress
+    model: MobileCLIP,
+    tower: TowerName,
+    precision: str,
+    target: str,
+    inputs: TowerInputs,
+    settings: Settings,
+    progress: Progress,
 ) -> tuple[TowerRecovery, MobileCLIP]:
     progress(f"{tower} tower at {precision}, without training")
     rounded, student = copy.deepcopy(model), copy.deepcopy(model)
-    for copied in (rounded, student):
-        absorb_layer_scales(getattr(copied, tower))
-    attach(getattr(rounded, tower), precision, trained=False)
+    round_plainly(attach(rounded, tower, precision, target))
     with ExitStack() as stack:
         _activations(stack, rounded, tower, precision, inputs)
         without = closeness(_encoder(rounded, tower), inputs, settings.batch)
-    attach(getattr(student, tower), precision)
+    trainee = attach(student, tower, precision, target)
     with ExitStack() as stack:
         _activations(stack, student, tower, precision, inputs)
         encode = _encoder(student, tower)
-        train(getattr(student, tower), encode, inputs, settings, lambda text: progress(f"{tower} tower, {text}"))
+        train(trainee, encode, inputs, settings, lambda text: progress(f"{tower} tower, {text}"))
         trained = closeness(encode, inputs, settings.batch)
-    weights = tuple(_grid_weight(name, module, grid) for name, module, grid in grids(getattr(student, tower)))
-    detach(getattr(student, tower))
+    weights = tuple(_grid_weight(name, module, grid) for name, module, grid in grids(trainee))
+    detach(trainee)
     return TowerRecovery(tower, precision, without, trained, weights), student
 
 
@@ -175,18 +191,19 @@ def _grid_weight(name: str, module: nn.Module, grid: Grid) -> GridWeight:
     return GridWeight(name, tuple(codes.shape), grid.describe(), hashlib.sha256(codes.numpy().tobytes()).hexdigest())
 
 
-def _record(model: MobileCLIP, outcomes: list[TowerRecovery]) -> Recovered | None:
+def _record(model: MobileCLIP, outcomes: list[TowerRecovery], target: str) -> Recovered | None:
     """What the file says it was recovered for; None where no trained tower was kept, so that it is a folded copy."""
     assert model.provenance is not None
     kept: dict[str, str] = {outcome.tower: outcome.precision for outcome in outcomes if outcome.kept}
     if not kept:
         return None
-    return Recovered(precisions=kept, source_file=model.provenance.file, source_sha256=model.provenance.sha256)
+    source = model.provenance
+    return Recovered(precisions=kept, target=target, source_file=source.file, source_sha256=source.sha256)
 
 
-def _note(outcome: TowerRecovery) -> str:
+def _note(outcome: TowerRecovery, target: str) -> str:
     without, trained = outcome.without.mean, outcome.trained.mean
     figures = f"mean cosine to the float original {trained:.4f} with training, {without:.4f} without"
     if outcome.kept:
-        return f"{outcome.tower} tower recovered for {outcome.precision}: {figures}"
-    return f"{outcome.tower} tower not recovered for {outcome.precision}, training did not help: {figures}"
+        return f"{outcome.tower} tower recovered for {outcome.precision} on {target}: {figures}"
+    return f"{outcome.tower} tower not recovered for {outcome.precision} on {target}, training did not help: {figures}"

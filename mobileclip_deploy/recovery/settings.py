@@ -15,9 +15,9 @@ class Settings:
     not trained on but decides whether what was trained is kept.
     """
 
-    steps: int = 400
+    steps: int = 300
     batch: int = 64
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-4
     images: int = 4096
     augmentations: int = 4
     held_back: int = 10

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mobileclip_deploy.recovery.grids import BlockGrid, Grid, PaletteGrid
-from mobileclip_deploy.targets.coreml.compression import GROUPS, THRESHOLD
+from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.recovery.grids import Grid
+from mobileclip_deploy.recovery.rules import ABSORBING, RULES
+from mobileclip_deploy.recovery.scales import absorb_layer_scales
+from mobileclip_deploy.towers import TowerName
 
-__all__ = ["PRECISIONS", "attach", "detach", "grids", "rounded_activations"]
+__all__ = ["PRECISIONS", "attach", "detach", "grids", "round_plainly", "rounded_activations"]
 
 PRECISIONS = ("w8", "w8a8", "w6p", "w4p", "w4")
 """What can be recovered; of the others fp32 and fp16 lose nothing, and w4p-p50 would have to learn which weights go."""
@@ -21,29 +24,33 @@ MARGIN = 1.25
 """Ranges of activations are widened as Core ML's are (targets/coreml/activations.py)."""
 
 
-def attach(tower: nn.Module, precision: str, trained: bool = True) -> None:
-    """Put a grid under every weight that an export quantizes, by the rule that all targets share: more than 2,048
-    numbers of a convolution, linear layer or embedding; depthwise convolutions never below 8 bits.
+def attach(model: MobileCLIP, tower: TowerName, precision: str, target: str) -> nn.Module:
+    """Put a grid under every weight of a tower that an export quantizes: the tower.
 
     Args:
-        tower: folded; changed in place.
+        model: folded; changed in place.
         precision: of `PRECISIONS`.
-        trained: False for the grid that an export would choose for these weights as they are.
+        target: of `RULES`, whose export it is.
     """
-    for module in list(tower.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding) and module.weight.numel() > THRESHOLD:
-            grid = _grid(module.weight, precision, trained).train(module.training)
-            parametrize.register_parametrization(module, "weight", grid, unsafe=True)
+    module: nn.Module = getattr(model, tower)
+    if target in ABSORBING:
+        absorb_layer_scales(module)
+    for name, layer in list(module.named_modules()):
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
+            grid = RULES[target](tower, precision, name, layer)
+            if grid is not None:
+                parametrize.register_parametrization(layer, "weight", grid.train(layer.training), unsafe=True)
+    return module
 
 
-def _grid(weight: Tensor, precision: str, trained: bool) -> Grid:
-    depthwise = weight.ndim == 4 and weight.shape[1] == 1
-    if precision in ("w8", "w8a8") or depthwise:
-        return BlockGrid(weight, 8, None)
-    if precision == "w4":
-        block = next((size for size in GROUPS if weight.shape[1] % size == 0), None)
-        return BlockGrid(weight, 8, None) if block is None else BlockGrid(weight, 4, block, trained)
-    return PaletteGrid(weight, int(precision[1]))
+@torch.no_grad()
+def round_plainly(tower: nn.Module) -> None:
+    """Leave what an export without training makes of every weight in the place of its grid, in place."""
+    for _, layer, grid in list(grids(tower)):
+        weight = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
+        plain = grid.plain(weight.detach())
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        layer.weight.copy_(plain)  # type: ignore[operator]
 
 
 def grids(tower: nn.Module) -> Iterator[tuple[str, nn.Module, Grid]]:

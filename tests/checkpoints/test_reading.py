@@ -82,6 +82,16 @@ def test_git_lfs_pointer(tmp_path: Path) -> None:
     assert "git lfs pull" in refusal(tmp_path / "x.safetensors")
 
 
+def test_a_header_whose_length_begins_as_a_pickle_does(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    for length in range(256):
+        save_file(WEIGHTS, path, metadata={"note": "x" * length})
+        if path.read_bytes()[0] == 0x80:
+            assert open_tensors(path).metadata["note"] == "x" * length
+            return
+    pytest.fail("no header of that length")
+
+
 def test_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
     text = refusal(saved(tmp_path / "x.pt", {"state_dict": WEIGHTS, "args": Bomb()}))
     assert "pickled code (posix.system), which is never run" in text

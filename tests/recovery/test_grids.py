@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mobileclip_deploy.recovery.grids import BlockGrid, PaletteGrid
+from mobileclip_deploy.recovery.grids import BlockGrid, PaletteGrid, SearchedGrid
 from mobileclip_deploy.targets.coreml.palette import palette
+from mobileclip_deploy.targets.onnx.integers import int4_blocks, int8_channels
 
 
 def weight(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -19,12 +20,15 @@ CASES = {
     "int4 linear": (BlockGrid, weight(12, 96), 4, 32),
     "int4 convolution": (BlockGrid, weight(8, 64, 3, 3), 4, 16),
     "int8 depthwise": (BlockGrid, weight(64, 1, 7, 7), 8, None),
+    "int4 of ONNX": (SearchedGrid, weight(40, 96), 4, 32),
     "4-bit table": (PaletteGrid, weight(40, 96), 4, None),
     "6-bit table": (PaletteGrid, weight(40, 96), 6, None),
 }
 
 
 def lay(case: str, values: torch.Tensor) -> BlockGrid | PaletteGrid:
+    if case == "int4 of ONNX":
+        return SearchedGrid(values, 32)
     kind, _, bits, block = CASES[case]
     return (PaletteGrid(values, bits) if kind is PaletteGrid else BlockGrid(values, bits, block)).eval()
 
@@ -49,7 +53,7 @@ def test_every_block_reaches_the_end_of_its_range(case: str) -> None:
     grid, values = make(case)
     assert isinstance(grid, BlockGrid)
     codes = grid.codes(values).reshape(len(values), grid.blocks, -1)
-    assert (codes.abs().amax(2) == grid.limit).all()
+    assert (codes.abs().amax(2) == grid.high).all()
 
 
 @pytest.mark.parametrize("case", ["int4 linear", "int4 convolution", "int8 depthwise"])
@@ -67,14 +71,23 @@ def test_coremltools_finds_the_trained_integers_in_float16(case: str) -> None:
 
 
 def test_our_onnx_export_finds_the_trained_integers() -> None:
-    from mobileclip_deploy.targets.onnx.integers import int4_blocks, int8_channels
 
     grid, values = make("int8 depthwise")
     with torch.no_grad():
         assert np.array_equal(int8_channels(grid(values).numpy(), 0)[0], grid.codes(values).numpy())
-    grid, values = make("int4 linear")
+    for case in ("int4 linear", "int4 of ONNX"):
+        grid, values = make(case)
+        with torch.no_grad():
+            found, scales = int4_blocks(grid(values).numpy())
+        assert np.array_equal((found * np.sign(scales)[..., None]).reshape(values.shape), grid.codes(values).numpy())
+
+
+def test_our_onnx_export_finds_them_wherever_the_scales_were_trained_to() -> None:
+    values = weight(400, 96)
+    grid = SearchedGrid(values, 16)
     with torch.no_grad():
-        found, scales = int4_blocks(grid(values).numpy())
+        grid.share.uniform_(0.2, 1.3, generator=torch.Generator().manual_seed(2))
+        found, scales = int4_blocks(grid(values).numpy(), 16)
     assert np.array_equal((found * np.sign(scales)[..., None]).reshape(values.shape), grid.codes(values).numpy())
 
 
@@ -104,6 +117,24 @@ def test_gradients_pass_through_the_rounding(case: str) -> None:
     grid(values).sum().backward()
     assert values.grad is not None
     assert (values.grad != 0).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("case", ["int8 depthwise", "4-bit table", "6-bit table"])
+def test_without_training_a_grid_changes_nothing_but_the_rounding(case: str) -> None:
+    grid, values = make(case)
+    with torch.no_grad():
+        assert torch.allclose(grid.plain(values), grid(values), rtol=1e-6, atol=0)
+
+
+def test_four_bits_without_training_are_what_the_targets_choose() -> None:
+    _, values = make("int4 linear")
+    largest = values.reshape(12, 3, 32).abs().amax(2, keepdim=True) / 7
+    rounded = ((values.reshape(12, 3, 32) / largest).round() * largest).reshape(12, 96)
+    assert torch.allclose(BlockGrid(values, 4, 32).plain(values), rounded)
+    integers, scales = int4_blocks(values.numpy())
+    searched = SearchedGrid(values, 32).plain(values)
+    assert np.allclose(searched.numpy(), (integers * scales[..., None]).reshape(12, 96))
+    assert (searched - values).norm() < (rounded - values).norm()
 
 
 def test_a_block_of_zeros_stays_zero() -> None:

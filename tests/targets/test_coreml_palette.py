@@ -57,6 +57,16 @@ def test_few_distinct_values_are_kept_exactly() -> None:
     assert len(table) == 4
 
 
+def test_few_distinct_values_are_kept_exactly_of_a_large_float16_weight() -> None:
+    """numpy sorts thousands of float16 numbers wrongly on some CPUs."""
+    chance = np.random.default_rng(0)
+    wanted = np.unique(chance.normal(size=16).astype(np.float16))
+    values = chance.choice(wanted, 100_000)
+    table, indices = palette(values, 4)
+    assert np.array_equal(table, wanted)
+    assert np.array_equal(table[indices], values)
+
+
 def test_zeros_take_no_entry_where_they_are_stored_apart() -> None:
     kept = np.random.default_rng(4).normal(size=500).astype(np.float32)
     with_zeros = np.concatenate([kept, np.zeros(500, np.float32)])

@@ -3,12 +3,13 @@
 Compressed is every constant of more than 2,048 elements that a convolution, linear layer, matrix product or embedding
 look-up (`gather`) takes as its weight; biases, norms, positional embeddings and tables of zeros and ones stay float16.
 Depthwise convolutions never go below 8 bits: few bytes, and the first to break, since folding adds the identity branch
-to one tap of each. coremltools writes the constexpr operations; it is given a choice per weight, because its own skips
-silently what its one group or block size does not divide.
+to one tap of each; nor do the layers of `main_path`. coremltools writes the constexpr operations; it is given a choice
+per weight, because its own skips silently what its one group or block size does not divide.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,20 +49,20 @@ class _Weight:
         return len(self.shape) == 4 and self.shape[1] == 1
 
 
-def compress_weights(model: Any, recipe: Recipe, deployment_target: str, four_bit: frozenset[str] | None = None) -> Any:
+def compress_weights(model: Any, recipe: Recipe, deployment_target: str, may_be_narrow: Callable[[str], bool]) -> Any:
     """Compress the weights of a converted model (coremltools' MLModel, not loaded): a new MLModel.
 
     Args:
         model: converted in float16, at the deployment target.
         recipe: with weights that are not plain.
         deployment_target: before iOS18 a palettized weight has one table, since then one a group of channels.
-        four_bit: the only weights to go below 8 bits, by `provenance.weight_sha256`; all when None.
+        may_be_narrow: whether a weight, by `provenance.weight_sha256`, may go below 8 bits.
     """
     weights = _weights(model)
     wide = {
         name: weight
         for name, weight in weights.items()
-        if recipe.bits == 8 or weight.depthwise or (four_bit is not None and weight.sha256 not in four_bit)
+        if recipe.bits == 8 or weight.depthwise or not may_be_narrow(weight.sha256)
     }
     narrow = {name: weight for name, weight in weights.items() if name not in wide}
     if narrow:

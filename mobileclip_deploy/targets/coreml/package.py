@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.coreml.activations import quantize_activations
 from mobileclip_deploy.targets.coreml.compression import compress_weights
+from mobileclip_deploy.targets.coreml.main_path import main_path_weights
 from mobileclip_deploy.targets.coreml.recipes import recipe_of, settle_target
 from mobileclip_deploy.targets.quiet import conversion
 
@@ -41,14 +43,18 @@ def write_package(job: TowerJob, path: Path, input_name: str, output_name: str) 
                 raise ExportError(f"precision {job.precision} needs calibration inputs")
             model = quantize_activations(model, job.calibration)
         if recipe.weights != "plain":
-            model = compress_weights(model, recipe, target, _four_bit(job))
+            model = compress_weights(model, recipe, target, _narrow(job))
         _describe(model, job)
         model.save(str(path))
         make_reproducible(path)
 
 
-def _four_bit(job: TowerJob) -> frozenset[str] | None:
-    return job.options.four_bit[job.tower] if job.precision == "mixed" else None
+def _narrow(job: TowerJob) -> Callable[[str], bool]:
+    """Which weights, by `weight_sha256`, may go below 8 bits."""
+    if job.precision == "mixed":
+        return job.options.four_bit[job.tower].__contains__
+    wide = main_path_weights(job.module)
+    return lambda sha256: sha256 not in wide
 
 
 def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> Any:
