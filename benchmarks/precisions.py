@@ -1,6 +1,7 @@
 """Which target takes which precision, what it saves in bytes and time, and what it costs nano in accuracy.
 
     python benchmarks/precisions.py                # docs/precisions.md, benchmarks/results/precision_table.json
+    python benchmarks/precisions.py --target coreml   # bytes and accuracy of its rows again; the others, and times, stay
 
 Exports nano at every precision of every target, verified and never refused (what fails its gate is marked), and runs
 the suite `precisions` on what this machine can time. About 20 minutes of one core.
@@ -36,15 +37,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="keep the bundles here, and use those that are there")
     parser.add_argument("--protocol", default="standard", help="standard, or short for a busy machine")
+    parser.add_argument("--target", help="measure bytes and accuracy of this target's rows alone, and no times")
     parser.add_argument("--page-only", action="store_true", help="write the page from what was measured before")
     arguments = parser.parse_args()
     if not arguments.page_only:
         with tempfile.TemporaryDirectory(prefix="mobileclip-precisions-") as temporary:
             subjects = Subjects(arguments.folder or Path(temporary))
             subjects.folder.mkdir(parents=True, exist_ok=True)
-            bundles = [Bundle.open(subjects.bundle("nano", *choice)) for choice in NANO_PRECISIONS]
-            rows = [row(bundle) for bundle in bundles]
-            measure("precisions", subjects, protocol_named(arguments.protocol))
+            chosen = [choice for choice in NANO_PRECISIONS if arguments.target in (None, choice[0])]
+            rows = [row(Bundle.open(subjects.bundle("nano", *choice))) for choice in chosen]
+            if arguments.target is None:
+                measure("precisions", subjects, protocol_named(arguments.protocol))
+            else:
+                renewed = {new["bundle"]: new for new in rows}
+                before = json.loads(TABLE.read_text(encoding="utf-8"))["rows"]
+                rows = [renewed.get(old["bundle"], old) for old in before]
         TABLE.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(json.loads(TABLE.read_text(encoding="utf-8"))["rows"]), encoding="utf-8")
 
