@@ -17,7 +17,7 @@ def is_on_main_path(name: str) -> bool:
     """Whether a layer of a tower, by its name in torch, is in no residual branch: stem, downsampling, projection.
 
     What a branch adds is small beside what passes it by, and so is the noise of its weights. Of what rounding to 4 bits
-    does to nano's image tower nine tenths came from its three downsamplings and its projection, 4% of its weights. The
+    does to nano's image tower nine tenths came from its three downsamplings and its projection, a tenth of it. The
     table of words, which is on the main path too, is too large to keep.
     """
     return name == "projection" or name.startswith("stem.") or ".downsample.1." in name
