@@ -1,7 +1,7 @@
 """Which target takes which precision, what it saves in bytes and time, and what it costs nano in accuracy.
 
     python benchmarks/precisions.py                # docs/precisions.md, benchmarks/results/precision_table.json
-    python benchmarks/precisions.py --target coreml   # bytes and accuracy of its rows again; the others, and times, stay
+    python benchmarks/precisions.py --target coreml   # bytes and accuracy of its rows alone; the rest stays
 
 Exports nano at every precision of every target, verified and never refused (what fails its gate is marked), and runs
 the suite `precisions` on what this machine can time. About 20 minutes of one core.
