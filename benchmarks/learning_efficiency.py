@@ -40,6 +40,7 @@ COLOURS = {"plain": "#b35806", "reinforced": "#2166ac"}
 STUDENT = "nano"
 COMMON = {"learning_rate": 2e-3, "warmup": 0.1, "average": 0.98}
 MEASUREMENTS = 10
+WANTED_SEEDS, WANTED_HITS = 3, 100
 RECALLS = ("image_to_text_recall", "text_to_image_recall")
 FIGURE = RECALLS[0]
 NAMES = {"image_to_text_recall": "image to text", "text_to_image_recall": "text to image"}
@@ -216,7 +217,7 @@ def block(result: dict[str, Any]) -> str:
     lines = [
         f"![Recall on the held-out set against samples seen, plain and reinforced]({PLOT.name})",
         "",
-        f"{settings['student']} from random weights, {len(seeds)} seeds, {settings['steps']} steps of "
+        f"{settings['student']} from random weights, {_counted(len(seeds))}, {settings['steps']} steps of "
         f"{settings['batch']}: {samples:,} samples of {data['pairs']:,} pairs with {data['augmentations']} "
         f"augmentations each. Plain is lambda {result['distillation']['plain']:g}, reinforced lambda "
         f"{result['distillation']['reinforced']:g}; all else is the same, seed by seed: first weights, images, "
@@ -251,7 +252,29 @@ def block(result: dict[str, Any]) -> str:
         cells = [words, mean["better"], best, f"{mean['samples_other']:,.0f}", reached]
         cells += [f"**{_one(mean, mean['better'])}**", by_seed]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", _limits(len(seeds), len(data["teachers"]), same)])
+    return "\n".join([*lines, "", _certainty(result, len(seeds)), "", _limits(len(data["teachers"]), same)])
+
+
+def _certainty(result: dict[str, Any], seeds: int) -> str:
+    """How far the factor can be trusted: hits are counted, so that `n` of them are known to about their root."""
+    images, mean = result["held_out"]["images"], result["factors"][FIGURE]["mean"]
+    hits = round(mean["recall"] / 100 * images * seeds)
+    share = 1 / hits**0.5 if hits else 1.0
+    text = (
+        f"The image-to-text factor is read at {hits:,} hits of {images * seeds:,} ({_counted(seeds)}), which counting "
+        f"alone makes uncertain by {share:.0%} (a standard error)"
+    )
+    if seeds < WANTED_SEEDS or hits < WANTED_HITS:
+        done = f" {seeds} of {WANTED_SEEDS} seeds were run to the end." if seeds < WANTED_SEEDS else ""
+        return (
+            f"**Too little to conclude from.**{done} {text}; a factor means something from {WANTED_SEEDS} seeds and "
+            f"{WANTED_HITS} hits on. The command goes on where it stopped, and takes `--steps`."
+        )
+    return f"{text}."
+
+
+def _counted(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def _one(found: dict[str, Any], expected: str) -> str:
@@ -259,16 +282,18 @@ def _one(found: dict[str, Any], expected: str) -> str:
     return text if found["better"] == expected else f"{text} ({found['better']} ahead)"
 
 
-def _limits(seeds: int, teachers: int, same: int) -> str:
-    own = f"; {same} of the {teachers} has the student's own architecture" if same == 1 else ""
-    if same > 1:
-        own = f"; {same} of the {teachers} have the student's own architecture"
+def _limits(teachers: int, same: int) -> str:
+    trained = "The teachers were trained on the same images"
+    if teachers == 1:
+        trained = "The one teacher was trained on the same images"
+    if same:
+        whose = "it has" if teachers == 1 else f"{same} of the {teachers} {'has' if same == 1 else 'have'}"
+        trained += f", and {whose} the student's own architecture"
     return (
-        "This neither confirms nor refutes the paper's 10 to 1000 times, which is of another scale. Here are "
-        f"{seeds} seeds of a tiny network on drawings. The teachers were trained on the same images{own}. Neither "
-        "their training nor storing what they say is counted in the samples. Both arms end their schedules at the last "
-        "sample, so the arm that is ahead is read off before its learning rate has come down. How the factor changes "
-        "with longer runs or other settings was not measured."
+        "This neither confirms nor refutes the paper's 10 to 1000 times, which is of another scale: here are a tiny "
+        f"network and drawings. {trained}. That training and the storing of what was said are not counted in the "
+        "samples. Both arms end their schedules at the last sample, so the arm that is ahead is read off before its "
+        "learning rate has come down. How the factor changes with longer runs or other settings was not measured."
     )
 
 
@@ -304,9 +329,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axes.set_xlabel("samples seen")
         axes.set_ylabel("image-to-text recall@1, held out (%)")
         seeds = result["settings"]["seeds"]
-        axes.set_title(
-            f"{result['settings']['student']} from random weights: mean and range of {seeds} seeds", fontsize=11
-        )
+        spread = "one seed" if seeds == 1 else f"mean and range of {seeds} seeds"
+        axes.set_title(f"{result['settings']['student']} from random weights: {spread}", fontsize=11)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, loc="upper left")
         figure.tight_layout()

@@ -100,6 +100,28 @@ def test_the_factor_is_of_mean_curves_and_seeds_are_compared_with_themselves(scr
     assert summed["factors"]["text_to_image_recall"]["mean"]["better"] == "reinforced"
 
 
+@pytest.mark.parametrize(
+    ("seeds", "recall", "said"),
+    [
+        (3, 10.0, "read at 300 hits of 3,000 (3 seeds), which counting alone makes uncertain by 6%"),
+        (3, 3.0, "**Too little to conclude from.** The image-to-text factor is read at 90 hits of 3,000"),
+        (
+            2,
+            10.0,
+            "**Too little to conclude from.** 2 of 3 seeds were run to the end. The image-to-text factor is read",
+        ),
+        (1, 0.0, "read at 0 hits of 1,000 (1 seed), which counting alone makes uncertain by 100%"),
+    ],
+)
+def test_a_factor_from_few_seeds_or_hits_is_said_to_mean_little(
+    script: ModuleType, seeds: int, recall: float, said: str
+) -> None:
+    result = {"held_out": {"images": 1000}, "factors": {"image_to_text_recall": {"mean": {"recall": recall}}}}
+    text = script._certainty(result, seeds)
+    assert said in text
+    assert text.startswith("**Too little") == ("**" in said or recall == 0)
+
+
 def test_the_whole_in_miniature(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,7 +149,7 @@ def test_the_whole_in_miniature(
     assert plain != reinforced
     assert (result["data"]["pairs"], result["data"]["teachers"][0]["variant"]) == (16, "nano")
     assert page.read_text() == f"before\n{script.BEGIN}\n{script.block(result)}\n{script.END}\nafter\n"
-    assert "1 of the 1 has the student's own architecture" in page.read_text()
+    assert "it has the student's own architecture" in page.read_text()
     drawn = (tmp_path / "plot.svg").read_bytes()
     assert b"<svg" in drawn
 
@@ -135,3 +157,10 @@ def test_the_whole_in_miniature(
     assert "training" not in capsys.readouterr().err, "what is finished is kept"
     assert json.loads((tmp_path / "r.json").read_text()) == result
     assert (tmp_path / "plot.svg").read_bytes() == drawn
+
+
+def test_the_published_block_and_factors_are_those_of_the_results(script: ModuleType) -> None:
+    result = json.loads(script.RESULTS.read_text(encoding="utf-8"))
+    _, _, rest = script.PAGE.read_text(encoding="utf-8").partition(script.BEGIN)
+    assert rest.partition(script.END)[0].strip() == script.block(result)
+    assert script.summary(result["runs"]) == {name: result[name] for name in ("means", "factors")}
