@@ -49,9 +49,10 @@ def main() -> None:
             if arguments.target is None:
                 measure("precisions", subjects, protocol_named(arguments.protocol))
             else:
-                renewed = {new["bundle"]: new for new in rows}
                 before = json.loads(TABLE.read_text(encoding="utf-8"))["rows"]
-                rows = [renewed.get(old["bundle"], old) for old in before]
+                others = [old for old in before if old["target"] != arguments.target]
+                order = [target for target, _, _ in NANO_PRECISIONS]
+                rows = sorted([*others, *rows], key=lambda one: order.index(one["target"]))
         TABLE.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(json.loads(TABLE.read_text(encoding="utf-8"))["rows"]), encoding="utf-8")
 
