@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from generated import replace_block
 
 from mobileclip_deploy.evaluation import builtin_dataset, read_dataset
 from mobileclip_deploy.reinforcement.index import Index, read_index
@@ -82,9 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = _result(runs, chosen, index)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     plot(result, PLOT)
-    before, found, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    assert found, f"{PAGE} has no {BEGIN}"
-    PAGE.write_text(f"{before}{BEGIN}\n{block(result)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    replace_block(PAGE, BEGIN, END, block(result))
     print(block(result))
 
 

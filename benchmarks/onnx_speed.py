@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from generated import replace_block
 
 from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.checkpoints import identify
@@ -130,9 +131,7 @@ def processor() -> str:
 
 def renew(text: str) -> None:
     """Replace what stands between the page's markers."""
-    begin, end = "<!-- begin: benchmarks/onnx_speed.py -->", "<!-- end -->"
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
-    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+    replace_block(PAGE, "<!-- begin: benchmarks/onnx_speed.py -->", "<!-- end -->", text)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from generated import replace_block
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation import builtin_dataset, bundle_embedder, evaluate, model_embedder
@@ -79,8 +80,7 @@ def main() -> None:
     }
     RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(table(result))
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    replace_block(PAGE, BEGIN, END, table(result))
 
 
 def recover(target: str, precision: str, data: Path, work: Path, source: str) -> Path:

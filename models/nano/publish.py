@@ -20,7 +20,7 @@ from torch import Tensor
 from mobileclip_deploy.checkpoints import apple, load
 from mobileclip_deploy.variants import load_variant
 
-__all__ = ["full_token_table", "publish"]
+__all__ = ["TOKENS", "full_token_table", "publish"]
 
 UNSEEN_NOISE = 0.01
 TOKENS = "text.token_embedding.weight"

@@ -25,6 +25,7 @@ import torch
 from augment import augment
 from captions import CaptionSource
 from measure import measure
+from publish import TOKENS
 from torch import Tensor, nn
 from torch.nn import functional as F
 from widen import widened
@@ -36,7 +37,6 @@ from mobileclip_deploy.variants import load_variant
 MAX_LOGIT_SCALE = math.log(100)
 LAYER_SCALE = 0.3
 MONOCHROME_WEIGHT = 0.3
-TOKENS = "text.token_embedding.weight"
 MONOCHROME = ("openmoji-black", "fluent-mono")
 
 
@@ -278,11 +278,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--stop", type=int, help="end after this many steps, before the schedule does")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, the schedule shortened to fit")
-    parser.add_argument(
-        "--start",
-        type=Path,
-        help=".pt or .safetensors to go on from, at 64 px and a lower rate",
-    )
+    parser.add_argument("--start", type=Path, help=".pt or .safetensors to go on from, at 64 px and a lower rate")
     parser.add_argument("--learning-rate", type=float, help="its highest [3e-3; 1.2e-3 with --start]")
     parser.add_argument("--average", type=float, help="decay of the running average [0.999; 0.995 with --start]")
     parser.add_argument("--seed", type=int, default=1)

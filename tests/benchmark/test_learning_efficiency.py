@@ -18,7 +18,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "learning_efficiency.py"
 
 
 @pytest.fixture
-def script() -> ModuleType:
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))  # as for a script that is run
     spec = importlib.util.spec_from_file_location("learning_efficiency", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
