@@ -2,47 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.architecture import MobileCLIP
-from mobileclip_deploy.bundle import (
-    MANIFEST,
-    AttachmentEntry,
-    Bundle,
-    ClassifierEntry,
-    Manifest,
-    PreprocessEntry,
-    TensorEntry,
-    TowerEntry,
-    artifact_bytes,
-    artifact_sha256,
-    staged_bundle,
-)
+from mobileclip_deploy.bundle import MANIFEST, Bundle, staged_bundle
+from mobileclip_deploy.bundle_contents import attach, make_manifest, tower_entry, write_companions, write_manifest
 from mobileclip_deploy.classifier import LabelSet, labels_json
 from mobileclip_deploy.conversion import tower_job
 from mobileclip_deploy.destinations import check_bundle_destination
 from mobileclip_deploy.errors import CheckpointError, GateFailed, UsageError
 from mobileclip_deploy.evaluation import Dataset
 from mobileclip_deploy.folding import fold, is_folded
-from mobileclip_deploy.model_card import model_card
-from mobileclip_deploy.parity import Check, Gates, ParityReport, value_tolerance
+from mobileclip_deploy.parity import Check, Gates, ParityReport
 from mobileclip_deploy.precision import parse_precisions, precision_label
-from mobileclip_deploy.preprocessor_config import write_preprocessor_config
 from mobileclip_deploy.reference import Reference, sample_inputs
-from mobileclip_deploy.targets import ExportOptions, Place, Target, TensorInfo, TowerJob, check_options
-from mobileclip_deploy.tokenizer import write_tokenizer_files
+from mobileclip_deploy.targets import ExportOptions, Target, TowerJob, check_options
 from mobileclip_deploy.towers import TOWERS, TowerName
-from mobileclip_deploy.variants import Variant
 from mobileclip_deploy.verification import Progress, TaskReference, silent, verify_bundle
 
 __all__ = ["Exported", "bundle_path", "check_export", "chosen_towers", "export_bundle", "export_many"]
-
-# In the manifest's `environment`: what decides the bytes of the artifacts.
-PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
 
 
 @dataclass(frozen=True)
@@ -233,10 +214,10 @@ def export_bundle(
             files[tower], stages[tower] = _write_tower(job, target, staging)
         entries = {}
         for tower, place in target.place(staging, model.variant, files, options).items():
-            entry = _entry(model, target, tower, precisions[tower], place, options, staging, labels)
-            entries[tower] = entry if labels else _attach(entry, target, tower, reference, gates, options, staging)
-        manifest = _manifest(model, target, entries, options, labels)
-        _write_companions(model, target, staging, reference, manifest)
+            entry = tower_entry(model, target, tower, precisions[tower], place, options, staging, labels)
+            entries[tower] = entry if labels else attach(entry, target, tower, reference, gates, options, staging)
+        manifest = make_manifest(model, target, entries, options, labels)
+        write_companions(model, target, staging, reference, manifest)
         if not verify:
             return Exported(Bundle(path, manifest), None)
         staged = Bundle(staging, manifest)
@@ -261,7 +242,7 @@ def export_bundle(
                 )
             marks["allow_failing"] = "yes"
         manifest = manifest.model_copy(update={"parity": report.checks, "options": marks})
-        _write_manifest(staging, manifest)
+        write_manifest(staging, manifest)
     return Exported(Bundle(path, manifest), report)
 
 
@@ -275,98 +256,3 @@ def _write_tower(job: TowerJob, target: Target, folder: Path) -> tuple[str, tupl
     if job.labels:
         ((folder / name).parent / "labels.json").write_text(labels_json(job.labels), encoding="utf-8")
     return name, stages
-
-
-def _entry(
-    model: MobileCLIP,
-    target: Target,
-    tower: TowerName,
-    precision: str,
-    place: Place,
-    options: ExportOptions,
-    folder: Path,
-    labels: LabelSet | None,
-) -> TowerEntry:
-    artifact, free = folder / place.file, target.takes_batches(tower, options)
-    output = (
-        target.output_info(model.variant, tower) if labels is None else target.probabilities_info(len(labels.names))
-    )
-    return TowerEntry(
-        file=place.file,
-        function=place.function,
-        sha256=artifact_sha256(artifact),
-        bytes=artifact_bytes(artifact),
-        precision=precision,
-        input=_tensor(target.input_info(model.variant, tower), free),
-        output=_tensor(output, free),
-        contents=target.contents(artifact),
-    )
-
-
-def _tensor(info: TensorInfo, free: bool) -> TensorEntry:
-    return TensorEntry.of(replace(info, shape=(0, *info.shape[1:])) if free else info)
-
-
-def _attach(
-    entry: TowerEntry,
-    target: Target,
-    tower: TowerName,
-    reference: Reference,
-    gates: Gates,
-    options: ExportOptions,
-    folder: Path,
-) -> TowerEntry:
-    """The entry with what was asked for beside its artifact."""
-    expected = reference.of(tower)
-    tolerance = value_tolerance(expected, *gates.shipped(entry.precision))
-    attached = target.attach(folder / entry.file, reference.inputs.of(tower), expected, tolerance, options)
-    if not attached:
-        return entry
-    entries = {attachment.kind: AttachmentEntry.of(attachment, folder) for attachment in attached}
-    return entry.model_copy(update={"attachments": entries})
-
-
-def _manifest(
-    model: MobileCLIP,
-    target: Target,
-    entries: dict[TowerName, TowerEntry],
-    options: ExportOptions,
-    labels: LabelSet | None,
-) -> Manifest:
-    assert model.provenance is not None
-    variant = model.variant
-    return Manifest(
-        variant=variant.name,
-        embedding_space=model.provenance.embedding_space,
-        checkpoint=model.provenance,
-        target=target.name,
-        options=options.recorded(),
-        towers=entries,
-        classifier=None if labels is None else _classifier(labels, variant),
-        embed_dim=variant.embed_dim,
-        logit_scale=float(model.logit_scale.exp().clamp(max=100)),
-        template=variant.template,
-        tokenizer=variant.tokenizer,
-        preprocess=PreprocessEntry(**variant.preprocess.model_dump()),
-        environment={name: importlib.metadata.version(name) for name in (*PACKAGES, *target.packages)},
-    )
-
-
-def _classifier(labels: LabelSet, variant: Variant) -> ClassifierEntry:
-    return ClassifierEntry(labels=labels.names, template=labels.template_for(variant))
-
-
-def _write_companions(
-    model: MobileCLIP, target: Target, folder: Path, reference: Reference, manifest: Manifest
-) -> None:
-    if manifest.classifier is None:
-        write_tokenizer_files(folder / "tokenizer")
-        target.write_companions(folder, model.variant)
-    write_preprocessor_config(folder, model.variant.preprocess)
-    reference.save(folder / "golden.safetensors")
-    _write_manifest(folder, manifest)
-
-
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    (folder / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")

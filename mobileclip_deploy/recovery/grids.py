@@ -41,25 +41,23 @@ class Grid(nn.Module, ABC):
         """For the report: bits and what shares a scale or table."""
 
 
-class BlockGrid(Grid):
-    """Symmetric integers of a weight [O, I, ...], one scale a block of `block` inputs of each output (None: of all
-    inputs): -7 ... 7 for 4 bits, -127 ... 127 for 8.
+class _Blocks(Grid):
+    """Integers of a weight [O, I, ...], one scale a block of `block` inputs of each output (None: of all inputs).
 
-    Below 8 bits the share of the largest value that the scale reaches is trained.
+    The integers are `low` ... `high`; the scale of a block is that which puts its largest value at `steps`, times a
+    share between `SMALLEST` and `most`.
     """
 
+    low: int
+    high: int
+    steps: int
+    most: float
     share: Tensor
 
     def __init__(self, weight: Tensor, bits: int, block: int | None) -> None:
         super().__init__()
         self.bits, self.block = bits, block
         self.blocks = 1 if block is None else weight.shape[1] // block
-        self.high = self.steps = 2 ** (bits - 1) - 1
-        self.low, self.most = -self.high, 1.0
-        if bits < 8:
-            self.share = nn.Parameter(self._best_share(weight.detach()))
-        else:
-            self.register_buffer("share", torch.ones(weight.shape[0], self.blocks, 1))
 
     def forward(self, weight: Tensor) -> Tensor:
         rows = self._rows(weight)
@@ -73,11 +71,6 @@ class BlockGrid(Grid):
         codes = (rows / self._scale(rows, self.share)).round().clamp(self.low, self.high)
         return codes.to(torch.int8).reshape(weight.shape)
 
-    def plain(self, weight: Tensor) -> Tensor:
-        rows = self._rows(weight)
-        scale = self._scale(rows, torch.ones(()))
-        return ((rows / scale).round() * scale).reshape(weight.shape)
-
     def describe(self) -> str:
         return f"int{self.bits}, a scale {'an output' if self.block is None else f'{self.block} inputs'}"
 
@@ -90,6 +83,29 @@ class BlockGrid(Grid):
         scale = largest / self.steps * share.clamp(SMALLEST, self.most)
         return torch.where(largest == 0, torch.ones_like(scale), scale)
 
+
+class BlockGrid(_Blocks):
+    """Symmetric integers: -7 ... 7 for 4 bits, -127 ... 127 for 8.
+
+    Below 8 bits the share of the largest value that the scale reaches is trained.
+    """
+
+    most = 1.0
+
+    def __init__(self, weight: Tensor, bits: int, block: int | None) -> None:
+        super().__init__(weight, bits, block)
+        self.high = self.steps = 2 ** (bits - 1) - 1
+        self.low = -self.high
+        if bits < 8:
+            self.share = nn.Parameter(self._best_share(weight.detach()))
+        else:
+            self.register_buffer("share", torch.ones(weight.shape[0], self.blocks, 1))
+
+    def plain(self, weight: Tensor) -> Tensor:
+        rows = self._rows(weight)
+        scale = self._scale(rows, torch.ones(()))
+        return ((rows / scale).round() * scale).reshape(weight.shape)
+
     def _best_share(self, weight: Tensor) -> Tensor:
         """For each block the one of SHRINK with the smallest squared error: [O, blocks, 1]."""
         rows = self._rows(weight)
@@ -101,19 +117,18 @@ class BlockGrid(Grid):
         return torch.tensor(SHRINK)[torch.stack(errors).argmin(dim=0)]
 
 
-class SearchedGrid(BlockGrid):
+class SearchedGrid(_Blocks):
     """int4 as ONNX Runtime takes it: -8 ... 7, and a scale may be negative. The export searches the scale of a block
     for the smallest error (targets/onnx/integers.py), and training starts there.
 
     The largest value of a block stands 8 or 7 steps out, both of which that search tries.
     """
 
+    low, high, steps, most = -8, 7, 8, 1.2
     sign: Tensor
 
     def __init__(self, weight: Tensor, block: int) -> None:
-        Grid.__init__(self)
-        self.bits, self.block, self.blocks = 4, block, weight.shape[1] // block
-        self.low, self.high, self.steps, self.most = -8, 7, 8, 1.2
+        super().__init__(weight, 4, block)
         scales = torch.from_numpy(int4_blocks(weight.detach().flatten(1).numpy(), block)[1])[..., None]
         largest = self._rows(weight.detach()).abs().amax(dim=2, keepdim=True)
         share = torch.where(largest == 0, torch.ones_like(scales), scales.abs() * self.steps / largest)

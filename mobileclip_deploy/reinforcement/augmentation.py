@@ -91,7 +91,8 @@ def crop(image: Image.Image, parameters: Tensor, size: int, interpolation: str =
 def transform(crops: Tensor, parameters: Tensor) -> Tensor:
     """Mirror, rotate, shear and colour crops uint8 [N, 3, S, S] as augmentations [N, P] say: float32 in [0, 1].
 
-    What turns in from outside is the edge repeated.
+    What turns in from outside is the edge repeated. Channels last: the image tower then trains and runs nearly twice as
+    fast on a CPU, because every convolution keeps the layout of its input.
     """
     columns = dict(zip(PARAMETERS, parameters.float().unbind(1), strict=True))
     pixels = crops.float() / 255
@@ -101,7 +102,8 @@ def transform(crops: Tensor, parameters: Tensor) -> Tensor:
     matrix = torch.cat((rows.T.reshape(-1, 2, 2), torch.zeros(len(pixels), 2, 1)), dim=2)
     grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
     pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-    return (_colours(columns) @ pixels.flatten(2) + _offsets(columns)).clamp(0, 1).reshape(pixels.shape)
+    coloured = (_colours(columns) @ pixels.flatten(2) + _offsets(columns)).clamp(0, 1).reshape(pixels.shape)
+    return coloured.contiguous(memory_format=torch.channels_last)
 
 
 def replay(image: Image.Image, parameters: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:

@@ -66,7 +66,7 @@ def optimizer(model: MobileCLIP, recipe: Recipe) -> torch.optim.AdamW:
     chosen = {id(parameter) for parameter in decaying}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
     groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def _decays(name: str, parameter: Tensor) -> bool:

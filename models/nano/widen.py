@@ -1,14 +1,24 @@
 """A wider network that begins where a trained one ended: every channel twice, the same function (Net2Net, arXiv
 1511.05641).
 
+    MOBILECLIP_DEPLOY_CARDS=models/nano/teachers python models/nano/widen.py --start NANO.safetensors -o WIDE
+
 What reads a doubled channel splits its weight between the two copies at random, so that their gradients differ and the
 copies part in training.
 """
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
+
+from mobileclip_deploy.architecture import build_model
+from mobileclip_deploy.checkpoints import load
+from mobileclip_deploy.training.network import write_weights
+from mobileclip_deploy.variants import load_variant
 
 __all__ = ["widened"]
 
@@ -40,3 +50,20 @@ def _widened(name: str, value: Tensor, like: Tensor, generator: torch.Generator)
         rest = share if "embedding" in name else 1 - share
         value = torch.cat((value * share, value * rest), dim=1)
     return value.contiguous()
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--start", type=Path, required=True, help="checkpoint of the narrow network, training form")
+    parser.add_argument("--narrow", default="nano", help="its variant")
+    parser.add_argument("--variant", default="nano_wide", help="the wide one")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a checkpoint in training form")
+    arguments = parser.parse_args()
+    wide = build_model(load_variant(arguments.variant))
+    wide.load_state_dict(widened(load(arguments.start, arguments.narrow).state_dict(), wide))
+    write_weights(wide, arguments.output)
+
+
+if __name__ == "__main__":
+    main()
