@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mobileclip_deploy.api.paths import StrPath
@@ -14,7 +14,7 @@ from mobileclip_deploy.recovery import recover as _recover
 from mobileclip_deploy.reinforcement import AugmentationPolicy, Reinforced, Teacher, read_pairs
 from mobileclip_deploy.reinforcement import reinforce as _reinforce
 from mobileclip_deploy.towers import TOWERS, TowerName
-from mobileclip_deploy.training import Trained, read_recipe
+from mobileclip_deploy.training import LogRow, Trained, read_recipe
 from mobileclip_deploy.training import train as _train
 from mobileclip_deploy.verification import Progress, silent
 
@@ -58,18 +58,25 @@ def reinforce(
     )
 
 
-def train(recipe: StrPath, output: StrPath, *, progress: Progress = silent) -> Trained:
+def train(
+    recipe: StrPath,
+    output: StrPath,
+    *,
+    progress: Progress = silent,
+    measured: Callable[[LogRow], None] = lambda _: None,
+) -> Trained:
     """Train a model on a reinforced dataset (docs/reinforcement.md), or go on where the same training was stopped.
 
     Args:
         recipe: a YAML file, see `training.Recipe`.
         output: folder for the checkpoint, the log and the trained weights.
+        measured: told loss and held-out recall whenever they are measured.
 
     Raises:
         InvalidInput: the recipe or its data cannot be used.
         UsageError: the folder holds another training.
     """
-    return _train(read_recipe(Path(recipe)), Path(output), progress)
+    return _train(read_recipe(Path(recipe)), Path(output), progress, measured)
 
 
 def recover(

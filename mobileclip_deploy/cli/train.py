@@ -18,7 +18,8 @@ __all__ = ["train"]
 def train(recipe: Path, output: Path, as_json: bool) -> None:
     """Train as RECIPE (YAML) says, or go on where the same command was stopped.
 
-    DIR gets checkpoint.pt and log.csv (loss and held-out recall) on the way, and weights.safetensors at the end.
+    DIR gets checkpoint.pt and log.csv (loss and held-out recall) on the way, and weights.safetensors at the end. Every
+    measurement is also printed on stderr.
 
     \b
     Example:
@@ -27,10 +28,15 @@ def train(recipe: Path, output: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from mobileclip_deploy.api import train as run
-    from mobileclip_deploy.cli.output import print_json, print_table, progress
+    from mobileclip_deploy.cli.output import note, print_json, print_table, progress
+    from mobileclip_deploy.training import LogRow
+
+    def show(row: LogRow) -> None:
+        recalls = f"{row.image_to_text_recall:.2f}% image to text, {row.text_to_image_recall:.2f}% text to image"
+        note(f"step {row.step}, loss {row.loss:.3f}, held-out recall@1 {recalls}")
 
     with progress() as update:
-        result = run(recipe, output, progress=update)
+        result = run(recipe, output, progress=update, measured=show)
     if as_json:
         rows = [asdict(row) for row in result.log]
         print_json({"output": str(result.weights), "resumed_at": result.resumed_at, "log": rows})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,13 +168,19 @@ def batch_loss(model: MobileCLIP, batch: Batch, dataset: ReinforcedDataset, reci
     return total
 
 
-def train(recipe: Recipe, folder: Path, progress: Progress = silent) -> Trained:
+def train(
+    recipe: Recipe,
+    folder: Path,
+    progress: Progress = silent,
+    measured: Callable[[LogRow], None] = lambda _: None,
+) -> Trained:
     """Train as a recipe says, or go on where an earlier run of it was stopped: on one thread of a CPU to the same bits.
 
     Args:
         recipe: see `Recipe`.
         folder: for checkpoint.pt, log.csv and, at the end, weights.safetensors.
         progress: told the step and the loss.
+        measured: told every row of the log when it is written.
 
     Raises:
         InvalidInput: the data is incomplete, damaged or has no captions, or the loss is no longer a number.
@@ -196,6 +202,7 @@ def train(recipe: Recipe, folder: Path, progress: Progress = silent) -> Trained:
         training.update(batch)
         if training.step % recipe.evaluate_every == 0 or training.step == recipe.steps:
             training.measure()
+            measured(training.log[-1])
         if training.step % recipe.checkpoint_every == 0 or training.step == recipe.steps:
             training.save()
         if training.losses:

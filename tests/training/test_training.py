@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import refusal, run
+from command_line import Outcome, refusal, run
 from emoji_pairs import write_pairs
 
 import mobileclip_deploy as mcd
@@ -49,9 +49,15 @@ def write(folder: Path, text: str = RECIPE, name: str = "recipe.yaml") -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(folder: Path) -> Path:
-    """A whole run of the recipe."""
-    assert run("train", write(folder), "-o", folder / "whole").code == 0
+def finished(folder: Path) -> Outcome:
+    """A whole run of the recipe, on the command line."""
+    return run("train", write(folder), "-o", folder / "whole")
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, finished: Outcome) -> Path:
+    """The folder of that run."""
+    assert finished.code == 0, finished.stderr
     return folder / "whole"
 
 
@@ -66,6 +72,11 @@ def test_the_log_has_loss_and_recall_by_step(trained: Path) -> None:
         rows = list(csv.DictReader(stream))
     assert [(row["step"], row["samples"]) for row in rows] == [("2", "16"), ("4", "32")]
     assert all(float(row["loss"]) > 0 and 0 <= float(row["image_to_text_recall"]) <= 100 for row in rows)
+
+
+def test_every_measurement_is_shown_when_it_is_made(finished: Outcome) -> None:
+    shown = [line.split(", held-out recall@1 ")[0].split(", loss ")[0] for line in finished.stderr.splitlines()]
+    assert shown == ["step 2", "step 4"]
 
 
 def test_a_training_that_was_killed_goes_on_to_the_same_bits(folder: Path, trained: Path) -> None:
