@@ -6,7 +6,7 @@
 Recovers nano for each target and precision on its training images (the evaluation set is of another style and is not
 trained on), exports with and without, evaluates the artifacts as written, and compares them with the float checkpoint.
 Writes benchmarks/results/recovery.json and the table in docs/reinforcement.md. What was recovered in an earlier run for
-this checkpoint with these settings is kept in the work folder. About 13 minutes of one core.
+this checkpoint with these settings is kept in the work folder. About 25 minutes of one core.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BEGIN, END = "<!-- begin: benchmarks/recovery.py -->", "<!-- end -->"
 FIGURES = {"top-1": "top1", "recall@1": "image_to_text_recall@1"}
 RUNS = (("coreml", "w4"), ("coreml", "w4p"), ("coreml", "w8a8"), ("onnx", "w4"))
 """ONNX has no w4p: its runtimes have no tables."""
-SETTINGS = Settings(steps=120, images=8192, augmentations=2)
+SETTINGS = Settings()
 
 
 def main() -> None:
