@@ -17,12 +17,15 @@ from measure import evaluation_set, measure
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mobileclip_deploy.architecture import MobileCLIP, build_model
+from mobileclip_deploy.architecture.mobileone import ConvBN
 from mobileclip_deploy.checkpoints import apple, load
 from mobileclip_deploy.variants import load_variant
 
-__all__ = ["TOKENS", "full_token_table", "publish"]
+__all__ = ["TOKENS", "condition", "full_token_table", "publish"]
 
 UNSEEN_NOISE = 0.01
+SMALL = 1e-2
 TOKENS = "text.token_embedding.weight"
 
 
@@ -46,14 +49,32 @@ def apple_layout(state: dict[str, Tensor], variant: str) -> dict[str, Tensor]:
     return tensors
 
 
-def trained_state(run: Path, variant: str) -> dict[str, Tensor]:
-    """The weights of a run of train.py (.pt) or of `mobileclip-deploy train` (.safetensors)."""
+@torch.no_grad()
+def condition(model: MobileCLIP) -> None:
+    """Scale up what a convolution gives so little of that its variance is below SMALL, in place and by powers of two,
+    its BatchNorm with it: the function stays the same, and float16, which stores small variances coarsely, keeps it."""
+    for block in model.modules():
+        if isinstance(block, ConvBN):
+            mean, variance = block.bn.running_mean, block.bn.running_var
+            assert mean is not None
+            assert variance is not None
+            spread = variance + block.bn.eps
+            factor = torch.exp2((0.5 * torch.log2(SMALL / spread)).ceil()).clamp(min=1)
+            block.conv.weight.mul_(factor[:, None, None, None])
+            mean.mul_(factor)
+            variance.copy_(torch.where(factor > 1, factor**2 * spread - block.bn.eps, variance))
+
+
+def trained(run: Path, variant: str) -> MobileCLIP:
+    """The network of a run of train.py (.pt) or of `mobileclip-deploy train` (.safetensors)."""
     if run.suffix != ".pt":
-        return load(run, variant).state_dict()
+        return load(run, variant)
     saved = torch.load(run, weights_only=True)
     state: dict[str, Tensor] = saved["average"]
     state[TOKENS] = full_token_table(state[TOKENS], saved["vocabulary"], load_variant(variant).tokenizer.vocab_size)
-    return state
+    model = build_model(load_variant(variant))
+    model.load_state_dict(state)
+    return model
 
 
 def publish(run: Path, variant: str, output: Path) -> None:
@@ -61,7 +82,9 @@ def publish(run: Path, variant: str, output: Path) -> None:
     metadata = {"variant": variant, "layout": "apple", "form": "training", "licence": "CC-BY-SA-4.0"}
     output.mkdir(parents=True, exist_ok=True)
     temporary = output / "weights.tmp"
-    save_file(apple_layout(trained_state(run, variant), variant), temporary, metadata=metadata)
+    model = trained(run, variant)
+    condition(model)
+    save_file(apple_layout(model.state_dict(), variant), temporary, metadata=metadata)
     temporary.chmod(0o644)
     os.replace(temporary, output / "weights.safetensors")
     figures = measure(load(output / "weights.safetensors", variant))

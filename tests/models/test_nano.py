@@ -42,7 +42,7 @@ def recipe_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Makes models/nano's scripts importable for one test."""
     monkeypatch.syspath_prepend(str(NANO))
     yield
-    for name in ("augment", "captions", "measure", "widen"):
+    for name in ("augment", "captions", "measure", "publish", "widen"):
         sys.modules.pop(name, None)
 
 
@@ -65,6 +65,24 @@ def test_batch_norms_hold_statistics_of_a_training_run(model: MobileCLIP) -> Non
         assert norm.running_mean.abs().sum() > 0
         # Smaller variances would amplify float16's rounding, and stored as float16 they would round to nothing.
         assert norm.running_var.min() > 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("recipe_modules")
+def test_weights_are_conditioned_for_float16_without_changing_what_they_compute() -> None:
+    from publish import condition  # type: ignore[import-not-found]
+
+    model = load(WEIGHTS, "nano").double()
+    thin = model.image.stem[1].scale  # type: ignore[union-attr]
+    thin.conv.weight.mul_(1e-3)
+    thin.bn.running_mean.mul_(1e-3)
+    thin.bn.running_var.mul_(1e-6)
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    before = model.encode_image(pixels)
+    assert thin.bn.running_var.max() < 1e-4
+    condition(model)
+    assert thin.bn.running_var.min() > 5e-3
+    assert (model.encode_image(pixels) - before).abs().max() < 1e-12 * before.abs().max()
 
 
 def test_temperature_is_within_clips_bound(model: MobileCLIP) -> None:
