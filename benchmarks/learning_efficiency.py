@@ -1,6 +1,6 @@
 """How many samples the built-in network needs from scratch, with and without reinforcement: held-out recall.
 
-    mobileclip-deploy reinforce /tmp/nano/pairs --teacher A --teacher B -o /tmp/nano/reinforced
+    mobileclip-deploy reinforce /tmp/nano/pairs -o /tmp/nano/reinforced   # by the built-in nano; --teacher for others
     python benchmarks/learning_efficiency.py --data /tmp/nano/reinforced --work /tmp/nano/efficiency
 
 Two arms on the same reinforced dataset: plain (lambda 0: CLIP's loss, the teachers unread) and reinforced. Both see
@@ -8,7 +8,7 @@ the same images, augmentations and captions in the same order and start from the
 rate and decay of the average were chosen once, for both, and tuned for neither. Writes
 benchmarks/results/learning_efficiency.json, docs/learning_efficiency.svg and the block in docs/reinforcement.md.
 Finished runs in the work folder are kept, others go on where they were stopped; `--seeds 2` reports two seeds. About
-40 minutes of one core.
+an hour of one core.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="a reinforced dataset of nano's training images")
     parser.add_argument("--work", type=Path, required=True, help="folder for the trainings")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")
     parser.add_argument("--evaluation", type=Path, help="held-out dataset; the built-in one when left out")
