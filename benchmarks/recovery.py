@@ -5,6 +5,7 @@
 
 Recovers nano for each target and precision on its training images (the evaluation set is of another style and is not
 trained on), exports with and without, evaluates the artifacts as written, and compares them with the float checkpoint.
+Activations (w8a8) are calibrated on 128 of the training images and their names, in both cases.
 Writes benchmarks/results/recovery.json and the table in docs/reinforcement.md. What was recovered in an earlier run for
 this checkpoint with these settings is kept in the work folder. About 25 minutes of one core.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 from dataclasses import asdict
@@ -29,9 +31,11 @@ from mobileclip_deploy.evaluation import builtin_dataset, bundle_embedder, evalu
 from mobileclip_deploy.exporting import export_bundle
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
+from mobileclip_deploy.precision import PRECISIONS
 from mobileclip_deploy.recovery import Settings
 from mobileclip_deploy.reference import Reference, sample_inputs
-from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.reinforcement import read_pairs
+from mobileclip_deploy.targets import ExportOptions, get_target
 from mobileclip_deploy.towers import TOWERS
 
 ROOT = Path(__file__).resolve().parent
@@ -42,6 +46,7 @@ FIGURES = {"top-1": "top1", "recall@1": "image_to_text_recall@1"}
 RUNS = (("coreml", "w4"), ("coreml", "w4p"), ("coreml", "w8a8"), ("onnx", "w4"))
 """ONNX has no w4p: its runtimes have no tables."""
 SETTINGS = Settings()
+CALIBRATED_ON = 128
 
 
 def main() -> None:
@@ -57,8 +62,10 @@ def main() -> None:
     dataset = builtin_dataset()
     reference = Reference.compute(original, sample_inputs(original))
     checkpoint = evaluate(model_embedder(original), dataset)
+    calibration = calibration_folder(arguments.data, arguments.work / "calibration")
     rows = []
     for target, precision in RUNS:
+        options = ExportOptions(calibration=calibration if PRECISIONS[precision].calibrated else None)
         recovered = mcd.load_model(
             None, recover(target, precision, arguments.data, arguments.work, original.provenance.sha256)
         )
@@ -66,7 +73,7 @@ def main() -> None:
             print(f"{target} {precision}, {name}", file=sys.stderr, flush=True)
             rows.append(
                 {"target": target, "precision": precision, "training": name}
-                | _measured(model, target, precision, reference, checkpoint, dataset)
+                | _measured(model, target, precision, options, reference, checkpoint, dataset)
             )
     result = {
         "schema_version": 1,
@@ -94,6 +101,17 @@ def recover(target: str, precision: str, data: Path, work: Path, source: str) ->
     return output
 
 
+def calibration_folder(data: Path, folder: Path) -> Path:
+    """Images of the data, spread evenly over it, and what they are called."""
+    pairs = read_pairs(data)
+    rows = [pairs.rows[number * len(pairs.rows) // CALIBRATED_ON] for number in range(CALIBRATED_ON)]
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        shutil.copy(pairs.folder / row.image, folder)
+    (folder / "prompts.json").write_text(json.dumps([row.texts[0] for row in rows]), encoding="utf-8")
+    return folder
+
+
 def _kept(model: mcd.MobileCLIP) -> str:
     """Which towers were trained: where training did not help, a tower is as it was."""
     assert model.provenance is not None
@@ -102,12 +120,19 @@ def _kept(model: mcd.MobileCLIP) -> str:
 
 
 def _measured(
-    model: mcd.MobileCLIP, target: str, precision: str, reference: Reference, checkpoint: Any, dataset: Any
+    model: mcd.MobileCLIP,
+    target: str,
+    precision: str,
+    options: ExportOptions,
+    reference: Reference,
+    checkpoint: Any,
+    dataset: Any,
 ) -> dict[str, Any]:
     """One bundle as written, against the float checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         choice = dict.fromkeys(TOWERS, precision)
-        bundle = export_bundle(model, get_target(target), choice, Path(folder), verify=False).bundle
+        destination = Path(folder)
+        bundle = export_bundle(model, get_target(target), choice, destination, options=options, verify=False).bundle
         runners = {tower: mcd.load_runner(bundle, tower) for tower in TOWERS}
         deviations = {t: compare(reference.of(t), run(reference.inputs.of(t))) for t, run in runners.items()}
         found = evaluate(bundle_embedder(bundle), dataset)
@@ -132,7 +157,8 @@ def table(result: dict[str, Any]) -> str:
     own = ", ".join(f"{name} {value:.2f}%" for name, value in result["torch"].items())
     lines = [
         f"The float checkpoint in torch: {own}. Cosine with it: worst of packaged photographs and prompts; accuracy "
-        f"on {result['images']:,} images, then the drop in points. {result['settings']['steps']} steps a tower.",
+        f"on {result['images']:,} images, then the drop in points. {result['settings']['steps']} steps a tower. "
+        f"Activations are calibrated on {CALIBRATED_ON} training images and their names.",
         "",
         "| target | precision | training | MB | cosine image, text | top-1 % | drop | recall@1 % | drop | gates |",
         "|---|---|---|---|---|---|---|---|---|---|",

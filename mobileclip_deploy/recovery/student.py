@@ -13,15 +13,13 @@ from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.recovery.grids import Grid
 from mobileclip_deploy.recovery.rules import ABSORBING, RULES
 from mobileclip_deploy.recovery.scales import absorb_layer_scales
+from mobileclip_deploy.targets.ranges import ranges_of
 from mobileclip_deploy.towers import TowerName
 
 __all__ = ["PRECISIONS", "attach", "detach", "grids", "round_plainly", "rounded_activations"]
 
 PRECISIONS = ("w8", "w8a8", "w6p", "w4p", "w4")
 """What can be recovered; of the others fp32 and fp16 lose nothing, and w4p-p50 would have to learn which weights go."""
-
-MARGIN = 1.25
-"""Ranges of activations are widened as Core ML's are (targets/coreml/activations.py)."""
 
 
 def attach(model: MobileCLIP, tower: TowerName, precision: str, target: str) -> nn.Module:
@@ -68,15 +66,15 @@ def detach(tower: nn.Module) -> None:
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
 
 
-class _Range:
-    """The range of a value, seen over inputs, and its rounding to int8 within it."""
+class _Rounding:
+    """Rounding of a value to int8 within the range that it had over inputs, as the targets find it."""
 
     def __init__(self) -> None:
         self.low = self.high = 0.0
 
     def see(self, value: Tensor) -> None:
-        self.low = min(self.low, MARGIN * float(value.detach().min()))
-        self.high = max(self.high, MARGIN * float(value.detach().max()))
+        seen = ranges_of(lambda: [{"value": value.detach().numpy()}])["value"]
+        self.low, self.high = min(self.low, seen.low), max(self.high, seen.high)
 
     def __call__(self, value: Tensor) -> Tensor:
         step = max(self.high - self.low, 2.0**-10) / 255
@@ -93,7 +91,7 @@ def rounded_activations(tower: nn.Module, run: Callable[[], object]) -> Iterator
         run: runs the tower on inputs that the ranges are measured on, before anything is rounded.
     """
     layers = [module for module in tower.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    ranges: dict[nn.Module, tuple[_Range, _Range]] = {layer: (_Range(), _Range()) for layer in layers}
+    ranges: dict[nn.Module, tuple[_Rounding, _Rounding]] = {layer: (_Rounding(), _Rounding()) for layer in layers}
 
     def measure(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         ranges[layer][0].see(inputs[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.targets.coreml.runner import feeds
+from mobileclip_deploy.targets.ranges import ranges_of
 
 if TYPE_CHECKING:
     from mobileclip_deploy.mil import Program
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["measure_ranges", "quantize_activations"]
 
 Ranges = dict[str, dict[str, float]]
-# Samples are few, and a value cut off costs more than a coarser step.
-MARGIN = 1.25
 # A value that never leaves zero still needs a scale that float16 can hold.
 SMALLEST = 2.0**-10
 
@@ -50,21 +48,20 @@ def quantize_activations(model: Any, inputs: npt.NDArray[np.generic]) -> Any:
 
 
 def measure_ranges(program: Program, inputs: npt.NDArray[np.generic]) -> Ranges:
-    """Name of each floating intermediate -> {"rmin", "rmax"}: its range over all inputs and 0, widened by `MARGIN`.
+    """Name of each floating intermediate -> {"rmin", "rmax"}: its range over all inputs and 0, the rarest cut off.
 
     Args:
         program: as written before anything is quantized; evaluated in float32.
         inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, 77].
     """
-    ranges: Ranges = defaultdict(lambda: {"rmin": 0.0, "rmax": SMALLEST})
-    for one in feeds(program, inputs):
-        for computed in program.trace(one):
-            for name, value in computed.values.items():
-                if np.issubdtype(value.dtype, np.floating):
-                    seen = ranges[name]
-                    seen["rmin"] = min(seen["rmin"], MARGIN * float(value.min()))
-                    seen["rmax"] = max(seen["rmax"], MARGIN * float(value.max()))
-    return dict(ranges)
+
+    def computed() -> Iterator[dict[str, npt.NDArray[np.floating]]]:
+        for one in feeds(program, inputs):
+            values = {name: value for step in program.trace(one) for name, value in step.values.items()}
+            yield {name: value for name, value in values.items() if np.issubdtype(value.dtype, np.floating)}
+
+    found = ranges_of(computed)
+    return {name: {"rmin": one.low, "rmax": max(one.high, SMALLEST)} for name, one in found.items()}
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from mobileclip_deploy.targets.onnx.calibrating import Range
+from mobileclip_deploy.targets.ranges import Range
 
 __all__ = ["SHARES", "WANTED", "choose"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.targets.onnx.calibrating import Range
 from mobileclip_deploy.targets.onnx.editing import Graph
 from mobileclip_deploy.targets.onnx.integers import int8_channels
 from mobileclip_deploy.targets.onnx.weights import Weight
+from mobileclip_deploy.targets.ranges import Range
 
 __all__ = ["quantize_static", "surroundings"]
 

@@ -1,0 +1,78 @@
+"""Ranges of activations: where the values of a tensor lie on real inputs, without the rarest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["PERCENTILE", "Range", "ranges_of"]
+
+# Of all values of a tensor this share, in percent, lies within its range; the rest is cut off. See docs/onnx.md
+# and docs/coreml.md for what other shares did to nano.
+PERCENTILE = 99.99
+BINS = 8192
+STEPS = 255
+
+
+@dataclass(frozen=True)
+class Range:
+    """From where to where a tensor's values go, 0 included, and what rounding them to 256 steps leaves: the ratio of
+    signal to noise in dB, what is cut off counted as noise."""
+
+    low: float
+    high: float
+    snr_db: float
+
+    @property
+    def scale(self) -> np.float32:
+        """The step of uint8."""
+        return np.float32(max(self.high - self.low, float(np.finfo(np.float16).tiny)) / STEPS)
+
+    @property
+    def zero_point(self) -> np.uint8:
+        """The integer that stands for 0."""
+        return np.uint8(np.clip(np.rint(-self.low / self.scale), 0, STEPS))
+
+
+Values = Mapping[str, npt.NDArray[np.floating]]
+
+
+def ranges_of(computed: Callable[[], Iterable[Values]], percentile: float = PERCENTILE) -> dict[str, Range]:
+    """The range of every named value, over all inputs.
+
+    Args:
+        computed: what each input gives, by name; called twice, since a histogram needs its ends first.
+        percentile: the share of values that lie within the range; half of the rest is cut off at either end.
+    """
+    ends: dict[str, tuple[float, float]] = {}
+    for values in computed():
+        for name, value in values.items():
+            low, high = ends.get(name, (0.0, 0.0))
+            ends[name] = min(low, float(value.min())), max(high, float(value.max()))
+    counts = {name: np.zeros(BINS, np.int64) for name in ends}
+    for values in computed():
+        for name, value in values.items():
+            if ends[name] != (0.0, 0.0):
+                counts[name] += np.histogram(value, BINS, ends[name])[0]
+    return {name: _range(counts[name], *ends[name], percentile) for name in ends}
+
+
+def _range(counts: npt.NDArray[np.int64], low: float, high: float, percentile: float) -> Range:
+    total = int(counts.sum())
+    if not total:
+        return Range(0.0, 0.0, math.inf)
+    edges = np.linspace(low, high, BINS + 1)
+    rest = total * (1 - percentile / 100) / 2
+    below = np.cumsum(counts)
+    first = int(np.searchsorted(below, rest, side="right"))
+    last = min(int(np.searchsorted(below, total - rest, side="left")), BINS - 1)
+    low, high = min(0.0, float(edges[first])), max(0.0, float(edges[last + 1]))
+    centres = (edges[1:] + edges[:-1]) / 2
+    cut = centres - np.clip(centres, low, high)
+    noise = float((counts * cut**2).sum()) / total + ((high - low) / STEPS) ** 2 / 12
+    signal = float((counts * centres**2).sum()) / total
+    return Range(low, high, 10 * math.log10(signal / noise))
