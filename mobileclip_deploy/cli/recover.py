@@ -60,7 +60,7 @@ def recover(
     """Train a checkpoint's towers on the grid of a precision, to answer as they did in float.
 
     The result is a folded checkpoint that `export --target T --precision P` writes with the very integers that were
-    trained. A tower that training does not bring closer to its float original stays as it is.
+    trained. A tower that training does not make a better copy of its float original stays as it is.
 
     \b
     Example:
@@ -105,12 +105,14 @@ def recover(
     rows = [
         [
             f"{one.tower} {one.precision}",
-            f"{one.without.mean:.4f}, {one.without.worst:.4f}",
-            f"{one.trained.mean:.4f}, {one.trained.worst:.4f}",
+            *(f"{c.mean:.4f}, {c.worst:.4f}, {c.agreement:.1%}" for c in (one.without, one.trained)),
             "trained" if one.kept else "as it was",
         ]
         for one in result.towers
     ]
-    print_table(None, ["tower", ">without (mean, worst)", ">trained (mean, worst)", "kept"], rows)
-    click.echo("cosine of the embeddings with the float original's, over inputs that were not trained on")
+    print_table(None, ["tower", ">without (mean, worst, agrees)", ">trained (mean, worst, agrees)", "kept"], rows)
+    click.echo("cosine of the embeddings with the float original's, over inputs that were not trained on; agrees: the")
+    click.echo(
+        "nearest embedding of the other tower is the original's. What is better in mean and no worse here is kept"
+    )
     click.echo(f"wrote {output} and {written}")

@@ -55,8 +55,8 @@ class TowerRecovery:
 
     @property
     def kept(self) -> bool:
-        """Whether the trained tower is the closer one."""
-        return self.trained.mean > self.without.mean
+        """Whether the trained tower is the better one."""
+        return self.trained.better_than(self.without)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -202,8 +202,9 @@ def _record(model: MobileCLIP, outcomes: list[TowerRecovery], target: str) -> Re
 
 
 def _note(outcome: TowerRecovery, target: str) -> str:
-    without, trained = outcome.without.mean, outcome.trained.mean
-    figures = f"mean cosine to the float original {trained:.4f} with training, {without:.4f} without"
+    without, trained = outcome.without, outcome.trained
+    figures = f"mean cosine to the float original {trained.mean:.4f} with training, {without.mean:.4f} without"
+    figures += f"; the same embedding nearest for {trained.agreement:.1%} and {without.agreement:.1%} of the inputs"
     if outcome.kept:
         return f"{outcome.tower} tower recovered for {outcome.precision} on {target}: {figures}"
     return f"{outcome.tower} tower not recovered for {outcome.precision} on {target}, training did not help: {figures}"

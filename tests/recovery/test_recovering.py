@@ -315,8 +315,30 @@ def test_embeddings_that_are_no_numbers_count_as_far_away() -> None:
     from mobileclip_deploy.recovery.training import closeness
 
     class Given:
+        across = torch.eye(3)
+
         def held_back(self) -> tuple[torch.Tensor, torch.Tensor]:
             return torch.zeros(4, 3), torch.ones(4, 3)
 
     found = closeness(lambda given: torch.full((len(given), 3), torch.nan), Given(), 2)  # type: ignore[arg-type]
-    assert found == Closeness(-1.0, -1.0)
+    assert found == Closeness(-1.0, -1.0, 0.0)
+
+
+def test_a_tower_is_kept_only_where_it_is_nearer_and_ranks_no_worse() -> None:
+    plain = Closeness(0.99, 0.9, 0.95)
+    assert Closeness(0.995, 0.9, 0.95).better_than(plain)
+    assert not Closeness(0.995, 0.9, 0.94).better_than(plain)
+    assert not Closeness(0.99, 0.95, 0.96).better_than(plain)
+
+
+def test_agreement_counts_what_is_named_first() -> None:
+    from mobileclip_deploy.recovery.training import closeness
+
+    class Given:
+        across = torch.eye(3)
+
+        def held_back(self) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.zeros(4, 3), torch.eye(3)[[0, 1, 2, 2]]
+
+    found = closeness(lambda given: torch.eye(3)[[0, 1, 0, 2]], Given(), 4)  # type: ignore[arg-type]
+    assert found == Closeness(0.75, 0.0, 0.75)
