@@ -62,7 +62,7 @@ def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
     import torch
     from golden_exports import export_golden, folded_golden, golden_deviation, semantic_bound
 
-    from mobileclip_deploy.precision import PRECISIONS
+    from mobileclip_deploy.model.precision import PRECISIONS
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.executorch.native_output import hold_back
 

@@ -29,7 +29,7 @@ import yaml
 from generated import replace_block
 
 from mobileclip_deploy.evaluation import builtin_dataset, read_dataset
-from mobileclip_deploy.reinforcement.index import Index, read_index
+from mobileclip_deploy.learning.reinforcement.index import Index, read_index
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "learning_efficiency.json"
@@ -49,7 +49,7 @@ TRAIN = """\
 import json, pathlib, sys, torch
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder, read_dataset
-from mobileclip_deploy.training import read_recipe
+from mobileclip_deploy.learning.training import read_recipe
 torch.set_num_threads(1)
 recipe, folder = map(pathlib.Path, sys.argv[1:])
 weights = mcd.train(recipe, folder).weights

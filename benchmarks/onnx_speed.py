@@ -24,17 +24,17 @@ import numpy as np
 import torch
 from generated import replace_block
 
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.folding import fold
-from mobileclip_deploy.provenance import Provenance
-from mobileclip_deploy.reference import sample_inputs
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import ExportOptions, get_target
+from mobileclip_deploy.targets.conversion import tower_job
 from mobileclip_deploy.targets.onnx.recipes import RECIPES
 from mobileclip_deploy.targets.onnx.session import open_session
-from mobileclip_deploy.towers import TOWERS, TowerName
-from mobileclip_deploy.verification import tower_job
+from mobileclip_deploy.towers.inputs import sample_inputs
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "onnx_speed.json"

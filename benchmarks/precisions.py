@@ -22,8 +22,8 @@ from suites import RESULTS, ROOT, SUITES, measure, protocol_named
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.towers import TOWERS, TowerName
 
 TABLE = RESULTS / "precision_table.json"
 PAGE = ROOT / "docs" / "precisions.md"

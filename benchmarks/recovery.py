@@ -28,15 +28,16 @@ from generated import replace_block
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation import builtin_dataset, bundle_embedder, evaluate, model_embedder
-from mobileclip_deploy.exporting import export_bundle
+from mobileclip_deploy.export.exporting import export_bundle
+from mobileclip_deploy.learning.recovery import Settings
+from mobileclip_deploy.learning.reinforcement import read_pairs
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
-from mobileclip_deploy.precision import PRECISIONS
-from mobileclip_deploy.recovery import Settings
-from mobileclip_deploy.reference import Reference, sample_inputs
-from mobileclip_deploy.reinforcement import read_pairs
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import ExportOptions, get_target
-from mobileclip_deploy.towers import TOWERS
+from mobileclip_deploy.towers.inputs import sample_inputs
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "recovery.json"

@@ -106,7 +106,7 @@ def image_weights(variant: str) -> dict[str, Any]:
     from golden_weights import fill
 
     from mobileclip_deploy.checkpoints.fitting import expected
-    from mobileclip_deploy.variants import load_variant
+    from mobileclip_deploy.model.variants import load_variant
 
     layouts = list(load_variant(variant).layouts)
     layout = "open_clip" if "open_clip" in layouts else layouts[0]

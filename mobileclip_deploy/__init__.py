@@ -11,6 +11,8 @@ runner = mcd.load_runner(bundle, tower="image")
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,6 +55,21 @@ __all__ = [
     "train",
     "verify",
 ]
+
+
+class _Package(ModuleType):
+    """`mobileclip_deploy.export` is a room and a public function; whoever asks the package for it means the function.
+
+    Importing a room would put the room's module in the function's place. `from mobileclip_deploy.export import ...`
+    looks the room up by its whole name and is not concerned.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

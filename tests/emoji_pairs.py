@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from mobileclip_deploy.variants import models_dir
+from mobileclip_deploy.model.variants import models_dir
 
 __all__ = ["write_pairs"]
 

@@ -9,13 +9,14 @@ import torch
 from golden_weights import Golden
 from torch import Tensor
 
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Deviation, compare
 from mobileclip_deploy.targets import ExportOptions, TowerJob, get_target
-from mobileclip_deploy.towers import TowerName, example_input, make_tower
+from mobileclip_deploy.towers import example_input, make_tower
 
 __all__ = ["export_golden", "folded_golden", "golden_deviation", "semantic_bound"]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import TensorFile
-from mobileclip_deploy.variants import load_variant
+from mobileclip_deploy.model.variants import load_variant
 
 __all__ = ["GOLDEN_NAMES", "Golden", "fill", "golden_images", "relative_errors"]
 

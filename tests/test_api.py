@@ -15,7 +15,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, UsageError
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.reference import Reference
+from mobileclip_deploy.parity.reference import Reference
 
 
 def test_a_model_is_loaded_in_training_form_eval_mode_and_float32(exports: Exports) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import expected
-from mobileclip_deploy.variants import Variant
+from mobileclip_deploy.model.variants import Variant
 
 __all__ = ["TINY", "checkpoint", "tiny_variant", "write_cards"]
 

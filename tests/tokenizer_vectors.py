@@ -13,8 +13,8 @@ from pathlib import Path
 
 import ftfy
 
-from mobileclip_deploy.samples import prompts
-from mobileclip_deploy.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.towers.samples import prompts
 
 __all__ = ["FILE", "is_mojibake", "odd_texts", "text_of_vectors"]
 

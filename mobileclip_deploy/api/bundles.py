@@ -7,22 +7,29 @@ from pathlib import Path
 
 from mobileclip_deploy.api.models import accuracy_dataset, find_checkpoint, load_source
 from mobileclip_deploy.api.paths import StrPath, opened
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.classifier import LabelSet
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import tower_runner
-from mobileclip_deploy.explanation import Explanation, explain_bundle
-from mobileclip_deploy.exporting import chosen_towers, export_many
+from mobileclip_deploy.export.exporting import chosen_towers, export_many
+from mobileclip_deploy.export.smallest import Limits, Smallest, find_smallest
 from mobileclip_deploy.folding import fold, is_folded
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.precision import parse_precisions
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Gates, ParityReport
-from mobileclip_deploy.precision import parse_precisions
-from mobileclip_deploy.reference import Reference, sample_inputs
-from mobileclip_deploy.samples import read_prompts
-from mobileclip_deploy.smallest import Limits, Smallest, find_smallest
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import ExportOptions, Runner, get_target
-from mobileclip_deploy.towers import TOWERS, TowerName
-from mobileclip_deploy.verification import Progress, TaskReference, check_golden, check_settings, silent, verify_bundle
+from mobileclip_deploy.towers.classifier import LabelSet
+from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.towers.samples import read_prompts
+from mobileclip_deploy.verify.explanation import Explanation, explain_bundle
+from mobileclip_deploy.verify.verification import (
+    TaskReference,
+    check_golden,
+    check_settings,
+    verify_bundle,
+)
 
 __all__ = ["explain", "export", "export_smallest", "image_files", "load_runner", "verify"]
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mobileclip_deploy.api.paths import StrPath
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.precision import parse_precisions
-from mobileclip_deploy.recovery import Recovery, Settings
-from mobileclip_deploy.recovery import recover as _recover
-from mobileclip_deploy.reinforcement import AugmentationPolicy, Reinforced, Teacher, read_pairs
-from mobileclip_deploy.reinforcement import reinforce as _reinforce
-from mobileclip_deploy.towers import TOWERS, TowerName
-from mobileclip_deploy.training import LogRow, Trained, read_recipe
-from mobileclip_deploy.training import train as _train
-from mobileclip_deploy.verification import Progress, silent
+from mobileclip_deploy.learning.recovery import Recovery, Settings
+from mobileclip_deploy.learning.recovery import recover as _recover
+from mobileclip_deploy.learning.reinforcement import AugmentationPolicy, Reinforced, Teacher, read_pairs
+from mobileclip_deploy.learning.reinforcement import reinforce as _reinforce
+from mobileclip_deploy.learning.training import LogRow, Trained, read_recipe
+from mobileclip_deploy.learning.training import train as _train
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.precision import parse_precisions
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["recover", "reinforce", "train"]
 

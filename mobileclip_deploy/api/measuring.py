@@ -7,10 +7,7 @@ from pathlib import Path
 
 from mobileclip_deploy.api.models import find_checkpoint, load_source
 from mobileclip_deploy.api.paths import StrPath, opened
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.comparison import Comparison, compare_bundles
-from mobileclip_deploy.embedding_files import EmbeddingFile, embed_to_file
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation import (
     Dataset,
@@ -24,9 +21,12 @@ from mobileclip_deploy.evaluation import (
     parse_templates,
     read_dataset,
 )
+from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile, embed_to_file
+from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.provenance import file_sha256
-from mobileclip_deploy.verification import Progress, silent
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.verify.comparison import Comparison, compare_bundles
 
 __all__ = ["compare", "embed", "evaluate"]
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mobileclip_deploy import hub
 from mobileclip_deploy.api.paths import StrPath
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints import BUILTIN, builtin_checkpoint, load
+from mobileclip_deploy.checkpoints import BUILTIN, builtin_checkpoint, hub, load
 from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.evaluation import Dataset, builtin_dataset, read_dataset
+from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.folding import FoldReport, fold, is_folded
-from mobileclip_deploy.preprocess import normalize
-from mobileclip_deploy.provenance import Provenance, file_sha256
-from mobileclip_deploy.reference import sample_inputs
-from mobileclip_deploy.variants import load_variant
-from mobileclip_deploy.verification import Progress, silent
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.preprocessing import normalize
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.towers.inputs import sample_inputs
 
 __all__ = ["accuracy_dataset", "find_checkpoint", "load_model", "load_source", "reparameterize"]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from mobileclip_deploy.benchmark.job import Tensor
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.model.variants import TowerName
 
 __all__ = ["Declared", "Fitted", "declared", "fit"]
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from mobileclip_deploy.benchmark.job import Cell, Dtype, Golden, TensorFile
 from mobileclip_deploy.benchmark.result import GoldenOutcome, RoundResult
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.metrics import compare
-from mobileclip_deploy.reference import Reference
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.parity.reference import Reference
 
 __all__ = ["judge", "outcome", "write_golden"]
 

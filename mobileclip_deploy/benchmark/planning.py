@@ -15,11 +15,13 @@ from mobileclip_deploy.benchmark.driver import Driver, Place
 from mobileclip_deploy.benchmark.foreign import SUFFIXES, Declared, Fitted, declared, fit
 from mobileclip_deploy.benchmark.golden import write_golden
 from mobileclip_deploy.benchmark.job import Accuracy, Cell, Gate, Golden, Job, Protocol, Tensor, Turn
-from mobileclip_deploy.bundle import Bundle, TensorEntry, artifact_bytes, artifact_sha256
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput, NotRun
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates
-from mobileclip_deploy.reference import Reference
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.parity.reference import Reference
 
 __all__ = ["TORCH_FORMS", "Request", "build_job"]
 

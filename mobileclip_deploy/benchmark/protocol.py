@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.variants import suggestion
+from mobileclip_deploy.model.variants import suggestion
 
 __all__ = ["PROTOCOLS", "get_protocol", "quick"]
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.planning import TORCH_FORMS, Request
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import CheckpointError, UsageError
-from mobileclip_deploy.provenance import file_sha256
-from mobileclip_deploy.towers import TOWERS
-from mobileclip_deploy.variants import suggestion
+from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.model.variants import TOWERS, suggestion
 
 __all__ = ["make_request"]
 

@@ -15,8 +15,8 @@ from mobileclip_deploy.benchmark.job import Job, Protocol
 from mobileclip_deploy.benchmark.planning import Request, build_job
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.stream import read_stream
-from mobileclip_deploy.destinations import check_file_destination
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.files import check_file_destination
 
 __all__ = ["Outcome", "default_output", "run_benchmark"]
 

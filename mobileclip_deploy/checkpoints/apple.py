@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
-from mobileclip_deploy.variants import MCiTower, Variant
+from mobileclip_deploy.model.variants import MCiTower, Variant
 
 __all__ = ["NAME", "TOWERS", "keymap", "recognises"]
 

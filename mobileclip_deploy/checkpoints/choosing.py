@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mobileclip_deploy.architecture import TOWERS
 from mobileclip_deploy.errors import CheckpointError
-from mobileclip_deploy.variants import Variant, load_variant
+from mobileclip_deploy.model.variants import TOWERS, Variant, load_variant
 
 __all__ = ["choose"]
 

@@ -15,9 +15,9 @@ from mobileclip_deploy.checkpoints.loading import load, read_weight
 from mobileclip_deploy.checkpoints.reading import open_tensors
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
+from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.folding import fold
-from mobileclip_deploy.provenance import file_sha256
-from mobileclip_deploy.variants import Variant, load_variant
+from mobileclip_deploy.model.variants import Variant, load_variant
 
 __all__ = ["Conversion", "convert"]
 

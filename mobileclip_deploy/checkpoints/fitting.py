@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 
-from mobileclip_deploy.architecture import TOWERS, MobileCLIP, build_model
 from mobileclip_deploy.checkpoints import apple, folded, open_clip
 from mobileclip_deploy.checkpoints.keymap import Shape
 from mobileclip_deploy.checkpoints.positions import grid_side
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.folding import fold_structure
-from mobileclip_deploy.variants import Variant, ViTTower, load_variant, variant_names
+from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.model.variants import TOWERS, Variant, ViTTower, load_variant, variant_names
 
 __all__ = [
     "LAYOUTS",

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
 from mobileclip_deploy.folding import is_folded
-from mobileclip_deploy.provenance import Provenance
-from mobileclip_deploy.variants import Variant, load_variant
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import Variant, load_variant
 
 __all__ = ["NAME", "TOWERS", "keymap", "provenance", "recognises", "save"]
 

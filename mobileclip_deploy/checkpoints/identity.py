@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mobileclip_deploy.architecture import TOWERS
 from mobileclip_deploy.checkpoints import folded, open_clip
 from mobileclip_deploy.checkpoints.choosing import choose
 from mobileclip_deploy.checkpoints.fitting import (
@@ -17,8 +16,8 @@ from mobileclip_deploy.checkpoints.fitting import (
 )
 from mobileclip_deploy.checkpoints.reading import TensorFile
 from mobileclip_deploy.errors import CheckpointError
-from mobileclip_deploy.provenance import Provenance
-from mobileclip_deploy.variants import load_variant
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import TOWERS, load_variant
 
 __all__ = ["Identity", "identify"]
 

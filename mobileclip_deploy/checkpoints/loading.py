@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected, empty_model, expected
 from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample
 from mobileclip_deploy.checkpoints.reading import TensorFile, open_tensors
 from mobileclip_deploy.errors import CheckpointError
-from mobileclip_deploy.provenance import Provenance, file_sha256
-from mobileclip_deploy.variants import Variant, ViTTower, load_variant, models_dir
+from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import Variant, ViTTower, load_variant, models_dir
 
 __all__ = ["assemble", "builtin_checkpoint", "load", "read_weight"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
-from mobileclip_deploy.variants import MCiTower, Variant, ViTTower
+from mobileclip_deploy.model.variants import MCiTower, Variant, ViTTower
 
 __all__ = ["NAME", "TOWERS", "canonical_names", "file_name", "is_plain", "keymap", "recognises"]
 

@@ -24,9 +24,9 @@ def classify(bundle: Path, images: tuple[Path, ...], labels: str | None, templat
     Example:
       mobileclip-deploy classify out/nano-onnx-fp16 cat.png --labels cat,dog,car --template "{}"
     """
-    from mobileclip_deploy.classification import classify_images
     from mobileclip_deploy.cli.output import print_json, print_table
-    from mobileclip_deploy.labels import parse_labels
+    from mobileclip_deploy.evaluation.classification import classify_images
+    from mobileclip_deploy.towers.labels import parse_labels
 
     results = classify_images(bundle, images, None if labels is None else parse_labels(labels.split(",")), template)
     if as_json:

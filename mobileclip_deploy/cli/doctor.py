@@ -16,7 +16,7 @@ def doctor() -> None:
       mobileclip-deploy doctor
     """
     from mobileclip_deploy.cli.output import note, print_table
-    from mobileclip_deploy.diagnosis import diagnose, machine, tools
+    from mobileclip_deploy.inspect.doctor import diagnose, machine, tools
 
     findings = diagnose()
     rows = [[f.area, f.name, f.installed or "missing", f.proven, f.remedy] for f in findings]

@@ -10,8 +10,8 @@ import click
 from mobileclip_deploy.cli.options import dataset_options, json_option
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.architecture import MobileCLIP
     from mobileclip_deploy.cli.options import DatasetChoice
+    from mobileclip_deploy.model.architecture import MobileCLIP
 
 __all__ = ["evaluate"]
 

@@ -92,17 +92,17 @@ def export(
       mobileclip-deploy export --target coreml --labels cat,dog,car --template "a photo of a {}" -o out/
     """
     from mobileclip_deploy.api import accuracy_dataset
-    from mobileclip_deploy.classifier import read_labels
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.cli.smallest import SmallestRequest, export_smallest
     from mobileclip_deploy.cli.tables import print_exports
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.exporting import check_export, export_many
+    from mobileclip_deploy.export.exporting import check_export, export_many
+    from mobileclip_deploy.export.smallest import Limits
+    from mobileclip_deploy.model.precision import parse_precisions, precision_label
+    from mobileclip_deploy.model.variants import TOWERS, TowerName
     from mobileclip_deploy.parity import parse_gates
-    from mobileclip_deploy.precision import parse_precisions, precision_label
-    from mobileclip_deploy.smallest import Limits
     from mobileclip_deploy.targets import ExportOptions, check_options, parse_targets
-    from mobileclip_deploy.towers import TOWERS, TowerName
+    from mobileclip_deploy.towers.classifier import read_labels
 
     if template is not None and labels is None:
         raise UsageError("--template is how --labels are asked for; give both")

@@ -25,7 +25,7 @@ def inspect(path: Path, as_json: bool) -> None:
     """
     from mobileclip_deploy.cli.output import print_json, print_table
     from mobileclip_deploy.cli.package_tables import print_package
-    from mobileclip_deploy.inspection import inspect as look
+    from mobileclip_deploy.inspect.inspection import inspect as look
 
     result = look(path)
     if as_json:

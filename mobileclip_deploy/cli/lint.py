@@ -39,7 +39,7 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
       mobileclip-deploy lint a_image.mlpackage --device a16 --compare b_image.mlpackage
     """
     from mobileclip_deploy.cli.output import print_json
-    from mobileclip_deploy.linting import compare_all, lint_path
+    from mobileclip_deploy.inspect.linting import compare_all, lint_path
 
     reports = lint_path(path, device)
     others = lint_path(other, device) if other is not None else ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.architecture import MobileCLIP
+    from mobileclip_deploy.model.architecture import MobileCLIP
 
 __all__ = ["DatasetChoice", "ModelChoice", "dataset_options", "gate_option", "json_option", "load", "model_options"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.architecture import MobileCLIP
+    from mobileclip_deploy.model.architecture import MobileCLIP
 
 __all__ = ["megabytes", "note", "note_model", "print_json", "print_table", "progress"]
 

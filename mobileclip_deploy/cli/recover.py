@@ -70,11 +70,11 @@ def recover(
 
     from mobileclip_deploy.api import recover as train
     from mobileclip_deploy.cli.output import print_json, print_table, progress
-    from mobileclip_deploy.destinations import check_file_destination
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.precision import parse_precisions
-    from mobileclip_deploy.recovery import Settings, check_recovery
-    from mobileclip_deploy.towers import TOWERS, TowerName
+    from mobileclip_deploy.files import check_file_destination
+    from mobileclip_deploy.learning.recovery import Settings, check_recovery
+    from mobileclip_deploy.model.precision import parse_precisions
+    from mobileclip_deploy.model.variants import TOWERS, TowerName
 
     written = output.with_suffix(".report.json")
     for file in (output, written):

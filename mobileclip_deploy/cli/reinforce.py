@@ -46,7 +46,7 @@ def reinforce(
     from mobileclip_deploy.api import load_model
     from mobileclip_deploy.api import reinforce as store
     from mobileclip_deploy.cli.output import note, note_model, print_json, progress
-    from mobileclip_deploy.reinforcement import read_pairs
+    from mobileclip_deploy.learning.reinforcement import read_pairs
 
     read_pairs(pairs)  # refused before a teacher is loaded
     with progress() as update:

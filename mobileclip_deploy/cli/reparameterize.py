@@ -28,8 +28,8 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
     from mobileclip_deploy.api import reparameterize as fold_model
     from mobileclip_deploy.checkpoints import folded
     from mobileclip_deploy.cli.output import print_json, print_table, progress
-    from mobileclip_deploy.destinations import check_file_destination
     from mobileclip_deploy.errors import UsageError
+    from mobileclip_deploy.files import check_file_destination
 
     written = output.with_suffix(".report.json")
     for file in (output, written):

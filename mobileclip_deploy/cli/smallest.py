@@ -11,8 +11,8 @@ import click
 from mobileclip_deploy.cli.options import ModelChoice, load
 
 if TYPE_CHECKING:
+    from mobileclip_deploy.export.smallest import Limits, SearchLog
     from mobileclip_deploy.parity import Gates
-    from mobileclip_deploy.smallest import Limits, SearchLog
     from mobileclip_deploy.targets import ExportOptions, Target
 
 __all__ = ["SmallestRequest", "export_smallest"]
@@ -38,7 +38,7 @@ def export_smallest(request: SmallestRequest) -> None:
     from mobileclip_deploy.api import export_smallest as search
     from mobileclip_deploy.cli.output import print_json, progress
     from mobileclip_deploy.cli.tables import print_exports
-    from mobileclip_deploy.exporting import Exported
+    from mobileclip_deploy.export.exporting import Exported
 
     model = load(request.choice)
     results = []

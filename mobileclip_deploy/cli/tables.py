@@ -10,10 +10,10 @@ import click
 from mobileclip_deploy.cli.output import megabytes, note, print_table
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.comparison import Comparison
     from mobileclip_deploy.evaluation import EvaluationResult, Interval
-    from mobileclip_deploy.exporting import Exported
+    from mobileclip_deploy.export.exporting import Exported
     from mobileclip_deploy.parity import Check, ParityReport
+    from mobileclip_deploy.verify.comparison import Comparison
 
 __all__ = ["note_skipped", "print_comparison", "print_evaluation", "print_exports", "print_report"]
 

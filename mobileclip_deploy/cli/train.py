@@ -29,7 +29,7 @@ def train(recipe: Path, output: Path, as_json: bool) -> None:
 
     from mobileclip_deploy.api import train as run
     from mobileclip_deploy.cli.output import note, print_json, print_table, progress
-    from mobileclip_deploy.training import LogRow
+    from mobileclip_deploy.learning.training import LogRow
 
     def show(row: LogRow) -> None:
         recalls = f"{row.image_to_text_recall:.2f}% image to text, {row.text_to_image_recall:.2f}% text to image"

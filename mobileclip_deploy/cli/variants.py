@@ -19,7 +19,7 @@ def variants(as_json: bool) -> None:
       mobileclip-deploy variants
     """
     from mobileclip_deploy.cli.output import print_json, print_table
-    from mobileclip_deploy.variants import load_variant, variant_names
+    from mobileclip_deploy.model.variants import load_variant, variant_names
 
     cards = [load_variant(name) for name in variant_names()]
     if as_json:

@@ -71,8 +71,8 @@ def verify(
     from mobileclip_deploy.api import verify as verify_bundle
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.cli.tables import print_report
-    from mobileclip_deploy.destinations import check_file_destination
     from mobileclip_deploy.errors import UsageError
+    from mobileclip_deploy.files import check_file_destination
     from mobileclip_deploy.parity import parse_gates
 
     gates = parse_gates(gate_texts)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.reference import embed_images, embed_texts
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.variants import TOWERS, Preprocess, TowerName
 from mobileclip_deploy.targets import Runner, installed_target
-from mobileclip_deploy.towers import TOWERS, TowerName
-from mobileclip_deploy.variants import Preprocess
+from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 
 __all__ = ["Embedder", "bundle_embedder", "model_embedder", "tower_runner"]
 

@@ -13,9 +13,9 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.cache import EmbeddingStore, content_id
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
-from mobileclip_deploy.preprocess import decode_image, preprocess
-from mobileclip_deploy.tokenizer import tokenize
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.model.preprocessing import decode_image, preprocess
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import TowerName
 
 __all__ = [
     "BATCH",

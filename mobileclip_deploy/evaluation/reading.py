@@ -16,7 +16,7 @@ from mobileclip_deploy.evaluation.tables import TABLES, read_table
 from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.evaluation.text_files import parse_json, read_text, validated
 from mobileclip_deploy.evaluation.webdataset import has_shards, read_webdataset
-from mobileclip_deploy.variants import models_dir
+from mobileclip_deploy.model.variants import models_dir
 
 __all__ = ["builtin_dataset", "read_dataset"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.errors import FoldingError
 from mobileclip_deploy.folding.attention_norm import FoldAttentionNorm
 from mobileclip_deploy.folding.audit import FoldReport, PassRecord, count, embeddings, relative_deviation
@@ -17,6 +16,7 @@ from mobileclip_deploy.folding.large_kernel import FoldLargeKernel
 from mobileclip_deploy.folding.mobileone import FoldMobileOne
 from mobileclip_deploy.folding.repcpe import FoldRepCPE
 from mobileclip_deploy.folding.repmixer import FoldRepMixer
+from mobileclip_deploy.model.architecture import MobileCLIP
 
 __all__ = ["PASSES", "FoldPass", "FoldReport", "PassRecord", "fold", "fold_structure", "is_folded"]
 

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.architecture.mobileone import ConvBN, same_padding
+from mobileclip_deploy.model.architecture.mobileone import ConvBN, same_padding
 
 __all__ = ["batch_norm_affine", "convolution", "fold_conv_bn", "identity_kernel", "pad_kernel"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from mobileclip_deploy.architecture.attention import AttentionBlock
 from mobileclip_deploy.folding.arithmetic import batch_norm_affine
 from mobileclip_deploy.folding.fold_pass import FoldPass
+from mobileclip_deploy.model.architecture.attention import AttentionBlock
 
 __all__ = ["FoldAttentionNorm"]
 

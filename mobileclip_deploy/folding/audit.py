@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.architecture import MobileCLIP
+from mobileclip_deploy.model.architecture import MobileCLIP
 
 __all__ = ["FoldReport", "PassRecord", "count", "relative_deviation"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from mobileclip_deploy.architecture.mobileone import ConvBN
 from mobileclip_deploy.folding.arithmetic import convolution, fold_conv_bn
 from mobileclip_deploy.folding.fold_pass import FoldPass
+from mobileclip_deploy.model.architecture.mobileone import ConvBN
 
 __all__ = ["FoldConvBN"]
 

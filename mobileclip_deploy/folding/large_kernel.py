@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from mobileclip_deploy.architecture.mobileone import LargeKernelConv
 from mobileclip_deploy.folding.arithmetic import convolution, fold_conv_bn, pad_kernel
 from mobileclip_deploy.folding.fold_pass import FoldPass
+from mobileclip_deploy.model.architecture.mobileone import LargeKernelConv
 
 __all__ = ["FoldLargeKernel"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from mobileclip_deploy.architecture.mobileone import MobileOneBlock
 from mobileclip_deploy.folding.arithmetic import (
     batch_norm_affine,
     convolution,
@@ -13,6 +12,7 @@ from mobileclip_deploy.folding.arithmetic import (
     pad_kernel,
 )
 from mobileclip_deploy.folding.fold_pass import FoldPass
+from mobileclip_deploy.model.architecture.mobileone import MobileOneBlock
 
 __all__ = ["FoldMobileOne"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from mobileclip_deploy.architecture.repmixer import RepMixer
 from mobileclip_deploy.folding.arithmetic import convolution, identity_kernel
 from mobileclip_deploy.folding.fold_pass import FoldPass
+from mobileclip_deploy.model.architecture.repmixer import RepMixer
 
 __all__ = ["FoldRepMixer"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.parity.metrics import Deviation
-from mobileclip_deploy.precision import PRECISIONS
 
 __all__ = ["Gates", "parse_gates", "passes"]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mobileclip_deploy.bundle import TensorInfo
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.targets.base import ExportOptions, Place, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.model.variants import suggestion
+from mobileclip_deploy.targets.base import ExportOptions, Place, Runner, Target, TowerJob
 from mobileclip_deploy.targets.coreml import CoreMLTarget
 from mobileclip_deploy.targets.executorch import ExecuTorchTarget, parse_backends
 from mobileclip_deploy.targets.onnx import OnnxTarget
-from mobileclip_deploy.variants import suggestion
 
 __all__ = [
     "TARGETS",

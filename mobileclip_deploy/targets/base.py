@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from mobileclip_deploy.calibration import calibration_digest, check_calibration
+from mobileclip_deploy.bundle.manifest import Attachment, TensorInfo
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.towers import TowerName
-from mobileclip_deploy.variants import Variant
+from mobileclip_deploy.towers.calibration import calibration_digest, check_calibration
 
-__all__ = ["Attachment", "ExportOptions", "Place", "Runner", "Target", "TensorInfo", "TowerJob"]
+__all__ = ["ExportOptions", "Place", "Runner", "Target", "TowerJob"]
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,6 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
-class TensorInfo:
-    """An artifact's input or output, as the manifest tells it. A dimension of 0 is free (the batch)."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    range: tuple[float, float] | None = None
-    colour: str | None = None
-    normalised: bool | None = None
-
-
-@dataclass(frozen=True)
 class Place:
     """Where a tower is in its bundle: a file, and a function in it where it holds several."""
 
@@ -113,18 +101,6 @@ class TowerJob:
     def free_batch(self) -> bool:
         """Whether ExecuTorch's text tower is to take several prompts at a time."""
         return self.options.dynamic_batch and self.tower == "text"
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """A file that was written beside an artifact because it was asked for.
-
-    `tolerance`: by how much an output may differ from what the file expects; None where it expects nothing.
-    """
-
-    kind: str
-    path: Path
-    tolerance: float | None = None
 
 
 class Runner(Protocol):

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mobileclip_deploy.architecture import MobileCLIP
-from mobileclip_deploy.preprocess import load_batch
-from mobileclip_deploy.tokenizer import tokenize
-from mobileclip_deploy.variants import load_variant
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.preprocessing import load_batch
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import load_variant
 
 __all__ = ["EVALUATION", "evaluation_set", "measure"]
 

@@ -17,10 +17,10 @@ from measure import evaluation_set, measure
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mobileclip_deploy.architecture import MobileCLIP, build_model
-from mobileclip_deploy.architecture.mobileone import ConvBN
 from mobileclip_deploy.checkpoints import apple, load
-from mobileclip_deploy.variants import load_variant
+from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.model.architecture.mobileone import ConvBN
+from mobileclip_deploy.model.variants import load_variant
 
 __all__ = ["TOKENS", "condition", "full_token_table", "publish"]
 

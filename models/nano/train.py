@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from widen import widened
 
-from mobileclip_deploy.architecture import MobileCLIP, build_model
 from mobileclip_deploy.checkpoints import load
-from mobileclip_deploy.variants import load_variant
+from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.model.variants import load_variant
 
 MAX_LOGIT_SCALE = math.log(100)
 LAYER_SCALE = 0.3

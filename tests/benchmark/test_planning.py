@@ -17,8 +17,9 @@ from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.planning import Request, build_job
 from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.request import make_request
-from mobileclip_deploy.bundle import Bundle, artifact_sha256
+from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
+from mobileclip_deploy.files import artifact_sha256
 
 
 def plan(folder: Path, request: Request, seed: int = 1) -> Job:

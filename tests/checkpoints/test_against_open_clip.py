@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from tiny import TINY
 from torch import Tensor
 
-from mobileclip_deploy import samples
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.checkpoints import load
-from mobileclip_deploy.preprocess import load_batch, normalize
-from mobileclip_deploy.tokenizer import tokenize
-from mobileclip_deploy.variants import load_variant, variant_names
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.preprocessing import load_batch, normalize
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import load_variant, variant_names
+from mobileclip_deploy.towers import samples
 
 # open_clip's name of the architecture, its tag of the published weights, our variant.
 MODELS = [

@@ -6,11 +6,11 @@ import pytest
 import torch
 from golden_weights import GOLDEN_NAMES, Golden
 
-from mobileclip_deploy.architecture import build_model
 from mobileclip_deploy.checkpoints import apple, open_clip
 from mobileclip_deploy.checkpoints.fitting import LAYOUTS, expected
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
-from mobileclip_deploy.variants import load_variant, variant_names
+from mobileclip_deploy.model.architecture import build_model
+from mobileclip_deploy.model.variants import load_variant, variant_names
 
 PAIRS = [(name, layout) for name in variant_names() for layout in load_variant(name).layouts]
 

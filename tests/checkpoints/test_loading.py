@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from tiny import checkpoint
 from torch import Tensor
 
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.checkpoints import folded, load, writing
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
+from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.folding import fold, is_folded
-from mobileclip_deploy.provenance import file_sha256
+from mobileclip_deploy.model.architecture import MobileCLIP
 
 Weights = dict[str, Tensor]
 IMAGES = torch.linspace(0, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)

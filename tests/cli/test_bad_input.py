@@ -20,10 +20,11 @@ from exports import Exports
 from PIL import Image
 from safetensors.torch import save_file
 
-from mobileclip_deploy.precision import PRECISIONS
-from mobileclip_deploy.samples import image_paths
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.variants import variant_names
 from mobileclip_deploy.targets import TARGETS
-from mobileclip_deploy.variants import variant_names
+from mobileclip_deploy.towers.samples import image_paths
+from mobileclip_deploy.verify import verification
 
 Write = Callable[[Path, Exports], Path]
 
@@ -241,7 +242,7 @@ def test_one_bundle_that_exists_keeps_all_others_from_being_written(tmp_path: Pa
 def test_the_destination_is_refused_before_the_built_in_checkpoints_accuracy_is_measured(
     tmp_path: Path, exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mobileclip_deploy.verification.evaluate", lambda *_, **__: pytest.fail("measured first"))
+    monkeypatch.setattr(verification, "evaluate", lambda *_, **__: pytest.fail("measured first"))
     exports.copy("onnx", "fp16", tmp_path)
     refusal(run("export", "--target", "onnx", "-o", tmp_path))
 

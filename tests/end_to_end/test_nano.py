@@ -91,7 +91,7 @@ class Running:
     """An export in a process of its own that stops itself when the first artifact is to be written."""
 
     def __init__(self, output: Path, checkpoint: Path, *more: str) -> None:
-        pause = "import os, signal; import mobileclip_deploy.exporting as e; write = e._write_tower; "
+        pause = "import os, signal; import mobileclip_deploy.export.exporting as e; write = e._write_tower; "
         pause += "e._write_tower = lambda *a: (write(*a), print('written', flush=True), os.read(0, 1))[0]; "
         program = [*PROGRAM[:2], pause + PROGRAM[2]]
         arguments = ["export", "--target", "onnx", "--tower", "image", "--precision", "fp32", "--no-verify", *more]

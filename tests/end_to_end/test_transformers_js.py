@@ -17,8 +17,9 @@ from PIL import Image
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation import builtin_dataset
 from mobileclip_deploy.parity import Gates, compare
-from mobileclip_deploy.reference import Reference, sample_inputs
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.onnx.recipes import RECIPES
+from mobileclip_deploy.towers.inputs import sample_inputs
 
 HERE = Path(__file__).parent / "transformers_js"
 # Installed once a checkout: 470 MB that nothing else needs.

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from mobileclip_deploy.evaluation import Embedder
-from mobileclip_deploy.tokenizer import tokenize
-from mobileclip_deploy.variants import load_variant
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import load_variant
 
 __all__ = ["Counted", "by_colour"]
 

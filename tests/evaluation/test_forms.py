@@ -13,7 +13,7 @@ from evaluation.datasets import add_member, image, karpathy, shards, table
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError
 from mobileclip_deploy.evaluation import read_dataset
 from mobileclip_deploy.evaluation.image_sources import read_image
-from mobileclip_deploy.preprocess import decode_image
+from mobileclip_deploy.model.preprocessing import decode_image
 
 
 def synsets(folder: Path) -> Path:

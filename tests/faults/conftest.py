@@ -13,14 +13,15 @@ import torch
 from faults.planting import Planted
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.architecture import MobileCLIP
-from mobileclip_deploy.bundle import Bundle, artifact_bytes, artifact_sha256
-from mobileclip_deploy.linting import program_input
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.inspect.linting import program_input
 from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, Gates
-from mobileclip_deploy.reference import Reference
-from mobileclip_deploy.towers import TowerName
-from mobileclip_deploy.verification import check_semantic, check_shipped, check_structure
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.verify.verification import check_semantic, check_shipped, check_structure
 
 PHOTOS, PROMPTS = 2, 4
 

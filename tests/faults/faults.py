@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from faults.planting import Planted
 
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.model.variants import TowerName
 
 __all__ = ["FAULTS", "Fault"]
 

@@ -14,8 +14,8 @@ from faults.faults import FAULTS, Fault
 from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.program_comparison import compare_programs
-from mobileclip_deploy.verification import check_shipped, check_structure
+from mobileclip_deploy.verify.program_comparison import compare_programs
+from mobileclip_deploy.verify.verification import check_shipped, check_structure
 
 
 def row(fault: Fault, healthy: Healthy, folder: Path) -> tuple[str, str]:

@@ -15,8 +15,8 @@ from mil.programs import ct, quiet
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.program_comparison import compare_programs
-from mobileclip_deploy.verification import check_shipped
+from mobileclip_deploy.verify.program_comparison import compare_programs
+from mobileclip_deploy.verify.verification import check_shipped
 
 Edit = Callable[[Planted, str], None]
 

@@ -15,8 +15,8 @@ from faults.planting import Planted
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.explanation import explain_bundle
 from mobileclip_deploy.parity import Check, ParityReport
+from mobileclip_deploy.verify.explanation import explain_bundle
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from faults.faults import FAULTS, Fault
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil import load
-from mobileclip_deploy.program_comparison import compare_programs
-from mobileclip_deploy.towers import TOWERS, TowerName
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.verify.program_comparison import compare_programs
 
 
 @pytest.mark.parametrize("tower", TOWERS)

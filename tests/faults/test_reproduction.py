@@ -13,15 +13,16 @@ from faults.faults import FAULTS, Fault, attention_unscaled, epsilon, gelu_by_ta
 from faults.planting import Planted
 from faults.test_compressed_faults import next_table_entry
 
-from mobileclip_deploy import reproduction
-from mobileclip_deploy.bundle import Bundle, artifact_sha256
+from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.explanation import explain_bundle
+from mobileclip_deploy.files import artifact_sha256
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.reproduction import check_reproduced
-from mobileclip_deploy.samples import image_paths
-from mobileclip_deploy.towers import TOWERS, TowerName
-from mobileclip_deploy.verification import verify_bundle
+from mobileclip_deploy.towers.samples import image_paths
+from mobileclip_deploy.verify import reproduction, verification
+from mobileclip_deploy.verify.explanation import explain_bundle
+from mobileclip_deploy.verify.reproduction import check_reproduced
+from mobileclip_deploy.verify.verification import verify_bundle
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_a_package_calibrated_on_images_of_ones_own_needs_them(half: Healthy, tm
 
 
 def calibrated(healthy: Healthy, images: Path, output: Path) -> Bundle:
-    from mobileclip_deploy.exporting import export_bundle
+    from mobileclip_deploy.export.exporting import export_bundle
     from mobileclip_deploy.targets import ExportOptions, get_target
 
     options = ExportOptions(calibration=images)
@@ -141,10 +142,12 @@ def test_the_check_is_one_of_those_of_verify_and_needs_the_checkpoint(
     half: Healthy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("check_structure", "check_semantic", "check_shipped"):
-        monkeypatch.setattr(f"mobileclip_deploy.verification.{name}", lambda *_: [])
-    monkeypatch.setattr("mobileclip_deploy.verification.check_structure", lambda *_: Check.not_run("structure", "", ""))
+        monkeypatch.setattr(verification, name, lambda *_: [])
+    monkeypatch.setattr(verification, "check_structure", lambda *_: Check.not_run("structure", "", ""))
     monkeypatch.setattr(
-        "mobileclip_deploy.verification.check_reproduced", lambda _, tower, *__: Check.not_run("reproduced", tower, "x")
+        verification,
+        "check_reproduced",
+        lambda _, tower, *__: Check.not_run("reproduced", tower, "x"),
     )
 
     def steps(model: Any, **options: Any) -> list[str]:

@@ -10,8 +10,8 @@ from faults.conftest import Healthy
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.reference import Reference
-from mobileclip_deploy.verification import check_golden
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.verify.verification import check_golden
 
 
 def failed(healthy: Healthy, stored: Reference, folder: Path) -> set[str]:

@@ -6,8 +6,8 @@ import torch
 from folding_support import deviation, trained
 from torch import nn
 
-from mobileclip_deploy.architecture.attention import AttentionBlock, ChannelLayerNorm
 from mobileclip_deploy.folding.attention_norm import FoldAttentionNorm
+from mobileclip_deploy.model.architecture.attention import AttentionBlock, ChannelLayerNorm
 
 
 def test_batch_norm_goes_into_qkv() -> None:

@@ -7,10 +7,10 @@ import torch
 from folding_support import deviation, trained
 from torch import nn
 
-from mobileclip_deploy.architecture.mobileone import ConvBN
-from mobileclip_deploy.architecture.repmixer import ConvFFN
-from mobileclip_deploy.architecture.vit import convolutional_stem
 from mobileclip_deploy.folding.conv_bn import FoldConvBN
+from mobileclip_deploy.model.architecture.mobileone import ConvBN
+from mobileclip_deploy.model.architecture.repmixer import ConvFFN
+from mobileclip_deploy.model.architecture.vit import convolutional_stem
 
 
 def test_feed_forward() -> None:

@@ -7,11 +7,11 @@ import torch
 from folding_support import trained
 from tiny import tiny_variant
 
-from mobileclip_deploy.architecture import MobileCLIP, build_model
 from mobileclip_deploy.errors import FoldingError
 from mobileclip_deploy.folding import PASSES, fold, fold_structure, is_folded
 from mobileclip_deploy.folding.mobileone import FoldMobileOne
-from mobileclip_deploy.variants import load_variant, variant_names
+from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.model.variants import load_variant, variant_names
 
 IMAGES = torch.randn(2, 3, 64, 64, dtype=torch.float64)
 IDS = torch.tensor([[90, 5, 6, 91, 0, 0, 0, 0], [90, 91, 0, 0, 0, 0, 0, 0]])

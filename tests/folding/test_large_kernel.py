@@ -6,8 +6,8 @@ import pytest
 import torch
 from folding_support import deviation, trained
 
-from mobileclip_deploy.architecture.mobileone import LargeKernelConv
 from mobileclip_deploy.folding.large_kernel import FoldLargeKernel
+from mobileclip_deploy.model.architecture.mobileone import LargeKernelConv
 
 
 @pytest.mark.parametrize("squeeze", [None, 4])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from folding_support import deviation, trained
 
-from mobileclip_deploy.architecture.repmixer import RepCPE
 from mobileclip_deploy.folding.repcpe import FoldRepCPE
+from mobileclip_deploy.model.architecture.repmixer import RepCPE
 
 
 def test_output_is_kept() -> None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from folding_support import deviation, trained
 
-from mobileclip_deploy.architecture.repmixer import RepMixer
 from mobileclip_deploy.folding.mobileone import FoldMobileOne
 from mobileclip_deploy.folding.repmixer import FoldRepMixer
+from mobileclip_deploy.model.architecture.repmixer import RepMixer
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (1, 11)], ids=["image", "text"])

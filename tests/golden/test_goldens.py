@@ -10,11 +10,11 @@ import torch
 from golden_weights import GOLDEN_NAMES, Golden, relative_errors
 from torch import Tensor
 
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.folding.audit import FoldReport, count
+from mobileclip_deploy.model.architecture import MobileCLIP
 
 TEXT_BOUND = 3e-5
 FLOAT64_BOUND = 1e-9

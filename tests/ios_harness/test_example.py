@@ -14,8 +14,8 @@ from exports import Exports
 from swift_package import HARNESS, ROOT, swift_tool
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.reference import Reference
-from mobileclip_deploy.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.parity.reference import Reference
 
 LABELS = ["cat face", "pizza", "automobile", "rocket & moon"]
 

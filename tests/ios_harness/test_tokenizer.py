@@ -12,7 +12,7 @@ import pytest
 from swift_package import HARNESS
 from tokenizer_vectors import FILE, is_mojibake, odd_texts, text_of_vectors
 
-from mobileclip_deploy.tokenizer import tokenize, write_tokenizer_files
+from mobileclip_deploy.model.tokenizer import tokenize, write_tokenizer_files
 
 
 @pytest.fixture(scope="module")

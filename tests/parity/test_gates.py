@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.parity import Deviation, Gates, parse_gates
 from mobileclip_deploy.parity.gates import passes
-from mobileclip_deploy.precision import PRECISIONS
 
 
 def deviation(relative: float, cosine: float) -> Deviation:

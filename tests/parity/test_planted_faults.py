@@ -17,10 +17,11 @@ from safetensors.numpy import save_file
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import GateFailed, InvalidInput
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, ParityReport, compare
 from mobileclip_deploy.parity.gates import passes
-from mobileclip_deploy.reference import Reference
-from mobileclip_deploy.towers import ImageTower, TowerName
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.towers import ImageTower
 
 
 def failed(report: ParityReport) -> set[tuple[str, str]]:
@@ -197,7 +198,7 @@ def test_without_the_checkpoint_the_semantic_step_is_not_run_and_nothing_passes(
 
 
 def test_images_and_prompts_of_ones_own_are_what_is_compared(exports: Exports, tmp_path: Path) -> None:
-    from mobileclip_deploy.samples import image_paths
+    from mobileclip_deploy.towers.samples import image_paths
 
     (tmp_path / "photos").mkdir()
     shutil.copy(image_paths()[0], tmp_path / "photos")

@@ -8,7 +8,7 @@ from pathlib import Path
 from exports import Exports
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import artifact_bytes
+from mobileclip_deploy.files import artifact_bytes
 
 
 def test_pixels_are_divided_by_255_inside(exports: Exports) -> None:

@@ -13,24 +13,26 @@ import pytest
 from coreml_packages import implied_bytes, shared_conversions, weight_file
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import artifact_sha256
-from mobileclip_deploy.calibration import LIMIT, calibration_digest, calibration_inputs, check_calibration
 from mobileclip_deploy.errors import ExportError, GateFailed, InvalidInput, UsageError
-from mobileclip_deploy.exporting import export_bundle
+from mobileclip_deploy.export.exporting import export_bundle
+from mobileclip_deploy.export.smallest.sensitivity import measure_layers, mixes
+from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.model.precision import PRECISIONS, parse_precisions
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Gates, compare
-from mobileclip_deploy.precision import PRECISIONS, parse_precisions
-from mobileclip_deploy.reference import Reference, sample_inputs
-from mobileclip_deploy.samples import image_paths
-from mobileclip_deploy.smallest.sensitivity import measure_layers, mixes
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import ExportOptions, get_target
+from mobileclip_deploy.targets.conversion import tower_job
 from mobileclip_deploy.targets.coreml import activations
 from mobileclip_deploy.targets.coreml.recipes import DEPLOYMENT_TARGETS, RECIPES
 from mobileclip_deploy.targets.coreml.runner import feeds
 from mobileclip_deploy.targets.ranges import BINS
-from mobileclip_deploy.towers import TOWERS, TowerName, make_tower
-from mobileclip_deploy.verification import tower_job
+from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.calibration import LIMIT, calibration_digest, calibration_inputs, check_calibration
+from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.towers.samples import image_paths
 
 AFFINE, BLOCKS, TABLE = "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense"
 SPARSE = "constexpr_lut_to_sparse+constexpr_sparse_to_dense"
@@ -243,7 +245,9 @@ def test_calibration_prompts_come_from_the_folder_and_images_are_spread_over_it(
     for index in range(3 * LIMIT):
         (tmp_path / f"{index:04}.png").touch()
     seen: list[Path] = []
-    monkeypatch.setattr("mobileclip_deploy.calibration.load_batch", lambda paths, _: seen.extend(paths) or np.zeros(1))
+    monkeypatch.setattr(
+        "mobileclip_deploy.towers.calibration.load_batch", lambda paths, _: seen.extend(paths) or np.zeros(1)
+    )
     with pytest.raises(AttributeError):
         calibration_inputs(model.variant, "image", tmp_path)
     assert [path.stem for path in seen] == [f"{index:04}" for index in range(0, 3 * LIMIT, 3)]

@@ -17,16 +17,17 @@ from coreml_packages import implied_bytes, shared_conversions, specification, we
 from golden_weights import Golden
 from torch import nn
 
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Deviation, compare
-from mobileclip_deploy.provenance import Provenance
-from mobileclip_deploy.reference import embed_images
 from mobileclip_deploy.targets import ExportOptions, get_target
-from mobileclip_deploy.towers import TOWERS, TowerName, make_tower
-from mobileclip_deploy.verification import tower_job
+from mobileclip_deploy.targets.conversion import tower_job
+from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.inputs import embed_images
 
 GOLDENS = ("mobileclip-s0.apple", "mobileclip-s1.apple", "mobileclip-s2.apple", "mobileclip-b.apple")
 GOLDENS += ("mobileclip2-s0.openclip",)

@@ -13,15 +13,15 @@ from exports import Exports
 from targets.test_coreml_runner import StandIn
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import artifact_bytes, artifact_sha256
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.mil import load
-from mobileclip_deploy.precision import parse_precisions
-from mobileclip_deploy.program_comparison import compare_programs
-from mobileclip_deploy.samples import image_paths
+from mobileclip_deploy.model.precision import parse_precisions
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import ExportOptions, check_options, get_target
-from mobileclip_deploy.towers import TOWERS, TowerName
+from mobileclip_deploy.towers.samples import image_paths
+from mobileclip_deploy.verify.program_comparison import compare_programs
 
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 
@@ -60,8 +60,8 @@ def test_the_bundle_holds_one_package_that_the_manifest_names_with_a_function_fo
 
 @both_towers
 def test_a_function_is_the_program_that_the_tower_alone_would_be(bundle: mcd.Bundle, tower: TowerName) -> None:
-    from mobileclip_deploy.conversion import tower_job
     from mobileclip_deploy.folding import fold
+    from mobileclip_deploy.targets.conversion import tower_job
 
     model = mcd.load_model()
     fold(model)
@@ -112,7 +112,7 @@ def test_core_ml_is_asked_for_the_function(bundle: mcd.Bundle, monkeypatch: pyte
 
 
 def bundle_inputs(bundle: mcd.Bundle) -> Any:
-    from mobileclip_deploy.reference import Reference
+    from mobileclip_deploy.parity.reference import Reference
 
     return Reference.read(bundle.golden).inputs
 

@@ -13,10 +13,10 @@ from exports import Exports
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.parity import Gates, ParityReport
-from mobileclip_deploy.reference import Reference
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner, EvaluatorRunner
-from mobileclip_deploy.verification import check_shipped
+from mobileclip_deploy.verify.verification import check_shipped
 
 
 class StandIn:

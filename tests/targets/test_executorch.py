@@ -12,9 +12,9 @@ from exports import Exports
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.targets import ExportOptions, TowerJob, get_target, parse_targets
+from mobileclip_deploy.targets.conversion import tower_job
 from mobileclip_deploy.targets.executorch.program_file import read_program
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
-from mobileclip_deploy.verification import tower_job
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from golden_exports import export_golden, golden_deviation, semantic_bound
 
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.model.variants import TowerName
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 

@@ -15,7 +15,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import ExportError, InvalidInput
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.reference import Reference
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import ExportOptions
 from mobileclip_deploy.targets.executorch.bundled_program import check_bundled_program, write_bundled_program
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner

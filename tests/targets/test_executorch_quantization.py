@@ -13,20 +13,22 @@ from tiny import tiny_variant
 from torch import nn
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.architecture import build_model
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.folding import PASSES
 from mobileclip_deploy.folding.attention_norm import FoldAttentionNorm
+from mobileclip_deploy.model.architecture import build_model
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.reference import Reference, sample_inputs
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import ExportOptions, get_target
+from mobileclip_deploy.targets.conversion import tower_job
 from mobileclip_deploy.targets.executorch.authoring import authored
 from mobileclip_deploy.targets.executorch.program_file import read_program
 from mobileclip_deploy.targets.executorch.quantization import quantize
 from mobileclip_deploy.targets.executorch.stages import Stages
 from mobileclip_deploy.targets.quiet import quiet
-from mobileclip_deploy.towers import ImageTower, TowerName
-from mobileclip_deploy.verification import tower_job
+from mobileclip_deploy.towers import ImageTower
+from mobileclip_deploy.towers.inputs import sample_inputs
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 

@@ -15,18 +15,18 @@ from exports import Exports
 from golden_weights import Golden
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.architecture import MobileCLIP
 from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
-from mobileclip_deploy.provenance import Provenance
-from mobileclip_deploy.reference import Reference
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import ExportOptions, get_target
-from mobileclip_deploy.towers import TowerName
-from mobileclip_deploy.verification import tower_job
+from mobileclip_deploy.targets.conversion import tower_job
 
 TEXT_BOUND = 3e-5
 FILES = {

@@ -22,14 +22,15 @@ from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.errors import ExportError, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder
 from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.provenance import Provenance, weight_sha256
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
-from mobileclip_deploy.provenance import Provenance, weight_sha256
-from mobileclip_deploy.reference import Reference
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import ExportOptions, get_target
+from mobileclip_deploy.targets.conversion import tower_job
 from mobileclip_deploy.targets.onnx.quantization import quantize
 from mobileclip_deploy.targets.onnx.writing import write_model
-from mobileclip_deploy.towers import TowerName, make_tower
-from mobileclip_deploy.verification import tower_job
+from mobileclip_deploy.towers import make_tower
 
 SUFFIXES = {"w8": "_int8", "w8a8": "_quantized", "w4": "_q4"}
 precisions = pytest.mark.parametrize("precision", SUFFIXES)

@@ -20,7 +20,7 @@ from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Environment, Harness, Result, Snapshot
 from mobileclip_deploy.benchmark.stream import outstanding, read_stream
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
-from mobileclip_deploy.provenance import file_sha256
+from mobileclip_deploy.files import file_sha256
 
 __all__ = ["AndroidDriver"]
 

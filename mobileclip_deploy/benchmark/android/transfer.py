@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
 from mobileclip_deploy.errors import RuntimeFailed
-from mobileclip_deploy.provenance import file_sha256
+from mobileclip_deploy.files import file_sha256
 
 __all__ = ["remote_hashes", "synchronize"]
 

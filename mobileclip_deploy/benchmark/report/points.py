@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mobileclip_deploy.benchmark.job import Accuracy, Cell
 from mobileclip_deploy.benchmark.result import CellResult, Result
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.variants import load_variant, variant_names
+from mobileclip_deploy.model.variants import load_variant, variant_names
 
 __all__ = ["IMAGENET", "REFERENCE", "Figure", "Point", "device_name", "figures", "milliseconds", "published"]
 

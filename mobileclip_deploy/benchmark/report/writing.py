@@ -11,8 +11,8 @@ from mobileclip_deploy.benchmark.report.html import html_page
 from mobileclip_deploy.benchmark.report.markdown import markdown_page
 from mobileclip_deploy.benchmark.report.png import write_png
 from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.destinations import check_file_destination
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.files import check_file_destination
 
 __all__ = ["write_report"]
 

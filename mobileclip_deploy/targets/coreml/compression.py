@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.provenance import weight_sha256
+from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.coreml.palette import palette
 from mobileclip_deploy.targets.coreml.recipes import Recipe, is_older
 

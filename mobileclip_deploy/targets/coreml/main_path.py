@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from mobileclip_deploy.provenance import weight_sha256
+from mobileclip_deploy.model.provenance import weight_sha256
 
 __all__ = ["is_on_main_path", "main_path_weights"]
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.variants import TOWERS, TowerName, Variant
 from mobileclip_deploy.targets.coreml.package import SPECIFICATION, make_reproducible
 from mobileclip_deploy.targets.coreml.recipes import is_older, settle_target
 from mobileclip_deploy.targets.quiet import conversion
-from mobileclip_deploy.towers import TOWERS, TowerName
-from mobileclip_deploy.variants import Variant
 
 __all__ = ["join", "settle_multifunction"]
 

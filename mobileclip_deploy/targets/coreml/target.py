@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mobileclip_deploy.targets.base import ExportOptions, Place, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.bundle import TensorInfo
+from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.targets.base import ExportOptions, Place, Runner, Target, TowerJob
 from mobileclip_deploy.targets.coreml.multifunction import join, settle_multifunction
 from mobileclip_deploy.targets.coreml.recipes import DEFAULT_TARGET, RECIPES, is_older, recipe_of, settle_target
-from mobileclip_deploy.towers import TowerName
-from mobileclip_deploy.variants import Variant
 
 __all__ = ["CoreMLTarget"]
 

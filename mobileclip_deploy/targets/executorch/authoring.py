@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.architecture.attention import FeatureMapAttention, SelfAttention
-from mobileclip_deploy.architecture.fastvit import MCi
-from mobileclip_deploy.architecture.text import SequenceRepMixerBlock
+from mobileclip_deploy.model.architecture.attention import FeatureMapAttention, SelfAttention
+from mobileclip_deploy.model.architecture.fastvit import MCi
+from mobileclip_deploy.model.architecture.text import SequenceRepMixerBlock
 
 __all__ = ["authored"]
 

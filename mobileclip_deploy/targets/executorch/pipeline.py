@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mobileclip_deploy.calibration import calibration_inputs
+from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.precision import PRECISIONS
 from mobileclip_deploy.targets.base import Runner, TowerJob
 from mobileclip_deploy.targets.executorch.backends import Backend, get_backend
 from mobileclip_deploy.targets.executorch.native_output import hold_back
 from mobileclip_deploy.targets.executorch.stages import StageBroke, Stages
 from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.towers.calibration import calibration_inputs
 
 __all__ = ["measure_stages", "write_program"]
 

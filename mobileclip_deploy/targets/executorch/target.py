@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.bundle import TensorInfo
+from mobileclip_deploy.bundle.manifest import Attachment
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.targets.base import Attachment, ExportOptions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import ExportOptions, Runner, Target, TowerJob
 from mobileclip_deploy.targets.executorch.backends import get_backend
 from mobileclip_deploy.targets.executorch.etrecord import etrecord_path
 from mobileclip_deploy.targets.executorch.program_file import TensorSpec, read_program
-from mobileclip_deploy.towers import TowerName
-from mobileclip_deploy.variants import Variant
 
 __all__ = ["ExecuTorchTarget"]
 

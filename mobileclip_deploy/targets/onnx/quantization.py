@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.provenance import weight_sha256
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.onnx.calibrating import answers, measure_ranges
 from mobileclip_deploy.targets.onnx.dynamic import DynamicProducts

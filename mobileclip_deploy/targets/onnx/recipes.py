@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.model.variants import TowerName
 
 __all__ = ["RECIPES", "Recipe", "recipe_of"]
 

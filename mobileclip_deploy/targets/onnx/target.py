@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from mobileclip_deploy.bundle import TensorInfo
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.targets.base import Runner, Target, TowerJob
 from mobileclip_deploy.targets.onnx.recipes import RECIPES, recipe_of
-from mobileclip_deploy.towers import TowerName
-from mobileclip_deploy.variants import Variant
 
 __all__ = ["OnnxTarget"]
 
@@ -83,7 +83,7 @@ class OnnxTarget(Target):
 
     def write_companions(self, folder: Path, variant: Variant) -> None:
         """config.json, tokenizer.json and its configuration, as transformers.js looks for them."""
-        from mobileclip_deploy.tokenizer import write_transformers_tokenizer
+        from mobileclip_deploy.model.tokenizer import write_transformers_tokenizer
 
         (folder / "config.json").write_text(json.dumps(_client_config(variant), indent=2) + "\n", encoding="utf-8")
         write_transformers_tokenizer(folder, variant.tokenizer.context_length)

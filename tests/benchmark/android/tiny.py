@@ -11,7 +11,7 @@ import numpy as np
 from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import Job
-from mobileclip_deploy.provenance import file_sha256
+from mobileclip_deploy.files import file_sha256
 
 __all__ = ["plan", "program", "weights"]
 

@@ -15,7 +15,7 @@ from exports import Exports
 from mobileclip_deploy.benchmark.ios import building
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.benchmark.ios.following import Patience
-from mobileclip_deploy.reference import Reference
+from mobileclip_deploy.parity.reference import Reference
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.variants import suggestion
 from mobileclip_deploy.targets.executorch.backends.base import Backend
 from mobileclip_deploy.targets.executorch.backends.coreml import CoreMLBackend
 from mobileclip_deploy.targets.executorch.backends.vulkan import VulkanBackend
 from mobileclip_deploy.targets.executorch.backends.xnnpack import XnnpackBackend
-from mobileclip_deploy.variants import suggestion
 
 __all__ = ["BACKENDS", "UNAVAILABLE", "Backend", "get_backend", "parse_backends"]
 

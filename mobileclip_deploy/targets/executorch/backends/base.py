@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from mobileclip_deploy.towers import TowerName
+from mobileclip_deploy.model.variants import TowerName
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner

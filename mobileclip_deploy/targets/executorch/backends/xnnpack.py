@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.executorch.backends.base import Backend
-from mobileclip_deploy.towers import TowerName
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner

@@ -1,0 +1,156 @@
+"""manifest.json: everything that a later step needs to know of a bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec, TowerName
+from mobileclip_deploy.parity import Check
+
+__all__ = [
+    "MANIFEST",
+    "Attachment",
+    "AttachmentEntry",
+    "ClassifierEntry",
+    "Manifest",
+    "PreprocessEntry",
+    "TensorEntry",
+    "TensorInfo",
+    "TowerEntry",
+]
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An artifact's input or output, as the manifest tells it. A dimension of 0 is free (the batch)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    range: tuple[float, float] | None = None
+    colour: str | None = None
+    normalised: bool | None = None
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file that was written beside an artifact because it was asked for.
+
+    `tolerance`: by how much an output may differ from what the file expects; None where it expects nothing.
+    """
+
+    kind: str
+    path: Path
+    tolerance: float | None = None
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorEntry(_Frozen):
+    """An artifact's input or output. A dimension of 0 is free."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    range: tuple[float, float] | None = None
+    colour: str | None = None
+    normalised: bool | None = None
+
+    @classmethod
+    def of(cls, info: TensorInfo) -> TensorEntry:
+        return cls(**asdict(info))
+
+
+class AttachmentEntry(_Frozen):
+    """A file beside an artifact. `tolerance`: by how much one value of an output may differ from those in the file."""
+
+    file: str
+    sha256: str
+    bytes: int
+    tolerance: float | None = None
+
+    @classmethod
+    def of(cls, attachment: Attachment, bundle: Path) -> AttachmentEntry:
+        """Of a file inside a bundle that is being written."""
+        path = attachment.path
+        return cls(
+            file=path.relative_to(bundle).as_posix(),
+            sha256=artifact_sha256(path),
+            bytes=artifact_bytes(path),
+            tolerance=attachment.tolerance,
+        )
+
+
+class TowerEntry(_Frozen):
+    """One artifact: `file` is relative to the bundle; a package's bytes and hash are those of the files in it.
+
+    `function`: of the file, where it holds several (a Core ML package of both towers); its bytes and hash are then
+    those of the whole file, in both entries. `contents`: delegates, operators outside of them and bytes by kind, for
+    targets that tell. `attachments`: what was asked for beside the artifact, by kind (`bundled_program`, `etrecord`).
+    """
+
+    file: str
+    function: str | None = None
+    sha256: str
+    bytes: int
+    precision: str
+    input: TensorEntry
+    output: TensorEntry
+    contents: dict[str, dict[str, int]] | None = None
+    attachments: dict[str, AttachmentEntry] | None = None
+
+    @field_validator("precision")
+    @classmethod
+    def _known_precision(cls, name: str) -> str:
+        if name not in PRECISIONS:
+            raise ValueError(f"this version does not know the precision {name!r}")
+        return name
+
+
+class PreprocessEntry(Preprocess):
+    """The variant's preprocessing, and where mean and std are applied: inside the graph."""
+
+    where: Literal["graph"] = "graph"
+
+
+class ClassifierEntry(_Frozen):
+    """What a classifier tells apart, in the order of its probabilities; its bundle holds no text tower."""
+
+    labels: tuple[str, ...] = Field(min_length=2)
+    template: str
+
+
+class Manifest(_Frozen):
+    """manifest.json. `embedding_space`: embeddings of different ids must not be compared."""
+
+    schema_version: Literal[1] = 1
+    variant: str
+    embedding_space: str
+    checkpoint: Provenance
+    target: str
+    options: dict[str, str] = {}
+    towers: dict[TowerName, TowerEntry] = Field(min_length=1)
+    classifier: ClassifierEntry | None = None
+    embed_dim: int
+    logit_scale: float
+    template: str
+    tokenizer: TokenizerSpec
+    preprocess: PreprocessEntry
+    parity: tuple[Check, ...] = ()
+    environment: dict[str, str]
+
+    def to_json(self) -> str:
+        """Stable text: the same manifest gives the same bytes."""
+        return json.dumps(self.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False) + "\n"

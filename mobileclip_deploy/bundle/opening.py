@@ -1,0 +1,93 @@
+"""Opening a bundle: its manifest is read, and every artifact is held against its hash."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, TowerEntry
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.model.variants import TowerName
+
+__all__ = ["Bundle"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path | str) -> Bundle:
+        """Read and check a bundle: manifest, and presence, size and hash of every artifact and of what is beside it.
+
+        Raises:
+            InvalidInput: not a bundle, of another schema version, or changed since it was written.
+        """
+        path = Path(path)
+        bundle = cls(path, _read_manifest(path))
+        checked: set[tuple[str, int, str]] = set()
+        for tower, entry in bundle.manifest.towers.items():
+            if (entry.file, entry.bytes, entry.sha256) not in checked:
+                bundle._check_file(entry, bundle.artifact(tower))
+            checked.add((entry.file, entry.bytes, entry.sha256))
+            for attachment in (entry.attachments or {}).values():
+                bundle._check_file(attachment, bundle._inside(attachment.file))
+        return bundle
+
+    def artifact(self, tower: TowerName) -> Path:
+        """Path of a tower's artifact.
+
+        Raises:
+            UsageError: the bundle does not hold the tower.
+            InvalidInput: the manifest points outside the bundle.
+        """
+        if tower not in self.manifest.towers:
+            raise UsageError(f"{self.path} holds no {tower} tower; export it with --tower both")
+        return self._inside(self.manifest.towers[tower].file)
+
+    def _inside(self, file: str) -> Path:
+        path = self.path / file
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise InvalidInput(f"{self.path}: {MANIFEST} points outside the bundle")
+        return path
+
+    def _check_file(self, entry: TowerEntry | AttachmentEntry, path: Path) -> None:
+        if not path.exists():
+            raise InvalidInput(f"{self.path}: {entry.file} is missing; export the bundle again")
+        if artifact_bytes(path) != entry.bytes or artifact_sha256(path) != entry.sha256:
+            raise InvalidInput(f"{self.path}: {entry.file} is not the file that was exported; export the bundle again")
+
+    @property
+    def golden(self) -> Path:
+        """The stored inputs and reference embeddings."""
+        return self.path / "golden.safetensors"
+
+    @property
+    def bytes(self) -> int:
+        """Size of the artifacts together."""
+        return sum({entry.file: entry.bytes for entry in self.manifest.towers.values()}.values())
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        data: Any = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        return Manifest.model_validate(data)
+    except FileNotFoundError:
+        what = "no such folder" if not path.exists() else f"no {MANIFEST} in it"
+        raise InvalidInput(f"{path} is not a bundle: {what}") from None
+    except NotADirectoryError:
+        raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{path}/{MANIFEST}: {where}: {first['msg']}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{path}/{MANIFEST} cannot be read: {error}") from error

@@ -1,0 +1,113 @@
+"""Trying candidates: each tower is exported once a precision and kept, so that a stopped search goes on."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mobileclip_deploy.errors import ExportError, InvalidInput
+from mobileclip_deploy.evaluation import Dataset, Embedder, Measurement, measure
+from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Gates, compare
+from mobileclip_deploy.parity.gates import passes
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.targets import ExportOptions, Target
+from mobileclip_deploy.targets.conversion import tower_job
+from mobileclip_deploy.verify.verification import TASK_FIGURES
+
+__all__ = ["TriedTower", "Trials"]
+
+
+@dataclass(frozen=True)
+class TriedTower:
+    """One tower at one precision: its file, its bytes, and the gate it failed (None: none)."""
+
+    artifact: Path
+    bytes: int
+    failed: str | None
+
+
+@dataclass
+class Trials:
+    """Exports and measures candidates of one model on one target.
+
+    `folder` keeps the artifacts and the embeddings of the dataset. `source` is the checkpoint's own measurement, None
+    where accuracy is not compared (one tower only, or no dataset).
+    """
+
+    model: MobileCLIP
+    target: Target
+    options: ExportOptions
+    gates: Gates
+    reference: Reference
+    dataset: Dataset | None
+    source: Measurement | None
+    folder: Path
+    progress: Progress
+    _towers: dict[TowerChoice, TriedTower] = field(default_factory=dict)
+
+    def tower(self, choice: TowerChoice) -> TriedTower:
+        """Export a tower, unless an earlier run has, and hold it against its gate."""
+        if choice not in self._towers:
+            self._towers[choice] = self._try(choice)
+        return self._towers[choice]
+
+    def _try(self, choice: TowerChoice) -> TriedTower:
+        tower, precision = choice.tower, choice.precision
+        options = self.target.settle({tower: precision}, choice.options(self.options))
+        name = self.target.artifact_name(self.model.variant, tower, precision)
+        place = self.folder / f"{tower}-{choice.label}"
+        artifact = place / name
+        try:
+            if not artifact.exists():
+                self.progress(f"{tower} tower at {precision}: converting")
+                staging = self.folder / f".{place.name}.partial"
+                shutil.rmtree(staging, ignore_errors=True)
+                (staging / name).parent.mkdir(parents=True)
+                self.target.export(tower_job(self.model, tower, precision, options), staging / name)
+                shutil.rmtree(place, ignore_errors=True)
+                staging.rename(place)
+            self.progress(f"{tower} tower at {precision}: measuring")
+            runner = self.target.runner(artifact)
+            deviation = compare(self.reference.of(tower), runner(self.reference.inputs.of(tower)))
+        except (ExportError, InvalidInput) as error:
+            return TriedTower(artifact, 0, f"{tower} {precision} could not be made: {error}")
+        metric, bound = self.gates.shipped(precision)
+        held = passes(deviation, metric, bound)
+        sign = ">=" if metric == "cosine" else "<="
+        reason = f"{tower} {precision}: {metric} {deviation.value(metric):.6g}, wanted {sign} {bound:g}"
+        return TriedTower(artifact, artifact_bytes(artifact), None if held else reason)
+
+    def drops(self, candidate: Candidate) -> dict[str, float]:
+        """Points of accuracy that a candidate loses; empty where accuracy is not compared."""
+        if self.dataset is None or self.source is None:
+            return {}
+        label = ", ".join(f"{tower} {precision}" for tower, precision in candidate.precisions.items())
+        self.progress(f"{label}: accuracy")
+        found = measure(self._embedder(candidate), self.dataset, cache=self.folder / "embeddings")
+        own = self.source.result.figures
+        figures = found.result.figures
+        return {name: own[name].value - figures[name].value for name in TASK_FIGURES if name in figures}
+
+    def _embedder(self, candidate: Candidate) -> Embedder:
+        artifacts: dict[TowerName, Path] = {choice.tower: self.tower(choice).artifact for choice in candidate.choices}
+        image, text = (self.target.runner(artifacts[tower]) for tower in ("image", "text"))
+        assert self.model.provenance is not None
+        variant = self.model.variant
+        return Embedder(
+            name="candidate",
+            engine=image.engine,
+            embedding_space=self.model.provenance.embedding_space,
+            images=image,
+            texts=text,
+            artifact=lambda tower: artifact_sha256(artifacts[tower]),
+            preprocess=variant.preprocess,
+            context_length=variant.tokenizer.context_length,
+            template=variant.template,
+            logit_scale=float(self.model.logit_scale.exp().clamp(max=100)),
+        )

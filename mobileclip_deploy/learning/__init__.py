@@ -1,0 +1,1 @@
+"""Training: datasets reinforced by teachers, students of them, towers that win back what precision costs."""

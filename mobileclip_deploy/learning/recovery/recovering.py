@@ -1,0 +1,217 @@
+"""Recovery: towers trained on the grid of a precision, kept where that brings them closer to their float original."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mobileclip_deploy.checkpoints import folded
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.folding import fold, is_folded
+from mobileclip_deploy.learning.recovery.grids import Grid
+from mobileclip_deploy.learning.recovery.inputs import TowerInputs, own_embeddings, tower_inputs
+from mobileclip_deploy.learning.recovery.rules import RULES
+from mobileclip_deploy.learning.recovery.settings import Settings
+from mobileclip_deploy.learning.recovery.student import (
+    PRECISIONS,
+    attach,
+    detach,
+    grids,
+    round_plainly,
+    rounded_activations,
+)
+from mobileclip_deploy.learning.recovery.training import Closeness, closeness, train
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.provenance import Recovered
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.targets import get_target
+
+__all__ = ["Recovery", "TowerRecovery", "check_recovery", "recover"]
+
+
+@dataclass(frozen=True)
+class GridWeight:
+    """A weight on its grid: what it is rounded to, and the SHA-256 of its integers (int8 or uint8, in the order of the
+    weight's numbers), with which an artifact's can be compared."""
+
+    name: str
+    shape: tuple[int, ...]
+    grid: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TowerRecovery:
+    """One tower: how close to its float original it is without and with training, and what was kept.
+
+    `weights` are those of the trained tower, also where it was not kept.
+    """
+
+    tower: TowerName
+    precision: str
+    without: Closeness
+    trained: Closeness
+    weights: tuple[GridWeight, ...]
+
+    @property
+    def kept(self) -> bool:
+        """Whether the trained tower is the better one."""
+        return self.trained.better_than(self.without)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"kept": self.kept}
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What was written, and how it came out for each tower."""
+
+    output: Path
+    target: str
+    towers: tuple[TowerRecovery, ...]
+    inputs: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        towers = [one.as_dict() for one in self.towers]
+        return {"output": str(self.output), "target": self.target, "inputs": self.inputs, "towers": towers}
+
+
+def check_recovery(model: MobileCLIP, precisions: dict[TowerName, str], target: str) -> None:
+    """Refuse what cannot be recovered, before anything runs.
+
+    Raises:
+        UsageError: an unknown target, a precision that loses nothing, cannot be trained on or is not the target's, a
+            tower that the checkpoint lacks, or a checkpoint that was recovered before.
+    """
+    if target not in RULES:
+        raise UsageError(f"cannot recover for target {target!r}; known: {', '.join(RULES)}")
+    for tower, precision in precisions.items():
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision {precision} cannot be recovered; {', '.join(PRECISIONS)} can")
+        if not get_target(target).has({tower: precision}):
+            raise UsageError(
+                f"{target} has no precision {precision} for the {tower} tower; give another precision, target or tower"
+            )
+        if tower not in model.towers:
+            raise UsageError(f"this checkpoint has no {tower} tower; recover the one it has (--tower)")
+    if model.provenance is None:
+        raise UsageError("this model has no provenance; load it with load_model, so that the result can name it")
+    if model.provenance.recovered is not None:
+        raise UsageError(f"{model.provenance.file} was recovered before; give the checkpoint it was made from")
+
+
+def recover(
+    model: MobileCLIP,
+    precisions: dict[TowerName, str],
+    data: Path,
+    output: Path,
+    *,
+    work: Path,
+    target: str = "coreml",
+    settings: Settings | None = None,
+    progress: Progress = silent,
+) -> Recovery:
+    """Train towers on the grid of their precision and write the model, folded, where that helped.
+
+    Args:
+        model: loaded; a training form is folded in place. It is not changed otherwise.
+        precisions: of the towers to train; the others are written as they are.
+        data: images and captions like those of the app, or a dataset that this checkpoint reinforced.
+        output: .safetensors.
+        work: folder for the original's embeddings, used again by the next recovery of this checkpoint on this data.
+        target: whose export's grids to train on, of `RULES`.
+        settings: how long.
+
+    Raises:
+        UsageError: see `check_recovery`.
+        InvalidInput: the data or the output cannot be used.
+    """
+    settings = settings or Settings()
+    check_recovery(model, precisions, target)
+    if not is_folded(model):
+        fold(model)
+    dataset = own_embeddings(model, data, work, settings, progress)
+    result = copy.deepcopy(model)
+    outcomes = []
+    for tower, precision in precisions.items():
+        inputs = tower_inputs(tower, dataset, settings)
+        outcome, student = _tower(model, tower, precision, target, inputs, settings, progress)
+        outcomes.append(outcome)
+        if outcome.kept:
+            setattr(result, tower, getattr(student, tower))
+    assert model.provenance is not None
+    notes = (*model.provenance.notes, *(_note(outcome, target) for outcome in outcomes))
+    recovered = _record(model, outcomes, target)
+    result.provenance = model.provenance.model_copy(update={"recovered": recovered, "notes": notes})
+    folded.save(result, output)
+    return Recovery(output, target, tuple(outcomes), len(dataset))
+
+
+def _tower(
+    model: MobileCLIP,
+    tower: TowerName,
+    precision: str,
+    target: str,
+    inputs: TowerInputs,
+    settings: Settings,
+    progress: Progress,
+) -> tuple[TowerRecovery, MobileCLIP]:
+    progress(f"{tower} tower at {precision}, without training")
+    rounded, student = copy.deepcopy(model), copy.deepcopy(model)
+    round_plainly(attach(rounded, tower, precision, target))
+    with ExitStack() as stack:
+        _activations(stack, rounded, tower, precision, inputs)
+        without = closeness(_encoder(rounded, tower), inputs, settings.batch)
+    trainee = attach(student, tower, precision, target)
+    with ExitStack() as stack:
+        _activations(stack, student, tower, precision, inputs)
+        encode = _encoder(student, tower)
+        train(trainee, encode, inputs, settings, lambda text: progress(f"{tower} tower, {text}"))
+        trained = closeness(encode, inputs, settings.batch)
+    weights = tuple(_grid_weight(name, module, grid) for name, module, grid in grids(trainee))
+    detach(trainee)
+    return TowerRecovery(tower, precision, without, trained, weights), student
+
+
+def _activations(stack: ExitStack, model: MobileCLIP, tower: TowerName, precision: str, inputs: TowerInputs) -> None:
+    if precision == "w8a8":
+        given, _ = inputs.held_back()
+        encode = _encoder(model, tower)
+        stack.enter_context(rounded_activations(getattr(model, tower), lambda: encode(given)))
+
+
+def _encoder(model: MobileCLIP, tower: TowerName) -> Any:
+    return model.encode_image if tower == "image" else model.encode_text
+
+
+def _grid_weight(name: str, module: nn.Module, grid: Grid) -> GridWeight:
+    codes = grid.codes(module.parametrizations["weight"].original)  # type: ignore[index,union-attr]
+    return GridWeight(name, tuple(codes.shape), grid.describe(), hashlib.sha256(codes.numpy().tobytes()).hexdigest())
+
+
+def _record(model: MobileCLIP, outcomes: list[TowerRecovery], target: str) -> Recovered | None:
+    """What the file says it was recovered for; None where no trained tower was kept, so that it is a folded copy."""
+    assert model.provenance is not None
+    kept: dict[str, str] = {outcome.tower: outcome.precision for outcome in outcomes if outcome.kept}
+    if not kept:
+        return None
+    source = model.provenance
+    return Recovered(precisions=kept, target=target, source_file=source.file, source_sha256=source.sha256)
+
+
+def _note(outcome: TowerRecovery, target: str) -> str:
+    without, trained = outcome.without, outcome.trained
+    figures = f"mean cosine to the float original {trained.mean:.4f} with training, {without.mean:.4f} without"
+    figures += f"; the same embedding nearest for {trained.agreement:.1%} and {without.agreement:.1%} of the inputs"
+    if outcome.kept:
+        return f"{outcome.tower} tower recovered for {outcome.precision} on {target}: {figures}"
+    return f"{outcome.tower} tower not recovered for {outcome.precision} on {target}, training did not help: {figures}"

@@ -1,0 +1,82 @@
+"""Teachers: loaded checkpoints, folded for speed, that embed augmented images and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.folding import fold, is_folded
+from mobileclip_deploy.learning.reinforcement.augmentation import replay
+from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.preprocessing import normalize
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import TOWERS
+
+__all__ = ["LARGEST_SCALE", "Teacher"]
+
+BATCH = 64
+LARGEST_SCALE = 100.0
+"""CLIP's bound of the factor of the cosines."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A folded checkpoint and what the index says of it."""
+
+    model: MobileCLIP
+    entry: TeacherEntry
+
+    @classmethod
+    def of(cls, model: MobileCLIP) -> Teacher:
+        """A loaded checkpoint as a teacher; a training form is folded in place.
+
+        Raises:
+            UsageError: it lacks a tower, or was not loaded from a file.
+        """
+        if model.provenance is None:
+            raise UsageError("a teacher has to be loaded from a checkpoint, so that the dataset can name it")
+        if set(model.towers) != set(TOWERS):
+            raise UsageError(f"teacher {model.provenance.file} has the {model.towers[0]} tower only; both are needed")
+        if not is_folded(model):
+            fold(model)
+        entry = TeacherEntry(
+            file=model.provenance.file,
+            sha256=model.provenance.sha256,
+            variant=model.variant.name,
+            embed_dim=model.variant.embed_dim,
+            image_size=model.variant.preprocess.size,
+            scale=min(float(model.logit_scale.exp()), LARGEST_SCALE),
+        )
+        return cls(model, entry)
+
+    @torch.no_grad()
+    def images(self, images: Sequence[Image.Image], parameters: Tensor) -> Tensor:
+        """Unit embeddings bfloat16 [N, K, D] of the augmentations [N, K, P] of N RGB images."""
+        spec = self.model.variant.preprocess
+        views = [replay(i, p, spec.size, spec.interpolation) for i, p in zip(images, parameters, strict=True)]
+        pixels = normalize(torch.cat(views), spec)
+        embedded = torch.cat([self.model.encode_image(part) for part in pixels.split(BATCH)])
+        return self._stored(embedded).reshape(len(images), -1, self.entry.embed_dim)
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit embeddings bfloat16 [N, D] of texts; each different one is computed once."""
+        different = list(dict.fromkeys(texts))
+        if not different:
+            return torch.empty(0, self.entry.embed_dim, dtype=torch.bfloat16)
+        ids = torch.from_numpy(tokenize(different, self.model.variant.tokenizer.context_length))
+        embedded = self._stored(torch.cat([self.model.encode_text(part) for part in ids.split(BATCH)]))
+        place = {text: number for number, text in enumerate(different)}
+        return embedded[[place[text] for text in texts]]
+
+    def _stored(self, embedded: Tensor) -> Tensor:
+        if not torch.isfinite(embedded).all():
+            raise InvalidInput(f"teacher {self.entry.file} gives embeddings that are not finite; take another one")
+        return F.normalize(embedded, dim=-1).to(torch.bfloat16)

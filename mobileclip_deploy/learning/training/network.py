@@ -1,0 +1,93 @@
+"""The network that is trained, its optimizer, and what is written of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.checkpoints import load, open_clip
+from mobileclip_deploy.checkpoints.fitting import expected
+from mobileclip_deploy.checkpoints.writing import write_tensors
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.folding import is_folded
+from mobileclip_deploy.learning.training.recipe import Recipe
+from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import Variant, load_variant
+
+__all__ = ["optimizer", "start", "write_weights"]
+
+EMBEDDING_STD = 0.02
+
+
+def start(recipe: Recipe) -> MobileCLIP:
+    """The network that a training begins with, in training mode.
+
+    Raises:
+        UsageError: the recipe goes on from a folded checkpoint, which has nothing left to train.
+        CheckpointError: its checkpoint cannot be read.
+    """
+    variant = load_variant(recipe.variant)
+    torch.manual_seed(recipe.seed)
+    if recipe.start is None:
+        model = build_model(variant)
+        _draw(model, recipe.layer_scale)
+    else:
+        model = load(recipe.start, recipe.variant)
+        if is_folded(model):
+            raise UsageError(f"{recipe.start} is folded; training goes on from checkpoints in training form")
+    model.provenance = Provenance(
+        variant=variant.name,
+        layout=_layout(variant),
+        sha256="0" * 64,
+        file="in training",
+        licence=variant.licence.name,
+        research_only=variant.licence.research_only,
+    )
+    return model.requires_grad_(True).train()
+
+
+@torch.no_grad()
+def _draw(model: MobileCLIP, layer_scale: float) -> None:
+    for name, parameter in model.named_parameters():
+        if name.split(".")[-1].startswith("layer_scale"):
+            parameter.fill_(layer_scale)
+    assert model.text is not None
+    nn.init.normal_(model.text.token_embedding.weight, std=EMBEDDING_STD)
+    nn.init.normal_(model.text.positional_embedding, std=EMBEDDING_STD)
+
+
+def optimizer(model: MobileCLIP, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW; matrices and kernels decay, everything else does not."""
+    decaying = [parameter for name, parameter in model.named_parameters() if _decays(name, parameter)]
+    chosen = {id(parameter) for parameter in decaying}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def _decays(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim > 1 and "embedding" not in name and "layer_scale" not in name
+
+
+def write_weights(model: MobileCLIP, path: Path) -> None:
+    """A checkpoint in training form, float32, in the first layout that the variant's card names."""
+    layout = _layout(model.variant)
+    tensors = dict(_named(model, layout))
+    write_tensors(path, tensors, {"variant": model.variant.name, "layout": layout, "form": "training"})
+
+
+def _named(model: MobileCLIP, layout: str) -> Iterator[tuple[str, Tensor]]:
+    state = model.state_dict()
+    definition = load_variant(model.variant.name).for_layout(layout)
+    for ours, entry in expected(model.variant.name, layout, None, model.towers).items():
+        value = state[ours].cpu()
+        key = open_clip.file_name(entry.key, definition) if layout == open_clip.NAME else entry.key
+        yield key, (entry.convert.theirs(value) if value.dim() else value).contiguous()
+
+
+def _layout(variant: Variant) -> str:
+    return next(iter(variant.layouts))

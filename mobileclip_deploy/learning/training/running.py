@@ -1,0 +1,212 @@
+"""Training on a reinforced dataset: torch's AdamW, one-cycle schedule, DataLoader and averaged model; exact resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Sampler
+
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder, read_dataset
+from mobileclip_deploy.learning.reinforcement import Batch, ReinforcedDataset, collate
+from mobileclip_deploy.learning.reinforcement.dataset import Choice
+from mobileclip_deploy.learning.reinforcement.loss import TeacherBatch, reinforced_loss
+from mobileclip_deploy.learning.reinforcement.teachers import LARGEST_SCALE
+from mobileclip_deploy.learning.training.network import optimizer, start, write_weights
+from mobileclip_deploy.learning.training.recipe import Recipe
+from mobileclip_deploy.learning.training.saving import WEIGHTS, LogRow, read_state, write_log, write_state
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.preprocessing import normalize
+from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.progress import Progress, silent
+
+__all__ = ["Trained", "train"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: its folder, the checkpoint in it, where it was taken up (0: from the start), and its log."""
+
+    folder: Path
+    weights: Path
+    resumed_at: int
+    log: tuple[LogRow, ...]
+
+
+class Batches(Sampler[list[Choice]]):
+    """The batches of a training from step `first` on; each depends on the seed and its own number alone."""
+
+    def __init__(self, dataset: ReinforcedDataset, recipe: Recipe, first: int) -> None:
+        self.dataset, self.recipe, self.first = dataset, recipe, first
+
+    def __len__(self) -> int:
+        return self.recipe.steps - self.first
+
+    def __iter__(self) -> Iterator[list[Choice]]:
+        for step in range(self.first, self.recipe.steps):
+            # Neighbouring seeds give unrelated numbers: torch mixes them (Mersenne twister, seeded through a hash).
+            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
+            yield self.dataset.choose(self.recipe.batch, generator)
+
+
+class _Training:
+    """Everything that a step changes."""
+
+    def __init__(self, recipe: Recipe, dataset: ReinforcedDataset, folder: Path) -> None:
+        self.recipe, self.dataset, self.folder = recipe, dataset, folder
+        self.held_out = builtin_dataset() if recipe.evaluation is None else read_dataset(recipe.evaluation)
+        self.model = start(recipe).to(recipe.device)
+        decay = get_ema_multi_avg_fn(recipe.average)
+        self.average = AveragedModel(self.model, multi_avg_fn=decay, use_buffers=True)
+        self.average.requires_grad_(False).eval()
+        self.optimizer = optimizer(self.model, recipe)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            recipe.learning_rate,
+            total_steps=recipe.steps,
+            pct_start=recipe.warmup,
+            cycle_momentum=False,
+        )
+        self.step = 0
+        self.losses: list[float] = []
+        self.log: list[LogRow] = []
+        self.identity = recipe.identity() | {"pairs": dataset.index.pairs_sha256, "rows": len(dataset)}
+
+    @property
+    def averaged(self) -> MobileCLIP:
+        """The running average of the weights, in eval mode."""
+        module = self.average.module
+        assert isinstance(module, MobileCLIP)
+        return module.eval()
+
+    def resume(self) -> None:
+        state = read_state(self.folder)
+        if state is None:
+            return
+        differ = [name for name, value in self.identity.items() if state["identity"].get(name) != value]
+        if differ:
+            raise UsageError(
+                f"{self.folder} holds a training with other {', '.join(differ)}; choose another output with -o"
+            )
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step, self.losses = state["step"], state["losses"]
+        self.log = [LogRow(**row) for row in state["log"]]
+
+    def save(self) -> None:
+        parts: dict[str, Any] = {
+            "model": self.model,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+        }
+        state = {name: part.state_dict() for name, part in parts.items()}
+        state |= {"step": self.step, "losses": self.losses, "log": [vars(row) for row in self.log]}
+        write_state(self.folder, state | {"identity": self.identity})
+
+    def update(self, batch: Batch) -> None:
+        """One step."""
+        loss = batch_loss(self.model, batch, self.dataset, self.recipe)
+        if not torch.isfinite(loss):
+            raise InvalidInput(f"the loss is {loss.item()} at step {self.step}; lower the recipe's learning_rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(max=torch.tensor(LARGEST_SCALE).log().item())
+        self.average.update_parameters(self.model)
+        self.losses.append(loss.item())
+        self.step += 1
+
+    def measure(self) -> None:
+        """A row for the log."""
+        figures = evaluate(model_embedder(self.averaged), self.held_out, ("retrieval",)).figures
+        self.log.append(
+            LogRow(
+                step=self.step,
+                samples=self.step * self.recipe.batch,
+                loss=sum(self.losses) / len(self.losses),
+                learning_rate=float(self.schedule.get_last_lr()[0]),
+                scale=float(self.model.logit_scale.detach().exp()),
+                image_to_text_recall=figures["image_to_text_recall@1"].value,
+                text_to_image_recall=figures["text_to_image_recall@1"].value,
+            )
+        )
+        self.losses.clear()
+        write_log(self.folder, self.log)
+
+
+def batch_loss(model: MobileCLIP, batch: Batch, dataset: ReinforcedDataset, recipe: Recipe) -> Tensor:
+    """The reinforced loss of a batch, the sum over its true and its synthetic captions."""
+    device = recipe.device
+    pixels = normalize(batch.pixels.to(device), model.variant.preprocess)
+    images = F.normalize(model.encode_image(pixels), dim=1)
+    count, captions, length = batch.ids.shape
+    texts = F.normalize(model.encode_text(batch.ids.reshape(-1, length).to(device)), dim=1)
+    texts = texts.reshape(count, captions, -1)
+    scale = model.logit_scale.exp()
+    total = images.new_zeros(())
+    for number in range(captions):
+        ids = batch.ids[:, number]
+        same = (ids[:, None] == ids[None]).all(dim=2).to(device)
+        teachers = [
+            TeacherBatch(image.to(device), text[:, number].to(device), entry.scale)
+            for image, text, entry in zip(batch.images, batch.texts, dataset.index.teachers, strict=True)
+        ]
+        total = total + reinforced_loss(images, texts[:, number], scale, teachers, recipe.distillation, same)
+    return total
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    progress: Progress = silent,
+    measured: Callable[[LogRow], None] = lambda _: None,
+) -> Trained:
+    """Train as a recipe says, or go on where an earlier run of it was stopped: on one thread of a CPU to the same bits.
+
+    Args:
+        recipe: see `Recipe`.
+        folder: for checkpoint.pt, log.csv and, at the end, weights.safetensors.
+        progress: told the step and the loss.
+        measured: told every row of the log when it is written.
+
+    Raises:
+        InvalidInput: the data is incomplete, damaged or has no captions, or the loss is no longer a number.
+        UsageError: the folder holds another training.
+    """
+    dataset = ReinforcedDataset(recipe.data, load_variant(recipe.variant))
+    if not dataset.pairs.captioned:
+        raise InvalidInput(f"{recipe.data} has no captions, which both towers learn from; reinforce pairs with texts")
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; choose another output with -o")
+    folder.mkdir(parents=True, exist_ok=True)
+    training = _Training(recipe, dataset, folder)
+    training.resume()
+    first = training.step
+    loader = DataLoader(
+        dataset, batch_sampler=Batches(dataset, recipe, first), collate_fn=collate, num_workers=recipe.workers
+    )
+    for batch in loader:
+        training.update(batch)
+        if training.step % recipe.evaluate_every == 0 or training.step == recipe.steps:
+            training.measure()
+            measured(training.log[-1])
+        if training.step % recipe.checkpoint_every == 0 or training.step == recipe.steps:
+            training.save()
+        if training.losses:
+            progress(f"step {training.step} of {recipe.steps}, loss {training.losses[-1]:.3f}")
+    write_log(folder, training.log)
+    write_weights(training.averaged, folder / WEIGHTS)
+    return Trained(folder, folder / WEIGHTS, first, tuple(training.log))

@@ -1,0 +1,1 @@
+"""What a MobileCLIP is: the variants' cards, the network, its tokenizer and preprocessing, precisions, provenance."""

@@ -1,0 +1,82 @@
+"""The two towers and the temperature, built from a variant."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.architecture.fastvit import MCi
+from mobileclip_deploy.model.architecture.text import TextTransformer
+from mobileclip_deploy.model.architecture.vit import ViT
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import TOWERS, MCiTower, Variant
+
+__all__ = ["MobileCLIP", "build_model"]
+
+
+class MobileCLIP(nn.Module):
+    """Image tower `image`, text tower `text` and `logit_scale` (a scalar, in log space).
+
+    `towers` names those it has: a checkpoint of one tower gives a model whose other tower is None.
+    `provenance` names the checkpoint the weights came from; None for weights that came from nowhere.
+    """
+
+    provenance: Provenance | None = None
+
+    def __init__(self, variant: Variant, towers: tuple[str, ...] = TOWERS) -> None:
+        super().__init__()
+        self.variant = variant
+        self.towers = towers
+        self.image = _image_tower(variant) if "image" in towers else None
+        self.text = TextTransformer(variant.text, variant.tokenizer, variant.embed_dim) if "text" in towers else None
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def encode_image(self, x: Tensor) -> Tensor:
+        """Images [N, 3, S, S] float32 after all preprocessing (mean and std applied) -> [N, D], not normalised.
+
+        Raises:
+            UsageError: the model has no image tower.
+        """
+        if self.image is None:
+            raise UsageError("this model has no image tower: its checkpoint holds the text tower alone")
+        return self.image(x)
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """Token ids [N, 77], any integer type -> [N, D], not normalised.
+
+        Raises:
+            UsageError: the model has no text tower.
+        """
+        if self.text is None:
+            raise UsageError("this model has no text tower: its checkpoint holds the image tower alone")
+        return self.text(ids)
+
+
+def _image_tower(variant: Variant) -> MCi | ViT:
+    if isinstance(variant.image, MCiTower):
+        return MCi(variant.image, variant.embed_dim)
+    return ViT(variant.image, variant.embed_dim, variant.preprocess.size)
+
+
+def build_model(variant: Variant, device: str = "cpu", towers: tuple[str, ...] = TOWERS) -> MobileCLIP:
+    """The network of `variant` in training form and eval mode, initialised at random (or empty on "meta")."""
+    with torch.device(device), _NoInitialisation() if device == "meta" else nullcontext():
+        model = MobileCLIP(variant, towers)
+    return model.eval()
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves parameters as they are made: to draw values that no memory holds costs torch more than a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))

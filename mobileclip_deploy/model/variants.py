@@ -1,0 +1,273 @@
+"""Variants: what models/*.json says, as frozen models; the only source of architecture facts."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from mobileclip_deploy.errors import InvalidInput, UsageError
+
+__all__ = [
+    "TOWERS",
+    "Licence",
+    "MCiTower",
+    "Preprocess",
+    "Published",
+    "Source",
+    "TextTowerSpec",
+    "TokenizerSpec",
+    "TowerName",
+    "Variant",
+    "ViTTower",
+    "load_variant",
+    "models_dir",
+    "read_card",
+    "variant_names",
+]
+
+TowerName = Literal["image", "text"]
+TOWERS: tuple[TowerName, ...] = ("image", "text")
+
+LARGEST_IMAGE = 4096
+CARDS_VARIABLE = "MOBILECLIP_DEPLOY_CARDS"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MCiTower(_Frozen):
+    """An MCi image tower (FastViT with MobileOne stem): one entry a stage in every tuple."""
+
+    kind: Literal["mci"]
+    depths: tuple[PositiveInt, ...]
+    widths: tuple[PositiveInt, ...]
+    mixers: tuple[Literal["repmixer", "attention"], ...]
+    mlp_ratios: tuple[PositiveFloat, ...]
+    positional: tuple[bool, ...] = Field(description="RepCPE before the stage's blocks")
+    squeeze_excite: tuple[bool, ...] = Field(description="squeeze-excite in the stage's patch embedding")
+    attention_norm: Literal["batch_norm", "layer_norm"] = "batch_norm"
+    head_dim: PositiveInt = 32
+    stem_scale_branch: bool = True
+    expansion: PositiveFloat = Field(2.0, description="channels after the last convolution over the last width")
+    projection_bias: bool = False
+
+    @model_validator(mode="after")
+    def _one_entry_a_stage(self) -> MCiTower:
+        per_stage = (self.widths, self.mixers, self.mlp_ratios, self.positional, self.squeeze_excite)
+        if any(len(values) != len(self.depths) for values in per_stage):
+            raise ValueError("depths, widths, mixers, mlp_ratios, positional and squeeze_excite differ in length")
+        return self
+
+    @property
+    def size_step(self) -> int:
+        """Image sizes are multiples of it: the stem and every stage's patch embedding halve height and width."""
+        return int(2 ** (len(self.depths) + 1))
+
+
+class ViTTower(_Frozen):
+    """A ViT image tower: a convolutional stem (MobileCLIP-B) or one patch convolution (OpenAI's, LAION's ViTs)."""
+
+    kind: Literal["vit"]
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    mlp_ratio: PositiveFloat = 4.0
+    stem: Literal["convolutional", "patch"]
+    patch: PositiveInt = 16
+    stem_padding: Annotated[int, Field(ge=0)] = Field(
+        0, description="of the first stem convolution (kernel 4, stride 4)"
+    )
+    norm_eps: PositiveFloat = 1e-5
+    pre_norm: bool = False
+    class_token_position: bool = Field(False, description="the position table has a row for the class token")
+    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    projection_bias: bool = False
+
+    @property
+    def size_step(self) -> int:
+        """Image sizes are multiples of it: the side of a patch."""
+        return self.patch
+
+
+class TextTowerSpec(_Frozen):
+    """A text tower: `base` is a transformer, `mct` puts a RepMixer block before and after it."""
+
+    kind: Literal["base", "mct"]
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    mlp_ratio: PositiveFloat = 4.0
+    causal: bool
+    norm_eps: PositiveFloat = 1e-5
+    activation: Literal["gelu", "quick_gelu"] = "gelu"
+
+
+class TokenizerSpec(_Frozen):
+    """Token ids that are part of the model: bidirectional towers attend to the padding."""
+
+    vocab_size: PositiveInt = 49408
+    context_length: PositiveInt = 77
+    sot: int = 49406
+    eot: int = 49407
+    pad: int = 0
+
+
+class Preprocess(_Frozen):
+    """How an image file becomes the tower's input; mean and std are applied inside the exported graph."""
+
+    size: PositiveInt
+    resize: Literal["shorter_side"] = "shorter_side"
+    crop: Literal["center"] = "center"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
+
+
+class Published(_Frozen):
+    """Figures somebody else published, with where they were read. Never measured by this project."""
+
+    imagenet_top1: float | None = None
+    average_38: float | None = None
+    iphone_12_pro_max_image_ms: float | None = None
+    iphone_12_pro_max_text_ms: float | None = None
+    source: str
+
+
+class Licence(_Frozen):
+    """The licence of the weights (the code has its own)."""
+
+    name: str
+    url: str | None = None
+    research_only: bool
+
+
+class Source(_Frozen):
+    """Where the checkpoint is published: a repository of the hub, and the file there."""
+
+    layout: Literal["apple", "open_clip"]
+    repository: str
+    file: str
+    revision: str | None = None
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="refuse the file when it is another")
+
+
+class Variant(_Frozen):
+    """One model of the family. `layouts` holds what a checkpoint layout changes in the architecture: Apple's and
+    timm's definitions of ViT-B/16 differ in stem padding and LayerNorm epsilon, and both are right for their own
+    checkpoints."""
+
+    schema_version: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    title: str
+    embed_dim: PositiveInt
+    image: Annotated[MCiTower | ViTTower, Field(discriminator="kind")]
+    text: TextTowerSpec
+    tokenizer: TokenizerSpec = TokenizerSpec()
+    preprocess: Preprocess
+    layouts: dict[Literal["apple", "open_clip"], dict[str, dict[str, Any]]]
+    parameters_image: PositiveInt = Field(description="trainable, unfolded, counted; a test compares with the network")
+    parameters_text: PositiveInt
+    licence: Licence
+    sources: tuple[Source, ...] = ()
+    published: Published | None = None
+    template: str = "a photo of a {}"
+
+    def for_layout(self, layout: str) -> Variant:
+        """The variant as checkpoints of `layout` define it.
+
+        Raises:
+            UsageError: no checkpoint of this variant exists in that layout.
+        """
+        changes = {key: value for key, value in self.layouts.items() if key == layout}
+        if not changes:
+            raise UsageError(f"{self.name} has no {layout} checkpoints; known layouts: {', '.join(self.layouts)}")
+        data = self.model_dump(mode="json")
+        for section, fields in next(iter(changes.values())).items():
+            data[section] |= fields
+        return Variant.model_validate(data)
+
+    def with_image_size(self, size: int) -> Variant:
+        """The variant as fine-tuned at another image size, in pixels.
+
+        Raises:
+            UsageError: the image tower cannot take that size.
+        """
+        step = self.image.size_step
+        if size < step or size % step or size > LARGEST_IMAGE:
+            raise UsageError(
+                f"{self.name} takes image sizes in multiples of {step} up to {LARGEST_IMAGE}, not {size}; "
+                f"it was published at {self.preprocess.size}"
+            )
+        return self.model_copy(update={"preprocess": self.preprocess.model_copy(update={"size": size})})
+
+    @property
+    def image_input_shape(self) -> tuple[int, int, int]:
+        """(3, S, S): one image after preprocessing."""
+        return (3, self.preprocess.size, self.preprocess.size)
+
+
+def models_dir() -> Path:
+    """The folder of cards: beside the modules in a wheel, at the top of the repository in a checkout."""
+    packaged = Path(__file__).parents[1] / "models"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "models"
+
+
+def read_card(path: Path) -> Variant:
+    """Read one variant card.
+
+    Raises:
+        InvalidInput: not a readable file, not JSON, or a field is missing, unknown or out of range.
+    """
+    try:
+        return Variant.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "card"
+        raise InvalidInput(f"{path}: {where}: {first['msg']}") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InvalidInput(f"{path} is not a readable variant card: {error}") from error
+
+
+@cache
+def _cards() -> dict[str, Path]:
+    own = os.environ.get(CARDS_VARIABLE)
+    folders = [models_dir(), *map(Path, own.split(os.pathsep) if own else ())]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.json"))}
+
+
+def variant_names() -> list[str]:
+    """Names of all packaged variants, sorted, then of those in the folders that MOBILECLIP_DEPLOY_CARDS lists."""
+    return list(_cards())
+
+
+@cache
+def load_variant(name: str) -> Variant:
+    """The variant called `name`; hyphens and capitals as in `MobileCLIP2-L-14` are accepted.
+
+    Raises:
+        UsageError: unknown name; the text lists the known ones.
+    """
+    wanted = _letters(name)
+    path = next((path for known, path in _cards().items() if _letters(known) == wanted), None)
+    if path is None:
+        close = suggestion(name.lower().replace("-", "_"), _cards())
+        raise UsageError(f"unknown variant {name!r}{close}; known: {', '.join(_cards())}")
+    return read_card(path)
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`, did you mean ...` when one of `known` is close to `word`, else the empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]}?" if close else ""

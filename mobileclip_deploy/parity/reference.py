@@ -1,0 +1,91 @@
+"""The reference: inputs, and what the checkpoint answers for them; a bundle keeps it as golden.safetensors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+
+from mobileclip_deploy.checkpoints.writing import write_tensors
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.folding import is_folded
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.towers.inputs import Inputs, embed
+
+__all__ = ["Reference"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Inputs and the checkpoint's embeddings of them, float32 [N, D] a tower; a bundle keeps it as golden.safetensors.
+
+    `folded` says that a folded checkpoint answered: then folding itself has nothing to be compared with.
+    """
+
+    inputs: Inputs
+    embeddings: dict[TowerName, npt.NDArray[np.float32]]
+    folded: bool
+
+    def of(self, tower: TowerName) -> npt.NDArray[np.float32]:
+        """The reference embeddings of one tower.
+
+        Raises:
+            InvalidInput: it has none.
+        """
+        if tower not in self.embeddings:
+            raise InvalidInput(f"there are no reference embeddings of the {tower} tower; export the bundle again")
+        return self.embeddings[tower]
+
+    @classmethod
+    def compute(cls, model: MobileCLIP, inputs: Inputs) -> Reference:
+        """Ask the model, in whatever form it is in, for the towers it has."""
+        embeddings = {tower: embed(model, tower, inputs) for tower in TOWERS if tower in model.towers}
+        return cls(inputs, embeddings, is_folded(model))
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors: `pixels` uint8 [N, 3, S, S] (divide by 255), `ids` int32 [M, 77], `image_embeddings`
+        and `text_embeddings` float32; names, prompts and `folded` in the metadata."""
+        tensors = {
+            "pixels": torch.from_numpy(np.rint(self.inputs.pixels * 255).astype(np.uint8)),
+            "ids": torch.from_numpy(self.inputs.ids.astype(np.int32)),
+        }
+        tensors |= {f"{tower}_embeddings": torch.from_numpy(values) for tower, values in self.embeddings.items()}
+        metadata = {"images": self.inputs.images, "prompts": self.inputs.prompts, "folded": self.folded}
+        write_tensors(path, tensors, {key: json.dumps(value) for key, value in metadata.items()})
+
+    def _check(self) -> None:
+        for tower, values in self.embeddings.items():
+            if values.ndim != 2 or len(values) != len(self.inputs.of(tower)) or not len(values):
+                raise ValueError(f"{tower} embeddings of shape {list(values.shape)} do not go with its inputs")
+
+    @classmethod
+    def read(cls, path: Path) -> Reference:
+        """Read what `save` wrote.
+
+        Raises:
+            InvalidInput: missing, damaged or of another format.
+        """
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+                inputs = Inputs(
+                    images=tuple(metadata["images"]),
+                    prompts=tuple(metadata["prompts"]),
+                    pixels=file.get_tensor("pixels").astype(np.float32) / np.float32(255),
+                    ids=file.get_tensor("ids").astype(np.int64),
+                )
+                names = set(file.keys())
+                embeddings = {
+                    tower: file.get_tensor(f"{tower}_embeddings") for tower in TOWERS if f"{tower}_embeddings" in names
+                }
+                reference = cls(inputs, embeddings, bool(metadata["folded"]))
+                reference._check()
+                return reference
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            raise InvalidInput(f"{path} is missing or damaged: {error}") from error

@@ -1,6 +1,0 @@
-"""Recovery of what aggressive quantization loses: towers trained on the grid of a precision."""
-
-from mobileclip_deploy.recovery.recovering import Recovery, TowerRecovery, check_recovery, recover
-from mobileclip_deploy.recovery.settings import Settings
-
-__all__ = ["Recovery", "Settings", "TowerRecovery", "check_recovery", "recover"]

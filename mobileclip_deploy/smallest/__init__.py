@@ -1,5 +1,0 @@
-"""`--precision smallest`: the smallest bundle that still passes its gates, searched from the smallest upward."""
-
-from mobileclip_deploy.smallest.search import Limits, SearchLog, Smallest, Trial, find_smallest
-
-__all__ = ["Limits", "SearchLog", "Smallest", "Trial", "find_smallest"]

@@ -1,0 +1,87 @@
+"""Calibration: the inputs on which precisions with quantized activations measure their ranges."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.preprocessing import load_batch
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.towers.samples import image_paths, prompts, read_prompts
+
+__all__ = ["LIMIT", "calibration_digest", "calibration_inputs", "check_calibration"]
+
+# More images change the ranges little and take as long as one evaluation each.
+LIMIT = 128
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+PROMPT_FILES = ("prompts.json", "prompts.txt")
+
+
+def check_calibration(precisions: dict[TowerName, str], folder: Path | None) -> None:
+    """Refuse a calibration folder that would not be used, or that holds nothing.
+
+    Raises:
+        UsageError: none of the precisions measures activations.
+        InvalidInput: not a folder, or no image in it.
+    """
+    if folder is None:
+        return
+    if not any(PRECISIONS[name].calibrated for name in precisions.values()):
+        known = ", ".join(name for name, recipe in PRECISIONS.items() if recipe.calibrated)
+        unused = ", ".join(sorted(set(precisions.values())))
+        raise UsageError(f"{unused} uses no calibration images (only {known} does); leave --calibration out")
+    _images(folder)
+
+
+def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) -> npt.NDArray[np.generic]:
+    """Inputs of a tower: pixels float32 [N, 3, S, S] in [0, 1], or ids int64 [M, 77].
+
+    Images: those in `folder` and below it, at most `LIMIT`, taken evenly from their sorted names. Prompts: of its
+    prompts.json or prompts.txt. The packaged samples stand in for what it does not have, or when it is None.
+
+    Raises:
+        InvalidInput: not a folder, no image in it, or a file that cannot be read.
+    """
+    if tower == "image":
+        return load_batch(image_paths() if folder is None else _spread(_images(folder)), variant.preprocess).numpy()
+    files = _prompt_files(folder) if folder is not None else []
+    texts = read_prompts(files[0]) if files else prompts()
+    return tokenize(texts[:LIMIT], variant.tokenizer.context_length)
+
+
+def calibration_digest(folder: Path) -> str:
+    """sha256 over the names and contents of the images and prompts that would be used: what tells two folders apart.
+
+    Raises:
+        InvalidInput: not a folder, or no image in it.
+    """
+    digest = hashlib.sha256()
+    for file in (*_spread(_images(folder)), *_prompt_files(folder)[:1]):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _prompt_files(folder: Path) -> list[Path]:
+    return [folder / name for name in PROMPT_FILES if (folder / name).is_file()]
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InvalidInput(f"--calibration {folder}: no such folder; give one with images like those of the app")
+    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not found:
+        raise InvalidInput(f"--calibration {folder}: no image in it ({', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def _spread(paths: list[Path]) -> list[Path]:
+    if len(paths) <= LIMIT:
+        return paths
+    return [paths[index * len(paths) // LIMIT] for index in range(LIMIT)]

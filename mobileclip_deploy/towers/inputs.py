@@ -1,0 +1,71 @@
+"""Real images and prompts that towers are measured on, and what the checkpoint itself answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.preprocessing import load_batch, normalize
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.towers.samples import image_paths, prompts
+
+__all__ = ["Inputs", "embed", "embed_images", "embed_texts", "sample_inputs"]
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What both sides are given: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, 77]."""
+
+    images: tuple[str, ...]
+    prompts: tuple[str, ...]
+    pixels: npt.NDArray[np.float32]
+    ids: npt.NDArray[np.int64]
+
+    def of(self, tower: TowerName) -> npt.NDArray[np.generic]:
+        """The input of one tower."""
+        return self.pixels if tower == "image" else self.ids
+
+
+def sample_inputs(model: MobileCLIP, images: Sequence[Path] = (), texts: Sequence[str] = ()) -> Inputs:
+    """Preprocess and tokenize as the model's variant says; the packaged samples stand in for what is not given.
+
+    Raises:
+        InvalidInput: an image cannot be used.
+    """
+    paths = list(images) or image_paths()
+    texts = list(texts) or prompts()
+    variant = model.variant
+    return Inputs(
+        images=tuple(path.name for path in paths),
+        prompts=tuple(texts),
+        pixels=load_batch(paths, variant.preprocess).numpy(),
+        ids=tokenize(texts, variant.tokenizer.context_length),
+    )
+
+
+@torch.no_grad()
+def embed_images(model: MobileCLIP, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The checkpoint's own answer to pixels [N, 3, S, S] in [0, 1]: [N, D], not normalised."""
+    spec = model.variant.preprocess
+    batches = torch.from_numpy(pixels).split(BATCH)
+    return torch.cat([model.encode_image(normalize(batch, spec)) for batch in batches]).numpy()
+
+
+@torch.no_grad()
+def embed_texts(model: MobileCLIP, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """The checkpoint's own answer to token ids [N, 77]: [N, D], not normalised."""
+    return torch.cat([model.encode_text(batch) for batch in torch.from_numpy(ids).split(BATCH)]).numpy()
+
+
+def embed(model: MobileCLIP, tower: TowerName, inputs: Inputs) -> npt.NDArray[np.float32]:
+    """The checkpoint's own answer to one tower's inputs: [N, D], not normalised."""
+    return embed_images(model, inputs.pixels) if tower == "image" else embed_texts(model, inputs.ids)

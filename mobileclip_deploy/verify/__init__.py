@@ -1,0 +1,1 @@
+"""Verification: every check of a bundle against the checkpoint it came from."""

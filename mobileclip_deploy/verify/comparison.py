@@ -1,0 +1,179 @@
+"""Bundles side by side: what each saves in bytes, and what it loses, against the checkpoint they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.errors import NotRun, UsageError
+from mobileclip_deploy.evaluation import Dataset, Interval, Measurement, bundle_embedder, measure, paired_difference
+from mobileclip_deploy.model.precision import precision_label
+from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.parity import Check, Gates
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.verify.verification import TASK_FIGURES, check_shipped
+
+__all__ = ["ComparedBundle", "Comparison", "compare_bundles"]
+
+
+class ComparedBundle(BaseModel):
+    """One row. `relative` and `snr_db` are of the worst tower on the bundle's golden inputs (None: exact, or not run).
+    `figures` are top-1 and recall@1 in percent; `differences` what they are above `baseline` (below: negative) in
+    points, with paired 95% bootstrap intervals. `reasons`: the gates that failed, or what could not be run."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    bundle: str
+    variant: str
+    embedding_space: str
+    target: str
+    precision: str
+    bytes: int
+    relative: float | None = None
+    snr_db: float | None = None
+    figures: dict[str, Interval] = {}
+    baseline: str | None = None
+    differences: dict[str, Interval] = {}
+    status: Literal["passed", "failed", "not run"]
+    reasons: tuple[str, ...] = ()
+
+
+class Comparison(BaseModel):
+    """All rows, in the order given, and what a reader must know about them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: Literal[1] = 1
+    dataset: str
+    bundles: tuple[ComparedBundle, ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        names = [figure for figure in TASK_FIGURES if any(figure in row.figures for row in self.bundles)]
+        titles = ["bundle", "bytes", "deviation", "dB"]
+        titles += [title for name in names for title in (f"{name.replace('_', ' ')} %", "change, points (95%)")]
+        lines = ["| " + " | ".join([*titles, "against", "gates"]) + " |"]
+        lines.append("|---" + "|---:" * (len(titles) - 1) + "|---|---|")
+        lines += ["| " + " | ".join(_cells(row, names)) + " |" for row in self.bundles]
+        return "\n".join([*lines, "", *(f"{note}  " for note in self.notes)]).rstrip() + "\n"
+
+
+def _cells(row: ComparedBundle, names: Sequence[str]) -> list[str]:
+    cells = [row.bundle, f"{row.bytes:,}", "" if row.relative is None else f"{row.relative:.1e}"]
+    cells.append("" if row.snr_db is None else f"{row.snr_db:.1f}")
+    for name in names:
+        value, change = row.figures.get(name), row.differences.get(name)
+        cells.append("" if value is None else f"{value.value:.2f}")
+        cells.append("" if change is None else f"{change.value:+.2f} ({change.low:+.2f} .. {change.high:+.2f})")
+    reasons = f" ({'; '.join(row.reasons)})" if row.reasons else ""
+    return [*cells, row.baseline or "", row.status + reasons]
+
+
+def compare_bundles(
+    bundles: Sequence[Bundle],
+    dataset: Dataset,
+    checkpoint: Callable[[Bundle], Measurement | None],
+    gates: Gates,
+    *,
+    templates: Sequence[str] = (),
+    skip_bad: bool = False,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Measure bundles on the same inputs and the same dataset.
+
+    Differences are against the checkpoint, or where that is not at hand against the first bundle of the same
+    embedding space; bundles of different spaces are never compared with each other.
+
+    Args:
+        checkpoint: measures the source of a bundle on the dataset; None where it is not at hand. Asked once a space.
+
+    Raises:
+        UsageError: no bundle, or one twice.
+        InvalidInput: the dataset or a bundle cannot be used.
+        RuntimeFailed: a runtime refused an artifact.
+    """
+    paths = [bundle.path.resolve() for bundle in bundles]
+    if not bundles or len(set(paths)) < len(paths):
+        raise UsageError("name at least one bundle, and none twice")
+    baselines: dict[str, Measurement] = {}
+    rows = []
+    for bundle in bundles:
+        space = bundle.manifest.embedding_space
+        progress(f"{bundle.path.name}: golden inputs")
+        reference = Reference.read(bundle.golden)
+        checks = [check for tower in bundle.manifest.towers for check in check_shipped(bundle, tower, reference, gates)]
+        found: Measurement | None = None
+        if set(bundle.manifest.towers) == set(TOWERS):
+            if space not in baselines and (source := checkpoint(bundle)) is not None:
+                baselines[space] = source
+            try:
+                embedder = bundle_embedder(bundle)
+                found = measure(
+                    embedder, dataset, templates=templates, skip_bad=skip_bad, cache=cache, progress=progress
+                )
+                baselines.setdefault(space, found)
+            except NotRun as error:
+                checks.append(Check.not_run("task", "both", str(error)))
+        rows.append(_row(bundle, checks, found, baselines.get(space), gates))
+    return Comparison(dataset=dataset.name, bundles=tuple(rows), notes=_notes(bundles, rows))
+
+
+def _row(
+    bundle: Bundle, checks: list[Check], found: Measurement | None, baseline: Measurement | None, gates: Gates
+) -> ComparedBundle:
+    figures: dict[str, Interval] = {}
+    differences: dict[str, Interval] = {}
+    if found is not None and baseline is not None:
+        figures = {name: value for name, value in found.result.figures.items() if name in TASK_FIGURES}
+        if found is not baseline:
+            differences = {name: paired_difference(found.hits[name], baseline.hits[name]) for name in figures}
+    deviations = [check.deviation for check in checks if check.deviation is not None]
+    ratios = [deviation.snr_db for deviation in deviations if deviation.snr_db is not None]
+    failed = [f"{check.tower} {check.step}: {check.describe()}" for check in checks if check.status == "failed"]
+    failed += [
+        f"{name} dropped by {-change.value:.2f} points, more than {gates.task:g}"
+        for name, change in differences.items()
+        if not -change.value <= gates.task
+    ]
+    lacking = [f"{check.tower} {check.step}: {check.detail}" for check in checks if check.status == "not run"]
+    return ComparedBundle(
+        bundle=bundle.path.name,
+        variant=bundle.manifest.variant,
+        embedding_space=bundle.manifest.embedding_space,
+        target=bundle.manifest.target,
+        precision=precision_label({tower: entry.precision for tower, entry in bundle.manifest.towers.items()}),
+        bytes=bundle.bytes,
+        relative=max((deviation.relative for deviation in deviations), default=None),
+        snr_db=min(ratios, default=None),
+        figures=figures,
+        baseline=None if baseline is None or found is None else baseline.result.model,
+        differences=differences,
+        status="failed" if failed else "not run" if lacking else "passed",
+        reasons=(*failed, *lacking),
+    )
+
+
+def _notes(bundles: Sequence[Bundle], rows: Sequence[ComparedBundle]) -> tuple[str, ...]:
+    notes = []
+    spaces = list(dict.fromkeys(row.embedding_space for row in rows))
+    if len(spaces) > 1:
+        notes.append(
+            f"{len(spaces)} embedding spaces ({', '.join(spaces)}): each bundle is compared within its own; embeddings "
+            "of different spaces must not be compared."
+        )
+    names = {row.bundle for row in rows}
+    for space in spaces:
+        against = next((row.baseline for row in rows if row.embedding_space == space and row.baseline), None)
+        if against in names:
+            notes.append(f"The checkpoint of {space} is not at hand: its bundles are compared with {against}.")
+    single = [bundle.path.name for bundle in bundles if set(bundle.manifest.towers) != set(TOWERS)]
+    if single:
+        notes.append(f"Accuracy needs both towers, and was not measured for {', '.join(single)}.")
+    return tuple(notes)

@@ -1,0 +1,235 @@
+"""The bundle on disk: what is damaged is refused with what is wrong; a new one is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exports import Exports
+
+from mobileclip_deploy.bundle import Bundle, staged_bundle
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+
+NO_SUCH_PROCESS = 2**22 + 1  # above the largest process id of Linux and macOS
+
+
+@pytest.fixture
+def damaged(exports: Exports, tmp_path: Path) -> Path:
+    """A bundle to be damaged."""
+    return exports.copy("onnx", "fp16", tmp_path)
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a bundle's manifest."""
+    manifest = path / "manifest.json"
+    data = json.loads(manifest.read_text(encoding="utf-8"))
+    change(data)
+    manifest.write_text(json.dumps(data), encoding="utf-8")
+
+
+def text(path: Path) -> Path:
+    return path / "onnx" / "text_model_fp16.onnx"
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def manifest(content: bytes) -> Callable[[Path], object]:
+    return lambda path: (path / "manifest.json").write_bytes(content)
+
+
+def entry(tower: str, field: str, value: object) -> Callable[[Path], object]:
+    return lambda path: edit(path, lambda data: data["towers"][tower].update({field: value}))
+
+
+DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "gone": (shutil.rmtree, "no such folder"),
+    "a file": (lambda path: (shutil.rmtree(path), path.write_text("x")), "is a file"),
+    "no manifest": (lambda path: (path / "manifest.json").unlink(), "no manifest.json in it"),
+    "empty manifest": (manifest(b""), "cannot be read"),
+    "manifest not JSON": (manifest(b"{'variant': 1}"), "cannot be read"),
+    "manifest not UTF-8": (manifest(b'{"variant": "\xff"}'), "cannot be read"),
+    "manifest nested without end": (manifest(b"[" * 100_000), "cannot be read"),
+    "manifest not an object": (manifest(b"[]"), "manifest.json"),
+    "manifest without fields": (manifest(b"{}"), "variant"),
+    "manifest is a folder": (
+        lambda path: ((path / "manifest.json").unlink(), (path / "manifest.json").mkdir()),
+        "cannot be read",
+    ),
+    "later schema": (lambda path: edit(path, lambda data: data.update(schema_version=2)), "schema_version"),
+    "field that no version has": (lambda path: edit(path, lambda data: data.update(colour="red")), "colour"),
+    "no towers": (lambda path: edit(path, lambda data: data.update(towers={})), "towers"),
+    "unknown tower": (
+        lambda path: edit(path, lambda data: data["towers"].update(sound=data["towers"]["text"])),
+        "towers",
+    ),
+    "unknown precision": (entry("image", "precision", "fp3"), "fp3"),
+    "artifact missing": (lambda path: text(path).unlink(), "text_model_fp16.onnx is missing"),
+    "artifact truncated": (lambda path: os.truncate(text(path), 1000), "not the file that was exported"),
+    "artifact changed, its size kept": (lambda path: flip(text(path)), "not the file that was exported"),
+    "artifact is the other tower's": (
+        entry("text", "file", "onnx/vision_model_fp16.onnx"),
+        "not the file that was exported",
+    ),
+    "artifact beside the bundle": (entry("text", "file", "../other/model.onnx"), "points outside"),
+    "artifact at an absolute path": (entry("text", "file", "/etc/hostname"), "points outside"),
+    "artifact is a link out of the bundle": (
+        lambda path: (shutil.move(text(path), path.parent), text(path).symlink_to(path.parent / text(path).name)),
+        "points outside",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_bundle_is_refused_with_what_is_wrong(damaged: Path, case: str) -> None:
+    damage, reason = DAMAGED[case]
+    damage(damaged)
+    with pytest.raises(InvalidInput) as refused:
+        Bundle.open(damaged)
+    assert reason in str(refused.value)
+
+
+def test_a_bundle_opens_wherever_it_is_moved(damaged: Path) -> None:
+    moved = damaged.rename(damaged.with_name("renamed"))
+    assert Bundle.open(moved).artifact("text").is_file()
+
+
+def test_a_bundle_names_the_tower_that_it_lacks(damaged: Path) -> None:
+    edit(damaged, lambda data: data["towers"].pop("image"))
+    with pytest.raises(UsageError, match="holds no image tower"):
+        Bundle.open(damaged).artifact("image")
+
+
+def test_the_manifest_says_where_mean_and_std_are_applied_and_what_must_not_be_compared(exports: Exports) -> None:
+    found = Bundle.open(exports.bundle("onnx", "fp16").path).manifest
+    assert found.preprocess.where == "graph"
+    assert found.embedding_space == f"nano-{found.checkpoint.sha256[:16]}"
+    assert found.checkpoint.file == "mine.safetensors"
+    assert all(check.status == "passed" for check in found.parity)
+
+
+def test_a_packages_hash_covers_names_and_contents(tmp_path: Path) -> None:
+    package = tmp_path / "p.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    (package / "Data" / "a").write_bytes(b"one")
+    first = artifact_sha256(package)
+    assert artifact_bytes(package) == 3
+    (package / "Data" / "a").rename(package / "Data" / "b")
+    second = artifact_sha256(package)
+    (package / "Data" / "b").write_bytes(b"two")
+    assert len({first, second, artifact_sha256(package)}) == 3
+
+
+def write(path: Path, content: str, force: bool = False) -> None:
+    with staged_bundle(path, force) as staging:
+        (staging / "manifest.json").write_text(content)
+
+
+def content(path: Path) -> str:
+    return (path / "manifest.json").read_text()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_bundle_appears_when_it_is_whole(tmp_path: Path) -> None:
+    with staged_bundle(tmp_path / "b", force=False) as staging:
+        (staging / "manifest.json").write_text("new")
+        assert not (tmp_path / "b").exists()
+    assert content(tmp_path / "b") == "new"
+    assert names(tmp_path) == ["b"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_failed_export_leaves_nothing_not_even_the_folders_above(
+    tmp_path: Path, failure: type[BaseException]
+) -> None:
+    with pytest.raises(failure), staged_bundle(tmp_path / "new" / "deeper" / "b", force=False):
+        raise failure
+    assert names(tmp_path) == []
+
+
+def test_a_failed_export_leaves_folders_that_others_use(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), staged_bundle(tmp_path / "new" / "b", force=False):
+        (tmp_path / "new" / "other").mkdir()
+        raise RuntimeError
+    assert names(tmp_path / "new") == ["other"]
+
+
+def test_a_failed_replacement_leaves_the_bundle_that_was_there(tmp_path: Path) -> None:
+    write(tmp_path / "b", "old")
+    with pytest.raises(RuntimeError), staged_bundle(tmp_path / "b", force=True) as staging:
+        (staging / "manifest.json").write_text("new")
+        raise RuntimeError
+    assert content(tmp_path / "b") == "old"
+    assert names(tmp_path) == ["b"]
+
+
+def test_a_replacement_has_nothing_of_the_bundle_that_was_there(tmp_path: Path) -> None:
+    write(tmp_path / "b", "old")
+    (tmp_path / "b" / "stale.onnx").write_text("x")
+    write(tmp_path / "b", "new", force=True)
+    assert names(tmp_path / "b") == ["manifest.json"]
+    assert content(tmp_path / "b") == "new"
+    assert names(tmp_path) == ["b"]
+
+
+def test_the_bundle_that_was_there_comes_back_if_taking_its_place_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "b", "old")
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if ".partial-" in self.name:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "b", "new", force=True)
+    assert content(tmp_path / "b") == "old"
+    assert names(tmp_path) == ["b"]
+
+
+def test_what_a_killed_export_left_is_cleared_away_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / f".b.partial-{NO_SUCH_PROCESS}").mkdir()
+    write(tmp_path / "b", "new")
+    assert names(tmp_path) == ["b"]
+
+
+def test_what_a_running_export_is_writing_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / f".b.partial-{os.getppid()}"
+    other.mkdir()
+    write(tmp_path / "b", "new")
+    assert names(tmp_path) == sorted([other.name, "b"])
+
+
+def test_a_bundle_that_a_killed_replacement_had_set_aside_comes_back(tmp_path: Path) -> None:
+    write(tmp_path / f".b.replaced-{NO_SUCH_PROCESS}", "old")
+    with pytest.raises(UsageError, match="--force"):
+        write(tmp_path / "b", "new")
+    assert content(tmp_path / "b") == "old"
+    assert names(tmp_path) == ["b"]
+
+
+def test_folders_of_other_bundles_are_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / f".b2.partial-{NO_SUCH_PROCESS}"
+    other.mkdir()
+    write(tmp_path / "b", "new")
+    assert other.is_dir()
+
+
+def test_a_name_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot be written|not writable"):
+        write(tmp_path / ("b" * 300), "new")

@@ -1,0 +1,257 @@
+"""Fetching from the hub: against a server on loopback that speaks its protocol, with everything that goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from hub_server import COMMIT, HubServer
+
+from mobileclip_deploy.checkpoints.hub import HubFile, fetch, is_reference, parse, usual_source
+from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
+from mobileclip_deploy.model.variants import load_variant, variant_names
+
+REPOSITORY = "apple/MobileCLIP2-S0"
+FILE = "mobileclip2_s0.pt"
+CONTENT = bytes(range(256)) * 4096
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A hub with one repository, and an environment without anyone's own settings."""
+    server = HubServer(REPOSITORY, {FILE: CONTENT, "README.md": b"hello"})
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # huggingface_hub waits longer before each new attempt
+    yield server
+    server.close()
+
+
+def refusal(source: HubFile, cache: Path, **options: Any) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        fetch(source, cache=cache, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert not list(cache.rglob("*.incomplete"))
+    assert not [path for path in cache.rglob("*") if path.name == FILE]
+    return text
+
+
+class TestReferences:
+    """How a place on the hub is written."""
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("hf:apple/MobileCLIP2-S0", HubFile("apple/MobileCLIP2-S0")),
+            ("hf:apple/MobileCLIP2-S0@v1.0", HubFile("apple/MobileCLIP2-S0", "v1.0")),
+            ("hf:a/b:dir/model.pt", HubFile("a/b", None, "dir/model.pt")),
+            (f"hf:a/b@{COMMIT}:x.pt", HubFile("a/b", COMMIT, "x.pt")),
+            ("hf:a/b@refs/pr/4", HubFile("a/b", "refs/pr/4")),
+        ],
+    )
+    def test_parsed(self, text: str, expected: HubFile) -> None:
+        assert is_reference(text)
+        assert parse(text) == expected
+        assert str(expected) == text
+
+    @pytest.mark.parametrize(
+        "text", ["hf:", "hf:apple", "hf:a/b/c", "hf:a/b@", "hf:a/b:", "hf:a/b:../x", "hf:a/b:/x", "hf:a b/c"]
+    )
+    def test_refused(self, text: str) -> None:
+        with pytest.raises(UsageError, match="is no place on the hub; write hf:owner/name"):
+            parse(text)
+
+    def test_a_path_is_none(self) -> None:
+        assert not is_reference("hf/apple.pt")
+
+    @pytest.mark.parametrize("name", [name for name in variant_names() if name != "nano"])
+    def test_every_variant_has_a_usual_source(self, name: str) -> None:
+        source = usual_source(name)
+        assert parse(f"hf:{source.repository}:{source.file}") == HubFile(source.repository, None, source.file)
+
+    def test_a_variant_that_is_not_published(self) -> None:
+        with pytest.raises(UsageError, match="nano is not published on the hub"):
+            usual_source("nano")
+
+
+class TestDownloads:
+    """What works."""
+
+    def test_usual_source_of_a_variant(self, server: HubServer, tmp_path: Path) -> None:
+        said: list[str] = []
+        steps: list[tuple[int, int | None]] = []
+        fetched = fetch(
+            usual_source("mobileclip2_s0"),
+            announce=said.append,
+            progress=lambda done, total: steps.append((done, total)),
+            cache=tmp_path,
+        )
+        assert fetched.path.read_bytes() == CONTENT
+        assert (fetched.repository, fetched.revision, fetched.sha256) == (REPOSITORY, COMMIT, DIGEST)
+        assert steps[-1] == (len(CONTENT), len(CONTENT))
+        licence = load_variant("mobileclip2_s0").licence
+        assert said == [f"{REPOSITORY}: {licence.name}, {licence.url}"]
+
+    def test_the_licence_is_said_before_anything_is_asked_for(self, server: HubServer, tmp_path: Path) -> None:
+        class Declined(Exception):
+            pass
+
+        def decline(line: str) -> None:
+            raise Declined
+
+        with pytest.raises(Declined):
+            fetch(HubFile(REPOSITORY), announce=decline, cache=tmp_path)
+        assert server.requests == []
+
+    def test_the_second_time_it_comes_from_the_cache(self, server: HubServer, tmp_path: Path) -> None:
+        fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
+        before = len([request for request in server.requests if request[0] == "GET"])
+        fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
+        assert len([request for request in server.requests if request[0] == "GET"]) == before
+
+    def test_offline_takes_the_cache_alone(self, server: HubServer, tmp_path: Path) -> None:
+        fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
+        asked = len(server.requests)
+        fetched = fetch(HubFile(REPOSITORY), cache=tmp_path, offline=True)
+        assert fetched.sha256 == DIGEST
+        assert len(server.requests) == asked
+
+    def test_a_hub_that_is_gone_is_no_matter_once_it_is_cached(self, server: HubServer, tmp_path: Path) -> None:
+        fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
+        server.close()
+        assert fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path).sha256 == DIGEST
+
+    def test_revision(self, server: HubServer, tmp_path: Path) -> None:
+        assert fetch(HubFile(REPOSITORY, COMMIT, FILE), cache=tmp_path).revision == COMMIT
+
+    def test_dropped_connection_is_resumed(
+        self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
+        server.drops = 1
+        assert fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path).sha256 == DIGEST
+        ranges = [headers.get("Range") or headers.get("range") for method, _, headers in server.requests]
+        assert any(value and value.startswith("bytes=") for value in ranges)
+
+    def test_token_of_the_environment(self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        server.gated = True
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        assert fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path).sha256 == DIGEST
+        names = {name.lower(): value for name, value in server.requests[0][2].items()}
+        assert names["authorization"] == "Bearer hf_secret"
+
+    @pytest.mark.parametrize(
+        ("files", "chosen"),
+        [
+            (["a.bin", "open_clip_model.safetensors"], "open_clip_model.safetensors"),
+            (["config.json", "best.pt"], "best.pt"),
+        ],
+    )
+    def test_file_of_an_unknown_repository(
+        self, server: HubServer, tmp_path: Path, files: list[str], chosen: str
+    ) -> None:
+        server.repository, server.files = "someone/tuned", dict.fromkeys(files, CONTENT)
+        said: list[str] = []
+        assert fetch(HubFile("someone/tuned"), announce=said.append, cache=tmp_path).path.name == chosen
+        assert "licence is not known" in said[0]
+
+    def test_nothing_is_printed(self, server: HubServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        server.drops = 1
+        fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
+        assert capfd.readouterr() == ("", "")
+
+
+class TestRefusals:
+    """What goes wrong: one line each, and nothing half-kept."""
+
+    def test_hub_unreachable(self, server: HubServer, tmp_path: Path) -> None:
+        server.close()
+        assert "the hub cannot be reached for hf:apple/MobileCLIP2-S0" in refusal(HubFile(REPOSITORY), tmp_path)
+
+    def test_unreachable_for_an_unknown_repository(self, server: HubServer, tmp_path: Path) -> None:
+        server.close()
+        assert "the hub cannot be reached for hf:someone/tuned" in refusal(HubFile("someone/tuned"), tmp_path)
+
+    def test_offline_and_not_cached(self, server: HubServer, tmp_path: Path) -> None:
+        text = refusal(HubFile(REPOSITORY), tmp_path, offline=True)
+        assert "not in the cache, and offline mode is on" in text
+        assert server.requests == []
+
+    def test_offline_and_file_unknown(self, server: HubServer, tmp_path: Path) -> None:
+        assert "write hf:someone/tuned:FILE" in refusal(HubFile("someone/tuned"), tmp_path, offline=True)
+
+    def test_wrong_revision(self, server: HubServer, tmp_path: Path) -> None:
+        text = refusal(HubFile(REPOSITORY, "v9"), tmp_path)
+        assert f"{REPOSITORY} has no revision 'v9'; leave @revision out" in text
+
+    def test_missing_file(self, server: HubServer, tmp_path: Path) -> None:
+        text = refusal(HubFile(REPOSITORY, None, "x.pt"), tmp_path)
+        assert f"{REPOSITORY} has no file 'x.pt'; it holds {FILE}; write hf:{REPOSITORY}:FILE" in text
+
+    def test_repository_without_weights(self, server: HubServer, tmp_path: Path) -> None:
+        server.repository, server.files = "someone/tuned", {"README.md": b""}
+        assert "holds no .safetensors, .pt or .bin file" in refusal(HubFile("someone/tuned"), tmp_path)
+
+    def test_missing_repository(self, server: HubServer, tmp_path: Path) -> None:
+        text = refusal(HubFile("apple/MobileCLIP9", None, FILE), tmp_path)
+        assert "no repository apple/MobileCLIP9, or a private one" in text
+
+    def test_gated_repository(self, server: HubServer, tmp_path: Path) -> None:
+        server.gated = True
+        assert "accept its terms on its page, then set HF_TOKEN" in refusal(HubFile(REPOSITORY), tmp_path)
+
+    @pytest.mark.parametrize(("status", "expected"), [(401, "set HF_TOKEN"), (403, "HF_TOKEN"), (500, "answered 500")])
+    def test_other_answers(self, server: HubServer, tmp_path: Path, status: int, expected: str) -> None:
+        server.status = status
+        refused = refusal(HubFile(REPOSITORY), tmp_path)
+        assert expected in refused
+
+    def test_file_that_changed_on_the_hub(self, server: HubServer, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match=f"changed on the hub: its sha256 is {DIGEST}, not {'0' * 64}"):
+            fetch(HubFile(REPOSITORY, None, FILE, sha256="0" * 64), cache=tmp_path)
+
+    def test_the_wanted_sha256(self, server: HubServer, tmp_path: Path) -> None:
+        assert fetch(HubFile(REPOSITORY, None, FILE, sha256=DIGEST), cache=tmp_path).sha256 == DIGEST
+
+    def test_damaged_on_the_way(self, server: HubServer, tmp_path: Path) -> None:
+        server.wrong_bytes = True
+        assert "was damaged on the way or in the cache, and is removed" in refusal(
+            HubFile(REPOSITORY, None, FILE), tmp_path
+        )
+        server.wrong_bytes = False
+        assert fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path).sha256 == DIGEST
+
+    def test_disk_full(self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(url: str, temp_file: Any, **options: Any) -> None:
+            temp_file.write(CONTENT[:1000])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(huggingface_hub.file_download, "http_get", full)
+        assert "the disk is full: hf:apple/MobileCLIP2-S0:mobileclip2_s0.pt was not kept" in refusal(
+            HubFile(REPOSITORY, None, FILE), tmp_path
+        )
+
+    def test_cache_that_cannot_be_written(self, server: HubServer, tmp_path: Path) -> None:
+        (tmp_path / "cache").write_text("a file where the folder should be")
+        with pytest.raises(CheckpointError, match="could not be written to the cache"):
+            fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path / "cache")
+
+    def test_ambiguous_repository(self, server: HubServer, tmp_path: Path) -> None:
+        server.repository, server.files = "someone/tuned", {"a.pt": b"", "b.pt": b""}
+        text = refusal(HubFile("someone/tuned"), tmp_path)
+        assert "holds a.pt, b.pt; write hf:someone/tuned:FILE" in text
+
+    def test_library_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+        with pytest.raises(DependencyMissing, match=r"pip install 'mobileclip-deploy\[hub\]'"):
+            fetch(HubFile(REPOSITORY))

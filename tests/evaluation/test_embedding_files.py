@@ -1,0 +1,108 @@
+"""Embeddings as files: what stands in them, and that an interrupted run ends as one that was not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import refusal, run
+from exports import Exports
+from PIL import Image
+from safetensors import safe_open
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.evaluation import cache
+from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Images that all differ, some in a folder below."""
+    for number in range(150):
+        path = tmp_path / "photos" / ("a" if number < 100 else "b/c") / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 255 - number, 40)).save(path)
+    return tmp_path / "photos"
+
+
+def read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    with safe_open(path, framework="np") as file:
+        return file.get_tensor("embeddings"), file.metadata()
+
+
+def test_a_safetensors_file_says_what_it_holds(exports: Exports, photos: Path, tmp_path: Path) -> None:
+    bundle = exports.bundle("onnx", "fp16")
+    found = run("embed", bundle.path, photos, "-o", tmp_path / "e.safetensors", "--normalise", "--json")
+    assert (found.code, found.json["count"], found.json["tower"]) == (0, 150, "image")
+    values, metadata = read(tmp_path / "e.safetensors")
+    assert values.shape == (150, bundle.manifest.embed_dim)
+    np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, rtol=1e-6)
+    assert (metadata["embedding_space"], metadata["normalised"]) == (bundle.manifest.embedding_space, "true")
+    assert json.loads(metadata["names"]) == sorted(str(path) for path in photos.rglob("*.png"))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_json_lines_hold_what_the_artifact_gives(exports: Exports, tmp_path: Path) -> None:
+    bundle = exports.bundle("onnx", "fp16")
+    for name, text in (("t.txt", "a dog\nthe cat\n"), ("t.jsonl", '"a dog"\n{"text": "the cat"}\n')):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        mcd.embed(bundle, [tmp_path / name], tmp_path / "e.jsonl", force=True)
+        lines = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert [line["text"] for line in lines] == ["a dog", "the cat"]
+        assert {(line["embedding_space"], line["normalised"]) for line in lines} == {
+            (bundle.manifest.embedding_space, False)
+        }
+        from mobileclip_deploy.model.tokenizer import tokenize
+
+        wanted = mcd.load_runner(bundle, "text")(tokenize(["a dog", "the cat"], 77))
+        assert np.array_equal(np.array([line["embedding"] for line in lines], dtype=np.float32), wanted)
+
+
+def test_a_run_that_goes_on_ends_with_the_same_bytes(
+    exports: Exports, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = exports.bundle("onnx", "fp16")
+    monkeypatch.setattr(cache, "SHARD", 64)
+    mcd.embed(bundle, [photos], tmp_path / "whole.safetensors")
+    whole, original, seen = (tmp_path / "whole.safetensors").read_bytes(), OnnxRunner.__call__, []
+
+    def dies(self: OnnxRunner, inputs: Any) -> Any:
+        seen.append(len(inputs))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return original(self, inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OnnxRunner, "__call__", dies)
+        with pytest.raises(KeyboardInterrupt):
+            mcd.embed(bundle, [photos], tmp_path / "e.safetensors")
+        assert not (tmp_path / "e.safetensors").exists()
+        mcd.embed(bundle, [photos], tmp_path / "e.safetensors")
+    assert seen == [64, 64, 22, 22]
+    assert (tmp_path / "e.safetensors").read_bytes() == whole
+
+
+def test_a_bad_image_is_refused_or_left_out(exports: Exports, photos: Path, tmp_path: Path) -> None:
+    bundle = exports.bundle("onnx", "fp16").path
+    (photos / "a" / "000.png").write_bytes(b"x")
+    arguments = ["embed", bundle, photos, "-o", tmp_path / "e.jsonl"]
+    assert "000.png" in refusal(run(*arguments))
+    found = run(*arguments, "--skip-bad")
+    assert (found.code, "Skipped 1 bad row" in found.stderr) == (0, True)
+    assert len((tmp_path / "e.jsonl").read_text(encoding="utf-8").splitlines()) == 149
+
+
+def test_what_cannot_be_embedded_is_refused(exports: Exports, tmp_path: Path) -> None:
+    bundle = exports.bundle("onnx", "fp16").path
+    (tmp_path / "t.txt").write_text("\n", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "n.jsonl").write_text('{"image": 1}\n', encoding="utf-8")
+    output = tmp_path / "e.jsonl"
+    assert "ends with .safetensors or .jsonl" in refusal(run("embed", bundle, tmp_path / "t.txt", "-o", tmp_path / "e"))
+    assert "holds no texts" in refusal(run("embed", bundle, tmp_path / "t.txt", "-o", output))
+    assert "holds no images" in refusal(run("embed", bundle, tmp_path / "empty", "-o", output))
+    assert "n.jsonl:1" in refusal(run("embed", bundle, tmp_path / "n.jsonl", "-o", output))
+    assert "embedded alone" in refusal(run("embed", bundle, tmp_path / "t.txt", tmp_path / "t.txt", "-o", output))

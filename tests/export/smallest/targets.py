@@ -1,0 +1,81 @@
+"""A target whose artifacts answer as the checkpoint does, with as much noise as their precision is told to have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle import TensorInfo
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.targets.base import Target, TowerJob
+from mobileclip_deploy.towers.inputs import embed_images, embed_texts
+
+__all__ = ["NoisyTarget"]
+
+
+class NoisyRunner:
+    """The checkpoint and noise."""
+
+    engine = "noise"
+
+    def __init__(self, model: mcd.MobileCLIP, tower: str, noise: float) -> None:
+        self._model, self._tower, self._noise = model, tower, noise
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        exact = (embed_images if self._tower == "image" else embed_texts)(self._model, inputs)
+        drawn = np.random.default_rng(0).standard_normal(exact.shape).astype(np.float32)
+        scale = np.linalg.norm(exact, axis=1, keepdims=True) / np.linalg.norm(drawn, axis=1, keepdims=True)
+        return exact + self._noise * scale * drawn
+
+
+class NoisyTarget(Target):
+    """`noise`: relative, by "tower precision"; what is not in it is exact. `exported` counts conversions."""
+
+    name = "noisy"
+    packages = ()
+
+    def __init__(self, model: mcd.MobileCLIP, precisions: tuple[str, ...], noise: Mapping[str, float]) -> None:
+        self.precisions, self.noise, self.model = precisions, noise, model
+        self.exported: list[str] = []
+        self.stop_at: str | None = None
+
+    def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
+        return f"{tower}.json"
+
+    def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+        shape = (0, *variant.image_input_shape) if tower == "image" else (0, variant.tokenizer.context_length)
+        return TensorInfo("in", "float32" if tower == "image" else "int64", shape, None, None)
+
+    def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+        return TensorInfo("out", "float32", (0, variant.embed_dim))
+
+    def classifier_name(self, variant: Variant, precision: str) -> str:
+        raise AssertionError("the search writes no classifier")
+
+    def probabilities_info(self, labels: int) -> TensorInfo:
+        raise AssertionError("the search writes no classifier")
+
+    def export(self, job: TowerJob, path: Path) -> None:
+        name = f"{job.tower} {job.precision}"
+        if name == self.stop_at:
+            raise KeyboardInterrupt
+        if job.precision != "fp32":
+            self.exported.append(name)
+        content = {"tower": job.tower, "noise": self.noise.get(name, 0), "bits": PRECISIONS[job.precision].bits}
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+    def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
+        tower = json.loads(path.read_text(encoding="utf-8"))["tower"]
+        return self.input_info(self.model.variant, tower), self.output_info(self.model.variant, tower)
+
+    def operators(self, path: Path) -> dict[str, int]:
+        return {}
+
+    def runner(self, path: Path) -> NoisyRunner:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return NoisyRunner(self.model, content["tower"], content["noise"])

@@ -1,0 +1,169 @@
+"""The search for the smallest bundle: what is tried first, what is ruled out, and that no failure is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import refusal, run
+from smallest.targets import NoisyTarget
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.api import load_model
+from mobileclip_deploy.errors import GateFailed, UsageError
+from mobileclip_deploy.evaluation import Dataset, read_dataset
+from mobileclip_deploy.export.smallest import Limits, Smallest, find_smallest
+from mobileclip_deploy.export.smallest.trials import Trials
+from mobileclip_deploy.targets import TARGETS, ExportOptions
+from mobileclip_deploy.towers.samples import image_paths
+
+PRECISIONS = ("fp32", "fp16", "w8", "w4")
+ROUGH = 0.3  # cosine 0.958: no gate holds it
+
+
+@pytest.fixture
+def model() -> mcd.MobileCLIP:
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The sample photographs, each a class of its own."""
+    path = tmp_path_factory.mktemp("data") / "samples.csv"
+    lines = ["image,label,text", *(f"{file},{file.stem},{file.stem}" for file in image_paths())]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return read_dataset(path)
+
+
+def noisy(model: mcd.MobileCLIP, monkeypatch: pytest.MonkeyPatch, **noise: float) -> NoisyTarget:
+    target = NoisyTarget(model, PRECISIONS, {name.replace("_", " "): value for name, value in noise.items()})
+    monkeypatch.setitem(TARGETS, "noisy", target)
+    return target
+
+
+def outcomes(found: Smallest) -> list[tuple[str, str, str]]:
+    return [(trial.precisions["image"], trial.precisions["text"], trial.outcome) for trial in found.log.trials]
+
+
+def test_the_smallest_is_written_when_it_passes(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    target = noisy(model, monkeypatch)
+    found = find_smallest(model, target, tmp_path, dataset=dataset)
+    assert outcomes(found) == [("w4", "w4", "passed")]
+    assert found.report.passed
+    assert [path.name for path in tmp_path.iterdir()] == ["nano-noisy-smallest"]
+    log = json.loads((found.bundle.path / "smallest.json").read_text(encoding="utf-8"))
+    assert log["trials"][0]["drops"].keys() == {"top1", "image_to_text_recall@1"}
+    assert mcd.Bundle.open(found.bundle.path).manifest == found.bundle.manifest
+
+
+def test_a_tower_that_fails_rules_out_all_that_hold_it_and_is_tried_once(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    target = noisy(model, monkeypatch, image_w4=ROUGH)
+    found = find_smallest(model, target, tmp_path, dataset=dataset)
+    last = outcomes(found)[-1]
+    assert last == ("w8", "w4", "passed")
+    assert all(image == "w4" and outcome == "failed" for image, _, outcome in outcomes(found)[:-1])
+    assert target.exported.count("image w4") == 1
+    assert "cosine 0.9" in (found.log.trials[0].reason or "")
+    sizes = [trial.predicted_bytes for trial in found.log.trials]
+    assert sizes == sorted(sizes)
+
+
+def test_accuracy_decides_among_those_that_hold_their_gates(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    target = noisy(model, monkeypatch)
+    drops = iter([{"top1": 0.6}, {"top1": 0.5}])
+    monkeypatch.setattr(Trials, "drops", lambda self, candidate: next(drops))
+    found = find_smallest(model, target, tmp_path, dataset=dataset)
+    assert [outcome for *_, outcome in outcomes(found)] == ["failed", "passed"]
+    assert found.log.trials[0].reason == "top1 drops by 0.60 points"
+
+
+def test_nothing_is_written_when_nothing_passes(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    target = noisy(model, monkeypatch, **{f"image_{name}": ROUGH for name in PRECISIONS})
+    with pytest.raises(GateFailed, match=r"none of 16 candidates passes; .* image fp32: relative"):
+        find_smallest(model, target, tmp_path, dataset=dataset)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+
+
+def test_what_the_full_verification_refuses_is_passed_over(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    """A shipped gate that held in the search and a check that only the export makes."""
+    from mobileclip_deploy.export.smallest import search
+
+    write, refused = search.export_bundle, []
+
+    def refusing(*arguments: object, **options: object) -> object:
+        if not refused:
+            refused.append(arguments)
+            raise GateFailed("seen only in full")
+        return write(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(search, "export_bundle", refusing)
+    found = find_smallest(model, noisy(model, monkeypatch), tmp_path, dataset=dataset)
+    assert [outcome for *_, outcome in outcomes(found)] == ["failed", "passed"]
+    assert found.log.trials[0].reason == "seen only in full"
+
+
+def test_a_stopped_search_goes_on_and_decides_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    model = load_model()
+    whole = find_smallest(model, noisy(model, monkeypatch, image_w4=ROUGH), tmp_path / "a", dataset=dataset)
+    model = load_model()  # as another process would
+    target = noisy(model, monkeypatch, image_w4=ROUGH)
+    target.stop_at = "text w4"
+    with pytest.raises(KeyboardInterrupt):
+        find_smallest(model, target, tmp_path / "b", dataset=dataset)
+    model = load_model()
+    again = noisy(model, monkeypatch, image_w4=ROUGH)
+    found = find_smallest(model, again, tmp_path / "b", dataset=dataset)
+    assert found.log == whole.log
+    assert "image w4" not in again.exported
+    for path in whole.bundle.path.rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (found.bundle.path / path.relative_to(whole.bundle.path)).read_bytes()
+
+
+def test_the_budget_ends_a_search_without_a_bundle(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    target = noisy(model, monkeypatch)
+    with pytest.raises(GateFailed, match=r"within 1e-09 minutes \(0 tried\); the same command goes on"):
+        find_smallest(model, target, tmp_path, dataset=dataset, limits=Limits(budget=1e-9))
+
+
+def test_one_tower_alone_is_held_against_its_gate(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    found = find_smallest(model, noisy(model, monkeypatch), tmp_path, towers=("text",), dataset=dataset)
+    assert (found.log.trials[-1].precisions, found.log.trials[-1].drops) == ({"text": "w4"}, {})
+    assert found.log.dataset is None
+
+
+def test_a_destination_that_exists_is_refused_before_anything_runs(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = noisy(model, monkeypatch)
+    with pytest.raises(UsageError, match="leave --multifunction out"):
+        find_smallest(model, target, tmp_path, options=ExportOptions(multifunction=True))
+    (tmp_path / "nano-noisy-smallest").mkdir()
+    (tmp_path / "nano-noisy-smallest" / "mine.txt").touch()
+    with pytest.raises(UsageError, match="is not a bundle"):
+        find_smallest(model, target, tmp_path)
+    assert target.exported == []
+
+
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    export = ["export", "--target", "onnx", "-o", tmp_path]
+    assert "goes alone" in refusal(run(*export, "--precision", "smallest", "--precision", "fp16"))
+    assert "goes alone" in refusal(run(*export, "--precision", "smallest", "--no-verify"))
+    assert "go with --precision smallest" in refusal(run(*export, "--max-drop", "1"))

@@ -1,0 +1,89 @@
+"""Bits layer by layer: each is measured alone, and the mixes take first what costs least."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mobileclip_deploy.export.smallest.candidates import tower_choices
+from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers, mixes
+from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.targets import ExportOptions, get_target
+
+
+def anything(_: str, __: Sequence[int]) -> bool:
+    return True
+
+
+def tower() -> nn.Module:
+    """Two products, the second with one output row that dwarfs the grid of its block."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False), nn.Linear(64, 8))
+    with torch.no_grad():
+        module[1].weight[:, ::32] *= 60
+    return module.eval()
+
+
+def test_a_layer_is_measured_alone_and_left_as_it_was() -> None:
+    module = tower()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    inputs = np.random.default_rng(0).standard_normal((40, 64)).astype(np.float32)
+    layers = measure_layers(module, inputs, anything)
+    assert [layer.name for layer in layers] == ["0.weight", "1.weight"]  # the third has too few weights
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    assert [layer.sha256 for layer in layers] == [weight_sha256(before[layer.name].numpy()) for layer in layers]
+    assert all(0 < layer.noise < 1 for layer in layers)
+    assert measure_layers(module, inputs, anything) == layers
+
+
+def test_depthwise_convolutions_are_left_out() -> None:
+    module = nn.Sequential(nn.Conv2d(64, 64, 7, groups=64), nn.Conv2d(64, 64, 1), nn.Flatten()).eval()
+    pixels = np.ones((2, 64, 7, 7), dtype=np.float32)
+    layers = measure_layers(module, pixels, partial(get_target("coreml").mixable, "image"))
+    assert [layer.name for layer in layers] == ["1.weight"]
+
+
+def test_a_target_is_asked_for_no_layer_that_it_cannot_store_at_4_bits() -> None:
+    onnx = get_target("onnx")
+    assert onnx.mixable("image", "qkv.weight", (64, 64))
+    assert not onnx.mixable("image", "fc1.weight", (64, 64, 1, 1))
+    assert onnx.mixable("text", "fc1.weight", (64, 64, 1, 1))  # written as a product
+    assert not onnx.mixable("text", "conv.weight", (64, 1, 1, 11))
+    assert not onnx.mixable("text", "encoder.projection.weight", (64, 64))
+    assert not get_target("coreml").mixable("text", "encoder.positional_embedding", (77, 64))
+
+
+def layer(name: str, noise: float, weights: int = 10_000) -> Layer:
+    return Layer(name=name, sha256=name, weights=weights, noise=noise)
+
+
+def test_mixes_grow_smaller_and_leave_the_most_sensitive_at_8_bits() -> None:
+    found = mixes([layer("worst", 0.2), layer("bad", 0.03), layer("good", 0.001), layer("best", 0.0001)])
+    assert found == [frozenset({"bad", "good", "best"}), frozenset({"good", "best"})]
+
+
+def test_where_all_layers_together_hold_the_gate_the_mixes_are_shares_of_their_noise() -> None:
+    found = mixes([layer("table", 0.004, 1_000_000), layer("product", 0.002), layer("other", 0.001)])
+    assert found == [frozenset({"table", "other"}), frozenset({"product", "other"}), frozenset({"other"})]
+
+
+def test_without_a_layer_to_tell_from_others_there_is_no_mix() -> None:
+    assert mixes([]) == []
+    assert mixes([layer("one", 0.0001)]) == []
+
+
+@pytest.mark.parametrize(("deployment_target", "mixed"), [(None, True), ("iOS18", True), ("iOS16", False)])
+def test_a_mix_is_no_candidate_where_the_system_is_too_old(deployment_target: str | None, mixed: bool) -> None:
+    layers = [layer("worst", 0.2), layer("good", 0.001)]
+    options = ExportOptions(deployment_target=deployment_target, calibration=Path())
+    choices = tower_choices(get_target("coreml"), "image", tower(), ExportOptions(deployment_target), layers)
+    assert ("mixed" in [choice.precision for choice in choices]) is mixed
+    assert all(choice.options(options).four_bit == {"image": choice.four_bit} for choice in choices)
+    sizes = [choice.predicted for choice in choices]
+    assert sizes == sorted(sizes)

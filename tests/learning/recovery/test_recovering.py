@@ -1,0 +1,344 @@
+"""Recovery trains on the grid that exports store, keeps the better tower, and refuses what it cannot do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from command_line import refusal, run
+from emoji_pairs import write_pairs
+from safetensors.torch import load_file
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.export.exporting import export_bundle
+from mobileclip_deploy.learning.recovery import Recovery, Settings
+from mobileclip_deploy.learning.recovery.training import Closeness
+from mobileclip_deploy.mil import load
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.targets import get_target
+
+FEW = Settings(steps=6, batch=12, images=40, augmentations=1, learning_rate=3e-4)
+GENTLE = Settings(steps=16, batch=12, images=40, augmentations=1, learning_rate=5e-5)
+Array = npt.NDArray[np.generic]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "mine", 40)
+
+
+@pytest.fixture(scope="module")
+def results(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Recovery]]:
+    """nano recovered for two precisions of Core ML and one of the others, a few steps each."""
+    folder = tmp_path_factory.mktemp("recovered")
+    made = {}
+    for name, target, precision, settings in (
+        ("w4", "coreml", "w4", GENTLE),
+        ("w4p", "coreml", "w4p", GENTLE),
+        ("onnx", "onnx", "w4", GENTLE),
+        ("executorch", "executorch", "image=w8a8,text=w4", GENTLE),
+    ):
+        output, work = folder / f"{name}.safetensors", folder / "embeddings"
+        made[name] = (
+            output,
+            mcd.recover(mcd.load_model(), precision, pairs, output, target=target, work=work, settings=settings),
+        )
+    return made
+
+
+def exported(checkpoint: Path, target: str, precision: str, folder: Path, towers: tuple[TowerName, ...]) -> mcd.Bundle:
+    model = mcd.load_model(None, checkpoint)
+    choice = dict.fromkeys(TOWERS, precision)
+    return export_bundle(model, get_target(target), choice, folder, towers=towers, verify=False).bundle
+
+
+def stored_integers(bundle: mcd.Bundle, tower: TowerName) -> set[str]:
+    """SHA-256 of every array of integers that a Core ML package stores for a weight."""
+    graph = load(bundle.artifact(tower))._graph
+    found = set()
+    for value in graph.fixed.values():
+        operands = getattr(getattr(value, "source", None), "operands", {})
+        for name in ("data", "quantized_data"):
+            if name in operands:
+                integers = np.asarray(operands[name].array())
+                found.add(hashlib.sha256(np.ascontiguousarray(integers.astype(np.int8)).tobytes()).hexdigest())
+    return found
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_core_ml_stores_the_integers_that_were_trained(
+    tower: TowerName, results: dict[str, tuple[Path, Recovery]], tmp_path: Path
+) -> None:
+    checkpoint, result = results["w4"]
+    bundle = exported(checkpoint, "coreml", "w4", tmp_path, (tower,))
+    weights = next(one for one in result.towers if one.tower == tower).weights
+    assert len(weights) > 8
+    stored = stored_integers(bundle, tower)
+    assert [weight.name for weight in weights if weight.sha256 not in stored] == []
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_core_ml_stores_the_tables_that_were_trained(
+    tower: TowerName, results: dict[str, tuple[Path, Recovery]], tmp_path: Path
+) -> None:
+    checkpoint, result = results["w4p"]
+    program = load(exported(checkpoint, "coreml", "w4p", tmp_path, (tower,)).artifact(tower))
+    stored = {program.constant(one.name).tobytes() for one in program.weights if "lut" in one.kind}
+    trained = load_file(checkpoint)
+    weights = next(one for one in result.towers if one.tower == tower).weights
+    tables = [one.name for one in weights if "table" in one.grid]
+    assert len(tables) > 8
+    assert [n for n in tables if trained[f"{tower}.{n}.weight"].half().numpy().tobytes() not in stored] == []
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_onnx_stores_the_integers_that_were_trained(
+    tower: TowerName, results: dict[str, tuple[Path, Recovery]], tmp_path: Path
+) -> None:
+    """Every weight: products and the table of words (up to the sign of a block's scale), and those of eight bits."""
+    from onnx import load as load_onnx
+    from onnx import numpy_helper
+
+    checkpoint, result = results["onnx"]
+    path = exported(checkpoint, "onnx", "w4", tmp_path, (tower,)).artifact(tower)
+    tensors = {one.name: one for one in load_onnx(path).graph.initializer}
+    graph = {name: numpy_helper.to_array(one) for name, one in tensors.items()}
+    stored = set()
+    for name, integers in graph.items():
+        if name.endswith("_int8"):
+            stored |= {sha256(integers), sha256(integers.T)}
+        elif name.endswith("_int4"):
+            scales = graph[f"{name.removesuffix('_int4')}_scale"].reshape(-1, 1)
+            values = four_bits(integers) if integers.dtype == np.uint8 else integers.astype(np.int8)
+            stored.add(sha256(values.reshape(len(scales), -1) * np.sign(scales)))
+    weights = next(one for one in result.towers if one.tower == tower).weights
+    assert len({one.grid for one in weights}) == {"image": 2, "text": 3}[tower]
+    assert [one.name for one in weights if one.sha256 not in stored] == []
+
+
+def sha256(integers: Array) -> str:
+    return hashlib.sha256(np.ascontiguousarray(integers.astype(np.int8)).tobytes()).hexdigest()
+
+
+def four_bits(stored: Array) -> Array:
+    """What `MatMulNBits` takes, two a byte plus 8, as int8."""
+    halves = np.stack((stored & 0xF, stored >> 4), axis=-1)
+    return halves.astype(np.int8) - np.int8(8)
+
+
+def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(
+    results: dict[str, tuple[Path, Recovery]],
+) -> None:
+    from torchao.quantization import IntxUnpackedToInt8Tensor
+
+    from mobileclip_deploy.targets.executorch.embedding import Int8Embedding
+
+    quantized = on_xnnpack(results["executorch"][0], "text", "w4")
+    linear = [one.qdata for one in quantized.parameters() if isinstance(one, IntxUnpackedToInt8Tensor)]
+    tables = [one.table for one in quantized.modules() if isinstance(one, Int8Embedding)]
+    stored = {sha256(integers.numpy()) for integers in (*linear, *tables)}
+    weights = results["executorch"][1].towers[1].weights
+    assert len(weights) > 8
+    assert [one.name for one in weights if one.sha256 not in stored] == []
+
+
+def test_xnnpack_stores_the_integers_that_were_trained_for_eight_bits(
+    results: dict[str, tuple[Path, Recovery]],
+) -> None:
+    """But for 7 x 7 depthwise convolutions, which are dealt out to three with scales of their own."""
+    quantized = on_xnnpack(results["executorch"][0], "image", "w8a8")
+    stored = {sha256(value.numpy()) for value in quantized.state_dict().values() if value.dtype == torch.int8}
+    weights = results["executorch"][1].towers[0].weights
+    assert {weight.grid for weight in weights} == {"int8, a scale an output"}
+    whole = [one for one in weights if one.shape[1:] != (1, 7, 7)]
+    assert len(whole) > 20
+    assert [one.name for one in whole if one.sha256 not in stored] == []
+
+
+def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.Module:
+    """A tower as it is quantized before it is lowered."""
+    from mobileclip_deploy.targets.executorch.authoring import authored
+    from mobileclip_deploy.targets.executorch.depthwise import split_large_depthwise
+    from mobileclip_deploy.targets.executorch.quantization import quantize
+    from mobileclip_deploy.targets.executorch.stages import Stages
+    from mobileclip_deploy.towers import example_input, make_tower
+
+    model = mcd.load_model(None, checkpoint)
+    module = authored(make_tower(model, tower))
+    split_large_depthwise(module)
+    inputs = example_input(model, tower)
+    return quantize(module, precision, inputs, Stages(tower, module, inputs, 0.5))
+
+
+def test_training_brings_a_tower_closer_to_its_original(results: dict[str, tuple[Path, Recovery]]) -> None:
+    for _, result in results.values():
+        assert [one.tower for one in result.towers if not one.kept] == []
+        assert all(one.trained.mean > one.without.mean for one in result.towers)
+
+
+def test_a_tower_that_training_makes_worse_stays_as_it_was(pairs: Path, tmp_path: Path) -> None:
+    wild = Settings(steps=3, batch=12, images=40, augmentations=1, learning_rate=1.0)
+    output = tmp_path / "wild.safetensors"
+    result = mcd.recover(mcd.load_model(), "w4", pairs, output, tower="text", settings=wild)
+    assert not result.towers[0].kept
+    model = mcd.load_model()
+    mcd.reparameterize(model)
+    before, after = model.state_dict(), load_file(output)
+    assert [name for name, value in before.items() if not torch.equal(value, after[name])] == []
+    again = mcd.load_model(None, output)
+    assert again.provenance is not None
+    assert again.provenance.recovered is None
+    assert "not recovered for w4 on coreml, training did not help" in again.provenance.notes[-1]
+
+
+def test_the_file_says_what_it_is_and_stays_in_the_space_of_its_source(
+    results: dict[str, tuple[Path, Recovery]],
+) -> None:
+    source, model = mcd.load_model().provenance, mcd.load_model(None, results["w4"][0]).provenance
+    assert source is not None
+    assert model is not None
+    assert model.recovered is not None
+    assert model.recovered.source_sha256 == source.sha256
+    assert model.recovered.precisions["image"] == "w4"
+    assert (model.sha256, model.builtin) != (source.sha256, True)
+    assert model.embedding_space == source.embedding_space
+
+
+def test_an_export_of_it_is_verified_against_what_was_trained(
+    results: dict[str, tuple[Path, Recovery]], tmp_path: Path
+) -> None:
+    model = mcd.load_model(None, results["w4"][0])
+    bundle = mcd.export(model, "coreml", "w4", tmp_path, tower="image")
+    shipped = next(check for check in bundle.manifest.parity if check.step == "shipped")
+    assert shipped.deviation.cosine > 0.999
+    recovered = bundle.manifest.checkpoint.recovered
+    assert recovered is not None
+    assert recovered.target == "coreml"
+    # How near the float original that is, the notes say.
+    assert bundle.manifest.checkpoint.notes[-2].startswith(
+        "image tower recovered for w4 on coreml: mean cosine to the float original 0.9"
+    )
+
+
+def test_activations_are_rounded_while_w8a8_is_trained(pairs: Path, tmp_path: Path) -> None:
+    output = tmp_path / "w8a8.safetensors"
+    (image,) = mcd.recover(mcd.load_model(), "w8a8", pairs, output, tower="image", settings=FEW).towers
+    assert 0.9 < image.without.mean < 0.9999
+    assert {weight.grid for weight in image.weights} == {"int8, a scale an output"}
+
+
+def test_what_no_residual_branch_passes_by_keeps_eight_bits(results: dict[str, tuple[Path, Recovery]]) -> None:
+    for name in ("w4", "w4p"):
+        image, text = ({weight.name: weight.grid for weight in one.weights} for one in results[name][1].towers)
+        wide = {"projection", *(f"stages.{number}.downsample.1.conv" for number in (1, 2, 3))}
+        assert {image[name] for name in wide} == {text["projection"]} == {"int8, a scale an output"}
+        assert not text["token_embedding"].startswith("int8")
+
+
+def test_the_same_recovery_gives_the_same_bytes(
+    pairs: Path, results: dict[str, tuple[Path, Recovery]], tmp_path: Path
+) -> None:
+    again = tmp_path / "again.safetensors"
+    mcd.recover(mcd.load_model(), "w4", pairs, again, settings=GENTLE)
+    assert again.read_bytes() == results["w4"][0].read_bytes()
+
+
+def test_the_command_reports_both_and_writes_a_report(pairs: Path, tmp_path: Path) -> None:
+    output = tmp_path / "mine.safetensors"
+    arguments = ["--precision", "w4", "--tower", "image", "--steps", "2", "--batch", "8", "--images", "20"]
+    done = run("recover", *arguments, "--data", pairs, "-o", output)
+    assert done.code == 0, done.stderr
+    assert "image w4" in done.stdout
+    report = json.loads(output.with_suffix(".report.json").read_text())
+    assert report["towers"][0]["weights"][0]["sha256"]
+    assert refusal(run("recover", *arguments, "--data", pairs, "-o", output)).endswith("another output with -o")
+
+
+def test_recovering_twice_is_refused(results: dict[str, tuple[Path, Recovery]], pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="was recovered before; give the checkpoint it was made from"):
+        mcd.recover(mcd.load_model(None, results["w4"][0]), "w4", pairs, tmp_path / "x.safetensors", settings=FEW)
+
+
+@pytest.mark.parametrize(("target", "precision"), [("onnx", "w4p"), ("executorch", "image=w4,text=w8")])
+def test_a_precision_that_the_target_lacks_is_refused(target: str, precision: str, pairs: Path, tmp_path: Path) -> None:
+    arguments = ["--target", target, "--precision", precision, "--data", pairs, "-o", tmp_path / "x.safetensors"]
+    assert f"{target} has no precision w4" in refusal(run("recover", *arguments))
+
+
+def test_an_export_to_another_target_says_what_the_weights_were_trained_for(
+    results: dict[str, tuple[Path, Recovery]], tmp_path: Path
+) -> None:
+    arguments = ["--checkpoint", results["w4"][0], "--precision", "w4", "--tower", "text", "--no-verify"]
+    done = run("export", "--target", "onnx", *arguments, "-o", tmp_path)
+    assert done.code in (0, 3), done.stderr
+    assert "recovered for coreml; onnx rounds them once more" in done.stderr
+
+
+@pytest.mark.parametrize("precision", ["fp16", "w4p-p50"])
+def test_a_precision_without_a_grid_is_refused(precision: str, pairs: Path, tmp_path: Path) -> None:
+    line = refusal(run("recover", "--precision", precision, "--data", pairs, "-o", tmp_path / "x.safetensors"))
+    assert "cannot be recovered; w8, w8a8, w6p, w4p, w4 can" in line
+
+
+def test_the_text_tower_needs_captions(tmp_path: Path) -> None:
+    plain = write_pairs(tmp_path / "plain", 12, captions=False)
+    with pytest.raises(InvalidInput, match=r"has no captions.*--tower image"):
+        mcd.recover(mcd.load_model(), "w4", plain, tmp_path / "x.safetensors", tower="text", settings=FEW)
+
+
+def test_embeddings_of_another_checkpoint_are_refused(pairs: Path, tmp_path: Path) -> None:
+    mcd.reinforce(pairs, [mcd.load_model()], tmp_path / "own", augmentations=1)
+    index = json.loads((tmp_path / "own" / "index.json").read_text())
+    index["teachers"][0]["sha256"] = "0" * 64
+    (tmp_path / "own" / "index.json").write_text(json.dumps(index))
+    with pytest.raises(InvalidInput, match=r"not by weights\.safetensors alone"):
+        mcd.recover(mcd.load_model(), "w4", tmp_path / "own", tmp_path / "x.safetensors", settings=FEW)
+
+
+def test_embeddings_of_another_size_are_refused(pairs: Path, tmp_path: Path) -> None:
+    other = mcd.load_model()
+    other.image.projection = torch.nn.Linear(512, 96)  # type: ignore[union-attr]
+    other.text.projection = torch.nn.Linear(96, 96)  # type: ignore[union-attr]
+    other.variant = other.variant.model_copy(update={"embed_dim": 96})
+    mcd.reinforce(pairs, [other], tmp_path / "other", augmentations=1)
+    with pytest.raises(InvalidInput, match=r"holds embeddings of 96 numbers .* gives 128"):
+        mcd.recover(mcd.load_model(), "w4", tmp_path / "other", tmp_path / "x.safetensors", settings=FEW)
+
+
+def test_embeddings_that_are_no_numbers_count_as_far_away() -> None:
+    from mobileclip_deploy.learning.recovery.training import closeness
+
+    class Given:
+        across = torch.eye(3)
+
+        def held_back(self) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.zeros(4, 3), torch.ones(4, 3)
+
+    found = closeness(lambda given: torch.full((len(given), 3), torch.nan), Given(), 2)  # type: ignore[arg-type]
+    assert found == Closeness(-1.0, -1.0, 0.0)
+
+
+def test_a_tower_is_kept_only_where_it_is_nearer_and_ranks_no_worse() -> None:
+    plain = Closeness(0.99, 0.9, 0.95)
+    assert Closeness(0.995, 0.9, 0.95).better_than(plain)
+    assert not Closeness(0.995, 0.9, 0.94).better_than(plain)
+    assert not Closeness(0.99, 0.95, 0.96).better_than(plain)
+
+
+def test_agreement_counts_what_is_named_first() -> None:
+    from mobileclip_deploy.learning.recovery.training import closeness
+
+    class Given:
+        across = torch.eye(3)
+
+        def held_back(self) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.zeros(4, 3), torch.eye(3)[[0, 1, 2, 2]]
+
+    found = closeness(lambda given: torch.eye(3)[[0, 1, 0, 2]], Given(), 4)  # type: ignore[arg-type]
+    assert found == Closeness(0.75, 0.0, 0.75)

@@ -1,0 +1,202 @@
+"""A reinforced dataset holds what its teachers say, is the same however often it was stopped, and notices damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import PROGRAM, refusal, run
+from emoji_pairs import write_pairs
+from torch.nn import functional as F
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints import builtin_checkpoint
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.learning.reinforcement import ReinforcedDataset, Teacher, collate, read_pairs, reinforce
+from mobileclip_deploy.learning.reinforcement.index import read_index
+from mobileclip_deploy.model.variants import load_variant
+
+COUNT, SHARD = 24, 10
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "mine", COUNT)
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Teacher:
+    return Teacher.of(mcd.load_model())
+
+
+@pytest.fixture
+def made(pairs: Path, teacher: Teacher, tmp_path: Path) -> Path:
+    reinforce(read_pairs(pairs), [teacher], tmp_path / "made", augmentations=2, shard_rows=SHARD)
+    return tmp_path / "made"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def test_what_is_stored_is_what_the_teacher_says_of_what_is_replayed(made: Path, teacher: Teacher) -> None:
+    dataset = ReinforcedDataset(made, load_variant("nano"))
+    batch = collate([dataset[choice] for choice in dataset.choose(16, torch.Generator().manual_seed(0))])
+    images = F.normalize(teacher.model.encode_image(batch.pixels), dim=1)
+    assert (images * batch.images[0]).sum(1).min() > 1 - 1e-4
+    for number in range(2):
+        texts = F.normalize(teacher.model.encode_text(batch.ids[:, number]), dim=1)
+        assert (texts * batch.texts[0][:, number]).sum(1).min() > 1 - 1e-4
+
+
+def test_two_teachers_of_different_embedding_sizes_are_stored_side_by_side(
+    pairs: Path, teacher: Teacher, tmp_path: Path
+) -> None:
+    other = mcd.load_model()
+    other.image.projection = torch.nn.Linear(256 * 2, 96)  # type: ignore[union-attr]
+    other.text.projection = torch.nn.Linear(96, 96)  # type: ignore[union-attr]
+    other.variant = other.variant.model_copy(update={"embed_dim": 96})
+    reinforce(read_pairs(pairs), [teacher, Teacher.of(other)], tmp_path / "two", augmentations=1, shard_rows=SHARD)
+    dataset = ReinforcedDataset(tmp_path / "two", load_variant("nano"))
+    assert [tuple(stored.shape) for stored in dataset.images] == [(COUNT, 1, 128), (COUNT, 1, 96)]
+
+
+def test_images_without_captions_are_stored_too(teacher: Teacher, tmp_path: Path) -> None:
+    plain = write_pairs(tmp_path / "plain", 3, captions=False)
+    reinforce(read_pairs(plain), [teacher], tmp_path / "made", augmentations=1)
+    dataset = ReinforcedDataset(tmp_path / "made", load_variant("nano"))
+    batch = collate([dataset[choice] for choice in dataset.choose(3, torch.Generator())])
+    assert batch.ids.shape == (3, 0, 77)
+    assert batch.texts[0].shape == (3, 0, 128)
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(pairs: Path, made: Path, tmp_path: Path) -> None:
+    command = [*PROGRAM, "reinforce", str(pairs), "--augmentations", "2", "--shard-rows", str(SHARD), "-o"]
+    killed = tmp_path / "killed"
+    # Stopped for good after the first shard is recorded, before the last.
+    program = (
+        "import os, signal, mobileclip_deploy.learning.reinforcement.building as r\n"
+        "write = r.write_shard\n"
+        "def once(folder, first, shard):\n"
+        f"    if first >= {SHARD}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return write(folder, first, shard)\n"
+        "r.write_shard = once\n"
+        "from mobileclip_deploy.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *command[3:], str(killed)], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert read_index(killed).stored == SHARD
+    resumed = run(*command[3:], killed)
+    assert resumed.code == 0, resumed.stderr
+    assert "2 shards made and 1 kept" in resumed.stdout
+    assert contents(killed) == contents(made)
+
+
+def test_a_damaged_shard_is_named_and_made_again(pairs: Path, made: Path, teacher: Teacher) -> None:
+    before = contents(made)
+    shard = made / "shard-00000010.safetensors"
+    shard.write_bytes(before[shard.name][:-1] + b"\x7f")
+    with pytest.raises(InvalidInput, match=r"shard-00000010.*damaged .*run the same"):
+        ReinforcedDataset(made, load_variant("nano"))
+    result = reinforce(read_pairs(pairs), [teacher], made, augmentations=2, shard_rows=SHARD)
+    assert (result.made, result.kept) == (1, 2)
+    assert contents(made) == before
+
+
+def test_a_shard_of_teachers_of_another_embedding_size_is_refused(made: Path) -> None:
+    index = json.loads((made / "index.json").read_text())
+    index["teachers"][0]["embed_dim"] = 512
+    (made / "index.json").write_text(json.dumps(index))
+    with pytest.raises(
+        InvalidInput, match=r"images.0 is \[10, 2, 128\] where the index's teachers give \[10, 2, 512\]"
+    ):
+        ReinforcedDataset(made, load_variant("nano"))
+
+
+def test_an_image_that_vanished_stops_before_anything_is_lost(pairs: Path, teacher: Teacher, tmp_path: Path) -> None:
+
+    mine = Path(shutil.copytree(pairs, tmp_path / "mine"))
+    output = tmp_path / "made"
+    assert run("reinforce", mine, "--augmentations", "1", "--shard-rows", SHARD, "-o", output).code == 0
+    stored = contents(output)
+    gone = sorted(mine.glob("*.png"))[-1]
+    gone.unlink()
+    line = refusal(run("reinforce", mine, "--augmentations", "1", "--shard-rows", SHARD, "-o", output))
+    assert gone.name in line
+    assert contents(output) == stored
+    with pytest.raises(InvalidInput, match=gone.name):
+        ReinforcedDataset(output, load_variant("nano"))
+
+
+def test_an_image_that_was_replaced_is_noticed_when_it_is_read(pairs: Path, made: Path, tmp_path: Path) -> None:
+
+    mine = Path(shutil.copytree(pairs, tmp_path / "mine"))
+    dataset = ReinforcedDataset(made, load_variant("nano"), images=mine)
+    first, second = sorted(mine.glob("*.png"))[:2]
+    shutil.copy(second, first)
+    row = next(number for number, pair in enumerate(dataset.pairs.rows) if pair.image == first.name)
+    choice = next(choice for choice in dataset.choose(COUNT, torch.Generator()) if choice.row == row)
+    with pytest.raises(InvalidInput, match="another image than the one that was embedded"):
+        dataset[choice]
+
+
+def test_captions_for_some_rows_only_are_refused(tmp_path: Path) -> None:
+    mine = write_pairs(tmp_path / "mine", 3)
+    lines = (mine / "pairs.jsonl").read_text().splitlines()
+    bare = json.dumps({"image": json.loads(lines[1])["image"]})
+    (mine / "pairs.jsonl").write_text("\n".join([lines[0], bare, lines[2]]))
+    line = refusal(run("reinforce", mine, "-o", tmp_path / "out"))
+    assert "pair 2 lacks a text" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ('{"text": "cat"}', "pairs.jsonl:1: image: Field required"),
+        ("cat", "pairs.jsonl:1: Invalid JSON"),
+        ('{"image": "none.png", "text": "cat"}', "no image at"),
+        ("", "holds no pairs"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named(row: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text(row)
+    assert words in refusal(run("reinforce", tmp_path, "-o", tmp_path / "out"))
+
+
+def test_another_request_for_the_same_folder_is_refused(pairs: Path, made: Path, teacher: Teacher) -> None:
+    with pytest.raises(UsageError, match="other augmentations, seed"):
+        reinforce(read_pairs(pairs), [teacher], made, augmentations=3, seed=9, shard_rows=SHARD)
+
+
+def test_a_folder_of_other_files_is_left_alone(pairs: Path, teacher: Teacher, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match="no reinforced dataset"):
+        reinforce(read_pairs(pairs), [teacher], tmp_path)
+    assert os.listdir(tmp_path) == ["letter.txt"]
+
+
+def test_an_incomplete_dataset_is_not_trained_on(made: Path) -> None:
+    index = json.loads((made / "index.json").read_text())
+    index["shards"].pop()
+    (made / "index.json").write_text(json.dumps(index))
+    with pytest.raises(InvalidInput, match="holds 20 of 24 pairs"):
+        ReinforcedDataset(made, load_variant("nano"))
+
+
+def test_a_teacher_needs_both_towers(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    half = {key: value for key, value in load_file(builtin_checkpoint()).items() if key.startswith("image_encoder.")}
+    save_file(half, tmp_path / "image.safetensors")
+    mine = write_pairs(tmp_path / "mine", 2)
+    outcome = run("reinforce", mine, "--teacher", tmp_path / "image.safetensors", "-o", tmp_path / "out")
+    assert outcome.code == 2
+    assert "has the image tower only" in outcome.stderr.splitlines()[-1]

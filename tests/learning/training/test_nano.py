@@ -1,0 +1,161 @@
+"""The built-in checkpoint: what is committed is whole, small, conditioned for float16, and as good as its card says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from torch.nn import functional as F
+
+from mobileclip_deploy.checkpoints import load
+from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import read_card
+
+NANO = Path(__file__).parents[3] / "models" / "nano"
+EVALUATION = NANO / "evaluation"
+WEIGHTS = NANO / "weights.safetensors"
+LARGEST_FILE = 16 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[dict[str, Any]]:
+    """The evaluation set's rows."""
+    return [json.loads(line) for line in (EVALUATION / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def model() -> MobileCLIP:
+    """The committed weights in training form."""
+    return load(WEIGHTS, "nano")
+
+
+@pytest.fixture
+def recipe_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Makes models/nano's scripts importable for one test."""
+    monkeypatch.syspath_prepend(str(NANO))
+    yield
+    for name in ("augment", "captions", "measure", "publish", "widen"):
+        sys.modules.pop(name, None)
+
+
+def test_weights_are_small_enough_to_be_packaged() -> None:
+    assert WEIGHTS.stat().st_size <= LARGEST_FILE
+
+
+def test_weights_are_in_training_form_in_apples_layout_and_name_their_licence() -> None:
+    with safe_open(WEIGHTS, "pt") as file:
+        keys, metadata = list(file.keys()), file.metadata()
+    assert all(key.startswith(("image_encoder.model.", "text_encoder.")) for key in keys if key != "logit_scale")
+    assert not any("reparam" in key for key in keys)
+    assert metadata == {"variant": "nano", "layout": "apple", "form": "training", "licence": "CC-BY-SA-4.0"}
+
+
+def test_batch_norms_hold_statistics_of_a_training_run(model: MobileCLIP) -> None:
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    for norm in norms:
+        assert norm.running_mean.abs().sum() > 0
+        # Smaller variances would amplify float16's rounding, and stored as float16 they would round to nothing.
+        assert norm.running_var.min() > 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("recipe_modules")
+def test_weights_are_conditioned_for_float16_without_changing_what_they_compute() -> None:
+    from publish import condition  # type: ignore[import-not-found]
+
+    model = load(WEIGHTS, "nano").double()
+    thin = model.image.stem[1].scale  # type: ignore[union-attr]
+    thin.conv.weight.mul_(1e-3)
+    thin.bn.running_mean.mul_(1e-3)
+    thin.bn.running_var.mul_(1e-6)
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    before = model.encode_image(pixels)
+    assert thin.bn.running_var.max() < 1e-4
+    condition(model)
+    assert thin.bn.running_var.min() > 5e-3
+    assert (model.encode_image(pixels) - before).abs().max() < 1e-12 * before.abs().max()
+
+
+def test_temperature_is_within_clips_bound(model: MobileCLIP) -> None:
+    assert model.logit_scale.exp() <= 100.5  # 100, as float16 rounds its logarithm
+
+
+def test_evaluation_set_has_one_image_and_one_caption_a_concept(pairs: list[dict[str, Any]]) -> None:
+    assert len(pairs) == 1911
+    assert len({row["text"] for row in pairs}) == len({row["image"] for row in pairs}) == len(pairs)
+    assert {path.name for path in (EVALUATION / "images").iterdir()} == {Path(row["image"]).name for row in pairs}
+
+
+def test_every_class_is_some_images_and_the_other_way_round(pairs: list[dict[str, Any]]) -> None:
+    classes = (EVALUATION / "classes.txt").read_text(encoding="utf-8").splitlines()
+    assert classes == sorted({row["label"] for row in pairs})
+
+
+def test_every_evaluation_image_decodes_at_64_pixels(pairs: list[dict[str, Any]]) -> None:
+    for row in pairs:
+        with Image.open(EVALUATION / row["image"]) as image:
+            image.load()
+            assert image.size == (64, 64), row["image"]
+
+
+def test_captions_fit_the_context_and_stay_distinct_as_tokens(pairs: list[dict[str, Any]]) -> None:
+    ids = tokenize([row["text"] for row in pairs])
+    assert (ids[:, -1] == 0).all()
+    assert len({row.tobytes() for row in ids}) == len(pairs)
+
+
+def test_unseen_words_change_a_prompt_but_do_not_break_it(model: MobileCLIP) -> None:
+    prompts = ["cat", "zymurgy", "dog"]
+    cat, unseen, dog = F.normalize(model.encode_text(torch.from_numpy(tokenize(prompts))), dim=1)
+    assert torch.isfinite(unseen).all()
+    assert cat @ dog < 0.95
+    assert cat @ unseen < 0.95
+
+
+def test_embeddings_survive_weights_and_activations_in_bfloat16(model: MobileCLIP) -> None:
+    """bfloat16 has an eighth of float16's precision: what passes here is far from float16's limits."""
+    pixels = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    exact = model.encode_image(pixels)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.encode_image(pixels)
+    assert F.cosine_similarity(exact, rough.float()).min() > 0.99
+
+
+def test_figures_on_the_card_are_those_of_the_committed_weights(model: MobileCLIP, recipe_modules: None) -> None:
+    from measure import measure
+
+    stated = json.loads((NANO / "figures.json").read_text(encoding="utf-8"))
+    for name, value in measure(model).items():
+        # One image in 1,911 is 0.05 points: rounding on another processor may move a tie or two.
+        assert stated[name] == pytest.approx(value, abs=0.16), name
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("recipe_modules")
+def test_a_widened_network_begins_as_the_same_function_and_its_channels_can_part(
+    model: MobileCLIP, pairs: list[dict[str, Any]]
+) -> None:
+    from widen import widened  # type: ignore[import-not-found]
+
+    wide = build_model(read_card(NANO / "teachers" / "nano_wide.json")).eval()
+    wide.load_state_dict(widened(model.state_dict(), wide))
+    ids = torch.from_numpy(tokenize([row["text"] for row in pairs[:8]]))
+    texts, wanted = wide.encode_text(ids), model.encode_text(ids)
+    assert (texts - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    pixels = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    images, wanted = wide.encode_image(pixels), model.encode_image(pixels)
+    assert (images - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    assert wide.text is not None
+    read = wide.text.projection.weight
+    assert not torch.allclose(*read.chunk(2, dim=1))
+    with pytest.raises(ValueError, match="not that doubled"):
+        widened(wide.state_dict(), model)

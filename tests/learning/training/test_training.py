@@ -1,0 +1,151 @@
+"""Training follows its recipe, resumes to the same bits after kill -9, and refuses what it cannot train on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import Outcome, refusal, run
+from emoji_pairs import write_pairs
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.learning.training import read_recipe
+from mobileclip_deploy.learning.training.network import start
+
+RECIPE = """\
+version: 1
+variant: nano
+data: reinforced
+evaluation: pairs
+steps: 4
+batch: 8
+learning_rate: 0.001
+average: 0.9
+checkpoint_every: 1
+evaluate_every: 2
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs, the same as an evaluation set, and a reinforced dataset of them."""
+    place = tmp_path_factory.mktemp("training")
+    write_pairs(place / "pairs", 24)
+    (place / "pairs" / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
+    mcd.reinforce(place / "pairs", [mcd.load_model()], place / "reinforced", augmentations=2)
+    return place
+
+
+def write(folder: Path, text: str = RECIPE, name: str = "recipe.yaml") -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path) -> Outcome:
+    """A whole run of the recipe, on the command line."""
+    return run("train", write(folder), "-o", folder / "whole")
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, finished: Outcome) -> Path:
+    """The folder of that run."""
+    assert finished.code == 0, finished.stderr
+    return folder / "whole"
+
+
+def test_what_was_trained_is_a_checkpoint_like_any_other(trained: Path) -> None:
+    model = mcd.load_model(None, trained / "weights.safetensors")
+    assert (model.variant.name, model.provenance.layout if model.provenance else None) == ("nano", "apple")
+    assert torch.isfinite(model.encode_image(torch.rand(2, 3, 64, 64))).all()
+
+
+def test_the_log_has_loss_and_recall_by_step(trained: Path) -> None:
+    with (trained / "log.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["step"], row["samples"]) for row in rows] == [("2", "16"), ("4", "32")]
+    assert all(float(row["loss"]) > 0 and 0 <= float(row["image_to_text_recall"]) <= 100 for row in rows)
+
+
+def test_every_measurement_is_shown_when_it_is_made(finished: Outcome) -> None:
+    shown = [line.split(", held-out recall@1 ")[0].split(", loss ")[0] for line in finished.stderr.splitlines()]
+    assert shown == ["step 2", "step 4"]
+
+
+def test_a_training_that_was_killed_goes_on_to_the_same_bits(folder: Path, trained: Path) -> None:
+    killed = folder / "killed"
+    program = (
+        "import os, signal, mobileclip_deploy.learning.training.running as r\n"
+        "update = r._Training.update\n"
+        "def dying(self, batch):\n"
+        "    if self.step == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    update(self, batch)\n"
+        "r._Training.update = dying\n"
+        "from mobileclip_deploy.cli import main; main()"
+    )
+    arguments = ["train", str(folder / "recipe.yaml"), "-o", str(killed)]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (killed / "weights.safetensors").exists()
+    resumed = run(*arguments)
+    assert resumed.code == 0, resumed.stderr
+    assert "resumed at step 3" in resumed.stdout
+    for name in ("weights.safetensors", "log.csv"):
+        assert (killed / name).read_bytes() == (trained / name).read_bytes(), name
+
+
+def test_a_finished_training_is_not_trained_again(folder: Path, trained: Path) -> None:
+    before = (trained / "weights.safetensors").read_bytes()
+    assert "resumed at step 4" in run("train", folder / "recipe.yaml", "-o", trained).stdout
+    assert (trained / "weights.safetensors").read_bytes() == before
+
+
+def test_another_recipe_does_not_go_on_from_it(folder: Path, trained: Path) -> None:
+    other = write(folder, RECIPE.replace("0.001", "0.002"), "other.yaml")
+    with pytest.raises(UsageError, match="holds a training with other learning_rate"):
+        mcd.train(other, trained)
+
+
+def test_a_damaged_checkpoint_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 cut off")
+    assert "checkpoint.pt is damaged; remove it" in refusal(run("train", write(folder), "-o", tmp_path))
+
+
+def test_a_training_can_start_from_a_checkpoint(folder: Path) -> None:
+    from mobileclip_deploy.checkpoints import builtin_checkpoint
+
+    recipe = read_recipe(write(folder, RECIPE + f"start: {builtin_checkpoint()}\n", "start.yaml"))
+    ours, theirs = start(recipe), mcd.load_model()
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
+    assert ours.training
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("steps: 4", "steps: 0"), "steps: Input should be greater than 0"),
+        (("batch: 8", "bach: 8"), "batch: Field required"),
+        (("version: 1", "version: 7"), "version: Input should be 1"),
+        (("version: 1", "version: ["), "is not YAML"),
+        (("variant: nano", "variant: mano"), "unknown variant"),
+        (("data: reinforced", "data: pairs"), "is no reinforced dataset"),
+        (("evaluation: pairs", "evaluation: nowhere"), "nowhere"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(change: tuple[str, str], words: str, folder: Path) -> None:
+    path = write(folder, RECIPE.replace(*change), "wrong.yaml")
+    assert words in refusal(run("train", path, "-o", folder / "never"))
+
+
+def test_pairs_without_captions_are_not_trained_on(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "pairs", 12, captions=False)
+    mcd.reinforce(pairs, [mcd.load_model()], tmp_path / "reinforced", augmentations=1)
+    with pytest.raises(InvalidInput, match="has no captions"):
+        mcd.train(write(tmp_path), tmp_path / "out")

@@ -1,0 +1,57 @@
+"""How the command line names precisions, and how a bundle's folder does."""
+
+from __future__ import annotations
+
+import pytest
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.precision import PRECISIONS, parse_precisions, precision_label
+
+
+def test_one_name_is_for_both_towers() -> None:
+    assert parse_precisions("fp16") == {"image": "fp16", "text": "fp16"}
+
+
+@pytest.mark.parametrize("text", ["image=fp16,text=fp32", " text=fp32 , image=fp16 "])
+def test_each_tower_can_have_its_own_in_any_order(text: str) -> None:
+    assert parse_precisions(text) == {"image": "fp16", "text": "fp32"}
+    assert list(parse_precisions(text)) == ["image", "text"]
+
+
+def test_an_unknown_precision_is_refused_with_the_known_ones_and_the_likely_one() -> None:
+    with pytest.raises(UsageError) as refused:
+        parse_precisions("image=fp16,text=fp31")
+    assert all(name in str(refused.value) for name in PRECISIONS)
+    assert "did you mean" in str(refused.value).lower()
+
+
+@pytest.mark.parametrize(
+    "text", ["image=fp16", "image=fp16,sound=fp16", "image=fp16,image=fp32", "image=fp16,text=fp16,image=fp32"]
+)
+def test_a_tower_left_out_unknown_or_named_twice_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="image and text, each once"):
+        parse_precisions(text)
+
+
+@pytest.mark.parametrize("text", ["", ",", "image=,text=fp16", "fp16,fp32"])
+def test_what_names_no_precision_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_precisions(text)
+
+
+def test_where_one_tower_is_wanted_only_its_precision_has_to_be_named() -> None:
+    assert parse_precisions("image=w8", ("image",)) == {"image": "w8"}
+    assert parse_precisions("image=w8,text=fp16", ("image",)) == {"image": "w8"}
+    with pytest.raises(UsageError, match="name image, each once, as in image=fp16"):
+        parse_precisions("text=fp16", ("image",))
+
+
+def test_a_folder_names_one_precision_or_each_towers() -> None:
+    assert precision_label({"image": "fp16", "text": "fp16"}) == "fp16"
+    assert precision_label({"image": "fp16", "text": "fp32"}) == "image-fp16-text-fp32"
+    assert precision_label({"text": "fp32"}) == "fp32"
+
+
+def test_fewer_bits_never_have_a_stricter_gate() -> None:
+    gates = [recipe.gate for recipe in sorted(PRECISIONS.values(), key=lambda r: -r.bits) if recipe.metric == "cosine"]
+    assert gates == sorted(gates, reverse=True)

@@ -1,0 +1,117 @@
+"""A classifier of fixed labels: image in, probabilities out, no text tower."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import refusal, run
+from exports import Exports
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation import builtin_dataset
+from mobileclip_deploy.evaluation.classification import classify_images
+from mobileclip_deploy.mil import load
+from mobileclip_deploy.towers.classifier import LabelSet, read_labels
+
+LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
+
+
+@pytest.fixture(scope="module", params=["onnx", "coreml", "executorch"])
+def bundle(request: pytest.FixtureRequest, exports: Exports) -> mcd.Bundle:
+    """A verified classifier of each target; the checkpoint lies beside it."""
+    precision = "fp32" if request.param == "executorch" else "fp16"
+    model = mcd.load_model(None, exports.checkpoint)
+    return mcd.export(model, request.param, precision, exports.folder, labels=LABELS, template="a {}")
+
+
+def test_it_holds_one_tower_its_labels_and_no_tokenizer(bundle: mcd.Bundle) -> None:
+    manifest = bundle.manifest
+    assert list(manifest.towers) == ["image"]
+    assert manifest.classifier is not None
+    assert (list(manifest.classifier.labels), manifest.classifier.template) == (LABELS, "a {}")
+    assert json.loads((bundle.artifact("image").parent / "labels.json").read_text(encoding="utf-8")) == LABELS
+    assert not (bundle.path / "tokenizer").exists()
+    assert {check.status for check in manifest.parity} == {"passed"}
+    assert "there is no text tower" in (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_it_answers_as_the_two_towers_do(bundle: mcd.Bundle, exports: Exports) -> None:
+    images = builtin_dataset().images[:4]
+    found = classify_images(bundle.path, images, None)
+    wanted = classify_images(exports.bundle("onnx", "fp32").path, images, LABELS, "a {}")
+    for one, other in zip(found, wanted, strict=True):
+        assert sum(one.probabilities.values()) == pytest.approx(1, abs=1e-3)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=0.02)
+
+
+def test_core_ml_declares_what_vision_looks_for(bundle: mcd.Bundle) -> None:
+    if bundle.manifest.target == "coreml":
+        program = load(bundle.artifact("image"))
+        assert [(port.name, port.kind) for port in program.outputs] == [
+            ("classLabel", "label"),
+            ("classLabel_probs", "probabilities"),
+        ]
+
+
+def test_classify_needs_no_labels_and_takes_none(bundle: mcd.Bundle) -> None:
+    image = builtin_dataset().images[0]
+    found = run("classify", bundle.path, image, "--json")
+    assert found.code == 0
+    assert set(found.json[0]["probabilities"]) == set(LABELS)
+    assert "leave --labels out" in refusal(run("classify", bundle.path, image, "--labels", "a,b"))
+
+
+def test_verify_finds_other_labels_and_needs_the_checkpoint(bundle: mcd.Bundle, tmp_path: Path) -> None:
+    if bundle.manifest.target != "onnx":
+        return
+    assert mcd.verify(bundle).passed
+    manifest = bundle.manifest
+    assert manifest.classifier is not None
+    swapped = manifest.classifier.model_copy(update={"labels": tuple(reversed(LABELS))})
+    report = mcd.verify(mcd.Bundle(bundle.path, manifest.model_copy(update={"classifier": swapped})))
+    assert [check.step for check in report.failed] == ["shipped"]
+    gone = manifest.checkpoint.model_copy(update={"sha256": "0" * 64})
+    report = mcd.verify(mcd.Bundle(bundle.path, manifest.model_copy(update={"checkpoint": gone})))
+    assert [check.step for check in report.not_run] == ["tower", "twin", "shipped"]
+
+
+def test_an_ordinary_bundle_needs_labels(exports: Exports) -> None:
+    image = builtin_dataset().images[0]
+    assert "give them with --labels" in refusal(run("classify", exports.bundle("onnx", "fp32").path, image))
+
+
+def test_labels_come_from_a_list_or_a_file(tmp_path: Path) -> None:
+    assert read_labels("cat, dog ,", "a {}") == LabelSet(("cat", "dog"), "a {}")
+    (tmp_path / "labels.txt").write_text("cat, black\n\ndog\n", encoding="utf-8")
+    assert read_labels(str(tmp_path / "labels.txt")).names == ("cat, black", "dog")
+
+
+@pytest.mark.parametrize(
+    ("text", "template", "says"),
+    [
+        ("cat", None, "no such file"),
+        ("cat,", None, "two labels or more"),
+        ("cat,cat", None, "twice"),
+        (",", None, "no label"),
+        ("cat,dog", "a photo", r"no \{\}"),
+    ],
+)
+def test_labels_that_make_no_classifier_are_refused(text: str, template: str | None, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        read_labels(text, template)
+
+
+def test_a_file_of_labels_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(InvalidInput, match="UTF-8"):
+        read_labels(str(tmp_path / "labels.txt"))
+
+
+def test_the_command_line_refuses_what_makes_no_classifier(tmp_path: Path) -> None:
+    export = ["export", "--target", "onnx", "-o", tmp_path]
+    assert "give both" in refusal(run(*export, "--template", "a {}"))
+    assert "--tower text" in refusal(run(*export, "--labels", "a,b", "--tower", "text"))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,88 @@
+"""The packaged samples are small, varied and attributed, and a user's prompt file is read or refused with its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.model.preprocessing import load_image
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.towers import samples
+from mobileclip_deploy.towers.samples import image_paths, prompts, read_prompts
+
+FOLDER = Path(samples.__file__).parent
+
+
+def test_the_photographs_are_many_small_and_without_metadata() -> None:
+    assert 10 <= len(image_paths()) <= 20
+    assert sum(path.stat().st_size for path in image_paths()) < 2_000_000
+    for path in image_paths():
+        with Image.open(path) as image:
+            assert min(image.size) >= 256
+            assert max(image.size) <= 640
+            assert not image.getexif()
+            assert "icc_profile" not in image.info
+
+
+def test_the_photographs_have_every_orientation_and_one_is_grey() -> None:
+    sizes = [load_image(path).size for path in image_paths()]
+    assert {(width > height) - (width < height) for width, height in sizes} == {-1, 0, 1}
+    assert [path.stem for path in image_paths() if Image.open(path).mode == "L"] == ["photographer_grey"]
+
+
+def test_every_photograph_is_attributed_under_a_free_licence() -> None:
+    rows = [line.split("|") for line in (FOLDER / "ATTRIBUTION.md").read_text("utf-8").splitlines() if ".jpg |" in line]
+    assert [row[1].strip() for row in rows] == [path.name for path in image_paths()]
+    assert {row[4].strip() for row in rows} == {"CC0 1.0", "CC BY 2.0", "CC BY 4.0", "public domain"}
+
+
+def test_the_prompts_reach_the_tokenizer_s_corners() -> None:
+    ids = tokenize(prompts())
+    assert len(set(prompts())) == len(prompts()) >= 20
+    assert "" in prompts()
+    assert any(row[-1] != 0 for row in ids), "one is truncated"
+    assert sum(not prompt.isascii() for prompt in prompts()) >= 8
+
+
+def test_prompts_are_read_from_text_and_json(tmp_path: Path) -> None:
+    text = tmp_path / "prompts.txt"
+    text.write_bytes("\N{BYTE ORDER MARK}a cat\r\n\n  un café \n\u732b\u2028\u72ac".encode())
+    assert read_prompts(text) == ["a cat", "  un café ", "\u732b\u2028\u72ac"]
+    listed = tmp_path / "prompts.JSON"
+    listed.write_text(json.dumps(["", "a\nb"]))
+    assert read_prompts(listed) == ["", "a\nb"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.txt", b"fine\ncaf\xe9\n", "line 2 is not UTF-8"),
+        ("a.txt", b"", "holds no prompt"),
+        ("a.txt", b"\n  \n", "holds no prompt"),
+        ("a.json", b"[]", "holds no prompt"),
+        ("a.json", b'["a",\n', "not JSON"),
+        ("a.json", b"", "not JSON"),
+        ("a.json", b"[" * 100_000, "not JSON"),
+        ("a.json", b'{"a": 1}', "not a JSON list of strings"),
+        ("a.json", b'["a", 1]', "entry 1 is not a string"),
+    ],
+)
+def test_a_prompt_file_of_another_kind_is_refused_in_one_line(
+    tmp_path: Path, name: str, data: bytes, reason: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(InvalidInput, match=reason) as caught:
+        read_prompts(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_prompt_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.txt", tmp_path, tmp_path / "nul\0"):
+        with pytest.raises(InvalidInput, match="cannot be read"):
+            read_prompts(path)

@@ -1,0 +1,84 @@
+"""Comparing bundles: one table, differences in pairs, spaces never mixed, gates that fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import refusal, run
+from evaluation.datasets import image
+from exports import Exports
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.towers.samples import image_paths
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen images with captions and labels."""
+    folder = tmp_path_factory.mktemp("dataset")
+    lines = ["image,label,text"] + [f"{path},{path.stem[0]},{path.stem}" for path in image_paths()]
+    path = folder / "samples.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def other_space(exports: Exports, into: Path) -> Path:
+    """A bundle that says it is of another checkpoint, which is not at hand."""
+    path = exports.copy("onnx", "fp16", into)
+    file = path / "manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    manifest["embedding_space"] = "other-0"
+    manifest["checkpoint"] |= {"sha256": "0" * 64, "file": "gone.pt"}
+    file.write_text(json.dumps(manifest), encoding="utf-8")
+    return path
+
+
+def test_each_bundle_is_compared_with_its_checkpoint(exports: Exports, dataset: Path) -> None:
+    paths = [exports.bundle("onnx", precision).path for precision in ("fp32", "fp16")]
+    found = run("compare", *paths, "--dataset", dataset, "--json")
+    assert (found.code, found.stderr) == (0, "")
+    assert [row["bundle"] for row in found.json["bundles"]] == [path.name for path in paths]
+    for row in found.json["bundles"]:
+        assert (row["baseline"], row["status"]) == ("nano checkpoint", "passed")
+        assert row["bytes"] > 0
+        for change in row["differences"].values():
+            assert change["low"] <= change["value"] <= change["high"]
+    assert found.json["bundles"][0]["relative"] < found.json["bundles"][1]["relative"]
+
+
+def test_bundles_of_different_spaces_are_said_to_be_and_not_compared(
+    exports: Exports, dataset: Path, tmp_path: Path
+) -> None:
+    other = other_space(exports, tmp_path)
+    result = mcd.compare([exports.bundle("onnx", "fp16"), other], dataset=dataset)
+    assert [row.baseline for row in result.bundles] == ["nano checkpoint", other.name]
+    assert result.bundles[1].differences == {}
+    assert "2 embedding spaces" in result.notes[0]
+    assert "must not be compared" in result.notes[0]
+
+
+def test_a_gate_that_fails_is_named_and_is_the_exit_code(exports: Exports, dataset: Path) -> None:
+    path = exports.bundle("onnx", "fp16").path
+    found = run("compare", path, "--dataset", dataset, "--gate", "cosine=0.9999999")
+    assert found.code == 1
+    assert "failed" in found.stdout
+    assert "image shipped: cosine >= 1" in found.stdout
+
+
+def test_markdown_has_a_row_a_bundle(exports: Exports, dataset: Path) -> None:
+    path = exports.bundle("onnx", "fp16").path
+    found = run("compare", path, "--dataset", dataset, "--markdown")
+    rows = [line for line in found.stdout.splitlines() if line.startswith("| nano")]
+    assert (found.code, len(rows)) == (0, 1)
+    assert rows[0].endswith("| nano checkpoint | passed |")
+
+
+def test_what_cannot_be_compared_is_refused(exports: Exports, tmp_path: Path) -> None:
+    path = exports.bundle("onnx", "fp16").path
+    assert "none twice" in refusal(run("compare", path, path))
+    assert "--images goes with a dataset" in refusal(run("compare", path, "--images", tmp_path))
+    assert "exclude each other" in refusal(run("compare", path, "--json", "--markdown"))
+    wrong = image(tmp_path / "x.png")
+    assert "not the checkpoint of any" in refusal(run("compare", path, "--checkpoint", wrong))

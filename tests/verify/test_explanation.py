@@ -1,0 +1,75 @@
+"""Comparison of two programs, and of a float16 one with its float32 twin, on small programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mil.programs import build
+
+from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.verify.explanation import drift
+from mobileclip_deploy.verify.program_comparison import compare_programs
+
+SQUARE = np.arange(9, dtype=np.float32).reshape(3, 3)
+FEED = {"x": np.ones((1, 3), np.float32)}
+
+
+def program(path: Path, name: str, body: Any, dtype: str = "float32") -> Program:
+    return load(build(path / f"{name}.mlpackage", {"x": ((1, 3), dtype)}, body))
+
+
+def two_layers(weight: np.ndarray[Any, Any] = SQUARE, relu: bool = True) -> Any:
+    def body(mb: Any, x: Any) -> Any:
+        x = mb.linear(x=x, weight=weight, name="first")
+        x = mb.relu(x=x, name="between") if relu else x
+        return mb.linear(x=x, weight=SQUARE, name="last")
+
+    return body
+
+
+def test_equal_programs_do_not_differ(tmp_path: Path) -> None:
+    first, second = program(tmp_path, "a", two_layers()), program(tmp_path, "b", two_layers())
+    assert compare_programs("text", first, second, [FEED]).finding == "none"
+
+
+def test_a_weight_is_named_with_what_it_does_to_the_result(tmp_path: Path) -> None:
+    changed = program(tmp_path, "a", two_layers(SQUARE * 1.5))
+    found = compare_programs("text", changed, program(tmp_path, "b", two_layers()), [FEED])
+    assert (found.operation, found.position, found.operations, found.before) == ("first", 1, 3, None)
+    assert found.detail == "its weight is off by 5.0e-01 (relative)"
+    assert found.relative == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("relu", "detail"), [(False, "is missing"), (True, "is not in a conversion")])
+def test_an_operation_that_only_one_has_is_named(tmp_path: Path, relu: bool, detail: str) -> None:
+    written, fresh = program(tmp_path, "a", two_layers(relu=relu)), program(tmp_path, "b", two_layers(relu=not relu))
+    found = compare_programs("text", written, fresh, [FEED])
+    assert (found.operation, found.detail, found.before) == ("between", detail, "first")
+
+
+def test_the_interface_is_compared_first(tmp_path: Path) -> None:
+    def wide(mb: Any, x: Any) -> Any:
+        return mb.concat(values=[x, x], axis=1)
+
+    written, fresh = program(tmp_path, "a", wide), program(tmp_path, "b", two_layers())
+    found = compare_programs("image", written, fresh, [FEED])
+    assert found.finding == "interface"
+    assert "output" in found.describe()
+
+
+def test_drift_names_the_first_operation_that_precision_moves(tmp_path: Path) -> None:
+    def body(number: Any) -> Any:
+        def cancel(mb: Any, x: Any) -> Any:
+            large = mb.add(x=x, y=number(2048), name="large")
+            return mb.sub(x=large, y=number(2048), name="difference")
+
+        return cancel
+
+    feed = {"x": np.full((1, 3), 0.3, np.float32)}
+    half = program(tmp_path, "a", body(np.float16), "float16")
+    found = drift("text", half, program(tmp_path, "b", body(np.float32)), [feed])
+    assert (found.finding, found.operation, found.before) == ("precision", "difference", "large")
+    assert found.relative == pytest.approx(1)
