@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import refusal, run
-from smallest.targets import NoisyTarget
+from export.smallest.targets import NoisyTarget
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.api import load_model
