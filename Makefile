@@ -8,7 +8,7 @@ HELD_OUT := models/nano/evaluation/images
 # Two processes, each with all tests of a file, so that what a file exports is exported once.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test lint docs wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mobileclip-deploy export --target all --precision fp32 --precision fp16 --force -o $(DEMO)
@@ -23,6 +23,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The pages of docs/ as a site in build/site; a link that leads nowhere fails the build.
+docs: $(VENV)/.dev
+	$(BIN)/zensical build --clean --strict
 
 # Builds the wheel and uses it from an empty environment, in another folder.
 wheel: $(VENV)/.dev

@@ -1,0 +1,117 @@
+"""What Core ML's compressed precisions weigh and cost on networks of real size, with golden weights.
+
+    python benchmarks/coreml_goldens.py              # writes benchmarks/results/coreml_goldens.json, docs/coreml.md
+    python benchmarks/coreml_goldens.py --page-only  # the table of the page alone, from what was measured before
+
+Bytes are those of the weights; the cosine is the worst over the three images or five prompts of tests/golden, of the
+package evaluated as written. About 10 minutes of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from generated import replace_block
+
+ROOT = Path(__file__).parents[1]
+TABLE = ROOT / "benchmarks" / "results" / "coreml_goldens.json"
+PAGE = ROOT / "docs" / "coreml.md"
+BEGIN, END = "<!-- begin: benchmarks/coreml_goldens.py -->", "<!-- end -->"
+TOWERS = (("mobileclip-s0.apple", "image"), ("mobileclip-s0.apple", "text"), ("mobileclip-s2.apple", "image"))
+PRECISIONS = (
+    ("w8", "iOS16"),
+    ("w8", "iOS18"),
+    ("w8a8", "iOS17"),
+    ("w6p", "iOS16"),
+    ("w6p", "iOS18"),
+    ("w4p", "iOS16"),
+    ("w4p", "iOS18"),
+    ("w4", "iOS18"),
+    ("w4p-p50", "iOS18"),
+)
+
+
+def main() -> None:
+    """Measure every cell, write the results and the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page-only", action="store_true", help="write the table from what was measured before")
+    if not parser.parse_args().page_only:
+        rows = []
+        for golden, tower in TOWERS:
+            for precision, needs in PRECISIONS:
+                rows.append(measure(golden, tower, precision, needs))
+                print(json.dumps(rows[-1]), flush=True)
+        TABLE.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    replace_block(PAGE, BEGIN, END, table(json.loads(TABLE.read_text(encoding="utf-8"))["rows"]))
+
+
+def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, Any]:
+    """Export one tower and evaluate the package; seconds are CPU time of the export, conversion included."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import numpy as np
+    import torch
+    from coreml_packages import weight_file
+    from golden_exports import folded_golden
+    from golden_weights import Golden
+
+    from mobileclip_deploy.model.provenance import Provenance
+    from mobileclip_deploy.parity import compare
+    from mobileclip_deploy.targets import ExportOptions, get_target
+    from mobileclip_deploy.targets.conversion import tower_job
+    from mobileclip_deploy.towers.inputs import embed_images
+
+    torch.set_num_threads(1)
+    answers, model = Golden(golden), folded_golden(golden)
+    model.provenance = Provenance(
+        variant=answers.variant,
+        layout=answers.layout,
+        sha256="0" * 64,
+        file="golden",
+        licence="golden weights",
+        research_only=False,
+    )
+    if tower == "image":  # Core ML takes bytes, which the golden images are not: the folded network answers for them
+        inputs = (np.rint(answers.images.numpy() * 255) / 255).astype(np.float32)
+        wanted = embed_images(model, inputs)
+    else:
+        inputs, wanted = answers.tokens.numpy(), answers.arrays["text_embeddings"].numpy()
+    target = get_target("coreml")
+    with tempfile.TemporaryDirectory(prefix="coreml-goldens-") as folder:
+        path = Path(folder) / "tower.mlpackage"
+        started = time.process_time()
+        target.export(tower_job(model, tower, precision, ExportOptions(deployment_target=needs)), path)
+        seconds = time.process_time() - started
+        deviation = compare(wanted, target.runner(path)(inputs))
+        bytes_, _ = weight_file(path)
+    return {
+        "golden": golden,
+        "tower": tower,
+        "precision": precision,
+        "needs": needs,
+        "weight_bytes": bytes_,
+        "cosine": deviation.cosine,
+        "export_cpu_s": round(seconds, 1),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A row a precision, a column a tower."""
+    found = {(row["golden"], row["tower"], row["precision"], row["needs"]): row for row in rows}
+    lines = ["| precision | needs | S0 image: MB, cosine, CPU s | S0 text | S2 image |", "|---|---|---|---|---|"]
+    for precision, needs in PRECISIONS:
+        cells = [found[golden, tower, precision, needs] for golden, tower in TOWERS]
+        shown = (
+            f"{cell['weight_bytes'] / 1e6:.2f}, {cell['cosine']:.4f}, {cell['export_cpu_s']:.0f} s" for cell in cells
+        )
+        lines.append(f"| {precision} | {needs} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
