@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 __all__ = [
     "CheckpointError",
     "DependencyMissing",
@@ -13,6 +18,7 @@ __all__ = [
     "NotRun",
     "RuntimeFailed",
     "UsageError",
+    "first_problem",
 ]
 
 
@@ -64,3 +70,10 @@ class RuntimeFailed(MobileClipDeployError):
 
 class NotRun(RuntimeFailed):
     """A check could not be carried out here. It is reported as not run, never as passed."""
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of the problems that pydantic found, in one line: the place where it is, and what it is."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]

@@ -1,16 +1,28 @@
-"""Files: hashes, and outputs that cannot be written refused before anything heavy runs."""
+"""Files: outputs that cannot be written refused before anything heavy runs, written whole or not at all; hashes."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from mobileclip_deploy.errors import UsageError
 
-__all__ = ["artifact_bytes", "artifact_sha256", "check_bundle_destination", "check_file_destination", "file_sha256"]
+__all__ = [
+    "artifact_bytes",
+    "artifact_sha256",
+    "check_bundle_destination",
+    "check_file_destination",
+    "clear_leftovers",
+    "file_sha256",
+    "replacing",
+    "write_whole",
+]
 
 PIECE = 1 << 20
 
@@ -60,6 +72,83 @@ def _refusals(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(f"{path} is not writable ({error.strerror}); choose another output with -o") from None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path`, to write a file or a folder at, that takes its place when the block ends well.
+
+    When the block does not end well, what it wrote is removed and what was at `path` stays. A file is on the disk
+    before it takes its place, so that a power cut leaves the old one or the new one, whole. The folder of `path` must
+    exist. What a killed process left behind is removed when the same path is written again.
+
+    Raises:
+        OSError: the place cannot be written; FileNotFoundError if the block wrote nothing.
+    """
+    clear_leftovers(path)
+    # The process is part of the name: two may write the same path at the same time, and the later one wins.
+    partial = path.parent / f".{path.name}.partial-{os.getpid()}"
+    _remove(partial)
+    try:
+        yield partial
+        if partial.is_dir():
+            _take_place_of_folder(partial, path)
+        else:
+            with partial.open("rb") as stream:
+                os.fsync(stream.fileno())
+            partial.replace(path)
+    finally:
+        _remove(partial)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file through `replacing`; a text as UTF-8, its line ends as they are."""
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what killed processes left beside `path`; what one had set aside and not yet replaced comes back."""
+    for state in ("partial", "replaced"):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.{state}-*"):
+            process = left.name.rpartition("-")[2]
+            if not process.isdigit() or _is_running(int(process)):
+                continue
+            if state == "replaced" and not path.exists():
+                left.rename(path)
+            else:
+                _remove(left)
+
+
+def _take_place_of_folder(partial: Path, path: Path) -> None:
+    # A rename replaces a file in one step but no folder that holds something: the old one is set aside first.
+    replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
+    try:
+        if path.exists():
+            path.rename(replaced)
+        partial.rename(path)
+    except BaseException:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        raise
+    _remove(replaced)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def file_sha256(path: Path) -> str:

@@ -1,19 +1,23 @@
-"""Where something is to be written is tried before anything is computed, and refused in a line that says why."""
+"""Where something is to be written is tried before anything is computed, and what is written is there whole or not."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import check_bundle_destination, check_file_destination
+from mobileclip_deploy.files import check_bundle_destination, check_file_destination, replacing, write_whole
 
 MARKER = "manifest.json"
 NOBODY = 65534
+NO_SUCH_PROCESS = 2**22 + 1  # above the largest number that Linux gives
 Check = Callable[[Path], None]
 
 
@@ -125,3 +129,79 @@ def test_a_folder_that_cannot_be_looked_into_is_refused(check: Check, tmp_path: 
 def test_a_file_system_that_takes_no_files_is_refused_to_root_too(check: Check) -> None:
     with pytest.raises(UsageError, match="not writable"):
         check(Path("/proc/out"))
+
+
+def kept(folder: Path) -> dict[str, str]:
+    """Everything in a folder, hidden files too, with what is in them."""
+    return {str(f.relative_to(folder)): f.read_text() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_a_file_takes_its_place_when_it_is_complete_and_not_before(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old")
+    with replacing(tmp_path / "f") as partial:
+        partial.write_text("new")
+        assert partial.parent == tmp_path
+        assert (tmp_path / "f").read_text() == "old"
+    assert kept(tmp_path) == {"f": "new"}
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_what_was_there_stays_when_writing_fails(tmp_path: Path, failure: type[BaseException]) -> None:
+    (tmp_path / "f").write_text("old")
+    with pytest.raises(failure), replacing(tmp_path / "f") as partial:
+        partial.write_text("half")
+        raise failure
+    assert kept(tmp_path) == {"f": "old"}
+
+
+def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "stale").write_text("old")
+    with replacing(tmp_path / "d") as partial:
+        partial.mkdir()
+        (partial / "fresh").write_text("new")
+    assert kept(tmp_path) == {"d/fresh": "new"}
+
+
+def test_nothing_written_is_an_error_and_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old")
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "f"):
+        pass
+    assert kept(tmp_path) == {"f": "old"}
+
+
+def test_what_a_killed_process_left_is_removed_and_of_a_running_one_left_alone(tmp_path: Path) -> None:
+    others = {f".f.partial-{os.getppid()}", f".f.search-{NO_SUCH_PROCESS}", f".g.partial-{NO_SUCH_PROCESS}"}
+    for name in {f".f.partial-{NO_SUCH_PROCESS}", *others}:
+        (tmp_path / name).write_text("x")
+    write_whole(tmp_path / "f", "new")
+    assert set(kept(tmp_path)) == {"f", *others}
+
+
+def test_a_process_killed_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old")
+    program = """
+import os, signal, sys
+from pathlib import Path
+from mobileclip_deploy.files import replacing
+with replacing(Path(sys.argv[1])) as partial:
+    partial.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path / "f")]).returncode == -signal.SIGKILL
+    assert (tmp_path / "f").read_text() == "old"
+    assert len(kept(tmp_path)) == 2
+    write_whole(tmp_path / "f", "new")
+    assert kept(tmp_path) == {"f": "new"}
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there_when_synced = []
+    monkeypatch.setattr(os, "fsync", lambda _: there_when_synced.append((tmp_path / "f").exists()))
+    write_whole(tmp_path / "f", "new")
+    assert there_when_synced == [False]
+
+
+def test_texts_are_written_as_utf_8_with_their_own_line_ends(tmp_path: Path) -> None:
+    write_whole(tmp_path / "f", "ä\r\nb\n")
+    assert (tmp_path / "f").read_bytes() == b"\xc3\xa4\r\nb\n"

@@ -6,7 +6,6 @@ python -m mobileclip_deploy.benchmark.documents docs/schemas
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.files import write_whole
 
 __all__ = ["SCHEMAS", "parse_document", "read_job", "read_result", "schema_text", "write_document"]
 
@@ -47,16 +47,10 @@ def write_document(path: Path, document: BaseModel) -> None:
     Raises:
         InvalidInput: the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(document.model_dump_json() + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        write_whole(path, document.model_dump_json() + "\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another place or make room") from error
 
 
@@ -75,11 +69,8 @@ def parse_document(text: str, model: type[Document], name: str) -> Document:
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
         kind = model.__name__.lower()
-        what = f"{where}: {first['msg']}" if where else first["msg"]
-        raise InvalidInput(f"{name} is no benchmark {kind} of schema version 1: {what}") from error
+        raise InvalidInput(f"{name} is no benchmark {kind} of schema version 1: {first_problem(error)}") from error
 
 
 def _read(path: Path, model: type[Document]) -> Document:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mobileclip_deploy.benchmark.job import Job, Turn
 from mobileclip_deploy.benchmark.result import RoundResult
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, first_problem
 
 __all__ = ["append", "outstanding", "read_stream"]
 
@@ -39,7 +39,7 @@ def read_stream(path: Path, job: Job) -> tuple[RoundResult, ...]:
         try:
             finished = RoundResult.model_validate_json(line)
         except ValidationError as error:
-            reason = error.errors(include_url=False)[0]["msg"]
+            reason = first_problem(error)
             raise InvalidInput(f"{path}, line {number}: no round ({reason}); delete the file, run again") from error
         turn = Turn(cell=finished.cell, round=finished.round)
         if finished.run_id != job.run_id or turn not in job.order or turn in found:

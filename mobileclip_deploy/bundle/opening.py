@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, TowerEntry
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.variants import TowerName
 
@@ -86,8 +86,6 @@ def _read_manifest(path: Path) -> Manifest:
     except NotADirectoryError:
         raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"{path}/{MANIFEST}: {where}: {first['msg']}") from error
+        raise InvalidInput(f"{path}/{MANIFEST}: {first_problem(error)}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}/{MANIFEST} cannot be read: {error}") from error

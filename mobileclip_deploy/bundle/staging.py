@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import glob
-import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mobileclip_deploy.bundle.manifest import MANIFEST
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import check_bundle_destination
+from mobileclip_deploy.files import check_bundle_destination, clear_leftovers, replacing
 
 __all__ = ["staged_bundle"]
 
@@ -25,56 +22,21 @@ def staged_bundle(path: Path, force: bool) -> Iterator[Path]:
     Raises:
         UsageError: see `check_bundle_destination`.
     """
-    _recover(path)
+    clear_leftovers(path)  # a bundle that a killed export had set aside is back before it is asked for
     check_bundle_destination(path, MANIFEST, force)
     absent = [folder for folder in path.absolute().parents if not folder.exists()]
-    staging = path.parent / f".{path.name}.partial-{os.getpid()}"
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, absent)  # of a failed export not even the folders above it stay
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(staging, ignore_errors=True)
+            staging = stack.enter_context(replacing(path))
             staging.mkdir()
         except OSError as error:
             raise UsageError(f"{path} cannot be written ({error.strerror}); choose another output with -o") from error
         yield staging
-        _take_place(staging, path)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        for folder in absent:  # of a failed export not even the folders above it stay
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
-def _take_place(staging: Path, path: Path) -> None:
-    replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
-    try:
-        if path.exists():
-            path.rename(replaced)
-        staging.rename(path)
-    except BaseException:
-        if replaced.exists() and not path.exists():
-            replaced.rename(path)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _recover(path: Path) -> None:
-    """Clear away what a killed export left; a bundle that it had set aside and not yet replaced comes back."""
-    for folder in path.parent.glob(f".{glob.escape(path.name)}.*-*"):
-        pid = folder.name.rpartition("-")[2]
-        if not pid.isdigit() or _alive(int(pid)):
-            continue
-        if ".replaced-" in folder.name and not path.exists():
-            folder.rename(path)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
@@ -47,7 +47,7 @@ def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:
         load_variant(source.variant).for_layout(source.layout)
     except ValidationError as error:
         raise CheckpointError(
-            f"{path}: damaged metadata ({error.errors()[0]['msg']}); write it again with `reparameterize`"
+            f"{path}: damaged metadata ({first_problem(error)}); write it again with `reparameterize`"
         ) from error
     except UsageError as error:
         raise CheckpointError(f"{path} was written by another version of this package: {error}") from error

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import replacing
 
 __all__ = ["write_tensors"]
 
@@ -28,15 +27,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         InvalidInput: the folder is missing or not writable, or the disk is full. Nothing is left behind.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            _write(temporary, path.suffix, tensors, metadata)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as partial:
+            _write(partial, path.suffix, tensors, metadata)
+            partial.chmod(0o644)  # safetensors writes files that only their owner may read
     except (OSError, SafetensorError, RuntimeError) as error:
         # Of a full disk torch says where in its C++ it noticed.
         reason = "the disk may be full" if isinstance(error, RuntimeError) else str(error).splitlines()[0][:160]
@@ -44,12 +37,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         raise InvalidInput(f"cannot write {path}: {reason}; choose another place or make room") from error
 
 
-def _write(temporary: Path, suffix: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def _write(partial: Path, suffix: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     if suffix == ".safetensors":
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata=dict(metadata))
-        _sort_metadata(temporary)
+        save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata=dict(metadata))
+        _sort_metadata(partial)
     else:
-        torch.save({name: value.clone() for name, value in tensors.items()}, temporary)
+        torch.save({name: value.clone() for name, value in tensors.items()}, partial)
 
 
 def _sort_metadata(path: Path) -> None:

@@ -8,7 +8,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.class_names import ClassNames, names_of_folders
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.image_sources import SUFFIXES
+from mobileclip_deploy.model.preprocessing import image_files
 
 __all__ = ["read_class_folders"]
 
@@ -21,10 +21,7 @@ def read_class_folders(folder: Path, class_names: Path | None, bad: BadRows) -> 
         InvalidInput: no class folders, or a bad one that is not to be skipped.
     """
     found = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    files = {
-        entry: sorted(f for f in entry.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
-        for entry in found
-    }
+    files = {entry: image_files(entry) for entry in found}
     if not found:
         raise InvalidInput(
             f"{folder} holds neither a dataset.json, nor shards ({{split}}/0.tar), nor class folders with images"

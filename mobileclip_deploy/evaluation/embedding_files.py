@@ -18,9 +18,9 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder, unit
 from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.embedding import embed_dataset_images, embed_texts
-from mobileclip_deploy.evaluation.image_sources import SUFFIXES
 from mobileclip_deploy.evaluation.text_files import parse_json, read_lines
-from mobileclip_deploy.files import check_file_destination
+from mobileclip_deploy.files import check_file_destination, replacing
+from mobileclip_deploy.model.preprocessing import image_files
 from mobileclip_deploy.model.variants import TowerName
 
 __all__ = ["EmbeddingFile", "embed_to_file"]
@@ -114,20 +114,15 @@ def _write(written: EmbeddingFile, names: Sequence[str], values: npt.NDArray[np.
         }
         write_tensors(written.path, {"embeddings": torch.from_numpy(values)}, metadata)
         return
-    temporary = written.path.with_name(f".{written.path.name}.new")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            for name, row in zip(names, values, strict=True):
-                line = {
-                    written.tower: name,
-                    "embedding": [float(str(value)) for value in row],  # float32's shortest decimals
-                    "embedding_space": written.embedding_space,
-                    "normalised": written.normalised,
-                }
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-        temporary.replace(written.path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(written.path) as partial, partial.open("w", encoding="utf-8") as stream:
+        for name, row in zip(names, values, strict=True):
+            line = {
+                written.tower: name,
+                "embedding": [float(str(value)) for value in row],  # float32's shortest decimals
+                "embedding_space": written.embedding_space,
+                "normalised": written.normalised,
+            }
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _images(sources: Sequence[Path]) -> list[Path]:
@@ -136,7 +131,7 @@ def _images(sources: Sequence[Path]) -> list[Path]:
         if source.suffix.lower() in TEXTS:
             raise UsageError(f"{source}: a file of texts is embedded alone, without images beside it")
         if source.is_dir():
-            found = sorted(f for f in source.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+            found = image_files(source)
             if not found:
                 raise InvalidInput(f"{source} holds no images")
             files += found

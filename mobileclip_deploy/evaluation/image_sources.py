@@ -7,9 +7,7 @@ from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["SUFFIXES", "ArchiveImage", "ImageSource", "read_image"]
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+__all__ = ["ArchiveImage", "ImageSource", "read_image"]
 
 
 @dataclass(frozen=True)

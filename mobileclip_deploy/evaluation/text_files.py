@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.evaluation.bad_rows import BadRows
 
 __all__ = ["parse_json", "read_lines", "read_text", "validated"]
@@ -67,8 +67,7 @@ def validated(kind: type[M], where: Path | str, value: Any) -> M:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInput(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise InvalidInput(f"{where}: {first_problem(error)}") from error
 
 
 def _read_bytes(path: Path) -> bytes:

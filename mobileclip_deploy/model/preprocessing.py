@@ -18,12 +18,25 @@ from PIL import Image, UnidentifiedImageError
 
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["MAX_PIXELS", "PreprocessSpec", "decode_image", "load_batch", "load_image", "normalize", "preprocess"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "PreprocessSpec",
+    "decode_image",
+    "image_files",
+    "load_batch",
+    "load_image",
+    "normalize",
+    "preprocess",
+]
 
 _T = TypeVar("_T")
 
 MAX_PIXELS = 100_000_000
 """Images with more pixels are refused before they are decoded, and before they are enlarged."""
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+"""Endings of the files that count as images in a folder, in lower case."""
 
 # Photographs' formats only: of Pillow's others, one starts Ghostscript (EPS) and several accept any bytes.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -57,6 +70,13 @@ class PreprocessSpec(Protocol):
     def mean(self) -> tuple[float, float, float]: ...
     @property
     def std(self) -> tuple[float, float, float]: ...
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files in a folder, to the bottom, that their ending says are images; hidden ones are left out. In order."""
+    return sorted(
+        file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    )
 
 
 def load_image(path: str | PathLike[str]) -> Image.Image:

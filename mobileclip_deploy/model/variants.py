@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
 
 __all__ = [
     "TOWERS",
@@ -229,9 +229,7 @@ def read_card(path: Path) -> Variant:
     try:
         return Variant.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "card"
-        raise InvalidInput(f"{path}: {where}: {first['msg']}") from error
+        raise InvalidInput(f"{path}: {first_problem(error)}") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InvalidInput(f"{path} is not a readable variant card: {error}") from error
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.parity.report import Check, ParityReport
 
 __all__ = ["LockedBundle", "ParityLock", "Tolerances", "check_drift", "locked_figures", "read_lock"]
@@ -83,8 +83,7 @@ def read_lock(path: Path) -> ParityLock:
     except FileNotFoundError:
         raise InvalidInput(f"no lock file at {path}; write the figures of today there with --accept") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInput(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise InvalidInput(f"{path}: {first_problem(error)}") from error
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.model.precision import PRECISIONS
-from mobileclip_deploy.model.preprocessing import load_batch
+from mobileclip_deploy.model.preprocessing import IMAGE_SUFFIXES, image_files, load_batch
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.towers.samples import image_paths, prompts, read_prompts
@@ -20,7 +20,6 @@ __all__ = ["LIMIT", "calibration_digest", "calibration_inputs", "check_calibrati
 
 # More images change the ranges little and take as long as one evaluation each.
 LIMIT = 128
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 PROMPT_FILES = ("prompts.json", "prompts.txt")
 
 
@@ -75,9 +74,9 @@ def _prompt_files(folder: Path) -> list[Path]:
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InvalidInput(f"--calibration {folder}: no such folder; give one with images like those of the app")
-    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    found = image_files(folder)
     if not found:
-        raise InvalidInput(f"--calibration {folder}: no image in it ({', '.join(sorted(SUFFIXES))})")
+        raise InvalidInput(f"--calibration {folder}: no image in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return found
 
 

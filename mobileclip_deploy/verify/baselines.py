@@ -7,6 +7,7 @@ from pathlib import Path
 from mobileclip_deploy.api.paths import StrPath, opened
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import GateFailed
+from mobileclip_deploy.files import write_whole
 from mobileclip_deploy.parity import ParityLock, ParityReport, check_drift, locked_figures, read_lock
 from mobileclip_deploy.parity.baseline import LockedBundle
 
@@ -36,9 +37,7 @@ def accept_baseline(bundle: Bundle | StrPath, report: ParityReport, lock: StrPat
     path = Path(lock)
     before = read_lock(path) if path.exists() else ParityLock()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(before.accept(report.bundle, _locked(bundle, report)).to_json(), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, before.accept(report.bundle, _locked(bundle, report)).to_json())
 
 
 def _locked(bundle: Bundle | StrPath, report: ParityReport) -> LockedBundle:

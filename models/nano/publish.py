@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import torch
 from measure import evaluation_set, measure
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import apple, load
+from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.architecture.mobileone import ConvBN
 from mobileclip_deploy.model.variants import load_variant
@@ -81,12 +80,9 @@ def publish(run: Path, variant: str, output: Path) -> None:
     """Writes weights.safetensors (atomically) and figures.json into `output`."""
     metadata = {"variant": variant, "layout": "apple", "form": "training", "licence": "CC-BY-SA-4.0"}
     output.mkdir(parents=True, exist_ok=True)
-    temporary = output / "weights.tmp"
     model = trained(run, variant)
     condition(model)
-    save_file(apple_layout(model.state_dict(), variant), temporary, metadata=metadata)
-    temporary.chmod(0o644)
-    os.replace(temporary, output / "weights.safetensors")
+    write_tensors(output / "weights.safetensors", apple_layout(model.state_dict(), variant), metadata)
     figures = measure(load(output / "weights.safetensors", variant))
     report = {"dataset": "evaluation", "pairs": len(evaluation_set()[0]), "weights": "weights.safetensors", **figures}
     (output / "figures.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.files import write_whole
 
 __all__ = ["checked_result", "interrupted", "longer_stream", "stream_of", "write_stream"]
 
@@ -61,8 +61,5 @@ def stream_of(result: Result) -> bytes:
 
 def write_stream(local: Path, lines: bytes) -> None:
     """Write it whole or not at all."""
-    if not lines:
-        return
-    temporary = local.with_name(f".{local.name}.{os.getpid()}")
-    temporary.write_bytes(lines)
-    temporary.replace(local)
+    if lines:
+        write_whole(local, lines)

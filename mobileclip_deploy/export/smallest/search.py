@@ -24,7 +24,7 @@ from mobileclip_deploy.export.exporting import export_bundle
 from mobileclip_deploy.export.smallest.candidates import Candidate, in_order, tower_choices
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
 from mobileclip_deploy.export.smallest.trials import Trials
-from mobileclip_deploy.files import check_bundle_destination
+from mobileclip_deploy.files import check_bundle_destination, write_whole
 from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -213,9 +213,7 @@ def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
     mixable = partial(trials.target.mixable, tower)
     layers = tuple(measure_layers(make_tower(trials.model, tower), inputs, mixable))
     trials.folder.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".new")
-    temporary.write_bytes(adapter.dump_json(layers))
-    temporary.replace(file)
+    write_whole(file, adapter.dump_json(layers))
     return layers
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mobileclip_deploy.errors import ExportError, InvalidInput
 from mobileclip_deploy.evaluation import Dataset, Embedder, Measurement, measure
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256, replacing
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
@@ -66,12 +65,10 @@ class Trials:
         try:
             if not artifact.exists():
                 self.progress(f"{tower} tower at {precision}: converting")
-                staging = self.folder / f".{place.name}.partial"
-                shutil.rmtree(staging, ignore_errors=True)
-                (staging / name).parent.mkdir(parents=True)
-                self.target.export(tower_job(self.model, tower, precision, options), staging / name)
-                shutil.rmtree(place, ignore_errors=True)
-                staging.rename(place)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with replacing(place) as staging:
+                    (staging / name).parent.mkdir(parents=True)
+                    self.target.export(tower_job(self.model, tower, precision, options), staging / name)
             self.progress(f"{tower} tower at {precision}: measuring")
             runner = self.target.runner(artifact)
             deviation = compare(self.reference.of(tower), runner(self.reference.inputs.of(tower)))

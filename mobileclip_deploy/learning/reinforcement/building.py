@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import write_whole
 from mobileclip_deploy.learning.reinforcement.augmentation import AugmentationPolicy, draw
 from mobileclip_deploy.learning.reinforcement.index import (
     INDEX,
@@ -19,7 +20,6 @@ from mobileclip_deploy.learning.reinforcement.index import (
     Index,
     read_index,
     text_sha256,
-    write_atomically,
 )
 from mobileclip_deploy.learning.reinforcement.pairs import Pair, Pairs
 from mobileclip_deploy.learning.reinforcement.shards import Shard, read_shard, write_shard
@@ -112,10 +112,11 @@ def _begun(folder: Path, wanted: Index, lines: str) -> Index:
             )
         return found.model_copy(update={"images": wanted.images})
     # What a run leaves that is stopped before its first index is there counts as nothing.
-    if folder.is_dir() and {path.name for path in folder.iterdir()} - {PAIRS, f".{PAIRS}.partial", f".{INDEX}.partial"}:
+    left_by_it = (PAIRS, f".{PAIRS}.", f".{INDEX}.")
+    if folder.is_dir() and any(not path.name.startswith(left_by_it) for path in folder.iterdir()):
         raise UsageError(f"{folder} exists and is no reinforced dataset; choose another output with -o")
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / PAIRS, lines.encode())
+    write_whole(folder / PAIRS, lines)
     wanted.write(folder)
     return wanted
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.files import write_whole
 from mobileclip_deploy.learning.reinforcement.augmentation import PARAMETERS, AugmentationPolicy
 
-__all__ = ["INDEX", "PAIRS", "Index", "ShardEntry", "TeacherEntry", "read_index", "text_sha256", "write_atomically"]
+__all__ = ["INDEX", "PAIRS", "Index", "ShardEntry", "TeacherEntry", "read_index", "text_sha256"]
 
 INDEX = "index.json"
 PAIRS = "pairs.jsonl"
@@ -77,7 +77,7 @@ class Index(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write index.json; whole or as it was."""
-        write_atomically(folder / INDEX, (self.model_dump_json(indent=2) + "\n").encode())
+        write_whole(folder / INDEX, self.model_dump_json(indent=2) + "\n")
 
 
 def read_index(folder: Path) -> Index:
@@ -98,10 +98,8 @@ def read_index(folder: Path) -> Index:
     try:
         return Index.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
         raise InvalidInput(
-            f"{file} is damaged or of another version than {VERSION} ({place}: {first['msg']}); "
+            f"{file} is damaged or of another version than {VERSION} ({first_problem(error)}); "
             "make the dataset again in another folder"
         ) from error
 
@@ -109,10 +107,3 @@ def read_index(folder: Path) -> Index:
 def text_sha256(text: str) -> str:
     """Of a text as UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file through a temporary one beside it: whole, or as it was."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.model.preprocessing import image_files
 
 __all__ = ["Pair", "Pairs", "parse_pairs", "read_pairs"]
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 class Pair(BaseModel):
@@ -73,7 +72,7 @@ def read_pairs(source: Path) -> Pairs:
             raise InvalidInput(f"{description} is not a JSON object: {error}") from error
     if description.is_file() or manifest.is_file():
         return parse_pairs(_text(manifest), source, str(manifest))
-    files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES)
+    files = image_files(source)
     if not files:
         raise InvalidInput(f"{source} holds no dataset.json, pairs.jsonl or images")
     return Pairs(source, tuple(Pair(image=file.relative_to(source).as_posix()) for file in files))
@@ -92,9 +91,7 @@ def parse_pairs(text: str, folder: Path, where: str) -> Pairs:
         try:
             row = Pair.model_validate_json(line)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise InvalidInput(f"{where}:{number}: {place + ': ' if place else ''}{first['msg']}") from error
+            raise InvalidInput(f"{where}:{number}: {first_problem(error)}") from error
         if row.text is None and row.captions:
             raise InvalidInput(f"{where}:{number}: captions without a text; give the true caption as text")
         if not (folder / row.image).is_file():

@@ -12,7 +12,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.reinforcement.index import Index, ShardEntry, write_atomically
+from mobileclip_deploy.files import write_whole
+from mobileclip_deploy.learning.reinforcement.index import Index, ShardEntry
 
 __all__ = ["Shard", "read_shard", "write_shard"]
 
@@ -44,7 +45,7 @@ def write_shard(folder: Path, first: int, shard: Shard) -> ShardEntry:
     """
     content = save({name: value.contiguous() for name, value in shard.tensors().items()})
     name = f"shard-{first:08d}.safetensors"
-    write_atomically(folder / name, content)
+    write_whole(folder / name, content)
     rows = len(shard.parameters)
     return ShardEntry(file=name, sha256=hashlib.sha256(content).hexdigest(), first=first, rows=rows)
 

@@ -8,7 +8,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, first_problem
 
 __all__ = ["Recipe", "read_recipe"]
 
@@ -66,8 +66,6 @@ def read_recipe(path: Path) -> Recipe:
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"{path}: {place + ': ' if place else ''}{first['msg']}") from error
+        raise InvalidInput(f"{path}: {first_problem(error)}") from error
     paths = {name: getattr(recipe, name) for name in ("data", "start", "evaluation")}
     return recipe.model_copy(update={name: path.parent / value for name, value in paths.items() if value is not None})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.reinforcement.index import write_atomically
+from mobileclip_deploy.files import replacing, write_whole
 
 __all__ = ["CHECKPOINT", "LOG", "WEIGHTS", "LogRow", "read_state", "write_log", "write_state"]
 
@@ -37,9 +36,8 @@ class LogRow:
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
     """Save everything that a training needs to go on."""
-    temporary = folder / f".{CHECKPOINT}.partial"
-    torch.save(state, temporary)
-    os.replace(temporary, folder / CHECKPOINT)
+    with replacing(folder / CHECKPOINT) as partial:
+        torch.save(state, partial)
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
@@ -64,4 +62,4 @@ def write_log(folder: Path, rows: Sequence[LogRow]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(LogRow.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
     writer.writerows([asdict(row) for row in rows])
-    write_atomically(folder / LOG, text.getvalue().encode())
+    write_whole(folder / LOG, text.getvalue())
