@@ -86,7 +86,7 @@ def model_embedder(model: MobileCLIP) -> Embedder:
         preprocess=model.variant.preprocess,
         context_length=model.variant.tokenizer.context_length,
         template=model.variant.template,
-        logit_scale=float(model.logit_scale.exp().clamp(max=100)),
+        logit_scale=model.logit_factor,
     )
 
 

@@ -92,7 +92,7 @@ def make_manifest(
         towers=entries,
         classifier=None if labels is None else _classifier(labels, variant),
         embed_dim=variant.embed_dim,
-        logit_scale=float(model.logit_scale.exp().clamp(max=100)),
+        logit_scale=model.logit_factor,
         template=variant.template,
         tokenizer=variant.tokenizer,
         preprocess=PreprocessEntry(**variant.preprocess.model_dump()),

@@ -101,7 +101,7 @@ def make_classifier(model: MobileCLIP, labels: LabelSet) -> Classifier:
     tower = make_tower(model, "image")
     assert isinstance(tower, ImageTower)
     embeddings = torch.from_numpy(label_embeddings(model, labels))
-    return Classifier(tower, embeddings, _logit_scale(model)).eval()
+    return Classifier(tower, embeddings, model.logit_factor).eval()
 
 
 def label_embeddings(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:
@@ -129,7 +129,7 @@ def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.fl
     """
     rows = images.astype(np.float64)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    logits = _logit_scale(model) * rows @ label_embeddings(model, labels).astype(np.float64).T
+    logits = model.logit_factor * rows @ label_embeddings(model, labels).astype(np.float64).T
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
 
@@ -137,7 +137,3 @@ def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.fl
 def labels_json(labels: Sequence[str]) -> str:
     """labels.json: a list, in the order of the probabilities."""
     return json.dumps(list(labels), indent=2, ensure_ascii=False) + "\n"
-
-
-def _logit_scale(model: MobileCLIP) -> float:
-    return float(model.logit_scale.exp().clamp(max=100))

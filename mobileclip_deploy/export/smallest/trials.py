@@ -106,5 +106,5 @@ class Trials:
             preprocess=variant.preprocess,
             context_length=variant.tokenizer.context_length,
             template=variant.template,
-            logit_scale=float(self.model.logit_scale.exp().clamp(max=100)),
+            logit_scale=self.model.logit_factor,
         )

@@ -19,11 +19,9 @@ from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TOWERS
 
-__all__ = ["LARGEST_SCALE", "Teacher"]
+__all__ = ["Teacher"]
 
 BATCH = 64
-LARGEST_SCALE = 100.0
-"""CLIP's bound of the factor of the cosines."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Teacher:
             variant=model.variant.name,
             embed_dim=model.variant.embed_dim,
             image_size=model.variant.preprocess.size,
-            scale=min(float(model.logit_scale.exp()), LARGEST_SCALE),
+            scale=model.logit_factor,
         )
         return cls(model, entry)
 

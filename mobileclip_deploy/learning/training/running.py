@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,10 @@ from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedd
 from mobileclip_deploy.learning.reinforcement import Batch, ReinforcedDataset, collate
 from mobileclip_deploy.learning.reinforcement.dataset import Choice
 from mobileclip_deploy.learning.reinforcement.loss import TeacherBatch, reinforced_loss
-from mobileclip_deploy.learning.reinforcement.teachers import LARGEST_SCALE
 from mobileclip_deploy.learning.training.network import optimizer, start, write_weights
 from mobileclip_deploy.learning.training.recipe import Recipe
 from mobileclip_deploy.learning.training.saving import WEIGHTS, LogRow, read_state, write_log, write_state
-from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.progress import Progress, silent
@@ -124,7 +124,7 @@ class _Training:
         self.optimizer.step()
         self.schedule.step()
         with torch.no_grad():
-            self.model.logit_scale.clamp_(max=torch.tensor(LARGEST_SCALE).log().item())
+            self.model.logit_scale.clamp_(max=math.log(LARGEST_LOGIT_FACTOR))
         self.average.update_parameters(self.model)
         self.losses.append(loss.item())
         self.step += 1
@@ -138,7 +138,7 @@ class _Training:
                 samples=self.step * self.recipe.batch,
                 loss=sum(self.losses) / len(self.losses),
                 learning_rate=float(self.schedule.get_last_lr()[0]),
-                scale=float(self.model.logit_scale.detach().exp()),
+                scale=self.model.logit_factor,
                 image_to_text_recall=figures["image_to_text_recall@1"].value,
                 text_to_image_recall=figures["text_to_image_recall@1"].value,
             )

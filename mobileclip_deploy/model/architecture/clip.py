@@ -17,7 +17,10 @@ from mobileclip_deploy.model.architecture.vit import ViT
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, MCiTower, Variant
 
-__all__ = ["MobileCLIP", "build_model"]
+__all__ = ["LARGEST_LOGIT_FACTOR", "MobileCLIP", "build_model"]
+
+LARGEST_LOGIT_FACTOR = 100.0
+"""CLIP's bound (arXiv 2103.00020, section 2.5) of what cosines are multiplied by before a softmax."""
 
 
 class MobileCLIP(nn.Module):
@@ -36,6 +39,11 @@ class MobileCLIP(nn.Module):
         self.image = _image_tower(variant) if "image" in towers else None
         self.text = TextTransformer(variant.text, variant.tokenizer, variant.embed_dim) if "text" in towers else None
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    @property
+    def logit_factor(self) -> float:
+        """What cosines are multiplied by before a softmax: exp(`logit_scale`), at most 100; the inverse temperature."""
+        return float(self.logit_scale.detach().exp().clamp(max=LARGEST_LOGIT_FACTOR))
 
     def encode_image(self, x: Tensor) -> Tensor:
         """Images [N, 3, S, S] float32 after all preprocessing (mean and std applied) -> [N, D], not normalised.
