@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import stat
@@ -14,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mobileclip_deploy.errors import InvalidInput
 
@@ -41,16 +42,6 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 # Photographs' formats only: of Pillow's others, one starts Ghostscript (EPS) and several accept any bytes.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs as an error is raised here as InvalidInput
 
@@ -114,7 +105,10 @@ def _decode(source: Path | io.BytesIO, path: str) -> Image.Image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
                 image.load()
-                return _to_rgb(_upright(image))
+                # Damaged metadata: shown as stored, as browsers and photo viewers do.
+                with contextlib.suppress(Exception):
+                    ImageOps.exif_transpose(image, in_place=True)
+                return _to_rgb(image)
     except Image.DecompressionBombError:
         raise InvalidInput(f"{path}: more than {MAX_PIXELS // 10**6} megapixels; scale the image down first") from None
     except UnidentifiedImageError:
@@ -205,14 +199,6 @@ def _require_bytes(path: Path) -> None:
 def _readable_formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # damaged metadata: shown as stored, as browsers and photo viewers do
-        return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
