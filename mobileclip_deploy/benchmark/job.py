@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
+    "CHECKPOINT",
     "Accuracy",
     "Cell",
     "Count",
@@ -29,6 +30,8 @@ Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,119}$"
 RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$")]
 """Below the job's folder, with `/`, without `..`: safe in a shell too."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+CHECKPOINT = "torch"
+"""Target and runtime of a cell that is not an artifact but the checkpoint itself."""
 Dtype = Literal["float32", "float16", "uint8", "int32", "int64"]
 
 

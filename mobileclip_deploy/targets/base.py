@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
 
 from mobileclip_deploy.bundle.manifest import Attachment, TensorInfo
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun, UsageError
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.towers.calibration import calibration_digest, check_calibration
+from mobileclip_deploy.targets.benchmarking import RunnerSession, RuntimePlace, Session, SessionSetup
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["ExportOptions", "Place", "Runner", "Target", "TowerJob"]
 
@@ -55,6 +58,8 @@ class ExportOptions:
         if self.multifunction:
             chosen["multifunction"] = "on"
         if self.calibration is not None:
+            from mobileclip_deploy.towers.calibration import calibration_digest
+
             chosen["calibration"] = self.calibration.resolve().name
             chosen["calibration_sha256"] = calibration_digest(self.calibration)
         return {name: value for name, value in chosen.items() if value is not None}
@@ -125,6 +130,13 @@ class Target(ABC):
     mixes: ClassVar[bool] = False
     """Whether it can store each layer at bits of its own (precision "mixed", see `ExportOptions.four_bit`)."""
 
+    runtime_package: ClassVar[str | None] = None
+    """The package whose version a benchmark on this machine records; None: the first of `packages`."""
+    runtime_modules: ClassVar[tuple[str, ...]] = ()
+    """What a session needs, imported before the clock of its loading runs."""
+    foreign_suffix: ClassVar[str | None] = None
+    """Suffix of files that others wrote in this format and `declared` reads; None: it reads none."""
+
     def mixable(self, tower: TowerName, name: str, shape: Sequence[int]) -> bool:
         """Whether a target that mixes can store a weight of a tower, by name and shape in torch, at 4 bits.
 
@@ -181,6 +193,8 @@ class Target(ABC):
             named = self.mixes and precision == "mixed" and bool(options.four_bit.get(tower))
             if precision not in self.precisions and not named:
                 raise UsageError(f"{self.name} has no precision {precision}; it has {', '.join(self.precisions)}")
+        from mobileclip_deploy.towers.calibration import check_calibration
+
         check_calibration(precisions, options.calibration)
         self.require_installed()
 
@@ -311,6 +325,39 @@ class Target(ABC):
         A loader raises NotRun and RuntimeFailed as `runner` does.
         """
         yield lambda: self.runner(path)
+
+    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        """Where a bundle's artifacts run on a kind of device; nowhere on most. By default on the host, in a `runner`.
+
+        Args:
+            device: host, android, ios or mac.
+            options: the manifest's.
+
+        Raises:
+            NotRun: not this bundle's, or not as the device is; the text says why.
+        """
+        return (RuntimePlace(self.name),) if device == "host" else ()
+
+    def session(self, path: Path, setup: SessionSetup) -> Session:
+        """Load an artifact on this machine, to be timed.
+
+        Raises:
+            NotRun: this machine has nothing that can run it.
+        """
+        return RunnerSession(self.runner(path))
+
+    def runtime_version(self) -> str:
+        """Of what runs artifacts on this machine."""
+        package = self.runtime_package or next(iter(self.packages), None)
+        return importlib.metadata.version(package) if package else "unversioned"
+
+    def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+        """Inputs and outputs of a file that others wrote in this format; called in a process of its own.
+
+        Raises:
+            NotRun: this target reads no such files.
+        """
+        raise NotRun(f"{self.name} reads no files that others wrote")
 
     def write_companions(self, folder: Path, variant: Variant) -> None:  # noqa: B027 (not every format has any)
         """Write the files that clients of this format expect beside the artifacts; none by default."""

@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.benchmark.documents import read_job
-from mobileclip_deploy.benchmark.host.sessions import Session, import_runtime, open_session
+from mobileclip_deploy.benchmark.host.sessions import import_runtime, open_session
 from mobileclip_deploy.benchmark.job import Cell, Job, Protocol
 from mobileclip_deploy.benchmark.result import OperatorTime, RoundResult
 from mobileclip_deploy.errors import MobileClipDeployError, NotRun
+from mobileclip_deploy.targets.benchmarking import Session
 
 __all__ = ["turn"]
 
@@ -75,7 +77,7 @@ def turn(job: Job, cell: Cell, number: int, folder: Path, answers: Path, profile
     profile: tuple[OperatorTime, ...] = ()
     if profiled and number == 0:
         try:
-            profile = session.profile()
+            profile = tuple(OperatorTime(**asdict(one)) for one in session.profile())
         except NotRun as error:
             warnings = (f"not profiled: {error}",)
     return RoundResult(

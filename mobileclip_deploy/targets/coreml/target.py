@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from mobileclip_deploy.bundle import TensorInfo
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.base import ExportOptions, Place, Runner, Target, TowerJob
+from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+from mobileclip_deploy.targets.coreml.benchmarking import CoreMLSession, places
 from mobileclip_deploy.targets.coreml.multifunction import join, settle_multifunction
 from mobileclip_deploy.targets.coreml.recipes import DEFAULT_TARGET, RECIPES, is_older, recipe_of, settle_target
 
@@ -20,6 +22,7 @@ class CoreMLTarget(Target):
     packages = ("coremltools",)
     precisions = tuple(RECIPES)
     mixes = True
+    runtime_modules = ("coremltools",)
 
     def __init__(self, function: str | None = None) -> None:
         self.function = function
@@ -101,6 +104,12 @@ class CoreMLTarget(Target):
         from mobileclip_deploy.targets.coreml.runner import load_runners
 
         return load_runners(path, self.function)
+
+    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        return places(device)
+
+    def session(self, path: Path, setup: SessionSetup) -> Session:
+        return CoreMLSession(path, setup, self.function)
 
 
 def _settle(precisions: dict[TowerName, str], options: ExportOptions) -> str:

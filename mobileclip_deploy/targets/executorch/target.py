@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets.base import ExportOptions, Runner, Target, TowerJob
+from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
 from mobileclip_deploy.targets.executorch.backends import get_backend
+from mobileclip_deploy.targets.executorch.benchmarking import ExecuTorchSession, declared, places
 from mobileclip_deploy.targets.executorch.etrecord import etrecord_path
 from mobileclip_deploy.targets.executorch.program_file import TensorSpec, read_program
 
@@ -28,6 +31,8 @@ INPUT, OUTPUT = "input_0", "output_0"
 class ExecuTorchTarget(Target):
     name = "executorch"
     packages = ("executorch",)
+    runtime_modules = ("torch", "executorch.extension.pybindings.portable_lib")
+    foreign_suffix = ".pte"
 
     def __init__(self, backend: str = "xnnpack") -> None:
         self.backend = get_backend(backend)
@@ -142,6 +147,15 @@ class ExecuTorchTarget(Target):
         from mobileclip_deploy.targets.executorch.runner import load_runner
 
         return load_runner(path)
+
+    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        return places(device, options)
+
+    def session(self, path: Path, setup: SessionSetup) -> Session:
+        return ExecuTorchSession(path, setup)
+
+    def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+        return declared(path)
 
 
 def _info(name: str, spec: TensorSpec) -> TensorInfo:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mobileclip_deploy.bundle import TensorInfo
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.base import Runner, Target, TowerJob
+from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+from mobileclip_deploy.targets.onnx.benchmarking import OnnxSession, declared, places
 from mobileclip_deploy.targets.onnx.recipes import RECIPES, recipe_of
 
 __all__ = ["OnnxTarget"]
@@ -23,6 +25,9 @@ class OnnxTarget(Target):
     packages = ("onnx", "onnxruntime", "onnxscript")
     precisions = tuple(RECIPES)
     mixes = True
+    runtime_package = "onnxruntime"
+    runtime_modules = ("onnxruntime",)
+    foreign_suffix = ".onnx"
 
     def mixable(self, tower: TowerName, name: str, shape: Sequence[int]) -> bool:
         """Products but the last, and the table; the text tower's 1 x 1 convolutions are written as products."""
@@ -80,6 +85,15 @@ class OnnxTarget(Target):
         from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 
         return OnnxRunner(path)
+
+    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        return places(device)
+
+    def session(self, path: Path, setup: SessionSetup) -> Session:
+        return OnnxSession(path, setup)
+
+    def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+        return declared(path)
 
     def write_companions(self, folder: Path, variant: Variant) -> None:
         """config.json, tokenizer.json and its configuration, as transformers.js looks for them."""

@@ -9,8 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.benchmark.result import OperatorTime
 from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.targets.benchmarking import KernelTime
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ REST = "between operators"
 SPANS = (WHOLE, "DELEGATE_CALL", "OPERATOR_CALL")
 
 
-def operator_times(path: Path, row: Tensor) -> tuple[OperatorTime, ...]:
+def operator_times(path: Path, row: Tensor) -> tuple[KernelTime, ...]:
     """Run a .pte on one input and say where the time goes, the most expensive first.
 
     Operators are named by their kernels, as XNNPACK names them ("Convolution (NHWC, F32) DWConv"), outside of delegates
@@ -54,7 +54,7 @@ def _trace(path: Path, row: Tensor, dump: Path) -> None:
     program.write_etdump_result_to_file(str(dump), str(dump.with_suffix(".bin")))
 
 
-def _added_up(dump: Path) -> tuple[OperatorTime, ...]:
+def _added_up(dump: Path) -> tuple[KernelTime, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that tensors were not recorded
         from executorch.devtools import Inspector
@@ -73,7 +73,7 @@ def _added_up(dump: Path) -> tuple[OperatorTime, ...]:
             times[name] += _nanoseconds(event.perf_data.raw)
             calls[name] += 1
     times[REST], calls[REST] = max(0, whole - sum(times.values())), 1
-    rows = [OperatorTime(operator=name, calls=calls[name], total_ns=spent) for name, spent in times.items()]
+    rows = [KernelTime(operator=name, calls=calls[name], total_ns=spent) for name, spent in times.items()]
     return tuple(sorted(rows, key=lambda row: (-row.total_ns, row.operator)))
 
 

@@ -1,0 +1,125 @@
+"""How artifacts are timed: where a target runs on a kind of device, and a loaded artifact whose call alone is timed."""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.bundle.manifest import TensorInfo
+from mobileclip_deploy.errors import NotRun
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.targets.base import Runner
+
+__all__ = ["KernelTime", "RunnerSession", "RuntimePlace", "Session", "SessionSetup", "by_kernel", "installed"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RuntimePlace:
+    """A runtime, and where in it a file runs.
+
+    `backend` is the runtime's own word (ONNX Runtime: cpu; ExecuTorch: xnnpack), `compute_units` Core ML's;
+    `options` go to the runtime as they are.
+    """
+
+    runtime: str
+    backend: str | None = None
+    compute_units: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """`onnxruntime-cpu`"""
+        return "-".join(part for part in (self.runtime, self.backend, self.compute_units) if part)
+
+
+@dataclass(frozen=True)
+class SessionSetup:
+    """What an artifact is loaded for: a place, a number of threads, and its input and output at batch 1."""
+
+    place: RuntimePlace
+    threads: int
+    input: TensorInfo
+    output: TensorInfo
+
+
+@dataclass(frozen=True)
+class KernelTime:
+    """What the operators of one type took in one inference."""
+
+    operator: str
+    calls: int
+    total_ns: int
+
+
+class Session(ABC):
+    """One artifact in memory. What is timed is `run`: conversion of input and output is left to the other two."""
+
+    @abstractmethod
+    def feed(self, values: Array) -> None:
+        """Put an input [1, ...] in place, in the type of the setup's input."""
+
+    @abstractmethod
+    def run(self) -> None:
+        """One inference."""
+
+    @abstractmethod
+    def answer(self) -> npt.NDArray[np.float32]:
+        """The output of the last inference, float32 [D]."""
+
+    def profile(self) -> tuple[KernelTime, ...]:
+        """Operator times of one inference, the most expensive first.
+
+        Raises:
+            NotRun: the runtime has no profiler here.
+        """
+        raise NotRun("this runtime has no profiler in its Python package")
+
+
+class RunnerSession(Session):
+    """Times a target's `Runner`, whose own conversions take part in the time."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._input: Array = np.empty(0)
+        self._output = np.empty(0, np.float32)
+
+    def feed(self, values: Array) -> None:
+        if values.dtype == np.uint8:  # pixels as Core ML takes them: runners take [0, 1]
+            self._input = values.astype(np.float32) / 255
+        else:
+            self._input = values.astype(np.int64 if np.issubdtype(values.dtype, np.integer) else np.float32)
+
+    def run(self) -> None:
+        self._output = self._runner(self._input)  # [1, D]
+
+    def answer(self) -> npt.NDArray[np.float32]:
+        return np.asarray(self._output, dtype=np.float32).reshape(-1)
+
+
+def by_kernel(times: Iterable[tuple[str, int]]) -> tuple[KernelTime, ...]:
+    """(operator, nanoseconds) of every call -> a row for each operator, the most expensive first."""
+    grouped: dict[str, list[int]] = defaultdict(list)
+    for operator, duration in times:
+        grouped[operator].append(duration)
+    found = [KernelTime(name, len(durations), sum(durations)) for name, durations in grouped.items()]
+    return tuple(sorted(found, key=lambda one: (-one.total_ns, one.operator)))
+
+
+def installed(package: str, target: str) -> None:
+    """Refuse a place on this machine without its runtime.
+
+    Raises:
+        NotRun: the package is not installed; the text holds the pip line.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise NotRun(f"{package} is not installed; type: pip install 'mobileclip-deploy[{target}]'")

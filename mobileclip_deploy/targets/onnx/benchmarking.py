@@ -1,0 +1,98 @@
+"""ONNX Runtime on the CPU, timed: here, and in the Android harness."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.bundle.manifest import TensorInfo
+from mobileclip_deploy.targets.benchmarking import (
+    KernelTime,
+    RuntimePlace,
+    Session,
+    SessionSetup,
+    by_kernel,
+    installed,
+)
+
+__all__ = ["OnnxSession", "declared", "places"]
+
+# Threads that spin while they wait would steal the core from the next candidate.
+CPU = RuntimePlace(
+    "onnxruntime", "cpu", options=(("session.intra_op.allow_spinning", "0"), ("session.inter_op.allow_spinning", "0"))
+)
+
+
+def places(device: str) -> tuple[RuntimePlace, ...]:
+    """The CPU of this machine and of Android phones.
+
+    Raises:
+        NotRun: ONNX Runtime is not installed here.
+    """
+    if device == "host":
+        installed("onnxruntime", "onnx")
+    return (CPU,) if device in ("host", "android") else ()
+
+
+class OnnxSession(Session):
+    """ONNX Runtime on the CPU: a pool of `threads`, operators one after the other."""
+
+    def __init__(self, path: Path, setup: SessionSetup, profiled: bool = False) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = setup.threads, 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        for name, value in setup.place.options:
+            options.add_session_config_entry(name, value)
+        self._path, self._setup = path, setup
+        if profiled:
+            options.enable_profiling = True
+            options.profile_file_prefix = os.path.join(tempfile.mkdtemp(), "profile")
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._names = [setup.output.name]
+        self._feeds: dict[str, npt.NDArray[Any]] = {}
+        self._outputs: list[npt.NDArray[Any]] = []
+
+    def feed(self, values: npt.NDArray[Any]) -> None:
+        self._feeds = {self._setup.input.name: values}
+
+    def run(self) -> None:
+        self._outputs = self._session.run(self._names, self._feeds)
+
+    def answer(self) -> npt.NDArray[np.float32]:
+        return np.asarray(self._outputs[0], dtype=np.float32).reshape(-1)
+
+    def profile(self) -> tuple[KernelTime, ...]:
+        twin = OnnxSession(self._path, self._setup, profiled=True)
+        twin._feeds = self._feeds
+        for _ in range(3):  # the last one counts
+            twin.run()
+        events = json.loads(Path(twin._session.end_profiling()).read_text(encoding="utf-8"))
+        kernels = [event for event in events if str(event.get("name", "")).endswith("_kernel_time")]
+        last = kernels[len(kernels) * 2 // 3 :]
+        return by_kernel((event["args"]["op_name"], event["dur"] * 1000) for event in last)  # dur: microseconds
+
+
+def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Inputs and outputs of any .onnx, as ONNX Runtime understands it without optimizing."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return tuple(map(_info, session.get_inputs())), tuple(map(_info, session.get_outputs()))
+
+
+def _info(port: Any) -> TensorInfo:
+    element = port.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(size if isinstance(size, int) else 0 for size in port.shape)  # free dimensions have a name or None
+    return TensorInfo(port.name, "float32" if element == "float" else element, shape)
