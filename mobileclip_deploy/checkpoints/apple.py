@@ -19,6 +19,7 @@ TRANSFORMER = [
     Rule(r"\.attention\.proj\.", ".pre_norm_mha.1.out_proj."),
     Rule(r"\.norm2\.", ".pre_norm_ffn.0."),
     Rule(r"(transformer\.\d+)\.fc1\.", r"\1.pre_norm_ffn.1."),
+    # 2 and 3 are GELU and dropout.
     Rule(r"(transformer\.\d+)\.fc2\.", r"\1.pre_norm_ffn.4."),
 ]
 BRANCHES = [
@@ -31,13 +32,16 @@ BRANCHES = [
 ]
 TEXT = [
     Rule(r"^text\.token_embedding\.", "text_encoder.embedding_layer."),
+    # [L, C] here, [1, 1, L, C] there.
     Rule(r"^text\.positional_embedding$", "text_encoder.positional_embedding.pos_embed.pos_embed", flatten_leading(2)),
     Rule(r"^text\.blocks\.", "text_encoder.transformer."),
     Rule(r"^text\.final_norm\.", "text_encoder.final_layer_norm."),
+    # A bare matrix there, [C, D]: x @ p. nn.Linear holds [D, C].
     Rule(r"^text\.projection\.weight$", "text_encoder.projection_layer", transposed),
     Rule(r"^logit_scale$", "logit_scale"),
 ]
 VIT = [
+    # Our stem counts its GELUs as well: 0, 2, 4 here are 0, 1, 2 there.
     Rule(r"^image\.stem\.(\d)\.bn\.", lambda m: f"image_encoder.model.patch_emb.{int(m[1]) // 2}.block.norm."),
     Rule(r"^image\.stem\.(\d)\.(conv\.)?", lambda m: f"image_encoder.model.patch_emb.{int(m[1]) // 2}.block.conv."),
     Rule(r"^image\.class_token$", "image_encoder.model.cls_token", flatten_leading(2)),

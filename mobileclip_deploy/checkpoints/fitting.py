@@ -134,6 +134,7 @@ def _table(name: str, layout: str, source_layout: str | None, towers: tuple[str,
     variant = load_variant(name)
     keymap = LAYOUTS[layout].keymap(variant if layout == folded.NAME else variant.for_layout(layout))
     table = {}
+    # On the meta device: names and shapes of a whole network, without memory or time for its values.
     for ours, tensor in empty_model(variant, layout, source_layout, towers).state_dict().items():
         key, convert = keymap.theirs(ours)
         table[ours] = Expected(

@@ -46,6 +46,7 @@ class KeyMap:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         compiled = [(re.compile(rule.ours), rule) for rule in rules]
+        # Anchored rules say where a tensor goes, and one of them must; fragments rename parts within.
         self._anchored = [(pattern, rule) for pattern, rule in compiled if rule.ours.startswith("^")]
         self._fragments = [(pattern, rule) for pattern, rule in compiled if not rule.ours.startswith("^")]
 

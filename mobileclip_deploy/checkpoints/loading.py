@@ -75,6 +75,7 @@ def assemble(identity: Identity, image_size: int | None = None) -> MobileCLIP:
         weights[POSITIONS] = resample(
             weights[POSITIONS], size // card.image.patch, class_token=card.image.class_token_position
         )
+    # assign: the model is on the meta device, so there is nothing to copy into.
     model.load_state_dict(weights, assign=True)
     return model.requires_grad_(False).eval()
 

@@ -29,6 +29,7 @@ TEXT = [
 ]
 RESBLOCKS = [
     Rule(r"(resblocks\.\d+)\.norm([12])\.", r"\1.ln_\2."),
+    # nn.MultiheadAttention's names: in_proj_weight and in_proj_bias, without a dot.
     Rule(r"(resblocks\.\d+)\.attention\.qkv\.", r"\1.attn.in_proj_"),
     Rule(r"(resblocks\.\d+)\.attention\.proj\.", r"\1.attn.out_proj."),
     Rule(r"(resblocks\.\d+)\.fc1\.", r"\1.mlp.c_fc."),
@@ -55,8 +56,8 @@ TIMM_VIT = [
         lambda m: f"visual.trunk.patch_embed.backbone.{int(m[1]) // 2}." + ("conv." if m[1] == "4" else ""),
     ),
     Rule(r"^image\.stem\.", "visual.trunk.patch_embed.proj."),
-    Rule(r"^image\.class_token$", "visual.trunk.cls_token", flatten_leading(2)),
-    Rule(r"^image\.positional_embedding$", "visual.trunk.pos_embed", flatten_leading(1)),
+    Rule(r"^image\.class_token$", "visual.trunk.cls_token", flatten_leading(2)),  # [C] here, [1, 1, C] there
+    Rule(r"^image\.positional_embedding$", "visual.trunk.pos_embed", flatten_leading(1)),  # [1, rows, C] there
     Rule(r"^image\.pre_norm\.", "visual.trunk.norm_pre."),
     Rule(r"^image\.blocks\.", "visual.trunk.blocks."),
     Rule(r"^image\.final_norm\.", "visual.trunk.norm."),

@@ -28,6 +28,6 @@ def resample(table: Tensor, side: int, class_token: bool) -> Tensor:
     """
     kept, grid = table[: int(class_token)], table[int(class_token) :]
     old = math.isqrt(grid.shape[0])
-    grid = grid.reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    grid = grid.reshape(1, old, old, -1).permute(0, 3, 1, 2)  # [s * s, C] -> [1, C, s, s]
     grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
-    return torch.cat((kept, grid.permute(0, 2, 3, 1).reshape(side * side, -1)))
+    return torch.cat((kept, grid.permute(0, 2, 3, 1).reshape(side * side, -1)))  # back to rows of C, row by row

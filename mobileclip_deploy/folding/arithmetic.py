@@ -19,6 +19,7 @@ def batch_norm_affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and shift of a BatchNorm with running statistics: two float64 tensors [C]."""
     assert bn.running_mean is not None
     assert bn.running_var is not None
+    # In float64: with a small variance the quotient is large, and its float32 rounding would show in the embeddings.
     scale = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
     return scale, bn.bias.double() - bn.running_mean.double() * scale
 
@@ -32,6 +33,7 @@ def fold_conv_bn(pair: ConvBN) -> tuple[Tensor, Tensor]:
 def identity_kernel(channels: int, groups: int, kernel: tuple[int, int], device: torch.device) -> Tensor:
     """The kernel that returns its input: [channels, channels/groups, kh, kw], float64."""
     weight = torch.zeros(channels, channels // groups, *kernel, dtype=torch.float64, device=device)
+    # A grouped kernel counts input channels from the start of its group: output c reads c % (channels / groups).
     rows = torch.arange(channels, device=device)
     weight[rows, rows % (channels // groups), kernel[0] // 2, kernel[1] // 2] = 1
     return weight
@@ -62,6 +64,7 @@ def convolution(
         cast("tuple[int, int]", stride),
         cast("tuple[int, int]", same_padding(kernel) if padding is None else padding),
         groups=groups,
+        # On the meta device: random initial values would be drawn only to be replaced.
         device="meta",
         dtype=like.dtype,
     )

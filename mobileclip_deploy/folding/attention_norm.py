@@ -34,6 +34,7 @@ class FoldAttentionNorm(FoldPass):
         qkv = module.token_mixer.qkv
         weight = qkv.weight.double()
         folded = nn.Linear(qkv.in_features, qkv.out_features, device="meta", dtype=qkv.weight.dtype)
+        # [3C, C] * [C]: column j reads channel j, which the norm had scaled. The bias is [3C, C] @ [C] -> [3C].
         folded.weight = nn.Parameter((weight * scale).detach().to(qkv.weight.dtype), requires_grad=False)
         folded.bias = nn.Parameter((weight @ shift).detach().to(qkv.weight.dtype), requires_grad=False)
         module.token_mixer.qkv = folded.eval()

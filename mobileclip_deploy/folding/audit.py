@@ -59,6 +59,7 @@ class Counts:
 
 def count(model: nn.Module) -> Counts:
     """Parameters, leaf modules that hold some or compute something, and BatchNorms."""
+    # Identity stands where something was folded away: it computes nothing.
     leaves = [m for m in model.modules() if not any(m.children()) and not isinstance(m, nn.Identity)]
     return Counts(
         parameters=sum(p.numel() for p in model.parameters()),

@@ -27,7 +27,7 @@ class FoldLargeKernel(FoldPass):
         kernel, bias = fold_conv_bn(module.large)
         small_kernel, small_bias = fold_conv_bn(module.small)
         module.conv = convolution(
-            kernel + pad_kernel(small_kernel, module.kernel),
+            kernel + pad_kernel(small_kernel, module.kernel),  # [C', 1, 7, 7] + the centred [C', 1, 3, 3]
             bias + small_bias,
             module.large.conv.weight,
             stride=module.stride,

@@ -31,14 +31,15 @@ class FoldMobileOne(FoldPass):
         kernels, biases = [], []
         for branch in (*module.branches, *([module.scale] if module.scale is not None else [])):
             kernel, bias = fold_conv_bn(branch)
-            kernels.append(pad_kernel(kernel, module.kernel))
+            kernels.append(pad_kernel(kernel, module.kernel))  # [Cout, Cin / groups, k, k], so that they add up
             biases.append(bias)
         if module.skip is not None:
             scale, shift = batch_norm_affine(module.skip)
             identity = identity_kernel(scale.numel(), module.groups, module.kernel, scale.device)
+            # skip(x) = scale * x + shift is a convolution with scale in the centre of the kernel.
             kernels.append(identity * scale.reshape(-1, 1, 1, 1))
             biases.append(shift)
-        like = next(module.parameters())
+        like = next(module.parameters())  # its dtype is that of the folded convolution
         module.conv = convolution(
             sum(kernels[1:], kernels[0]), sum(biases[1:], biases[0]), like, stride=module.stride, groups=module.groups
         )

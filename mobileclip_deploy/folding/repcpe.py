@@ -26,5 +26,6 @@ class FoldRepCPE(FoldPass):
         assert module.pe.bias is not None
         weight = module.pe.weight
         identity = identity_kernel(weight.shape[0], weight.shape[0], module.kernel, weight.device)
+        # [C, 1, 7, 7] with 1 added to the centre: x + pe(x) in one convolution.
         module.conv = convolution(weight.double() + identity, module.pe.bias, weight, groups=weight.shape[0])
         module.pe = None

@@ -33,7 +33,8 @@ class FoldRepMixer(FoldPass):
         scale = module.layer_scale.double()
         channels = scale.numel()
         kernel = identity_kernel(channels, channels, module.kernel, scale.device)
+        # [C, 1, 1, 1] * [C, 1, k, k]: depthwise, so the layer scale of a channel multiplies one kernel.
         kernel = kernel + scale.unsqueeze(-1) * (mixer.weight.double() - norm.weight.double())
-        bias = scale.flatten() * (mixer.bias.double() - norm.bias.double())
+        bias = scale.flatten() * (mixer.bias.double() - norm.bias.double())  # [C]
         module.conv = convolution(kernel, bias, module.layer_scale, groups=channels)
         module.mixer = module.norm = module.layer_scale = None

@@ -82,6 +82,7 @@ class Classifier(nn.Module):
     def __init__(self, tower: ImageTower, embeddings: Tensor, logit_scale: float) -> None:
         super().__init__()
         self.tower = tower
+        # [L, D] -> [D, L], with the temperature multiplied in: one product gives the logits.
         self.register_buffer("weights", (logit_scale * embeddings).T.contiguous(), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:

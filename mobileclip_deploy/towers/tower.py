@@ -54,15 +54,16 @@ class TextTower(nn.Module):
         self.encoder = model.text
         self.eot = model.variant.tokenizer.eot
         length = model.variant.tokenizer.context_length
+        # [L, L], 1 where the row is before the column: ids @ earlier counts what comes before each position.
         self.register_buffer("earlier", torch.ones(length, length).triu(1), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
         # First, next to the lookup of the embeddings: both work on integers, which the Neural Engine does not.
         is_eot = (ids == self.eot).to(self.earlier.dtype)
-        features = self.encoder.features(ids)
+        features = self.encoder.features(ids)  # [N, L, C], before the last norm
         # [N, L] @ [L, L] counts the end-of-text tokens before each position; the first has none.
         first = is_eot * (1 - torch.clamp(is_eot @ self.earlier, 0.0, 1.0))
-        pooled = (first.unsqueeze(1) @ features).squeeze(1)
+        pooled = (first.unsqueeze(1) @ features).squeeze(1)  # [N, 1, L] @ [N, L, C] -> [N, C]
         return self.encoder.projection(self.encoder.final_norm(pooled))
 
 

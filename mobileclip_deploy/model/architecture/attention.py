@@ -25,8 +25,9 @@ def attend(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
     Runtime's float16 graphs both need.
     """
     n, length, _ = qkv.shape
+    # [N, L, 3C] -> three of [N, heads, L, C / heads]
     q, k, v = (part.reshape(n, length, heads, -1).transpose(1, 2) for part in qkv.chunk(3, dim=-1))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [N, heads, L, C / heads]
     return out.transpose(1, 2).reshape(n, length, -1)
 
 
@@ -43,16 +44,16 @@ class FeatureMapAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(2).transpose(1, 2)
+        tokens = x.flatten(2).transpose(1, 2)  # [N, C, H, W] -> [N, H * W, C]
         out = self.proj(attend(self.qkv(tokens), self.heads))
-        return out.transpose(1, 2).reshape(x.shape)
+        return out.transpose(1, 2).reshape(x.shape)  # [N, H * W, C] -> [N, C, H, W]
 
 
 class ChannelLayerNorm(nn.LayerNorm):
     """LayerNorm over the channels of a feature map: [N, C, H, W] -> [N, C, H, W]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1)
+        x = x.permute(0, 2, 3, 1)  # [N, H, W, C]: layer_norm normalises the last axes only
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 
@@ -64,7 +65,7 @@ class AttentionBlock(nn.Module):
         self.norm: nn.Module = nn.BatchNorm2d(width) if norm == "batch_norm" else ChannelLayerNorm(width, eps=1e-5)
         self.token_mixer = FeatureMapAttention(width, head_dim)
         self.ffn = ConvFFN(width, int(width * mlp_ratio), (7, 7))
-        self.layer_scale_1 = nn.Parameter(torch.full((width, 1, 1), LAYER_SCALE_INIT))
+        self.layer_scale_1 = nn.Parameter(torch.full((width, 1, 1), LAYER_SCALE_INIT))  # [C, 1, 1] scales [N, C, H, W]
         self.layer_scale_2 = nn.Parameter(torch.full((width, 1, 1), LAYER_SCALE_INIT))
 
     def forward(self, x: Tensor) -> Tensor:

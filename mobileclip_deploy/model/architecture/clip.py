@@ -38,6 +38,7 @@ class MobileCLIP(nn.Module):
         self.towers = towers
         self.image = _image_tower(variant) if "image" in towers else None
         self.text = TextTransformer(variant.text, variant.tokenizer, variant.embed_dim) if "text" in towers else None
+        # CLIP's first temperature; a checkpoint has its own. Who uses it takes exp() and stops at 100, as CLIP does.
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     @property

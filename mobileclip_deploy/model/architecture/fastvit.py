@@ -52,8 +52,8 @@ class MCi(nn.Module):
         features = int(last * spec.expansion)
         scale = spec.stem_scale_branch
         self.stem = nn.Sequential(
-            MobileOneBlock(3, width, (3, 3), stride=2, scale_branch=scale),
-            MobileOneBlock(width, width, (3, 3), stride=2, groups=width, scale_branch=scale),
+            MobileOneBlock(3, width, (3, 3), stride=2, scale_branch=scale),  # [N, 3, S, S] -> [N, C, S/2, S/2]
+            MobileOneBlock(width, width, (3, 3), stride=2, groups=width, scale_branch=scale),  # -> [N, C, S/4, S/4]
             MobileOneBlock(width, width, (1, 1)),
         )
         self.stages = nn.Sequential(*(Stage(spec, index) for index in range(len(spec.depths))))
@@ -61,5 +61,6 @@ class MCi(nn.Module):
         self.projection = nn.Linear(features, embed_dim, bias=spec.projection_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.expand(self.stages(self.stem(x)))
+        x = self.expand(self.stages(self.stem(x)))  # [N, features, S / 2 ** (stages + 1), the same]
+        # The mean over positions makes the tower independent of S: it runs at image sizes it was not trained at.
         return self.projection(x.mean((2, 3)))

@@ -41,7 +41,7 @@ class SqueezeExcite(nn.Module):
         self.fc2 = nn.Conv2d(reduced, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.fc2(torch.relu(self.fc1(x.mean((2, 3), keepdim=True))))
+        gate = self.fc2(torch.relu(self.fc1(x.mean((2, 3), keepdim=True))))  # [N, C, 1, 1]
         return x * torch.sigmoid(gate)
 
 
@@ -69,6 +69,7 @@ class MobileOneBlock(nn.Module):
         self.kernel, self.stride, self.groups = kernel, stride, groups
         self.branches = nn.ModuleList(ConvBN(cin, cout, kernel, stride, groups) for _ in range(branches))
         self.scale = ConvBN(cin, cout, (1, 1), stride, groups) if scale_branch and kernel[0] > 1 else None
+        # Without a convolution: BatchNorm alone, of the identity. Folding makes a kernel of it that is 1 in its centre.
         self.skip = nn.BatchNorm2d(cin) if cin == cout and stride == 1 else None
         self.conv: nn.Conv2d | None = None
         self.se = SqueezeExcite(cout, squeeze) if squeeze else nn.Identity()
@@ -108,4 +109,5 @@ class LargeKernelConv(nn.Module):
             return self.act(self.se(self.conv(x)))
         assert self.large is not None
         assert self.small is not None
+        # The small kernel helps training to see detail; padded with zeros to the large one's size it adds to it.
         return self.act(self.se(self.large(x) + self.small(x)))

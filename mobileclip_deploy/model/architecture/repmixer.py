@@ -12,6 +12,7 @@ from mobileclip_deploy.model.architecture.mobileone import ConvBN, MobileOneBloc
 
 __all__ = ["ConvFFN", "RepCPE", "RepMixer", "RepMixerBlock"]
 
+# Residual branches begin as almost nothing, so that a deep network trains from the identity (arXiv 2103.17239).
 LAYER_SCALE_INIT = 1e-5
 
 
@@ -21,6 +22,7 @@ class RepMixer(nn.Module):
     def __init__(self, width: int, kernel: tuple[int, int]) -> None:
         super().__init__()
         self.kernel = kernel
+        # No branch and no scale: of the block only the skip BatchNorm is left.
         self.norm: MobileOneBlock | None = MobileOneBlock(
             width, width, kernel, groups=width, branches=0, scale_branch=False, activation=False
         )

@@ -25,6 +25,7 @@ class SequenceRepMixerBlock(RepMixerBlock):
         super().__init__(width, MCT_MLP_RATIO, MCT_KERNEL, MCT_KERNEL)
 
     def forward(self, x: Tensor) -> Tensor:
+        # [N, L, C] -> [N, C, 1, L]: a sequence is an image of height 1, and the kernels are 1 x 11.
         return super().forward(x.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
 
 
@@ -53,7 +54,7 @@ class TextTransformer(nn.Module):
 
     def features(self, ids: Tensor) -> Tensor:
         """Token ids [N, L] -> features of every token [N, L, C], before the last norm."""
-        x = self.token_embedding(ids) + self.positional_embedding
+        x = self.token_embedding(ids) + self.positional_embedding  # [N, L, C] + [L, C]
         for block in self.blocks:
             x = block(x, self.causal_mask) if isinstance(block, TransformerBlock) else block(x)
         return x
@@ -61,5 +62,5 @@ class TextTransformer(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         # The end-of-text token has the largest id of the vocabulary, so argmax finds its first occurrence.
         rows = torch.arange(ids.shape[0], device=ids.device)
-        pooled = self.features(ids)[rows, ids.argmax(dim=-1)]
+        pooled = self.features(ids)[rows, ids.argmax(dim=-1)]  # [N, C]
         return self.projection(self.final_norm(pooled))

@@ -20,7 +20,7 @@ def convolutional_stem(width: int, padding: int) -> nn.Sequential:
         nn.GELU(),
         ConvBN(inner, inner, (2, 2), 2, groups=1, padding=0),
         nn.GELU(),
-        nn.Conv2d(inner, width, 2, 2),
+        nn.Conv2d(inner, width, 2, 2),  # the last one keeps its bias: no BatchNorm follows
     )
 
 
@@ -36,7 +36,7 @@ class ViT(nn.Module):
             self.stem = nn.Conv2d(3, width, spec.patch, spec.patch, bias=False)
         patches = (image_size // spec.patch) ** 2
         self.class_token_position = spec.class_token_position
-        self.class_token = nn.Parameter(torch.zeros(width))
+        self.class_token = nn.Parameter(torch.zeros(width))  # [C]
         self.positional_embedding = nn.Parameter(torch.zeros(patches + spec.class_token_position, width))
         self.pre_norm = nn.LayerNorm(width, eps=spec.norm_eps) if spec.pre_norm else nn.Identity()
         self.blocks = nn.Sequential(
@@ -49,11 +49,11 @@ class ViT(nn.Module):
         self.projection = nn.Linear(width, embed_dim, bias=spec.projection_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.stem(x).flatten(2).transpose(1, 2)
+        tokens = self.stem(x).flatten(2).transpose(1, 2)  # [N, patches, C]
         class_token = self.class_token.expand(tokens.shape[0], 1, -1)
         if self.class_token_position:
             tokens = torch.cat((class_token, tokens), dim=1) + self.positional_embedding
         else:
             tokens = torch.cat((class_token, tokens + self.positional_embedding), dim=1)
         tokens = self.blocks(self.pre_norm(tokens))
-        return self.projection(self.final_norm(tokens[:, 0]))
+        return self.projection(self.final_norm(tokens[:, 0]))  # the class token alone carries the embedding

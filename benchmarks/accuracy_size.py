@@ -1,0 +1,84 @@
+"""The picture of the README: accuracy against size of nano at every precision of every target.
+
+    python benchmarks/accuracy_size.py          # docs/accuracy_size.svg, from benchmarks/results/precision_table.json
+
+Every point carries its row as the id of its group in the SVG, `bundle.MB.top1`; tests/docs reads them back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+TABLE = ROOT / "benchmarks" / "results" / "precision_table.json"
+PLOT = ROOT / "docs" / "accuracy_size.svg"
+COLOURS = {"onnx": "#0b6e99", "coreml": "#b2471d", "executorch": "#4c7a34"}
+TITLES = {"onnx": "ONNX", "coreml": "Core ML", "executorch": "ExecuTorch"}
+# Where a point's label stands: offset in points, and which of its sides is at the point.
+LABELS = {"onnx": ((6, -9), "left"), "coreml": ((-6, 4), "right"), "executorch": ((6, 4), "left")}
+GATE = 0.5  # points of top-1 that an export may lose
+
+
+def main() -> None:
+    """Draw the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=PLOT, help="by default %(default)s")
+    draw(json.loads(TABLE.read_text(encoding="utf-8"))["rows"], parser.parse_args().output)
+
+
+def point(row: dict[str, Any]) -> tuple[float, float]:
+    """Megabytes of both towers, top-1 in percent."""
+    return sum(row["bytes"].values()) / 1e6, row["figures"]["top1"]
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """The points as an SVG, the same bytes for the same table and version of matplotlib."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    style = {"svg.hashsalt": "accuracy_size", "svg.fonttype": "none", "font.size": 10, "axes.spines.top": False}
+    with mpl.rc_context({**style, "axes.spines.right": False}):
+        figure, axes = plt.subplots(figsize=(8.2, 4.4), layout="constrained")
+        checkpoint = rows[0]["figures"]["top1"] + rows[0]["figures"]["top1_drop"]
+        axes.axhline(checkpoint, color="#888888", linewidth=0.8)
+        axes.axhline(checkpoint - GATE, color="#888888", linewidth=0.8, linestyle=":")
+        for text, height in (("the checkpoint", checkpoint), (f"{GATE} points below: the gate", checkpoint - GATE)):
+            axes.annotate(text, (18, height), (0, 4), textcoords="offset points", ha="center", color="#666666")
+        labelled: set[tuple[str, str]] = set()
+        for row in rows:
+            size, top1 = point(row)
+            colour = COLOURS[row["target"]]
+            (marker,) = axes.plot(size, top1, "o", color=colour, mfc="white" if row["failed"] else colour, ms=7)
+            marker.set_gid(f"{row['bundle']}.{row['needs']}.{size:.2f}.{top1:.2f}")
+            text = label(row)
+            if text is not None and (row["target"], text) not in labelled:
+                labelled.add((row["target"], text))
+                place, side = LABELS[row["target"]]
+                axes.annotate(text, (size, top1), place, textcoords="offset points", ha=side, fontsize=8, color=colour)
+        for target, colour in COLOURS.items():
+            axes.plot([], [], "o", color=colour, label=TITLES[target])
+        axes.plot([], [], "o", color="#666666", mfc="white", label="misses a gate: refused")
+        axes.set(
+            xscale="log", xlim=(2.3, 30), xlabel="MB, both towers", ylabel="zero-shot top-1 on 1,911 held-out images, %"
+        )
+        axes.set_xticks([3, 4, 5, 7, 10, 13, 26], ["3", "4", "5", "7", "10", "13", "26"], minor=False)
+        axes.minorticks_off()
+        axes.legend(loc="lower right", frameon=False)
+        figure.savefig(path, metadata={"Date": None}, facecolor="white")
+        plt.close(figure)
+
+
+def label(row: dict[str, Any]) -> str | None:
+    """The precision where both towers have the same; fp32 and fp16 lie on one another and are named once."""
+    image, text = row["precision"]["image"], row["precision"]["text"]
+    doubled = row["target"] != "onnx" and image in ("fp32", "fp16")
+    return None if image != text or doubled else str(image)
+
+
+if __name__ == "__main__":
+    main()

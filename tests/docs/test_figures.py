@@ -1,0 +1,35 @@
+"""Pictures and tables of the pages are what their scripts make of the results."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+PICTURE = ROOT / "docs" / "accuracy_size.svg"
+
+
+def test_every_point_of_the_picture_is_a_row_of_the_table() -> None:
+    rows = json.loads((BENCHMARKS / "results" / "precision_table.json").read_text(encoding="utf-8"))["rows"]
+    wanted = {
+        f"{row['bundle']}.{row['needs']}.{sum(row['bytes'].values()) / 1e6:.2f}.{row['figures']['top1']:.2f}"
+        for row in rows
+    }
+    drawn = PICTURE.read_text(encoding="utf-8")
+    assert set(re.findall(r'<g id="(nano-[^"]+)"', drawn)) == wanted, "type: python benchmarks/accuracy_size.py"
+
+
+def test_the_picture_is_what_its_script_draws(tmp_path: Path) -> None:
+    """Byte for byte with the version of matplotlib that the picture names; another one draws the same points."""
+    again = tmp_path / "again.svg"
+    subprocess.run([sys.executable, BENCHMARKS / "accuracy_size.py", "-o", again], check=True)
+    before, after = PICTURE.read_text(encoding="utf-8"), again.read_text(encoding="utf-8")
+    if f"Matplotlib v{matplotlib.__version__}," in before:
+        assert after == before, "type: python benchmarks/accuracy_size.py"
+    assert re.findall(r'id="nano-[^"]+"', after) == re.findall(r'id="nano-[^"]+"', before)

@@ -1,0 +1,102 @@
+"""The pages speak of what exists: links, paths, names; and the site is built whole, from nothing elsewhere."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "mobileclip_deploy"
+DOCS = ROOT / "docs"
+FRONT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+PAGES = [*FRONT, *sorted(DOCS.glob("*.md"))]
+BUILD = [sys.executable, "-m", "zensical", "build", "--strict"]
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+SPAN = re.compile(r"`([^`\n]+)`")
+PATH = re.compile(r"(?:\w[\w.-]*/)+(?:[\w.-]+)?|\w+\.py")
+WRITTEN_BY_EXPORTS = ("onnx/", "out/", "tokenizer/", "build/", "val/")
+NOT_OURS = ("MOBILECLIP_DEPLOY_CARDS", "PATH", "BundlePlan", "ExportPlan")  # the last two: until the plan lands
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@by_page
+def test_links_lead_to_files(page: Path) -> None:
+    found = LINK.findall(page.read_text(encoding="utf-8"))
+    assert [link for link in found if not (page.parent / link).exists()] == []
+
+
+@by_page
+def test_paths_exist(page: Path) -> None:
+    """A path is written from the root of the repository, or in short from the package."""
+    spans = [span for span in SPAN.findall(page.read_text(encoding="utf-8")) if PATH.fullmatch(span)]
+    ours = [span for span in spans if is_ours(span)]
+    missing = [span for span in ours if not any((folder / span).exists() for folder in (ROOT, PACKAGE, page.parent))]
+    assert missing == []
+
+
+def is_ours(span: str) -> bool:
+    """Whether a path begins with a folder of the repository or of the package, and is not what an export writes."""
+    first = span.split("/")[0]
+    known = any((folder / first).exists() for folder in (ROOT, PACKAGE)) or span.endswith(".py")
+    return known and not span.startswith(WRITTEN_BY_EXPORTS) and "/build/" not in span
+
+
+@by_page
+def test_commands_name_tests_that_exist(page: Path) -> None:
+    named = re.findall(r"\btests/[\w/.]*\w", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "extend.md"])
+def test_names_of_classes_are_those_of_the_package(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    drawing = " ".join(re.findall(r"```\n(.*?)```", text, re.DOTALL)) if page == "ARCHITECTURE.md" else ""
+    names = {span for span in SPAN.findall(text) if re.fullmatch(r"[A-Z][A-Za-z]*|[A-Z_]{5,}", span)}
+    names |= set(re.findall(r"\b[A-Z][a-z]+[A-Z][a-z]+\b", drawing)) | {"Source"}
+    defined = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py")))
+    defined += (ROOT / "benchmarks" / "subjects.py").read_text(encoding="utf-8")
+    unknown = [name for name in sorted(names) if not re.search(rf"^(class )?{name}\b", defined, re.MULTILINE)]
+    assert [name for name in unknown if name not in NOT_OURS] == []
+
+
+def test_every_page_is_in_the_navigation_and_every_entry_is_a_page() -> None:
+    navigation = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
+    assert sorted(entries(navigation)) == sorted(path.name for path in DOCS.glob("*.md"))
+
+
+def entries(navigation: Any) -> Iterator[str]:
+    """The files of a navigation, at any depth."""
+    for item in navigation:
+        for value in item.values():
+            yield from [value] if isinstance(value, str) else entries(value)
+
+
+def build(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site of a copy of the pages."""
+    shutil.copy(ROOT / "zensical.toml", folder)
+    return subprocess.run(BUILD, cwd=folder, capture_output=True, text=True)
+
+
+def test_the_site_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    shutil.copytree(DOCS, tmp_path / "docs")
+    done = build(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = sorted((tmp_path / "build" / "site").glob("*.html"))
+    assert len(pages) > len(list(DOCS.glob("*.md")))  # and 404.html
+    loaded = re.compile(r"<(?:script|img|source)[^>]+src=\"?(https?:[^\s\">]+)|<link[^>]+href=\"?(https?:[^\s\">]+)")
+    assert [match.group() for page in pages for match in loaded.finditer(page.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("link", ["nowhere.md", "index.md#nowhere"])
+def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path, link: str) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"# Start\n\nSee [there]({link}).\n", encoding="utf-8")
+    assert build(tmp_path).returncode != 0
