@@ -9,7 +9,13 @@ from mobileclip_deploy.api.paths import StrPath
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.learning.recovery import Recovery, Settings
 from mobileclip_deploy.learning.recovery import recover as _recover
-from mobileclip_deploy.learning.reinforcement import AugmentationPolicy, Reinforced, Teacher, read_pairs
+from mobileclip_deploy.learning.reinforcement import (
+    AugmentationPolicy,
+    Reinforced,
+    ReinforcementSettings,
+    Teacher,
+    read_pairs,
+)
 from mobileclip_deploy.learning.reinforcement import reinforce as _reinforce
 from mobileclip_deploy.learning.training import LogRow, Trained, read_recipe
 from mobileclip_deploy.learning.training import train as _train
@@ -46,15 +52,9 @@ def reinforce(
         UsageError: the folder holds something else.
         InvalidInput: pairs or images cannot be used; what was stored before stays.
     """
+    settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows)
     return _reinforce(
-        read_pairs(Path(pairs)),
-        [Teacher.of(model) for model in teachers],
-        Path(output),
-        augmentations=augmentations,
-        policy=policy,
-        seed=seed,
-        shard_rows=shard_rows,
-        progress=progress,
+        read_pairs(Path(pairs)), [Teacher.of(model) for model in teachers], Path(output), settings, progress
     )
 
 
@@ -65,7 +65,7 @@ def train(
     progress: Progress = silent,
     measured: Callable[[LogRow], None] = lambda _: None,
 ) -> Trained:
-    """Train a model on a reinforced dataset (docs/reinforcement.md), or go on where the same training was stopped.
+    """Train on a reinforced dataset or on plain pairs (docs/reinforcement.md), or go on where the same run was stopped.
 
     Args:
         recipe: a YAML file, see `training.Recipe`.

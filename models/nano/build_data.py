@@ -2,7 +2,7 @@
 
 One command does all of it, from npm packages whose versions are pinned here:
 
-    python models/nano/build_data.py --work BUILD_FOLDER [--evaluation models/nano/evaluation] [--pairs FOLDER]
+    python models/nano/build_data.py --work BUILD_FOLDER [--pairs FOLDER] [--evaluation models/nano/evaluation]
 
 needs `npm` on the path and the PyPI packages numpy, pillow and resvg-py. Training data is not committed; the
 evaluation set is.
@@ -231,58 +231,44 @@ def held_out_files(held_out: tarfile.TarFile) -> dict[str, tuple[str, bytes]]:
     }
 
 
-def build_training(work: Path, concepts: list[Concept], names: tarfile.TarFile, held_out: tarfile.TarFile) -> None:
-    """Writes train.npz (rgba, concept, style) and concepts.json into `work`; drops copies of held-out images."""
+def training_images(
+    concepts: list[Concept], names: tarfile.TarFile, held_out: tarfile.TarFile, work: Path
+) -> Iterator[tuple[Concept, str, np.ndarray]]:
+    """Yields (concept, style, pixels on white [SIZE, SIZE, 3]) of all styles, without copies of held-out images."""
     index = {concept.hexcode: number for number, concept in enumerate(concepts)}
     files = held_out_files(held_out)
     targets = [on_white(fit(Image.open(io.BytesIO(files[concept.hexcode][1])), 1.0)) for concept in concepts]
     lookup = icon_names(concepts, names)
-    rgba: list[np.ndarray] = []
-    owners: list[int] = []
-    styles: list[int] = []
-    for number, source in enumerate(SOURCES):
-        copies = 0
-        before = len(rgba)
-        for hexcode, pixels in source_images(source, fetch(source.package, work), lookup):
+    for source in SOURCES:
+        copies, covered = 0, []
+        for hexcode, rgba in source_images(source, fetch(source.package, work), lookup):
             # A flag without its colours is a rectangle: nothing a caption could be learnt from.
             if hexcode not in index or (concepts[index[hexcode]].group == "flags" and not source.coloured):
                 continue
-            if np.sqrt(np.mean((on_white(pixels) - targets[index[hexcode]]) ** 2)) < COPY_LIMIT:
+            pixels = on_white(rgba)
+            if np.sqrt(np.mean((pixels - targets[index[hexcode]]) ** 2)) < COPY_LIMIT:
                 copies += 1
                 continue
-            rgba.append(pixels)
-            owners.append(index[hexcode])
-            styles.append(number)
-        covered = len(set(owners[before:]))
-        print(f"{source.style}: {len(rgba) - before} images of {covered} concepts, {copies} too close to held-out ones")
-    np.savez(
-        work / "train.npz",
-        rgba=np.stack(rgba),
-        concept=np.array(owners, np.int64),
-        style=np.array(styles, np.int64),
-    )
-    rows = [concept.__dict__ for concept in concepts]
-    text = json.dumps({"styles": [source.style for source in SOURCES], "concepts": rows}, ensure_ascii=False)
-    (work / "concepts.json").write_text(text, encoding="utf-8")
+            covered.append(hexcode)
+            yield concepts[index[hexcode]], source.style, pixels
+        concepts_drawn = len(set(covered))
+        print(
+            f"{source.style}: {len(covered)} images of {concepts_drawn} concepts, {copies} too close to held-out ones"
+        )
 
 
-def build_pairs(work: Path, folder: Path) -> None:
-    """Writes the training images on white as PNGs and pairs.jsonl, from train.npz and concepts.json: what
-    `mobileclip-deploy reinforce` and `recover` read. The synthetic captions are made of names, tags and category."""
+def build_pairs(folder: Path, images: Iterator[tuple[Concept, str, np.ndarray]]) -> None:
+    """Writes the training images as PNGs, and pairs.jsonl: what `mobileclip-deploy train`, `reinforce` and `recover`
+    read. The synthetic captions are made of names, tags and category."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    described = json.loads((work / "concepts.json").read_text(encoding="utf-8"))
-    with np.load(work / "train.npz") as data:
-        rgba, owners, styles = data["rgba"], data["concept"], data["style"]
     lines = []
-    for number, (pixels, owner, style) in enumerate(zip(rgba, owners, styles, strict=True)):
-        concept = described["concepts"][owner]
-        name = f"images/{number:05d}-{described['styles'][style]}.png"
-        Image.fromarray(on_white(pixels).round().astype(np.uint8)).save(folder / name)
-        label, tags = concept["label"], concept["tags"]
-        made = [f"an emoji of {label}", concept["unicode_name"], ", ".join(tags[:3]), *tags[:4]]
-        made += [concept["subgroup"].replace("-", " ")]
-        captions = [text for text in dict.fromkeys(made) if text and text != label]
-        lines.append(json.dumps({"image": name, "text": label, "captions": captions}, ensure_ascii=False))
+    for number, (concept, style, pixels) in enumerate(images):
+        name = f"images/{number:05d}-{style}.png"
+        Image.fromarray(pixels.round().astype(np.uint8)).save(folder / name)
+        made = [f"an emoji of {concept.label}", concept.unicode_name, ", ".join(concept.tags[:3]), *concept.tags[:4]]
+        made += [class_name(concept)]
+        captions = [text for text in dict.fromkeys(made) if text and text != concept.label]
+        lines.append(json.dumps({"image": name, "text": concept.label, "captions": captions}, ensure_ascii=False))
     (folder / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -331,9 +317,9 @@ def build_evaluation(folder: Path, concepts: list[Concept], held_out: tarfile.Ta
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder for tarballs and training data")
-    parser.add_argument("--evaluation", type=Path, help="also write the held-out evaluation set here")
-    parser.add_argument("--pairs", type=Path, help="also write the training images and captions as files here")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the packages' tarballs")
+    parser.add_argument("--evaluation", type=Path, help="write the held-out evaluation set here")
+    parser.add_argument("--pairs", type=Path, help="write the training images and captions here")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     names, held_out = fetch(NAMES, arguments.work), fetch(HELD_OUT, arguments.work)
@@ -341,9 +327,8 @@ def main() -> None:
     print(f"{len(concepts)} concepts")
     if arguments.evaluation:
         build_evaluation(arguments.evaluation, concepts, held_out)
-    build_training(arguments.work, concepts, names, held_out)
     if arguments.pairs:
-        build_pairs(arguments.work, arguments.pairs)
+        build_pairs(arguments.pairs, training_images(concepts, names, held_out, arguments.work))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,16 @@ from torch.nn import functional as F
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.learning.recovery.settings import Settings
-from mobileclip_deploy.learning.reinforcement import Pairs, ReinforcedDataset, Teacher, collate, read_pairs, reinforce
-from mobileclip_deploy.learning.reinforcement.dataset import Choice
+from mobileclip_deploy.learning.reinforcement import (
+    Choice,
+    Pairs,
+    ReinforcedDataset,
+    ReinforcementSettings,
+    Teacher,
+    collate,
+    read_pairs,
+    reinforce,
+)
 from mobileclip_deploy.learning.reinforcement.index import INDEX
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize
@@ -43,8 +51,7 @@ def own_embeddings(
             Pairs(pairs.folder, rows),
             [Teacher.of(original)],
             work,
-            augmentations=settings.augmentations,
-            seed=settings.seed,
+            ReinforcementSettings(augmentations=settings.augmentations, seed=settings.seed),
             progress=lambda text: progress(f"embedding, {text}"),
         )
         data = result.folder

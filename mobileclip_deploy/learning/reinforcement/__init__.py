@@ -1,17 +1,22 @@
 """Reinforced datasets (arXiv 2311.17049): what teachers know, stored once beside the data, for training without."""
 
 from mobileclip_deploy.learning.reinforcement.augmentation import AugmentationPolicy
-from mobileclip_deploy.learning.reinforcement.building import Reinforced, reinforce
-from mobileclip_deploy.learning.reinforcement.dataset import Batch, ReinforcedDataset, collate
+from mobileclip_deploy.learning.reinforcement.building import Reinforced, ReinforcementSettings, reinforce
+from mobileclip_deploy.learning.reinforcement.dataset import ReinforcedDataset
 from mobileclip_deploy.learning.reinforcement.pairs import Pairs, read_pairs
+from mobileclip_deploy.learning.reinforcement.samples import Batch, Choice, PairDataset, PlainDataset, collate
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 
 __all__ = [
     "AugmentationPolicy",
     "Batch",
+    "Choice",
+    "PairDataset",
     "Pairs",
+    "PlainDataset",
     "Reinforced",
     "ReinforcedDataset",
+    "ReinforcementSettings",
     "Teacher",
     "collate",
     "read_pairs",

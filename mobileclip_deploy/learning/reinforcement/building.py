@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,20 @@ from mobileclip_deploy.learning.reinforcement.pairs import Pair, Pairs
 from mobileclip_deploy.learning.reinforcement.shards import Shard, read_shard, write_shard
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 from mobileclip_deploy.model.preprocessing import load_image
+from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["Reinforced", "reinforce"]
+__all__ = ["Reinforced", "ReinforcementSettings", "reinforce"]
+
+
+@dataclass(frozen=True)
+class ReinforcementSettings:
+    """How many `augmentations` of each image, how far they go (`policy`), the `seed` that they are drawn by (each
+    image's depend on it and on the image's number alone), and how many pairs stand in a file."""
+
+    augmentations: int = 4
+    policy: AugmentationPolicy = field(default_factory=AugmentationPolicy)
+    seed: int = 0
+    shard_rows: int = 256
 
 
 @dataclass(frozen=True)
@@ -44,12 +56,8 @@ def reinforce(
     pairs: Pairs,
     teachers: Sequence[Teacher],
     folder: Path,
-    *,
-    augmentations: int = 4,
-    policy: AugmentationPolicy | None = None,
-    seed: int = 0,
-    shard_rows: int = 256,
-    progress: Callable[[str], None] = lambda _: None,
+    settings: ReinforcementSettings = ReinforcementSettings(),
+    progress: Progress = silent,
 ) -> Reinforced:
     """Store the teachers' embeddings of pairs; what an earlier run with the same arguments stored is kept.
 
@@ -59,38 +67,34 @@ def reinforce(
         pairs: images, with or without captions.
         teachers: at least one.
         folder: created when missing. One that holds something else is refused.
-        augmentations: how many of each image.
-        policy: how far they go.
-        seed: of the augmentations; each image's depend on it and on its number alone.
-        shard_rows: pairs in a file.
         progress: told which shard comes next.
 
     Raises:
         UsageError: the folder holds a dataset of other pairs, teachers or settings, or other files.
         InvalidInput: an image is missing or cannot be read; shards that are complete stay.
     """
-    if not teachers or augmentations < 1 or shard_rows < 1:
+    if not teachers or settings.augmentations < 1 or settings.shard_rows < 1:
         raise UsageError("a reinforced dataset needs a teacher, an augmentation and a pair in a shard at least")
     lines = pairs.as_lines()
     wanted = Index(
         images=str(pairs.folder.resolve()),
         rows=len(pairs.rows),
         pairs_sha256=text_sha256(lines),
-        augmentations=augmentations,
-        policy=policy or AugmentationPolicy(),
-        seed=seed,
-        shard_rows=shard_rows,
+        augmentations=settings.augmentations,
+        policy=settings.policy,
+        seed=settings.seed,
+        shard_rows=settings.shard_rows,
         teachers=tuple(teacher.entry for teacher in teachers),
     )
     index = _begun(folder, wanted, lines)
     kept = {entry.first: entry for entry in index.shards if _intact(folder, index, entry.first)}
     index = index.model_copy(update={"shards": tuple(kept.values())})
-    starts = range(0, len(pairs.rows), shard_rows)
+    starts = range(0, len(pairs.rows), settings.shard_rows)
     for number, first in enumerate(starts):
         if first in kept:
             continue
         progress(f"shard {number + 1} of {len(starts)}")
-        rows = pairs.rows[first : first + shard_rows]
+        rows = pairs.rows[first : first + settings.shard_rows]
         entry = write_shard(folder, first, _embed(rows, first, pairs.folder, teachers, index))
         shards = sorted((*index.shards, entry), key=lambda one: one.first)
         index = index.model_copy(update={"shards": tuple(shards)})

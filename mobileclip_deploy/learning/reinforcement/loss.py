@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["TeacherBatch", "clip_loss", "distillation_loss", "reinforced_loss"]
+__all__ = ["TeacherBatch", "clip_loss", "distillation_loss", "reinforced_loss", "soft_cross_entropy"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def clip_loss(images: Tensor, texts: Tensor, scale: Tensor, positives: Tensor | 
     wanted = torch.eye(len(images), dtype=logits.dtype, device=logits.device)
     if positives is not None:
         wanted = positives.to(logits.dtype)
-    return 0.5 * (_cross_entropy(logits, wanted) + _cross_entropy(logits.T, wanted.T))
+    return 0.5 * (soft_cross_entropy(logits, wanted) + soft_cross_entropy(logits.T, wanted.T))
 
 
 def distillation_loss(images: Tensor, texts: Tensor, scale: Tensor, teachers: Sequence[TeacherBatch]) -> Tensor:
@@ -75,8 +75,9 @@ def reinforced_loss(
     return loss
 
 
-def _cross_entropy(logits: Tensor, positives: Tensor) -> Tensor:
-    return F.cross_entropy(logits, positives / positives.sum(1, keepdim=True))
+def soft_cross_entropy(logits: Tensor, positives: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of logits [R, C] against the uniform distribution over each row's positives (0 or 1, [R, C])."""
+    return F.cross_entropy(logits, positives / positives.sum(1, keepdim=True), label_smoothing=label_smoothing)
 
 
 def _divergence(theirs: Tensor, ours: Tensor) -> Tensor:

@@ -60,11 +60,11 @@ def _draw(model: MobileCLIP, layer_scale: float) -> None:
     nn.init.normal_(model.text.positional_embedding, std=EMBEDDING_STD)
 
 
-def optimizer(model: MobileCLIP, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; matrices and kernels decay, everything else does not."""
+def optimizer(model: MobileCLIP, objective: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW; matrices and kernels of the model decay, everything else and the objective's own does not."""
     decaying = [parameter for name, parameter in model.named_parameters() if _decays(name, parameter)]
     chosen = {id(parameter) for parameter in decaying}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen] + [*objective.parameters()]
     groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
 

@@ -6,21 +6,34 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.learning.reinforcement import AugmentationPolicy
 
-__all__ = ["Recipe", "read_recipe"]
+__all__ = ["AnchorSettings", "Recipe", "read_recipe"]
+
+
+class AnchorSettings(BaseModel):
+    """Of a training with one trained vector, an anchor, for each different true caption: how many of a batch's captions
+    are read (the anchors stand for the others), and the label smoothing of the cross-entropy against anchors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    captions: int = Field(default=32, gt=0)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
 
 class Recipe(BaseModel):
-    """A training of one variant on a reinforced dataset. Paths are relative to the recipe's file.
+    """A training of one variant on a reinforced dataset or on plain pairs. Paths are relative to the recipe's file.
 
     `start` is a checkpoint to go on from; without one weights are drawn, with layer scales at `layer_scale` (the
     published 1e-5 is for runs a hundred times longer). `evaluation` is a dataset to measure recall on; the built-in
     held-out set when left out. `distillation` is the lambda of arXiv 2311.17049, `average` the decay of the running
     average of the weights, which is what is measured and written. `learning_rate` is reached after the share `warmup`
-    of all `steps` and falls to 0 along a cosine.
+    of all `steps` and falls to 0 along a cosine. Plain pairs need `distillation` 0; their images are augmented anew at
+    every step, as far as `augmentation` says (the policy of `reinforce` when left out). `anchors` is for pairs in which
+    few captions have many images each, without teachers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +50,8 @@ class Recipe(BaseModel):
     weight_decay: float = Field(default=0.05, ge=0)
     gradient_norm: float = Field(default=2.0, gt=0)
     distillation: float = Field(default=0.7, ge=0, le=1)
+    augmentation: AugmentationPolicy | None = None
+    anchors: AnchorSettings | None = None
     average: float = Field(default=0.995, ge=0, lt=1)
     layer_scale: float = Field(default=0.3, gt=0)
     seed: int = Field(default=0, ge=0)
@@ -44,6 +59,12 @@ class Recipe(BaseModel):
     workers: int = Field(default=0, ge=0)
     checkpoint_every: int = Field(default=100, gt=0)
     evaluate_every: int = Field(default=500, gt=0)
+
+    @model_validator(mode="after")
+    def _anchors_or_teachers(self) -> Recipe:
+        if self.anchors is not None and self.distillation > 0:
+            raise ValueError("anchors go without teachers; set distillation to 0")
+        return self
 
     def identity(self) -> dict[str, object]:
         """What decides the result: all but how often it is saved, how many processes load data, and where paths lie."""

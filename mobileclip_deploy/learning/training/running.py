@@ -1,4 +1,4 @@
-"""Training on a reinforced dataset: torch's AdamW, one-cycle schedule, DataLoader and averaged model; exact resume."""
+"""Training on image-text pairs: torch's AdamW, one-cycle schedule, DataLoader and averaged model; exact resume."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder, read_dataset
-from mobileclip_deploy.learning.reinforcement import Batch, ReinforcedDataset, collate
-from mobileclip_deploy.learning.reinforcement.dataset import Choice
-from mobileclip_deploy.learning.reinforcement.loss import TeacherBatch, reinforced_loss
+from mobileclip_deploy.learning.reinforcement import (
+    AugmentationPolicy,
+    Batch,
+    Choice,
+    PairDataset,
+    PlainDataset,
+    ReinforcedDataset,
+    collate,
+    read_pairs,
+)
+from mobileclip_deploy.learning.reinforcement.index import INDEX
 from mobileclip_deploy.learning.training.network import optimizer, start, write_weights
+from mobileclip_deploy.learning.training.objective import objective
 from mobileclip_deploy.learning.training.recipe import Recipe
 from mobileclip_deploy.learning.training.saving import WEIGHTS, LogRow, read_state, write_log, write_state
 from mobileclip_deploy.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLIP
-from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.progress import Progress, silent
 
@@ -43,7 +50,7 @@ class Trained:
 class Batches(Sampler[list[Choice]]):
     """The batches of a training from step `first` on; each depends on the seed and its own number alone."""
 
-    def __init__(self, dataset: ReinforcedDataset, recipe: Recipe, first: int) -> None:
+    def __init__(self, dataset: PairDataset, recipe: Recipe, first: int) -> None:
         self.dataset, self.recipe, self.first = dataset, recipe, first
 
     def __len__(self) -> int:
@@ -59,14 +66,15 @@ class Batches(Sampler[list[Choice]]):
 class _Training:
     """Everything that a step changes."""
 
-    def __init__(self, recipe: Recipe, dataset: ReinforcedDataset, folder: Path) -> None:
-        self.recipe, self.dataset, self.folder = recipe, dataset, folder
+    def __init__(self, recipe: Recipe, dataset: PairDataset, folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
         self.held_out = builtin_dataset() if recipe.evaluation is None else read_dataset(recipe.evaluation)
         self.model = start(recipe).to(recipe.device)
+        self.objective = objective(recipe, dataset, self.model).to(recipe.device)
         decay = get_ema_multi_avg_fn(recipe.average)
         self.average = AveragedModel(self.model, multi_avg_fn=decay, use_buffers=True)
         self.average.requires_grad_(False).eval()
-        self.optimizer = optimizer(self.model, recipe)
+        self.optimizer = optimizer(self.model, self.objective, recipe)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             recipe.learning_rate,
@@ -77,7 +85,7 @@ class _Training:
         self.step = 0
         self.losses: list[float] = []
         self.log: list[LogRow] = []
-        self.identity = recipe.identity() | {"pairs": dataset.index.pairs_sha256, "rows": len(dataset)}
+        self.identity = recipe.identity() | {"pairs": dataset.pairs_sha256, "rows": len(dataset)}
 
     @property
     def averaged(self) -> MobileCLIP:
@@ -90,12 +98,14 @@ class _Training:
         state = read_state(self.folder)
         if state is None:
             return
+        # Fields that an earlier version did not have stood at their defaults, which are None.
         differ = [name for name, value in self.identity.items() if state["identity"].get(name) != value]
         if differ:
             raise UsageError(
                 f"{self.folder} holds a training with other {', '.join(differ)}; choose another output with -o"
             )
         self.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state.get("objective", {}))
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -105,6 +115,7 @@ class _Training:
     def save(self) -> None:
         parts: dict[str, Any] = {
             "model": self.model,
+            "objective": self.objective,
             "average": self.average,
             "optimizer": self.optimizer,
             "schedule": self.schedule,
@@ -115,7 +126,7 @@ class _Training:
 
     def update(self, batch: Batch) -> None:
         """One step."""
-        loss = batch_loss(self.model, batch, self.dataset, self.recipe)
+        loss = self.objective(self.model, batch)
         if not torch.isfinite(loss):
             raise InvalidInput(f"the loss is {loss.item()} at step {self.step}; lower the recipe's learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
@@ -147,25 +158,25 @@ class _Training:
         write_log(self.folder, self.log)
 
 
-def batch_loss(model: MobileCLIP, batch: Batch, dataset: ReinforcedDataset, recipe: Recipe) -> Tensor:
-    """The reinforced loss of a batch, the sum over its true and its synthetic captions."""
-    device = recipe.device
-    pixels = normalize(batch.pixels.to(device), model.variant.preprocess)
-    images = F.normalize(model.encode_image(pixels), dim=1)
-    count, captions, length = batch.ids.shape
-    texts = F.normalize(model.encode_text(batch.ids.reshape(-1, length).to(device)), dim=1)
-    texts = texts.reshape(count, captions, -1)
-    scale = model.logit_scale.exp()
-    total = images.new_zeros(())
-    for number in range(captions):
-        ids = batch.ids[:, number]
-        same = (ids[:, None] == ids[None]).all(dim=2).to(device)
-        teachers = [
-            TeacherBatch(image.to(device), text[:, number].to(device), entry.scale)
-            for image, text, entry in zip(batch.images, batch.texts, dataset.index.teachers, strict=True)
-        ]
-        total = total + reinforced_loss(images, texts[:, number], scale, teachers, recipe.distillation, same)
-    return total
+def training_data(recipe: Recipe) -> PairDataset:
+    """The pairs that the recipe trains on.
+
+    Raises:
+        InvalidInput: they are incomplete, damaged or without captions, or plain where the recipe wants teachers.
+        UsageError: the recipe augments images whose augmentations are stored.
+    """
+    variant = load_variant(recipe.variant)
+    dataset: PairDataset
+    if not (recipe.data / INDEX).is_file() and recipe.distillation == 0:
+        policy = recipe.augmentation or AugmentationPolicy()
+        dataset = PlainDataset(read_pairs(recipe.data), variant, policy, recipe.seed)
+    else:
+        dataset = ReinforcedDataset(recipe.data, variant)
+        if recipe.augmentation is not None:
+            raise UsageError(f"{recipe.data} is reinforced: its augmentations are stored; leave `augmentation` out")
+    if not dataset.pairs.captioned:
+        raise InvalidInput(f"{recipe.data} has no captions, which both towers learn from; give pairs with texts")
+    return dataset
 
 
 def train(
@@ -184,11 +195,9 @@ def train(
 
     Raises:
         InvalidInput: the data is incomplete, damaged or has no captions, or the loss is no longer a number.
-        UsageError: the folder holds another training.
+        UsageError: the folder holds another training, or the recipe augments images whose augmentations are stored.
     """
-    dataset = ReinforcedDataset(recipe.data, load_variant(recipe.variant))
-    if not dataset.pairs.captioned:
-        raise InvalidInput(f"{recipe.data} has no captions, which both towers learn from; reinforce pairs with texts")
+    dataset = training_data(recipe)
     if folder.is_file():
         raise UsageError(f"{folder} is a file; choose another output with -o")
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,14 @@ from torch.nn import functional as F
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import builtin_checkpoint
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.reinforcement import ReinforcedDataset, Teacher, collate, read_pairs, reinforce
+from mobileclip_deploy.learning.reinforcement import (
+    ReinforcedDataset,
+    ReinforcementSettings,
+    Teacher,
+    collate,
+    read_pairs,
+    reinforce,
+)
 from mobileclip_deploy.learning.reinforcement.index import read_index
 from mobileclip_deploy.model.variants import load_variant
 
@@ -38,7 +45,7 @@ def teacher() -> Teacher:
 
 @pytest.fixture
 def made(pairs: Path, teacher: Teacher, tmp_path: Path) -> Path:
-    reinforce(read_pairs(pairs), [teacher], tmp_path / "made", augmentations=2, shard_rows=SHARD)
+    reinforce(read_pairs(pairs), [teacher], tmp_path / "made", ReinforcementSettings(augmentations=2, shard_rows=SHARD))
     return tmp_path / "made"
 
 
@@ -63,14 +70,19 @@ def test_two_teachers_of_different_embedding_sizes_are_stored_side_by_side(
     other.image.projection = torch.nn.Linear(256 * 2, 96)  # type: ignore[union-attr]
     other.text.projection = torch.nn.Linear(96, 96)  # type: ignore[union-attr]
     other.variant = other.variant.model_copy(update={"embed_dim": 96})
-    reinforce(read_pairs(pairs), [teacher, Teacher.of(other)], tmp_path / "two", augmentations=1, shard_rows=SHARD)
+    reinforce(
+        read_pairs(pairs),
+        [teacher, Teacher.of(other)],
+        tmp_path / "two",
+        ReinforcementSettings(augmentations=1, shard_rows=SHARD),
+    )
     dataset = ReinforcedDataset(tmp_path / "two", load_variant("nano"))
     assert [tuple(stored.shape) for stored in dataset.images] == [(COUNT, 1, 128), (COUNT, 1, 96)]
 
 
 def test_images_without_captions_are_stored_too(teacher: Teacher, tmp_path: Path) -> None:
     plain = write_pairs(tmp_path / "plain", 3, captions=False)
-    reinforce(read_pairs(plain), [teacher], tmp_path / "made", augmentations=1)
+    reinforce(read_pairs(plain), [teacher], tmp_path / "made", ReinforcementSettings(augmentations=1))
     dataset = ReinforcedDataset(tmp_path / "made", load_variant("nano"))
     batch = collate([dataset[choice] for choice in dataset.choose(3, torch.Generator())])
     assert batch.ids.shape == (3, 0, 77)
@@ -105,7 +117,7 @@ def test_a_damaged_shard_is_named_and_made_again(pairs: Path, made: Path, teache
     shard.write_bytes(before[shard.name][:-1] + b"\x7f")
     with pytest.raises(InvalidInput, match=r"shard-00000010.*damaged .*run the same"):
         ReinforcedDataset(made, load_variant("nano"))
-    result = reinforce(read_pairs(pairs), [teacher], made, augmentations=2, shard_rows=SHARD)
+    result = reinforce(read_pairs(pairs), [teacher], made, ReinforcementSettings(augmentations=2, shard_rows=SHARD))
     assert (result.made, result.kept) == (1, 2)
     assert contents(made) == before
 
@@ -173,7 +185,7 @@ def test_a_row_that_cannot_be_used_is_named(row: str, words: str, tmp_path: Path
 
 def test_another_request_for_the_same_folder_is_refused(pairs: Path, made: Path, teacher: Teacher) -> None:
     with pytest.raises(UsageError, match="other augmentations, seed"):
-        reinforce(read_pairs(pairs), [teacher], made, augmentations=3, seed=9, shard_rows=SHARD)
+        reinforce(read_pairs(pairs), [teacher], made, ReinforcementSettings(augmentations=3, seed=9, shard_rows=SHARD))
 
 
 def test_a_folder_of_other_files_is_left_alone(pairs: Path, teacher: Teacher, tmp_path: Path) -> None:

@@ -31,6 +31,14 @@ average: 0.9
 checkpoint_every: 1
 evaluate_every: 2
 """
+PLAIN = (
+    RECIPE.replace("data: reinforced", "data: pairs")
+    + """\
+distillation: 0
+anchors: {captions: 4}
+augmentation: {hue: 0.5}
+"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +87,18 @@ def test_every_measurement_is_shown_when_it_is_made(finished: Outcome) -> None:
     assert shown == ["step 2", "step 4"]
 
 
-def test_a_training_that_was_killed_goes_on_to_the_same_bits(folder: Path, trained: Path) -> None:
-    killed = folder / "killed"
+@pytest.fixture(scope="module")
+def trained_plainly(folder: Path) -> Path:
+    """The folder of a run on plain pairs, with anchors."""
+    return mcd.train(write(folder, PLAIN, "plain.yaml"), folder / "plain").folder
+
+
+@pytest.mark.parametrize(("recipe", "whole"), [("recipe.yaml", "trained"), ("plain.yaml", "trained_plainly")])
+def test_a_training_that_was_killed_goes_on_to_the_same_bits(
+    folder: Path, recipe: str, whole: str, request: pytest.FixtureRequest
+) -> None:
+    wanted = request.getfixturevalue(whole)
+    killed = folder / f"killed-{recipe}"
     program = (
         "import os, signal, mobileclip_deploy.learning.training.running as r\n"
         "update = r._Training.update\n"
@@ -90,7 +108,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bits(folder: Path, train
         "r._Training.update = dying\n"
         "from mobileclip_deploy.cli import main; main()"
     )
-    arguments = ["train", str(folder / "recipe.yaml"), "-o", str(killed)]
+    arguments = ["train", str(folder / recipe), "-o", str(killed)]
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (killed / "weights.safetensors").exists()
@@ -98,7 +116,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bits(folder: Path, train
     assert resumed.code == 0, resumed.stderr
     assert "resumed at step 3" in resumed.stdout
     for name in ("weights.safetensors", "log.csv"):
-        assert (killed / name).read_bytes() == (trained / name).read_bytes(), name
+        assert (killed / name).read_bytes() == (wanted / name).read_bytes(), name
 
 
 def test_a_finished_training_is_not_trained_again(folder: Path, trained: Path) -> None:
@@ -137,6 +155,9 @@ def test_a_training_can_start_from_a_checkpoint(folder: Path) -> None:
         (("variant: nano", "variant: mano"), "unknown variant"),
         (("data: reinforced", "data: pairs"), "is no reinforced dataset"),
         (("evaluation: pairs", "evaluation: nowhere"), "nowhere"),
+        (("steps: 4", "anchors: {}\nsteps: 4"), "anchors go without teachers; set distillation to 0"),
+        (("steps: 4", "augmentation: {}\nsteps: 4"), "its augmentations are stored; leave `augmentation` out"),
+        (("steps: 4", "augmentation: {tint: 1}\nsteps: 4"), "augmentation.tint: Extra inputs are not permitted"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(change: tuple[str, str], words: str, folder: Path) -> None:

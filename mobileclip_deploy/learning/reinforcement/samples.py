@@ -1,0 +1,168 @@
+"""Pairs for training: augmented images with their captions as token ids, chosen by number so that a run can go on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from mobileclip_deploy.learning.reinforcement.augmentation import AugmentationPolicy, crop, draw, transform
+from mobileclip_deploy.learning.reinforcement.index import TeacherEntry, text_sha256
+from mobileclip_deploy.learning.reinforcement.pairs import Pairs
+from mobileclip_deploy.model.preprocessing import load_image
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import Variant
+
+__all__ = ["Batch", "Choice", "PairDataset", "PlainDataset", "Sample", "collate"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which augmentation of which pair, and which of its synthetic captions (None: it has none)."""
+
+    row: int
+    augmentation: int
+    synthetic: int | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One choice: a crop uint8 [3, S, S] and its parameters [P]; the numbers [T] of its true and its synthetic caption
+    among all captions of the dataset (T is 0 to 2) and their ids [T, L]; and for each teacher its embeddings of the
+    image [D] and of those captions [T, D]."""
+
+    row: int
+    crop: Tensor
+    parameters: Tensor
+    captions: Tensor
+    ids: Tensor
+    images: tuple[Tensor, ...]
+    texts: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples together: the pairs' numbers int64 [B]; pixels float32 [B, 3, S, S] in [0, 1]; captions int64 [B, T] and
+    their ids [B, T, L]; for each teacher float32 images [B, D] and texts [B, T, D]."""
+
+    rows: Tensor
+    pixels: Tensor
+    captions: Tensor
+    ids: Tensor
+    images: tuple[Tensor, ...]
+    texts: tuple[Tensor, ...]
+
+
+class PairDataset(Dataset[Sample], ABC):
+    """Image-text pairs for a student of `variant`, with `augmentations` of each image and what `teachers` say."""
+
+    def __init__(
+        self, pairs: Pairs, variant: Variant, augmentations: int, teachers: tuple[TeacherEntry, ...] = ()
+    ) -> None:
+        self.pairs, self.variant, self.augmentations, self.teachers = pairs, variant, augmentations, teachers
+        self.captions = torch.tensor([len(row.texts) for row in pairs.rows])
+        # Captions of all pairs stand one after another: those of pair i from first_caption[i] on, the true one first.
+        self.first_caption = torch.cat((torch.zeros(1, dtype=torch.int64), self.captions.cumsum(0)))
+        self.ids = _token_ids([text for row in pairs.rows for text in row.texts], variant.tokenizer.context_length)
+
+    def __len__(self) -> int:
+        return len(self.pairs.rows)
+
+    @property
+    def pairs_sha256(self) -> str:
+        """Of the pairs as JSON lines."""
+        return text_sha256(self.pairs.as_lines())
+
+    @abstractmethod
+    def read(self, choice: Choice) -> tuple[Image.Image, Tensor]:
+        """The image, and the parameters [P] of its augmentation."""
+
+    def said(self, choice: Choice, captions: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What each teacher said of the augmented image [D], and of captions [T] by their numbers [T, D]."""
+        return (), ()
+
+    def __getitem__(self, choice: Choice) -> Sample:
+        spec = self.variant.preprocess
+        image, parameters = self.read(choice)
+        start = int(self.first_caption[choice.row])
+        places = [start] if self.captions[choice.row] else []
+        if choice.synthetic is not None:
+            places.append(start + 1 + choice.synthetic)
+        captions = torch.tensor(places, dtype=torch.int64)
+        return Sample(
+            choice.row,
+            crop(image, parameters[None], spec.size, spec.interpolation)[0],
+            parameters,
+            captions,
+            self.ids[captions],
+            *self.said(choice, captions),
+        )
+
+    def choose(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> list[Choice]:
+        """`count` pairs at random, none twice while there are others, each with an augmentation and a synthetic caption
+        of its own (the true one again where it has none)."""
+        rows = torch.arange(len(self)) if rows is None else rows
+        order = torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(-(-count // len(rows)))])
+        chosen = order[:count]
+        views = torch.randint(self.augmentations, (count,), generator=generator)
+        spread = torch.rand(count, generator=generator)
+        synthetic = (spread * (self.captions[chosen] - 1)).long()
+        return [
+            Choice(int(row), int(view), int(caption) if self.captions[row] > 1 else None)
+            for row, view, caption in zip(chosen, views, synthetic, strict=True)
+        ]
+
+
+class PlainDataset(PairDataset):
+    """Pairs that no teacher saw. An augmentation is drawn when it is read: seed, pair and its own number decide it."""
+
+    def __init__(self, pairs: Pairs, variant: Variant, policy: AugmentationPolicy, seed: int) -> None:
+        super().__init__(pairs, variant, augmentations=2**31)
+        self.policy, self.seed = policy, seed
+
+    def read(self, choice: Choice) -> tuple[Image.Image, Tensor]:
+        image = load_image(self.pairs.folder / self.pairs.rows[choice.row].image)
+        chance = np.random.default_rng((self.seed, choice.row, choice.augmentation))
+        return image, torch.from_numpy(draw(self.policy, 1, image.width, image.height, chance))[0]
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """A batch; a sample without synthetic caption takes its true one in the place of it when others have one."""
+    width = max(len(sample.ids) for sample in samples)
+
+    def filled(values: Tensor) -> Tensor:
+        return values if len(values) == width else values[[0] * width]
+
+    pixels = transform(
+        torch.stack([sample.crop for sample in samples]), torch.stack([sample.parameters for sample in samples])
+    )
+    teachers = range(len(samples[0].images))
+    return Batch(
+        torch.tensor([sample.row for sample in samples]),
+        pixels,
+        torch.stack([filled(sample.captions) for sample in samples]),
+        torch.stack([filled(sample.ids) for sample in samples]),
+        tuple(_unit(torch.stack([sample.images[number] for sample in samples])) for number in teachers),
+        tuple(_unit(torch.stack([filled(sample.texts[number]) for sample in samples])) for number in teachers),
+    )
+
+
+def _unit(stored: Tensor) -> Tensor:
+    """Rounding to bfloat16 changes lengths by up to a thousandth."""
+    return F.normalize(stored.float(), dim=-1)
+
+
+def _token_ids(texts: Sequence[str], length: int) -> Tensor:
+    """Ids [N, length]; each different text is tokenized once."""
+    if not texts:
+        return torch.empty(0, length, dtype=torch.int64)
+    different = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    ids = torch.from_numpy(tokenize(list(different), length))
+    return ids[[different[text] for text in texts]]
