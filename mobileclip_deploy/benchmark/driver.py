@@ -11,8 +11,7 @@ from typing import ClassVar, Literal
 
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.variants import suggestion
+from mobileclip_deploy.errors import UsageError, suggestion
 
 __all__ = ["DRIVERS", "ComputeUnits", "Driver", "Listing", "Place", "Plan", "Progress", "drivers", "get_driver"]
 

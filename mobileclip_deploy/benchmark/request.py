@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mobileclip_deploy.benchmark.planning import TORCH_FORMS, Request
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.model.variants import TOWERS, suggestion
+from mobileclip_deploy.model.variants import TOWERS
 
 __all__ = ["make_request"]
 
@@ -68,7 +68,7 @@ def _forms(text: str | None) -> tuple[str, ...]:
 
 def _source(bundle: Bundle, checkpoint: Path | None) -> Path | None:
     if checkpoint is None:
-        from mobileclip_deploy.api import find_checkpoint
+        from mobileclip_deploy.bundle.source import find_checkpoint
 
         return find_checkpoint(bundle)
     if not checkpoint.is_file():

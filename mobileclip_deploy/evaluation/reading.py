@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.class_folders import read_class_folders
@@ -35,6 +36,17 @@ class _Description(BaseModel):
 def builtin_dataset() -> Dataset:
     """The held-out evaluation set of the built-in checkpoint: emoji in a style it was not trained on."""
     return read_dataset(models_dir() / "nano" / "evaluation")
+
+
+def accuracy_dataset(source: Source, dataset: Path | None = None) -> Dataset | None:
+    """What a checkpoint's accuracy is compared on: the built-in one has a dataset of its own, others have none.
+
+    Raises:
+        InvalidInput: no dataset is at the path given.
+    """
+    if dataset is not None:
+        return read_dataset(dataset)
+    return builtin_dataset() if source.provenance.builtin else None
 
 
 def read_dataset(
