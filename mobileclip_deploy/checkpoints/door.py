@@ -6,8 +6,7 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-from mobileclip_deploy.checkpoints import hub
-from mobileclip_deploy.checkpoints.loading import BUILTIN, Origin, builtin_checkpoint, load
+from mobileclip_deploy.checkpoints.loading import BUILTIN, HUB, Origin, builtin_checkpoint, load
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import load_variant
@@ -43,7 +42,9 @@ def load_model(
     if download and (variant is None or checkpoint is not None):
         raise UsageError("a download needs the name of a variant, and no checkpoint (--download, --variant NAME)")
     reference = str(checkpoint) if checkpoint is not None else ""
-    if download or hub.is_reference(reference):
+    if download or reference.startswith(HUB):
+        from mobileclip_deploy.checkpoints import hub
+
         place = hub.usual_source(variant) if download and variant else hub.parse(reference)
         fetched = hub.fetch(place, announce=announce, progress=lambda done, total: progress(_downloaded(done, total)))
         return load(fetched.path, variant, image_size, Origin(fetched.repository, fetched.revision))

@@ -23,6 +23,8 @@ from mobileclip_deploy.model.variants import Variant, ViTTower, load_variant, mo
 __all__ = ["Origin", "assemble", "builtin_checkpoint", "load", "read_weight"]
 
 BUILTIN = "nano"
+# What a checkpoint on the hub begins with; `hub` is imported only where one is named.
+HUB = "hf:"
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 
 

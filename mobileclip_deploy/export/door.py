@@ -9,8 +9,7 @@ from typing import Any
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.export.plan import Choices, ExportPlan, ExportRequest, choose, plan_export, search_limits
-from mobileclip_deploy.export.smallest import find_smallest
+from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, ExportRequest, choose, plan_export, search_limits
 from mobileclip_deploy.export.steps import Written, write_bundle
 from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -88,8 +87,7 @@ def export(
         allow_failing=allow_failing,
         dataset=optional_path(dataset),
     )
-    choices: Choices = choose(request)
-    written = export_plan(plan_export(choices, Source.of(model)), progress)
+    written = export_plan(plan_export(choose(request), Source.of(model)), progress)
     if len(written) != 1:
         raise UsageError(f"{target} at {precision} is {len(written)} bundles; export one at a time")
     return written[0].bundle
@@ -106,9 +104,12 @@ def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
     task = None
     if plan.dataset is not None and any(bundle.search is None for bundle in plan.bundles):
         task = TaskReference.compute(plan.source.model, plan.dataset, progress)
-    return [
-        write_bundle(bundle, plan.source, Evidence(reference, task), progress)
-        if bundle.search is None
-        else find_smallest(bundle, plan.source, reference, plan.dataset, progress)
-        for bundle in plan.bundles
-    ]
+    return [_written(bundle, plan, Evidence(reference, task), progress) for bundle in plan.bundles]
+
+
+def _written(bundle: BundlePlan, plan: ExportPlan, evidence: Evidence, progress: Progress) -> Written:
+    if bundle.search is None:
+        return write_bundle(bundle, plan.source, evidence, progress)
+    from mobileclip_deploy.export.smallest import find_smallest
+
+    return find_smallest(bundle, plan.source, evidence.reference, plan.dataset, progress)

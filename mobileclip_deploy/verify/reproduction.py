@@ -10,7 +10,6 @@ from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target
-from mobileclip_deploy.verify.program_comparison import compare_programs
 from mobileclip_deploy.verify.subject import Subject, lacks_calibration
 
 __all__ = ["check_reproduced"]
@@ -45,6 +44,8 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
     fresh, artifact = subject.converted(tower), bundle.artifact(tower)
     if artifact_sha256(fresh) == artifact_sha256(artifact):
         return [Check(step=STEP, tower=tower, status="passed", engine=engine, detail="byte for byte")]
+    from mobileclip_deploy.verify.program_comparison import compare_programs
+
     try:
         written = target.program(artifact, evaluate=False)
     except InvalidInput as error:
