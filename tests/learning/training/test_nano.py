@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch.nn import functional as F
 
 from mobileclip_deploy.checkpoints import load
+from mobileclip_deploy.learning.training import read_recipe
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import read_card
@@ -141,6 +142,18 @@ def test_figures_on_the_card_are_those_of_the_committed_weights(model: MobileCLI
     for name, value in found.items():
         # One image in 1,911 is 0.05 points: rounding on another processor may move a tie or two.
         assert stated[name] == pytest.approx(value, abs=0.16), name
+
+
+def test_every_run_has_a_recipe_that_can_be_read_and_begins_with_another_run() -> None:
+    files = sorted((NANO / "recipes").glob("*.yaml"))
+    runs = {file.stem for file in files}
+    assert runs == {"long", "wide", *(f"run{number}" for number in range(1, 9))}
+    for file in files:
+        recipe = read_recipe(file)
+        assert (recipe.start is None) == (file.stem == "run1"), file.name
+        if recipe.start is not None:
+            assert recipe.start.parent.name in runs, file.name
+            assert (recipe.start.name == "doubled.safetensors") == (recipe.variant == "nano_wide"), file.name
 
 
 @torch.no_grad()
