@@ -86,7 +86,7 @@ std::vector<double> decode(const std::vector<std::byte>& raw, const std::string&
     return values;
 }
 
-std::vector<std::byte> read_example(const std::filesystem::path& folder, const TensorFile& file, std::size_t index) {
+std::vector<std::byte> read_example(const std::filesystem::path& folder, const RawTensor& file, std::size_t index) {
     std::size_t example = dtype_bytes(file.dtype);
     for (std::size_t i = 1; i < file.shape.size(); ++i) example *= static_cast<std::size_t>(file.shape[i]);
     const auto path = folder / file.file;

@@ -28,7 +28,7 @@ bool passes(const Deviation& deviation, const Gate& gate);
 std::vector<double> decode(const std::vector<std::byte>& raw, const std::string& dtype);
 
 // Example number `index` of a raw file; throws JobError if the file is not as long as its shape says.
-std::vector<std::byte> read_example(const std::filesystem::path& folder, const TensorFile& file, std::size_t index);
+std::vector<std::byte> read_example(const std::filesystem::path& folder, const RawTensor& file, std::size_t index);
 
 // The input where there is no golden one: pixels 0.5 (uint8: 128), ids start, end, padding.
 std::vector<std::byte> constant_input(const Tensor& input);

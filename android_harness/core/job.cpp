@@ -1,7 +1,6 @@
 #include "job.hpp"
 
 #include <fstream>
-#include <initializer_list>
 #include <regex>
 #include <set>
 #include <sstream>
@@ -9,150 +8,90 @@
 namespace bench {
 namespace {
 
-// One JSON object, read field by field; a field that nobody asked for is an error.
-class Fields {
-  public:
-    Fields(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
-        if (!object.is_object()) throw JobError("job.json: " + where_ + " is no object");
-    }
-
-    template <typename T>
-    T get(const char* name) {
-        const Json* found = look(name);
-        if (found == nullptr) throw JobError("job.json: " + where_ + "." + name + " is missing");
-        return convert<T>(*found, name);
-    }
-
-    template <typename T>
-    T get_or(const char* name, T fallback) {
-        const Json* found = look(name);
-        return found == nullptr ? fallback : convert<T>(*found, name);
-    }
-
-    const Json* object(const char* name) { return look(name); }
-
-    void ignore(std::initializer_list<const char*> names) {
-        for (const char* name : names) seen_.insert(name);
-    }
-
-    void finish() const {
-        for (const auto& item : object_.items()) {
-            if (seen_.count(item.key()) == 0) {
-                throw JobError("job.json: unknown field " + where_ + "." + item.key() +
-                               "; build the harness from the same version as mobileclip-deploy");
-            }
-        }
-    }
-
-    std::string path(const char* name) const { return where_ + "." + name; }
-
-  private:
-    const Json* look(const char* name) {
-        seen_.insert(name);
-        const auto found = object_.find(name);
-        return found == object_.end() || found->is_null() ? nullptr : &*found;
-    }
-
-    template <typename T>
-    T convert(const Json& value, const char* name) const {
-        try {
-            return value.get<T>();
-        } catch (const Json::exception&) {
-            throw JobError("job.json: " + where_ + "." + name + " has the wrong type");
-        }
-    }
-
-    const Json& object_;
-    std::string where_;
-    std::set<std::string> seen_;
-};
-
 void must(bool holds, const std::string& what) {
     if (!holds) throw JobError("job.json: " + what);
 }
 
-std::string identifier(std::string value, const std::string& where) {
+// A nullable field may be left out, and so may those that have a default.
+void fill_in(Json& object, const Json& defaults) {
+    for (const auto& item : defaults.items()) {
+        if (!object.contains(item.key())) object[item.key()] = item.value();
+    }
+}
+
+Json with_defaults(Json document) {
+    fill_in(document.at("protocol"), {{"golden_inputs", 0}});
+    for (auto& cell : document.at("cells")) {
+        for (const char* name : {"bundle", "variant", "target", "precision", "accuracy", "backend", "compute_units", "golden",
+                                 "gate"}) {
+            fill_in(cell, {{name, nullptr}});
+        }
+        fill_in(cell, {{"options", Json::object()}});
+    }
+    return document;
+}
+
+// What the structs have no place for is not in what they write.
+void refuse_unknown(const Json& read, const Json& written, const std::string& place) {
+    for (const auto& item : read.items()) {
+        if (read.is_object() && !written.contains(item.key())) {
+            throw JobError("job.json: unknown field " + place + "." + item.key() +
+                           "; build the harness from the same version as mobileclip-deploy");
+        }
+        const auto& value = read.is_object() ? written.at(item.key()) : written.at(std::stoul(item.key()));
+        if (item.value().is_structured()) refuse_unknown(item.value(), value, place + "." + item.key());
+    }
+}
+
+void check_identifier(const std::string& value, const std::string& where) {
     static const std::regex pattern("[A-Za-z0-9][A-Za-z0-9._+-]{0,119}");
     must(std::regex_match(value, pattern), where + " is no identifier");
-    return value;
 }
 
-std::string relative_path(std::string value, const std::string& where) {
+void check_path(const std::string& value, const std::string& where) {
     static const std::regex pattern("[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*");
     must(std::regex_match(value, pattern), where + " is no path below the job's folder");
-    return value;
 }
 
-std::vector<std::int64_t> shape(std::vector<std::int64_t> value, const std::string& where) {
-    for (const auto size : value) must(size >= 1 && size < (1LL << 32), where + " has a free or empty dimension");
-    return value;
+template <typename T>
+void check_tensor(const T& tensor, const std::string& where) {
+    for (const auto size : tensor.shape) must(size >= 1 && size < (1LL << 32), where + " has a free or empty dimension");
+    dtype_bytes(tensor.dtype);
 }
 
-Protocol read_protocol(const Json& value) {
-    Fields fields(value, "protocol");
-    fields.ignore({"name", "reload_each_round", "trim_fraction", "statistic"});
-    Protocol protocol{fields.get<std::int64_t>("warm_up_iterations"), fields.get<std::int64_t>("rounds"),
-                      fields.get<std::int64_t>("iterations_per_round"), fields.get<double>("seconds_per_round"),
-                      fields.get_or<std::int64_t>("golden_inputs", 0)};
-    fields.finish();
+void check(const Protocol& protocol) {
     must(protocol.warm_up_iterations >= 0 && protocol.rounds >= 1 && protocol.iterations_per_round >= 1 &&
              protocol.seconds_per_round >= 0 && protocol.golden_inputs >= 0,
          "protocol holds a number out of range");
-    return protocol;
 }
 
-Tensor read_tensor(const Json* value, const std::string& where) {
-    must(value != nullptr, where + " is missing");
-    Fields fields(*value, where);
-    Tensor tensor{fields.get<std::string>("name"), fields.get<std::string>("dtype"),
-                  shape(fields.get<std::vector<std::int64_t>>("shape"), where)};
-    fields.finish();
-    dtype_bytes(tensor.dtype);
-    return tensor;
-}
-
-TensorFile read_tensor_file(const Json* value, const std::string& where) {
-    must(value != nullptr, where + " is missing");
-    Fields fields(*value, where);
-    fields.ignore({"sha256"});
-    TensorFile file{relative_path(fields.get<std::string>("file"), where), fields.get<std::string>("dtype"),
-                    shape(fields.get<std::vector<std::int64_t>>("shape"), where)};
-    fields.finish();
-    must(!file.shape.empty(), where + " has no dimension");
-    dtype_bytes(file.dtype);
-    return file;
-}
-
-Cell read_cell(const Json& value) {
-    Fields fields(value, "cell");
-    fields.ignore({"label", "bundle", "variant", "tower", "target", "precision", "accuracy", "sha256", "compute_units"});
-    Cell cell;
-    cell.id = identifier(fields.get<std::string>("id"), "cell.id");
-    cell.competitor = fields.get<bool>("competitor");
-    cell.file = relative_path(fields.get<std::string>("file"), cell.id + ".file");
-    cell.bytes = fields.get<std::uint64_t>("bytes");
-    cell.runtime = fields.get<std::string>("runtime");
-    cell.backend = fields.get_or<std::string>("backend", "");
-    cell.threads = fields.get<int>("threads");
-    cell.options = fields.get_or<std::map<std::string, std::string>>("options", {});
-    cell.input = read_tensor(fields.object("input"), cell.id + ".input");
-    cell.output = read_tensor(fields.object("output"), cell.id + ".output");
+void check(const Cell& cell) {
+    check_identifier(cell.id, "cell.id");
+    check_path(cell.file, cell.id + ".file");
+    check_identifier(cell.runtime, cell.id + ".runtime");
     must(cell.threads >= 1 && cell.threads <= 1024, cell.id + ".threads is out of range");
-    if (const Json* golden = fields.object("golden")) {
-        Fields pair(*golden, cell.id + ".golden");
-        cell.golden = Golden{read_tensor_file(pair.object("inputs"), pair.path("inputs")),
-                             read_tensor_file(pair.object("outputs"), pair.path("outputs"))};
-        pair.finish();
-    }
-    if (const Json* gate = fields.object("gate")) {
-        Fields both(*gate, cell.id + ".gate");
-        cell.gate = Gate{both.get<std::string>("metric"), both.get<double>("bound")};
-        both.finish();
-        must(cell.gate->metric == "cosine" || cell.gate->metric == "relative", cell.id + ".gate.metric is unknown");
-    }
+    check_tensor(cell.input, cell.id + ".input");
+    check_tensor(cell.output, cell.id + ".output");
     must(cell.golden.has_value() == cell.gate.has_value(), cell.id + ": golden and gate come together");
-    fields.finish();
-    return cell;
+    if (!cell.golden) return;
+    for (const auto* tensor : {&cell.golden->inputs, &cell.golden->outputs}) {
+        check_path(tensor->file, cell.id + ".golden");
+        check_tensor(*tensor, cell.id + ".golden");
+        must(!tensor->shape.empty(), cell.id + ".golden has no dimension");
+    }
+    must(cell.gate->metric == "cosine" || cell.gate->metric == "relative", cell.id + ".gate.metric is unknown");
+}
+
+void check_order(const Job& job) {
+    std::set<Turn> wanted, turns(job.order.begin(), job.order.end());
+    for (const auto& cell : job.cells) {
+        for (std::int64_t round = 0; round < job.protocol.rounds; ++round) wanted.insert({cell.id, round});
+    }
+    must(wanted.size() == job.cells.size() * static_cast<std::size_t>(job.protocol.rounds), "two cells have the same id");
+    const auto same = [](const Turn& a, const Turn& b) { return !(a < b) && !(b < a); };
+    must(turns.size() == job.order.size() && turns.size() == wanted.size() &&
+             std::equal(turns.begin(), turns.end(), wanted.begin(), same),
+         "order must hold every round of every cell once");
 }
 
 }  // namespace
@@ -181,34 +120,24 @@ std::size_t dtype_bytes(const std::string& dtype) {
 }
 
 Job parse_job(const std::string& text) {
+    const auto document = Json::parse(text, nullptr, false);
+    if (document.is_discarded()) throw JobError("job.json is no JSON, or was cut off: push the job again");
     Job job;
-    job.document = Json::parse(text, nullptr, false);
-    if (job.document.is_discarded()) throw JobError("job.json is no JSON, or was cut off: push the job again");
-    Fields fields(job.document, "job");
-    const auto version = fields.get<int>("schema_version");
-    must(version == 1, "schema version " + std::to_string(version) + ", this harness reads 1; build the matching harness");
-    fields.ignore({"seed"});
-    job.run_id = identifier(fields.get<std::string>("run_id"), "run_id");
-    const Json* protocol = fields.object("protocol");
-    must(protocol != nullptr, "protocol is missing");
-    job.protocol = read_protocol(*protocol);
-    for (const auto& value : fields.get<std::vector<Json>>("cells")) job.cells.push_back(read_cell(value));
-    for (const auto& value : fields.get<std::vector<Json>>("order")) {
-        Fields turn(value, "order");
-        job.order.push_back({turn.get<std::string>("cell"), turn.get<std::int64_t>("round")});
-        turn.finish();
+    try {
+        const auto version = document.at("schema_version").get<int>();
+        must(version == 1, "schema version " + std::to_string(version) + ", this harness reads 1; build the matching harness");
+        const auto whole = with_defaults(document);
+        whole.get_to(job);
+        refuse_unknown(whole, job, "job");
+    } catch (const Json::exception& error) {
+        const std::string said = error.what();  // [json.exception...] (/cells/0/threads) type must be number, but is string
+        throw JobError("job.json: " + said.substr(said.find("] ") + 2));
     }
-    fields.finish();
-
-    std::set<Turn> wanted, turns(job.order.begin(), job.order.end());
-    for (const auto& cell : job.cells) {
-        for (std::int64_t round = 0; round < job.protocol.rounds; ++round) wanted.insert({cell.id, round});
-    }
-    must(wanted.size() == job.cells.size() * static_cast<std::size_t>(job.protocol.rounds), "two cells have the same id");
-    const auto same = [](const Turn& a, const Turn& b) { return !(a < b) && !(b < a); };
-    must(turns.size() == job.order.size() && turns.size() == wanted.size() &&
-             std::equal(turns.begin(), turns.end(), wanted.begin(), same),
-         "order must hold every round of every cell once");
+    job.document = document;
+    check_identifier(job.run_id, "run_id");
+    check(job.protocol);
+    for (const auto& cell : job.cells) check(cell);
+    check_order(job);
     return job;
 }
 

@@ -11,6 +11,15 @@
 
 #include <nlohmann/json.hpp>
 
+// nlohmann's own comes with a later version.
+template <typename T>
+struct nlohmann::adl_serializer<std::optional<T>> {
+    static void to_json(json& value, const std::optional<T>& found) { value = found ? json(*found) : json(); }
+    static void from_json(const json& value, std::optional<T>& found) {
+        if (!value.is_null()) found = value.get<T>();
+    }
+};
+
 namespace bench {
 
 using Json = nlohmann::json;
@@ -20,13 +29,19 @@ struct JobError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// A field that may be null is a std::optional. What this device does not look at is kept as it came, as Json.
+
 struct Protocol {
+    Json name;
     std::int64_t warm_up_iterations;
     std::int64_t rounds;
     std::int64_t iterations_per_round;
     double seconds_per_round;
+    Json reload_each_round, trim_fraction, statistic;
     std::int64_t golden_inputs;  // 0: all
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Protocol, name, warm_up_iterations, rounds, iterations_per_round, seconds_per_round,
+                                   reload_each_round, trim_fraction, statistic, golden_inputs)
 
 struct Tensor {
     std::string name;
@@ -36,31 +51,40 @@ struct Tensor {
     std::size_t elements() const;
     std::size_t bytes() const;
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Tensor, name, dtype, shape)
 
 // A raw little-endian row-major file; the first dimension counts the examples.
-struct TensorFile {
+struct RawTensor {
     std::string file;
+    Json sha256;
     std::string dtype;
     std::vector<std::int64_t> shape;
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RawTensor, file, sha256, dtype, shape)
 
 struct Golden {
-    TensorFile inputs;
-    TensorFile outputs;
+    RawTensor inputs;
+    RawTensor outputs;
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Golden, inputs, outputs)
 
 struct Gate {
     std::string metric;  // cosine | relative
     double bound;
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Gate, metric, bound)
 
 struct Cell {
     std::string id;
+    Json label;
     bool competitor;
+    Json bundle, variant, tower, target, precision, accuracy;
     std::string file;
+    Json sha256;
     std::uint64_t bytes;
     std::string runtime;
-    std::string backend;  // empty: the runtime's default
+    std::optional<std::string> backend;  // none: the runtime's default
+    Json compute_units;
     int threads;
     std::map<std::string, std::string> options;
     Tensor input;
@@ -68,6 +92,9 @@ struct Cell {
     std::optional<Golden> golden;
     std::optional<Gate> gate;
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, id, label, competitor, bundle, variant, tower, target, precision, accuracy, file,
+                                   sha256, bytes, runtime, backend, compute_units, threads, options, input, output,
+                                   golden, gate)
 
 struct Turn {
     std::string cell;
@@ -77,16 +104,20 @@ struct Turn {
         return cell != other.cell ? cell < other.cell : round < other.round;
     }
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Turn, cell, round)
 
 struct Job {
-    Json document;  // as it was read: it goes into the result unchanged
+    Json document;  // as it was read: it goes back unchanged
+    int schema_version;
     std::string run_id;
+    Json seed;
     Protocol protocol;
     std::vector<Cell> cells;
     std::vector<Turn> order;
 
     const Cell& cell(const std::string& id) const;  // throws JobError
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Job, schema_version, run_id, seed, protocol, cells, order)
 
 // Bytes of one element; throws JobError for a dtype that does not exist.
 std::size_t dtype_bytes(const std::string& dtype);

@@ -15,6 +15,10 @@
 #include <sys/system_properties.h>
 #endif
 
+#ifndef MOBILECLIP_HARNESS_VERSION
+#error "the build defines MOBILECLIP_HARNESS_VERSION"
+#endif
+
 namespace bench {
 namespace {
 
@@ -67,6 +71,13 @@ Json describe_device(bool simulated) {
         }
     }
     return device;
+}
+
+Json describe_harness() {
+    return {{"name", "mobileclip-bench"},
+            {"version", MOBILECLIP_HARNESS_VERSION},
+            {"build", MOBILECLIP_HARNESS_BUILD},
+            {"affinity", affinity()}};
 }
 
 Json snapshot() {

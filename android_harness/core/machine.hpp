@@ -9,16 +9,19 @@
 
 namespace bench {
 
-// `device` of the result. `simulated`: a stand-in runs this in a phone's place.
+// `device` of the record. `simulated`: a stand-in runs this in a phone's place.
 Json describe_device(bool simulated);
 
-// A snapshot of the result's `environment`.
+// `harness` of the record.
+Json describe_harness();
+
+// A snapshot of the record's `environment`.
 Json snapshot();
 
 // The cores that this process may run on; empty if it may run on all.
 std::vector<int> affinity();
 
-// `dumpsys thermalservice`'s status in the result's words; none where there is no such service.
+// `dumpsys thermalservice`'s status in the record's words; none where there is no such service.
 std::optional<std::string> thermal_state();
 
 // The status in the text that dumpsys printed: 0 nominal, 1 and 2 fair, 3 serious, from 4 on critical.

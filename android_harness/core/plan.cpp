@@ -1,13 +1,10 @@
 #include "plan.hpp"
 
-#include <algorithm>
 #include <cstdio>
-#include <map>
 
 #include "files.hpp"
 #include "machine.hpp"
 #include "process.hpp"
-#include "result.hpp"
 #include "round.hpp"
 #include "stream.hpp"
 
@@ -15,14 +12,9 @@ namespace bench {
 namespace {
 
 constexpr std::chrono::milliseconds kVersionLimit = std::chrono::minutes(1);
-constexpr double kNanosecondsPerMillisecond = 1e6;
 
-// Runtimes that a phone has, and the programs for them.
-const std::map<std::string, std::string>& programs() {
-    static const std::map<std::string, std::string> known{{"onnxruntime", "mobileclip-bench-onnxruntime"},
-                                                          {"executorch", "mobileclip-bench-executorch"}};
-    return known;
-}
+// The program that runs a runtime's cells.
+std::string program(const std::string& runtime) { return "mobileclip-bench-" + runtime; }
 
 Json answer_of(const Outcome& outcome) {
     if (!outcome.error.empty()) return Json();
@@ -31,16 +23,13 @@ Json answer_of(const Outcome& outcome) {
 }
 
 Json run_turn(const Job& job, const Turn& turn, const PlanOptions& options) {
-    const auto program = programs().find(job.cell(turn.cell).runtime);
-    if (program == programs().end()) {
-        return failed_round(job, turn.cell, turn.round, "runtime " + job.cell(turn.cell).runtime + " is not on this device");
-    }
-    const auto outcome = run_process(options.runners / program->second,
-                                     {options.folder.string(), turn.cell, std::to_string(turn.round)}, options.turn_limit);
+    const auto name = program(job.cell(turn.cell).runtime);
+    const auto outcome = run_process(options.runners / name, {options.folder.string(), turn.cell, std::to_string(turn.round)},
+                                     options.turn_limit);
     if (!outcome.error.empty()) return failed_round(job, turn.cell, turn.round, outcome.error);
     auto found = answer_of(outcome);
     if (!found.is_object() || !is_round(found, job) || found["cell"] != turn.cell || found["round"] != turn.round) {
-        return failed_round(job, turn.cell, turn.round, program->second + " wrote no round, or half of one");
+        return failed_round(job, turn.cell, turn.round, name + " wrote no round, or half of one");
     }
     if (const auto state = thermal_state()) found["thermal_state"] = *state;
     return found;
@@ -49,28 +38,18 @@ Json run_turn(const Job& job, const Turn& turn, const PlanOptions& options) {
 // Version of each runtime that the job needs; of one that cannot tell it: why.
 Json runtime_versions(const Job& job, const PlanOptions& options) {
     Json versions = Json::object();
-    for (const auto& [runtime, program] : programs()) {
-        const auto needed = [&name = runtime](const Cell& cell) { return cell.runtime == name; };
-        if (std::none_of(job.cells.begin(), job.cells.end(), needed)) continue;
-        const auto answer = answer_of(run_process(options.runners / program, {"--version"}, kVersionLimit));
-        versions[runtime] = answer.is_object() ? answer.value("version", std::string("unknown")) : "unknown";
+    for (const auto& cell : job.cells) {
+        if (versions.contains(cell.runtime)) continue;
+        const auto answer = answer_of(run_process(options.runners / program(cell.runtime), {"--version"}, kVersionLimit));
+        versions[cell.runtime] = answer.is_object() ? answer.value("version", std::string("unknown")) : "unknown";
     }
     return versions;
 }
 
 void tell(std::size_t done, std::size_t all, const Json& round) {
     std::string text = round["status"].get<std::string>();
-    if (text == "done") {
-        auto samples = round["samples_ns"].get<std::vector<std::int64_t>>();
-        const auto middle = samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2);
-        std::nth_element(samples.begin(), middle, samples.end());
-        char median[64];
-        std::snprintf(median, sizeof(median), ", %zu inferences, about %.3f ms", samples.size(),
-                      static_cast<double>(*middle) / kNanosecondsPerMillisecond);
-        text += median;
-    } else {
-        text += ": " + round.value("error", std::string("unknown"));
-    }
+    text += text == "done" ? ", " + std::to_string(round["samples_ns"].size()) + " inferences"
+                           : ": " + round.value("error", std::string("unknown"));
     std::fprintf(stderr, "%zu/%zu %s round %lld %s\n", done, all, round["cell"].get<std::string>().c_str(),
                  static_cast<long long>(round["round"].get<std::int64_t>()), text.c_str());
     std::fflush(stderr);
@@ -96,8 +75,15 @@ void run_plan(const PlanOptions& options) {
         std::fflush(stdout);
         tell(all - outstanding(job, finished).size(), all, finished.back());
     }
-    const auto result = assemble(job, finished, describe_device(options.simulated), versions, before, snapshot());
-    replace_file(options.folder / (job.run_id + ".result.json"), compact(result) + "\n");
+    const Json record{{"schema_version", 1},
+                      {"run_id", job.run_id},
+                      {"job", job.document},
+                      {"device", describe_device(options.simulated)},
+                      {"harness", describe_harness()},
+                      {"runtimes", versions},
+                      {"environment", {{"before", before}, {"after", snapshot()}}},
+                      {"rounds", finished}};
+    replace_file(options.folder / (job.run_id + ".run.json"), compact(record) + "\n");
 }
 
 }  // namespace bench

@@ -16,7 +16,7 @@ struct PlanOptions {
     bool simulated = false;
 };
 
-// Runs what the stream does not hold yet and writes the result. Every round goes to stdout too, a line for people to
+// Runs what the stream does not hold yet and writes the record of all, `<run_id>.run.json`. Every round goes to stdout too, a line for people to
 // stderr.
 // Throws JobError if the job cannot be used or was begun before and `resume` is not set.
 void run_plan(const PlanOptions& options);

@@ -109,9 +109,9 @@ class OnnxRuntime final : public bench::Engine {
     }
 
     void choose_provider(OrtSessionOptions* options, const bench::Cell& cell) const {
-        if (cell.backend.empty() || cell.backend == "cpu") return;
-        if (cell.backend != "xnnpack") {
-            throw std::runtime_error("ONNX Runtime backend " + cell.backend + " is unknown here; known: cpu, xnnpack");
+        if (cell.backend.value_or("cpu") == "cpu") return;
+        if (*cell.backend != "xnnpack") {
+            throw std::runtime_error("ONNX Runtime backend " + *cell.backend + " is unknown here; known: cpu, xnnpack");
         }
         // XNNPACK has a pool of its own: the session's would compete with it.
         const auto threads = std::to_string(cell.threads);

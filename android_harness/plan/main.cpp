@@ -5,9 +5,9 @@
 
 #include "files.hpp"
 #include "lock.hpp"
+#include "machine.hpp"
 #include "plan.hpp"
 #include "process.hpp"
-#include "result.hpp"
 #include "round.hpp"
 
 namespace {
@@ -17,8 +17,8 @@ constexpr const char* kUsage =
     "       mobileclip-bench --held FILE        says whether a benchmark holds the lock FILE: exit code 4 if so\n"
     "       mobileclip-bench --stop FILE        ends the benchmark that holds the lock FILE\n"
     "       mobileclip-bench --version          what this is, as JSON\n"
-    "FOLDER holds job.json and what it names. Rounds are appended to <run_id>.rounds.jsonl there, <run_id>.result.json\n"
-    "is written at the end. Exit codes: 0 the plan was run (failed cells are in the result), 2 wrong use or a bad job,\n"
+    "FOLDER holds job.json and what it names. Rounds are appended to <run_id>.rounds.jsonl there, <run_id>.run.json\n"
+    "is written at the end. Exit codes: 0 the plan was run (failed rounds are in the record), 2 wrong use or a bad job,\n"
     "3 the device failed, 4 another benchmark runs.\n";
 
 int stop(const std::string& lock) {
@@ -50,11 +50,7 @@ int main(int argc, char** argv) {
             } else if (word == "--lock" && has_value) {
                 lock_file = argv[++i];
             } else if (word == "--runners" && has_value) {
-                if (argc == 2 && std::string(argv[1]) == "--version") {
-            std::printf("%s\n", bench::compact(bench::describe_harness()).c_str());
-            return 0;
-        }
-        options.runners = argv[++i];
+                options.runners = argv[++i];
             } else if (word == "--turn-timeout" && has_value) {
                 options.turn_limit = std::chrono::milliseconds(static_cast<long long>(std::stod(argv[++i]) * 1000));
             } else if (word.rfind("--", 0) != 0 && options.folder.empty()) {

@@ -2,7 +2,6 @@
 
 #include "files.hpp"
 #include "jobs.hpp"
-#include "result.hpp"
 #include "round.hpp"
 #include "stream.hpp"
 
@@ -44,9 +43,9 @@ TEST_CASE("a line that holds nulls is read as if they were absent") {
     auto line = done(job, "a", 0);
     for (const char* name : {"peak_memory_bytes", "error", "golden", "load_first_ns"}) line[name] = nullptr;
     append_line(stream_file(folder.path, job), compact(line));
-    const auto cells = cell_results(job, read_stream(folder.path, job));
-    CHECK_FALSE(cells[0].contains("golden"));
-    CHECK_FALSE(cells[0].contains("peak_memory_bytes"));
+    const auto round = read_stream(folder.path, job).at(0);
+    CHECK_FALSE(round.contains("golden"));
+    CHECK_FALSE(round.contains("peak_memory_bytes"));
 }
 
 TEST_CASE("a foreign or doubled line is refused, by its number") {
@@ -69,16 +68,6 @@ TEST_CASE("a cell that failed is not run further") {
     REQUIRE(left.size() == 2);
     CHECK(left[0].cell == "a");
     CHECK(left[1].cell == "a");
-}
-
-TEST_CASE("cells are done, failed, invalid or skipped") {
-    const tests::Folder folder;
-    const auto job = tests::job_in(folder.path);
-    CHECK(cell_results(job, {done(job, "a", 1), done(job, "a", 0)})[0]["status"] == "done");
-    CHECK(cell_results(job, {done(job, "a", 1), done(job, "a", 0)})[0]["peak_memory_bytes"] == 1001);
-    CHECK(cell_results(job, {done(job, "a", 0)})[0]["status"] == "skipped");
-    CHECK(cell_results(job, {done(job, "a", 0)})[0]["error"] == "1 of 2 rounds were run");
-    CHECK(cell_results(job, {done(job, "a", 0), failed_round(job, "a", 1, "no\nmemory\n")})[0]["error"] == "no memory");
 }
 
 TEST_CASE("a file is replaced whole, and nothing is left beside it") {

@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from mobileclip_deploy.benchmark.job import Cell, Job
 from mobileclip_deploy.benchmark.judgement import cell_warnings
-from mobileclip_deploy.benchmark.result import CellResult, Device, Environment, Harness, Result, RoundResult
+from mobileclip_deploy.benchmark.result import CellResult, Result, RoundResult, Run
 from mobileclip_deploy.benchmark.statistics import summarize
 
 __all__ = ["assemble", "complete"]
 
 OWN = ("load_first_ns", "load_again_ns", "first_inference_ns", "peak_memory_bytes", "golden", "placement", "profile")
-"""What a device may tell of a cell as a whole instead of round by round."""
+"""What a device of an earlier version may have told of a cell as a whole instead of round by round."""
 
 
-def assemble(
-    job: Job,
-    finished: Iterable[RoundResult],
-    device: Device,
-    harness: Harness,
-    runtimes: dict[str, str],
-    environment: Environment,
-) -> Result:
-    """Put the rounds of a run together, finished or not: what is missing is skipped, and says so."""
-    by_cell: dict[str, list[RoundResult]] = {cell.id: [] for cell in job.cells}
-    for item in finished:
+def assemble(run: Run) -> Result:
+    """The result of a run, finished or not: cells whose rounds are missing are skipped, and say so."""
+    by_cell: dict[str, list[RoundResult]] = {cell.id: [] for cell in run.job.cells}
+    for item in sorted(run.rounds, key=lambda item: item.round):
         by_cell[item.cell].append(item)
-    return Result(
-        schema_version=1,
-        run_id=job.run_id,
-        job=job,
-        device=device,
-        harness=harness,
-        runtimes=runtimes,
-        environment=environment,
-        cells=tuple(_cell_result(cell, job, tuple(sorted(by_cell[cell.id], key=_number))) for cell in job.cells),
-    )
+    return Result.of(run, tuple(_cell_result(cell, run.job, tuple(by_cell[cell.id])) for cell in run.job.cells))
 
 
 def complete(result: Result) -> Result:
-    """The result with every summary and warning computed here, whatever the device wrote.
+    """A stored result with every summary and warning computed anew: devices of earlier versions wrote their own.
 
     A cell's own words (status, error, warnings) stay where it has no rounds to judge by.
     """
@@ -56,10 +38,6 @@ def complete(result: Result) -> Result:
             changes |= {"status": "invalid", "summary": None, "error": computed.error or found.error or "wrong answers"}
         cells.append(computed.model_copy(update=changes))
     return result.model_copy(update={"cells": tuple(cells)})
-
-
-def _number(item: RoundResult) -> int:
-    return item.round
 
 
 def _cell_result(cell: Cell, job: Job, rounds: tuple[RoundResult, ...]) -> CellResult:

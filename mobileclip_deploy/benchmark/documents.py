@@ -12,15 +12,20 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.job import Job
-from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.result import Result, Run
 from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import write_whole
 
 __all__ = ["SCHEMAS", "parse_document", "read_job", "read_result", "schema_text", "write_document"]
 
 Document = TypeVar("Document", bound=BaseModel)
-SCHEMAS: dict[str, type[BaseModel]] = {"benchmark-job.json": Job, "benchmark-result.json": Result}
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "benchmark-job.json": Job,
+    "benchmark-run.json": Run,
+    "benchmark-result.json": Result,
+}
 
 
 def read_job(path: Path) -> Job:
@@ -29,16 +34,19 @@ def read_job(path: Path) -> Job:
     Raises:
         InvalidInput: missing, or not a job of this schema version.
     """
-    return _read(path, Job)
+    return parse_document(_text(path), Job, str(path))
 
 
 def read_result(path: Path) -> Result:
-    """Read a result.
+    """Read a result, or what a device sent (`Run`), whose figures are then computed.
 
     Raises:
         InvalidInput: missing, or not a result of this schema version.
     """
-    return _read(path, Result)
+    text = _text(path)
+    if _is_run(text):
+        return assemble(parse_document(text, Run, str(path)))
+    return parse_document(text, Result, str(path))
 
 
 def write_document(path: Path, document: BaseModel) -> None:
@@ -73,12 +81,20 @@ def parse_document(text: str, model: type[Document], name: str) -> Document:
         raise InvalidInput(f"{name} is no benchmark {kind} of schema version 1: {first_problem(error)}") from error
 
 
-def _read(path: Path, model: type[Document]) -> Document:
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from error
-    return parse_document(text, model, str(path))
+
+
+def _is_run(text: str) -> bool:
+    """Whether rounds stand at the top: in a result they stand in its cells."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return False  # whoever parses it for good says what is wrong
+    return isinstance(document, dict) and "rounds" in document
 
 
 def _publish(folder: Path) -> None:

@@ -7,16 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from mobileclip_deploy.benchmark.documents import parse_document, write_document
 from mobileclip_deploy.benchmark.job import Job
-from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.errors import UsageError, suggestion
+from mobileclip_deploy.benchmark.result import Run, Snapshot
+from mobileclip_deploy.errors import NotRun, UsageError
+from mobileclip_deploy.model.variants import suggestion
+from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.targets import TARGETS, get_target
+from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
-__all__ = ["DRIVERS", "ComputeUnits", "Driver", "Listing", "Place", "Plan", "Progress", "drivers", "get_driver"]
-
-Runtime = Literal["onnxruntime", "executorch", "coreml", "torch"]
-ComputeUnits = Literal["cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all"]
+__all__ = ["DRIVERS", "Driver", "Listing", "Plan", "drivers", "get_driver"]
 
 DRIVERS: dict[str, str] = {
     "host": "mobileclip_deploy.benchmark.host.driver:HostDriver",
@@ -25,9 +27,6 @@ DRIVERS: dict[str, str] = {
     "mac": "mobileclip_deploy.benchmark.ios.mac:MacDriver",
 }
 """Device kind -> `module:class`, imported when it is asked for."""
-
-Progress = Callable[[int, int, str], None]
-"""Told the finished turns, all turns, and what comes next."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +37,6 @@ class Listing:
     name: str
     state: str
     remedy: str | None = None
-
-
-@dataclass(frozen=True)
-class Place:
-    """A runtime, and where in it a file runs. `options` go to the runtime."""
-
-    runtime: Runtime
-    backend: str | None = None
-    compute_units: ComputeUnits | None = None
-    options: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def label(self) -> str:
-        """`onnxruntime-cpu`"""
-        return "-".join(part for part in (self.runtime, self.backend, self.compute_units) if part)
 
 
 @dataclass(frozen=True)
@@ -71,11 +55,24 @@ class Plan:
         """Where finished rounds go, one a line."""
         return self.folder / f"{self.job.run_id}.rounds.jsonl"
 
+    def environment_before(self, take: Callable[[], Snapshot]) -> Snapshot:
+        """The state before the first round, which a run that goes on keeps."""
+        path = self.folder / "environment-before.json"
+        if path.exists():
+            return parse_document(path.read_text(encoding="utf-8"), Snapshot, str(path))
+        found = take()
+        write_document(path, found)
+        return found
+
 
 class Driver(ABC):
     """One device kind. `selector` is what stands behind the colon of `--device KIND:SELECTOR`, if anything does."""
 
     kind: ClassVar[str]
+    devices: ClassVar[str]
+    """What a sentence calls its devices, as in `coreml does not run on Android phones`."""
+    runs_checkpoints: ClassVar[bool] = False
+    """Whether it can time the checkpoint itself, in torch."""
     team: str | None = None
     """The Apple developer team that signs an app for the device, where one is needed."""
 
@@ -86,8 +83,7 @@ class Driver(ABC):
     def discover(self) -> tuple[Listing, ...]:
         """The devices of this kind within reach; those that are not ready say what to do."""
 
-    @abstractmethod
-    def places(self, target: str, options: dict[str, str]) -> tuple[Place, ...]:
+    def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
         """Where a bundle's artifacts run on this device.
 
         Args:
@@ -95,20 +91,34 @@ class Driver(ABC):
             options: the manifest's.
 
         Raises:
-            NotRun: nowhere; the text says why.
+            NotRun: nowhere, or the target is not known here; the text says why.
         """
+        try:
+            found = get_target(target).places(self.kind, options)
+        except UsageError as unknown:
+            raise NotRun(str(unknown)) from unknown
+        if not found:
+            others = [name for name, one in TARGETS.items() if self.kind != "host" and one.places(self.kind, {})]
+            raise NotRun(f"{target} does not run on {self.devices}: export {' or '.join(others) or 'another target'}")
+        return found
 
     @abstractmethod
-    def run(self, plan: Plan, progress: Progress) -> Result:
-        """Run the turns of a plan that its stream does not hold yet, and put the result together.
+    def run(self, plan: Plan, progress: Progress) -> Run:
+        """Run the turns of a plan that its stream does not hold yet.
+
+        Returns:
+            Every finished round, and what they were measured on.
 
         Raises:
             RuntimeFailed: the device was lost or cannot be used; what was finished is in the stream.
         """
 
 
-def get_driver(device: str) -> Driver:
+def get_driver(device: str, team: str | None = None) -> Driver:
     """`host`, `android`, `android:SERIAL`, ... -> its driver.
+
+    Args:
+        team: see `Driver.team`.
 
     Raises:
         UsageError: unknown kind; the text lists the known ones.
@@ -118,7 +128,9 @@ def get_driver(device: str) -> Driver:
         raise UsageError(f"unknown device {device!r}{suggestion(kind, DRIVERS)}; known: {', '.join(DRIVERS)}")
     if colon and not selector:
         raise UsageError(f"--device {device}: name the device behind the colon, as `devices` lists it")
-    return _class(kind)(selector or None)
+    driver = _class(kind)(selector or None)
+    driver.team = team
+    return driver
 
 
 def drivers() -> tuple[Driver, ...]:

@@ -1,6 +1,6 @@
 """A file that this project did not write, as a competitor: its input and output, matched to a tower.
 
-python -m mobileclip_deploy.benchmark.foreign FILE     prints what the file declares, as JSON
+python -m mobileclip_deploy.benchmark.foreign TARGET FILE     prints what the file declares, as JSON
 
 A foreign file is opened in a process of its own: what it does to a runtime, it does there.
 """
@@ -11,28 +11,16 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from mobileclip_deploy.benchmark.job import Tensor
+from mobileclip_deploy.bundle.manifest import TensorInfo
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets import TARGETS, Target, get_target
 
-__all__ = ["Declared", "Fitted", "declared", "fit"]
-
-SUFFIXES = {".onnx": "onnxruntime", ".pte": "executorch"}
-# ScalarType of ExecuTorch's and torch's schema.
-SCALAR_TYPES = {0: "uint8", 3: "int32", 4: "int64", 5: "float16", 6: "float32"}
-
-
-@dataclass(frozen=True)
-class Declared:
-    """A tensor as a file declares it; a free dimension is 0."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
+__all__ = ["Fitted", "declared", "fit", "foreign_target"]
 
 
 @dataclass(frozen=True)
@@ -45,34 +33,43 @@ class Fitted:
     comparable: bool
 
 
-def declared(path: Path) -> tuple[tuple[Declared, ...], tuple[Declared, ...]]:
-    """Inputs and outputs of an .onnx or .pte.
+def foreign_target(path: Path) -> Target:
+    """The target whose files end as this one does.
 
     Raises:
-        UsageError: another kind of file.
-        InvalidInput: the runtime cannot load it.
+        UsageError: no target reads such files of others.
     """
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"--against {path}: a competitor is an .onnx or a .pte file")
+    readers = {target.foreign_suffix: target for target in TARGETS.values() if target.foreign_suffix}
+    if path.suffix not in readers:
+        known = " or ".join(f"{'an' if suffix[1] in 'aeiou' else 'a'} {suffix}" for suffix in readers)
+        raise UsageError(f"--against {path}: a competitor is {known} file")
+    return readers[path.suffix]
+
+
+def declared(path: Path, target: Target) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Inputs and outputs of a file of others, as the target's runtime reads it; a free dimension is 0.
+
+    Raises:
+        InvalidInput: there is no such file, or the runtime cannot load it.
+    """
     if not path.is_file():
         raise InvalidInput(f"--against {path}: no such file")
-    command = [sys.executable, "-m", "mobileclip_deploy.benchmark.foreign", str(path)]
+    command = [sys.executable, "-m", "mobileclip_deploy.benchmark.foreign", target.name, str(path)]
     package = str(Path(__file__).parents[2])
     places = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": places})
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
-        raise InvalidInput(f"--against {path}: {SUFFIXES[path.suffix]} cannot load it: {reason[:300]}")
-    found = json.loads(done.stdout)
+        raise InvalidInput(f"--against {path}: {target.name} cannot load it: {reason[:300]}")
+    sides = json.loads(done.stdout)
     inputs, outputs = (
-        tuple(Declared(one["name"], one["dtype"], tuple(one["shape"])) for one in found[side])
-        for side in ("inputs", "outputs")
+        tuple(TensorInfo(one["name"], one["dtype"], tuple(one["shape"])) for one in side) for side in sides
     )
     return inputs, outputs
 
 
 def fit(
-    path: Path, inputs: tuple[Declared, ...], outputs: tuple[Declared, ...], size: int, length: int, embedding: int
+    path: Path, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...], size: int, length: int, embedding: int
 ) -> Fitted:
     """Tell by shapes which tower a file is, and fill in its free dimensions.
 
@@ -112,48 +109,12 @@ def fit(
     )
 
 
-def _onnx(path: str) -> dict[str, Any]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names = {"float": "float32", "float16": "float16", "uint8": "uint8", "int32": "int32", "int64": "int64"}
-
-    def row(info: Any) -> dict[str, Any]:
-        element = info.type.removeprefix("tensor(").removesuffix(")")
-        shape = [size if isinstance(size, int) else 0 for size in info.shape]
-        return {"name": info.name, "dtype": names.get(element, element), "shape": shape}
-
-    return {
-        "inputs": [row(one) for one in session.get_inputs()],
-        "outputs": [row(one) for one in session.get_outputs()],
-    }
-
-
-def _executorch(path: str) -> dict[str, Any]:
-    from executorch.extension.pybindings import portable_lib
-
-    meta = portable_lib._load_for_executorch(path).method_meta("forward")
-
-    def row(info: Any, name: str) -> dict[str, Any]:
-        number = int(info.dtype())
-        return {"name": name, "dtype": SCALAR_TYPES.get(number, f"type {number}"), "shape": list(info.sizes())}
-
-    return {
-        "inputs": [row(meta.input_tensor_meta(index), f"input_{index}") for index in range(meta.num_inputs())],
-        "outputs": [row(meta.output_tensor_meta(index), f"output_{index}") for index in range(meta.num_outputs())],
-    }
-
-
 def main() -> None:
     """Print what a file declares; what libraries print goes to stderr."""
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    path = sys.argv[1]
-    found = _onnx(path) if path.endswith(".onnx") else _executorch(path)
-    json.dump(found, stdout)
+    sides = get_target(sys.argv[1]).declared(Path(sys.argv[2]))
+    json.dump([[asdict(one) for one in side] for side in sides], stdout)
     stdout.flush()
     os._exit(0)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.benchmark.job import Cell, Dtype, Golden, TensorFile
+from mobileclip_deploy.benchmark.job import Cell, Dtype, Golden, RawTensor
 from mobileclip_deploy.benchmark.result import GoldenOutcome, RoundResult
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.gates import passes
@@ -64,9 +64,9 @@ def judge(finished: RoundResult, cell: Cell, folder: Path, answers: npt.NDArray[
     return finished.model_copy(update=changes)
 
 
-def _write(folder: Path, file: str, values: npt.NDArray[Any], dtype: Dtype) -> TensorFile:
+def _write(folder: Path, file: str, values: npt.NDArray[Any], dtype: Dtype) -> RawTensor:
     raw = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<")).tobytes()
     path = folder / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(raw)
-    return TensorFile(file=file, sha256=hashlib.sha256(raw).hexdigest(), dtype=dtype, shape=values.shape)
+    return RawTensor(file=file, sha256=hashlib.sha256(raw).hexdigest(), dtype=dtype, shape=values.shape)

@@ -19,7 +19,7 @@ __all__ = [
     "Job",
     "Protocol",
     "Tensor",
-    "TensorFile",
+    "RawTensor",
     "Turn",
 ]
 
@@ -67,7 +67,7 @@ class Tensor(Frozen):
     shape: tuple[Annotated[Count, Field(ge=1)], ...]
 
 
-class TensorFile(Frozen):
+class RawTensor(Frozen):
     """A raw little-endian row-major file of `shape`, the first dimension counting the examples."""
 
     file: RelativePath
@@ -79,8 +79,8 @@ class TensorFile(Frozen):
 class Golden(Frozen):
     """Inputs, and what the checkpoint answers: float32 [N, D]."""
 
-    inputs: TensorFile
-    outputs: TensorFile
+    inputs: RawTensor
+    outputs: RawTensor
 
 
 class Gate(Frozen):
@@ -101,10 +101,11 @@ class Accuracy(Frozen):
 class Cell(Frozen):
     """One thing to time: a file, a runtime, where it runs, and with how many threads.
 
-    `backend` is the runtime's own word (ONNX Runtime: cpu; ExecuTorch: xnnpack; torch: unfolded, folded, compiled);
-    `compute_units` is Core ML's. `competitor`: a file that this project did not write; answers that miss the gate are
-    then noted, not condemned. Without `golden` they are not checked. `options` go to the runtime as they are (ONNX
-    Runtime: session entries; Core ML: `function` of a package with several).
+    `runtime` is the target's word for what runs it: a device without it fails the cell. `backend` is the runtime's own
+    (ONNX Runtime: cpu; ExecuTorch: xnnpack; torch: unfolded, folded, compiled); `compute_units` is Core ML's.
+    `competitor`: a file that this project did not write; answers that miss the gate are then noted, not condemned.
+    Without `golden` they are not checked. `options` go to the runtime as they are (ONNX Runtime: session entries; Core
+    ML: `function` of a package with several).
     """
 
     id: Identifier
@@ -119,7 +120,7 @@ class Cell(Frozen):
     file: RelativePath
     sha256: Sha256
     bytes: Count
-    runtime: Literal["onnxruntime", "executorch", "coreml", "torch"]
+    runtime: Identifier
     backend: str | None = None
     compute_units: Literal["cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all"] | None = None
     threads: Annotated[Count, Field(ge=1, le=1024)]

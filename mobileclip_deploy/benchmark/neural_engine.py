@@ -92,7 +92,7 @@ def _sweeps(result: Result) -> tuple[dict[str, tuple[Cell, CellResult]], ...]:
     """Of every tower's file, what was measured on each set of compute units."""
     sweeps: dict[tuple[str, str], dict[str, tuple[Cell, CellResult]]] = {}
     for cell, found in result.pairs():
-        if cell.runtime == "coreml" and cell.compute_units is not None:
+        if cell.compute_units is not None:
             sweeps.setdefault((cell.file, cell.tower), {})[cell.compute_units] = cell, found
     return tuple(sweeps.values())
 

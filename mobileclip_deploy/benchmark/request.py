@@ -1,64 +1,113 @@
-"""The request, read from the words of a command line."""
+"""What is asked of a benchmark: what to measure, and how to run it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.benchmark.planning import TORCH_FORMS, Request
+from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
+from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.model.variants import TOWERS, TowerName, suggestion
 
-__all__ = ["make_request"]
+__all__ = ["TORCH_FORMS", "Request", "RunOptions", "make_request", "parse_forms", "parse_threads"]
+
+TORCH_FORMS = ("unfolded", "folded", "compiled")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured.
+
+    Args:
+        against: files of others.
+        torch: of `TORCH_FORMS`, the checkpoint itself in these, from `checkpoint_of`.
+        checkpoint_of: the source of a bundle; None when it is not at hand.
+    """
+
+    bundles: tuple[Bundle, ...]
+    against: tuple[Path, ...] = ()
+    torch: tuple[str, ...] = ()
+    towers: tuple[TowerName, ...] = ("image", "text")
+    threads: tuple[int, ...] = (1,)
+    checkpoint_of: Callable[[Bundle], Path | None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How it is run.
+
+    Args:
+        output: where the result goes.
+        seed: of the order of the rounds; random when None.
+        resume: go on with the interrupted run that stands beside `output`.
+        force: replace a result that is there.
+        profile: operator times as well.
+    """
+
+    protocol: Protocol
+    output: Path
+    seed: int | None = None
+    resume: bool = False
+    force: bool = False
+    profile: bool = False
 
 
 def make_request(
-    bundles: tuple[Path, ...],
+    bundles: Sequence[Path],
     tower: str = "both",
-    threads: str = "1",
-    against: tuple[Path, ...] = (),
-    forms: str | None = None,
+    threads: tuple[int, ...] = (1,),
+    against: Sequence[Path] = (),
+    forms: tuple[str, ...] = (),
     checkpoint: Path | None = None,
 ) -> Request:
-    """Open the bundles and read the options.
+    """Open the bundles.
 
     Args:
         tower: image, text or both.
-        threads: `1` or `1,2,4`.
-        forms: of torch: `folded`, `unfolded,folded` or `all`.
+        forms: of torch, see `TORCH_FORMS`.
         checkpoint: the source of the bundles; found as `verify` finds it when None.
 
     Raises:
         InvalidInput: a bundle is damaged, or the checkpoint is another one.
-        UsageError: a word means nothing.
+        UsageError: a checkpoint that nothing is done with.
     """
     opened = tuple(Bundle.open(path) for path in bundles)
-    if checkpoint is not None and forms is None:
+    if checkpoint is not None and not forms:
         raise UsageError("--checkpoint is the source that --torch times; add --torch folded, or all")
     return Request(
         bundles=opened,
-        against=against,
-        torch=_forms(forms),
+        against=tuple(against),
+        torch=forms,
         towers=TOWERS if tower == "both" else tuple(name for name in TOWERS if name == tower),
-        threads=_threads(threads),
+        threads=threads,
         checkpoint_of=lambda bundle: _source(bundle, checkpoint),
     )
 
 
-def _threads(text: str) -> tuple[int, ...]:
+def parse_threads(text: str) -> tuple[int, ...]:
+    """`1` or `1,2,4`.
+
+    Raises:
+        UsageError: no numbers from 1 to 1024.
+    """
     counts = [int(part) if part.isascii() and part.isdigit() else 0 for part in text.split(",")]
     if not all(0 < count <= 1024 for count in counts):
         raise UsageError(f"--threads {text}: write a number from 1 to 1024, or several with commas, as in 1,2,4")
     return tuple(dict.fromkeys(counts))
 
 
-def _forms(text: str | None) -> tuple[str, ...]:
+def parse_forms(text: str | None) -> tuple[str, ...]:
+    """`folded`, `unfolded,folded` or `all`; none for None.
+
+    Raises:
+        UsageError: an unknown one.
+    """
     if text is None:
         return ()
-    if text == "all":
-        return TORCH_FORMS
-    forms = [part.strip() for part in text.split(",")]
+    forms = TORCH_FORMS if text == "all" else tuple(part.strip() for part in text.split(","))
     for form in forms:
         if form not in TORCH_FORMS:
             known = ", ".join(TORCH_FORMS)
@@ -68,7 +117,7 @@ def _forms(text: str | None) -> tuple[str, ...]:
 
 def _source(bundle: Bundle, checkpoint: Path | None) -> Path | None:
     if checkpoint is None:
-        from mobileclip_deploy.bundle.source import find_checkpoint
+        from mobileclip_deploy.api import find_checkpoint
 
         return find_checkpoint(bundle)
     if not checkpoint.is_file():

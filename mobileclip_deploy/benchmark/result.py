@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job
+from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job, Turn
 
 __all__ = [
     "CellResult",
@@ -14,11 +14,12 @@ __all__ = [
     "Environment",
     "GoldenOutcome",
     "Harness",
-    "Interval",
+    "MedianInterval",
     "OperatorTime",
     "Placement",
     "Result",
     "RoundResult",
+    "Run",
     "Snapshot",
     "Summary",
     "ThermalState",
@@ -128,7 +129,38 @@ class RoundResult(Frozen):
     warnings: tuple[str, ...] = ()
 
 
-class Interval(Frozen):
+class _Measured(Frozen):
+    """What was asked for, and what it was measured on."""
+
+    schema_version: Literal[1]
+    run_id: Identifier
+    job: Job
+    device: Device
+    harness: Harness
+    runtimes: dict[str, str]
+    environment: Environment
+
+    @model_validator(mode="after")
+    def _of_the_job(self) -> Self:
+        if self.run_id != self.job.run_id:
+            raise ValueError("run_id is not the job's")
+        return self
+
+
+class Run(_Measured):
+    """What a device sends, `<run_id>.run.json`: finished rounds and what they were measured on, no figures of them."""
+
+    rounds: tuple[RoundResult, ...]
+
+    @model_validator(mode="after")
+    def _once(self) -> Run:
+        turns = [Turn(cell=item.cell, round=item.round) for item in self.rounds]
+        if len(set(turns)) != len(turns) or not set(turns) <= set(self.job.order):
+            raise ValueError("rounds are not the job's")
+        return self
+
+
+class MedianInterval(Frozen):
     """A 95% bootstrap interval of the median."""
 
     low: float
@@ -150,15 +182,14 @@ class Summary(Frozen):
     minimum_ns: Count
     maximum_ns: Count
     last_over_first: float | None = None
-    median_interval_ns: Interval
+    median_interval_ns: MedianInterval
     cpu_ns: float | None = None
 
 
 class CellResult(Frozen):
     """One cell: its rounds and their summary. A cell that was not measured has none, and says why in `error`.
 
-    `load_first_ns` and the like are the first round's; memory is the largest over the rounds. A device may leave
-    `summary` out: whoever fetches the result computes it from `rounds`.
+    `load_first_ns` and the like are the first round's; memory is the largest over the rounds.
     """
 
     id: Identifier
@@ -176,25 +207,21 @@ class CellResult(Frozen):
     rounds: tuple[RoundResult, ...] = ()
 
 
-class Result(Frozen):
-    """result.json: one run on one device. `cells` are in the order of the job's."""
+class Result(_Measured):
+    """What `benchmark` writes: one run on one device. `cells` are in the order of the job's."""
 
-    schema_version: Literal[1]
-    run_id: Identifier
-    job: Job
-    device: Device
-    harness: Harness
-    runtimes: dict[str, str]
-    environment: Environment
     cells: tuple[CellResult, ...]
 
     @model_validator(mode="after")
     def _consistent(self) -> Result:
-        if self.run_id != self.job.run_id:
-            raise ValueError("run_id is not the job's")
         if [cell.id for cell in self.cells] != [cell.id for cell in self.job.cells]:
             raise ValueError("cells are not the job's")
         return self
+
+    @classmethod
+    def of(cls, run: Run, cells: tuple[CellResult, ...]) -> Result:
+        """A run, with what was made of its rounds."""
+        return cls(**{name: getattr(run, name) for name in _Measured.model_fields}, cells=cells)
 
     def pairs(self) -> tuple[tuple[Cell, CellResult], ...]:
         """What was asked for, and what came of it."""

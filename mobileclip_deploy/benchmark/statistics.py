@@ -1,20 +1,13 @@
-"""The summary of a cell's samples, defined so that Python, C++ and Swift compute the same (docs/benchmark.md).
-
-python -m mobileclip_deploy.benchmark.statistics tests/benchmark/statistics_vectors.json
-"""
+"""The summary of a cell's samples, for all devices: they send samples alone (docs/benchmark.md)."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.benchmark.result import Interval, Summary
+from mobileclip_deploy.benchmark.result import MedianInterval, Summary
 
 __all__ = ["median_interval", "percentile", "summarize", "trend", "trimmed_mean"]
 
@@ -55,11 +48,7 @@ def summarize(rounds: Sequence[Samples], cpu_ns: Sequence[int | None], trim_frac
 
 def percentile(samples: Sequence[float], q: float) -> float:
     """Percentile `q` in [0, 1], interpolated linearly at position q (n - 1) of the sorted samples."""
-    ordered = sorted(samples)
-    position = q * (len(ordered) - 1)
-    below = int(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+    return float(np.quantile(samples, q))
 
 
 def trimmed_mean(rounds: Sequence[Samples], fraction: float) -> float:
@@ -80,53 +69,24 @@ def trend(samples: Samples) -> float | None:
     return percentile(samples[-quarter:], 0.5) / first if first else None
 
 
-def median_interval(samples: Samples) -> Interval:
-    """95% percentile bootstrap interval of the median, from a fixed stream of SplitMix64."""
+def median_interval(samples: Samples) -> MedianInterval:
+    """95% percentile bootstrap interval of the median."""
     values = np.asarray(samples, dtype=np.float64)
     if len(values) > LARGEST_RESAMPLE:
         values = values[np.arange(LARGEST_RESAMPLE) * len(values) // LARGEST_RESAMPLE]
     count = len(values)
-    medians = [
-        float(np.median(values[_indices(number * count, count)]))  # numpy's median is percentile 0.5
-        for number in range(RESAMPLES)
-    ]
-    return Interval(low=percentile(medians, 0.025), high=percentile(medians, 0.975))
+    medians = [float(np.median(values[_indices(number * count, count)])) for number in range(RESAMPLES)]
+    return MedianInterval(low=percentile(medians, 0.025), high=percentile(medians, 0.975))
 
 
 def _indices(start: int, count: int) -> npt.NDArray[np.int64]:
-    """Draws number `start` to `start + count` of all: integers below `count`."""
+    """Draws number `start` to `start + count` of all: integers below `count`.
+
+    A fixed stream of SplitMix64 and not NumPy's generators, whose draws may change with its version: a published
+    interval comes out of its samples again wherever it is computed.
+    """
     z = (np.arange(start, start + count, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
     return ((z >> np.uint64(11)) % np.uint64(count)).astype(np.int64)
-
-
-def _vectors() -> list[dict[str, Any]]:
-    """Inputs that tell implementations apart: ties, one sample, rounds of different length, more than 4,096 samples."""
-    noise = [int(value) for value in 1_000_000 + _indices(7, 5000) * 37]
-    cases: dict[str, tuple[list[list[int]], list[int | None], float]] = {
-        "one sample": ([[1234567]], [1200000], 0.1),
-        "seven samples": ([[7, 3, 9, 1, 5, 8, 2]], [40], 0.1),
-        "eight samples, even median": ([[10, 20, 30, 40, 50, 60, 70, 81]], [None], 0.2),
-        "ties": ([[5, 5, 5, 5], [5, 5, 6, 5]], [20, 21], 0.25),
-        "rounds of different length": ([[100, 300, 200], [900, 100, 500, 400, 700], [250, 150]], [600, 2500, 400], 0.2),
-        "paper: 20 rounds of 50": ([noise[i * 50 : i * 50 + 50] for i in range(20)], [50_000_000] * 20, 0.2),
-        "a rising trend": ([[1000 + 10 * i for i in range(40)], [1400 + 10 * i for i in range(40)]], [None, 7], 0.1),
-        "more than 4,096 samples": ([noise[:2500], noise[2500:]], [2_700_000_000, 2_800_000_000], 0.1),
-    }
-    return [
-        {
-            "name": name,
-            "rounds_ns": rounds,
-            "cpu_ns": cpu,
-            "trim_fraction": trim,
-            "summary": summarize(rounds, cpu, trim).model_dump(mode="json"),
-        }
-        for name, (rounds, cpu, trim) in cases.items()
-    ]
-
-
-if __name__ == "__main__":
-    text = json.dumps({"schema_version": 1, "tolerance_relative": 1e-9, "vectors": _vectors()}, separators=(",", ":"))
-    Path(sys.argv[1]).write_text(text.replace('{"name"', '\n{"name"') + "\n", encoding="utf-8")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -57,57 +55,35 @@ def benchmark(
       mobileclip-deploy benchmark out/mobileclip_s0-onnx-fp32 --tower image --torch all --checkpoint mobileclip_s0.pt
       mobileclip-deploy benchmark out/mobileclip_s0-onnx-fp32 --against someone_elses.onnx --threads 1,4
     """
-    from mobileclip_deploy.benchmark.driver import get_driver
+    from mobileclip_deploy.benchmark.door import benchmark as measure
     from mobileclip_deploy.benchmark.judgement import run_warnings
-    from mobileclip_deploy.benchmark.protocol import get_protocol
-    from mobileclip_deploy.benchmark.protocol import quick as quickly
-    from mobileclip_deploy.benchmark.request import make_request
-    from mobileclip_deploy.benchmark.running import default_output, run_benchmark
+    from mobileclip_deploy.benchmark.request import parse_forms, parse_threads
     from mobileclip_deploy.cli.benchmark_tables import print_result
     from mobileclip_deploy.cli.output import note, progress
 
-    driver = get_driver(device)
-    driver.team = team
-    chosen = get_protocol(protocol)
-    request = make_request(bundles, tower, threads, against, forms, checkpoint)
-    if resume and output is None:
-        raise click.UsageError("--resume goes on with a run whose --json FILE is named; name it.")
-    output = output or default_output(driver)
     with progress() as update:
-        outcome = run_benchmark(
-            request,
-            driver,
-            quickly(chosen) if quick else chosen,
-            output,
-            _remaining(update),
-            seed=seed,
-            resume=resume,
+        outcome = measure(
+            bundles,
+            device=device,
+            protocol=protocol,
+            quick=quick,
+            tower=tower,
+            threads=parse_threads(threads),
+            against=against,
+            torch=parse_forms(forms),
+            checkpoint=checkpoint,
+            output=output,
             force=force,
+            resume=resume,
+            seed=seed,
+            team=team,
             profile=profile,
+            progress=update,
         )
     print_result(outcome.result)
-    click.echo(f"wrote {output}")
+    click.echo(f"wrote {outcome.output}")
     for text in (*outcome.left_out, *run_warnings(outcome.result)):
         note(f"Note: {text}")
-    for code, status in ((1, "invalid"), (3, "failed")):
-        cells = [cell for cell in outcome.result.cells if cell.status == status]
-        if cells:
-            more = f"; and {len(cells) - 1} more" if len(cells) > 1 else ""
-            note(f"{status.upper()}: {cells[0].id}: {cells[0].error}{more}")
-            raise SystemExit(code)
-
-
-def _remaining(update: Callable[[str], None]) -> Callable[[int, int, str], None]:
-    """Progress with the time that is left, by what the turns of this run took so far."""
-    started, first = time.monotonic(), -1
-
-    def show(done: int, total: int, what: str) -> None:
-        nonlocal first
-        first = done if first < 0 else first
-        left = ""
-        if done > first:
-            seconds = (time.monotonic() - started) / (done - first) * (total - done)
-            left = f", about {seconds:.0f} s left" if seconds < 120 else f", about {seconds / 60:.0f} minutes left"
-        update(f"{done} of {total} rounds{left}: {what}")
-
-    return show
+    if (failure := outcome.failure) is not None:
+        note(str(failure))
+        raise SystemExit(failure.exit_code)

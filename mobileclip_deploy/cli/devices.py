@@ -20,10 +20,10 @@ def devices(as_json: bool) -> None:
     Example:
       mobileclip-deploy devices
     """
-    from mobileclip_deploy.benchmark.driver import drivers
+    from mobileclip_deploy.benchmark.door import devices as found_devices
     from mobileclip_deploy.cli.output import print_json, print_table
 
-    found = [listing for driver in drivers() for listing in driver.discover()]
+    found = found_devices()
     if as_json:
         print_json([asdict(listing) for listing in found])
         return

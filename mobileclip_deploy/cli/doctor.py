@@ -16,14 +16,14 @@ def doctor() -> None:
       mobileclip-deploy doctor
     """
     from mobileclip_deploy.cli.output import note, print_table
-    from mobileclip_deploy.inspect.door import doctor as diagnose
+    from mobileclip_deploy.inspect.doctor import diagnose, machine, tools
 
-    found = diagnose()
-    rows = [[f.area, f.name, f.installed or "missing", f.proven, f.remedy] for f in found.packages]
+    findings = diagnose()
+    rows = [[f.area, f.name, f.installed or "missing", f.proven, f.remedy] for f in findings]
     print_table(None, ["for", "package", "installed", "proven together", "what to do"], rows)
-    rows = [[tool.purpose, tool.name, tool.path or "missing", tool.remedy] for tool in found.tools]
+    rows = [[tool.purpose, tool.name, tool.path or "missing", tool.remedy] for tool in tools()]
     print_table(None, ["for", "tool", "found", "what to do"], rows)
-    click.echo(found.machine)
-    if not found.complete:
+    click.echo(machine())
+    if any(finding.required and finding.installed is None for finding in findings):
         note("A required package is missing.")
         raise SystemExit(3)

@@ -7,20 +7,31 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.bundle.manifest import TensorInfo
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.targets.base import TensorInfo
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.base import Runner
 
-__all__ = ["KernelTime", "RunnerSession", "RuntimePlace", "Session", "SessionSetup", "by_kernel", "installed"]
+__all__ = [
+    "KernelTime",
+    "ComputeUnits",
+    "RunnerSession",
+    "RuntimePlace",
+    "Session",
+    "SessionSetup",
+    "by_kernel",
+    "installed",
+]
 
 Array = npt.NDArray[Any]
+ComputeUnits = Literal["cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all"]
+"""As Core ML calls them (MLComputeUnits)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class RuntimePlace:
 
     runtime: str
     backend: str | None = None
-    compute_units: str | None = None
+    compute_units: ComputeUnits | None = None
     options: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mobileclip_deploy.benchmark.job import Job
-from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.result import Result, Run
 from mobileclip_deploy.benchmark.statistics import summarize
 
-__all__ = ["job", "result"]
+__all__ = ["job", "result", "sent"]
 
 HASH = "0" * 64
 
@@ -66,6 +66,13 @@ def cell(name: str, runtime: str) -> dict[str, Any]:
         },
         "gate": {"metric": "relative", "bound": 1e-4},
     }
+
+
+def sent() -> Run:
+    """What a phone sends of `job()`: rounds, and what it is."""
+    whole = result()
+    shared = {name: getattr(whole, name) for name in Run.model_fields if name != "rounds"}
+    return Run(**shared, rounds=tuple(item for cell in whole.cells for item in cell.rounds))
 
 
 def result(**changes: Any) -> Result:

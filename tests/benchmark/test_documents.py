@@ -30,6 +30,20 @@ def test_a_result_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
+def test_what_a_device_sent_is_read_as_the_result_of_it(tmp_path: Path) -> None:
+    write_document(tmp_path / "phone.run.json", documents.sent())
+    (measured, missing) = read_result(tmp_path / "phone.run.json").cells
+    assert measured.summary == documents.result().cells[0].summary
+    assert (missing.status, missing.error) == ("skipped", "0 of 2 rounds were run")
+
+
+def test_rounds_of_another_job_are_refused(tmp_path: Path) -> None:
+    sent = documents.sent()
+    write_document(tmp_path / "r.json", sent.model_copy(update={"rounds": (*sent.rounds, sent.rounds[0])}))
+    with pytest.raises(InvalidInput, match="rounds are not the job's"):
+        read_result(tmp_path / "r.json")
+
+
 def test_a_nullable_field_may_be_left_out(tmp_path: Path) -> None:
     file = tmp_path / "job.json"
     file.write_text(documents.job().model_dump_json(exclude_none=True), encoding="utf-8")

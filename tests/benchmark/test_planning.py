@@ -12,12 +12,12 @@ import pytest
 from exports import Exports
 
 from mobileclip_deploy.benchmark.driver import get_driver
-from mobileclip_deploy.benchmark.foreign import Declared, fit
+from mobileclip_deploy.benchmark.foreign import fit
 from mobileclip_deploy.benchmark.job import Job
-from mobileclip_deploy.benchmark.planning import Request, build_job
+from mobileclip_deploy.benchmark.planning import build_job
 from mobileclip_deploy.benchmark.protocol import get_protocol
-from mobileclip_deploy.benchmark.request import make_request
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.benchmark.request import Request, make_request, parse_forms, parse_threads
+from mobileclip_deploy.bundle import Bundle, TensorInfo
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.files import artifact_sha256
 
@@ -70,47 +70,57 @@ def test_the_checkpoint_is_timed_once_however_many_bundles_it_has(exports: Expor
     assert runtimes == ["onnxruntime", "onnxruntime", "torch"]
 
 
-OUTPUT = (Declared("y", "float32", (0, 512)),)
+OUTPUT = (TensorInfo("y", "float32", (0, 512)),)
 
 
 def test_a_competitor_is_told_by_its_shapes() -> None:
-    image = fit(Path("a.onnx"), (Declared("x", "float32", (0, 3, 0, 0)),), OUTPUT, 256, 77, 512)
+    image = fit(Path("a.onnx"), (TensorInfo("x", "float32", (0, 3, 0, 0)),), OUTPUT, 256, 77, 512)
     assert (image.tower, image.input.shape, image.output.shape, image.comparable) == (
         "image",
         (1, 3, 256, 256),
         (1, 512),
         True,
     )
-    text = fit(Path("a.onnx"), (Declared("x", "int32", (1, 77)),), OUTPUT, 256, 77, 128)
+    text = fit(Path("a.onnx"), (TensorInfo("x", "int32", (1, 77)),), OUTPUT, 256, 77, 128)
     assert (text.tower, text.comparable) == ("text", False)
 
 
 def test_a_competitor_of_another_input_size_cannot_be_compared() -> None:
-    found = fit(Path("a.onnx"), (Declared("x", "float32", (1, 3, 224, 224)),), OUTPUT, 256, 77, 512)
+    found = fit(Path("a.onnx"), (TensorInfo("x", "float32", (1, 3, 224, 224)),), OUTPUT, 256, 77, 512)
     assert (found.input.shape, found.comparable) == ((1, 3, 224, 224), False)
 
 
 @pytest.mark.parametrize(
     ("inputs", "complaint"),
     [
-        ((Declared("x", "float32", (1, 4)),), "neither pixels"),
-        ((Declared("x", "int64", (1, 77)), Declared("y", "float32", (1, 3, 8, 8))), "2 inputs"),
+        ((TensorInfo("x", "float32", (1, 4)),), "neither pixels"),
+        ((TensorInfo("x", "int64", (1, 77)), TensorInfo("y", "float32", (1, 3, 8, 8))), "2 inputs"),
     ],
 )
-def test_a_competitor_that_is_no_tower_is_refused(inputs: tuple[Declared, ...], complaint: str) -> None:
+def test_a_competitor_that_is_no_tower_is_refused(inputs: tuple[TensorInfo, ...], complaint: str) -> None:
     with pytest.raises(InvalidInput, match=complaint):
         fit(Path("a.onnx"), inputs, OUTPUT, 256, 77, 512)
 
 
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        ({"threads": "0"}, "--threads 0: write a number"),
-        ({"threads": "many"}, "--threads many: write a number"),
-        ({"forms": "foldet"}, "did you mean folded"),
-        ({"checkpoint": Path("x.pt")}, "add --torch"),
-    ],
-)
-def test_a_word_that_means_nothing_is_refused(exports: Exports, options: dict[str, str], complaint: str) -> None:
-    with pytest.raises(UsageError, match=complaint):
-        make_request((exports.bundle("onnx", "fp32").path,), **options)  # type: ignore[arg-type]
+@pytest.mark.parametrize("text", ["0", "many", "1,,2", "1025"])
+def test_threads_are_numbers(text: str) -> None:
+    with pytest.raises(UsageError, match=f"--threads {text}: write a number"):
+        parse_threads(text)
+
+
+def test_forms_are_known() -> None:
+    assert parse_forms("folded,folded") == ("folded",)
+    with pytest.raises(UsageError, match="did you mean folded"):
+        parse_forms("foldet")
+
+
+def test_a_checkpoint_that_nothing_is_done_with_is_refused(exports: Exports) -> None:
+    with pytest.raises(UsageError, match="add --torch"):
+        make_request((exports.bundle("onnx", "fp32").path,), checkpoint=Path("x.pt"))
+
+
+def test_a_target_that_nobody_knows_is_not_run(exports: Exports, tmp_path: Path) -> None:
+    bundle = exports.bundle("onnx", "fp32")
+    foreign = replace(bundle, manifest=bundle.manifest.model_copy(update={"target": "npz"}))
+    with pytest.raises(NotRun, match="nano-onnx-fp32: unknown target 'npz'"):
+        plan(tmp_path, Request((foreign,)))

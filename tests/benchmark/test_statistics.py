@@ -1,32 +1,33 @@
-"""Statistics: defined by vectors that every language shares, and by what they are for."""
+"""Statistics: what they are defined as, and what they are for."""
 
 from __future__ import annotations
-
-import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from mobileclip_deploy.benchmark.statistics import percentile, summarize, trend, trimmed_mean
 
-FILE = Path(__file__).with_name("statistics_vectors.json")
-VECTORS = json.loads(FILE.read_text(encoding="utf-8"))["vectors"]
+ROUNDS = [[100, 300, 200], [900, 100, 500, 400, 700], [250, 150]]
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_the_shared_vectors_hold(vector: dict[str, Any]) -> None:
-    found = summarize(vector["rounds_ns"], vector["cpu_ns"], vector["trim_fraction"])
-    assert found.model_dump(mode="json") == vector["summary"]
+def test_a_summary_is_what_its_definitions_say() -> None:
+    """By hand, but for the interval, whose figures are what three implementations once agreed on."""
+    found = summarize(ROUNDS, [600, 2500, 400], 0.2)
+    # In order: 100 100 150 200 250 300 400 500 700 900.
+    assert (found.samples, found.minimum_ns, found.maximum_ns) == (10, 100, 900)
+    assert (found.median_ns, found.mean_ns) == (275.0, 360.0)
+    assert found.p90_ns == pytest.approx(720)  # a tenth of the way from 700 to 900
+    assert found.p99_ns == pytest.approx(882)
+    # Of the rounds' samples 0, 1 and 0 fall away at either end.
+    assert found.trimmed_mean_ns == pytest.approx((600 + 500 + 400 + 700 + 400) / 8)
+    assert found.last_over_first == 1.0  # medians of 250, 150 and of 100, 300
+    assert found.median_interval_ns.low == pytest.approx(150)
+    assert found.median_interval_ns.high == pytest.approx(501.25)
+    assert found.cpu_ns == 350.0
 
 
-def test_the_vectors_are_what_their_command_writes(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mobileclip_deploy.benchmark.statistics", str(tmp_path / "vectors.json")]
-    subprocess.run(command, check=True)
-    assert (tmp_path / "vectors.json").read_bytes() == FILE.read_bytes()
+def test_without_the_cpu_time_of_a_round_there_is_none() -> None:
+    assert summarize(ROUNDS, [600, None, 400], 0.2).cpu_ns is None
 
 
 @pytest.mark.parametrize("q", [0, 0.025, 0.5, 0.9, 0.99, 1])

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 
-import click
 import pytest
 from command_line import PROGRAM, run
 
@@ -52,8 +51,7 @@ def test_the_help_lists_every_command_and_the_exit_codes() -> None:
 
 def test_an_example_names_only_options_that_there_are() -> None:
     for name, command in cli.commands.items():
-        parameters = command.get_params(click.Context(command))
-        options = {option for parameter in parameters for option in parameter.opts}
+        options = {option for parameter in command.params for option in parameter.opts}
         words = [
             word for line in (command.help or "").splitlines() if "mobileclip-deploy " in line for word in line.split()
         ]

@@ -1,4 +1,4 @@
-"""Jobs and results made up from their published JSON Schemas, and faults in them, the same every time."""
+"""Jobs and rounds made up from their published JSON Schemas, and faults in them, the same every time."""
 
 from __future__ import annotations
 
@@ -26,22 +26,20 @@ Value = Any
 
 
 class Generator:
-    """Documents of one kind. What a schema cannot say (ids that agree, an order that is whole) is put right after."""
+    """Documents of one kind, job or round. What a schema cannot say (an order that is whole) is put right after."""
 
     def __init__(self, kind: str, seed: int) -> None:
         self.kind = kind
-        self.schema = json.loads((SCHEMAS / f"benchmark-{kind}.json").read_text(encoding="utf-8"))
+        file = "benchmark-job.json" if kind == "job" else "benchmark-run.json"
+        self.schema = json.loads((SCHEMAS / file).read_text(encoding="utf-8"))
         self._random = random.Random(seed)
 
     def document(self) -> Value:
-        document = self._value(self.schema)
-        job = document if self.kind == "job" else document["job"]
+        if self.kind == "round":
+            return self._value(self.resolve("RoundResult"))
+        job = self._value(self.schema)
         self._agree(job)
-        if self.kind == "result":
-            document["run_id"] = job["run_id"]
-            template = document["cells"][0] if document["cells"] else self._value(self.resolve("CellResult"))
-            document["cells"] = [copy.deepcopy(template) | {"id": cell["id"]} for cell in job["cells"]]
-        return document
+        return job
 
     def resolve(self, name: str) -> Value:
         return self.schema["$defs"][name]

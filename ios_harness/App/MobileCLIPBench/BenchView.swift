@@ -15,7 +15,7 @@ struct BenchView: View {
                     Section { Label(failure, systemImage: "exclamationmark.triangle") }
                 }
                 if let progress = session.progress { ProgressSection(progress: progress, isRunning: session.isRunning) }
-                if let result = session.result { ResultSection(result: result, file: session.resultFile) }
+                if let record = session.record { RecordSection(record: record, file: session.recordFile) }
                 jobs
             }
             .navigationTitle("MobileCLIP Bench")
@@ -50,28 +50,22 @@ private struct ProgressSection: View {
     }
 }
 
-private struct ResultSection: View {
-    let result: BenchmarkResult
+private struct RecordSection: View {
+    let record: BenchmarkRecord
     let file: URL?
 
     var body: some View {
-        Section("Result") {
-            ForEach(result.cells, id: \.id) { cell in
-                LabeledContent(cell.id, value: figure(cell))
+        Section("Rounds") {
+            ForEach(record.job.cells, id: \.id) { cell in
+                LabeledContent(cell.id, value: outcome(cell))
             }
-            if let file { ShareLink("Share the result", item: file) }
+            if let file { ShareLink("Share the rounds", item: file) }
         }
     }
 
-    /// The protocol's statistic, or why there is none.
-    private func figure(_ cell: CellResult) -> String {
-        guard let summary = cell.summary else { return cell.error ?? cell.status.rawValue }
-        let nanoseconds: Double
-        switch result.job.measurement.statistic {
-        case .median: nanoseconds = summary.medianNs
-        case .p90: nanoseconds = summary.p90Ns
-        case .trimmedMean: nanoseconds = summary.trimmedMeanNs
-        }
-        return String(format: "%.2f ms", nanoseconds / 1e6)
+    /// How many rounds there are, or why they ended. Figures are made of them where the file goes: by `report`.
+    private func outcome(_ cell: Cell) -> String {
+        let rounds = record.rounds.filter { $0.cell == cell.id }
+        return rounds.compactMap(\.error).first ?? "\(rounds.count) of \(record.job.protocol.rounds)"
     }
 }

@@ -15,8 +15,8 @@ final class Session: ObservableObject {
     @Published private(set) var offers: [Offer] = []
     @Published private(set) var progress: RunProgress?
     @Published private(set) var failure: String?
-    @Published private(set) var result: BenchmarkResult?
-    @Published private(set) var resultFile: URL?
+    @Published private(set) var record: BenchmarkRecord?
+    @Published private(set) var recordFile: URL?
     @Published private(set) var isRunning = false
 
     private let workspace = Workspace(documents: URL.documentsDirectory)
@@ -53,7 +53,7 @@ final class Session: ObservableObject {
         begin { [workspace, machine] observe in
             let benchmark = try workspace.benchmark(offer.folder, machine: machine)
             try MeasuringThread.run { _ = try benchmark.run(observe: observe) }
-            return benchmark.resultFile
+            return benchmark.recordFile
         }
     }
 
@@ -61,7 +61,7 @@ final class Session: ObservableObject {
         begin(thenExit: thenExit) { [workspace, machine] observe in
             try workspace.carryOut(request, machine: machine, observe: observe)
             guard case .run(let id) = request else { return nil }
-            return workspace.output(id).appendingPathComponent("\(id).result.json")
+            return workspace.output(id).appendingPathComponent("\(id).run.json")
         }
     }
 
@@ -69,7 +69,7 @@ final class Session: ObservableObject {
         thenExit: Bool = false, _ work: @escaping @Sendable (@escaping @Sendable (RunProgress) -> Void) throws -> URL?
     ) {
         guard !isRunning else { return }
-        (isRunning, failure, result, resultFile) = (true, nil, nil, nil)
+        (isRunning, failure, record, recordFile) = (true, nil, nil, nil)
         UIApplication.shared.isIdleTimerDisabled = true
         let show: @Sendable (RunProgress) -> Void = { progress in Task { @MainActor in self.progress = progress } }
         Thread.detachNewThread {
@@ -83,8 +83,8 @@ final class Session: ObservableObject {
         UIApplication.shared.isIdleTimerDisabled = false
         switch outcome {
         case .success(let file):
-            resultFile = file
-            result = file.flatMap { try? DocumentFiles.read($0, as: BenchmarkResult.self) }
+            recordFile = file
+            record = file.flatMap { try? DocumentFiles.read($0, as: BenchmarkRecord.self) }
         case .failure(let error):
             failure = error.localizedDescription
         }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from mobileclip_deploy.benchmark.android.device import Thermal
 from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.progress import Progress
 
 __all__ = ["wait_until_cool"]
 
@@ -16,7 +17,7 @@ PAUSE_SECONDS = 10.0
 def wait_until_cool(
     read: Callable[[], Thermal],
     limit: float,
-    tell: Callable[[str], None],
+    progress: Progress,
     *,
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -42,5 +43,5 @@ def wait_until_cool(
                 f"the phone is still hot after {limit:.0f} s (thermal state {found.state}{degrees}): take it off the "
                 "charger and out of its case, let it cool, and run again"
             )
-        tell(f"waiting for the phone to cool: thermal state {found.state}{degrees}, at most {left:.0f} s more")
+        progress(f"waiting for the phone to cool: thermal state {found.state}{degrees}, at most {left:.0f} s more")
         sleep(min(PAUSE_SECONDS, left))

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from mobileclip_deploy.benchmark.android.adb import Adb
 from mobileclip_deploy.benchmark.result import Device, Snapshot, ThermalState
 
-__all__ = ["Phone", "Thermal", "describe", "fast_cores", "is_simulated", "parse_battery", "parse_thermal", "snapshot"]
+__all__ = [
+    "AndroidPhone",
+    "Thermal",
+    "describe",
+    "fast_cores",
+    "is_simulated",
+    "parse_battery",
+    "parse_thermal",
+    "snapshot",
+]
 
 PROPERTY = re.compile(r"^\[(.+?)\]: \[(.*)\]$", re.MULTILINE)
 TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[0-9.]+), mType=(\d+), mName=([^,}]*)")
@@ -30,7 +39,7 @@ class Thermal:
 
 
 @dataclass(frozen=True)
-class Phone:
+class AndroidPhone:
     """A device with the frequency of each core (core number -> kHz) and its `uname -m`."""
 
     device: Device
@@ -38,7 +47,7 @@ class Phone:
     machine: str
 
 
-def describe(adb: Adb) -> Phone:
+def describe(adb: Adb) -> AndroidPhone:
     """What the phone is. Its serial number and its owner's name for it are left out: results are published."""
     properties = dict(PROPERTY.findall(adb.demand("getprop")))
     facts = adb.demand(
@@ -67,7 +76,7 @@ def describe(adb: Adb) -> Phone:
         core_maximum_khz=tuple(frequencies[core] for core in sorted(frequencies)),
         memory_bytes=int(memory[1]) * 1024 if memory else None,
     )
-    return Phone(device, frequencies, facts.splitlines()[0].strip())
+    return AndroidPhone(device, frequencies, facts.splitlines()[0].strip())
 
 
 def is_simulated(properties: Mapping[str, str], has_bionic: bool) -> bool:

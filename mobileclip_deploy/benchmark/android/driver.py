@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 
 from mobileclip_deploy.benchmark.android.adb import Adb, listed_devices, quoted, remedy_for_state
 from mobileclip_deploy.benchmark.android.cooling import wait_until_cool
-from mobileclip_deploy.benchmark.android.device import Phone, describe, fast_cores, parse_thermal, snapshot
-from mobileclip_deploy.benchmark.android.rounds import fetch_rounds, receive_round, tell
-from mobileclip_deploy.benchmark.android.session import Session
-from mobileclip_deploy.benchmark.android.settings import RUNNERS, Runners, Settings, find_runners
+from mobileclip_deploy.benchmark.android.device import AndroidPhone, describe, fast_cores, parse_thermal, snapshot
+from mobileclip_deploy.benchmark.android.rounds import Rounds
+from mobileclip_deploy.benchmark.android.session import PhoneSession
+from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners, find_runners, runner
 from mobileclip_deploy.benchmark.android.transfer import remote_hashes, synchronize
-from mobileclip_deploy.benchmark.assembly import assemble
-from mobileclip_deploy.benchmark.documents import parse_document, write_document
-from mobileclip_deploy.benchmark.driver import Driver, Listing, Place, Plan, Progress
+from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.job import Job
-from mobileclip_deploy.benchmark.result import Environment, Harness, Result, Snapshot
-from mobileclip_deploy.benchmark.stream import outstanding, read_stream
+from mobileclip_deploy.benchmark.result import Environment, Harness, Run
+from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.progress import Progress
 
 __all__ = ["AndroidDriver"]
-
-SPINNING_OFF = (("session.intra_op.allow_spinning", "0"), ("session.inter_op.allow_spinning", "0"))
 
 
 class AndroidDriver(Driver):
     """The phone with the serial number `selector`, or the only one that is connected. One driver, one phone."""
 
     kind = "android"
+    devices = "Android phones"
 
-    def __init__(self, selector: str | None = None, settings: Settings | None = None) -> None:
+    def __init__(self, selector: str | None = None, settings: AndroidSettings | None = None) -> None:
         super().__init__(selector)
-        self._settings = settings or Settings.of()
+        self._settings = settings or AndroidSettings.of()
 
     def discover(self) -> tuple[Listing, ...]:
         try:
@@ -43,50 +40,49 @@ class AndroidDriver(Driver):
             return (Listing("android", "adb", "missing", str(missing)),)
         return tuple(self._listing(serial, state) for serial, state in found)
 
-    def places(self, target: str, options: dict[str, str]) -> tuple[Place, ...]:
-        if target == "onnx":
-            return (Place("onnxruntime", "cpu", options=SPINNING_OFF),)
-        if target != "executorch":
-            raise NotRun(f"{target} does not run on Android phones: export onnx or executorch")
-        backend = options.get("backend", "xnnpack")
-        if backend != "xnnpack":
-            raise NotRun(f"of ExecuTorch only xnnpack is in the Android harness, not {backend}")
-        return (Place("executorch", backend),)
-
-    def run(self, plan: Plan, progress: Progress) -> Result:
+    def run(self, plan: Plan, progress: Progress) -> Run:
         if plan.profile:
             raise NotRun("operator times are not recorded on Android phones: leave --profile out")
         job = plan.job
+        rounds = Rounds(plan, progress)
         runners = find_runners(self._settings.runners, frozenset(cell.runtime for cell in job.cells))
         adb = Adb(self._serial(), self._settings.folder)
         phone = describe(adb)
         _check_machine(phone, runners, adb.serial)
         session = self._session(adb, phone, job)
-        self._bring(session, plan, runners, lambda text: tell(plan, progress, text))
+        self._bring(session, rounds, runners)
         harness, runtimes = _versions(session, job)
-        if outstanding(job, read_stream(plan.stream, job)):
+        if rounds.outstanding():
             wait_until_cool(
                 lambda: parse_thermal(adb.shell("dumpsys thermalservice").output),
                 self._settings.cooling_seconds,
-                lambda text: tell(plan, progress, text),
+                rounds.tell,
             )
-        before = _before(plan, lambda: snapshot(adb, session.fixed_performance))
-        if outstanding(job, read_stream(plan.stream, job)):
-            tell(plan, progress, "")
-            self._measure(session, plan, progress)
+        before = plan.environment_before(lambda: snapshot(adb, session.fixed_performance))
+        if rounds.outstanding():
+            rounds.tell()
+            self._measure(session, rounds)
         after = snapshot(adb, session.fixed_performance)
         self._clean(adb, plan)
-        finished = read_stream(plan.stream, job)
-        return assemble(job, finished, phone.device, harness, runtimes, Environment(before=before, after=after))
+        return Run(
+            schema_version=1,
+            run_id=job.run_id,
+            job=job,
+            device=phone.device,
+            harness=harness,
+            runtimes=runtimes,
+            environment=Environment(before=before, after=after),
+            rounds=read_stream(plan.stream, job),
+        )
 
-    def _measure(self, session: Session, plan: Plan, progress: Progress) -> None:
+    def _measure(self, session: PhoneSession, rounds: Rounds) -> None:
         try:
-            session.run(lambda line: receive_round(plan, progress, line))
+            session.run(rounds.receive)
         except BaseException:
             with suppress(RuntimeFailed):  # the phone keeps its stream: the next run fetches it
-                fetch_rounds(session.adb, session.folder, plan)
+                rounds.fetch(session.adb, session.folder)
             raise
-        fetch_rounds(session.adb, session.folder, plan)
+        rounds.fetch(session.adb, session.folder)
 
     def _listing(self, serial: str, state: str) -> Listing:
         remedy = remedy_for_state(state)
@@ -125,11 +121,11 @@ class AndroidDriver(Driver):
             raise RuntimeFailed(f"the phone {serial} is {found[serial]}: {remedy}")
         return serial
 
-    def _session(self, adb: Adb, phone: Phone, job: Job) -> Session:
+    def _session(self, adb: Adb, phone: AndroidPhone, job: Job) -> PhoneSession:
         turn = self._settings.turn_limit(job.protocol)
         allowed = adb.shell("cmd power set-fixed-performance-mode-enabled true >/dev/null 2>&1").code == 0
         adb.shell("cmd power set-fixed-performance-mode-enabled false >/dev/null 2>&1")
-        return Session(
+        return PhoneSession(
             adb=adb,
             folder=self._settings.folder,
             cores=fast_cores(phone.frequencies, max(cell.threads for cell in job.cells)),
@@ -139,10 +135,10 @@ class AndroidDriver(Driver):
             simulated=phone.device.simulated,
         )
 
-    def _bring(self, session: Session, plan: Plan, runners: Runners, tell: Callable[[str], None]) -> None:
+    def _bring(self, session: PhoneSession, rounds: Rounds, runners: Runners) -> None:
         """Programs, models and golden files onto the phone; what an interrupted run of this job left there, here."""
-        adb, folder = session.adb, session.folder
-        tell("pushing the harness")
+        adb, folder, plan = session.adb, session.folder, rounds.plan
+        rounds.tell("pushing the harness")
         synchronize(adb, f"{folder}/bin", {path.name: path for path in runners.files}, executable=True)
         there = remote_hashes(adb, f"{folder}/job")
         is_ours = there.get("job.json") == file_sha256(plan.folder / "job.json")
@@ -151,7 +147,7 @@ class AndroidDriver(Driver):
                 raise RuntimeFailed(f"another benchmark runs on the phone {adb.serial}: wait for its end")
             session.stop()
         if is_ours:
-            fetch_rounds(adb, folder, plan)
+            rounds.fetch(adb, folder)
         wanted = {
             path.relative_to(plan.folder).as_posix(): path
             for part in ("models", "golden")
@@ -161,7 +157,7 @@ class AndroidDriver(Driver):
         wanted["job.json"] = plan.folder / "job.json"
         if plan.stream.exists():
             wanted[plan.stream.name] = plan.stream
-        tell("pushing models")
+        rounds.tell("pushing models")
         synchronize(adb, f"{folder}/job", wanted)
 
     def _clean(self, adb: Adb, plan: Plan) -> None:
@@ -170,7 +166,7 @@ class AndroidDriver(Driver):
         adb.demand("rm -f -- " + quoted(*(f"{self._settings.folder}/job/{name}" for name in names)))
 
 
-def _check_machine(phone: Phone, runners: Runners, serial: str) -> None:
+def _check_machine(phone: AndroidPhone, runners: Runners, serial: str) -> None:
     if phone.machine != runners.machine:
         raise RuntimeFailed(
             f"the harness was built for {runners.machine} and the phone {serial} is {phone.machine}: phones need the "
@@ -178,15 +174,15 @@ def _check_machine(phone: Phone, runners: Runners, serial: str) -> None:
         )
 
 
-def _versions(session: Session, job: Job) -> tuple[Harness, dict[str, str]]:
+def _versions(session: PhoneSession, job: Job) -> tuple[Harness, dict[str, str]]:
     """What the harness says about itself and its runtimes, on the phone: the first sign that it runs there."""
     harness = json.loads(_version(session, "mobileclip-bench"))
     found = Harness(name=harness["name"], version=harness["version"], build=harness["build"], affinity=session.cores)
-    runtimes = {runtime: RUNNERS[runtime] for runtime in sorted({cell.runtime for cell in job.cells})}
-    return found, {name: str(json.loads(_version(session, runner))["version"]) for name, runner in runtimes.items()}
+    runtimes = sorted({cell.runtime for cell in job.cells})
+    return found, {name: str(json.loads(_version(session, runner(name)))["version"]) for name in runtimes}
 
 
-def _version(session: Session, program: str) -> str:
+def _version(session: PhoneSession, program: str) -> str:
     folder = f"{session.folder}/bin"
     answer = session.adb.shell(f"LD_LIBRARY_PATH={quoted(folder)} {quoted(f'{folder}/{program}', '--version')}")
     if answer.code == 0:
@@ -197,13 +193,3 @@ def _version(session: Session, program: str) -> str:
         f"{program} does not start on the phone {session.adb.serial} ({reason}): build it with the NDK for arm64-v8a, "
         "with its libraries, as android_harness/README.md says"
     )
-
-
-def _before(plan: Plan, take: Callable[[], Snapshot]) -> Snapshot:
-    """The state before the first round, which a run that goes on keeps."""
-    path = plan.folder / "environment-before.json"
-    if path.exists():
-        return parse_document(path.read_text(encoding="utf-8"), Snapshot, str(path))
-    found = take()
-    write_document(path, found)
-    return found

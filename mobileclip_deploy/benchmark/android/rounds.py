@@ -3,54 +3,66 @@
 from __future__ import annotations
 
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
+from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.documents import parse_document
-from mobileclip_deploy.benchmark.driver import Plan, Progress
+from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.benchmark.result import RoundResult
 from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.progress import Progress
 
-__all__ = ["fetch_rounds", "receive_round", "tell"]
-
-
-def receive_round(plan: Plan, progress: Progress, line: str) -> None:
-    """Keep one round that the phone has just finished. A damaged line is left to `fetch_rounds`."""
-    try:
-        finished = parse_document(line, RoundResult, "a line from the phone")
-    except InvalidInput:
-        return
-    _keep(plan, finished)
-    tell(plan, progress, "")
+__all__ = ["Rounds"]
 
 
-def fetch_rounds(adb: Adb, folder: str, plan: Plan) -> None:
-    """Bring home what the stream on the phone holds and the one here does not.
+class Rounds:
+    """The rounds of a plan: kept as they come, and counted for whoever waits."""
 
-    Raises:
-        RuntimeFailed: the phone is lost.
-        InvalidInput: the phone's stream is not this run's.
-    """
-    remote = f"{folder}/job/{plan.stream.name}"
-    if adb.shell(f"[ -f {quoted(remote)} ]").code != 0:
-        return
-    local = plan.folder / f"phone.{plan.stream.name}"
-    try:
-        adb.pull(remote, local)
-        for finished in read_stream(local, plan.job):
-            _keep(plan, finished)
-    finally:
-        local.unlink(missing_ok=True)
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self.plan = plan
+        self._counter = RoundCounter(len(plan.job.order), progress)
 
+    def outstanding(self) -> tuple[Turn, ...]:
+        """The turns still to be run."""
+        return outstanding(self.plan.job, read_stream(self.plan.stream, self.plan.job))
 
-def tell(plan: Plan, progress: Progress, what: str) -> None:
-    """Report how many turns are behind us, and what is going on: the next cell, if nothing else."""
-    turns = outstanding(plan.job, read_stream(plan.stream, plan.job))
-    upcoming = plan.job.cell(turns[0].cell).label if turns else "done"
-    progress(len(plan.job.order) - len(turns), len(plan.job.order), what or upcoming)
+    def receive(self, line: str) -> None:
+        """Keep one round that the phone has just finished. A damaged line is left to `fetch`."""
+        try:
+            finished = parse_document(line, RoundResult, "a line from the phone")
+        except InvalidInput:
+            return
+        self._keep(finished)
+        self.tell()
 
+    def fetch(self, adb: Adb, folder: str) -> None:
+        """Bring home what the stream on the phone holds and the one here does not.
 
-def _keep(plan: Plan, finished: RoundResult) -> None:
-    known = {Turn(cell=item.cell, round=item.round) for item in read_stream(plan.stream, plan.job)}
-    turn = Turn(cell=finished.cell, round=finished.round)
-    if finished.run_id == plan.job.run_id and turn in plan.job.order and turn not in known:
-        append(plan.stream, finished)
+        Raises:
+            RuntimeFailed: the phone is lost.
+            InvalidInput: the phone's stream is not this run's.
+        """
+        stream = self.plan.stream
+        remote = f"{folder}/job/{stream.name}"
+        if adb.shell(f"[ -f {quoted(remote)} ]").code != 0:
+            return
+        local = self.plan.folder / f"phone.{stream.name}"
+        try:
+            adb.pull(remote, local)
+            for finished in read_stream(local, self.plan.job):
+                self._keep(finished)
+        finally:
+            local.unlink(missing_ok=True)
+
+    def tell(self, what: str = "") -> None:
+        """Report how many turns are behind us, and what is going on: the next cell, if nothing else."""
+        turns = self.outstanding()
+        upcoming = self.plan.job.cell(turns[0].cell).label if turns else "done"
+        self._counter.tell(len(self.plan.job.order) - len(turns), what or upcoming)
+
+    def _keep(self, finished: RoundResult) -> None:
+        job, stream = self.plan.job, self.plan.stream
+        known = {Turn(cell=item.cell, round=item.round) for item in read_stream(stream, job)}
+        turn = Turn(cell=finished.cell, round=finished.round)
+        if finished.run_id == job.run_id and turn in job.order and turn not in known:
+            append(stream, finished)

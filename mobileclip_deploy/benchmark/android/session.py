@@ -14,7 +14,7 @@ from typing import IO
 from mobileclip_deploy.benchmark.android.adb import END, Adb, Answer, DeviceLost, quoted
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["Session", "launch_script"]
+__all__ = ["PhoneSession", "launch_script"]
 
 GRACE_SECONDS = 60
 """Beyond the longest round: starting the programs, asking for their versions, writing to slow storage."""
@@ -23,7 +23,7 @@ REMEMBERED_LINES = 20
 
 
 @dataclass(frozen=True)
-class Session:
+class PhoneSession:
     """Where the harness lies on the phone, and the limits it runs under.
 
     Args:
@@ -133,7 +133,7 @@ class Session:
         raise RuntimeFailed(f"the harness on the phone {serial} failed: {said}; then go on with --resume")
 
 
-def launch_script(session: Session) -> str:
+def launch_script(session: PhoneSession) -> str:
     """What the phone's shell is told: it holds every limit itself, so that a pulled cable leaves nothing running."""
     base = session.folder
     words = ["timeout", "-k", "5", f"{session.total_seconds:.0f}"]

@@ -11,17 +11,18 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 
-__all__ = ["RUNNERS", "Runners", "Settings", "find_runners"]
+__all__ = ["AndroidSettings", "Runners", "find_runners", "runner"]
 
 PLAN = "mobileclip-bench"
-RUNNERS = {"onnxruntime": "mobileclip-bench-onnxruntime", "executorch": "mobileclip-bench-executorch"}
 BUILT = Path(__file__).parents[3] / "android_harness" / "build" / "android-arm64" / "bin"
 HOW_TO_BUILD = "build them as android_harness/README.md says, or name their folder in MOBILECLIP_ANDROID_RUNNERS"
+LIBRARIES = {"onnxruntime": ("libonnxruntime.so", "copy the one of the onnxruntime-android AAR there")}
+"""What a runner loads when it starts: its build does not bring it."""
 MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
 
 
 @dataclass(frozen=True)
-class Settings:
+class AndroidSettings:
     """From environment variables, so that the command line stays the same for all devices.
 
     Args:
@@ -37,7 +38,7 @@ class Settings:
     turn_seconds: float | None = None
 
     @classmethod
-    def of(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+    def of(cls, environment: Mapping[str, str] = os.environ) -> AndroidSettings:
         """Read the variables.
 
         Raises:
@@ -73,19 +74,25 @@ class Runners:
     machine: str
 
 
+def runner(runtime: str) -> str:
+    """The program that runs a runtime's cells."""
+    return f"{PLAN}-{runtime}"
+
+
 def find_runners(folder: Path, runtimes: frozenset[str]) -> Runners:
     """The harness's programs in `folder` that these runtimes need, with every library beside them.
 
     Raises:
         RuntimeFailed: one is missing, or was built for no machine that is known; says how to build.
     """
-    wanted = [PLAN, *(RUNNERS[runtime] for runtime in sorted(runtimes))]
+    wanted = [PLAN, *(runner(runtime) for runtime in sorted(runtimes))]
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
         raise RuntimeFailed(f"{folder} lacks {', '.join(missing)}: {HOW_TO_BUILD}")
     libraries = sorted(path for path in folder.glob("*.so*") if path.is_file())
-    if "onnxruntime" in runtimes and not any(path.name == "libonnxruntime.so" for path in libraries):
-        raise RuntimeFailed(f"{folder} lacks libonnxruntime.so: copy the one of the onnxruntime-android AAR there")
+    for library, remedy in (LIBRARIES[runtime] for runtime in sorted(runtimes & LIBRARIES.keys())):
+        if not (folder / library).is_file():
+            raise RuntimeFailed(f"{folder} lacks {library}: {remedy}")
     return Runners(tuple(folder / name for name in wanted) + tuple(libraries), _machine(folder / PLAN))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -14,29 +13,30 @@ from pathlib import Path
 
 import numpy as np
 
-from mobileclip_deploy.benchmark.assembly import assemble
-from mobileclip_deploy.benchmark.documents import parse_document, write_document
-from mobileclip_deploy.benchmark.driver import ComputeUnits, Driver, Listing, Place, Plan, Progress
+from mobileclip_deploy.benchmark.counting import RoundCounter
+from mobileclip_deploy.benchmark.documents import parse_document
+from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.golden import judge
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
-from mobileclip_deploy.benchmark.job import Cell, Turn
-from mobileclip_deploy.benchmark.result import Environment, Harness, Result, RoundResult, Snapshot
+from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Turn
+from mobileclip_deploy.benchmark.result import Environment, Harness, RoundResult, Run
 from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
-from mobileclip_deploy.errors import NotRun, UsageError
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.targets import TARGETS, get_target
 
 __all__ = ["HostDriver"]
 
 # Loading and compiling a large tower takes minutes on a slow machine; an inference never does.
 PATIENCE_SECONDS = 900
-SPINNING_OFF = (("session.intra_op.allow_spinning", "0"), ("session.inter_op.allow_spinning", "0"))
-UNITS: tuple[ComputeUnits, ...] = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
-PACKAGES = {"onnxruntime": "onnxruntime", "executorch": "executorch", "torch": "torch", "coreml": "coremltools"}
 
 
 class HostDriver(Driver):
     """This machine."""
 
     kind = "host"
+    devices = "this host"
+    runs_checkpoints = True
 
     def __init__(self, selector: str | None = None) -> None:
         if selector is not None:
@@ -45,59 +45,41 @@ class HostDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         device = describe()
-        missing = [package for package in ("onnxruntime", "executorch") if importlib.util.find_spec(package) is None]
+        packages = [one.runtime_package or one.packages[0] for one in TARGETS.values() if one.foreign_suffix]
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
         remedy = f"without {' and '.join(missing)}: pip install 'mobileclip-deploy[all]'" if missing else None
         name = f"{device.model}, {device.cores} cores, {device.os} {device.architecture}"
         return (Listing("host", name, "ready", remedy),)
 
-    def places(self, target: str, options: dict[str, str]) -> tuple[Place, ...]:
-        if target == "torch":
-            return (Place("torch"),)
-        if target == "coreml":
-            if platform.system() != "Darwin":
-                raise NotRun("Core ML exists on macOS only (the evaluator's time is no latency)")
-            return tuple(Place("coreml", compute_units=unit) for unit in UNITS)
-        if target == "onnx":
-            places = (Place("onnxruntime", "cpu", options=SPINNING_OFF),)
-        else:
-            backend = options.get("backend", "xnnpack")
-            if backend != "xnnpack":
-                raise NotRun(f"of ExecuTorch only xnnpack runs on this host, not {backend}")
-            places = (Place("executorch", backend),)
-        package = PACKAGES[places[0].runtime]
-        if importlib.util.find_spec(package) is None:
-            raise NotRun(f"{package} is not installed; type: pip install 'mobileclip-deploy[{target}]'")
-        return places
-
-    def run(self, plan: Plan, progress: Progress) -> Result:
+    def run(self, plan: Plan, progress: Progress) -> Run:
         job = plan.job
-        before = _before(plan.folder / "environment-before.json")
-        turns = outstanding(job, read_stream(plan.stream, job))
-        while turns:
-            turn = turns[0]
-            progress(len(job.order) - len(turns), len(job.order), job.cell(turn.cell).label)
-            append(plan.stream, _run_turn(plan, turn))
-            turns = outstanding(job, read_stream(plan.stream, job))
-        progress(len(job.order), len(job.order), "done")
-        used = {cell.runtime: PACKAGES[cell.runtime] for cell in job.cells}
-        version = importlib.metadata.version
-        return assemble(
-            job,
-            read_stream(plan.stream, job),
-            describe(),
-            Harness(name="mobileclip_deploy.benchmark.host", version=version("mobileclip-deploy")),
-            {runtime: version(package) for runtime, package in sorted(used.items())},
-            Environment(before=before, after=snapshot()),
+        before = plan.environment_before(snapshot)
+        counter = RoundCounter(len(job.order), progress)
+        while turns := outstanding(job, read_stream(plan.stream, job)):
+            counter.tell(len(job.order) - len(turns), job.cell(turns[0].cell).label)
+            append(plan.stream, _run_turn(plan, turns[0]))
+        counter.tell(len(job.order), "done")
+        return Run(
+            schema_version=1,
+            run_id=job.run_id,
+            job=job,
+            device=describe(),
+            harness=Harness(
+                name="mobileclip_deploy.benchmark.host", version=importlib.metadata.version("mobileclip-deploy")
+            ),
+            runtimes=_versions(job),
+            environment=Environment(before=before, after=snapshot()),
+            rounds=read_stream(plan.stream, job),
         )
 
 
-def _before(path: Path) -> Snapshot:
-    """The state before the first round, which a run that goes on keeps."""
-    if path.exists():
-        return parse_document(path.read_text(encoding="utf-8"), Snapshot, str(path))
-    found = snapshot()
-    write_document(path, found)
-    return found
+def _versions(job: Job) -> dict[str, str]:
+    """Of every runtime of the job, by its name."""
+    targets = {cell.runtime: cell.target or "" for cell in sorted(job.cells, key=lambda cell: cell.runtime)}
+    return {
+        runtime: importlib.metadata.version("torch") if name == CHECKPOINT else get_target(name).runtime_version()
+        for runtime, name in targets.items()
+    }
 
 
 def _run_turn(plan: Plan, turn: Turn) -> RoundResult:

@@ -8,12 +8,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from mobileclip_deploy.benchmark.driver import Progress
+from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["Patience", "RunProgress", "follow", "read_progress"]
+__all__ = ["Launched", "Patience", "RunProgress", "follow", "read_progress"]
 
 
 # A file that the app wrote just before it ended may not be retrievable at once (CoreDeviceError 7000).
@@ -41,7 +41,6 @@ class RunProgress(BaseModel):
     state: Literal["running", "finished", "failed"]
     error: str | None = None
     finished_turns: int
-    turns: int
     turn: _Turn | None = None
 
     @property
@@ -50,12 +49,17 @@ class RunProgress(BaseModel):
         return f"{self.turn.cell}, round {self.turn.round}" if self.turn else self.state
 
 
-def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progress, patience: Patience) -> None:
-    """Return when the run is finished.
+@dataclass(frozen=True)
+class Launched:
+    """A run on the device: the app's `process` there, and `remote`, the file that tells how far it is."""
 
-    Args:
-        process: the app's, on the device.
-        remote: the progress file.
+    run_id: str
+    process: int
+    remote: str
+
+
+def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Patience) -> None:
+    """Return when the run is finished.
 
     Raises:
         RuntimeFailed: the run failed, the app ended, stands still, or the connection stayed broken.
@@ -67,8 +71,8 @@ def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progr
         time.sleep(patience.between)
         now = time.monotonic()
         try:
-            alive = phone.is_running(process)  # asked first: what it wrote before it ended is then read below
-            current = read_progress(phone.pull(remote), run_id)
+            alive = phone.is_running(launched.process)  # asked first: what it wrote before it ended is then read below
+            current = read_progress(phone.pull(launched.remote), launched.run_id)
             seen = now
         except CoreDeviceFailed as failure:
             if not failure.broken:
@@ -80,7 +84,7 @@ def follow(phone: Phone, run_id: str, process: int, remote: str, progress: Progr
             raise RuntimeFailed(f"the run failed on the device: {current.error}")
         if current is not None and current != last:
             last, moved = current, now
-            progress(current.finished_turns, current.turns, current.what)
+            counter.tell(current.finished_turns, current.what)
         if current is not None and current.state == "finished":
             return
         unseen = unseen + 1 if not alive and current is None else 0

@@ -10,14 +10,16 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from mobileclip_deploy.benchmark.driver import Driver, Listing, Place, Plan, Progress
-from mobileclip_deploy.benchmark.ios.compute_units import check_plan, core_ml_places
-from mobileclip_deploy.benchmark.ios.fetching import checked_result, interrupted, longer_stream, stream_of, write_stream
+from mobileclip_deploy.benchmark.counting import RoundCounter
+from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
+from mobileclip_deploy.benchmark.ios.checking import check_plan
+from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, longer_stream, stream_of, write_stream
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
 from mobileclip_deploy.benchmark.ios.harness_sources import build_folder, harness_sources
 from mobileclip_deploy.benchmark.ios.job_folder import write_job_folder
-from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
+from mobileclip_deploy.progress import Progress
 
 __all__ = ["MacDriver", "build_harness"]
 
@@ -28,6 +30,7 @@ class MacDriver(Driver):
     """Core ML on this Mac."""
 
     kind: ClassVar[str] = "mac"
+    devices: ClassVar[str] = "the Mac's harness"
 
     def __init__(self, selector: str | None = None) -> None:
         if selector is not None:
@@ -39,12 +42,10 @@ class MacDriver(Driver):
             return ()
         return (Listing("mac", f"this Mac, {platform.machine()}, macOS {platform.mac_ver()[0]}", "ready"),)
 
-    def places(self, target: str, options: dict[str, str]) -> tuple[Place, ...]:
-        return core_ml_places(target)
-
-    def run(self, plan: Plan, progress: Progress) -> Result:
+    def run(self, plan: Plan, progress: Progress) -> Run:
         check_plan(plan)
-        progress(0, len(plan.job.order), "building the harness")
+        counter = RoundCounter(len(plan.job.order), progress)
+        counter.tell(0, "building the harness")
         harness = build_harness()
         run_id = plan.job.run_id
         with tempfile.TemporaryDirectory(prefix="mobileclip-mac-") as folder:
@@ -55,23 +56,23 @@ class MacDriver(Driver):
             stream = output / plan.stream.name
             write_stream(stream, longer_stream(plan.stream, None))
             try:
-                self._measure([str(harness), "--documents", folder, "--run", run_id], output, run_id, progress)
-                result = checked_result((output / f"{run_id}.result.json").read_bytes(), plan, "mac")
+                self._measure([str(harness), "--documents", folder, "--run", run_id], output, run_id, counter)
+                run = checked_run((output / f"{run_id}.run.json").read_bytes(), plan, self.kind)
             except RuntimeFailed as failure:
                 self._keep(stream, plan)
                 raise interrupted(failure, plan) from failure
             except KeyboardInterrupt:
                 self._keep(stream, plan)
                 raise
-        write_stream(plan.stream, stream_of(result))
-        return result
+        write_stream(plan.stream, stream_of(run))
+        return run
 
     def _keep(self, stream: Path, plan: Plan) -> None:
         """Take the harness's stream over; it goes on from this computer's."""
         if stream.exists():
             write_stream(plan.stream, stream.read_bytes())
 
-    def _measure(self, command: list[str], output: Path, run_id: str, progress: Progress) -> None:
+    def _measure(self, command: list[str], output: Path, run_id: str, counter: RoundCounter) -> None:
         last: RunProgress | None = None
         with tempfile.TemporaryFile() as told, subprocess.Popen(command, stdout=told, stderr=told) as process:
             try:
@@ -82,7 +83,7 @@ class MacDriver(Driver):
                         current = read_progress((output / f"{run_id}.progress.json").read_bytes(), run_id)
                     if current is not None and current != last:
                         last = current
-                        progress(current.finished_turns, current.turns, current.what)
+                        counter.tell(current.finished_turns, current.what)
             finally:
                 process.kill()
             if process.returncode != 0:

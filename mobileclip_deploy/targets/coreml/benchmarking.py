@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup, installed
+from mobileclip_deploy.targets.benchmarking import ComputeUnits, RuntimePlace, Session, SessionSetup, installed
 from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS
 
 __all__ = ["CoreMLSession", "places"]
+
+UNITS: tuple[ComputeUnits, ...] = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 
 
 def places(device: str) -> tuple[RuntimePlace, ...]:
@@ -28,7 +30,7 @@ def places(device: str) -> tuple[RuntimePlace, ...]:
         installed("coremltools", "coreml")
     if device not in ("host", "ios", "mac"):
         return ()
-    return tuple(RuntimePlace("coreml", compute_units=unit) for unit in COMPUTE_UNITS)
+    return tuple(RuntimePlace("coreml", compute_units=unit) for unit in UNITS)
 
 
 class CoreMLSession(Session):

@@ -11,7 +11,7 @@ import pytest
 
 from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost, listed_devices, quoted
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
-from mobileclip_deploy.benchmark.android.settings import Settings, find_runners
+from mobileclip_deploy.benchmark.android.settings import AndroidSettings, find_runners
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 
 NASTY = (
@@ -163,11 +163,11 @@ def test_the_exit_code_of_a_command_is_not_adbs(adb_that: Scripted) -> None:
 def test_settings_that_make_no_sense_are_refused() -> None:
     for folder in ("relative", "/", "/a\nb"):
         with pytest.raises(UsageError, match="MOBILECLIP_ANDROID_FOLDER"):
-            Settings.of({"MOBILECLIP_ANDROID_FOLDER": folder})
+            AndroidSettings.of({"MOBILECLIP_ANDROID_FOLDER": folder})
     for seconds in ("soon", "-1", "nan", "inf"):
         with pytest.raises(UsageError, match="MOBILECLIP_ANDROID_COOLING_SECONDS"):
-            Settings.of({"MOBILECLIP_ANDROID_COOLING_SECONDS": seconds})
-    assert Settings.of({}).folder == "/data/local/tmp/mobileclip-deploy"
+            AndroidSettings.of({"MOBILECLIP_ANDROID_COOLING_SECONDS": seconds})
+    assert AndroidSettings.of({}).folder == "/data/local/tmp/mobileclip-deploy"
 
 
 def test_what_is_missing_of_the_harness_is_said_with_the_way_to_build_it(tmp_path: Path) -> None:

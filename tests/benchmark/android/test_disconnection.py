@@ -13,19 +13,21 @@ from benchmark.android.standin import Phones, when
 
 from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
-from mobileclip_deploy.benchmark.android.session import Session
-from mobileclip_deploy.benchmark.android.settings import Settings
+from mobileclip_deploy.benchmark.android.session import PhoneSession
+from mobileclip_deploy.benchmark.android.settings import AndroidSettings
+from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.progress import silent
 
 WAITS_AFTER_THE_FIRST = 'if [ "$3" != 0 ] && [ ! -e "$1/../go" ]; then touch "$1/../waits"; sleep 600; fi\n' + GOOD
 
 
 def run(phones: Phones, runners: Path, plan: Plan) -> Result:
-    settings = Settings(folder=f"{phones.storage}/x", runners=runners)
-    return AndroidDriver(settings=settings).run(plan, lambda *_: None)
+    settings = AndroidSettings(folder=f"{phones.storage}/x", runners=runners)
+    return assemble(AndroidDriver(settings=settings).run(plan, silent))
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_what_the_phone_finished_while_the_cable_was_out_is_not_measured_again(
     with pytest.raises(DeviceLost):
         run(phones, runners, plan)
     puller.join()
-    on_phone = phones.storage / f"x/job/{plan.job.run_id}.result.json"
+    on_phone = phones.storage / f"x/job/{plan.job.run_id}.run.json"
     when(on_phone.exists, lambda: None).join()
     phones.connect()
     assert run(phones, runners, plan).cells[0].status == "done"
@@ -120,7 +122,7 @@ def test_the_phone_itself_ends_a_run_that_takes_too_long(phones: Phones, built: 
     adb.push(plan.folder / "job.json", f"{folder}/job/job.json")
     adb.push(runners / "mobileclip-bench-onnxruntime", f"{folder}/bin/mobileclip-bench-onnxruntime")
     lines: list[str] = []
-    session = Session(adb, folder, (), 600.0, 2.0, fixed_performance=False, simulated=True)
+    session = PhoneSession(adb, folder, (), 600.0, 2.0, fixed_performance=False, simulated=True)
     with pytest.raises(RuntimeFailed, match="ended the run after 2 s: go on with --resume"):
         session.run(lines.append)
     assert len(lines) == 1
@@ -131,11 +133,11 @@ def test_an_interrupted_driver_leaves_nothing_running(phones: Phones, built: Pat
     runners = scripted_runners(built, tmp_path / "bin", GOOD)
     plan = tiny.plan(tmp_path / "plan")
 
-    def interrupted(done: int, _all: int, _what: str) -> None:
-        if done == 1:
+    def interrupted(text: str) -> None:
+        if text.startswith("1 of 2 rounds"):
             raise KeyboardInterrupt
 
-    driver = AndroidDriver(settings=Settings(folder=f"{phones.storage}/x", runners=runners))
+    driver = AndroidDriver(settings=AndroidSettings(folder=f"{phones.storage}/x", runners=runners))
     with pytest.raises(KeyboardInterrupt):
         driver.run(plan, interrupted)
     assert phones.running() == []

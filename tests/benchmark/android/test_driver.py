@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
@@ -11,25 +12,27 @@ from benchmark.android.scripted import GOOD, scripted_runners
 from benchmark.android.standin import Phones, when
 
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
-from mobileclip_deploy.benchmark.android.settings import Settings
+from mobileclip_deploy.benchmark.android.settings import AndroidSettings
+from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
+from mobileclip_deploy.progress import silent
 
 
 def driver(phones: Phones, runners: Path, selector: str | None = None, **changes: float) -> AndroidDriver:
     folder = f"{phones.storage}/{(selector or 'x')[-1]}"
-    return AndroidDriver(selector, Settings(folder=folder, runners=runners, **changes))  # type: ignore[arg-type]
+    return AndroidDriver(selector, AndroidSettings(folder=folder, runners=runners, **changes))  # type: ignore[arg-type]
 
 
 def run(phones: Phones, runners: Path, plan: Plan, **changes: float) -> Result:
-    return driver(phones, runners, **changes).run(plan, lambda *_: None)
+    return assemble(driver(phones, runners, **changes).run(plan, silent))
 
 
 def test_both_runtimes_are_measured_checked_and_marked_simulated(phones: Phones, built: Path, tmp_path: Path) -> None:
     plan = tiny.plan(tmp_path / "plan", ("onnxruntime", "executorch"))
-    told: list[tuple[int, int, str]] = []
-    result = driver(phones, built / "bin").run(plan, lambda *step: told.append(step))
+    told: list[str] = []
+    result = assemble(driver(phones, built / "bin").run(plan, told.append))
     assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * 2
     for cell in result.cells:
         assert cell.golden is not None
@@ -50,8 +53,9 @@ def test_both_runtimes_are_measured_checked_and_marked_simulated(phones: Phones,
     assert result.harness.affinity == (1,)
     assert "taskset 2" in phones.asked()
     assert phones.asked()[-1] == "cmd power set-fixed-performance-mode-enabled false"
-    assert told[-1] == (4, 4, "done")
-    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    assert re.fullmatch(r"4 of 4 rounds, about 0 s left: done", told[-1])
+    counts = [int(text.partition(" of 4 rounds")[0]) for text in told]
+    assert counts == sorted(counts)
 
 
 def test_no_name_reaches_a_shell_unquoted_and_nothing_is_left_behind(
@@ -176,12 +180,12 @@ def test_two_phones_are_measured_at_once(tmp_path: Path, built: Path, monkeypatc
         names = [listing.name for listing in AndroidDriver().discover()]
         assert names == [f"Stand-in Phone {number}, Android 16, x86_64 (simulated)" for number in (1, 2)]
         with pytest.raises(RuntimeFailed, match="2 Android phones are connected"):
-            driver(phones, runners).run(tiny.plan(tmp_path / "unclear"), lambda *_: None)
+            driver(phones, runners).run(tiny.plan(tmp_path / "unclear"), silent)
         results: dict[int, Result] = {}
 
         def measure(number: int) -> None:
             one = driver(phones, runners, phones.serial(number))
-            results[number] = one.run(tiny.plan(tmp_path / f"plan {number}"), lambda *_: None)
+            results[number] = assemble(one.run(tiny.plan(tmp_path / f"plan {number}"), silent))
 
         threads = [threading.Thread(target=measure, args=(number,)) for number in (0, 1)]
         for thread in threads:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from benchmark.android import harness, tiny
 
-from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.stream import read_stream
@@ -38,13 +37,13 @@ def run(folder: Path, programs: Path, *arguments: str, **environment: str) -> Re
     """The tiny job by both runtimes."""
     plan = tiny.plan(folder, RUNTIMES)
     bench(programs, str(folder), *arguments, **environment)
-    result = read_result(folder / f"{plan.job.run_id}.result.json")
+    result = read_result(folder / f"{plan.job.run_id}.run.json")
     assert result.job == plan.job
     assert {cell.id: cell.rounds for cell in result.cells} == {
         name: tuple(item for item in read_stream(plan.stream, plan.job) if item.cell == name)
         for name in (cell.id for cell in plan.job.cells)
     }
-    return complete(result)
+    return result
 
 
 def assert_measured(result: Result) -> None:
@@ -63,7 +62,7 @@ def test_the_unit_tests_pass(built: Path) -> None:
     assert "100% tests passed" in done.stdout
 
 
-def test_its_result_is_what_the_schema_says(built: Path, tmp_path: Path) -> None:
+def test_its_record_is_what_the_schema_says(built: Path, tmp_path: Path) -> None:
     result = run(tmp_path / "job", built / "bin", "--simulated")
     assert_measured(result)
     assert result.device.simulated
@@ -84,7 +83,7 @@ def test_one_binary_runs_another_version_of_onnx_runtime(built: Path, tmp_path: 
 def test_a_runtime_that_is_missing_fails_its_cells_and_no_others(built: Path, tmp_path: Path) -> None:
     plan = tiny.plan(tmp_path / "job", RUNTIMES)
     bench(built / "bin", str(tmp_path / "job"), MOBILECLIP_ONNXRUNTIME="/no/such/library.so")
-    result = read_result(tmp_path / "job" / f"{plan.job.run_id}.result.json")
+    result = read_result(tmp_path / "job" / f"{plan.job.run_id}.run.json")
     assert [cell.status for cell in result.cells] == ["failed", "done"]
     assert result.cells[0].error is not None
     assert "/no/such/library.so" in result.cells[0].error
@@ -126,7 +125,7 @@ def test_the_arm_build_measures_emulated(arm: Path, tmp_path: Path) -> None:
     folder = tmp_path / "job"
     plan = tiny.plan(folder, RUNTIMES)
     bench(arm / "bin", str(folder), "--simulated", "--runners", str(tmp_path / "bin"), emulator=EMULATOR)
-    result = complete(read_result(folder / f"{plan.job.run_id}.result.json"))
+    result = read_result(folder / f"{plan.job.run_id}.run.json")
     assert_measured(result)
     assert result.device.architecture == "aarch64"
     assert result.runtimes == {name: harness_version(name) for name in RUNTIMES}

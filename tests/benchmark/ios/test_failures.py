@@ -179,7 +179,7 @@ def test_a_round_that_kills_the_app_each_time_is_given_up(benchmark: IphoneBench
 
 
 def test_a_truncated_result_is_refused_and_fetched_anew(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    phone.settings(truncated=[".result.json"])
+    phone.settings(truncated=[".run.json"])
     assert "--resume" in refused(benchmark("--tower", "text"))
     phone.settings()
     assert benchmark("--tower", "text", "--resume").code == 0

@@ -17,8 +17,8 @@ from exports import Exports
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import Plan, get_driver
 from mobileclip_deploy.benchmark.ios import mac
-from mobileclip_deploy.benchmark.ios.fetching import checked_result, longer_stream
-from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.ios.fetching import checked_run, longer_stream
+from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 
 
@@ -88,34 +88,34 @@ def test_an_xcode_that_cannot_list_devices_says_so(tmp_path: Path, monkeypatch: 
     assert "xcode-select" in str(listing.remedy)
 
 
-def plan_and_result(simulated: bool, kind: str = "ios") -> tuple[Plan, bytes]:
-    result = documents.result()
-    device = result.device.model_copy(update={"simulated": simulated, "kind": kind})
-    return Plan(Path(), result.job), result.model_copy(update={"device": device}).model_dump_json().encode()
+def plan_and_run(simulated: bool, kind: str = "ios") -> tuple[Plan, bytes]:
+    sent = documents.sent()
+    device = sent.device.model_copy(update={"simulated": simulated, "kind": kind})
+    return Plan(Path(), sent.job), sent.model_copy(update={"device": device}).model_dump_json().encode()
 
 
 def test_what_was_fetched_without_a_mac_is_simulated_whatever_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, data = plan_and_result(simulated=False)
+    plan, data = plan_and_run(simulated=False)
     monkeypatch.setattr(platform, "system", lambda: "Linux")
-    assert checked_result(data, plan, "ios").device.simulated
+    assert checked_run(data, plan, "ios").device.simulated
 
 
 def test_a_phones_result_is_not_marked_and_a_stand_ins_is_on_a_mac_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     for simulated in (False, True):
-        plan, data = plan_and_result(simulated)
-        assert checked_result(data, plan, "ios").device.simulated is simulated
+        plan, data = plan_and_run(simulated)
+        assert checked_run(data, plan, "ios").device.simulated is simulated
 
 
 def test_a_result_of_something_else_is_refused() -> None:
-    plan, data = plan_and_result(simulated=False, kind="mac")
+    plan, data = plan_and_run(simulated=False, kind="mac")
     with pytest.raises(RuntimeFailed, match="of kind mac, not ios"):
-        checked_result(data, plan, "ios")
+        checked_run(data, plan, "ios")
     other = Plan(Path(), documents.job(run_id="another"))
     with pytest.raises(RuntimeFailed, match="another job"):
-        checked_result(data, other, "mac")
-    with pytest.raises(RuntimeFailed, match="its result is gone"):
-        checked_result(None, plan, "ios")
+        checked_run(data, other, "mac")
+    with pytest.raises(RuntimeFailed, match="its file is gone"):
+        checked_run(None, plan, "ios")
 
 
 def test_of_two_streams_the_longer_one_counts(tmp_path: Path) -> None:
@@ -126,6 +126,6 @@ def test_of_two_streams_the_longer_one_counts(tmp_path: Path) -> None:
     assert longer_stream(local, b"1\n2\n3\n4") == b"1\n2\n3\n4"
 
 
-def test_results_round_trip_with_their_marks() -> None:
-    _, data = plan_and_result(simulated=True)
-    assert Result.model_validate_json(data).device.simulated
+def test_runs_round_trip_with_their_marks() -> None:
+    _, data = plan_and_run(simulated=True)
+    assert Run.model_validate_json(data).device.simulated

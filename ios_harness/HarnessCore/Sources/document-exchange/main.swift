@@ -2,7 +2,7 @@ import Foundation
 import HarnessCore
 
 // For the tests: reads documents, one a line, and writes what it understood, one a line: "=" and the document, or "!" and
-// why it was refused. The first argument says what they are: job, result or round.
+// why it was refused. The first argument says what they are: job or round.
 
 let kind = CommandLine.arguments.dropFirst().first ?? ""
 while let line = readLine() {
@@ -11,9 +11,8 @@ while let line = readLine() {
         let answer: Data
         switch kind {
         case "job": answer = try DocumentFiles.text(DocumentFiles.parse(data, as: Job.self, name: "line"))
-        case "result": answer = try DocumentFiles.text(DocumentFiles.parse(data, as: BenchmarkResult.self, name: "line"))
         case "round": answer = try DocumentFiles.text(DocumentFiles.parse(data, as: RoundResult.self, name: "line"))
-        default: fatalError("usage: document-exchange job|result|round")
+        default: fatalError("usage: document-exchange job|round")
         }
         print("=" + String(decoding: answer, as: UTF8.self))
     } catch {

@@ -16,9 +16,10 @@ final class CoreMLTests: XCTestCase {
         StandIn.script = script
     }
 
-    private func cell(_ folder: JobFolder) throws -> CellResult {
+    /// The first round of the first cell.
+    private func cell(_ folder: JobFolder) throws -> RoundResult {
         let runtime = CoreMLRuntime(compiledFolder: folder.folder.appendingPathComponent("compiled"))
-        return try XCTUnwrap(try folder.run(runtime).run()).cells[0]
+        return try XCTUnwrap(try folder.run(runtime).run()).rounds[0]
     }
 
     func testOutputsComeFromBackingsOfOurs() throws {
@@ -35,7 +36,7 @@ final class CoreMLTests: XCTestCase {
         script(folder) { $0.failing = ["backedInference": ["toy.mlpackage"]] }
         let cell = try cell(folder)
         XCTAssertEqual(cell.status, .done)
-        XCTAssertTrue(try XCTUnwrap(cell.warnings.first).hasPrefix("output backings were refused"))
+        XCTAssertTrue(try XCTUnwrap(cell.warnings?.first).hasPrefix("output backings were refused"))
     }
 
     func testAModelThatDoesNotCompileOrLoadOrRunIsAFailedCell() throws {

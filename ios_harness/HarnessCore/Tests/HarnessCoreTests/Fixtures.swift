@@ -51,11 +51,15 @@ struct JobFolder {
     }
 }
 
+extension BenchmarkRecord {
+    func rounds(of cell: String) -> [RoundResult] { rounds.filter { $0.cell == cell } }
+}
+
 /// A runtime of the test's own: gives the answers it is told, and counts what was asked of it.
 final class FakeRuntime: ModelRuntime {
     struct Broken: LocalizedError { let errorDescription: String? = "broken\nin two lines" }
 
-    let name = RuntimeName.coreml
+    let name = "coreml"
     let version = "fake"
     var answer: (Example) -> [Float]
     var failing: (String, Int) -> Bool = { _, _ in false }

@@ -8,50 +8,50 @@ final class RunTests: XCTestCase {
         let folder = try JobFolder()
         let runtime = FakeRuntime(folder)
         var told: [Int] = []
-        let result = try XCTUnwrap(try folder.run(runtime).run(observe: { told.append($0.finishedTurns) }))
+        let record = try XCTUnwrap(try folder.run(runtime).run(observe: { told.append($0.finishedTurns) }))
         XCTAssertEqual(runtime.loads, ["a", "a", "b", "b", "a", "b"])  // round 0 loads twice
         XCTAssertEqual(told, [0, 1, 2, 3, 4])
-        for cell in result.cells {
-            XCTAssertEqual(cell.status, .done)
-            XCTAssertEqual(cell.rounds.map(\.samplesNs.count), [5, 5])
-            XCTAssertEqual(cell.summary?.samples, 10)
-            XCTAssertNotNil(cell.loadAgainNs)
-            XCTAssertEqual(cell.golden?.inputs, 2)
-            XCTAssertEqual(cell.golden?.cosine ?? 0, 1, accuracy: 1e-12)
-            XCTAssertEqual(cell.placement.first?.unit, "cpu")
-            XCTAssertNotNil(cell.peakMemoryBytes)
+        for name in ["a", "b"] {
+            let rounds = record.rounds(of: name)
+            XCTAssertEqual(rounds.map(\.status), [.done, .done])
+            XCTAssertEqual(rounds.map(\.samplesNs?.count), [5, 5])
+            XCTAssertNotNil(rounds[0].loadAgainNs)
+            XCTAssertEqual(rounds[0].golden?.inputs, 2)
+            XCTAssertEqual(rounds[0].golden?.cosine ?? 0, 1, accuracy: 1e-12)
+            XCTAssertEqual(rounds[0].placement?.first?.unit, "cpu")
+            XCTAssertNotNil(rounds[0].peakMemoryBytes)
         }
         // per cell: first, 2 golden (round 0), 2 warm-up and 5 samples a round
         XCTAssertEqual(runtime.inferences, 2 * (2 * (1 + 2 + 5) + 2))
-        XCTAssertTrue(result.device.simulated)
-        XCTAssertEqual(try DocumentFiles.read(folder.run(runtime).resultFile, as: BenchmarkResult.self), result)
+        XCTAssertTrue(record.device.simulated)
+        XCTAssertEqual(try DocumentFiles.read(folder.run(runtime).recordFile, as: BenchmarkRecord.self), record)
     }
 
     func testWrongAnswersLeaveNoSamples() throws {
         let folder = try JobFolder()
         let runtime = FakeRuntime(folder)
         runtime.answer = { _ in [2, 0, -1] }
-        let result = try XCTUnwrap(try folder.run(runtime).run())
-        XCTAssertEqual(result.cells.map(\.status), [.invalid, .invalid])
-        XCTAssertTrue(result.cells.allSatisfy { $0.summary == nil && $0.rounds.count == 1 && $0.rounds[0].samplesNs.isEmpty })
-        XCTAssertTrue(try XCTUnwrap(result.cells[0].error).hasPrefix("wrong answers: worst cosine"))
+        let record = try XCTUnwrap(try folder.run(runtime).run())
+        XCTAssertEqual(record.rounds.map(\.status), [.invalid, .invalid])
+        XCTAssertTrue(record.rounds.allSatisfy { $0.samplesNs == nil })
+        XCTAssertTrue(try XCTUnwrap(record.rounds[0].error).hasPrefix("wrong answers: worst cosine"))
     }
 
     func testWrongAnswersOfACompetitorAreNoted() throws {
         let folder = try JobFolder(changes: ["competitor": true])
         let runtime = FakeRuntime(folder)
         runtime.answer = { _ in [2, 0, -1] }
-        let cell = try XCTUnwrap(try folder.run(runtime).run()).cells[0]
+        let cell = try XCTUnwrap(try folder.run(runtime).run()).rounds[0]
         XCTAssertEqual(cell.status, .done)
         XCTAssertEqual(cell.golden?.passed, false)
-        XCTAssertTrue(try XCTUnwrap(cell.warnings.first).hasPrefix("answers differ"))
+        XCTAssertTrue(try XCTUnwrap(cell.warnings?.first).hasPrefix("answers differ"))
     }
 
     func testNotANumberIsAsWrongAsCanBe() throws {
         let folder = try JobFolder()
         let runtime = FakeRuntime(folder)
         runtime.answer = { _ in [.nan, 0, 0] }
-        let golden = try XCTUnwrap(try folder.run(runtime).run()?.cells[0].golden)
+        let golden = try XCTUnwrap(try folder.run(runtime).run()?.rounds[0].golden)
         XCTAssertEqual(golden.cosine, -1)
         XCTAssertNil(golden.relative)
     }
@@ -60,10 +60,10 @@ final class RunTests: XCTestCase {
         let folder = try JobFolder()
         let runtime = FakeRuntime(folder)
         runtime.failing = { cell, count in cell == "a" && count == 3 }  // its second round
-        let result = try XCTUnwrap(try folder.run(runtime).run())
-        XCTAssertEqual(result.cells.map(\.status), [.failed, .done])
-        XCTAssertEqual(result.cells[0].error, "broken in two lines")
-        XCTAssertEqual(result.cells[0].rounds.map(\.status), [.done, .failed])
+        let record = try XCTUnwrap(try folder.run(runtime).run())
+        XCTAssertEqual(record.rounds(of: "a").map(\.status), [.done, .failed])
+        XCTAssertEqual(record.rounds(of: "a").last?.error, "broken in two lines")
+        XCTAssertEqual(record.rounds(of: "b").map(\.status), [.done, .done])
     }
 
     func testAStoppedRunGoesOnWhereItWas() throws {
@@ -72,9 +72,9 @@ final class RunTests: XCTestCase {
         var turns = 0
         XCTAssertNil(try folder.run(runtime).run(stop: { turns += 1; return turns > 2 }))
         let again = FakeRuntime(folder)
-        let result = try XCTUnwrap(try folder.run(again).run())
+        let record = try XCTUnwrap(try folder.run(again).run())
         XCTAssertEqual(again.loads, ["a", "b"])
-        XCTAssertEqual(result.cells.map(\.rounds.count), [2, 2])
+        XCTAssertEqual(["a", "b"].map { record.rounds(of: $0).count }, [2, 2])
     }
 
     func testTheRestOfALineThatWasCutOffIsDropped() throws {
@@ -85,7 +85,7 @@ final class RunTests: XCTestCase {
         lines.removeLast(20)
         try lines.write(to: run.streamFile)
         let again = FakeRuntime(folder)
-        XCTAssertEqual(try folder.run(again).run()?.cells.map(\.rounds.count), [2, 2])
+        XCTAssertEqual(try folder.run(again).run()?.rounds.count, 4)
         XCTAssertEqual(again.loads, ["b"])
     }
 
@@ -110,15 +110,16 @@ final class RunTests: XCTestCase {
             runId: "run-1", state: .running, error: nil, finishedTurns: 0, turns: 4, turn: Turn(cell: "a", round: 0), attempt: 2,
             before: Snapshot(unixSeconds: 5))
         try DocumentFiles.write(died, to: run.progressFile)
-        let result = try XCTUnwrap(try run.run())
-        XCTAssertEqual(result.cells.map(\.status), [.failed, .done])
-        XCTAssertEqual(result.environment.before.unixSeconds, 5)
+        let record = try XCTUnwrap(try run.run())
+        XCTAssertEqual(record.rounds(of: "a").map(\.status), [.failed])
+        XCTAssertEqual(record.rounds(of: "b").map(\.status), [.done, .done])
+        XCTAssertEqual(record.environment.before.unixSeconds, 5)
     }
 
     func testADamagedModelIsNotMeasured() throws {
         let folder = try JobFolder()
         try Data("other".utf8).write(to: folder.folder.appendingPathComponent("models/toy.mlpackage/Data/weight.bin"))
-        let cell = try XCTUnwrap(try folder.run(FakeRuntime(folder)).run()).cells[0]
+        let cell = try XCTUnwrap(try folder.run(FakeRuntime(folder)).run()).rounds[0]
         XCTAssertEqual(cell.status, .failed)
         XCTAssertTrue(try XCTUnwrap(cell.error).contains("did not arrive as it was sent"))
     }
@@ -126,7 +127,7 @@ final class RunTests: XCTestCase {
     func testACellWithoutGoldenFilesRunsOnAConstantInput() throws {
         let folder = try JobFolder(changes: ["golden": NSNull(), "gate": NSNull()])
         let runtime = FakeRuntime(folder)
-        let cell = try XCTUnwrap(try folder.run(runtime).run()).cells[0]
+        let cell = try XCTUnwrap(try folder.run(runtime).run()).rounds[0]
         XCTAssertEqual(cell.status, .done)
         XCTAssertNil(cell.golden)
     }

@@ -1,6 +1,6 @@
 import Foundation
 
-/// A whole run: the turns that the stream does not hold yet, then the result. Blocks its thread: not for the main one.
+/// A whole run: the turns that the stream does not hold yet, then the record of all. Blocks its thread: not for the main one.
 public struct BenchmarkRun {
     /// A turn that ends its process twice is given up: iOS ends an app that takes too much memory.
     static let attempts = 2
@@ -13,7 +13,7 @@ public struct BenchmarkRun {
 
     /// - Parameters:
     ///   - jobFolder: holds job.json and what it names.
-    ///   - outputFolder: result, stream and progress go here.
+    ///   - outputFolder: record, stream and progress go here.
     public init(jobFolder: URL, outputFolder: URL, runtime: ModelRuntime, machine: Machine) throws {
         job = try DocumentFiles.read(jobFolder.appendingPathComponent("job.json"), as: Job.self)
         self.jobFolder = jobFolder
@@ -22,16 +22,16 @@ public struct BenchmarkRun {
         self.machine = machine
     }
 
-    public var resultFile: URL { outputFolder.appendingPathComponent("\(job.runId).result.json") }
+    public var recordFile: URL { outputFolder.appendingPathComponent("\(job.runId).run.json") }
     public var progressFile: URL { outputFolder.appendingPathComponent("\(job.runId).progress.json") }
     var streamFile: URL { outputFolder.appendingPathComponent("\(job.runId).rounds.jsonl") }
 
     /// Run what is outstanding.
     /// - Parameters:
     ///   - observe: told after every change.
-    ///   - stop: asked before every turn; true ends the run, which can be continued later, without a result.
-    /// - Returns: the result, also written; nil when stopped.
-    public func run(observe: (RunProgress) -> Void = { _ in }, stop: () -> Bool = { false }) throws -> BenchmarkResult? {
+    ///   - stop: asked before every turn; true ends the run, which can be continued later, without a record.
+    /// - Returns: the record, also written; nil when stopped.
+    public func run(observe: (RunProgress) -> Void = { _ in }, stop: () -> Bool = { false }) throws -> BenchmarkRecord? {
         try FileManager.default.createDirectory(at: outputFolder, withIntermediateDirectories: true)
         let earlier = try? DocumentFiles.read(progressFile, as: RunProgress.self)
         var progress = RunProgress(
@@ -50,7 +50,7 @@ public struct BenchmarkRun {
 
     private func turns(
         _ earlier: RunProgress?, _ progress: inout RunProgress, _ observe: (RunProgress) -> Void, _ stop: () -> Bool
-    ) throws -> BenchmarkResult? {
+    ) throws -> BenchmarkRecord? {
         let stream = RoundStream(file: streamFile, job: job)
         var finished = try stream.read()
         let runner = RoundRunner(job: job, folder: jobFolder, runtime: runtime, machine: machine)
@@ -65,48 +65,20 @@ public struct BenchmarkRun {
             try stream.append(round)
             finished.append(round)
         }
-        let result = assemble(finished, RunEnvironment(before: progress.before, after: machine.snapshot()))
-        try DocumentFiles.write(result, to: resultFile)
+        let record = BenchmarkRecord(
+            schemaVersion: job.schemaVersion, runId: job.runId, job: job, device: machine.device, harness: machine.harness,
+            runtimes: [runtime.name: runtime.version],
+            environment: RunEnvironment(before: progress.before, after: machine.snapshot()), rounds: finished)
+        try DocumentFiles.write(record, to: recordFile)
         (progress.state, progress.turn, progress.finishedTurns) = (.finished, nil, finished.count)
         try DocumentFiles.write(progress, to: progressFile)
         observe(progress)
-        return result
+        return record
     }
 
     private func givenUp(_ turn: Turn) -> RoundResult {
         var round = RoundResult(runId: job.runId, turn: turn, status: .failed)
         round.error = "the process ended \(BenchmarkRun.attempts) times in this round; the system ends apps that take too much memory"
         return round
-    }
-
-    /// Rounds and summaries as the result holds them; cells without all their rounds say why.
-    func assemble(_ finished: [RoundResult], _ environment: RunEnvironment) -> BenchmarkResult {
-        BenchmarkResult(
-            job: job, device: machine.device, harness: machine.harness, runtimes: [runtime.name.rawValue: runtime.version],
-            environment: environment, cells: job.cells.map { cell in cellResult(cell, finished.filter { $0.cell == cell.id }) })
-    }
-
-    private func cellResult(_ cell: Cell, _ found: [RoundResult]) -> CellResult {
-        let rounds = found.sorted { $0.round < $1.round }
-        let bad = rounds.first { $0.status != .done }
-        let status: CellResult.Status =
-            bad.map { $0.status == .invalid ? .invalid : .failed } ?? (rounds.count == job.measurement.rounds ? .done : .skipped)
-        var result = CellResult(id: cell.id, status: status)
-        result.error = bad?.error ?? (status == .skipped ? "\(rounds.count) of \(job.measurement.rounds) rounds were run" : nil)
-        let first = rounds.first { $0.round == 0 }
-        result.loadFirstNs = first?.loadFirstNs
-        result.loadAgainNs = first?.loadAgainNs
-        result.firstInferenceNs = first?.firstInferenceNs
-        result.peakMemoryBytes = rounds.compactMap(\.peakMemoryBytes).max()
-        result.golden = rounds.lazy.compactMap(\.golden).first
-        result.placement = rounds.first { !$0.placement.isEmpty }?.placement ?? []
-        var seen: Set<String> = []
-        result.warnings = rounds.flatMap(\.warnings).filter { seen.insert($0).inserted }
-        result.rounds = rounds
-        if status == .done {
-            result.summary = try? Statistics.summarize(
-                rounds: rounds.map(\.samplesNs), cpu: rounds.map(\.cpuNs), trimFraction: job.measurement.trimFraction)
-        }
-        return result
     }
 }

@@ -31,7 +31,7 @@ struct GoldenExamples {
         }
     }
 
-    private static func rows(_ tensor: TensorFile, _ folder: URL) throws -> [Data] {
+    private static func rows(_ tensor: RawTensor, _ folder: URL) throws -> [Data] {
         let data = try Data(contentsOf: folder.appendingPathComponent(tensor.file))
         guard try FileHash.of(folder.appendingPathComponent(tensor.file)) == tensor.sha256 else {
             throw HarnessError("\(tensor.file) did not arrive as it was sent; copy the job's folder again")

@@ -21,7 +21,8 @@ public protocol LoadedModel: AnyObject {
 
 /// What runs models: Core ML, or a test's.
 public protocol ModelRuntime {
-    var name: RuntimeName { get }
+    /// The job's word for it.
+    var name: String { get }
     var version: String { get }
     /// Anything that a shipped app has behind it before it loads a model (compiling). Not timed.
     func install(_ cell: Cell, at file: URL) throws

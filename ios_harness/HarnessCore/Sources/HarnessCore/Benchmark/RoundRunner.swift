@@ -14,7 +14,7 @@ struct RoundRunner {
             try measure(turn, into: &result)
         } catch {
             result.status = .failed
-            result.samplesNs = []
+            result.samplesNs = nil
             result.cpuNs = nil
             result.error = oneLine(error)
         }
@@ -25,14 +25,14 @@ struct RoundRunner {
     private func measure(_ turn: Turn, into result: inout RoundResult) throws {
         guard let cell = job.cell(turn.cell) else { throw HarnessError("the job has no cell \(turn.cell)") }
         guard cell.runtime == runtime.name else {
-            throw HarnessError("this harness runs \(runtime.name.rawValue), not \(cell.runtime.rawValue)")
+            throw HarnessError("this harness runs \(runtime.name), not \(cell.runtime)")
         }
         let file = folder.appendingPathComponent(cell.file)
         if turn.round == 0, try FileHash.of(file) != cell.sha256 {
             throw HarnessError("\(cell.file) did not arrive as it was sent; copy the job's folder again")
         }
         try runtime.install(cell, at: file)
-        let examples = try GoldenExamples(cell, folder: folder, limit: job.measurement.goldenInputs)
+        let examples = try GoldenExamples(cell, folder: folder, limit: job.protocol.goldenInputs ?? 0)
         var footprint = Footprint()
 
         // One model is in memory at a time, so every round loads: on a phone a second one could be the one too many.
@@ -53,12 +53,12 @@ struct RoundRunner {
             try model.prepare(examples.inputs[0])
         }
         if result.status == .done {
-            for _ in 0..<job.measurement.warmUpIterations { try pooled { try model.infer() } }
+            for _ in 0..<job.protocol.warmUpIterations { try pooled { try model.infer() } }
             try sample(model, into: &result)
         }
         footprint.look()
         result.peakMemoryBytes = footprint.largest
-        result.warnings += model.warnings
+        result.warnings = (result.warnings ?? []) + model.warnings
     }
 
     private func check(_ model: LoadedModel, _ cell: Cell, _ examples: GoldenExamples, into result: inout RoundResult) throws {
@@ -73,7 +73,7 @@ struct RoundRunner {
         result.golden = outcome
         guard !outcome.passed else { return }
         if cell.competitor {
-            result.warnings.append("answers differ from the checkpoint's (\(comparison.explain(gate)))")
+            result.warnings = ["answers differ from the checkpoint's (\(comparison.explain(gate)))"]
         } else {
             result.status = .invalid
             result.error = comparison.explain(gate)
@@ -81,8 +81,8 @@ struct RoundRunner {
     }
 
     private func sample(_ model: LoadedModel, into result: inout RoundResult) throws {
-        let wanted = job.measurement.iterationsPerRound
-        let duration = UInt64(job.measurement.secondsPerRound * 1e9)
+        let wanted = job.protocol.iterationsPerRound
+        let duration = UInt64(job.protocol.secondsPerRound * 1e9)
         var samples: [Int] = []
         samples.reserveCapacity(max(wanted, 4096))
         let cpu = Clock.cpu()

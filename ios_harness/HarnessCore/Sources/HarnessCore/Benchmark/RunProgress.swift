@@ -1,7 +1,7 @@
 import Foundation
 
 /// <run_id>.progress.json: how far a run is, for whoever watches, and what a later start must know of this one.
-/// It is no part of the published schema; mobileclip_deploy/benchmark/ios/progress.py reads it.
+/// It is no part of the published schema; mobileclip_deploy/benchmark/ios/following.py reads it.
 public struct RunProgress: Codable, Equatable, Sendable {
     public enum State: String, Codable, Sendable { case running, finished, failed }
 
@@ -16,11 +16,4 @@ public struct RunProgress: Codable, Equatable, Sendable {
     public var attempt: Int
     /// The device before the first round, however often the run was interrupted.
     public var before: Snapshot
-
-    enum CodingKeys: String, CodingKey {
-        case runId = "run_id"
-        case state, error
-        case finishedTurns = "finished_turns"
-        case turns, turn, attempt, before
-    }
 }

@@ -16,7 +16,7 @@ final class CoreMLModel: LoadedModel {
     init(_ model: MLModel, _ cell: Cell) throws {
         self.model = model
         self.cell = cell
-        switch cell.options[CoreMLModel.backingsOption] ?? "on" {
+        switch cell.options?[CoreMLModel.backingsOption] ?? "on" {
         case "on":
             let shape = cell.output.shape.map { NSNumber(value: $0) }
             options.outputBackings = [cell.output.name: try MLMultiArray(shape: shape, dataType: try elementType(cell.output.dtype))]

@@ -7,7 +7,7 @@ public final class CoreMLRuntime: ModelRuntime {
     static let functionOption = "function"
     static let options = [functionOption, CoreMLModel.backingsOption]
 
-    public let name = RuntimeName.coreml
+    public let name = "coreml"
     public let version: String
     private let compiledFolder: URL
 
@@ -36,7 +36,7 @@ public final class CoreMLRuntime: ModelRuntime {
         let configuration = try configuration(cell)
         let url = compiled(cell)
         let plan = try waitFor { try await MLComputePlan.load(contentsOf: url, configuration: configuration) }
-        return ComputePlanHistogram(plan, function: cell.options[CoreMLRuntime.functionOption]).placements
+        return ComputePlanHistogram(plan, function: cell.options?[CoreMLRuntime.functionOption]).placements
     }
 
     private func compiled(_ cell: Cell) -> URL {
@@ -44,7 +44,7 @@ public final class CoreMLRuntime: ModelRuntime {
     }
 
     private func configuration(_ cell: Cell) throws -> MLModelConfiguration {
-        if let unknown = cell.options.keys.sorted().first(where: { !CoreMLRuntime.options.contains($0) }) {
+        if let unknown = cell.options?.keys.sorted().first(where: { !CoreMLRuntime.options.contains($0) }) {
             let known = CoreMLRuntime.options.joined(separator: ", ")
             throw HarnessError("option \(unknown) is unknown to Core ML's harness; it knows \(known)")
         }
@@ -55,7 +55,7 @@ public final class CoreMLRuntime: ModelRuntime {
         case .cpuAndNeuralEngine: configuration.computeUnits = .cpuAndNeuralEngine
         case .all, nil: configuration.computeUnits = .all
         }
-        if let function = cell.options[CoreMLRuntime.functionOption] {
+        if let function = cell.options?[CoreMLRuntime.functionOption] {
             guard #available(iOS 18, macOS 15, *) else {
                 throw HarnessError("packages of several functions need iOS 18 or macOS 15; export without --multifunction")
             }

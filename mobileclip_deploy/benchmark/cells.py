@@ -1,0 +1,227 @@
+"""The cells of a job: of bundles, files of others and checkpoints; what they name is put into the job's folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, count
+from pathlib import Path
+
+from mobileclip_deploy.benchmark.driver import Driver
+from mobileclip_deploy.benchmark.foreign import declared, fit, foreign_target
+from mobileclip_deploy.benchmark.golden import write_golden
+from mobileclip_deploy.benchmark.job import CHECKPOINT, Accuracy, Cell, Gate, Golden, Tensor
+from mobileclip_deploy.benchmark.request import Request
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.bundle.gates import bundle_gates
+from mobileclip_deploy.bundle.manifest import TensorEntry
+from mobileclip_deploy.errors import InvalidInput, NotRun
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity.gates import Gates
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets.benchmarking import RuntimePlace
+
+__all__ = ["Cells"]
+
+
+class Cells:
+    """Makes a request's cells for a device, and fills `folder`.
+
+    Each method gives the cells of one thing that was asked for; it raises NotRun where the device does not run it, and
+    InvalidInput where it cannot be used.
+    """
+
+    def __init__(self, request: Request, driver: Driver, folder: Path) -> None:
+        self._request, self._driver, self._folder = request, driver, folder
+        self._names: set[str] = set()
+        self._references = {bundle.path: Reference.read(bundle.golden) for bundle in request.bundles}
+
+    def of_bundle(self, bundle: Bundle) -> Iterator[Cell]:
+        """Its towers, at every place where they run."""
+        manifest = bundle.manifest
+        places = self._driver.places(manifest.target, manifest.options)
+        name = self._name(bundle.path.name)
+        for tower in self._towers(bundle):
+            entry = manifest.towers[tower]
+            source = _tensor(entry.input)
+            cell = Cell(
+                id=f"{name}.{tower}",
+                label=f"{bundle.path.name} {tower}",
+                competitor=False,
+                bundle=bundle.path.name,
+                variant=manifest.variant,
+                tower=tower,
+                target=manifest.target,
+                precision=entry.precision,
+                accuracy=_accuracy(bundle),
+                file=self._put(bundle.artifact(tower), name),
+                sha256=entry.sha256,
+                bytes=entry.bytes,
+                runtime=places[0].runtime,
+                threads=1,
+                options={"function": entry.function} if entry.function else {},
+                input=source,
+                output=_tensor(entry.output),
+                golden=self._golden(bundle, tower, source),
+                gate=_gate(bundle_gates(manifest), entry.precision),
+            )
+            yield from self._spread(cell, places)
+
+    def of_checkpoint(self, bundle: Bundle) -> Iterator[Cell]:
+        """What a bundle was exported from, in the forms of torch that were asked for."""
+        if not self._driver.runs_checkpoints:
+            raise NotRun(f"checkpoints do not run on {self._driver.devices}")
+        manifest = bundle.manifest
+        path = self._request.checkpoint_of(bundle)
+        if path is None:
+            raise NotRun(f"the checkpoint {manifest.checkpoint.file} is not at hand; give it with --checkpoint")
+        name = self._name(f"{manifest.variant}-{CHECKPOINT}-fp32")
+        size, length = manifest.preprocess.size, manifest.tokenizer.context_length
+        for tower in self._towers(bundle):
+            if tower == "image":
+                source = Tensor(name="input", dtype="float32", shape=(1, 3, size, size))
+            else:
+                source = Tensor(name="input", dtype="int64", shape=(1, length))
+            cell = Cell(
+                id=f"{name}.{tower}",
+                label=f"{name} {tower}",
+                competitor=False,
+                variant=manifest.variant,
+                tower=tower,
+                target=CHECKPOINT,
+                precision="fp32",
+                file=self._put(path, name),
+                sha256=manifest.checkpoint.sha256,
+                bytes=path.stat().st_size,
+                runtime=CHECKPOINT,
+                threads=1,
+                input=source,
+                output=Tensor(name="output", dtype="float32", shape=(1, manifest.embed_dim)),
+                golden=self._golden(bundle, tower, source),
+                gate=_gate(bundle_gates(manifest), "fp32"),
+            )
+            yield from self._spread(cell, tuple(RuntimePlace(CHECKPOINT, form) for form in self._request.torch))
+
+    def of_competitor(self, path: Path) -> Iterator[Cell]:
+        """A file of others, compared with the first bundle that it can be compared with."""
+        target = foreign_target(path)
+        inputs, outputs = declared(path, target)
+        fits = []
+        for bundle in self._request.bundles:
+            manifest = bundle.manifest
+            size, length = manifest.preprocess.size, manifest.tokenizer.context_length
+            fitted = fit(path, inputs, outputs, size, length, manifest.embed_dim)
+            fits.append((bundle, replace(fitted, comparable=fitted.comparable and fitted.tower in manifest.towers)))
+        bundle, fitted = next((pair for pair in fits if pair[1].comparable), fits[0])
+        places = self._driver.places(target.name, {})
+        name = self._name(path.stem)
+        cell = Cell(
+            id=f"{name}.{fitted.tower}",
+            label=f"{path.name} {fitted.tower}",
+            competitor=True,
+            tower=fitted.tower,
+            target=target.name,
+            file=self._put(path, name),
+            sha256=artifact_sha256(path),
+            bytes=artifact_bytes(path),
+            runtime=places[0].runtime,
+            threads=1,
+            input=fitted.input,
+            output=fitted.output,
+            golden=self._golden(bundle, fitted.tower, fitted.input) if fitted.comparable else None,
+            gate=_loosest(bundle_gates(bundle.manifest)) if fitted.comparable else None,
+        )
+        yield from self._spread(cell, places)
+
+    def _spread(self, cell: Cell, places: tuple[RuntimePlace, ...]) -> Iterator[Cell]:
+        """The cell at every place, with every number of threads."""
+        for place in places:
+            for threads in self._request.threads:
+                changes = {
+                    "id": f"{cell.id}.{place.label}.t{threads}",
+                    "runtime": place.runtime,
+                    "backend": place.backend,
+                    "compute_units": place.compute_units,
+                    "threads": threads,
+                    "options": cell.options | dict(place.options),
+                }
+                yield cell.model_copy(update=changes)
+
+    def _towers(self, bundle: Bundle) -> list[TowerName]:
+        return [tower for tower in bundle.manifest.towers if tower in self._request.towers]
+
+    def _name(self, text: str) -> str:
+        """A name that nothing else of this job has."""
+        base = _safe(text)
+        numbered = (f"{base}+{number}" for number in count(2))
+        name = next(name for name in chain([base], numbered) if name not in self._names)
+        self._names.add(name)
+        return name
+
+    def _put(self, source: Path, group: str) -> str:
+        """A file or package, and weights that lie beside it; links where the file system allows it."""
+        destination = self._folder / "models" / group / _safe(source.name)
+        if not destination.exists():
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, destination, copy_function=_link)
+            else:
+                _link(str(source), str(destination))
+        # The names by which ONNX's tools call the weights of a model that is larger than a protobuf may be.
+        for companion in (source.with_name(f"{source.name}.data"), source.with_name(f"{source.name}_data")):
+            if companion.is_file() and not (beside := destination.with_name(companion.name)).exists():
+                _link(str(companion), str(beside))
+        return destination.relative_to(self._folder).as_posix()
+
+    def _golden(self, bundle: Bundle, tower: TowerName, source: Tensor) -> Golden:
+        reference = self._references[bundle.path]
+        if reference.inputs.of(tower).shape[1:] != source.shape[1:]:
+            raise InvalidInput(f"{bundle.golden}: its inputs do not fit the {tower} tower; export the bundle again")
+        space = _safe(bundle.manifest.embedding_space)
+        return write_golden(reference, tower, source.dtype, self._folder, f"{space}.{tower}")
+
+
+def _tensor(entry: TensorEntry) -> Tensor:
+    shape = tuple(size or 1 for size in entry.shape)  # a free dimension is the batch: 1
+    return Tensor.model_validate({"name": entry.name, "dtype": entry.dtype, "shape": shape})
+
+
+def _gate(gates: Gates, precision: str) -> Gate:
+    metric, bound = gates.shipped(precision)
+    return Gate.model_validate({"metric": metric, "bound": bound})
+
+
+def _loosest(gates: Gates) -> Gate:
+    """For a file of unknown precision: the lowest cosine that any precision may have."""
+    found = (_gate(gates, precision) for precision in PRECISIONS)
+    return min((gate for gate in found if gate.metric == "cosine"), key=lambda gate: gate.bound)
+
+
+def _accuracy(bundle: Bundle) -> Accuracy | None:
+    """The top-1 that `export` measured, where it did."""
+    manifest = bundle.manifest
+    measured = (check.figures for check in manifest.parity if check.step == "task" and check.figures)
+    figures = next(measured, None)
+    if figures is None or "top1" not in figures:
+        return None
+    dataset = f"{manifest.variant}'s held-out set" if manifest.checkpoint.builtin else "the dataset of its export"
+    return Accuracy(metric="zero-shot top-1", dataset=dataset, percent=figures["top1"])
+
+
+def _safe(text: str) -> str:
+    """Letters, digits, dot, underscore, plus and minus; the rest becomes an underscore."""
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", text).lstrip("._+-")
+    return name[:60] or "unnamed"
+
+
+def _link(source: str, destination: str) -> None:
+    """A hard link keeps the file as it is now, whatever is exported over it; another file system needs a copy."""
+    try:
+        os.link(os.path.realpath(source), destination)
+    except OSError:
+        shutil.copy2(source, destination)

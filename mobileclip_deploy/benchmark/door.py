@@ -1,0 +1,89 @@
+"""The room's public functions: what `benchmark` and `devices` do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mobileclip_deploy.benchmark.driver import Driver, Listing, drivers, get_driver
+from mobileclip_deploy.benchmark.protocol import get_protocol
+from mobileclip_deploy.benchmark.protocol import quick as quick_protocol
+from mobileclip_deploy.benchmark.request import RunOptions, make_request
+from mobileclip_deploy.benchmark.running import Outcome, run_benchmark
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.progress import Progress, silent
+
+__all__ = ["benchmark", "devices"]
+
+
+def benchmark(
+    bundles: Sequence[Path | str],
+    *,
+    device: str = "host",
+    protocol: str = "standard",
+    quick: bool = False,
+    tower: str = "both",
+    threads: Sequence[int] = (1,),
+    against: Sequence[Path | str] = (),
+    torch: Sequence[str] = (),
+    checkpoint: Path | str | None = None,
+    output: Path | str | None = None,
+    force: bool = False,
+    resume: bool = False,
+    seed: int | None = None,
+    team: str | None = None,
+    profile: bool = False,
+    progress: Progress = silent,
+) -> Outcome:
+    """Time the towers of bundles on a device, in turns, each in a process of its own, and write the result.
+
+    Args:
+        device: `host`, `android:SERIAL`, ..., as `devices` lists them.
+        protocol: standard, paper or mlperf; `quick` makes a smoke test of it.
+        tower: image, text or both.
+        threads: of the runtime; each is a cell of its own.
+        against: files of others, .onnx or .pte.
+        torch: the bundles' checkpoint too, in these of `TORCH_FORMS`; `checkpoint` where it is not found.
+        output: where the result goes; None: `benchmark-<kind>-<UTC time>.json` in the working directory.
+        seed: of the order of the rounds; random when None.
+        team: Apple developer team that signs the app of an iPhone.
+        profile: operator times as well, from one more inference.
+
+    Raises:
+        InvalidInput: a bundle or a file is damaged, or the checkpoint is another one.
+        UsageError: an unknown device, protocol or form, or options that go with something else.
+        NotRun: the device runs nothing of it.
+        RuntimeFailed: the device was lost; what was finished is kept for `resume`.
+    """
+    driver = get_driver(device, team)
+    chosen = get_protocol(protocol)
+    if resume and output is None:
+        raise UsageError("--resume goes on with a run whose --json FILE is named; name it")
+    request = make_request(
+        tuple(map(Path, bundles)),
+        tower,
+        tuple(threads),
+        tuple(map(Path, against)),
+        tuple(torch),
+        Path(checkpoint) if checkpoint is not None else None,
+    )
+    options = RunOptions(
+        protocol=quick_protocol(chosen) if quick else chosen,
+        output=_default_output(driver) if output is None else Path(output),
+        seed=seed,
+        resume=resume,
+        force=force,
+        profile=profile,
+    )
+    return run_benchmark(request, driver, options, progress)
+
+
+def devices() -> tuple[Listing, ...]:
+    """Every device within reach; those that are not ready say what to do."""
+    return tuple(listing for driver in drivers() for listing in driver.discover())
+
+
+def _default_output(driver: Driver) -> Path:
+    """`benchmark-<kind>-<UTC time>.json` in the working directory."""
+    return Path(f"benchmark-{driver.kind}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json")

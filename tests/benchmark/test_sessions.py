@@ -1,0 +1,57 @@
+"""Sessions: a target that gives no more than a runner is timed by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.targets.benchmarking import RunnerSession, by_kernel, installed
+
+
+class Doubling:
+    """A runner that remembers what it was given."""
+
+    engine = "a test's"
+
+    def __init__(self) -> None:
+        self.given: list[npt.NDArray[Any]] = []
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        self.given.append(inputs)
+        return (inputs.reshape(1, -1)[:, :2] * np.float32(2)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("values", "given"),
+    [
+        (np.full((1, 3, 2, 2), 51, np.uint8), np.full((1, 3, 2, 2), 0.2, np.float32)),
+        (np.full((1, 3, 2, 2), 0.5, np.float16), np.full((1, 3, 2, 2), 0.5, np.float32)),
+        (np.array([[7, 8]], np.int32), np.array([[7, 8]], np.int64)),
+    ],
+    ids=["bytes", "pixels", "ids"],
+)
+def test_a_runner_gets_what_runners_take(values: npt.NDArray[Any], given: npt.NDArray[Any]) -> None:
+    runner = Doubling()
+    session = RunnerSession(runner)
+    session.feed(values)
+    session.run()
+    assert runner.given[0].dtype == given.dtype
+    np.testing.assert_array_equal(runner.given[0], given)
+    np.testing.assert_array_equal(session.answer(), given.reshape(-1)[:2] * np.float32(2))
+    with pytest.raises(NotRun, match="no profiler"):
+        session.profile()
+
+
+def test_kernels_are_added_up_by_name_and_ranked() -> None:
+    rows = by_kernel([("Add", 1), ("Conv", 5), ("Add", 3), ("Mul", 4)])
+    assert [(row.operator, row.calls, row.total_ns) for row in rows] == [("Conv", 1, 5), ("Add", 2, 4), ("Mul", 1, 4)]
+
+
+def test_a_place_without_its_runtime_is_not_run() -> None:
+    installed("numpy", "npz")
+    with pytest.raises(NotRun, match=r"no_such_package is not installed; type: pip install 'mobileclip-deploy\[npz\]'"):
+        installed("no_such_package", "npz")
