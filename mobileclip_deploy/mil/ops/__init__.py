@@ -1,4 +1,8 @@
-"""The definitions of the ops, one file a family; importing this package fills the table `OPS`."""
+"""The definitions of the ops that packages of MobileCLIP use, one file a family; `other` has the rest of MIL.
+
+Used are those that coremltools writes for image towers, text towers and classifiers of every variant, at every
+precision and deployment target that this package exports. Importing this package fills the table `OPS` with both.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,9 @@ from mobileclip_deploy.mil.ops import (
     elementwise,
     gather,
     normalization,
+    other,
     quantization,
     reduction,
-    resize,
-    scatter,
     shape,
     tensor,
 )
@@ -30,10 +33,9 @@ __all__ = [
     "elementwise",
     "gather",
     "normalization",
+    "other",
     "quantization",
     "reduction",
-    "resize",
-    "scatter",
     "shape",
     "tensor",
 ]

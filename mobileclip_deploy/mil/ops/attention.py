@@ -1,4 +1,4 @@
-"""Products of matrices: linear, matmul, einsum and fused attention.
+"""Products of matrices: linear, matmul and fused attention.
 
 Definitions: coremltools, converters/mil/mil/ops/defs/iOS15/linear.py and iOS18/transformers.py.
 """
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mobileclip_deploy.mil.faults import InvalidInput
-from mobileclip_deploy.mil.ops.registry import Shape, Shapes, Tensor, Tensors, Values, op
+from mobileclip_deploy.mil.ops.registry import Shape, Shapes, Tensor, Values, op
 
 __all__: list[str] = []
 
@@ -47,23 +47,6 @@ def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = 
     if transpose_y:
         y = y.transpose(-1, -2)
     return torch.matmul(x, y)
-
-
-@op("einsum", result="values")
-def einsum(values: Tensors, equation: str) -> Tensor:
-    """The two forms that MIL allows, "nchw,nwhu->nchu" and "chw,whr->chr" up to renaming; n and h broadcast."""
-    try:
-        inputs, output = equation.replace(" ", "").split("->")
-        first, second = inputs.split(",")
-        x, y = values
-    except ValueError:
-        raise InvalidInput(f"einsum of {len(values)} tensors has the equation {equation!r}") from None
-    letters = dict(zip(reversed(first), "whcn", strict=False))
-    renamed = tuple("".join(letters.get(letter, "u") for letter in part) for part in (first, second, output))
-    if renamed not in {("nchw", "nwhu", "nchu"), ("chw", "whu", "chu")} or x.dim() != len(first):
-        raise InvalidInput(f"einsum has the equation {equation!r}, which MIL does not define")
-    product = torch.matmul(x.transpose(-3, -2), y.transpose(-3, -2))  # [n, h, c, w] x [n, h, w, u]
-    return product.transpose(-3, -2)
 
 
 def _attention_shape(shapes: Shapes, values: Values) -> Shape:

@@ -60,34 +60,7 @@ def gather(
     if batch_dims == 0:
         return x.index_select(axis, at.reshape(-1)).reshape(shape)
     batch = math.prod(x.shape[:batch_dims])
+    # x as [batch, before, size, behind], indices as [batch, 1, N, 1] spread over what is before and behind.
     rows = x.reshape(batch, math.prod(x.shape[batch_dims:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :]))
     at = at.reshape(batch, 1, -1, 1).expand(-1, rows.shape[1], -1, rows.shape[3])
     return torch.gather(rows, 2, at).reshape(shape)
-
-
-@op("gather_along_axis", exact=True, raw=("x",), shape="indices")
-def gather_along_axis(
-    x: Tensor, indices: Tensor, opset: Opset, axis: int = 0, validate_indices: bool = False
-) -> Tensor:
-    """x[..., indices[..., i, ...], ...]: x and indices of one rank -> the shape of the indices."""
-    return torch.gather(x, axis, checked_indices(indices, x.shape[axis], opset))
-
-
-def _gather_nd_shape(shapes: Shapes, values: Values) -> Shape:
-    (x,), (indices,) = shapes["x"], shapes["indices"]
-    return (*indices[:-1], *x[values.get("batch_dims", 0) + indices[-1] :])
-
-
-@op("gather_nd", exact=True, raw=("x",), shape=_gather_nd_shape)
-def gather_nd(x: Tensor, indices: Tensor, opset: Opset, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
-    """Slices of x at index vectors: x [D], indices [K] -> [K[:-1], D[batch_dims + K[-1]:]]."""
-    depth = indices.shape[-1]
-    if not 0 <= batch_dims < indices.dim() or batch_dims + depth > x.dim():
-        raise InvalidInput(f"gather_nd has indices {list(indices.shape)} into a value of shape {list(x.shape)}")
-    if x.shape[:batch_dims] != indices.shape[:batch_dims]:
-        raise InvalidInput(f"gather_nd has {batch_dims} batch dimensions that differ")
-    parts = [checked_indices(indices.select(-1, i), x.shape[batch_dims + i], opset) for i in range(depth)]
-    batch = [
-        torch.arange(x.shape[i], device=x.device).reshape(-1, *[1] * (indices.dim() - 2 - i)) for i in range(batch_dims)
-    ]
-    return x[(*batch, *parts)] if batch or parts else x.expand(*indices.shape[:-1], *x.shape)
