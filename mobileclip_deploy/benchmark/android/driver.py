@@ -162,7 +162,7 @@ class AndroidDriver(Driver):
 
     def _clean(self, adb: Adb, plan: Plan) -> None:
         """Remove what this run wrote; models and programs stay, so that the next run need not push them."""
-        names = (plan.stream.name, f"{plan.job.run_id}.result.json", "job.json")
+        names = (plan.stream.name, f"{plan.job.run_id}.run.json", "job.json")
         adb.demand("rm -f -- " + quoted(*(f"{self._settings.folder}/job/{name}" for name in names)))
 
 
