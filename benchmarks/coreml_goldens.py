@@ -60,10 +60,11 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
     from golden_exports import folded_golden
     from golden_weights import Golden
 
+    from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.model.provenance import Provenance
     from mobileclip_deploy.parity import compare
-    from mobileclip_deploy.targets import ExportOptions, get_target
-    from mobileclip_deploy.targets.conversion import tower_job
+    from mobileclip_deploy.targets import get_target
+    from mobileclip_deploy.targets.jobs import tower_job
     from mobileclip_deploy.towers.inputs import embed_images
 
     torch.set_num_threads(1)
@@ -81,11 +82,12 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
         wanted = embed_images(model, inputs)
     else:
         inputs, wanted = answers.tokens.numpy(), answers.arrays["text_embeddings"].numpy()
-    target = get_target("coreml")
+    coreml = get_target("coreml")
+    target = coreml.with_options(coreml.Options.restored({"deployment_target": needs} if needs else {}))
     with tempfile.TemporaryDirectory(prefix="coreml-goldens-") as folder:
         path = Path(folder) / "tower.mlpackage"
         started = time.process_time()
-        target.export(tower_job(model, tower, precision, ExportOptions(deployment_target=needs)), path)
+        target.write(tower_job(Source.of(model), tower, precision), path)
         seconds = time.process_time() - started
         deviation = compare(wanted, target.runner(path)(inputs))
         bytes_, _ = weight_file(path)

@@ -106,9 +106,10 @@ def build(folder: Path, cell: str) -> None:
     """Write a cell's three files and the torch module's input and output."""
     import torch
 
-    from mobileclip_deploy.targets import ExportOptions, TowerJob
     from mobileclip_deploy.targets.executorch.backends import get_backend
+    from mobileclip_deploy.targets.executorch.job import LoweringJob
     from mobileclip_deploy.targets.executorch.lowering import lower
+    from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
     from mobileclip_deploy.targets.onnx.graph import write_graph
     from mobileclip_deploy.targets.quiet import quiet
     from mobileclip_deploy.towers import example_input, make_tower
@@ -118,14 +119,14 @@ def build(folder: Path, cell: str) -> None:
     model = folded(variant)
     target = folder / f"{variant}_{tower}"
     target.mkdir(parents=True, exist_ok=True)
-    job = TowerJob(
+    job = LoweringJob(
         variant=model.variant,
         tower=tower,
         module=make_tower(model, tower),
         example=example_input(model, tower),
         precision="fp32",
         licence="",
-        options=ExportOptions(backend="xnnpack"),
+        options=ExecuTorchOptions(),
     )
     backend = get_backend("xnnpack")
     with quiet():

@@ -26,12 +26,13 @@ from generated import replace_block
 
 from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.loading import assemble
+from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, TowerName
-from mobileclip_deploy.targets import ExportOptions, get_target
-from mobileclip_deploy.targets.conversion import tower_job
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx.recipes import RECIPES
 from mobileclip_deploy.targets.onnx.session import open_session
 from mobileclip_deploy.towers.inputs import sample_inputs
@@ -82,7 +83,7 @@ def speed(variant: str, tower: TowerName) -> list[dict[str, Any]]:
         for precision in RECIPES:
             print(f"{variant} {tower} {precision}", file=sys.stderr, flush=True)
             path = Path(folder) / f"{precision}.onnx"
-            target.export(tower_job(model, tower, precision, ExportOptions()), path)
+            target.write(tower_job(Source.of(model), tower, precision), path)
             sessions[precision], sizes[precision] = open_session(path, threads=1), path.stat().st_size
     times: dict[str, list[float]] = {precision: [] for precision in RECIPES}
     order = list(RECIPES)

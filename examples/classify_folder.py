@@ -6,13 +6,13 @@ python examples/classify_folder.py out/nano-onnx-fp16 models/nano/evaluation/ima
 import sys
 from pathlib import Path
 
-from mobileclip_deploy.evaluation.classification import classify_images
+import mobileclip_deploy as mcd
 
 
 def main(bundle: str, folder: str, labels: str) -> None:
     """Print name, label and probability of every image, tabs between."""
     images = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
-    for result in classify_images(Path(bundle), images, labels.split(",")):
+    for result in mcd.classify(bundle, images, labels.split(",")):
         label, probability = max(result.probabilities.items(), key=lambda entry: entry[1])
         print(result.image.name, label, f"{probability:.2f}", sep="\t")
 

@@ -7,54 +7,80 @@ report = mcd.reparameterize(model)
 bundle = mcd.export(model, target="coreml", precision="fp16", output="out/")
 result = mcd.verify(bundle)
 runner = mcd.load_runner(bundle, tower="image")
+
+Every command of the command line has its function here; it stands in the `door` of its room.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.api import (
-        Bundle,
-        FoldReport,
-        MobileCLIP,
-        MobileClipDeployError,
-        ParityReport,
-        Runner,
-        compare,
-        embed,
-        evaluate,
-        export,
-        load_model,
-        load_runner,
-        recover,
-        reinforce,
-        reparameterize,
-        train,
-        verify,
-    )
+    from mobileclip_deploy.bundle import Bundle
+    from mobileclip_deploy.checkpoints.convert import convert
+    from mobileclip_deploy.checkpoints.door import load_model
+    from mobileclip_deploy.errors import MobileClipDeployError
+    from mobileclip_deploy.evaluation.classification import classify
+    from mobileclip_deploy.evaluation.door import embed, evaluate, load_runner
+    from mobileclip_deploy.export.door import export
+    from mobileclip_deploy.folding import FoldReport
+    from mobileclip_deploy.inspect.door import doctor, inspect, lint, variants
+    from mobileclip_deploy.learning.door import recover, reinforce, train
+    from mobileclip_deploy.model.architecture import MobileCLIP
+    from mobileclip_deploy.parity import Gates, ParityReport
+    from mobileclip_deploy.targets import Runner
+    from mobileclip_deploy.towers.door import reparameterize
+    from mobileclip_deploy.verify.door import compare, explain, verify
 
 __all__ = [
     "Bundle",
     "FoldReport",
+    "Gates",
     "MobileCLIP",
     "MobileClipDeployError",
     "ParityReport",
     "Runner",
+    "classify",
     "compare",
+    "convert",
+    "doctor",
     "embed",
     "evaluate",
+    "explain",
     "export",
+    "inspect",
+    "lint",
     "load_model",
     "load_runner",
     "recover",
     "reinforce",
     "reparameterize",
     "train",
+    "variants",
     "verify",
 ]
+
+# Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
+DOORS = {
+    "bundle": ("Bundle",),
+    "checkpoints.convert": ("convert",),
+    "checkpoints.door": ("load_model",),
+    "errors": ("MobileClipDeployError",),
+    "evaluation.classification": ("classify",),
+    "evaluation.door": ("embed", "evaluate", "load_runner"),
+    "export.door": ("export",),
+    "folding": ("FoldReport",),
+    "inspect.door": ("doctor", "inspect", "lint", "variants"),
+    "learning.door": ("recover", "reinforce", "train"),
+    "model.architecture": ("MobileCLIP",),
+    "parity": ("Gates", "ParityReport"),
+    "targets": ("Runner",),
+    "towers.door": ("reparameterize",),
+    "verify.door": ("compare", "explain", "verify"),
+}
 
 
 class _Package(ModuleType):
@@ -73,11 +99,9 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
-    """Import the API when it is first used: the command line's --help needs none of torch."""
-    if name in __all__:
-        from mobileclip_deploy import api
-
-        return getattr(api, name)
+    for door, names in DOORS.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{door}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

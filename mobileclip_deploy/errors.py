@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+import difflib
+from collections.abc import Iterable
 
 __all__ = [
     "CheckpointError",
@@ -19,6 +21,7 @@ __all__ = [
     "RuntimeFailed",
     "UsageError",
     "first_problem",
+    "suggestion",
 ]
 
 
@@ -77,3 +80,9 @@ def first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`, did you mean ...` when one of `known` is close to `word`, else the empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]}?" if close else ""

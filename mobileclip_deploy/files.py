@@ -9,22 +9,33 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
 
 from mobileclip_deploy.errors import UsageError
 
 __all__ = [
+    "StrPath",
     "artifact_bytes",
     "artifact_sha256",
     "check_bundle_destination",
     "check_file_destination",
     "clear_leftovers",
     "file_sha256",
+    "optional_path",
     "replacing",
     "write_whole",
 ]
 
 PIECE = 1 << 20
+
+StrPath = str | PathLike[str]
+"""How public functions take a path."""
+
+
+def optional_path(path: StrPath | None) -> Path | None:
+    """A path as it is used inside; None stays None."""
+    return None if path is None else Path(path)
 
 
 def check_bundle_destination(path: Path, marker: str, force: bool) -> None:

@@ -15,7 +15,7 @@ from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Deviation, compare
-from mobileclip_deploy.targets import ExportOptions, TowerJob, get_target
+from mobileclip_deploy.targets import TowerJob, get_target
 from mobileclip_deploy.towers import example_input, make_tower
 
 __all__ = ["export_golden", "folded_golden", "golden_deviation", "semantic_bound"]
@@ -42,9 +42,8 @@ def export_golden(name: str, tower: TowerName, backend: str, precision: str, fol
         example=example_input(model, tower),
         precision=precision,
         licence="",
-        options=ExportOptions(backend=backend),
     )
-    target.export(job, path)
+    target.write(job, path)
     return path
 
 

@@ -10,8 +10,8 @@ import torch
 from exports import Exports
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy import api
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.bundle.source import find_checkpoint
 from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, UsageError
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.parity import Gates
@@ -132,15 +132,15 @@ def test_the_checkpoint_is_found_beside_the_bundle_by_name_and_hash(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     bundle = Bundle.open(exports.copy("onnx", "fp16", tmp_path))
-    assert api.find_checkpoint(bundle) is None
+    assert find_checkpoint(bundle) is None
     (tmp_path / "mine.safetensors").write_bytes(b"another file of that name")
-    assert api.find_checkpoint(bundle) is None
+    assert find_checkpoint(bundle) is None
     (tmp_path / "mine.safetensors").write_bytes(exports.checkpoint.read_bytes())
-    assert api.find_checkpoint(bundle) == tmp_path / "mine.safetensors"
+    assert find_checkpoint(bundle) == tmp_path / "mine.safetensors"
 
 
 def test_a_bundle_may_lie_in_the_root_folder(exports: Exports) -> None:
-    assert api.find_checkpoint(Bundle(Path("/nano-onnx-fp16"), exports.bundle("onnx", "fp16").manifest)) is None
+    assert find_checkpoint(Bundle(Path("/nano-onnx-fp16"), exports.bundle("onnx", "fp16").manifest)) is None
 
 
 def test_another_checkpoint_is_refused(exports: Exports, tmp_path: Path) -> None:

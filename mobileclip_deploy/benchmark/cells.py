@@ -16,13 +16,12 @@ from mobileclip_deploy.benchmark.golden import write_golden
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Accuracy, Cell, Gate, Golden, Tensor
 from mobileclip_deploy.benchmark.request import Request
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.bundle.gates import bundle_gates
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.parity.gates import Gates
+from mobileclip_deploy.parity.gates import Gates, exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
@@ -68,7 +67,7 @@ class Cells:
                 input=source,
                 output=_tensor(entry.output),
                 golden=self._golden(bundle, tower, source),
-                gate=_gate(bundle_gates(manifest), entry.precision),
+                gate=_gate(exported_gates(manifest.options), entry.precision),
             )
             yield from self._spread(cell, places)
 
@@ -103,7 +102,7 @@ class Cells:
                 input=source,
                 output=Tensor(name="output", dtype="float32", shape=(1, manifest.embed_dim)),
                 golden=self._golden(bundle, tower, source),
-                gate=_gate(bundle_gates(manifest), "fp32"),
+                gate=_gate(exported_gates(manifest.options), "fp32"),
             )
             yield from self._spread(cell, tuple(RuntimePlace(CHECKPOINT, form) for form in self._request.torch))
 
@@ -134,7 +133,7 @@ class Cells:
             input=fitted.input,
             output=fitted.output,
             golden=self._golden(bundle, fitted.tower, fitted.input) if fitted.comparable else None,
-            gate=_loosest(bundle_gates(bundle.manifest)) if fitted.comparable else None,
+            gate=_loosest(exported_gates(bundle.manifest.options)) if fitted.comparable else None,
         )
         yield from self._spread(cell, places)
 

@@ -12,10 +12,9 @@ from typing import ClassVar
 from mobileclip_deploy.benchmark.documents import parse_document, write_document
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Run, Snapshot
-from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.model.variants import suggestion
+from mobileclip_deploy.errors import NotRun, UsageError, suggestion
 from mobileclip_deploy.progress import Progress
-from mobileclip_deploy.targets import TARGETS, get_target
+from mobileclip_deploy.targets import get_target, targets
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
 __all__ = ["DRIVERS", "Driver", "Listing", "Plan", "drivers", "get_driver"]
@@ -98,7 +97,7 @@ class Driver(ABC):
         except UsageError as unknown:
             raise NotRun(str(unknown)) from unknown
         if not found:
-            others = [name for name, one in TARGETS.items() if self.kind != "host" and one.places(self.kind, {})]
+            others = [name for name, one in targets().items() if self.kind != "host" and one.places(self.kind, {})]
             raise NotRun(f"{target} does not run on {self.devices}: export {' or '.join(others) or 'another target'}")
         return found
 

@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.job import Tensor
-from mobileclip_deploy.bundle.manifest import TensorInfo
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets import TARGETS, Target, get_target
+from mobileclip_deploy.targets import Target, TensorInfo, get_target, targets
 
 __all__ = ["Fitted", "declared", "fit", "foreign_target"]
 
@@ -39,7 +38,7 @@ def foreign_target(path: Path) -> Target:
     Raises:
         UsageError: no target reads such files of others.
     """
-    readers = {target.foreign_suffix: target for target in TARGETS.values() if target.foreign_suffix}
+    readers = {target.foreign_suffix: target for target in targets().values() if target.foreign_suffix}
     if path.suffix not in readers:
         known = " or ".join(f"{'an' if suffix[1] in 'aeiou' else 'a'} {suffix}" for suffix in readers)
         raise UsageError(f"--against {path}: a competitor is {known} file")

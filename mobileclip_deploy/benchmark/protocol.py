@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mobileclip_deploy.benchmark.job import Protocol
-from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.variants import suggestion
+from mobileclip_deploy.errors import UsageError, suggestion
 
 __all__ = ["PROTOCOLS", "get_protocol", "quick"]
 

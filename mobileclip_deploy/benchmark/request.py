@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.model.variants import TOWERS, TowerName, suggestion
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 
 __all__ = ["TORCH_FORMS", "Request", "RunOptions", "make_request", "parse_forms", "parse_threads"]
 
@@ -117,7 +117,7 @@ def parse_forms(text: str | None) -> tuple[str, ...]:
 
 def _source(bundle: Bundle, checkpoint: Path | None) -> Path | None:
     if checkpoint is None:
-        from mobileclip_deploy.api import find_checkpoint
+        from mobileclip_deploy.bundle.source import find_checkpoint
 
         return find_checkpoint(bundle)
     if not checkpoint.is_file():

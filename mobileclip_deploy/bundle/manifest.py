@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec, TowerName
@@ -17,41 +14,15 @@ from mobileclip_deploy.parity import Check
 
 __all__ = [
     "MANIFEST",
-    "Attachment",
     "AttachmentEntry",
     "ClassifierEntry",
     "Manifest",
     "PreprocessEntry",
     "TensorEntry",
-    "TensorInfo",
     "TowerEntry",
 ]
 
 MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """An artifact's input or output, as the manifest tells it. A dimension of 0 is free (the batch)."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    range: tuple[float, float] | None = None
-    colour: str | None = None
-    normalised: bool | None = None
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """A file that was written beside an artifact because it was asked for.
-
-    `tolerance`: by how much an output may differ from what the file expects; None where it expects nothing.
-    """
-
-    kind: str
-    path: Path
-    tolerance: float | None = None
 
 
 class _Frozen(BaseModel):
@@ -69,8 +40,9 @@ class TensorEntry(_Frozen):
     normalised: bool | None = None
 
     @classmethod
-    def of(cls, info: TensorInfo) -> TensorEntry:
-        return cls(**asdict(info))
+    def of(cls, info: object) -> Self:
+        """Of what a target says of a tensor (`targets.TensorInfo`)."""
+        return cls(**vars(info))
 
 
 class AttachmentEntry(_Frozen):
@@ -80,17 +52,6 @@ class AttachmentEntry(_Frozen):
     sha256: str
     bytes: int
     tolerance: float | None = None
-
-    @classmethod
-    def of(cls, attachment: Attachment, bundle: Path) -> AttachmentEntry:
-        """Of a file inside a bundle that is being written."""
-        path = attachment.path
-        return cls(
-            file=path.relative_to(bundle).as_posix(),
-            sha256=artifact_sha256(path),
-            bytes=artifact_bytes(path),
-            tolerance=attachment.tolerance,
-        )
 
 
 class TowerEntry(_Frozen):

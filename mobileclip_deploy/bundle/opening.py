@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, TowerEntry
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.variants import TowerName
 
 __all__ = ["Bundle"]
@@ -25,7 +25,7 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def open(cls, path: Path | str) -> Bundle:
+    def open(cls, path: StrPath) -> Bundle:
         """Read and check a bundle: manifest, and presence, size and hash of every artifact and of what is beside it.
 
         Raises:

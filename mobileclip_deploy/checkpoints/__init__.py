@@ -3,5 +3,6 @@
 from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.loading import BUILTIN, builtin_checkpoint, load
 from mobileclip_deploy.checkpoints.reading import TensorFile, open_tensors
+from mobileclip_deploy.checkpoints.source import Source
 
-__all__ = ["BUILTIN", "Identity", "TensorFile", "builtin_checkpoint", "identify", "load", "open_tensors"]
+__all__ = ["BUILTIN", "Identity", "Source", "TensorFile", "builtin_checkpoint", "identify", "load", "open_tensors"]

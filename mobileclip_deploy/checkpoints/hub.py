@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mobileclip_deploy.checkpoints.loading import HUB
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.model.variants import Variant, load_variant, variant_names
 
 __all__ = ["Fetched", "HubFile", "fetch", "is_reference", "parse", "usual_source"]
 
-PREFIX = "hf:"
 REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^:@\s]+))?(:(?P<file>[^\s]+))?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # Of a repository's files when none is named, in order of preference; a lone .pt or .safetensors comes after these.
@@ -47,7 +47,7 @@ class HubFile:
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
-        return f"{PREFIX}{self.repository}{revision}" + (f":{self.file}" if self.file else "")
+        return f"{HUB}{self.repository}{revision}" + (f":{self.file}" if self.file else "")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Fetched:
 
 def is_reference(text: str) -> bool:
     """Whether a checkpoint is given as a place on the hub."""
-    return text.startswith(PREFIX)
+    return text.startswith(HUB)
 
 
 def parse(text: str) -> HubFile:
@@ -171,7 +171,7 @@ def _usual_file(hub: Any, source: HubFile, offline: bool) -> str:
     if card is not None:
         return next(known.file for known in card.sources if known.repository == source.repository)
     if offline:
-        raise CheckpointError(f"{source}: which file cannot be asked offline; write {PREFIX}{source.repository}:FILE")
+        raise CheckpointError(f"{source}: which file cannot be asked offline; write {HUB}{source.repository}:FILE")
     files = _files(hub, source)
     for usual in USUAL_FILES:
         if usual in files:
@@ -192,11 +192,11 @@ def _held(hub: Any, source: HubFile) -> str:
     try:
         files = _files(hub, source)
     except Exception:  # this is about to be said in an error, which it must not replace
-        return f"could not be asked what it holds; look at its page, and write {PREFIX}{source.repository}:FILE"
+        return f"could not be asked what it holds; look at its page, and write {HUB}{source.repository}:FILE"
     candidates = [file for file in files if file.endswith(SUFFIXES)]
     if not candidates:
         return "holds no .safetensors, .pt or .bin file; give another repository"
-    return f"holds {', '.join(candidates[:6])}; write {PREFIX}{source.repository}:FILE"
+    return f"holds {', '.join(candidates[:6])}; write {HUB}{source.repository}:FILE"
 
 
 def _progress_option(hub: Any, progress: Progress | None) -> dict[str, type]:

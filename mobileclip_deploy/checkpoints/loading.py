@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Variant, ViTTower, load_variant, models_dir
 
-__all__ = ["assemble", "builtin_checkpoint", "load", "read_weight"]
+__all__ = ["Origin", "assemble", "builtin_checkpoint", "load", "read_weight"]
 
 BUILTIN = "nano"
+# What a checkpoint on the hub begins with; `hub` is imported only where one is named.
+HUB = "hf:"
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 
 
@@ -30,12 +33,17 @@ def builtin_checkpoint() -> Path:
     return models_dir() / BUILTIN / "weights.safetensors"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What is known of a file before it is opened: where on the hub it came from, and its SHA-256."""
+
+    repository: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+
+
 def load(
-    path: Path,
-    variant: str | None = None,
-    image_size: int | None = None,
-    repository: str | None = None,
-    revision: str | None = None,
+    path: Path, variant: str | None = None, image_size: int | None = None, origin: Origin | None = None
 ) -> MobileCLIP:
     """Load a checkpoint into a model in eval mode, float32, with its `variant`, `towers` and `provenance`.
 
@@ -47,7 +55,7 @@ def load(
         variant: name of the variant it must be of; told from keys and shapes when None.
         image_size: in pixels, when the checkpoint was fine-tuned at, or is to be used at, another than the variant's.
             A ViT's position table is resampled where it is for another size (`positions.resample`).
-        repository, revision: where on the hub the file came from, for the provenance.
+        origin: of the file, for the provenance; a hash that is known is not computed again.
 
     Raises:
         CheckpointError: unreadable, not of a known layout, not of the variant, half-folded, or not finite.
@@ -55,9 +63,10 @@ def load(
     """
     if variant is not None:
         load_variant(variant)  # refuses an unknown name before the file is read
-    identity = identify(open_tensors(path), variant, repository)
+    origin = origin or Origin()
+    identity = identify(open_tensors(path), variant, origin.repository)
     model = assemble(identity, image_size)
-    model.provenance = _provenance(identity, path, model, repository, revision)
+    model.provenance = _provenance(identity, path, model, origin)
     return model
 
 
@@ -126,9 +135,7 @@ def _float32(file: TensorFile, entry: Expected, ours: str) -> Tensor:
     return value
 
 
-def _provenance(
-    identity: Identity, path: Path, model: MobileCLIP, repository: str | None, revision: str | None
-) -> Provenance:
+def _provenance(identity: Identity, path: Path, model: MobileCLIP, origin: Origin) -> Provenance:
     size, card = model.variant.preprocess.size, load_variant(identity.variant)
     own_size = _size_in_file(identity, card)
     notes = list(identity.notes)
@@ -143,18 +150,18 @@ def _provenance(
             "notes": tuple(dict.fromkeys((*identity.source.notes, *notes))),
         }
         if identity.source.recovered is not None:  # other weights than its source's, so a checkpoint of its own
-            update |= {"file": path.name, "sha256": file_sha256(path), "builtin": False}
+            update |= {"file": path.name, "sha256": origin.sha256 or file_sha256(path), "builtin": False}
         return identity.source.model_copy(update=update)
     return Provenance(
         variant=card.name,
         layout=identity.layout,
-        sha256=file_sha256(path),
+        sha256=origin.sha256 or file_sha256(path),
         file=path.name,
         licence=card.licence.name,
         research_only=card.licence.research_only,
         builtin=path.resolve() == builtin_checkpoint().resolve(),
-        repository=repository,
-        revision=revision,
+        repository=origin.repository,
+        revision=origin.revision,
         towers=identity.towers,
         image_size=other_size,
         notes=tuple(notes),

@@ -25,10 +25,10 @@ def classify(bundle: Path, images: tuple[Path, ...], labels: str | None, templat
       mobileclip-deploy classify out/nano-onnx-fp16 cat.png --labels cat,dog,car --template "{}"
     """
     from mobileclip_deploy.cli.output import print_json, print_table
-    from mobileclip_deploy.evaluation.classification import classify_images
+    from mobileclip_deploy.evaluation.classification import classify as run
     from mobileclip_deploy.towers.labels import parse_labels
 
-    results = classify_images(bundle, images, None if labels is None else parse_labels(labels.split(",")), template)
+    results = run(bundle, images, None if labels is None else parse_labels(labels.split(",")), template)
     if as_json:
         print_json([{"image": str(result.image), "probabilities": result.probabilities} for result in results])
         return

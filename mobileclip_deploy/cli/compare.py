@@ -40,7 +40,7 @@ def compare(
       mobileclip-deploy compare out/nano-onnx-fp32 out/nano-onnx-fp16
       mobileclip-deploy compare out/* --dataset imagenet/val --cache ~/.cache/embeddings --markdown
     """
-    from mobileclip_deploy.api import compare as run
+    from mobileclip_deploy import compare as run
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.cli.tables import print_comparison
     from mobileclip_deploy.errors import UsageError

@@ -16,14 +16,14 @@ def doctor() -> None:
       mobileclip-deploy doctor
     """
     from mobileclip_deploy.cli.output import note, print_table
-    from mobileclip_deploy.inspect.doctor import diagnose, machine, tools
+    from mobileclip_deploy.inspect.door import doctor as diagnose
 
-    findings = diagnose()
-    rows = [[f.area, f.name, f.installed or "missing", f.proven, f.remedy] for f in findings]
+    found = diagnose()
+    rows = [[f.area, f.name, f.installed or "missing", f.proven, f.remedy] for f in found.packages]
     print_table(None, ["for", "package", "installed", "proven together", "what to do"], rows)
-    rows = [[tool.purpose, tool.name, tool.path or "missing", tool.remedy] for tool in tools()]
+    rows = [[tool.purpose, tool.name, tool.path or "missing", tool.remedy] for tool in found.tools]
     print_table(None, ["for", "tool", "found", "what to do"], rows)
-    click.echo(machine())
-    if any(finding.required and finding.installed is None for finding in findings):
+    click.echo(found.machine)
+    if not found.complete:
         note("A required package is missing.")
         raise SystemExit(3)

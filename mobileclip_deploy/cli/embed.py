@@ -32,7 +32,7 @@ def embed(
       mobileclip-deploy embed out/nano-onnx-fp16 photos/ -o photos.safetensors --normalise
       mobileclip-deploy embed out/nano-onnx-fp16 labels.txt -o labels.jsonl
     """
-    from mobileclip_deploy.api import embed as run
+    from mobileclip_deploy import embed as run
     from mobileclip_deploy.cli.output import print_json, progress
     from mobileclip_deploy.cli.tables import note_skipped
 

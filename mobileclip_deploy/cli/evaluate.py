@@ -35,16 +35,17 @@ def evaluate(subject: Path | None, data: DatasetChoice, task: str | None, as_jso
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset imagenet/val --class-names LOC_synset_mapping.txt
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset dataset_flickr30k.json --images flickr30k-images
     """
-    from mobileclip_deploy.api import evaluate as run
-    from mobileclip_deploy.api import load_model
-    from mobileclip_deploy.cli.output import note_model, print_json, progress
+    from mobileclip_deploy import evaluate as run
+    from mobileclip_deploy import load_model
+    from mobileclip_deploy.checkpoints.source import Source
+    from mobileclip_deploy.cli.output import note_provenance, print_json, progress
     from mobileclip_deploy.cli.tables import note_skipped, print_evaluation
 
     if subject is not None and subject.is_dir():
         model: Path | MobileCLIP = subject
     else:
         model = load_model(None, subject)
-        note_model(model)
+        note_provenance(Source.of(model).provenance)
     with progress() as update:
         result = run(model, task=task, progress=update, **data.arguments())
     note_skipped(result.skipped)

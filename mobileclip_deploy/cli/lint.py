@@ -10,7 +10,7 @@ import click
 from mobileclip_deploy.cli.options import json_option
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share
+    from mobileclip_deploy.inspect.linting import Comparison, Finding, LintReport, Share
 
 __all__ = ["lint"]
 

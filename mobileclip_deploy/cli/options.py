@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.model.architecture import MobileCLIP
+    from mobileclip_deploy.checkpoints.source import Source
 
-__all__ = ["DatasetChoice", "ModelChoice", "dataset_options", "gate_option", "json_option", "load", "model_options"]
+__all__ = [
+    "DatasetChoice",
+    "ModelChoice",
+    "TargetCommand",
+    "dataset_options",
+    "gate_option",
+    "json_option",
+    "load",
+    "model_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 
 def model_options(function: F) -> F:
@@ -140,16 +150,18 @@ class ModelChoice:
     image_size: int | None
 
 
-def load(choice: ModelChoice, check: Callable[[MobileCLIP], object] = lambda _: None) -> MobileCLIP:
-    """The model that the shared options name, noted on stderr; the built-in one when they name none.
+def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:
+    """What `decide` makes of the checkpoint that the shared options name, which is noted on stderr; the built-in one
+    when they name none.
 
-    `check` refuses what cannot be done with it, before the note: then the error is the only line.
+    `decide` refuses what cannot be done with it, before the note: then the error is the only line.
 
     Raises:
         UsageError: a variant without its checkpoint, or options that contradict each other.
     """
-    from mobileclip_deploy.api import load_model
-    from mobileclip_deploy.cli.output import note, note_model, progress
+    from mobileclip_deploy.checkpoints.door import load_model
+    from mobileclip_deploy.checkpoints.source import Source
+    from mobileclip_deploy.cli.output import note, note_provenance, progress
 
     with progress() as update:
         model = load_model(
@@ -160,6 +172,35 @@ def load(choice: ModelChoice, check: Callable[[MobileCLIP], object] = lambda _: 
             announce=note,
             progress=update,
         )
-    check(model)
-    note_model(model)
-    return model
+    source = Source.of(model)
+    decided = decide(source)
+    note_provenance(source.provenance)
+    return decided
+
+
+class TargetCommand(click.Command):
+    """A command that also takes the options of every installed target, by the flags that their fields name.
+
+    They are looked up when the command is parsed, not when the command line starts: somebody's target may import what
+    it likes.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from mobileclip_deploy.targets import targets
+
+        own = super().get_params(ctx)
+        asked: dict[str, click.Parameter] = {}
+        for target in targets().values():
+            for field in fields(target.Options):
+                asked.setdefault(field.name, _option(field, target.title))
+        return [*own[:-1], *asked.values(), *own[-1:]]  # the last one is --help
+
+
+def _option(field: Field[Any], title: str) -> click.Option:
+    """The option of a field: what was not given is None, so that it can be told from the default."""
+    told, text = field.metadata, f"{title}: {field.metadata['text']}"
+    if isinstance(field.default, bool):
+        return click.Option(
+            [told["flag"], field.name], is_flag=True, flag_value=not field.default, default=None, help=text
+        )
+    return click.Option([told["flag"], field.name], metavar=told["metavar"], help=text)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.model.architecture import MobileCLIP
+    from mobileclip_deploy.model.provenance import Provenance
 
-__all__ = ["megabytes", "note", "note_model", "print_json", "print_table", "progress"]
+__all__ = ["megabytes", "note", "note_provenance", "print_json", "print_table", "progress"]
 
 PIPED_WIDTH = 140
 
@@ -67,10 +67,8 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def note_model(model: MobileCLIP) -> None:
+def note_provenance(provenance: Provenance) -> None:
     """Say on stderr which checkpoint is used, under which licence, and what was assumed."""
-    provenance = model.provenance
-    assert provenance is not None
     which = "the built-in checkpoint nano" if provenance.builtin else f"{provenance.file}: {provenance.variant}"
     note(f"Using {which} ({provenance.layout} layout, licence of the weights: {provenance.licence}).")
     for text in provenance.notes:

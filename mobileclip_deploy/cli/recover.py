@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from mobileclip_deploy.cli.options import ModelChoice, json_option, load, model_options
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.checkpoints.source import Source
+    from mobileclip_deploy.model.architecture import MobileCLIP
 
 __all__ = ["recover"]
 
@@ -68,7 +72,7 @@ def recover(
     """
     import json
 
-    from mobileclip_deploy.api import recover as train
+    from mobileclip_deploy import recover as train
     from mobileclip_deploy.cli.output import print_json, print_table, progress
     from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.files import check_file_destination
@@ -85,7 +89,12 @@ def recover(
     precisions = parse_precisions(precision_text, towers)
     chosen = {"steps": steps, "images": images, "batch": batch, "learning_rate": learning_rate, "seed": seed}
     settings = Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
-    model = load(choice, lambda loaded: check_recovery(loaded, precisions, target))
+
+    def checked(source: Source) -> MobileCLIP:
+        check_recovery(source.model, precisions, target)
+        return source.model
+
+    model = load(choice, checked)
     with progress() as update:
         result = train(
             model,

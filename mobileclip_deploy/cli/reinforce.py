@@ -43,16 +43,17 @@ def reinforce(
     Example:
       mobileclip-deploy reinforce photos/ --teacher mobileclip2_s4.pt --teacher mobileclip2_b.pt -o reinforced/
     """
-    from mobileclip_deploy.api import load_model
-    from mobileclip_deploy.api import reinforce as store
-    from mobileclip_deploy.cli.output import note, note_model, print_json, progress
+    from mobileclip_deploy import load_model
+    from mobileclip_deploy import reinforce as store
+    from mobileclip_deploy.checkpoints.source import Source
+    from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress
     from mobileclip_deploy.learning.reinforcement import read_pairs
 
     read_pairs(pairs)  # refused before a teacher is loaded
     with progress() as update:
         teachers = [load_model(None, file, announce=note, progress=update) for file in teacher_files or (None,)]
     for teacher in teachers:
-        note_model(teacher)
+        note_provenance(Source.of(teacher).provenance)
     with progress() as update:
         result = store(
             pairs,

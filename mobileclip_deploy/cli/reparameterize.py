@@ -25,7 +25,7 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
     """
     import json
 
-    from mobileclip_deploy.api import reparameterize as fold_model
+    from mobileclip_deploy import reparameterize as fold_model
     from mobileclip_deploy.checkpoints import folded
     from mobileclip_deploy.cli.output import print_json, print_table, progress
     from mobileclip_deploy.errors import UsageError
@@ -36,7 +36,7 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
         check_file_destination(file, force)
     if output.suffix != ".safetensors":
         raise UsageError(f"folded models are written as .safetensors, not {output.name}; rename the output")
-    model = load(choice)
+    model = load(choice, lambda source: source.model)
     with progress() as update:
         update("folding")
         report = fold_model(model)

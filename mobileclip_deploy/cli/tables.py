@@ -11,7 +11,8 @@ from mobileclip_deploy.cli.output import megabytes, note, print_table
 
 if TYPE_CHECKING:
     from mobileclip_deploy.evaluation import EvaluationResult, Interval
-    from mobileclip_deploy.export.exporting import Exported
+    from mobileclip_deploy.export.smallest import SearchLog
+    from mobileclip_deploy.export.steps import Written
     from mobileclip_deploy.parity import Check, ParityReport
     from mobileclip_deploy.verify.comparison import Comparison
 
@@ -20,8 +21,10 @@ __all__ = ["note_skipped", "print_comparison", "print_evaluation", "print_export
 CONFUSED = 5
 
 
-def print_exports(results: Sequence[Exported]) -> None:
+def print_exports(results: Sequence[Written]) -> None:
     """One row an artifact: how large it is, how far from the checkpoint, and what its bundle's accuracy is."""
+    from mobileclip_deploy.export.smallest import Smallest
+
     columns = ["bundle", "tower", ">MB", ">deviation", ">SNR dB", ">float32 twin", ">top-1 %", ">recall@1 %", "parity"]
     rows = []
     for result in results:
@@ -51,6 +54,25 @@ def print_exports(results: Sequence[Exported]) -> None:
     click.echo("float32 twin: the same graph before its precision was reduced, bound 1e-5 unless --gate says otherwise")
     for result in results:
         click.echo(f"wrote {result.bundle.path}")
+    for result in results:
+        if isinstance(result, Smallest):
+            print_search(result.log)
+
+
+def print_search(log: SearchLog) -> None:
+    """One row a candidate that was measured; those that a failed tower ruled out are counted."""
+    seen: set[str | None] = set()
+    rows = []
+    for trial in log.trials:
+        if trial.bytes is None and trial.reason in seen:
+            continue
+        seen.add(trial.reason)
+        what = ", ".join(f"{tower} {precision}" for tower, precision in trial.precisions.items())
+        size = "" if trial.bytes is None else megabytes(trial.bytes)
+        rows.append([what, megabytes(trial.predicted_bytes), size, trial.outcome, trial.reason or ""])
+    print_table(f"search on {log.target}", ["candidate", ">MB predicted", ">MB", "outcome", "reason"], rows)
+    if len(rows) < len(log.trials):
+        click.echo(f"{len(log.trials) - len(rows)} more were ruled out by a tower that had failed already.")
 
 
 def print_report(report: ParityReport) -> None:

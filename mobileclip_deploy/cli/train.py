@@ -27,7 +27,7 @@ def train(recipe: Path, output: Path, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from mobileclip_deploy.api import train as run
+    from mobileclip_deploy import train as run
     from mobileclip_deploy.cli.output import note, print_json, print_table, progress
     from mobileclip_deploy.learning.training import LogRow
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -66,27 +65,28 @@ def verify(
       mobileclip-deploy verify out/nano-coreml-fp16 --explain
       mobileclip-deploy verify out/nano-onnx-fp16 --baseline parity.lock.json --junit parity.xml
     """
-    from mobileclip_deploy.api import accept_baseline, check_baseline
-    from mobileclip_deploy.api import explain as explain_bundle
-    from mobileclip_deploy.api import verify as verify_bundle
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.cli.tables import print_report
     from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.files import check_file_destination
     from mobileclip_deploy.parity import parse_gates
+    from mobileclip_deploy.verify.baselines import accept_baseline, check_baseline
+    from mobileclip_deploy.verify.checks import verify_subject
+    from mobileclip_deploy.verify.explanation import explain_subject
+    from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
 
-    gates = parse_gates(gate_texts)
     if accept and baseline is None:
         raise UsageError("--accept writes a lock file; name it with --baseline LOCK")
     for file in (junit, markdown, baseline if accept else None):
         if file is not None:
             check_file_destination(file, force=True)
-    with progress() as update:
-        where: Any = {"checkpoint": checkpoint, "calibration": calibration, "progress": update}
-        report = verify_bundle(bundle, images=images, prompts=prompts, dataset=dataset, gates=gates, **where)
-        explanations = explain_bundle(bundle, **where) if explain else ()
+    gates = parse_gates(gate_texts) if gate_texts else None
+    request = VerifyRequest(bundle, checkpoint, images, prompts, dataset, calibration, gates)
+    with progress() as update, opened_subject(request, update) as subject:
+        report = verify_subject(subject)
+        explanations = explain_subject(subject) if explain else ()
     if baseline is not None and not accept:
-        report = check_baseline(bundle, report, baseline)
+        report = check_baseline(subject.bundle, report, baseline)
     for file, text in ((junit, report.junit()), (markdown, report.markdown())):
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +109,6 @@ def verify(
         note(f"NOT RUN: {len(report.not_run)} of {len(report.checks)} checks; what they need stands beside them.")
         raise SystemExit(3)
     if accept and baseline is not None:
-        accept_baseline(bundle, report, baseline)
+        accept_baseline(subject.bundle, report, baseline)
         note(f"Accepted: the figures of {report.bundle} are in {baseline}.")
     note(f"Passed: all {len(report.checks)} checks.")

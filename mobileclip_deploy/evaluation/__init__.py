@@ -5,7 +5,7 @@ from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder, mod
 from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts, unit
 from mobileclip_deploy.evaluation.evaluate import TASKS, EvaluationResult, Measurement, check_tasks, evaluate, measure
 from mobileclip_deploy.evaluation.metrics import Interval, paired_difference
-from mobileclip_deploy.evaluation.reading import builtin_dataset, read_dataset
+from mobileclip_deploy.evaluation.reading import accuracy_dataset, builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.templates import parse_templates
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "EvaluationResult",
     "Interval",
     "Measurement",
+    "accuracy_dataset",
     "builtin_dataset",
     "bundle_embedder",
     "check_tasks",

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder, embed_prompts, unit
+from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.model.preprocessing import load_batch
 from mobileclip_deploy.targets import installed_target
 
-__all__ = ["Classification", "classify_images"]
+__all__ = ["Classification", "classify"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Classification:
     probabilities: dict[str, float]
 
 
-def classify_images(
-    path: Path, images: Sequence[Path], labels: Sequence[str] | None, template: str | None = None
+def classify(
+    path: StrPath, images: Sequence[StrPath], labels: Sequence[str] | None = None, template: str | None = None
 ) -> list[Classification]:
     """Classify images by a bundle's artifacts: softmax over labels of logit scale times cosine.
 
@@ -43,23 +44,24 @@ def classify_images(
     """
     if template is not None and "{}" not in template:
         raise UsageError(f"the template {template!r} has no {{}} for the label")
+    files = [Path(image) for image in images]
     bundle = Bundle.open(path)
     baked = bundle.manifest.classifier
     if baked is not None and (labels is not None or template is not None):
         raise UsageError(f"{path} is a classifier of {len(baked.labels)} labels of its own; leave --labels out")
     if baked is None and labels is None:
         raise UsageError(f"{path} has no labels of its own; give them with --labels cat,dog,car")
-    pixels = load_batch(images, bundle.manifest.preprocess).numpy()
+    pixels = load_batch(files, bundle.manifest.preprocess).numpy()
     if baked is not None:
         runner = installed_target(bundle.manifest.target).runner(bundle.artifact("image"))
-        return _ranked(path, images, baked.labels, runner(pixels))
+        return _ranked(bundle.path, files, baked.labels, runner(pixels))
     assert labels is not None
     embedder = bundle_embedder(bundle)
     texts = embed_prompts(embedder, [(template or embedder.template).replace("{}", label) for label in labels])
     logits = embedder.logit_scale * unit(embedder.images(pixels)) @ texts.T
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
-    return _ranked(path, images, labels, shares)
+    return _ranked(bundle.path, files, labels, shares)
 
 
 def _ranked(

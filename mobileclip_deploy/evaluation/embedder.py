@@ -48,15 +48,20 @@ def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
     return installed_target(bundle.manifest.target, bundle.manifest.towers[tower].function).runner(artifact)
 
 
-def bundle_embedder(bundle: Bundle, towers: Sequence[TowerName] = TOWERS) -> Embedder:
+def bundle_embedder(
+    bundle: Bundle, towers: Sequence[TowerName] = TOWERS, load: Callable[[TowerName], Runner] | None = None
+) -> Embedder:
     """Run a bundle's artifacts here; of a tower that is not named nothing is loaded.
+
+    Args:
+        load: gives the runner of a tower, where it has been loaded before.
 
     Raises:
         UsageError: the bundle lacks a tower.
         NotRun, RuntimeFailed: nothing here can run it.
     """
     manifest = bundle.manifest
-    runners = {tower: tower_runner(bundle, tower) for tower in towers}
+    runners = {tower: load(tower) if load is not None else tower_runner(bundle, tower) for tower in towers}
     return Embedder(
         name=bundle.path.name,
         engine=runners[towers[0]].engine,

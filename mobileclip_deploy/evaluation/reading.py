@@ -6,16 +6,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.bad_rows import BadRows
-from mobileclip_deploy.evaluation.class_folders import read_class_folders
 from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, assemble
-from mobileclip_deploy.evaluation.karpathy import read_karpathy
 from mobileclip_deploy.evaluation.tables import TABLES, read_table
 from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.evaluation.text_files import parse_json, read_text, validated
-from mobileclip_deploy.evaluation.webdataset import has_shards, read_webdataset
 from mobileclip_deploy.model.variants import models_dir
 
 __all__ = ["builtin_dataset", "read_dataset"]
@@ -35,6 +33,17 @@ class _Description(BaseModel):
 def builtin_dataset() -> Dataset:
     """The held-out evaluation set of the built-in checkpoint: emoji in a style it was not trained on."""
     return read_dataset(models_dir() / "nano" / "evaluation")
+
+
+def accuracy_dataset(source: Source, dataset: Path | None = None) -> Dataset | None:
+    """What a checkpoint's accuracy is compared on: the built-in one has a dataset of its own, others have none.
+
+    Raises:
+        InvalidInput: no dataset is at the path given.
+    """
+    if dataset is not None:
+        return read_dataset(dataset)
+    return builtin_dataset() if source.provenance.builtin else None
 
 
 def read_dataset(
@@ -67,6 +76,9 @@ def read_dataset(
         raise UsageError(f"--images goes with a table or a JSON file, and {path} is a folder")
     if (path / "dataset.json").is_file():
         return _described(path, class_names, bad)
+    from mobileclip_deploy.evaluation.class_folders import read_class_folders
+    from mobileclip_deploy.evaluation.webdataset import has_shards, read_webdataset
+
     if has_shards(path, split):
         return read_webdataset(path, class_names, split, bad)
     return read_class_folders(path, class_names, bad)
@@ -77,6 +89,8 @@ def _read_file(path: Path, class_names: Path | None, images: Path | None, split:
     if suffix == ".json":
         if class_names is not None:
             raise UsageError(f"--class-names goes with labels, and {path} has captions only")
+        from mobileclip_deploy.evaluation.karpathy import read_karpathy
+
         return read_karpathy(path, images, split, bad)
     if suffix not in TABLES:
         raise InvalidInput(f"{path}: a dataset file is one of {', '.join(sorted(TABLES))}, or Karpathy's .json")

@@ -6,47 +6,39 @@ import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
 
-from mobileclip_deploy.bundle import MANIFEST, ClassifierEntry, Manifest, TensorInfo, TowerEntry
+from mobileclip_deploy.bundle import MANIFEST, ClassifierEntry, Manifest, TowerEntry
 from mobileclip_deploy.bundle.manifest import AttachmentEntry, PreprocessEntry, TensorEntry
 from mobileclip_deploy.bundle.model_card import model_card
 from mobileclip_deploy.bundle.preprocessor_config import write_preprocessor_config
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.tokenizer import write_tokenizer_files
 from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.parity import Gates, value_tolerance
+from mobileclip_deploy.parity import value_tolerance
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets import ExportOptions, Place, Target
-from mobileclip_deploy.towers.classifier import LabelSet
+from mobileclip_deploy.targets import Attachment, Place, TensorInfo
+from mobileclip_deploy.towers.calibration import calibration_digest
 
-__all__ = ["attach", "make_manifest", "tower_entry", "write_companions", "write_manifest"]
+__all__ = ["attach", "make_manifest", "recorded_options", "tower_entry", "write_companions", "write_manifest"]
 
 # In the manifest's `environment`: what decides the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
 
 
-def tower_entry(
-    model: MobileCLIP,
-    target: Target,
-    tower: TowerName,
-    precision: str,
-    place: Place,
-    options: ExportOptions,
-    folder: Path,
-    labels: LabelSet | None,
-) -> TowerEntry:
-    artifact, free = folder / place.file, target.takes_batches(tower, options)
-    output = (
-        target.output_info(model.variant, tower) if labels is None else target.probabilities_info(len(labels.names))
-    )
+def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Place, folder: Path) -> TowerEntry:
+    """The manifest's entry of an artifact that lies in the bundle's folder."""
+    target, artifact, labels = plan.target, folder / place.file, len(plan.head.names)
+    free = target.takes_batches(tower)
     return TowerEntry(
         file=place.file,
         function=place.function,
         sha256=artifact_sha256(artifact),
         bytes=artifact_bytes(artifact),
-        precision=precision,
-        input=_tensor(target.input_info(model.variant, tower), free),
-        output=_tensor(output, free),
+        precision=plan.precisions[tower],
+        input=_tensor(target.input_info(variant, tower), free),
+        output=_tensor(target.output_info(variant, tower, labels), free),
         contents=target.contents(artifact),
     )
 
@@ -55,44 +47,42 @@ def _tensor(info: TensorInfo, free: bool) -> TensorEntry:
     return TensorEntry.of(replace(info, shape=(0, *info.shape[1:])) if free else info)
 
 
-def attach(
-    entry: TowerEntry,
-    target: Target,
-    tower: TowerName,
-    reference: Reference,
-    gates: Gates,
-    options: ExportOptions,
-    folder: Path,
-) -> TowerEntry:
+def attach(entry: TowerEntry, plan: BundlePlan, tower: TowerName, reference: Reference, folder: Path) -> TowerEntry:
     """The entry with what was asked for beside its artifact."""
     expected = reference.of(tower)
-    tolerance = value_tolerance(expected, *gates.shipped(entry.precision))
-    attached = target.attach(folder / entry.file, reference.inputs.of(tower), expected, tolerance, options)
+    tolerance = value_tolerance(expected, *plan.gates.shipped(entry.precision))
+    attached = plan.target.attach(folder / entry.file, reference.inputs.of(tower), expected, tolerance)
     if not attached:
         return entry
-    entries = {attachment.kind: AttachmentEntry.of(attachment, folder) for attachment in attached}
-    return entry.model_copy(update={"attachments": entries})
+    return entry.model_copy(update={"attachments": {one.kind: _attachment(one, folder) for one in attached}})
 
 
-def make_manifest(
-    model: MobileCLIP,
-    target: Target,
-    entries: dict[TowerName, TowerEntry],
-    options: ExportOptions,
-    labels: LabelSet | None,
-) -> Manifest:
-    assert model.provenance is not None
-    variant = model.variant
+def _attachment(attachment: Attachment, folder: Path) -> AttachmentEntry:
+    path = attachment.path
+    return AttachmentEntry(
+        file=path.relative_to(folder).as_posix(),
+        sha256=artifact_sha256(path),
+        bytes=artifact_bytes(path),
+        tolerance=attachment.tolerance,
+    )
+
+
+def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, TowerEntry]) -> Manifest:
+    """The manifest of a bundle that has not been verified."""
+    variant, target, labels = source.variant, plan.target, plan.head.labels
+    classifier = None
+    if labels is not None:
+        classifier = ClassifierEntry(labels=labels.names, template=labels.template_for(variant))
     return Manifest(
         variant=variant.name,
-        embedding_space=model.provenance.embedding_space,
-        checkpoint=model.provenance,
+        embedding_space=source.provenance.embedding_space,
+        checkpoint=source.provenance,
         target=target.name,
-        options=options.recorded(),
+        options=recorded_options(plan),
         towers=entries,
-        classifier=None if labels is None else _classifier(labels, variant),
+        classifier=classifier,
         embed_dim=variant.embed_dim,
-        logit_scale=model.logit_factor,
+        logit_scale=source.model.logit_factor,
         template=variant.template,
         tokenizer=variant.tokenizer,
         preprocess=PreprocessEntry(**variant.preprocess.model_dump()),
@@ -100,19 +90,27 @@ def make_manifest(
     )
 
 
-def _classifier(labels: LabelSet, variant: Variant) -> ClassifierEntry:
-    return ClassifierEntry(labels=labels.names, template=labels.template_for(variant))
+def recorded_options(plan: BundlePlan) -> dict[str, str]:
+    """What was chosen, without paths of this machine: an artifact can be made again from it."""
+    recorded = plan.target.options.recorded()
+    if plan.calibration is not None and any(PRECISIONS[name].calibrated for name in plan.precisions.values()):
+        recorded["calibration"] = plan.calibration.resolve().name
+        recorded["calibration_sha256"] = calibration_digest(plan.calibration)
+    if (gates := plan.gates.recorded()) is not None:
+        recorded["gates"] = gates
+    return recorded
 
 
-def write_companions(model: MobileCLIP, target: Target, folder: Path, reference: Reference, manifest: Manifest) -> None:
-    if manifest.classifier is None:
+def write_companions(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
+    """Tokenizer, preprocessing and golden answers, and what clients of the format expect."""
+    if not plan.head.names:
         write_tokenizer_files(folder / "tokenizer")
-        target.write_companions(folder, model.variant)
-    write_preprocessor_config(folder, model.variant.preprocess)
+        plan.target.write_companions(folder, source.variant)
+    write_preprocessor_config(folder, source.variant.preprocess)
     reference.save(folder / "golden.safetensors")
-    write_manifest(folder, manifest)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """manifest.json and the card that people read."""
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")

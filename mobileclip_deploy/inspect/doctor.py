@@ -7,27 +7,24 @@ import platform
 import shutil
 from dataclasses import dataclass
 
-__all__ = ["PROVEN", "Finding", "Tool", "diagnose", "machine", "tools"]
+from mobileclip_deploy.targets import targets
 
-# Extra -> package -> version; one environment held them all when the whole test suite last passed (Python 3.11).
-PROVEN: dict[str, dict[str, str]] = {
-    "core": {
-        "torch": "2.13.0",
-        "numpy": "2.4.6",
-        "pillow": "13.0.0",
-        "click": "8.5.1",
-        "rich": "15.0.0",
-        "safetensors": "0.8.0",
-        "pydantic": "2.14.4",
-        "open_clip_torch": "3.3.0",
-        "pyyaml": "6.0.4",
-    },
-    "onnx": {"onnx": "1.23.2", "onnxruntime": "1.32.0", "onnxscript": "0.7.2"},
-    "coreml": {"coremltools": "9.0"},
-    "executorch": {"executorch": "1.5.1", "torchao": "0.18.0"},
-    "hub": {"huggingface_hub": "2.4.0"},
-    "report": {"matplotlib": "3.11.2"},
+__all__ = ["Finding", "Tool", "diagnose", "machine", "proven", "tools"]
+
+# Of what every target needs and of the extras that are no target's: one environment held these versions when the whole
+# test suite last passed (Python 3.11). A target names its own (`Target.proven`).
+CORE = {
+    "torch": "2.13.0",
+    "numpy": "2.4.6",
+    "pillow": "13.0.0",
+    "click": "8.5.1",
+    "rich": "15.0.0",
+    "safetensors": "0.8.0",
+    "pydantic": "2.14.4",
+    "open_clip_torch": "3.3.0",
+    "pyyaml": "6.0.4",
 }
+EXTRAS = {"hub": {"huggingface_hub": "2.4.0"}, "report": {"matplotlib": "3.11.2"}}
 
 
 @dataclass(frozen=True)
@@ -43,16 +40,24 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Look at every package of every extra."""
+    """Look at every package of the core, of each target, and of the other extras."""
     findings = []
-    for area, packages in PROVEN.items():
-        for name, proven in packages.items():
+    extras = {target.name: target.extra for target in targets().values()} | {name: name for name in EXTRAS}
+    for area, packages in proven().items():
+        for name, wanted in packages.items():
             installed = _version(name)
-            install = "pip install mobileclip-deploy" if area == "core" else f"pip install 'mobileclip-deploy[{area}]'"
-            same = installed is not None and installed.split("+")[0] == proven
+            extra = extras.get(area)
+            install = f"pip install 'mobileclip-deploy[{extra}]'" if extra else f"pip install {name}"
+            install = "pip install mobileclip-deploy" if area == "core" else install
+            same = installed is not None and installed.split("+")[0] == wanted
             remedy = install if installed is None else "" if same else "another version than the proven one"
-            findings.append(Finding(area, name, installed, proven, remedy, required=area == "core"))
+            findings.append(Finding(area, name, installed, wanted, remedy, required=area == "core"))
     return findings
+
+
+def proven() -> dict[str, dict[str, str]]:
+    """What it is for -> package -> the version that was proven to work with the others."""
+    return {"core": CORE, **{target.name: dict(target.proven) for target in targets().values()}, **EXTRAS}
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,7 @@ class Tool:
 
 
 def tools() -> list[Tool]:
-    """Look for the programs behind `benchmark --device`, and say which ExecuTorch backends need an SDK."""
-    from mobileclip_deploy.targets.executorch.backends import UNAVAILABLE
-
+    """Look for the programs behind `benchmark --device`, and say which backends of a target need an SDK."""
     mac = platform.system() == "Darwin"
     wanted = {
         "adb": ("Android phones", "install Android's platform-tools (Debian: apt-get install adb)"),
@@ -80,7 +83,9 @@ def tools() -> list[Tool]:
         for path in [shutil.which(name)]
     ]
     return found + [
-        Tool("ExecuTorch backend", name, None, f"not built in: needs {need}") for name, need in UNAVAILABLE.items()
+        Tool(f"{target.title} backend", name, None, f"not built in: needs {need}")
+        for target in targets().values()
+        for name, need in target.unavailable.items()
     ]
 
 

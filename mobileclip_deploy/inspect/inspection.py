@@ -10,11 +10,9 @@ from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes
-from mobileclip_deploy.targets import installed_target
+from mobileclip_deploy.targets import Target, installed_target, targets
 
 __all__ = ["inspect"]
-
-ARTIFACTS = {".onnx": "onnx", ".mlpackage": "coreml", ".pte": "executorch"}
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -25,12 +23,9 @@ def inspect(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise InvalidInput(f"no file or folder at {path}")
-    if path.suffix == ".mlpackage":
-        from mobileclip_deploy.targets.coreml.inspection import inspect_package
-
-        return inspect_package(path)
-    if path.suffix in ARTIFACTS:
-        return _artifact(path, ARTIFACTS[path.suffix])
+    target = next((one for one in targets().values() if path.suffix and path.suffix in one.suffixes), None)
+    if target is not None:
+        return _artifact(path, target)
     if path.is_dir():
         if not (path / MANIFEST).is_file():
             raise InvalidInput(f"{path} is a folder but not a bundle (no {MANIFEST}) nor an artifact")
@@ -65,12 +60,14 @@ def _is_buffer(name: str) -> bool:
     return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
-def _artifact(path: Path, target: str) -> dict[str, Any]:
-    format_ = installed_target(target)
-    source, result = (TensorEntry.of(info).model_dump(exclude_none=True) for info in format_.describe(path))
-    operators, contents = format_.operators(path), format_.contents(path) or {}
+def _artifact(path: Path, target: Target) -> dict[str, Any]:
+    target.require_installed()
+    if (told := target.inspect(path)) is not None:
+        return told
+    source, result = (TensorEntry.of(info).model_dump(exclude_none=True) for info in target.describe(path))
+    operators, contents = target.operators(path), target.contents(path) or {}
     return {
-        "kind": f"{target} artifact",
+        "kind": f"{target.name} artifact",
         "input": source,
         "output": result,
         "bytes": artifact_bytes(path),

@@ -9,12 +9,22 @@ import numpy as np
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.mil import Program, load
-from mobileclip_deploy.mil.lint import Comparison, LintReport, compare, find_device, lint
+from mobileclip_deploy.mil import Program
+from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, compare, find_device, lint
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets import Target, installed_target, targets
 from mobileclip_deploy.towers.inputs import Inputs
 
-__all__ = ["compare_all", "lint_path", "program_input"]
+__all__ = [
+    "Comparison",
+    "Finding",
+    "LintReport",
+    "Share",
+    "compare_all",
+    "lint_path",
+    "program_input",
+    "readable_targets",
+]
 
 
 def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
@@ -27,22 +37,35 @@ def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
     find_device(device)
     if not path.exists():
         raise InvalidInput(f"no file or folder at {path}")
-    if path.suffix == ".mlpackage":
-        functions = load(path, evaluate=False).functions
-        return tuple(lint(load(path, function, evaluate=False), device) for function in functions)
+    if (target := next((one for one in readable_targets() if path.suffix in one.suffixes), None)) is not None:
+        functions = _program(target, path, evaluate=False).functions
+        return tuple(lint(_program(target.for_function(name), path, evaluate=False), device) for name in functions)
     if not (path / MANIFEST).is_file():
-        raise InvalidInput(f"{path} is neither a .mlpackage nor a bundle (no {MANIFEST})")
+        known = " or ".join(suffix for one in readable_targets() for suffix in one.suffixes)
+        raise InvalidInput(f"{path} is neither a {known} nor a bundle (no {MANIFEST})")
     bundle = Bundle.open(path)
-    if bundle.manifest.target != "coreml":
-        raise UsageError(
-            f"{path} is a bundle of {bundle.manifest.target}; the Neural Engine runs Core ML packages only"
-        )
     inputs = Reference.read(bundle.golden).inputs
     reports = []
     for tower, entry in bundle.manifest.towers.items():
-        program = load(bundle.artifact(tower), entry.function)
+        target = installed_target(bundle.manifest.target, entry.function)
+        if not target.readable:
+            raise UsageError(
+                f"{path} is a bundle of {bundle.manifest.target}; the Neural Engine runs Core ML packages only"
+            )
+        program = _program(target, bundle.artifact(tower))
         reports.append(lint(program, device, program_input(program, inputs, 0)))
     return tuple(reports)
+
+
+def readable_targets() -> tuple[Target, ...]:
+    """Those whose artifacts can be followed operation by operation."""
+    return tuple(target for target in targets().values() if target.readable)
+
+
+def _program(target: Target, path: Path, *, evaluate: bool = True) -> Program:
+    program = target.program(path, evaluate=evaluate)
+    assert program is not None  # `readable` says so
+    return program
 
 
 def program_input(program: Program, inputs: Inputs, index: int) -> dict[str, Any]:

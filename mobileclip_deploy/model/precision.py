@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.variants import TOWERS, TowerName, suggestion
+from mobileclip_deploy.errors import UsageError, suggestion
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 
 __all__ = ["PRECISIONS", "Precision", "parse_precisions", "precision_label"]
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
+from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion
 
 __all__ = [
     "TOWERS",
@@ -20,7 +18,7 @@ __all__ = [
     "MCiTower",
     "Preprocess",
     "Published",
-    "Source",
+    "PublishedFile",
     "TextTowerSpec",
     "TokenizerSpec",
     "TowerName",
@@ -149,7 +147,7 @@ class Licence(_Frozen):
     research_only: bool
 
 
-class Source(_Frozen):
+class PublishedFile(_Frozen):
     """Where the checkpoint is published: a repository of the hub, and the file there."""
 
     layout: Literal["apple", "open_clip"]
@@ -176,7 +174,7 @@ class Variant(_Frozen):
     parameters_image: PositiveInt = Field(description="trainable, unfolded, counted; a test compares with the network")
     parameters_text: PositiveInt
     licence: Licence
-    sources: tuple[Source, ...] = ()
+    sources: tuple[PublishedFile, ...] = ()
     published: Published | None = None
     template: str = "a photo of a {}"
 
@@ -263,9 +261,3 @@ def load_variant(name: str) -> Variant:
 
 def _letters(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`, did you mean ...` when one of `known` is close to `word`, else the empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f", did you mean {close[0]}?" if close else ""

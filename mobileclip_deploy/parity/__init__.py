@@ -1,12 +1,13 @@
 """Parity: how far an artifact's embeddings are from the checkpoint's, and whether that is near enough."""
 
 from mobileclip_deploy.parity.baseline import ParityLock, check_drift, locked_figures, read_lock
-from mobileclip_deploy.parity.gates import Gates, parse_gates
+from mobileclip_deploy.parity.gates import Bound, Gates, parse_gates
 from mobileclip_deploy.parity.metrics import Deviation, compare
 from mobileclip_deploy.parity.report import Check, ParityReport
 from mobileclip_deploy.parity.tolerance import value_tolerance
 
 __all__ = [
+    "Bound",
     "Check",
     "Deviation",
     "Gates",

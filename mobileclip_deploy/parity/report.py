@@ -6,10 +6,12 @@ from collections import Counter
 from typing import Literal
 from xml.etree import ElementTree
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from mobileclip_deploy.parity.gates import Gates, passes
-from mobileclip_deploy.parity.metrics import Deviation
+from mobileclip_deploy.parity.gates import Bound, passes
+from mobileclip_deploy.parity.metrics import Deviation, compare
 
 __all__ = ["Check", "ParityReport"]
 
@@ -52,9 +54,44 @@ class Check(BaseModel):
         )
 
     @classmethod
-    def semantic(cls, step: str, tower: str, deviation: Deviation, gates: Gates, engine: str) -> Check:
-        """A check of the semantic step: float32 arithmetic, so the relative deviation counts."""
-        return cls.measured(step, tower, deviation, "relative", gates.semantic, engine)
+    def of_answers(
+        cls,
+        step: str,
+        tower: str,
+        wanted: npt.NDArray[np.float32],
+        found: npt.NDArray[np.float32],
+        bound: Bound,
+        engine: str,
+    ) -> Check:
+        """A check that compares answers [N, D] with what they should be; of another shape they are failed."""
+        if bound.metric == "probabilities" and found.shape == wanted.shape:
+            return cls._probabilities(step, tower, wanted, found, bound, engine)
+        try:
+            deviation = compare(wanted, found)
+        except ValueError as error:
+            return cls(step=step, tower=tower, status="failed", engine=engine, detail=str(error))
+        return cls.measured(step, tower, deviation, *bound, engine)
+
+    @classmethod
+    def _probabilities(
+        cls,
+        step: str,
+        tower: str,
+        wanted: npt.NDArray[np.float32],
+        found: npt.NDArray[np.float32],
+        bound: Bound,
+        engine: str,
+    ) -> Check:
+        difference = float(np.abs(found - wanted).max())
+        agreement = 100 * float((found.argmax(axis=1) == wanted.argmax(axis=1)).mean())
+        return cls(
+            step=step,
+            tower=tower,
+            status="passed" if difference <= bound.value else "failed",  # anything that is not a number is not
+            engine=engine,
+            gate=f"probabilities within {bound.value:g}",
+            figures={"largest_difference": difference if np.isfinite(difference) else 1.0, "top1_agreement": agreement},
+        )
 
     def describe(self) -> str:
         """The gate, the figures and the detail in one line."""

@@ -1,45 +1,73 @@
-"""Targets: one folder a deployment format."""
+"""Targets: one folder a deployment format, found by the entry-point group `mobileclip_deploy.targets`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
-from mobileclip_deploy.bundle import TensorInfo
-from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.variants import suggestion
-from mobileclip_deploy.targets.base import ExportOptions, Place, Runner, Target, TowerJob
-from mobileclip_deploy.targets.coreml import CoreMLTarget
-from mobileclip_deploy.targets.executorch import ExecuTorchTarget, parse_backends
-from mobileclip_deploy.targets.onnx import OnnxTarget
+from mobileclip_deploy.errors import DependencyMissing, UsageError, suggestion
+from mobileclip_deploy.targets.base import Attachment, Place, Precisions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.options import TargetOptions
 
 __all__ = [
-    "TARGETS",
-    "ExportOptions",
+    "GROUP",
+    "Attachment",
     "Place",
+    "Precisions",
     "Runner",
     "Target",
+    "TargetOptions",
     "TensorInfo",
     "TowerJob",
-    "check_options",
     "get_target",
     "installed_target",
-    "parse_targets",
+    "named_targets",
+    "restored_target",
+    "targets",
 ]
 
-TARGETS: dict[str, Target] = {target.name: target for target in (OnnxTarget(), CoreMLTarget(), ExecuTorchTarget())}
+GROUP = "mobileclip_deploy.targets"
+
+
+@cache
+def targets() -> Mapping[str, Target]:
+    """Every target that is installed, by name, with its default options; ours first.
+
+    Raises:
+        DependencyMissing: a package registers a target that cannot be imported.
+    """
+    found = sorted((_load(entry) for entry in entry_points(group=GROUP)), key=lambda one: (one.order, one.name))
+    return {target.name: target for target in found}
+
+
+def _load(entry: EntryPoint) -> Target:
+    try:
+        target: Target = entry.load()()
+    except Exception as error:  # whatever somebody's package raises when it is imported
+        package = entry.dist.name if entry.dist is not None else "its package"
+        raise DependencyMissing(f"the target {entry.name!r} of {package} cannot be loaded: {error}") from error
+    return target
 
 
 def get_target(name: str) -> Target:
-    """The target called `name`; `executorch-<backend>` is ExecuTorch's for another backend than XNNPACK.
+    """The target called `name`, or the variation that is labelled so (`executorch-<backend>`), with default options.
 
     Raises:
         UsageError: unknown; the text lists the known ones.
     """
-    if name.startswith("executorch-"):
-        return ExecuTorchTarget(name.removeprefix("executorch-"))
-    if name not in TARGETS:
-        raise UsageError(f"unknown target {name!r}{suggestion(name, TARGETS)}; known: {', '.join(TARGETS)}, all")
-    return TARGETS[name]
+    known = targets()
+    family = next((known[part] for part in _families(name) if part in known), None)
+    if family is None:
+        raise UsageError(f"unknown target {name!r}{suggestion(name, known)}; known: {', '.join(known)}, all")
+    return family if family.name == name else family.variation(name.removeprefix(f"{family.name}-"))
+
+
+def _families(name: str) -> Iterator[str]:
+    """The name, then what is before its last hyphen, and so on."""
+    while name:
+        yield name
+        name = name.rpartition("-")[0]
 
 
 def installed_target(name: str, function: str | None = None) -> Target:
@@ -55,35 +83,22 @@ def installed_target(name: str, function: str | None = None) -> Target:
     return target.for_function(function)
 
 
-def check_options(targets: Sequence[Target], options: ExportOptions) -> None:
-    """Refuse options that none of the targets knows.
+def restored_target(name: str, recorded: Mapping[str, str]) -> Target:
+    """The target that wrote a bundle, with the options that its manifest records, to write the same again.
 
     Raises:
-        UsageError: the text names the target that does.
+        UsageError, DependencyMissing: as `installed_target`.
     """
-    chosen = {
-        "--dynamic-batch": options.dynamic_batch,
-        "--bundled-program": options.bundled_program,
-        "--etrecord": options.etrecord,
-    }
-    names = [name for name, wanted in chosen.items() if wanted]
-    if names and not any(isinstance(target, ExecuTorchTarget) for target in targets):
-        verb = "is" if len(names) == 1 else "are"
-        raise UsageError(f"{' and '.join(names)} {verb} ExecuTorch's; add --target executorch")
-    if options.multifunction and not any(isinstance(target, CoreMLTarget) for target in targets):
-        raise UsageError("--multifunction is Core ML's; add --target coreml")
+    target = installed_target(name)
+    return target.with_options(target.Options.restored(recorded))
 
 
-def parse_targets(text: str, backends: str | None = None) -> list[Target]:
-    """`onnx,coreml` or `all` -> targets, each once, in the order named; ExecuTorch once for each of `backends`.
+def named_targets(names: tuple[str, ...]) -> tuple[Target, ...]:
+    """`onnx`, `onnx,coreml` or `all` -> targets, each once, in the order named.
 
     Raises:
-        UsageError: a name is unknown, or backends are named for no target that has any.
+        UsageError: a name is unknown.
     """
-    names = list(TARGETS) if text == "all" else list(dict.fromkeys(part.strip() for part in text.split(",")))
-    if backends is not None:
-        if ExecuTorchTarget.name not in names:
-            raise UsageError("--backend chooses ExecuTorch's backends; add --target executorch")
-        at = names.index(ExecuTorchTarget.name)
-        names[at : at + 1] = [f"{ExecuTorchTarget.name}-{backend}" for backend in parse_backends(backends)]
-    return [get_target(name) for name in names]
+    parts = [part.strip() for text in names for part in text.split(",")]
+    wanted = [name for part in parts for name in (targets() if part == "all" else (part,))]
+    return tuple(get_target(name) for name in dict.fromkeys(wanted))

@@ -1,4 +1,8 @@
-"""What a target is: it writes a tower as an artifact, describes and checks the file, and runs it."""
+"""What a target is: it writes a tower as an artifact, describes and checks the file, and runs it.
+
+`Target` is all that the rest of the house knows of a deployment format. A new one is a folder, of this package or of
+anybody's, with a subclass that an entry point of the group `mobileclip_deploy.targets` names.
+"""
 
 from __future__ import annotations
 
@@ -6,74 +10,51 @@ import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-import numpy as np
-import numpy.typing as npt
-
-from mobileclip_deploy.bundle.manifest import Attachment, TensorInfo
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun, UsageError
-from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.parity import Check
-from mobileclip_deploy.targets.benchmarking import RunnerSession, RuntimePlace, Session, SessionSetup
+from mobileclip_deploy.targets.options import TargetOptions
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor, nn
 
-__all__ = ["ExportOptions", "Place", "Runner", "Target", "TowerJob"]
+    from mobileclip_deploy.mil import Program
+    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+
+__all__ = ["Attachment", "Place", "Precisions", "Runner", "Target", "TensorInfo", "TowerJob"]
+
+Precisions = Mapping["TowerName", str]
+"""A precision for each of the towers that are exported."""
 
 
 @dataclass(frozen=True)
-class ExportOptions:
-    """What the user may choose beside target and precision.
+class TensorInfo:
+    """An artifact's input or output, as the manifest tells it. A dimension of 0 is free (the batch)."""
 
-    `deployment_target` is Core ML's, iOS15 to iOS18; None leaves it to the target. `calibration` is a folder of images
-    (and prompts) for precisions that measure activations; None means the packaged samples.
-    `multifunction` puts both towers into one Core ML package, a function each (iOS18).
-    ExecuTorch's are `backend`, which its target settles, `fast_depthwise` (see targets/executorch/depthwise.py),
-    `dynamic_batch` (of prompts), and what is written beside each .pte: `bundled_program`, `etrecord`.
-    `four_bit` goes with precision "mixed": the weights of a tower to store at 4 bits, by `provenance.weight_sha256`;
-    all others have 8, also one that is named and that a converter changed.
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    range: tuple[float, float] | None = None
+    colour: str | None = None
+    normalised: bool | None = None
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file that was written beside an artifact because it was asked for.
+
+    `tolerance`: by how much an output may differ from what the file expects; None where it expects nothing.
     """
 
-    deployment_target: str | None = None
-    calibration: Path | None = None
-    backend: str | None = None
-    fast_depthwise: bool = True
-    dynamic_batch: bool = False
-    bundled_program: bool = False
-    etrecord: bool = False
-    multifunction: bool = False
-    four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict, hash=False)
-
-    def recorded(self) -> dict[str, str]:
-        """For the manifest: what was chosen, without paths of this machine."""
-        chosen = {"deployment_target": self.deployment_target, "backend": self.backend}
-        if not self.fast_depthwise:
-            chosen["fast_depthwise"] = "off"
-        if self.dynamic_batch:
-            chosen["dynamic_batch"] = "on"
-        if self.multifunction:
-            chosen["multifunction"] = "on"
-        if self.calibration is not None:
-            from mobileclip_deploy.towers.calibration import calibration_digest
-
-            chosen["calibration"] = self.calibration.resolve().name
-            chosen["calibration_sha256"] = calibration_digest(self.calibration)
-        return {name: value for name, value in chosen.items() if value is not None}
-
-    @classmethod
-    def restored(cls, recorded: dict[str, str]) -> ExportOptions:
-        """What `recorded` wrote, as far as an artifact can be made again from it."""
-        return cls(
-            deployment_target=recorded.get("deployment_target"),
-            backend=recorded.get("backend"),
-            fast_depthwise=recorded.get("fast_depthwise") != "off",
-            dynamic_batch=recorded.get("dynamic_batch") == "on",
-            multifunction=recorded.get("multifunction") == "on",
-        )
+    kind: str
+    path: Path
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +71,7 @@ class TowerJob:
 
     `calibration`: inputs of the tower, for precisions that measure activations; None for the others. `labels`: of a
     classifier, whose module gives probabilities [N, L] in this order; none for a tower that gives embeddings.
+    `four_bit`: for precision "mixed", the weights to store at 4 bits, by `provenance.weight_sha256`; all others have 8.
     """
 
     variant: Variant
@@ -98,14 +80,14 @@ class TowerJob:
     example: Tensor
     precision: str
     licence: str
-    options: ExportOptions
     calibration: npt.NDArray[np.generic] | None = None
     labels: tuple[str, ...] = ()
+    four_bit: frozenset[str] = frozenset()
 
     @property
-    def free_batch(self) -> bool:
-        """Whether ExecuTorch's text tower is to take several prompts at a time."""
-        return self.options.dynamic_batch and self.tower == "text"
+    def artifact(self) -> str:
+        """What the artifact is named after: its tower, or "classifier"."""
+        return "classifier" if self.labels else self.tower
 
 
 class Runner(Protocol):
@@ -121,14 +103,29 @@ class Runner(Protocol):
 
 
 class Target(ABC):
-    """One deployment format. A new target is one folder with a subclass and an entry in `targets.TARGETS`."""
+    """One deployment format, with the options that were chosen of it.
+
+    `title`: what people call it. `packages`: what it needs; `extra`: the pip extra that brings them. `proven`: of these
+    and of what comes with them, the versions that one environment held when the whole test suite last passed.
+    `unavailable`: what of it is not built in, and what each would need. `suffixes`: of its artifacts, by which
+    `inspect` knows them. `order`: where it stands in lists.
+    """
 
     name: ClassVar[str]
-    packages: ClassVar[tuple[str, ...]]
+    title: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+    proven: ClassVar[Mapping[str, str]] = {}
+    extra: ClassVar[str | None] = None
+    unavailable: ClassVar[Mapping[str, str]] = {}
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    order: ClassVar[int] = 100
+    Options: ClassVar[type[TargetOptions]] = TargetOptions
     precisions: tuple[str, ...]
     default_precision: str = "fp16"
+    readable: ClassVar[bool] = False
+    """Whether `program` gives an artifact as a program to be followed operation by operation."""
     mixes: ClassVar[bool] = False
-    """Whether it can store each layer at bits of its own (precision "mixed", see `ExportOptions.four_bit`)."""
+    """Whether it can store each layer at bits of its own (precision "mixed", see `TowerJob.four_bit`)."""
 
     runtime_package: ClassVar[str | None] = None
     """The package whose version a benchmark on this machine records; None: the first of `packages`."""
@@ -137,18 +134,31 @@ class Target(ABC):
     foreign_suffix: ClassVar[str | None] = None
     """Suffix of files that others wrote in this format and `declared` reads; None: it reads none."""
 
-    def mixable(self, tower: TowerName, name: str, shape: Sequence[int]) -> bool:
-        """Whether a target that mixes can store a weight of a tower, by name and shape in torch, at 4 bits.
+    def __init__(self, options: TargetOptions | None = None) -> None:
+        self.options = self.Options() if options is None else options
 
-        Depthwise convolutions never are: they are few bytes, and the first to break. Positional embeddings are as
-        exact as activations.
-        """
-        return not (len(shape) == 4 and shape[1] == 1) and "positional_embedding" not in name
+    # What is decided before anything runs
 
     @property
     def label(self) -> str:
         """What a bundle's folder calls the target."""
         return self.name
+
+    def with_options(self, options: TargetOptions) -> Self:
+        """The target with other options."""
+        return type(self)(options)
+
+    def variations(self) -> tuple[Target, ...]:
+        """The targets that the options ask for, a bundle each: itself, unless an option names several backends."""
+        return (self,)
+
+    def variation(self, name: str) -> Target:
+        """The target that is labelled `<its name>-<name>`.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        raise UsageError(f"unknown target '{self.name}-{name}'; {self.name} is one target")
 
     def for_function(self, function: str | None) -> Target:
         """The target as it reads and runs one function of an artifact that holds several; itself for None.
@@ -160,42 +170,33 @@ class Target(ABC):
             return self
         raise InvalidInput(f"{self.name} artifacts have no functions; the manifest names {function!r}")
 
-    def place(
-        self, folder: Path, variant: Variant, files: dict[TowerName, str], options: ExportOptions
-    ) -> dict[TowerName, Place]:
-        """Bring what was exported to where the options want it: as it is, or joined to one file.
+    def mixable(self, tower: TowerName, name: str, shape: Sequence[int]) -> bool:
+        """Whether a target that mixes can store a weight of a tower, by name and shape in torch, at 4 bits.
 
-        Args:
-            folder: of the bundle.
-            files: of each tower, relative to it.
+        Depthwise convolutions never are: they are few bytes, and the first to break. Positional embeddings are as
+        exact as activations.
         """
-        return {tower: Place(file) for tower, file in files.items()}
+        return not (len(shape) == 4 and shape[1] == 1) and "positional_embedding" not in name
 
-    def contents(self, path: Path) -> dict[str, dict[str, int]] | None:
-        """For the manifest: what an artifact is made of, by kind, in counts and bytes; None where it is not told."""
-        return None
-
-    def has(self, precisions: dict[TowerName, str]) -> bool:
+    def has(self, precisions: Precisions) -> bool:
         """Whether the target has these precisions for these towers."""
         return set(precisions.values()) <= set(self.precisions)
 
-    def require(self, precisions: dict[TowerName, str], options: ExportOptions) -> None:
+    def require(self, precisions: Precisions, mixed: bool = False) -> None:
         """Refuse what cannot be done before anything heavy runs.
 
+        Args:
+            mixed: the layers of precision "mixed" have been chosen; by itself the word means nothing.
+
         Raises:
-            UsageError: a precision that this target does not have (the text lists those it has), or calibration
-                images for precisions that use none.
-            InvalidInput: the calibration folder holds no image.
+            UsageError: a precision that this target does not have (the text lists those it has), or options that cannot
+                be used with it.
             DependencyMissing: a package is not installed; the text holds the pip line.
         """
-        for tower, precision in precisions.items():
-            # "mixed" means nothing by itself: it is refused as any unknown precision unless its layers are named.
-            named = self.mixes and precision == "mixed" and bool(options.four_bit.get(tower))
+        for precision in precisions.values():
+            named = self.mixes and precision == "mixed" and mixed
             if precision not in self.precisions and not named:
                 raise UsageError(f"{self.name} has no precision {precision}; it has {', '.join(self.precisions)}")
-        from mobileclip_deploy.towers.calibration import check_calibration
-
-        check_calibration(precisions, options.calibration)
         self.require_installed()
 
     def require_installed(self) -> None:
@@ -206,53 +207,107 @@ class Target(ABC):
         """
         missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
         if missing:
-            raise DependencyMissing(
-                f"target {self.name} needs {', '.join(missing)}; type: pip install 'mobileclip-deploy[{self.name}]'"
-            )
+            what = f"'mobileclip-deploy[{self.extra}]'" if self.extra else " ".join(missing)
+            raise DependencyMissing(f"target {self.name} needs {', '.join(missing)}; type: pip install {what}")
 
-    def settle(self, precisions: dict[TowerName, str], options: ExportOptions) -> ExportOptions:
-        """The options with everything decided that the user left to the target.
+    def require_searchable(self) -> None:
+        """Refuse options that a search for the smallest bundle cannot follow; it tries each tower by itself.
 
         Raises:
-            UsageError: they cannot be used with these precisions.
+            UsageError: see there.
+            DependencyMissing: as `require_installed`.
         """
-        return options
+        self.require_installed()
 
-    def advice(self, precisions: dict[TowerName, str], options: ExportOptions) -> str | None:
+    def settled(self, precisions: Precisions) -> Target:
+        """The target with everything decided that the user left to it.
+
+        Raises:
+            UsageError: the options cannot be used with these precisions.
+        """
+        return self
+
+    def advice(self, precisions: Precisions) -> str | None:
         """What the user should know about what was decided for them, in one line; None where there is nothing."""
         return None
 
+    # What an app sees
+
     @abstractmethod
-    def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
-        """Path of the artifact inside its bundle."""
+    def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
+        """Path of an artifact inside its bundle; `artifact` is "image", "text" or "classifier"."""
 
     @abstractmethod
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         """Name, type and shape of the artifact's input."""
 
     @abstractmethod
-    def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
-        """Name, type and shape of the artifact's output."""
+    def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
+        """Name, type and shape of the artifact's output: an embedding, or with labels their probabilities."""
+
+    def port_names(self, job: TowerJob) -> tuple[str, str]:
+        """What the input and the output of a job's artifact are called."""
+        result = self.output_info(job.variant, job.tower, len(job.labels))
+        return self.input_info(job.variant, job.tower).name, result.name
+
+    def takes_batches(self, tower: TowerName) -> bool:
+        """Whether the options leave the first dimension free that `input_info` and `output_info` give as 1."""
+        return False
+
+    # Writing
 
     @abstractmethod
-    def classifier_name(self, variant: Variant, precision: str) -> str:
-        """Path of an image classifier inside its bundle."""
-
-    @abstractmethod
-    def probabilities_info(self, labels: int) -> TensorInfo:
-        """Name, type and shape of a classifier's output."""
-
-    def result_info(self, job: TowerJob) -> TensorInfo:
-        """Name, type and shape of what a job's artifact gives: an embedding, or probabilities."""
-        return self.probabilities_info(len(job.labels)) if job.labels else self.output_info(job.variant, job.tower)
-
-    @abstractmethod
-    def export(self, job: TowerJob, path: Path) -> None:
+    def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         """Write the artifact to `path`: the same job gives the same bytes.
 
+        Returns:
+            What each stage of the conversion computed, against the stage before it; none for one of a single step.
+
         Raises:
-            ExportError: the converter failed.
+            ExportError: the converter failed, or a stage no longer computes what the one before it did.
         """
+
+    def stage_checks(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
+        """What `write` would find of its stages, measured again with the artifact at `path` as the last.
+
+        Raises:
+            ExportError: a stage failed.
+            RuntimeFailed: the runtime refused the artifact.
+        """
+        return ()
+
+    def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
+        """Bring what was written to where the options want it: as it is, or joined to one file.
+
+        Args:
+            folder: of the bundle.
+            files: of each tower, relative to it.
+        """
+        return {tower: Place(file) for tower, file in files.items()}
+
+    def attach(
+        self,
+        artifact: Path,
+        inputs: npt.NDArray[np.generic],
+        expected: npt.NDArray[np.float32],
+        tolerance: float,
+    ) -> tuple[Attachment, ...]:
+        """Write what the options ask for beside an artifact, and say which files there are; none by default.
+
+        Args:
+            inputs: of the tower, [N, ...].
+            expected: what the checkpoint answers for them, [N, D].
+            tolerance: by how much one value of an output may differ from the expected one.
+
+        Raises:
+            ExportError: what was written does not hold.
+        """
+        return ()
+
+    def write_companions(self, folder: Path, variant: Variant) -> None:  # noqa: B027 (not every format has any)
+        """Write the files that clients of this format expect beside the artifacts; none by default."""
+
+    # Reading back
 
     @abstractmethod
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
@@ -270,6 +325,27 @@ class Target(ABC):
             InvalidInput: the file is damaged or of another format.
         """
 
+    def contents(self, path: Path) -> dict[str, dict[str, int]] | None:
+        """For the manifest: what an artifact is made of, by kind, in counts and bytes; None where it is not told."""
+        return None
+
+    def inspect(self, path: Path) -> dict[str, Any] | None:
+        """What `inspect` tells of an artifact, where that is more than input, output and operators; None otherwise."""
+        return None
+
+    def program(self, path: Path, *, evaluate: bool = True) -> Program | None:
+        """The artifact as a program that can be followed operation by operation; None where there is no such reader.
+
+        Args:
+            evaluate: whether its operations will be run, not only looked at.
+
+        Raises:
+            InvalidInput: the file is damaged.
+        """
+        return None
+
+    # Running
+
     @abstractmethod
     def runner(self, path: Path) -> Runner:
         """Load an artifact to run it here.
@@ -279,52 +355,14 @@ class Target(ABC):
             RuntimeFailed: the runtime refused it.
         """
 
-    def takes_batches(self, tower: TowerName, options: ExportOptions) -> bool:
-        """Whether the options leave the first dimension free that `input_info` and `output_info` give as 1."""
-        return False
-
-    def export_in_stages(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
-        """As `export`; gives what `stage_checks` would, measured on the way."""
-        self.export(job, path)
-        return ()
-
-    def stage_checks(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
-        """What each stage of an export computes, against the stage before it, with the artifact at `path` as the last.
-
-        None for a target whose conversion is one step.
-
-        Raises:
-            ExportError: a stage failed.
-            RuntimeFailed: the runtime refused the artifact.
-        """
-        return ()
-
-    def attach(
-        self,
-        artifact: Path,
-        inputs: npt.NDArray[np.generic],
-        expected: npt.NDArray[np.float32],
-        tolerance: float,
-        options: ExportOptions,
-    ) -> tuple[Attachment, ...]:
-        """Write what the options ask for beside an artifact, and say which files there are; none by default.
-
-        Args:
-            inputs: of the tower, [N, ...].
-            expected: what the checkpoint answers for them, [N, D].
-            tolerance: by how much one value of an output may differ from the expected one.
-
-        Raises:
-            ExportError: what was written does not hold.
-        """
-        return ()
-
     def runners(self, path: Path) -> Iterator[Callable[[], Runner]]:
         """A loader for every engine of this machine that an artifact may meet, to be checked one by one.
 
         A loader raises NotRun and RuntimeFailed as `runner` does.
         """
         yield lambda: self.runner(path)
+
+    # Timing
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         """Where a bundle's artifacts run on a kind of device; nowhere on most. By default on the host, in a `runner`.
@@ -336,6 +374,8 @@ class Target(ABC):
         Raises:
             NotRun: not this bundle's, or not as the device is; the text says why.
         """
+        from mobileclip_deploy.targets.benchmarking import RuntimePlace
+
         return (RuntimePlace(self.name),) if device == "host" else ()
 
     def session(self, path: Path, setup: SessionSetup) -> Session:
@@ -344,6 +384,8 @@ class Target(ABC):
         Raises:
             NotRun: this machine has nothing that can run it.
         """
+        from mobileclip_deploy.targets.benchmarking import RunnerSession
+
         return RunnerSession(self.runner(path))
 
     def runtime_version(self) -> str:
@@ -358,6 +400,3 @@ class Target(ABC):
             NotRun: this target reads no such files.
         """
         raise NotRun(f"{self.name} reads no files that others wrote")
-
-    def write_companions(self, folder: Path, variant: Variant) -> None:  # noqa: B027 (not every format has any)
-        """Write the files that clients of this format expect beside the artifacts; none by default."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.bundle.manifest import TensorInfo
 from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.targets.base import TensorInfo
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.base import Runner

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mobileclip_deploy.api.paths import StrPath, opened
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.files import write_whole
@@ -14,18 +13,18 @@ from mobileclip_deploy.parity.baseline import LockedBundle
 __all__ = ["accept_baseline", "check_baseline"]
 
 
-def check_baseline(bundle: Bundle | StrPath, report: ParityReport, lock: StrPath) -> ParityReport:
+def check_baseline(bundle: Bundle, report: ParityReport, lock: Path) -> ParityReport:
     """The report of `verify` with a check more a tower: whether its figures are those last accepted, within noise.
 
     Raises:
         InvalidInput: no such lock file, or it does not know this bundle or its checkpoint.
     """
     today = _locked(bundle, report)
-    drift = check_drift(report.bundle, today, read_lock(Path(lock)))
+    drift = check_drift(report.bundle, today, read_lock(lock))
     return report.model_copy(update={"checks": (*report.checks, *drift)})
 
 
-def accept_baseline(bundle: Bundle | StrPath, report: ParityReport, lock: StrPath) -> None:
+def accept_baseline(bundle: Bundle, report: ParityReport, lock: Path) -> None:
     """Write the figures of a report of `verify` into a lock file, beside those of other bundles in it.
 
     Raises:
@@ -34,13 +33,13 @@ def accept_baseline(bundle: Bundle | StrPath, report: ParityReport, lock: StrPat
     """
     if not report.passed:
         raise GateFailed(f"{report.bundle} did not pass every check, so its figures were not accepted")
-    path = Path(lock)
+    path = lock
     before = read_lock(path) if path.exists() else ParityLock()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, before.accept(report.bundle, _locked(bundle, report)).to_json())
 
 
-def _locked(bundle: Bundle | StrPath, report: ParityReport) -> LockedBundle:
-    manifest = opened(bundle).manifest
+def _locked(bundle: Bundle, report: ParityReport) -> LockedBundle:
+    manifest = bundle.manifest
     sizes: dict[str, int] = {tower: entry.bytes for tower, entry in manifest.towers.items()}
     return locked_figures(report, manifest.checkpoint.sha256, sizes)

@@ -14,9 +14,11 @@ from mobileclip_deploy.evaluation import Dataset, Interval, Measurement, bundle_
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity import Check, Gates
+from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.verify.verification import TASK_FIGURES, check_shipped
+from mobileclip_deploy.verify.checks import TASK_FIGURES, check_shipped
+from mobileclip_deploy.verify.subject import Evidence, Subject
 
 __all__ = ["ComparedBundle", "Comparison", "compare_bundles"]
 
@@ -79,7 +81,7 @@ def compare_bundles(
     bundles: Sequence[Bundle],
     dataset: Dataset,
     checkpoint: Callable[[Bundle], Measurement | None],
-    gates: Gates,
+    gates: Gates | None,
     *,
     templates: Sequence[str] = (),
     skip_bad: bool = False,
@@ -107,21 +109,22 @@ def compare_bundles(
     for bundle in bundles:
         space = bundle.manifest.embedding_space
         progress(f"{bundle.path.name}: golden inputs")
-        reference = Reference.read(bundle.golden)
-        checks = [check for tower in bundle.manifest.towers for check in check_shipped(bundle, tower, reference, gates)]
+        own = gates or exported_gates(bundle.manifest.options)
+        subject = Subject(bundle, Evidence(Reference.read(bundle.golden)), own, bundle.path)
+        checks = [check for tower in bundle.manifest.towers for check in check_shipped(subject, tower)]
         found: Measurement | None = None
         if set(bundle.manifest.towers) == set(TOWERS):
             if space not in baselines and (source := checkpoint(bundle)) is not None:
                 baselines[space] = source
             try:
-                embedder = bundle_embedder(bundle)
+                embedder = bundle_embedder(bundle, load=subject.runner)
                 found = measure(
                     embedder, dataset, templates=templates, skip_bad=skip_bad, cache=cache, progress=progress
                 )
                 baselines.setdefault(space, found)
             except NotRun as error:
                 checks.append(Check.not_run("task", "both", str(error)))
-        rows.append(_row(bundle, checks, found, baselines.get(space), gates))
+        rows.append(_row(bundle, checks, found, baselines.get(space), own))
     return Comparison(dataset=dataset.name, bundles=tuple(rows), notes=_notes(bundles, rows))
 
 
@@ -140,7 +143,7 @@ def _row(
     failed += [
         f"{name} dropped by {-change.value:.2f} points, more than {gates.task:g}"
         for name, change in differences.items()
-        if not -change.value <= gates.task
+        if not gates.allow_drop(-change.value)
     ]
     lacking = [f"{check.tower} {check.step}: {check.detail}" for check in checks if check.status == "not run"]
     return ComparedBundle(

@@ -5,80 +5,68 @@ Where none does, precision is what costs, and the artifact is compared with its 
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.inspect.linting import program_input
-from mobileclip_deploy.mil import Operation, Program, load
-from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.inspect.linting import program_input, readable_targets
+from mobileclip_deploy.mil import Operation, Program
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.progress import silent
-from mobileclip_deploy.targets.conversion import convert_again, lacks_calibration
-from mobileclip_deploy.towers.inputs import Inputs
+from mobileclip_deploy.targets import Target
 from mobileclip_deploy.verify.program_comparison import Explanation, compare_programs, is_half, relative_deviation
+from mobileclip_deploy.verify.subject import Subject, lacks_calibration
 
-__all__ = ["Explanation", "drift", "explain_bundle"]
+__all__ = ["Explanation", "drift", "explain_subject"]
 
 DRIFT_BOUND = 1e-2  # relative, of a result at reduced precision
 INPUTS = 3
 
 
-def explain_bundle(
-    bundle: Bundle,
-    model: MobileCLIP,
-    inputs: Inputs,
-    progress: Callable[[str], None] = silent,
-    *,
-    calibration: Path | None = None,
-) -> tuple[Explanation, ...]:
-    """Explain every tower of a Core ML bundle.
-
-    Args:
-        bundle: as opened.
-        model: its checkpoint, folded.
-        inputs: real inputs; the first few are used.
-        progress: told what starts next.
-        calibration: the folder of images that the bundle was calibrated on, if on one of the exporter's.
+def explain_subject(subject: Subject) -> tuple[Explanation, ...]:
+    """Explain every tower of a bundle whose programs can be followed operation by operation.
 
     Raises:
-        UsageError: the bundle is of another target, or the images it was calibrated on are not given.
+        UsageError: its target's cannot, its checkpoint is not at hand, or the images it was calibrated on are not
+            given.
     """
-    if bundle.manifest.target != "coreml":
-        raise UsageError(f"only Core ML bundles can be explained op by op; this one is for {bundle.manifest.target}")
+    manifest = subject.bundle.manifest
     found = []
-    for tower in bundle.manifest.towers:
-        progress(f"{bundle.path.name}: {tower} tower, a fresh conversion to compare with")
-        found.append(_explain(bundle, tower, model, inputs, calibration))
+    for tower in manifest.towers:
+        target = subject.target(tower)
+        if not target.readable:
+            titles = ", ".join(one.title for one in readable_targets())
+            raise UsageError(f"only {titles} bundles can be explained op by op; this one is for {manifest.target}")
+        if subject.source is None:
+            raise UsageError(f"explaining needs the checkpoint {manifest.checkpoint.file}; give it with --checkpoint")
+        if (lacks := lacks_calibration(subject, tower)) is not None:
+            raise UsageError(f"explaining the {tower} tower {lacks}")
+        subject.progress(f"{subject.name}: {tower} tower, a fresh conversion to compare with")
+        found.append(_explain(subject, tower, target))
     return tuple(found)
 
 
-def _explain(
-    bundle: Bundle, tower: TowerName, model: MobileCLIP, inputs: Inputs, calibration: Path | None
-) -> Explanation:
-    lacks = lacks_calibration(bundle, tower, calibration)
-    if lacks is not None:
-        raise UsageError(f"explaining the {tower} tower {lacks}")
-    precision = bundle.manifest.towers[tower].precision
+def _explain(subject: Subject, tower: TowerName, target: Target) -> Explanation:
+    inputs = subject.evidence.reference.inputs
     try:
-        written = load(bundle.artifact(tower), bundle.manifest.towers[tower].function)
+        written = _program(target, subject.bundle.artifact(tower))
     except InvalidInput as error:
         return Explanation(tower=tower, finding="unreadable", detail=str(error))
-    with tempfile.TemporaryDirectory(prefix="mobileclip-explain-") as folder:
-        fresh = load(convert_again(bundle, tower, model, precision, Path(folder), calibration))
-        feeds = [program_input(fresh, inputs, index) for index in range(min(INPUTS, len(inputs.of(tower))))]
-        found = compare_programs(tower, written, fresh, feeds)
-        if found.finding != "none" or precision == "fp32":
-            return found
-        twin_folder = Path(folder) / "twin"
-        twin_folder.mkdir()
-        twin = load(convert_again(bundle, tower, model, "fp32", twin_folder))
-        return drift(tower, written, twin, feeds)
+    alone = target.for_function(None)
+    fresh = _program(alone, subject.converted(tower))
+    feeds = [program_input(fresh, inputs, index) for index in range(min(INPUTS, len(inputs.of(tower))))]
+    found = compare_programs(tower, written, fresh, feeds)
+    if found.finding != "none" or subject.bundle.manifest.towers[tower].precision == "fp32":
+        return found
+    return drift(tower, written, _program(alone, subject.converted(tower, "fp32")), feeds)
+
+
+def _program(target: Target, path: Path) -> Program:
+    program = target.program(path)
+    assert program is not None  # `readable` says so
+    return program
 
 
 def drift(tower: str, written: Program, twin: Program, feeds: Sequence[Mapping[str, Any]]) -> Explanation:

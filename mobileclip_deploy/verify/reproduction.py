@@ -1,77 +1,70 @@
-"""Is a written artifact what a conversion of its checkpoint gives today? The check for what rounding hides.
-
-At a reduced precision a small mistake in the file moves the embeddings less than rounding does, and the gate on what
-was shipped has to let it pass. Conversion is deterministic: so the file is compared with a new one, bytes first, then
-operation by operation.
-"""
+"""What is written against what is converted now: the same checkpoint gives the same program."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import tempfile
-from pathlib import Path
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_sha256
-from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.targets.conversion import convert_again, lacks_calibration
-from mobileclip_deploy.verify.program_comparison import compare_programs
+from mobileclip_deploy.targets import Target
+from mobileclip_deploy.verify.subject import Subject, lacks_calibration
 
-__all__ = ["check_reproduced", "is_reproducible"]
+__all__ = ["check_reproduced"]
 
 STEP = "reproduced"
-# What decides, beside the checkpoint, which operations a conversion writes and with which constants.
-CONVERTERS = ("mobileclip-deploy", "torch", "coremltools")
+# What decides, beside the checkpoint and the target's own packages, which operations a conversion writes.
+CONVERTERS = ("mobileclip-deploy", "torch")
 
 
-def is_reproducible(bundle: Bundle, tower: TowerName) -> bool:
-    """Whether this check adds to the others: a Core ML package whose precision hides more than float32's does."""
-    return bundle.manifest.target == "coreml" and bundle.manifest.towers[tower].precision != "fp32"
+def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
+    """The artifact as written against one converted now from the same checkpoint, with the same options.
 
-
-def check_reproduced(bundle: Bundle, tower: TowerName, model: MobileCLIP, calibration: Path | None = None) -> Check:
-    """The package as written against one converted now from the same checkpoint, with the same options.
-
-    Passed: the same bytes, or the same operations, wiring and constants. Where they differ and the versions that wrote
-    the package are others than those here, nothing can be said, and the check counts as not run.
-
-    Args:
-        model: the checkpoint, folded.
-        calibration: the folder of images that the bundle was calibrated on, if on one of the exporter's.
+    It adds to the other checks where programs can be read and a precision hides more than float32's does. Passed: the
+    same bytes, or the same operations, wiring and constants. Where they differ and the versions that wrote the artifact
+    are others than those here, nothing can be said, and the check counts as not run.
 
     Raises:
-        InvalidInput: the folder holds other images.
+        InvalidInput: the calibration folder holds other images than those that the bundle was calibrated on.
         ExportError: the converter failed.
     """
-    from mobileclip_deploy.mil import load
-
-    lacks = lacks_calibration(bundle, tower, calibration)
+    bundle, target = subject.bundle, subject.target(tower)
+    if subject.stages is not None or not target.readable or bundle.manifest.towers[tower].precision == "fp32":
+        return []
+    if subject.source is None:
+        reason = f"needs the checkpoint {bundle.manifest.checkpoint.file}; give it with --checkpoint"
+        return [Check.not_run(STEP, tower, reason)]
+    lacks = lacks_calibration(subject, tower)
     if lacks is not None:
-        return Check.not_run(STEP, tower, lacks)
-    entry, artifact = bundle.manifest.towers[tower], bundle.artifact(tower)
-    engine = f"a conversion by coremltools {importlib.metadata.version('coremltools')}"
-    with tempfile.TemporaryDirectory(prefix="mobileclip-again-") as folder:
-        fresh = convert_again(bundle, tower, model, entry.precision, Path(folder), calibration)
-        if artifact_sha256(fresh) == artifact_sha256(artifact):
-            return Check(step=STEP, tower=tower, status="passed", engine=engine, detail="byte for byte")
-        try:
-            written = load(artifact, entry.function, evaluate=False)
-        except InvalidInput as error:
-            return Check(step=STEP, tower=tower, status="failed", engine=engine, detail=str(error))
-        found = compare_programs(tower, written, load(fresh, evaluate=False), ())
+        return [Check.not_run(STEP, tower, lacks)]
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in target.packages)
+    engine = f"a conversion by {versions}"
+    fresh, artifact = subject.converted(tower), bundle.artifact(tower)
+    if artifact_sha256(fresh) == artifact_sha256(artifact):
+        return [Check(step=STEP, tower=tower, status="passed", engine=engine, detail="byte for byte")]
+    from mobileclip_deploy.verify.program_comparison import compare_programs
+
+    try:
+        written = target.program(artifact, evaluate=False)
+    except InvalidInput as error:
+        return [Check(step=STEP, tower=tower, status="failed", engine=engine, detail=str(error))]
+    converted = target.for_function(None).program(fresh, evaluate=False)
+    assert written is not None  # `readable` says so
+    assert converted is not None
+    found = compare_programs(tower, written, converted, ())
     if found.finding == "none":
-        return Check(step=STEP, tower=tower, status="passed", engine=engine, detail=found.detail)
-    others = _other_versions(bundle)
+        return [Check(step=STEP, tower=tower, status="passed", engine=engine, detail=found.detail)]
+    others = _other_versions(bundle, target)
     if others:
         reason = f"differs from a conversion here, but was written by other versions ({others}); verify with those"
-        return Check.not_run(STEP, tower, f"{reason}: {found.where()}")
-    return Check(step=STEP, tower=tower, status="failed", engine=engine, detail=found.where())
+        return [Check.not_run(STEP, tower, f"{reason}: {found.where()}")]
+    return [Check(step=STEP, tower=tower, status="failed", engine=engine, detail=found.where())]
 
 
-def _other_versions(bundle: Bundle) -> str:
+def _other_versions(bundle: Bundle, target: Target) -> str:
     written = bundle.manifest.environment
-    pairs = [(name, written.get(name), importlib.metadata.version(name)) for name in CONVERTERS]
+    names = (*CONVERTERS, *target.packages)
+    pairs = [(name, written.get(name), importlib.metadata.version(name)) for name in names]
     return ", ".join(f"{name} {then}, here {now}" for name, then, now in pairs if then != now)

@@ -17,9 +17,10 @@ from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.planning import build_job
 from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.request import Request, make_request, parse_forms, parse_threads
-from mobileclip_deploy.bundle import Bundle, TensorInfo
+from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.files import artifact_sha256
+from mobileclip_deploy.targets import TensorInfo
 
 
 def plan(folder: Path, request: Request, seed: int = 1) -> Job:

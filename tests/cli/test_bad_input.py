@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import variant_names
-from mobileclip_deploy.targets import TARGETS
+from mobileclip_deploy.targets import targets
 from mobileclip_deploy.towers.samples import image_paths
-from mobileclip_deploy.verify import verification
+from mobileclip_deploy.verify import subject
 
 Write = Callable[[Path, Exports], Path]
 
@@ -144,7 +144,7 @@ def test_a_variant_without_its_weights_is_refused_with_the_option_to_give() -> N
 @pytest.mark.parametrize(
     ("option", "known"),
     [
-        ("--target", TARGETS),
+        ("--target", targets()),
         ("--precision", PRECISIONS),
         ("--variant", variant_names()),
         ("--tower", ["image", "text", "both"]),
@@ -242,7 +242,7 @@ def test_one_bundle_that_exists_keeps_all_others_from_being_written(tmp_path: Pa
 def test_the_destination_is_refused_before_the_built_in_checkpoints_accuracy_is_measured(
     tmp_path: Path, exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "evaluate", lambda *_, **__: pytest.fail("measured first"))
+    monkeypatch.setattr(subject, "evaluate", lambda *_, **__: pytest.fail("measured first"))
     exports.copy("onnx", "fp16", tmp_path)
     refusal(run("export", "--target", "onnx", "-o", tmp_path))
 

@@ -17,6 +17,7 @@ from exports import Exports, rehash
 from PIL import Image
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.inspect import doctor
 from mobileclip_deploy.model.variants import variant_names
 from mobileclip_deploy.towers.samples import image_paths
 
@@ -63,7 +64,7 @@ def test_doctor_says_which_tools_reach_devices_and_which_backends_need_an_sdk(
 
 
 def test_doctor_misses_a_required_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mobileclip_deploy.inspect.doctor._version", lambda name: None if name == "torch" else "1.0")
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "torch" else "1.0")
     found = run("doctor")
     assert found.code == 3
     assert "missing" in found.stdout

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import click
 import pytest
 from command_line import PROGRAM, run
 
@@ -51,7 +52,8 @@ def test_the_help_lists_every_command_and_the_exit_codes() -> None:
 
 def test_an_example_names_only_options_that_there_are() -> None:
     for name, command in cli.commands.items():
-        options = {option for parameter in command.params for option in parameter.opts}
+        parameters = command.get_params(click.Context(command))
+        options = {option for parameter in parameters for option in parameter.opts}
         words = [
             word for line in (command.help or "").splitlines() if "mobileclip-deploy " in line for word in line.split()
         ]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from faults.planting import Planted
+from writing import subject
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
@@ -19,9 +20,10 @@ from mobileclip_deploy.inspect.linting import program_input
 from mobileclip_deploy.mil import Program, load
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.parity import Check, Gates
+from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.verification import check_semantic, check_shipped, check_structure
+from mobileclip_deploy.verify.checks import check_semantic, check_shipped, check_structure
+from mobileclip_deploy.verify.subject import Subject
 
 PHOTOS, PROMPTS = 2, 4
 
@@ -60,14 +62,18 @@ class Healthy:
 
     def checks(self, bundle: Bundle, tower: TowerName) -> list[Check]:
         """What `verify` finds in a bundle of one tower; a package that does not load is not run."""
-        gates = Gates()
-        structure = check_structure(bundle, tower)
+        own = self.subject(bundle)
+        structure = check_structure(own, tower)
         try:
             load(bundle.artifact(tower))
         except mcd.MobileClipDeployError:
-            return [structure]
-        semantic = check_semantic(bundle, tower, self.reference, self.model, gates)
-        return [structure, *semantic, *check_shipped(bundle, tower, self.reference, gates)]
+            return structure
+        return [*structure, *check_semantic(own, tower), *check_shipped(own, tower)]
+
+    def subject(self, bundle: Bundle, **more: Any) -> Subject:
+        """A bundle of this checkpoint, to be verified."""
+        folder = bundle.path.parent / f"{bundle.path.name}-again"
+        return subject(bundle, self.model, self.reference, folder, **more)
 
 
 def restamped(bundle: Bundle) -> Bundle:

@@ -14,8 +14,8 @@ from faults.faults import FAULTS, Fault
 from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.verify.checks import check_shipped, check_structure
 from mobileclip_deploy.verify.program_comparison import compare_programs
-from mobileclip_deploy.verify.verification import check_shipped, check_structure
 
 
 def row(fault: Fault, healthy: Healthy, folder: Path) -> tuple[str, str]:
@@ -27,9 +27,10 @@ def row(fault: Fault, healthy: Healthy, folder: Path) -> tuple[str, str]:
         return "caught: contradicts itself", "the package's own error"
     found = compare_programs(fault.tower, program, healthy.programs[fault.tower], healthy.feeds(fault.tower))
     named = f"{found.type} `{found.operation}`" if found.operation else found.finding
-    if check_structure(bundle, fault.tower).status == "failed":
+    own = healthy.subject(bundle)
+    if check_structure(own, fault.tower)[0].status == "failed":
         return "caught: structure", named
-    (check,) = check_shipped(bundle, fault.tower, healthy.reference, Gates())
+    (check,) = check_shipped(own, fault.tower)
     assert check.deviation is not None
     figure = f"{check.deviation.relative:.1e}, {check.deviation.cosine:.5f}"
     twin = healthy.bundle.manifest.towers[fault.tower].precision == "fp32"  # then this file is the twin

@@ -14,9 +14,8 @@ from mil.programs import ct, quiet
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.mil import load
-from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.verify.checks import check_shipped
 from mobileclip_deploy.verify.program_comparison import compare_programs
-from mobileclip_deploy.verify.verification import check_shipped
 
 Edit = Callable[[Planted, str], None]
 
@@ -73,7 +72,7 @@ def test_a_fault_in_a_compressed_weight_is_caught_and_explained(
     healthy: Healthy, tmp_path: Path, kind: str, edit: Edit
 ) -> None:
     right, operation = compressed(healthy, tmp_path / "right", kind)
-    (check,) = check_shipped(right, "image", healthy.reference, Gates())
+    (check,) = check_shipped(healthy.subject(right), "image")
     assert check.status == "passed"
     shutil.copytree(right.path, tmp_path / "wrong")
     wrong = Bundle(tmp_path / "wrong", right.manifest)
@@ -81,7 +80,7 @@ def test_a_fault_in_a_compressed_weight_is_caught_and_explained(
     edit(package, operation)
     package.save()
     wrong = restamped(wrong)
-    (check,) = check_shipped(wrong, "image", healthy.reference, Gates())
+    (check,) = check_shipped(healthy.subject(wrong), "image")
     assert (check.status, check.tower) == ("failed", "image")
     programs = [load(bundle.artifact("image")) for bundle in (wrong, right)]
     found = compare_programs("image", *programs, healthy.feeds("image"))

@@ -16,7 +16,8 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.parity import Check, ParityReport
-from mobileclip_deploy.verify.explanation import explain_bundle
+from mobileclip_deploy.verify import checks
+from mobileclip_deploy.verify.explanation import explain_subject
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def damaged(half: Healthy, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def test_an_intact_bundle_needs_no_explanation(half: Healthy) -> None:
-    for found in explain_bundle(half.bundle, half.model, half.reference.inputs):
+    for found in explain_subject(half.subject(half.bundle)):
         assert found.finding in ("none", "precision")
         assert "the same graph and weights as a fresh conversion" in found.detail
 
@@ -48,7 +49,7 @@ def gates_left_out(monkeypatch: pytest.MonkeyPatch, damaged: Bundle) -> None:
     """The command without its checks, which are tested elsewhere and take their time."""
     check = Check(step="shipped", tower="image", status="failed")
     report = ParityReport(bundle=damaged.path.name, variant="nano", target="coreml", checks=(check,))
-    monkeypatch.setattr("mobileclip_deploy.api.verify", lambda *_, **__: report)
+    monkeypatch.setattr(checks, "verify_subject", lambda *_: report)
 
 
 @pytest.mark.usefixtures("gates_left_out")
@@ -76,7 +77,7 @@ def test_the_command_gives_them_as_json(damaged: Bundle) -> None:
 def test_a_package_that_cannot_be_read_is_said_to_be_so(half: Healthy, tmp_path: Path) -> None:
     bundle = half.copy("image", tmp_path)
     (bundle.artifact("image") / "Manifest.json").write_text("{}")
-    (found,) = explain_bundle(bundle, half.model, half.reference.inputs)
+    (found,) = explain_subject(half.subject(bundle))
     assert found.finding == "unreadable"
     assert "Manifest.json" in found.describe()
 
@@ -84,4 +85,4 @@ def test_a_package_that_cannot_be_read_is_said_to_be_so(half: Healthy, tmp_path:
 def test_bundles_of_other_targets_are_refused(half: Healthy) -> None:
     other = Bundle(half.bundle.path, half.bundle.manifest.model_copy(update={"target": "onnx"}))
     with pytest.raises(UsageError, match="onnx"):
-        explain_bundle(other, half.model, half.reference.inputs)
+        explain_subject(half.subject(other))

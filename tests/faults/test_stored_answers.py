@@ -9,17 +9,18 @@ import numpy as np
 from faults.conftest import Healthy
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.verification import check_golden
+from mobileclip_deploy.verify.companions import check_golden
+from mobileclip_deploy.verify.subject import Golden
 
 
 def failed(healthy: Healthy, stored: Reference, folder: Path) -> set[str]:
     """The towers for which the stored reference is found wrong."""
     bundle = Bundle(folder, healthy.bundle.manifest)
     stored.save(bundle.golden)
-    fresh = Reference.compute(healthy.model, Reference.read(bundle.golden).inputs)
-    return {check.tower for check in check_golden(bundle, fresh, Gates()) if check.status == "failed"}
+    read = Reference.read(bundle.golden)
+    golden = Golden(read, Reference.compute(healthy.model, read.inputs))
+    return {check.tower for check in check_golden(healthy.subject(bundle, golden=golden)) if check.status == "failed"}
 
 
 def test_ids_padded_with_the_end_of_text_id_are_caught(healthy: Healthy, tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coreml_packages import implied_bytes, shared_conversions, weight_file
+from writing import chosen, job_of, written
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError, GateFailed, InvalidInput, UsageError
-from mobileclip_deploy.export.exporting import export_bundle
+from mobileclip_deploy.export.contents import recorded_options
+from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.smallest.sensitivity import measure_layers, mixes
 from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.folding import fold
@@ -23,8 +25,7 @@ from mobileclip_deploy.model.precision import PRECISIONS, parse_precisions
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets import ExportOptions, get_target
-from mobileclip_deploy.targets.conversion import tower_job
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml import activations
 from mobileclip_deploy.targets.coreml.recipes import DEPLOYMENT_TARGETS, RECIPES
 from mobileclip_deploy.targets.coreml.runner import feeds
@@ -71,7 +72,7 @@ def write(model: mcd.MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Wr
     def written(tower: TowerName, precision: str, target: str) -> Path:
         path = folder / f"{tower}-{precision}-{target}.mlpackage"
         if not path.exists():
-            get_target("coreml").export(tower_job(model, tower, precision, ExportOptions(target)), path)
+            chosen("coreml", deployment_target=target).write(job_of(model, tower, precision), path)
         return path
 
     with shared_conversions():
@@ -128,7 +129,7 @@ def test_the_same_job_gives_the_same_bytes(
     write: Write, model: mcd.MobileCLIP, tower: TowerName, precision: str, target: str, tmp_path: Path
 ) -> None:
     again = tmp_path / "again.mlpackage"
-    get_target("coreml").export(tower_job(model, tower, precision, ExportOptions(target)), again)
+    chosen("coreml", deployment_target=target).write(job_of(model, tower, precision), again)
     assert artifact_sha256(again) == artifact_sha256(write(tower, precision, target))
 
 
@@ -136,12 +137,12 @@ def test_int8_passes_its_gates_and_a_pruned_image_tower_is_refused(
     write: Write, model: mcd.MobileCLIP, reference: Reference, tmp_path: Path
 ) -> None:
     coreml = get_target("coreml")
-    done = export_bundle(model, coreml, parse_precisions("w8"), tmp_path, reference=reference)
+    done = written(model, coreml, parse_precisions("w8"), tmp_path, reference)
     assert done.report is not None
     assert done.report.passed
     assert done.bundle.manifest.options == {"deployment_target": "iOS16"}
     with pytest.raises(GateFailed, match="image shipped"):
-        export_bundle(model, coreml, parse_precisions("w4p-p50"), tmp_path, towers=("image",), reference=reference)
+        written(model, coreml, {"image": "w4p-p50"}, tmp_path, reference)
     assert [path.name for path in tmp_path.iterdir()] == ["nano-coreml-w8"]
 
 
@@ -157,17 +158,17 @@ def test_a_deployment_target_that_is_too_old_is_refused_when_given_and_raised_wh
     coreml, choice, recipe = get_target("coreml"), parse_precisions(f"image=fp16,text={precision}"), RECIPES[precision]
     for target in DEPLOYMENT_TARGETS[: DEPLOYMENT_TARGETS.index(recipe.oldest)]:
         with pytest.raises(UsageError, match=f"{precision} needs {recipe.oldest} .*given is {target}"):
-            coreml.require(choice, ExportOptions(target))
-    coreml.require(choice, ExportOptions())
-    assert coreml.settle(choice, ExportOptions()).deployment_target == max("iOS16", recipe.oldest)
-    advice = coreml.advice(choice, ExportOptions())
+            chosen("coreml", deployment_target=target).require(choice)
+    coreml.require(choice)
+    assert vars(coreml.settled(choice).options)["deployment_target"] == max("iOS16", recipe.oldest)
+    advice = coreml.advice(choice)
     assert advice is None if recipe.oldest == "iOS16" else f"to {recipe.oldest}, which {precision} needs" in str(advice)
-    assert coreml.advice(choice, ExportOptions("iOS18")) is None
+    assert chosen("coreml", deployment_target="iOS18").advice(choice) is None
 
 
 def test_an_unknown_deployment_target_is_refused_with_those_there_are() -> None:
     with pytest.raises(UsageError, match=r"'iOS19'; known: iOS15, iOS16, iOS17, iOS18"):
-        get_target("coreml").require(parse_precisions("w8"), ExportOptions("iOS19"))
+        chosen("coreml", deployment_target="iOS19").require(parse_precisions("w8"))
 
 
 @pytest.mark.parametrize("name", ["w4pc", "w4-scaled", "w3p", "w2p"])
@@ -216,22 +217,22 @@ def test_calibration_images_decide_the_bytes_and_are_named_in_the_options(
     images.mkdir()
     for path in image_paths()[:2]:
         shutil.copy(path, images)
-    options = ExportOptions("iOS17", images)
-    get_target("coreml").export(tower_job(model, "image", "w8a8", options), tmp_path / "own.mlpackage")
+    coreml = chosen("coreml", deployment_target="iOS17")
+    coreml.write(job_of(model, "image", "w8a8", calibration=images), tmp_path / "own.mlpackage")
     assert artifact_sha256(tmp_path / "own.mlpackage") != artifact_sha256(write("image", "w8a8", "iOS17"))
-    recorded = options.recorded()
+    plan = BundlePlan(tmp_path, coreml, {"image": "w8a8"}, calibration=images)
+    recorded = recorded_options(plan)
     assert recorded.pop("calibration_sha256") == calibration_digest(images)
     assert recorded == {"deployment_target": "iOS17", "calibration": "like-mine"}
     shutil.copy(image_paths()[3], images)
-    assert options.recorded()["calibration_sha256"] != calibration_digest(image_paths()[0].parent)
+    assert recorded_options(plan)["calibration_sha256"] != calibration_digest(image_paths()[0].parent)
 
 
 def test_calibration_that_would_not_be_used_or_holds_nothing_is_refused(tmp_path: Path) -> None:
-    coreml = get_target("coreml")
     with pytest.raises(UsageError, match=r"w8 uses no calibration images \(only w8a8 does\)"):
-        coreml.require(parse_precisions("w8"), ExportOptions(calibration=tmp_path))
+        check_calibration(parse_precisions("w8"), tmp_path)
     with pytest.raises(InvalidInput, match="no image in it"):
-        coreml.require(parse_precisions("image=w8a8,text=w8"), ExportOptions(calibration=tmp_path))
+        check_calibration(parse_precisions("image=w8a8,text=w8"), tmp_path)
     with pytest.raises(InvalidInput, match="no such folder"):
         check_calibration(parse_precisions("w8a8"), tmp_path / "none")
 
@@ -256,9 +257,9 @@ def test_calibration_prompts_come_from_the_folder_and_images_are_spread_over_it(
 def test_a_job_without_the_calibration_it_needs_is_refused(write: Write, model: mcd.MobileCLIP, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    job = replace(tower_job(model, "image", "w8a8", ExportOptions("iOS17")), calibration=None)
+    job = replace(job_of(model, "image", "w8a8"), calibration=None)
     with pytest.raises(ExportError, match="w8a8 needs calibration inputs"):
-        get_target("coreml").export(job, tmp_path / "none.mlpackage")
+        get_target("coreml").write(job, tmp_path / "none.mlpackage")
 
 
 def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(
@@ -267,14 +268,14 @@ def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(
     """Two of the 28 layers of nano's image tower at 8 bits are enough for its gate."""
     coreml = get_target("coreml")
     with pytest.raises(UsageError, match="no precision mixed"):
-        coreml.require({"image": "mixed"}, ExportOptions())
+        coreml.require({"image": "mixed"})
     layers = measure_layers(make_tower(model, "image"), reference.inputs.pixels, partial(coreml.mixable, "image"))
-    chosen = mixes(layers)[1]
-    options = ExportOptions("iOS18", four_bit={"image": chosen})
-    coreml.require({"image": "mixed"}, options)
+    four_bit = mixes(layers)[1]
+    coreml = chosen("coreml", deployment_target="iOS18")
+    coreml.require({"image": "mixed"}, mixed=True)
     path = tmp_path / "mixed.mlpackage"
-    coreml.export(tower_job(model, "image", "mixed", options), path)
-    kept = [layer for layer in layers if layer.sha256 not in chosen]
+    coreml.write(job_of(model, "image", "mixed", four_bit=four_bit), path)
+    kept = [layer for layer in layers if layer.sha256 not in four_bit]
     saved = weight_file(write("image", "w8", "iOS18"))[0] - weight_file(path)[0]
     # coremltools multiplies fc2 by the layer scale that follows it: not recognised by its numbers, it stays at 8 bits.
     chosen_weights = sum(layer.weights for layer in layers if layer not in kept and ".fc2." not in layer.name)

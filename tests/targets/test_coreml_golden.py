@@ -17,6 +17,7 @@ import pytest
 from coreml_packages import implied_bytes, shared_conversions, specification, weight_file
 from golden_weights import Golden
 from torch import nn
+from writing import job_of
 
 from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.loading import assemble
@@ -26,8 +27,7 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Deviation, compare
-from mobileclip_deploy.targets import ExportOptions, get_target
-from mobileclip_deploy.targets.conversion import tower_job
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.inputs import embed_images
 
@@ -85,7 +85,7 @@ def packages(model: MobileCLIP, precisions: tuple[str, ...], folder: Path) -> di
     paths = {(tower, one): folder / f"{tower}-{one}.mlpackage" for tower in TOWERS for one in precisions}
     with shared_conversions():
         for (tower, precision), path in paths.items():
-            get_target("coreml").export(tower_job(model, tower, precision, ExportOptions()), path)
+            get_target("coreml").write(job_of(model, tower, precision), path)
     return paths
 
 

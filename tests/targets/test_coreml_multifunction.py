@@ -11,15 +11,17 @@ import pytest
 from click.testing import CliRunner
 from exports import Exports
 from targets.test_coreml_runner import StandIn
+from writing import chosen, job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.export.plan import ExportRequest, choose
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.model.precision import parse_precisions
 from mobileclip_deploy.model.variants import TOWERS, TowerName
-from mobileclip_deploy.targets import ExportOptions, check_options, get_target
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.verify.program_comparison import compare_programs
 
@@ -27,7 +29,7 @@ both_towers = pytest.mark.parametrize("tower", TOWERS)
 
 
 def export(exports: Exports, output: Path, verify: bool) -> mcd.Bundle:
-    model, options = mcd.load_model(None, exports.checkpoint), ExportOptions(multifunction=True)
+    model, options = mcd.load_model(None, exports.checkpoint), {"multifunction": True}
     return mcd.export(model, "coreml", "image=fp16,text=w6p", output, options=options, verify=verify)
 
 
@@ -61,13 +63,12 @@ def test_the_bundle_holds_one_package_that_the_manifest_names_with_a_function_fo
 @both_towers
 def test_a_function_is_the_program_that_the_tower_alone_would_be(bundle: mcd.Bundle, tower: TowerName) -> None:
     from mobileclip_deploy.folding import fold
-    from mobileclip_deploy.targets.conversion import tower_job
 
     model = mcd.load_model()
     fold(model)
     alone = bundle.path.parent / f"{tower}.mlpackage"
     precision = bundle.manifest.towers[tower].precision
-    get_target("coreml").export(tower_job(model, tower, precision, ExportOptions("iOS18")), alone)
+    chosen("coreml", deployment_target="iOS18").write(job_of(model, tower, precision), alone)
     function, single = load(bundle.artifact(tower), tower), load(alone)
     assert compare_programs(tower, function, single, ()).finding == "none"
     assert (function.inputs, function.outputs) == (single.inputs, single.outputs)
@@ -126,13 +127,14 @@ def bundle_inputs(bundle: mcd.Bundle) -> Any:
 )
 def test_what_cannot_have_functions_is_refused(target: str, precisions: str, options: Any, text: str) -> None:
     with pytest.raises(UsageError, match=text):
-        get_target(target).require(parse_precisions(precisions), ExportOptions(multifunction=True, **options))
+        chosen(target, multifunction=True, **options).require(parse_precisions(precisions))
 
 
 def test_other_targets_refuse_it() -> None:
     with pytest.raises(UsageError, match="--multifunction is Core ML's; add --target coreml"):
-        check_options([get_target("onnx")], ExportOptions(multifunction=True))
-    check_options([get_target("onnx"), get_target("coreml")], ExportOptions(multifunction=True))
+        choose(ExportRequest(("onnx",), options={"multifunction": True}))
+    both = choose(ExportRequest(("onnx,coreml",), options={"multifunction": True}))
+    assert [target.name for target, _ in both.pairs] == ["onnx", "coreml"]
 
 
 def test_one_tower_alone_is_refused(tmp_path: Path) -> None:
@@ -143,9 +145,9 @@ def test_one_tower_alone_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_deployment_target_that_is_not_given_is_raised_and_said() -> None:
-    coreml, choice, options = get_target("coreml"), parse_precisions("fp16"), ExportOptions(multifunction=True)
-    assert coreml.settle(choice, options).deployment_target == "iOS18"
-    assert "from iOS16 to iOS18, which --multifunction needs" in str(coreml.advice(choice, options))
+    coreml, choice = chosen("coreml", multifunction=True), parse_precisions("fp16")
+    assert vars(coreml.settled(choice).options)["deployment_target"] == "iOS18"
+    assert "from iOS16 to iOS18, which --multifunction needs" in str(coreml.advice(choice))
 
 
 def test_a_function_named_for_a_format_without_any_is_damage() -> None:

@@ -9,14 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from exports import Exports
+from writing import subject
 
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.mil import load
-from mobileclip_deploy.parity import Gates, ParityReport
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner, EvaluatorRunner
-from mobileclip_deploy.verify.verification import check_shipped
+from mobileclip_deploy.verify.checks import check_shipped
 
 
 class StandIn:
@@ -69,19 +71,24 @@ def reference(exports: Exports) -> Reference:
     )
 
 
+def shipped(exports: Exports, tower: TowerName, reference: Reference) -> list[Check]:
+    """The checks of a package as written, which needs neither its checkpoint nor a folder to convert into."""
+    return check_shipped(subject(exports.bundle("coreml", "fp16"), None, reference, Path()), tower)
+
+
 @pytest.mark.parametrize("tower", ["image", "text"])
 def test_every_compute_unit_is_a_check_whose_engine_names_it(
     exports: Exports, reference: Reference, mac: type[StandIn], tower: Any
 ) -> None:
     mac.wrong.add("CPU_AND_GPU")
-    checks = check_shipped(exports.bundle("coreml", "fp16"), tower, reference, Gates())
+    checks = shipped(exports, tower, reference)
     assert [check.engine for check in checks] == [f"Core ML (macOS 15.5, {unit})" for unit in COMPUTE_UNITS]
     assert [check.status for check in checks] == ["passed", "failed", "passed", "passed"]
     assert [unit for unit, _ in mac.asked] == ["CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL"]
 
 
 def test_junit_keeps_the_units_apart(exports: Exports, reference: Reference, mac: type[StandIn]) -> None:
-    checks = check_shipped(exports.bundle("coreml", "fp16"), "text", reference, Gates())
+    checks = shipped(exports, "text", reference)
     text = ParityReport(bundle="b", variant="nano", target="coreml", checks=tuple(checks)).junit()
     assert 'name="text shipped on Core ML (macOS 15.5, cpuAndNeuralEngine)"' in text
 
@@ -90,7 +97,7 @@ def test_a_unit_that_does_not_load_the_package_is_named_and_the_others_are_check
     exports: Exports, reference: Reference, mac: type[StandIn]
 ) -> None:
     mac.refused.add("CPU_AND_NE")
-    checks = check_shipped(exports.bundle("coreml", "fp16"), "text", reference, Gates())
+    checks = shipped(exports, "text", reference)
     assert [check.status for check in checks] == ["passed", "passed", "not run", "passed"]
     assert "cpuAndNeuralEngine) cannot load" in str(checks[2].detail)
 
@@ -100,7 +107,7 @@ def test_a_package_that_no_unit_loads_is_a_failure_of_the_runtime(
 ) -> None:
     mac.refused |= {"CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL"}
     with pytest.raises(RuntimeFailed, match=r"Core ML \(macOS 15.5, cpuOnly\) cannot load .*no such unit"):
-        check_shipped(exports.bundle("coreml", "fp16"), "text", reference, Gates())
+        shipped(exports, "text", reference)
 
 
 def test_one_runner_uses_all_units_and_elsewhere_the_evaluator_is_the_only_one(

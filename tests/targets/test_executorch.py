@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from command_line import refusal, run
 from exports import Exports
+from writing import job_of
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
-from mobileclip_deploy.targets import ExportOptions, TowerJob, get_target, parse_targets
-from mobileclip_deploy.targets.conversion import tower_job
+from mobileclip_deploy.export.plan import ExportRequest, choose
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.program_file import read_program
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
 
@@ -62,7 +63,7 @@ def test_the_same_tower_gives_the_same_bytes_without_paths(exports: Exports, bun
     model = mcd.load_model(None, exports.checkpoint)
     mcd.reparameterize(model)
     again = tmp_path / "again.pte"
-    get_target("executorch").export(tower_job(model, "text", "fp32", ExportOptions(backend="xnnpack")), again)
+    get_target("executorch").write(job_of(model, "text", "fp32"), again)
     assert again.read_bytes() == (bundle / "nano_text.xnnpack.pte").read_bytes()
     assert str(Path.cwd()).encode() not in again.read_bytes()
 
@@ -143,11 +144,11 @@ def test_backends_that_need_an_sdk_are_named_with_what_is_missing() -> None:
 
 
 def test_several_backends_are_several_targets() -> None:
-    targets = parse_targets("onnx,executorch", "xnnpack,coreml,vulkan")
-    labels = [target.label for target in targets]
+    choices = choose(ExportRequest(("onnx,executorch",), ("fp32",), options={"backend": "xnnpack,coreml,vulkan"}))
+    labels = [target.label for target, _ in choices.pairs]
     assert labels == ["onnx", "executorch", "executorch-coreml", "executorch-vulkan"]
     with pytest.raises(UsageError, match="add --target executorch"):
-        parse_targets("onnx", "coreml")
+        choose(ExportRequest(("onnx",), options={"backend": "coreml"}))
 
 
 @pytest.mark.parametrize(
@@ -183,8 +184,7 @@ def test_vulkan_is_written_and_reported_as_not_run(exports: Exports, tmp_path: P
     model = mcd.load_model(None, exports.checkpoint)
     mcd.reparameterize(model)
     target, path = get_target("executorch-vulkan"), tmp_path / "image.pte"
-    job: TowerJob = tower_job(model, "image", "fp16", ExportOptions(backend="vulkan"))
-    target.export(job, path)
+    target.write(job_of(model, "image", "fp16"), path)
     assert "VulkanBackend" in read_program(path).backends
     with pytest.raises(NotRun, match="needs VulkanBackend"):
         target.runner(path)

@@ -16,13 +16,12 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import ExportError, InvalidInput
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets import ExportOptions
 from mobileclip_deploy.targets.executorch.bundled_program import check_bundled_program, write_bundled_program
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
-WANTED = ExportOptions(dynamic_batch=True, bundled_program=True, etrecord=True)
+WANTED = {"dynamic_batch": True, "bundled_program": True, "etrecord": True}
 
 
 @pytest.fixture(scope="module")

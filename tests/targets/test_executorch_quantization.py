@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny import tiny_variant
 from torch import nn
+from writing import job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError
@@ -20,8 +21,7 @@ from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets import ExportOptions, get_target
-from mobileclip_deploy.targets.conversion import tower_job
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.authoring import authored
 from mobileclip_deploy.targets.executorch.program_file import read_program
 from mobileclip_deploy.targets.executorch.quantization import quantize
@@ -31,8 +31,6 @@ from mobileclip_deploy.towers import ImageTower
 from mobileclip_deploy.towers.inputs import sample_inputs
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
-
-OPTIONS = ExportOptions(backend="xnnpack")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +55,7 @@ def test_quantized_towers_are_small_and_near(
 ) -> None:
     model, reference = folded
     target, path = get_target("executorch"), tmp_path / "tower.pte"
-    target.export(tower_job(model, tower, precision, OPTIONS), path)
+    target.write(job_of(model, tower, precision), path)
     assert path.stat().st_size <= bytes_at_most
     assert compare(reference.of(tower), target.runner(path)(reference.inputs.of(tower))).cosine >= cosine
     assert read_program(path).delegates

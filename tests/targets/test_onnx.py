@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 from exports import Exports
 from golden_weights import Golden
+from writing import job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import identify
@@ -25,8 +26,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets import ExportOptions, get_target
-from mobileclip_deploy.targets.conversion import tower_job
+from mobileclip_deploy.targets import get_target
 
 TEXT_BOUND = 3e-5
 FILES = {
@@ -162,12 +162,12 @@ def case(request: pytest.FixtureRequest) -> Case:
 @both_towers
 def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case, tower: TowerName, tmp_path: Path) -> None:
     target = get_target("onnx")
-    target.export(tower_job(case.model, tower, "fp32", ExportOptions()), tmp_path / "onnx" / "x.onnx")
+    target.write(job_of(case.model, tower, "fp32"), tmp_path / "onnx" / "x.onnx")
     inputs = case.golden.images if tower == "image" else case.golden.tokens
     bound = case.golden.image_bound if tower == "image" else TEXT_BOUND
     found = target.runner(tmp_path / "onnx" / "x.onnx")(inputs.numpy())
     assert compare(case.golden.arrays[f"{tower}_embeddings"], found).relative <= bound
     if "-s0." in case.golden.name:
-        target.export(tower_job(case.model, tower, "fp16", ExportOptions()), tmp_path / "half.onnx")
+        target.write(job_of(case.model, tower, "fp16"), tmp_path / "half.onnx")
         half = target.runner(tmp_path / "half.onnx")(inputs.numpy())
         assert passes(compare(found, half), *Gates().shipped("fp16"))

@@ -15,6 +15,7 @@ from command_line import run
 from exports import Exports
 from golden_weights import Golden
 from onnx import TensorProto
+from writing import job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import identify
@@ -26,8 +27,7 @@ from mobileclip_deploy.model.provenance import Provenance, weight_sha256
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets import ExportOptions, get_target
-from mobileclip_deploy.targets.conversion import tower_job
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.quantization import quantize
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.towers import make_tower
@@ -169,10 +169,10 @@ def golden(name: str, tower: TowerName, precisions: tuple[str, ...], folder: Pat
     model.provenance = Provenance(
         variant=checkpoint.variant, layout="apple", sha256="0" * 64, file="golden", licence="none", research_only=False
     )
-    get_target("onnx").export(tower_job(model, tower, "fp32", ExportOptions()), folder / "fp32.onnx")
+    get_target("onnx").write(job_of(model, tower, "fp32"), folder / "fp32.onnx")
     sizes = {"fp32": (folder / "fp32.onnx").stat().st_size}
     for precision in precisions:
-        job = tower_job(model, tower, precision, ExportOptions())
+        job = job_of(model, tower, precision)
         write_model(quantize(onnx.load(folder / "fp32.onnx"), job), folder / "other.onnx")
         sizes[precision] = (folder / "other.onnx").stat().st_size
     return sizes
@@ -192,7 +192,7 @@ def test_the_image_tower_of_s0_in_static_int8_is_at_most_12_5_megabytes(tmp_path
 def test_static_int8_without_calibration_inputs_is_refused(exports: Exports) -> None:
     model = mcd.load_model()
     fold(model)
-    job = tower_job(model, "image", "fp32", ExportOptions())
+    job = job_of(model, "image", "fp32")
     with pytest.raises(ExportError, match="needs calibration inputs"):
         quantize(onnx.load(artifact(exports, "fp32", "image")), replace(job, precision="w8a8"))
 
@@ -205,16 +205,16 @@ def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(exports: Ex
     (table,) = (sha256 for name, sha256 in weights.items() if "token_embedding" in name)
     (product,) = (sha256 for name, sha256 in weights.items() if name.endswith("blocks.1.fc1.weight"))
     with pytest.raises(UsageError, match="no precision mixed"):
-        onnx_target.require({"text": "mixed"}, ExportOptions())
-    options = ExportOptions(four_bit={"text": frozenset({table, product})})
-    onnx_target.require({"text": "mixed"}, options)
+        onnx_target.require({"text": "mixed"})
+    four_bit = frozenset({table, product})
+    onnx_target.require({"text": "mixed"}, mixed=True)
     path = tmp_path / "mixed.onnx"
-    onnx_target.export(tower_job(model, "text", "mixed", options), path)
+    onnx_target.write(job_of(model, "text", "mixed", four_bit=four_bit), path)
     found = operators(path)
     assert (found["GatherBlockQuantized"], found["MatMulNBits"]) == (1, 1)
     only = tmp_path / "product.onnx"
-    options = ExportOptions(four_bit={"text": frozenset({product})})
-    onnx_target.export(tower_job(model, "text", "mixed", options), only)
+    four_bit = frozenset({product})
+    onnx_target.write(job_of(model, "text", "mixed", four_bit=four_bit), only)
     assert (operators(only)["GatherBlockQuantized"], operators(only)["MatMulNBits"]) == (0, 1)
     golden = Reference.read(exports.bundle("onnx", "w8").golden)
     answers = compare(golden.of("text"), onnx_target.runner(only)(golden.inputs.ids))

@@ -12,9 +12,9 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset
-from mobileclip_deploy.evaluation.classification import classify_images
+from mobileclip_deploy.evaluation.classification import classify
 from mobileclip_deploy.mil import load
-from mobileclip_deploy.towers.classifier import LabelSet, read_labels
+from mobileclip_deploy.towers.head import LabelSet, read_labels
 
 LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 
@@ -40,8 +40,8 @@ def test_it_holds_one_tower_its_labels_and_no_tokenizer(bundle: mcd.Bundle) -> N
 
 def test_it_answers_as_the_two_towers_do(bundle: mcd.Bundle, exports: Exports) -> None:
     images = builtin_dataset().images[:4]
-    found = classify_images(bundle.path, images, None)
-    wanted = classify_images(exports.bundle("onnx", "fp32").path, images, LABELS, "a {}")
+    found = classify(bundle.path, images, None)
+    wanted = classify(exports.bundle("onnx", "fp32").path, images, LABELS, "a {}")
     for one, other in zip(found, wanted, strict=True):
         assert sum(one.probabilities.values()) == pytest.approx(1, abs=1e-3)
         assert one.probabilities == pytest.approx(other.probabilities, abs=0.02)
@@ -75,7 +75,7 @@ def test_verify_finds_other_labels_and_needs_the_checkpoint(bundle: mcd.Bundle, 
     assert [check.step for check in report.failed] == ["shipped"]
     gone = manifest.checkpoint.model_copy(update={"sha256": "0" * 64})
     report = mcd.verify(mcd.Bundle(bundle.path, manifest.model_copy(update={"checkpoint": gone})))
-    assert [check.step for check in report.not_run] == ["tower", "twin", "shipped"]
+    assert [check.step for check in report.not_run] == ["twin", "shipped"]
 
 
 def test_an_ordinary_bundle_needs_labels(exports: Exports) -> None:

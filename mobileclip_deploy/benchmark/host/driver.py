@@ -23,7 +23,7 @@ from mobileclip_deploy.benchmark.result import Environment, Harness, RoundResult
 from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.progress import Progress
-from mobileclip_deploy.targets import TARGETS, get_target
+from mobileclip_deploy.targets import get_target, targets
 
 __all__ = ["HostDriver"]
 
@@ -45,7 +45,7 @@ class HostDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         device = describe()
-        packages = [one.runtime_package or one.packages[0] for one in TARGETS.values() if one.foreign_suffix]
+        packages = [one.runtime_package or one.packages[0] for one in targets().values() if one.foreign_suffix]
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         remedy = f"without {' and '.join(missing)}: pip install 'mobileclip-deploy[all]'" if missing else None
         name = f"{device.model}, {device.cores} cores, {device.os} {device.architecture}"
@@ -75,10 +75,10 @@ class HostDriver(Driver):
 
 def _versions(job: Job) -> dict[str, str]:
     """Of every runtime of the job, by its name."""
-    targets = {cell.runtime: cell.target or "" for cell in sorted(job.cells, key=lambda cell: cell.runtime)}
+    names = {cell.runtime: cell.target or "" for cell in sorted(job.cells, key=lambda cell: cell.runtime)}
     return {
         runtime: importlib.metadata.version("torch") if name == CHECKPOINT else get_target(name).runtime_version()
-        for runtime, name in targets.items()
+        for runtime, name in names.items()
     }
 
 

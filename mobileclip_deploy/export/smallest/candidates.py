@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -13,9 +13,9 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.smallest.sensitivity import Layer, mixes
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets import ExportOptions, Target
+from mobileclip_deploy.targets import Target
 
-__all__ = ["Candidate", "TowerChoice", "in_order", "options_for", "tower_choices"]
+__all__ = ["Candidate", "TowerChoice", "in_order", "tower_choices"]
 
 # Weights below this size stay in float16 in every quantized precision of every target.
 THRESHOLD = 2048
@@ -40,10 +40,6 @@ class TowerChoice:
             return self.precision
         return f"{self.precision}-{hashlib.sha256(''.join(sorted(self.four_bit)).encode()).hexdigest()[:12]}"
 
-    def options(self, options: ExportOptions) -> ExportOptions:
-        """The options of an export of this tower alone."""
-        return replace(options_for([self.precision], options), four_bit={self.tower: self.four_bit})
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -55,10 +51,10 @@ class Candidate:
     def precisions(self) -> dict[TowerName, str]:
         return {choice.tower: choice.precision for choice in self.choices}
 
-    def options(self, options: ExportOptions) -> ExportOptions:
-        """The options of an export of all of it."""
-        layers = {choice.tower: choice.four_bit for choice in self.choices}
-        return replace(options_for(list(self.precisions.values()), options), four_bit=layers)
+    @property
+    def four_bit(self) -> dict[TowerName, frozenset[str]]:
+        """The layers of mixed towers that have 4 bits."""
+        return {choice.tower: choice.four_bit for choice in self.choices}
 
     @property
     def predicted(self) -> int:
@@ -66,9 +62,9 @@ class Candidate:
 
 
 def tower_choices(
-    target: Target, tower: TowerName, module: nn.Module, options: ExportOptions, layers: Sequence[Layer] = ()
+    target: Target, tower: TowerName, module: nn.Module, layers: Sequence[Layer] = ()
 ) -> tuple[TowerChoice, ...]:
-    """Every precision that a target has for a tower with these options, and every mix of layers, the smallest
+    """Every precision that a target has for a tower with its options, and every mix of layers, the smallest
     prediction first."""
     large = sum(value.numel() for value in module.parameters() if value.ndim > 1 and value.numel() > THRESHOLD)
     rest = sum(value.numel() for value in module.parameters()) - large
@@ -76,21 +72,21 @@ def tower_choices(
     for name in target.precisions:
         bits = PRECISIONS[name].bits
         choice = TowerChoice(tower, name, (large * bits + rest * max(bits, REST_BITS)) // 8)
-        if _has(target, choice, options):
+        if _has(target, choice):
             choices.append(choice)
     for chosen in mixes(layers):
         four = sum(layer.weights for layer in layers if layer.sha256 in chosen)
         size = (four * FOUR_BITS + (large - four) * 8 + rest * REST_BITS) / 8
         choice = TowerChoice(tower, "mixed", int(size), chosen)
-        if _has(target, choice, options):
+        if _has(target, choice):
             choices.append(choice)
     return tuple(sorted(choices, key=_order))
 
 
-def _has(target: Target, choice: TowerChoice, options: ExportOptions) -> bool:
+def _has(target: Target, choice: TowerChoice) -> bool:
     """Not where the deployment target is too old for it, or the tower cannot have it."""
     try:
-        target.require({choice.tower: choice.precision}, choice.options(options))
+        target.require({choice.tower: choice.precision}, mixed=bool(choice.four_bit))
     except UsageError:
         return False
     return True
@@ -105,9 +101,3 @@ def in_order(choices: Mapping[TowerName, Sequence[TowerChoice]]) -> Iterator[Can
     """Every combination, the smallest prediction first; of equal ones the less calibrated, then by name."""
     combined = [Candidate(tuple(found)) for found in itertools.product(*choices.values())]
     yield from sorted(combined, key=lambda one: (one.predicted, [_order(choice) for choice in one.choices]))
-
-
-def options_for(precisions: Sequence[str], options: ExportOptions) -> ExportOptions:
-    """The options without calibration images where no precision would use them: targets refuse what has no use."""
-    used = any(PRECISIONS[name].calibrated for name in precisions)
-    return options if used else replace(options, calibration=None)

@@ -12,42 +12,30 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from mobileclip_deploy.bundle import MANIFEST, Bundle, staged_bundle
-from mobileclip_deploy.errors import GateFailed, UsageError
+from mobileclip_deploy.bundle import Bundle, staged_bundle
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation import Dataset, measure, model_embedder
-from mobileclip_deploy.export.exporting import export_bundle
+from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.smallest.candidates import Candidate, in_order, tower_choices
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
 from mobileclip_deploy.export.smallest.trials import Trials
-from mobileclip_deploy.files import check_bundle_destination, write_whole
-from mobileclip_deploy.folding import fold, is_folded
-from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.export.steps import Written, write_bundle
+from mobileclip_deploy.files import write_whole
 from mobileclip_deploy.model.variants import TOWERS, TowerName
-from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import ExportOptions, Target
+from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.calibration import calibration_inputs
-from mobileclip_deploy.towers.inputs import sample_inputs
-from mobileclip_deploy.verify.verification import TaskReference
+from mobileclip_deploy.verify.subject import Evidence, TaskReference
 
-__all__ = ["LOG", "Limits", "SearchLog", "Smallest", "Trial", "find_smallest"]
+__all__ = ["LOG", "SearchLog", "Smallest", "Trial", "find_smallest"]
 
 LOG = "smallest.json"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """`max_drop`: points of top-1 and recall@1 that may be lost. `budget`: minutes, None for as long as it takes."""
-
-    max_drop: float = 0.5
-    budget: float | None = None
 
 
 class Trial(BaseModel):
@@ -80,125 +68,121 @@ class SearchLog(BaseModel):
 
 
 @dataclass(frozen=True)
-class Smallest:
+class Smallest(Written):
     """The bundle, the report of its verification, and the log that stands in it too."""
 
-    bundle: Bundle
-    report: ParityReport
     log: SearchLog
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: as of any bundle, and the search."""
+        return super().as_dict() | {"search": self.log.model_dump(mode="json")}
 
 
 def find_smallest(
-    model: MobileCLIP,
-    target: Target,
-    output: Path,
-    *,
-    towers: tuple[TowerName, ...] = TOWERS,
-    options: ExportOptions | None = None,
-    gates: Gates | None = None,
-    limits: Limits | None = None,
-    force: bool = False,
+    plan: BundlePlan,
+    source: Source,
+    reference: Reference,
     dataset: Dataset | None = None,
     progress: Progress = silent,
 ) -> Smallest:
-    """Write `<output>/<variant>-<target>-smallest`, the smallest bundle that passes.
+    """Write the smallest bundle that passes to the plan's place.
 
     What is computed is kept in a folder `.NAME.search` beside it until the bundle is there: the same command goes on
     where it was stopped, and decides the same.
 
     Args:
-        model: loaded from a checkpoint; a training form is folded in place first.
-        gates: the parity gates; accuracy's is `limits.max_drop`.
+        plan: with a search instead of precisions; accuracy's gate is its `max_drop`.
+        source: its model is folded in place.
+        reference: what the checkpoint answered before.
         dataset: what accuracy is compared on, when both towers are exported.
 
     Raises:
-        UsageError: the destination or an option cannot be used.
         GateFailed: nothing passes, or the budget ended before anything did; nothing was written.
         DependencyMissing, ExportError: the converter is not installed or failed.
     """
-    options, limits = options or ExportOptions(), limits or Limits()
-    gates = replace(gates or Gates(), task=limits.max_drop)
-    if options.multifunction:  # its towers cannot be tried one by one
-        raise UsageError("smallest searches a precision for each tower; leave --multifunction out")
-    target.require_installed()
-    path = output / f"{model.variant.name}-{target.label}-smallest"
-    check_bundle_destination(path, MANIFEST, force)
+    limits = plan.search
+    assert limits is not None
     started = time.monotonic()
-    reference = Reference.compute(model, sample_inputs(model))
-    measured = dataset is not None and set(towers) == set(TOWERS)
-    folder = _folder(path, model, options)
-    source = None
-    if measured and dataset is not None:
-        source = measure(
-            model_embedder(model),
-            dataset,
-            cache=folder / "embeddings",
-            progress=lambda text: progress(f"checkpoint: {text}"),
-        )
-    if not is_folded(model):
-        fold(model)
-    trials = Trials(model, target, options, gates, reference, dataset if measured else None, source, folder, progress)
-    layers = {tower: _layers(trials, tower) for tower in towers} if target.mixes else {}
+    plan = replace(plan, gates=replace(plan.gates, task=limits.max_drop))
+    trials, task = _trials(plan, source, reference, dataset, progress)
+    layers = {tower: _layers(trials, tower) for tower in plan.towers} if plan.target.mixes else {}
     choices = {
-        tower: tower_choices(target, tower, make_tower(model, tower), options, layers.get(tower, ()))
-        for tower in towers
+        tower: tower_choices(plan.target, tower, make_tower(source.model, tower), layers.get(tower, ()))
+        for tower in plan.towers
     }
-    task = TaskReference(dataset, source.result) if dataset is not None and source is not None else None
     tried: list[Trial] = []
     for candidate in in_order(choices):
         if limits.budget is not None and time.monotonic() - started > 60 * limits.budget:
             raise GateFailed(
-                f"{path.name}: nothing passed within {limits.budget:g} minutes ({len(tried)} tried); the same command "
-                "goes on from here, with a larger --budget"
+                f"{plan.path.name}: nothing passed within {limits.budget:g} minutes ({len(tried)} tried); the same "
+                "command goes on from here, with a larger --budget"
             )
-        named = {choice.tower: _names(layers.get(choice.tower, ()), choice.four_bit) for choice in candidate.choices}
-        trial = _try(candidate, trials, gates)
-        tried.append(trial.model_copy(update={"four_bit": {tower: names for tower, names in named.items() if names}}))
+        tried.append(_try(candidate, trials, layers))
         if tried[-1].outcome == "failed":
             continue
         log = SearchLog(
-            target=target.label,
+            target=plan.target.label,
             max_drop=limits.max_drop,
-            dataset=dataset.name if measured and dataset is not None else None,
+            dataset=trials.dataset.name if trials.dataset is not None else None,
             trials=tuple(tried),
             layers=layers,
         )
         try:
-            found = _write(model, trials, candidate, path, force, task, log)
+            found = _write(trials, candidate, task, log)
         except GateFailed as error:
             tried[-1] = tried[-1].model_copy(update={"outcome": "failed", "reason": str(error)})
             continue
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(trials.folder, ignore_errors=True)
         return found
     reasons = "; ".join(dict.fromkeys(trial.reason for trial in tried[-3:] if trial.reason))
-    raise GateFailed(f"{path.name}: none of {len(tried)} candidates passes; the largest failed with: {reasons}")
+    raise GateFailed(f"{plan.path.name}: none of {len(tried)} candidates passes; the largest failed with: {reasons}")
 
 
-def _names(layers: tuple[Layer, ...], chosen: frozenset[str]) -> tuple[str, ...]:
-    return tuple(layer.name for layer in layers if layer.sha256 in chosen)
+def _trials(
+    plan: BundlePlan, source: Source, reference: Reference, dataset: Dataset | None, progress: Progress
+) -> tuple[Trials, TaskReference | None]:
+    """Where candidates are tried; the checkpoint's own accuracy is measured before it is folded."""
+    settings = f"{source.provenance.sha256} {sorted(plan.target.options.recorded().items())} {plan.calibration}"
+    # Another checkpoint or other options never find what a search has kept.
+    folder = plan.path.parent / f".{plan.path.name}.search-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    own = None
+    if dataset is not None and plan.towers == TOWERS:
+        told = about("checkpoint", progress)
+        own = measure(model_embedder(source.model), dataset, cache=folder / "embeddings", progress=told)
+    measured = dataset if own is not None else None
+    trials = Trials(plan, source.folded(), reference, folder, measured, own, progress)
+    task = TaskReference(measured, own.result) if measured is not None and own is not None else None
+    return trials, task
 
 
-def _try(candidate: Candidate, trials: Trials, gates: Gates) -> Trial:
-    size = 0
-    for choice in candidate.choices:
-        tower = trials.tower(choice)
-        if tower.failed is not None:
-            return Trial(
-                precisions=candidate.precisions,
-                predicted_bytes=candidate.predicted,
-                outcome="failed",
-                reason=tower.failed,
-            )
-        size += tower.bytes
-    drops = trials.drops(candidate)
-    over = [f"{name} drops by {drop:.2f} points" for name, drop in drops.items() if not drop <= gates.task]
-    return Trial(
+def _try(candidate: Candidate, trials: Trials, layers: dict[TowerName, tuple[Layer, ...]]) -> Trial:
+    named = {
+        tower: tuple(layer.name for layer in layers.get(tower, ()) if layer.sha256 in chosen)
+        for tower, chosen in candidate.four_bit.items()
+    }
+    trial = Trial(
         precisions=candidate.precisions,
         predicted_bytes=candidate.predicted,
-        bytes=size,
-        drops={name: round(drop, 4) for name, drop in drops.items()},
-        outcome="failed" if over else "passed",
-        reason="; ".join(over) or None,
+        four_bit={tower: names for tower, names in named.items() if names},
+        outcome="failed",
+    )
+    size = 0
+    for choice in candidate.choices:
+        tried = trials.tower(choice)
+        if tried.failed is not None:
+            return trial.model_copy(update={"reason": tried.failed})
+        size += tried.bytes
+    drops = trials.drops(candidate)
+    over = [
+        f"{name} drops by {drop:.2f} points" for name, drop in drops.items() if not trials.plan.gates.allow_drop(drop)
+    ]
+    return trial.model_copy(
+        update={
+            "bytes": size,
+            "drops": {name: round(drop, 4) for name, drop in drops.items()},
+            "outcome": "failed" if over else "passed",
+            "reason": "; ".join(over) or None,
+        }
     )
 
 
@@ -209,48 +193,30 @@ def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
     if file.exists():
         return adapter.validate_json(file.read_bytes())
     trials.progress(f"{tower} tower: sensitivity of its layers")
-    inputs = calibration_inputs(trials.model.variant, tower, trials.options.calibration)
-    mixable = partial(trials.target.mixable, tower)
-    layers = tuple(measure_layers(make_tower(trials.model, tower), inputs, mixable))
+    inputs = calibration_inputs(trials.source.variant, tower, trials.plan.calibration)
+    mixable = partial(trials.plan.target.mixable, tower)
+    layers = tuple(measure_layers(make_tower(trials.source.model, tower), inputs, mixable))
     trials.folder.mkdir(parents=True, exist_ok=True)
     write_whole(file, adapter.dump_json(layers))
     return layers
 
 
-def _write(
-    model: MobileCLIP,
-    trials: Trials,
-    candidate: Candidate,
-    path: Path,
-    force: bool,
-    task: TaskReference | None,
-    log: SearchLog,
-) -> Smallest:
+def _write(trials: Trials, candidate: Candidate, task: TaskReference | None, log: SearchLog) -> Smallest:
     """Write the bundle as any other, verified, and let it take its place under the name that was asked for."""
-    precisions = candidate.precisions
-    exported = export_bundle(
-        model,
-        trials.target,
-        precisions,
-        trials.folder / "bundle",
-        towers=tuple(precisions),
-        options=candidate.options(trials.options),
-        gates=trials.gates,
+    plan = trials.plan
+    found = replace(
+        plan,
+        path=trials.folder / "bundle" / plan.path.name,
+        target=plan.target.settled(candidate.precisions),
+        precisions=candidate.precisions,
+        four_bit=candidate.four_bit,
+        search=None,
         force=True,
-        reference=trials.reference,
-        task=task,
-        progress=trials.progress,
     )
-    assert exported.report is not None
-    with staged_bundle(path, force) as staging:
-        shutil.copytree(exported.bundle.path, staging, dirs_exist_ok=True)
+    written = write_bundle(found, trials.source, Evidence(trials.reference, task), trials.progress)
+    assert written.report is not None
+    with staged_bundle(plan.path, plan.force) as staging:
+        shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
         (staging / LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    report = exported.report.model_copy(update={"bundle": path.name})
-    return Smallest(Bundle(path, exported.bundle.manifest), report, log)
-
-
-def _folder(path: Path, model: MobileCLIP, options: ExportOptions) -> Path:
-    """Where a search keeps what it computed: another checkpoint or other options never find it."""
-    assert model.provenance is not None
-    settings = f"{model.provenance.sha256} {sorted(options.recorded().items())} {options.calibration}"
-    return path.parent / f".{path.name}.search-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    report = written.report.model_copy(update={"bundle": plan.path.name})
+    return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)

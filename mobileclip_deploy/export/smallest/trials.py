@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import ExportError, InvalidInput
 from mobileclip_deploy.evaluation import Dataset, Embedder, Measurement, measure
+from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256, replacing
-from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.parity import Gates, compare
+from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.progress import Progress
-from mobileclip_deploy.targets import ExportOptions, Target
-from mobileclip_deploy.targets.conversion import tower_job
-from mobileclip_deploy.verify.verification import TASK_FIGURES
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.targets import TowerJob
+from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.verify.checks import TASK_FIGURES
 
 __all__ = ["TriedTower", "Trials"]
 
@@ -33,21 +34,20 @@ class TriedTower:
 
 @dataclass
 class Trials:
-    """Exports and measures candidates of one model on one target.
+    """Exports and measures candidates of one source on one target.
 
-    `folder` keeps the artifacts and the embeddings of the dataset. `source` is the checkpoint's own measurement, None
-    where accuracy is not compared (one tower only, or no dataset).
+    `plan` is of the bundle that is searched for. `folder` keeps the artifacts and the embeddings of the dataset.
+    `dataset` and the checkpoint's own measurement on it, `own`, are None where accuracy is not compared (one tower
+    only, or no dataset).
     """
 
-    model: MobileCLIP
-    target: Target
-    options: ExportOptions
-    gates: Gates
+    plan: BundlePlan
+    source: Source
     reference: Reference
-    dataset: Dataset | None
-    source: Measurement | None
     folder: Path
-    progress: Progress
+    dataset: Dataset | None = None
+    own: Measurement | None = None
+    progress: Progress = silent
     _towers: dict[TowerChoice, TriedTower] = field(default_factory=dict)
 
     def tower(self, choice: TowerChoice) -> TriedTower:
@@ -58,8 +58,8 @@ class Trials:
 
     def _try(self, choice: TowerChoice) -> TriedTower:
         tower, precision = choice.tower, choice.precision
-        options = self.target.settle({tower: precision}, choice.options(self.options))
-        name = self.target.artifact_name(self.model.variant, tower, precision)
+        target = self.plan.target.settled({tower: precision})
+        name = target.artifact_name(self.source.variant, tower, precision)
         place = self.folder / f"{tower}-{choice.label}"
         artifact = place / name
         try:
@@ -68,43 +68,51 @@ class Trials:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with replacing(place) as staging:
                     (staging / name).parent.mkdir(parents=True)
-                    self.target.export(tower_job(self.model, tower, precision, options), staging / name)
+                    target.write(self._job(choice), staging / name)
             self.progress(f"{tower} tower at {precision}: measuring")
-            runner = self.target.runner(artifact)
+            runner = target.runner(artifact)
             deviation = compare(self.reference.of(tower), runner(self.reference.inputs.of(tower)))
         except (ExportError, InvalidInput) as error:
             return TriedTower(artifact, 0, f"{tower} {precision} could not be made: {error}")
-        metric, bound = self.gates.shipped(precision)
+        metric, bound = self.plan.gates.shipped(precision)
         held = passes(deviation, metric, bound)
         sign = ">=" if metric == "cosine" else "<="
         reason = f"{tower} {precision}: {metric} {deviation.value(metric):.6g}, wanted {sign} {bound:g}"
         return TriedTower(artifact, artifact_bytes(artifact), None if held else reason)
 
+    def _job(self, choice: TowerChoice) -> TowerJob:
+        return tower_job(
+            self.source,
+            choice.tower,
+            choice.precision,
+            calibration=self.plan.calibration,
+            four_bit=choice.four_bit,
+        )
+
     def drops(self, candidate: Candidate) -> dict[str, float]:
         """Points of accuracy that a candidate loses; empty where accuracy is not compared."""
-        if self.dataset is None or self.source is None:
+        if self.dataset is None or self.own is None:
             return {}
         label = ", ".join(f"{tower} {precision}" for tower, precision in candidate.precisions.items())
         self.progress(f"{label}: accuracy")
         found = measure(self._embedder(candidate), self.dataset, cache=self.folder / "embeddings")
-        own = self.source.result.figures
+        own = self.own.result.figures
         figures = found.result.figures
         return {name: own[name].value - figures[name].value for name in TASK_FIGURES if name in figures}
 
     def _embedder(self, candidate: Candidate) -> Embedder:
         artifacts: dict[TowerName, Path] = {choice.tower: self.tower(choice).artifact for choice in candidate.choices}
-        image, text = (self.target.runner(artifacts[tower]) for tower in ("image", "text"))
-        assert self.model.provenance is not None
-        variant = self.model.variant
+        image, text = (self.plan.target.runner(artifacts[tower]) for tower in ("image", "text"))
+        variant = self.source.variant
         return Embedder(
             name="candidate",
             engine=image.engine,
-            embedding_space=self.model.provenance.embedding_space,
+            embedding_space=self.source.provenance.embedding_space,
             images=image,
             texts=text,
             artifact=lambda tower: artifact_sha256(artifacts[tower]),
             preprocess=variant.preprocess,
             context_length=variant.tokenizer.context_length,
             template=variant.template,
-            logit_scale=self.model.logit_factor,
+            logit_scale=self.source.model.logit_factor,
         )

@@ -6,33 +6,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.variants import TOWERS, TowerName, Variant
+from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.coreml.package import SPECIFICATION, make_reproducible
-from mobileclip_deploy.targets.coreml.recipes import is_older, settle_target
 from mobileclip_deploy.targets.quiet import conversion
 
-__all__ = ["join", "settle_multifunction"]
-
-OLDEST = "iOS18"
-
-
-def settle_multifunction(precisions: Mapping[TowerName, str], wanted: str | None) -> str:
-    """The deployment target of a package with functions: as wanted, or what functions need.
-
-    Raises:
-        UsageError: older than functions or a precision need, or there is only one tower.
-    """
-    if set(precisions) != set(TOWERS):
-        (tower,) = precisions
-        raise UsageError(f"--multifunction puts both towers into one package; leave it out for the {tower} tower alone")
-    target = settle_target(list(precisions.values()), wanted or OLDEST)
-    if is_older(target, OLDEST):
-        raise UsageError(
-            f"--multifunction needs {OLDEST} (packages of several functions), and the deployment target given is "
-            f"{target}; give {OLDEST} or leave one of the two out"
-        )
-    return target
+__all__ = ["join"]
 
 
 def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None:

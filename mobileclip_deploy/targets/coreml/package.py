@@ -15,7 +15,7 @@ from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.coreml.activations import quantize_activations
 from mobileclip_deploy.targets.coreml.compression import compress_weights
 from mobileclip_deploy.targets.coreml.main_path import main_path_weights
-from mobileclip_deploy.targets.coreml.recipes import recipe_of, settle_target
+from mobileclip_deploy.targets.coreml.recipes import recipe_of
 from mobileclip_deploy.targets.quiet import conversion
 
 __all__ = ["SPECIFICATION", "convert", "make_reproducible", "write_package"]
@@ -25,8 +25,8 @@ SPECIFICATION = Path("Data") / "com.apple.CoreML" / "model.mlmodel"
 DATED = ("com.github.apple.coremltools.conversion_date",)
 
 
-def write_package(job: TowerJob, path: Path, input_name: str, output_name: str) -> None:
-    """Convert a tower and write the .mlpackage.
+def write_package(job: TowerJob, path: Path, target: str, input_name: str, output_name: str) -> None:
+    """Convert a tower and write the .mlpackage for a deployment target, such as "iOS16".
 
     Pixels enter as an image (bytes scaled by 1/255 in front of the graph), ids as int32; the embedding leaves as
     float32 whatever the precision inside, since that is what apps read.
@@ -36,7 +36,6 @@ def write_package(job: TowerJob, path: Path, input_name: str, output_name: str) 
     """
     recipe = recipe_of(job.precision)
     with conversion(f"Core ML conversion of the {job.tower} tower"), torch.no_grad():
-        target = job.options.deployment_target or settle_target([job.precision], None)
         model = convert(job, target, input_name, output_name)
         if recipe.activations:
             if job.calibration is None:
@@ -52,7 +51,7 @@ def write_package(job: TowerJob, path: Path, input_name: str, output_name: str) 
 def _narrow(job: TowerJob) -> Callable[[str], bool]:
     """Which weights, by `weight_sha256`, may go below 8 bits."""
     if job.precision == "mixed":
-        return job.options.four_bit[job.tower].__contains__
+        return job.four_bit.__contains__
     wide = main_path_weights(job.module)
     return lambda sha256: sha256 not in wide
 

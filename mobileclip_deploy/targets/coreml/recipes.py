@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mobileclip_deploy.errors import UsageError
 
-__all__ = ["DEFAULT_TARGET", "DEPLOYMENT_TARGETS", "RECIPES", "Recipe", "is_older", "recipe_of", "settle_target"]
+if TYPE_CHECKING:
+    from mobileclip_deploy.model.variants import TowerName
+
+__all__ = [
+    "DEFAULT_TARGET",
+    "DEPLOYMENT_TARGETS",
+    "RECIPES",
+    "Recipe",
+    "is_older",
+    "recipe_of",
+    "settle_multifunction",
+    "settle_target",
+]
 
 DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
 DEFAULT_TARGET = "iOS16"
+# The first system that reads packages of several functions.
+MULTIFUNCTION_TARGET = "iOS18"
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-# Of the layers that ExportOptions.four_bit names; the others have 8 bits. Chosen by a search, not by name.
+# Of the layers that TowerJob.four_bit names; the others have 8 bits. Chosen by a search, not by name.
 MIXED = Recipe("iOS18", "4-bit weights in blocks", "linear", 4)
 
 
@@ -80,3 +94,21 @@ def settle_target(precisions: Sequence[str], wanted: str | None) -> str:
             f"give {recipe.oldest} or leave it out"
         )
     return wanted
+
+
+def settle_multifunction(precisions: Mapping[TowerName, str], wanted: str | None) -> str:
+    """The deployment target of a package with functions: as wanted, or what functions need.
+
+    Raises:
+        UsageError: older than functions or a precision need, or there is only one tower.
+    """
+    if len(precisions) == 1:
+        (tower,) = precisions
+        raise UsageError(f"--multifunction puts both towers into one package; leave it out for the {tower} tower alone")
+    target = settle_target(list(precisions.values()), wanted or MULTIFUNCTION_TARGET)
+    if is_older(target, MULTIFUNCTION_TARGET):
+        raise UsageError(
+            f"--multifunction needs {MULTIFUNCTION_TARGET} (packages of several functions), and the deployment target "
+            f"given is {target}; give {MULTIFUNCTION_TARGET} or leave one of the two out"
+        )
+    return target

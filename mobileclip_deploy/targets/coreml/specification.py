@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from mobileclip_deploy.bundle import TensorInfo
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil import load
+from mobileclip_deploy.targets import TensorInfo
 from mobileclip_deploy.targets.quiet import quiet
 
 __all__ = ["describe", "operators"]

@@ -3,84 +3,126 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mobileclip_deploy.bundle import TensorInfo
-from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.targets.base import ExportOptions, Place, Runner, Target, TowerJob
-from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
-from mobileclip_deploy.targets.coreml.benchmarking import CoreMLSession, places
-from mobileclip_deploy.targets.coreml.multifunction import join, settle_multifunction
-from mobileclip_deploy.targets.coreml.recipes import DEFAULT_TARGET, RECIPES, is_older, recipe_of, settle_target
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.targets.base import Place, Precisions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.coreml.recipes import (
+    DEFAULT_TARGET,
+    RECIPES,
+    is_older,
+    recipe_of,
+    settle_multifunction,
+    settle_target,
+)
+from mobileclip_deploy.targets.options import TargetOptions, option
 
-__all__ = ["CoreMLTarget"]
+if TYPE_CHECKING:
+    from mobileclip_deploy.mil import Program
+    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+
+__all__ = ["CoreMLOptions", "CoreMLTarget"]
+
+
+@dataclass(frozen=True)
+class CoreMLOptions(TargetOptions):
+    """`deployment_target`: iOS15 to iOS18; None leaves it to the precisions. `multifunction` puts both towers into one
+    package, a function each, which iOS 18 can read."""
+
+    deployment_target: str | None = option(
+        "--deployment-target", "The oldest system to run on [default: iOS16, or as needed].", metavar="iOSNN"
+    )
+    multifunction: bool = option(
+        "--multifunction", "Both towers in one package, a function each (iOS18).", default=False
+    )
 
 
 class CoreMLTarget(Target):
     name = "coreml"
+    title = "Core ML"
     packages = ("coremltools",)
+    proven: ClassVar[Mapping[str, str]] = {"coremltools": "9.0"}
+    extra = "coreml"
+    suffixes = (".mlpackage",)
+    order = 2
+    runtime_modules = ("coremltools",)
+    Options = CoreMLOptions
+    options: CoreMLOptions
     precisions = tuple(RECIPES)
     mixes = True
-    runtime_modules = ("coremltools",)
+    readable = True
 
-    def __init__(self, function: str | None = None) -> None:
+    def __init__(self, options: TargetOptions | None = None, function: str | None = None) -> None:
+        super().__init__(options)
         self.function = function
 
     def for_function(self, function: str | None) -> CoreMLTarget:
-        return CoreMLTarget(function)
+        return CoreMLTarget(self.options, function)
 
-    def require(self, precisions: dict[TowerName, str], options: ExportOptions) -> None:
+    def require(self, precisions: Precisions, mixed: bool = False) -> None:
         """As any target, and refuses a deployment target that does not exist or is too old for what is wanted.
 
         Raises:
-            UsageError, InvalidInput, DependencyMissing: see `Target.require`.
+            UsageError, DependencyMissing: see `Target.require`.
         """
-        super().require(precisions, options)
-        self.settle(precisions, options)
+        super().require(precisions, mixed)
+        self.settled(precisions)
 
-    def settle(self, precisions: dict[TowerName, str], options: ExportOptions) -> ExportOptions:
-        return replace(options, deployment_target=_settle(precisions, options))
+    def require_searchable(self) -> None:
+        super().require_searchable()
+        if self.options.multifunction:
+            raise UsageError("smallest searches a precision for each tower; leave --multifunction out")
 
-    def advice(self, precisions: dict[TowerName, str], options: ExportOptions) -> str | None:
-        target = _settle(precisions, options)
-        if options.deployment_target is not None or not is_older(DEFAULT_TARGET, target):
+    def settled(self, precisions: Precisions) -> CoreMLTarget:
+        wanted = self.options.deployment_target
+        if self.options.multifunction:
+            target = settle_multifunction(precisions, wanted)
+        else:
+            target = settle_target(list(precisions.values()), wanted)
+        return CoreMLTarget(replace(self.options, deployment_target=target), self.function)
+
+    def advice(self, precisions: Precisions) -> str | None:
+        target = self.settled(precisions).options.deployment_target
+        assert target is not None
+        if self.options.deployment_target is not None or not is_older(DEFAULT_TARGET, target):
             return None
         raised = [
             name for name in dict.fromkeys(precisions.values()) if is_older(DEFAULT_TARGET, recipe_of(name).oldest)
         ]
-        if options.multifunction:
+        if self.options.multifunction:
             raised = ["--multifunction"]
         return f"Deployment target raised from {DEFAULT_TARGET} to {target}, which {' and '.join(raised)} needs."
 
-    def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
-        return f"{variant.name}_{tower}.mlpackage"
+    def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
+        return f"{variant.name}_{artifact}.mlpackage"
 
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         if tower == "image":
             return TensorInfo("image", "uint8", (1, *variant.image_input_shape), (0.0, 255.0), "RGB")
         return TensorInfo("text", "int32", (1, variant.tokenizer.context_length))
 
-    def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+    def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
+        """Of a classifier a dictionary from label to probability, as Vision reads it; beside it stands `classLabel`."""
+        if labels:
+            return TensorInfo("classLabel_probs", "dictionary", ())
         return TensorInfo("final_emb_1", "float32", (1, variant.embed_dim), normalised=False)
 
-    def classifier_name(self, variant: Variant, precision: str) -> str:
-        return f"{variant.name}_classifier.mlpackage"
-
-    def probabilities_info(self, labels: int) -> TensorInfo:
-        """A dictionary from label to probability, as Vision reads it; beside it stands `classLabel`."""
-        return TensorInfo("classLabel_probs", "dictionary", ())
-
-    def export(self, job: TowerJob, path: Path) -> None:
+    def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreml.package import write_package
 
-        write_package(job, path, self.input_info(job.variant, job.tower).name, self.result_info(job).name)
+        oldest = self.options.deployment_target or settle_target([job.precision], None)
+        write_package(job, path, oldest, *self.port_names(job))
+        return ()
 
-    def place(
-        self, folder: Path, variant: Variant, files: dict[TowerName, str], options: ExportOptions
-    ) -> dict[TowerName, Place]:
-        if not options.multifunction:
-            return super().place(folder, variant, files, options)
+    def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
+        if not self.options.multifunction:
+            return super().place(folder, variant, files)
+        from mobileclip_deploy.targets.coreml.multifunction import join
+
         name = f"{variant.name}.mlpackage"
         join({tower: folder / file for tower, file in files.items()}, folder / name, variant)
         return {tower: Place(name, tower) for tower in files}
@@ -95,6 +137,16 @@ class CoreMLTarget(Target):
 
         return operators(path, self.function)
 
+    def inspect(self, path: Path) -> dict[str, Any]:
+        from mobileclip_deploy.targets.coreml.inspection import inspect_package
+
+        return inspect_package(path)
+
+    def program(self, path: Path, *, evaluate: bool = True) -> Program:
+        from mobileclip_deploy.mil import load
+
+        return load(path, self.function, evaluate=evaluate)
+
     def runner(self, path: Path) -> Runner:
         from mobileclip_deploy.targets.coreml.runner import load_runner
 
@@ -106,13 +158,11 @@ class CoreMLTarget(Target):
         return load_runners(path, self.function)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        from mobileclip_deploy.targets.coreml.benchmarking import places
+
         return places(device)
 
     def session(self, path: Path, setup: SessionSetup) -> Session:
+        from mobileclip_deploy.targets.coreml.benchmarking import CoreMLSession
+
         return CoreMLSession(path, setup, self.function)
-
-
-def _settle(precisions: dict[TowerName, str], options: ExportOptions) -> str:
-    if options.multifunction:
-        return settle_multifunction(precisions, options.deployment_target)
-    return settle_target(list(precisions.values()), options.deployment_target)

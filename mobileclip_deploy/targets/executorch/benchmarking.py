@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.bundle.manifest import TensorInfo
 from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.targets.base import TensorInfo
 from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup, installed
 
 __all__ = ["ExecuTorchSession", "declared", "places"]

@@ -12,7 +12,7 @@ from mobileclip_deploy.targets.executorch.backends import Backend
 from mobileclip_deploy.targets.executorch.etrecord import etrecord_path, write_etrecord
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.targets.base import TowerJob
+    from mobileclip_deploy.targets.executorch.job import LoweringJob
 
 __all__ = ["LARGEST_BATCH", "lower", "traced"]
 
@@ -20,7 +20,7 @@ __all__ = ["LARGEST_BATCH", "lower", "traced"]
 LARGEST_BATCH = 64
 
 
-def lower(module: nn.Module, job: TowerJob, backend: Backend, path: Path) -> bytes:
+def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> bytes:
     """The .pte of a module that is written for the backend; the same module gives the same bytes.
 
     Writes the ETRecord of `path` where it is wanted.

@@ -10,8 +10,9 @@ from torch import nn
 
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.targets.base import Runner, TowerJob
+from mobileclip_deploy.targets.base import Runner
 from mobileclip_deploy.targets.executorch.backends import Backend, get_backend
+from mobileclip_deploy.targets.executorch.job import LoweringJob
 from mobileclip_deploy.targets.executorch.native_output import hold_back
 from mobileclip_deploy.targets.executorch.stages import StageBroke, Stages
 from mobileclip_deploy.targets.quiet import conversion
@@ -24,7 +25,7 @@ FLOAT = ("fp32", "fp16")
 COMPARED = 4
 
 
-def write_program(job: TowerJob, path: Path) -> tuple[Check, ...]:
+def write_program(job: LoweringJob, path: Path) -> tuple[Check, ...]:
     """Write a tower's .pte, and its ETRecord beside it where wanted; gives what each stage computed.
 
     Raises:
@@ -45,7 +46,7 @@ def write_program(job: TowerJob, path: Path) -> tuple[Check, ...]:
         return stages.checks
 
 
-def measure_stages(job: TowerJob, path: Path) -> tuple[Check, ...]:
+def measure_stages(job: LoweringJob, path: Path) -> tuple[Check, ...]:
     """The stages again, up to the one that breaks, with the .pte at `path` as the last; nothing is written.
 
     Raises:
@@ -64,17 +65,17 @@ def measure_stages(job: TowerJob, path: Path) -> tuple[Check, ...]:
     return stages.checks
 
 
-def _inputs(job: TowerJob) -> torch.Tensor:
+def _inputs(job: LoweringJob) -> torch.Tensor:
     given = job.calibration
     return torch.from_numpy(calibration_inputs(job.variant, job.tower, None) if given is None else given)
 
 
-def _stages(job: TowerJob, inputs: torch.Tensor) -> Stages:
+def _stages(job: LoweringJob, inputs: torch.Tensor) -> Stages:
     cosine = None if job.precision in FLOAT else PRECISIONS[job.precision].gate
     return Stages(job.tower, job.module, inputs[:COMPARED], cosine)
 
 
-def _written(job: TowerJob, backend: Backend, inputs: torch.Tensor, stages: Stages) -> nn.Module:
+def _written(job: LoweringJob, backend: Backend, inputs: torch.Tensor, stages: Stages) -> nn.Module:
     """The tower as the backend wants it, quantized where wanted."""
     from mobileclip_deploy.targets.executorch.quantization import quantize
 

@@ -6,21 +6,23 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
-from mobileclip_deploy.bundle import TensorInfo
-from mobileclip_deploy.bundle.manifest import Attachment
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
-from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.parity import Check
-from mobileclip_deploy.targets.base import ExportOptions, Runner, Target, TowerJob
-from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
-from mobileclip_deploy.targets.executorch.backends import get_backend
-from mobileclip_deploy.targets.executorch.benchmarking import ExecuTorchSession, declared, places
-from mobileclip_deploy.targets.executorch.etrecord import etrecord_path
-from mobileclip_deploy.targets.executorch.program_file import TensorSpec, read_program
+from mobileclip_deploy.targets.base import Attachment, Precisions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, UNAVAILABLE, get_backend, parse_backends
+from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
+from mobileclip_deploy.targets.options import TargetOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+    from mobileclip_deploy.targets.executorch.job import LoweringJob
+    from mobileclip_deploy.targets.executorch.program_file import TensorSpec
 
 __all__ = ["ExecuTorchTarget"]
 
@@ -30,81 +32,97 @@ INPUT, OUTPUT = "input_0", "output_0"
 
 class ExecuTorchTarget(Target):
     name = "executorch"
+    title = "ExecuTorch"
     packages = ("executorch",)
+    proven: ClassVar[Mapping[str, str]] = {"executorch": "1.5.1", "torchao": "0.18.0"}
+    extra = "executorch"
+    unavailable: ClassVar[Mapping[str, str]] = UNAVAILABLE
+    suffixes = (".pte",)
+    order = 3
     runtime_modules = ("torch", "executorch.extension.pybindings.portable_lib")
     foreign_suffix = ".pte"
+    Options = ExecuTorchOptions
+    options: ExecuTorchOptions
 
-    def __init__(self, backend: str = "xnnpack") -> None:
-        self.backend = get_backend(backend)
+    def __init__(self, options: TargetOptions | None = None) -> None:
+        super().__init__(options)
+        self.backends = parse_backends(self.options.backend or DEFAULT_BACKEND)
+        self.backend = get_backend(self.backends[0])
         self.precisions = self.backend.precisions
         self.default_precision = self.precisions[0]
 
     @property
     def label(self) -> str:
         """`executorch` for XNNPACK, `executorch-<backend>` for others."""
-        return self.name if self.backend.name == "xnnpack" else f"{self.name}-{self.backend.name}"
+        return self.name if self.backend.name == DEFAULT_BACKEND else f"{self.name}-{self.backend.name}"
 
-    def require(self, precisions: dict[TowerName, str], options: ExportOptions) -> None:
+    def variation(self, name: str) -> ExecuTorchTarget:
+        return ExecuTorchTarget(replace(self.options, backend=get_backend(name).name))
+
+    def variations(self) -> tuple[Target, ...]:
+        return (self,) if len(self.backends) == 1 else tuple(self.variation(name) for name in self.backends)
+
+    def require(self, precisions: Precisions, mixed: bool = False) -> None:
         """As any target, for its backend.
 
         Raises:
             UsageError: a precision that the backend lacks or refuses, with the reason.
-            InvalidInput, DependencyMissing: see `Target.require`.
+            DependencyMissing: see `Target.require`.
         """
-        backend = self.backend
+        backend, dynamic_batch = self.backend, self.options.dynamic_batch
         for tower, precision in precisions.items():
             if (reason := backend.refused.get((tower, precision))) is not None:
                 raise UsageError(f"{tower}={precision} is refused on {backend.name}: {reason}")
             if precision not in backend.precisions:
                 known = ", ".join(backend.precisions)
                 raise UsageError(f"executorch on {backend.name} has no precision {precision}; it has {known}")
-        if options.dynamic_batch and "text" not in precisions:
+        if dynamic_batch and "text" not in precisions:
             raise UsageError("--dynamic-batch is for prompts: the image tower takes one image; leave it out")
-        if options.dynamic_batch and backend.static_shapes is not None:
+        if dynamic_batch and backend.static_shapes is not None:
             raise UsageError(f"--dynamic-batch is refused on {backend.name}: {backend.static_shapes}")
-        super().require(precisions, options)
+        super().require(precisions, mixed)
         for package in backend.packages:
             if importlib.util.find_spec(package) is None:
                 raise DependencyMissing(f"backend {backend.name} needs {package}; type: pip install {package}")
 
-    def has(self, precisions: dict[TowerName, str]) -> bool:
+    def has(self, precisions: Precisions) -> bool:
         return super().has(precisions) and not any(item in self.backend.refused for item in precisions.items())
 
-    def settle(self, precisions: dict[TowerName, str], options: ExportOptions) -> ExportOptions:
-        return replace(options, backend=self.backend.name)
+    def settled(self, precisions: Precisions) -> ExecuTorchTarget:
+        # A deployment target is for the package inside a Core ML .pte; elsewhere it would only be written down.
+        kept = self.options.deployment_target if self.backend.name == "coreml" else None
+        return ExecuTorchTarget(replace(self.options, backend=self.backend.name, deployment_target=kept))
 
-    def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
-        return f"{variant.name}_{tower}.{self.backend.name}.pte"
+    def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
+        return f"{variant.name}_{artifact}.{self.backend.name}.pte"
 
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         if tower == "image":
             return TensorInfo(INPUT, "float32", (1, *variant.image_input_shape), (0.0, 1.0), "RGB")
         return TensorInfo(INPUT, "int64", (1, variant.tokenizer.context_length))
 
-    def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+    def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
+        if labels:
+            return TensorInfo(OUTPUT, "float32", (1, labels))
         return TensorInfo(OUTPUT, "float32", (1, variant.embed_dim), normalised=False)
 
-    def takes_batches(self, tower: TowerName, options: ExportOptions) -> bool:
-        return options.dynamic_batch and tower == "text"
+    def takes_batches(self, tower: TowerName) -> bool:
+        return self.options.dynamic_batch and tower == "text"
 
-    def classifier_name(self, variant: Variant, precision: str) -> str:
-        return f"{variant.name}_classifier.{self.backend.name}.pte"
-
-    def probabilities_info(self, labels: int) -> TensorInfo:
-        return TensorInfo(OUTPUT, "float32", (1, labels))
-
-    def export(self, job: TowerJob, path: Path) -> None:
-        self.export_in_stages(job, path)
-
-    def export_in_stages(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
+    def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.executorch.pipeline import write_program
 
-        return write_program(job, path)
+        return write_program(self._lowering(job), path)
 
     def stage_checks(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.executorch.pipeline import measure_stages
 
-        return measure_stages(job, path)
+        return measure_stages(self._lowering(job), path)
+
+    def _lowering(self, job: TowerJob) -> LoweringJob:
+        from mobileclip_deploy.targets.executorch.job import LoweringJob
+
+        return LoweringJob(**vars(job), options=self.options)
 
     def attach(
         self,
@@ -112,10 +130,9 @@ class ExecuTorchTarget(Target):
         inputs: npt.NDArray[np.generic],
         expected: npt.NDArray[np.float32],
         tolerance: float,
-        options: ExportOptions,
     ) -> tuple[Attachment, ...]:
         attached = []
-        if options.bundled_program:
+        if self.options.bundled_program:
             from mobileclip_deploy.targets.executorch.bundled_program import (
                 check_bundled_program,
                 write_bundled_program,
@@ -125,11 +142,15 @@ class ExecuTorchTarget(Target):
             if self.backend.runs_in_wheel:
                 check_bundled_program(path, len(inputs), tolerance)
             attached.append(Attachment("bundled_program", path, tolerance))
-        if options.etrecord:
+        if self.options.etrecord:
+            from mobileclip_deploy.targets.executorch.etrecord import etrecord_path
+
             attached.append(Attachment("etrecord", etrecord_path(artifact)))
         return tuple(attached)
 
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
+        from mobileclip_deploy.targets.executorch.program_file import read_program
+
         program = read_program(path)
         if len(program.inputs) != 1 or len(program.outputs) != 1:
             counts = f"{len(program.inputs)} inputs and {len(program.outputs)} outputs"
@@ -137,10 +158,12 @@ class ExecuTorchTarget(Target):
         return _info(INPUT, program.inputs[0]), _info(OUTPUT, program.outputs[0])
 
     def operators(self, path: Path) -> dict[str, int]:
-        contents = read_program(path).contents()
+        contents = self.contents(path)
         return {**contents["delegates"], **contents["operators_outside"]}
 
     def contents(self, path: Path) -> dict[str, dict[str, int]]:
+        from mobileclip_deploy.targets.executorch.program_file import read_program
+
         return read_program(path).contents()
 
     def runner(self, path: Path) -> Runner:
@@ -149,12 +172,18 @@ class ExecuTorchTarget(Target):
         return load_runner(path)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        from mobileclip_deploy.targets.executorch.benchmarking import places
+
         return places(device, options)
 
     def session(self, path: Path, setup: SessionSetup) -> Session:
+        from mobileclip_deploy.targets.executorch.benchmarking import ExecuTorchSession
+
         return ExecuTorchSession(path, setup)
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+        from mobileclip_deploy.targets.executorch.benchmarking import declared
+
         return declared(path)
 
 

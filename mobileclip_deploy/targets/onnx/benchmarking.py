@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.bundle.manifest import TensorInfo
+from mobileclip_deploy.targets.base import TensorInfo
 from mobileclip_deploy.targets.benchmarking import (
     KernelTime,
     RuntimePlace,

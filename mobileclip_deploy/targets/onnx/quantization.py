@@ -76,7 +76,7 @@ def _stored(graph: Graph, recipe: Recipe, job: TowerJob) -> None:
         as_products(graph)
     found: dict[str, Weight] = {weight.node.output[0]: weight for weight in weights(graph)}
     dynamic = DynamicProducts(graph)
-    chosen = job.options.four_bit[job.tower] if job.precision == "mixed" else None
+    chosen = job.four_bit if job.precision == "mixed" else None
 
     def change(node: Any) -> list[Any] | None:
         weight = found.get(node.output[0])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from mobileclip_deploy.model.variants import TowerName
+if TYPE_CHECKING:
+    from mobileclip_deploy.model.variants import TowerName
 
 __all__ = ["RECIPES", "Recipe", "recipe_of"]
 
@@ -41,7 +42,7 @@ RECIPES: dict[str, Recipe] = {
     "w4": Recipe("q4", "_q4", products={"image": "four bits", "text": "four bits"}),
 }
 
-# As w4, for the layers that ExportOptions.four_bit names; the others have 8 bits. Chosen by a search, not by name.
+# As w4, for the layers that TowerJob.four_bit names; the others have 8 bits. Chosen by a search, not by name.
 MIXED = RECIPES["w4"]
 
 

@@ -5,58 +5,61 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-from mobileclip_deploy.bundle import TensorInfo
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.targets.base import Runner, Target, TowerJob
-from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
-from mobileclip_deploy.targets.onnx.benchmarking import OnnxSession, declared, places
+from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
 from mobileclip_deploy.targets.onnx.recipes import RECIPES, recipe_of
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
 
 __all__ = ["OnnxTarget"]
 
-STEMS = {"image": "vision_model", "text": "text_model"}
+STEMS = {"image": "vision_model", "text": "text_model", "classifier": "classifier"}
 DTYPES = {1: "float32", 7: "int64", 10: "float16"}
 
 
 class OnnxTarget(Target):
     name = "onnx"
+    title = "ONNX"
     packages = ("onnx", "onnxruntime", "onnxscript")
-    precisions = tuple(RECIPES)
-    mixes = True
+    proven: ClassVar[Mapping[str, str]] = {"onnx": "1.23.2", "onnxruntime": "1.32.0", "onnxscript": "0.7.2"}
+    extra = "onnx"
+    suffixes = (".onnx",)
+    order = 1
     runtime_package = "onnxruntime"
     runtime_modules = ("onnxruntime",)
     foreign_suffix = ".onnx"
+    precisions = tuple(RECIPES)
+    mixes = True
 
     def mixable(self, tower: TowerName, name: str, shape: Sequence[int]) -> bool:
         """Products but the last, and the table; the text tower's 1 x 1 convolutions are written as products."""
         product = len(shape) == 2 or tower == "text"
         return product and "projection" not in name and super().mixable(tower, name, shape)
 
-    def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
-        return f"onnx/{STEMS[tower]}{recipe_of(precision).suffix}.onnx"
+    def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
+        return f"onnx/{STEMS[artifact]}{recipe_of(precision).suffix}.onnx"
 
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         if tower == "image":
             return TensorInfo("pixel_values", "float32", (0, *variant.image_input_shape), (0.0, 1.0), "RGB")
         return TensorInfo("input_ids", "int64", (0, variant.tokenizer.context_length))
 
-    def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+    def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
+        if labels:
+            return TensorInfo("probabilities", "float32", (0, labels))
         return TensorInfo(f"{tower}_embeds", "float32", (0, variant.embed_dim), normalised=False)
 
-    def classifier_name(self, variant: Variant, precision: str) -> str:
-        return f"onnx/classifier{recipe_of(precision).suffix}.onnx"
-
-    def probabilities_info(self, labels: int) -> TensorInfo:
-        return TensorInfo("probabilities", "float32", (0, labels))
-
-    def export(self, job: TowerJob, path: Path) -> None:
+    def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.onnx.graph import write_graph
 
-        names = self.input_info(job.variant, job.tower).name, self.result_info(job).name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_graph(job, path, *names)
+        write_graph(job, path, *self.port_names(job))
+        return ()
 
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
         graph = _read(path).graph
@@ -86,21 +89,27 @@ class OnnxTarget(Target):
 
         return OnnxRunner(path)
 
-    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
-        return places(device)
-
-    def session(self, path: Path, setup: SessionSetup) -> Session:
-        return OnnxSession(path, setup)
-
-    def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-        return declared(path)
-
     def write_companions(self, folder: Path, variant: Variant) -> None:
         """config.json, tokenizer.json and its configuration, as transformers.js looks for them."""
         from mobileclip_deploy.model.tokenizer import write_transformers_tokenizer
 
         (folder / "config.json").write_text(json.dumps(_client_config(variant), indent=2) + "\n", encoding="utf-8")
         write_transformers_tokenizer(folder, variant.tokenizer.context_length)
+
+    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        from mobileclip_deploy.targets.onnx.benchmarking import places
+
+        return places(device)
+
+    def session(self, path: Path, setup: SessionSetup) -> Session:
+        from mobileclip_deploy.targets.onnx.benchmarking import OnnxSession
+
+        return OnnxSession(path, setup)
+
+    def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+        from mobileclip_deploy.targets.onnx.benchmarking import declared
+
+        return declared(path)
 
 
 def _client_config(variant: Variant) -> dict[str, object]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import TensorInfo
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.targets.base import Target, TowerJob
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.targets import Target, TargetOptions, TensorInfo, TowerJob
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 
 __all__ = ["NoisyTarget"]
@@ -37,30 +37,29 @@ class NoisyTarget(Target):
     """`noise`: relative, by "tower precision"; what is not in it is exact. `exported` counts conversions."""
 
     name = "noisy"
-    packages = ()
+    title = "Noise"
 
     def __init__(self, model: mcd.MobileCLIP, precisions: tuple[str, ...], noise: Mapping[str, float]) -> None:
+        super().__init__()
         self.precisions, self.noise, self.model = precisions, noise, model
         self.exported: list[str] = []
         self.stop_at: str | None = None
 
-    def artifact_name(self, variant: Variant, tower: TowerName, precision: str) -> str:
-        return f"{tower}.json"
+    def with_options(self, options: TargetOptions) -> NoisyTarget:
+        return self
+
+    def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
+        return f"{artifact}.json"
 
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         shape = (0, *variant.image_input_shape) if tower == "image" else (0, variant.tokenizer.context_length)
         return TensorInfo("in", "float32" if tower == "image" else "int64", shape, None, None)
 
-    def output_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+    def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
+        assert not labels, "the search writes no classifier"
         return TensorInfo("out", "float32", (0, variant.embed_dim))
 
-    def classifier_name(self, variant: Variant, precision: str) -> str:
-        raise AssertionError("the search writes no classifier")
-
-    def probabilities_info(self, labels: int) -> TensorInfo:
-        raise AssertionError("the search writes no classifier")
-
-    def export(self, job: TowerJob, path: Path) -> None:
+    def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         name = f"{job.tower} {job.precision}"
         if name == self.stop_at:
             raise KeyboardInterrupt
@@ -68,6 +67,7 @@ class NoisyTarget(Target):
             self.exported.append(name)
         content = {"tower": job.tower, "noise": self.noise.get(name, 0), "bits": PRECISIONS[job.precision].bits}
         path.write_text(json.dumps(content), encoding="utf-8")
+        return ()
 
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
         tower = json.loads(path.read_text(encoding="utf-8"))["tower"]

@@ -10,12 +10,15 @@ from command_line import refusal, run
 from export.smallest.targets import NoisyTarget
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.api import load_model
+from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed, UsageError
 from mobileclip_deploy.evaluation import Dataset, read_dataset
-from mobileclip_deploy.export.smallest import Limits, Smallest, find_smallest
+from mobileclip_deploy.export.plan import ExportRequest, Limits, choose, plan_export
+from mobileclip_deploy.export.smallest import Smallest, find_smallest
 from mobileclip_deploy.export.smallest.trials import Trials
-from mobileclip_deploy.targets import TARGETS, ExportOptions
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets import targets
+from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.towers.samples import image_paths
 
 PRECISIONS = ("fp32", "fp16", "w8", "w4")
@@ -24,7 +27,7 @@ ROUGH = 0.3  # cosine 0.958: no gate holds it
 
 @pytest.fixture
 def model() -> mcd.MobileCLIP:
-    return load_model()
+    return mcd.load_model()
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +41,21 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def noisy(model: mcd.MobileCLIP, monkeypatch: pytest.MonkeyPatch, **noise: float) -> NoisyTarget:
     target = NoisyTarget(model, PRECISIONS, {name.replace("_", " "): value for name, value in noise.items()})
-    monkeypatch.setitem(TARGETS, "noisy", target)
+    monkeypatch.setitem(targets(), "noisy", target)
     return target
+
+
+def search(
+    model: mcd.MobileCLIP,
+    output: Path,
+    dataset: Dataset | None = None,
+    tower: str = "both",
+    limits: Limits | None = None,
+) -> Smallest:
+    """As `export --target noisy --precision smallest` does it."""
+    request = ExportRequest(("noisy",), ("smallest",), output, tower=tower, limits=limits)
+    plan = plan_export(choose(request), Source.of(model))
+    return find_smallest(plan.bundles[0], plan.source, Reference.compute(model, sample_inputs(model)), dataset)
 
 
 def outcomes(found: Smallest) -> list[tuple[str, str, str]]:
@@ -49,8 +65,8 @@ def outcomes(found: Smallest) -> list[tuple[str, str, str]]:
 def test_the_smallest_is_written_when_it_passes(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
-    target = noisy(model, monkeypatch)
-    found = find_smallest(model, target, tmp_path, dataset=dataset)
+    noisy(model, monkeypatch)
+    found = search(model, tmp_path, dataset)
     assert outcomes(found) == [("w4", "w4", "passed")]
     assert found.report.passed
     assert [path.name for path in tmp_path.iterdir()] == ["nano-noisy-smallest"]
@@ -63,7 +79,7 @@ def test_a_tower_that_fails_rules_out_all_that_hold_it_and_is_tried_once(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
     target = noisy(model, monkeypatch, image_w4=ROUGH)
-    found = find_smallest(model, target, tmp_path, dataset=dataset)
+    found = search(model, tmp_path, dataset)
     last = outcomes(found)[-1]
     assert last == ("w8", "w4", "passed")
     assert all(image == "w4" and outcome == "failed" for image, _, outcome in outcomes(found)[:-1])
@@ -76,10 +92,10 @@ def test_a_tower_that_fails_rules_out_all_that_hold_it_and_is_tried_once(
 def test_accuracy_decides_among_those_that_hold_their_gates(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
-    target = noisy(model, monkeypatch)
+    noisy(model, monkeypatch)
     drops = iter([{"top1": 0.6}, {"top1": 0.5}])
     monkeypatch.setattr(Trials, "drops", lambda self, candidate: next(drops))
-    found = find_smallest(model, target, tmp_path, dataset=dataset)
+    found = search(model, tmp_path, dataset)
     assert [outcome for *_, outcome in outcomes(found)] == ["failed", "passed"]
     assert found.log.trials[0].reason == "top1 drops by 0.60 points"
 
@@ -87,9 +103,9 @@ def test_accuracy_decides_among_those_that_hold_their_gates(
 def test_nothing_is_written_when_nothing_passes(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
-    target = noisy(model, monkeypatch, **{f"image_{name}": ROUGH for name in PRECISIONS})
+    noisy(model, monkeypatch, **{f"image_{name}": ROUGH for name in PRECISIONS})
     with pytest.raises(GateFailed, match=r"none of 16 candidates passes; .* image fp32: relative"):
-        find_smallest(model, target, tmp_path, dataset=dataset)
+        search(model, tmp_path, dataset)
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
 
 
@@ -97,9 +113,9 @@ def test_what_the_full_verification_refuses_is_passed_over(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
     """A shipped gate that held in the search and a check that only the export makes."""
-    from mobileclip_deploy.export.smallest import search
+    from mobileclip_deploy.export.smallest import search as module
 
-    write, refused = search.export_bundle, []
+    write, refused = module.write_bundle, []
 
     def refusing(*arguments: object, **options: object) -> object:
         if not refused:
@@ -107,8 +123,9 @@ def test_what_the_full_verification_refuses_is_passed_over(
             raise GateFailed("seen only in full")
         return write(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(search, "export_bundle", refusing)
-    found = find_smallest(model, noisy(model, monkeypatch), tmp_path, dataset=dataset)
+    monkeypatch.setattr(module, "write_bundle", refusing)
+    noisy(model, monkeypatch)
+    found = search(model, tmp_path, dataset)
     assert [outcome for *_, outcome in outcomes(found)] == ["failed", "passed"]
     assert found.log.trials[0].reason == "seen only in full"
 
@@ -116,16 +133,17 @@ def test_what_the_full_verification_refuses_is_passed_over(
 def test_a_stopped_search_goes_on_and_decides_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
-    model = load_model()
-    whole = find_smallest(model, noisy(model, monkeypatch, image_w4=ROUGH), tmp_path / "a", dataset=dataset)
-    model = load_model()  # as another process would
+    model = mcd.load_model()
+    noisy(model, monkeypatch, image_w4=ROUGH)
+    whole = search(model, tmp_path / "a", dataset)
+    model = mcd.load_model()  # as another process would
     target = noisy(model, monkeypatch, image_w4=ROUGH)
     target.stop_at = "text w4"
     with pytest.raises(KeyboardInterrupt):
-        find_smallest(model, target, tmp_path / "b", dataset=dataset)
-    model = load_model()
+        search(model, tmp_path / "b", dataset)
+    model = mcd.load_model()
     again = noisy(model, monkeypatch, image_w4=ROUGH)
-    found = find_smallest(model, again, tmp_path / "b", dataset=dataset)
+    found = search(model, tmp_path / "b", dataset)
     assert found.log == whole.log
     assert "image w4" not in again.exported
     for path in whole.bundle.path.rglob("*"):
@@ -136,15 +154,16 @@ def test_a_stopped_search_goes_on_and_decides_the_same(
 def test_the_budget_ends_a_search_without_a_bundle(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
-    target = noisy(model, monkeypatch)
+    noisy(model, monkeypatch)
     with pytest.raises(GateFailed, match=r"within 1e-09 minutes \(0 tried\); the same command goes on"):
-        find_smallest(model, target, tmp_path, dataset=dataset, limits=Limits(budget=1e-9))
+        search(model, tmp_path, dataset, limits=Limits(budget=1e-9))
 
 
 def test_one_tower_alone_is_held_against_its_gate(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
-    found = find_smallest(model, noisy(model, monkeypatch), tmp_path, towers=("text",), dataset=dataset)
+    noisy(model, monkeypatch)
+    found = search(model, tmp_path, dataset, tower="text")
     assert (found.log.trials[-1].precisions, found.log.trials[-1].drops) == ({"text": "w4"}, {})
     assert found.log.dataset is None
 
@@ -154,11 +173,11 @@ def test_a_destination_that_exists_is_refused_before_anything_runs(
 ) -> None:
     target = noisy(model, monkeypatch)
     with pytest.raises(UsageError, match="leave --multifunction out"):
-        find_smallest(model, target, tmp_path, options=ExportOptions(multifunction=True))
+        choose(ExportRequest(("coreml",), ("smallest",), tmp_path, options={"multifunction": True}))
     (tmp_path / "nano-noisy-smallest").mkdir()
     (tmp_path / "nano-noisy-smallest" / "mine.txt").touch()
     with pytest.raises(UsageError, match="is not a bundle"):
-        find_smallest(model, target, tmp_path)
+        search(model, tmp_path)
     assert target.exported == []
 
 

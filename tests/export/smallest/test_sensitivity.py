@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from writing import chosen
 
 from mobileclip_deploy.export.smallest.candidates import tower_choices
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers, mixes
 from mobileclip_deploy.model.provenance import weight_sha256
-from mobileclip_deploy.targets import ExportOptions, get_target
+from mobileclip_deploy.targets import get_target
 
 
 def anything(_: str, __: Sequence[int]) -> bool:
@@ -81,9 +81,8 @@ def test_without_a_layer_to_tell_from_others_there_is_no_mix() -> None:
 @pytest.mark.parametrize(("deployment_target", "mixed"), [(None, True), ("iOS18", True), ("iOS16", False)])
 def test_a_mix_is_no_candidate_where_the_system_is_too_old(deployment_target: str | None, mixed: bool) -> None:
     layers = [layer("worst", 0.2), layer("good", 0.001)]
-    options = ExportOptions(deployment_target=deployment_target, calibration=Path())
-    choices = tower_choices(get_target("coreml"), "image", tower(), ExportOptions(deployment_target), layers)
+    target = chosen("coreml", deployment_target=deployment_target)
+    choices = tower_choices(target, "image", tower(), layers)
     assert ("mixed" in [choice.precision for choice in choices]) is mixed
-    assert all(choice.options(options).four_bit == {"image": choice.four_bit} for choice in choices)
     sizes = [choice.predicted for choice in choices]
     assert sizes == sorted(sizes)

@@ -13,10 +13,10 @@ import torch
 from command_line import refusal, run
 from emoji_pairs import write_pairs
 from safetensors.torch import load_file
+from writing import written
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.export.exporting import export_bundle
 from mobileclip_deploy.learning.recovery import Recovery, Settings
 from mobileclip_deploy.learning.recovery.training import Closeness
 from mobileclip_deploy.mil import load
@@ -55,7 +55,7 @@ def results(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def exported(checkpoint: Path, target: str, precision: str, folder: Path, towers: tuple[TowerName, ...]) -> mcd.Bundle:
     model = mcd.load_model(None, checkpoint)
     choice = dict.fromkeys(TOWERS, precision)
-    return export_bundle(model, get_target(target), choice, folder, towers=towers, verify=False).bundle
+    return written(model, get_target(target), {tower: choice[tower] for tower in towers}, folder, verify=False).bundle
 
 
 def stored_integers(bundle: mcd.Bundle, tower: TowerName) -> set[str]:

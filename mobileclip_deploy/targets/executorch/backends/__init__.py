@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.variants import suggestion
+from mobileclip_deploy.errors import UsageError, suggestion
 from mobileclip_deploy.targets.executorch.backends.base import Backend
 from mobileclip_deploy.targets.executorch.backends.coreml import CoreMLBackend
 from mobileclip_deploy.targets.executorch.backends.vulkan import VulkanBackend
 from mobileclip_deploy.targets.executorch.backends.xnnpack import XnnpackBackend
 
-__all__ = ["BACKENDS", "UNAVAILABLE", "Backend", "get_backend", "parse_backends"]
+__all__ = ["BACKENDS", "DEFAULT_BACKEND", "UNAVAILABLE", "Backend", "get_backend", "parse_backends"]
 
 BACKENDS: dict[str, Backend] = {
     backend.name: backend for backend in (XnnpackBackend(), CoreMLBackend(), VulkanBackend())
 }
+
+DEFAULT_BACKEND = XnnpackBackend.name
 
 # What each would need beside the executorch wheel; as installed, none of them can be imported or lowers anything.
 UNAVAILABLE = {

@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-
-from mobileclip_deploy.model.variants import TowerName
-
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
+    from torch import nn
 
-    from mobileclip_deploy.targets.base import TowerJob
+    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.targets.executorch.job import LoweringJob
+
 
 __all__ = ["Backend"]
 
@@ -34,7 +33,7 @@ class Backend(ABC):
     static_shapes: ClassVar[str | None] = None
     refused: ClassVar[dict[tuple[TowerName, str], str]] = {}
 
-    def authored(self, job: TowerJob) -> nn.Module:
+    def authored(self, job: LoweringJob) -> nn.Module:
         """The tower as this backend wants it written; as it is by default."""
         return job.module
 
@@ -43,5 +42,5 @@ class Backend(ABC):
         return nullcontext()
 
     @abstractmethod
-    def partitioner(self, job: TowerJob) -> Partitioner:
+    def partitioner(self, job: LoweringJob) -> Partitioner:
         """What decides which operators the backend takes."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.executorch.backends.base import Backend
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
+
+    from mobileclip_deploy.targets.executorch.job import LoweringJob
 
 __all__ = ["CoreMLBackend"]
 
@@ -28,7 +29,7 @@ class CoreMLBackend(Backend):
 
         return reproducible_payloads()
 
-    def partitioner(self, job: TowerJob) -> Partitioner:
+    def partitioner(self, job: LoweringJob) -> Partitioner:
         import coremltools as ct
         from executorch.backends.apple.coreml.compiler import CoreMLBackend as Compiler
         from executorch.backends.apple.coreml.partition import CoreMLPartitioner

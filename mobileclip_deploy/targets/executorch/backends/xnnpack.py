@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-
-from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.executorch.backends.base import Backend
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
+    from torch import nn
+
+    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.targets.executorch.job import LoweringJob
 
 __all__ = ["XnnpackBackend"]
 
@@ -33,7 +33,7 @@ class XnnpackBackend(Backend):
         ),
     }
 
-    def authored(self, job: TowerJob) -> nn.Module:
+    def authored(self, job: LoweringJob) -> nn.Module:
         from mobileclip_deploy.targets.executorch.authoring import authored
         from mobileclip_deploy.targets.executorch.depthwise import split_large_depthwise
 
@@ -42,7 +42,7 @@ class XnnpackBackend(Backend):
             split_large_depthwise(module)
         return module
 
-    def partitioner(self, job: TowerJob) -> Partitioner:
+    def partitioner(self, job: LoweringJob) -> Partitioner:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
         return XnnpackPartitioner()

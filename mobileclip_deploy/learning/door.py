@@ -1,12 +1,12 @@
-"""Training: reinforced datasets, students, recovery."""
+"""`reinforce`, `train` and `recover`: reinforced datasets, students of them, towers trained for a precision."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mobileclip_deploy.api.paths import StrPath
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.learning.recovery import Recovery, Settings
 from mobileclip_deploy.learning.recovery import recover as _recover
 from mobileclip_deploy.learning.reinforcement import (

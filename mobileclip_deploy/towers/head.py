@@ -1,4 +1,7 @@
-"""An image tower that answers with probabilities of fixed labels: their embeddings and the logit scale are inside."""
+"""Heads: what an exported tower answers with, an embedding or the probabilities of fixed labels.
+
+A head of labels holds their text embeddings and the logit scale, so that the image tower alone classifies.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,21 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.tokenizer import tokenize
-from mobileclip_deploy.model.variants import Variant
+from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.towers import ImageTower, make_tower
 from mobileclip_deploy.towers.inputs import embed_texts
 from mobileclip_deploy.towers.labels import parse_labels
 
 __all__ = [
+    "EMBEDDING",
     "Classifier",
+    "Head",
     "LabelSet",
     "label_embeddings",
     "labels_json",
     "make_classifier",
     "probabilities",
+    "read_head",
     "read_labels",
 ]
 
@@ -54,6 +60,19 @@ class LabelSet:
         return variant.template if self.template is None else self.template
 
 
+def read_head(labels: str | None, template: str | None = None) -> Head:
+    """The head that a user's words ask for: an embedding, or with labels (see `read_labels`) their probabilities.
+
+    Raises:
+        UsageError: a template without labels, or as `read_labels`.
+    """
+    if labels is None:
+        if template is not None:
+            raise UsageError("--template is how --labels are asked for; give both")
+        return EMBEDDING
+    return Head(read_labels(labels, template))
+
+
 def read_labels(text: str, template: str | None = None) -> LabelSet:
     """`a,b,c`, or the path of a text file with one label a line.
 
@@ -72,6 +91,44 @@ def read_labels(text: str, template: str | None = None) -> LabelSet:
     if lines is None and "," not in text:
         raise UsageError(f"--labels {text}: no such file, and no list like cat,dog,car")
     return LabelSet(tuple(parse_labels(lines if lines is not None else text.split(","))), template)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a tower answers with: its embedding, or with labels the probability of each."""
+
+    labels: LabelSet | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels, in the order of the probabilities; none of an embedding."""
+        return () if self.labels is None else self.labels.names
+
+    def check(self, model: MobileCLIP, towers: Sequence[TowerName]) -> None:
+        """Refuse labels where they cannot be embedded, or where a tower would be left over.
+
+        Raises:
+            UsageError: labels, and other towers than the image tower, or a checkpoint without a text tower.
+        """
+        if self.labels is not None and (tuple(towers) != ("image",) or "text" not in model.towers):
+            raise UsageError(
+                "a classifier is the image tower alone, and its labels need a checkpoint with a text tower"
+            )
+
+    def module(self, model: MobileCLIP, tower: TowerName) -> nn.Module:
+        """The tower of a folded model with this head, in eval mode: [N, ...] -> [N, D], or [N, L] with labels.
+
+        Raises:
+            UsageError: the model is not folded, or lacks a tower.
+        """
+        return make_tower(model, tower) if self.labels is None else make_classifier(model, self.labels)
+
+    def answers(self, model: MobileCLIP, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What a tower with this head should answer where the checkpoint's embeddings are these, [N, D]."""
+        return embeddings if self.labels is None else probabilities(model, self.labels, embeddings)
+
+
+EMBEDDING = Head()
 
 
 class Classifier(nn.Module):

@@ -1,0 +1,40 @@
+"""The checkpoint that a bundle came from: found, recognised by its hash, and opened once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mobileclip_deploy.bundle.opening import Bundle
+from mobileclip_deploy.checkpoints.loading import Origin, builtin_checkpoint, load
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.errors import CheckpointError
+from mobileclip_deploy.files import file_sha256
+
+__all__ = ["find_checkpoint", "open_source"]
+
+
+def find_checkpoint(bundle: Bundle) -> Path | None:
+    """The source checkpoint of a bundle, if it is the built-in one or lies beside the bundle or in the working
+    directory; None otherwise."""
+    wanted = bundle.manifest.checkpoint
+    folders = (*bundle.path.absolute().parents[:2], Path.cwd())  # a bundle may lie in the root folder
+    places = [builtin_checkpoint()] if wanted.builtin else [folder / wanted.file for folder in folders]
+    return next((path for path in places if path.is_file() and file_sha256(path) == wanted.sha256), None)
+
+
+def open_source(bundle: Bundle, checkpoint: Path | None = None) -> Source | None:
+    """Open the checkpoint that a bundle names: the file given, or the one that is found; None where none is.
+
+    Raises:
+        CheckpointError: the file given is another checkpoint, or cannot be read.
+    """
+    wanted = bundle.manifest.checkpoint
+    path = checkpoint if checkpoint is not None else find_checkpoint(bundle)
+    if path is None:
+        return None
+    # What was found was recognised by its hash; a folded copy has another hash and says itself what it was made from.
+    known = wanted.sha256 if checkpoint is None else None
+    source = Source.of(load(path, wanted.variant, wanted.image_size, Origin(sha256=known)))
+    if source.provenance.sha256 != wanted.sha256:
+        raise CheckpointError(f"{path} is not the checkpoint this bundle was exported from (sha256 {wanted.sha256})")
+    return source

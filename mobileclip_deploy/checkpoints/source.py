@@ -1,0 +1,49 @@
+"""A source: a checkpoint that was opened, read and hashed once, handed on whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from mobileclip_deploy.errors import CheckpointError
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import Variant
+
+__all__ = ["Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model in eval mode, and where its weights came from: file, SHA-256, variant, layout, licence."""
+
+    model: MobileCLIP
+    provenance: Provenance
+
+    @classmethod
+    def of(cls, model: MobileCLIP) -> Self:
+        """The source of a model from `load_model`.
+
+        Raises:
+            CheckpointError: its weights came from nowhere, so that no bundle can name them.
+        """
+        if model.provenance is None:
+            raise CheckpointError(
+                "this model has no provenance; load it with load_model, so that what is made of it can name it"
+            )
+        return cls(model, model.provenance)
+
+    @property
+    def variant(self) -> Variant:
+        """The card of the model, in the layout and at the image size of the checkpoint."""
+        return self.model.variant
+
+    def folded(self) -> Self:
+        """This source with its model folded, in place; what the training form answers has to be asked before.
+
+        Raises:
+            FoldingError: see `folding.fold`.
+        """
+        fold(self.model)
+        return self

@@ -1,0 +1,132 @@
+"""`evaluate`, `embed` and `load_runner`: what a bundle is worth on a dataset, what it answers, and how to ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.embedder import bundle_embedder, model_embedder, tower_runner
+from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile, embed_to_file
+from mobileclip_deploy.evaluation.evaluate import EvaluationResult, check_tasks, measure
+from mobileclip_deploy.evaluation.reading import builtin_dataset, read_dataset
+from mobileclip_deploy.evaluation.templates import parse_templates
+from mobileclip_deploy.files import StrPath, optional_path
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.targets import Runner
+
+__all__ = ["chosen_dataset", "embed", "evaluate", "load_runner"]
+
+
+def evaluate(
+    subject: Bundle | MobileCLIP | StrPath,
+    *,
+    dataset: StrPath | None = None,
+    task: str | None = None,
+    templates: Sequence[str] = (),
+    class_names: StrPath | None = None,
+    images: StrPath | None = None,
+    split: str = "test",
+    skip_bad: bool = False,
+    cache: StrPath | None = None,
+    progress: Progress = silent,
+) -> EvaluationResult:
+    """Zero-shot classification and retrieval of a bundle, or of a loaded model.
+
+    Args:
+        subject: a bundle, its folder, or a model from `load_model`.
+        dataset: a dataset's folder or file (docs/datasets.md); the built-in held-out set when None.
+        task: "classification" or "retrieval"; all the dataset allows when None.
+        templates: prompts with `{}` for the class, or files of them; several are averaged. The dataset's own, or else
+            the model's, when there are none.
+        class_names: a file of class names, instead of the dataset's own.
+        images: the folder of a table's or of Karpathy's images; their own when None.
+        split: of Karpathy's files and of CLIP_benchmark's shards.
+        skip_bad: leave out rows that cannot be used (`EvaluationResult.skipped`) instead of refusing the first.
+        cache: a folder that keeps embeddings, so that an interrupted run goes on where it was; none when None.
+
+    Raises:
+        InvalidInput: the dataset or the bundle cannot be used.
+        UsageError: the dataset cannot be used for the task, or a template has no `{}`.
+        RuntimeFailed: nothing here can run the bundle.
+    """
+    prompts = parse_templates(templates)
+    data = chosen_dataset(dataset, class_names, images, split, skip_bad)
+    tasks = check_tasks(data, (task,) if task else None)
+    embedder = model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(_opened(subject))
+    return measure(
+        embedder,
+        data,
+        tasks,
+        templates=prompts,
+        skip_bad=skip_bad,
+        cache=optional_path(cache),
+        progress=progress,
+    ).result
+
+
+def embed(
+    bundle: Bundle | StrPath,
+    sources: Sequence[StrPath],
+    output: StrPath,
+    *,
+    normalise: bool = False,
+    skip_bad: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+) -> EmbeddingFile:
+    """Write a bundle's embeddings of image files and folders, or of one file of texts; see
+    `embedding_files.embed_to_file`.
+
+    Raises:
+        UsageError: the output cannot be used, or the bundle lacks the tower.
+        InvalidInput: a source cannot be read, or holds nothing.
+        RuntimeFailed: nothing here can run the bundle.
+    """
+    return embed_to_file(
+        _opened(bundle),
+        [Path(source) for source in sources],
+        Path(output),
+        normalise=normalise,
+        skip_bad=skip_bad,
+        force=force,
+        progress=progress,
+    )
+
+
+def load_runner(bundle: Bundle | StrPath, tower: TowerName) -> Runner:
+    """Load one tower of a bundle to run it here: a callable on numpy arrays (see `targets.Runner`).
+
+    Raises:
+        InvalidInput: the bundle is damaged.
+        UsageError: it does not hold the tower.
+        RuntimeFailed: nothing here can run it.
+    """
+    bundle = _opened(bundle)
+    return tower_runner(bundle, tower)
+
+
+def chosen_dataset(
+    dataset: StrPath | None, class_names: StrPath | None, images: StrPath | None, split: str, skip_bad: bool
+) -> Dataset:
+    """The dataset that a caller names, or the built-in held-out set.
+
+    Raises:
+        InvalidInput, UsageError: see `read_dataset`.
+    """
+    if dataset is None:
+        return builtin_dataset()
+    return read_dataset(
+        Path(dataset),
+        class_names=optional_path(class_names),
+        images=optional_path(images),
+        split=split,
+        skip_bad=skip_bad,
+    )
+
+
+def _opened(bundle: Bundle | StrPath) -> Bundle:
+    return bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)

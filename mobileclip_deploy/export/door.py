@@ -1,0 +1,115 @@
+"""`export`: from a model to verified bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, ExportRequest, choose, plan_export, search_limits
+from mobileclip_deploy.export.steps import Written, write_bundle
+from mobileclip_deploy.files import StrPath, optional_path
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.towers.head import EMBEDDING, Head, LabelSet
+from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.verify.subject import Evidence, TaskReference
+
+__all__ = ["export", "export_plan"]
+
+
+def export(
+    model: MobileCLIP,
+    target: str,
+    precision: str | None = None,
+    output: StrPath = ".",
+    *,
+    tower: str = "both",
+    options: Mapping[str, Any] | None = None,
+    calibration: StrPath | None = None,
+    gates: Gates | None = None,
+    verify: bool = True,
+    force: bool = False,
+    allow_failing: bool = False,
+    labels: Sequence[str] = (),
+    template: str | None = None,
+    max_drop: float | None = None,
+    budget: float | None = None,
+    dataset: StrPath | None = None,
+    progress: Progress = silent,
+) -> Bundle:
+    """Write a verified bundle to `<output>/<variant>-<target>-<precision>`; whole or not at all.
+
+    Args:
+        model: from `load_model`; a training form is folded in place first.
+        target: one, such as "onnx", "coreml", "executorch" or "executorch-vulkan".
+        precision: one for both towers, "image=fp16,text=fp32", or "smallest"; the target's own default when None.
+        tower: "image", "text" or "both".
+        options: of the target, by name, such as {"deployment_target": "iOS17"}.
+        calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
+            samples.
+        gates: bounds to replace; a bundle records them, and `verify` holds it to the same.
+        verify: run every check before the bundle takes its place.
+        force: replace a bundle that is there.
+        allow_failing: write a bundle that fails its gate all the same, marked as such: the failed checks in its
+            manifest's `parity`, `allow_failing` in its `options`, FAILED in its model card.
+        labels: two or more: a classifier of them is written instead, the image tower with probabilities out.
+        template: the prompt that stands for a label, with `{}` where it goes; the variant's own when None.
+        max_drop: of "smallest": points of top-1 and recall@1 that may be lost on the dataset (0.5).
+        budget: of "smallest": minutes; a search that ends with them goes on where it was when it is called again.
+        dataset: what accuracy is compared on; the built-in checkpoint has its own, others have none.
+
+    Raises:
+        UsageError: a name is unknown, an option cannot be used, or the destination cannot.
+        CheckpointError: the model has no provenance, since `load_model` did not make it.
+        GateFailed: the artifact is too far from the checkpoint, or nothing that a search tried passes; nothing was
+            written, unless `allow_failing`.
+        DependencyMissing: the target's packages are not installed.
+        ExportError: the converter failed.
+    """
+    request = ExportRequest(
+        targets=(target,),
+        precisions=() if precision is None else (precision,),
+        output=Path(output),
+        tower=tower,
+        head=Head(LabelSet(tuple(labels), template)) if labels else EMBEDDING,
+        options=options or {},
+        calibration=optional_path(calibration),
+        gates=gates or Gates(),
+        limits=search_limits(max_drop, budget),
+        verify=verify,
+        force=force,
+        allow_failing=allow_failing,
+        dataset=optional_path(dataset),
+    )
+    written = export_plan(plan_export(choose(request), Source.of(model)), progress)
+    if len(written) != 1:
+        raise UsageError(f"{target} at {precision} is {len(written)} bundles; export one at a time")
+    return written[0].bundle
+
+
+def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
+    """Write every bundle of a plan; the checkpoint is asked for its answers once, before it is folded.
+
+    Raises:
+        GateFailed, ExportError: see `export`; bundles that were written before stay.
+    """
+    progress("reference embeddings")
+    reference = Reference.compute(plan.source.model, sample_inputs(plan.source.model))
+    task = None
+    if plan.dataset is not None and any(bundle.search is None for bundle in plan.bundles):
+        task = TaskReference.compute(plan.source.model, plan.dataset, progress)
+    return [_written(bundle, plan, Evidence(reference, task), progress) for bundle in plan.bundles]
+
+
+def _written(bundle: BundlePlan, plan: ExportPlan, evidence: Evidence, progress: Progress) -> Written:
+    if bundle.search is None:
+        return write_bundle(bundle, plan.source, evidence, progress)
+    from mobileclip_deploy.export.smallest import find_smallest
+
+    return find_smallest(bundle, plan.source, evidence.reference, plan.dataset, progress)

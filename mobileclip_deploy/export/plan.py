@@ -1,0 +1,274 @@
+"""What is exported, decided once: a request becomes a plan, and what cannot be done is refused here.
+
+`ExportRequest` holds a user's words. `choose` decides what needs no checkpoint, so that a wrong option is refused
+before one is read; `plan_export` decides the rest. Whoever has an `ExportPlan` asks nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mobileclip_deploy.bundle import MANIFEST
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.evaluation import Dataset, accuracy_dataset
+from mobileclip_deploy.files import check_bundle_destination
+from mobileclip_deploy.model.precision import parse_precisions, precision_label
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.targets import Target, named_targets, targets
+from mobileclip_deploy.towers.calibration import check_calibration
+from mobileclip_deploy.towers.head import EMBEDDING, Head
+
+__all__ = [
+    "SMALLEST",
+    "BundlePlan",
+    "Choices",
+    "ExportPlan",
+    "ExportRequest",
+    "Limits",
+    "choose",
+    "plan_export",
+    "search_limits",
+]
+
+SMALLEST = "smallest"
+"""What stands in the place of a precision when the smallest bundle that passes is searched for."""
+
+
+USUAL_GATES = Gates()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of a search: points of top-1 and recall@1 that may be lost, and minutes, None for as long as it takes.
+
+    Raises:
+        UsageError: one of them is negative, or no number.
+    """
+
+    max_drop: float = 0.5
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.max_drop >= 0 or (self.budget is not None and not self.budget > 0):
+            raise UsageError(f"max_drop {self.max_drop:g} and budget {self.budget} must not be below 0")
+
+
+def search_limits(max_drop: float | None, budget: float | None) -> Limits | None:
+    """The limits that a user gave of a search; None where none was given."""
+    if max_drop is None and budget is None:
+        return None
+    return Limits(Limits.max_drop if max_drop is None else max_drop, budget)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What a user asked for; made by the command line and by `mobileclip_deploy.export` alike.
+
+    `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
+    precisions each target has its default one. `tower`: "image", "text" or "both" (those that the checkpoint has).
+    `options`: of the targets, by the names of their fields; those that are None were not given. `calibration`: a folder
+    of images and prompts. `limits`: of a search, which "smallest" asks for. `allow_failing`: write a bundle that fails
+    its gate all the same, marked as such. `dataset`: what accuracy is compared on; None for the checkpoint's own.
+    """
+
+    targets: tuple[str, ...]
+    precisions: tuple[str, ...] = ()
+    output: Path = Path()
+    tower: str = "both"
+    head: Head = EMBEDDING
+    options: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Path | None = None
+    gates: Gates = USUAL_GATES
+    limits: Limits | None = None
+    verify: bool = True
+    force: bool = False
+    allow_failing: bool = False
+    dataset: Path | None = None
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A request as far as it is decided without a checkpoint: which target at which precisions, a bundle each.
+
+    `precisions` has both towers; a checkpoint of one takes its own. None stands for a search. `notes`: what a user
+    should know about what was decided for them, in sentences.
+    """
+
+    request: ExportRequest
+    pairs: tuple[tuple[Target, dict[TowerName, str] | None], ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BundlePlan:
+    """One bundle to be written: where, for which target with which options settled, each tower at which precision.
+
+    `four_bit`: the layers of precision "mixed", see `TowerJob`. `search` instead of precisions: they are found.
+    """
+
+    path: Path
+    target: Target
+    precisions: Mapping[TowerName, str]
+    head: Head = EMBEDDING
+    calibration: Path | None = None
+    four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
+    gates: Gates = USUAL_GATES
+    search: Limits | None = None
+    verify: bool = True
+    force: bool = False
+    allow_failing: bool = False
+
+    @property
+    def towers(self) -> tuple[TowerName, ...]:
+        """Those that are exported, in their order."""
+        return tuple(self.precisions)
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """Everything that an export does. `dataset`: what accuracy is compared on. `notes`: as in `Choices`."""
+
+    source: Source
+    bundles: tuple[BundlePlan, ...]
+    dataset: Dataset | None
+    notes: tuple[str, ...] = ()
+
+
+def choose(request: ExportRequest) -> Choices:
+    """Decide what can be decided without the checkpoint.
+
+    Raises:
+        UsageError: a name is unknown, an option is of no target that was named, or a precision cannot be had.
+        InvalidInput: the calibration folder holds no image.
+        DependencyMissing: a target's packages are not installed.
+    """
+    towers = _wanted_towers(request)
+    chosen = _with_options(request)
+    if SMALLEST in request.precisions:
+        _check_search(request, chosen)
+        return Choices(request, tuple((target, None) for target in chosen), ())
+    if request.limits is not None:
+        raise UsageError("--max-drop and --budget go with --precision smallest")
+    named = [parse_precisions(text, towers) for text in request.precisions]
+    every = "all" in request.targets
+    pairs: list[tuple[Target, dict[TowerName, str] | None]] = []
+    notes = []
+    for target in chosen:
+        for precisions in named or [parse_precisions(target.default_precision, towers)]:
+            if every and not target.has(precisions):
+                notes.append(f"{target.label} has no {precision_label(precisions)}: left out.")
+                continue
+            target.require(precisions)
+            check_calibration(precisions, request.calibration)
+            pairs.append((target, precisions))
+            if (advice := target.advice(precisions)) is not None:
+                notes.append(advice)
+    return Choices(request, tuple(pairs), tuple(notes))
+
+
+def plan_export(choices: Choices, source: Source) -> ExportPlan:
+    """Decide the rest: the towers that the checkpoint has, each bundle's place, settled options.
+
+    Raises:
+        UsageError: the checkpoint lacks a tower, or a destination cannot be used.
+    """
+    request, model = choices.request, source.model
+    towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if t in model.towers and t in _wanted_towers(request))
+    if not towers:
+        raise UsageError(
+            f"this checkpoint has no {request.tower} tower; export the one it has with --tower {model.towers[0]}"
+        )
+    request.head.check(model, towers)
+    bundles = {}
+    for target, precisions in choices.pairs:
+        plan = _bundle(request, source, target, dict.fromkeys(towers, "") if precisions is None else precisions, towers)
+        bundles[plan.path] = plan  # each once: a checkpoint of one tower makes the same of image=a,text=b and image=a
+    for path in bundles:
+        check_bundle_destination(path, MANIFEST, request.force)
+    dataset = accuracy_dataset(source, request.dataset) if towers == TOWERS and request.verify else None
+    return ExportPlan(source, tuple(bundles.values()), dataset, _recovered_elsewhere(source, choices))
+
+
+def _recovered_elsewhere(source: Source, choices: Choices) -> tuple[str, ...]:
+    """What to say of weights that were trained for the grids of another target than one of these."""
+    recovered = source.provenance.recovered
+    if recovered is None:
+        return ()
+    names = dict.fromkeys(target.name for target, _ in choices.pairs)
+    return tuple(advice for advice in map(recovered.advice, names) if advice is not None)
+
+
+def _bundle(
+    request: ExportRequest, source: Source, target: Target, named: Mapping[TowerName, str], towers: Sequence[TowerName]
+) -> BundlePlan:
+    precisions = {tower: named[tower] for tower in towers}
+    searched = SMALLEST in request.precisions
+    label = SMALLEST if searched else precision_label(precisions)
+    kind = "-classifier" if request.head.names else ""
+    limits = request.limits or Limits()
+    return BundlePlan(
+        path=request.output / f"{source.variant.name}-{target.label}-{label}{kind}",
+        target=target if searched else target.settled(precisions),
+        precisions=precisions,
+        head=request.head,
+        calibration=request.calibration,
+        gates=request.gates,
+        search=limits if searched else None,
+        verify=request.verify,
+        force=request.force,
+        allow_failing=request.allow_failing,
+    )
+
+
+def _wanted_towers(request: ExportRequest) -> tuple[TowerName, ...]:
+    """Those that were asked for, whether the checkpoint has them or not; of a classifier the image tower."""
+    if request.tower not in (*TOWERS, "both"):
+        raise UsageError(f"unknown tower {request.tower!r}; known: {', '.join(TOWERS)}, both")
+    if request.head.names and request.tower == "text":
+        raise UsageError("--labels make a classifier of the image tower; leave --tower text out")
+    wanted = "image" if request.head.names else request.tower
+    return tuple(tower for tower in TOWERS if wanted in (tower, "both"))
+
+
+def _with_options(request: ExportRequest) -> tuple[Target, ...]:
+    """The targets that were named, each with those of the options that are its own; a backend is a target each.
+
+    Raises:
+        UsageError: an option is of none of them; the text names the target that has it.
+    """
+    given = {name: value for name, value in request.options.items() if value is not None}
+    named: list[Target] = []
+    used: set[str] = set()
+    for target in named_targets(request.targets):
+        known = {own.name: own for own in fields(target.options)}
+        own = {name: value for name, value in given.items() if name in known}
+        used |= set(own)
+        options = type(target.options)(**{**vars(target.options), **own})
+        named += target.with_options(options).variations()
+    for name in given:
+        if name not in used:
+            raise _foreign(name)
+    return tuple(named)
+
+
+def _foreign(name: str) -> UsageError:
+    every = [(target, own) for target in targets().values() for own in fields(target.options)]
+    owner = next(((target, own.metadata["flag"]) for target, own in every if own.name == name), None)
+    if owner is None:
+        return UsageError(f"unknown option {name!r}; known: {', '.join(sorted({own.name for _, own in every}))}")
+    target, flag = owner
+    return UsageError(f"{flag} is {target.title}'s; add --target {target.name}")
+
+
+def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:
+    if len(request.precisions) > 1 or not request.verify:
+        raise UsageError("--precision smallest goes alone, and with verification: it is what it searches by")
+    if request.head.names:
+        raise UsageError("--precision smallest searches towers, not classifiers; leave --labels out")
+    for target in chosen:
+        target.require_searchable()

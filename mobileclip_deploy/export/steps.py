@@ -1,0 +1,168 @@
+"""The way of one bundle, from its plan to its place, as a list of steps."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mobileclip_deploy.bundle import Bundle, Manifest, staged_bundle
+from mobileclip_deploy.bundle.manifest import TowerEntry
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.errors import GateFailed
+from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_companions, write_manifest
+from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Check, ParityReport
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.targets import TowerJob
+from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.towers.head import labels_json
+from mobileclip_deploy.verify.checks import verify_subject
+from mobileclip_deploy.verify.subject import Evidence, Subject
+
+__all__ = ["STEPS", "Work", "Written", "write_bundle"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A bundle in its place, and the report of its verification (None where that was not wanted)."""
+
+    bundle: Bundle
+    report: ParityReport | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the bundle's path, its manifest, and whether every check was run and passed."""
+        passed = self.report.passed if self.report is not None else None
+        manifest = self.bundle.manifest.model_dump(mode="json", exclude_none=True)
+        return {"bundle": str(self.bundle.path), "passed": passed, "manifest": manifest}
+
+
+@dataclass
+class Work:
+    """A bundle on its way: the plan, what all bundles of a source share, and what the steps have made so far.
+
+    `folder` becomes the bundle when all is done; until then nothing stands in its place.
+    """
+
+    plan: BundlePlan
+    source: Source
+    evidence: Evidence
+    folder: Path
+    progress: Progress = silent
+    jobs: dict[TowerName, TowerJob] = field(default_factory=dict)
+    files: dict[TowerName, str] = field(default_factory=dict)
+    stages: dict[TowerName, tuple[Check, ...]] = field(default_factory=dict)
+    manifest: Manifest | None = None
+    report: ParityReport | None = None
+
+    def tell(self, text: str) -> None:
+        """Progress, with the bundle's name."""
+        self.progress(f"{self.plan.path.name}: {text}")
+
+
+def write_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress: Progress = silent) -> Written:
+    """Write a bundle whose precisions are known: whole or, whatever goes wrong, not at all.
+
+    Raises:
+        UsageError: the destination cannot be used.
+        GateFailed: verified and found too far from the checkpoint; nothing was written (see `allow_failing`).
+        ExportError: the converter failed.
+    """
+    with staged_bundle(plan.path, plan.force) as folder:
+        work = Work(plan, source, evidence, folder, progress)
+        for step in STEPS:
+            step(work)
+    assert work.manifest is not None
+    return Written(Bundle(plan.path, work.manifest), work.report)
+
+
+def fold(work: Work) -> None:
+    """Branches and BatchNorms become plain layers; what the training form answers is in the evidence already."""
+    work.source.folded()
+
+
+def tower(work: Work) -> None:
+    """Each tower with its head as the module that is converted, with the inputs that its ranges are measured on."""
+    plan = work.plan
+    for name, precision in plan.precisions.items():
+        work.jobs[name] = tower_job(
+            work.source,
+            name,
+            precision,
+            head=plan.head,
+            calibration=plan.calibration,
+            four_bit=plan.four_bit.get(name, frozenset()),
+        )
+
+
+def write(work: Work) -> None:
+    """The artifacts, and the labels of a classifier beside its own."""
+    plan = work.plan
+    for name, job in work.jobs.items():
+        work.tell(f"{name} tower, converting")
+        file = plan.target.artifact_name(job.variant, job.artifact, job.precision)
+        work.stages[name] = plan.target.write(job, work.folder / file)
+        if job.labels:
+            ((work.folder / file).parent / "labels.json").write_text(labels_json(job.labels), encoding="utf-8")
+        work.files[name] = file
+
+
+def describe(work: Work) -> None:
+    """The manifest, and the files that clients read: tokenizer, preprocessing, golden answers."""
+    plan, reference = work.plan, work.evidence.reference
+    entries: dict[TowerName, TowerEntry] = {}
+    for name, place in plan.target.place(work.folder, work.source.variant, work.files).items():
+        entry = tower_entry(plan, work.source.variant, name, place, work.folder)
+        entries[name] = entry if plan.head.names else attach(entry, plan, name, reference, work.folder)
+    work.manifest = make_manifest(plan, work.source, entries)
+    write_companions(plan, work.source, work.folder, reference)
+    write_manifest(work.folder, work.manifest)
+
+
+def check(work: Work) -> None:
+    """Every check that can be run here, on the files as they were written.
+
+    Raises:
+        GateFailed: one failed, and failing bundles are not wanted.
+    """
+    plan, manifest = work.plan, work.manifest
+    if not plan.verify:
+        return
+    assert manifest is not None
+    with tempfile.TemporaryDirectory(prefix="mobileclip-twin-") as folder:
+        work.report = verify_subject(
+            Subject(
+                Bundle(work.folder, manifest),
+                work.evidence,
+                plan.gates,
+                Path(folder),
+                source=work.source,
+                stages=work.stages,
+                calibration=plan.calibration,
+                name=plan.path.name,
+                progress=work.progress,
+            )
+        )
+    failures = "; ".join(f"{one.tower} {one.step} ({one.describe()})" for one in work.report.failed)
+    if failures and not plan.allow_failing:
+        raise GateFailed(
+            f"{plan.path.name} was not written, it failed its gate: {failures}; to look into it, write it marked as "
+            "failed with --allow-failing"
+        )
+
+
+def publish(work: Work) -> None:
+    """What was measured goes into the manifest and the model card; then the folder takes the bundle's place."""
+    if work.report is None or work.manifest is None:
+        return
+    marks = {"allow_failing": "yes"} if work.report.failed else {}
+    options = work.manifest.options | marks
+    work.manifest = work.manifest.model_copy(update={"parity": work.report.checks, "options": options})
+    write_manifest(work.folder, work.manifest)
+
+
+STEPS: tuple[Callable[[Work], None], ...] = (fold, tower, write, describe, check, publish)
+"""What happens to a bundle, in order. `export.plan` has resolved before what is wanted, and refused what cannot be."""

@@ -1,0 +1,67 @@
+"""`inspect`, `lint`, `doctor` and `variants`: what a file is, what a package would do, and what there is here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mobileclip_deploy.files import StrPath
+from mobileclip_deploy.inspect.doctor import Finding, Tool, diagnose, machine, tools
+from mobileclip_deploy.inspect.inspection import inspect as _inspect
+from mobileclip_deploy.inspect.linting import lint_path
+from mobileclip_deploy.mil.lint import LintReport
+from mobileclip_deploy.model.variants import Variant, load_variant, variant_names
+
+__all__ = ["Diagnosis", "doctor", "inspect", "lint", "variants"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is installed against what was proven to work together, the programs that devices need, and the machine."""
+
+    packages: tuple[Finding, ...]
+    tools: tuple[Tool, ...]
+    machine: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing that every command needs."""
+        return all(package.installed is not None for package in self.packages if package.required)
+
+
+def inspect(path: StrPath) -> dict[str, Any]:
+    """What a checkpoint file, an artifact or a bundle is and holds, as it can be written as JSON.
+
+    Raises:
+        InvalidInput: it is none of them, or damaged.
+    """
+    return _inspect(Path(path))
+
+
+def lint(path: StrPath, device: str = "a14") -> tuple[LintReport, ...]:
+    """Which operations of a Core ML package, or of each tower of a bundle, are ready for the Neural Engine of a chip.
+
+    Raises:
+        UsageError: no such device, or the bundle is of another target.
+        InvalidInput: there is neither a package nor a bundle there, or it is damaged.
+    """
+    return lint_path(Path(path), device)
+
+
+def doctor() -> Diagnosis:
+    """Look at what is installed here.
+
+    Raises:
+        DependencyMissing: a package registers a target that cannot be loaded.
+    """
+    return Diagnosis(tuple(diagnose()), tuple(tools()), machine())
+
+
+def variants() -> tuple[Variant, ...]:
+    """The cards of all known variants.
+
+    Raises:
+        InvalidInput: a card is damaged, or two have one name.
+    """
+    return tuple(load_variant(name) for name in variant_names())

@@ -1,0 +1,22 @@
+"""One tower to be lowered to a backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mobileclip_deploy.targets.base import TowerJob
+from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
+
+__all__ = ["LoweringJob"]
+
+
+@dataclass(frozen=True)
+class LoweringJob(TowerJob):
+    """A tower's job, and how ExecuTorch is to write it."""
+
+    options: ExecuTorchOptions = field(kw_only=True)
+
+    @property
+    def free_batch(self) -> bool:
+        """Whether the text tower is to take several prompts at a time."""
+        return self.options.dynamic_batch and self.tower == "text"

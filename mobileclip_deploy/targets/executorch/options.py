@@ -1,0 +1,34 @@
+"""What a user may choose of ExecuTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mobileclip_deploy.targets.options import TargetOptions, option
+
+__all__ = ["ExecuTorchOptions"]
+
+
+@dataclass(frozen=True)
+class ExecuTorchOptions(TargetOptions):
+    """What ExecuTorch leaves to choose.
+
+    `deployment_target`: of the Core ML package inside a .pte for that backend. `backend`: one, or several names with
+    commas, a bundle each. `fast_depthwise`: see depthwise.py. `dynamic_batch`: of prompts. `bundled_program` and
+    `etrecord` are written beside each .pte.
+    """
+
+    deployment_target: str | None = option(
+        "--deployment-target", "For backend coreml: the oldest system to run on [default: iOS16].", metavar="iOSNN"
+    )
+    backend: str | None = option("--backend", "xnnpack, coreml, vulkan [default: xnnpack].", metavar="B[,B...]")
+    fast_depthwise: bool = option(
+        "--no-fast-depthwise", "Leave 7 x 7 convolutions whole (slow on XNNPACK).", default=True
+    )
+    dynamic_batch: bool = option("--dynamic-batch", "The text tower takes 1 to 64 prompts at a time.", default=False)
+    bundled_program: bool = option(
+        "--bundled-program", "Write a .bpte with golden inputs and outputs too.", default=False, recorded=False
+    )
+    etrecord: bool = option(
+        "--etrecord", "Write an ETRecord for its developer tools too.", default=False, recorded=False
+    )

@@ -1,0 +1,50 @@
+"""What a target needs to write one tower: made of a source, a precision and a head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets.base import TowerJob
+from mobileclip_deploy.towers import example_input
+from mobileclip_deploy.towers.calibration import calibration_inputs
+from mobileclip_deploy.towers.head import EMBEDDING, Head
+
+__all__ = ["tower_job"]
+
+
+def tower_job(
+    source: Source,
+    tower: TowerName,
+    precision: str,
+    *,
+    head: Head = EMBEDDING,
+    calibration: Path | None = None,
+    four_bit: frozenset[str] = frozenset(),
+) -> TowerJob:
+    """The job of one tower of a folded source.
+
+    Args:
+        head: what the artifact answers with.
+        calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
+            samples.
+        four_bit: see `TowerJob`.
+
+    Raises:
+        UsageError: the source is not folded, or does not have the tower.
+        InvalidInput: the calibration folder holds no image, or one that cannot be read.
+    """
+    model, calibrated = source.model, PRECISIONS[precision].calibrated
+    return TowerJob(
+        variant=source.variant,
+        tower=tower,
+        module=head.module(model, tower),
+        labels=head.names,
+        example=example_input(model, tower),
+        precision=precision,
+        licence=source.provenance.licence,
+        calibration=calibration_inputs(source.variant, tower, calibration) if calibrated else None,
+        four_bit=four_bit,
+    )

@@ -1,0 +1,52 @@
+"""What a user may choose of a target: a frozen dataclass for each, whose fields say which flag asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Self
+
+__all__ = ["TargetOptions", "option"]
+
+
+def option(flag: str, text: str, *, default: Any = None, metavar: str | None = None, recorded: bool = True) -> Any:
+    """A field of a target's options.
+
+    Args:
+        flag: of `export`, such as "--multifunction". A field whose default is a truth value is a flag without a value,
+            and giving it turns the default over.
+        text: its help.
+        default: what holds where nothing is given.
+        metavar: what the help calls the value.
+        recorded: the manifest keeps what was chosen, because an artifact cannot be made again without knowing it.
+    """
+    return field(default=default, metadata={"flag": flag, "text": text, "metavar": metavar, "recorded": recorded})
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """Of a target that leaves nothing to choose; those of others derive from it."""
+
+    def recorded(self) -> dict[str, str]:
+        """For the manifest: what differs from the defaults, as text; truth values are "on" and "off"."""
+        found = {own.name: getattr(self, own.name) for own in fields(self) if own.metadata["recorded"]}
+        defaults = {own.name: own.default for own in fields(self)}
+        return {name: _text(value) for name, value in found.items() if value != defaults[name]}
+
+    @classmethod
+    def restored(cls, recorded: Mapping[str, str]) -> Self:
+        """What `recorded` wrote; names that are not of this target are passed over."""
+        known = {own.name: own for own in fields(cls) if own.metadata["recorded"]}
+        return cls(**{name: _value(known[name], text) for name, text in recorded.items() if name in known})
+
+    def given(self) -> tuple[str, ...]:
+        """The flags that differ from their defaults."""
+        return tuple(own.metadata["flag"] for own in fields(self) if getattr(self, own.name) != own.default)
+
+
+def _text(value: object) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+def _value(own: Field[Any], text: str) -> object:
+    return text == "on" if isinstance(own.default, bool) else text

@@ -1,0 +1,189 @@
+"""The checks of a bundle, in the order in which they are run and reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mobileclip_deploy.bundle.manifest import TensorEntry
+from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
+from mobileclip_deploy.evaluation import bundle_embedder, evaluate
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Bound, Check, ParityReport
+from mobileclip_deploy.progress import about
+from mobileclip_deploy.targets import Runner
+from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.towers.inputs import embed
+from mobileclip_deploy.verify.companions import check_golden, check_settings
+from mobileclip_deploy.verify.reproduction import check_reproduced
+from mobileclip_deploy.verify.subject import Subject
+
+__all__ = ["TASK_FIGURES", "TOWER_CHECKS", "check_shipped", "check_task", "verify_subject"]
+
+# What an artifact may lose of, in points (Gates.task).
+TASK_FIGURES = ("top1", "image_to_text_recall@1")
+
+
+def verify_subject(subject: Subject) -> ParityReport:
+    """Run every check that can be run here: those of the bundle as a whole, of each tower, and accuracy.
+
+    Raises:
+        InvalidInput: an artifact or a file beside it is damaged.
+        RuntimeFailed: no engine takes an artifact.
+    """
+    checks = [*check_settings(subject), *check_golden(subject)]
+    for tower in subject.bundle.manifest.towers:
+        for what, check in TOWER_CHECKS:
+            subject.progress(f"{subject.name}: {tower} tower, {what}")
+            checks += check(subject, tower)
+    checks += check_task(subject)
+    manifest = subject.bundle.manifest
+    return ParityReport(bundle=subject.name, variant=manifest.variant, target=manifest.target, checks=tuple(checks))
+
+
+def check_structure(subject: Subject, tower: TowerName) -> list[Check]:
+    """Names, types and shapes that the file declares against those that apps expect."""
+    entry = subject.bundle.manifest.towers[tower]
+    try:
+        declared = subject.target(tower).describe(subject.bundle.artifact(tower))
+    except InvalidInput as error:
+        return [Check(step="structure", tower=tower, status="failed", detail=str(error))]
+    found = tuple(TensorEntry.of(info) for info in declared)
+    wrong = [
+        f"{which} is {_short(have)}, wanted {_short(want)}"
+        for which, have, want in zip(("input", "output"), found, (entry.input, entry.output), strict=True)
+        if (have.name, have.dtype, have.shape) != (want.name, want.dtype, want.shape)
+        or have.colour not in (None, want.colour)  # ONNX has no word for colour
+    ]
+    names = f"{_short(entry.input)} -> {_short(entry.output)}"
+    detail = "; ".join(wrong) or names
+    return [Check(step="structure", tower=tower, status="failed" if wrong else "passed", detail=detail)]
+
+
+def check_semantic(subject: Subject, tower: TowerName) -> list[Check]:
+    """In float32, stage by stage: the folded model, the tower, and the twin that the target converts and runs.
+
+    A small mistake shows here; in an artifact of lower precision it would drown in that precision's own rounding.
+    """
+    if subject.source is None:
+        return [_needs_checkpoint(subject, "twin", tower)]
+    reference, model = subject.evidence.reference, subject.source.model
+    inputs, wanted = reference.inputs.of(tower), subject.wanted(tower)
+    engine = f"torch {torch.__version__}"
+    exact = subject.gates.exact(bool(subject.head.names))
+    checks = []
+    if not reference.folded:
+        bound = subject.gates.exact()
+        folded = embed(model, tower, reference.inputs)
+        checks.append(Check.of_answers("folded", tower, reference.of(tower), folded, bound, engine))
+    module = subject.head.module(model, tower)
+    with torch.no_grad():
+        prepared = torch.cat([module(batch) for batch in torch.from_numpy(inputs).split(32)]).numpy()
+    checks.append(Check.of_answers("tower", tower, wanted, prepared, exact, engine))
+    return [*checks, _twin(subject, tower, exact)]
+
+
+def _twin(subject: Subject, tower: TowerName, bound: Bound) -> Check:
+    own = subject.bundle.manifest.towers[tower].precision == "fp32"
+    path = None if own else subject.converted(tower, "fp32")
+    try:
+        runner = subject.runner(tower) if path is None else subject.target(tower).for_function(None).runner(path)
+    except NotRun as error:
+        return Check.not_run("twin", tower, str(error))
+    return _run("twin", subject, tower, runner, bound)
+
+
+def check_stages(subject: Subject, tower: TowerName) -> list[Check]:
+    """The stages of the artifact's own export, each against the one before it, for targets that have any.
+
+    Where activations are measured, they are on the packaged samples: the bundle names its own images, but has them not.
+    """
+    if subject.stages is not None:
+        return list(subject.stages[tower])
+    if subject.source is None:
+        return []
+    job = tower_job(subject.source, tower, subject.bundle.manifest.towers[tower].precision, head=subject.head)
+    return list(subject.target(tower).stage_checks(job, subject.bundle.artifact(tower)))
+
+
+def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
+    """The artifact as written, at its own precision, worst over the inputs, on each engine there is here.
+
+    An engine that refuses the artifact is a check that was not run, as long as another one takes it.
+
+    Raises:
+        InvalidInput: the artifact is damaged.
+        RuntimeFailed: no engine takes it.
+    """
+    if subject.source is None and subject.head.names:
+        # The artifact of a classifier holds no text tower that could embed its labels again.
+        return [_needs_checkpoint(subject, "shipped", tower)]
+    bound = subject.gates.shipped(subject.bundle.manifest.towers[tower].precision, bool(subject.head.names))
+    checks: list[Check] = []
+    refusals: list[RuntimeFailed] = []
+    for load in subject.target(tower).runners(subject.bundle.artifact(tower)):
+        try:
+            checks.append(_run("shipped", subject, tower, load(), bound))
+        except RuntimeFailed as error:
+            refusals.append(error)
+            checks.append(Check.not_run("shipped", tower, str(error)))
+    if len(refusals) == len(checks) and not isinstance(refusals[0], NotRun):
+        raise refusals[0]
+    return checks
+
+
+def check_task(subject: Subject) -> list[Check]:
+    """What the artifacts lose on the task, in points, against the checkpoint; gaining is not failing."""
+    task, gates = subject.evidence.task, subject.gates
+    if task is None or not subject.complete:
+        return []
+    try:
+        embedder = bundle_embedder(subject.bundle, load=subject.runner)
+    except NotRun as error:
+        return [Check.not_run("task", "both", str(error))]
+    measured = evaluate(embedder, task.dataset, progress=about(subject.name, subject.progress))
+    figures = {name: interval.value for name, interval in measured.figures.items() if name in TASK_FIGURES}
+    drops = {name: task.checkpoint.figures[name].value - value for name, value in figures.items()}
+    within = all(gates.allow_drop(drop) for drop in drops.values())
+    return [
+        Check(
+            step="task",
+            tower="both",
+            status="passed" if within else "failed",
+            engine=measured.engine,
+            gate=f"drop <= {gates.task:g} points",
+            figures=figures | {f"{name}_drop": drop for name, drop in drops.items()},
+        )
+    ]
+
+
+TOWER_CHECKS: tuple[tuple[str, Callable[[Subject, TowerName], list[Check]]], ...] = (
+    ("structure", check_structure),
+    ("float32 twin", check_semantic),
+    ("stages", check_stages),
+    ("as written", check_shipped),
+    ("converted again", check_reproduced),
+)
+"""What is checked of each tower, and in which words progress tells it. A new check is a function here."""
+
+
+def _run(step: str, subject: Subject, tower: TowerName, runner: Runner, bound: Bound) -> Check:
+    """Run every input, and compare the worst with its bound."""
+    try:
+        found: npt.NDArray[np.float32] = runner(subject.evidence.reference.inputs.of(tower))
+    except InvalidInput as error:  # it takes something of another shape
+        return Check(step=step, tower=tower, status="failed", engine=runner.engine, detail=str(error))
+    return Check.of_answers(step, tower, subject.wanted(tower), found, bound, runner.engine)
+
+
+def _needs_checkpoint(subject: Subject, step: str, tower: TowerName) -> Check:
+    file = subject.bundle.manifest.checkpoint.file
+    return Check.not_run(step, tower, f"needs the checkpoint {file}; give it with --checkpoint")
+
+
+def _short(entry: TensorEntry) -> str:
+    shape = ", ".join(str(size) if size else "N" for size in entry.shape)
+    return f"{entry.name} {entry.colour or ''}{' ' if entry.colour else ''}{entry.dtype} [{shape}]"

@@ -1,0 +1,150 @@
+"""`verify`, `explain` and `compare`: a bundle against its checkpoint, and bundles beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.bundle.source import open_source
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation import Measurement, measure, model_embedder, parse_templates
+from mobileclip_deploy.evaluation.door import chosen_dataset
+from mobileclip_deploy.files import StrPath, file_sha256, optional_path
+from mobileclip_deploy.parity import Gates, ParityReport
+from mobileclip_deploy.progress import Progress, about, silent
+from mobileclip_deploy.verify.checks import verify_subject
+from mobileclip_deploy.verify.comparison import Comparison, compare_bundles
+from mobileclip_deploy.verify.explanation import Explanation, explain_subject
+from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
+
+__all__ = ["compare", "explain", "verify"]
+
+
+def verify(
+    bundle: Bundle | StrPath,
+    *,
+    checkpoint: StrPath | None = None,
+    images: StrPath | None = None,
+    prompts: StrPath | None = None,
+    dataset: StrPath | None = None,
+    calibration: StrPath | None = None,
+    gates: Gates | None = None,
+    progress: Progress = silent,
+) -> ParityReport:
+    """Check a bundle against the checkpoint it was exported from, by both steps, on real images and prompts.
+
+    Args:
+        bundle: as returned by `export`, or its folder.
+        checkpoint: the source; when None the built-in one, or a file of the recorded name and hash beside the bundle
+            or in the working directory. Without it the semantic step is reported as not run.
+        images: a folder of images instead of the stored ones; needs the checkpoint.
+        prompts: a file of prompts instead of the stored ones; needs the checkpoint.
+        dataset: a dataset folder on which to compare accuracy; for the built-in checkpoint its own held-out set.
+        calibration: the folder of images that the bundle was calibrated on, if on one of yours: it is converted again.
+        gates: the bounds; those that the bundle was exported with when None.
+
+    Raises:
+        InvalidInput: the bundle is damaged, or another checkpoint was given.
+        RuntimeFailed: the runtime refused an artifact.
+    """
+    request = VerifyRequest(
+        bundle if isinstance(bundle, Bundle) else Path(bundle),
+        checkpoint=optional_path(checkpoint),
+        images=optional_path(images),
+        prompts=optional_path(prompts),
+        dataset=optional_path(dataset),
+        calibration=optional_path(calibration),
+        gates=gates,
+    )
+    with opened_subject(request, progress) as subject:
+        return verify_subject(subject)
+
+
+def explain(
+    bundle: Bundle | StrPath,
+    *,
+    checkpoint: StrPath | None = None,
+    calibration: StrPath | None = None,
+    progress: Progress = silent,
+) -> tuple[Explanation, ...]:
+    """Say for each tower of a Core ML bundle at which operation it first parts from its checkpoint, if it does.
+
+    Args:
+        bundle: as returned by `export`, or its folder.
+        checkpoint, calibration: as for `verify`.
+
+    Raises:
+        UsageError: the bundle is of another target, or its checkpoint is not at hand.
+        InvalidInput: the bundle is damaged, or another checkpoint was given.
+    """
+    request = VerifyRequest(
+        bundle if isinstance(bundle, Bundle) else Path(bundle),
+        checkpoint=optional_path(checkpoint),
+        calibration=optional_path(calibration),
+    )
+    with opened_subject(request, progress) as subject:
+        return explain_subject(subject)
+
+
+def compare(
+    bundles: Sequence[Bundle | StrPath],
+    *,
+    dataset: StrPath | None = None,
+    checkpoint: StrPath | None = None,
+    gates: Gates | None = None,
+    templates: Sequence[str] = (),
+    class_names: StrPath | None = None,
+    images: StrPath | None = None,
+    split: str = "test",
+    skip_bad: bool = False,
+    cache: StrPath | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Bundles side by side: bytes, deviation on their golden inputs, accuracy, and whether the gates are held.
+
+    Accuracy is compared with the checkpoint's, or with that of the first bundle of the same embedding space.
+
+    Args:
+        bundles: as returned by `export`, or their folders.
+        dataset, templates, class_names, images, split, skip_bad, cache: as for `evaluate`.
+        checkpoint: the source of the bundles; found as for `verify` when None.
+        gates: the bounds; for each bundle those that it was exported with when None.
+
+    Raises:
+        InvalidInput: the dataset or a bundle cannot be used, or the checkpoint given is no bundle's.
+        UsageError: no bundle, or one twice.
+        RuntimeFailed: a runtime refused an artifact.
+    """
+    subjects = [bundle if isinstance(bundle, Bundle) else Bundle.open(bundle) for bundle in bundles]
+    prompts = parse_templates(templates)
+    data = chosen_dataset(dataset, class_names, images, split, skip_bad)
+    folder = optional_path(cache)
+    given = None if checkpoint is None else file_sha256(Path(checkpoint))
+    if given is not None and all(bundle.manifest.checkpoint.sha256 != given for bundle in subjects):
+        raise InvalidInput(f"{checkpoint} is not the checkpoint of any of these bundles")
+
+    def source(bundle: Bundle) -> Measurement | None:
+        own = given is not None and bundle.manifest.checkpoint.sha256 == given
+        found = open_source(bundle, optional_path(checkpoint) if own else None)
+        if found is None:
+            return None
+        return measure(
+            model_embedder(found.model),
+            data,
+            templates=prompts,
+            skip_bad=skip_bad,
+            cache=folder,
+            progress=about("checkpoint", progress),
+        )
+
+    return compare_bundles(
+        subjects,
+        data,
+        source,
+        gates,
+        templates=prompts,
+        skip_bad=skip_bad,
+        cache=folder,
+        progress=progress,
+    )

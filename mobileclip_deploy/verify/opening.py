@@ -1,0 +1,108 @@
+"""What a user wants verified, and the bundle opened with all that its checks need."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.bundle.source import open_source
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation import accuracy_dataset
+from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.parity.gates import exported_gates
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.towers.samples import read_prompts
+from mobileclip_deploy.verify.subject import Evidence, Golden, Subject, TaskReference
+
+__all__ = ["VerifyRequest", "opened_subject"]
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    """What `verify` was asked for; made by the command line and by the Python function alike.
+
+    `checkpoint`: the source; when None the one that is found (`bundle.source.find_checkpoint`), and without any what
+    needs it is reported as not run. `images`, `prompts`: a folder and a file instead of the stored inputs. `dataset`:
+    on which accuracy is compared; for the built-in checkpoint its own held-out set. `calibration`: the images that the
+    bundle was calibrated on, if on the user's. `gates`: those that the bundle was exported with when None.
+    """
+
+    bundle: Bundle | Path
+    checkpoint: Path | None = None
+    images: Path | None = None
+    prompts: Path | None = None
+    dataset: Path | None = None
+    calibration: Path | None = None
+    gates: Gates | None = None
+
+
+@contextlib.contextmanager
+def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Iterator[Subject]:
+    """Open bundle and checkpoint, ask the checkpoint for its answers, and fold it.
+
+    Raises:
+        InvalidInput: the bundle is damaged, another checkpoint was given, or inputs of one's own need the checkpoint.
+    """
+    bundle = request.bundle if isinstance(request.bundle, Bundle) else Bundle.open(request.bundle)
+    gates = request.gates or exported_gates(bundle.manifest.options)
+    source = open_source(bundle, request.checkpoint)
+    stored = Reference.read(bundle.golden)
+    with tempfile.TemporaryDirectory(prefix="mobileclip-verify-") as folder:
+        subject = Subject(
+            bundle, Evidence(stored), gates, Path(folder), calibration=request.calibration, progress=progress
+        )
+        if source is not None:
+            progress(f"{bundle.path.name}: reference embeddings")
+            subject.golden = Golden(stored, _answers(bundle, stored, source))
+            subject.evidence = _evidence(request, bundle, source, subject.golden.fresh, progress)
+            subject.source = source.folded()
+        elif request.images or request.prompts or request.dataset:
+            raise InvalidInput("images, prompts and datasets of your own need the source checkpoint (--checkpoint)")
+        yield subject
+
+
+def _answers(bundle: Bundle, stored: Reference, source: Source) -> Reference:
+    """What the checkpoint itself answers to the stored inputs.
+
+    Raises:
+        InvalidInput: they are no inputs of it.
+    """
+    vocabulary = bundle.manifest.tokenizer.vocab_size
+    if stored.inputs.ids.min(initial=0) < 0 or stored.inputs.ids.max(initial=0) >= vocabulary:
+        raise InvalidInput(f"{bundle.golden} is damaged: it holds ids outside of the {vocabulary} of the vocabulary")
+    return Reference.compute(source.model, stored.inputs)
+
+
+def _evidence(
+    request: VerifyRequest, bundle: Bundle, source: Source, answers: Reference, progress: Progress
+) -> Evidence:
+    reference = answers
+    if request.images or request.prompts:
+        images = _images(request.images) if request.images else []
+        texts = read_prompts(request.prompts) if request.prompts else ()
+        reference = Reference.compute(source.model, sample_inputs(source.model, images, texts))
+    data = accuracy_dataset(source, request.dataset) if set(bundle.manifest.towers) == set(TOWERS) else None
+    task = TaskReference.compute(source.model, data, progress) if data is not None else None
+    return Evidence(reference, task)
+
+
+def _images(folder: Path) -> list[Path]:
+    """All files of a folder, by name; hidden ones are left out. One that is no image is refused when it is read.
+
+    Raises:
+        InvalidInput: not a folder, or empty.
+    """
+    if not folder.is_dir():
+        raise InvalidInput(f"no folder of images at {folder}")
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise InvalidInput(f"{folder} holds no images")
+    return files

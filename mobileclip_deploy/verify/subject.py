@@ -1,0 +1,162 @@
+"""A bundle under verification: everything that its checks need, each opened once and handed to all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation import Dataset, EvaluationResult, evaluate, model_embedder
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.parity import Check, Gates
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.progress import Progress, about, silent
+from mobileclip_deploy.targets import Runner, Target, restored_target
+from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.towers.calibration import calibration_digest
+from mobileclip_deploy.towers.head import Head, LabelSet, labels_json
+
+__all__ = ["Evidence", "Golden", "Subject", "TaskReference", "head_of", "lacks_calibration"]
+
+
+@dataclass(frozen=True)
+class TaskReference:
+    """A dataset, and the checkpoint's own figures on it."""
+
+    dataset: Dataset
+    checkpoint: EvaluationResult
+
+    @classmethod
+    def compute(cls, model: MobileCLIP, dataset: Dataset, progress: Progress = silent) -> TaskReference:
+        """Measure the checkpoint."""
+        return cls(dataset, evaluate(model_embedder(model), dataset, progress=about("checkpoint", progress)))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What bundles of one source are held against: its answers to real inputs, and its accuracy, where that counts."""
+
+    reference: Reference
+    task: TaskReference | None = None
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The answers that stand in a bundle, and the checkpoint's own to the same inputs, asked before it was folded."""
+
+    stored: Reference
+    fresh: Reference
+
+
+@dataclass
+class Subject:
+    """A bundle, and what it is held against.
+
+    `source` is folded; None where it is not at hand. `stages` are what the conversion measured, of a bundle that was
+    written just now; None for one that was opened: then they are measured again, and what stands in the bundle beside
+    its artifacts, such as its `golden` answers, is checked too. `calibration` is the folder of images that it was
+    calibrated on, if on one of the exporter's. `folder` takes what is converted again.
+    """
+
+    bundle: Bundle
+    evidence: Evidence
+    gates: Gates
+    folder: Path
+    source: Source | None = None
+    golden: Golden | None = None
+    stages: Mapping[TowerName, tuple[Check, ...]] | None = None
+    calibration: Path | None = None
+    name: str = ""
+    progress: Progress = silent
+    _runners: dict[TowerName, Runner] = field(default_factory=dict)
+    _converted: dict[tuple[TowerName, str], Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.bundle.path.name
+
+    @property
+    def complete(self) -> bool:
+        """Whether the bundle has both towers, so that there is an accuracy to compare."""
+        return set(self.bundle.manifest.towers) == set(TOWERS)
+
+    def target(self, tower: TowerName) -> Target:
+        """The target that wrote a tower, with the options that the manifest records."""
+        return self._target.for_function(self.bundle.manifest.towers[tower].function)
+
+    @cached_property
+    def _target(self) -> Target:
+        return restored_target(self.bundle.manifest.target, self.bundle.manifest.options)
+
+    @cached_property
+    def head(self) -> Head:
+        """What the artifacts answer with."""
+        return head_of(self.bundle)
+
+    def wanted(self, tower: TowerName) -> npt.NDArray[np.float32]:
+        """What the artifact of a tower should answer to the reference's inputs: [N, D], or probabilities [N, L].
+
+        Raises:
+            InvalidInput: there are no reference embeddings of the tower.
+        """
+        embeddings = self.evidence.reference.of(tower)
+        return embeddings if self.source is None else self.head.answers(self.source.model, embeddings)
+
+    def runner(self, tower: TowerName) -> Runner:
+        """The artifact of a tower, loaded once.
+
+        Raises:
+            NotRun, RuntimeFailed: nothing here can run it.
+        """
+        if tower not in self._runners:
+            self._runners[tower] = self.target(tower).runner(self.bundle.artifact(tower))
+        return self._runners[tower]
+
+    def converted(self, tower: TowerName, precision: str | None = None) -> Path:
+        """The artifact of a tower written once more with the bundle's options, at its own or another precision.
+
+        Raises:
+            ExportError: the converter failed.
+        """
+        assert self.source is not None
+        precision = precision or self.bundle.manifest.towers[tower].precision
+        if (tower, precision) not in self._converted:
+            job = tower_job(self.source, tower, precision, head=self.head, calibration=self.calibration)
+            path = self.folder / precision / self._target.artifact_name(job.variant, job.artifact, precision)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._target.write(job, path)
+            if self.head.names:  # Core ML's own runner reads the labels' order beside the package
+                (path.parent / "labels.json").write_text(labels_json(self.head.names), encoding="utf-8")
+            self._converted[tower, precision] = path
+        return self._converted[tower, precision]
+
+
+def head_of(bundle: Bundle) -> Head:
+    """What a bundle's artifacts answer with."""
+    classifier = bundle.manifest.classifier
+    return Head() if classifier is None else Head(LabelSet(classifier.labels, classifier.template))
+
+
+def lacks_calibration(subject: Subject, tower: TowerName) -> str | None:
+    """What a conversion of this tower needs and was not given: the images that its exporter calibrated it on.
+
+    Raises:
+        InvalidInput: the folder given holds other images.
+    """
+    bundle, folder = subject.bundle, subject.calibration
+    options, precision = bundle.manifest.options, bundle.manifest.towers[tower].precision
+    if not PRECISIONS[precision].calibrated or "calibration" not in options:
+        return None
+    if folder is None:
+        return f"needs the images in {options['calibration']!r} that it was calibrated on; give them with --calibration"
+    if options.get("calibration_sha256") != calibration_digest(folder):
+        raise InvalidInput(f"{folder} does not hold the images that {bundle.path.name} was calibrated on")
+    return None

@@ -1,0 +1,57 @@
+"""Towers and bundles written in tests without the command line: targets with options, jobs, plans, subjects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.steps import Written, write_bundle
+from mobileclip_deploy.model.precision import precision_label
+from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets import Target, TowerJob, get_target
+from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.verify.subject import Evidence, Subject
+
+__all__ = ["chosen", "job_of", "subject", "written"]
+
+NOWHERE = Provenance(variant="test", layout="test", sha256="0", file="test", licence="", research_only=False)
+
+
+def chosen(name: str, **options: Any) -> Target:
+    """The target called `name` with these options."""
+    target = get_target(name)
+    return target.with_options(type(target.options)(**{**vars(target.options), **options}))
+
+
+def job_of(model: mcd.MobileCLIP, tower: TowerName, precision: str, **more: Any) -> TowerJob:
+    """A job of a folded model; of weights that came from nowhere, too."""
+    return tower_job(Source(model, model.provenance or NOWHERE), tower, precision, **more)
+
+
+def written(
+    model: mcd.MobileCLIP,
+    target: Target,
+    precisions: dict[TowerName, str],
+    output: Path,
+    reference: Reference | None = None,
+    **plan: Any,
+) -> Written:
+    """A bundle of these towers, written by all steps."""
+    name = f"{model.variant.name}-{target.label}-{precision_label(precisions)}"
+    whole = BundlePlan(output / name, target.settled(precisions), precisions, **plan)
+    reference = reference or Reference.compute(model, sample_inputs(model))
+    return write_bundle(whole, Source.of(model), Evidence(reference))
+
+
+def subject(bundle: Bundle, model: mcd.MobileCLIP | None, reference: Reference, folder: Path, **more: Any) -> Subject:
+    """A bundle under verification, with the usual gates unless others are given."""
+    source = None if model is None else Source.of(model).folded()
+    return Subject(bundle, Evidence(reference), more.pop("gates", Gates()), folder, source=source, **more)
