@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+    from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["Attachment", "Place", "Precisions", "Runner", "Target", "TensorInfo", "TowerJob"]
 
@@ -71,7 +72,7 @@ class TowerJob:
 
     `calibration`: inputs of the tower, for precisions that measure activations; None for the others. `labels`: of a
     classifier, whose module gives probabilities [N, L] in this order; none for a tower that gives embeddings.
-    `four_bit`: for precision "mixed", the weights to store at 4 bits, by `provenance.weight_sha256`; all others have 8.
+    `four_bit`: for precision "mixed", the names in `module` of the weights to store at 4 bits; all others have 8.
     """
 
     variant: Variant
@@ -126,6 +127,10 @@ class Target(ABC):
     """Whether `program` gives an artifact as a program to be followed operation by operation."""
     mixes: ClassVar[bool] = False
     """Whether it can store each layer at bits of its own (precision "mixed", see `TowerJob.four_bit`)."""
+    recoverable: ClassVar[bool] = False
+    """Whether `recover` can train on its storage: its exporter finds the very integers of a trained weight again."""
+    absorbs_layer_scales: ClassVar[bool] = False
+    """Whether weights are trained with the layer scales multiplied into them."""
 
     runtime_package: ClassVar[str | None] = None
     """The package whose version a benchmark on this machine records; None: the first of `packages`."""
@@ -138,6 +143,21 @@ class Target(ABC):
         self.options = self.Options() if options is None else options
 
     # What is decided before anything runs
+
+    def storage(
+        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
+    ) -> Storage:
+        """How each tensor of a tower (see `make_tower`), or of a classifier, will be stored.
+
+        A target that does not say is taken to store every weight in the bits of the precision.
+
+        Args:
+            four_bit: see `TowerJob`.
+        """
+        from mobileclip_deploy.model.precision import PRECISIONS
+        from mobileclip_deploy.targets.storage import evenly
+
+        return evenly(module, PRECISIONS[precision].bits)
 
     @property
     def label(self) -> str:
@@ -169,14 +189,6 @@ class Target(ABC):
         if function is None:
             return self
         raise InvalidInput(f"{self.name} artifacts have no functions; the manifest names {function!r}")
-
-    def mixable(self, tower: TowerName, name: str, shape: Sequence[int]) -> bool:
-        """Whether a target that mixes can store a weight of a tower, by name and shape in torch, at 4 bits.
-
-        Depthwise convolutions never are: they are few bytes, and the first to break. Positional embeddings are as
-        exact as activations.
-        """
-        return not (len(shape) == 4 and shape[1] == 1) and "positional_embedding" not in name
 
     def has(self, precisions: Precisions) -> bool:
         """Whether the target has these precisions for these towers."""

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from coreml_packages import implied_bytes, shared_conversions, specification, weight_file
+from coreml_packages import shared_conversions, specification, weight_file
 from golden_weights import Golden
 from torch import nn
-from writing import job_of
+from writing import chosen, job_of
 
 from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.loading import assemble
@@ -28,6 +28,7 @@ from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Deviation, compare
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.storage import total_bytes
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.inputs import embed_images
 
@@ -119,8 +120,10 @@ def test_the_embedding_is_what_the_app_reads(written: Written, tower: TowerName)
 @both_towers
 def test_a_package_takes_the_bytes_that_its_bits_imply(written: Written, tower: TowerName) -> None:
     for precision in (one for where, one in written.paths if where == tower):
+        module = written.towers[tower]
+        storage = chosen("coreml", deployment_target="iOS16").storage(tower, module, precision)
         size, _ = weight_file(written.paths[tower, precision])
-        assert size == pytest.approx(implied_bytes(written.towers[tower], precision, "iOS16"), rel=0.02), precision
+        assert size == pytest.approx(total_bytes(module, storage), rel=0.02), precision
 
 
 @both_towers

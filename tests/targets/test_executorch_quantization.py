@@ -84,7 +84,7 @@ def test_a_tower_that_keeps_a_batch_norm_cannot_pass_as_quantized(completely: bo
     seen = Stages("image", tower, inputs, cosine=0.9)
     expected = nullcontext() if completely else pytest.raises(ExportError, match="image tower broke at stage prepared")
     with expected, quiet():
-        quantize(authored(tower), "w8a8", inputs, seen)
+        quantize(authored(tower), "w8a8", inputs, seen, {})
 
 
 def stages(module: nn.Module) -> Stages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -14,19 +14,14 @@ from mobileclip_deploy.export.smallest.sensitivity import Layer, mixes
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
+from mobileclip_deploy.targets.storage import total_bytes
 
-__all__ = ["Candidate", "TowerChoice", "in_order", "tower_choices"]
-
-# Weights below this size stay in float16 in every quantized precision of every target.
-THRESHOLD = 2048
-REST_BITS = 16
-# Four, and a float16 scale for each block of 32.
-FOUR_BITS = 4.5
+__all__ = ["Candidate", "TowerChoice", "four_bit_layers", "in_order", "tower_choices"]
 
 
 @dataclass(frozen=True)
 class TowerChoice:
-    """A precision for one tower, and how many bytes it should take."""
+    """A precision for one tower, how many bytes its storage sums up to, and the layers of a mix that have 4 bits."""
 
     tower: TowerName
     precision: str
@@ -66,21 +61,20 @@ def tower_choices(
 ) -> tuple[TowerChoice, ...]:
     """Every precision that a target has for a tower with its options, and every mix of layers, the smallest
     prediction first."""
-    large = sum(value.numel() for value in module.parameters() if value.ndim > 1 and value.numel() > THRESHOLD)
-    rest = sum(value.numel() for value in module.parameters()) - large
-    choices = []
-    for name in target.precisions:
-        bits = PRECISIONS[name].bits
-        choice = TowerChoice(tower, name, (large * bits + rest * max(bits, REST_BITS)) // 8)
+    choices = [TowerChoice(tower, name, 0) for name in target.precisions]
+    choices += [TowerChoice(tower, "mixed", 0, chosen) for chosen in mixes(layers)]
+    sized = []
+    for choice in choices:
         if _has(target, choice):
-            choices.append(choice)
-    for chosen in mixes(layers):
-        four = sum(layer.weights for layer in layers if layer.sha256 in chosen)
-        size = (four * FOUR_BITS + (large - four) * 8 + rest * REST_BITS) / 8
-        choice = TowerChoice(tower, "mixed", int(size), chosen)
-        if _has(target, choice):
-            choices.append(choice)
-    return tuple(sorted(choices, key=_order))
+            storage = target.storage(tower, module, choice.precision, choice.four_bit)
+            sized.append(replace(choice, predicted=total_bytes(module, storage)))
+    return tuple(sorted(sized, key=_order))
+
+
+def four_bit_layers(target: Target, tower: TowerName, module: nn.Module) -> frozenset[str]:
+    """The weights that a target which mixes can store at 4 bits: those that have them when all are named."""
+    storage = target.storage(tower, module, "mixed", frozenset(name for name, _ in module.named_parameters()))
+    return frozenset(name for name, grid in storage.items() if grid.bits == 4)
 
 
 def _has(target: Target, choice: TowerChoice) -> bool:

@@ -11,7 +11,6 @@ import hashlib
 import shutil
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -21,7 +20,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation import Dataset, measure, model_embedder
 from mobileclip_deploy.export.plan import BundlePlan
-from mobileclip_deploy.export.smallest.candidates import Candidate, in_order, tower_choices
+from mobileclip_deploy.export.smallest.candidates import Candidate, four_bit_layers, in_order, tower_choices
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
 from mobileclip_deploy.export.smallest.trials import Trials
 from mobileclip_deploy.export.steps import Written, write_bundle
@@ -157,7 +156,7 @@ def _trials(
 
 def _try(candidate: Candidate, trials: Trials, layers: dict[TowerName, tuple[Layer, ...]]) -> Trial:
     named = {
-        tower: tuple(layer.name for layer in layers.get(tower, ()) if layer.sha256 in chosen)
+        tower: tuple(layer.name for layer in layers.get(tower, ()) if layer.name in chosen)
         for tower, chosen in candidate.four_bit.items()
     }
     trial = Trial(
@@ -194,8 +193,9 @@ def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
         return adapter.validate_json(file.read_bytes())
     trials.progress(f"{tower} tower: sensitivity of its layers")
     inputs = calibration_inputs(trials.source.variant, tower, trials.plan.calibration)
-    mixable = partial(trials.plan.target.mixable, tower)
-    layers = tuple(measure_layers(make_tower(trials.source.model, tower), inputs, mixable))
+    module = make_tower(trials.source.model, tower)
+    names = four_bit_layers(trials.plan.target, tower, module)
+    layers = tuple(measure_layers(module, inputs, names))
     trials.folder.mkdir(parents=True, exist_ok=True)
     write_whole(file, adapter.dump_json(layers))
     return layers

@@ -1,13 +1,14 @@
 """How much each layer's weights may be rounded: measured one layer at a time, on the calibration images or prompts.
 
-A layer is one weight of more than 2,048 numbers. It is rounded to 4 bits by itself (a scale a block of 32 inputs,
-symmetric), the others stay in float32, and what the embeddings move is its noise. Noises of different layers are nearly
-independent, so those of a mix add up; what they really add up to is measured on the artifact, as for every candidate.
+A layer is one weight that the target can store at 4 bits. It is rounded to them by itself (a scale a block of 32
+inputs, symmetric), the others stay in float32, and what the embeddings move is its noise. Noises of different layers
+are nearly independent, so those of a mix add up; what they really add up to is measured on the artifact, as for every
+candidate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,6 @@ from mobileclip_deploy.model.provenance import weight_sha256
 
 __all__ = ["Layer", "measure_layers", "mixes"]
 
-THRESHOLD = 2048
 BLOCK = 32
 BATCH = 32
 # Shares of the noise that the gate of fewer than 8 bits allows (cosine 0.98: 2 (1 - 0.98) of the energy) that a mix may
@@ -42,21 +42,19 @@ class Layer(BaseModel):
 
 
 @torch.no_grad()
-def measure_layers(
-    tower: nn.Module, inputs: npt.NDArray[np.generic], mixable: Callable[[str, Sequence[int]], bool]
-) -> list[Layer]:
+def measure_layers(tower: nn.Module, inputs: npt.NDArray[np.generic], names: Collection[str]) -> list[Layer]:
     """The layers of a folded tower in eval mode, in its own order; its weights are as before afterwards.
 
     Args:
         inputs: of the tower, as it takes them (see `calibration.calibration_inputs`).
-        mixable: whether the target can store a weight, by name and shape, at 4 bits; others are left out.
+        names: of the weights to measure.
     """
     batches = torch.from_numpy(inputs).split(BATCH)
     exact = torch.cat([tower(batch) for batch in batches]).double()
     energy = float(exact.square().sum())
     layers = []
     for name, weight in tower.named_parameters():
-        if weight.ndim < 2 or weight.numel() <= THRESHOLD or not mixable(name, weight.shape):
+        if name not in names:
             continue
         original = weight.detach().clone()
         weight.copy_(_rounded(original))
@@ -77,8 +75,9 @@ def _rounded(weight: Tensor) -> Tensor:
 
 
 def mixes(layers: Sequence[Layer]) -> list[frozenset[str]]:
-    """Sets of layers to store at 4 bits, the largest first: for each share of the allowed noise, as many weights as it
-    has room for, taken by noise a weight. None and all are left out: those are precisions of their own."""
+    """Sets of layers to store at 4 bits, by name, the largest first: for each share of the allowed noise, as many
+    weights as it has room for, taken by noise a weight. None and all are left out: those are precisions of their own.
+    """
     order = sorted(layers, key=lambda layer: (layer.noise / layer.weights, layer.name))
     allowed = min(ALLOWED, sum(layer.noise for layer in layers))
     found: list[frozenset[str]] = []
@@ -87,7 +86,7 @@ def mixes(layers: Sequence[Layer]) -> list[frozenset[str]]:
         for layer in order:
             if layer.noise <= left:
                 left -= layer.noise
-                chosen.add(layer.sha256)
+                chosen.add(layer.name)
         if 0 < len(chosen) < len(layers) and frozenset(chosen) not in found:
             found.append(frozenset(chosen))
     return found

@@ -9,24 +9,29 @@ at least one value of every block stands at the end of its range, and a table ha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mobileclip_deploy.targets.coreml.palette import palette
 from mobileclip_deploy.targets.onnx.integers import int4_blocks
+from mobileclip_deploy.targets.storage import Grid
 
-__all__ = ["BlockGrid", "Grid", "PaletteGrid", "SearchedGrid"]
+__all__ = ["BandedGrid", "BlockGrid", "PaletteGrid", "SearchedGrid", "TrainableGrid", "trainable"]
 
 # Of the largest value's scale: an outlier that is cut off costs its block less than a coarser step for all others.
 SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 SMALLEST = 0.25
 
 
-class Grid(nn.Module, ABC):
-    """Rounds a weight to what `bits` can hold."""
+class TrainableGrid(nn.Module, ABC):
+    """Rounds a weight to what `bits` can hold; `stored` is the grid of the target's storage that it stands for."""
 
     bits: int
+    stored: Grid
 
     @abstractmethod
     def codes(self, weight: Tensor) -> Tensor:
@@ -36,12 +41,8 @@ class Grid(nn.Module, ABC):
     def plain(self, weight: Tensor) -> Tensor:
         """What an export makes of the weight that the grid was made for, without training."""
 
-    @abstractmethod
-    def describe(self) -> str:
-        """For the report: bits and what shares a scale or table."""
 
-
-class _Blocks(Grid):
+class _Blocks(TrainableGrid):
     """Integers of a weight [O, I, ...], one scale a block of `block` inputs of each output (None: of all inputs).
 
     The integers are `low` ... `high`; the scale of a block is that which puts its largest value at `steps`, times a
@@ -57,26 +58,30 @@ class _Blocks(Grid):
     def __init__(self, weight: Tensor, bits: int, block: int | None) -> None:
         super().__init__()
         self.bits, self.block = bits, block
-        self.blocks = 1 if block is None else weight.shape[1] // block
+        # The last block of an output may be shorter: it is filled up with zeros, which round to themselves.
+        self.blocks = 1 if block is None else -(-weight.shape[1] // block)
+        taps = weight[0, 0].numel()
+        self.padding = 0 if block is None else (self.blocks * block - weight.shape[1]) * taps
 
     def forward(self, weight: Tensor) -> Tensor:
         rows = self._rows(weight)
         scale = self._scale(rows, self.share)
         scaled = (rows / scale).clamp(self.low, self.high)
         rounded = scaled + (scaled.round() - scaled).detach()
-        return (rounded * scale).reshape(weight.shape)
+        return self._back(rounded * scale, weight)
 
     def codes(self, weight: Tensor) -> Tensor:
         rows = self._rows(weight.detach())
         codes = (rows / self._scale(rows, self.share)).round().clamp(self.low, self.high)
-        return codes.to(torch.int8).reshape(weight.shape)
-
-    def describe(self) -> str:
-        return f"int{self.bits}, a scale {'an output' if self.block is None else f'{self.block} inputs'}"
+        return self._back(codes.to(torch.int8), weight)
 
     def _rows(self, weight: Tensor) -> Tensor:
         """[O, blocks, numbers of a block]."""
-        return weight.reshape(weight.shape[0], self.blocks, -1)
+        return F.pad(weight.flatten(1), (0, self.padding)).reshape(weight.shape[0], self.blocks, -1)
+
+    def _back(self, rows: Tensor, weight: Tensor) -> Tensor:
+        """[O, blocks, numbers of a block] in the shape of the weight."""
+        return rows.flatten(1)[:, : weight[0].numel()].reshape(weight.shape)
 
     def _scale(self, rows: Tensor, share: Tensor) -> Tensor:
         largest = rows.detach().abs().amax(dim=2, keepdim=True)
@@ -104,7 +109,7 @@ class BlockGrid(_Blocks):
     def plain(self, weight: Tensor) -> Tensor:
         rows = self._rows(weight)
         scale = self._scale(rows, torch.ones(()))
-        return ((rows / scale).round() * scale).reshape(weight.shape)
+        return self._back((rows / scale).round() * scale, weight)
 
     def _best_share(self, weight: Tensor) -> Tensor:
         """For each block the one of SHRINK with the smallest squared error: [O, blocks, 1]."""
@@ -137,7 +142,7 @@ class SearchedGrid(_Blocks):
 
     def codes(self, weight: Tensor) -> Tensor:
         """Of a positive scale, so -8 ... 8: an artifact's are the same times the sign of their scale."""
-        return (self._rows(super().codes(weight)) * self.sign.to(torch.int8)).reshape(weight.shape)
+        return self._back(self._rows(super().codes(weight)) * self.sign.to(torch.int8), weight)
 
     def plain(self, weight: Tensor) -> Tensor:
         values: Tensor = self(weight)  # until it is trained
@@ -147,7 +152,31 @@ class SearchedGrid(_Blocks):
         return self.sign * super()._scale(rows, share)
 
 
-class PaletteGrid(Grid):
+class BandedGrid(TrainableGrid):
+    """Of a depthwise kernel [C, 1, K, L]: the rows of each band rounded as a convolution of its own."""
+
+    def __init__(self, weight: Tensor, bits: int, bands: tuple[tuple[int, ...], ...]) -> None:
+        super().__init__()
+        self.bits, self.bands = bits, [list(rows) for rows in bands]
+        self.parts = nn.ModuleList(BlockGrid(weight[:, :, rows], bits, None) for rows in self.bands)
+        order = [row for rows in self.bands for row in rows]
+        self.back = [order.index(row) for row in range(len(order))]
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self._apart(weight, BlockGrid.forward)
+
+    def codes(self, weight: Tensor) -> Tensor:
+        return self._apart(weight, BlockGrid.codes)
+
+    def plain(self, weight: Tensor) -> Tensor:
+        return self._apart(weight, BlockGrid.plain)
+
+    def _apart(self, weight: Tensor, rounding: Callable[[Any, Tensor], Tensor]) -> Tensor:
+        bands = [rounding(part, weight[:, :, rows]) for part, rows in zip(self.parts, self.bands, strict=True)]
+        return torch.cat(bands, dim=2)[:, :, self.back]
+
+
+class PaletteGrid(TrainableGrid):
     """One table of 2^bits float16 values a weight. While training, every forward pass moves each entry to the mean of
     the values that are nearest to it (a step of Lloyd's algorithm)."""
 
@@ -173,9 +202,6 @@ class PaletteGrid(Grid):
     def plain(self, weight: Tensor) -> Tensor:
         return self._entries()[self._nearest(weight)].reshape(weight.shape)
 
-    def describe(self) -> str:
-        return f"{self.bits}-bit table"
-
     def _entries(self) -> Tensor:
         return self.table.half().float()
 
@@ -188,3 +214,18 @@ class PaletteGrid(Grid):
         counts = torch.bincount(nearest, minlength=size)
         sums = torch.bincount(nearest, weight.flatten(), minlength=size)
         self.table.copy_(torch.where(counts > 0, sums / counts.clamp(min=1), self.table))
+
+
+def trainable(stored: Grid, weight: Tensor) -> TrainableGrid:
+    """What a weight is trained on, so that an export stores it as `stored` says without changing it."""
+    grid: TrainableGrid
+    if stored.kind == "table":
+        grid = PaletteGrid(weight, stored.bits)
+    elif stored.bands:
+        grid = BandedGrid(weight, stored.bits, stored.bands)
+    elif stored.block is not None and stored.low != -stored.high:
+        grid = SearchedGrid(weight, stored.block)
+    else:
+        grid = BlockGrid(weight, stored.bits, stored.block)
+    grid.stored = stored
+    return grid

@@ -14,9 +14,8 @@ from torch import nn
 from mobileclip_deploy.checkpoints import folded
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.folding import fold, is_folded
-from mobileclip_deploy.learning.recovery.grids import Grid
+from mobileclip_deploy.learning.recovery.grids import TrainableGrid
 from mobileclip_deploy.learning.recovery.inputs import TowerInputs, own_embeddings, tower_inputs
-from mobileclip_deploy.learning.recovery.rules import RULES
 from mobileclip_deploy.learning.recovery.settings import Settings
 from mobileclip_deploy.learning.recovery.student import (
     PRECISIONS,
@@ -31,7 +30,7 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Recovered
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets import Target, get_target, targets
 
 __all__ = ["Recovery", "TowerRecovery", "check_recovery", "recover"]
 
@@ -92,8 +91,9 @@ def check_recovery(model: MobileCLIP, precisions: dict[TowerName, str], target: 
         UsageError: an unknown target, a precision that loses nothing, cannot be trained on or is not the target's, a
             tower that the checkpoint lacks, or a checkpoint that was recovered before.
     """
-    if target not in RULES:
-        raise UsageError(f"cannot recover for target {target!r}; known: {', '.join(RULES)}")
+    known = [name for name, one in targets().items() if one.recoverable]
+    if target not in known:
+        raise UsageError(f"cannot recover for target {target!r}; known: {', '.join(known)}")
     for tower, precision in precisions.items():
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision} cannot be recovered; {', '.join(PRECISIONS)} can")
@@ -128,7 +128,7 @@ def recover(
         data: images and captions like those of the app, or a dataset that this checkpoint reinforced.
         output: .safetensors.
         work: folder for the original's embeddings, used again by the next recovery of this checkpoint on this data.
-        target: whose export's grids to train on, of `RULES`.
+        target: whose export's grids to train on.
         settings: how long.
 
     Raises:
@@ -144,7 +144,7 @@ def recover(
     outcomes = []
     for tower, precision in precisions.items():
         inputs = tower_inputs(tower, dataset, settings)
-        outcome, student = _tower(model, tower, precision, target, inputs, settings, progress)
+        outcome, student = _tower(model, tower, precision, get_target(target), inputs, settings, progress)
         outcomes.append(outcome)
         if outcome.kept:
             setattr(result, tower, getattr(student, tower))
@@ -160,7 +160,7 @@ def _tower(
     model: MobileCLIP,
     tower: TowerName,
     precision: str,
-    target: str,
+    target: Target,
     inputs: TowerInputs,
     settings: Settings,
     progress: Progress,
@@ -193,9 +193,11 @@ def _encoder(model: MobileCLIP, tower: TowerName) -> Any:
     return model.encode_image if tower == "image" else model.encode_text
 
 
-def _grid_weight(name: str, module: nn.Module, grid: Grid) -> GridWeight:
+def _grid_weight(name: str, module: nn.Module, grid: TrainableGrid) -> GridWeight:
     codes = grid.codes(module.parametrizations["weight"].original)  # type: ignore[index,union-attr]
-    return GridWeight(name, tuple(codes.shape), grid.describe(), hashlib.sha256(codes.numpy().tobytes()).hexdigest())
+    return GridWeight(
+        name, tuple(codes.shape), grid.stored.describe(), hashlib.sha256(codes.numpy().tobytes()).hexdigest()
+    )
 
 
 def _record(model: MobileCLIP, outcomes: list[TowerRecovery], target: str) -> Recovered | None:

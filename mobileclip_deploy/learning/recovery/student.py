@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mobileclip_deploy.learning.recovery.grids import Grid
-from mobileclip_deploy.learning.recovery.rules import ABSORBING, RULES
-from mobileclip_deploy.learning.recovery.scales import absorb_layer_scales
+from mobileclip_deploy.learning.recovery.grids import TrainableGrid, trainable
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.ranges import ranges_of
+from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.layer_scales import absorb_layer_scales
 
 __all__ = ["PRECISIONS", "attach", "detach", "grids", "round_plainly", "rounded_activations"]
 
@@ -22,22 +23,23 @@ PRECISIONS = ("w8", "w8a8", "w6p", "w4p", "w4")
 """What can be recovered; of the others fp32 and fp16 lose nothing, and w4p-p50 would have to learn which weights go."""
 
 
-def attach(model: MobileCLIP, tower: TowerName, precision: str, target: str) -> nn.Module:
+def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) -> nn.Module:
     """Put a grid under every weight of a tower that an export quantizes: the tower.
 
     Args:
         model: folded; changed in place.
         precision: of `PRECISIONS`.
-        target: of `RULES`, whose export it is.
+        target: whose export it is.
     """
     module: nn.Module = getattr(model, tower)
-    if target in ABSORBING:
+    if target.absorbs_layer_scales:
         absorb_layer_scales(module)
-    for name, layer in list(module.named_modules()):
-        if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
-            grid = RULES[target](tower, precision, name, layer)
-            if grid is not None:
-                parametrize.register_parametrization(layer, "weight", grid.train(layer.training), unsafe=True)
+    exported = make_tower(model, tower)
+    for name, grid in target.storage(tower, exported, precision).items():
+        if grid.kind != "float":
+            layer = exported.get_submodule(name.removesuffix(".weight"))
+            rounding = trainable(grid, layer.weight)  # type: ignore[arg-type]
+            parametrize.register_parametrization(layer, "weight", rounding.train(layer.training), unsafe=True)
     return module
 
 
@@ -51,12 +53,12 @@ def round_plainly(tower: nn.Module) -> None:
         layer.weight.copy_(plain)  # type: ignore[operator]
 
 
-def grids(tower: nn.Module) -> Iterator[tuple[str, nn.Module, Grid]]:
+def grids(tower: nn.Module) -> Iterator[tuple[str, nn.Module, TrainableGrid]]:
     """Every quantized module of a tower, by name, with its grid."""
     for name, module in tower.named_modules():
         if parametrize.is_parametrized(module, "weight"):
             (grid,) = module.parametrizations["weight"]
-            assert isinstance(grid, Grid)
+            assert isinstance(grid, TrainableGrid)
             yield name, module, grid
 
 

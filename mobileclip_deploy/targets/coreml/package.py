@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.coreml.activations import quantize_activations
 from mobileclip_deploy.targets.coreml.compression import compress_weights
-from mobileclip_deploy.targets.coreml.main_path import main_path_weights
 from mobileclip_deploy.targets.coreml.recipes import recipe_of
 from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["SPECIFICATION", "convert", "make_reproducible", "write_package"]
 
@@ -25,8 +24,8 @@ SPECIFICATION = Path("Data") / "com.apple.CoreML" / "model.mlmodel"
 DATED = ("com.github.apple.coremltools.conversion_date",)
 
 
-def write_package(job: TowerJob, path: Path, target: str, input_name: str, output_name: str) -> None:
-    """Convert a tower and write the .mlpackage for a deployment target, such as "iOS16".
+def write_package(job: TowerJob, path: Path, target: str, storage: Storage, input_name: str, output_name: str) -> None:
+    """Convert a tower and write the .mlpackage for a deployment target, such as "iOS16", its weights as `storage` says.
 
     Pixels enter as an image (bytes scaled by 1/255 in front of the graph), ids as int32; the embedding leaves as
     float32 whatever the precision inside, since that is what apps read.
@@ -42,18 +41,10 @@ def write_package(job: TowerJob, path: Path, target: str, input_name: str, outpu
                 raise ExportError(f"precision {job.precision} needs calibration inputs")
             model = quantize_activations(model, job.calibration)
         if recipe.weights != "plain":
-            model = compress_weights(model, recipe, target, _narrow(job))
+            model = compress_weights(model, job.module, storage)
         _describe(model, job)
         model.save(str(path))
         make_reproducible(path)
-
-
-def _narrow(job: TowerJob) -> Callable[[str], bool]:
-    """Which weights, by `weight_sha256`, may go below 8 bits."""
-    if job.precision == "mixed":
-        return job.four_bit.__contains__
-    wide = main_path_weights(job.module)
-    return lambda sha256: sha256 not in wide
 
 
 def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> Any:

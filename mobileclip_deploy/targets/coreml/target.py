@@ -20,10 +20,13 @@ from mobileclip_deploy.targets.coreml.recipes import (
 from mobileclip_deploy.targets.options import TargetOptions, option
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mobileclip_deploy.mil import Program
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+    from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["CoreMLOptions", "CoreMLTarget"]
 
@@ -53,7 +56,7 @@ class CoreMLTarget(Target):
     Options = CoreMLOptions
     options: CoreMLOptions
     precisions = tuple(RECIPES)
-    mixes = True
+    mixes = recoverable = absorbs_layer_scales = True
     readable = True
 
     def __init__(self, options: TargetOptions | None = None, function: str | None = None) -> None:
@@ -97,6 +100,16 @@ class CoreMLTarget(Target):
             raised = ["--multifunction"]
         return f"Deployment target raised from {DEFAULT_TARGET} to {target}, which {' and '.join(raised)} needs."
 
+    def storage(
+        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
+    ) -> Storage:
+        from mobileclip_deploy.targets.coreml.storage import storage
+
+        return storage(module, precision, self._oldest(precision), four_bit)
+
+    def _oldest(self, precision: str) -> str:
+        return self.options.deployment_target or settle_target([precision], None)
+
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.mlpackage"
 
@@ -114,8 +127,8 @@ class CoreMLTarget(Target):
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreml.package import write_package
 
-        oldest = self.options.deployment_target or settle_target([job.precision], None)
-        write_package(job, path, oldest, *self.port_names(job))
+        storage = self.storage(job.tower, job.module, job.precision, job.four_bit)
+        write_package(job, path, self._oldest(job.precision), storage, *self.port_names(job))
         return ()
 
     def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-__all__ = ["RowBands", "split_large_depthwise"]
+__all__ = ["KERNEL_ROWS", "RowBands", "is_split", "split_large_depthwise"]
 
 # Rows of the window -> the first, the step, how many; padding follows from where the first row stands.
 BANDS = ((0, 3, 3), (1, 4, 2), (2, 2, 2))
 KERNEL = 7
+KERNEL_ROWS = tuple(tuple(range(first, first + step * rows, step)) for first, step, rows in BANDS)
 
 
 class RowBands(nn.Module):
@@ -38,14 +39,15 @@ def split_large_depthwise(module: nn.Module) -> int:
         (parent, name, child)
         for parent in module.modules()
         for name, child in parent.named_children()
-        if isinstance(child, nn.Conv2d) and _applies(child)
+        if isinstance(child, nn.Conv2d) and is_split(child)
     ]
     for parent, name, child in found:
         setattr(parent, name, RowBands(child))
     return len(found)
 
 
-def _applies(conv: nn.Conv2d) -> bool:
+def is_split(conv: nn.Conv2d) -> bool:
+    """Whether `split_large_depthwise` replaces it."""
     return (
         conv.kernel_size == (KERNEL, KERNEL)
         and conv.padding == (KERNEL // 2, KERNEL // 2)

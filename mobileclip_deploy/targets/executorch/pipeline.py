@@ -16,6 +16,7 @@ from mobileclip_deploy.targets.executorch.job import LoweringJob
 from mobileclip_deploy.targets.executorch.native_output import hold_back
 from mobileclip_deploy.targets.executorch.stages import StageBroke, Stages
 from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.storage import by_numbers
 from mobileclip_deploy.towers.calibration import calibration_inputs
 
 __all__ = ["measure_stages", "write_program"]
@@ -78,12 +79,15 @@ def _stages(job: LoweringJob, inputs: torch.Tensor) -> Stages:
 def _written(job: LoweringJob, backend: Backend, inputs: torch.Tensor, stages: Stages) -> nn.Module:
     """The tower as the backend wants it, quantized where wanted."""
     from mobileclip_deploy.targets.executorch.quantization import quantize
+    from mobileclip_deploy.targets.executorch.storage import storage
 
     module = backend.authored(job)
     stages.same("authored", module)
     if job.precision in FLOAT:
         return module
-    return quantize(module, job.precision, inputs, stages, job.free_batch)
+    grids = storage(job.tower, job.module, job.precision, job.options.fast_depthwise)
+    by_sha256 = {key: grids[name] for key, name in by_numbers(job.module, grids).items()}
+    return quantize(module, job.precision, inputs, stages, by_sha256, job.free_batch)
 
 
 def _runner(path: Path) -> Runner:

@@ -7,19 +7,28 @@ compared with the one before (see `stages`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.executorch.embedding import quantize_embeddings
 from mobileclip_deploy.targets.executorch.lowering import traced
 from mobileclip_deploy.targets.executorch.stages import Stages
+from mobileclip_deploy.targets.storage import Grid
 
 __all__ = ["quantize"]
 
-GROUP = 32
 
-
-def quantize(module: nn.Module, precision: str, inputs: Tensor, stages: Stages, free_batch: bool = False) -> nn.Module:
+def quantize(
+    module: nn.Module,
+    precision: str,
+    inputs: Tensor,
+    stages: Stages,
+    grids: Mapping[str, Grid],
+    free_batch: bool = False,
+) -> nn.Module:
     """A tower that is written for XNNPACK, with quantized weights and activations.
 
     Args:
@@ -27,6 +36,7 @@ def quantize(module: nn.Module, precision: str, inputs: Tensor, stages: Stages, 
         precision: w8a8 (static), w8 (dynamic, linear layers) or w4 (dynamic, int4 groups of 32).
         inputs: of the tower [N, ...]; w8a8 measures activations on them.
         stages: told of every step.
+        grids: of the weights, by `provenance.weight_sha256`; w8 and w8a8 are XNNPACK's own choice, which they describe.
         free_batch: what comes out takes batches (see `lowering.traced`), not one input.
 
     Raises:
@@ -35,7 +45,7 @@ def quantize(module: nn.Module, precision: str, inputs: Tensor, stages: Stages, 
     quantize_embeddings(module)
     stages.near("embedding", module)
     if precision == "w4":
-        return _int4_linear(module, stages)
+        return _int4_linear(module, stages, grids)
     return _pt2e(module, inputs, stages, precision == "w8", free_batch)
 
 
@@ -59,22 +69,25 @@ def _pt2e(module: nn.Module, inputs: Tensor, stages: Stages, dynamic: bool, free
     return converted
 
 
-def _int4_linear(module: nn.Module, stages: Stages) -> nn.Module:
-    """Linear layers with int4 weights in -7 ... 7, a scale a group of 32 inputs, and activations measured at run time.
+def _int4_linear(module: nn.Module, stages: Stages, grids: Mapping[str, Grid]) -> nn.Module:
+    """Linear layers with int4 weights in -7 ... 7, a scale a group of inputs, and activations measured at run time.
 
     The largest value of a group stands at 7, as on Core ML (torchao's own symmetric mapping puts it at 7.5 and cuts it
-    off): so weights that `recover` trained keep their integers. Layers that 32 does not divide stay float.
+    off): so weights that `recover` trained keep their integers.
     """
     from torchao.quantization import IntxUnpackedToInt8Tensor
 
     for layer in module.modules():
-        if isinstance(layer, nn.Linear) and layer.in_features % GROUP == 0:
-            weight = layer.weight.detach()
-            largest = weight.reshape(len(weight), -1, GROUP).abs().amax(dim=2)
-            scale = torch.where(largest == 0, torch.ones_like(largest), largest / 7)
+        if not isinstance(layer, nn.Linear):
+            continue
+        weight = layer.weight.detach()  # [O, I]
+        grid = grids.get(weight_sha256(weight.numpy()))
+        if grid is not None and grid.block is not None:
+            largest = weight.reshape(len(weight), -1, grid.block).abs().amax(dim=2)  # [O, I / block]
+            scale = torch.where(largest == 0, torch.ones_like(largest), largest / grid.high)
             quantized = IntxUnpackedToInt8Tensor.from_hp(
                 weight,
-                (1, GROUP),
+                (1, grid.block),
                 getattr(torch, "int4"),  # noqa: B009 (torch's stubs lack it)
                 activation_quantization="int8_asym_per_token",
                 intx_choose_qparams_algorithm=None,

@@ -17,12 +17,14 @@ from mobileclip_deploy.targets.options import TargetOptions
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from torch import nn
 
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.executorch.job import LoweringJob
     from mobileclip_deploy.targets.executorch.program_file import TensorSpec
+    from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["ExecuTorchTarget"]
 
@@ -41,6 +43,9 @@ class ExecuTorchTarget(Target):
     order = 3
     runtime_modules = ("torch", "executorch.extension.pybindings.portable_lib")
     foreign_suffix = ".pte"
+    recoverable = True
+    # Layer scales stay where they are: XNNPACK's weights have a smallest scale (2^-12, torchao's
+    # `get_symmetric_quantization_config`), below which weights that small would fall.
     Options = ExecuTorchOptions
     options: ExecuTorchOptions
 
@@ -92,6 +97,13 @@ class ExecuTorchTarget(Target):
         # A deployment target is for the package inside a Core ML .pte; elsewhere it would only be written down.
         kept = self.options.deployment_target if self.backend.name == "coreml" else None
         return ExecuTorchTarget(replace(self.options, backend=self.backend.name, deployment_target=kept))
+
+    def storage(
+        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
+    ) -> Storage:
+        from mobileclip_deploy.targets.executorch.storage import storage
+
+        return storage(tower, module, precision, self.options.fast_depthwise)
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.{self.backend.name}.pte"

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BLOCK", "int4_blocks", "int8_channels", "pack_int4"]
+__all__ = ["int4_blocks", "int8_channels", "pack_int4"]
 
 Floats = npt.NDArray[np.float32]
-BLOCK = 32
 ROWS = 4096
 # Scales that are tried for a block, as shares of the one at which its extreme just fits: cutting an outlier off costs
 # less than a coarser step for all others, and a negative scale mirrors the range, which reaches one step further down.
@@ -31,7 +30,7 @@ def int8_channels(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.i
     return np.clip(np.rint(values / scales), -127, 127).astype(np.int8), scales
 
 
-def int4_blocks(rows: npt.NDArray[Any], block: int = BLOCK) -> tuple[npt.NDArray[np.int8], Floats]:
+def int4_blocks(rows: npt.NDArray[Any], block: int) -> tuple[npt.NDArray[np.int8], Floats]:
     """Symmetric int4 in -8 ... 7 of rows [N, K], one scale a block along K (the last block may be shorter).
 
     The scale of a block is, of several, the one with the smallest squared error. It is a float16 number, so that it

@@ -6,20 +6,23 @@ Never dynamically quantized convolutions: they become ConvInteger, which took an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.onnx.calibrating import answers, measure_ranges
 from mobileclip_deploy.targets.onnx.dynamic import DynamicProducts
 from mobileclip_deploy.targets.onnx.editing import Graph
 from mobileclip_deploy.targets.onnx.products import as_products
-from mobileclip_deploy.targets.onnx.recipes import Recipe, recipe_of
+from mobileclip_deploy.targets.onnx.recipes import Products, recipe_of
 from mobileclip_deploy.targets.onnx.sensitivity import choose
 from mobileclip_deploy.targets.onnx.static import quantize_static, surroundings
-from mobileclip_deploy.targets.onnx.weights import Weight, four_bits, restore_int8, rows_of, weights
+from mobileclip_deploy.targets.onnx.storage import storage
+from mobileclip_deploy.targets.onnx.weights import four_bits, restore_int8, weights
+from mobileclip_deploy.targets.storage import Storage, by_numbers, require_all
 
 __all__ = ["quantize"]
 
@@ -40,18 +43,21 @@ def quantize(model: Any, job: TowerJob) -> Any:
     recipe = recipe_of(job.precision)
     if recipe.weights != "int8":
         return model
+    grids = storage(job.tower, job.module, job.precision, job.four_bit)
+    names = by_numbers(job.module, grids)
+    require_all(grids, [weight.layer for weight in weights(Graph(model), names)])
     if job.tower in recipe.static:
-        model = _static(model, job)
-    _stored(Graph(model), recipe, job)
+        model = _static(model, job, names)
+    _store(Graph(model), recipe.products_of(job.tower), job.tower, names, grids)
     return model
 
 
-def _static(model: Any, job: TowerJob) -> Any:
+def _static(model: Any, job: TowerJob, names: Mapping[str, str]) -> Any:
     inputs = job.calibration
     if inputs is None:
         raise ExportError(f"precision {job.precision} needs calibration inputs")
     graph = Graph(model)
-    found = {weight.node.output[0]: weight for weight in weights(graph) if weight.node.op_type != "Gather"}
+    found = {weight.node.output[0]: weight for weight in weights(graph, names) if weight.node.op_type != "Gather"}
     around = {name: surroundings(graph, weight) for name, weight in found.items()}
     ranges = measure_ranges(model, [name for pair in around.values() for name in pair], inputs)
     wanted = answers(model, inputs)
@@ -69,28 +75,20 @@ def _static(model: Any, job: TowerJob) -> Any:
     return built(choose(list(found), sensitivity, measure))
 
 
-def _stored(graph: Graph, recipe: Recipe, job: TowerJob) -> None:
-    """Every weight that is still float32, as the recipe stores it."""
-    products = recipe.products_of(job.tower)
-    if products != "float" and job.tower == "text":
+def _store(graph: Graph, products: Products, tower: TowerName, names: Mapping[str, str], grids: Storage) -> None:
+    """Every weight that is still float32, on its grid; products with activations measured at run time where wanted."""
+    if products != "float" and tower == "text":
         as_products(graph)
-    found: dict[str, Weight] = {weight.node.output[0]: weight for weight in weights(graph)}
+    found = {weight.node.output[0]: weight for weight in weights(graph, names)}
     dynamic = DynamicProducts(graph)
-    chosen = job.four_bit if job.precision == "mixed" else None
 
     def change(node: Any) -> list[Any] | None:
         weight = found.get(node.output[0])
         if weight is None:
             return None
-        product = node.op_type in ("MatMul", "Gemm")
-        if product and products == "dynamic":
+        if products == "dynamic" and node.op_type in ("MatMul", "Gemm"):
             return dynamic.rewrite(weight)
-        # The projection, a product whose result is the embedding, keeps 8 bits: a thousandth of the bytes, and 3 dB of
-        # nano's 21 in the text tower.
-        last = node.output[0] == graph.model.graph.output[0].name
-        can = products == "four bits" and node.op_type in ("MatMul", "Gather") and not last
-        if can and (chosen is None or weight_sha256(rows_of(graph, weight)) in chosen):
-            return four_bits(graph, weight)
-        return restore_int8(graph, weight)
+        grid = grids[weight.layer]
+        return restore_int8(graph, weight) if grid.block is None else four_bits(graph, weight, grid.block)
 
     graph.rewrite(change)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["RECIPES", "Recipe", "recipe_of"]
+__all__ = ["RECIPES", "Products", "Recipe", "recipe_of"]
 
 Products = Literal["float", "dynamic", "four bits"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,9 +12,12 @@ from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
 from mobileclip_deploy.targets.onnx.recipes import RECIPES, recipe_of
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+    from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["OnnxTarget"]
 
@@ -34,12 +37,14 @@ class OnnxTarget(Target):
     runtime_modules = ("onnxruntime",)
     foreign_suffix = ".onnx"
     precisions = tuple(RECIPES)
-    mixes = True
+    mixes = recoverable = absorbs_layer_scales = True
 
-    def mixable(self, tower: TowerName, name: str, shape: Sequence[int]) -> bool:
-        """Products but the last, and the table; the text tower's 1 x 1 convolutions are written as products."""
-        product = len(shape) == 2 or tower == "text"
-        return product and "projection" not in name and super().mixable(tower, name, shape)
+    def storage(
+        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
+    ) -> Storage:
+        from mobileclip_deploy.targets.onnx.storage import storage
+
+        return storage(tower, module, precision, four_bit)
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"onnx/{STEMS[artifact]}{recipe_of(precision).suffix}.onnx"

@@ -1,60 +1,49 @@
-"""The weights of a graph: which they are, and how each kind of node takes them as integers.
-
-Quantized is every constant of more than 2,048 numbers that a convolution, matrix product or embedding look-up takes as
-its weight. Biases, norms, positional embeddings and the pooling's table of zeros and ones stay float32.
-"""
+"""The weights of a graph: where they are, and how each kind of node takes them as integers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.onnx.editing import Graph
-from mobileclip_deploy.targets.onnx.integers import BLOCK, int4_blocks, int8_channels, pack_int4
+from mobileclip_deploy.targets.onnx.integers import int4_blocks, int8_channels, pack_int4
 
-__all__ = ["THRESHOLD", "Weight", "four_bits", "int8_operands", "restore_int8", "rows_of", "weights"]
+__all__ = ["Weight", "four_bits", "int8_operands", "restore_int8", "rows_of", "weights"]
 
-# Smaller weights are not worth their scales; what Core ML's precisions leave alone too.
-THRESHOLD = 2048
 MICROSOFT = "com.microsoft"
-# The table's noise is what a text tower at 4 bits has most of. Its scales can be float16 (those of products cannot), so
-# blocks half as long cost it no byte.
-TABLE_BLOCK = 16
 
 
 @dataclass(frozen=True)
 class Weight:
     """A constant as one node takes it. `channels` is the dimension that gets one scale an index: a convolution's or
-    matrix product's outputs, a look-up table's rows."""
+    matrix product's outputs, a look-up table's rows. `layer` is its name in the torch tower."""
 
     name: str
     node: Any
     channels: int
-    slot: int = 1
+    layer: str = ""
 
 
-def weights(graph: Graph) -> Iterator[Weight]:
-    """All weights that are worth quantizing, in the graph's order; one that several nodes share comes once."""
+def weights(graph: Graph, names: Mapping[str, str]) -> Iterator[Weight]:
+    """The weights of these layers that are still floats, in the graph's order; one that several nodes share comes once.
+
+    Args:
+        names: of layers by what tells their numbers (see `targets.storage.by_numbers`).
+    """
     seen = set()
-    logits = _logits(graph)
     for node in graph.nodes:
-        if logits.intersection(node.output):
-            continue
         weight = _weight(node)
-        if weight is None or weight.name in seen or not _worthwhile(graph, weight.name):
+        if weight is None or weight.name in seen or len(graph.shape(weight.name) or ()) < 2:
             continue
-        seen.add(weight.name)
-        yield weight
-
-
-def _logits(graph: Graph) -> set[str]:
-    """A classifier's logits, which go into the softmax at its end: 256 steps from -100 to 100 would be too coarse."""
-    results = {output.name for output in graph.model.graph.output}
-    return {node.input[0] for node in graph.nodes if node.op_type == "Softmax" and results.intersection(node.output)}
+        layer = names.get(weight_sha256(rows_of(graph, weight)))
+        if layer is not None:
+            seen.add(weight.name)
+            yield replace(weight, layer=layer)
 
 
 def _weight(node: Any) -> Weight | None:
@@ -65,17 +54,8 @@ def _weight(node: Any) -> Weight | None:
     if node.op_type == "Gemm":
         return Weight(node.input[1], node, 0 if _attribute(node, "transB") else 1)
     if node.op_type == "Gather":
-        return Weight(node.input[0], node, 0, slot=0)
+        return Weight(node.input[0], node, 0)
     return None
-
-
-def _worthwhile(graph: Graph, name: str) -> bool:
-    shape = graph.shape(name)
-    if shape is None or len(shape) < 2 or int(np.prod(shape)) <= THRESHOLD:
-        return False
-    values = graph.value(name)
-    # The pooling's triangle of zeros and ones counts tokens: it has to be exact.
-    return values.dtype == np.float32 and not np.isin(values, (0, 1)).all()
 
 
 def rows_of(graph: Graph, weight: Weight) -> npt.NDArray[np.float32]:
@@ -121,8 +101,8 @@ def int8_operands(graph: Graph, weight: Weight) -> tuple[str, str]:
     return stored, graph.add(f"{weight.name}_scale", scales.reshape(-1))
 
 
-def four_bits(graph: Graph, weight: Weight) -> list[Any]:
-    """Store the weight of a MatMul, or a look-up table, as int4 in blocks; gives the nodes that take it.
+def four_bits(graph: Graph, weight: Weight, block: int) -> list[Any]:
+    """Store the weight of a MatMul, or a look-up table, as int4 in blocks of inputs; gives the nodes that take it.
 
     They are ONNX Runtime's own: onnx has no 4-bit look-up, and no blocks before opset 21.
     """
@@ -132,20 +112,20 @@ def four_bits(graph: Graph, weight: Weight) -> list[Any]:
     name, node = weight.name, weight.node
     values = rows_of(graph, weight)
     if node.op_type == "Gather":
-        integers, scales = int4_blocks(values, TABLE_BLOCK)
+        integers, scales = int4_blocks(values, block)
         packed = pack_int4(integers.reshape(len(values), -1)[:, : values.shape[1]], 0)
         table = helper.make_tensor(f"{name}_int4", TensorProto.INT4, values.shape, packed.tobytes(), raw=True)
         stored, half = graph.replace_tensor(name, table), graph.fresh(f"{node.output[0]}_half")
         inputs = [stored, node.input[1], graph.add(f"{name}_scale", scales.astype(np.float16))]
-        settings: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": TABLE_BLOCK}
+        settings: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": block}
         return [
             helper.make_node("GatherBlockQuantized", inputs, [half], domain=MICROSOFT, **settings),
             helper.make_node("Cast", [half], [node.output[0]], to=TensorProto.FLOAT),
         ]
-    integers, scales = int4_blocks(values)
+    integers, scales = int4_blocks(values, block)
     stored = graph.replace(name, f"{name}_int4", pack_int4(integers, 8))
     inputs = [node.input[0], stored, graph.add(f"{name}_scale", scales)]
-    settings = {"K": values.shape[1], "N": values.shape[0], "bits": 4, "block_size": BLOCK}
+    settings = {"K": values.shape[1], "N": values.shape[0], "bits": 4, "block_size": block}
     return [helper.make_node("MatMulNBits", inputs, node.output, domain=MICROSOFT, **settings)]
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from writing import chosen
 
-from mobileclip_deploy.export.smallest.candidates import tower_choices
+import mobileclip_deploy as mcd
+from mobileclip_deploy.export.smallest.candidates import four_bit_layers, tower_choices
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers, mixes
 from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import get_target
-
-
-def anything(_: str, __: Sequence[int]) -> bool:
-    return True
+from mobileclip_deploy.targets.storage import THRESHOLD
+from mobileclip_deploy.towers import make_tower
 
 
 def tower() -> nn.Module:
@@ -34,29 +31,28 @@ def test_a_layer_is_measured_alone_and_left_as_it_was() -> None:
     module = tower()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     inputs = np.random.default_rng(0).standard_normal((40, 64)).astype(np.float32)
-    layers = measure_layers(module, inputs, anything)
-    assert [layer.name for layer in layers] == ["0.weight", "1.weight"]  # the third has too few weights
+    layers = measure_layers(module, inputs, {"0.weight", "1.weight"})
+    assert [layer.name for layer in layers] == ["0.weight", "1.weight"]
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     assert [layer.sha256 for layer in layers] == [weight_sha256(before[layer.name].numpy()) for layer in layers]
     assert all(0 < layer.noise < 1 for layer in layers)
-    assert measure_layers(module, inputs, anything) == layers
+    assert measure_layers(module, inputs, {"0.weight", "1.weight"}) == layers
 
 
-def test_depthwise_convolutions_are_left_out() -> None:
-    module = nn.Sequential(nn.Conv2d(64, 64, 7, groups=64), nn.Conv2d(64, 64, 1), nn.Flatten()).eval()
-    pixels = np.ones((2, 64, 7, 7), dtype=np.float32)
-    layers = measure_layers(module, pixels, partial(get_target("coreml").mixable, "image"))
-    assert [layer.name for layer in layers] == ["1.weight"]
-
-
-def test_a_target_is_asked_for_no_layer_that_it_cannot_store_at_4_bits() -> None:
-    onnx = get_target("onnx")
-    assert onnx.mixable("image", "qkv.weight", (64, 64))
-    assert not onnx.mixable("image", "fc1.weight", (64, 64, 1, 1))
-    assert onnx.mixable("text", "fc1.weight", (64, 64, 1, 1))  # written as a product
-    assert not onnx.mixable("text", "conv.weight", (64, 1, 1, 11))
-    assert not onnx.mixable("text", "encoder.projection.weight", (64, 64))
-    assert not get_target("coreml").mixable("text", "encoder.positional_embedding", (77, 64))
+@pytest.mark.parametrize(("target", "tower"), [(name, tower) for name in ("coreml", "onnx") for tower in TOWERS])
+def test_a_target_is_asked_for_no_layer_that_it_cannot_store_at_4_bits(target: str, tower: TowerName) -> None:
+    model = mcd.load_model()
+    mcd.reparameterize(model)
+    module = make_tower(model, tower)
+    names = four_bit_layers(get_target(target), tower, module)
+    shapes = {name: weight.shape for name, weight in module.named_parameters()}
+    assert not any(len(shapes[name]) == 4 and shapes[name][1] == 1 for name in names)  # depthwise
+    assert all(shapes[name].numel() > THRESHOLD for name in names)
+    assert "encoder.positional_embedding" not in names
+    assert ("encoder.projection.weight" in names) is (target == "coreml")
+    convolution = "encoder.stages.2.blocks.0.ffn.fc1.weight" if tower == "image" else "encoder.blocks.0.ffn.fc1.weight"
+    assert (convolution in names) is (target == "coreml" or tower == "text")  # ONNX writes the text tower's as products
+    assert ("encoder.token_embedding.weight" in names) is (tower == "text")
 
 
 def layer(name: str, noise: float, weights: int = 10_000) -> Layer:

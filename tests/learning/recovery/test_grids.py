@@ -78,7 +78,7 @@ def test_our_onnx_export_finds_the_trained_integers() -> None:
     for case in ("int4 linear", "int4 of ONNX"):
         grid, values = make(case)
         with torch.no_grad():
-            found, scales = int4_blocks(grid(values).numpy())
+            found, scales = int4_blocks(grid(values).numpy(), 32)
         assert np.array_equal((found * np.sign(scales)[..., None]).reshape(values.shape), grid.codes(values).numpy())
 
 
@@ -131,7 +131,7 @@ def test_four_bits_without_training_are_what_the_targets_choose() -> None:
     largest = values.reshape(12, 3, 32).abs().amax(2, keepdim=True) / 7
     rounded = ((values.reshape(12, 3, 32) / largest).round() * largest).reshape(12, 96)
     assert torch.allclose(BlockGrid(values, 4, 32).plain(values), rounded)
-    integers, scales = int4_blocks(values.numpy())
+    integers, scales = int4_blocks(values.numpy(), 32)
     searched = SearchedGrid(values, 32).plain(values)
     assert np.allclose(searched.numpy(), (integers * scales[..., None]).reshape(12, 96))
     assert (searched - values).norm() < (rounded - values).norm()

@@ -22,6 +22,7 @@ from mobileclip_deploy.learning.recovery.training import Closeness
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.storage import by_numbers
 
 FEW = Settings(steps=6, batch=12, images=40, augmentations=1, learning_rate=3e-4)
 GENTLE = Settings(steps=16, batch=12, images=40, augmentations=1, learning_rate=5e-5)
@@ -151,14 +152,19 @@ def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(
 def test_xnnpack_stores_the_integers_that_were_trained_for_eight_bits(
     results: dict[str, tuple[Path, Recovery]],
 ) -> None:
-    """But for 7 x 7 depthwise convolutions, which are dealt out to three with scales of their own."""
+    """7 x 7 depthwise convolutions, which are dealt out to three with scales of their own, put together again."""
     quantized = on_xnnpack(results["executorch"][0], "image", "w8a8")
-    stored = {sha256(value.numpy()) for value in quantized.state_dict().values() if value.dtype == torch.int8}
+    integers = [value.numpy() for value in quantized.state_dict().values() if value.dtype == torch.int8]
+    stored = {sha256(value) for value in integers}
+    bands = [value for value in integers if value.ndim == 4 and value.shape[3] == 7 and value.shape[2] < 7]
+    for parts in zip(bands[::3], bands[1::3], bands[2::3], strict=True):
+        rows = np.concatenate(parts, axis=2)  # [C, 1, 7, 7], its rows in the order 0 3 6, 1 5, 2 4
+        stored.add(sha256(rows[:, :, [0, 3, 5, 1, 6, 4, 2]]))
     weights = results["executorch"][1].towers[0].weights
-    assert {weight.grid for weight in weights} == {"int8, a scale an output"}
-    whole = [one for one in weights if one.shape[1:] != (1, 7, 7)]
-    assert len(whole) > 20
-    assert [one.name for one in whole if one.sha256 not in stored] == []
+    grids = {weight.grid for weight in weights}
+    assert grids == {"int8, a scale an output", "int8, a scale an output and 3 bands of rows"}
+    assert len(bands) > 20
+    assert [one.name for one in weights if one.sha256 not in stored] == []
 
 
 def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.Module:
@@ -170,10 +176,13 @@ def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.M
     from mobileclip_deploy.towers import example_input, make_tower
 
     model = mcd.load_model(None, checkpoint)
-    module = authored(make_tower(model, tower))
+    exported = make_tower(model, tower)
+    storage = get_target("executorch").storage(tower, exported, precision)
+    grids = {key: storage[name] for key, name in by_numbers(exported, storage).items()}
+    module = authored(exported)
     split_large_depthwise(module)
     inputs = example_input(model, tower)
-    return quantize(module, precision, inputs, Stages(tower, module, inputs, 0.5))
+    return quantize(module, precision, inputs, Stages(tower, module, inputs, 0.5), grids)
 
 
 def test_training_brings_a_tower_closer_to_its_original(results: dict[str, tuple[Path, Recovery]]) -> None:

@@ -1,0 +1,46 @@
+"""Which weight an ExecuTorch program stores how.
+
+XNNPACK takes convolutions with int8 activations or in float32, and linear layers, the text tower's 1 x 1 convolutions
+among them, with activations that are measured at run time too. It has no smallest size below which a weight is left
+whole. The other backends store floats alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets.executorch.depthwise import KERNEL_ROWS, is_split
+from mobileclip_deploy.targets.storage import Grid, Layer, Storage, integers, stored_as
+
+__all__ = ["GROUP", "storage"]
+
+GROUP = 32
+
+
+def storage(tower: TowerName, module: nn.Module, precision: str, fast_depthwise: bool = True) -> Storage:
+    """How a tower or classifier is stored.
+
+    Args:
+        module: what is exported, folded.
+        fast_depthwise: whether 7 x 7 depthwise convolutions are written as three (see `depthwise`).
+    """
+    eight = integers(8, scale_bytes=4)
+
+    def choose(layer: Layer) -> Grid | None:
+        if precision in ("fp32", "fp16") or layer.module is None:
+            return None
+        if layer.is_table:
+            return eight
+        if not layer.is_product(tower):
+            if precision != "w8a8":
+                return None
+            split = fast_depthwise and isinstance(layer.module, nn.Conv2d) and is_split(layer.module)
+            return replace(eight, bands=KERNEL_ROWS) if split else eight
+        if precision != "w4":
+            return eight
+        return integers(4, block=GROUP, scale_bytes=4) if layer.inputs % GROUP == 0 else None
+
+    return stored_as(module, Grid(16 if precision == "fp16" else 32), choose)

@@ -1,0 +1,252 @@
+"""Storage: how every weight of a tower will stand in an artifact, said before anything is converted.
+
+Which weight is stored how is each target's own decision, written in its `storage.py` and nowhere else; what targets
+share of it is here. The exporter obeys it, recovery trains on it, the search for the smallest bundle sums its bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.towers.layer_scales import scaled_layers
+
+__all__ = [
+    "THRESHOLD",
+    "Grid",
+    "Layer",
+    "Row",
+    "Storage",
+    "by_numbers",
+    "evenly",
+    "integers",
+    "require_all",
+    "stored_as",
+    "summary",
+    "total_bytes",
+]
+
+# Smaller weights are not worth their scales or tables; coremltools' default too.
+THRESHOLD = 2048
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a weight is rounded to: floats of `bits`, integers times a scale, or the entries of a table of 2^bits.
+
+    Attributes:
+        axis: the dimension of the torch weight with the outputs, each of which has scales of its own (of a look-up
+            table the rows).
+        block: so many inputs of an output share a scale, with all of their kernel positions; the last block may be
+            shorter. None: all inputs.
+        low, high: ends of the integers' range. Where they are not symmetric a scale may be negative.
+        bands: the rows of a depthwise kernel that share a scale, where it is written as a sum of several convolutions.
+        scale_bytes: of one scale, with its zero point where the format stores one.
+        group: so many outputs share a table; None: one table for the weight.
+        pruned: the share of numbers that are zero and stored as a bit mask.
+    """
+
+    bits: int
+    kind: Literal["float", "integers", "table"] = "float"
+    axis: int = 0
+    block: int | None = None
+    low: int = 0
+    high: int = 0
+    bands: tuple[tuple[int, ...], ...] = ()
+    scale_bytes: int = 0
+    group: int | None = None
+    pruned: float = 0.0
+
+    def bytes(self, shape: Sequence[int]) -> int:
+        """What a weight of this shape takes in a file, with its scales or tables."""
+        numbers = math.prod(shape)
+        stored = numbers * self.bits / 8
+        if self.kind == "float":
+            return round(stored)
+        outputs, inputs = shape[self.axis], shape[1 - self.axis]
+        if self.kind == "integers":
+            blocks = 1 if self.block is None else -(-inputs // self.block)
+            return round(stored + outputs * blocks * max(1, len(self.bands)) * self.scale_bytes)
+        if self.pruned:
+            stored = stored * (1 - self.pruned) + numbers / 8
+        tables = 1 if self.group is None else outputs // self.group
+        return round(stored + tables * 2**self.bits * 2)  # entries are float16
+
+    def describe(self) -> str:
+        """In words: bits, and what shares a scale or table."""
+        if self.kind == "float":
+            return f"float{self.bits}"
+        if self.kind == "integers":
+            shared = "an output" if self.block is None else f"{self.block} inputs"
+            return f"int{self.bits}, a scale {shared}" + (f" and {len(self.bands)} bands of rows" if self.bands else "")
+        shared = "" if self.group is None else f" for {self.group} outputs"
+        return f"{self.bits}-bit table{shared}" + (f", {self.pruned:.0%} zeros" if self.pruned else "")
+
+
+Storage = Mapping[str, Grid]
+"""The grid of every tensor of a tower, by its name in the torch module that is exported."""
+
+
+def integers(bits: int, *, axis: int = 0, block: int | None = None, scale_bytes: int) -> Grid:
+    """Symmetric integers: -127 ... 127 for 8 bits, -7 ... 7 for 4."""
+    high = 2 ** (bits - 1) - 1
+    return Grid(bits, "integers", axis, block, -high, high, scale_bytes=scale_bytes)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A weight that a target may store on a grid: of a convolution, linear layer or embedding, or a classifier's.
+
+    `parameter` is its name in the exported module, `name` that of its layer in the encoder. `module` is None for the
+    label embeddings [D, L] of a classifier, a buffer that features are multiplied by.
+    """
+
+    parameter: str
+    weight: Tensor
+    module: nn.Module | None
+
+    @property
+    def name(self) -> str:
+        return self.parameter.rpartition("encoder.")[2].removesuffix(".weight")
+
+    @property
+    def axis(self) -> int:
+        """The dimension with the outputs."""
+        return 1 if self.module is None else 0
+
+    @property
+    def outputs(self) -> int:
+        return self.weight.shape[self.axis]
+
+    @property
+    def inputs(self) -> int:
+        return self.weight.shape[1 - self.axis]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is the table of words."""
+        return isinstance(self.module, nn.Embedding)
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether its result is the embedding. No branch passes it by, and it is a thousandth of the bytes."""
+        return self.name == "projection"
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Depthwise convolutions are few bytes, and the first to break below 8 bits: folding adds the identity branch
+        to one tap of each, an outlier that a coarse grid cannot hold beside the rest."""
+        return isinstance(self.module, nn.Conv2d) and self.weight.shape[1] == 1
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is worth scales. What has only two values (zeros) is left as it is: it has no range to divide."""
+        if self.weight.numel() <= THRESHOLD:
+            return False
+        low, high = self.weight.min(), self.weight.max()
+        return not bool(((self.weight == low) | (self.weight == high)).all())
+
+    def is_product(self, tower: TowerName) -> bool:
+        """Whether targets that rewrite the text tower's 1 x 1 convolutions as matrix products run it as one."""
+        if isinstance(self.module, nn.Conv2d):
+            return tower == "text" and self.module.kernel_size == (1, 1) and self.module.groups == 1
+        return isinstance(self.module, nn.Linear)
+
+
+def stored_as(module: nn.Module, whole: Grid, choose: Callable[[Layer], Grid | None]) -> Storage:
+    """The storage of a tower.
+
+    Args:
+        module: what is exported: in eval mode, folded.
+        whole: of every tensor that is no layer's weight (biases, norms, positional embeddings, masks), and of those
+            weights that are left whole.
+        choose: the grid of a layer's weight; None leaves it whole.
+    """
+    chosen = {layer.parameter: choose(layer) for layer in _layers(module)}
+    return {name: chosen.get(name) or whole for name, _ in _tensors(module)}
+
+
+def evenly(module: nn.Module, bits: int) -> Storage:
+    """Every large weight in so many bits, with a scale an output below 16; all else in float16 then."""
+    grid = Grid(bits) if bits >= 16 else integers(bits, scale_bytes=2)
+    return stored_as(module, Grid(max(bits, 16)), lambda layer: grid if layer.is_large else None)
+
+
+def by_numbers(module: nn.Module, storage: Storage) -> dict[str, str]:
+    """`provenance.weight_sha256` of every weight that is not stored whole -> its name.
+
+    A converter keeps numbers, not names: they stand in its file as they are, transposed, or multiplied by the layer
+    scale behind them. So each weight has several keys.
+    """
+    tensors = {name: tensor for name, tensor in _tensors(module) if storage[name].kind != "float"}
+    forms = [*tensors.items()]
+    for name, layer, scale in scaled_layers(module):
+        if f"{name}.weight" in tensors:
+            forms.append((f"{name}.weight", layer.weight * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))))
+    found: dict[str, str] = {}
+    for name, tensor in forms:
+        rows = tensor.detach().flatten(1).numpy()  # [O, I x taps]; a 1 x 1 convolution's transpose is a product's
+        found |= {weight_sha256(rows): name, weight_sha256(rows.T): name}
+    return found
+
+
+def require_all(storage: Storage, found: Iterator[str] | Sequence[str]) -> None:
+    """Refuse a conversion in which a weight that is to be stored on a grid does not turn up.
+
+    Raises:
+        ExportError: the text names the first one.
+    """
+    missing = [name for name, grid in storage.items() if grid.kind != "float" and name not in set(found)]
+    if missing:
+        raise ExportError(
+            f"{missing[0]} is to be stored as {storage[missing[0]].describe()}, but the converter changed its numbers "
+            f"({len(missing)} such weights)"
+        )
+
+
+def total_bytes(module: nn.Module, storage: Storage) -> int:
+    """What all tensors of a tower take."""
+    return sum(storage[name].bytes(tensor.shape) for name, tensor in _tensors(module))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a summary: a grid in words, how many weights are stored on it, their numbers and their bytes."""
+
+    grid: str
+    layers: int
+    weights: int
+    bytes: int
+
+
+def summary(module: nn.Module, storage: Storage) -> tuple[Row, ...]:
+    """A storage for people: a row a grid, the most bytes first."""
+    rows: dict[str, Row] = {}
+    for name, tensor in _tensors(module):
+        grid = storage[name]
+        row = rows.get(grid.describe(), Row(grid.describe(), 0, 0, 0))
+        size = grid.bytes(tensor.shape)
+        rows[row.grid] = Row(row.grid, row.layers + 1, row.weights + tensor.numel(), row.bytes + size)
+    return tuple(sorted(rows.values(), key=lambda row: (-row.bytes, row.grid)))
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _layers(module: nn.Module) -> Iterator[Layer]:
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
+            yield Layer(f"{name}.weight", layer.weight, layer)
+    for name, buffer in module.named_buffers():
+        # Only a classifier has one with numbers of its own: the towers' are masks, of two values (see `is_large`).
+        if buffer.ndim == 2 and buffer.is_floating_point():
+            yield Layer(name, buffer, None)

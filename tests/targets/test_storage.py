@@ -1,0 +1,157 @@
+"""Storage, said before anything is converted, is what files hold: layer by layer, read from the files alone.
+
+Of Core ML's packages test_coreml_compression holds this for every precision, where they are written.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exports import Exports
+from stored_weights import As, as_said, named, onnx_weights, xnnpack_said, xnnpack_weights
+from torch import nn
+from writing import job_of
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.storage import (
+    Grid,
+    Storage,
+    by_numbers,
+    evenly,
+    integers,
+    require_all,
+    summary,
+    total_bytes,
+)
+from mobileclip_deploy.towers import make_tower
+
+both_towers = pytest.mark.parametrize("tower", TOWERS)
+
+
+@pytest.fixture(scope="module")
+def model() -> mcd.MobileCLIP:
+    network = mcd.load_model()
+    mcd.reparameterize(network)
+    return network
+
+
+def said(model: mcd.MobileCLIP, target: str, tower: TowerName, precision: str) -> tuple[nn.Module, Storage]:
+    module = make_tower(model, tower)
+    return module, get_target(target).storage(tower, module, precision)
+
+
+@both_towers
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8", "w8a8", "w4"])
+def test_an_onnx_file_holds_what_its_storage_says(
+    exports: Exports, model: mcd.MobileCLIP, tower: TowerName, precision: str
+) -> None:
+    module, storage = said(model, "onnx", tower, precision)
+    path = exports.bundle("onnx", precision).artifact(tower)
+    found = named(module, onnx_weights(path))
+    assert found == as_said(module, storage)
+    assert len(found) == (0 if precision in ("fp32", "fp16") else {"image": 40, "text": 14}[tower])
+    assert path.stat().st_size == pytest.approx(total_bytes(module, storage), rel=0.1)  # and the graph
+
+
+@pytest.mark.parametrize(
+    ("tower", "precision"), [("image", "fp32"), ("image", "w8a8"), ("text", "w8a8"), ("text", "w8"), ("text", "w4")]
+)
+def test_an_executorch_program_holds_what_its_storage_says(
+    model: mcd.MobileCLIP, tower: TowerName, precision: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
+    module, storage = said(model, "executorch", tower, precision)
+    path = tmp_path / "tower.pte"
+    target = get_target("executorch")
+    target.write(job_of(model, tower, precision), path)
+    assert xnnpack_weights(path) == xnnpack_said(module, storage)
+    table = storage.get("encoder.token_embedding.weight")
+    if table is not None:
+        weight = dict(module.named_parameters())["encoder.token_embedding.weight"].detach()
+        scales = weight.abs().amax(dim=table.axis ^ 1, keepdim=True) / table.high
+        assert torch.round(weight / scales).to(torch.int8).numpy().tobytes() in path.read_bytes()
+    assert path.stat().st_size == pytest.approx(total_bytes(module, storage), rel=0.1)
+
+
+def test_what_is_read_back_tells_one_grid_from_another(exports: Exports, model: mcd.MobileCLIP) -> None:
+    """So the comparison can fail: of bits, block, and which layers, none may be another."""
+    module, storage = said(model, "onnx", "text", "w4")
+    found = named(module, onnx_weights(exports.bundle("onnx", "w4").artifact("text")))
+    assert found["encoder.projection.weight"] == As("integers", 8, 0, None)
+    assert found["encoder.token_embedding.weight"] == As("integers", 4, 0, 16)
+    for name, change in {
+        "encoder.projection.weight": {"bits": 4},
+        "encoder.token_embedding.weight": {"block": 32},
+        "encoder.blocks.1.fc1.weight": {"axis": 1},
+        "encoder.blocks.2.fc1.weight": {"kind": "float"},
+    }.items():
+        other = {**storage, name: replace(storage[name], **change)}
+        assert named(module, onnx_weights(exports.bundle("onnx", "w4").artifact("text"))) != as_said(module, other)
+
+
+def test_a_weight_that_the_converter_changed_is_not_passed_over(model: mcd.MobileCLIP) -> None:
+    module, storage = said(model, "coreml", "text", "w4")
+    names = by_numbers(module, storage)
+    require_all(storage, names.values())
+    lost = [name for name in names.values() if "blocks.1.fc1" not in name]
+    with pytest.raises(ExportError, match=re.escape("encoder.blocks.1.fc1.weight is to be stored as int4")):
+        require_all(storage, lost)
+
+
+def test_what_targets_share_is_said_by_all_of_them(model: mcd.MobileCLIP) -> None:
+    """Below 8 bits no target stores a depthwise convolution; Core ML and ONNX keep the projection, XNNPACK does not."""
+    for target, precision, tower in [("coreml", "w4", "image"), ("coreml", "w4p", "image"), ("onnx", "w4", "text")]:
+        module, storage = said(model, target, tower, precision)  # type: ignore[arg-type]
+        shapes = {name: value.shape for name, value in module.named_parameters()}
+        depthwise = {name for name, shape in shapes.items() if len(shape) == 4 and shape[1] == 1}
+        assert not any(storage[name].bits < 8 for name in depthwise)
+        assert storage["encoder.projection.weight"].bits == 8
+    assert said(model, "executorch", "text", "w4")[1]["encoder.projection.weight"].bits == 4
+
+
+def test_a_target_that_says_nothing_is_taken_at_the_bits_of_its_precision(model: mcd.MobileCLIP) -> None:
+    module = make_tower(model, "text")
+    half, four = evenly(module, 16), evenly(module, 4)
+    assert set(half.values()) == {Grid(16)}
+    assert {grid.bits for grid in four.values()} == {4, 16}
+    assert total_bytes(module, four) < 0.3 * total_bytes(module, half)
+
+
+@pytest.mark.parametrize(
+    ("grid", "size", "words"),
+    [
+        (Grid(16), 2 * 6144, "float16"),
+        (integers(8, scale_bytes=4), 6144 + 64 * 4, "int8, a scale an output"),
+        (integers(8, axis=1, scale_bytes=4), 6144 + 96 * 4, "int8, a scale an output"),
+        (integers(4, block=32, scale_bytes=2), 3072 + 64 * 3 * 2, "int4, a scale 32 inputs"),
+        (integers(4, block=36, scale_bytes=2), 3072 + 64 * 3 * 2, "int4, a scale 36 inputs"),  # the last one shorter
+        (Grid(6, "table"), 4608 + 64 * 2, "6-bit table"),
+        (Grid(4, "table", group=32), 3072 + 2 * 16 * 2, "4-bit table for 32 outputs"),
+        (Grid(4, "table", group=32, pruned=0.5), 1536 + 768 + 64, "4-bit table for 32 outputs, 50% zeros"),
+    ],
+)
+def test_a_grid_says_its_bytes_and_describes_itself(grid: Grid, size: int, words: str) -> None:
+    assert (grid.bytes((64, 96)), grid.describe()) == (size, words)
+
+
+def test_the_bands_of_a_kernel_have_scales_of_their_own() -> None:
+    grid = replace(integers(8, scale_bytes=4), bands=((0, 2), (1,)))
+    assert grid.bytes((64, 1, 3, 3)) == 64 * 9 + 2 * 64 * 4
+
+
+def test_a_summary_counts_every_tensor_once(model: mcd.MobileCLIP) -> None:
+    module, storage = said(model, "coreml", "image", "w4")
+    rows = summary(module, storage)
+    assert [row.grid for row in rows] == ["int4, a scale 32 inputs", "int8, a scale an output", "float16"]
+    assert sum(row.layers for row in rows) == len(storage)
+    assert sum(row.bytes for row in rows) == total_bytes(module, storage)
+    counted = sum(int(np.prod(value.shape)) for value in (*module.parameters(), *module.buffers()))
+    assert sum(row.weights for row in rows) == counted
