@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.targets.coreml.palette import palette
-from mobileclip_deploy.targets.onnx.integers import int4_blocks
+from mobileclip_deploy.targets.integers import int4_blocks
+from mobileclip_deploy.targets.palette import palette
 from mobileclip_deploy.targets.storage import Grid
 
 __all__ = ["BandedGrid", "BlockGrid", "PaletteGrid", "SearchedGrid", "TrainableGrid", "trainable"]
@@ -124,7 +124,7 @@ class BlockGrid(_Blocks):
 
 class SearchedGrid(_Blocks):
     """int4 as ONNX Runtime takes it: -8 ... 7, and a scale may be negative. The export searches the scale of a block
-    for the smallest error (targets/onnx/integers.py), and training starts there.
+    for the smallest error (targets/integers.py), and training starts there.
 
     The largest value of a block stands 8 or 7 steps out, both of which that search tries.
     """

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from mobileclip_deploy.model.provenance import weight_sha256
-from mobileclip_deploy.targets.coreml.palette import palette
+from mobileclip_deploy.targets.palette import palette
 from mobileclip_deploy.targets.storage import THRESHOLD, Grid, Storage, by_numbers, require_all
 
 __all__ = ["compress_weights"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mobileclip_deploy.targets.integers import int8_channels
 from mobileclip_deploy.targets.onnx.editing import Graph
-from mobileclip_deploy.targets.onnx.integers import int8_channels
 from mobileclip_deploy.targets.onnx.weights import Weight
 from mobileclip_deploy.targets.ranges import Range
 

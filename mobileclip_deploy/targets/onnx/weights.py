@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.targets.integers import int4_blocks, int8_channels, pack_int4
 from mobileclip_deploy.targets.onnx.editing import Graph
-from mobileclip_deploy.targets.onnx.integers import int4_blocks, int8_channels, pack_int4
 
 __all__ = ["Weight", "four_bits", "int8_operands", "restore_int8", "rows_of", "weights"]
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mobileclip_deploy.learning.recovery.grids import BlockGrid, PaletteGrid, SearchedGrid
-from mobileclip_deploy.targets.coreml.palette import palette
-from mobileclip_deploy.targets.onnx.integers import int4_blocks, int8_channels
+from mobileclip_deploy.targets.integers import int4_blocks, int8_channels
+from mobileclip_deploy.targets.palette import palette
 
 
 def weight(*shape: int, seed: int = 0) -> torch.Tensor:
