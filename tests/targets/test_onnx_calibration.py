@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -13,12 +13,12 @@ from mobileclip_deploy.targets.ranges import Range
 
 
 @pytest.fixture
-def doubling() -> onnx.ModelProto:
+def doubling() -> ir.Model:
     """x [N, 1000] -> 2 x -> max(2 x, 0)."""
     nodes = [helper.make_node("Mul", ["x", "two"], ["doubled"]), helper.make_node("Relu", ["doubled"], ["y"])]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1000]) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(np.float32([2]), "two")])
-    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    return ir.from_proto(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)]))
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def inputs() -> np.ndarray:
     return rows
 
 
-def test_a_range_covers_all_but_the_rarest_values(doubling: onnx.ModelProto, inputs: np.ndarray) -> None:
+def test_a_range_covers_all_but_the_rarest_values(doubling: ir.Model, inputs: np.ndarray) -> None:
     ranges = measure_ranges(doubling, ["x", "doubled", "y"], inputs[:19], percentile=100)
     assert (ranges["x"].low, ranges["x"].high) == pytest.approx((-1, 3))
     assert (ranges["doubled"].low, ranges["doubled"].high) == pytest.approx((-2, 6))
@@ -37,28 +37,28 @@ def test_a_range_covers_all_but_the_rarest_values(doubling: onnx.ModelProto, inp
     cut = measure_ranges(doubling, ["x"], inputs, percentile=99.9)["x"]
     whole = measure_ranges(doubling, ["x"], inputs, percentile=100)["x"]
     assert cut.high < 4 < 999 < whole.high
-    assert [output.name for output in doubling.graph.output] == ["y"]
+    assert [output.name for output in doubling.graph.outputs] == ["y"]
 
 
-def test_what_rounding_leaves_is_told_in_decibels(doubling: onnx.ModelProto, inputs: np.ndarray) -> None:
+def test_what_rounding_leaves_is_told_in_decibels(doubling: ir.Model, inputs: np.ndarray) -> None:
     found = measure_ranges(doubling, ["x"], inputs[:19], percentile=100)["x"]
     rounded = (np.rint(inputs[:19] / found.scale + found.zero_point) - found.zero_point) * found.scale
     snr = 10 * np.log10((inputs[:19] ** 2).sum() / ((rounded - inputs[:19]) ** 2).sum())
     assert found.snr_db == pytest.approx(snr, abs=0.5)
 
 
-def test_zero_is_always_exact(doubling: onnx.ModelProto) -> None:
+def test_zero_is_always_exact(doubling: ir.Model) -> None:
     rows = np.linspace(2, 3, 1000, dtype=np.float32)[None]
     found = measure_ranges(doubling, ["x"], rows, percentile=100)["x"]
     assert (found.low, int(found.zero_point)) == (0, 0)
 
 
-def test_a_value_that_never_leaves_zero_has_a_scale(doubling: onnx.ModelProto) -> None:
+def test_a_value_that_never_leaves_zero_has_a_scale(doubling: ir.Model) -> None:
     found = measure_ranges(doubling, ["x"], np.zeros((1, 1000), np.float32))["x"]
     assert found.scale > 0
 
 
-def test_answers_are_the_models(doubling: onnx.ModelProto, inputs: np.ndarray) -> None:
+def test_answers_are_the_models(doubling: ir.Model, inputs: np.ndarray) -> None:
     assert np.array_equal(answers(doubling, inputs), np.maximum(2 * inputs, 0))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from command_line import run
@@ -173,7 +174,7 @@ def golden(name: str, tower: TowerName, precisions: tuple[str, ...], folder: Pat
     sizes = {"fp32": (folder / "fp32.onnx").stat().st_size}
     for precision in precisions:
         job = job_of(model, tower, precision)
-        write_model(quantize(onnx.load(folder / "fp32.onnx"), job), folder / "other.onnx")
+        write_model(quantize(ir.load(folder / "fp32.onnx"), job), folder / "other.onnx")
         sizes[precision] = (folder / "other.onnx").stat().st_size
     return sizes
 
@@ -194,7 +195,7 @@ def test_static_int8_without_calibration_inputs_is_refused(exports: Exports) -> 
     fold(model)
     job = job_of(model, "image", "fp32")
     with pytest.raises(ExportError, match="needs calibration inputs"):
-        quantize(onnx.load(artifact(exports, "fp32", "image")), replace(job, precision="w8a8"))
+        quantize(ir.load(artifact(exports, "fp32", "image")), replace(job, precision="w8a8"))
 
 
 def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(exports: Exports, tmp_path: Path) -> None:

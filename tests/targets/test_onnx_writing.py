@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from mobileclip_deploy.targets.onnx.writing import write_model
@@ -28,6 +29,18 @@ def small_model() -> onnx.ModelProto:
 
 def test_the_file_holds_exactly_the_model(tmp_path: Path) -> None:
     model = small_model()
-    write_model(model, tmp_path / "m.onnx")
+    write_model(ir.from_proto(model), tmp_path / "m.onnx")
     assert onnx.load(tmp_path / "m.onnx") == model
     assert (tmp_path / "m.onnx").stat().st_size == len(model.SerializeToString())
+
+
+def test_shapes_of_what_lies_between_are_left_out_and_texts_are_kept_even_empty_ones(tmp_path: Path) -> None:
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(small_model()))
+    model.graph.node(0).doc_string = ""
+    next(iter(model.graph.initializers.values())).doc_string = "says"
+    write_model(model, tmp_path / "m.onnx")
+    written = onnx.load(tmp_path / "m.onnx").graph
+    assert not written.value_info
+    assert [node.HasField("doc_string") for node in written.node] == [True, False]
+    assert [weight.doc_string for weight in written.initializer] == ["says", ""]
+    onnx.checker.check_model(str(tmp_path / "m.onnx"))

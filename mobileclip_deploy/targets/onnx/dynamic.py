@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from mobileclip_deploy.targets.onnx.editing import Graph
+from mobileclip_deploy.targets.onnx.editing import Editor, op
 from mobileclip_deploy.targets.onnx.weights import Weight, int8_operands
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 __all__ = ["DynamicProducts"]
 
@@ -13,36 +16,35 @@ __all__ = ["DynamicProducts"]
 class DynamicProducts:
     """Rewrites products with int8 weights; an input that several of them take is quantized once."""
 
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        self._quantized: dict[str, tuple[str, str, str]] = {}
+    def __init__(self, editor: Editor) -> None:
+        self._editor = editor
+        self._quantized: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
 
-    def rewrite(self, weight: Weight) -> list[Any]:
-        """The nodes that take the place of a MatMul or Gemm: integers times integers, one scale an output channel.
+    def rewrite(self, weight: Weight) -> None:
+        """Replace a MatMul or Gemm by integers times integers, one scale an output channel.
 
         ONNX Runtime fuses DynamicQuantizeLinear, MatMulInteger, Cast, Mul and Add into one operator.
         """
-        from onnx import TensorProto, helper
+        import onnx_ir as ir
 
-        node, graph = weight.node, self._graph
-        nodes: list[Any] = []
-        source = node.input[0]
+        node, editor = weight.node, self._editor
+        (source, _, *biases), (result,) = node.inputs, node.outputs
+        assert source is not None
+        nodes: list[ir.Node] = []
         if source not in self._quantized:
-            parts = tuple(graph.fresh(f"{source}_{part}") for part in ("uint8", "scale", "zero"))
-            nodes.append(helper.make_node("DynamicQuantizeLinear", [source], parts))
-            self._quantized[source] = (parts[0], parts[1], parts[2])
+            integers, scale, zero = (editor.value(f"{source.name}_{part}") for part in ("uint8", "scale", "zero"))
+            nodes.append(op("DynamicQuantizeLinear", [source], [integers, scale, zero]))
+            self._quantized[source] = integers, scale, zero
         integers, scale, zero = self._quantized[source]
-        stored, weight_scale = int8_operands(graph, weight)
-        result = node.output[0]
-        bias = node.input[2] if len(node.input) > 2 else None
-        summed, floats, factors = (graph.fresh(f"{result}_{part}") for part in ("int32", "float", "factors"))
-        product = graph.fresh(f"{result}_product") if bias else result
+        stored, weight_scale = int8_operands(editor, weight)  # [K, N] and [N]
+        summed, floats, factors = (editor.value(f"{result.name}_{part}") for part in ("int32", "float", "factors"))
+        product = editor.value(f"{result.name}_product") if biases else ir.Value()
         nodes += [
-            helper.make_node("MatMulInteger", [integers, stored, zero], [summed]),
-            helper.make_node("Cast", [summed], [floats], to=TensorProto.FLOAT),
-            helper.make_node("Mul", [scale, weight_scale], [factors]),
-            helper.make_node("Mul", [floats, factors], [product]),
+            op("MatMulInteger", [integers, stored, zero], [summed]),
+            op("Cast", [summed], [floats], to=ir.DataType.FLOAT.value),
+            op("Mul", [scale, weight_scale], [factors]),
+            op("Mul", [floats, factors], [product]),
         ]
-        if bias:
-            nodes.append(helper.make_node("Add", [product, bias], [result]))
-        return nodes
+        if biases:
+            nodes.append(op("Add", [product, biases[0]], [ir.Value()]))
+        editor.replace(node, nodes)

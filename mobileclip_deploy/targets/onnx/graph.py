@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.onnx.quantization import quantize
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 __all__ = ["write_graph"]
 
@@ -34,7 +38,7 @@ class HalfTower(nn.Module):
 def write_graph(job: TowerJob, path: Path, input_name: str, output_name: str) -> None:
     """Write the model: opset 20, first dimension free, metadata of the exporter removed.
 
-    Weights are held as few times as the libraries allow: the largest tower has 1.3 GB of them.
+    Weights in float32 are the network's own until they are written: the largest tower has 1.3 GB of them.
 
     Raises:
         ExportError: the exporter or the checker refused the tower.
@@ -55,7 +59,7 @@ def write_graph(job: TowerJob, path: Path, input_name: str, output_name: str) ->
             verbose=False,
         )
         assert program is not None
-        model = program.model_proto
+        model = program.model
         del program
         _strip(model, job)
         model = quantize(model, job)
@@ -64,19 +68,11 @@ def write_graph(job: TowerJob, path: Path, input_name: str, output_name: str) ->
         onnx.checker.check_model(str(path))
 
 
-def _strip(model, job: TowerJob) -> None:  # type: ignore[no-untyped-def]
+def _strip(model: ir.Model, job: TowerJob) -> None:
     """Remove stack traces with absolute paths and value names; say what the model is and under which licence."""
-    import onnx
-
-    del model.metadata_props[:]
-    model.doc_string = ""
-    model.graph.name = f"{job.variant.name}_{job.tower}"
-    model.graph.doc_string = ""
-    del model.graph.metadata_props[:]
-    del model.graph.value_info[:]
-    for item in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
-        del item.metadata_props[:]
+    graph = model.graph
+    graph.name = f"{job.variant.name}_{job.tower}"
+    for item in (model, graph, *graph, *graph.initializers.values(), *graph.inputs, *graph.outputs):
+        item.metadata_props.clear()
         item.doc_string = ""
-    onnx.helper.set_model_props(
-        model, {"variant": job.variant.name, "tower": job.tower, "precision": job.precision, "licence": job.licence}
-    )
+    model.metadata_props.update(variant=job.variant.name, tower=job.tower, precision=job.precision, licence=job.licence)

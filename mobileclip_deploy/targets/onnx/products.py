@@ -5,61 +5,66 @@ Convolutions have none that are fast: dynamically quantized they become ConvInte
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from mobileclip_deploy.targets.onnx.editing import Graph
+from mobileclip_deploy.targets.onnx.editing import Editor, array, op
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 __all__ = ["as_products"]
 
 CHANNELS_LAST, CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
-def as_products(graph: Graph) -> None:
+def as_products(editor: Editor) -> None:
     """Rewrite every 1 x 1 convolution of one group as transpose, product, sum and transpose.
 
     What lies between two of them (GELU) is computed with channels last as well, so that nothing is transposed twice.
     """
-    from onnx import helper
-
-    last: dict[str, str] = {}  # a value with channels first -> the same with channels last
-
-    def with_channels_last(name: str, nodes: list[Any]) -> str:
-        if name not in last:
-            last[name] = graph.fresh(f"{name}_last")
-            nodes.append(helper.make_node("Transpose", [name], [last[name]], perm=CHANNELS_LAST))
-        return last[name]
-
-    def change(node: Any) -> list[Any] | None:
-        if node.op_type == "Gelu" and node.input[0] in last:
-            nodes: list[Any] = []
-            value = last[node.output[0]] = graph.fresh(f"{node.output[0]}_last")
-            nodes.append(type(node).FromString(node.SerializeToString()))
-            nodes[0].input[0], nodes[0].output[0] = last[node.input[0]], value
-        elif is_pointwise(graph, node):
-            nodes = []
-            source, name = with_channels_last(node.input[0], nodes), node.input[1]
-            weight = graph.replace(name, f"{name}_matrix", graph.value(name)[:, :, 0, 0].T)
-            value = last[node.output[0]] = graph.fresh(f"{node.output[0]}_last")
-            product = graph.fresh(f"{node.output[0]}_product") if len(node.input) > 2 else value
-            nodes.append(helper.make_node("MatMul", [source, weight], [product]))
-            if len(node.input) > 2:
-                nodes.append(helper.make_node("Add", [product, node.input[2]], [value]))
-        else:
-            return None
-        nodes.append(helper.make_node("Transpose", [value], list(node.output), perm=CHANNELS_FIRST))
-        return nodes
-
-    graph.rewrite(change)
+    last: dict[ir.Value | None, ir.Value] = {}  # a value [N, C, H, W] -> the same as [N, H, W, C]
+    for node in list(editor.graph):
+        if node.op_type == "Gelu" and node.inputs[0] in last:
+            result = node.outputs[0]
+            node.replace_input_with(0, last[node.inputs[0]])
+            first = editor.take_users(result, f"{result.name}_last")
+            editor.graph.insert_after(node, op("Transpose", [result], [first], perm=CHANNELS_FIRST))
+            last[first] = result
+        elif is_pointwise(node):
+            nodes, value = _product(editor, node, last)
+            editor.replace(node, nodes)
+            last[nodes[-1].outputs[0]] = value
+    editor.drop_unused()
 
 
-def is_pointwise(graph: Graph, node: Any) -> bool:
+def _product(editor: Editor, node: ir.Node, last: dict[ir.Value | None, ir.Value]) -> tuple[list[ir.Node], ir.Value]:
+    """The nodes that take a convolution's place, and its result with channels last."""
+    import onnx_ir as ir
+
+    (source, weight, *biases), (result,) = node.inputs, node.outputs
+    values = array(weight)  # [outputs, inputs, 1, 1]
+    assert source is not None
+    assert weight is not None
+    assert values is not None
+    nodes: list[ir.Node] = []
+    if source not in last:
+        last[source] = editor.value(f"{source.name}_last")
+        nodes.append(op("Transpose", [source], [last[source]], perm=CHANNELS_LAST))
+    matrix = editor.instead(weight, f"{weight.name}_matrix", values[:, :, 0, 0].T)  # [inputs, outputs]
+    value = editor.value(f"{result.name}_last")
+    product = editor.value(f"{result.name}_product") if biases else value
+    nodes.append(op("MatMul", [last[source], matrix], [product]))
+    if biases:
+        nodes.append(op("Add", [product, biases[0]], [value]))
+    nodes.append(op("Transpose", [value], [ir.Value()], perm=CHANNELS_FIRST))
+    return nodes, value
+
+
+def is_pointwise(node: ir.Node) -> bool:
     """Whether a node is a 1 x 1 convolution of one group, stride 1."""
     if node.op_type != "Conv":
         return False
-    shape = graph.shape(node.input[1])
-    attributes = {attribute.name: attribute for attribute in node.attribute}
-    plain = "group" not in attributes or attributes["group"].i == 1
-    unmoved = all(
-        set(attributes[name].ints) <= {value} for name, value in (("strides", 1), ("pads", 0)) if name in attributes
-    )
-    return shape is not None and shape[2:] == (1, 1) and plain and unmoved
+    weight, attributes = array(node.inputs[1]), node.attributes
+    plain = attributes.get_int("group", 1) == 1
+    unmoved = all(set(attributes.get_ints(name, ())) <= {value} for name, value in (("strides", 1), ("pads", 0)))
+    return weight is not None and weight.shape[2:] == (1, 1) and plain and unmoved

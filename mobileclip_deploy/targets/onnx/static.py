@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mobileclip_deploy.targets.integers import int8_channels
-from mobileclip_deploy.targets.onnx.editing import Graph
+from mobileclip_deploy.targets.onnx.editing import Editor, array, op
 from mobileclip_deploy.targets.onnx.weights import Weight
 from mobileclip_deploy.targets.ranges import Range
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 __all__ = ["quantize_static", "surroundings"]
 
 
-def surroundings(graph: Graph, weight: Weight) -> tuple[str, str]:
+def surroundings(weight: Weight) -> tuple[str, str]:
     """The values before and behind a node that are rounded when it runs in int8: its input, and its output, or that of
     the addition of a bias that is all that takes it."""
-    result = str(weight.node.output[0])
-    if (added := _bias(graph, weight)) is not None:
-        result = str(added.output[0])
-    return str(weight.node.input[0]), result
+    source, result = weight.node.inputs[0], weight.node.outputs[0]
+    assert source is not None
+    if (added := _bias(weight)) is not None:
+        result = added.outputs[0]
+    return str(source.name), str(result.name)
 
 
-def quantize_static(graph: Graph, chosen: list[Weight], ranges: dict[str, Range]) -> None:
+def quantize_static(model: ir.Model, chosen: Collection[Weight], ranges: Mapping[str, Range]) -> None:
     """Have these nodes run in int8: weights with a scale an output channel, inputs and outputs with one scale each.
 
     A value is rounded once for all that take it in int8; what takes a convolution's result in float takes the rounded
@@ -32,73 +37,67 @@ def quantize_static(graph: Graph, chosen: list[Weight], ranges: dict[str, Range]
     Args:
         ranges: of the values that `surroundings` names.
     """
-    from onnx import helper
-
-    by_output = {weight.node.output[0]: weight for weight in chosen}
-    results = {surroundings(graph, weight)[1] for weight in chosen}
-    rounded: dict[str, str] = {}
-
-    def rounding(name: str, source: str, result: str) -> list[Any]:
-        known = ranges[name]
-        scale = graph.add(f"{name}_scale", np.asarray(known.scale))
-        zero = graph.add(f"{name}_zero", np.asarray(known.zero_point))
-        integers = graph.fresh(f"{name}_uint8")
-        return [
-            helper.make_node("QuantizeLinear", [source, scale, zero], [integers]),
-            helper.make_node("DequantizeLinear", [integers, scale, zero], [result]),
-        ]
-
-    def change(node: Any) -> list[Any] | None:
-        weight = by_output.get(node.output[0])
-        nodes: list[Any] = []
-        if weight is not None:
-            source = node.input[0]
-            if source not in results and source not in rounded:
-                rounded[source] = graph.fresh(f"{source}_rounded")
-                nodes += rounding(source, source, rounded[source])
-            nodes += _int8(graph, weight, rounded.get(source, source), ranges[source])
-        own = [name for name in node.output if name in results]
-        if weight is None and not own:
-            return None
-        if weight is None:
-            nodes.append(type(node).FromString(node.SerializeToString()))
-        for name in own:
-            exact = graph.fresh(f"{name}_exact")
-            nodes[-1].output[list(nodes[-1].output).index(name)] = exact
-            nodes += rounding(name, exact, name)
-        return nodes
-
-    graph.rewrite(change)
+    editor = Editor(model)
+    by_node = {weight.node: weight for weight in chosen}
+    results = {surroundings(weight)[1] for weight in chosen}
+    rounded: dict[str, ir.Value] = {}
+    for node in list(editor.graph):
+        if (weight := by_node.get(node)) is not None:
+            (source, *_), name = node.inputs, surroundings(weight)[0]
+            assert source is not None
+            if name not in results and name not in rounded:
+                rounded[name] = editor.value(f"{name}_rounded")
+                editor.graph.insert_before(node, _rounding(editor, source, rounded[name], name, ranges[name]))
+            node.replace_input_with(0, rounded.get(name, source))
+            editor.graph.insert_before(node, _int8(editor, weight, ranges[name]))
+        for exact in node.outputs:
+            if (name := str(exact.name)) in results:
+                taken = editor.take_users(exact, f"{name}_exact")
+                editor.graph.insert_after(node, _rounding(editor, exact, taken, name, ranges[name]))
+    editor.drop_unused()
 
 
-def _bias(graph: Graph, weight: Weight) -> Any | None:
+def _rounding(editor: Editor, exact: ir.Value, rounded: ir.Value, name: str, known: Range) -> list[ir.Node]:
+    """The nodes that compute a value rounded to uint8 from the exact one; `name` is what they are called after."""
+    scale = editor.constant(f"{name}_scale", np.asarray(known.scale))
+    zero = editor.constant(f"{name}_zero", np.asarray(known.zero_point))
+    integers = editor.value(f"{name}_uint8")
+    return [
+        op("QuantizeLinear", [exact, scale, zero], [integers]),
+        op("DequantizeLinear", [integers, scale, zero], [rounded]),
+    ]
+
+
+def _bias(weight: Weight) -> ir.Node | None:
     """The addition of a constant that alone takes a product."""
-    users = graph.users(weight.node.output[0])
+    result = weight.node.outputs[0]
+    users = result.consumers()
     if weight.node.op_type != "MatMul" or len(users) != 1 or users[0].op_type != "Add":
         return None
-    other = [name for name in users[0].input if name != weight.node.output[0]]
-    return users[0] if other and graph.shape(other[0]) is not None else None
+    others = [value for value in users[0].inputs if value is not result]
+    return users[0] if others and array(others[0]) is not None else None
 
 
-def _int8(graph: Graph, weight: Weight, source: str, range_: Range) -> list[Any]:
-    """The node with its weight and bias restored from integers in front of it."""
-    from onnx import helper
-
-    node = type(weight.node).FromString(weight.node.SerializeToString())
-    integers, scales = int8_channels(graph.value(weight.name), weight.channels)
-    stored = graph.replace(weight.name, f"{weight.name}_int8", integers)
-    scale = graph.add(f"{weight.name}_scale", scales.reshape(-1))
-    zero = graph.add(f"{weight.name}_zero", np.zeros(scales.size, np.int8))
-    restored = graph.fresh(f"{weight.name}_float")
-    node.input[0], node.input[1] = source, restored
-    nodes = [helper.make_node("DequantizeLinear", [stored, scale, zero], [restored], axis=weight.channels)]
-    if len(node.input) > 2 and node.op_type in ("Conv", "Gemm"):
-        bias = node.input[2]
-        steps = scales.reshape(-1) * range_.scale
-        values = np.rint(graph.value(bias) / steps).astype(np.int32)
-        integers_name = graph.add(f"{bias}_int32", values)
-        step = graph.add(f"{bias}_scale", steps.astype(np.float32))
-        none = graph.add(f"{bias}_zero", np.zeros(values.size, np.int32))
-        node.input[2] = graph.fresh(f"{bias}_float")
-        nodes.append(helper.make_node("DequantizeLinear", [integers_name, step, none], [node.input[2]], axis=0))
-    return [*nodes, node]
+def _int8(editor: Editor, weight: Weight, source: Range) -> list[ir.Node]:
+    """The nodes that restore a weight and its bias from integers; the weight's node takes what they compute."""
+    node, name = weight.node, weight.name
+    integers, scales = int8_channels(weight.values, weight.channels)
+    stored = editor.instead(weight.value, f"{name}_int8", integers)
+    scale = editor.constant(f"{name}_scale", scales.reshape(-1))
+    zero = editor.constant(f"{name}_zero", np.zeros(scales.size, np.int8))
+    restored = editor.value(f"{name}_float")
+    node.replace_input_with(1, restored)
+    nodes = [op("DequantizeLinear", [stored, scale, zero], [restored], axis=weight.channels)]
+    if len(node.inputs) > 2 and node.op_type in ("Conv", "Gemm"):
+        bias = node.inputs[2]
+        values = array(bias)
+        assert bias is not None
+        assert values is not None
+        steps = scales.reshape(-1) * source.scale  # [outputs]: the sums of int8 products count in these
+        sums = editor.constant(f"{bias.name}_int32", np.rint(values / steps).astype(np.int32))
+        step = editor.constant(f"{bias.name}_scale", steps.astype(np.float32))
+        none = editor.constant(f"{bias.name}_zero", np.zeros(values.size, np.int32))
+        floats = editor.value(f"{bias.name}_float")
+        node.replace_input_with(2, floats)
+        nodes.append(op("DequantizeLinear", [sums, step, none], [floats], axis=0))
+    return nodes

@@ -1,50 +1,73 @@
-"""Writing an ONNX model weight by weight: `SerializeToString` would hold all of them two or three times more."""
+"""Writing an ONNX model weight by weight: `onnx_ir.save` would hold all of them once or twice more."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 __all__ = ["write_model"]
 
-# Protocol buffers' wire format: a field that holds a message is its tag, its length and its bytes.
+# Protocol buffers' wire format: a field that holds a message or bytes is its tag, its length and its content.
 GRAPH_TAG = 7 << 3 | 2  # ModelProto.graph
 INITIALIZER_TAG = 5 << 3 | 2  # GraphProto.initializer
+RAW_DATA_TAG = 9 << 3 | 2  # TensorProto.raw_data, behind dims, data_type and name
 
 
-def write_model(model: Any, path: Path) -> None:
-    """Write an `onnx.ModelProto` as one file, equal in content to its `SerializeToString()`: weights come last.
-
-    The whole model's `ByteSize()` is not asked for: it serialises everything to count the bytes.
+def write_model(model: ir.Model, path: Path) -> None:
+    """Write a model as one file, the weights last, without shapes and types of what lies between inputs and outputs.
 
     Raises:
         OSError: the file cannot be written.
     """
     import onnx
+    import onnx_ir as ir
 
-    frame = _without(model, "graph", onnx.ModelProto()).SerializeToString(deterministic=True)
-    graph = _without(model.graph, "initializer", onnx.GraphProto()).SerializeToString(deterministic=True)
-    heads = [_varint(INITIALIZER_TAG) + _varint(weight.ByteSize()) for weight in model.graph.initializer]
-    length = len(graph) + sum(
-        len(head) + weight.ByteSize() for head, weight in zip(heads, model.graph.initializer, strict=True)
+    graph = model.graph
+    view = ir.GraphView(
+        graph.inputs, graph.outputs, nodes=graph, name=graph.name, opset_imports=dict(graph.opset_imports)
     )
+    frame = ir.to_proto(
+        ir.Model(
+            view,  # type: ignore[arg-type]  # as GraphView's documentation has it
+            ir_version=model.ir_version,
+            producer_name=model.producer_name,
+            producer_version=model.producer_version,
+            functions=list(model.functions.values()),
+        )
+    )
+    onnx.helper.set_model_props(frame, model.metadata_props)  # in the order given; onnx_ir would sort them
+    del frame.graph.value_info[:]
+    written = (frame, frame.graph, *frame.graph.node, *frame.graph.input, *frame.graph.output)
+    for proto, item in zip(written, (model, graph, *graph, *graph.inputs, *graph.outputs), strict=True):
+        # onnx_ir leaves out texts that are empty; those of the exporter's nodes have always been in the files.
+        if item.doc_string is not None:
+            proto.doc_string = item.doc_string
+    body = frame.graph.SerializeToString(deterministic=True)
+    frame.ClearField("graph")
+    entries = [_around(value) for value in graph.initializers.values()]
+    length = len(body) + sum(len(before) + tensor.nbytes + len(behind) for before, tensor, behind in entries)
     with path.open("wb") as stream:
-        stream.write(frame + _varint(GRAPH_TAG) + _varint(length) + graph)
-        for head, weight in zip(heads, model.graph.initializer, strict=True):
-            stream.write(head)
-            stream.write(weight.SerializeToString(deterministic=True))
+        stream.write(frame.SerializeToString(deterministic=True) + _varint(GRAPH_TAG) + _varint(length) + body)
+        for before, tensor, behind in entries:
+            stream.write(before)
+            stream.write(tensor.tobytes())
+            stream.write(behind)
 
 
-def _without(message: Any, name: str, copy: Any) -> Any:
-    """`copy` with all fields of a message but one."""
-    for field, value in message.ListFields():
-        if field.name == name:
-            continue
-        if isinstance(value, int | float | str | bytes):
-            setattr(copy, field.name, value)
-        else:
-            getattr(copy, field.name).extend(value)
-    return copy
+def _around(weight: ir.Value) -> tuple[bytes, ir.TensorProtocol, bytes]:
+    """A weight, with what stands in the file before its numbers and behind them."""
+    import onnx
+
+    tensor = weight.const_value
+    assert tensor is not None
+    described = onnx.TensorProto(name=weight.name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
+    head = described.SerializeToString(deterministic=True) + _varint(RAW_DATA_TAG) + _varint(tensor.nbytes)
+    behind = b"" if weight.doc_string is None else onnx.TensorProto(doc_string=weight.doc_string).SerializeToString()
+    size = len(head) + tensor.nbytes + len(behind)
+    return _varint(INITIALIZER_TAG) + _varint(size) + head, tensor, behind
 
 
 def _varint(value: int) -> bytes:
