@@ -5,17 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from mobileclip_deploy.targets.onnx.session import open_session
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.ranges import PERCENTILE, Range, ranges_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["answers", "measure_ranges"]
 
@@ -44,8 +41,6 @@ def _computed(
     model: ir.Model, names: list[str], inputs: npt.NDArray[np.generic]
 ) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
     """These values of a model for each input. One thread: sums in another order would give other bytes."""
-    import onnx_ir as ir
-
     graph, values = model.graph, ir.convenience.create_value_mapping(model.graph)
     computed = [name for name in names if not values[name].is_graph_input()]
     own = len(graph.outputs)

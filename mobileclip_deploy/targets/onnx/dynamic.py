@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import onnx_ir as ir
 
 from mobileclip_deploy.targets.onnx.editing import Editor, op
 from mobileclip_deploy.targets.onnx.weights import Weight, int8_operands
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["DynamicProducts"]
 
@@ -25,8 +22,6 @@ class DynamicProducts:
 
         ONNX Runtime fuses DynamicQuantizeLinear, MatMulInteger, Cast, Mul and Add into one operator.
         """
-        import onnx_ir as ir
-
         node, editor = weight.node, self._editor
         (source, _, *biases), (result,) = node.inputs, node.outputs
         assert source is not None

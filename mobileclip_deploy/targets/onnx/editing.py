@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 __all__ = ["Editor", "array", "op"]
 
@@ -20,8 +19,6 @@ def op(
     kind: str, inputs: Sequence[ir.Value | None], outputs: Sequence[ir.Value], domain: str = "", **attributes: Any
 ) -> ir.Node:
     """A node without a name of its own."""
-    import onnx_ir as ir
-
     return ir.node(kind, inputs, attributes, domain=domain, outputs=outputs, name="")
 
 
@@ -41,14 +38,10 @@ class Editor:
 
     def value(self, name: str) -> ir.Value:
         """A value for a new node to compute, with a number behind the name where it is taken."""
-        import onnx_ir as ir
-
         return ir.Value(name=self._free(name))
 
     def constant(self, name: str, values: Array | ir.TensorProtocol) -> ir.Value:
         """A new constant, behind all others."""
-        import onnx_ir as ir
-
         tensor = ir.tensor(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values
         new = ir.Value(name=self._free(name), const_value=tensor)
         self.graph.initializers.add(new)
@@ -65,15 +58,11 @@ class Editor:
 
     def replace(self, node: ir.Node, nodes: Sequence[ir.Node]) -> None:
         """Nodes in the place of one; the result of the last gets its name and its users."""
-        import onnx_ir as ir
-
         nodes[-1].outputs[0].doc_string = node.outputs[0].doc_string
         ir.convenience.replace_nodes_and_values(self.graph, node, [node], nodes, node.outputs, nodes[-1].outputs)
 
     def take_users(self, value: ir.Value, name: str) -> ir.Value:
         """A value that gets another's users and its name, and is to be computed from it; `name` is what that gets."""
-        import onnx_ir as ir
-
         new = ir.Value(name=value.name, type=value.type, shape=value.shape, doc_string=value.doc_string)
         value.replace_all_uses_with(new, replace_graph_outputs=True)
         value.name = self._free(name)
@@ -81,8 +70,6 @@ class Editor:
 
     def drop_unused(self) -> None:
         """Remove nodes and constants whose values nothing takes."""
-        from onnx_ir.passes.common import RemoveUnusedNodesPass
-
         RemoveUnusedNodesPass()(self.model)
 
     def _free(self, name: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import onnx
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +14,6 @@ from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.onnx.quantization import quantize
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["write_graph"]
 
@@ -43,8 +41,6 @@ def write_graph(job: TowerJob, path: Path, input_name: str, output_name: str) ->
     Raises:
         ExportError: the exporter or the checker refused the tower.
     """
-    import onnx
-
     module = HalfTower(job.module).eval() if job.precision == "fp16" else job.module
     example = job.example.expand(TRACE_BATCH, *job.example.shape[1:])
     with conversion(f"ONNX export of the {job.tower} tower"), torch.no_grad():

@@ -5,12 +5,9 @@ Convolutions have none that are fast: dynamically quantized they become ConvInte
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import onnx_ir as ir
 
 from mobileclip_deploy.targets.onnx.editing import Editor, array, op
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["as_products"]
 
@@ -39,8 +36,6 @@ def as_products(editor: Editor) -> None:
 
 def _product(editor: Editor, node: ir.Node, last: dict[ir.Value | None, ir.Value]) -> tuple[list[ir.Node], ir.Value]:
     """The nodes that take a convolution's place, and its result with channels last."""
-    import onnx_ir as ir
-
     (source, weight, *biases), (result,) = node.inputs, node.outputs
     values = array(weight)  # [outputs, inputs, 1, 1]
     assert source is not None

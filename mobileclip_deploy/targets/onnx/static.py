@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from mobileclip_deploy.targets.integers import int8_channels
 from mobileclip_deploy.targets.onnx.editing import Editor, array, op
 from mobileclip_deploy.targets.onnx.weights import Weight
 from mobileclip_deploy.targets.ranges import Range
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["quantize_static", "surroundings"]
 

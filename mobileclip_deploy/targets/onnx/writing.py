@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
+import onnx
+import onnx_ir as ir
 
 __all__ = ["write_model"]
 
@@ -22,9 +21,6 @@ def write_model(model: ir.Model, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    import onnx
-    import onnx_ir as ir
-
     graph = model.graph
     view = ir.GraphView(
         graph.inputs, graph.outputs, nodes=graph, name=graph.name, opset_imports=dict(graph.opset_imports)
@@ -59,8 +55,6 @@ def write_model(model: ir.Model, path: Path) -> None:
 
 def _around(weight: ir.Value) -> tuple[bytes, ir.TensorProtocol, bytes]:
     """A weight, with what stands in the file before its numbers and behind them."""
-    import onnx
-
     tensor = weight.const_value
     assert tensor is not None
     described = onnx.TensorProto(name=weight.name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
