@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mobileclip_deploy.benchmark.door import benchmark, devices
     from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.checkpoints.convert import convert
     from mobileclip_deploy.checkpoints.door import load_model
@@ -43,9 +44,11 @@ __all__ = [
     "MobileClipDeployError",
     "ParityReport",
     "Runner",
+    "benchmark",
     "classify",
     "compare",
     "convert",
+    "devices",
     "doctor",
     "embed",
     "evaluate",
@@ -65,6 +68,7 @@ __all__ = [
 
 # Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
 DOORS = {
+    "benchmark.door": ("benchmark", "devices"),
     "bundle": ("Bundle",),
     "checkpoints.convert": ("convert",),
     "checkpoints.door": ("load_model",),

@@ -11,6 +11,7 @@ from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.protocol import quick as quick_protocol
 from mobileclip_deploy.benchmark.request import RunOptions, make_request
 from mobileclip_deploy.benchmark.running import Outcome, run_benchmark
+from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.progress import Progress, silent
 
@@ -18,7 +19,7 @@ __all__ = ["benchmark", "devices"]
 
 
 def benchmark(
-    bundles: Sequence[Path | str],
+    bundles: Sequence[Bundle | Path | str],
     *,
     device: str = "host",
     protocol: str = "standard",
@@ -50,6 +51,9 @@ def benchmark(
         team: Apple developer team that signs the app of an iPhone.
         profile: operator times as well, from one more inference.
 
+    Returns:
+        The result, and where it was written. `Outcome.failure` is an error where a cell answered wrongly or failed.
+
     Raises:
         InvalidInput: a bundle or a file is damaged, or the checkpoint is another one.
         UsageError: an unknown device, protocol or form, or options that go with something else.
@@ -61,7 +65,7 @@ def benchmark(
     if resume and output is None:
         raise UsageError("--resume goes on with a run whose --json FILE is named; name it")
     request = make_request(
-        tuple(map(Path, bundles)),
+        tuple(one.path if isinstance(one, Bundle) else Path(one) for one in bundles),
         tower,
         tuple(threads),
         tuple(map(Path, against)),
@@ -80,7 +84,14 @@ def benchmark(
 
 
 def devices() -> tuple[Listing, ...]:
-    """Every device within reach; those that are not ready say what to do."""
+    """Every device within reach; those that are not ready say what to do.
+
+    Returns:
+        What `benchmark` takes as `device`, with a name and a state.
+
+    Raises:
+        UsageError: an environment variable of the Android driver makes no sense.
+    """
     return tuple(listing for driver in drivers() for listing in driver.discover())
 
 

@@ -41,6 +41,13 @@ def targets() -> Mapping[str, Target]:
     return {target.name: target for target in found}
 
 
+@cache
+def _named(name: str) -> Target | None:
+    """The target registered under this name; what the others import (torch, coremltools) is left out of the process."""
+    entries = entry_points(group=GROUP, name=name)
+    return _load(next(iter(entries))) if entries else None
+
+
 def _load(entry: EntryPoint) -> Target:
     try:
         target: Target = entry.load()()
@@ -56,9 +63,9 @@ def get_target(name: str) -> Target:
     Raises:
         UsageError: unknown; the text lists the known ones.
     """
-    known = targets()
-    family = next((known[part] for part in _families(name) if part in known), None)
+    family = next((one for part in _families(name) if (one := _named(part)) is not None), None)
     if family is None:
+        known = targets()
         raise UsageError(f"unknown target {name!r}{suggestion(name, known)}; known: {', '.join(known)}, all")
     return family if family.name == name else family.variation(name.removeprefix(f"{family.name}-"))
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.base import Runner
 
 __all__ = [
-    "KernelTime",
     "ComputeUnits",
+    "KernelTime",
     "RunnerSession",
     "RuntimePlace",
     "Session",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -55,3 +57,14 @@ def test_a_place_without_its_runtime_is_not_run() -> None:
     installed("numpy", "npz")
     with pytest.raises(NotRun, match=r"no_such_package is not installed; type: pip install 'mobileclip-deploy\[npz\]'"):
         installed("no_such_package", "npz")
+
+
+def test_a_process_that_times_onnx_runtime_loads_no_torch() -> None:
+    """Its memory is measured, and torch alone takes more than most towers."""
+    script = (
+        "import sys; import mobileclip_deploy.benchmark.host.worker; from mobileclip_deploy.targets import get_target; "
+        "get_target('onnx'); import mobileclip_deploy.targets.onnx.benchmarking; "
+        "assert not {'torch', 'coremltools', 'executorch'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
