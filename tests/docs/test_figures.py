@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import matplotlib
+import pytest
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -33,3 +35,13 @@ def test_the_picture_is_what_its_script_draws(tmp_path: Path) -> None:
     if f"Matplotlib v{matplotlib.__version__}," in before:
         assert after == before, "type: python benchmarks/accuracy_size.py"
     assert re.findall(r'id="nano-[^"]+"', after) == re.findall(r'id="nano-[^"]+"', before)
+
+
+def test_the_table_of_golden_core_ml_towers_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))  # scripts there import one another
+    script = runpy.run_path(str(BENCHMARKS / "coreml_goldens.py"), run_name="coreml_goldens")
+    rows = json.loads(script["TABLE"].read_text(encoding="utf-8"))["rows"]
+    page = script["PAGE"].read_text(encoding="utf-8")
+    begin, end = script["BEGIN"], script["END"]
+    shown = page.partition(begin)[2].partition(end)[0].strip()
+    assert shown == script["table"](rows), "type: python benchmarks/coreml_goldens.py --page-only"

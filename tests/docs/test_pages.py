@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "mobileclip_deploy"
@@ -23,7 +24,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 SPAN = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"(?:\w[\w.-]*/)+(?:[\w.-]+)?|\w+\.py")
 WRITTEN_BY_EXPORTS = ("onnx/", "out/", "tokenizer/", "build/", "val/")
-NOT_OURS = ("MOBILECLIP_DEPLOY_CARDS", "PATH", "BundlePlan", "ExportPlan")  # the last two: until the plan lands
+NOT_OURS = ("MOBILECLIP_DEPLOY_CARDS", "PATH")
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -63,7 +64,7 @@ def test_names_of_classes_are_those_of_the_package(page: str) -> None:
     names |= set(re.findall(r"\b[A-Z][a-z]+[A-Z][a-z]+\b", drawing)) | {"Source"}
     defined = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py")))
     defined += (ROOT / "benchmarks" / "subjects.py").read_text(encoding="utf-8")
-    unknown = [name for name in sorted(names) if not re.search(rf"^(class )?{name}\b", defined, re.MULTILINE)]
+    unknown = [name for name in sorted(names) if not re.search(rf"^ *(class )?{name}\b", defined, re.MULTILINE)]
     assert [name for name in unknown if name not in NOT_OURS] == []
 
 
@@ -100,3 +101,14 @@ def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path, link: str) ->
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text(f"# Start\n\nSee [there]({link}).\n", encoding="utf-8")
     assert build(tmp_path).returncode != 0
+
+
+def test_the_hooks_of_pre_commit_are_what_make_lint_runs_and_need_no_network() -> None:
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert {one["repo"] for one in repositories} == {"local"}
+    hooks = [hook for one in repositories for hook in one["hooks"]]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert recipe is not None
+    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+    assert [hook["entry"].removesuffix(" --force-exclude") for hook in hooks] == commands
