@@ -41,7 +41,6 @@ def targets() -> Mapping[str, Target]:
     return {target.name: target for target in found}
 
 
-@cache
 def _named(name: str) -> Target | None:
     """The target registered under this name; what the others import (torch, coremltools) is left out of the process."""
     entries = entry_points(group=GROUP, name=name)
