@@ -3,7 +3,15 @@
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder, model_embedder, tower_runner
 from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts, unit
-from mobileclip_deploy.evaluation.evaluate import TASKS, EvaluationResult, Measurement, check_tasks, evaluate, measure
+from mobileclip_deploy.evaluation.evaluate import (
+    TASKS,
+    EvaluationResult,
+    Measurement,
+    Measuring,
+    check_tasks,
+    evaluate,
+    measure,
+)
 from mobileclip_deploy.evaluation.metrics import Interval, paired_difference
 from mobileclip_deploy.evaluation.reading import accuracy_dataset, builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.templates import parse_templates
@@ -16,6 +24,7 @@ __all__ = [
     "Interval",
     "Measurement",
     "accuracy_dataset",
+    "Measuring",
     "builtin_dataset",
     "bundle_embedder",
     "check_tasks",

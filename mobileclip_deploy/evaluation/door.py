@@ -9,10 +9,10 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import bundle_embedder, model_embedder, tower_runner
 from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile, embed_to_file
-from mobileclip_deploy.evaluation.evaluate import EvaluationResult, check_tasks, measure
+from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, check_tasks, measure
 from mobileclip_deploy.evaluation.reading import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.templates import parse_templates
-from mobileclip_deploy.files import StrPath, optional_path
+from mobileclip_deploy.files import StrPath, check_file_destination, optional_path
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.progress import Progress, silent
@@ -53,19 +53,11 @@ def evaluate(
         UsageError: the dataset cannot be used for the task, or a template has no `{}`.
         RuntimeFailed: nothing here can run the bundle.
     """
-    prompts = parse_templates(templates)
+    how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
     data = chosen_dataset(dataset, class_names, images, split, skip_bad)
     tasks = check_tasks(data, (task,) if task else None)
     embedder = model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(_opened(subject))
-    return measure(
-        embedder,
-        data,
-        tasks,
-        templates=prompts,
-        skip_bad=skip_bad,
-        cache=optional_path(cache),
-        progress=progress,
-    ).result
+    return measure(embedder, data, tasks, how, progress).result
 
 
 def embed(
@@ -86,13 +78,13 @@ def embed(
         InvalidInput: a source cannot be read, or holds nothing.
         RuntimeFailed: nothing here can run the bundle.
     """
+    check_file_destination(Path(output), force)
     return embed_to_file(
         _opened(bundle),
         [Path(source) for source in sources],
         Path(output),
         normalise=normalise,
         skip_bad=skip_bad,
-        force=force,
         progress=progress,
     )
 

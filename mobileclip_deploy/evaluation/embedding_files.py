@@ -19,7 +19,7 @@ from mobileclip_deploy.evaluation import bundle_embedder, unit
 from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.embedding import embed_dataset_images, embed_texts
 from mobileclip_deploy.evaluation.text_files import parse_json, read_lines
-from mobileclip_deploy.files import check_file_destination, replacing
+from mobileclip_deploy.files import replacing
 from mobileclip_deploy.model.preprocessing import image_files
 from mobileclip_deploy.model.variants import TowerName
 
@@ -49,7 +49,6 @@ def embed_to_file(
     *,
     normalise: bool = False,
     skip_bad: bool = False,
-    force: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> EmbeddingFile:
     """Embed images, or the texts of a file, and write them.
@@ -65,16 +64,14 @@ def embed_to_file(
             `embedding_space`, `normalised`).
         normalise: scale each embedding to length 1; they are as the artifact gives them otherwise.
         skip_bad: leave out images that cannot be used instead of refusing the first.
-        force: replace a file that is there.
 
     Raises:
-        UsageError: another suffix, a destination that cannot be used, or a tower the bundle does not hold.
+        UsageError: another suffix, or a tower the bundle does not hold.
         InvalidInput: a source cannot be read, or holds nothing.
         NotRun, RuntimeFailed: nothing here can run the bundle.
     """
     if output.suffix not in FORMATS:
         raise UsageError(f"{output}: give a name that ends with {' or '.join(FORMATS)}")
-    check_file_destination(output, force)
     tower: TowerName = "text" if len(sources) == 1 and sources[0].suffix.lower() in TEXTS else "image"
     names, files = ([], _images(sources)) if tower == "image" else (_texts(sources[0]), [])
     embedder = bundle_embedder(bundle, (tower,))

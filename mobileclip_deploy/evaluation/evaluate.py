@@ -17,7 +17,16 @@ from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.embedding import embed_classes, embed_dataset_images, embed_prompts, unit
 from mobileclip_deploy.evaluation.metrics import Interval, classify, percentage, retrieval_ranks
 
-__all__ = ["TASKS", "ClassFigures", "EvaluationResult", "Measurement", "check_tasks", "evaluate", "measure"]
+__all__ = [
+    "TASKS",
+    "ClassFigures",
+    "EvaluationResult",
+    "Measurement",
+    "Measuring",
+    "check_tasks",
+    "evaluate",
+    "measure",
+]
 
 TASKS = ("classification", "retrieval")
 
@@ -69,6 +78,24 @@ class EvaluationResult(BaseModel):
 
 
 @dataclass(frozen=True)
+class Measuring:
+    """How a dataset is measured.
+
+    Attributes:
+        templates: of prompts, instead of the dataset's or the model's own; several are averaged.
+        skip_bad: leave out images that cannot be used instead of refusing the first.
+        cache: a folder of embeddings to take from and add to.
+    """
+
+    templates: tuple[str, ...] = ()
+    skip_bad: bool = False
+    cache: Path | None = None
+
+
+AS_IT_STANDS = Measuring()
+
+
+@dataclass(frozen=True)
 class Measurement:
     """A result, and which examples were hit by each of its figures: what a paired comparison needs."""
 
@@ -104,19 +131,13 @@ def measure(
     embedder: Embedder,
     dataset: Dataset,
     tasks: Sequence[str] | None = None,
-    *,
-    templates: Sequence[str] = (),
-    skip_bad: bool = False,
-    cache: Path | None = None,
+    how: Measuring = AS_IT_STANDS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
     """Measure an embedder on a dataset, a batch of images in memory at a time.
 
     Args:
         tasks: of `TASKS`; all that the dataset can be used for when None.
-        templates: of prompts, instead of the dataset's or the model's own; several are averaged.
-        skip_bad: leave out images that cannot be used instead of refusing the first.
-        cache: a folder of embeddings to take from and add to.
         progress: told how far it is, in a few words.
 
     Raises:
@@ -125,19 +146,19 @@ def measure(
     """
     wanted = check_tasks(dataset, tasks)
     images, bad = embed_dataset_images(
-        embedder, dataset.images, dataset.rows, skip_bad=skip_bad, cache=cache, progress=progress
+        embedder, dataset.images, dataset.rows, skip_bad=how.skip_bad, cache=how.cache, progress=progress
     )
-    images = unit(images)
+    images = unit(images)  # [N, D] of length 1, so that products with prompts [C, D] are cosines
     if bad:
         dataset = dataset.without(bad)
     hits: dict[str, npt.NDArray[np.bool_]] = {}
     mean_ranks: dict[str, float] = {}
     per_class: tuple[ClassFigures, ...] = ()
     confusion: dict[str, dict[str, int]] = {}
-    prompts = tuple(templates) or dataset.templates or (embedder.template,)
+    prompts = how.templates or dataset.templates or (embedder.template,)
     if "classification" in wanted:
         progress("class prompts")
-        classes = embed_classes(embedder, dataset.classes, prompts, cache)
+        classes = embed_classes(embedder, dataset.classes, prompts, how.cache)
         labels = np.asarray(dataset.labels)
         ranks, nearest = classify(images, classes, labels)
         hits |= {f"top{k}": ranks < k for k in (1, 5)}
@@ -145,7 +166,7 @@ def measure(
         confusion = _confusion(dataset.classes, labels, nearest)
     if "retrieval" in wanted:
         progress("captions")
-        texts = embed_prompts(embedder, dataset.captions, cache)
+        texts = embed_prompts(embedder, dataset.captions, how.cache)
         directions = retrieval_ranks(images, texts, np.asarray(dataset.caption_images))
         for name, ranks in zip(("image_to_text", "text_to_image"), directions, strict=True):
             hits |= {f"{name}_recall@{k}": ranks < k for k in (1, 5, 10)}

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.evaluation import Dataset, Interval, Measurement, bundle_embedder, measure, paired_difference
+from mobileclip_deploy.evaluation import (
+    Dataset,
+    Interval,
+    Measurement,
+    Measuring,
+    bundle_embedder,
+    measure,
+    paired_difference,
+)
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity import Check, Gates
@@ -82,10 +89,7 @@ def compare_bundles(
     dataset: Dataset,
     checkpoint: Callable[[Bundle], Measurement | None],
     gates: Gates | None,
-    *,
-    templates: Sequence[str] = (),
-    skip_bad: bool = False,
-    cache: Path | None = None,
+    how: Measuring,
     progress: Progress = silent,
 ) -> Comparison:
     """Measure bundles on the same inputs and the same dataset.
@@ -118,9 +122,7 @@ def compare_bundles(
                 baselines[space] = source
             try:
                 embedder = bundle_embedder(bundle, load=subject.runner)
-                found = measure(
-                    embedder, dataset, templates=templates, skip_bad=skip_bad, cache=cache, progress=progress
-                )
+                found = measure(embedder, dataset, how=how, progress=progress)
                 baselines.setdefault(space, found)
             except NotRun as error:
                 checks.append(Check.not_run("task", "both", str(error)))

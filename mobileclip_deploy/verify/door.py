@@ -8,7 +8,7 @@ from pathlib import Path
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.source import open_source
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation import Measurement, measure, model_embedder, parse_templates
+from mobileclip_deploy.evaluation import Measurement, Measuring, measure, model_embedder, parse_templates
 from mobileclip_deploy.evaluation.door import chosen_dataset
 from mobileclip_deploy.files import StrPath, file_sha256, optional_path
 from mobileclip_deploy.parity import Gates, ParityReport
@@ -117,9 +117,8 @@ def compare(
         RuntimeFailed: a runtime refused an artifact.
     """
     subjects = [bundle if isinstance(bundle, Bundle) else Bundle.open(bundle) for bundle in bundles]
-    prompts = parse_templates(templates)
+    how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
     data = chosen_dataset(dataset, class_names, images, split, skip_bad)
-    folder = optional_path(cache)
     given = None if checkpoint is None else file_sha256(Path(checkpoint))
     if given is not None and all(bundle.manifest.checkpoint.sha256 != given for bundle in subjects):
         raise InvalidInput(f"{checkpoint} is not the checkpoint of any of these bundles")
@@ -129,22 +128,6 @@ def compare(
         found = open_source(bundle, optional_path(checkpoint) if own else None)
         if found is None:
             return None
-        return measure(
-            model_embedder(found.model),
-            data,
-            templates=prompts,
-            skip_bad=skip_bad,
-            cache=folder,
-            progress=about("checkpoint", progress),
-        )
+        return measure(model_embedder(found.model), data, how=how, progress=about("checkpoint", progress))
 
-    return compare_bundles(
-        subjects,
-        data,
-        source,
-        gates,
-        templates=prompts,
-        skip_bad=skip_bad,
-        cache=folder,
-        progress=progress,
-    )
+    return compare_bundles(subjects, data, source, gates, how, progress)

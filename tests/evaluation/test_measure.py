@@ -12,7 +12,7 @@ from evaluation.embedders import Counted, by_colour
 from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation import embed_classes, measure, parse_templates, read_dataset
+from mobileclip_deploy.evaluation import Measuring, embed_classes, measure, parse_templates, read_dataset
 from mobileclip_deploy.evaluation.cache import SHARD, EmbeddingStore
 
 
@@ -53,7 +53,7 @@ def test_an_ensemble_is_the_mean_of_unit_prompts_at_unit_length() -> None:
 def test_the_dataset_s_templates_are_used_and_those_given_come_first(tmp_path: Path) -> None:
     data = read_dataset(shards(tmp_path / "wds"))
     assert measure(by_colour(), data).result.templates == ("a photo of a {}.", "art of a {}.")
-    assert measure(by_colour(), data, templates=["just {}"]).result.templates == ("just {}",)
+    assert measure(by_colour(), data, how=Measuring(templates=("just {}",))).result.templates == ("just {}",)
 
 
 def test_templates_come_from_files_too(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_an_image_that_cannot_be_decoded_names_its_row_or_is_left_out(tmp_path: 
     data = read_dataset(path)
     with pytest.raises(InvalidInput, match=r"data\.csv:3: .*b\.png: not an image .*--skip-bad"):
         measure(by_colour(), data)
-    result = measure(by_colour(), data, skip_bad=True).result
+    result = measure(by_colour(), data, how=Measuring(skip_bad=True)).result
     assert (result.images, result.captions, len(result.skipped)) == (2, 2, 1)
     assert result.figures["top1"].value == result.figures["image_to_text_recall@1"].value == 100
 
@@ -81,7 +81,7 @@ def test_a_dataset_of_which_no_image_can_be_used_is_refused(tmp_path: Path) -> N
     path = table(tmp_path, "image,label\na.png,red\n")
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(InvalidInput, match="none of the 1 images"):
-        measure(by_colour(), read_dataset(path), skip_bad=True)
+        measure(by_colour(), read_dataset(path), how=Measuring(skip_bad=True))
 
 
 def many(folder: Path, count: int) -> Path:
@@ -96,19 +96,19 @@ def test_a_second_run_takes_everything_from_the_cache(tmp_path: Path) -> None:
     data = read_dataset(many(tmp_path / "data", 70))
     first = by_colour()
     without = measure(by_colour(), data)
-    assert measure(first, data, cache=tmp_path / "cache").result == without.result
+    assert measure(first, data, how=Measuring(cache=tmp_path / "cache")).result == without.result
     assert counted(first, "images") == 70
     again = by_colour()
-    assert measure(again, data, cache=tmp_path / "cache").result == without.result
+    assert measure(again, data, how=Measuring(cache=tmp_path / "cache")).result == without.result
     assert (counted(again, "images"), counted(again, "texts")) == (0, 0)
 
 
 def test_a_stopped_run_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) -> None:
     data = read_dataset(many(tmp_path / "data", 200))
     with pytest.raises(KeyboardInterrupt):
-        measure(by_colour(limit=150), data, cache=tmp_path / "cache")
+        measure(by_colour(limit=150), data, how=Measuring(cache=tmp_path / "cache"))
     rest = by_colour()
-    found = measure(rest, data, cache=tmp_path / "cache")
+    found = measure(rest, data, how=Measuring(cache=tmp_path / "cache"))
     assert counted(rest, "images") == 200 - 128  # the batches that were done
     assert found.result == measure(by_colour(), data).result
 
@@ -124,20 +124,20 @@ CHANGES: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_nothing_is_taken_from_the_cache_of(tmp_path: Path, change: str) -> None:
     data = read_dataset(many(tmp_path / "data", 4))
-    measure(by_colour(), data, cache=tmp_path / "cache")
+    measure(by_colour(), data, how=Measuring(cache=tmp_path / "cache"))
     other = by_colour(**CHANGES[change])
     if not CHANGES[change]:
         other = dataclasses.replace(other, preprocess=other.preprocess.model_copy(update={"interpolation": "bicubic"}))
-    measure(other, data, cache=tmp_path / "cache")
+    measure(other, data, how=Measuring(cache=tmp_path / "cache"))
     assert counted(other, "images") == 4
 
 
 def test_an_image_that_was_changed_under_its_name_is_embedded_again(tmp_path: Path) -> None:
     path = many(tmp_path / "data", 4)
-    measure(by_colour(), read_dataset(path), cache=tmp_path / "cache")
+    measure(by_colour(), read_dataset(path), how=Measuring(cache=tmp_path / "cache"))
     Image.new("RGB", (1, 1), "red").save(path / "odd" / "0001.png")
     again = by_colour()
-    measure(again, read_dataset(path), cache=tmp_path / "cache")
+    measure(again, read_dataset(path), how=Measuring(cache=tmp_path / "cache"))
     assert counted(again, "images") == 1
 
 

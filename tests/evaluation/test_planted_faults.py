@@ -14,6 +14,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation import (
     Embedder,
     Measurement,
+    Measuring,
     builtin_dataset,
     bundle_embedder,
     measure,
@@ -37,14 +38,14 @@ class Sound:
 
     def drop(self, embedder: Embedder) -> float:
         """Points that another way of running it loses, of top-1 or of recall@1, whichever loses more."""
-        found = measure(embedder, builtin_dataset(), cache=self.cache)
+        found = measure(embedder, builtin_dataset(), how=Measuring(cache=self.cache))
         return max(-paired_difference(found.hits[name], self.measured.hits[name]).value for name in FIGURES)
 
 
 @pytest.fixture(scope="module")
 def sound(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Sound:
     embedder, cache = bundle_embedder(exports.bundle("onnx", "fp16")), tmp_path_factory.mktemp("cache")
-    return Sound(embedder, measure(embedder, builtin_dataset(), cache=cache), cache)
+    return Sound(embedder, measure(embedder, builtin_dataset(), how=Measuring(cache=cache)), cache)
 
 
 def planted(sound: Sound, tower: str, **changes: object) -> Embedder:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from mobileclip_deploy.bundle import Bundle, staged_bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
-from mobileclip_deploy.evaluation import Dataset, measure, model_embedder
+from mobileclip_deploy.evaluation import Dataset, Measuring, measure, model_embedder
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.smallest.candidates import Candidate, four_bit_layers, in_order, tower_choices
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
@@ -147,7 +147,7 @@ def _trials(
     own = None
     if dataset is not None and plan.towers == TOWERS:
         told = about("checkpoint", progress)
-        own = measure(model_embedder(source.model), dataset, cache=folder / "embeddings", progress=told)
+        own = measure(model_embedder(source.model), dataset, how=Measuring(cache=folder / "embeddings"), progress=told)
     measured = dataset if own is not None else None
     trials = Trials(plan, source.folded(), reference, folder, measured, own, progress)
     task = TaskReference(measured, own.result) if measured is not None and own is not None else None

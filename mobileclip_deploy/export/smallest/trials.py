@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import ExportError, InvalidInput
-from mobileclip_deploy.evaluation import Dataset, Embedder, Measurement, measure
+from mobileclip_deploy.evaluation import Dataset, Embedder, Measurement, Measuring, measure
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256, replacing
@@ -95,7 +95,7 @@ class Trials:
             return {}
         label = ", ".join(f"{tower} {precision}" for tower, precision in candidate.precisions.items())
         self.progress(f"{label}: accuracy")
-        found = measure(self._embedder(candidate), self.dataset, cache=self.folder / "embeddings")
+        found = measure(self._embedder(candidate), self.dataset, how=Measuring(cache=self.folder / "embeddings"))
         own = self.own.result.figures
         figures = found.result.figures
         return {name: own[name].value - figures[name].value for name in TASK_FIGURES if name in figures}

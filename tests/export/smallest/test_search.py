@@ -10,6 +10,7 @@ from command_line import refusal, run
 from export.smallest.targets import NoisyTarget
 
 import mobileclip_deploy as mcd
+import mobileclip_deploy.targets as registry
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed, UsageError
 from mobileclip_deploy.evaluation import Dataset, read_dataset
@@ -17,7 +18,6 @@ from mobileclip_deploy.export.plan import ExportRequest, Limits, choose, plan_ex
 from mobileclip_deploy.export.smallest import Smallest, find_smallest
 from mobileclip_deploy.export.smallest.trials import Trials
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets import targets
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.towers.samples import image_paths
 
@@ -41,7 +41,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def noisy(model: mcd.MobileCLIP, monkeypatch: pytest.MonkeyPatch, **noise: float) -> NoisyTarget:
     target = NoisyTarget(model, PRECISIONS, {name.replace("_", " "): value for name, value in noise.items()})
-    monkeypatch.setitem(targets(), "noisy", target)
+    installed = registry._named
+    monkeypatch.setattr(registry, "_named", lambda name: target if name == "noisy" else installed(name))
     return target
 
 
