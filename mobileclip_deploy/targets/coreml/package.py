@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,12 @@ from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.coreml.activations import quantize_activations
 from mobileclip_deploy.targets.coreml.compression import compress_weights
 from mobileclip_deploy.targets.coreml.recipes import recipe_of
+from mobileclip_deploy.targets.mlpackage import make_reproducible
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
 
-__all__ = ["SPECIFICATION", "convert", "make_reproducible", "write_package"]
+__all__ = ["convert", "write_package"]
 
-NAMESPACE = uuid.UUID("5d1c7f2e-6c0b-5f8e-9a55-3c1f6f0b9a10")
-SPECIFICATION = Path("Data") / "com.apple.CoreML" / "model.mlmodel"
 DATED = ("com.github.apple.coremltools.conversion_date",)
 
 
@@ -99,21 +96,3 @@ def _describe(model: Any, job: TowerJob) -> None:
         model.output_description["final_emb_1"] = "embedding, not normalised"
     for key in DATED:
         model.user_defined_metadata.pop(key, None)
-
-
-def make_reproducible(path: Path) -> None:
-    """Replace the random identifiers of the package's manifest, order the specification's maps, drop debug files."""
-    from coremltools.proto import Model_pb2
-
-    (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
-    manifest = path / "Manifest.json"
-    data = json.loads(manifest.read_text(encoding="utf-8"))
-    names = {old: str(uuid.uuid5(NAMESPACE, entry["path"])).upper() for old, entry in data["itemInfoEntries"].items()}
-    data["itemInfoEntries"] = {
-        names[old]: entry for old, entry in sorted(data["itemInfoEntries"].items(), key=lambda item: item[1]["path"])
-    }
-    data["rootModelIdentifier"] = names[data["rootModelIdentifier"]]
-    manifest.write_text(json.dumps(data, indent=4) + "\n", encoding="utf-8")
-    specification = path / SPECIFICATION
-    model = Model_pb2.Model.FromString(specification.read_bytes())
-    specification.write_bytes(model.SerializeToString(deterministic=True))

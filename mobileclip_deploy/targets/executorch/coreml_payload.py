@@ -117,7 +117,7 @@ def reproducible_payloads() -> Iterator[None]:
 
 
 def _normalise(folder: Path) -> None:
-    from mobileclip_deploy.targets.coreml.package import make_reproducible
+    from mobileclip_deploy.targets.mlpackage import make_reproducible
 
     make_reproducible(folder / PACKAGE)
     (folder / "debug_info.json").unlink(missing_ok=True)

@@ -1,0 +1,31 @@
+"""The files of a .mlpackage, the same bytes for the same content: of Core ML, and of those inside a .pte."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+
+__all__ = ["SPECIFICATION", "make_reproducible"]
+
+# Any constant will do: identifiers that coremltools draws at random are derived from it and a path instead.
+NAMESPACE = uuid.UUID("5d1c7f2e-6c0b-5f8e-9a55-3c1f6f0b9a10")
+SPECIFICATION = Path("Data") / "com.apple.CoreML" / "model.mlmodel"
+
+
+def make_reproducible(path: Path) -> None:
+    """Replace the random identifiers of the package's manifest, order the specification's maps, drop debug files."""
+    from coremltools.proto import Model_pb2
+
+    (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+    manifest = path / "Manifest.json"
+    data = json.loads(manifest.read_text(encoding="utf-8"))
+    names = {old: str(uuid.uuid5(NAMESPACE, entry["path"])).upper() for old, entry in data["itemInfoEntries"].items()}
+    data["itemInfoEntries"] = {
+        names[old]: entry for old, entry in sorted(data["itemInfoEntries"].items(), key=lambda item: item[1]["path"])
+    }
+    data["rootModelIdentifier"] = names[data["rootModelIdentifier"]]
+    manifest.write_text(json.dumps(data, indent=4) + "\n", encoding="utf-8")
+    specification = path / SPECIFICATION
+    model = Model_pb2.Model.FromString(specification.read_bytes())
+    specification.write_bytes(model.SerializeToString(deterministic=True))
