@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -53,13 +52,11 @@ def main() -> None:
 
 def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, Any]:
     """Export one tower and evaluate the package; seconds are CPU time of the export, conversion included."""
-    sys.path.insert(0, str(ROOT / "tests"))
     import numpy as np
     import torch
     from coreml_packages import weight_file
-    from golden_exports import folded_golden
-    from golden_weights import Golden
 
+    from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.model.provenance import Provenance
     from mobileclip_deploy.parity import compare

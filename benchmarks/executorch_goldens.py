@@ -58,10 +58,9 @@ def main() -> int:
 
 def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
     """Export one tower, run it, compare it; seconds are CPU time."""
-    sys.path.insert(0, str(ROOT / "tests"))
     import torch
-    from golden_exports import export_golden, folded_golden, golden_deviation, semantic_bound
 
+    from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
     from mobileclip_deploy.model.precision import PRECISIONS
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.executorch.native_output import hold_back
@@ -74,11 +73,11 @@ def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
         path = export_golden(golden, tower, backend, precision, Path(folder))
         seconds = time.process_time() - started
         with hold_back():
-            deviation = golden_deviation(golden, tower, path)
+            deviation = deviation_of(golden, tower, path)
         engine, size = get_target("executorch").runner(path).engine, path.stat().st_size
     half = None
     if precision == "fp32":
-        bound = semantic_bound(golden, tower)
+        bound = Golden(golden).bound(tower)
         gate, within = f"relative <= {bound:g}", deviation.relative <= bound
     else:
         bound, half = PRECISIONS[precision].gate, torch_float16(golden, tower)
@@ -99,21 +98,51 @@ def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
     }
 
 
+def export_golden(golden: str, tower: Any, backend: str, precision: str, folder: Path) -> Path:
+    """One tower as a .pte; `precision` must need no calibration images of its own."""
+    from mobileclip_deploy.checkpoints.golden import folded_golden
+    from mobileclip_deploy.targets import TowerJob, get_target
+    from mobileclip_deploy.towers import example_input, make_tower
+
+    model = folded_golden(golden)
+    target = get_target(f"executorch-{backend}")
+    path = folder / target.artifact_name(model.variant, tower, precision)
+    job = TowerJob(
+        variant=model.variant,
+        tower=tower,
+        module=make_tower(model, tower),
+        example=example_input(model, tower),
+        precision=precision,
+        licence="",
+    )
+    target.write(job, path)
+    return path
+
+
+def deviation_of(golden: str, tower: Any, path: Path) -> Any:
+    """What an artifact answers against the embeddings of the unfolded reference."""
+    from mobileclip_deploy.checkpoints.golden import Golden
+    from mobileclip_deploy.parity import compare
+    from mobileclip_deploy.targets import get_target
+
+    answers = Golden(golden)
+    outputs = get_target("executorch").runner(path)(answers.inputs(tower).numpy())
+    return compare(answers.arrays[f"{tower}_embeddings"].numpy(), outputs)
+
+
 def torch_float16(golden: str, tower: Any) -> dict[str, float]:
     """How far the tower itself is in float16: random weights amplify rounding (S1, S2), whatever the export does."""
     import torch
-    from golden_exports import folded_golden
-    from golden_weights import Golden
 
+    from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets.onnx.graph import HalfTower
     from mobileclip_deploy.towers import make_tower
 
     answers = Golden(golden)
     half = HalfTower(make_tower(folded_golden(golden), tower))
-    inputs = answers.images if tower == "image" else answers.tokens
     with torch.no_grad():
-        outputs = torch.cat([half(row) for row in inputs.split(1)])
+        outputs = torch.cat([half(row) for row in answers.inputs(tower).split(1)])
     found = compare(answers.arrays[f"{tower}_embeddings"].numpy(), outputs.numpy())
     return {"relative": found.relative, "cosine": found.cosine}
 

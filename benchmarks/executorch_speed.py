@@ -89,10 +89,8 @@ def run(*arguments: str) -> str:
 
 def folded(variant: str) -> Any:
     """The golden checkpoint of a variant, folded."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from golden_weights import Golden
-
     from mobileclip_deploy.checkpoints import identify
+    from mobileclip_deploy.checkpoints.golden import Golden
     from mobileclip_deploy.checkpoints.loading import assemble
     from mobileclip_deploy.folding import fold
 

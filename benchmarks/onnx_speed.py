@@ -2,7 +2,7 @@
 
     python benchmarks/onnx_speed.py
 
-Golden weights (tests/golden_weights.py) in ONNX Runtime at one thread, all precisions of a tower in turn, round after
+Golden weights (checkpoints/golden.py) in ONNX Runtime at one thread, all precisions of a tower in turn, round after
 round, in CPU time; only ratios of one tower mean anything. Writes benchmarks/results/onnx_speed.json and the table in
 docs/onnx.md. nano's accuracy at each precision: benchmarks/precisions.py. About 4 minutes of one core.
 """
@@ -62,8 +62,7 @@ def main() -> None:
 
 def golden(name: str) -> MobileCLIP:
     """A golden checkpoint, folded."""
-    sys.path.insert(0, str(ROOT.parent / "tests"))
-    from golden_weights import Golden
+    from mobileclip_deploy.checkpoints.golden import Golden
 
     source = Golden(name)
     model = assemble(identify(source.file(), source.variant))

@@ -102,10 +102,8 @@ class Subjects:
 
 def image_weights(variant: str) -> dict[str, Any]:
     """The tensors of a variant's image tower in its first layout, from the seed."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from golden_weights import fill
-
     from mobileclip_deploy.checkpoints.fitting import expected
+    from mobileclip_deploy.checkpoints.golden import fill
     from mobileclip_deploy.model.variants import load_variant
 
     layouts = list(load_variant(variant).layouts)

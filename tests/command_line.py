@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -53,11 +52,10 @@ def run(*arguments: str | Path) -> Outcome:
 
 
 def spawn(*arguments: str | Path, cwd: Path | None = None, program: list[str] | None = None) -> Outcome:
-    """Run a command in a process of its own, on one thread."""
+    """Run a command in a process of its own."""
     done = subprocess.run(
         [*(program or PROGRAM), *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=600,

@@ -4,26 +4,43 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see mobileclip_deploy.cli.main
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    # Each process its share of the cores: with all of them for each they wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 import pytest
+from conversions import ROOT, Store
 from exports import Exports
 from swift_package import swift_build
 
 
 @pytest.fixture(scope="session")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+def store() -> Store:
+    """What is made once for all processes, and kept for the next run of the same sources."""
+    return Store.open(ROOT / "build" / "tests")
+
+
+@pytest.fixture(scope="session")
+def exports(store: Store) -> Exports:
     """Bundles of the built-in network, exported once."""
-    return Exports(tmp_path_factory.mktemp("exports"))
+    return Exports(store)
+
+
+@pytest.fixture(scope="module")
+def stored_conversions(store: Store) -> Iterator[None]:
+    """For tests of what comes after a conversion: the same one is not made again (see conversions.py)."""
+    with store.conversions():
+        yield
 
 
 @pytest.fixture(scope="session")
 def swift() -> Path:
     """The folder with the Swift programs and tests of ios_harness."""
-    return swift_build()
+    return swift_build("HarnessCore", "--build-tests")
 
 
 @pytest.fixture(scope="session")

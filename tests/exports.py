@@ -1,35 +1,46 @@
-"""Bundles of the built-in network that tests share: exported once a session, each when it is first asked for."""
+"""Bundles of the built-in network that tests share: each exported and verified once, when it is first asked for."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from conversions import Store, locked
 from safetensors.torch import load_file
 from torch import Tensor
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import builtin_checkpoint
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.targets import get_target
 
 __all__ = ["Exports", "rehash"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Exports:
-    """A copy of the built-in checkpoint, so one without a dataset of its own, and verified bundles beside it."""
+    """A copy of the built-in checkpoint, so one without a dataset of its own, and verified bundles beside it.
 
-    folder: Path
-    _bundles: dict[tuple[str, str], mcd.Bundle] = field(default_factory=dict)
+    Nothing may change what is in its folder: it is that of all processes of a run, and of later ones.
+    """
+
+    store: Store
+
+    @property
+    def folder(self) -> Path:
+        """Of the checkpoint and the bundles."""
+        return self.store.folder / "exports"
 
     @property
     def checkpoint(self) -> Path:
         """The source of all bundles."""
         path = self.folder / "mine.safetensors"
         if not path.exists():
-            shutil.copy(builtin_checkpoint(), path)
+            with locked(self.folder / ".lock"):
+                shutil.copy(builtin_checkpoint(), self.folder / ".copy")
+                (self.folder / ".copy").replace(path)
         return path
 
     def weights(self) -> dict[str, Tensor]:
@@ -38,10 +49,12 @@ class Exports:
 
     def bundle(self, target: str, precision: str) -> mcd.Bundle:
         """A bundle that nothing may change."""
-        key = target, precision
-        if key not in self._bundles:
-            self._bundles[key] = mcd.export(mcd.load_model(None, self.checkpoint), target, precision, self.folder)
-        return self._bundles[key]
+        path = self.folder / f"nano-{get_target(target).label}-{precision}"
+        if not path.exists():
+            with locked(self.folder / f".{path.name}.lock"), self.store.conversions():
+                if not path.exists():
+                    mcd.export(mcd.load_model(None, self.checkpoint), target, precision, self.folder)
+        return mcd.Bundle.open(path)
 
     def copy(self, target: str, precision: str, into: Path) -> Path:
         """A bundle's folder, to be damaged, away from its checkpoint."""

@@ -1,18 +1,17 @@
-"""The Swift package HarnessCore, built for this machine once a session."""
+"""The Swift packages of ios_harness, built for this machine when their sources have changed."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from conversions import ROOT, files_digest, locked
 
-__all__ = ["HARNESS", "ROOT", "package_options", "swift_build", "swift_tool"]
+__all__ = ["HARNESS", "package_options", "swift_build", "swift_tool"]
 
-ROOT = Path(__file__).parents[1]
 HARNESS = ROOT / "ios_harness"
 
 
@@ -27,19 +26,19 @@ def swift_tool(name: str) -> str:
     return found
 
 
-def package_options() -> list[str]:
-    """Where the package is, and where its products go: outside of the sources."""
-    scratch = os.environ.get("SWIFT_SCRATCH") or str(ROOT / "build" / "swift")
-    return ["--package-path", str(HARNESS / "HarnessCore"), "--scratch-path", scratch]
+def package_options(package: str = "HarnessCore") -> list[str]:
+    """Where a package is, and where its products go: outside of the sources."""
+    return ["--package-path", str(HARNESS / package), "--scratch-path", str(ROOT / "build" / "swift" / package)]
 
 
-def swift_build() -> Path:
-    """The folder with everything that `swift build --build-tests` makes, whichever process comes first."""
-    command = [swift_tool("swift"), "build", "--build-tests", "-j", "2", *package_options()]
+def swift_build(package: str, *options: str) -> Path:
+    """The folder with what `swift build` makes of a package, whichever process comes first."""
+    command = [swift_tool("swift"), "build", *options, "-j", "2", *package_options(package)]
     scratch = Path(command[-1])
-    scratch.mkdir(parents=True, exist_ok=True)
-    with (scratch / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    with locked(scratch / ".lock"):
+        sources = files_digest(HARNESS)
+        if not (scratch / ".sources").exists() or (scratch / ".sources").read_text() != sources:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+            (scratch / ".sources").write_text(sources)
     return scratch / "debug"

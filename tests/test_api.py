@@ -17,6 +17,8 @@ from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 def test_a_model_is_loaded_in_training_form_eval_mode_and_float32(exports: Exports) -> None:
     model = mcd.load_model(None, exports.checkpoint)

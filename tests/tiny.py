@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from golden_weights import fill
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import expected
+from mobileclip_deploy.checkpoints.golden import fill
 from mobileclip_deploy.model.variants import Variant
 
 __all__ = ["TINY", "checkpoint", "tiny_variant", "write_cards"]

@@ -18,6 +18,8 @@ from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 
 NO_SUCH_PROCESS = 2**22 + 1  # above the largest process id of Linux and macOS
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 @pytest.fixture
 def damaged(exports: Exports, tmp_path: Path) -> Path:

@@ -9,13 +9,13 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-from golden_weights import GOLDEN_NAMES, Golden, fill, relative_errors
 from PIL import Image
 from safetensors.torch import save_file
 from tiny import TINY
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import load
+from mobileclip_deploy.checkpoints.golden import GOLDEN_NAMES, Golden, fill, relative_errors
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.model.tokenizer import tokenize

@@ -28,6 +28,8 @@ from mobileclip_deploy.verify import subject
 
 Write = Callable[[Path, Exports], Path]
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 class Code:
     """What runs when it is unpickled."""

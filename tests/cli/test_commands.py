@@ -21,6 +21,8 @@ from mobileclip_deploy.inspect import doctor
 from mobileclip_deploy.model.variants import variant_names
 from mobileclip_deploy.towers.samples import image_paths
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:

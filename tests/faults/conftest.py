@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conversions import Store
 from faults.planting import Planted
 from writing import subject
 
@@ -89,11 +90,12 @@ def restamped(bundle: Bundle) -> Bundle:
     return Bundle.open(bundle.path)
 
 
-def build(precision: str, folder: Path) -> Healthy:
+def build(precision: str, folder: Path, store: Store) -> Healthy:
     """Export nano, and ask it a few of the stored inputs."""
     torch.set_num_threads(1)
     model = mcd.load_model()
-    bundle = mcd.export(model, "coreml", precision, folder, verify=False)
+    with store.conversions():
+        bundle = mcd.export(model, "coreml", precision, folder, verify=False)
     inputs = Reference.read(bundle.golden).inputs
     few = replace(
         inputs,
@@ -106,5 +108,10 @@ def build(precision: str, folder: Path) -> Healthy:
 
 
 @pytest.fixture(scope="session")
-def healthy(tmp_path_factory: pytest.TempPathFactory) -> Healthy:
-    return build("fp32", tmp_path_factory.mktemp("fp32"))
+def healthy(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Healthy:
+    return build("fp32", tmp_path_factory.mktemp("fp32"), store)
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Healthy:
+    return build("fp16", tmp_path_factory.mktemp("fp16"), store)

@@ -19,6 +19,8 @@ from mobileclip_deploy.verify.program_comparison import compare_programs
 
 Edit = Callable[[Planted, str], None]
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 def compressed(healthy: Healthy, folder: Path, kind: str) -> tuple[Bundle, str]:
     """A bundle of the image tower with its projection compressed, which hardly moves it; and that operation."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from faults.conftest import Healthy, build, restamped
+from faults.conftest import Healthy, restamped
 from faults.faults import bytes_unscaled, epsilon
 from faults.planting import Planted
 
@@ -19,10 +19,7 @@ from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.verify import checks
 from mobileclip_deploy.verify.explanation import explain_subject
 
-
-@pytest.fixture(scope="module")
-def half(tmp_path_factory: pytest.TempPathFactory) -> Healthy:
-    return build("fp16", tmp_path_factory.mktemp("fp16"))
+pytestmark = pytest.mark.usefixtures("stored_conversions")
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from mobileclip_deploy.mil import load
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.verify.program_comparison import compare_programs
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_a_healthy_package_passes_and_needs_no_explanation(healthy: Healthy, tower: TowerName, tmp_path: Path) -> None:

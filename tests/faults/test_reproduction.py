@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conversions import Store
 from faults.conftest import Healthy, build
 from faults.faults import FAULTS, Fault, attention_unscaled, epsilon, gelu_by_tanh, softmax_axis
 from faults.planting import Planted
@@ -28,13 +29,8 @@ from mobileclip_deploy.verify.subject import Subject
 
 
 @pytest.fixture(scope="module")
-def half(tmp_path_factory: pytest.TempPathFactory) -> Healthy:
-    return build("fp16", tmp_path_factory.mktemp("fp16"))
-
-
-@pytest.fixture(scope="module")
-def palettized(tmp_path_factory: pytest.TempPathFactory) -> Healthy:
-    return build("w6p", tmp_path_factory.mktemp("w6p"))
+def palettized(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Healthy:
+    return build("w6p", tmp_path_factory.mktemp("w6p"), store)
 
 
 @pytest.fixture

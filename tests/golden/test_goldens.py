@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from golden_weights import GOLDEN_NAMES, Golden, relative_errors
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import identify
+from mobileclip_deploy.checkpoints.golden import GOLDEN_NAMES, Golden, relative_errors
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.folding.audit import FoldReport, count

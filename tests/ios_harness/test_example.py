@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from exports import Exports
-from swift_package import HARNESS, ROOT, swift_tool
+from swift_package import swift_build
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.model.tokenizer import tokenize
@@ -23,12 +23,7 @@ LABELS = ["cat face", "pizza", "automobile", "rocket & moon"]
 @pytest.fixture(scope="module")
 def zero_shot() -> Path:
     """The example, built for this machine."""
-    scratch = os.environ.get("SWIFT_EXAMPLE_SCRATCH") or str(ROOT / "build" / "swift-examples")
-    options = ["--package-path", str(HARNESS / "Examples"), "--scratch-path", scratch]
-    command = [swift_tool("swift"), "build", "-j", "2", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-4000:]
-    return Path(scratch) / "debug" / "zero-shot"
+    return swift_build("Examples") / "zero-shot"
 
 
 def test_the_example_gives_the_probabilities_of_the_checkpoint(

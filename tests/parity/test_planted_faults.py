@@ -23,6 +23,8 @@ from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.towers import ImageTower
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 def failed(report: ParityReport) -> set[tuple[str, str]]:
     """Tower and step of every check that failed."""

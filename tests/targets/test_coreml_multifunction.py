@@ -27,6 +27,8 @@ from mobileclip_deploy.verify.program_comparison import compare_programs
 
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 def export(exports: Exports, output: Path, verify: bool) -> mcd.Bundle:
     model, options = mcd.load_model(None, exports.checkpoint), {"multifunction": True}

@@ -5,30 +5,46 @@ S0 alone: docs/executorch.md says what is checked here and what benchmarks/execu
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from golden_exports import export_golden, golden_deviation, semantic_bound
 
+from mobileclip_deploy.checkpoints.golden import Golden
 from mobileclip_deploy.model.variants import TowerName
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
 S0 = "mobileclip-s0.apple"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "executorch_goldens.py"
+
+
+@pytest.fixture(scope="module")
+def goldens() -> ModuleType:
+    """The benchmark, whose table has all variants."""
+    spec = importlib.util.spec_from_file_location("executorch_goldens", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("tower", ["image", "text"])
-def test_s0_on_xnnpack_is_within_the_goldens_bound(tower: TowerName, tmp_path: Path) -> None:
-    path = export_golden(S0, tower, "xnnpack", "fp32", tmp_path)
-    assert golden_deviation(S0, tower, path).relative <= semantic_bound(S0, tower)
+def test_s0_on_xnnpack_is_within_the_goldens_bound(goldens: ModuleType, tower: TowerName, tmp_path: Path) -> None:
+    path = goldens.export_golden(S0, tower, "xnnpack", "fp32", tmp_path)
+    assert goldens.deviation_of(S0, tower, path).relative <= Golden(S0).bound(tower)
 
 
-def test_s0_on_core_ml_is_within_its_gate(tmp_path: Path) -> None:
-    path = export_golden(S0, "image", "coreml", "fp16", tmp_path)
-    assert golden_deviation(S0, "image", path).cosine >= 0.999
+def test_s0_on_core_ml_is_within_its_gate(goldens: ModuleType, tmp_path: Path) -> None:
+    path = goldens.export_golden(S0, "image", "coreml", "fp16", tmp_path)
+    assert goldens.deviation_of(S0, "image", path).cosine >= 0.999
 
 
 @pytest.mark.parametrize(("tower", "precision", "megabytes"), [("image", "w8a8", 14), ("text", "w8", 60)])
-def test_s0_is_small_when_quantized(tower: TowerName, precision: str, megabytes: float, tmp_path: Path) -> None:
-    path = export_golden(S0, tower, "xnnpack", precision, tmp_path)
+def test_s0_is_small_when_quantized(
+    goldens: ModuleType, tower: TowerName, precision: str, megabytes: float, tmp_path: Path
+) -> None:
+    path = goldens.export_golden(S0, tower, "xnnpack", precision, tmp_path)
     assert path.stat().st_size <= megabytes * 1e6

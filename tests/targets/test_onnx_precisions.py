@@ -14,12 +14,12 @@ import onnxruntime
 import pytest
 from command_line import run
 from exports import Exports
-from golden_weights import Golden
 from onnx import TensorProto
 from writing import job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import identify
+from mobileclip_deploy.checkpoints.golden import Golden
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.errors import ExportError, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,17 @@ from mobileclip_deploy.towers.head import LabelSet, read_labels
 
 LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 @pytest.fixture(scope="module", params=["onnx", "coreml", "executorch"])
-def bundle(request: pytest.FixtureRequest, exports: Exports) -> mcd.Bundle:
+def bundle(request: pytest.FixtureRequest, exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
     """A verified classifier of each target; the checkpoint lies beside it."""
+    folder = tmp_path_factory.mktemp("classifiers")
+    shutil.copy(exports.checkpoint, folder)
     precision = "fp32" if request.param == "executorch" else "fp16"
     model = mcd.load_model(None, exports.checkpoint)
-    return mcd.export(model, request.param, precision, exports.folder, labels=LABELS, template="a {}")
+    return mcd.export(model, request.param, precision, folder, labels=LABELS, template="a {}")
 
 
 def test_it_holds_one_tower_its_labels_and_no_tokenizer(bundle: mcd.Bundle) -> None:

@@ -13,6 +13,8 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.towers.samples import image_paths
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:

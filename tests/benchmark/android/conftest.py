@@ -12,15 +12,12 @@ from benchmark.android.standin import Phones
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built() -> Path:
     """The build folder of the preset `host`; its programs are in bin/. MOBILECLIP_TEST_HARNESS: one that is there."""
     if "MOBILECLIP_TEST_HARNESS" in os.environ:
         return Path(os.environ["MOBILECLIP_TEST_HARNESS"])
     harness.needs("cmake", "ninja")
-    # Below the folder that pytest's processes share, if there are several.
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    return harness.build("host", shared / "android-harness", _host_libraries)
+    return harness.build("host", _host_libraries)
 
 
 @pytest.fixture

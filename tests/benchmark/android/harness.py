@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -11,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conversions import ROOT, files_digest, locked
 
 __all__ = ["SOURCE", "build", "needs", "package_folder"]
 
-SOURCE = Path(__file__).parents[3] / "android_harness"
+SOURCE = ROOT / "android_harness"
 PATIENCE_SECONDS = 580
 PACKAGES = {
     "cmake": "cmake",
@@ -54,15 +54,15 @@ def package_folder(name: str) -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def build(preset: str, folder: Path, definitions: Callable[[], dict[str, str | Path]]) -> Path:
-    """Build a preset in `folder`, or wait for whoever does; returns the build folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        into = folder / preset
-        if not (into / "done").exists():
+def build(preset: str, definitions: Callable[[], dict[str, str | Path]]) -> Path:
+    """Build a preset of the sources as they are, or wait for whoever does, or take what is there; the build folder."""
+    into = ROOT / "build" / "android" / preset
+    with locked(into.with_suffix(".lock")):
+        sources = files_digest(SOURCE)
+        if not (into / "sources").exists() or (into / "sources").read_text() != sources:
+            shutil.rmtree(into, ignore_errors=True)
             _build(preset, into, definitions())
-            (into / "done").touch()
+            (into / "sources").write_text(sources)
         return into
 
 

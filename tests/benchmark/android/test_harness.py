@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from benchmark.android import harness, tiny
+from conversions import ROOT
 
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.result import Result
@@ -103,10 +105,10 @@ def test_wrong_use_is_told(built: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def arm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def arm() -> Path:
     """The build folder of the preset `aarch64-linux`, from AARs that hold the wheels' libraries."""
     harness.needs("cmake", "ninja", "aarch64-linux-gnu-g++", EMULATOR[0])
-    return harness.build("aarch64-linux", tmp_path_factory.mktemp("arm"), lambda: arm_libraries(tmp_path_factory))
+    return harness.build("aarch64-linux", arm_libraries)
 
 
 def test_the_arm_builds_unit_tests_pass_emulated(arm: Path) -> None:
@@ -142,9 +144,10 @@ def harness_version(package: str) -> str:
     return line.split('"')[1]
 
 
-def arm_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | Path]:
+def arm_libraries() -> dict[str, str | Path]:
     """AARs with the libraries of PyPI's aarch64 wheels, and the ExecuTorch wheel's headers."""
-    folder = tmp_path_factory.mktemp("wheels")
+    folder = ROOT / "build" / "android" / "aarch64-wheels"
+    shutil.rmtree(folder, ignore_errors=True)
     import importlib.metadata
 
     wanted = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in RUNTIMES]

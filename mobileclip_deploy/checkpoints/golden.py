@@ -1,4 +1,8 @@
-"""Golden checkpoints rebuilt from their seed: golden/README.md says how a tensor follows from (seed, key, shape)."""
+"""Golden checkpoints rebuilt from their seed: networks of real size whose answers the reference implementations gave.
+
+tests/golden/README.md says how a tensor follows from (seed, key, shape). Tests and benchmarks use them; the answers are
+in a checkout alone, not in the wheel, where only `fill` and `golden_images` work.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,24 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints import TensorFile
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.checkpoints.identity import identify
+from mobileclip_deploy.checkpoints.loading import assemble
+from mobileclip_deploy.checkpoints.reading import TensorFile
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.variants import TowerName, load_variant
 
-__all__ = ["GOLDEN_NAMES", "Golden", "fill", "golden_images", "relative_errors"]
+__all__ = ["GOLDEN_NAMES", "Golden", "fill", "folded_golden", "golden_images", "relative_errors"]
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parents[2] / "tests" / "golden"
 GOLDEN_NAMES = sorted(path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz"))
 
 
@@ -74,7 +83,7 @@ class Golden:
     name: str
 
     @cached_property
-    def card(self) -> dict:  # type: ignore[type-arg]
+    def card(self) -> dict[str, Any]:
         """`variant`, `layout`, `seed`, `image_size`, `prompts`, `params` and `keys`."""
         with gzip.open(FOLDER / f"{self.name}.json.gz", "rt", encoding="utf-8") as stream:
             return dict(json.load(stream))
@@ -107,6 +116,14 @@ class Golden:
         """The largest relative error of image embeddings; S2's random weights amplify rounding."""
         return 3e-4 if "-s2." in self.name else 3e-5
 
+    def bound(self, tower: TowerName) -> float:
+        """The largest relative error of a tower's embeddings in float32 (tests/golden/README.md)."""
+        return self.image_bound if tower == "image" else 3e-5
+
+    def inputs(self, tower: TowerName) -> Tensor:
+        """Images [3, 3, S, S] float32 or token ids [5, 77] int64."""
+        return self.images if tower == "image" else self.tokens
+
     def tensor(self, key: str) -> Tensor:
         """The value of one of the checkpoint's tensors."""
         return fill(self.card["seed"], key, tuple(self.card["keys"][key][0]))
@@ -119,3 +136,12 @@ class Golden:
         """The checkpoint as if it had been opened; every tensor is made when it is read."""
         shapes = {key: tuple(shape) for key, (shape, _) in self.card["keys"].items()}
         return TensorFile(Path(f"{self.name}.pt"), shapes, self.tensor)
+
+
+@lru_cache(maxsize=1)
+def folded_golden(name: str) -> MobileCLIP:
+    """A golden checkpoint, folded; the last one asked for is kept."""
+    golden = Golden(name)
+    model = assemble(identify(golden.file(), golden.variant))
+    fold(model)
+    return model

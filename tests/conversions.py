@@ -1,0 +1,146 @@
+"""Conversions that were made before, kept on disk by all that decides them: half of the suite's time was making them.
+
+A test that looks at what comes after a conversion takes the artifact that the same conversion gave, in whichever
+process of this run or of an earlier one. A test of a conversion makes it: it does not ask for `stored_conversions`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.targets import Target, TowerJob, targets
+
+__all__ = ["ROOT", "Store", "files_digest", "locked"]
+
+ROOT = Path(__file__).parents[1]
+DAY = 24 * 60 * 60
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time: the others wait, and find what it has made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder for what follows from the sources of the package, its models and the packages installed."""
+
+    folder: Path
+
+    @classmethod
+    def open(cls, place: Path) -> Store:
+        """The folder inside `place` for the sources as they are now; those of a day ago or more are cleared away."""
+        store = cls(place / files_digest(ROOT / "mobileclip_deploy", ROOT / "models"))
+        store.folder.mkdir(parents=True, exist_ok=True)
+        (store.folder / "used").touch()
+        for other in place.iterdir():
+            used = other / "used"
+            if other != store.folder and used.exists() and time.time() - used.stat().st_mtime > DAY:
+                shutil.rmtree(other, ignore_errors=True)
+        return store
+
+    @contextlib.contextmanager
+    def conversions(self) -> Iterator[None]:
+        """In here every target takes an artifact that it wrote before for the same job instead of writing it anew."""
+        kinds = {type(target) for target in targets().values()}
+        with contextlib.ExitStack() as patches:
+            for kind in kinds:
+                if not hasattr(kind.write, "__wrapped__"):  # not in one within the other
+                    patches.enter_context(mock.patch.object(kind, "write", self._stored(kind.write)))
+            yield
+
+    def _stored(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """`Target.write`, which writes at `path` and beside it, run once for the same target, options and job."""
+
+        @functools.wraps(method)
+        def write(target: Target, job: TowerJob, path: Path) -> tuple[Check, ...]:
+            key = content([type(target), vars(target), job, path.name])
+            entry = self.folder / "conversions" / key
+            with locked(self.folder / "conversions" / f"{key}.lock"):
+                if not entry.exists():
+                    making = entry.with_suffix(".making")
+                    shutil.rmtree(making, ignore_errors=True)
+                    (making / "files").mkdir(parents=True)
+                    checks = method(target, job, making / "files" / path.name)
+                    texts = [check.model_dump_json() for check in checks]
+                    (making / "checks").write_text("\n".join(texts), encoding="utf-8")
+                    making.rename(entry)
+            shutil.copytree(entry / "files", path.parent, dirs_exist_ok=True)
+            lines = (entry / "checks").read_text(encoding="utf-8").splitlines()
+            return tuple(map(Check.model_validate_json, lines))
+
+        return write
+
+
+def content(value: Any) -> str:
+    """A hash of everything in a value; of what it does not know it refuses to make one."""
+    digest = hashlib.sha256()
+    _feed(digest.update, value)
+    return digest.hexdigest()[:32]
+
+
+def _feed(update: Callable[[bytes], None], value: Any) -> None:
+    update(f"<{type(value).__qualname__}>".encode())
+    if isinstance(value, torch.Tensor):
+        _feed(update, value.detach().contiguous().cpu().numpy())
+    elif isinstance(value, np.ndarray):
+        update(f"{value.dtype} {value.shape}".encode())
+        update(np.ascontiguousarray(value).data)
+    elif isinstance(value, torch.nn.Module):
+        # What it computes, were a test to change that; its parameters, buffers and modules, and what else is set on it.
+        update(type(value).forward.__code__.co_code)
+        for name, held in sorted(vars(value).items()):
+            if not name.endswith("_hooks") and name not in ("_backward_pre_hooks", "_is_full_backward_hook"):
+                _feed(update, [name, held])
+    elif isinstance(value, BaseModel):
+        update(value.model_dump_json().encode())
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            _feed(update, [field.name, getattr(value, field.name)])
+    elif isinstance(value, Mapping):
+        for name, held in value.items():
+            _feed(update, [name, held])
+    elif isinstance(value, Set):
+        _feed(update, sorted(value))
+    elif isinstance(value, (list, tuple)):
+        for held in value:
+            _feed(update, held)
+    elif (isinstance(value, type) or callable(value)) and "<" not in value.__qualname__:  # no lambda
+        update(f"{value.__module__}.{value.__qualname__}".encode())
+    elif value is None or isinstance(value, (str, int, float, bytes, Path, torch.dtype, torch.Size)):
+        update(repr(value).encode())
+    else:
+        raise TypeError(f"no hash of a {type(value)}: {value!r}")
+
+
+def files_digest(*folders: Path) -> str:
+    """A hash of the names and contents of all files in folders, and of the names and versions of all packages here."""
+    digest = hashlib.sha256(f"{sys.version} {platform.platform()}".encode())
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not {"__pycache__", ".build"} & set(path.parts):
+                digest.update(f"{path.relative_to(ROOT)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    installed = {path.name for entry in sys.path for path in Path(entry).glob("*.dist-info")}
+    digest.update(" ".join(sorted(installed)).encode())
+    return digest.hexdigest()[:16]
