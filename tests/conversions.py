@@ -130,6 +130,8 @@ def _feed(update: Callable[[bytes], None], value: Any) -> None:
         update(f"{value.__module__}.{value.__qualname__}".encode())
     elif value is None or isinstance(value, (str, int, float, bytes, Path, torch.dtype, torch.Size)):
         update(repr(value).encode())
+    elif type(value).__module__.startswith("mobileclip_deploy"):  # a backend: what it is, and what is set on it
+        _feed(update, vars(value))
     else:
         raise TypeError(f"no hash of a {type(value)}: {value!r}")
 
