@@ -54,7 +54,6 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
     """Export one tower and evaluate the package; seconds are CPU time of the export, conversion included."""
     import numpy as np
     import torch
-    from coreml_packages import weight_file
 
     from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
     from mobileclip_deploy.checkpoints.source import Source
@@ -97,6 +96,12 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
         "cosine": deviation.cosine,
         "export_cpu_s": round(seconds, 1),
     }
+
+
+def weight_bytes(package: Path) -> int:
+    """Bytes of its weights, without the header and the metadata (64 bytes each) of the file."""
+    data = (package / "Data/com.apple.CoreML/weights/weight.bin").read_bytes()
+    return len(data) - 64 * (int.from_bytes(data[:4], "little") + 1)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
