@@ -86,13 +86,13 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
         target.write(tower_job(Source.of(model), tower, precision), path)
         seconds = time.process_time() - started
         deviation = compare(wanted, target.runner(path)(inputs))
-        bytes_, _ = weight_file(path)
+        stored = weight_bytes(path)
     return {
         "golden": golden,
         "tower": tower,
         "precision": precision,
         "needs": needs,
-        "weight_bytes": bytes_,
+        "weight_bytes": stored,
         "cosine": deviation.cosine,
         "export_cpu_s": round(seconds, 1),
     }
