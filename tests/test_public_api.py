@@ -38,6 +38,7 @@ PUBLIC = [
     "recover",
     "reinforce",
     "reparameterize",
+    "report",
     "train",
     "variants",
     "verify",
