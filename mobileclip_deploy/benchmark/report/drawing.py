@@ -1,16 +1,58 @@
-"""A figure as SVG: accuracy over latency, the latency's axis logarithmic, as in the paper."""
+"""Where things stand in a figure: accuracy over latency, the latency's axis logarithmic, as in the paper."""
 
 from __future__ import annotations
 
 import math
-from html import escape
+from dataclasses import dataclass
 
-from mobileclip_deploy.benchmark.report.points import REFERENCE, Figure, Point
+from mobileclip_deploy.benchmark.report.points import Figure, Point
 
-__all__ = ["scale", "svg", "ticks"]
+__all__ = ["Drawing", "Measured", "Published", "draw", "scale", "ticks"]
 
 WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 56
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A point of ours and the interval of its median, in pixels from the upper left corner."""
+
+    point: Point
+    low: float
+    x: float
+    high: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published point, and its label with the side of it (an SVG `text-anchor`) that is at `across`."""
+
+    point: Point
+    x: float
+    y: float
+    across: float
+    down: float
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure laid out. `latencies` and `accuracies` are the axes' marks: where, and how much."""
+
+    figure: Figure
+    latencies: tuple[tuple[float, float], ...]
+    accuracies: tuple[tuple[float, float], ...]
+    published: tuple[Published, ...]
+    measured: tuple[Measured, ...]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -28,8 +70,8 @@ def scale(figure: Figure) -> tuple[tuple[float, float], tuple[float, float]]:
     return (min(lows) / 1.4, max(highs) * 1.4), (min(accuracies) - margin, max(accuracies) + margin)
 
 
-def svg(figure: Figure, number: int) -> str:
-    """The figure with a title and a description for screen readers; `number` makes its ids unique in a page."""
+def draw(figure: Figure) -> Drawing:
+    """Lay a figure out."""
     (x0, x1), (y0, y1) = scale(figure)
 
     def x(value: float) -> float:
@@ -38,38 +80,22 @@ def svg(figure: Figure, number: int) -> str:
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - y0) / (y1 - y0)
 
-    parts = []
-    for value in ticks(x0, x1):
-        at = f"{x(value):.1f}"
-        parts.append(f'<line class="grid" x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text x="{at}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:g}</text>')
     step = next(size for size in (0.5, 1, 2, 5, 10, 20) if (y1 - y0) / size <= 8)
-    for index in range(math.ceil(y0 / step), math.floor(y1 / step) + 1):
-        at = f"{y(index * step):.1f}"
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{at}" dy="4" text-anchor="end">{index * step:g}</text>')
+    marks = [index * step for index in range(math.ceil(y0 / step), math.floor(y1 / step) + 1)]
     spots = [(x(point.x), y(point.y)) for point in (*figure.points, *figure.reference)]
     taken = [(across - 5, down - 5, across + 5, down + 5) for across, down in spots]
-    parts += [_reference(point, x(point.x), y(point.y), taken) for point in figure.reference]
-    for index, point in enumerate(figure.points, start=1):
-        parts.append(_measured(point, index, (x(point.low), x(point.x), x(point.high)), y(point.y)))
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 12}" text-anchor="middle">latency, ms (logarithmic)</text>')
-    parts.append(f'<text class="axis" transform="translate(16 {HEIGHT / 2:.0f}) rotate(-90)">accuracy, %</text>')
-    title = escape(f"{figure.accuracy}, against latency on {figure.device}")
-    words = "; ".join(f"{point.label}: {point.x:.3g} ms, {point.y:.1f}%" for point in figure.points)
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="t{number} d{number}">'
-        f'<title id="t{number}">{title}</title><desc id="d{number}">{escape(words)}</desc>{"".join(parts)}</svg>'
+    return Drawing(
+        figure,
+        latencies=tuple((x(value), value) for value in ticks(x0, x1)),
+        accuracies=tuple((y(value), value) for value in marks),
+        published=tuple(_labelled(point, x(point.x), y(point.y), taken) for point in figure.reference),
+        measured=tuple(Measured(one, x(one.low), x(one.x), x(one.high), y(one.y)) for one in figure.points),
     )
 
 
-Box = tuple[float, float, float, float]
-
-
-def _reference(point: Point, x: float, y: float, taken: list[Box]) -> str:
+def _labelled(point: Point, x: float, y: float, taken: list[Box]) -> Published:
     """A published point; its label goes where nothing of `taken` is, and is added to it."""
-    width = 5.8 * len(point.label)
+    width = 5.8 * len(point.label)  # a letter of 10.5 px is about 5.8 px wide
     places = [
         (x + 8, y + 4, "start", x + 8),
         (x - 8, y + 4, "end", x - 8 - width),
@@ -81,22 +107,8 @@ def _reference(point: Point, x: float, y: float, taken: list[Box]) -> str:
     chosen = free[0] if free else 0
     taken.append(boxes[chosen])
     across, down, anchor, _ = places[chosen]
-    label = escape(point.label)
-    return (
-        f'<g class="reference"><circle cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{label}: {point.x:g} ms, {point.y:g}%, '
-        f'{REFERENCE}</title></circle><text x="{across:.1f}" y="{down:.1f}" text-anchor="{anchor}">{label}</text></g>'
-    )
+    return Published(point, x, y, across, down, anchor)
 
 
 def _meet(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _measured(point: Point, number: int, xs: tuple[float, float, float], y: float) -> str:
-    low, middle, high = (f"{value:.1f}" for value in xs)
-    label = escape(point.label)
-    return (
-        f'<g class="measured"><line x1="{low}" x2="{high}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<circle cx="{middle}" cy="{y:.1f}" r="5"><title>{label}: {point.x:.3g} ms, {point.y:.1f}%</title></circle>'
-        f'<text x="{xs[1]:.1f}" y="{y - 9:.1f}" text-anchor="middle">{number}</text></g>'
-    )
