@@ -113,7 +113,6 @@ def report(
     Raises:
         UsageError: an output has another ending, or exists.
         InvalidInput: a file is not a result, or has nothing to draw.
-        DependencyMissing: a PNG without matplotlib.
     """
     return write_report(tuple(map(Path, results)), tuple(map(Path, outputs)), force)
 

@@ -23,8 +23,9 @@ CORE = {
     "pydantic": "2.14.4",
     "open_clip_torch": "3.3.0",
     "pyyaml": "6.0.4",
+    "jinja2": "3.1.6",
 }
-EXTRAS = {"hub": {"huggingface_hub": "2.4.0"}, "report": {"matplotlib": "3.11.2"}}
+EXTRAS = {"hub": {"huggingface_hub": "2.4.0"}}
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from benchmark import documents
 from benchmark.browser import Page, open_page
 from command_line import refusal, run
+from PIL import Image, ImageColor
 
 from mobileclip_deploy.benchmark.documents import write_document
-from mobileclip_deploy.benchmark.report.drawing import ticks
+from mobileclip_deploy.benchmark.report.drawing import draw, ticks
+from mobileclip_deploy.benchmark.report.png import GREY, HEAD, OWN, SCALE
 from mobileclip_deploy.benchmark.report.points import IMAGENET, figures, published
 from mobileclip_deploy.benchmark.result import Result
 
@@ -95,16 +96,23 @@ def test_the_logarithmic_axis_is_marked_at_one_two_and_five() -> None:
     assert ticks(0.9, 30) == [1, 2, 5, 10, 20]
 
 
-def test_a_png_is_drawn(sources: list[Path], tmp_path: Path) -> None:
+def test_a_png_shows_the_figure_and_every_point_of_it(sources: list[Path], tmp_path: Path) -> None:
     assert run("report", sources[1], "-o", tmp_path / "f.png").code == 0
-    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    picture = Image.open(tmp_path / "f.png").convert("RGB")
+    (figure,) = figures([answer("mobileclip_s0")])
+    drawing = draw(figure)
+    assert picture.width == SCALE * drawing.width
+    (point,) = drawing.measured
+    assert picture.getpixel((round(SCALE * point.x), SCALE * HEAD + round(SCALE * point.y))) == ImageColor.getrgb(OWN)
+    assert len(drawing.published) > 10
+    for one in drawing.published:  # a circle: grey on its rim, white inside
+        across, down = round(SCALE * one.x), SCALE * HEAD + round(SCALE * one.y)
+        assert ImageColor.getrgb(GREY) in [picture.getpixel((across + 5 * SCALE + step, down)) for step in (-1, 0)]
 
 
-def test_a_png_without_matplotlib_says_what_to_install(
-    sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "mobileclip-deploy[report]" in refusal(run("report", sources[1], "-o", tmp_path / "f.png"))
+def test_a_png_of_nothing_is_refused(tmp_path: Path) -> None:
+    write_document(tmp_path / "unknown.json", answer("somebody_elses"))
+    assert "nothing to draw" in refusal(run("report", tmp_path / "unknown.json", "-o", tmp_path / "f.png"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mobileclip_deploy.benchmark.report.points import Figure, Point
 
-__all__ = ["Drawing", "Measured", "Published", "draw", "scale", "ticks"]
+__all__ = ["HEIGHT", "WIDTH", "Drawing", "Measured", "Published", "draw", "scale", "ticks"]
 
 WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 56

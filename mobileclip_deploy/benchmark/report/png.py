@@ -1,58 +1,80 @@
-"""The figures as a PNG, drawn by matplotlib."""
+"""The figures as a PNG: the same drawing as in the HTML page, by Pillow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from mobileclip_deploy.benchmark.report.drawing import scale, ticks
+from PIL import Image, ImageDraw, ImageFont
+
+from mobileclip_deploy.benchmark.report.drawing import HEIGHT, WIDTH, Drawing, draw
 from mobileclip_deploy.benchmark.report.points import REFERENCE, figures
 from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput
+from mobileclip_deploy.errors import InvalidInput
 
 __all__ = ["write_png"]
 
+SCALE = 2  # pixels of the picture per unit of the drawing: text stays sharp on a phone and in print
+HEAD, LINE = 44, 18  # units above a figure for its title, and for each line below it
+INK, GREY, GRID, OWN = "#1b1b1f", "#76767f", "#d5d5dc", "#0b57c4"  # as in page.css, light
+ANCHORS = {"start": "ls", "end": "rs", "middle": "ms"}  # SVG's -> Pillow's, on the base line
+
 
 def write_png(results: Sequence[Result], path: Path) -> None:
-    """Draw every figure below the other.
+    """Draw every figure below the other, each with its points in words.
 
     Raises:
-        DependencyMissing: matplotlib is not installed.
         InvalidInput: no result has a point whose accuracy is known.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise DependencyMissing("a PNG needs matplotlib; type: pip install 'mobileclip-deploy[report]'") from None
-    drawn = figures(results)
-    if not drawn:
+    drawings = [draw(figure) for figure in figures(results)]
+    if not drawings:
         raise InvalidInput("nothing to draw: no measured model has a known accuracy; write .html or .md")
-    canvas = Figure(figsize=(10, 5.5 * len(drawn)), layout="constrained")
-    FigureCanvasAgg(canvas)
-    for number, figure in enumerate(drawn, start=1):
-        axes = canvas.add_subplot(len(drawn), 1, number)
-        (x0, x1), (y0, y1) = scale(figure)
-        for point in figure.points:
-            spread = [[max(0.0, point.x - point.low)], [max(0.0, point.high - point.x)]]
-            axes.errorbar(
-                [point.x], [point.y], xerr=spread, fmt="o", capsize=3, label=f"{point.label}: {point.x:.3g} ms"
-            )
-        if figure.reference:
-            xs, ys = [point.x for point in figure.reference], [point.y for point in figure.reference]
-            axes.scatter(xs, ys, facecolors="none", edgecolors="grey", linestyles="dashed", label=REFERENCE)
-            for point in figure.reference:
-                axes.annotate(
-                    point.label, (point.x, point.y), (5, -3), textcoords="offset points", fontsize=7, color="grey"
-                )
-        axes.set_xscale("log")
-        axes.set_xlim(x0, x1)
-        axes.set_ylim(y0, y1)
-        axes.minorticks_off()
-        axes.set_xticks(ticks(x0, x1), [f"{value:g}" for value in ticks(x0, x1)])
-        axes.set_xlabel("latency, ms (logarithmic)")
-        axes.set_ylabel("accuracy, %")
-        axes.set_title(f"{figure.device}\n{figure.accuracy}", fontsize=10)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, loc="lower right")
-    canvas.savefig(path, format="png", dpi=120, metadata={"Software": None})
+    heights = [HEAD + HEIGHT + LINE * (len(drawing.measured) + 2) for drawing in drawings]
+    picture = Image.new("RGB", (WIDTH * SCALE, sum(heights) * SCALE), "white")
+    for number, drawing in enumerate(drawings):
+        _Pen(ImageDraw.Draw(picture), sum(heights[:number])).figure(drawing)
+    picture.save(path, format="PNG")
+
+
+class _Pen:
+    """Draws in a drawing's units, `top` of them below the picture's upper edge."""
+
+    def __init__(self, canvas: ImageDraw.ImageDraw, top: int) -> None:
+        self._canvas, self._top = canvas, top
+
+    def figure(self, drawing: Drawing) -> None:
+        self._text(drawing.left, 8, drawing.figure.device, "la", size=14)
+        self._text(drawing.left, 27, drawing.figure.accuracy, "la", GREY)
+        self._top += HEAD
+        for across, value in drawing.latencies:
+            self._line(across, drawing.top, across, drawing.bottom, GRID)
+            self._text(across, drawing.bottom + 18, f"{value:g}", "ms")
+        for down, value in drawing.accuracies:
+            self._line(drawing.left, down, drawing.right, down, GRID)
+            self._text(drawing.left - 8, down, f"{value:g}", "rm")
+        self._text((drawing.left + drawing.right) / 2, drawing.height - 12, "latency, ms (logarithmic)", "ms")
+        self._text(8, drawing.top - 8, "accuracy, %", "lm")
+        for other in drawing.published:
+            self._dot(other.x, other.y, GREY, filled=False)
+            self._text(other.across, other.down, other.point.label, ANCHORS[other.anchor], GREY)
+        for number, one in enumerate(drawing.measured, start=1):
+            self._line(one.low, one.y, one.high, one.y, OWN, width=2)
+            self._dot(one.x, one.y, OWN, filled=True)
+            self._text(one.x, one.y - 9, str(number), "ms", OWN)
+            words = f"{number}. {one.point.label}: {one.point.x:.3g} ms, {one.point.y:.1f}%"
+            self._text(drawing.left, drawing.height + LINE * number, words, "ls", OWN)
+        if drawing.published:
+            down = drawing.height + LINE * (len(drawing.measured) + 1)
+            self._text(drawing.left, down, f"Circles: {REFERENCE}, by its authors: not measured here", "ls", GREY)
+
+    def _at(self, x: float, y: float) -> tuple[float, float]:
+        return x * SCALE, (y + self._top) * SCALE
+
+    def _line(self, x0: float, y0: float, x1: float, y1: float, colour: str, width: int = 1) -> None:
+        self._canvas.line((self._at(x0, y0), self._at(x1, y1)), colour, width * SCALE)
+
+    def _dot(self, x: float, y: float, colour: str, filled: bool) -> None:
+        self._canvas.circle(self._at(x, y), 5 * SCALE, colour if filled else None, colour, 2 * SCALE)
+
+    def _text(self, x: float, y: float, text: str, anchor: str, colour: str = INK, size: int = 11) -> None:
+        self._canvas.text(self._at(x, y), text, colour, ImageFont.load_default(size * SCALE), anchor)

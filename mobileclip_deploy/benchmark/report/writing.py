@@ -28,7 +28,6 @@ def write_report(sources: Sequence[Path], outputs: Sequence[Path], force: bool =
     Raises:
         UsageError: an output has another ending than .html, .md or .png, or exists and `force` is not given.
         InvalidInput: a file is not a result, or has nothing to draw.
-        DependencyMissing: a PNG without matplotlib.
     """
     for path in outputs:
         if path.suffix not in SUFFIXES:
