@@ -157,7 +157,7 @@ def embed_texts(
     try:
         for start in range(0, len(prompts), BATCH):
             progress(f"text {start} of {len(prompts)}")
-            ids = tokenize(list(prompts[start : start + BATCH]), embedder.context_length)
+            ids = tokenize(list(prompts[start : start + BATCH]), embedder.context_length)  # [B, 77]
             names = [content_id(row.tobytes()) for row in ids]
             new = {name: row for name, row in zip(names, ids, strict=True) if store is None or name not in store}
             parts.append(_computed_or_kept(names, new, store, embedder.texts))

@@ -29,7 +29,8 @@ class Interval(BaseModel):
 
 def ranks_of(similarity: Floats, truth: Ranks) -> Ranks:
     """Rank (0 is best) of the right candidate in each row of [N, M]; ties and NaN count against it."""
-    right = similarity[np.arange(len(truth)), truth]
+    right = similarity[np.arange(len(truth)), truth]  # [N], each row's own
+    # "Not smaller" instead of "larger or equal": a NaN is neither, and counts against the right one. Minus itself.
     return (~(similarity < right[:, None])).sum(axis=1) - 1
 
 
@@ -57,6 +58,7 @@ def retrieval_ranks(images: Floats, texts: Floats, owners: Ranks) -> tuple[Ranks
     Args:
         owners: [M], the image of each text, in rising order; every image has at least one.
     """
+    # [N + 1]: the captions of image i are those from starts[i] to starts[i + 1], since owners rise.
     starts = np.searchsorted(owners, np.arange(len(images) + 1))
     to_text = []
     for start in range(0, len(images), BLOCK):
@@ -64,7 +66,7 @@ def retrieval_ranks(images: Floats, texts: Floats, owners: Ranks) -> tuple[Ranks
         for number, row in enumerate(similarity, start=start):
             own = row[starts[number] : starts[number + 1]]
             best = own.max()
-            to_text.append((~(row < best)).sum() - (~(own < best)).sum())
+            to_text.append((~(row < best)).sum() - (~(own < best)).sum())  # all that come before it, without its own
     to_image = [
         ranks_of(texts[start : start + BLOCK] @ images.T, owners[start : start + BLOCK])
         for start in range(0, len(texts), BLOCK)

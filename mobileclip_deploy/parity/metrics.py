@@ -44,11 +44,13 @@ def compare(ref: npt.ArrayLike, out: npt.ArrayLike) -> Deviation:
         raise ValueError(f"embeddings of shapes {list(a.shape)} and {list(b.shape)} cannot be compared")
     if not np.isfinite(b).all():
         return Deviation(relative=math.inf, cosine=-1.0, snr_db=-math.inf, inputs=len(a))
-    norm_a, norm_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    norm_a, norm_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)  # [N] each
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.linalg.norm(b - a, axis=1) / norm_a
+        # An embedding of zeros has no direction; -1 lets no gate pass it.
         cosine = np.where(norm_b > 0, (a * b).sum(axis=1) / (norm_a * norm_b), -1.0)
     noise = float(((a - b) ** 2).sum())
+    # Centred: embeddings of one model share a large mean, against which any noise looks small.
     signal = float(((a - a.mean(axis=0)) ** 2).sum())
     snr = None if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
     return Deviation(relative=float(relative.max()), cosine=float(cosine.min()), snr_db=snr, inputs=len(a))

@@ -52,6 +52,7 @@ class Reference:
         """Write as safetensors: `pixels` uint8 [N, 3, S, S] (divide by 255), `ids` int32 [M, 77], `image_embeddings`
         and `text_embeddings` float32; names, prompts and `folded` in the metadata."""
         tensors = {
+            # Exact: the pixels came from bytes, and the file is a quarter of the size.
             "pixels": torch.from_numpy(np.rint(self.inputs.pixels * 255).astype(np.uint8)),
             "ids": torch.from_numpy(self.inputs.ids.astype(np.int32)),
         }

@@ -25,6 +25,7 @@ SPAN = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"(?:\w[\w.-]*/)+(?:[\w.-]+)?|\w+\.py")
 WRITTEN_BY_EXPORTS = ("onnx/", "out/", "tokenizer/", "build/", "val/")
 NOT_OURS = ("MOBILECLIP_DEPLOY_CARDS", "PATH")
+WRITTEN_BY_SCRIPTS = ("benchmarks.md", "precisions.md", "CHANGELOG.md")
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -54,6 +55,14 @@ def is_ours(span: str) -> bool:
 def test_commands_name_tests_that_exist(page: Path) -> None:
     named = re.findall(r"\btests/[\w/.]*\w", page.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@by_page
+def test_lines_are_not_longer_than_those_of_code(page: Path) -> None:
+    if page.name in WRITTEN_BY_SCRIPTS:
+        return
+    text = re.sub(r"<!-- begin: .*?<!-- end -->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")] == []
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "extend.md"])
