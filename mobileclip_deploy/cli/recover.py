@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 
 from mobileclip_deploy.cli.options import ModelChoice, json_option, load, model_options
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.checkpoints.source import Source
-    from mobileclip_deploy.model.architecture import MobileCLIP
 
 __all__ = ["recover"]
 
@@ -29,10 +25,10 @@ __all__ = ["recover"]
 @click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
 @click.option(
     "--target",
-    type=click.Choice(["coreml", "onnx", "executorch"]),
     default="coreml",
     show_default=True,
-    help="Whose export is to store what is trained; executorch: XNNPACK.",
+    metavar="T",
+    help="Whose export is to store what is trained: coreml, onnx, executorch (XNNPACK), ...",
 )
 @click.option("--steps", type=click.IntRange(1), help="Of training a tower [default: 300].")
 @click.option("--images", type=click.IntRange(10), help="How many of the data to use, at most [default: 4096].")
@@ -72,41 +68,23 @@ def recover(
     """
     import json
 
-    from mobileclip_deploy import recover as train
     from mobileclip_deploy.cli.output import print_json, print_table, progress
     from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.files import check_file_destination
-    from mobileclip_deploy.learning.recovery import Settings, check_recovery
-    from mobileclip_deploy.model.precision import parse_precisions
-    from mobileclip_deploy.model.variants import TOWERS, TowerName
+    from mobileclip_deploy.learning.recovery import RecoveryRequest, Settings, plan_recovery
+    from mobileclip_deploy.learning.recovery import recover as run
 
     written = output.with_suffix(".report.json")
     for file in (output, written):
         check_file_destination(file, force)
     if output.suffix != ".safetensors":
         raise UsageError(f"recovered models are written as .safetensors, not {output.name}; rename the output")
-    towers: tuple[TowerName, ...] = TOWERS if tower == "both" else (tower,)
-    precisions = parse_precisions(precision_text, towers)
     chosen = {"steps": steps, "images": images, "batch": batch, "learning_rate": learning_rate, "seed": seed}
     settings = Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
-
-    def checked(source: Source) -> MobileCLIP:
-        check_recovery(source.model, precisions, target)
-        return source.model
-
-    model = load(choice, checked)
+    request = RecoveryRequest(precision_text, data, output, tower, target, work, settings)
+    plan = load(choice, lambda source: plan_recovery(request, source))
     with progress() as update:
-        result = train(
-            model,
-            precision_text,
-            data,
-            output,
-            tower=tower,
-            target=target,
-            work=work,
-            settings=settings,
-            progress=update,
-        )
+        result = run(plan, update)
     written.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
     if as_json:
         print_json(result.as_dict())

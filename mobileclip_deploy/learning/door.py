@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import StrPath
-from mobileclip_deploy.learning.recovery import Recovery, Settings
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.files import StrPath, optional_path
+from mobileclip_deploy.learning.recovery import Recovery, RecoveryRequest, Settings, plan_recovery
 from mobileclip_deploy.learning.recovery import recover as _recover
 from mobileclip_deploy.learning.reinforcement import (
     AugmentationPolicy,
@@ -20,8 +20,6 @@ from mobileclip_deploy.learning.reinforcement import reinforce as _reinforce
 from mobileclip_deploy.learning.training import LogRow, Trained, read_recipe
 from mobileclip_deploy.learning.training import train as _train
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.precision import parse_precisions
-from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["recover", "reinforce", "train"]
@@ -99,7 +97,7 @@ def recover(
         data: images and captions like those of the app, as for `reinforce`, or what this checkpoint reinforced.
         output: .safetensors, a folded checkpoint to export at that precision.
         tower: "image", "text" or "both".
-        target: "coreml", "onnx" or "executorch" (XNNPACK): whose grids to train on; see `export` for that precision.
+        target: whose grids to train on, such as "coreml", "onnx" or "executorch" (XNNPACK); export for it then.
         work: where the original's embeddings are kept; beside the output when None.
         settings: how long to train.
 
@@ -107,11 +105,13 @@ def recover(
         UsageError: the target or precision cannot be recovered for, or the checkpoint lacks a tower.
         InvalidInput: the data or the output cannot be used.
     """
-    if tower not in (*TOWERS, "both"):
-        raise UsageError(f"unknown tower {tower!r}; known: {', '.join(TOWERS)}, both")
-    towers: tuple[TowerName, ...] = tuple(name for name in TOWERS if tower in (name, "both"))
-    precisions, output = parse_precisions(precision, towers), Path(output)
-    folder = Path(work) if work is not None else output.with_suffix(".embeddings")
-    return _recover(
-        model, precisions, Path(data), output, work=folder, target=target, settings=settings, progress=progress
+    request = RecoveryRequest(
+        precision=precision,
+        data=Path(data),
+        output=Path(output),
+        tower=tower,
+        target=target,
+        work=optional_path(work),
+        settings=settings or Settings(),
     )
+    return _recover(plan_recovery(request, Source.of(model)), progress)

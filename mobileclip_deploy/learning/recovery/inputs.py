@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.learning.recovery.plan import RecoveryPlan
 from mobileclip_deploy.learning.recovery.settings import Settings
 from mobileclip_deploy.learning.reinforcement import (
     Choice,
@@ -22,7 +22,6 @@ from mobileclip_deploy.learning.reinforcement import (
     reinforce,
 )
 from mobileclip_deploy.learning.reinforcement.index import INDEX
-from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.progress import Progress
@@ -32,17 +31,13 @@ __all__ = ["ImageInputs", "TextInputs", "TowerInputs", "own_embeddings", "tower_
 COMPARED = 256
 
 
-def own_embeddings(
-    original: MobileCLIP, data: Path, work: Path, settings: Settings, progress: Progress
-) -> ReinforcedDataset:
-    """A reinforced dataset whose teacher is the original itself: `data` if it is one, or made of its images in `work`.
-
-    Args:
-        original: folded, with its provenance.
+def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
+    """A reinforced dataset whose teacher is the original itself: the plan's data if it is one, or made of its images.
 
     Raises:
-        InvalidInput: `data` was made by another checkpoint, or holds too few images, or what cannot be read.
+        InvalidInput: the data was made by another checkpoint, or holds too few images, or what cannot be read.
     """
+    original, wanted, settings, data = plan.source.model, plan.source.provenance, plan.settings, plan.data
     if not (data / INDEX).is_file():
         pairs = read_pairs(data)
         count = min(settings.images, len(pairs.rows))
@@ -50,14 +45,13 @@ def own_embeddings(
         result = reinforce(
             Pairs(pairs.folder, rows),
             [Teacher.of(original)],
-            work,
+            plan.work,
             ReinforcementSettings(augmentations=settings.augmentations, seed=settings.seed),
             progress=lambda text: progress(f"embedding, {text}"),
         )
         data = result.folder
     dataset = ReinforcedDataset(data, original.variant)
-    assert original.provenance is not None
-    entry, wanted = dataset.index.teachers[0], original.provenance
+    entry = dataset.index.teachers[0]
     if entry.embed_dim != original.variant.embed_dim:
         raise InvalidInput(
             f"{data} holds embeddings of {entry.embed_dim} numbers (by {entry.file}), {wanted.file} gives "

@@ -12,13 +12,10 @@ from typing import Any
 from torch import nn
 
 from mobileclip_deploy.checkpoints import folded
-from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.learning.recovery.grids import TrainableGrid
 from mobileclip_deploy.learning.recovery.inputs import TowerInputs, own_embeddings, tower_inputs
-from mobileclip_deploy.learning.recovery.settings import Settings
+from mobileclip_deploy.learning.recovery.plan import RecoveryPlan
 from mobileclip_deploy.learning.recovery.student import (
-    PRECISIONS,
     attach,
     detach,
     grids,
@@ -27,12 +24,11 @@ from mobileclip_deploy.learning.recovery.student import (
 )
 from mobileclip_deploy.learning.recovery.training import Closeness, closeness, train
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.provenance import Recovered
+from mobileclip_deploy.model.provenance import Provenance, Recovered
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import Target, get_target, targets
 
-__all__ = ["Recovery", "TowerRecovery", "check_recovery", "recover"]
+__all__ = ["Recovery", "TowerRecovery", "recover"]
 
 
 @dataclass(frozen=True)
@@ -84,94 +80,42 @@ class Recovery:
         return {"output": str(self.output), "target": self.target, "inputs": self.inputs, "towers": towers}
 
 
-def check_recovery(model: MobileCLIP, precisions: dict[TowerName, str], target: str) -> None:
-    """Refuse what cannot be recovered, before anything runs.
-
-    Raises:
-        UsageError: an unknown target, a precision that loses nothing, cannot be trained on or is not the target's, a
-            tower that the checkpoint lacks, or a checkpoint that was recovered before.
-    """
-    known = [name for name, one in targets().items() if one.recoverable]
-    if target not in known:
-        raise UsageError(f"cannot recover for target {target!r}; known: {', '.join(known)}")
-    for tower, precision in precisions.items():
-        if precision not in PRECISIONS:
-            raise UsageError(f"precision {precision} cannot be recovered; {', '.join(PRECISIONS)} can")
-        if not get_target(target).has({tower: precision}):
-            raise UsageError(
-                f"{target} has no precision {precision} for the {tower} tower; give another precision, target or tower"
-            )
-        if tower not in model.towers:
-            raise UsageError(f"this checkpoint has no {tower} tower; recover the one it has (--tower)")
-    if model.provenance is None:
-        raise UsageError("this model has no provenance; load it with load_model, so that the result can name it")
-    if model.provenance.recovered is not None:
-        raise UsageError(f"{model.provenance.file} was recovered before; give the checkpoint it was made from")
-
-
-def recover(
-    model: MobileCLIP,
-    precisions: dict[TowerName, str],
-    data: Path,
-    output: Path,
-    *,
-    work: Path,
-    target: str = "coreml",
-    settings: Settings | None = None,
-    progress: Progress = silent,
-) -> Recovery:
+def recover(plan: RecoveryPlan, progress: Progress = silent) -> Recovery:
     """Train towers on the grid of their precision and write the model, folded, where that helped.
 
-    Args:
-        model: loaded; a training form is folded in place. It is not changed otherwise.
-        precisions: of the towers to train; the others are written as they are.
-        data: images and captions like those of the app, or a dataset that this checkpoint reinforced.
-        output: .safetensors.
-        work: folder for the original's embeddings, used again by the next recovery of this checkpoint on this data.
-        target: whose export's grids to train on.
-        settings: how long.
+    The source is folded in place, and not changed otherwise; towers that the plan does not name stay as they are.
 
     Raises:
-        UsageError: see `check_recovery`.
         InvalidInput: the data or the output cannot be used.
     """
-    settings = settings or Settings()
-    check_recovery(model, precisions, target)
-    if not is_folded(model):
-        fold(model)
-    dataset = own_embeddings(model, data, work, settings, progress)
-    result = copy.deepcopy(model)
+    source = plan.source.folded()
+    dataset = own_embeddings(plan, progress)
+    result = copy.deepcopy(source.model)
     outcomes = []
-    for tower, precision in precisions.items():
-        inputs = tower_inputs(tower, dataset, settings)
-        outcome, student = _tower(model, tower, precision, get_target(target), inputs, settings, progress)
+    for tower in plan.precisions:
+        outcome, student = _tower(plan, tower, tower_inputs(tower, dataset, plan.settings), progress)
         outcomes.append(outcome)
         if outcome.kept:
             setattr(result, tower, getattr(student, tower))
-    assert model.provenance is not None
-    notes = (*model.provenance.notes, *(_note(outcome, target) for outcome in outcomes))
-    recovered = _record(model, outcomes, target)
-    result.provenance = model.provenance.model_copy(update={"recovered": recovered, "notes": notes})
-    folded.save(result, output)
-    return Recovery(output, target, tuple(outcomes), len(dataset))
+    name = plan.target.name
+    notes = (*source.provenance.notes, *(_note(outcome, name) for outcome in outcomes))
+    recovered = _record(source.provenance, outcomes, name)
+    result.provenance = source.provenance.model_copy(update={"recovered": recovered, "notes": notes})
+    folded.save(result, plan.output)
+    return Recovery(plan.output, name, tuple(outcomes), len(dataset))
 
 
 def _tower(
-    model: MobileCLIP,
-    tower: TowerName,
-    precision: str,
-    target: Target,
-    inputs: TowerInputs,
-    settings: Settings,
-    progress: Progress,
+    plan: RecoveryPlan, tower: TowerName, inputs: TowerInputs, progress: Progress
 ) -> tuple[TowerRecovery, MobileCLIP]:
+    model, precision, settings = plan.source.model, plan.precisions[tower], plan.settings
     progress(f"{tower} tower at {precision}, without training")
     rounded, student = copy.deepcopy(model), copy.deepcopy(model)
-    round_plainly(attach(rounded, tower, precision, target))
+    round_plainly(attach(rounded, tower, precision, plan.target))
     with ExitStack() as stack:
         _activations(stack, rounded, tower, precision, inputs)
         without = closeness(_encoder(rounded, tower), inputs, settings.batch)
-    trainee = attach(student, tower, precision, target)
+    trainee = attach(student, tower, precision, plan.target)
     with ExitStack() as stack:
         _activations(stack, student, tower, precision, inputs)
         encode = _encoder(student, tower)
@@ -200,13 +144,11 @@ def _grid_weight(name: str, module: nn.Module, grid: TrainableGrid) -> GridWeigh
     )
 
 
-def _record(model: MobileCLIP, outcomes: list[TowerRecovery], target: str) -> Recovered | None:
+def _record(source: Provenance, outcomes: list[TowerRecovery], target: str) -> Recovered | None:
     """What the file says it was recovered for; None where no trained tower was kept, so that it is a folded copy."""
-    assert model.provenance is not None
     kept: dict[str, str] = {outcome.tower: outcome.precision for outcome in outcomes if outcome.kept}
     if not kept:
         return None
-    source = model.provenance
     return Recovered(precisions=kept, target=target, source_file=source.file, source_sha256=source.sha256)
 
 

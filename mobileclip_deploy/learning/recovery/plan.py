@@ -1,0 +1,79 @@
+"""What is recovered, decided once: a request becomes a plan, and what cannot be recovered is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.learning.recovery.settings import Settings
+from mobileclip_deploy.learning.recovery.student import PRECISIONS
+from mobileclip_deploy.model.precision import parse_precisions
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.targets import Target, get_target, targets
+
+__all__ = ["RecoveryPlan", "RecoveryRequest", "plan_recovery"]
+
+
+@dataclass(frozen=True)
+class RecoveryRequest:
+    """What a user asked for; made by the command line and by `mobileclip_deploy.recover` alike.
+
+    `precision`: a text, one for both towers or "image=w4,text=w4p". `data`: images and captions like those of the app,
+    or a dataset that this checkpoint reinforced. `output`: .safetensors. `target`: whose export is to store what is
+    trained. `work`: where the original's embeddings are kept for another run; beside the output when None.
+    """
+
+    precision: str
+    data: Path
+    output: Path
+    tower: str = "both"
+    target: str = "coreml"
+    work: Path | None = None
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True)
+class RecoveryPlan:
+    """Which towers of a source are trained on whose grids, on what, for how long, and where the result goes."""
+
+    source: Source
+    target: Target
+    precisions: Mapping[TowerName, str]
+    data: Path
+    output: Path
+    work: Path
+    settings: Settings
+
+
+def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
+    """Decide everything, before anything runs.
+
+    Raises:
+        UsageError: an unknown target, a precision that loses nothing, cannot be trained on or is not the target's, a
+            tower that the checkpoint lacks, or a checkpoint that was recovered before.
+    """
+    if request.tower not in (*TOWERS, "both"):
+        raise UsageError(f"unknown tower {request.tower!r}; known: {', '.join(TOWERS)}, both")
+    towers: tuple[TowerName, ...] = tuple(name for name in TOWERS if request.tower in (name, "both"))
+    precisions = parse_precisions(request.precision, towers)
+    known = [name for name, one in targets().items() if one.recoverable]
+    if request.target not in known:
+        raise UsageError(f"cannot recover for target {request.target!r}; known: {', '.join(known)}")
+    target = get_target(request.target)
+    for tower, precision in precisions.items():
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision {precision} cannot be recovered; {', '.join(PRECISIONS)} can")
+        if not target.has({tower: precision}):
+            raise UsageError(
+                f"{target.name} has no precision {precision} for the {tower} tower; give another precision, target or "
+                "tower"
+            )
+        if tower not in source.model.towers:
+            raise UsageError(f"this checkpoint has no {tower} tower; recover the one it has (--tower)")
+    if source.provenance.recovered is not None:
+        raise UsageError(f"{source.provenance.file} was recovered before; give the checkpoint it was made from")
+    work = request.work if request.work is not None else request.output.with_suffix(".embeddings")
+    return RecoveryPlan(source, target, precisions, request.data, request.output, work, request.settings)
