@@ -45,6 +45,17 @@ class Weight:
     stored: As
 
 
+@dataclass(frozen=True)
+class Part:
+    """A weight in an XNNPACK part: its shape there, bits, the dimension with the outputs, and the inputs that share a
+    scale (None: all)."""
+
+    dims: tuple[int, ...]
+    bits: int
+    axis: int
+    shared: int | None
+
+
 def as_said(module: nn.Module, storage: Storage) -> dict[str, As]:
     """What a storage says, in the same terms, by name."""
     tensors = dict((*module.named_parameters(), *module.named_buffers()))
@@ -135,12 +146,17 @@ def onnx_weights(path: Path) -> list[Weight]:
             halves = np.stack((integers & 0xF, integers >> 4), axis=-1).astype(np.float32) - 8
             size, rows = settings["block_size"], settings["N"]
             values = (halves.reshape(rows, -1, size) * scales.reshape(rows, -1, 1)).reshape(rows, -1)
-            found.append(Weight(values[:, : settings["K"]], As("integers", settings["bits"], 0, size)))
+            found.append(
+                Weight(
+                    values[:, : settings["K"]],
+                    As("integers", settings["bits"], 0, None if size == settings["K"] else size),
+                )
+            )
         elif users[0].op_type == "GatherBlockQuantized":
             size = settings["block_size"]
             blocks = integers.astype(np.float32).reshape(len(integers), -1, size)
             values = (blocks * scales.astype(np.float32)[..., None]).reshape(integers.shape)
-            found.append(Weight(values, As("integers", 4, 0, size)))
+            found.append(Weight(values, As("integers", 4, 0, None if size == values.shape[1] else size)))
         else:
             axis = settings.get("axis", 0) if scales.ndim == 1 else int(np.argmax(scales.shape))
             if users[0].op_type == "MatMulInteger":
@@ -150,22 +166,26 @@ def onnx_weights(path: Path) -> list[Weight]:
     return found
 
 
-def xnnpack_weights(path: Path) -> Counter[tuple[str, tuple[int, ...], int, int | None]]:
-    """Of a .pte: what XNNPACK's parts hold, by layout and shape: bits and inputs that share a scale."""
+def xnnpack_weights(path: Path) -> Counter[Part]:
+    """Of a .pte: the weights that XNNPACK's parts hold as integers."""
     from mobileclip_deploy.targets.executorch.program_file import read_program
 
-    found: Counter[tuple[str, tuple[int, ...], int, int | None]] = Counter()
+    found: Counter[Part] = Counter()
     for delegate in read_program(path).delegates:
         for value in _xnnpack_values(delegate.payload):
             union = value["xvalue_union"]
             tensor, given = union.get("tensor_value", union), union.get("quant_params", {})
             dims = tuple(tensor.get("dims", ()))
-            if not tensor.get("constant_buffer_idx") or len(dims) < 2:
-                continue
-            layout = "depthwise" if given.get("channel_dim") == 3 else "plain"
-            bits = int(tensor["datatype"].rpartition("int")[2]) if given else 32
-            found[layout, dims, bits, given.get("group_size")] += 1
+            if given and tensor.get("constant_buffer_idx") and len(dims) > 1:
+                bits = int(tensor["datatype"].rpartition("int")[2])
+                axis = given.get("channel_dim", 0)
+                found[Part(_plain(dims), bits, axis, given.get("group_size"))] += 1
     return found
+
+
+def _plain(dims: tuple[int, ...]) -> tuple[int, ...]:
+    """[O, 1, 1, I] as [O, I]: a 1 x 1 convolution may be written as a product."""
+    return (dims[0], dims[3]) if dims[1:3] == (1, 1) else dims
 
 
 def _xnnpack_values(payload: bytes) -> list[Any]:
@@ -185,20 +205,19 @@ def _xnnpack_values(payload: bytes) -> list[Any]:
     return values
 
 
-def xnnpack_said(module: nn.Module, storage: Storage) -> Counter[tuple[str, tuple[int, ...], int, int | None]]:
-    """What a storage says of the weights that XNNPACK takes, in the same terms: its layouts are NHWC."""
-    said: Counter[tuple[str, tuple[int, ...], int, int | None]] = Counter()
+def xnnpack_said(module: nn.Module, storage: Storage) -> Counter[Part]:
+    """What a storage says of the weights that XNNPACK takes, in the same terms: its layouts are [O, H, W, I], and of
+    depthwise convolutions [1, H, W, C]."""
+    said: Counter[Part] = Counter()
     for name, layer in module.named_modules():
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
+        grid = storage.get(f"{name}.weight")
+        if grid is None or grid.kind == "float" or isinstance(layer, nn.Embedding):
             continue
-        grid, shape = storage[f"{name}.weight"], tuple(layer.weight.shape)
-        heights = [len(rows) for rows in grid.bands] or list(shape[2:3])
-        depthwise = isinstance(layer, nn.Conv2d) and layer.groups > 1
-        layout = "depthwise" if depthwise and grid.kind != "float" else "plain"
-        for height in heights or [None]:
-            dims = shape
-            if height is not None:
-                outputs, inputs, _, width = shape
-                dims = (1, height, width, outputs) if depthwise else (outputs, height, width, inputs)
-            said[layout, dims, grid.bits, grid.block] += 1
+        if isinstance(layer, nn.Linear):
+            said[Part(tuple(layer.weight.shape), grid.bits, 0, grid.block)] += 1
+        elif isinstance(layer, nn.Conv2d):
+            outputs, inputs, height, width = layer.weight.shape
+            for rows in grid.bands or (range(height),):
+                dims = (1, len(rows), width, outputs) if layer.groups > 1 else (outputs, len(rows), width, inputs)
+                said[Part(_plain(dims), grid.bits, 3 if layer.groups > 1 else 0, grid.block)] += 1
     return said
