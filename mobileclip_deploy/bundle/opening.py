@@ -14,7 +14,10 @@ from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
 from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["Bundle"]
+__all__ = ["SEARCH_LOG", "Bundle"]
+
+SEARCH_LOG = "smallest.json"
+"""What a search for the smallest bundle tried; stands in the bundle that it found."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,22 @@ class Bundle:
             raise InvalidInput(f"{self.path}: {entry.file} is missing; export the bundle again")
         if artifact_bytes(path) != entry.bytes or artifact_sha256(path) != entry.sha256:
             raise InvalidInput(f"{self.path}: {entry.file} is not the file that was exported; export the bundle again")
+
+    @property
+    def four_bit(self) -> dict[str, frozenset[str]]:
+        """The layers that a search stored at 4 bits, by tower (precision "mixed"); none where no search wrote it.
+
+        Raises:
+            InvalidInput: the search's log is damaged.
+        """
+        log = self.path / SEARCH_LOG
+        if not log.exists():
+            return {}
+        try:
+            chosen = json.loads(log.read_text(encoding="utf-8"))["trials"][-1]["four_bit"]
+            return {tower: frozenset(names) for tower, names in chosen.items()}
+        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+            raise InvalidInput(f"{log} cannot be read: {error}; export the bundle again") from error
 
     @property
     def golden(self) -> Path:

@@ -92,6 +92,11 @@ def print_report(report: ParityReport) -> None:
         for check in report.checks
     ]
     print_table(f"{report.bundle}: {report.variant} on {report.target}", columns, rows)
+    stored = [
+        [row.tower, row.grid, str(row.layers), f"{row.weights:,}", megabytes(row.bytes)] for row in report.storage
+    ]
+    if stored:
+        print_table("how weights are stored", ["tower", "grid", ">tensors", ">numbers", ">MB"], stored)
 
 
 def print_evaluation(result: EvaluationResult) -> None:

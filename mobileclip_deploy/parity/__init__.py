@@ -3,7 +3,7 @@
 from mobileclip_deploy.parity.baseline import ParityLock, check_drift, locked_figures, read_lock
 from mobileclip_deploy.parity.gates import Bound, Gates, parse_gates
 from mobileclip_deploy.parity.metrics import Deviation, compare
-from mobileclip_deploy.parity.report import Check, ParityReport
+from mobileclip_deploy.parity.report import Check, ParityReport, StoredWeights
 from mobileclip_deploy.parity.tolerance import value_tolerance
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Gates",
     "ParityLock",
     "ParityReport",
+    "StoredWeights",
     "check_drift",
     "compare",
     "locked_figures",

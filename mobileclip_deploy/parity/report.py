@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from mobileclip_deploy.parity.gates import Bound, passes
 from mobileclip_deploy.parity.metrics import Deviation, compare
 
-__all__ = ["Check", "ParityReport"]
+__all__ = ["Check", "ParityReport", "StoredWeights"]
 
 Status = Literal["passed", "failed", "not run"]
 
@@ -108,8 +108,20 @@ class Check(BaseModel):
         return cls(step=step, tower=tower, status="not run", detail=reason)
 
 
+class StoredWeights(BaseModel):
+    """How some weights of a tower stand in the artifact: the grid in words, how many they are, and their bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tower: str
+    grid: str
+    layers: int
+    weights: int
+    bytes: int
+
+
 class ParityReport(BaseModel):
-    """All checks of one bundle."""
+    """All checks of one bundle, and how its weights are stored (nothing where the checkpoint is not at hand)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -118,6 +130,7 @@ class ParityReport(BaseModel):
     variant: str
     target: str
     checks: tuple[Check, ...]
+    storage: tuple[StoredWeights, ...] = ()
 
     @property
     def failed(self) -> tuple[Check, ...]:

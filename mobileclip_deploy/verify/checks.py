@@ -41,7 +41,13 @@ def verify_subject(subject: Subject) -> ParityReport:
             checks += check(subject, tower)
     checks += check_task(subject)
     manifest = subject.bundle.manifest
-    return ParityReport(bundle=subject.name, variant=manifest.variant, target=manifest.target, checks=tuple(checks))
+    return ParityReport(
+        bundle=subject.name,
+        variant=manifest.variant,
+        target=manifest.target,
+        checks=tuple(checks),
+        storage=tuple(row for tower in manifest.towers for row in subject.storage(tower)),
+    )
 
 
 def check_structure(subject: Subject, tower: TowerName) -> list[Check]:

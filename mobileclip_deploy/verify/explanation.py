@@ -17,7 +17,7 @@ from mobileclip_deploy.mil import Operation, Program
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.verify.program_comparison import Explanation, compare_programs, is_half, relative_deviation
-from mobileclip_deploy.verify.subject import Subject, lacks_calibration
+from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
 __all__ = ["Explanation", "drift", "explain_subject"]
 
@@ -41,7 +41,7 @@ def explain_subject(subject: Subject) -> tuple[Explanation, ...]:
             raise UsageError(f"only {titles} bundles can be explained op by op; this one is for {manifest.target}")
         if subject.source is None:
             raise UsageError(f"explaining needs the checkpoint {manifest.checkpoint.file}; give it with --checkpoint")
-        if (lacks := lacks_calibration(subject, tower)) is not None:
+        if (lacks := lacks_to_convert(subject, tower)) is not None:
             raise UsageError(f"explaining the {tower} tower {lacks}")
         subject.progress(f"{subject.name}: {tower} tower, a fresh conversion to compare with")
         found.append(_explain(subject, tower, target))

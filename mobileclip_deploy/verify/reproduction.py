@@ -10,7 +10,7 @@ from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target
-from mobileclip_deploy.verify.subject import Subject, lacks_calibration
+from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
 __all__ = ["check_reproduced"]
 
@@ -36,7 +36,7 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
     if subject.source is None:
         reason = f"needs the checkpoint {bundle.manifest.checkpoint.file}; give it with --checkpoint"
         return [Check.not_run(STEP, tower, reason)]
-    lacks = lacks_calibration(subject, tower)
+    lacks = lacks_to_convert(subject, tower)
     if lacks is not None:
         return [Check.not_run(STEP, tower, lacks)]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in target.packages)

@@ -11,21 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation import Dataset, EvaluationResult, evaluate, model_embedder
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TOWERS, TowerName
-from mobileclip_deploy.parity import Check, Gates
+from mobileclip_deploy.parity import Check, Gates, StoredWeights
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.targets import Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.targets.storage import summary
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, LabelSet, labels_json
 
-__all__ = ["Evidence", "Golden", "Subject", "TaskReference", "head_of", "lacks_calibration"]
+__all__ = ["Evidence", "Golden", "Subject", "TaskReference", "head_of", "lacks_to_convert"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,19 @@ class Subject:
         embeddings = self.evidence.reference.of(tower)
         return embeddings if self.source is None else self.head.answers(self.source.model, embeddings)
 
+    def four_bit(self, tower: TowerName) -> frozenset[str]:
+        """The layers of a tower of precision "mixed" that have 4 bits."""
+        mixed = self.bundle.manifest.towers[tower].precision == "mixed"
+        return self.bundle.four_bit.get(tower, frozenset()) if mixed else frozenset()
+
+    def storage(self, tower: TowerName) -> tuple[StoredWeights, ...]:
+        """How the weights of a tower are stored: a row a grid, the most bytes first; none without the checkpoint."""
+        if self.source is None or lacks_to_convert(self, tower) is not None:
+            return ()
+        module, precision = self.head.module(self.source.model, tower), self.bundle.manifest.towers[tower].precision
+        grids = self._target.storage(tower, module, precision, self.four_bit(tower))
+        return tuple(StoredWeights(tower=tower, **vars(row)) for row in summary(module, grids))
+
     def runner(self, tower: TowerName) -> Runner:
         """The artifact of a tower, loaded once.
 
@@ -129,7 +144,14 @@ class Subject:
         assert self.source is not None
         precision = precision or self.bundle.manifest.towers[tower].precision
         if (tower, precision) not in self._converted:
-            job = tower_job(self.source, tower, precision, head=self.head, calibration=self.calibration)
+            job = tower_job(
+                self.source,
+                tower,
+                precision,
+                head=self.head,
+                calibration=self.calibration,
+                four_bit=self.four_bit(tower),
+            )
             path = self.folder / precision / self._target.artifact_name(job.variant, job.artifact, precision)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._target.write(job, path)
@@ -145,14 +167,17 @@ def head_of(bundle: Bundle) -> Head:
     return Head() if classifier is None else Head(LabelSet(classifier.labels, classifier.template))
 
 
-def lacks_calibration(subject: Subject, tower: TowerName) -> str | None:
-    """What a conversion of this tower needs and was not given: the images that its exporter calibrated it on.
+def lacks_to_convert(subject: Subject, tower: TowerName) -> str | None:
+    """What a conversion of this tower needs and was not given: the images that its exporter calibrated it on, or the
+    layers that its search chose.
 
     Raises:
         InvalidInput: the folder given holds other images.
     """
     bundle, folder = subject.bundle, subject.calibration
     options, precision = bundle.manifest.options, bundle.manifest.towers[tower].precision
+    if precision == "mixed" and not subject.four_bit(tower):
+        return f"needs {SEARCH_LOG}, which says the layers that have 4 bits; it is not in the bundle"
     if not PRECISIONS[precision].calibrated or "calibration" not in options:
         return None
     if folder is None:

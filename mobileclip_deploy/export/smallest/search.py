@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from mobileclip_deploy.bundle import Bundle, staged_bundle
+from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation import Dataset, Measuring, measure, model_embedder
@@ -32,9 +33,7 @@ from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.verify.subject import Evidence, TaskReference
 
-__all__ = ["LOG", "SearchLog", "Smallest", "Trial", "find_smallest"]
-
-LOG = "smallest.json"
+__all__ = ["SearchLog", "Smallest", "Trial", "find_smallest"]
 
 
 class Trial(BaseModel):
@@ -217,6 +216,6 @@ def _write(trials: Trials, candidate: Candidate, task: TaskReference | None, log
     assert written.report is not None
     with staged_bundle(plan.path, plan.force) as staging:
         shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
-        (staging / LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
     report = written.report.model_copy(update={"bundle": plan.path.name})
     return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)
