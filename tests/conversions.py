@@ -75,18 +75,21 @@ class Store:
 
         @functools.wraps(method)
         def write(target: Target, job: TowerJob, path: Path) -> tuple[Check, ...]:
-            key = content([type(target), vars(target), job, path.name])
+            key = content([type(target), vars(target), job, path.suffix])
             entry = self.folder / "conversions" / key
             with locked(self.folder / "conversions" / f"{key}.lock"):
                 if not entry.exists():
                     making = entry.with_suffix(".making")
                     shutil.rmtree(making, ignore_errors=True)
                     (making / "files").mkdir(parents=True)
-                    checks = method(target, job, making / "files" / path.name)
+                    checks = method(target, job, making / "files" / f"artifact{path.suffix}")
                     texts = [check.model_dump_json() for check in checks]
                     (making / "checks").write_text("\n".join(texts), encoding="utf-8")
                     making.rename(entry)
-            shutil.copytree(entry / "files", path.parent, dirs_exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for file in (entry / "files").iterdir():
+                copy = shutil.copytree if file.is_dir() else shutil.copy
+                copy(file, path.parent / file.name.replace("artifact", path.stem, 1))
             lines = (entry / "checks").read_text(encoding="utf-8").splitlines()
             return tuple(map(Check.model_validate_json, lines))
 

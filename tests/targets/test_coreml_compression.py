@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conversions import Store
 from coreml_packages import shared_conversions, weight_file
 from stored_weights import as_said, coreml_weights, named
 from writing import chosen, job_of, written
@@ -67,14 +68,15 @@ def reference(model: mcd.MobileCLIP) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def write(model: mcd.MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Write:
+def write(model: mcd.MobileCLIP, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Write:
     """Writes each package once. What a tower is converted to before it is compressed is shared: it takes longest."""
     folder = tmp_path_factory.mktemp("packages")
 
     def written(tower: TowerName, precision: str, target: str) -> Path:
         path = folder / f"{tower}-{precision}-{target}.mlpackage"
         if not path.exists():
-            chosen("coreml", deployment_target=target).write(job_of(model, tower, precision), path)
+            with store.conversions():
+                chosen("coreml", deployment_target=target).write(job_of(model, tower, precision), path)
         return path
 
     with shared_conversions():

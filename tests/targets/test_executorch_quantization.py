@@ -32,6 +32,8 @@ from mobileclip_deploy.towers.inputs import sample_inputs
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 @pytest.fixture(scope="module")
 def folded() -> tuple[mcd.MobileCLIP, Reference]:

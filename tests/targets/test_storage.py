@@ -35,6 +35,8 @@ from mobileclip_deploy.towers import make_tower
 
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 
 @pytest.fixture(scope="module")
 def model() -> mcd.MobileCLIP:
