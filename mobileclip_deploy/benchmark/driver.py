@@ -12,7 +12,7 @@ from typing import ClassVar
 from mobileclip_deploy.benchmark.documents import parse_document, write_document
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Run, Snapshot
-from mobileclip_deploy.errors import NotRun, UsageError, suggestion
+from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError, suggestion
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target, targets
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
@@ -94,7 +94,7 @@ class Driver(ABC):
         """
         try:
             found = get_target(target).places(self.kind, options)
-        except UsageError as unknown:
+        except (UsageError, DependencyMissing) as unknown:
             raise NotRun(str(unknown)) from unknown
         if not found:
             others = [name for name, one in targets().items() if self.kind != "host" and one.places(self.kind, {})]

@@ -11,11 +11,10 @@ from typing import ClassVar
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
-from mobileclip_deploy.benchmark.ios.checking import check_plan
 from mobileclip_deploy.benchmark.ios.devices import choose, list_devices
 from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, longer_stream, stream_of, write_stream
 from mobileclip_deploy.benchmark.ios.following import Launched, Patience, follow
-from mobileclip_deploy.benchmark.ios.job_folder import write_job_folder
+from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed

@@ -1,4 +1,4 @@
-"""The plan's folder as it goes to a device: the job and exactly the files it names, links resolved."""
+"""The plan as it goes to a device: nothing that Core ML cannot do, and exactly the files that the job names."""
 
 from __future__ import annotations
 
@@ -7,8 +7,23 @@ from pathlib import Path
 
 from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.errors import UsageError
 
-__all__ = ["write_job_folder"]
+__all__ = ["check_plan", "write_job_folder"]
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse what Core ML has no way to do.
+
+    Raises:
+        UsageError: threads, or operator times.
+    """
+    if any(cell.threads != 1 for cell in plan.job.cells):
+        raise UsageError("Core ML chooses its threads itself; leave --threads out")
+    if plan.profile:
+        raise UsageError(
+            "Core ML tells no operator times; leave --profile out (the planned placement is in every result)"
+        )
 
 
 def write_job_folder(plan: Plan, into: Path) -> Path:
