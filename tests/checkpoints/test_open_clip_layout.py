@@ -9,6 +9,7 @@ import torch
 from tiny import TINY, checkpoint
 
 from mobileclip_deploy.checkpoints import identify, load, open_tensors
+from mobileclip_deploy.checkpoints.loading import Origin
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.folding import fold
 
@@ -121,7 +122,7 @@ class TestTwins:
 
     def test_a_repository_decides(self, tmp_path: Path) -> None:
         path = write(tmp_path / "model.pt", checkpoint("tiny_plain", "open_clip"))
-        assert load(path, repository="someone/tiny_quick").variant.name == "tiny_quick"
+        assert load(path, origin=Origin("someone/tiny_quick")).variant.name == "tiny_quick"
 
 
 class TestSingleTowers:

@@ -18,7 +18,7 @@ from conversions import Store
 from exports import Exports
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.evaluation import Dataset, Embedder, EvaluationResult, builtin_dataset, measure
+from mobileclip_deploy.evaluation import Dataset, Embedder, EvaluationResult, Measuring, builtin_dataset, measure
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.verify import checks, subject
 
@@ -28,7 +28,7 @@ def embedded_once(store: Store) -> Iterator[None]:
     """`verify` measures accuracy on the 1,911 held-out images; each is embedded once by what has answered before."""
 
     def evaluate(embedder: Embedder, dataset: Dataset, progress: Progress) -> EvaluationResult:
-        return measure(embedder, dataset, cache=store.folder / "embeddings", progress=progress).result
+        return measure(embedder, dataset, how=Measuring(cache=store.folder / "embeddings"), progress=progress).result
 
     with mock.patch.object(checks, "evaluate", evaluate), mock.patch.object(subject, "evaluate", evaluate):
         yield
@@ -124,7 +124,8 @@ class Running:
     """An export in a process of its own that stops itself when its artifact is written."""
 
     def __init__(self, output: Path, checkpoint: Path, *more: str) -> None:
-        pause = "import os; import mobileclip_deploy.export.steps as s; at = s.STEPS.index(s.write) + 1; "
+        pause = "import importlib, os; s = importlib.import_module('mobileclip_deploy.export.steps'); "
+        pause += "at = s.STEPS.index(s.write) + 1; "
         pause += "s.STEPS = (*s.STEPS[:at], lambda _: (print('written', flush=True), os.read(0, 1)), *s.STEPS[at:]); "
         program = [*PROGRAM[:2], pause + PROGRAM[2]]
         arguments = ["export", "--target", "onnx", "--tower", "image", "--precision", "fp32", "--no-verify", *more]

@@ -30,7 +30,7 @@ def test_a_channel_of_zeros_stays_zeros(values: np.ndarray) -> None:
 
 
 def test_int4_uses_all_sixteen_values_and_pads_the_last_block_with_zeros(values: np.ndarray) -> None:
-    integers, scales = int4_blocks(values)
+    integers, scales = int4_blocks(values, 32)
     assert integers.shape == (6, 3, 32)
     assert (integers.min(), integers.max()) == (-8, 7)
     assert not integers[:, 2, 6:].any()
@@ -40,7 +40,7 @@ def test_int4_uses_all_sixteen_values_and_pads_the_last_block_with_zeros(values:
 def test_an_outlier_costs_int4_less_than_where_it_just_fits() -> None:
     rows = np.random.default_rng(1).standard_normal((1, 32)).astype(np.float32)
     rows[0, 3] = 6
-    integers, scales = int4_blocks(rows)
+    integers, scales = int4_blocks(rows, 32)
     plain = np.clip(np.rint(rows / (6 / 7)), -8, 7) * (6 / 7)
     assert ((integers[:, 0] * scales - rows) ** 2).sum() < ((plain - rows) ** 2).sum()
 
