@@ -250,19 +250,21 @@ def _with_options(request: ExportRequest) -> tuple[Target, ...]:
         used |= set(own)
         options = type(target.options)(**{**vars(target.options), **own})
         named += target.with_options(options).variations()
-    for name in given:
-        if name not in used:
-            raise _foreign(name)
+    if foreign := [name for name in given if name not in used]:
+        raise _foreign(foreign)
     return tuple(named)
 
 
-def _foreign(name: str) -> UsageError:
+def _foreign(names: Sequence[str]) -> UsageError:
+    """What to say of options that no target has which was named: those that one other target has, in one sentence."""
     every = [(target, own) for target in targets().values() for own in fields(target.options)]
-    owner = next(((target, own.metadata["flag"]) for target, own in every if own.name == name), None)
+    owner = next((target for target, own in every if own.name == names[0]), None)
     if owner is None:
-        return UsageError(f"unknown option {name!r}; known: {', '.join(sorted({own.name for _, own in every}))}")
-    target, flag = owner
-    return UsageError(f"{flag} is {target.title}'s; add --target {target.name}")
+        known = ", ".join(sorted({own.name for _, own in every}))
+        return UsageError(f"unknown option {names[0]!r}; known: {known}")
+    flags = [own.metadata["flag"] for own in fields(owner.options) if own.name in names]
+    verb = "is" if len(flags) == 1 else "are"
+    return UsageError(f"{' and '.join(flags)} {verb} {owner.title}'s; add --target {owner.name}")
 
 
 def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:
