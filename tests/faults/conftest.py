@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -73,8 +74,8 @@ class Healthy:
 
     def subject(self, bundle: Bundle, **more: Any) -> Subject:
         """A bundle of this checkpoint, to be verified."""
-        folder = bundle.path.parent / f"{bundle.path.name}-again"
-        return subject(bundle, self.model, self.reference, folder, **more)
+        folder = tempfile.mkdtemp(prefix="again-", dir=bundle.path.parent)  # a package is never written over another
+        return subject(bundle, self.model, self.reference, Path(folder), **more)
 
 
 def restamped(bundle: Bundle) -> Bundle:
