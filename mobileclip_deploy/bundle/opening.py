@@ -45,6 +45,11 @@ class Bundle:
                 bundle._check_file(attachment, bundle._inside(attachment.file))
         return bundle
 
+    @classmethod
+    def of(cls, bundle: Bundle | StrPath) -> Bundle:
+        """A bundle as public functions take it: one that is open, or its folder. Raises as `open` does."""
+        return bundle if isinstance(bundle, Bundle) else cls.open(bundle)
+
     def artifact(self, tower: TowerName) -> Path:
         """Path of a tower's artifact.
 

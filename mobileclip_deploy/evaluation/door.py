@@ -56,7 +56,7 @@ def evaluate(
     how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
     data = chosen_dataset(dataset, class_names, images, split, skip_bad)
     tasks = check_tasks(data, (task,) if task else None)
-    embedder = model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(_opened(subject))
+    embedder = model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(Bundle.of(subject))
     return measure(embedder, data, tasks, how, progress).result
 
 
@@ -80,7 +80,7 @@ def embed(
     """
     check_file_destination(Path(output), force)
     return embed_to_file(
-        _opened(bundle),
+        Bundle.of(bundle),
         [Path(source) for source in sources],
         Path(output),
         normalise=normalise,
@@ -97,8 +97,7 @@ def load_runner(bundle: Bundle | StrPath, tower: TowerName) -> Runner:
         UsageError: it does not hold the tower.
         RuntimeFailed: nothing here can run it.
     """
-    bundle = _opened(bundle)
-    return tower_runner(bundle, tower)
+    return tower_runner(Bundle.of(bundle), tower)
 
 
 def chosen_dataset(
@@ -118,7 +117,3 @@ def chosen_dataset(
         split=split,
         skip_bad=skip_bad,
     )
-
-
-def _opened(bundle: Bundle | StrPath) -> Bundle:
-    return bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)

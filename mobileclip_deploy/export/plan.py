@@ -210,7 +210,6 @@ def _bundle(
     searched = SMALLEST in request.precisions
     label = SMALLEST if searched else precision_label(precisions)
     kind = "-classifier" if request.head.names else ""
-    limits = request.limits or Limits()
     return BundlePlan(
         path=request.output / f"{source.variant.name}-{target.label}-{label}{kind}",
         target=target if searched else target.settled(precisions),
@@ -218,7 +217,7 @@ def _bundle(
         head=request.head,
         calibration=request.calibration,
         gates=request.gates,
-        search=limits if searched else None,
+        search=(request.limits or Limits()) if searched else None,
         verify=request.verify,
         force=request.force,
         allow_failing=request.allow_failing,

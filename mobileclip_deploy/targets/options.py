@@ -39,10 +39,6 @@ class TargetOptions:
         known = {own.name: own for own in fields(cls) if own.metadata["recorded"]}
         return cls(**{name: _value(known[name], text) for name, text in recorded.items() if name in known})
 
-    def given(self) -> tuple[str, ...]:
-        """The flags that differ from their defaults."""
-        return tuple(own.metadata["flag"] for own in fields(self) if getattr(self, own.name) != own.default)
-
 
 def _text(value: object) -> str:
     return ("on" if value else "off") if isinstance(value, bool) else str(value)

@@ -75,7 +75,7 @@ def check_semantic(subject: Subject, tower: TowerName) -> list[Check]:
     A small mistake shows here; in an artifact of lower precision it would drown in that precision's own rounding.
     """
     if subject.source is None:
-        return [_needs_checkpoint(subject, "twin", tower)]
+        return [Check.not_run("twin", tower, subject.needs_checkpoint)]
     reference, model = subject.evidence.reference, subject.source.model
     inputs, wanted = reference.inputs.of(tower), subject.wanted(tower)
     engine = f"torch {torch.__version__}"
@@ -126,7 +126,7 @@ def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
     """
     if subject.source is None and subject.head.names:
         # The artifact of a classifier holds no text tower that could embed its labels again.
-        return [_needs_checkpoint(subject, "shipped", tower)]
+        return [Check.not_run("shipped", tower, subject.needs_checkpoint)]
     bound = subject.gates.shipped(subject.bundle.manifest.towers[tower].precision, bool(subject.head.names))
     checks: list[Check] = []
     refusals: list[RuntimeFailed] = []
@@ -183,11 +183,6 @@ def _run(step: str, subject: Subject, tower: TowerName, runner: Runner, bound: B
     except InvalidInput as error:  # it takes something of another shape
         return Check(step=step, tower=tower, status="failed", engine=runner.engine, detail=str(error))
     return Check.of_answers(step, tower, subject.wanted(tower), found, bound, runner.engine)
-
-
-def _needs_checkpoint(subject: Subject, step: str, tower: TowerName) -> Check:
-    file = subject.bundle.manifest.checkpoint.file
-    return Check.not_run(step, tower, f"needs the checkpoint {file}; give it with --checkpoint")
 
 
 def _short(entry: TensorEntry) -> str:

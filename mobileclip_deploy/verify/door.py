@@ -49,7 +49,7 @@ def verify(
         RuntimeFailed: the runtime refused an artifact.
     """
     request = VerifyRequest(
-        bundle if isinstance(bundle, Bundle) else Path(bundle),
+        bundle,
         checkpoint=optional_path(checkpoint),
         images=optional_path(images),
         prompts=optional_path(prompts),
@@ -79,7 +79,7 @@ def explain(
         InvalidInput: the bundle is damaged, or another checkpoint was given.
     """
     request = VerifyRequest(
-        bundle if isinstance(bundle, Bundle) else Path(bundle),
+        bundle,
         checkpoint=optional_path(checkpoint),
         calibration=optional_path(calibration),
     )
@@ -116,7 +116,7 @@ def compare(
         UsageError: no bundle, or one twice.
         RuntimeFailed: a runtime refused an artifact.
     """
-    subjects = [bundle if isinstance(bundle, Bundle) else Bundle.open(bundle) for bundle in bundles]
+    subjects = [Bundle.of(bundle) for bundle in bundles]
     how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
     data = chosen_dataset(dataset, class_names, images, split, skip_bad)
     given = None if checkpoint is None else file_sha256(Path(checkpoint))

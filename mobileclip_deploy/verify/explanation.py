@@ -40,7 +40,7 @@ def explain_subject(subject: Subject) -> tuple[Explanation, ...]:
             titles = ", ".join(one.title for one in readable_targets())
             raise UsageError(f"only {titles} bundles can be explained op by op; this one is for {manifest.target}")
         if subject.source is None:
-            raise UsageError(f"explaining needs the checkpoint {manifest.checkpoint.file}; give it with --checkpoint")
+            raise UsageError(f"explaining {subject.needs_checkpoint}")
         if (lacks := lacks_to_convert(subject, tower)) is not None:
             raise UsageError(f"explaining the {tower} tower {lacks}")
         subject.progress(f"{subject.name}: {tower} tower, a fresh conversion to compare with")

@@ -13,6 +13,7 @@ from mobileclip_deploy.bundle.source import open_source
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation import accuracy_dataset
+from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.gates import exported_gates
@@ -35,7 +36,7 @@ class VerifyRequest:
     bundle was calibrated on, if on the user's. `gates`: those that the bundle was exported with when None.
     """
 
-    bundle: Bundle | Path
+    bundle: Bundle | StrPath
     checkpoint: Path | None = None
     images: Path | None = None
     prompts: Path | None = None
@@ -51,7 +52,7 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
     Raises:
         InvalidInput: the bundle is damaged, another checkpoint was given, or inputs of one's own need the checkpoint.
     """
-    bundle = request.bundle if isinstance(request.bundle, Bundle) else Bundle.open(request.bundle)
+    bundle = Bundle.of(request.bundle)
     gates = request.gates or exported_gates(bundle.manifest.options)
     source = open_source(bundle, request.checkpoint)
     stored = Reference.read(bundle.golden)

@@ -34,8 +34,7 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
     if subject.stages is not None or not target.readable or bundle.manifest.towers[tower].precision == "fp32":
         return []
     if subject.source is None:
-        reason = f"needs the checkpoint {bundle.manifest.checkpoint.file}; give it with --checkpoint"
-        return [Check.not_run(STEP, tower, reason)]
+        return [Check.not_run(STEP, tower, subject.needs_checkpoint)]
     lacks = lacks_to_convert(subject, tower)
     if lacks is not None:
         return [Check.not_run(STEP, tower, lacks)]

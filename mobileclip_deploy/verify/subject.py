@@ -90,6 +90,11 @@ class Subject:
         """Whether the bundle has both towers, so that there is an accuracy to compare."""
         return set(self.bundle.manifest.towers) == set(TOWERS)
 
+    @property
+    def needs_checkpoint(self) -> str:
+        """Why a check was not run where the source is not at hand."""
+        return f"needs the checkpoint {self.bundle.manifest.checkpoint.file}; give it with --checkpoint"
+
     def target(self, tower: TowerName) -> Target:
         """The target that wrote a tower, with the options that the manifest records."""
         return self._target.for_function(self.bundle.manifest.towers[tower].function)
