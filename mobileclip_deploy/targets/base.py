@@ -26,7 +26,9 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+    from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.targets.stored import StoredWeight
 
 __all__ = ["Attachment", "Place", "Precisions", "Runner", "Target", "TensorInfo", "TowerJob"]
 
@@ -343,6 +345,22 @@ class Target(ABC):
 
     def inspect(self, path: Path) -> dict[str, Any] | None:
         """What `inspect` tells of an artifact, where that is more than input, output and operators; None otherwise."""
+        return None
+
+    def graph(self, path: Path) -> Graph | None:
+        """The artifact as a graph that does not depend on names, order and encoding; None where it cannot be read so.
+
+        Raises:
+            InvalidInput: the file is damaged.
+        """
+        return None
+
+    def weights(self, path: Path) -> tuple[StoredWeight, ...] | None:
+        """The weights that stand in an artifact (of convolutions, products and tables); None where none can be read.
+
+        Raises:
+            InvalidInput: the file is damaged.
+        """
         return None
 
     def program(self, path: Path, *, evaluate: bool = True) -> Program | None:

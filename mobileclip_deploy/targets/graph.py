@@ -1,0 +1,212 @@
+"""What an artifact computes, whatever its format: operations, what each takes, and constants as they are stored.
+
+Two artifacts that say the same in other words (other names, another order of operations or constants, another encoding
+of the file) are the same graph here: operations are compared in the order in which the outputs need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Constant", "Difference", "Graph", "Input", "Node", "Wire", "first_difference"]
+
+# How far a stored float may be from the one that a conversion writes here, as a share of its own size and of the root
+# mean square of its tensor: float64 folding leaves one rounding to float32, and one to float16.
+ROUNDING = {"float32": 1e-6, "float64": 1e-6, "float16": 1e-3}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Numbers that stand in the file, in the type and shape in which they stand there. `name` is for messages only."""
+
+    values: npt.NDArray[Any]
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """Result number `output` of operation `node` of `Graph.nodes`; for None input number `output` of the graph."""
+
+    node: int | None
+    output: int = 0
+
+
+Input = Wire | Constant | None
+"""What an operation takes; None where an optional one is left out."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation: `type` with its domain, `inputs` by what its format calls them in an order that never varies,
+    `settings` that are no tensors. `name` is for messages only."""
+
+    type: str
+    inputs: tuple[tuple[str, Input], ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A whole artifact (or a function of it): `inputs` and `outputs` with name, type and shape in one text each;
+    `results` are what the outputs are computed by."""
+
+    inputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    results: tuple[Input, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where a graph first differs from the one that it should be.
+
+    `node`: the operation of the written graph, `position` its number in the order of need, `before` the one ahead of
+    it; all None where the difference is in the interface.
+    """
+
+    detail: str
+    node: Node | None = None
+    position: int | None = None
+    operations: int | None = None
+    before: Node | None = None
+
+    def describe(self) -> str:
+        """One line for people."""
+        if self.node is None or self.position is None:
+            return self.detail
+        return f"{self.node.type} {self.node.name!r} (operation {self.position} of {self.operations}): {self.detail}"
+
+
+def first_difference(written: Graph, fresh: Graph) -> Difference | None:
+    """The first operation, in the order in which the outputs need them, that is not as in `fresh`; None if none is.
+
+    Operations that no output needs are left out on both sides.
+    """
+    for what in ("inputs", "outputs"):
+        have, want = getattr(written, what), getattr(fresh, what)
+        if have != want:
+            return Difference(f"its {what} are {', '.join(have) or 'none'}; a conversion gives {', '.join(want)}")
+    ours, theirs = _needed(written), _needed(fresh)
+    # A graph's operations by their number in the order of need: what a wire means, whatever it is called.
+    numbers = {node: index for index, node in enumerate(ours)}, {node: index for index, node in enumerate(theirs)}
+    count = len(theirs)
+    for index, (a, b) in enumerate(zip_longest(ours, theirs)):
+        before = written.nodes[ours[min(index, len(ours)) - 1]] if index else None
+        if a is None or b is None:
+            node = written.nodes[a] if a is not None else fresh.nodes[b] if b is not None else None
+            detail = "is missing" if a is None else "is not in a conversion"
+            return Difference(detail, node, index + 1, count, before)
+        detail = _changed(written.nodes[a], fresh.nodes[b], *numbers)
+        if detail is not None:
+            return Difference(detail, written.nodes[a], index + 1, count, before)
+    for output, have, want in zip(written.outputs, written.results, fresh.results, strict=True):
+        detail = _changed_input(have, want, *numbers)
+        if detail is not None:
+            return Difference(f"the output {output} {detail}")
+    return None
+
+
+def _needed(graph: Graph) -> list[int]:
+    """The operations that outputs need, each after those that it needs itself, inputs in their order."""
+    order: list[int] = []
+    state: dict[int, bool] = {}  # False: its inputs are being visited, True: it stands in the order
+    waiting = [result.node for result in reversed(graph.results) if isinstance(result, Wire)]
+    while waiting:
+        node = waiting[-1]
+        if node is None or state.get(node):
+            waiting.pop()
+        elif node in state:
+            waiting.pop()
+            state[node] = True
+            order.append(node)
+        else:
+            state[node] = False
+            inputs = [value for _, value in graph.nodes[node].inputs if isinstance(value, Wire)]
+            # One that is being visited already would be a loop, which no format allows; it is not followed again.
+            waiting += [wire.node for wire in reversed(inputs) if wire.node is not None and wire.node not in state]
+    return order
+
+
+def _changed(have: Node, want: Node, ours: Mapping[int, int], theirs: Mapping[int, int]) -> str | None:
+    if have.type != want.type:
+        return f"is {want.type} {want.name!r} in a conversion"
+    for name in {**want.settings, **have.settings}:
+        a, b = (_setting(node.settings.get(name)) for node in (have, want))
+        if a != b:
+            return f"its {name} is {_told(a)}, not {_told(b)}"
+    names = [name for name, _ in have.inputs], [name for name, _ in want.inputs]
+    if names[0] != names[1]:
+        return f"takes {', '.join(names[0]) or 'nothing'}, not {', '.join(names[1]) or 'nothing'}"
+    for (name, a), (_, b) in zip(have.inputs, want.inputs, strict=True):
+        detail = _changed_input(a, b, ours, theirs)
+        if detail is not None:
+            return f"its {name} {detail}"
+    return None
+
+
+def _setting(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _told(value: Any) -> str:
+    return "left out" if value is None else repr(value)
+
+
+def _changed_input(have: Input, want: Input, ours: Mapping[int, int], theirs: Mapping[int, int]) -> str | None:
+    if isinstance(have, Constant) and isinstance(want, Constant):
+        return changed_constant(have.values, want.values)
+    if isinstance(have, Wire) and isinstance(want, Wire):
+        return None if _place(have, ours) == _place(want, theirs) else "comes from another operation"
+    return None if have is want is None else f"is {_kind(have)}, not {_kind(want)}"
+
+
+def _place(wire: Wire, numbers: Mapping[int, int]) -> tuple[int, int]:
+    return -1 if wire.node is None else numbers[wire.node], wire.output
+
+
+def _kind(value: Input) -> str:
+    return "left out" if value is None else "a constant" if isinstance(value, Constant) else "computed"
+
+
+def changed_constant(have: npt.NDArray[Any], want: npt.NDArray[Any]) -> str | None:
+    """How numbers differ from those that they should be, by more than rounding, in words; None where they do not.
+
+    Integers are compared exactly; floats number by number, since one wrong row is nothing in a norm.
+    """
+    if have.dtype != want.dtype or have.shape != want.shape:
+        return f"is {have.dtype} {list(have.shape)}, not {want.dtype} {list(want.shape)}"
+    if np.array_equal(have, want):
+        return None
+    if want.dtype.kind != "f":
+        wrong = int((have != want).sum())
+        return (
+            f"is {_short(have)}, not {_short(want)}"
+            if want.size <= 4
+            else f"differs in {wrong:,} of {want.size:,} numbers"
+        )
+    a, b = have.astype(np.float64), want.astype(np.float64)
+    share = ROUNDING.get(want.dtype.name, 1e-6)
+    finite = np.isfinite(b)
+    scale = float(np.sqrt((b[finite] ** 2).mean())) if finite.any() else 0.0
+    with np.errstate(invalid="ignore"):
+        off = ~((a == b) | (np.abs(a - b) <= share * (np.abs(b) + scale)))
+    if not off.any():
+        return None
+    if want.size <= 4:
+        return f"is {_short(have)}, not {_short(want)}"
+    with np.errstate(invalid="ignore"):
+        relative = float(np.linalg.norm((a - b)[finite]) / np.linalg.norm(b[finite]))
+    return f"is off by {relative:.1e} (relative), in {int(off.sum()):,} of {want.size:,} numbers"
+
+
+def _short(array: npt.NDArray[Any]) -> str:
+    values: Iterator[Any] = iter(array.reshape(-1)[:4].tolist())
+    text = ", ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in values)
+    return text if array.size == 1 else f"[{text}]"
