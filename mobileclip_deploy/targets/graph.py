@@ -101,15 +101,15 @@ def first_difference(written: Graph, fresh: Graph) -> Difference | None:
         before = written.nodes[ours[min(index, len(ours)) - 1]] if index else None
         if a is None or b is None:
             node = written.nodes[a] if a is not None else fresh.nodes[b] if b is not None else None
-            detail = "is missing" if a is None else "is not in a conversion"
-            return Difference(detail, node, index + 1, count, before)
-        detail = _changed(written.nodes[a], fresh.nodes[b], *numbers)
-        if detail is not None:
-            return Difference(detail, written.nodes[a], index + 1, count, before)
+            absent = "is missing" if a is None else "is not in a conversion"
+            return Difference(absent, node, index + 1, count, before)
+        changed = _changed(written.nodes[a], fresh.nodes[b], *numbers)
+        if changed is not None:
+            return Difference(changed, written.nodes[a], index + 1, count, before)
     for output, have, want in zip(written.outputs, written.results, fresh.results, strict=True):
-        detail = _changed_input(have, want, *numbers)
-        if detail is not None:
-            return Difference(f"the output {output} {detail}")
+        changed = _changed_input(have, want, *numbers)
+        if changed is not None:
+            return Difference(f"the output {output} {changed}")
     return None
 
 
