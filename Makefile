@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 HELD_OUT := models/nano/evaluation/images
-# Two processes, each with all tests of a file, so that what a file exports is exported once.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Two processes, each with all tests of a file, so that what a file exports is exported once; in tests/conftest.py's order.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test lint docs wheel clean
 

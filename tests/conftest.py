@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +17,36 @@ import pytest
 from conversions import ROOT, Store
 from exports import Exports
 from swift_package import swift_build
+
+
+# Of those who take longest the first comes first, so that all processes end together.
+LONGEST = (
+    "targets/test_coreml_golden.py",
+    "targets/test_storage.py",
+    "end_to_end/test_nano.py",
+    "golden/test_goldens.py",
+    "targets/test_coreml_compression.py",
+    "benchmark/ios/test_failures.py",
+    "targets/test_onnx.py",
+    "targets/test_executorch.py",
+    "targets/test_executorch_quantization.py",
+    "learning/recovery/test_recovering.py",
+    "targets/test_onnx_precisions.py",
+    "checkpoints/test_against_open_clip.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in that order, then the others."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_garbage() -> None:
+    """In each file garbage is looked for among what came since the one before: in all modules it takes long."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

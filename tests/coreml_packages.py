@@ -17,9 +17,16 @@ __all__ = ["shared_conversions", "specification", "weight_file"]
 
 @contextmanager
 def shared_conversions() -> Iterator[None]:
-    """Convert a tower once for a deployment target, however many precisions it is compressed to: it takes longest."""
+    """Export a tower once, and convert it once for a deployment target, however many precisions it is compressed to."""
     converted: dict[tuple[int, str, str, bool], Any] = {}
-    original = package.convert
+    programs: dict[tuple[int, str], Any] = {}
+    original, export = package.convert, package.exported
+
+    def exported(job):  # type: ignore[no-untyped-def]
+        key = id(job.variant), job.tower
+        if key not in programs:
+            programs[key] = export(job)
+        return programs[key]
 
     def convert(job, target, *names):  # type: ignore[no-untyped-def]
         key = id(job.variant), job.tower, target, job.precision == "fp32"
@@ -28,6 +35,7 @@ def shared_conversions() -> Iterator[None]:
         return converted[key]
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(package, "exported", exported)
         patch.setattr(package, "convert", convert)
         yield
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from mobileclip_deploy.targets.mlpackage import make_reproducible
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
 
-__all__ = ["convert", "write_package"]
+__all__ = ["convert", "exported", "write_package"]
 
 DATED = ("com.github.apple.coremltools.conversion_date",)
 
@@ -31,7 +33,7 @@ def write_package(job: TowerJob, path: Path, target: str, storage: Storage, inpu
         ExportError: coremltools refused the tower, or the precision needs calibration inputs and has none.
     """
     recipe = recipe_of(job.precision)
-    with conversion(f"Core ML conversion of the {job.tower} tower"), torch.no_grad():
+    with conversion(f"Core ML conversion of the {job.tower} tower"), torch.no_grad(), _checked_by_pipeline():
         model = convert(job, target, input_name, output_name)
         if recipe.activations:
             if job.calibration is None:
@@ -57,15 +59,12 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
         source = ct.ImageType(name=input_name, shape=job.example.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
     else:
         source = ct.TensorType(name=input_name, shape=job.example.shape, dtype=np.int32)
-    # torch.export rather than a trace: with numpy 2.4 the trace frontend breaks (coremltools #2633).
-    example = job.example if job.tower == "image" else job.example.to(torch.int32)
-    program = torch.export.export(job.module, (example,)).run_decompositions({})
     # With a ClassifierConfig the outputs are `classLabel` and `classLabel_probs`, the ones Vision looks for.
     result: dict[str, Any] = {"outputs": [ct.TensorType(name=output_name, dtype=np.float32)]}
     if job.labels:
         result = {"classifier_config": ct.ClassifierConfig(list(job.labels), predicted_feature_name="classLabel")}
     return ct.convert(
-        program,
+        exported(job),
         inputs=[source],
         **result,
         convert_to="mlprogram",
@@ -73,6 +72,37 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
         compute_precision=ct.precision.FLOAT32 if job.precision == "fp32" else ct.precision.FLOAT16,
         skip_model_load=True,
     )
+
+
+def exported(job: TowerJob) -> torch.export.ExportedProgram:
+    """What coremltools reads, the same for every precision and deployment target.
+
+    torch.export rather than a trace: with numpy 2.4 the trace frontend breaks (coremltools #2633).
+    """
+    example = job.example if job.tower == "image" else job.example.to(torch.int32)
+    return torch.export.export(job.module, (example,)).run_decompositions({})
+
+
+@contextlib.contextmanager
+def _checked_by_pipeline() -> Iterator[None]:
+    """Have coremltools check its program after each pipeline, not after each of its 80 passes: a fifth of the time."""
+    from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
+
+    original = PassPipelineManager.apply_pipeline
+
+    def apply_pipeline(program: Any, pipeline: Any) -> None:
+        program.validate = lambda **_: None
+        try:
+            original(program, pipeline)
+        finally:
+            del program.validate
+        program.validate()
+
+    PassPipelineManager.apply_pipeline = staticmethod(apply_pipeline)
+    try:
+        yield
+    finally:
+        PassPipelineManager.apply_pipeline = staticmethod(original)
 
 
 def _describe(model: Any, job: TowerJob) -> None:
