@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Malformed", "Table", "root"]
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Decoder", "Malformed", "Table", "array", "root"]
 
 
 class Malformed(ValueError):
@@ -31,7 +36,13 @@ class Table:
     data: bytes
     position: int
 
-    def _field(self, index: int) -> int | None:
+    @property
+    def fields(self) -> int:
+        """How many fields its kind had when it was written."""
+        return (read(self.data, "<H", self.position - read(self.data, "<i", self.position)) - 4) // 2
+
+    def field(self, index: int) -> int | None:
+        """Where a field's bytes lie; None when it is left out."""
         start = self.position - read(self.data, "<i", self.position)
         entry = 4 + 2 * index
         if entry >= read(self.data, "<H", start):
@@ -41,12 +52,12 @@ class Table:
 
     def integer(self, index: int, form: str, default: int = 0) -> int:
         """A scalar field; `form` is its struct format."""
-        position = self._field(index)
+        position = self.field(index)
         return default if position is None else read(self.data, form, position)
 
     def table(self, index: int) -> Table | None:
         """A field that is a table; None when it is left out."""
-        position = self._field(index)
+        position = self.field(index)
         return None if position is None else Table(self.data, position + read(self.data, "<I", position))
 
     def text(self, index: int) -> str:
@@ -55,23 +66,24 @@ class Table:
 
     def blob(self, index: int) -> bytes:
         """A vector of bytes; empty when it is left out."""
-        start, count = self._vector(index, 1)
+        start, count = self.vector(index, 1)
         return self.data[start : start + count]
 
     def integers(self, index: int, form: str) -> tuple[int, ...]:
         """A vector of scalars."""
         size = struct.calcsize(form)
-        start, count = self._vector(index, size)
+        start, count = self.vector(index, size)
         return tuple(read(self.data, form, start + size * i) for i in range(count))
 
     def tables(self, index: int) -> list[Table]:
         """A vector of tables."""
-        start, count = self._vector(index, 4)
+        start, count = self.vector(index, 4)
         places = [start + 4 * i for i in range(count)]
         return [Table(self.data, place + read(self.data, "<I", place)) for place in places]
 
-    def _vector(self, index: int, size: int) -> tuple[int, int]:
-        position = self._field(index)
+    def vector(self, index: int, size: int) -> tuple[int, int]:
+        """Where a vector's elements of so many bytes begin, and how many there are."""
+        position = self.field(index)
         if position is None:
             return 0, 0
         start = position + read(self.data, "<I", position)
@@ -90,3 +102,93 @@ def root(data: bytes, identifier: bytes) -> Table:
     if data[4:8] != identifier:
         raise Malformed(f"it begins with {bytes(data[4:8])!r} where {identifier!r} belongs")
     return Table(data, read(data, "<I", 0))
+
+
+class Decoder:
+    """Whole tables by a schema, so that nothing a table says is left unread.
+
+    Args:
+        schemas: by kind of table, its fields in order as `name:form`, a blank between them. A form is a struct format
+            of one letter, `text`, a kind of table, one of these in brackets for a vector, kinds with `|` between them
+            for a union (which takes two fields), or `-` for a field that must be left out.
+        data: the flatbuffer, which cannot hold more elements and tables than it has bytes.
+    """
+
+    def __init__(self, schemas: Mapping[str, str], data: bytes) -> None:
+        self._schemas = {kind: [part.split(":") for part in fields.split()] for kind, fields in schemas.items()}
+        self._left = len(data)
+
+    def table(self, table: Table, kind: str) -> dict[str, Any]:
+        """Its fields by name: numbers (0 where left out), text and tables (None), vectors as tuples or bytes (empty),
+        and unions as the member's kind and fields (None).
+
+        Raises:
+            Malformed: an offset leads nowhere, a union has no such member, or a field is not in the schema.
+        """
+        self._take(1)
+        found, index = {}, 0
+        for name, form in self._schemas[kind]:
+            if "|" in form:
+                found[name] = self._union(table, index, form.split("|"))
+                index += 1
+            else:
+                found[name] = self._value(table, index, form)
+            index += 1
+        if any(table.field(more) is not None for more in range(index, table.fields)):
+            raise Malformed(f"a {kind} has a field that is not in the schema read here")
+        return found
+
+    def _value(self, table: Table, index: int, form: str) -> Any:
+        position = table.field(index)
+        if form == "-":
+            if position is not None:
+                raise Malformed(f"field {index} of a table is one that nothing writes any more")
+            return None
+        if form == "text":
+            return None if position is None else table.text(index)
+        if form == "[B]":
+            return table.blob(index)
+        if form.startswith("["):
+            return self._vector(table, index, form[1:-1])
+        if len(form) == 1:
+            return _numbers(*((bytes(8), form, 0) if position is None else (table.data, form, position)), 1)[0]
+        inner = table.table(index)
+        return None if inner is None else self.table(inner, form)
+
+    def _vector(self, table: Table, index: int, form: str) -> tuple[Any, ...]:
+        size = struct.calcsize(form) if len(form) == 1 else 4
+        start, count = table.vector(index, size)
+        self._take(count)
+        if len(form) == 1:
+            return _numbers(table.data, form, start, count)
+        return tuple(self.table(inner, form) for inner in table.tables(index))
+
+    def _union(self, table: Table, index: int, kinds: list[str]) -> tuple[str, dict[str, Any]] | None:
+        member, inner = table.integer(index, "<B"), table.table(index + 1)
+        if member == 0 or inner is None:
+            return None
+        if member > len(kinds):
+            raise Malformed(f"a table is of kind {member}, of which {len(kinds)} are known")
+        return kinds[member - 1], self.table(inner, kinds[member - 1])
+
+    def _take(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise Malformed("it says more than its bytes can hold")
+
+
+def _numbers(data: bytes, form: str, position: int, count: int) -> tuple[Any, ...]:
+    if position < 0 or position + count * struct.calcsize(form) > len(data):
+        raise Malformed(f"an offset points at byte {position} of {len(data)}")
+    return struct.unpack_from(f"<{count}{form}", data, position)
+
+
+def array(data: bytes, dtype: npt.DTypeLike, count: int, start: int = 0) -> npt.NDArray[Any]:
+    """`count` numbers from byte `start` on, read-only.
+
+    Raises:
+        Malformed: they would lie outside of the data.
+    """
+    if start + count * np.dtype(dtype).itemsize > len(data):
+        raise Malformed(f"{count} numbers from byte {start} on lie behind the {len(data)} that are there")
+    return np.frombuffer(data, dtype, count, start) if count else np.zeros(0, dtype)

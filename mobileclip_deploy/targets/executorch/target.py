@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.executorch.job import LoweringJob
     from mobileclip_deploy.targets.executorch.program_file import TensorSpec
+    from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["ExecuTorchTarget"]
@@ -177,6 +178,11 @@ class ExecuTorchTarget(Target):
         from mobileclip_deploy.targets.executorch.program_file import read_program
 
         return read_program(path).contents()
+
+    def graph(self, path: Path) -> Graph:
+        from mobileclip_deploy.targets.executorch.reading import read_graph
+
+        return read_graph(path)
 
     def runner(self, path: Path) -> Runner:
         from mobileclip_deploy.targets.executorch.runner import load_runner

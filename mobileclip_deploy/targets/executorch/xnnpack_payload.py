@@ -1,0 +1,292 @@
+"""What an XNNPACK part of a .pte computes, read from its bytes: values, operations, and constants as they are stored.
+
+After `backends/xnnpack/serialization/schema.fbs` of ExecuTorch 1.5 (identifier XN01): a header with magic `XH00`, a
+flatbuffer, and constants behind it or, since 1.0, among the program's data by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.targets.executorch.flatbuffer import Decoder, Malformed, array, read, root
+
+__all__ = ["Operation", "Value", "XnnpackPart", "read_part"]
+
+IDENTIFIER, HEADER_MAGIC = b"XN01", b"XH00"
+ABSENT = 0xFFFFFFFF
+INPUT, OUTPUT = 1, 2  # flags of values
+
+_ONE = "input_id:I output_id:I flags:I"
+_TWO = "input1_id:I input2_id:I output_id:I flags:I"
+_CAT = "axis:I input1_id:I input2_id:I input3_id:I input4_id:I output_id:I flags:I input5_id:I"
+_PADDING = "padding_top:I padding_right:I padding_bottom:I padding_left:I "
+_POOL = (
+    f"{_PADDING}pooling_height:I pooling_width:I stride_height:I stride_width:I dilation_height:I dilation_width:I "
+    "input_id:I output_id:I flags:I"
+)
+_CONV = (
+    f"{_PADDING}kernel_height:I kernel_width:I subsampling_height:I subsampling_width:I dilation_height:I "
+    "dilation_width:I group_input_channels:I group_output_channels:I groups:I adjustment_height:I adjustment_width:I "
+    "input1_id:I filter_id:I bias_id:I output_id:I flags:I"
+)
+# Members of the union XNodeUnion, in its order.
+OPERATIONS = {
+    "XNNAdd": _TWO,
+    "XNNFullyConnected": "input1_id:I filter_id:I bias_id:I output_id:I flags:I",
+    "XNNSoftmax": _ONE,
+    "XNNSigmoid": _ONE,
+    "XNNStaticTranspose": f"num_dims:I perm:[I] {_ONE}",
+    "XNNClamp": _ONE,
+    "XNNConv2d": _CONV,
+    "XNNDiv": _TWO,
+    "XNNStaticResizeBilinear2D": f"new_height:I new_width:I {_ONE}",
+    "XNNStaticConstantPad": f"pre_paddings:[I] post_paddings:[I] padding_value:f {_ONE}",
+    "XNNAvgPooling2d": _POOL,
+    "XNNMinimum": _TWO,
+    "XNNDepthwiseConv2d": _CONV,
+    "XNNMaxPooling2d": _POOL,
+    "XNNMultiply": _TWO,
+    "XNNSubtract": _TWO,
+    "XNNFloor": _ONE,
+    "XNNConvert": _ONE,
+    "XNNGlobalAvgPooling2d": _ONE,
+    "XNNStaticReshape": f"num_dims:I new_shape:[I] {_ONE}",
+    "XNNArgMaxPooling2d": f"{_PADDING}pooling_height:I pooling_width:I input_id:I output_value_id:I output_index_id:I "
+    "flags:I",
+    "XNNSquareRoot": _ONE,
+    "XNNCeiling": _ONE,
+    "XNNHardswish": _ONE,
+    "XNNLeakyReLU": f"negative_slope:f {_ONE}",
+    "XNNMaximum": _TWO,
+    "XNNNegate": _ONE,
+    "XNNSquare": _ONE,
+    "XNNELU": f"alpha:f {_ONE}",
+    "XNNAbs": _ONE,
+    "XNNPReLU": _TWO,
+    "XNNConcatenate2": _CAT,
+    "XNNConcatenate3": _CAT,
+    "XNNConcatenate4": _CAT,
+    "XNNStaticSlice": f"num_dims:I offsets:[I] sizes:[I] {_ONE}",
+    "XNNScaledDotProductAttention": "query_id:I key_id:I value_id:I scale_id:I mask_id:I output_id:I flags:I",
+    "XNNBatchMatrixMultiply": _TWO,
+    "XNNConcatenate5": _CAT,
+    "XNNConvTranspose2d": _CONV,
+    "XNNReciprocalSquareRoot": _ONE,
+    "XNNLog": _ONE,
+    "XNNGelu": _ONE,
+    "XNNTanh": _ONE,
+    "XNNExp": _ONE,
+    "XNNSin": _ONE,
+    "XNNCopy": _ONE,
+    "XNNCos": _ONE,
+}
+SCHEMAS = OPERATIONS | {
+    "Graph": "version:text xnodes:[Node] xvalues:[XValue] num_externs:I input_ids:[I] output_ids:[I] constant_buffer:- "
+    "mem_buffer_sizes:- constant_data:[Constant]",
+    "Node": f"operation:{'|'.join(OPERATIONS)} debug_handle:I range:Range",
+    "Range": "low:f high:f",
+    "XValue": "value:Tensor|Quantized",
+    "Tensor": "datatype:h num_dims:I dims:[I] constant_buffer_idx:I external_id:I flags:I id_out:I",
+    "Quantized": "tensor:Tensor quantization:PerChannel|PerTensor|PerToken|PerGroup",
+    "PerChannel": "scale:[f] channel_dim:i scale_buffer_idx:I num_scales:I",
+    "PerTensor": "scale:f zero_point:i",
+    "PerToken": "num_nonbatch_dims:i",
+    "PerGroup": "scale:[f] channel_dim:i group_size:i scale_bf16:- scale_buffer_idx:I num_scales:I",
+    "Constant": "offset:Q size:Q named_key:text",
+}
+DATATYPES = (
+    *("invalid", "fp32", "fp16", "qint8", "quint8", "qint32", "qcint8", "qcint32", "qcint4", "qdint8", "qbint4"),
+    *("qpint8", "int32", "pfp32", "bf16"),
+)
+STORED = {
+    "fp32": "<f4",
+    "fp16": "<f2",
+    "qint8": "i1",
+    "quint8": "u1",
+    "qint32": "<i4",
+    "qcint8": "i1",
+    "qcint32": "<i4",
+    "int32": "<i4",
+}
+FOUR_BITS = ("qcint4", "qbint4")
+ZERO_POINT = 8  # of 4-bit integers, which stand in the file as 0 ... 15
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of a part.
+
+    Attributes:
+        description: datatype, shape and how it is quantized, without scales.
+        datatype: XNNPACK's name for it.
+        dims: its shape.
+        flags: `INPUT`, `OUTPUT` or neither.
+        argument: of the delegate's call that it is; None inside of the part.
+        numbers: of a constant, [*dims]; 4-bit integers as int8 from -8 to 7.
+        scales: float32, [] where the tensor has one, [channels] or [channels, groups]; None where nothing is quantized
+            or scales are measured at run time.
+        axis: the dimension of the channels that have scales of their own.
+    """
+
+    description: str
+    datatype: str
+    dims: tuple[int, ...]
+    flags: int
+    argument: int | None
+    numbers: Array | None
+    scales: Array | None
+    axis: int | None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One node: values by number, None where an optional input is left out, and what are no values."""
+
+    type: str
+    inputs: dict[str, int | None]
+    outputs: dict[str, int]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class XnnpackPart:
+    """A part: values by number, operations in the order in which they run."""
+
+    values: dict[int, Value]
+    operations: tuple[Operation, ...]
+
+
+def read_part(payload: bytes, named: Mapping[str, bytes]) -> XnnpackPart:
+    """Read a part.
+
+    Args:
+        payload: what the delegate was compiled to.
+        named: the program's data by name.
+
+    Raises:
+        Malformed: it is of another format, damaged, or says what is not known here.
+    """
+    if payload[4:8] != HEADER_MAGIC:
+        raise Malformed("an XNNPACK part has no header")
+    start, size, behind = (read(payload, "<I", place) for place in (10, 14, 18))
+    length = read(payload, "<Q", 22)
+    if start + size > len(payload) or behind + length > len(payload):
+        raise Malformed("an XNNPACK part is cut off")
+    data = payload[start : start + size]
+    graph = Decoder(SCHEMAS, data).table(root(data, IDENTIFIER), "Graph")
+    constants = _Constants(graph["constant_data"], payload[behind : behind + length], named)
+    values: dict[int, Value] = {}
+    for entry in graph["xvalues"]:
+        if entry["value"] is None:
+            raise Malformed("a value of an XNNPACK part is nothing")
+        kind, fields = entry["value"]
+        number, value = _value(kind, fields, constants)
+        if number in values:
+            raise Malformed(f"value {number} of an XNNPACK part is there twice")
+        values[number] = value
+    return XnnpackPart(values, tuple(_operation(node) for node in graph["xnodes"]))
+
+
+@dataclass(frozen=True)
+class _Constants:
+    table: tuple[dict[str, Any], ...]
+    behind: bytes
+    named: Mapping[str, bytes]
+
+    def read(self, index: int, dtype: npt.DTypeLike, count: int) -> Array:
+        """`count` numbers of constant `index`."""
+        if index >= len(self.table):
+            raise Malformed(f"constant {index} of {len(self.table)} is named")
+        entry = self.table[index]
+        key = entry["named_key"]
+        if key is None:
+            return array(self.behind, dtype, count, entry["offset"])
+        if key not in self.named:
+            raise Malformed(f"there is no data called {key}")
+        return array(self.named[key], dtype, count)
+
+
+def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int, Value]:
+    tensor, quantized = (entry, None) if kind == "Tensor" else (entry["tensor"], entry["quantization"])
+    if tensor is None or not 0 < tensor["datatype"] < len(DATATYPES):
+        raise Malformed("a value of an XNNPACK part has no type")
+    datatype, dims, index = DATATYPES[tensor["datatype"]], tensor["dims"], tensor["constant_buffer_idx"]
+    text, scales, axis = _quantization(quantized, dims, constants)
+    numbers = _stored(datatype, dims, index, constants) if index else None
+    argument = None if tensor["external_id"] == ABSENT else tensor["external_id"]
+    if tensor["num_dims"] != len(dims):
+        raise Malformed(f"a value of an XNNPACK part has {tensor['num_dims']} dimensions and the shape {list(dims)}")
+    # One number outside of the part, one use: XNNPACK would take a constant for both.
+    if tensor["flags"] not in ((0,) if argument is None else (INPUT, OUTPUT)) or (argument is not None and index):
+        raise Malformed(f"a value of an XNNPACK part has flags {tensor['flags']}")
+    description = f"{datatype} {list(dims)}{text}"
+    return tensor["id_out"], Value(description, datatype, dims, tensor["flags"], argument, numbers, scales, axis)
+
+
+def _stored(datatype: str, dims: tuple[int, ...], index: int, constants: _Constants) -> Array:
+    count = int(np.prod(dims, dtype=object))
+    if datatype in FOUR_BITS and dims:
+        rows = count // max(dims[-1], 1)
+        packed = constants.read(index, np.uint8, rows * -(-dims[-1] // 2)).reshape(rows, -1)
+        halves = np.stack((packed & 15, packed >> 4), axis=-1).reshape(rows, -1)[
+            :, : dims[-1]
+        ]  # the lower half is first
+        return halves.astype(np.int8).reshape(dims) - np.int8(ZERO_POINT)
+    if datatype not in STORED:
+        raise Malformed(f"a constant of an XNNPACK part is {datatype}")
+    return constants.read(index, STORED[datatype], count).reshape(dims)
+
+
+def _quantization(
+    given: tuple[str, dict[str, Any]] | None, dims: tuple[int, ...], constants: _Constants
+) -> tuple[str, Array | None, int | None]:
+    """How a value is quantized in words, its scales, and the dimension they are along."""
+    if given is None:
+        return "", None, None
+    kind, how = given
+    if kind == "PerTensor":
+        return f", zero point {how['zero_point']}", np.array(how["scale"], np.float32), None
+    if kind == "PerToken":
+        return f", measured over {how['num_nonbatch_dims']}", None, None
+    axis, index = how["channel_dim"], how["scale_buffer_idx"]
+    if not 0 <= axis < len(dims):
+        raise Malformed(f"scales are along dimension {axis} of {len(dims)}")
+    if kind == "PerChannel":
+        if index:
+            return f", along {axis}", constants.read(index, "<f4", dims[axis]), axis
+        scales = np.array(how["scale"], np.float32)
+        if len(scales) != dims[axis]:
+            raise Malformed(f"{len(scales)} scales of {dims[axis]} channels")
+        return f", along {axis}", scales, axis
+    group = how["group_size"]
+    if len(dims) != 2 or axis != 0 or group <= 0 or dims[1] % group or not index:
+        raise Malformed(f"groups of {group} of {list(dims)} along {axis}")
+    shape = dims[0], dims[1] // group
+    halves = constants.read(index, "<u2", shape[0] * shape[1])  # bfloat16: the upper half of a float32
+    return f", groups of {group}", (halves.astype(np.uint32) << 16).view(np.float32).reshape(shape), 0
+
+
+def _operation(node: dict[str, Any]) -> Operation:
+    if node["operation"] is None:
+        raise Malformed("an operation of an XNNPACK part is nothing")
+    kind, fields = node["operation"]
+    inputs: dict[str, int | None] = {}
+    outputs: dict[str, int] = {}
+    settings: dict[str, Any] = {}
+    for name, given in fields.items():
+        if not name.endswith("_id"):
+            settings[name] = list(given) if isinstance(given, tuple) else given
+        elif name.startswith("output"):
+            outputs[name.removesuffix("_id")] = given
+        else:
+            inputs[name.removesuffix("_id")] = None if given == ABSENT else given
+    ends = node["range"]
+    settings["range"] = "-inf to inf" if ends is None else f"{ends['low']:.9g} to {ends['high']:.9g}"
+    return Operation(kind, inputs, outputs, settings)
