@@ -18,7 +18,6 @@ from conversions import ROOT, Store
 from exports import Exports
 from swift_package import swift_build
 
-
 # Of those who take longest the first comes first, so that all processes end together.
 LONGEST = (
     "targets/test_coreml_golden.py",

@@ -17,7 +17,7 @@ import numpy as np
 from mobileclip_deploy.targets.executorch import reading, xnnpack_payload
 from mobileclip_deploy.targets.executorch.flatbuffer import Decoder, root
 
-__all__ = ["PlantedProgram"]
+__all__ = ["ABSENT", "Array", "Fields", "PlantedProgram"]
 
 Array = np.ndarray[Any, Any]
 Fields = dict[str, Any]

@@ -11,8 +11,9 @@ import torch
 from conversions import Store
 from faults.conftest import restamped
 from faults.executorch_faults import FAULTS, HARMLESS, Edit
-from faults.executorch_planting import PlantedProgram
-from writing import subject, written
+from faults.executorch_planting import Array, PlantedProgram
+from torch import nn
+from writing import job_of, subject, written
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
@@ -114,12 +115,68 @@ def test_what_is_called_harmless_computes_the_same(programs: Programs, edit: Edi
     np.testing.assert_array_equal(target.runner(tmp_path / "edited.pte")(ids), target.runner(healthy)(ids))
 
 
+@pytest.mark.parametrize(("tower", "precision"), [(tower, one) for tower, many in TOWERS.items() for one in many])
+def test_every_layer_stands_in_the_file_as_its_storage_says(
+    programs: Programs, tower: TowerName, precision: str
+) -> None:
+    target, module = get_target("executorch"), job_of(programs.model, tower, precision).module
+    stored = target.weights(programs.bundles[tower, precision].artifact(tower))
+    assert stored is not None
+    layers = [
+        (f"{name}.weight", layer.weight.detach().numpy())
+        for name, layer in module.named_modules()
+        if isinstance(layer, (nn.Conv2d, nn.Linear, nn.Embedding))
+    ]
+    grids, left = target.storage(tower, module, precision), list(stored)
+    for name, wanted in layers:
+        # A 1 x 1 convolution may be written as a product.
+        same = [weight for weight in left if bare(weight.values) == bare(wanted)]
+        weight = min(
+            same, key=lambda weight: float(np.square(weight.values - wanted.reshape(weight.values.shape)).sum())
+        )
+        left = [other for other in left if other is not weight]
+        given = wanted.reshape(weight.values.shape)
+        assert (weight.kind, weight.bits) == (grids[name].kind, grids[name].bits), name
+        # A number half a step from two others may have gone to either.
+        step = np.abs(weight.nearest(given) - given) * (1 + 1e-3) + 1e-6 * np.abs(given).max()
+        assert (np.abs(weight.values - given) <= step).all(), name
+        bound = {32: 1e-6, 8: 0.03, 4: 0.15}[weight.bits]
+        assert np.linalg.norm(weight.values - given) <= bound * np.linalg.norm(given), name
+    # What is left: the positions, and the mask that sums up to the first end of text.
+    assert [len(weight.values) for weight in left] == ([] if tower == "image" else [77, 77])
+
+
+def bare(array: Array) -> tuple[int, ...]:
+    return tuple(size for size in array.shape if size > 1)
+
+
+@pytest.mark.parametrize("precision", TOWERS["text"])
+@pytest.mark.parametrize(
+    "name", ["a channel scaled by 1.5", "two channels swapped", "words that no prompt holds swapped"]
+)
+def test_a_weight_that_was_changed_is_read_as_it_is(
+    programs: Programs, precision: str, name: str, tmp_path: Path
+) -> None:
+    target, healthy = get_target("executorch"), programs.bundles["text", precision].artifact("text")
+    program = PlantedProgram(healthy)
+    program.alone()
+    next(edit for edit in FAULTS if edit.name == name).plant(program)
+    program.save(tmp_path / "edited.pte")
+    before, after = target.weights(healthy), target.weights(tmp_path / "edited.pte")
+    assert before is not None
+    assert after is not None
+    changed = [(a, b) for a, b in zip(before, after, strict=True) if not np.array_equal(a.values, b.values)]
+    ((was, now),) = changed
+    # Its grid cannot hold the numbers that belong there, or it holds others than those nearest to them.
+    assert np.abs(now.nearest(was.values) - now.values).max() > 0 or "scaled" in name
+
+
 def test_bytes_at_random_are_read_or_refused(programs: Programs, tmp_path: Path) -> None:
     healthy = programs.bundles["text", "w4"].artifact("text").read_bytes()
     payloads = [at for at in range(0, len(healthy), 4) if healthy[at : at + 4] == b"XH00"]
     random = np.random.default_rng(0)
     refused = 0
-    for _ in range(100):
+    for _ in range(40):
         data = bytearray(healthy)
         # The program's own tables, or those of a part.
         start = 0 if random.random() < 0.5 else int(random.choice(payloads))
@@ -128,6 +185,7 @@ def test_bytes_at_random_are_read_or_refused(programs: Programs, tmp_path: Path)
         (tmp_path / "damaged.pte").write_bytes(data)
         try:
             assert get_target("executorch").graph(tmp_path / "damaged.pte") is not None
+            get_target("executorch").weights(tmp_path / "damaged.pte")
         except InvalidInput:
             refused += 1
-    assert refused > 20
+    assert refused > 10

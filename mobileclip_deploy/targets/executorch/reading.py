@@ -265,22 +265,20 @@ class _Method:
                 found[value] = Constant(entry.numbers, f"value {value}")
             elif entry.argument is not None and entry.flags != OUTPUT:
                 argument = _at(args, entry.argument, "argument")
-                inputs = (("x", self._tensor(argument)), *_scales("x", entry))
-                settings = {"takes": self._spec(argument), "as": entry.description, **specs}
-                found[value] = Wire(self._add(Node("XNNPACK input", inputs, settings, name)))
+                given: list[tuple[str, Input]] = [("x", self._tensor(argument))]
+                settings: dict[str, Any] = {"takes": self._spec(argument), **specs}
+                _describe("x", entry, given, settings)
+                found[value] = Wire(self._add(Node("XNNPACK input", tuple(given), settings, name)))
         for position, operation in enumerate(part.operations):
-            given: list[tuple[str, Input]] = []
-            settings = dict(operation.settings)
+            given, settings = [], dict(operation.settings)
             for parameter, source in operation.inputs.items():
                 if source is not None and source not in found:
                     raise Malformed(f"{name} reads value {source} before it is computed")
                 given.append((parameter, None if source is None else found[source]))
                 if source is not None and isinstance(found[source], Constant):
-                    settings[parameter] = part.values[source].description
-                    given += _scales(parameter, part.values[source])
+                    _describe(parameter, part.values[source], given, settings)
             for parameter, result in operation.outputs.items():
-                settings[parameter] = _at_key(part.values, result).description
-                given += _scales(parameter, part.values[result])
+                _describe(parameter, _at_key(part.values, result), given, settings)
             node = self._add(Node(operation.type, tuple(given), settings, f"{name}, node {position}"))
             for output, result in enumerate(operation.outputs.values()):
                 if result in found:
@@ -410,8 +408,13 @@ def _at_key(values: Mapping[int, Value], key: int) -> Value:
     return values[key]
 
 
-def _scales(parameter: str, value: Value) -> tuple[tuple[str, Input], ...]:
-    return () if value.scales is None else ((f"{parameter} scale", Constant(value.scales)),)
+def _describe(parameter: str, value: Value, inputs: list[tuple[str, Input]], settings: Fields) -> None:
+    """Add what a value of a part is: what can be rounded as a constant, the rest as settings."""
+    settings[parameter] = value.description
+    if value.scales is not None:
+        inputs.append((f"{parameter} scale", Constant(value.scales)))
+    if value.zero_point is not None:
+        settings[f"{parameter} zero point"] = value.zero_point
 
 
 def _compiled_with(delegate: Fields) -> list[str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.executorch.program_file import TensorSpec
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.targets.stored import StoredWeight
 
 __all__ = ["ExecuTorchTarget"]
 
@@ -183,6 +184,12 @@ class ExecuTorchTarget(Target):
         from mobileclip_deploy.targets.executorch.reading import read_graph
 
         return read_graph(path)
+
+    def weights(self, path: Path) -> tuple[StoredWeight, ...] | None:
+        from mobileclip_deploy.targets.executorch.weights import read_weights
+
+        # Of the other backends' parts none is read.
+        return read_weights(path) if self.backend.name == DEFAULT_BACKEND else None
 
     def runner(self, path: Path) -> Runner:
         from mobileclip_deploy.targets.executorch.runner import load_runner

@@ -124,7 +124,7 @@ class Value:
     """A tensor of a part.
 
     Attributes:
-        description: datatype, shape and how it is quantized, without scales.
+        description: datatype, shape and how it is quantized, without scales and zero point.
         datatype: XNNPACK's name for it.
         dims: its shape.
         flags: `INPUT`, `OUTPUT` or neither.
@@ -132,7 +132,7 @@ class Value:
         numbers: of a constant, [*dims]; 4-bit integers as int8 from -8 to 7.
         scales: float32, [] where the tensor has one, [channels] or [channels, groups]; None where nothing is quantized
             or scales are measured at run time.
-        axis: the dimension of the channels that have scales of their own.
+        zero_point: of a tensor with one scale; None of others.
     """
 
     description: str
@@ -142,7 +142,7 @@ class Value:
     argument: int | None
     numbers: Array | None
     scales: Array | None
-    axis: int | None
+    zero_point: int | None
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int
     if tensor is None or not 0 < tensor["datatype"] < len(DATATYPES):
         raise Malformed("a value of an XNNPACK part has no type")
     datatype, dims, index = DATATYPES[tensor["datatype"]], tensor["dims"], tensor["constant_buffer_idx"]
-    text, scales, axis = _quantization(quantized, dims, constants)
+    text, scales, zero_point = _quantization(quantized, dims, constants)
     numbers = _stored(datatype, dims, index, constants) if index else None
     argument = None if tensor["external_id"] == ABSENT else tensor["external_id"]
     if tensor["num_dims"] != len(dims):
@@ -227,7 +227,7 @@ def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int
     if tensor["flags"] not in ((0,) if argument is None else (INPUT, OUTPUT)) or (argument is not None and index):
         raise Malformed(f"a value of an XNNPACK part has flags {tensor['flags']}")
     description = f"{datatype} {list(dims)}{text}"
-    return tensor["id_out"], Value(description, datatype, dims, tensor["flags"], argument, numbers, scales, axis)
+    return tensor["id_out"], Value(description, datatype, dims, tensor["flags"], argument, numbers, scales, zero_point)
 
 
 def _stored(datatype: str, dims: tuple[int, ...], index: int, constants: _Constants) -> Array:
@@ -247,12 +247,12 @@ def _stored(datatype: str, dims: tuple[int, ...], index: int, constants: _Consta
 def _quantization(
     given: tuple[str, dict[str, Any]] | None, dims: tuple[int, ...], constants: _Constants
 ) -> tuple[str, Array | None, int | None]:
-    """How a value is quantized in words, its scales, and the dimension they are along."""
+    """How a value is quantized in words, its scales, and its zero point."""
     if given is None:
         return "", None, None
     kind, how = given
     if kind == "PerTensor":
-        return f", zero point {how['zero_point']}", np.array(how["scale"], np.float32), None
+        return ", one scale", np.array(how["scale"], np.float32), how["zero_point"]
     if kind == "PerToken":
         return f", measured over {how['num_nonbatch_dims']}", None, None
     axis, index = how["channel_dim"], how["scale_buffer_idx"]
@@ -260,17 +260,17 @@ def _quantization(
         raise Malformed(f"scales are along dimension {axis} of {len(dims)}")
     if kind == "PerChannel":
         if index:
-            return f", along {axis}", constants.read(index, "<f4", dims[axis]), axis
+            return f", along {axis}", constants.read(index, "<f4", dims[axis]), None
         scales = np.array(how["scale"], np.float32)
         if len(scales) != dims[axis]:
             raise Malformed(f"{len(scales)} scales of {dims[axis]} channels")
-        return f", along {axis}", scales, axis
+        return f", along {axis}", scales, None
     group = how["group_size"]
     if len(dims) != 2 or axis != 0 or group <= 0 or dims[1] % group or not index:
         raise Malformed(f"groups of {group} of {list(dims)} along {axis}")
     shape = dims[0], dims[1] // group
     halves = constants.read(index, "<u2", shape[0] * shape[1])  # bfloat16: the upper half of a float32
-    return f", groups of {group}", (halves.astype(np.uint32) << 16).view(np.float32).reshape(shape), 0
+    return f", groups of {group}", (halves.astype(np.uint32) << 16).view(np.float32).reshape(shape), None
 
 
 def _operation(node: dict[str, Any]) -> Operation:

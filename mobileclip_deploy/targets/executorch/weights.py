@@ -1,0 +1,163 @@
+"""The weights that stand in a .pte, in torch's layout: of XNNPACK's parts, and of the kernels outside of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.executorch.depthwise import BANDS, KERNEL
+from mobileclip_deploy.targets.executorch.flatbuffer import Malformed
+from mobileclip_deploy.targets.executorch.reading import read_graph
+from mobileclip_deploy.targets.graph import Constant, Input, Node, Wire
+from mobileclip_deploy.targets.stored import Floats, StoredWeight, as_float
+
+__all__ = ["read_weights"]
+
+BFLOAT16 = 2.0**-8  # how far a number may move when it is cut to it
+CONVOLUTION, DEPTHWISE, PRODUCT = "XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"
+TRANSPOSED = 1  # a flag of products: the weight is [I, O]
+
+
+def read_weights(path: Path) -> tuple[StoredWeight, ...]:
+    """Weights of convolutions and products, and tables; a 7 x 7 convolution that was written as three is one weight.
+
+    Raises:
+        InvalidInput: see `reading.read_graph`; or a weight does not have the shape that its operation says.
+    """
+    nodes = read_graph(path).nodes
+    tables = tuple(weight for node in nodes for weight in _tables(node, nodes))
+    try:
+        filters = {node.name: weight for node in nodes if (weight := _filter(node)) is not None}
+    except Malformed as error:
+        raise InvalidInput(f"{path} is not a usable .pte file: {error}") from error
+    for bands in _banded(nodes):
+        joined = _joined([filters.pop(node.name) for node in bands])
+        filters[joined.name] = joined
+    return (*tables, *filters.values())
+
+
+def _filter(node: Node) -> StoredWeight | None:
+    """The weight of a convolution or product; None where it is computed, or the operation has none."""
+    inputs = dict(node.inputs)
+    stored = inputs.get("filter")
+    if node.type not in (CONVOLUTION, DEPTHWISE, PRODUCT) or not isinstance(stored, Constant):
+        return None
+    numbers, scale = stored.values, _numbers(inputs.get("filter scale"))
+    kernel = [node.settings.get(f"kernel_{side}") for side in ("height", "width")]
+    if list(numbers.shape[1:-1]) != (kernel if node.type != PRODUCT else []):
+        raise Malformed(f"{node.name} has a filter of shape {list(numbers.shape)}")
+    if node.type == CONVOLUTION:  # [O, H, W, I] -> [O, I, H, W]
+        numbers = numbers.transpose(0, 3, 1, 2)
+    elif node.type == DEPTHWISE:  # [1, H, W, O] -> [O, 1, H, W]
+        numbers = numbers.transpose(3, 0, 1, 2)
+    elif node.settings["flags"] & TRANSPOSED:
+        numbers = numbers.T
+    if scale is None:
+        return as_float(node.name, numbers)
+    if scale.ndim == 2:
+        return _grouped(node.name, numbers, scale)
+    if scale.ndim == 1:
+        if len(scale) != len(numbers):
+            raise Malformed(f"{node.name} has {len(scale)} scales for {len(numbers)} channels")
+        scale = scale.reshape(-1, *[1] * (numbers.ndim - 1))
+    return _integers(node.name, numbers, scale, node.settings.get("filter zero point", 0))
+
+
+def _tables(node: Node, nodes: tuple[Node, ...]) -> Iterator[StoredWeight]:
+    """Tables that a kernel looks rows up in, and constants that a part takes from the program, such as positions."""
+    inputs = dict(node.inputs)
+    stored = _numbers(inputs.get("argument 0" if node.type.startswith("aten::") else "x"))
+    if stored is None or stored.ndim != 2:
+        return
+    if node.type.startswith("aten::embedding"):
+        yield as_float(node.name, stored)
+    elif node.type.startswith("aten::index") and stored.dtype == np.int8:
+        rows = [_numbers(dict(other.inputs)["argument 0"]) for other in nodes if _looks_up(other, inputs)]
+        scales = [scale for scale in rows if scale is not None and scale.shape == (len(stored), 1)]
+        if len(scales) == 1:
+            yield _integers(node.name, stored, scales[0])
+    elif node.type == "XNNPACK input":
+        scale = _numbers(inputs.get("x scale"))
+        if scale is None:
+            yield as_float(node.name, stored)
+        else:
+            yield _integers(node.name, stored, scale, node.settings["x zero point"])
+
+
+def _looks_up(other: Node, inputs: dict[str, Input]) -> bool:
+    """Whether another operation looks up rows by the same indices."""
+    given = dict(other.inputs)
+    return other.type.startswith("aten::index") and given.get("argument 1[0]") == inputs.get("argument 1[0]")
+
+
+def _numbers(value: Input) -> npt.NDArray[Any] | None:
+    return value.values if isinstance(value, Constant) else None
+
+
+def _integers(name: str, numbers: npt.NDArray[Any], scale: npt.NDArray[Any], zero_point: int = 0) -> StoredWeight:
+    """Of 8 bits; `scale` has a shape that numpy stretches to that of the numbers."""
+
+    def nearest(given: Floats) -> Floats:
+        return _rounded(given, scale, -128 - zero_point, 127 - zero_point) * scale
+
+    values = (numbers.astype(np.float32) - np.float32(zero_point)) * scale
+    return StoredWeight(name, values, 8, "integers", nearest)
+
+
+def _grouped(name: str, numbers: npt.NDArray[Any], scales: npt.NDArray[Any]) -> StoredWeight:
+    """Of 4 bits, a scale [O, groups] for so many inputs.
+
+    Scales are cut to bfloat16 after the numbers were rounded by them: a number near the middle of two steps then stands
+    at the farther one. `nearest` rounds as it was done, by the scale that puts the group's largest number at 7, where
+    the file's is that scale cut.
+    """
+    group = numbers.shape[1] // scales.shape[1]
+    scale = scales.repeat(group, axis=1)
+
+    def nearest(given: Floats) -> Floats:
+        whole = np.abs(given.reshape(*scales.shape, group)).max(axis=2) / np.float32(7)
+        uncut = np.where(np.abs(whole - scales) <= scales * BFLOAT16, whole, scales).repeat(group, axis=1)
+        return _rounded(given, uncut, -8, 7) * scale
+
+    return StoredWeight(name, numbers.astype(np.float32) * scale, 4, "integers", nearest)
+
+
+def _rounded(given: Floats, scale: npt.NDArray[Any], low: int, high: int) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Times the inverse, as torchao does: which of two steps a number in the middle goes to depends on it.
+        steps = np.clip(np.round(given * (np.float32(1) / scale)), low, high)
+    return np.where(scale == 0, 0, steps).astype(np.float32)
+
+
+def _banded(nodes: tuple[Node, ...]) -> list[list[Node]]:
+    """Convolutions of one input that are the bands of a 7 x 7 one, in the order of `depthwise.BANDS`."""
+    found: dict[tuple[Any, ...], dict[tuple[int, int], Node]] = {}
+    for node in nodes:
+        source = dict(node.inputs).get("input1")
+        if node.type == DEPTHWISE and isinstance(source, Wire) and node.settings["kernel_width"] == KERNEL:
+            key = source.node, source.output, node.settings["groups"], node.settings["group_output_channels"]
+            found.setdefault(key, {})[node.settings["dilation_height"], node.settings["kernel_height"]] = node
+    wanted = [(step, rows) for _, step, rows in BANDS]
+    return [[bands[band] for band in wanted] for bands in found.values() if set(bands) == set(wanted)]
+
+
+def _joined(bands: list[StoredWeight]) -> StoredWeight:
+    """One weight [C, 1, 7, 7] of the weights of its bands, [C, 1, rows, 7]."""
+    first = bands[0]
+    places = [slice(start, start + step * (rows - 1) + 1, step) for start, step, rows in BANDS]
+
+    def whole(parts: Callable[[int], Floats]) -> Floats:
+        values = np.zeros((*first.values.shape[:2], KERNEL, KERNEL), np.float32)
+        for index, rows in enumerate(places):
+            values[:, :, rows] = parts(index)
+        return values
+
+    def nearest(given: Floats) -> Floats:
+        return whole(lambda index: bands[index].nearest(given[:, :, places[index]]))
+
+    return StoredWeight(first.name, whole(lambda index: bands[index].values), first.bits, first.kind, nearest)
