@@ -60,8 +60,8 @@ def main() -> None:
 def row(bundle: Bundle) -> dict[str, Any]:
     """What a bundle's manifest says of its bytes and its checks."""
     manifest = bundle.manifest
-    shipped = {check.tower: check for check in manifest.parity if check.step == "shipped"}
-    (task,) = (check for check in manifest.parity if check.step == "task")
+    shipped = {check.tower: check for check in bundle.parity if check.step == "shipped"}
+    (task,) = (check for check in bundle.parity if check.step == "task")
     return {
         "bundle": bundle.path.name,
         "target": manifest.target,
@@ -70,7 +70,7 @@ def row(bundle: Bundle) -> dict[str, Any]:
         "bytes": {tower: manifest.towers[tower].bytes for tower in TOWERS},
         "deviation": {tower: _deviation(shipped[tower]) for tower in TOWERS},
         "figures": task.figures,
-        "failed": [f"{check.tower} {check.step}" for check in manifest.parity if check.status != "passed"],
+        "failed": [f"{check.tower} {check.step}" for check in bundle.parity if check.status != "passed"],
     }
 
 

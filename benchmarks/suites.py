@@ -74,7 +74,7 @@ def _precisions(subjects: Subjects) -> Request:
 
 
 def _answers_rightly(bundle: Bundle) -> bool:
-    return all(check.status == "passed" for check in bundle.manifest.parity if check.step == "shipped")
+    return all(check.status == "passed" for check in bundle.parity if check.step == "shipped")
 
 
 def _peers(subjects: Subjects) -> Request:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,11 +53,17 @@ def run(*arguments: str | Path) -> Outcome:
     return Outcome(code, stdout.getvalue(), stderr.getvalue())
 
 
-def spawn(*arguments: str | Path, cwd: Path | None = None, program: list[str] | None = None) -> Outcome:
+def spawn(
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    program: list[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Outcome:
     """Run a command in a process of its own."""
     done = subprocess.run(
         [*(program or PROGRAM), *map(str, arguments)],
         cwd=cwd,
+        env=os.environ | (environment or {}),
         capture_output=True,
         text=True,
         timeout=600,

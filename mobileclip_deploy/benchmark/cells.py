@@ -204,7 +204,7 @@ def _loosest(gates: Gates) -> Gate:
 def _accuracy(bundle: Bundle) -> Accuracy | None:
     """The top-1 that `export` measured, where it did."""
     manifest = bundle.manifest
-    measured = (check.figures for check in manifest.parity if check.step == "task" and check.figures)
+    measured = (check.figures for check in bundle.parity if check.step == "task" and check.figures)
     figures = next(measured, None)
     if figures is None or "top1" not in figures:
         return None

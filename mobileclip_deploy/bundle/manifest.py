@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -94,9 +94,13 @@ class ClassifierEntry(_Frozen):
 
 
 class Manifest(_Frozen):
-    """manifest.json. `embedding_space`: embeddings of different ids must not be compared."""
+    """manifest.json. `embedding_space`: embeddings of different ids must not be compared.
 
-    schema_version: Literal[1] = 1
+    `measurements`: the file with what one machine measured of the bundle; all else here is the same for the same
+    checkpoint, options and versions. Schema version 1 had the checks in the manifest itself, as `parity`.
+    """
+
+    schema_version: Literal[1, 2] = 2
     variant: str
     embedding_space: str
     checkpoint: Provenance
@@ -109,9 +113,14 @@ class Manifest(_Frozen):
     template: str
     tokenizer: TokenizerSpec
     preprocess: PreprocessEntry
+    measurements: Literal["parity.json"] | None = None
     parity: tuple[Check, ...] = ()
     environment: dict[str, str]
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return self.model_dump(mode="json", exclude_none=True, exclude=None if self.parity else {"parity"})
+
     def to_json(self) -> str:
         """Stable text: the same manifest gives the same bytes."""
-        return json.dumps(self.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"

@@ -10,9 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, TowerEntry
+from mobileclip_deploy.bundle.measurements import Measurements
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
 from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Check
 
 __all__ = ["SEARCH_LOG", "Bundle"]
 
@@ -88,6 +90,29 @@ class Bundle:
             return {tower: frozenset(names) for tower, names in chosen.items()}
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
             raise InvalidInput(f"{log} cannot be read: {error}; export the bundle again") from error
+
+    @property
+    def measurements(self) -> Measurements | None:
+        """What was measured when it was exported; None of a bundle that was not verified, or of schema version 1.
+
+        Raises:
+            InvalidInput: the file is missing or damaged.
+        """
+        if self.manifest.measurements is None:
+            return None
+        path = self._inside(self.manifest.measurements)
+        try:
+            return Measurements.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise InvalidInput(f"{path}: {first_problem(error)}") from error
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read: {error.strerror}; export the bundle again") from error
+
+    @property
+    def parity(self) -> tuple[Check, ...]:
+        """The checks that were made when it was exported, with their figures; none where it was not verified."""
+        found = self.measurements
+        return self.manifest.parity if found is None else found.checks
 
     @property
     def golden(self) -> Path:

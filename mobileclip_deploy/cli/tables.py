@@ -51,7 +51,12 @@ def print_exports(results: Sequence[Written]) -> None:
             shown.add(entry.file)
     print_table(None, columns, rows)
     click.echo("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
-    click.echo("float32 twin: the same graph before its precision was reduced, bound 1e-5 unless --gate says otherwise")
+    floor = next((result.report.floor for result in results if result.report and result.report.floor), {})
+    floors = ", ".join(f"{tower} {value:.1e}" for tower, value in floor.items())
+    click.echo("float32 twin: the same graph before its precision was reduced, held to a few times the noise floor")
+    click.echo(
+        f"noise floor: how far the checkpoint's own float32 is from exact arithmetic ({floors or 'not measured'})"
+    )
     for result in results:
         click.echo(f"wrote {result.bundle.path}")
     for result in results:
@@ -92,6 +97,9 @@ def print_report(report: ParityReport) -> None:
         for check in report.checks
     ]
     print_table(f"{report.bundle}: {report.variant} on {report.target}", columns, rows)
+    if report.floor:
+        floors = ", ".join(f"{tower} {value:.1e}" for tower, value in report.floor.items())
+        click.echo(f"noise floor of the checkpoint in float32, relative: {floors}\n")
     stored = [
         [row.tower, row.grid, str(row.layers), f"{row.weights:,}", megabytes(row.bytes)] for row in report.storage
     ]

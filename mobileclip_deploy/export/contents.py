@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from mobileclip_deploy.bundle import MANIFEST, ClassifierEntry, Manifest, TowerEntry
 from mobileclip_deploy.bundle.manifest import AttachmentEntry, PreprocessEntry, TensorEntry
-from mobileclip_deploy.bundle.model_card import model_card
+from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card
 from mobileclip_deploy.bundle.preprocessor_config import write_preprocessor_config
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.export.plan import BundlePlan
@@ -16,9 +16,9 @@ from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.tokenizer import write_tokenizer_files
 from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.parity import value_tolerance
+from mobileclip_deploy.parity import Check, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets import Attachment, Place, TensorInfo
+from mobileclip_deploy.targets import Attachment, Place
 from mobileclip_deploy.towers.calibration import calibration_digest
 
 __all__ = ["attach", "make_manifest", "recorded_options", "tower_entry", "write_companions", "write_manifest"]
@@ -30,21 +30,17 @@ PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
 def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Place, folder: Path) -> TowerEntry:
     """The manifest's entry of an artifact that lies in the bundle's folder."""
     target, artifact, labels = plan.target, folder / place.file, len(plan.head.names)
-    free = target.takes_batches(tower)
+    source, result = target.ports(variant, tower, labels)
     return TowerEntry(
         file=place.file,
         function=place.function,
         sha256=artifact_sha256(artifact),
         bytes=artifact_bytes(artifact),
         precision=plan.precisions[tower],
-        input=_tensor(target.input_info(variant, tower), free),
-        output=_tensor(target.output_info(variant, tower, labels), free),
+        input=TensorEntry.of(source),
+        output=TensorEntry.of(result),
         contents=target.contents(artifact),
     )
-
-
-def _tensor(info: TensorInfo, free: bool) -> TensorEntry:
-    return TensorEntry.of(replace(info, shape=(0, *info.shape[1:])) if free else info)
 
 
 def attach(entry: TowerEntry, plan: BundlePlan, tower: TowerName, reference: Reference, folder: Path) -> TowerEntry:
@@ -110,7 +106,7 @@ def write_companions(plan: BundlePlan, source: Source, folder: Path, reference: 
     reference.save(folder / "golden.safetensors")
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: Manifest, checks: Sequence[Check] = ()) -> None:
     """manifest.json and the card that people read."""
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    (folder / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
+    (folder / MODEL_CARD).write_text(model_card(manifest, checks), encoding="utf-8")

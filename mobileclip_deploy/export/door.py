@@ -57,7 +57,7 @@ def export(
         verify: run every check before the bundle takes its place.
         force: replace a bundle that is there.
         allow_failing: write a bundle that fails its gate all the same, marked as such: the failed checks in its
-            manifest's `parity`, `allow_failing` in its `options`, FAILED in its model card.
+            `parity.json`, `allow_failing` in its `options`, FAILED in its model card.
         labels: two or more: a classifier of them is written instead, the image tower with probabilities out.
         template: the prompt that stands for a label, with `{}` where it goes; the variant's own when None.
         max_drop: of "smallest": points of top-1 and recall@1 that may be lost on the dataset (0.5).

@@ -10,6 +10,7 @@ from typing import Any
 
 from mobileclip_deploy.bundle import Bundle, Manifest, staged_bundle
 from mobileclip_deploy.bundle.manifest import TowerEntry
+from mobileclip_deploy.bundle.measurements import MEASUREMENTS, Measurements
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_companions, write_manifest
@@ -34,10 +35,12 @@ class Written:
     report: ParityReport | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the bundle's path, its manifest, and whether every check was run and passed."""
+        """For JSON: the bundle's path, its manifest, its checks, and whether every one was run and passed."""
         passed = self.report.passed if self.report is not None else None
-        manifest = self.bundle.manifest.model_dump(mode="json", exclude_none=True)
-        return {"bundle": str(self.bundle.path), "passed": passed, "manifest": manifest}
+        manifest = self.bundle.manifest.as_dict()
+        found = () if self.report is None else self.report.checks
+        checks = [check.model_dump(mode="json", exclude_none=True) for check in found]
+        return {"bundle": str(self.bundle.path), "passed": passed, "manifest": manifest, "parity": checks}
 
 
 @dataclass
@@ -155,13 +158,16 @@ def check(work: Work) -> None:
 
 
 def publish(work: Work) -> None:
-    """What was measured goes into the manifest and the model card; then the folder takes the bundle's place."""
+    """What was measured goes into a file of its own, and how it ended into the model card; then the folder takes the
+    bundle's place."""
     if work.report is None or work.manifest is None:
         return
     marks = {"allow_failing": "yes"} if work.report.failed else {}
     options = work.manifest.options | marks
-    work.manifest = work.manifest.model_copy(update={"parity": work.report.checks, "options": options})
-    write_manifest(work.folder, work.manifest)
+    work.manifest = work.manifest.model_copy(update={"measurements": MEASUREMENTS, "options": options})
+    measured = Measurements.of(work.report, work.manifest.environment)
+    (work.folder / MEASUREMENTS).write_text(measured.to_json(), encoding="utf-8")
+    write_manifest(work.folder, work.manifest, work.report.checks)
 
 
 STEPS: tuple[Callable[[Work], None], ...] = (fold, tower, write, describe, check, publish)

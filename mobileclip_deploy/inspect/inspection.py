@@ -91,7 +91,7 @@ def _bundle(bundle: Bundle) -> dict[str, Any]:
         }
         for tower, entry in manifest.towers.items()
     }
-    states = {check.status for check in manifest.parity}
+    states = {check.status for check in bundle.parity}
     return {
         "kind": "bundle",
         "variant": manifest.variant,

@@ -16,7 +16,8 @@ class Deviation(BaseModel):
 
     `relative`: max ||out - ref|| / ||ref||. `cosine`: min cosine. `snr_db`: 10 log10 of sum |ref - mean(ref)|^2 over
     sum |ref - out|^2, the centred signal-to-noise ratio, which does not flatter embeddings that all point the same way;
-    None where the two are equal to the bit.
+    None where the two are equal to the bit. `scale`: of the ratios ||out|| / ||ref|| the one furthest from 1, which a
+    cosine does not see.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")  # JSON has no word for infinity
@@ -24,6 +25,7 @@ class Deviation(BaseModel):
     relative: float
     cosine: float
     snr_db: float | None = None
+    scale: float = 1.0
     inputs: int
 
     def value(self, metric: str) -> float:
@@ -43,14 +45,18 @@ def compare(ref: npt.ArrayLike, out: npt.ArrayLike) -> Deviation:
     if a.shape != b.shape or a.ndim != 2 or not len(a):
         raise ValueError(f"embeddings of shapes {list(a.shape)} and {list(b.shape)} cannot be compared")
     if not np.isfinite(b).all():
-        return Deviation(relative=math.inf, cosine=-1.0, snr_db=-math.inf, inputs=len(a))
+        return Deviation(relative=math.inf, cosine=-1.0, snr_db=-math.inf, scale=math.inf, inputs=len(a))
     norm_a, norm_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)  # [N] each
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.linalg.norm(b - a, axis=1) / norm_a
         # An embedding of zeros has no direction; -1 lets no gate pass it.
         cosine = np.where(norm_b > 0, (a * b).sum(axis=1) / (norm_a * norm_b), -1.0)
+        ratios = np.where(norm_a > 0, norm_b / norm_a, np.inf)
+        scale = ratios[np.abs(np.log(ratios)).argmax()]
     noise = float(((a - b) ** 2).sum())
     # Centred: embeddings of one model share a large mean, against which any noise looks small.
     signal = float(((a - a.mean(axis=0)) ** 2).sum())
     snr = None if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
-    return Deviation(relative=float(relative.max()), cosine=float(cosine.min()), snr_db=snr, inputs=len(a))
+    return Deviation(
+        relative=float(relative.max()), cosine=float(cosine.min()), snr_db=snr, scale=float(scale), inputs=len(a)
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +17,26 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
-from mobileclip_deploy.towers.inputs import Inputs, embed
+from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.towers.inputs import Inputs, embed, embed_exactly
 
 __all__ = ["Reference"]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Inputs and the checkpoint's embeddings of them, float32 [N, D] a tower; a bundle keeps it as golden.safetensors.
+    """Inputs and the checkpoint's embeddings of them, [N, D] a tower; a bundle keeps it as golden.safetensors.
 
-    `folded` says that a folded checkpoint answered: then folding itself has nothing to be compared with.
+    The embeddings are computed in float64 and rounded to float32: the same on every machine. `floor`: how far the
+    checkpoint's own float32 arithmetic is from them, relative, the worst over the inputs, a tower; none of a reference
+    that was read from a file. `folded` says that a folded checkpoint answered: then folding itself has nothing to be
+    compared with.
     """
 
     inputs: Inputs
     embeddings: dict[TowerName, npt.NDArray[np.float32]]
     folded: bool
+    floor: Mapping[TowerName, float] = field(default_factory=dict)
 
     def of(self, tower: TowerName) -> npt.NDArray[np.float32]:
         """The reference embeddings of one tower.
@@ -45,8 +51,13 @@ class Reference:
     @classmethod
     def compute(cls, model: MobileCLIP, inputs: Inputs) -> Reference:
         """Ask the model, in whatever form it is in, for the towers it has."""
-        embeddings = {tower: embed(model, tower, inputs) for tower in TOWERS if tower in model.towers}
-        return cls(inputs, embeddings, is_folded(model))
+        embeddings: dict[TowerName, npt.NDArray[np.float32]] = {}
+        floor: dict[TowerName, float] = {}
+        for tower in (tower for tower in TOWERS if tower in model.towers):
+            exact = embed_exactly(model, tower, inputs)
+            floor[tower] = compare(exact, embed(model, tower, inputs)).relative
+            embeddings[tower] = exact.astype(np.float32)
+        return cls(inputs, embeddings, is_folded(model), floor)
 
     def save(self, path: Path) -> None:
         """Write as safetensors: `pixels` uint8 [N, 3, S, S] (divide by 255), `ids` int32 [M, 77], `image_embeddings`

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from mobileclip_deploy.parity.gates import Bound, passes
+from mobileclip_deploy.parity.gates import SCALE, Bound, passes
 from mobileclip_deploy.parity.metrics import Deviation, compare
 
-__all__ = ["Check", "ParityReport", "StoredWeights"]
+__all__ = ["Check", "ParityReport", "StoredLayer", "StoredWeights"]
 
 Status = Literal["passed", "failed", "not run"]
 
@@ -49,7 +49,7 @@ class Check(BaseModel):
             tower=tower,
             status="passed" if passes(deviation, metric, bound) else "failed",
             engine=engine,
-            gate=f"{metric} {sign} {bound:g}",
+            gate=f"{metric} {sign} {bound:.3g}" if metric == "relative" else f"{metric} {sign} {bound!r}",
             deviation=deviation,
         )
 
@@ -89,7 +89,10 @@ class Check(BaseModel):
         """The gate, the figures and the detail in one line."""
         parts = [self.gate, self.detail]
         if self.deviation is not None:
-            parts.insert(1, f"relative {self.deviation.relative:.1e}, cosine {self.deviation.cosine:.6f}")
+            lengths = (
+                "" if 1 / SCALE <= self.deviation.scale <= SCALE else f", lengths times {self.deviation.scale:.3g}"
+            )
+            parts.insert(1, f"relative {self.deviation.relative:.1e}, cosine {self.deviation.cosine:.6f}{lengths}")
         if self.figures is not None:
             parts.insert(1, ", ".join(f"{name} {value:.4g}" for name, value in self.figures.items()))
         return "; ".join(part for part in parts if part)
@@ -112,8 +115,27 @@ class StoredWeights(BaseModel):
     bytes: int
 
 
+class StoredLayer(BaseModel):
+    """One weight of an artifact beside the checkpoint's: its grid in words, and how far rounding moved it (relative).
+
+    `wrong` says in words how it is not the checkpoint's weight on that grid; None where it is.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    tower: str
+    layer: str
+    grid: str
+    relative: float
+    wrong: str | None = None
+
+
 class ParityReport(BaseModel):
-    """All checks of one bundle, and how its weights are stored (nothing where the checkpoint is not at hand)."""
+    """All checks of one bundle, and how its weights are stored (nothing where the checkpoint is not at hand).
+
+    `floor`: the noise floor of each tower, the relative deviation of the checkpoint's own float32 answers from its
+    exact ones, worst over the inputs.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -122,7 +144,9 @@ class ParityReport(BaseModel):
     variant: str
     target: str
     checks: tuple[Check, ...]
+    floor: dict[str, float] = {}
     storage: tuple[StoredWeights, ...] = ()
+    weights: tuple[StoredLayer, ...] = ()
 
     @property
     def failed(self) -> tuple[Check, ...]:

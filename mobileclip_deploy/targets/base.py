@@ -10,7 +10,7 @@ import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -263,6 +263,14 @@ class Target(ABC):
         """What the input and the output of a job's artifact are called."""
         result = self.output_info(job.variant, job.tower, len(job.labels))
         return self.input_info(job.variant, job.tower).name, result.name
+
+    def ports(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
+        """Input and output of an artifact, with a free first dimension where the options leave it so."""
+        infos = self.input_info(variant, tower), self.output_info(variant, tower, labels)
+        if not self.takes_batches(tower):
+            return infos
+        source, result = (replace(info, shape=(0, *info.shape[1:])) for info in infos)
+        return source, result
 
     def takes_batches(self, tower: TowerName) -> bool:
         """Whether the options leave the first dimension free that `input_info` and `output_info` give as 1."""

@@ -27,6 +27,7 @@ __all__ = [
     "by_numbers",
     "evenly",
     "integers",
+    "layers",
     "require_all",
     "stored_as",
     "summary",
@@ -169,7 +170,7 @@ def stored_as(module: nn.Module, whole: Grid, choose: Callable[[Layer], Grid | N
             weights that are left whole.
         choose: the grid of a layer's weight; None leaves it whole.
     """
-    chosen = {layer.parameter: choose(layer) for layer in _layers(module)}
+    chosen = {layer.parameter: choose(layer) for layer in layers(module)}
     return {name: chosen.get(name) or whole for name, _ in _tensors(module)}
 
 
@@ -242,7 +243,8 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_buffers()
 
 
-def _layers(module: nn.Module) -> Iterator[Layer]:
+def layers(module: nn.Module) -> Iterator[Layer]:
+    """Every weight of a module that a target may store on a grid."""
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
             yield Layer(f"{name}.weight", layer.weight, layer)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.towers import ImageTower, make_tower
-from mobileclip_deploy.towers.inputs import embed_texts
+from mobileclip_deploy.towers.inputs import exact_texts
 from mobileclip_deploy.towers.labels import parse_labels
 
 __all__ = [
@@ -163,17 +165,29 @@ def make_classifier(model: MobileCLIP, labels: LabelSet) -> Classifier:
 
 
 def label_embeddings(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:
-    """Text embeddings of the labels' prompts at length 1: [L, D].
+    """Text embeddings of the labels' prompts at length 1, computed in float64: [L, D].
 
     Raises:
         UsageError: the model has no text tower.
     """
     if "text" not in model.towers:
         raise UsageError("a classifier's labels are embedded by the text tower, which this checkpoint does not have")
+    known = _LABELS.setdefault(model, {})
+    key = (labels, is_folded(model))  # folding moves the last bits
+    if key not in known:
+        known[key] = _embedded(model, labels)
+    return known[key]
+
+
+# A thousand labels take minutes in float64, and converting and checking ask for the same ones.
+_LABELS: WeakKeyDictionary[MobileCLIP, dict[tuple[LabelSet, bool], npt.NDArray[np.float32]]] = WeakKeyDictionary()
+
+
+def _embedded(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:
     template = labels.template_for(model.variant)
     prompts = [template.replace("{}", name) for name in labels.names]
-    found = embed_texts(model, tokenize(prompts, model.variant.tokenizer.context_length))
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    found = exact_texts(model, tokenize(prompts, model.variant.tokenizer.context_length))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
 
 def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

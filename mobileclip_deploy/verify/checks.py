@@ -17,9 +17,10 @@ from mobileclip_deploy.progress import about
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.towers.inputs import embed
-from mobileclip_deploy.verify.companions import check_golden, check_settings
+from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
 from mobileclip_deploy.verify.reproduction import check_reproduced
 from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.weights import check_weights
 
 __all__ = ["TASK_FIGURES", "TOWER_CHECKS", "check_shipped", "check_task", "verify_subject"]
 
@@ -34,7 +35,7 @@ def verify_subject(subject: Subject) -> ParityReport:
         InvalidInput: an artifact or a file beside it is damaged.
         RuntimeFailed: no engine takes an artifact.
     """
-    checks = [*check_settings(subject), *check_golden(subject)]
+    checks = [*check_settings(subject), *check_companions(subject), *check_golden(subject)]
     for tower in subject.bundle.manifest.towers:
         for what, check in TOWER_CHECKS:
             subject.progress(f"{subject.name}: {tower} tower, {what}")
@@ -46,7 +47,9 @@ def verify_subject(subject: Subject) -> ParityReport:
         variant=manifest.variant,
         target=manifest.target,
         checks=tuple(checks),
+        floor={tower: floor for tower in manifest.towers if (floor := subject.floor(tower)) is not None},
         storage=tuple(row for tower in manifest.towers for row in subject.storage(tower)),
+        weights=tuple(row for tower in manifest.towers for row in subject.layers.get(tower, ())),
     )
 
 
@@ -79,10 +82,11 @@ def check_semantic(subject: Subject, tower: TowerName) -> list[Check]:
     reference, model = subject.evidence.reference, subject.source.model
     inputs, wanted = reference.inputs.of(tower), subject.wanted(tower)
     engine = f"torch {torch.__version__}"
-    exact = subject.gates.exact(bool(subject.head.names))
+    floor = reference.floor[tower]
+    exact = subject.gates.exact(floor, bool(subject.head.names))
     checks = []
     if not reference.folded:
-        bound = subject.gates.exact()
+        bound = subject.gates.exact(floor)
         folded = embed(model, tower, reference.inputs)
         checks.append(Check.of_answers("folded", tower, reference.of(tower), folded, bound, engine))
     module = subject.head.module(model, tower)
@@ -127,7 +131,8 @@ def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
     if subject.source is None and subject.head.names:
         # The artifact of a classifier holds no text tower that could embed its labels again.
         return [Check.not_run("shipped", tower, subject.needs_checkpoint)]
-    bound = subject.gates.shipped(subject.bundle.manifest.towers[tower].precision, bool(subject.head.names))
+    precision = subject.bundle.manifest.towers[tower].precision
+    bound = subject.gates.shipped(precision, subject.floor(tower), bool(subject.head.names))
     checks: list[Check] = []
     refusals: list[RuntimeFailed] = []
     for load in subject.target(tower).runners(subject.bundle.artifact(tower)):
@@ -171,6 +176,7 @@ TOWER_CHECKS: tuple[tuple[str, Callable[[Subject, TowerName], list[Check]]], ...
     ("float32 twin", check_semantic),
     ("stages", check_stages),
     ("as written", check_shipped),
+    ("weights", check_weights),
     ("converted again", check_reproduced),
 )
 """What is checked of each tower, and in which words progress tells it. A new check is a function here."""

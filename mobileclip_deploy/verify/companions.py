@@ -1,63 +1,170 @@
-"""What stands in a bundle beside its artifacts, held against the checkpoint and its card."""
+"""What stands in a bundle beside its artifacts, made again from the checkpoint and its card, and compared."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.bundle import preprocessor_config
+from mobileclip_deploy.bundle.manifest import TensorEntry
+from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card
+from mobileclip_deploy.bundle.preprocessor_config import write_preprocessor_config
+from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.model.tokenizer import write_tokenizer_files
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.towers.head import labels_json
+from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.verify.subject import Subject
 
-__all__ = ["check_golden", "check_settings"]
+__all__ = ["check_companions", "check_golden", "check_settings"]
+
+EVERY = "both"
+SHOWN = 6
 
 
 def check_golden(subject: Subject) -> list[Check]:
-    """The embeddings stored in the bundle against the checkpoint's, for the same inputs."""
-    golden = subject.golden
-    if golden is None:
+    """The inputs stored in the bundle against the packaged samples, and the embeddings against the checkpoint's."""
+    if subject.stages is not None:
         return []
-    engine, bound = f"torch {torch.__version__}", subject.gates.exact()
-    return [
-        Check.of_answers("golden", tower, golden.fresh.of(tower), golden.stored.of(tower), bound, engine)
-        for tower in subject.bundle.manifest.towers
-    ]
+    golden, towers = subject.golden, tuple(subject.bundle.manifest.towers)
+    if golden is None or subject.source is None:
+        return [Check.not_run("golden", tower, subject.needs_checkpoint) for tower in towers]
+    engine, gates, floor = f"torch {torch.__version__}, float64", subject.gates, golden.fresh.floor
+    wanted, found = sample_inputs(subject.source.model), golden.stored.inputs
+    checks = []
+    for tower in towers:
+        names = (found.images, wanted.images) if tower == "image" else (found.prompts, wanted.prompts)
+        if names[0] != names[1] or not _same_numbers(found.of(tower), wanted.of(tower)):
+            detail = f"its {tower} inputs are not the packaged samples as this checkpoint takes them"
+            checks.append(Check(step="golden", tower=tower, status="failed", detail=detail))
+            continue
+        bound = gates.exact(floor[tower])
+        checks.append(Check.of_answers("golden", tower, golden.fresh.of(tower), golden.stored.of(tower), bound, engine))
+    return checks
+
+
+def _same_numbers(found: npt.NDArray[np.generic], wanted: npt.NDArray[np.generic]) -> bool:
+    # Pixels were bytes: another version of Pillow may round one of them otherwise.
+    return found.shape == wanted.shape and np.allclose(found, wanted, rtol=0, atol=1.5 / 255)
 
 
 def check_settings(subject: Subject) -> list[Check]:
-    """What clients are told about inputs against the checkpoint's own: preprocessing, tokens, template.
+    """What the manifest says against the checkpoint: preprocessing, tokens, logit scale, dimensions, names, licence.
 
     A wrong interpolation or padding moves no golden output, since those inputs are prepared already, and an app that
-    follows the manifest or preprocessor_config.json would be wrong all the same.
+    follows the manifest would be wrong all the same.
     """
-    if subject.golden is None or subject.source is None:
+    if subject.stages is not None:
         return []
-    manifest, variant = subject.bundle.manifest, subject.source.variant
+    if subject.source is None:
+        return [Check.not_run("settings", EVERY, subject.needs_checkpoint)]
+    differing = _settings(subject, subject.source)
+    wrong = [f"{name} is {found}, the checkpoint has {right}" for name, found, right in differing]
+    detail = _listed(wrong) or "preprocessing, tokens, logit scale, names and licence are the checkpoint's"
+    return [Check(step="settings", tower=EVERY, status="failed" if wrong else "passed", detail=detail)]
+
+
+def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, object]]:
+    """Each setting of the manifest that is not the checkpoint's: its name, what it is, what it should be."""
+    manifest, variant, origin = subject.bundle.manifest, source.variant, source.provenance
     pairs: list[tuple[str, object, object]] = [
-        (f"preprocess.{name}", getattr(manifest.preprocess, name), value)
-        for name, value in variant.preprocess.model_dump().items()
+        ("variant", manifest.variant, variant.name),
+        ("embedding_space", manifest.embedding_space, origin.embedding_space),
+        ("embed_dim", manifest.embed_dim, variant.embed_dim),
+        ("template", manifest.template, variant.template),
     ]
     pairs += [
-        (f"tokenizer.{name}", getattr(manifest.tokenizer, name), value)
-        for name, value in variant.tokenizer.model_dump().items()
+        (f"checkpoint.{name}", getattr(manifest.checkpoint, name), getattr(origin, name))
+        for name in ("variant", "licence", "research_only", "builtin", "towers", "image_size", "recovered")
     ]
-    pairs.append(("template", manifest.template, variant.template))
-    told = _read_config(subject.bundle.path / preprocessor_config.NAME)
-    wanted = preprocessor_config.preprocessor_config(variant.preprocess)
-    pairs += [(f"{preprocessor_config.NAME} {name}", told.get(name), value) for name, value in wanted.items()]
-    wrong = [f"{name} is {found}, the checkpoint has {right}" for name, found, right in pairs if found != right]
-    detail = "; ".join(wrong) or "preprocessing, tokens and template are the checkpoint's"
-    return [Check(step="settings", tower="both", status="failed" if wrong else "passed", detail=detail)]
+    for group, have, want in (
+        ("preprocess", manifest.preprocess, variant.preprocess),
+        ("tokenizer", manifest.tokenizer, variant.tokenizer),
+    ):
+        pairs += [(f"{group}.{name}", getattr(have, name), value) for name, value in want.model_dump().items()]
+    for tower, entry in manifest.towers.items():
+        ports = subject.target(tower).ports(variant, tower, len(subject.head.names))
+        pairs.append((f"{tower} input", entry.input, TensorEntry.of(ports[0])))
+        pairs.append((f"{tower} output", entry.output, TensorEntry.of(ports[1])))
+    yield from (pair for pair in pairs if pair[1] != pair[2])
+    scale = source.model.logit_factor  # exp() of other processors differs in its last bit
+    if not math.isclose(manifest.logit_scale, scale, rel_tol=1e-6):
+        yield "logit_scale", manifest.logit_scale, scale
 
 
-def _read_config(path: Path) -> dict[str, object]:
+def check_companions(subject: Subject) -> list[Check]:
+    """Every file beside the artifacts against one that is made now: tokenizer, preprocessing, labels, model card."""
+    if subject.stages is not None:
+        return []
+    if subject.source is None:
+        return [Check.not_run("companions", EVERY, subject.needs_checkpoint)]
+    folder = subject.folder / "companions"
+    names = _made_again(subject, subject.source, folder)
+    wrong = [text for name in names if (text := _difference(subject.bundle.path / name, folder / name, name))]
+    detail = _listed(wrong) or f"{len(names)} files are as the checkpoint gives them"
+    return [Check(step="companions", tower=EVERY, status="failed" if wrong else "passed", detail=detail)]
+
+
+def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
+    """Write the companions of a bundle into a folder of their own: their names, relative to it."""
+    bundle, labels = subject.bundle, subject.head.names
+    folder.mkdir(parents=True)
+    if not labels:
+        write_tokenizer_files(folder / "tokenizer")
+        tower: TowerName = next(tower for tower in TOWERS if tower in bundle.manifest.towers)
+        subject.target(tower).write_companions(folder, source.variant)
+    write_preprocessor_config(folder, source.variant.preprocess)
+    if labels:
+        beside = Path(bundle.manifest.towers["image"].file).parent
+        (folder / beside).mkdir(parents=True, exist_ok=True)
+        (folder / beside / "labels.json").write_text(labels_json(labels), encoding="utf-8")
+    # Another version words the card otherwise.
+    if bundle.manifest.environment.get("mobileclip-deploy") == importlib.metadata.version("mobileclip-deploy"):
+        (folder / MODEL_CARD).write_text(model_card(bundle.manifest, bundle.parity), encoding="utf-8")
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _difference(have: Path, want: Path, name: str) -> str | None:
+    """How a file is not the one that it should be, in words; None where it says the same."""
+    if not have.is_file():
+        return f"{name} is missing"
+    if have.read_bytes() == want.read_bytes() or (name == MODEL_CARD and _same_card(have, want)):
+        return None
+    if want.suffix != ".json":
+        return f"{name} is not what the checkpoint gives"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be read: {error}; export the bundle again") from error
-    if not isinstance(value, dict):
-        raise InvalidInput(f"{path} is not an object; export the bundle again")
-    return value
+        told, wanted = json.loads(have.read_text(encoding="utf-8")), json.loads(want.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{have} cannot be read: {error}; export the bundle again") from error
+    if told == wanted:  # written otherwise
+        return None
+    if isinstance(told, dict) and isinstance(wanted, dict):
+        keys = [key for key in {**wanted, **told} if told.get(key) != wanted.get(key)]
+        return f"{name} {keys[0]} is {_short(told.get(keys[0]))}, the checkpoint has {_short(wanted.get(keys[0]))}"
+    return f"{name} is not what the checkpoint gives"
+
+
+def _same_card(have: Path, want: Path) -> bool:
+    """Whether two cards say the same but for sizes: a file that says the same in other bytes has another one."""
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in (have, want))
+    told, wanted = (re.sub(r"\| [\d,]+ \|", "| |", text) for text in texts)
+    return told == wanted
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _listed(texts: list[str]) -> str:
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
@@ -20,10 +21,11 @@ from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check, Gates, StoredWeights
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.parity.report import StoredLayer
 from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.targets import Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
-from mobileclip_deploy.targets.storage import summary
+from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, LabelSet, labels_json
 
@@ -66,7 +68,8 @@ class Subject:
     `source` is folded; None where it is not at hand. `stages` are what the conversion measured, of a bundle that was
     written just now; None for one that was opened: then they are measured again, and what stands in the bundle beside
     its artifacts, such as its `golden` answers, is checked too. `calibration` is the folder of images that it was
-    calibrated on, if on one of the exporter's. `folder` takes what is converted again.
+    calibrated on, if on one of the exporter's. `folder` takes what is converted again. `layers`: what the check of
+    weights found of each.
     """
 
     bundle: Bundle
@@ -79,6 +82,7 @@ class Subject:
     calibration: Path | None = None
     name: str = ""
     progress: Progress = silent
+    layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)
     _runners: dict[TowerName, Runner] = field(default_factory=dict)
     _converted: dict[tuple[TowerName, str], Path] = field(default_factory=dict)
 
@@ -117,6 +121,13 @@ class Subject:
         embeddings = self.evidence.reference.of(tower)
         return embeddings if self.source is None else self.head.answers(self.source.model, embeddings)
 
+    def floor(self, tower: TowerName) -> float | None:
+        """The noise floor of a tower: of the checkpoint where it is at hand, else as measured when it was exported."""
+        if self.source is not None:
+            return self.evidence.reference.floor.get(tower)
+        recorded = self.bundle.measurements
+        return None if recorded is None else recorded.floor.get(tower)
+
     def four_bit(self, tower: TowerName) -> frozenset[str]:
         """The layers of a tower of precision "mixed" that have 4 bits."""
         mixed = self.bundle.manifest.towers[tower].precision == "mixed"
@@ -126,9 +137,17 @@ class Subject:
         """How the weights of a tower are stored: a row a grid, the most bytes first; none without the checkpoint."""
         if self.source is None or lacks_to_convert(self, tower) is not None:
             return ()
-        module, precision = self.head.module(self.source.model, tower), self.bundle.manifest.towers[tower].precision
-        grids = self._target.storage(tower, module, precision, self.four_bit(tower))
-        return tuple(StoredWeights(tower=tower, **vars(row)) for row in summary(module, grids))
+        return tuple(StoredWeights(tower=tower, **vars(row)) for row in summary(self.module(tower), self.grids(tower)))
+
+    def module(self, tower: TowerName) -> nn.Module:
+        """The tower of the folded checkpoint with its head, as it was converted."""
+        assert self.source is not None
+        return self.head.module(self.source.model, tower)
+
+    def grids(self, tower: TowerName) -> Storage:
+        """How each tensor of a tower should be stored."""
+        precision = self.bundle.manifest.towers[tower].precision
+        return self._target.storage(tower, self.module(tower), precision, self.four_bit(tower))
 
     def runner(self, tower: TowerName) -> Runner:
         """The artifact of a tower, loaded once.

@@ -67,7 +67,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: ((path / "manifest.json").unlink(), (path / "manifest.json").mkdir()),
         "cannot be read",
     ),
-    "later schema": (lambda path: edit(path, lambda data: data.update(schema_version=2)), "schema_version"),
+    "later schema": (lambda path: edit(path, lambda data: data.update(schema_version=3)), "schema_version"),
     "field that no version has": (lambda path: edit(path, lambda data: data.update(colour="red")), "colour"),
     "no towers": (lambda path: edit(path, lambda data: data.update(towers={})), "towers"),
     "unknown tower": (
@@ -112,11 +112,12 @@ def test_a_bundle_names_the_tower_that_it_lacks(damaged: Path) -> None:
 
 
 def test_the_manifest_says_where_mean_and_std_are_applied_and_what_must_not_be_compared(exports: Exports) -> None:
-    found = Bundle.open(exports.bundle("onnx", "fp16").path).manifest
+    bundle = Bundle.open(exports.bundle("onnx", "fp16").path)
+    found = bundle.manifest
     assert found.preprocess.where == "graph"
     assert found.embedding_space == f"nano-{found.checkpoint.sha256[:16]}"
     assert found.checkpoint.file == "mine.safetensors"
-    assert all(check.status == "passed" for check in found.parity)
+    assert all(check.status == "passed" for check in bundle.parity)
 
 
 def test_a_packages_hash_covers_names_and_contents(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_export_prints_its_bundles_as_json(exports: Exports, tmp_path: Path) -> 
     found = run("export", "--target", "onnx", "--precision", "fp32", "--precision", "fp32", *arguments)
     assert found.code == 0
     (result,) = found.json  # the same precision twice is one bundle
-    assert (result["bundle"], result["passed"]) == (str(tmp_path / "nano-onnx-fp32"), None)
+    assert (result["bundle"], result["passed"], result["parity"]) == (str(tmp_path / "nano-onnx-fp32"), None, [])
     assert result["manifest"] == strict_json(
         (tmp_path / "nano-onnx-fp32" / "manifest.json").read_text(encoding="utf-8")
     )
@@ -146,7 +146,7 @@ def test_what_fails_its_gate_is_written_only_when_asked_for_and_then_says_so_eve
     assert "nano-onnx-fp32" in found.stderr.splitlines()[-1]
     bundle = mcd.Bundle.open(tmp_path / "out" / "nano-onnx-fp32")
     assert bundle.manifest.options["allow_failing"] == "yes"
-    assert [check.step for check in bundle.manifest.parity if check.status == "failed"] == ["shipped"]
+    assert [check.step for check in bundle.parity if check.status == "failed"] == ["shipped"]
     assert "**FAILED: text shipped." in (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert run("inspect", bundle.path, "--json").json["parity"] == "failed"
 
@@ -176,8 +176,15 @@ def test_verify_without_the_checkpoint_says_not_run_and_exits_with_3(
     path = exports.copy("onnx", "fp16", tmp_path)
     found = run("verify", path, "--json")
     assert (found.code, found.json["passed"]) == (3, False)
-    assert {check["step"] for check in found.json["checks"] if check["status"] == "not run"} == {"twin"}
-    assert "NOT RUN: 2 of 6 checks" in found.stderr
+    assert {check["step"] for check in found.json["checks"] if check["status"] == "not run"} == {
+        "settings",
+        "companions",
+        "golden",
+        "twin",
+        "weights",
+        "reproduced",
+    }
+    assert "NOT RUN: 10 of 14 checks" in found.stderr
     assert "not run" in run("verify", path).stdout
     given = run("verify", path, "--checkpoint", exports.checkpoint, "--json")
     assert (given.code, given.json["passed"]) == (0, True)

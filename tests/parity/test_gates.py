@@ -10,15 +10,32 @@ from mobileclip_deploy.parity import Deviation, Gates, parse_gates
 from mobileclip_deploy.parity.gates import passes
 
 
-def deviation(relative: float, cosine: float) -> Deviation:
-    return Deviation(relative=relative, cosine=cosine, snr_db=0.0, inputs=1)
+def deviation(relative: float, cosine: float, scale: float = 1.0) -> Deviation:
+    return Deviation(relative=relative, cosine=cosine, snr_db=0.0, scale=scale, inputs=1)
 
 
 def test_the_bounds_are_those_of_the_design() -> None:
     gates = Gates()
-    assert (gates.semantic, gates.task) == (1e-5, 0.5)
+    assert gates.task == 0.5
     assert gates.shipped("fp32") == ("relative", 1e-4)
-    assert gates.shipped("fp16") == ("cosine", 0.999)
+    assert gates.shipped("fp16", 5e-7) == ("cosine", 0.999)
+
+
+@pytest.mark.parametrize(("floor", "bound"), [(None, 1e-5), (1e-7, 2e-6), (4e-7, 2e-6), (1e-6, 5e-6), (1.5e-4, 7.5e-4)])
+def test_float32_is_judged_by_the_networks_own_noise_floor(floor: float | None, bound: float) -> None:
+    metric, value = Gates().exact(floor)
+    assert (metric, value) == ("relative", pytest.approx(bound))
+    if floor is not None:
+        assert Gates().shipped("fp32", floor) == (metric, value)
+    assert Gates(semantic=3e-4).exact(floor) == ("relative", 3e-4)
+    assert Gates(relative=0.5).shipped("fp32", floor) == ("relative", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("scale", "passed"), [(1.0, True), (1.2, True), (0.85, True), (1.3, False), (100, False), (0.01, False)]
+)
+def test_a_cosine_is_held_together_with_the_lengths(scale: float, passed: bool) -> None:
+    assert passes(deviation(0, 1, scale), "cosine", 0.99) is passed
 
 
 def test_every_precision_has_a_gate() -> None:

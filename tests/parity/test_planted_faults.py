@@ -53,8 +53,8 @@ def scale_a_weight(factor: float) -> Callable[[onnx.GraphProto], None]:
 
 def test_a_sound_bundle_passes_every_step(exports: Exports) -> None:
     report = mcd.verify(exports.bundle("onnx", "fp16"), checkpoint=exports.checkpoint)
-    steps = {"structure", "folded", "tower", "twin", "golden", "shipped"}
-    both = {("both", "settings")}
+    steps = {"structure", "folded", "tower", "twin", "golden", "shipped", "reproduced"}
+    both = {("both", "settings"), ("both", "companions")}
     assert {(c.tower, c.step) for c in report.checks} == both | {(t, s) for t in ("image", "text") for s in steps}
     assert report.passed
 
@@ -93,7 +93,8 @@ def test_another_name_of_an_input_fails_structure(exports: Exports, tmp_path: Pa
         graph.input[0].name = "pixels"
 
     edit_graph(path / "onnx" / "vision_model.onnx", rename)
-    assert failed(mcd.verify(path, checkpoint=exports.checkpoint)) == {("image", "structure")}
+    found = failed(mcd.verify(path, checkpoint=exports.checkpoint))
+    assert found == {("image", "structure"), ("image", "reproduced")}
 
 
 def test_a_core_ml_image_input_turned_to_bgr_fails_structure_and_values(exports: Exports, tmp_path: Path) -> None:
@@ -194,8 +195,10 @@ def test_without_the_checkpoint_the_semantic_step_is_not_run_and_nothing_passes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     report = mcd.verify(exports.copy("onnx", "fp16", tmp_path))
-    assert [(check.tower, check.step) for check in report.not_run] == [("image", "twin"), ("text", "twin")]
-    assert "mine.safetensors" in (report.not_run[0].detail or "")
+    needing = {"golden", "twin", "weights", "reproduced"}
+    wanted = {("both", "settings"), ("both", "companions")} | {(t, step) for t in ("image", "text") for step in needing}
+    assert {(check.tower, check.step) for check in report.not_run} == wanted
+    assert all("mine.safetensors" in (check.detail or "") for check in report.not_run)
     assert (report.passed, report.failed) == (False, ())
 
 

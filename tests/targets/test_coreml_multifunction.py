@@ -56,7 +56,7 @@ def test_the_bundle_holds_one_package_that_the_manifest_names_with_a_function_fo
     }
     assert bundle.bytes == artifact_bytes(bundle.path / "nano.mlpackage") == entries["image"].bytes
     assert bundle.manifest.options == {"deployment_target": "iOS18", "multifunction": "on"}
-    assert {check.status for check in bundle.manifest.parity} == {"passed"}
+    assert {check.status for check in bundle.parity} == {"passed"}
     card = (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "`nano.mlpackage`, function `text`" in card
     mcd.Bundle.open(bundle.path)

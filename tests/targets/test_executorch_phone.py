@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -108,6 +107,5 @@ def test_what_cannot_be_had_is_refused_with_the_reason(options: tuple[str, ...],
 
 
 def test_stages_are_checks_of_the_report(bundle: Bundle) -> None:
-    manifest = json.loads((bundle.path / "manifest.json").read_text(encoding="utf-8"))
-    steps = [check["step"] for check in manifest["parity"]]
+    steps = [check.step for check in bundle.parity]
     assert steps == ["structure", "folded", "tower", "twin", "authored", "lowered", "shipped"]

@@ -59,12 +59,12 @@ def as_run(path: Path, folder: Path) -> Counter[str]:
 def test_every_check_passes_and_the_files_are_named_as_the_client_asks_for_them(
     exports: Exports, precision: str
 ) -> None:
-    manifest = exports.bundle("onnx", precision).manifest
-    files = {tower: entry.file for tower, entry in manifest.towers.items()}
+    bundle = exports.bundle("onnx", precision)
+    files = {tower: entry.file for tower, entry in bundle.manifest.towers.items()}
     suffix = SUFFIXES[precision]
     assert files == {"image": f"onnx/vision_model{suffix}.onnx", "text": f"onnx/text_model{suffix}.onnx"}
-    assert {check.step for check in manifest.parity} == {"structure", "folded", "tower", "twin", "shipped"}
-    assert {check.status for check in manifest.parity} == {"passed"}
+    assert {check.step for check in bundle.parity} == {"structure", "folded", "tower", "twin", "shipped"}
+    assert {check.status for check in bundle.parity} == {"passed"}
 
 
 @precisions

@@ -39,7 +39,7 @@ def test_it_holds_one_tower_its_labels_and_no_tokenizer(bundle: mcd.Bundle) -> N
     assert (list(manifest.classifier.labels), manifest.classifier.template) == (LABELS, "a {}")
     assert json.loads((bundle.artifact("image").parent / "labels.json").read_text(encoding="utf-8")) == LABELS
     assert not (bundle.path / "tokenizer").exists()
-    assert {check.status for check in manifest.parity} == {"passed"}
+    assert {check.status for check in bundle.parity} == {"passed"}
     assert "there is no text tower" in (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
@@ -77,10 +77,18 @@ def test_verify_finds_other_labels_and_needs_the_checkpoint(bundle: mcd.Bundle, 
     assert manifest.classifier is not None
     swapped = manifest.classifier.model_copy(update={"labels": tuple(reversed(LABELS))})
     report = mcd.verify(mcd.Bundle(bundle.path, manifest.model_copy(update={"classifier": swapped})))
-    assert [check.step for check in report.failed] == ["shipped"]
+    assert [check.step for check in report.failed] == ["companions", "shipped", "reproduced"]
     gone = manifest.checkpoint.model_copy(update={"sha256": "0" * 64})
     report = mcd.verify(mcd.Bundle(bundle.path, manifest.model_copy(update={"checkpoint": gone})))
-    assert [check.step for check in report.not_run] == ["twin", "shipped"]
+    assert [check.step for check in report.not_run] == [
+        "settings",
+        "companions",
+        "golden",
+        "twin",
+        "shipped",
+        "weights",
+        "reproduced",
+    ]
 
 
 def test_an_ordinary_bundle_needs_labels(exports: Exports) -> None:

@@ -66,7 +66,7 @@ def test_a_gate_that_fails_is_named_and_is_the_exit_code(exports: Exports, datas
     found = run("compare", path, "--dataset", dataset, "--gate", "cosine=0.9999999")
     assert found.code == 1
     assert "failed" in found.stdout
-    assert "image shipped: cosine >= 1" in found.stdout
+    assert "image shipped: cosine >= 0.9999999" in found.stdout
 
 
 def test_markdown_has_a_row_a_bundle(exports: Exports, dataset: Path) -> None:

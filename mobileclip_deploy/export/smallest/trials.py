@@ -74,7 +74,7 @@ class Trials:
             deviation = compare(self.reference.of(tower), runner(self.reference.inputs.of(tower)))
         except (ExportError, InvalidInput) as error:
             return TriedTower(artifact, 0, f"{tower} {precision} could not be made: {error}")
-        metric, bound = self.plan.gates.shipped(precision)
+        metric, bound = self.plan.gates.shipped(precision, self.reference.floor[tower])
         held = passes(deviation, metric, bound)
         sign = ">=" if metric == "cosine" else "<="
         reason = f"{tower} {precision}: {metric} {deviation.value(metric):.6g}, wanted {sign} {bound:g}"

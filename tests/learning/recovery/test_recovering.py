@@ -224,7 +224,7 @@ def test_an_export_of_it_is_verified_against_what_was_trained(
 ) -> None:
     model = mcd.load_model(None, results["w4"][0])
     bundle = mcd.export(model, "coreml", "w4", tmp_path, tower="image")
-    shipped = next(check for check in bundle.manifest.parity if check.step == "shipped")
+    shipped = next(check for check in bundle.parity if check.step == "shipped")
     assert shipped.deviation.cosine > 0.999
     recovered = bundle.manifest.checkpoint.recovered
     assert recovered is not None
