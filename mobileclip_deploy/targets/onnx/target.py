@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+    from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["OnnxTarget"]
@@ -67,14 +68,18 @@ class OnnxTarget(Target):
         return ()
 
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
-        graph = _read(path).graph
+        from mobileclip_deploy.targets.onnx.reading import load
+
+        graph = load(path).graph
         if len(graph.input) != 1 or len(graph.output) != 1:
             raise InvalidInput(f"{path}: {len(graph.input)} inputs and {len(graph.output)} outputs instead of one each")
         return _info(graph.input[0]), _info(graph.output[0])
 
     def operators(self, path: Path) -> dict[str, int]:
+        from mobileclip_deploy.targets.onnx.reading import load
+
         counts: dict[str, int] = {}
-        for node in _read(path).graph.node:
+        for node in load(path).graph.node:
             counts[node.op_type] = counts.get(node.op_type, 0) + 1
         return counts
 
@@ -82,12 +87,19 @@ class OnnxTarget(Target):
         """`operators` by type, and `weight_bytes` by type of number."""
         from onnx import TensorProto
 
+        from mobileclip_deploy.targets.onnx.reading import load
+
         stored: dict[str, int] = {}
-        for tensor in _read(path).graph.initializer:
+        for tensor in load(path).graph.initializer:
             dtype = TensorProto.DataType.Name(tensor.data_type).lower()
             stored[dtype] = stored.get(dtype, 0) + len(tensor.raw_data)
         ranked = dict(sorted(stored.items(), key=lambda item: (-item[1], item[0])))
         return {"operators": dict(sorted(self.operators(path).items())), "weight_bytes": ranked}
+
+    def graph(self, path: Path) -> Graph:
+        from mobileclip_deploy.targets.onnx.reading import read_graph
+
+        return read_graph(path)
 
     def runner(self, path: Path) -> Runner:
         from mobileclip_deploy.targets.onnx.runner import OnnxRunner
@@ -135,16 +147,6 @@ def _client_config(variant: Variant) -> dict[str, object]:
         },
         "vision_config": {"model_type": "clip_vision_model", "image_size": variant.preprocess.size},
     }
-
-
-def _read(path: Path):  # type: ignore[no-untyped-def]
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        return onnx.load(path, load_external_data=False)
-    except (OSError, DecodeError) as error:
-        raise InvalidInput(f"{path} is not a readable ONNX file: {error}") from error
 
 
 def _info(value) -> TensorInfo:  # type: ignore[no-untyped-def]

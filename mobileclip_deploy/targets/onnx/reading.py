@@ -1,0 +1,158 @@
+"""An ONNX file read back, as it stands there and as a graph that does not depend on names, order and encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, helper, numpy_helper
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+
+__all__ = ["load", "read_graph"]
+
+# What ONNX Runtime calls the inputs of its own operators; onnx has no schema of them.
+MICROSOFT_INPUTS = {
+    "GatherBlockQuantized": ("data", "indices", "scales", "zero_points"),
+    "MatMulNBits": ("A", "B", "scales", "zero_points", "g_idx", "bias"),
+}
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """The file's message. What it keeps in other files is left there.
+
+    Raises:
+        InvalidInput: the file is damaged or of another format.
+    """
+    try:
+        return onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise InvalidInput(f"{path} is not a readable ONNX file: {error}") from error
+
+
+def read_graph(path: Path) -> Graph:
+    """A file as a graph. Settings are attributes, those that are left out as the operator's definition has them.
+
+    Raises:
+        InvalidInput: the file is damaged, or says something in a way that no conversion does (numbers in other files,
+            sparse ones).
+    """
+    model = load(path)
+    try:
+        onnx.checker.check_model(str(path))  # names that mean two things, operations before what they take
+        return _graph(model)
+    except (onnx.checker.ValidationError, ValueError, TypeError) as error:  # a name that is no text is of another type
+        raise InvalidInput(f"{path} is not a valid ONNX model: {error}") from error
+
+
+def _graph(model: onnx.ModelProto) -> Graph:
+    """Raises ValueError for what cannot be read."""
+    graph = model.graph
+    if graph.sparse_initializer:
+        raise ValueError("sparse numbers, which no conversion writes")
+    values: dict[str, Input] = {"": None}  # an input that is left out has no name
+    values |= {tensor.name: Constant(_numbers(tensor), tensor.name) for tensor in graph.initializer}
+    values |= {value.name: Wire(None, index) for index, value in enumerate(graph.input)}
+    versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
+    functions = [function.SerializeToString(deterministic=True) for function in model.functions]
+    nodes: list[Node] = []
+    for proto in graph.node:
+        constant = _constant(proto)
+        if constant is not None:
+            values[proto.output[0]] = constant
+            continue
+        node = _node(proto, values, versions, functions)
+        values |= {name: Wire(len(nodes), output) for output, name in enumerate(proto.output) if name}
+        nodes.append(node)
+    absent = [value.name for value in graph.output if value.name not in values]
+    if absent:
+        raise ValueError(f"nothing computes its output {absent[0]}")
+    return Graph(
+        tuple(map(_port, graph.input)),
+        tuple(nodes),
+        tuple(map(_port, graph.output)),
+        tuple(values[value.name] for value in graph.output),
+    )
+
+
+def _node(
+    proto: onnx.NodeProto, values: Mapping[str, Input], versions: Mapping[str, int], functions: list[bytes]
+) -> Node:
+    domain = _domain(proto.domain)
+    version = versions[domain]
+    schema = onnx.defs.get_schema(proto.op_type, version, domain) if _has_schema(proto, version) else None
+    settings: dict[str, Any] = {"opset": version if schema is None else schema.since_version}
+    if schema is not None:
+        defaults = {name: attribute.default_value for name, attribute in schema.attributes.items()}
+        settings |= {name: _setting(default) for name, default in defaults.items() if default.type}
+    settings |= {attribute.name: _setting(attribute) for attribute in proto.attribute}
+    if functions:  # any of them may say anew what the operator means
+        settings["functions"] = functions
+    names = list(proto.input)
+    while names and not names[-1]:
+        names.pop()
+    inputs = tuple((called, values[name]) for called, name in zip(_called(proto, schema), names, strict=False))
+    kind = ".".join(part for part in (domain, proto.op_type, proto.overload) if part)
+    return Node(kind, inputs, settings, proto.name or proto.output[0])
+
+
+def _has_schema(proto: onnx.NodeProto, version: int) -> bool:
+    return onnx.defs.has(proto.op_type, max_inclusive_version=version, domain=_domain(proto.domain))
+
+
+def _called(proto: onnx.NodeProto, schema: onnx.defs.OpSchema | None) -> Iterator[str]:
+    """What an operator calls its inputs, without end: the last may stand for many."""
+    names = MICROSOFT_INPUTS.get(proto.op_type, ()) if schema is None else [given.name for given in schema.inputs]
+    yield from names
+    number = len(names)
+    while True:
+        yield f"input {number}"
+        number += 1
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def _numbers(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise ValueError(f"the numbers of {tensor.name} are in another file")
+    return numpy_helper.to_array(tensor)
+
+
+def _constant(proto: onnx.NodeProto) -> Constant | None:
+    """What a Constant operation holds, which is the same as an initializer; None for other operations."""
+    if proto.op_type != "Constant" or _domain(proto.domain) or len(proto.attribute) != 1:
+        return None
+    (attribute,) = proto.attribute
+    value = helper.get_attribute_value(attribute)
+    types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    if attribute.name in types:
+        return Constant(np.asarray(value, types[attribute.name]), proto.output[0])
+    return Constant(_numbers(value), proto.output[0]) if attribute.name == "value" else None
+
+
+def _setting(attribute: AttributeProto) -> Any:
+    """An attribute's value as plain numbers and texts; of a tensor its type, shape and numbers."""
+    value = helper.get_attribute_value(attribute)
+    if isinstance(value, onnx.TensorProto):
+        array = _numbers(value)
+        return array.dtype.name, array.shape, array.tolist()
+    if attribute.type in (AttributeProto.GRAPH, AttributeProto.SPARSE_TENSOR, AttributeProto.TYPE_PROTO):
+        return value.SerializeToString(deterministic=True)
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return value if isinstance(value, int | float) else list(value)
+
+
+def _port(value: onnx.ValueInfoProto) -> str:
+    """An input or output in words: its name, type and shape. What a free dimension is called means nothing."""
+    tensor = value.type.tensor_type
+    shape = ["*" if dim.WhichOneof("value") != "dim_value" else str(dim.dim_value) for dim in tensor.shape.dim]
+    return f"{value.name} {onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{', '.join(shape)}]"

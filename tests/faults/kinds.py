@@ -1,0 +1,54 @@
+"""What the tables of faults of all targets share: an edit of an artifact, where it can be made, the tests' cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import pytest
+
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.parity import Check
+
+__all__ = ["Edit", "cases", "require_failed", "require_passed"]
+
+File = TypeVar("File")
+
+
+@dataclass(frozen=True)
+class Edit(Generic[File]):
+    """A change of an artifact, in the towers and precisions that can have it; no precisions: in all.
+
+    `plant` changes the opened file, and gives what the check must name; None where nothing of it has a name.
+    """
+
+    name: str
+    plant: Callable[[File], str | None]
+    towers: tuple[TowerName, ...] = TOWERS
+    precisions: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def cases(edits: Iterable[Edit[File]], kept: Mapping[TowerName, Iterable[str]]) -> list[object]:
+    """Parameters `tower, precision, edit`: each edit in every tower and precision that it is for."""
+    return [
+        pytest.param(tower, precision, edit, id=f"{tower}-{precision}-{edit}")
+        for edit in edits
+        for tower in edit.towers
+        for precision in kept.get(tower, ())
+        if not edit.precisions or precision in edit.precisions
+    ]
+
+
+def require_failed(check: Check, named: str | None) -> None:
+    """The check failed, and says where."""
+    assert check.status == "failed", check.detail
+    assert named is None or named in str(check.detail)
+
+
+def require_passed(check: Check) -> None:
+    """The check found nothing but another way to write the same."""
+    assert (check.status, check.detail) == ("passed", "the same operations and constants; other bytes")
