@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.job import Cell, Job
 from mobileclip_deploy.benchmark.judgement import cell_warnings
 from mobileclip_deploy.benchmark.result import CellResult, Result, RoundResult, Run
@@ -31,23 +32,31 @@ def complete(result: Result) -> Result:
         if not found.rounds:
             cells.append(found)
             continue
-        computed = _cell_result(cell, result.job, found.rounds)
+        computed = _cell_result(cell, result.job, _with_golden(found))
         changes = {name: getattr(found, name) for name in OWN if not getattr(computed, name)}
         changes["warnings"] = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
-        if found.golden is not None and not found.golden.passed and not cell.competitor:
-            changes |= {"status": "invalid", "summary": None, "error": computed.error or found.error or "wrong answers"}
         cells.append(computed.model_copy(update=changes))
     return result.model_copy(update={"cells": tuple(cells)})
 
 
+def _with_golden(found: CellResult) -> tuple[RoundResult, ...]:
+    """The rounds of a stored cell; an outcome that was told of the cell as a whole, or a bad one, is the first's."""
+    told = any(item.golden for item in found.rounds)
+    if found.golden is None or (told and found.golden.passed):
+        return found.rounds
+    return (found.rounds[0].model_copy(update={"golden": found.golden}), *found.rounds[1:])
+
+
 def _cell_result(cell: Cell, job: Job, rounds: tuple[RoundResult, ...]) -> CellResult:
+    rounds = tuple(judge(item, cell, job.protocol) for item in rounds)
+    checked = cell.golden is None or any(item.golden for item in rounds)
     failed = next((item for item in rounds if item.status != "done"), None)
     whole = len(rounds) == job.protocol.rounds
     status = failed.status if failed else "done" if whole else "skipped"
     error = failed.error if failed else None if whole else f"{len(rounds)} of {job.protocol.rounds} rounds were run"
     timed = [item for item in rounds if item.samples_ns]
     summary = None
-    if timed and status in ("done", "skipped"):
+    if timed and checked and status in ("done", "skipped"):
         samples, cpu = [item.samples_ns for item in timed], [item.cpu_ns for item in timed]
         summary = summarize(samples, cpu, job.protocol.trim_fraction)
     first = next((item for item in rounds if item.round == 0), None)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
-from mobileclip_deploy.benchmark.golden import judge
+from mobileclip_deploy.benchmark.golden import outcome
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Turn
 from mobileclip_deploy.benchmark.result import Environment, Harness, RoundResult, Run
@@ -87,9 +88,11 @@ def _run_turn(plan: Plan, turn: Turn) -> RoundResult:
     with tempfile.TemporaryDirectory(prefix="mobileclip-benchmark-") as folder:
         answers = Path(folder) / "answers.npy"
         finished = _spawn(plan, cell, turn, answers)
-        if finished.status != "done" or cell.golden is None or not answers.exists():
-            return finished
-        return judge(finished, cell, plan.folder, np.load(answers))
+        if cell.golden is not None and answers.exists():
+            found = outcome(cell, plan.folder, np.load(answers))
+            finished = finished.model_copy(update={"golden": found})
+        # Judged here as well as in the result: an invalid round ends the turns of its cell.
+        return judge(finished, cell, plan.job.protocol)
 
 
 def _spawn(plan: Plan, cell: Cell, turn: Turn, answers: Path) -> RoundResult:

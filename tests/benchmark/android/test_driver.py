@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmark.android import harness, tiny
-from benchmark.android.scripted import GOOD, scripted_runners
+from benchmark.android.scripted import GOOD, answering, scripted_runners
 from benchmark.android.standin import Phones, when
 
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
@@ -56,6 +56,24 @@ def test_both_runtimes_are_measured_checked_and_marked_simulated(phones: Phones,
     assert re.fullmatch(r"4 of 4 rounds, about 0 s left: done", told[-1])
     counts = [int(text.partition(" of 4 rounds")[0]) for text in told]
     assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize(
+    ("golden", "reason"),
+    [
+        ("null", "the device brought no answers to the golden inputs"),
+        ('{"inputs":1,"cosine":1.0,"relative":1e-7,"passed":true}', "the device answered 1 of 2 golden inputs"),
+        ('{"inputs":2,"cosine":0.9,"relative":0.5,"passed":true}', "answers miss the gate relative 0.0001"),
+    ],
+)
+def test_a_phone_that_says_that_it_passed_is_not_believed(
+    phones: Phones, built: Path, tmp_path: Path, golden: str, reason: str
+) -> None:
+    runners = scripted_runners(built, tmp_path / "bin", answering(golden))
+    (cell,) = run(phones, runners, tiny.plan(tmp_path / "plan")).cells
+    assert (cell.status, cell.summary) == ("invalid", None)
+    assert cell.error is not None
+    assert reason in cell.error
 
 
 def test_no_name_reaches_a_shell_unquoted_and_nothing_is_left_behind(
