@@ -77,7 +77,7 @@ class NotRun(RuntimeFailed):
 
 def first_problem(error: ValidationError) -> str:
     """The first of the problems that pydantic found, in one line: the place where it is, and what it is."""
-    first = error.errors(include_url=False)[0]
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else first["msg"]
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
+import json
 import os
-import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.leftovers import Claim, claimed, clear_leftovers, remove
 
 __all__ = [
     "StrPath",
@@ -20,14 +22,21 @@ __all__ = [
     "artifact_sha256",
     "check_bundle_destination",
     "check_file_destination",
-    "clear_leftovers",
+    "check_tensors",
     "file_sha256",
     "optional_path",
+    "read_json",
+    "read_regular",
     "replacing",
     "write_whole",
 ]
 
 PIECE = 1 << 20
+# Above what any manifest, recipe, index or configuration holds: class names of ImageNet-21k take half a megabyte.
+SETTINGS_BYTES = 4 << 20
+SETTINGS_ITEMS = 100_000
+# Names, shapes and metadata of a .safetensors file: those of a published checkpoint take 0.2 MB.
+HEADER_BYTES = 16 << 20
 
 StrPath = str | PathLike[str]
 """How public functions take a path."""
@@ -73,8 +82,9 @@ def _check_parent(path: Path) -> None:
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
         raise UsageError(f"{parent} is a file, so nothing can be written in it; choose another output with -o")
-    # Tried rather than asked: os.access says yes to root on /proc.
-    Path(tempfile.mkdtemp(dir=parent, prefix=".mobileclip-deploy-")).rmdir()
+    # Tried rather than asked: os.access says yes to root on /proc. Without a name on Linux: a kill leaves nothing.
+    with tempfile.TemporaryFile(dir=parent):
+        pass
 
 
 @contextlib.contextmanager
@@ -91,25 +101,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
     When the block does not end well, what it wrote is removed and what was at `path` stays. A file is on the disk
     before it takes its place, so that a power cut leaves the old one or the new one, whole. The folder of `path` must
-    exist. What a killed process left behind is removed when the same path is written again.
+    exist. What killed processes left in it is removed first. Two may write the same path at the same time, and the
+    later one wins.
 
     Raises:
         OSError: the place cannot be written; FileNotFoundError if the block wrote nothing.
     """
-    clear_leftovers(path)
-    # The process is part of the name: two may write the same path at the same time, and the later one wins.
-    partial = path.parent / f".{path.name}.partial-{os.getpid()}"
-    _remove(partial)
-    try:
-        yield partial
-        if partial.is_dir():
-            _take_place_of_folder(partial, path)
+    clear_leftovers(path.parent)
+    with claimed(path) as claim:
+        yield claim.partial
+        if claim.partial.is_dir():
+            _take_place_of_folder(claim)
         else:
-            with partial.open("rb") as stream:
+            with claim.partial.open("rb") as stream:
                 os.fsync(stream.fileno())
-            partial.replace(path)
-    finally:
-        _remove(partial)
+            claim.partial.replace(path)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -118,48 +124,74 @@ def write_whole(path: Path, content: str | bytes) -> None:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def clear_leftovers(path: Path) -> None:
-    """Remove what killed processes left beside `path`; what one had set aside and not yet replaced comes back."""
-    for state in ("partial", "replaced"):
-        for left in path.parent.glob(f".{glob.escape(path.name)}.{state}-*"):
-            process = left.name.rpartition("-")[2]
-            if not process.isdigit() or _is_running(int(process)):
-                continue
-            if state == "replaced" and not path.exists():
-                left.rename(path)
-            else:
-                _remove(left)
-
-
-def _take_place_of_folder(partial: Path, path: Path) -> None:
+def _take_place_of_folder(claim: Claim) -> None:
     # A rename replaces a file in one step but no folder that holds something: the old one is set aside first.
-    replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
+    path, replaced = claim.path, claim.replaced
     try:
         if path.exists():
             path.rename(replaced)
-        partial.rename(path)
+        claim.partial.rename(path)
     except BaseException:
         if replaced.exists() and not path.exists():
             replaced.rename(path)
         raise
-    _remove(replaced)
+    remove(replaced)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def read_regular(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
+    """The bytes of a regular file. A pipe in its place is not waited for, and a larger file is not read.
+
+    Raises:
+        InvalidInput: it is something else than a file, or larger than `limit` bytes.
+        OSError: it cannot be opened.
+    """
+    with _open_regular(path) as stream:
+        larger = os.fstat(stream.fileno()).st_size > limit
+        content = b"" if larger else stream.read(limit + 1)
+        if larger or len(content) > limit:
+            raise InvalidInput(f"{path} is larger than such a file can be ({limit:,} bytes)")
+        return content
 
 
-def _is_running(process: int) -> bool:
+def read_json(path: Path, limit: int = SETTINGS_BYTES, items: int = SETTINGS_ITEMS) -> Any:
+    """The value in a JSON file of a few settings, read as UTF-8.
+
+    Raises:
+        InvalidInput: as `read_regular`, or it holds more than `items` items.
+        ValueError: it is not JSON, not UTF-8, nested too deeply, or holds a number of thousands of digits.
+        OSError: it cannot be opened.
+    """
+    content = read_regular(path, limit)
+    # Counted before they are made: pydantic keeps a complaint about each item that it does not like.
+    if content.count(b",") > items:
+        raise InvalidInput(f"{path} holds more items than such a file can ({items:,})")
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        return json.loads(content.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def check_tensors(path: Path) -> None:
+    """Whether a .safetensors file can be opened: a regular file, with a header of reasonable size.
+
+    Raises:
+        InvalidInput: it is none. What else is wrong with it, safetensors says.
+        OSError: it cannot be opened.
+    """
+    with _open_regular(path) as stream:
+        if int.from_bytes(stream.read(8), "little") > HEADER_BYTES:
+            raise InvalidInput(
+                f"{path} is not a valid safetensors file: its header is larger than {HEADER_BYTES:,} bytes"
+            )
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    # O_NONBLOCK: opening a pipe would wait for somebody to write into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise InvalidInput(f"{path} is not a regular file")
 
 
 def file_sha256(path: Path) -> str:

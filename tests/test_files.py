@@ -12,12 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import check_bundle_destination, check_file_destination, replacing, write_whole
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import (
+    check_bundle_destination,
+    check_file_destination,
+    read_json,
+    read_regular,
+    replacing,
+    write_whole,
+)
 
 MARKER = "manifest.json"
 NOBODY = 65534
-NO_SUCH_PROCESS = 2**22 + 1  # above the largest number that Linux gives
 Check = Callable[[Path], None]
 
 
@@ -170,14 +176,6 @@ def test_nothing_written_is_an_error_and_leaves_what_was_there(tmp_path: Path) -
     assert kept(tmp_path) == {"f": "old"}
 
 
-def test_what_a_killed_process_left_is_removed_and_of_a_running_one_left_alone(tmp_path: Path) -> None:
-    others = {f".f.partial-{os.getppid()}", f".f.search-{NO_SUCH_PROCESS}", f".g.partial-{NO_SUCH_PROCESS}"}
-    for name in {f".f.partial-{NO_SUCH_PROCESS}", *others}:
-        (tmp_path / name).write_text("x")
-    write_whole(tmp_path / "f", "new")
-    assert set(kept(tmp_path)) == {"f", *others}
-
-
 def test_a_process_killed_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("old")
     program = """
@@ -190,9 +188,9 @@ with replacing(Path(sys.argv[1])) as partial:
 """
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path / "f")]).returncode == -signal.SIGKILL
     assert (tmp_path / "f").read_text() == "old"
-    assert len(kept(tmp_path)) == 2
-    write_whole(tmp_path / "f", "new")
-    assert kept(tmp_path) == {"f": "new"}
+    assert len(kept(tmp_path)) == 3  # what was there, the half, and the lock
+    write_whole(tmp_path / "g", "new")
+    assert kept(tmp_path) == {"f": "old", "g": "new"}
 
 
 def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,3 +203,31 @@ def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeyp
 def test_texts_are_written_as_utf_8_with_their_own_line_ends(tmp_path: Path) -> None:
     write_whole(tmp_path / "f", "ä\r\nb\n")
     assert (tmp_path / "f").read_bytes() == b"\xc3\xa4\r\nb\n"
+
+
+@pytest.mark.parametrize("reader", [read_regular, read_json])
+def test_a_pipe_a_folder_and_a_large_file_are_refused_at_once(reader: Callable[[Path], object], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(InvalidInput, match="not a regular file"):
+            reader(path)
+    with (tmp_path / "large").open("wb") as stream:
+        stream.truncate(10**12)
+    with pytest.raises(InvalidInput, match="larger than"):
+        reader(tmp_path / "large")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("[" * 100_000, "nested"), ("9" * 5_000, "digits"), ('"\xff"', "utf-8"), ("{", "Expecting")],
+)
+def test_json_that_no_parser_takes_is_one_kind_of_error(text: str, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=complaint):
+        read_json(tmp_path / "f")
+
+
+def test_items_are_counted_before_they_are_made(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("[" + "0," * 150_000 + "0]")
+    with pytest.raises(InvalidInput, match="more items"):
+        read_json(tmp_path / "f")

@@ -16,11 +16,12 @@ from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Result, Run
 from mobileclip_deploy.errors import InvalidInput, first_problem
-from mobileclip_deploy.files import write_whole
+from mobileclip_deploy.files import read_regular, write_whole
 
 __all__ = ["SCHEMAS", "parse_document", "read_job", "read_result", "schema_text", "write_document"]
 
 Document = TypeVar("Document", bound=BaseModel)
+DOCUMENT_BYTES, DOCUMENT_NAMES = 256 << 20, 200_000
 SCHEMAS: dict[str, type[BaseModel]] = {
     "benchmark-job.json": Job,
     "benchmark-run.json": Run,
@@ -83,7 +84,11 @@ def parse_document(text: str, model: type[Document], name: str) -> Document:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        content = read_regular(path, DOCUMENT_BYTES)
+        # Samples come without names. A million names that are no fields would be a million complaints of pydantic.
+        if content.count(b":") > DOCUMENT_NAMES:
+            raise InvalidInput(f"{path} holds more fields than a result can")
+        return content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from error
 
@@ -92,7 +97,7 @@ def _is_run(text: str) -> bool:
     """Whether rounds stand at the top: in a result they stand in its cells."""
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False  # whoever parses it for good says what is wrong
     return isinstance(document, dict) and "rounds" in document
 

@@ -64,7 +64,7 @@ class Tensor(Frozen):
 
     name: str
     dtype: Dtype
-    shape: tuple[Annotated[Count, Field(ge=1)], ...]
+    shape: Annotated[tuple[Annotated[Count, Field(ge=1)], ...], Field(fail_fast=True)]
 
 
 class RawTensor(Frozen):
@@ -73,7 +73,7 @@ class RawTensor(Frozen):
     file: RelativePath
     sha256: Sha256
     dtype: Dtype
-    shape: tuple[Annotated[Count, Field(ge=1)], ...]
+    shape: Annotated[tuple[Annotated[Count, Field(ge=1)], ...], Field(fail_fast=True)]
 
 
 class Golden(Frozen):
@@ -154,8 +154,8 @@ class Job(Frozen):
     run_id: Identifier
     seed: Count
     protocol: Protocol
-    cells: Annotated[tuple[Cell, ...], Field(min_length=1)]
-    order: tuple[Turn, ...]
+    cells: Annotated[tuple[Cell, ...], Field(min_length=1, fail_fast=True)]
+    order: Annotated[tuple[Turn, ...], Field(fail_fast=True)]
 
     @model_validator(mode="after")
     def _complete(self) -> Job:

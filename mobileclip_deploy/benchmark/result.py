@@ -41,7 +41,7 @@ class Device(Frozen):
     os_version: str
     build: str | None = None
     cores: Annotated[Count, Field(ge=1)]
-    core_maximum_khz: tuple[Count, ...] = ()
+    core_maximum_khz: Annotated[tuple[Count, ...], Field(fail_fast=True)] = ()
     memory_bytes: Count | None = None
 
 
@@ -51,7 +51,7 @@ class Harness(Frozen):
     name: str
     version: str
     build: str | None = None
-    affinity: tuple[Count, ...] = ()
+    affinity: Annotated[tuple[Count, ...], Field(fail_fast=True)] = ()
     quality_of_service: str | None = None
 
 
@@ -119,14 +119,14 @@ class RoundResult(Frozen):
     load_first_ns: Count | None = None
     load_again_ns: Count | None = None
     first_inference_ns: Count | None = None
-    samples_ns: tuple[Count, ...] = ()
+    samples_ns: Annotated[tuple[Count, ...], Field(fail_fast=True)] = ()
     cpu_ns: Count | None = None
     peak_memory_bytes: Count | None = None
     thermal_state: ThermalState | None = None
     golden: GoldenOutcome | None = None
-    placement: tuple[Placement, ...] = ()
-    profile: tuple[OperatorTime, ...] = ()
-    warnings: tuple[str, ...] = ()
+    placement: Annotated[tuple[Placement, ...], Field(fail_fast=True)] = ()
+    profile: Annotated[tuple[OperatorTime, ...], Field(fail_fast=True)] = ()
+    warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
 
 
 class _Measured(Frozen):
@@ -150,7 +150,7 @@ class _Measured(Frozen):
 class Run(_Measured):
     """What a device sends, `<run_id>.run.json`: finished rounds and what they were measured on, no figures of them."""
 
-    rounds: tuple[RoundResult, ...]
+    rounds: Annotated[tuple[RoundResult, ...], Field(fail_fast=True)]
 
     @model_validator(mode="after")
     def _once(self) -> Run:
@@ -200,17 +200,17 @@ class CellResult(Frozen):
     first_inference_ns: Count | None = None
     peak_memory_bytes: Count | None = None
     golden: GoldenOutcome | None = None
-    placement: tuple[Placement, ...] = ()
-    profile: tuple[OperatorTime, ...] = ()
+    placement: Annotated[tuple[Placement, ...], Field(fail_fast=True)] = ()
+    profile: Annotated[tuple[OperatorTime, ...], Field(fail_fast=True)] = ()
     summary: Summary | None = None
-    warnings: tuple[str, ...] = ()
-    rounds: tuple[RoundResult, ...] = ()
+    warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
+    rounds: Annotated[tuple[RoundResult, ...], Field(fail_fast=True)] = ()
 
 
 class Result(_Measured):
     """What `benchmark` writes: one run on one device. `cells` are in the order of the job's."""
 
-    cells: tuple[CellResult, ...]
+    cells: Annotated[tuple[CellResult, ...], Field(fail_fast=True)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Result:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, TowerEntry
 from mobileclip_deploy.bundle.measurements import Measurements
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
-from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256
+from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256, read_json
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 
 __all__ = ["SEARCH_LOG", "Bundle"]
+
+# Embedding dimension, tokens, pixels: the largest published are 1024, 77 and 384.
+LARGEST_SIZE = 4096
+MOST_FILES = 10_000
 
 SEARCH_LOG = "smallest.json"
 """What a search for the smallest bundle tried; stands in the bundle that it found."""
@@ -38,6 +42,7 @@ class Bundle:
         """
         path = Path(path)
         bundle = cls(path, _read_manifest(path))
+        _check_files(path)
         checked: set[tuple[str, int, str]] = set()
         for tower, entry in bundle.manifest.towers.items():
             if (entry.file, entry.bytes, entry.sha256) not in checked:
@@ -65,7 +70,11 @@ class Bundle:
 
     def _inside(self, file: str) -> Path:
         path = self.path / file
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        try:
+            inside = path.resolve().is_relative_to(self.path.resolve())
+        except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a name that is none
+            raise InvalidInput(f"{self.path}: {MANIFEST} names a file that cannot be found: {error}") from error
+        if not inside:
             raise InvalidInput(f"{self.path}: {MANIFEST} points outside the bundle")
         return path
 
@@ -86,7 +95,7 @@ class Bundle:
         if not log.exists():
             return {}
         try:
-            chosen = json.loads(log.read_text(encoding="utf-8"))["trials"][-1]["four_bit"]
+            chosen = read_json(log)["trials"][-1]["four_bit"]
             return {tower: frozenset(names) for tower, names in chosen.items()}
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
             raise InvalidInput(f"{log} cannot be read: {error}; export the bundle again") from error
@@ -127,8 +136,7 @@ class Bundle:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        data: Any = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        return Manifest.model_validate(data)
+        manifest = Manifest.model_validate(read_json(path / MANIFEST))
     except FileNotFoundError:
         what = "no such folder" if not path.exists() else f"no {MANIFEST} in it"
         raise InvalidInput(f"{path} is not a bundle: {what}") from None
@@ -136,5 +144,35 @@ def _read_manifest(path: Path) -> Manifest:
         raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)") from None
     except ValidationError as error:
         raise InvalidInput(f"{path}/{MANIFEST}: {first_problem(error)}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}/{MANIFEST} cannot be read: {error}") from error
+    sizes = {
+        "embed_dim": manifest.embed_dim,
+        "tokenizer.context_length": manifest.tokenizer.context_length,
+        "preprocess.size": manifest.preprocess.size,
+    }
+    for name, size in sizes.items():
+        if not 0 < size <= LARGEST_SIZE:  # arrays of these sizes are made before anything is compared
+            raise InvalidInput(f"{path}/{MANIFEST}: {name} is not from 1 to {LARGEST_SIZE}")
+    return manifest
+
+
+def _check_files(folder: Path) -> None:
+    """Whether everything in a bundle is a file or a folder, so that whoever reads it later waits for nobody.
+
+    Raises:
+        InvalidInput: a pipe, a device, a link that leads nowhere or in a circle, or more files than a bundle has.
+    """
+    count = 0
+    for parent, folders, files in os.walk(folder):
+        count += len(folders) + len(files)
+        if count > MOST_FILES:
+            raise InvalidInput(f"{folder} holds more than {MOST_FILES:,} files, and is not a bundle that was exported")
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            try:
+                mode = path.stat().st_mode
+            except OSError as error:
+                raise InvalidInput(f"{path} cannot be read: {error.strerror}; export the bundle again") from error
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise InvalidInput(f"{path} is not a regular file; export the bundle again")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mobileclip_deploy.bundle.manifest import MANIFEST
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import check_bundle_destination, clear_leftovers, replacing
+from mobileclip_deploy.files import check_bundle_destination, replacing
+from mobileclip_deploy.leftovers import clear_leftovers
 
 __all__ = ["staged_bundle"]
 
@@ -17,12 +18,12 @@ __all__ = ["staged_bundle"]
 def staged_bundle(path: Path, force: bool) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
 
-    What a killed process left behind is removed on the next export of the same bundle.
+    What killed processes left in the folder is removed first.
 
     Raises:
         UsageError: see `check_bundle_destination`.
     """
-    clear_leftovers(path)  # a bundle that a killed export had set aside is back before it is asked for
+    clear_leftovers(path.parent)  # a bundle that a killed export had set aside is back before it is asked for
     check_bundle_destination(path, MANIFEST, force)
     absent = [folder for folder in path.absolute().parents if not folder.exists()]
     with contextlib.ExitStack() as stack:

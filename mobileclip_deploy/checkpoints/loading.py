@@ -106,7 +106,7 @@ def read_weight(file: TensorFile, entry: Expected, ours: str) -> Tensor:
     """One tensor of a file that fits, in its own dtype and our shape: finite and floating-point, or a counter.
 
     Raises:
-        CheckpointError: it cannot be read, is not floating-point, or holds NaN or infinity.
+        CheckpointError: it cannot be read, is not floating-point, holds NaN or infinity, or is a negative variance.
     """
     if entry.key not in file.shapes:
         return torch.tensor(INITIAL_LOGIT_SCALE if ours == "logit_scale" else 0)
@@ -117,6 +117,10 @@ def read_weight(file: TensorFile, entry: Expected, ours: str) -> Tensor:
             raise CheckpointError(f"{file.path}: {entry.key} holds {kind} weights; give the float checkpoint")
         if not _is_finite(value):
             raise CheckpointError(f"{file.path}: {entry.key} holds NaN or infinite weights; give an undamaged file")
+        if ours.endswith("running_var") and bool((value < 0).any()):
+            raise CheckpointError(
+                f"{file.path}: {entry.key} holds a negative variance, which no BatchNorm has; give an undamaged file"
+            )
     return entry.convert.ours(value) if entry.shape else value.reshape(())
 
 

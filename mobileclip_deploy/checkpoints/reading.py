@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mobileclip_deploy.checkpoints import pickles
 from mobileclip_deploy.checkpoints.prefixes import plain_names
-from mobileclip_deploy.errors import CheckpointError
+from mobileclip_deploy.errors import CheckpointError, InvalidInput
+from mobileclip_deploy.files import check_tensors
 
 __all__ = ["TensorFile", "open_tensors"]
 
@@ -81,10 +82,13 @@ def _head(path: Path) -> bytes:
 
 def _open_safetensors(path: Path) -> TensorFile:
     try:
+        check_tensors(path)
         handle: Any = safe_open(path, framework="pt")  # safetensors has no types
         names = _plain_names(path, handle.keys())
         shapes = {plain: tuple(handle.get_slice(name).get_shape()) for plain, name in names.items()}
         metadata = dict(handle.metadata() or {})
+    except InvalidInput as error:
+        raise CheckpointError(f"{error}; download or save it again") from error
     except (SafetensorError, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = pickles.first_line(error)
         raise CheckpointError(

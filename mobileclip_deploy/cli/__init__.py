@@ -28,6 +28,7 @@ from mobileclip_deploy.cli.train import train
 from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
 from mobileclip_deploy.errors import MobileClipDeployError
+from mobileclip_deploy.leftovers import own_temporary_folder
 
 __all__ = ["cli", "main"]
 
@@ -91,7 +92,8 @@ def main() -> None:
     # a Core ML package 10 to 40 times slower. Read when torch is imported, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        code = cli.main(standalone_mode=False)
+        with own_temporary_folder():
+            code = cli.main(standalone_mode=False)
     except MobileClipDeployError as error:
         fail(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import check_tensors
 
 __all__ = ["SHARD", "EmbeddingStore", "content_id"]
 
@@ -100,10 +101,11 @@ class EmbeddingStore:
 
 def _names(shard: Path) -> list[str]:
     try:
+        check_tensors(shard)
         with safe_open(shard, framework="np") as file:
             names = json.loads(file.metadata()["names"])
             rows = file.get_slice("embeddings").get_shape()[0]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{shard} is damaged ({error}); delete it, and it will be computed again") from error
     if len(names) != rows:
         raise InvalidInput(f"{shard} is damaged ({rows} rows for {len(names)} names); delete it")

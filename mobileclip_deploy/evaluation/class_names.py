@@ -51,7 +51,8 @@ class ClassNames:
         """Position of a label: a name, or else the number of a line, counted from 0; None where it is neither."""
         if label in self._index:
             return self._index[label]
-        number = int(label) if label.isascii() and label.isdigit() else len(self.positions)
+        # Nine digits are more than any list has lines, and int() refuses thousands of them.
+        number = int(label) if label.isascii() and label.isdigit() and len(label) < 10 else len(self.positions)
         return self.positions[number] if number < len(self.positions) else None
 
 

@@ -127,7 +127,7 @@ def _problem(row: Row, classes: ClassNames, before: _Group | None, labelled: boo
     if labelled and not row.label:
         return "no label"
     if labelled and classes.find(row.label or "") is None:
-        return f"the label {row.label!r} is not in {classes.source}"
+        return f"the label {_short(row.label or '')} is not in {classes.source}"
     if captioned and not row.texts:
         return "no text, although other rows have one"
     if before is None:
@@ -137,6 +137,10 @@ def _problem(row: Row, classes: ClassNames, before: _Group | None, labelled: boo
     if not row.texts or set(row.texts) & set(before.texts):
         return f"the same row as {before.where}"
     return None
+
+
+def _short(label: str) -> str:
+    return repr(label if len(label) < 80 else f"{label[:77]}...")
 
 
 def _classes_of(rows: Sequence[Row]) -> ClassNames:

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import read_regular
 
 __all__ = ["ArchiveImage", "ImageSource", "read_image"]
+
+
+IMAGE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def read_image(source: ImageSource) -> bytes:
     """
     try:
         if isinstance(source, Path):
-            return source.read_bytes()
+            return read_regular(source, IMAGE_BYTES)
         with source.archive.open("rb") as stream:
             stream.seek(source.offset)
             return stream.read(source.size)

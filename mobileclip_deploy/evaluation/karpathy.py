@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.dataset import Dataset, Row, assemble
-from mobileclip_deploy.evaluation.text_files import parse_json, read_text, validated
+from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, parse_json, read_text, validated
 
 __all__ = ["read_karpathy"]
 
@@ -26,13 +27,13 @@ class _Image(BaseModel):
     filename: str
     filepath: str = ""
     split: str
-    sentences: list[_Sentence]
+    sentences: Annotated[list[_Sentence], Field(fail_fast=True)]
 
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    images: list[_Image]
+    images: Annotated[list[_Image], Field(fail_fast=True)]
     dataset: str
 
 
@@ -45,7 +46,7 @@ def read_karpathy(path: Path, images: Path | None, split: str, bad: BadRows) -> 
     Raises:
         InvalidInput: not such a file, no such split, or a bad row that is not to be skipped.
     """
-    content = validated(_File, path, parse_json(path, read_text(path)))
+    content = validated(_File, path, parse_json(path, read_text(path, TABLE_BYTES)))
     chosen = [(number, image) for number, image in enumerate(content.images) if image.split == split]
     if not chosen:
         known = ", ".join(sorted({image.split for image in content.images}))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput, UsageError
@@ -27,7 +28,7 @@ class _Description(BaseModel):
     name: str
     pairs: str = "pairs.jsonl"
     classes: str | None = None
-    template: str | list[str] | None = None
+    template: str | Annotated[list[str], Field(fail_fast=True)] | None = None
 
 
 def builtin_dataset() -> Dataset:

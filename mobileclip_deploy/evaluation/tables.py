@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.dataset import Row
-from mobileclip_deploy.evaluation.text_files import parse_json, read_lines, validated
+from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, parse_json, read_lines, validated
 
 __all__ = ["TABLES", "read_table"]
 
@@ -29,7 +30,7 @@ class _Line(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     image: str
-    text: str | list[str] | None = None
+    text: str | Annotated[list[str], Field(fail_fast=True)] | None = None
     label: str | int | None = None
 
 
@@ -50,7 +51,7 @@ def read_table(path: Path, images: Path, bad: BadRows) -> list[Row]:
 
 def _json_lines(path: Path, images: Path, bad: BadRows) -> list[Row]:
     rows = []
-    for number, text in read_lines(path, bad):
+    for number, text in read_lines(path, bad, TABLE_BYTES):
         where = f"{path}:{number}"
         try:
             line = validated(_Line, where, parse_json(where, text))
@@ -64,7 +65,7 @@ def _json_lines(path: Path, images: Path, bad: BadRows) -> list[Row]:
 
 
 def _separated(path: Path, images: Path, bad: BadRows) -> list[Row]:
-    lines = read_lines(path, bad)
+    lines = read_lines(path, bad, TABLE_BYTES)
     reader = csv.reader(
         (f"{text}\n" for _, text in lines), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
     )

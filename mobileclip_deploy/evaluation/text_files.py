@@ -10,20 +10,24 @@ from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.evaluation.bad_rows import BadRows
+from mobileclip_deploy.files import read_regular
 
-__all__ = ["parse_json", "read_lines", "read_text", "validated"]
+__all__ = ["TABLE_BYTES", "parse_json", "read_lines", "read_text", "validated"]
 
 M = TypeVar("M", bound=BaseModel)
+# Of a list of classes or templates, and of a table or Karpathy's JSON (COCO's takes 144 MB).
+LIST_BYTES, TABLE_BYTES = 16 << 20, 2 << 30
 
 
-def read_lines(path: Path, bad: BadRows) -> list[tuple[int, str]]:
+def read_lines(path: Path, bad: BadRows, limit: int = LIST_BYTES) -> list[tuple[int, str]]:
     """Numbered lines (from 1) that are not blank, without their ends; a byte order mark is left out.
 
     Raises:
-        InvalidInput: the file cannot be read, or a line is not UTF-8 (unless bad rows are skipped).
+        InvalidInput: the file cannot be read or is larger than `limit` bytes, or a line is not UTF-8 (unless bad rows
+            are skipped).
     """
     lines = []
-    for number, raw in enumerate(_read_bytes(path).removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+    for number, raw in enumerate(_read_bytes(path, limit).removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -34,14 +38,14 @@ def read_lines(path: Path, bad: BadRows) -> list[tuple[int, str]]:
     return lines
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, limit: int = LIST_BYTES) -> str:
     """A whole file.
 
     Raises:
-        InvalidInput: it cannot be read, or is not UTF-8.
+        InvalidInput: it cannot be read, is larger than `limit` bytes, or is not UTF-8.
     """
     try:
-        return _read_bytes(path).removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+        return _read_bytes(path, limit).removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error
 
@@ -70,8 +74,8 @@ def validated(kind: type[M], where: Path | str, value: Any) -> M:
         raise InvalidInput(f"{where}: {first_problem(error)}") from error
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, limit: int) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, limit)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error

@@ -8,6 +8,7 @@ key a .cls (the number of a class) or a .txt (a caption a line).
 
 from __future__ import annotations
 
+import re
 import tarfile
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from mobileclip_deploy.evaluation.text_files import read_text
 __all__ = ["has_shards", "read_webdataset"]
 
 IMAGES = (".webp", ".png", ".jpg", ".jpeg")
+DIGITS = re.compile("[0-9]{1,9}")
+NOTE_BYTES = 1 << 20
 
 
 def has_shards(folder: Path, split: str) -> bool:
@@ -62,29 +65,37 @@ def _shards(folder: Path, split: str) -> list[Path]:
     if not counted.is_file():
         return sorted((folder / split).glob("*.tar"), key=lambda shard: (len(shard.name), shard.name))
     text = read_text(counted).strip()
-    if not text.isdigit():
-        raise InvalidInput(f"{counted} holds {text!r} instead of a number of shards")
-    shards = [folder / split / f"{number}.tar" for number in range(int(text))]
-    missing = next((shard for shard in shards if not shard.is_file()), None)
-    if missing is not None:
-        raise InvalidInput(f"no shard at {missing}, although {counted} counts {text}")
+    if not DIGITS.fullmatch(text):
+        raise InvalidInput(f"{counted} holds {text[:40]!r} instead of a number of shards")
+    shards: list[Path] = []
+    while len(shards) < int(text):
+        shard = folder / split / f"{len(shards)}.tar"
+        if not shard.is_file():
+            raise InvalidInput(f"no shard at {shard}, although {counted} counts {text}")
+        shards.append(shard)
     return shards
 
 
 def _samples(shard: Path, retrieval: bool, bad: BadRows) -> list[Row]:
+    if not shard.is_file():
+        raise InvalidInput(f"{shard} is not a regular file")
     images: dict[str, ArchiveImage] = {}
     notes: dict[str, bytes] = {}
     wanted = ".txt" if retrieval else ".cls"
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
+                if not member.isreg() or member.issparse():
+                    if not member.isdir():
+                        bad.add(f"{shard}/{member.name}: a link or a special file instead of a file")
+                    continue
                 place = Path(member.name)
                 key, suffix = member.name.removesuffix(place.suffix), place.suffix.lower()
                 if suffix in IMAGES:
                     images[key] = ArchiveImage(shard, member.name, member.offset_data, member.size)
                 elif suffix == wanted and (content := archive.extractfile(member)) is not None:
-                    notes[key] = content.read()
-    except (tarfile.TarError, OSError) as error:
+                    notes[key] = content.read(NOTE_BYTES)
+    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
         raise InvalidInput(f"{shard} is not a readable tar archive: {error}") from error
     rows = []
     for key in dict.fromkeys((*images, *notes)):

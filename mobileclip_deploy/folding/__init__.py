@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mobileclip_deploy.errors import FoldingError
 from mobileclip_deploy.folding.attention_norm import FoldAttentionNorm
@@ -42,7 +42,8 @@ def fold(model: MobileCLIP, images: Tensor | None = None, ids: Tensor | None = N
         ids: [N, 77] token ids, likewise.
 
     Raises:
-        FoldingError: training mode, half-folded, a BatchNorm left, or an output that moved by more than 1e-3.
+        FoldingError: training mode, half-folded, a variance below 0, a BatchNorm left, or an output that moved by more
+            than 1e-3.
     """
     _require_one_form(model)
     before = count(model)
@@ -75,6 +76,10 @@ def fold(model: MobileCLIP, images: Tensor | None = None, ids: Tensor | None = N
 def _require_one_form(model: MobileCLIP) -> None:
     for one in PASSES:
         one.requires(model)
+    for name, module in model.named_modules():
+        variance = module.running_var if isinstance(module, nn.BatchNorm2d) else None
+        if variance is not None and not bool((variance >= 0).all()):
+            raise FoldingError(f"{name} has a running variance that is negative or NaN; nothing was folded")
     blocks = [(one, module) for one in PASSES for _, module in one.blocks(model)]
     pending = {one.name for one, module in blocks if one.pending(module)}
     done = {one.name for one, module in blocks if one.folded(module)}

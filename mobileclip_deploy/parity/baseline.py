@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.files import read_json
 from mobileclip_deploy.parity.report import Check, ParityReport
 
 __all__ = ["LockedBundle", "ParityLock", "Tolerances", "check_drift", "locked_figures", "read_lock"]
@@ -48,7 +49,7 @@ class LockedBundle(_Frozen):
 
     checkpoint_sha256: str
     checks: dict[str, dict[str, float]]
-    bytes: dict[str, int]
+    bytes: dict[str, Annotated[int, Field(ge=0, lt=2**63)]]
 
 
 class ParityLock(_Frozen):
@@ -79,7 +80,7 @@ def read_lock(path: Path) -> ParityLock:
         InvalidInput: missing, damaged or of another schema version.
     """
     try:
-        return ParityLock.model_validate_json(path.read_text(encoding="utf-8"))
+        return ParityLock.model_validate(read_json(path))
     except FileNotFoundError:
         raise InvalidInput(f"no lock file at {path}; write the figures of today there with --accept") from None
     except ValidationError as error:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -84,6 +85,7 @@ class Reference:
             InvalidInput: missing, damaged or of another format.
         """
         try:
+            check_tensors(path)
             with safe_open(path, framework="np") as file:
                 metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
                 inputs = Inputs(
@@ -99,5 +101,5 @@ class Reference:
                 reference = cls(inputs, embeddings, bool(metadata["folded"]))
                 reference._check()
                 return reference
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise InvalidInput(f"{path} is missing or damaged: {error}") from error

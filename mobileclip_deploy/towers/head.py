@@ -6,6 +6,7 @@ A head of labels holds their text embeddings and the logit scale, so that the im
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.tokenizer import tokenize
@@ -87,8 +89,8 @@ def read_labels(text: str, template: str | None = None) -> LabelSet:
     """
     path = Path(text)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else None
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_regular(path).decode("utf-8-sig").splitlines() if os.path.exists(path) else None
+    except (OSError, ValueError) as error:
         raise InvalidInput(f"--labels {text}: cannot be read as UTF-8 text: {error}") from error
     if lines is None and "," not in text:
         raise UsageError(f"--labels {text}: no such file, and no list like cat,dog,car")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from mobileclip_deploy.errors import UsageError
@@ -18,7 +19,7 @@ def parse_labels(given: Iterable[str]) -> list[str]:
     labels = [label.strip() for label in given if label.strip()]
     if not labels:
         raise UsageError("--labels holds no label; write them as --labels cat,dog,car")
-    double = next((label for label in labels if labels.count(label) > 1), None)
+    double = next((label for label, times in Counter(labels).items() if times > 1), None)
     if double is not None:
         raise UsageError(f"--labels holds {double!r} twice")
     return labels

@@ -15,8 +15,7 @@ from exports import Exports
 from mobileclip_deploy.bundle import Bundle, staged_bundle
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-
-NO_SUCH_PROCESS = 2**22 + 1  # above the largest process id of Linux and macOS
+from mobileclip_deploy.leftovers import Claim, claimed
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
@@ -65,7 +64,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "manifest without fields": (manifest(b"{}"), "variant"),
     "manifest is a folder": (
         lambda path: ((path / "manifest.json").unlink(), (path / "manifest.json").mkdir()),
-        "cannot be read",
+        "not a regular file",
     ),
     "later schema": (lambda path: edit(path, lambda data: data.update(schema_version=3)), "schema_version"),
     "field that no version has": (lambda path: edit(path, lambda data: data.update(colour="red")), "colour"),
@@ -205,29 +204,43 @@ def test_the_bundle_that_was_there_comes_back_if_taking_its_place_fails(
     assert names(tmp_path) == ["b"]
 
 
-def test_what_a_killed_export_left_is_cleared_away_by_the_next(tmp_path: Path) -> None:
-    (tmp_path / f".b.partial-{NO_SUCH_PROCESS}").mkdir()
+def left_by_a_killed_export(path: Path) -> Claim:
+    """A claim that nobody holds the lock of."""
+    claim = Claim(path, "0123abcd")
+    claim.lock.write_text("")
+    return claim
+
+
+def test_what_a_killed_export_left_is_cleared_away_by_the_next_of_any_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left_by_a_killed_export(tmp_path / "other").partial.mkdir()
     write(tmp_path / "b", "new")
     assert names(tmp_path) == ["b"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"note: of a run that was killed, in {tmp_path}: .other.partial-0123abcd removed"
+    ]
 
 
 def test_what_a_running_export_is_writing_is_left_alone(tmp_path: Path) -> None:
-    other = tmp_path / f".b.partial-{os.getppid()}"
-    other.mkdir()
-    write(tmp_path / "b", "new")
-    assert names(tmp_path) == sorted([other.name, "b"])
+    with claimed(tmp_path / "b") as claim:
+        claim.partial.mkdir()
+        write(tmp_path / "b", "new")
+        assert names(tmp_path) == sorted([claim.partial.name, claim.lock.name, "b"])
+    assert names(tmp_path) == ["b"]
 
 
 def test_a_bundle_that_a_killed_replacement_had_set_aside_comes_back(tmp_path: Path) -> None:
-    write(tmp_path / f".b.replaced-{NO_SUCH_PROCESS}", "old")
+    write(left_by_a_killed_export(tmp_path / "b").replaced, "old")
+    left_by_a_killed_export(tmp_path / "b")
     with pytest.raises(UsageError, match="--force"):
         write(tmp_path / "b", "new")
     assert content(tmp_path / "b") == "old"
     assert names(tmp_path) == ["b"]
 
 
-def test_folders_of_other_bundles_are_left_alone(tmp_path: Path) -> None:
-    other = tmp_path / f".b2.partial-{NO_SUCH_PROCESS}"
+def test_hidden_folders_of_others_are_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / ".b.partial-0123abcd"  # the name of ours, without its lock
     other.mkdir()
     write(tmp_path / "b", "new")
     assert other.is_dir()

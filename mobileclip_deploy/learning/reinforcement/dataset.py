@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.learning.reinforcement.index import PAIRS, Index, read_index, text_sha256
-from mobileclip_deploy.learning.reinforcement.pairs import Pairs, parse_pairs
+from mobileclip_deploy.learning.reinforcement.pairs import PAIRS_BYTES, Pairs, parse_pairs
 from mobileclip_deploy.learning.reinforcement.samples import Choice, PairDataset
 from mobileclip_deploy.learning.reinforcement.shards import read_shard
 from mobileclip_deploy.model.preprocessing import load_image
@@ -64,7 +65,7 @@ class ReinforcedDataset(PairDataset):
 def _pairs(folder: Path, index: Index, images: Path | None) -> Pairs:
     file = folder / PAIRS
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_regular(file, PAIRS_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{file} cannot be read: {error}") from error
     if text_sha256(text) != index.pairs_sha256:

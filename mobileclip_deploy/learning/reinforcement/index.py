@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
-from mobileclip_deploy.files import write_whole
+from mobileclip_deploy.files import read_json, write_whole
 from mobileclip_deploy.learning.reinforcement.augmentation import PARAMETERS, AugmentationPolicy
 
 __all__ = ["INDEX", "PAIRS", "Index", "ShardEntry", "TeacherEntry", "read_index", "text_sha256"]
@@ -88,20 +88,18 @@ def read_index(folder: Path) -> Index:
     """
     file = folder / INDEX
     try:
-        text = file.read_text(encoding="utf-8")
+        return Index.model_validate(read_json(file))
     except FileNotFoundError:
         raise InvalidInput(
             f"{folder} is no reinforced dataset: it has no {INDEX}; make one with `mobileclip-deploy reinforce`"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{file} cannot be read: {error}") from error
-    try:
-        return Index.model_validate_json(text)
     except ValidationError as error:
         raise InvalidInput(
             f"{file} is damaged or of another version than {VERSION} ({first_problem(error)}); "
             "make the dataset again in another folder"
         ) from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}") from error
 
 
 def text_sha256(text: str) -> str:

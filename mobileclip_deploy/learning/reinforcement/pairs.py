@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.files import read_json, read_regular
 from mobileclip_deploy.model.preprocessing import image_files
 
-__all__ = ["Pair", "Pairs", "parse_pairs", "read_pairs"]
+__all__ = ["PAIRS_BYTES", "Pair", "Pairs", "parse_pairs", "read_pairs"]
+
+PAIRS_BYTES = 2 << 30
 
 
 class Pair(BaseModel):
@@ -24,7 +27,7 @@ class Pair(BaseModel):
 
     image: str
     text: str | None = None
-    captions: tuple[str, ...] = ()
+    captions: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -67,8 +70,8 @@ def read_pairs(source: Path) -> Pairs:
     description, manifest = source / "dataset.json", source / "pairs.jsonl"
     if description.is_file():
         try:
-            manifest = source / str(json.loads(_text(description)).get("pairs", manifest.name))
-        except (ValueError, AttributeError) as error:
+            manifest = source / str(read_json(description).get("pairs", manifest.name))
+        except (OSError, ValueError, AttributeError) as error:
             raise InvalidInput(f"{description} is not a JSON object: {error}") from error
     if description.is_file() or manifest.is_file():
         return parse_pairs(_text(manifest), source, str(manifest))
@@ -107,6 +110,6 @@ def parse_pairs(text: str, folder: Path, where: str) -> Pairs:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, PAIRS_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error

@@ -12,10 +12,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files import write_whole
+from mobileclip_deploy.files import read_regular, write_whole
 from mobileclip_deploy.learning.reinforcement.index import Index, ShardEntry
 
 __all__ = ["Shard", "read_shard", "write_shard"]
+
+SHARD_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def read_shard(folder: Path, index: Index, entry: ShardEntry) -> Shard:
     """
     file = folder / entry.file
     try:
-        content = file.read_bytes()
+        content = read_regular(file, SHARD_BYTES)
         if hashlib.sha256(content).hexdigest() != entry.sha256:
             raise InvalidInput(f"{file} is damaged (its checksum is not the index's); {_AGAIN}")
         tensors = load(content)

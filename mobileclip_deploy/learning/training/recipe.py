@@ -9,9 +9,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.learning.reinforcement import AugmentationPolicy
 
 __all__ = ["AnchorSettings", "Recipe", "read_recipe"]
+
+RECIPE_BYTES, MOST_BRACKETS = 64 << 10, 1000
 
 
 class AnchorSettings(BaseModel):
@@ -79,11 +82,17 @@ def read_recipe(path: Path) -> Recipe:
         InvalidInput: missing, not YAML, or a field that is unknown, missing or out of range.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = read_regular(path, RECIPE_BYTES).decode("utf-8")
+        if text.count("[") + text.count("{") > MOST_BRACKETS:  # the scanner takes a time of their square
+            raise InvalidInput(f"{path} is nested more deeply than a recipe")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few of them make billions of items
+            raise InvalidInput(f"{path} refers back to itself (*name), which a recipe does not need; write it out")
+        content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except yaml.YAMLError as error:
-        raise InvalidInput(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise InvalidInput(f"{path} is not YAML: {reason}") from error
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:

@@ -7,10 +7,12 @@ from os import PathLike
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import read_regular
 
 __all__ = ["image_paths", "prompts", "read_prompts"]
 
 _FOLDER = Path(__file__).parent
+PROMPTS_BYTES = 1 << 30
 
 
 def image_paths() -> list[Path]:
@@ -34,7 +36,7 @@ def read_prompts(path: str | PathLike[str]) -> list[str]:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_regular(path, PROMPTS_BYTES)
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
     lines = [_decode(path, number, line) for number, line in enumerate(data.split(b"\n"), start=1)]

@@ -1,0 +1,167 @@
+"""What a killed process leaves behind: claimed by a lock while its process lives, removed by the next run, and said."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Claim", "claimed", "clear_leftovers", "own_temporary_folder", "remove"]
+
+LOCK = re.compile(r"\.(?P<name>.+)\.partial-(?P<token>[0-9a-f]{8})\.lock")
+# Short: a socket's path, which ends in it, has room for 104 characters on macOS.
+TEMPORARY = "mcd"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Names beside `path` that are one process's own while it holds the lock."""
+
+    path: Path
+    token: str
+
+    @property
+    def partial(self) -> Path:
+        """What is being written."""
+        return self.path.parent / f".{self.path.name}.partial-{self.token}"
+
+    @property
+    def replaced(self) -> Path:
+        """What was at `path`, while the new takes its place."""
+        return self.path.parent / f".{self.path.name}.replaced-{self.token}"
+
+    @property
+    def lock(self) -> Path:
+        """A file that the process holds a lock on. Without it nothing is ever removed."""
+        return self.partial.with_name(f"{self.partial.name}.lock")
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[Claim]:
+    """Names beside `path`, and the lock that tells every other process, on whatever host, that they are in use.
+
+    A lock and not a process number: numbers are used again, and mean nothing to another host or container on the same
+    disk. The system drops a lock with its process, however that ends. What is at `partial` in the end is removed.
+
+    Raises:
+        OSError: the folder is missing or cannot be written.
+    """
+    claim = Claim(path, secrets.token_hex(4))
+    descriptor = _lock(claim.lock, os.O_CREAT | os.O_EXCL)
+    while descriptor is None:  # a run that clears was quicker than our lock
+        descriptor = _lock(claim.lock, os.O_CREAT | os.O_EXCL)
+    try:
+        yield claim
+    finally:
+        remove(claim.partial)
+        claim.lock.unlink(missing_ok=True)  # last: without the lock's file the rest is nobody's to remove
+        os.close(descriptor)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes left in a folder; what one had set aside and not yet replaced comes back.
+
+    One line on stderr, by way of `logging`, says what was done. Where the file system has no locks nothing is removed.
+    """
+    try:
+        claims = [
+            Claim(folder / match["name"], match["token"])
+            for entry in os.scandir(folder)
+            if (match := LOCK.fullmatch(entry.name)) is not None
+        ]
+    except OSError:  # it is not there, or may not be read: whoever writes there says so
+        return
+    removed = []
+    for claim in sorted(claims, key=lambda one: one.token):
+        with contextlib.suppress(OSError):  # in use, another user's, or on a disk that cannot be written
+            descriptor = _lock(claim.lock, os.O_NONBLOCK)
+            if descriptor is None:
+                continue
+            try:
+                removed += _clear(claim)
+            finally:
+                os.close(descriptor)
+    if removed:
+        log.warning("note: of a run that was killed, in %s: %s", folder, ", ".join(removed))
+
+
+def _clear(claim: Claim) -> list[str]:
+    """Tidy up after a claim whose lock is held; the lock's file goes last. What was done, by name."""
+    done = []
+    if claim.replaced.exists() and not claim.path.exists():
+        claim.replaced.rename(claim.path)
+        done.append(f"{claim.path.name} put back")
+    for left in (claim.replaced, claim.partial):
+        if left.exists() or left.is_symlink():
+            remove(left)
+            done.append(f"{left.name} removed")
+    claim.lock.unlink(missing_ok=True)
+    return done
+
+
+def _lock(file: Path, flags: int) -> int | None:
+    """An open descriptor that holds the lock of a file; None where the file was removed meanwhile.
+
+    Raises:
+        OSError: it cannot be opened; or, not to wait (O_NONBLOCK), it is locked or cannot be.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
+    try:
+        if flags & os.O_NONBLOCK:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            with contextlib.suppress(OSError):  # a disk without locks: then nobody else removes anything either
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if file.exists() and os.path.samestat(os.fstat(descriptor), file.stat()):
+            return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def remove(path: Path) -> None:
+    """A file, a link or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """Everything temporary, of converters too, goes into one folder of this process, which is removed at the end.
+
+    Converters leave packages in the temporary folder when they are killed, under names that could be anybody's. What
+    killed runs left is removed. Where nothing temporary can be written, nothing is changed.
+    """
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    with contextlib.ExitStack() as stack:
+        try:
+            root = Path(tempfile.gettempdir())
+            clear_leftovers(root)
+            claim = stack.enter_context(claimed(root / TEMPORARY))
+            claim.partial.mkdir(mode=0o700)
+        except OSError:
+            yield
+            return
+        tempfile.tempdir = os.environ["TMPDIR"] = str(claim.partial)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            if variable is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = variable

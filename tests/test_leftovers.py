@@ -1,0 +1,158 @@
+"""What a process that was killed leaves is removed by the next run, and what a living one uses never is."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from command_line import PROGRAM, spawn
+from exports import Exports
+
+from mobileclip_deploy.leftovers import Claim, claimed, clear_leftovers, own_temporary_folder
+
+# Holds a claim until it is killed, or its input ends.
+HOLDER = """
+import sys
+from pathlib import Path
+from mobileclip_deploy.leftovers import claimed
+with claimed(Path(sys.argv[1])) as claim:
+    claim.partial.mkdir()
+    (claim.partial / "half").write_text("x")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(path: Path) -> subprocess.Popen[str]:
+    """Another process that is writing at `path`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_another_process_is_writing_stays_until_it_is_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = holder(tmp_path / "b")
+    before = names(tmp_path)
+    clear_leftovers(tmp_path)
+    assert names(tmp_path) == before
+    assert len(before) == 2
+    assert caplog.records == []
+    process.kill()
+    process.communicate()
+    assert names(tmp_path) == before
+    clear_leftovers(tmp_path)
+    assert names(tmp_path) == []
+    (record,) = caplog.records
+    assert re.search(r"of a run that was killed, in .*: \.b\.partial-[0-9a-f]{8} removed$", record.getMessage())
+
+
+def test_what_the_same_process_is_writing_stays(tmp_path: Path) -> None:
+    with claimed(tmp_path / "b") as claim:
+        claim.partial.write_text("x")
+        clear_leftovers(tmp_path)
+        assert claim.partial.exists()
+        assert claim.lock.exists()
+    assert names(tmp_path) == []
+
+
+def test_a_process_that_ends_well_leaves_nothing(tmp_path: Path) -> None:
+    process = holder(tmp_path / "b")
+    process.communicate("")
+    assert process.returncode == 0
+    assert names(tmp_path) == []
+
+
+def test_where_nothing_can_be_locked_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = Claim(tmp_path / "b", "0123abcd")
+    claim.lock.touch()
+    claim.partial.touch()
+
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    with claimed(tmp_path / "c") as mine:
+        mine.partial.touch()
+        clear_leftovers(tmp_path)
+        assert mine.partial.exists()
+    assert claim.partial.exists()
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    claim = Claim(tmp_path / "b", "0123abcd")
+    (tmp_path / "precious").write_text("x")
+    claim.lock.symlink_to(tmp_path / "precious")
+    claim.partial.symlink_to(tmp_path / "precious")
+    clear_leftovers(tmp_path)
+    assert (tmp_path / "precious").read_text() == "x"
+    assert claim.partial.is_symlink()
+
+
+def test_everything_temporary_is_in_one_folder_that_goes_with_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("TMPDIR", raising=False)
+    with own_temporary_folder():
+        left = Path(tempfile.mkdtemp(suffix=".mlpackage"))
+        assert os.environ["TMPDIR"] == str(left.parent)
+        assert left.parent.parent == tmp_path
+        assert left.parent.stat().st_mode & 0o777 == 0o700
+    assert names(tmp_path) == []
+    assert tempfile.gettempdir() == str(tmp_path)
+    assert "TMPDIR" not in os.environ
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_an_export_that_was_killed_at_any_moment_leaves_nothing_to_the_next(
+    exports: Exports, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, out = tmp_path / "temporary", tmp_path / "out"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    command = (
+        "export",
+        "--target",
+        target,
+        "--checkpoint",
+        str(exports.checkpoint),
+        "--tower",
+        "image",
+        "-o",
+        str(out),
+    )
+    moments = random.Random(15)
+    for _ in range(2):
+        running = subprocess.Popen([*PROGRAM, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not out.exists():  # the first seconds only import torch
+            assert running.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 4))
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    left = [(folder, path.name) for folder in (temporary, out) if folder.exists() for path in folder.iterdir()]
+    done = spawn(*command, "--force")
+    assert done.code == 0, done.stderr
+    assert len(names(out)) == 1
+    assert names(temporary) == []
+    told = [line for line in done.stderr.splitlines() if line.startswith("note: of a run that was killed")]
+    assert len(told) == len({folder for folder, name in left if re.search(r"\.partial-\w+$", name)})
