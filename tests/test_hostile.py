@@ -129,6 +129,18 @@ def test_a_folder_that_is_a_link_to_itself_is_refused(bundle: Path) -> None:
     assert "cannot be" in refused("inspect", bundle)
 
 
+@pytest.mark.parametrize("text", [MANY, DEEP])
+def test_what_was_measured_is_refused(bundle: Path, text: str) -> None:
+    (bundle / "parity.json").write_text(text)
+    assert "parity.json" in refused_cheaply("inspect", bundle)
+
+
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "tokenizer/merges.txt", "MODEL_CARD.md"])
+def test_a_text_of_gigabytes_is_not_read(bundle: Path, name: str) -> None:
+    os.truncate(bundle / name, 10**10)
+    assert f"{name} is larger than" in refused_cheaply("inspect", bundle)
+
+
 def golden_with(bundle: Path, **metadata: str) -> None:
     file = bundle / "golden.safetensors"
     save_file(load_file(file), file, {"images": "[]", "prompts": "[]", "folded": "true"} | metadata)

@@ -21,6 +21,8 @@ __all__ = ["SEARCH_LOG", "Bundle"]
 # Embedding dimension, tokens, pixels: the largest published are 1024, 77 and 384.
 LARGEST_SIZE = 4096
 MOST_FILES = 10_000
+# Beside the artifacts: a tokenizer.json takes 2 MB.
+TEXTS, TEXT_BYTES = {".json", ".md", ".txt"}, 8 << 20
 
 SEARCH_LOG = "smallest.json"
 """What a search for the smallest bundle tried; stands in the bundle that it found."""
@@ -111,11 +113,11 @@ class Bundle:
             return None
         path = self._inside(self.manifest.measurements)
         try:
-            return Measurements.model_validate_json(path.read_bytes())
+            return Measurements.model_validate(read_json(path))
         except ValidationError as error:
             raise InvalidInput(f"{path}: {first_problem(error)}") from error
-        except OSError as error:
-            raise InvalidInput(f"{path} cannot be read: {error.strerror}; export the bundle again") from error
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{path} cannot be read: {error}; export the bundle again") from error
 
     @property
     def parity(self) -> tuple[Check, ...]:
@@ -161,7 +163,8 @@ def _check_files(folder: Path) -> None:
     """Whether everything in a bundle is a file or a folder, so that whoever reads it later waits for nobody.
 
     Raises:
-        InvalidInput: a pipe, a device, a link that leads nowhere or in a circle, or more files than a bundle has.
+        InvalidInput: a pipe, a device, a link that leads nowhere or in a circle, a text of many megabytes, or more
+            files than a bundle has.
     """
     count = 0
     for parent, folders, files in os.walk(folder):
@@ -171,8 +174,10 @@ def _check_files(folder: Path) -> None:
         for name in (*folders, *files):
             path = Path(parent, name)
             try:
-                mode = path.stat().st_mode
+                found = path.stat()
             except OSError as error:
                 raise InvalidInput(f"{path} cannot be read: {error.strerror}; export the bundle again") from error
-            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
                 raise InvalidInput(f"{path} is not a regular file; export the bundle again")
+            if path.suffix in TEXTS and found.st_size > TEXT_BYTES:
+                raise InvalidInput(f"{path} is larger than such a file can be ({TEXT_BYTES:,} bytes)")
