@@ -102,7 +102,7 @@ def coreml_weights(path: Path) -> list[Weight]:
 
     program = load(path)
     chosen = [weight.name for weight in program.weights if weight.kind != "const"]
-    return [Weight(np.asarray(program.constant(name)), _constexpr(program._graph.fixed[name])) for name in chosen]
+    return [Weight(np.asarray(program.constant(name)), _constexpr(program.graph.fixed[name])) for name in chosen]
 
 
 def _constexpr(value: Any) -> As:

@@ -50,6 +50,7 @@ class Program:
         path: of the package.
         function: the name of the function that this is.
         functions: the names of all functions of the package.
+        default_function: that which runs where none is named.
         opset: of the function, such as "CoreML7", which is that of iOS 17.
         specification_version: of the package.
         metadata: author, license, version, description and what else its writer noted.
@@ -59,6 +60,9 @@ class Program:
         weights: the constants that operations take as tensors.
         unsupported: op types that the evaluator has no definition for -> names of their operations. Empty unless the
             program was loaded for inspection only.
+        graph: what all this is read from: operations, each that of the same number of `operations`, and constants.
+        specification: what else the package says that decides how it is run, in protobuf's text: of each input,
+            output and state its type, and of the package its version, functions and the like.
     """
 
     def __init__(self, path: Path, model: Any, function: str, graph: Graph, size: int, evaluate: bool) -> None:
@@ -66,18 +70,20 @@ class Program:
         self.path = path
         self.function = function
         self.functions = tuple(sorted(model.mlProgram.functions))
+        self.default_function = _default_function(model)
         self.opset = str(model.mlProgram.functions[function].opset)
         self.specification_version = int(model.specificationVersion)
         self.metadata = _metadata(model.description.metadata)
         self.operations = describe_operations(graph)
         self.weights = describe_weights(graph)
         self.unsupported = unsupported(graph)
-        self._graph = graph
+        self.graph = graph
         self._types = {name: declared for node in graph.nodes for name, declared in node.outputs} | {
             name: value.type for name, value in graph.fixed.items()
         }
         self._types |= graph.inputs
         features = _features(model, function)
+        self.specification = _specification(model, features)
         results = {name: self._types[name] for name in graph.outputs}
         self.inputs = read_ports(features.input, dict(graph.inputs), graph, True)
         self.outputs = read_ports(features.output, results, graph, False)
@@ -110,7 +116,7 @@ class Program:
         for _ in self._run(inputs, precision, values):
             pass
         return {
-            name: write_output(self._final(name, values), self._types[name], precision) for name in self._graph.outputs
+            name: write_output(self._final(name, values), self._types[name], precision) for name in self.graph.outputs
         }
 
     def trace(
@@ -130,7 +136,7 @@ class Program:
             InvalidInput: as for a call, or a name is not the result of an operation.
         """
         waiting = None if names is None else set(names)
-        computed = {name for node in self._graph.nodes for name, _ in node.outputs}
+        computed = {name for node in self.graph.nodes for name, _ in node.outputs}
         if waiting is not None and waiting - computed:
             raise InvalidInput(f"no operation of the program computes {', '.join(sorted(waiting - computed))}")
         values: dict[str, Any] = {}
@@ -152,12 +158,12 @@ class Program:
         Raises:
             InvalidInput: there is none of that name, or it cannot be decompressed.
         """
-        if name not in self._graph.fixed:
+        if name not in self.graph.fixed:
             raise InvalidInput(f"the program has no constant {name!r}")
-        return np.array(self._graph.fixed[name].array())
+        return np.array(self.graph.fixed[name].array())
 
     def _final(self, name: str, values: Mapping[str, Any]) -> Any:
-        return values[name] if name in values else self._store.arithmetic(self._graph.fixed[name])
+        return values[name] if name in values else self._store.arithmetic(self.graph.fixed[name])
 
     def _start(self, inputs: Mapping[str, Any], precision: Precision) -> dict[str, torch.Tensor]:
         if precision not in ("float32", "float16"):
@@ -169,7 +175,7 @@ class Program:
             raise InvalidInput(f"the program's inputs are {sorted(known)}; missing {missing}, unknown {unknown}")
         values = {}
         for name, port in known.items():
-            declared = self._graph.inputs[name]
+            declared = self.graph.inputs[name]
             given = inputs[name] if name in inputs else np.full(declared.static_shape() or (), port.default)
             value = read_input(given, port, declared)
             values[name] = _rounded(value) if precision == "float16" and declared.dtype.name == "float16" else value
@@ -220,6 +226,25 @@ def _metadata(message: Any) -> dict[str, str]:
     return {key: str(value) for key, value in named.items() if value} | dict(message.userDefined)
 
 
+def _default_function(model: Any) -> str:
+    return str(model.description.defaultFunctionName or "main")
+
+
+def _specification(model: Any, features: Any) -> dict[str, str]:
+    from google.protobuf.text_format import MessageToString
+
+    said = {
+        "specification version": str(model.specificationVersion),
+        "updatable": str(model.isUpdatable),
+        "predicted feature": features.predictedFeatureName,
+        "predicted probabilities": features.predictedProbabilitiesName,
+    }
+    for kind in ("input", "output", "state"):
+        for feature in getattr(features, kind):
+            said[f"{kind} {feature.name}"] = MessageToString(feature.type, as_one_line=True)
+    return said
+
+
 def _features(model: Any, function: str) -> Any:
     """The message that describes the inputs and outputs of a function."""
     listed = {item.name: item for item in model.description.functions}
@@ -253,7 +278,7 @@ def load(path: str | Path, function: str | None = None, evaluate: bool = True) -
     if model.WhichOneof("Type") != "mlProgram":
         raise InvalidInput(f"{path} holds a {model.WhichOneof('Type') or 'model of no type'}, not an ML program")
     functions = model.mlProgram.functions
-    name = function or model.description.defaultFunctionName or "main"
+    name = function or _default_function(model)
     if name not in functions:
         raise InvalidInput(f"{path} has the functions {sorted(functions)}, not {name!r}")
     files: dict[str, WeightFile] = {}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Constant", "Difference", "Graph", "Input", "Node", "Wire", "first_difference"]
+__all__ = ["Constant", "Difference", "Graph", "Input", "Node", "Wire", "first_difference", "needed"]
 
 # How far a stored float may be from the one that a conversion writes here, as a share of its own size and of the root
 # mean square of its tensor: float64 folding leaves one rounding to float32, and one to float16.
@@ -55,12 +55,13 @@ class Node:
 @dataclass(frozen=True)
 class Graph:
     """A whole artifact (or a function of it): `inputs` and `outputs` with name, type and shape in one text each;
-    `results` are what the outputs are computed by."""
+    `results` are what the outputs are computed by; `settings` what else of the file decides how it is run."""
 
     inputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     results: tuple[Input, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,10 @@ def first_difference(written: Graph, fresh: Graph) -> Difference | None:
         have, want = getattr(written, what), getattr(fresh, what)
         if have != want:
             return Difference(f"its {what} are {', '.join(have) or 'none'}; a conversion gives {', '.join(want)}")
-    ours, theirs = _needed(written), _needed(fresh)
+    changed = _changed_settings(written.settings, fresh.settings)
+    if changed is not None:
+        return Difference(changed)
+    ours, theirs = needed(written), needed(fresh)
     # A graph's operations by their number in the order of need: what a wire means, whatever it is called.
     numbers = {node: index for index, node in enumerate(ours)}, {node: index for index, node in enumerate(theirs)}
     count = len(theirs)
@@ -113,7 +117,7 @@ def first_difference(written: Graph, fresh: Graph) -> Difference | None:
     return None
 
 
-def _needed(graph: Graph) -> list[int]:
+def needed(graph: Graph) -> list[int]:
     """The operations that outputs need, each after those that it needs itself, inputs in their order."""
     order: list[int] = []
     state: dict[int, bool] = {}  # False: its inputs are being visited, True: it stands in the order
@@ -137,10 +141,9 @@ def _needed(graph: Graph) -> list[int]:
 def _changed(have: Node, want: Node, ours: Mapping[int, int], theirs: Mapping[int, int]) -> str | None:
     if have.type != want.type:
         return f"is {want.type} {want.name!r} in a conversion"
-    for name in {**want.settings, **have.settings}:
-        a, b = (_setting(node.settings.get(name)) for node in (have, want))
-        if a != b:
-            return f"its {name} is {_told(a)}, not {_told(b)}"
+    changed = _changed_settings(have.settings, want.settings)
+    if changed is not None:
+        return changed
     names = [name for name, _ in have.inputs], [name for name, _ in want.inputs]
     if names[0] != names[1]:
         return f"takes {', '.join(names[0]) or 'nothing'}, not {', '.join(names[1]) or 'nothing'}"
@@ -148,6 +151,14 @@ def _changed(have: Node, want: Node, ours: Mapping[int, int], theirs: Mapping[in
         detail = _changed_input(a, b, ours, theirs)
         if detail is not None:
             return f"its {name} {detail}"
+    return None
+
+
+def _changed_settings(have: Mapping[str, Any], want: Mapping[str, Any]) -> str | None:
+    for name in {**want, **have}:
+        a, b = (_setting(settings.get(name)) for settings in (have, want))
+        if a != b:
+            return f"its {name} is {_told(a)}, not {_told(b)}"
     return None
 
 

@@ -6,17 +6,16 @@ Where none does, precision is what costs, and the artifact is compared with its 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.inspect.linting import program_input, readable_targets
-from mobileclip_deploy.mil import Operation, Program
+from mobileclip_deploy.mil import Operation
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
-from mobileclip_deploy.verify.program_comparison import Explanation, compare_programs, is_half, relative_deviation
+from mobileclip_deploy.verify.program_comparison import Explanation, Followed, compare_programs, relative_deviation
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
 __all__ = ["Explanation", "drift", "explain_subject"]
@@ -51,53 +50,51 @@ def explain_subject(subject: Subject) -> tuple[Explanation, ...]:
 def _explain(subject: Subject, tower: TowerName, target: Target) -> Explanation:
     inputs = subject.evidence.reference.inputs
     try:
-        written = _program(target, subject.bundle.artifact(tower))
+        written = Followed.read(target, subject.bundle.artifact(tower))
     except InvalidInput as error:
         return Explanation(tower=tower, finding="unreadable", detail=str(error))
     alone = target.for_function(None)
-    fresh = _program(alone, subject.converted(tower))
-    feeds = [program_input(fresh, inputs, index) for index in range(min(INPUTS, len(inputs.of(tower))))]
+    fresh = Followed.read(alone, subject.converted(tower))
+    feeds = [program_input(fresh.program, inputs, index) for index in range(min(INPUTS, len(inputs.of(tower))))]
     found = compare_programs(tower, written, fresh, feeds)
     if found.finding != "none" or subject.bundle.manifest.towers[tower].precision == "fp32":
         return found
-    return drift(tower, written, _program(alone, subject.converted(tower, "fp32")), feeds)
+    return drift(tower, written, fresh, Followed.read(alone, subject.converted(tower, "fp32")), feeds)
 
 
-def _program(target: Target, path: Path) -> Program:
-    program = target.program(path)
-    assert program is not None  # `readable` says so
-    return program
-
-
-def drift(tower: str, written: Program, twin: Program, feeds: Sequence[Mapping[str, Any]]) -> Explanation:
+def drift(
+    tower: str, written: Followed, fresh: Followed, twin: Followed, feeds: Sequence[Mapping[str, Any]]
+) -> Explanation:
     """Where precision costs: the first operation whose result is further from the float32 twin's than `DRIFT_BOUND`.
 
-    Operations are matched by type and name, to which conversion to float16 adds a suffix.
+    Args:
+        written: the artifact, which says the same as `fresh`, if in other words.
+        fresh: a conversion, whose operations are called as those of the twin, but for a suffix of float16's.
+        twin: the float32 conversion.
     """
-    worst: dict[str, float] = {}
+    worst: dict[int, float] = {}
     for feed in feeds:
-        exact = {_plain(step.operation): step.values for step in twin.trace(feed)}
-        for step in written.trace(feed, "float16" if is_half(written) else "float32"):
-            name, values = step.operation.name, list(step.values.values())
-            wanted = list(exact.get(_plain(step.operation), {}).values())
+        exact = {_plain(step.operation): step.values for _, step in twin.trace(feed)}
+        for place, step in written.trace(feed):
+            values = list(step.values.values())
+            wanted = list(exact.get(_plain(fresh.program.operations[fresh.order[place]]), {}).values())
             if step.operation.type != "cast" and list(map(np.shape, wanted)) == list(map(np.shape, values)):
-                worst[name] = max(worst.get(name, 0.0), max(map(relative_deviation, values, wanted)))
-    names = [operation.name for operation in written.operations]
-    beyond = next((name for name in names if worst.get(name, 0.0) > DRIFT_BOUND), None)
+                worst[place] = max(worst.get(place, 0.0), max(map(relative_deviation, values, wanted)))
+    beyond = min((place for place, relative in worst.items() if relative > DRIFT_BOUND), default=None)
     if beyond is None:
         largest = max(worst.values(), default=0.0)
         text = f"the same graph and weights as a fresh conversion; precision moves no result by over {largest:.1e}"
         return Explanation(tower=tower, finding="none", detail=text)
-    index = names.index(beyond)
+    operations = [written.program.operations[number] for number in written.order]
     return Explanation(
         tower=tower,
         finding="precision",
         detail=f"the same graph and weights as a fresh conversion; precision first costs over {DRIFT_BOUND:g} here",
-        type=written.operations[index].type,
-        operation=beyond,
-        position=index + 1,
-        operations=len(names),
-        before=names[index - 1] if index else None,
+        type=operations[beyond].type,
+        operation=operations[beyond].name,
+        position=beyond + 1,
+        operations=len(operations),
+        before=operations[beyond - 1].name if beyond else None,
         relative=worst[beyond],
         bound=DRIFT_BOUND,
     )

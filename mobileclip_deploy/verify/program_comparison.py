@@ -1,27 +1,28 @@
-"""Two Core ML programs side by side: the first operation that one has and the other has not, or has otherwise.
+"""Two programs side by side: the first operation that one has and the other has not, or has otherwise.
 
-Conversion is deterministic: the same checkpoint gives the same operations under the same names. So a written program
-can be compared, operation by operation, with one that is converted now: wiring, parameters, weights, and where inputs
-are given what each computes on them.
+What is written is compared as graphs (see `targets.graph`), whatever operations are called and in whatever order they
+stand; where inputs are given, what each operation computes on them is compared too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import Any, Literal
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.mil import Operation, Precision, Program
+from mobileclip_deploy.mil import Computed, Precision, Program
+from mobileclip_deploy.targets import Target
+from mobileclip_deploy.targets.graph import Graph, first_difference, needed
 
-__all__ = ["Explanation", "compare_programs", "is_half", "relative_deviation"]
+__all__ = ["Explanation", "Followed", "compare_programs", "relative_deviation"]
 
 VALUE_BOUND = 1e-4  # relative, of a result: two evaluations of the same graph here agree to the bit
-WEIGHT_BOUND = {"float32": 1e-5, "float16": 1e-4}  # relative, of a constant: folding elsewhere rounds otherwise
 
 
 class Explanation(BaseModel):
@@ -30,7 +31,8 @@ class Explanation(BaseModel):
     `finding`: `unreadable`; `interface` (an input or output is not what a conversion gives); `operation` (this one
     is another, has other parameters or computes something else: the first such); `precision` (the same graph and
     weights; this operation is the first whose result precision moves by more than `bound`); `none`.
-    `relative` is the deviation of its result, `before` the last operation that still agreed, `position` its number.
+    `relative` is the deviation of its result, `before` the last operation that still agreed, `position` its number in
+    the order in which the outputs need them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,124 +60,87 @@ class Explanation(BaseModel):
         return f"{self.type} {self.operation!r} (operation {self.position} of {self.operations}): {self.detail}"
 
 
-def compare_programs(tower: str, written: Program, fresh: Program, feeds: Sequence[Mapping[str, Any]]) -> Explanation:
+@dataclass(frozen=True)
+class Followed:
+    """An artifact as a program that can be evaluated, and as a graph whose operation of each number is the program's.
+
+    The program may have been loaded without evaluation where no values are asked for.
+    """
+
+    program: Program
+    graph: Graph
+
+    @classmethod
+    def read(cls, target: Target, path: Path) -> Self:
+        """An artifact of a target that is `readable`.
+
+        Raises:
+            InvalidInput: the file is damaged.
+        """
+        program, graph = target.program(path), target.graph(path)
+        assert program is not None  # `readable` says so
+        assert graph is not None
+        return cls(program, graph)
+
+    @cached_property
+    def order(self) -> list[int]:
+        """The numbers of its operations in the order in which the outputs need them."""
+        return needed(self.graph)
+
+    @property
+    def precision(self) -> Precision:
+        """What its results are declared in."""
+        results = (result for operation in self.program.operations for result in operation.outputs)
+        return "float16" if any(result.dtype == "float16" for result in results) else "float32"
+
+    def trace(self, feed: Mapping[str, Any], precision: Precision | None = None) -> Iterator[tuple[int, Computed]]:
+        """What each operation that is needed computes, with its place in `order`, in the program's own order.
+
+        Raises:
+            InvalidInput: the program contradicts itself.
+        """
+        places = {number: place for place, number in enumerate(self.order)}
+        for number, computed in enumerate(self.program.trace(feed, precision or self.precision)):
+            if number in places:
+                yield places[number], computed
+
+
+def compare_programs(tower: str, written: Followed, fresh: Followed, feeds: Sequence[Mapping[str, Any]]) -> Explanation:
     """The first difference between a written program and the one that it should be.
 
     Args:
         tower: for the report.
         written: the program under suspicion.
         fresh: the program that it should be.
-        feeds: inputs for both; the earliest operation that deviates on any of them counts. Without any the programs
-            are compared as written, and may have been loaded without evaluation.
+        feeds: inputs for both; the earliest operation that deviates on any of them counts.
     """
-    interface = _interface(written, fresh)
-    if interface is not None:
-        return Explanation(tower=tower, finding="interface", detail=interface)
-    count = len(fresh.operations)
-    parted = next(_differences(written, fresh), None)
-    shared = parted.position if parted is not None and parted.structural else count
-    moved = min((hit for feed in feeds for hit in _deviations(written, fresh, feed, shared)), default=None)
-    if parted is None and moved is None:
+    difference = first_difference(written.graph, fresh.graph)
+    if difference is not None and difference.node is None:
+        return Explanation(tower=tower, finding="interface", detail=difference.describe())
+    # Up to here operations correspond; the one that differs too, unless one side has another or none there.
+    parted = len(fresh.order) if difference is None else (difference.position or 1) - 1
+    moved = min((hit for feed in feeds for hit in _deviations(written, fresh, feed, parted)), default=None)
+    if moved is None and difference is None:
         return Explanation(tower=tower, finding="none", detail="the same operations and weights as a fresh conversion")
-    if parted is None or (moved is not None and moved[0] < parted.position):
+    if difference is None or (moved is not None and moved[0] < parted):
         assert moved is not None
-        parted = _Difference(moved[0], "computes something else", written.operations[moved[0]])
-    index = parted.position
+        place, detail = moved[0], "computes something else"
+    else:
+        place, detail = parted, difference.detail
+    node = difference.node if difference is not None and place == parted else written.graph.nodes[written.order[place]]
+    assert node is not None
     return Explanation(
         tower=tower,
         finding="operation",
-        detail=parted.detail,
-        type=parted.operation.type,
-        operation=parted.operation.name,
-        position=index + 1,
-        operations=count,
-        before=fresh.operations[index - 1].name if index else None,
-        relative=moved[1] if moved is not None and moved[0] == index else None,
+        detail=detail,
+        type=node.type,
+        operation=node.name,
+        position=place + 1,
+        operations=len(fresh.order),
+        before=written.graph.nodes[written.order[place - 1]].name if place else None,
+        relative=moved[1] if moved is not None and moved[0] == place else None,
         bound=VALUE_BOUND,
     )
-
-
-@dataclass(frozen=True)
-class _Difference:
-    """A difference in what is written: where, in words, at which operation, and whether the graph itself differs."""
-
-    position: int
-    detail: str
-    operation: Operation
-    structural: bool = False
-
-
-def _interface(written: Program, fresh: Program) -> str | None:
-    for what in ("inputs", "outputs"):
-        have, want = getattr(written, what), getattr(fresh, what)
-        if len(have) != len(want):
-            return f"{len(have)} {what}, a conversion gives {len(want)}"
-        for port, wanted in zip(have, want, strict=True):
-            for name in ("name", "kind", "dtype", "shape", "colour"):
-                if getattr(port, name) != getattr(wanted, name):
-                    return (
-                        f"the {what[:-1]} {port.name!r} has {name} {getattr(port, name)}, not {getattr(wanted, name)}"
-                    )
-    return None
-
-
-def _results(operation: Operation) -> list[str | None]:
-    return [result.name for result in operation.outputs]
-
-
-def _differences(written: Program, fresh: Program) -> Iterator[_Difference]:
-    """Where the operations, their wiring or their constants differ, in program order; ends where the graphs part."""
-    bound = WEIGHT_BOUND["float16" if is_half(fresh) else "float32"]
-    ours, theirs = ({op.name for op in program.operations} for program in (written, fresh))
-    for index, (have, want) in enumerate(zip_longest(written.operations, fresh.operations)):
-        if have is None or (want is not None and want.name not in ours):
-            yield _Difference(index, "is missing", want, structural=True)
-            return
-        if want is None or have.name not in theirs:
-            yield _Difference(index, "is not in a conversion", have, structural=True)
-            return
-        if have.type != want.type or _results(have) != _results(want):
-            yield _Difference(index, f"is {want.type} {want.name!r} in a conversion", have, structural=True)
-            return
-        changed = _changed_inputs(have, want, bound)
-        if changed is not None:
-            yield _Difference(index, changed, have)
-
-
-def _changed_inputs(have: Operation, want: Operation, bound: float) -> str | None:
-    for name in want.inputs.keys() - have.inputs.keys():
-        return f"lacks its {name}"
-    for name in have.inputs.keys() - want.inputs.keys():
-        return f"has an input {name} that a conversion does not write"
-    for name, expected in want.inputs.items():
-        wires = [None if argument.constant else argument.name for argument in have.inputs[name]]
-        wanted = [None if argument.constant else argument.name for argument in expected]
-        if wires != wanted:
-            return f"its {name} comes from {wires}, not {wanted}"
-        if all(argument.constant for argument in expected):
-            text = _changed_constant(have.constant(name), want.constant(name), bound)
-            if text is not None:
-                return f"its {name} {text}"
-    return None
-
-
-def _changed_constant(have: Any, want: Any, bound: float) -> str | None:
-    if not isinstance(have, np.ndarray) or not isinstance(want, np.ndarray):
-        return None if have == want else f"is {have!r}, not {want!r}"
-    if have.shape != want.shape:
-        return f"has shape {list(have.shape)}, not {list(want.shape)}"
-    if want.dtype.kind != "f":
-        return None if np.array_equal(have, want) else f"is {_short(have)}, not {_short(want)}"
-    relative = relative_deviation(have, want)
-    if relative <= bound:
-        return None
-    return f"is {_short(have)}, not {_short(want)}" if want.size <= 4 else f"is off by {relative:.1e} (relative)"
-
-
-def _short(array: np.ndarray[Any, Any]) -> str:
-    values = array.reshape(-1)[:4].tolist()
-    text = ", ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in values)
-    return text if array.size == 1 else f"[{text}{', ...' if array.size > 4 else ''}]"
 
 
 def relative_deviation(have: Any, want: Any) -> float:
@@ -190,21 +155,20 @@ def relative_deviation(have: Any, want: Any) -> float:
     return relative if np.isfinite(relative) else float("inf")
 
 
-def is_half(program: Program) -> bool:
-    return any(result.dtype == "float16" for operation in program.operations for result in operation.outputs)
-
-
-def _deviations(written: Program, fresh: Program, feed: Mapping[str, Any], shared: int) -> Iterator[tuple[int, float]]:
-    """The first of the `shared` first operations whose results deviate beyond the bound, if any."""
-    precision: Precision = "float16" if is_half(fresh) else "float32"
-    pairs = zip(written.trace(feed, precision), fresh.trace(feed, precision), strict=False)
+def _deviations(written: Followed, fresh: Followed, feed: Mapping[str, Any], last: int) -> Iterator[tuple[int, float]]:
+    """Operations up to the place `last` whose results deviate beyond the bound, each with by how much."""
+    waiting: tuple[dict[int, Computed], ...] = ({}, {})  # what only one side has computed so far
+    pairs = zip(written.trace(feed, fresh.precision), fresh.trace(feed), strict=False)
     try:
-        for index, (have, want) in enumerate(pairs):
-            if index >= shared:
-                return
-            relative = max(relative_deviation(have.values[name], value) for name, value in want.values.items())
-            if relative > VALUE_BOUND:
-                yield index, relative
-                return
+        for steps in pairs:
+            for held, (place, computed) in zip(waiting, steps, strict=True):
+                if place <= last:
+                    held[place] = computed
+            for place in waiting[0].keys() & waiting[1].keys():
+                have, want = (held.pop(place) for held in waiting)
+                if have.operation.type == want.operation.type:
+                    relative = max(map(relative_deviation, have.values.values(), want.values.values()))
+                    if relative > VALUE_BOUND:
+                        yield place, relative
     except InvalidInput:
         return  # the written program does not run to its end: what differs in it has been found without running

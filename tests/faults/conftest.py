@@ -19,12 +19,14 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.inspect.linting import program_input
-from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.mil import load
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.verify.checks import check_semantic, check_shipped, check_structure
+from mobileclip_deploy.verify.program_comparison import Followed
 from mobileclip_deploy.verify.subject import Subject
 
 PHOTOS, PROMPTS = 2, 4
@@ -39,13 +41,13 @@ class Healthy:
     reference: Reference
 
     @cached_property
-    def programs(self) -> dict[str, Program]:
-        return {tower: load(self.bundle.artifact(tower)) for tower in self.bundle.manifest.towers}
+    def programs(self) -> dict[str, Followed]:
+        return {tower: followed(self.bundle, tower) for tower in self.bundle.manifest.towers}
 
     def feeds(self, tower: TowerName) -> list[dict[str, Any]]:
         """What the program of a tower is evaluated on."""
         count = len(self.reference.inputs.of(tower))
-        return [program_input(self.programs[tower], self.reference.inputs, index) for index in range(count)]
+        return [program_input(self.programs[tower].program, self.reference.inputs, index) for index in range(count)]
 
     def copy(self, tower: TowerName, folder: Path) -> Bundle:
         """A bundle of one tower to be damaged."""
@@ -76,6 +78,11 @@ class Healthy:
         """A bundle of this checkpoint, to be verified."""
         folder = tempfile.mkdtemp(prefix="again-", dir=bundle.path.parent)  # a package is never written over another
         return subject(bundle, self.model, self.reference, Path(folder), **more)
+
+
+def followed(bundle: Bundle, tower: TowerName) -> Followed:
+    """The artifact of a tower as `--explain` reads it."""
+    return Followed.read(get_target("coreml"), bundle.artifact(tower))
 
 
 def restamped(bundle: Bundle) -> Bundle:

@@ -162,10 +162,13 @@ def residual_dropped(p: Planted) -> str:
 
 
 def branch_dropped(p: Planted) -> str:
+    """What is missed first is where the branch leaves."""
     add = [op for op in p.block.operations if op.type == "add"][1]
-    name = p.name(add)
+    first = p.producer(p.source(add, "y"))
+    while p.source(first, "x") != p.source(add, "x"):
+        first = p.producer(p.source(first, "x"))
     p.bypass(add, "x")
-    return name
+    return p.name(first)
 
 
 def retyped(old: str, new: str, keep: bool = False) -> Plant:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from faults.conftest import Healthy, build
+from faults.conftest import Healthy, build, followed
 from faults.faults import FAULTS, Fault
 
 from mobileclip_deploy.errors import MobileClipDeployError
@@ -22,9 +22,10 @@ def row(fault: Fault, healthy: Healthy, folder: Path) -> tuple[str, str]:
     """What the gates on the file say (caught or not, and by how much), and which operation is named."""
     bundle, _ = healthy.planted(fault.tower, folder, fault.plant)
     try:
-        program = load(bundle.artifact(fault.tower))
+        load(bundle.artifact(fault.tower))
     except MobileClipDeployError:
         return "caught: contradicts itself", "the package's own error"
+    program = followed(bundle, fault.tower)
     found = compare_programs(fault.tower, program, healthy.programs[fault.tower], healthy.feeds(fault.tower))
     named = f"{found.type} `{found.operation}`" if found.operation else found.finding
     own = healthy.subject(bundle)

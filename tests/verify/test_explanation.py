@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 from mil.programs import build
 
-from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.verify.explanation import drift
-from mobileclip_deploy.verify.program_comparison import compare_programs
+from mobileclip_deploy.verify.program_comparison import Followed, compare_programs
 
 SQUARE = np.arange(9, dtype=np.float32).reshape(3, 3)
 FEED = {"x": np.ones((1, 3), np.float32)}
 
 
-def program(path: Path, name: str, body: Any, dtype: str = "float32") -> Program:
-    return load(build(path / f"{name}.mlpackage", {"x": ((1, 3), dtype)}, body))
+def program(path: Path, name: str, body: Any, dtype: str = "float32") -> Followed:
+    return Followed.read(get_target("coreml"), build(path / f"{name}.mlpackage", {"x": ((1, 3), dtype)}, body))
 
 
-def two_layers(weight: np.ndarray[Any, Any] = SQUARE, relu: bool = True) -> Any:
+def two_layers(weight: np.ndarray[Any, Any] = SQUARE, relu: bool = True, first: str = "first") -> Any:
     def body(mb: Any, x: Any) -> Any:
-        x = mb.linear(x=x, weight=weight, name="first")
+        x = mb.linear(x=x, weight=weight, name=first)
         x = mb.relu(x=x, name="between") if relu else x
         return mb.linear(x=x, weight=SQUARE, name="last")
 
@@ -35,19 +35,27 @@ def test_equal_programs_do_not_differ(tmp_path: Path) -> None:
     assert compare_programs("text", first, second, [FEED]).finding == "none"
 
 
+def test_what_operations_are_called_is_no_difference(tmp_path: Path) -> None:
+    changed = program(tmp_path, "a", two_layers(first="other"))
+    assert compare_programs("text", changed, program(tmp_path, "b", two_layers()), [FEED]).finding == "none"
+
+
 def test_a_weight_is_named_with_what_it_does_to_the_result(tmp_path: Path) -> None:
     changed = program(tmp_path, "a", two_layers(SQUARE * 1.5))
     found = compare_programs("text", changed, program(tmp_path, "b", two_layers()), [FEED])
     assert (found.operation, found.position, found.operations, found.before) == ("first", 1, 3, None)
-    assert found.detail == "its weight is off by 5.0e-01 (relative)"
+    assert found.detail == "its weight is off by 5.0e-01 (relative), in 8 of 9 numbers"
     assert found.relative == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("relu", "detail"), [(False, "is missing"), (True, "is not in a conversion")])
-def test_an_operation_that_only_one_has_is_named(tmp_path: Path, relu: bool, detail: str) -> None:
+@pytest.mark.parametrize(
+    ("relu", "operation", "detail"),
+    [(False, "last", "is relu 'between' in a conversion"), (True, "between", "is linear 'last' in a conversion")],
+)
+def test_an_operation_that_only_one_has_is_named(tmp_path: Path, relu: bool, operation: str, detail: str) -> None:
     written, fresh = program(tmp_path, "a", two_layers(relu=relu)), program(tmp_path, "b", two_layers(relu=not relu))
     found = compare_programs("text", written, fresh, [FEED])
-    assert (found.operation, found.detail, found.before) == ("between", detail, "first")
+    assert (found.operation, found.detail, found.before) == (operation, detail, "first")
 
 
 def test_the_interface_is_compared_first(tmp_path: Path) -> None:
@@ -70,6 +78,6 @@ def test_drift_names_the_first_operation_that_precision_moves(tmp_path: Path) ->
 
     feed = {"x": np.full((1, 3), 0.3, np.float32)}
     half = program(tmp_path, "a", body(np.float16), "float16")
-    found = drift("text", half, program(tmp_path, "b", body(np.float32)), [feed])
+    found = drift("text", half, half, program(tmp_path, "b", body(np.float32)), [feed])
     assert (found.finding, found.operation, found.before) == ("precision", "difference", "large")
     assert found.relative == pytest.approx(1)

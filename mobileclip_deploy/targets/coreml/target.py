@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+    from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["CoreMLOptions", "CoreMLTarget"]
@@ -154,6 +155,11 @@ class CoreMLTarget(Target):
         from mobileclip_deploy.targets.coreml.inspection import inspect_package
 
         return inspect_package(path)
+
+    def graph(self, path: Path) -> Graph:
+        from mobileclip_deploy.targets.coreml.reading import read_graph
+
+        return read_graph(path, self.function)
 
     def program(self, path: Path, *, evaluate: bool = True) -> Program:
         from mobileclip_deploy.mil import load

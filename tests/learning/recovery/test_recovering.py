@@ -61,7 +61,7 @@ def exported(checkpoint: Path, target: str, precision: str, folder: Path, towers
 
 def stored_integers(bundle: mcd.Bundle, tower: TowerName) -> set[str]:
     """SHA-256 of every array of integers that a Core ML package stores for a weight."""
-    graph = load(bundle.artifact(tower))._graph
+    graph = load(bundle.artifact(tower)).graph
     found = set()
     for value in graph.fixed.values():
         operands = getattr(getattr(value, "source", None), "operands", {})
