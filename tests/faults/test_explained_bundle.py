@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from faults.conftest import Healthy, restamped
-from faults.faults import bytes_unscaled, epsilon
+from faults.conftest import Healthy, followed, restamped
+from faults.faults import FAULTS, Fault, bytes_unscaled, epsilon
 from faults.planting import Planted
 
 from mobileclip_deploy.bundle import Bundle
@@ -18,6 +18,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.verify import checks
 from mobileclip_deploy.verify.explanation import explain_subject
+from mobileclip_deploy.verify.program_comparison import compare_programs
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
@@ -69,6 +70,19 @@ def test_the_command_gives_them_as_json(damaged: Bundle) -> None:
     ]
     assert found[0]["relative"] > 1
     assert "epsilon" in found[1]["detail"]
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in FAULTS if fault.name in ("one channel times 1.5", "the output renamed")], ids=str
+)
+def test_the_gates_fail_and_the_difference_is_explained(healthy: Healthy, fault: Fault, tmp_path: Path) -> None:
+    bundle, operation = healthy.planted(fault.tower, tmp_path, fault.plant)
+    failed = {check.tower for check in healthy.checks(bundle, fault.tower) if check.status == "failed"}
+    assert failed == {fault.tower}
+    written, fresh = followed(bundle, fault.tower), healthy.programs[fault.tower]
+    found = compare_programs(fault.tower, written, fresh, healthy.feeds(fault.tower))
+    assert (found.finding, found.operation) == ("operation" if operation else "interface", operation)
+    assert operation is None or (found.relative or 0) > 1e-2
 
 
 def test_a_package_that_cannot_be_read_is_said_to_be_so(half: Healthy, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.targets.stored import StoredWeight
 
 __all__ = ["CoreMLOptions", "CoreMLTarget"]
 
@@ -160,6 +161,11 @@ class CoreMLTarget(Target):
         from mobileclip_deploy.targets.coreml.reading import read_graph
 
         return read_graph(path, self.function)
+
+    def weights(self, path: Path) -> tuple[StoredWeight, ...]:
+        from mobileclip_deploy.targets.coreml.weights import read_weights
+
+        return read_weights(path, self.function)
 
     def program(self, path: Path, *, evaluate: bool = True) -> Program:
         from mobileclip_deploy.mil import load
