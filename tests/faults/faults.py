@@ -37,9 +37,8 @@ def convs(p: Planted, *, pointwise: bool) -> list[Any]:
     """The convolutions of a package with, or without, 1 x 1 kernels."""
     found = []
     for operation in p.block.operations:
-        if operation.type == "conv":
-            if (p.shape(operation)[2:] == (1, 1)) == pointwise:
-                found.append(operation)
+        if operation.type == "conv" and (p.shape(operation)[2:] == (1, 1)) == pointwise:
+            found.append(operation)
     return found
 
 

@@ -47,7 +47,7 @@ class Planted:
         self.weights = bytearray((self.folder / "weights" / "weight.bin").read_bytes())
         (self.function,) = self.spec.mlProgram.functions.values()
         self.block = self.function.block_specializations[self.function.opset]
-        self._open: list[tuple[Any, Array]] = []  # values whose numbers were given out as copies
+        self._open: list[tuple[tuple[Any, Any], Array]] = []  # values whose numbers were given out as copies
         self._sparse: list[tuple[Array, Array, Array]] = []  # in the weight's shape, where it is not zero, as stored
 
     def save(self) -> None:

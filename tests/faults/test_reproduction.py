@@ -83,7 +83,8 @@ def test_the_check_is_one_of_those_of_verify_and_needs_the_checkpoint(
     monkeypatch.setattr(Subject, "converted", lambda own, tower, *_: own.bundle.artifact(tower))
 
     def statuses(own: Subject) -> list[tuple[str, str]]:
-        return [(check.step, check.status) for check in verify_subject(own).checks]
+        found = [(check.step, check.status) for check in verify_subject(own).checks]
+        return [pair for pair in found if pair[0] == "reproduced"]
 
     assert statuses(half.subject(half.bundle)) == [("reproduced", "passed")] * 2
     assert statuses(replace(half.subject(half.bundle), source=None)) == [("reproduced", "not run")] * 2
