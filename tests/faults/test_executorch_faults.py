@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.executorch.coreml_payload import payload_files
+from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.verify.reproduction import check_reproduced
 from mobileclip_deploy.verify.subject import Subject
@@ -169,6 +172,32 @@ def test_a_weight_that_was_changed_is_read_as_it_is(
     ((was, now),) = changed
     # Its grid cannot hold the numbers that belong there, or it holds others than those nearest to them.
     assert np.abs(now.nearest(was.values) - now.values).max() > 0 or "scaled" in name
+
+
+@pytest.mark.parametrize("fault", ["none", "payload", "named data"])
+def test_a_part_that_is_not_read_is_compared_byte_by_byte(programs: Programs, fault: str, tmp_path: Path) -> None:
+    paths = tmp_path / "healthy.pte", tmp_path / "edited.pte"
+    for path in paths:
+        program = PlantedProgram(programs.bundles["image", "w8a8"].artifact("image"))
+        for delegate in program.plan["delegates"]:
+            delegate["id"] = "VulkanBackend"
+        if path is paths[1] and fault == "payload":
+            program.parts[0]["xnodes"][0]["debug_handle"] += 1
+        if path is paths[1] and fault == "named data":
+            next(iter(program.named.values()))[3] ^= 1
+        program.spare = paths.index(path)
+        program.save(path)
+    difference = first_difference(*(get_target("executorch").graph(path) for path in paths))
+    assert (difference is None) == (fault == "none")
+    assert difference is None or "VulkanBackend" in difference.describe()
+
+
+def test_a_core_ml_folder_that_is_no_tree_is_refused() -> None:
+    """A folder within itself, or shared a thousand times: the files of it would have no end."""
+    shared = {"kind": 1, "children": {str(number): 1 for number in range(9)}}
+    nodes = [{"kind": 0, "dataRegion": {"offset": 0, "size": 1}}, {"kind": 1, "children": {"a": 0}}, shared]
+    with pytest.raises(ValueError, match="a file is in two folders"):
+        payload_files(b"x" + json.dumps({"nodes": nodes})[::-1].encode())
 
 
 def test_bytes_at_random_are_read_or_refused(programs: Programs, tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.executorch.flatbuffer import Malformed
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 
-__all__ = ["CoreMLPayloadRunner", "extract_package", "reproducible_payloads"]
+__all__ = ["CoreMLPayloadRunner", "extract_package", "payload_files", "reproducible_payloads"]
 
 LARGEST_INDEX = 1 << 20
 DEPTH = 8
@@ -67,10 +68,11 @@ def extract_package(payload: bytes, folder: Path, source: Path) -> Path:
         InvalidInput: the payload is not such a folder, or names a file outside of it.
     """
     try:
-        text = payload[-LARGEST_INDEX:][::-1].decode("latin-1")
-        nodes = json.JSONDecoder().raw_decode(text)[0]["nodes"]
-        _write(nodes, nodes[-1], payload, folder / "package", DEPTH)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OSError, RecursionError) as error:
+        for name, data in payload_files(payload).items():
+            path = folder / "package" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    except (Malformed, OSError) as error:
         raise InvalidInput(f"{source}: its Core ML part cannot be unpacked: {error}") from error
     package = folder / "package" / PACKAGE
     if not package.is_dir():
@@ -78,20 +80,39 @@ def extract_package(payload: bytes, folder: Path, source: Path) -> Path:
     return package
 
 
-def _write(nodes: list[Any], node: dict[str, Any], payload: bytes, path: Path, depth: int) -> None:
+def payload_files(payload: bytes) -> dict[str, bytes]:
+    """The files of a delegate's payload, by their paths in its folder.
+
+    Raises:
+        Malformed: the payload is not such a folder, or names a file outside of it.
+    """
+    try:
+        text = payload[-LARGEST_INDEX:][::-1].decode("latin-1")
+        nodes = json.JSONDecoder().raw_decode(text)[0]["nodes"]
+        return dict(_files(nodes, len(nodes) - 1, payload, "", DEPTH, set()))
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise Malformed(str(error)) from error
+
+
+def _files(
+    nodes: list[Any], index: int, payload: bytes, path: str, depth: int, seen: set[int]
+) -> Iterator[tuple[str, bytes]]:
     if depth == 0:
         raise ValueError("folders are nested too deeply")
+    if index in seen:
+        raise ValueError("a file is in two folders")
+    seen.add(index)
+    node = nodes[index]
     if node["kind"] == 0:
         start, size = int(node["dataRegion"]["offset"]), int(node["dataRegion"]["size"])
         if start < 0 or size < 0 or start + size > len(payload):
             raise ValueError("a file would lie outside of it")
-        path.write_bytes(payload[start : start + size])
+        yield path, payload[start : start + size]
         return
-    path.mkdir()
-    for name, index in node["children"].items():
+    for name, child in node["children"].items():
         if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
             raise ValueError(f"a file is called {name!r}")
-        _write(nodes, nodes[index], payload, path / name, depth - 1)
+        yield from _files(nodes, child, payload, f"{path}/{name}" if path else name, depth - 1, seen)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.executorch.coreml_payload import payload_files
 from mobileclip_deploy.targets.executorch.flatbuffer import Decoder, Malformed, array, read, root
 from mobileclip_deploy.targets.executorch.program_file import HEADER_MAGIC, IDENTIFIER
 from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, Value, read_part
@@ -70,6 +71,7 @@ SCHEMAS = {
 # ScalarType of ExecuTorch's and torch's schema.
 DTYPES = {0: "u1", 1: "i1", 2: "<i2", 3: "<i4", 4: "<i8", 5: "<f2", 6: "<f4", 7: "<f8", 11: "?"}
 MOST_INSTRUCTIONS = 4096
+CORE_ML = "CoreMLBackend"
 VIEW = "executorch_prim::et_view.default"
 
 Fields = dict[str, Any]
@@ -293,10 +295,17 @@ class _Method:
             self._written((argument,), node)
 
     def _other_backend(self, number: int, args: tuple[int, ...], delegate: Fields) -> None:
-        """A part that is not read: its bytes are one constant, and what nothing has written is what it computes."""
+        """A part that is not read: its bytes are constants, and what nothing has written is what it computes.
+
+        Of the data with names it may use any.
+        """
         results = tuple(value for value in args if self._constant(value) is None and value not in self._memory.held)
-        payload = Constant(np.frombuffer(self._program.payload(delegate), np.uint8), delegate["id"])
-        inputs: list[tuple[str, Input]] = [("part", payload)]
+        payload = self._program.payload(delegate)
+        files = payload_files(payload) if delegate["id"] == CORE_ML else {"part": payload}
+        inputs: list[tuple[str, Input]] = [
+            (name, Constant(array(data, np.uint8, len(data)), name))
+            for name, data in (*sorted(files.items()), *sorted(self._program.named.items()))
+        ]
         settings: dict[str, Any] = {"compiled with": _compiled_with(delegate)}
         for position, value in enumerate(args):
             settings[f"argument {position}"] = f"{self._spec(value)} at {self._place(value)}"
