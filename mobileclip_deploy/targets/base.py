@@ -393,6 +393,16 @@ class Target(ABC):
             RuntimeFailed: the runtime refused it.
         """
 
+    def plain_runner(self, path: Path) -> Runner | None:
+        """Run an artifact with the numbers that stand in it, in float32, nothing else rounded; None where that cannot
+        be done.
+
+        Raises:
+            NotRun: this machine has nothing that can run it.
+            InvalidInput: the file is damaged.
+        """
+        return None
+
     def runners(self, path: Path) -> Iterator[Callable[[], Runner]]:
         """A loader for every engine of this machine that an artifact may meet, to be checked one by one.
 

@@ -28,6 +28,7 @@ from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, LabelSet, labels_json
+from mobileclip_deploy.verify.matching import Matched
 
 __all__ = ["Evidence", "Golden", "Subject", "TaskReference", "head_of", "lacks_to_convert"]
 
@@ -68,8 +69,8 @@ class Subject:
     `source` is folded; None where it is not at hand. `stages` are what the conversion measured, of a bundle that was
     written just now; None for one that was opened: then they are measured again, and what stands in the bundle beside
     its artifacts, such as its `golden` answers, is checked too. `calibration` is the folder of images that it was
-    calibrated on, if on one of the exporter's. `folder` takes what is converted again. `layers`: what the check of
-    weights found of each.
+    calibrated on, if on one of the exporter's. `folder` takes what is converted again. `matched`
+    and `layers`: which weight of the file is which layer's, and how far it is from it, as the check of weights found.
     """
 
     bundle: Bundle
@@ -82,6 +83,7 @@ class Subject:
     calibration: Path | None = None
     name: str = ""
     progress: Progress = silent
+    matched: dict[TowerName, tuple[Matched, ...]] = field(default_factory=dict)
     layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)
     _runners: dict[TowerName, Runner] = field(default_factory=dict)
     _converted: dict[tuple[TowerName, str], Path] = field(default_factory=dict)

@@ -6,74 +6,22 @@ It needs no converter, so that artifacts of other versions are checked as well.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.report import Status, StoredLayer
-from mobileclip_deploy.targets.storage import Grid, layers
-from mobileclip_deploy.targets.stored import StoredWeight
-from mobileclip_deploy.towers.layer_scales import scaled_layers
+from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
-__all__ = ["Matched", "check_weights", "matched_weights"]
+__all__ = ["check_weights"]
 
 STEP = "weights"
-Floats = npt.NDArray[np.float32]
-# Of the largest number of a weight: rounding to float32 of a product with a layer scale, on either side.
-ROUNDING = 1e-6
-# A number half a step from two others may have gone to either.
-TIE = 1e-3
-# So many numbers of a weight tell which layer's it is.
-SAMPLE = 4096
-
-
-@dataclass(frozen=True)
-class Matched:
-    """A layer of the folded tower and the weight of the file that is nearest to it.
-
-    `wanted`: the checkpoint's numbers in the form in which the file has them, [O, I, ...]: as they are, or with the
-    layer scale behind them multiplied in (`scaled`).
-    """
-
-    layer: str
-    wanted: Floats
-    stored: StoredWeight
-    scaled: bool
-
-    @property
-    def relative(self) -> float:
-        """Of the stored numbers from the checkpoint's."""
-        size = float(np.linalg.norm(self.wanted))
-        return float(np.linalg.norm(self.stored.values - self.wanted)) / size if size else 0.0
-
-    def wrong(self, grid: Grid) -> str | None:
-        """How the stored weight is not the layer's on its grid, in words; None where it is."""
-        stored = self.stored
-        if stored.kind != grid.kind or stored.bits != grid.bits:
-            return f"is stored as {stored.kind} of {stored.bits} bits, its storage says {grid.describe()}"
-        nearest = np.abs(stored.nearest(self.wanted) - self.wanted)
-        slack = ROUNDING * float(np.abs(self.wanted).max(initial=0))
-        # Negated, so that what is not a number is off.
-        off = ~(np.abs(stored.values - self.wanted) <= nearest * (1 + TIE) + slack)
-        if not off.any():
-            return None
-        outputs = np.unique(np.nonzero(off)[0])
-        rows = ", ".join(map(str, outputs[:3])) + (", ..." if len(outputs) > 3 else "")
-        return f"has {int(off.sum()):,} of {off.size:,} numbers that are not the checkpoint's rounded (outputs {rows})"
 
 
 def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     """Every weight of convolutions, products and tables as it stands in the file, against the checkpoint's.
 
-    Each layer's grid and deviation is left in `subject.layers`, for the report.
+    Which weight is which layer's is left in `subject.matched`, each layer's deviation in `subject.layers`.
 
     Raises:
         InvalidInput: the artifact is damaged.
@@ -112,49 +60,6 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
         detail = f"{len(found)} layers are the checkpoint's on their grids"
         if worst is not None:
             detail += f"; {worst.layer} is rounded most, relative {worst.relative:.1e}"
-    subject.layers[tower] = tuple(rows)
+    subject.matched[tower], subject.layers[tower] = tuple(found), tuple(rows)
     status: Status = "failed" if wrong or not found else "passed"
     return [Check(step=STEP, tower=tower, status=status, detail=detail)]
-
-
-def matched_weights(module: Any, stored: Sequence[StoredWeight]) -> tuple[list[Matched], list[str]]:
-    """Which weight of a file is which layer's: by their numbers, since a converter keeps no names.
-
-    A weight of a file is taken once, the nearest pairs first. Returns the layers found, and the names of the others.
-    """
-    wanted: dict[tuple[int, ...], list[tuple[str, Floats, bool]]] = defaultdict(list)
-    for name, numbers, scaled in _forms(module):
-        wanted[numbers.shape].append((name, numbers, scaled))
-    pairs = []
-    for index, weight in enumerate(stored):
-        for name, numbers, scaled in wanted.get(weight.values.shape, ()):
-            pairs.append((_distance(weight.values, numbers), index, name, numbers, scaled))
-    taken: set[int] = set()
-    found: dict[str, Matched] = {}
-    for _, index, name, numbers, scaled in sorted(pairs, key=lambda pair: pair[0]):
-        if index not in taken and name not in found:
-            taken.add(index)
-            found[name] = Matched(name, numbers, stored[index], scaled)
-    names = dict.fromkeys(name for forms in wanted.values() for name, _, _ in forms)
-    return [found[name] for name in names if name in found], [name for name in names if name not in found]
-
-
-def _forms(module: Any) -> Iterator[tuple[str, Floats, bool]]:
-    """Every layer's weight as a file may hold it: as it is, and with the layer scale behind it multiplied in."""
-    scales = {f"{name}.weight": scale for name, _, scale in scaled_layers(module)}
-    for layer in layers(module):
-        weight = layer.weight.detach()
-        if layer.module is None and not layer.is_large:
-            continue  # a mask
-        yield layer.parameter, weight.numpy(), False
-        if layer.parameter in scales:
-            scale = scales[layer.parameter].detach().reshape(-1, *[1] * (weight.ndim - 1))
-            yield layer.parameter, (weight * scale).numpy(), True
-
-
-def _distance(stored: Floats, wanted: Floats) -> float:
-    """Relative, over evenly spread numbers; infinite for what is not a number."""
-    step = max(1, wanted.size // SAMPLE)
-    a, b = stored.reshape(-1)[::step], wanted.reshape(-1)[::step]
-    distance = float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-30))
-    return distance if np.isfinite(distance) else float("inf")

@@ -1,0 +1,77 @@
+"""The graph of an artifact against torch with the weights that stand in the file: what is left is its arithmetic.
+
+Rounding of weights is the same on both sides, so that a wrong softmax axis shows at 4 bits as surely as at 32.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.errors import InvalidInput, NotRun
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Bound, Check
+from mobileclip_deploy.targets.storage import Storage
+from mobileclip_deploy.towers.layer_scales import scaled_layers
+from mobileclip_deploy.verify.matching import Matched
+from mobileclip_deploy.verify.subject import Subject
+
+__all__ = ["check_graph", "tower_as_stored"]
+
+STEP = "graph"
+# So many inputs are enough: an operation that computes something else does so on every one.
+INPUTS = 4
+# Where what is no layer's weight stands in float16: constants of the graph (1/255, an epsilon) are rounded as well.
+HALF = 2e-3
+
+
+def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
+    """The artifact, with nothing rounded but what stands in it, against the checkpoint's tower with those weights.
+
+    Nothing to be said at float32, where `shipped` is this check, nor of a target that cannot run its artifacts so.
+    """
+    bundle, target = subject.bundle, subject.target(tower)
+    found = subject.matched.get(tower)
+    if found is None or bundle.manifest.towers[tower].precision == "fp32" or subject.head.names:
+        return []
+    try:
+        runner = target.plain_runner(bundle.artifact(tower))
+    except (InvalidInput, NotRun) as error:
+        return [Check.not_run(STEP, tower, str(error))]
+    if runner is None:
+        return []
+    inputs = subject.evidence.reference.inputs.of(tower)[:INPUTS]
+    grids = subject.grids(tower)
+    exact = tower_as_stored(subject.module(tower), found, grids).double()
+    fed = torch.from_numpy(inputs)
+    with torch.no_grad():
+        wanted = exact(fed.double() if tower == "image" else fed).float().numpy()
+    half = any(grid.kind == "float" and grid.bits == 16 for grid in grids.values())
+    bound = subject.gates.exact(subject.floor(tower))
+    if half:
+        bound = Bound("relative", max(HALF, bound.value))
+    return [Check.of_answers(STEP, tower, wanted, runner(inputs), bound, runner.engine)]
+
+
+@torch.no_grad()
+def tower_as_stored(module: nn.Module, found: Sequence[Matched], grids: Storage) -> nn.Module:
+    """A copy of a folded tower with the numbers of a file: each layer's weight as it stands there, all other tensors
+    rounded to the floats that the storage says."""
+    stored = copy.deepcopy(module)
+    tensors: dict[str, Tensor] = dict(stored.named_parameters()) | dict(stored.named_buffers())
+    scales = {f"{name}.weight": (layer, scale) for name, layer, scale in scaled_layers(stored)}
+    for match in found:
+        if match.scaled:  # the file has the layer scale in the weight and the bias before it
+            layer, scale = scales[match.layer]
+            if layer.bias is not None:
+                layer.bias.mul_(scale.flatten())
+            scale.fill_(1)
+        tensors[match.layer].copy_(torch.from_numpy(match.stored.values).reshape(tensors[match.layer].shape))
+    layers = {match.layer for match in found}
+    for name, tensor in tensors.items():
+        if name not in layers and grids[name].kind == "float" and grids[name].bits == 16:
+            tensor.copy_(tensor.half().float())
+    return stored
