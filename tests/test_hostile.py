@@ -123,6 +123,12 @@ def test_a_pipe_in_place_of_any_file_is_not_waited_for(bundle: Path) -> None:
     Bundle.open(bundle)
 
 
+@pytest.mark.parametrize("name", ["a.onnx", "a.pte", "a.pt", "a.safetensors", "a"])
+def test_a_pipe_in_place_of_an_artifact_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert "is not a regular file" in refused("inspect", tmp_path / name)
+
+
 def test_a_folder_that_is_a_link_to_itself_is_refused(bundle: Path) -> None:
     shutil.rmtree(bundle / "onnx")
     (bundle / "onnx").symlink_to(bundle / "onnx")

@@ -23,6 +23,8 @@ def inspect(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise InvalidInput(f"no file or folder at {path}")
+    if not path.is_file() and not path.is_dir():  # what reads an artifact would wait for a pipe
+        raise InvalidInput(f"{path} is not a regular file")
     target = next((one for one in targets().values() if path.suffix and path.suffix in one.suffixes), None)
     if target is not None:
         return _artifact(path, target)
