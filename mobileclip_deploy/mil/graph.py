@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mobileclip_deploy.mil.blob import WeightFile
@@ -12,7 +12,7 @@ from mobileclip_deploy.mil.constexpr import Decompressed, Decompression, is_cons
 from mobileclip_deploy.mil.faults import InvalidInput
 from mobileclip_deploy.mil.types import ValueType, read_type
 
-__all__ = ["Fixed", "Graph", "Node", "Operand", "Reference", "read_graph"]
+__all__ = ["Fixed", "Graph", "Node", "Operand", "Reference", "read_graph", "without_quantization"]
 
 _OPSETS = {f"CoreML{number}": number + 10 for number in range(3, 9)} | {"CoreML9": 26}  # the iOS version of each
 _CONTROL_FLOW = ("cond", "while_loop")  # read as unknown ops
@@ -216,3 +216,27 @@ def read_graph(function: Any, name: str, weights: Weights) -> Graph:
         if output not in scope.values:
             raise InvalidInput(f"the function {name!r} returns the value {output!r}, which is not defined")
     return Graph(name, opset, inputs, fixed, tuple(nodes), tuple(block.outputs))
+
+
+def without_quantization(graph: Graph) -> Graph:
+    """The program without `quantize` and `dequantize`: what took the one's result takes the other's input.
+
+    Raises:
+        InvalidInput: it restores what no `quantize` of it rounded, or returns what one did.
+    """
+    floats: dict[str | None, tuple[str | None, Operand]] = {}
+    nodes = []
+    for node in graph.nodes:
+        operands = {
+            parameter: tuple(floats.get(name, (name, operand)) for name, operand in bound)
+            for parameter, bound in node.operands.items()
+        }
+        if node.kind == "dequantize" and node.operands["input"][0][0] not in floats:
+            raise InvalidInput(f"{node} restores what no quantize has rounded")
+        if node.kind in ("quantize", "dequantize"):
+            floats[node.outputs[0][0]] = operands["input"][0]
+        else:
+            nodes.append(replace(node, operands=operands))
+    if rounded := floats.keys() & set(graph.outputs):
+        raise InvalidInput(f"the function {graph.name!r} returns {rounded.pop()!r}, which is rounded to integers")
+    return replace(graph, nodes=tuple(nodes))

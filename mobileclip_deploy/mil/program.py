@@ -15,7 +15,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.mil.blob import WeightFile
 from mobileclip_deploy.mil.description import Operation, describe_operations, describe_weights
 from mobileclip_deploy.mil.faults import InvalidInput, UnsupportedOperation
-from mobileclip_deploy.mil.graph import Graph, Operand, Reference, read_graph
+from mobileclip_deploy.mil.graph import Graph, Operand, Reference, read_graph, without_quantization
 from mobileclip_deploy.mil.package import open_package
 from mobileclip_deploy.mil.plan import Step, call, check_shapes, make_plan, unsupported
 from mobileclip_deploy.mil.ports import read_input, read_ports, write_output
@@ -255,7 +255,9 @@ def _features(model: Any, function: str) -> Any:
     return listed[function]
 
 
-def load(path: str | Path, function: str | None = None, evaluate: bool = True) -> Program:
+def load(
+    path: str | Path, function: str | None = None, evaluate: bool = True, *, rounds_activations: bool = True
+) -> Program:
     """Load an ML program from a .mlpackage.
 
     Args:
@@ -263,6 +265,8 @@ def load(path: str | Path, function: str | None = None, evaluate: bool = True) -
         function: the function of a package of several; its default function when absent.
         evaluate: prepare for evaluation. Without, only the descriptions are read, which also works for a program that
             holds ops the evaluator does not know.
+        rounds_activations: whether values are rounded to integers where the program does so; without, its `quantize`
+            and `dequantize` are left out.
 
     Returns:
         The program. Weights stay in the file until they are used.
@@ -289,5 +293,7 @@ def load(path: str | Path, function: str | None = None, evaluate: bool = True) -
         return files[file]
 
     graph = read_graph(functions[name], name, weights)
+    if not rounds_activations:
+        graph = without_quantization(graph)
     size = len(data) + sum(file.size for file in files.values())
     return Program(Path(path), model, name, graph, size, evaluate)

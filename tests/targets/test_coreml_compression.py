@@ -168,9 +168,10 @@ def test_a_deployment_target_that_is_too_old_is_refused_when_given_and_raised_wh
             chosen("coreml", deployment_target=target).require(choice)
     coreml.require(choice)
     assert vars(coreml.settled(choice).options)["deployment_target"] == max("iOS16", recipe.oldest)
-    advice = coreml.advice(choice)
-    assert advice is None if recipe.oldest == "iOS16" else f"to {recipe.oldest}, which {precision} needs" in str(advice)
-    assert chosen("coreml", deployment_target="iOS18").advice(choice) is None
+    advice, given = str(coreml.advice(choice)), chosen("coreml", deployment_target="iOS18").advice(choice)
+    assert (f"to {recipe.oldest}, which {precision} needs" in advice) == (recipe.oldest != "iOS16")
+    assert (f"{precision}: 4-bit weights are reported to answer wrongly" in advice) == (recipe.bits == 4)
+    assert (given is None) == (recipe.bits != 4)
 
 
 def test_an_unknown_deployment_target_is_refused_with_those_there_are() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,7 @@ __all__ = [
     "Recipe",
     "is_older",
     "recipe_of",
+    "reported",
     "settle_multifunction",
     "settle_target",
 ]
@@ -65,6 +66,17 @@ MIXED = Recipe("iOS18", "4-bit weights in blocks", "linear", 4)
 def recipe_of(precision: str) -> Recipe:
     """The recipe of a precision, "mixed" among them."""
     return MIXED if precision == "mixed" else RECIPES[precision]
+
+
+def reported(precisions: Iterable[str]) -> str | None:
+    """What others report of these precisions on devices, which nothing here can see; None for those without reports."""
+    narrow = [name for name in dict.fromkeys(precisions) if recipe_of(name).bits == 4]
+    if not narrow:
+        return None
+    return (
+        f"{' and '.join(narrow)}: 4-bit weights are reported to answer wrongly or to crash on the Neural Engine of "
+        "macOS 26 (coremltools 2688, 2716); run the bundle's golden answers on a device before you ship it."
+    )
 
 
 def is_older(target: str, other: str) -> bool:

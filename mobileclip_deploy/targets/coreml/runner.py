@@ -51,16 +51,17 @@ def load_runners(path: Path, function: str | None = None) -> Iterator[Callable[[
 class EvaluatorRunner:
     """Evaluates the written package in torch, op by op, one input at a time.
 
-    A package whose results are declared float16 is evaluated with every result rounded to float16.
+    A package whose results are declared float16 is evaluated with every result rounded to float16; a `plain` one in
+    float32, with activations that it rounds to integers left as they are.
     """
 
-    def __init__(self, path: Path, function: str | None = None) -> None:
+    def __init__(self, path: Path, function: str | None = None, *, plain: bool = False) -> None:
         from mobileclip_deploy.mil import load
 
         with quiet():
-            self._program = load(path, function)
+            self._program = load(path, function, rounds_activations=not plain)
         half = any(out.dtype == "float16" for op in self._program.operations for out in op.outputs)
-        self._precision: Literal["float32", "float16"] = "float16" if half else "float32"
+        self._precision: Literal["float32", "float16"] = "float16" if half and not plain else "float32"
         self.engine = f"mobileclip_deploy.mil ({self._precision} arithmetic; not Core ML)"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

@@ -14,6 +14,7 @@ from mobileclip_deploy.targets.coreml.recipes import (
     RECIPES,
     is_older,
     recipe_of,
+    reported,
     settle_multifunction,
     settle_target,
 )
@@ -91,6 +92,10 @@ class CoreMLTarget(Target):
         return CoreMLTarget(replace(self.options, deployment_target=target), self.function)
 
     def advice(self, precisions: Precisions) -> str | None:
+        said = [text for text in (self._raised(precisions), reported(precisions.values())) if text is not None]
+        return " ".join(said) or None
+
+    def _raised(self, precisions: Precisions) -> str | None:
         target = self.settled(precisions).options.deployment_target
         assert target is not None
         if self.options.deployment_target is not None or not is_older(DEFAULT_TARGET, target):
@@ -176,6 +181,11 @@ class CoreMLTarget(Target):
         from mobileclip_deploy.targets.coreml.runner import load_runner
 
         return load_runner(path, self.function)
+
+    def plain_runner(self, path: Path) -> Runner:
+        from mobileclip_deploy.targets.coreml.runner import EvaluatorRunner
+
+        return EvaluatorRunner(path, self.function, plain=True)
 
     def runners(self, path: Path) -> Iterator[Callable[[], Runner]]:
         from mobileclip_deploy.targets.coreml.runner import load_runners
