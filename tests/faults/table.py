@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from conversions import ROOT, Store
 from faults.conftest import Healthy, build, followed
 from faults.faults import FAULTS, Fault
 
@@ -45,7 +46,8 @@ def row(fault: Fault, healthy: Healthy, folder: Path) -> tuple[str, str]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        bundles = {precision: build(precision, folder / precision) for precision in ("fp32", "fp16")}
+        store = Store.open(ROOT / "build" / "tests")
+        bundles = {precision: build(precision, folder / precision, store) for precision in ("fp32", "fp16")}
         print(
             "| tower | fault | fp32 file: relative, cosine | fp16 file: relative, cosine | named by --explain (fp16) |"
         )
