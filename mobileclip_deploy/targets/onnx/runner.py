@@ -18,15 +18,19 @@ BATCH = 16
 class OnnxRunner:
     """An ONNX Runtime session; see `open_session`.
 
+    Args:
+        path: the file.
+        content: what to run in its place.
+
     Raises:
         RuntimeFailed: the session does not start, or fails on valid inputs.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: bytes | None = None) -> None:
         import onnxruntime
 
         try:
-            self._session = open_session(path)
+            self._session = open_session(path if content is None else content)
         except Exception as error:  # the runtime's own exceptions have no common base
             raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
         self._input = self._session.get_inputs()[0]

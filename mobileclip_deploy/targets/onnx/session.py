@@ -8,10 +8,11 @@ from typing import Any
 __all__ = ["open_session"]
 
 
-def open_session(path: Path, threads: int | None = None) -> Any:
+def open_session(source: Path | bytes, threads: int | None = None) -> Any:
     """An `onnxruntime.InferenceSession`; spinning is off, so that it steals no core from what waits.
 
     Args:
+        source: a file, or what stands in one.
         threads: as many as the runtime chooses when None.
 
     Raises:
@@ -24,4 +25,4 @@ def open_session(path: Path, threads: int | None = None) -> Any:
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.targets.stored import StoredWeight
 
 __all__ = ["OnnxTarget"]
 
@@ -101,10 +102,21 @@ class OnnxTarget(Target):
 
         return read_graph(path)
 
+    def weights(self, path: Path) -> tuple[StoredWeight, ...]:
+        from mobileclip_deploy.targets.onnx.stored import read_weights
+
+        return read_weights(path)
+
     def runner(self, path: Path) -> Runner:
         from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 
         return OnnxRunner(path)
+
+    def plain_runner(self, path: Path) -> Runner:
+        from mobileclip_deploy.targets.onnx.plain import plain_model
+        from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+
+        return OnnxRunner(path, plain_model(path).SerializeToString())
 
     def write_companions(self, folder: Path, variant: Variant) -> None:
         """config.json, tokenizer.json and its configuration, as transformers.js looks for them."""

@@ -1,0 +1,162 @@
+"""The weights that stand in an ONNX file, dequantized, each with the grid that its scales give it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
+from mobileclip_deploy.targets.onnx.reading import read_graph
+from mobileclip_deploy.targets.stored import StoredWeight, as_float
+
+__all__ = ["read_weights"]
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+# The input of an operation that holds its weight.
+WEIGHTS = {"Conv": "W", "MatMul": "B", "Gemm": "B", "Gather": "data", "MatMulInteger": "B"}
+BLOCKS = {"com.microsoft.MatMulNBits": ("A", "B", "scales"), "com.microsoft.GatherBlockQuantized": ("data", "scales")}
+
+
+def read_weights(path: Path) -> tuple[StoredWeight, ...]:
+    """The weights of convolutions, products and tables that the output needs, once for each operation that takes them.
+
+    A product's is [outputs, inputs], also where it was a 1 x 1 convolution.
+
+    Raises:
+        InvalidInput: the file is damaged, or holds a weight in a form that no export writes.
+    """
+    reader = _Reader(read_graph(path))
+    try:
+        return tuple(reader.weights())
+    except ValueError as error:
+        raise InvalidInput(f"{path}: {error}") from error
+
+
+class _Reader:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.order = needed(graph)
+
+    def weights(self) -> Iterator[StoredWeight]:
+        """Raises ValueError for a form that no export writes."""
+        for number in self.order:
+            node = self.graph.nodes[number]
+            inputs = dict(node.inputs)
+            if node.type in BLOCKS:
+                yield _blocks(node)
+                continue
+            value = inputs.get(WEIGHTS.get(node.type, ""))
+            scales = None
+            if isinstance(value, Constant) and value.values.dtype.kind in "iu" and value.values.ndim == 2:
+                scales = self._scales_behind(number, value)
+            stored = self._stored(value, scales)
+            if stored is None or stored.values.ndim < 2 or (node.type == "Gather" and stored.values.shape[1] == 1):
+                continue  # computed, a shape, the scales of a table
+            inputs_first = node.type in ("MatMul", "MatMulInteger") or (
+                node.type == "Gemm" and not node.settings["transB"]
+            )
+            yield _turned(stored) if inputs_first else stored
+
+    def _stored(self, value: Input, scales: Array | None) -> StoredWeight | None:
+        """A weight as it stands there: floats, or integers that are restored in front of what takes them; None for
+        what is computed."""
+        if isinstance(value, Constant):
+            if value.values.dtype.kind == "f":
+                return as_float(value.name, value.values)
+            return None if scales is None else _integers(value.name, value.values, scales)
+        node = self._made(value)
+        if node is None:
+            return None
+        inputs = [given for _, given in node.inputs]
+        if node.type == "DequantizeLinear" and all(isinstance(given, Constant) for given in inputs):
+            integers, *grid = (given for given in inputs if isinstance(given, Constant))
+            axis = node.settings["axis"]
+            along = [-1 if dim == axis % integers.values.ndim else 1 for dim in range(integers.values.ndim)]
+            numbers, *zeros = (given.values.reshape(along) for given in grid)
+            return _integers(integers.name, integers.values, numbers, *zeros)
+        if node.type == "Mul" and isinstance(inputs[1], Constant):
+            cast = self._made(inputs[0])
+            held = cast.inputs[0][1] if cast is not None and cast.type == "Cast" else None
+            if isinstance(held, Constant):
+                return _integers(held.name, held.values, inputs[1].values)
+        return None
+
+    def _scales_behind(self, number: int, weight: Constant) -> Array | None:
+        """The scales of integers that are restored behind a look-up or product; None for numbers that stay integers.
+
+        They are the constant [rows, 1] or [outputs] of the factors that Cast's result is multiplied by.
+        """
+        casts = [node for node in self._users(number) if self.graph.nodes[node].type == "Cast"]
+        for product in [self.graph.nodes[node] for cast in casts for node in self._users(cast)]:
+            factors = [self._made(given) for _, given in product.inputs]
+            found = [given for node in factors if node for _, given in node.inputs if isinstance(given, Constant)]
+            if product.type == "Mul" and len(found) == 1:
+                return found[0].values
+        if weight.values.dtype == np.int64:  # of a shape
+            return None
+        raise ValueError(f"the integers of {weight.name} have no scales")
+
+    def _made(self, value: Input) -> Node | None:
+        """What computes a value; None for constants and inputs."""
+        return self.graph.nodes[value.node] if isinstance(value, Wire) and value.node is not None else None
+
+    def _users(self, number: int) -> list[int]:
+        """The operations that take what one computes."""
+        wire = Wire(number)
+        return [user for user in self.order if _takes(self.graph.nodes[user], wire)]
+
+
+def _takes(node: Node, wire: Wire) -> bool:
+    return any(isinstance(given, Wire) and given == wire for _, given in node.inputs)
+
+
+def _integers(name: str, stored: Array, scales: Array, zeros: Array | None = None) -> StoredWeight:
+    """Integers [...] with scales (and zero points) that broadcast to them."""
+    info, steps = np.iinfo(stored.dtype), scales.astype(np.float32)
+    zero = np.float32(0) if zeros is None else zeros.astype(np.float32)
+
+    def nearest(numbers: Floats) -> Floats:
+        found: Floats = (np.clip(np.rint(numbers / steps + zero), info.min, info.max) - zero) * steps
+        return found.astype(np.float32)
+
+    values = (stored.astype(np.float32) - zero) * steps
+    return StoredWeight(name, values, info.bits, "integers", nearest)
+
+
+def _blocks(node: Node) -> StoredWeight:
+    """int4 with a scale a block of inputs, of a product or a table: [outputs, inputs] or [rows, width].
+
+    A table's scales are float16 and its rows are rounded to that when they are looked up; here they are not.
+    """
+    inputs, wanted = dict(node.inputs), BLOCKS[node.type]
+    data, scales, block = inputs[wanted[-2]], inputs[wanted[-1]], node.settings["block_size"]
+    if set(inputs) - {*wanted, "indices"} or not isinstance(data, Constant) or not isinstance(scales, Constant):
+        raise ValueError(f"the 4-bit numbers of {node.name} are in a form that no export writes")
+    stored = data.values
+    if stored.dtype == np.uint8:  # [N, blocks, block / 2], two numbers a byte
+        halves = np.stack((stored & 15, stored >> 4), axis=-1).reshape(len(stored), -1)
+        stored = halves[:, : node.settings["K"]].astype(np.int8) - np.int8(8)
+    integers = stored.astype(np.float32)  # [N, K]
+    if node.settings.get("bits", 4) != 4 or scales.values.shape != (len(integers), -(-integers.shape[1] // block)):
+        raise ValueError(f"the scales of {node.name} are not one of {block} numbers of 4 bits")
+
+    def steps() -> Floats:
+        return np.repeat(scales.values.astype(np.float32), block, axis=1)[:, : integers.shape[1]]
+
+    def nearest(numbers: Floats) -> Floats:
+        found: Floats = np.clip(np.rint(numbers / steps()), -8, 7) * steps()
+        return found
+
+    return StoredWeight(data.name, integers * steps(), 4, "integers", nearest)
+
+
+def _turned(stored: StoredWeight) -> StoredWeight:
+    """A product's weight [K, N] as [outputs, inputs]."""
+    return replace(stored, values=stored.values.T, nearest=lambda numbers: stored.nearest(numbers.T).T)
