@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy.typing as npt
 from torch import nn
 
 from mobileclip_deploy.model.provenance import weight_sha256
@@ -31,8 +32,7 @@ def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
     import coremltools.optimize.coreml as cto
 
     names = by_numbers(module, storage)
-    constants = cto.get_weights_metadata(model, weight_threshold=THRESHOLD)
-    found = {name: names.get(weight_sha256(constant.val)) for name, constant in constants.items()}
+    found = {name: names.get(weight_sha256(value)) for name, value in _constants(model).items()}
     require_all(storage, [weight for weight in found.values() if weight is not None])
     grids = {name: storage[weight] for name, weight in found.items() if weight is not None}
     tables = {name: grid for name, grid in grids.items() if grid.kind == "table"}
@@ -45,6 +45,18 @@ def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
             choices = {name: _integers(grid) for name, grid in integers.items()}
             model = cto.linear_quantize_weights(model, _config(choices))
     return model
+
+
+def _constants(model: Any) -> dict[str, npt.NDArray[Any]]:
+    """Large constants by name: what coremltools' `get_weights_metadata` gives, which sorts each to count its values."""
+    import numpy as np
+    from coremltools.converters.mil.frontend.milproto.load import load
+
+    spec = model.get_spec()
+    program = load(spec, spec.specificationVersion, model.weights_dir)
+    constants = [op for function in program.functions.values() for op in function.find_ops(op_type="const")]
+    values = {op.name: op.val.val for op in constants}
+    return {name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.size >= THRESHOLD}
 
 
 def _palettized(model: Any, grids: Mapping[str, Grid]) -> Any:
