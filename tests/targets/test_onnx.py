@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import getpass
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from exports import Exports
@@ -27,6 +28,8 @@ from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.onnx.quantization import quantize
+from mobileclip_deploy.targets.onnx.writing import write_model
 
 TEXT_BOUND = 3e-5
 FILES = {
@@ -141,14 +144,27 @@ def test_inputs_of_another_shape_are_refused(exports: Exports, tower: TowerName)
 
 @dataclass(frozen=True)
 class Case:
-    """A golden checkpoint, folded."""
+    """A golden checkpoint, folded, and its towers in float32, each written once."""
 
     golden: Golden
     model: MobileCLIP
+    folder: Path
+    written: dict[TowerName, Path] = field(default_factory=dict)
+
+    def fp32(self, tower: TowerName) -> Path:
+        if tower not in self.written:
+            self.written[tower] = self.folder / f"{tower}.onnx"
+            get_target("onnx").write(job_of(self.model, tower, "fp32"), self.written[tower])
+        return self.written[tower]
+
+    def size(self, tower: TowerName, precision: str, path: Path) -> int:
+        """Bytes of a tower at a precision below 16 bits, made of that in float32."""
+        write_model(quantize(ir.load(self.fp32(tower)), job_of(self.model, tower, precision)), path)
+        return path.stat().st_size
 
 
 @pytest.fixture(scope="module", params=["mobileclip-s0", "mobileclip-s1", "mobileclip-s2", "mobileclip-b"])
-def case(request: pytest.FixtureRequest) -> Case:
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Each golden of Apple's layout in turn; the one before is dropped first."""
     golden = Golden(f"{request.param}.apple")
     model = assemble(identify(golden.file(), golden.variant))
@@ -156,18 +172,31 @@ def case(request: pytest.FixtureRequest) -> Case:
     model.provenance = Provenance(
         variant=golden.variant, layout="apple", sha256="0" * 64, file="golden", licence="none", research_only=False
     )
-    return Case(golden, model)
+    return Case(golden, model, tmp_path_factory.mktemp(request.param))
 
 
 @both_towers
 def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case, tower: TowerName, tmp_path: Path) -> None:
     target = get_target("onnx")
-    target.write(job_of(case.model, tower, "fp32"), tmp_path / "onnx" / "x.onnx")
     inputs = case.golden.images if tower == "image" else case.golden.tokens
     bound = case.golden.image_bound if tower == "image" else TEXT_BOUND
-    found = target.runner(tmp_path / "onnx" / "x.onnx")(inputs.numpy())
+    found = target.runner(case.fp32(tower))(inputs.numpy())
     assert compare(case.golden.arrays[f"{tower}_embeddings"], found).relative <= bound
     if "-s0." in case.golden.name:
         target.write(job_of(case.model, tower, "fp16"), tmp_path / "half.onnx")
         half = target.runner(tmp_path / "half.onnx")(inputs.numpy())
         assert passes(compare(found, half), *Gates().shipped("fp16"))
+
+
+@pytest.mark.parametrize(("case", "bound"), [("mobileclip-s0", 0.34), ("mobileclip-s2", 0.27)], indirect=["case"])
+def test_text_towers_in_int8_are_at_most_a_quarter_and_a_bit_of_float32(
+    case: Case, bound: float, tmp_path: Path
+) -> None:
+    whole = case.fp32("text").stat().st_size
+    assert case.size("text", "w8a8", tmp_path / "w8a8.onnx") <= bound * whole
+    assert case.size("text", "w8", tmp_path / "w8.onnx") <= bound * whole
+
+
+@pytest.mark.parametrize("case", ["mobileclip-s0"], indirect=True)
+def test_the_image_tower_of_s0_in_static_int8_is_at_most_12_5_megabytes(case: Case, tmp_path: Path) -> None:
+    assert case.size("image", "w8a8", tmp_path / "w8a8.onnx") <= 12_500_000

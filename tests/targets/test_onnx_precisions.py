@@ -18,19 +18,14 @@ from onnx import TensorProto
 from writing import job_of
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints import identify
-from mobileclip_deploy.checkpoints.golden import Golden
-from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.errors import ExportError, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder
 from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.quantization import quantize
-from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.towers import make_tower
 
 SUFFIXES = {"w8": "_int8", "w8a8": "_quantized", "w4": "_q4"}
@@ -160,34 +155,6 @@ def test_calibrating_again_gives_the_same_bytes(exports: Exports, tmp_path: Path
     model = mcd.load_model(None, exports.checkpoint)
     again = mcd.export(model, "onnx", "w8a8", tmp_path, tower="image", verify=False)
     assert again.artifact("image").read_bytes() == artifact(exports, "w8a8", "image").read_bytes()
-
-
-def golden(name: str, tower: TowerName, precisions: tuple[str, ...], folder: Path) -> dict[str, int]:
-    """Bytes of a golden checkpoint's tower in float32 and at other precisions."""
-    checkpoint = Golden(f"mobileclip-{name}.apple")
-    model = assemble(identify(checkpoint.file(), checkpoint.variant))
-    fold(model)
-    model.provenance = Provenance(
-        variant=checkpoint.variant, layout="apple", sha256="0" * 64, file="golden", licence="none", research_only=False
-    )
-    get_target("onnx").write(job_of(model, tower, "fp32"), folder / "fp32.onnx")
-    sizes = {"fp32": (folder / "fp32.onnx").stat().st_size}
-    for precision in precisions:
-        job = job_of(model, tower, precision)
-        write_model(quantize(ir.load(folder / "fp32.onnx"), job), folder / "other.onnx")
-        sizes[precision] = (folder / "other.onnx").stat().st_size
-    return sizes
-
-
-def test_text_towers_in_int8_are_at_most_a_quarter_and_a_bit_of_float32(tmp_path: Path) -> None:
-    for name, bound in {"s0": 0.34, "s2": 0.27}.items():
-        sizes = golden(name, "text", ("w8a8", "w8"), tmp_path)
-        assert sizes["w8a8"] <= bound * sizes["fp32"]
-        assert sizes["w8"] <= bound * sizes["fp32"]
-
-
-def test_the_image_tower_of_s0_in_static_int8_is_at_most_12_5_megabytes(tmp_path: Path) -> None:
-    assert golden("s0", "image", ("w8a8",), tmp_path)["w8a8"] <= 12_500_000
 
 
 def test_static_int8_without_calibration_inputs_is_refused(exports: Exports) -> None:
