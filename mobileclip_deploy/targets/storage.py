@@ -30,6 +30,7 @@ __all__ = [
     "layers",
     "require_all",
     "stored_as",
+    "stored_in_half",
     "summary",
     "total_bytes",
 ]
@@ -210,6 +211,11 @@ def require_all(storage: Storage, found: Iterator[str] | Sequence[str]) -> None:
             f"{missing[0]} is to be stored as {storage[missing[0]].describe()}, but the converter changed its numbers "
             f"({len(missing)} such weights)"
         )
+
+
+def stored_in_half(storage: Storage) -> bool:
+    """Whether what is on no grid is float16."""
+    return any(grid.kind == "float" and grid.bits == 16 for grid in storage.values())
 
 
 def total_bytes(module: nn.Module, storage: Storage) -> int:

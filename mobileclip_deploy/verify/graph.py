@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
-from mobileclip_deploy.targets.storage import Storage
+from mobileclip_deploy.targets.storage import Storage, stored_in_half
 from mobileclip_deploy.towers.layer_scales import scaled_layers
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
@@ -49,9 +49,8 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
     fed = torch.from_numpy(inputs)
     with torch.no_grad():
         wanted = exact(fed.double() if tower == "image" else fed).float().numpy()
-    half = any(grid.kind == "float" and grid.bits == 16 for grid in grids.values())
     bound = subject.gates.exact(subject.floor(tower))
-    if half:
+    if stored_in_half(grids):
         bound = Bound("relative", max(HALF, bound.value))
     return [Check.of_answers(STEP, tower, wanted, runner(inputs), bound, runner.engine)]
 

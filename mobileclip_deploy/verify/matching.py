@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float32]
 ROUNDING = 1e-6
 # A number half a step from two others may have gone to either.
 TIE = 1e-3
+# Rounding to float16: half a step of ten bits, of the number's own size.
+HALF = 2**-11
 # So many numbers of a weight tell which layer's it is.
 SAMPLE = 4096
 
@@ -44,13 +46,17 @@ class Matched:
         size = float(np.linalg.norm(self.wanted))
         return float(np.linalg.norm(self.stored.values - self.wanted)) / size if size else 0.0
 
-    def wrong(self, grid: Grid) -> str | None:
-        """How the stored weight is not the layer's on its grid, in words; None where it is."""
+    def wrong(self, grid: Grid, half: bool) -> str | None:
+        """How the stored weight is not the layer's on its grid, in words; None where it is.
+
+        Args:
+            half: the numbers were float16 before they were rounded to the grid.
+        """
         stored = self.stored
         if stored.kind != grid.kind or stored.bits != grid.bits:
             return f"is stored as {stored.kind} of {stored.bits} bits, its storage says {grid.describe()}"
         nearest = np.abs(stored.nearest(self.wanted) - self.wanted)
-        slack = ROUNDING * float(np.abs(self.wanted).max(initial=0))
+        slack = ROUNDING * float(np.abs(self.wanted).max(initial=0)) + (HALF if half else 0) * np.abs(self.wanted)
         # Negated, so that what is not a number is off.
         off = ~(np.abs(stored.values - self.wanted) <= nearest * (1 + TIE) + slack)
         if not off.any():

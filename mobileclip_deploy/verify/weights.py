@@ -10,6 +10,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.report import Status, StoredLayer
+from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
@@ -40,9 +41,9 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     grids = subject.grids(tower)
     found, missing = matched_weights(subject.module(tower), stored)
     wrong = [f"{name} is not in the file" for name in missing]
-    rows = []
+    half, rows = stored_in_half(grids), []
     for match in found:
-        text = match.wrong(grids[match.layer])
+        text = match.wrong(grids[match.layer], half)
         rows.append(
             StoredLayer(
                 tower=tower,
