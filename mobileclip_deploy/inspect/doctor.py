@@ -50,7 +50,7 @@ def diagnose() -> list[Finding]:
             extra = extras.get(area)
             install = f"pip install 'mobileclip-deploy[{extra}]'" if extra else f"pip install {name}"
             install = "pip install mobileclip-deploy" if area == "core" else install
-            same = installed is not None and installed.split("+")[0] == wanted
+            same = installed is not None and installed.split("+")[0] in wanted.split(" or ")
             remedy = install if installed is None else "" if same else "another version than the proven one"
             findings.append(Finding(area, name, installed, wanted, remedy, required=area == "core"))
     return findings

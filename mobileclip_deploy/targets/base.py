@@ -109,7 +109,8 @@ class Target(ABC):
     """One deployment format, with the options that were chosen of it.
 
     `title`: what people call it. `packages`: what it needs; `extra`: the pip extra that brings them. `proven`: of these
-    and of what comes with them, the versions that one environment held when the whole test suite last passed.
+    and of what comes with them, the versions that one environment held when the whole test suite last passed,
+    and those, behind `or`, that the target's own tests passed with beside them.
     `unavailable`: what of it is not built in, and what each would need. `suffixes`: of its artifacts, by which
     `inspect` knows them. `order`: where it stands in lists.
     """

@@ -65,6 +65,15 @@ def test_doctor_says_which_tools_reach_devices_and_which_backends_need_an_sdk(
     assert "Qualcomm" in found
 
 
+@pytest.mark.parametrize(("version", "proven"), [("9.0", True), ("9.1.dev1", True), ("9.1", False), ("8.3", False)])
+def test_doctor_knows_each_coremltools_that_the_tests_passed_with(
+    monkeypatch: pytest.MonkeyPatch, version: str, proven: bool
+) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda _: version)
+    (found,) = [one for one in doctor.diagnose() if one.name == "coremltools"]
+    assert found.remedy == ("" if proven else "another version than the proven one")
+
+
 def test_doctor_misses_a_required_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == "torch" else "1.0")
     found = run("doctor")

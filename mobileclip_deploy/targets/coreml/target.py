@@ -51,7 +51,7 @@ class CoreMLTarget(Target):
     name = "coreml"
     title = "Core ML"
     packages = ("coremltools",)
-    proven: ClassVar[Mapping[str, str]] = {"coremltools": "9.0"}
+    proven: ClassVar[Mapping[str, str]] = {"coremltools": "9.0 or 9.1.dev1"}
     extra = "coreml"
     suffixes = (".mlpackage",)
     order = 2
