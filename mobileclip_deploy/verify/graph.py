@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import InvalidInput, NotRun
+from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
 from mobileclip_deploy.targets.storage import Storage, stored_in_half
@@ -24,8 +25,11 @@ __all__ = ["check_graph", "tower_as_stored"]
 STEP = "graph"
 # So many inputs are enough: an operation that computes something else does so on every one.
 INPUTS = 4
-# Where what is no layer's weight stands in float16: constants of the graph (1/255, an epsilon) are rounded as well.
-HALF = 2e-3
+# Where what is no layer's weight stands in float16, constants of the graph (1/255, an epsilon, the scale of attention)
+# are rounded as well. nano's towers came to 2.3e-5 and 30 noise floors.
+HALF_LEAST, HALF_FLOORS = 1e-4, 100.0
+# Biases of int8 products are whole steps of their sums.
+CALIBRATED = Bound("cosine", 0.999)
 
 
 def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
@@ -49,9 +53,12 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
     fed = torch.from_numpy(inputs)
     with torch.no_grad():
         wanted = exact(fed.double() if tower == "image" else fed).float().numpy()
-    bound = subject.gates.exact(subject.floor(tower))
-    if stored_in_half(grids):
-        bound = Bound("relative", max(HALF, bound.value))
+    floor = subject.floor(tower)
+    bound = subject.gates.exact(floor)
+    if PRECISIONS[bundle.manifest.towers[tower].precision].calibrated:
+        bound = CALIBRATED
+    elif stored_in_half(grids):
+        bound = Bound("relative", max(bound.value, HALF_LEAST, HALF_FLOORS * (floor or 0.0)))
     return [Check.of_answers(STEP, tower, wanted, runner(inputs), bound, runner.engine)]
 
 

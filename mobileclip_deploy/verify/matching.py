@@ -21,8 +21,9 @@ Floats = npt.NDArray[np.float32]
 ROUNDING = 1e-6
 # A number half a step from two others may have gone to either.
 TIE = 1e-3
-# Rounding to float16: half a step of ten bits, of the number's own size.
-HALF = 2**-11
+# Of a number's own size, where scales are float16 and numbers were before they went to a grid: each rounding moves one
+# by 2^-11 at most, and one that stood in the middle is then twice as far from where it went as from its neighbour.
+HALF = 2**-9
 # So many numbers of a weight tell which layer's it is.
 SAMPLE = 4096
 
@@ -99,6 +100,8 @@ def _forms(module: nn.Module) -> Iterator[tuple[str, Floats, bool]]:
         if layer.module is None and not layer.is_large:
             continue  # a mask
         yield layer.parameter, weight.numpy(), False
+        if layer.module is None:
+            yield layer.parameter, weight.numpy().T, False  # [D, L]; a product's weight is [L, D]
         if layer.parameter in scales:
             scale = scales[layer.parameter].detach().reshape(-1, *[1] * (weight.ndim - 1))
             yield layer.parameter, (weight * scale).numpy(), True
