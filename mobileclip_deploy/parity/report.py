@@ -23,10 +23,12 @@ class Check(BaseModel):
 
     `step` is `structure` (names, types, shapes, bytes), `settings` (what clients are told about inputs), `folded`,
     `tower`, `twin` (the semantic step's stages), `authored`, `embedding`, `prepared`, `converted`, `lowered`
-    (ExecuTorch's stages, each against the one before it), `golden` (the stored reference against the checkpoint),
-    `shipped` (the artifact as written; one check for each engine here), `reproduced` (the artifact against one
-    converted again), `task` (accuracy in percent, and what it dropped in points: `figures`) or `baseline` (today's
-    figures against those last accepted).
+    (ExecuTorch's stages, each against the one before it), `companions` (files beside the artifacts), `golden` (the
+    stored inputs and reference), `shipped` (the artifact as written; one check for each engine here), `weights` (as
+    they stand in the file, against the checkpoint's), `graph` (the artifact against torch with those weights),
+    `reproduced` (the artifact against one converted again), `task` (accuracy in percent, and what it dropped in points:
+    `figures`) or `baseline` (today's figures against those last accepted). `left_out`: not run because the user did not
+    want it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +41,7 @@ class Check(BaseModel):
     deviation: Deviation | None = None
     figures: dict[str, float] | None = None
     detail: str | None = None
+    left_out: bool = False
 
     @classmethod
     def measured(cls, step: str, tower: str, deviation: Deviation, metric: str, bound: float, engine: str) -> Check:
@@ -102,6 +105,11 @@ class Check(BaseModel):
         """A check that could not be carried out here."""
         return cls(step=step, tower=tower, status="not run", detail=reason)
 
+    @classmethod
+    def not_wanted(cls, step: str, tower: str) -> Check:
+        """A check that the user left out."""
+        return cls(step=step, tower=tower, status="not run", detail="left out by --checks quick", left_out=True)
+
 
 class StoredWeights(BaseModel):
     """How some weights of a tower stand in the artifact: the grid in words, how many they are, and their bytes."""
@@ -154,11 +162,16 @@ class ParityReport(BaseModel):
 
     @property
     def not_run(self) -> tuple[Check, ...]:
-        return tuple(check for check in self.checks if check.status == "not run")
+        """Checks that could not be carried out; those that were left out on purpose are not counted."""
+        return tuple(check for check in self.checks if check.status == "not run" and not check.left_out)
+
+    @property
+    def left_out(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.left_out)
 
     @property
     def passed(self) -> bool:
-        """Every check was run and passed."""
+        """Every check that was wanted was run and passed."""
         return bool(self.checks) and not self.failed and not self.not_run
 
     def markdown(self) -> str:
@@ -173,13 +186,14 @@ class ParityReport(BaseModel):
         return "\n".join([*lines, *(_markdown_row(check) for check in self.checks)]) + "\n"
 
     def junit(self) -> str:
-        """The report as JUnit XML: a failed check is a failure, one that was not run an error."""
+        """The report as JUnit XML: a failed check is a failure, one that could not be run an error."""
         suite = ElementTree.Element(
             "testsuite",
             name=f"parity of {self.bundle}",
             tests=str(len(self.checks)),
             failures=str(len(self.failed)),
             errors=str(len(self.not_run)),
+            skipped=str(len(self.left_out)),
         )
         names = Counter((check.tower, check.step) for check in self.checks)
         for check in self.checks:
@@ -189,7 +203,8 @@ class ParityReport(BaseModel):
             case = ElementTree.SubElement(suite, "testcase", classname=self.bundle, name=name)
             text = check.describe()
             if check.status != "passed":
-                ElementTree.SubElement(case, "failure" if check.status == "failed" else "error", message=text)
+                kind = "failure" if check.status == "failed" else "skipped" if check.left_out else "error"
+                ElementTree.SubElement(case, kind, message=text)
             ElementTree.SubElement(case, "system-out").text = text
         ElementTree.indent(suite)
         return ElementTree.tostring(suite, encoding="unicode") + "\n"

@@ -14,7 +14,7 @@ from mobileclip_deploy.evaluation import bundle_embedder, evaluate
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check, ParityReport
 from mobileclip_deploy.progress import about
-from mobileclip_deploy.targets import Runner
+from mobileclip_deploy.targets import Runner, Target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.towers.inputs import embed
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
@@ -99,6 +99,8 @@ def check_semantic(subject: Subject, tower: TowerName) -> list[Check]:
 
 def _twin(subject: Subject, tower: TowerName, bound: Bound) -> Check:
     own = subject.bundle.manifest.towers[tower].precision == "fp32"
+    if not own and not subject.thorough:
+        return Check.not_wanted("twin", tower)
     path = None if own else subject.converted(tower, "fp32")
     try:
         runner = subject.runner(tower) if path is None else subject.target(tower).for_function(None).runner(path)
@@ -114,10 +116,13 @@ def check_stages(subject: Subject, tower: TowerName) -> list[Check]:
     """
     if subject.stages is not None:
         return list(subject.stages[tower])
-    if subject.source is None:
+    target = subject.target(tower)
+    if subject.source is None or type(target).stage_checks is Target.stage_checks:
         return []
+    if not subject.thorough:
+        return [Check.not_wanted("stages", tower)]
     job = tower_job(subject.source, tower, subject.bundle.manifest.towers[tower].precision, head=subject.head)
-    return list(subject.target(tower).stage_checks(job, subject.bundle.artifact(tower)))
+    return list(target.stage_checks(job, subject.bundle.artifact(tower)))
 
 
 def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
@@ -150,6 +155,8 @@ def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
 def check_task(subject: Subject) -> list[Check]:
     """What the artifacts lose on the task, in points, against the checkpoint; gaining is not failing."""
     task, gates = subject.evidence.task, subject.gates
+    if not subject.thorough and subject.complete:
+        return [Check.not_wanted("task", "both")]
     if task is None or not subject.complete:
         return []
     try:

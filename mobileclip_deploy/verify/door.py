@@ -30,6 +30,7 @@ def verify(
     dataset: StrPath | None = None,
     calibration: StrPath | None = None,
     gates: Gates | None = None,
+    thorough: bool = True,
     progress: Progress = silent,
 ) -> ParityReport:
     """Check a bundle against the checkpoint it was exported from, by both steps, on real images and prompts.
@@ -43,6 +44,7 @@ def verify(
         dataset: a dataset folder on which to compare accuracy; for the built-in checkpoint its own held-out set.
         calibration: the folder of images that the bundle was calibrated on, if on one of yours: it is converted again.
         gates: the bounds; those that the bundle was exported with when None.
+        thorough: convert again and measure accuracy, too; otherwise the report names these checks as left out.
 
     Raises:
         InvalidInput: the bundle is damaged, or another checkpoint was given.
@@ -56,6 +58,7 @@ def verify(
         dataset=optional_path(dataset),
         calibration=optional_path(calibration),
         gates=gates,
+        thorough=thorough,
     )
     with opened_subject(request, progress) as subject:
         return verify_subject(subject)

@@ -33,7 +33,8 @@ class VerifyRequest:
     `checkpoint`: the source; when None the one that is found (`bundle.source.find_checkpoint`), and without any what
     needs it is reported as not run. `images`, `prompts`: a folder and a file instead of the stored inputs. `dataset`:
     on which accuracy is compared; for the built-in checkpoint its own held-out set. `calibration`: the images that the
-    bundle was calibrated on, if on the user's. `gates`: those that the bundle was exported with when None.
+    bundle was calibrated on, if on the user's. `gates`: those that the bundle was exported with when None. `thorough`:
+    convert again and measure accuracy, too.
     """
 
     bundle: Bundle | StrPath
@@ -43,6 +44,7 @@ class VerifyRequest:
     dataset: Path | None = None
     calibration: Path | None = None
     gates: Gates | None = None
+    thorough: bool = True
 
 
 @contextlib.contextmanager
@@ -57,9 +59,8 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
     source = open_source(bundle, request.checkpoint)
     stored = Reference.read(bundle.golden)
     with tempfile.TemporaryDirectory(prefix="mobileclip-verify-") as folder:
-        subject = Subject(
-            bundle, Evidence(stored), gates, Path(folder), calibration=request.calibration, progress=progress
-        )
+        subject = Subject(bundle, Evidence(stored), gates, Path(folder), progress=progress)
+        subject.calibration, subject.thorough = request.calibration, request.thorough
         if source is not None:
             progress(f"{bundle.path.name}: reference embeddings")
             subject.golden = Golden(stored, _answers(bundle, stored, source))
@@ -90,7 +91,8 @@ def _evidence(
         images = _images(request.images) if request.images else []
         texts = read_prompts(request.prompts) if request.prompts else ()
         reference = Reference.compute(source.model, sample_inputs(source.model, images, texts))
-    data = accuracy_dataset(source, request.dataset) if set(bundle.manifest.towers) == set(TOWERS) else None
+    both = request.thorough and set(bundle.manifest.towers) == set(TOWERS)
+    data = accuracy_dataset(source, request.dataset) if both else None
     task = TaskReference.compute(source.model, data, progress) if data is not None else None
     return Evidence(reference, task)
 

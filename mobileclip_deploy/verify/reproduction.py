@@ -36,6 +36,8 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
         return []
     if subject.source is None:
         return [Check.not_run(STEP, tower, subject.needs_checkpoint)]
+    if not subject.thorough:
+        return [Check.not_wanted(STEP, tower)]
     lacks = lacks_to_convert(subject, tower)
     if lacks is not None:
         return [Check.not_run(STEP, tower, lacks)]

@@ -69,8 +69,9 @@ class Subject:
     `source` is folded; None where it is not at hand. `stages` are what the conversion measured, of a bundle that was
     written just now; None for one that was opened: then they are measured again, and what stands in the bundle beside
     its artifacts, such as its `golden` answers, is checked too. `calibration` is the folder of images that it was
-    calibrated on, if on one of the exporter's. `folder` takes what is converted again. `matched`
-    and `layers`: which weight of the file is which layer's, and how far it is from it, as the check of weights found.
+    calibrated on, if on one of the exporter's. `thorough`: convert again and measure accuracy, too. `folder` takes what
+    is converted again. `matched` and `layers`: which weight of the file is which layer's, and how far it is from it, as
+    the check of weights found.
     """
 
     bundle: Bundle
@@ -82,6 +83,7 @@ class Subject:
     stages: Mapping[TowerName, tuple[Check, ...]] | None = None
     calibration: Path | None = None
     name: str = ""
+    thorough: bool = True
     progress: Progress = silent
     matched: dict[TowerName, tuple[Matched, ...]] = field(default_factory=dict)
     layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)

@@ -1,0 +1,236 @@
+"""Faults in what stands beside the artifacts: manifest, tokenizer, configurations, golden answers, model card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conversions import Store
+from writing import subject
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
+from mobileclip_deploy.verify.subject import Golden
+
+Edit = Callable[[Path], object]
+
+
+@dataclass
+class Sound:
+    """A bundle as exported for a client that reads every companion there is, and the checkpoint's answers."""
+
+    bundle: Bundle
+    model: MobileCLIP
+    fresh: Reference
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Sound:
+    torch.set_num_threads(1)
+    model = mcd.load_model()
+    with store.conversions():
+        bundle = mcd.export(model, "onnx", "fp32", tmp_path_factory.mktemp("sound"), verify=False)
+    return Sound(bundle, model, Reference.compute(mcd.load_model(), Reference.read(bundle.golden).inputs))
+
+
+def manifest(change: Callable[[dict[str, Any]], object]) -> Edit:
+    """Change the manifest's JSON."""
+
+    def edit(folder: Path) -> None:
+        path = folder / "manifest.json"
+        data = json.loads(path.read_text(encoding="utf-8"))
+        change(data)
+        path.write_text(json.dumps(data), encoding="utf-8")
+
+    return edit
+
+
+def setting(keys: str, value: Any) -> Edit:
+    """Give a setting of the manifest another value; keys are joined by dots."""
+
+    def change(data: dict[str, Any]) -> None:
+        *groups, last = keys.split(".")
+        for group in groups:
+            data = data[group]
+        assert data[last] != value
+        data[last] = value
+
+    return manifest(change)
+
+
+def text(name: str, old: str, new: str) -> Edit:
+    """Replace words in a file."""
+
+    def edit(folder: Path) -> None:
+        path = folder / name
+        before = path.read_text(encoding="utf-8")
+        assert old in before
+        path.write_text(before.replace(old, new, 1), encoding="utf-8")
+
+    return edit
+
+
+def entry(name: str, change: Callable[[dict[str, Any]], object]) -> Edit:
+    """Change a JSON file."""
+
+    def edit(folder: Path) -> None:
+        path = folder / name
+        data = json.loads(path.read_text(encoding="utf-8"))
+        change(data)
+        path.write_text(json.dumps(data), encoding="utf-8")
+
+    return edit
+
+
+def missing(name: str) -> Edit:
+    return lambda folder: (folder / name).unlink()
+
+
+def emptied(name: str) -> Edit:
+    return lambda folder: (folder / name).write_bytes(b"")
+
+
+def golden(change: Callable[[Reference], Reference]) -> Edit:
+    """Change the stored inputs and answers."""
+
+    def edit(folder: Path) -> None:
+        path = folder / "golden.safetensors"
+        changed = change(Reference.read(path))
+        path.unlink()
+        changed.save(path)
+
+    return edit
+
+
+def swapped_words(data: dict[str, Any]) -> None:
+    data["dog</w>"], data["cat</w>"] = data["cat</w>"], data["dog</w>"]
+
+
+def one_input(stored: Reference) -> Reference:
+    inputs = stored.inputs
+    few = replace(
+        inputs, images=inputs.images[:1], prompts=inputs.prompts[:1], pixels=inputs.pixels[:1], ids=inputs.ids[:1]
+    )
+    return replace(stored, inputs=few, embeddings={tower: rows[:1] for tower, rows in stored.embeddings.items()})
+
+
+def padded_with_end(stored: Reference) -> Reference:
+    ids = np.where(stored.inputs.ids == 0, 49407, stored.inputs.ids)
+    return replace(stored, inputs=replace(stored.inputs, ids=ids))
+
+
+def other_pixels(stored: Reference) -> Reference:
+    return replace(stored, inputs=replace(stored.inputs, pixels=stored.inputs.pixels[:, ::-1].copy()))
+
+
+def embeddings(tower: Any, change: Callable[[Any], Any]) -> Edit:
+    return golden(
+        lambda stored: replace(stored, embeddings=dict(stored.embeddings) | {tower: change(stored.of(tower))})
+    )
+
+
+FAULTS: dict[str, Edit] = {
+    "logit scale doubled": manifest(lambda data: data.update(logit_scale=2 * data["logit_scale"])),
+    "logit scale negative": manifest(lambda data: data.update(logit_scale=-data["logit_scale"])),
+    "logit scale a percent off": manifest(lambda data: data.update(logit_scale=1.01 * data["logit_scale"])),
+    "context length": setting("tokenizer.context_length", 76),
+    "padding id": setting("tokenizer.pad", 49407),
+    "end of text id": setting("tokenizer.eot", 49406),
+    "embedding dimension": setting("embed_dim", 64),
+    "embedding space": setting("embedding_space", "nano-0123456789abcdef"),
+    "template": setting("template", "a picture of {}"),
+    "interpolation": setting("preprocess.interpolation", "bicubic"),
+    "image size": setting("preprocess.size", 72),
+    "mean": setting("preprocess.mean", [0.5, 0.5, 0.5]),
+    "licence": setting("checkpoint.licence", "MIT"),
+    "range of pixels": setting("towers.image.input.range", [0.0, 255.0]),
+    "colour order": setting("towers.image.input.colour", "BGR"),
+    "normalised": setting("towers.text.output.normalised", True),
+    "type of ids": setting("towers.text.input.dtype", "int32"),
+    "merges.txt missing": missing("tokenizer/merges.txt"),
+    "merges.txt empty": emptied("tokenizer/merges.txt"),
+    "merges.txt, one rule removed": text("tokenizer/merges.txt", "\ni n\n", "\n"),
+    "vocab.json missing": missing("tokenizer/vocab.json"),
+    "vocab.json, two words swapped": entry("tokenizer/vocab.json", swapped_words),
+    "tokenizer.json, a rule of lower case removed": text("tokenizer.json", "Lowercase", "NFD"),
+    "tokenizer.json missing": missing("tokenizer.json"),
+    "tokenizer_config.json, padding": entry(
+        "tokenizer_config.json", lambda data: data.update(pad_token="<|endoftext|>")
+    ),
+    "special_tokens_map.json missing": missing("special_tokens_map.json"),
+    "config.json, projection": entry("config.json", lambda data: data.update(projection_dim=512)),
+    "config.json missing": missing("config.json"),
+    "preprocessor_config.json, resampling": entry("preprocessor_config.json", lambda data: data.update(resample=3)),
+    "preprocessor_config.json, normalisation": entry(
+        "preprocessor_config.json", lambda data: data.update(do_normalize=True)
+    ),
+    "model card missing": missing("MODEL_CARD.md"),
+    "model card, another licence": text("MODEL_CARD.md", "CC-BY-SA", "CC-BY"),
+    "model card, another input": text("MODEL_CARD.md", "pixel_values", "pixels"),
+    "golden, one input": golden(one_input),
+    "golden, ids padded with the end of text": golden(padded_with_end),
+    "golden, BGR pixels": golden(other_pixels),
+    "golden, embeddings in another order": embeddings("image", lambda rows: rows[::-1].copy()),
+    "golden, embeddings of zeros": embeddings("text", np.zeros_like),
+    "golden, one embedding not a number": embeddings("image", lambda rows: np.where(rows == rows.max(), np.nan, rows)),
+    "golden, embeddings a thousandth off": embeddings("text", lambda rows: rows * np.float32(1.001)),
+}
+
+HARMLESS: dict[str, Edit] = {
+    "the manifest in another order": entry("manifest.json", lambda data: data.update(target=data.pop("target"))),
+    "config.json without line breaks": entry("config.json", lambda data: None),
+    "vocab.json in another order": entry("tokenizer/vocab.json", lambda data: data.update({"!": data.pop("!")})),
+    "a note beside": lambda folder: (folder / "NOTES.txt").write_text("shipped in 2.1", encoding="utf-8"),
+    "golden answers written again": golden(lambda stored: stored),
+    "golden answers of float32 arithmetic": embeddings("image", lambda rows: rows * np.float32(1 + 3e-7)),
+}
+
+
+def failed(sound: Sound, folder: Path, edit: Edit) -> list[str]:
+    """What `verify` finds wrong beside the artifacts of an edited copy, or why it cannot even be opened."""
+    path = folder / sound.bundle.path.name
+    shutil.copytree(sound.bundle.path, path)
+    edit(path)
+    try:
+        bundle = Bundle.open(path)
+        stored = Reference.read(bundle.golden)
+    except InvalidInput as error:
+        return [str(error)]
+    known = all(np.array_equal(sound.fresh.inputs.of(tower), stored.inputs.of(tower)) for tower in ("image", "text"))
+    fresh = sound.fresh if known else Reference.compute(sound.model, stored.inputs)
+    own = subject(bundle, sound.model, sound.fresh, folder / "again", golden=Golden(stored, fresh))
+    checks = [*check_settings(own), *check_companions(own), *check_golden(own)]
+    assert {check.status for check in checks} <= {"passed", "failed"}
+    return [f"{check.tower} {check.step}: {check.describe()}" for check in checks if check.status == "failed"]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_fault_beside_the_artifacts_fails(sound: Sound, name: str, tmp_path: Path) -> None:
+    found = failed(sound, tmp_path, FAULTS[name])
+    assert found
+    assert all("\n" not in line for line in found)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_says_the_same_in_other_words_passes(sound: Sound, name: str, tmp_path: Path) -> None:
+    assert failed(sound, tmp_path, HARMLESS[name]) == []
+
+
+def test_a_logit_scale_that_is_no_number_is_refused(sound: Sound, tmp_path: Path) -> None:
+    assert failed(sound, tmp_path, text("manifest.json", '"logit_scale": ', '"logit_scale": NaN, "was": '))
+
+
+def test_what_another_machine_measured_is_no_fault(sound: Sound, tmp_path: Path) -> None:
+    assert len(FAULTS) >= 40
+    assert failed(sound, tmp_path, lambda folder: None) == []
