@@ -80,8 +80,8 @@ def print_search(log: SearchLog) -> None:
         click.echo(f"{len(log.trials) - len(rows)} more were ruled out by a tower that had failed already.")
 
 
-def print_report(report: ParityReport) -> None:
-    """One row a check."""
+def print_report(report: ParityReport, layers: bool = False) -> None:
+    """One row a check; with `layers` one more for each weight that was read back."""
     columns = ["tower", "check", "outcome", "gate", ">relative", ">cosine", ">SNR dB", "engine or detail"]
     rows = [
         [
@@ -105,6 +105,9 @@ def print_report(report: ParityReport) -> None:
     ]
     if stored:
         print_table("how weights are stored", ["tower", "grid", ">tensors", ">numbers", ">MB"], stored)
+    if layers and report.weights:
+        read = [[row.tower, row.layer, row.grid, f"{row.relative:.1e}", row.wrong or ""] for row in report.weights]
+        print_table("weights as they stand in the file", ["tower", "layer", "grid", ">relative", "what is wrong"], read)
 
 
 def print_evaluation(result: EvaluationResult) -> None:

@@ -27,7 +27,7 @@ __all__ = ["verify"]
 )
 @click.option("--dataset", type=click.Path(path_type=Path), metavar="DIR", help="Compare accuracy on this as well.")
 @click.option(
-    "--explain", is_flag=True, help="Core ML: name the first operation at which artifact and checkpoint part."
+    "--explain", is_flag=True, help="Name the first operation that is not the checkpoint's, and list every layer."
 )
 @click.option(
     "--checks",
@@ -107,7 +107,7 @@ def verify(
         extra = {"passed": report.passed} | (found if explain else {})
         print_json(report.model_dump(mode="json", exclude_none=True) | extra)
     else:
-        print_report(report)
+        print_report(report, layers=explain)
         for explanation in explanations:
             click.echo(explanation.describe())
     if report.failed:

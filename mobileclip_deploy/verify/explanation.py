@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.inspect.linting import program_input, readable_targets
+from mobileclip_deploy.inspect.linting import program_input
 from mobileclip_deploy.mil import Operation
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
+from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.verify.program_comparison import Explanation, Followed, compare_programs, relative_deviation
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
@@ -25,26 +26,50 @@ INPUTS = 3
 
 
 def explain_subject(subject: Subject) -> tuple[Explanation, ...]:
-    """Explain every tower of a bundle whose programs can be followed operation by operation.
+    """Explain every tower of a bundle: where it is another graph, or, of a program that can be followed operation by
+    operation (Core ML), where what is computed parts.
 
     Raises:
-        UsageError: its target's cannot, its checkpoint is not at hand, or the images it was calibrated on are not
-            given.
+        UsageError: its target's artifacts cannot be read, its checkpoint is not at hand, or the images it was
+            calibrated on are not given.
     """
     manifest = subject.bundle.manifest
     found = []
     for tower in manifest.towers:
         target = subject.target(tower)
-        if not target.readable:
-            titles = ", ".join(one.title for one in readable_targets())
-            raise UsageError(f"only {titles} bundles can be explained op by op; this one is for {manifest.target}")
         if subject.source is None:
             raise UsageError(f"explaining {subject.needs_checkpoint}")
         if (lacks := lacks_to_convert(subject, tower)) is not None:
             raise UsageError(f"explaining the {tower} tower {lacks}")
         subject.progress(f"{subject.name}: {tower} tower, a fresh conversion to compare with")
-        found.append(_explain(subject, tower, target))
+        found.append((_explain if target.readable else _differing)(subject, tower, target))
     return tuple(found)
+
+
+def _differing(subject: Subject, tower: TowerName, target: Target) -> Explanation:
+    """The first operation that is not as in a fresh conversion."""
+    try:
+        written = target.graph(subject.bundle.artifact(tower))
+    except InvalidInput as error:
+        return Explanation(tower=tower, finding="unreadable", detail=str(error))
+    fresh = target.for_function(None).graph(subject.converted(tower))
+    if written is None or fresh is None:
+        raise UsageError(f"{target.title} artifacts cannot be read operation by operation")
+    difference = first_difference(written, fresh)
+    if difference is None:
+        return Explanation(tower=tower, finding="none", detail="the same operations and weights as a fresh conversion")
+    if difference.node is None:
+        return Explanation(tower=tower, finding="interface", detail=difference.describe())
+    return Explanation(
+        tower=tower,
+        finding="operation",
+        detail=difference.detail,
+        type=difference.node.type,
+        operation=difference.node.name,
+        position=difference.position,
+        operations=difference.operations,
+        before=difference.before.name if difference.before is not None else None,
+    )
 
 
 def _explain(subject: Subject, tower: TowerName, target: Target) -> Explanation:

@@ -6,15 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner
+from exports import Exports, rehash
 from faults.conftest import Healthy, followed, restamped
 from faults.faults import FAULTS, Fault, bytes_unscaled, epsilon
 from faults.planting import Planted
 
+import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.cli import cli
-from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.verify import checks
 from mobileclip_deploy.verify.explanation import explain_subject
@@ -93,7 +95,16 @@ def test_a_package_that_cannot_be_read_is_said_to_be_so(half: Healthy, tmp_path:
     assert "Manifest.json" in found.describe()
 
 
-def test_bundles_of_other_targets_are_refused(half: Healthy) -> None:
-    other = Bundle(half.bundle.path, half.bundle.manifest.model_copy(update={"target": "onnx"}))
-    with pytest.raises(UsageError, match="onnx"):
-        explain_subject(half.subject(other))
+def test_an_artifact_of_another_target_is_explained_by_its_graph(exports: Exports, tmp_path: Path) -> None:
+    path = exports.copy("onnx", "fp32", tmp_path)
+    assert {found.finding for found in mcd.explain(path, checkpoint=exports.checkpoint)} == {"none"}
+    file = path / "onnx" / "text_model.onnx"
+    model = onnx.load(file)
+    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+    next(attribute for attribute in softmax.attribute if attribute.name == "axis").i = -2
+    onnx.save(model, file)
+    rehash(path)
+    image, text = mcd.explain(path, checkpoint=exports.checkpoint)
+    assert image.finding == "none"
+    assert (text.finding, text.type, text.operation) == ("operation", "Softmax", softmax.name)
+    assert text.detail == "its axis is -2, not -1"

@@ -1,0 +1,163 @@
+"""Weights read back from a file against the checkpoint's: what no output shows is found, and the layer is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from exports import Exports
+from writing import subject
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.parity import Check, Gates
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.stored import StoredWeight
+from mobileclip_deploy.verify.graph import check_graph
+from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.weights import check_weights
+
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
+LAYER = "encoder.blocks.1.attention.proj.weight"
+PRECISIONS = ["fp32", "fp16", "w8", "w4"]
+
+
+@pytest.fixture(scope="module")
+def model(exports: Exports) -> mcd.MobileCLIP:
+    model = mcd.load_model(None, exports.checkpoint)
+    mcd.reparameterize(model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def reference(exports: Exports) -> Reference:
+    few = Reference.read(exports.bundle("onnx", "fp32").golden)
+    return Reference.compute(mcd.load_model(None, exports.checkpoint), few.inputs)
+
+
+@pytest.fixture(scope="module", params=PRECISIONS)
+def whole(request: pytest.FixtureRequest, exports: Exports, model: mcd.MobileCLIP, reference: Reference) -> Subject:
+    """The text tower of a healthy bundle: its check of weights has passed."""
+    bundle = exports.bundle("onnx", request.param)
+    only = Bundle(bundle.path, bundle.manifest.model_copy(update={"towers": {"text": bundle.manifest.towers["text"]}}))
+    found = subject(only, model, reference, Path("nowhere"))
+    (check,) = check_weights(found, "text")
+    assert check.status == "passed", check.detail
+    return found
+
+
+def checked(whole: Subject, change: Callable[[StoredWeight], StoredWeight] | None, layer: str = LAYER) -> Check:
+    """The check of weights where the file's weight of one layer is another; None takes it out of the file."""
+    own = get_target("onnx")
+    name = next(match.stored.name for match in whole.matched["text"] if match.layer == layer)
+    stored = own.weights(whole.bundle.artifact("text"))
+    assert stored is not None
+    changed = [change(weight) if change else None for weight in stored if weight.name == name]
+    others = [weight for weight in stored if weight.name != name]
+    return judged(whole, [*others, *(weight for weight in changed if weight is not None)])
+
+
+def judged(whole: Subject, stored: Sequence[StoredWeight]) -> Check:
+    """The check of weights where these stand in the file."""
+    with mock.patch.object(type(get_target("onnx")), "weights", return_value=tuple(stored)):
+        (check,) = check_weights(replace(whole, matched={}, layers={}), "text")
+    return check
+
+
+def edited(edit: Callable[[Any], None]) -> Callable[[StoredWeight], StoredWeight]:
+    def change(weight: StoredWeight) -> StoredWeight:
+        values = weight.values.copy()
+        edit(values)
+        return replace(weight, values=values)
+
+    return change
+
+
+def scaled(factor: float) -> Callable[[Any], None]:
+    def edit(values: Any) -> None:
+        values[3] *= factor
+
+    return edit
+
+
+def swapped(values: Any) -> None:
+    values[[0, 1]] = values[[1, 0]]
+
+
+def one_number(values: Any) -> None:
+    values[2, 5] += np.abs(values).max() / 5
+
+
+def not_a_number(values: Any) -> None:
+    values[0, 0] = np.nan
+
+
+EDITS: dict[str, Callable[[Any], None]] = {
+    "a channel times 1.03": scaled(1.03),
+    "a channel times 1.5": scaled(1.5),
+    "a channel of zeros": scaled(0.0),
+    "a channel's sign": scaled(-1.0),
+    "two channels swapped": swapped,
+    "one number": one_number,
+    "not a number": not_a_number,
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_changed_weight_fails_and_its_layer_is_named(whole: Subject, name: str) -> None:
+    check = checked(whole, edited(EDITS[name]))
+    assert check.status == "failed"
+    assert LAYER in str(check.detail)
+
+
+def test_two_words_that_no_prompt_holds_are_missed_by_nobody(whole: Subject) -> None:
+    def edit(table: Any) -> None:
+        rows = [row for row in (40_000, 41_000) if row not in whole.evidence.reference.inputs.ids]
+        table[rows] = table[rows[::-1]]
+
+    words = "encoder.token_embedding.weight"
+    trained = np.abs(whole.module("text").get_parameter(words).detach().numpy()[[40_000, 41_000]]).max()
+    assert trained > 0
+    check = checked(whole, edited(edit), words)
+    assert (check.status, words in str(check.detail)) == ("failed", True)
+
+
+def test_a_layer_on_a_coarser_grid_than_its_storage_says_fails(whole: Subject) -> None:
+    check = checked(whole, lambda weight: replace(weight, bits=2, kind="integers"))
+    assert "is stored as integers of 2 bits, its storage says" in str(check.detail)
+
+
+def test_a_layer_that_is_not_in_the_file_fails(whole: Subject) -> None:
+    check = checked(whole, None)
+    assert (check.status, check.detail) == ("failed", f"{LAYER} is not in the file")
+
+
+def test_names_and_order_say_nothing(whole: Subject) -> None:
+    stored = get_target("onnx").weights(whole.bundle.artifact("text"))
+    assert stored is not None
+    check = judged(whole, [replace(weight, name=f"w{index}") for index, weight in enumerate(reversed(stored))])
+    assert check.status == "passed", check.detail
+
+
+def test_the_graph_answers_as_torch_with_the_stored_weights(whole: Subject) -> None:
+    found = check_graph(whole, "text")
+    if whole.bundle.manifest.towers["text"].precision == "fp32":
+        assert found == []  # `shipped` is that check
+        return
+    (check,) = found
+    assert check.status == "passed"
+    assert check.deviation is not None
+    assert check.deviation.relative < (1e-4 if "fp16" in whole.bundle.path.name else 5e-6)
+
+
+def test_a_fault_of_five_parts_in_a_million_is_beyond_nanos_floor(reference: Reference) -> None:
+    for tower, floor in reference.floor.items():
+        assert floor < 1e-6, tower
+        assert Gates().exact(floor).value < 5e-6
