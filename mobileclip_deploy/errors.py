@@ -83,6 +83,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`, did you mean ...` when one of `known` is close to `word`, else the empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f", did you mean {close[0]}?" if close else ""
+    """`, did you mean ...` when one of `known` is close to `word`, capitals aside, else the empty string."""
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), list(folded), n=1)
+    return f", did you mean {folded[close[0]]}?" if close else ""

@@ -64,35 +64,35 @@ def check_bundle_destination(path: Path, marker: str, force: bool) -> None:
         _check_parent(path)
 
 
-def check_file_destination(path: Path, force: bool) -> None:
-    """Whether a file can be written.
+def check_file_destination(path: Path, force: bool, option: str = "-o") -> None:
+    """Whether a file can be written; `option` is the one that names it.
 
     Raises:
         UsageError: it exists and `force` is not given, is a folder, or its folder is a file or not writable.
     """
-    with _refusals(path):
+    with _refusals(path, option):
         if path.is_dir():
             raise UsageError(f"{path} is a folder; give the file to write")
         if path.exists() and not force:
-            raise UsageError(f"{path} exists; replace it with --force, or choose another output with -o")
-        _check_parent(path)
+            raise UsageError(f"{path} exists; replace it with --force, or choose another output with {option}")
+        _check_parent(path, option)
 
 
-def _check_parent(path: Path) -> None:
+def _check_parent(path: Path, option: str = "-o") -> None:
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
-        raise UsageError(f"{parent} is a file, so nothing can be written in it; choose another output with -o")
+        raise UsageError(f"{parent} is a file, so nothing can be written in it; choose another output with {option}")
     # Tried rather than asked: os.access says yes to root on /proc. Without a name on Linux: a kill leaves nothing.
     with tempfile.TemporaryFile(dir=parent):
         pass
 
 
 @contextlib.contextmanager
-def _refusals(path: Path) -> Iterator[None]:
+def _refusals(path: Path, option: str = "-o") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path} is not writable ({error.strerror}); choose another output with -o") from None
+        raise UsageError(f"{path} is not writable ({error.strerror}); choose another output with {option}") from None
 
 
 @contextlib.contextmanager

@@ -231,3 +231,10 @@ def test_items_are_counted_before_they_are_made(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("[" + "0," * 150_000 + "0]")
     with pytest.raises(InvalidInput, match="more items"):
         read_json(tmp_path / "f")
+
+
+def test_a_refusal_names_the_option_that_chooses_another_place(tmp_path: Path) -> None:
+    (tmp_path / "there.json").write_text("{}")
+    for path in (tmp_path / "there.json", tmp_path / "there.json" / "below.json"):
+        with pytest.raises(UsageError, match="choose another output with --json"):
+            check_file_destination(path, False, "--json")

@@ -58,7 +58,7 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
         RuntimeFailed: the device was lost.
     """
     output, seed = options.output, options.seed
-    check_file_destination(output, options.force or options.resume)
+    check_file_destination(output, options.force or options.resume, "--json")
     folder = output.with_name(f"{output.name}.partial")
     stored = _interrupted(folder, options.resume)
     run_id = stored.run_id if stored else _run_id(driver.kind)

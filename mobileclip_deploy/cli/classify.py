@@ -14,7 +14,7 @@ __all__ = ["classify"]
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--labels", metavar="A,B,C", help="What the image may show; a classifier has its own.")
+@click.option("--labels", metavar="FILE|A,B,C", help="What the image may show: a list, or a file with one a line.")
 @click.option("--template", metavar="TEXT", help='Prompt for a label, "a photo of a {}" [default: the model\'s own].')
 @json_option
 def classify(bundle: Path, images: tuple[Path, ...], labels: str | None, template: str | None, as_json: bool) -> None:
@@ -23,12 +23,13 @@ def classify(bundle: Path, images: tuple[Path, ...], labels: str | None, templat
     \b
     Example:
       mobileclip-deploy classify out/nano-onnx-fp16 cat.png --labels cat,dog,car --template "{}"
+      mobileclip-deploy classify out/nano-onnx-fp16 cat.png --labels labels.txt
     """
     from mobileclip_deploy.cli.output import print_json, print_table
     from mobileclip_deploy.evaluation.classification import classify as run
-    from mobileclip_deploy.towers.labels import parse_labels
+    from mobileclip_deploy.towers.labels import read_labels
 
-    results = run(bundle, images, None if labels is None else parse_labels(labels.split(",")), template)
+    results = run(bundle, images, None if labels is None else read_labels(labels).names, template)
     if as_json:
         print_json([{"image": str(result.image), "probabilities": result.probabilities} for result in results])
         return

@@ -14,7 +14,12 @@ __all__ = ["export"]
 
 @click.command(cls=TargetCommand)
 @click.option(
-    "--target", "target_names", required=True, metavar="T[,T...]|all", help="onnx, coreml, executorch, ... or all."
+    "--target",
+    "target_names",
+    required=True,
+    multiple=True,
+    metavar="T[,T...]|all",
+    help="onnx, coreml, executorch, ... or all. May be repeated.",
 )
 @model_options
 @click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
@@ -35,7 +40,9 @@ __all__ = ["export"]
 @click.option("--max-drop", type=float, metavar="POINTS", help="Smallest: what accuracy may drop [default: 0.5].")
 @click.option("--budget", type=float, metavar="MINUTES", help="Smallest: how long to search [no limit].")
 @click.option(
-    "--labels", metavar="FILE|A,B,C", help="Write a classifier of these labels: image only, probabilities out."
+    "--labels",
+    metavar="FILE|A,B,C",
+    help="Write a classifier of these labels, a list or a file with one a line: image only, probabilities out.",
 )
 @click.option("--template", metavar="TEXT", help='With --labels: "a photo of a {}" [default: the model\'s own].')
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="[default: .]")
@@ -46,7 +53,7 @@ __all__ = ["export"]
 @json_option
 def export(
     choice: ModelChoice,
-    target_names: str,
+    target_names: tuple[str, ...],
     tower: Literal["image", "text", "both"],
     precisions: tuple[str, ...],
     calibration: Path | None,
@@ -70,7 +77,7 @@ def export(
     \b
     Examples:
       mobileclip-deploy export --target coreml --checkpoint mobileclip_s0.pt -o out/
-      mobileclip-deploy export --target all --precision fp32 --precision fp16 -o out/
+      mobileclip-deploy export --target onnx --target coreml --precision fp32 --precision fp16 -o out/
       mobileclip-deploy export --target onnx --precision image=fp16,text=fp32 -o out/
       mobileclip-deploy export --target coreml --precision smallest --max-drop 1 -o out/
       mobileclip-deploy export --target onnx --precision image=fp16,text=w8 -o out/
@@ -84,7 +91,7 @@ def export(
     from mobileclip_deploy.towers.head import read_head
 
     request = ExportRequest(
-        targets=(target_names,),
+        targets=target_names,
         precisions=precisions,
         output=output,
         tower=tower,

@@ -85,9 +85,9 @@ def verify(
 
     if accept and baseline is None:
         raise UsageError("--accept writes a lock file; name it with --baseline LOCK")
-    for file in (junit, markdown, baseline if accept else None):
+    for option, file in (("--junit", junit), ("--markdown", markdown), ("--baseline", baseline if accept else None)):
         if file is not None:
-            check_file_destination(file, force=True)
+            check_file_destination(file, force=True, option=option)
     gates = parse_gates(gate_texts) if gate_texts else None
     request = VerifyRequest(bundle, checkpoint, images, prompts, dataset, calibration, gates, checks == "full")
     with progress() as update, opened_subject(request, update) as subject:

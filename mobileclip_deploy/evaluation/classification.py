@@ -15,6 +15,7 @@ from mobileclip_deploy.evaluation import bundle_embedder, embed_prompts, unit
 from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.model.preprocessing import load_batch
 from mobileclip_deploy.targets import installed_target
+from mobileclip_deploy.towers.labels import LabelSet
 
 __all__ = ["Classification", "classify"]
 
@@ -34,34 +35,33 @@ def classify(
 
     Args:
         path: the bundle's folder.
-        labels: what the images may show; None for a bundle that is a classifier and has its own.
+        labels: what the images may show, two or more; None for a bundle that is a classifier and has its own.
         template: with `{}` where the label goes; the variant's own when None.
 
     Raises:
         InvalidInput: the bundle is damaged, or an image cannot be used.
-        UsageError: a tower is missing, or the template has no `{}`.
+        UsageError: a tower is missing, labels that tell nothing apart, or the template has no `{}`.
         RuntimeFailed: nothing here can run the bundle.
     """
-    if template is not None and "{}" not in template:
-        raise UsageError(f"the template {template!r} has no {{}} for the label")
+    asked = None if labels is None else LabelSet(tuple(labels), template)
     files = [Path(image) for image in images]
     bundle = Bundle.open(path)
     baked = bundle.manifest.classifier
     if baked is not None and (labels is not None or template is not None):
         raise UsageError(f"{path} is a classifier of {len(baked.labels)} labels of its own; leave --labels out")
-    if baked is None and labels is None:
+    if baked is None and asked is None:
         raise UsageError(f"{path} has no labels of its own; give them with --labels cat,dog,car")
     pixels = load_batch(files, bundle.manifest.preprocess).numpy()
     if baked is not None:
         runner = installed_target(bundle.manifest.target).runner(bundle.artifact("image"))
         return _ranked(bundle.path, files, baked.labels, runner(pixels))
-    assert labels is not None
+    assert asked is not None
     embedder = bundle_embedder(bundle)
-    texts = embed_prompts(embedder, [(template or embedder.template).replace("{}", label) for label in labels])
+    texts = embed_prompts(embedder, [(template or embedder.template).replace("{}", label) for label in asked.names])
     logits = embedder.logit_scale * unit(embedder.images(pixels)) @ texts.T
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
-    return _ranked(bundle.path, files, labels, shares)
+    return _ranked(bundle.path, files, asked.names, shares)
 
 
 def _ranked(

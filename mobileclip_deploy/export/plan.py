@@ -19,7 +19,7 @@ from mobileclip_deploy.files import check_bundle_destination
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.targets import Target, named_targets, targets
+from mobileclip_deploy.targets import Target, named_targets, names_all, targets
 from mobileclip_deploy.towers.calibration import check_calibration
 from mobileclip_deploy.towers.head import EMBEDDING, Head
 
@@ -90,6 +90,11 @@ class ExportRequest:
     allow_failing: bool = False
     dataset: Path | None = None
 
+    @property
+    def searched(self) -> bool:
+        """Whether the smallest bundle is asked for instead of a precision."""
+        return any(text.strip().lower() == SMALLEST for text in self.precisions)
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -149,13 +154,13 @@ def choose(request: ExportRequest) -> Choices:
     """
     towers = _wanted_towers(request)
     chosen = _with_options(request)
-    if SMALLEST in request.precisions:
+    if request.searched:
         _check_search(request, chosen)
         return Choices(request, tuple((target, None) for target in chosen), ())
     if request.limits is not None:
         raise UsageError("--max-drop and --budget go with --precision smallest")
-    named = [parse_precisions(text, towers) for text in request.precisions]
-    every = "all" in request.targets
+    named = [parse_precisions(text, towers, (SMALLEST,)) for text in request.precisions]
+    every = names_all(request.targets)
     pairs: list[tuple[Target, dict[TowerName, str] | None]] = []
     notes = []
     for target in chosen:
@@ -207,17 +212,16 @@ def _bundle(
     request: ExportRequest, source: Source, target: Target, named: Mapping[TowerName, str], towers: Sequence[TowerName]
 ) -> BundlePlan:
     precisions = {tower: named[tower] for tower in towers}
-    searched = SMALLEST in request.precisions
-    label = SMALLEST if searched else precision_label(precisions)
+    label = SMALLEST if request.searched else precision_label(precisions)
     kind = "-classifier" if request.head.names else ""
     return BundlePlan(
         path=request.output / f"{source.variant.name}-{target.label}-{label}{kind}",
-        target=target if searched else target.settled(precisions),
+        target=target if request.searched else target.settled(precisions),
         precisions=precisions,
         head=request.head,
         calibration=request.calibration,
         gates=request.gates,
-        search=(request.limits or Limits()) if searched else None,
+        search=(request.limits or Limits()) if request.searched else None,
         verify=request.verify,
         force=request.force,
         allow_failing=request.allow_failing,
@@ -238,7 +242,7 @@ def _with_options(request: ExportRequest) -> tuple[Target, ...]:
     """The targets that were named, each with those of the options that are its own; a backend is a target each.
 
     Raises:
-        UsageError: an option is of none of them; the text names the target that has it.
+        UsageError: an option is of none of them, or none makes anything of it as it was chosen.
     """
     given = {name: value for name, value in request.options.items() if value is not None}
     named: list[Target] = []
@@ -246,22 +250,25 @@ def _with_options(request: ExportRequest) -> tuple[Target, ...]:
     for target in named_targets(request.targets):
         known = {own.name: own for own in fields(target.options)}
         own = {name: value for name, value in given.items() if name in known}
-        used |= set(own)
         options = type(target.options)(**{**vars(target.options), **own})
-        named += target.with_options(options).variations()
+        chosen = target.with_options(options).variations()
+        used |= {name for name in own if any(one.uses(name) for one in chosen)}
+        named += chosen
     if foreign := [name for name in given if name not in used]:
-        raise _foreign(foreign)
+        raise _foreign(foreign, named)
     return tuple(named)
 
 
-def _foreign(names: Sequence[str]) -> UsageError:
-    """What to say of options that no target has which was named: those that one other target has, in one sentence."""
-    every = [(target, own) for target in targets().values() for own in fields(target.options)]
+def _foreign(names: Sequence[str], named: Sequence[Target]) -> UsageError:
+    """What to say of options that nothing which was named uses: those that one target has, in one sentence."""
+    every = [(target, own) for target in (*named, *targets().values()) for own in fields(target.options)]
     owner = next((target for target, own in every if own.name == names[0]), None)
     if owner is None:
         known = ", ".join(sorted({own.name for _, own in every}))
         return UsageError(f"unknown option {names[0]!r}; known: {known}")
     flags = [own.metadata["flag"] for own in fields(owner.options) if own.name in names]
+    if owner in named:
+        return UsageError(f"{' and '.join(flags)}: of no use to {owner.label}; leave it out")
     verb = "is" if len(flags) == 1 else "are"
     return UsageError(f"{' and '.join(flags)} {verb} {owner.title}'s; add --target {owner.name}")
 

@@ -41,16 +41,21 @@ PRECISIONS: dict[str, Precision] = {
 }
 
 
-def parse_precisions(text: str, towers: Sequence[TowerName] = TOWERS) -> dict[TowerName, str]:
-    """`fp16` or `image=fp16,text=fp32` -> a precision for each of `towers`.
+def parse_precisions(
+    text: str, towers: Sequence[TowerName] = TOWERS, others: Sequence[str] = ()
+) -> dict[TowerName, str]:
+    """`fp16` or `image=fp16,text=fp32`, in any capitals -> a precision for each of `towers`.
+
+    Args:
+        others: what the caller takes in the place of such a text, named where this one is refused.
 
     Raises:
         UsageError: unknown precision or tower, or a tower left out; the text lists what is known.
     """
     if "=" not in text:
-        return {tower: _known(text.strip()) for tower in towers}
+        return {tower: _known(text, others) for tower in towers}
     pairs = [part.partition("=") for part in text.split(",")]
-    chosen = {tower.strip(): _known(name.strip()) for tower, _, name in pairs}
+    chosen = {tower.strip().lower(): _known(name) for tower, _, name in pairs}
     if not set(towers) <= set(chosen) <= set(TOWERS) or len(pairs) != len(chosen):
         example = ",".join(f"{tower}=fp16" for tower in towers)
         raise UsageError(f"--precision {text}: name {' and '.join(towers)}, each once, as in {example}")
@@ -64,7 +69,9 @@ def precision_label(precisions: dict[TowerName, str]) -> str:
     return "-".join(f"{tower}-{name}" for tower, name in precisions.items())
 
 
-def _known(name: str) -> str:
-    if name not in PRECISIONS:
-        raise UsageError(f"unknown precision {name!r}{suggestion(name, PRECISIONS)}; known: {', '.join(PRECISIONS)}")
-    return name
+def _known(name: str, others: Sequence[str] = ()) -> str:
+    found = name.strip().lower()
+    if found not in PRECISIONS:
+        known = [*(one for one in PRECISIONS if one != "mixed"), *others]  # which a search chooses, nobody names
+        raise UsageError(f"unknown precision {name.strip()!r}{suggestion(found, known)}; known: {', '.join(known)}")
+    return found

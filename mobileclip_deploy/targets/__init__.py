@@ -23,6 +23,7 @@ __all__ = [
     "get_target",
     "installed_target",
     "named_targets",
+    "names_all",
     "restored_target",
     "targets",
 ]
@@ -43,8 +44,8 @@ def targets() -> Mapping[str, Target]:
 
 def _named(name: str) -> Target | None:
     """The target registered under this name; what the others import (torch, coremltools) is left out of the process."""
-    entries = entry_points(group=GROUP, name=name)
-    return _load(next(iter(entries))) if entries else None
+    entry = next((one for one in entry_points(group=GROUP) if one.name.casefold() == name), None)
+    return None if entry is None else _load(entry)
 
 
 def _load(entry: EntryPoint) -> Target:
@@ -57,16 +58,19 @@ def _load(entry: EntryPoint) -> Target:
 
 
 def get_target(name: str) -> Target:
-    """The target called `name`, or the variation that is labelled so (`executorch-<backend>`), with default options.
+    """The target called `name`, or the variation that is labelled so (`executorch-<backend>`), with default options;
+    in any capitals.
 
     Raises:
         UsageError: unknown; the text lists the known ones.
     """
-    family = next((one for part in _families(name) if (one := _named(part)) is not None), None)
+    wanted = name.casefold()
+    family = next((one for part in _families(wanted) if (one := _named(part)) is not None), None)
     if family is None:
         known = targets()
         raise UsageError(f"unknown target {name!r}{suggestion(name, known)}; known: {', '.join(known)}, all")
-    return family if family.name == name else family.variation(name.removeprefix(f"{family.name}-"))
+    own = family.name.casefold()
+    return family if own == wanted else family.variation(wanted.removeprefix(f"{own}-"))
 
 
 def _families(name: str) -> Iterator[str]:
@@ -100,11 +104,19 @@ def restored_target(name: str, recorded: Mapping[str, str]) -> Target:
 
 
 def named_targets(names: tuple[str, ...]) -> tuple[Target, ...]:
-    """`onnx`, `onnx,coreml` or `all` -> targets, each once, in the order named.
+    """Texts such as `onnx`, `onnx,coreml` or `all` -> targets, each once, in the order named.
 
     Raises:
         UsageError: a name is unknown.
     """
-    parts = [part.strip() for text in names for part in text.split(",")]
-    wanted = [name for part in parts for name in (targets() if part == "all" else (part,))]
-    return tuple(get_target(name) for name in dict.fromkeys(wanted))
+    wanted = [name for part in _parts(names) for name in (targets() if part.casefold() == "all" else (part,))]
+    return tuple({target.label: target for target in map(get_target, wanted)}.values())
+
+
+def names_all(names: tuple[str, ...]) -> bool:
+    """Whether `all` is one of the names in such texts."""
+    return any(part.casefold() == "all" for part in _parts(names))
+
+
+def _parts(names: tuple[str, ...]) -> list[str]:
+    return [part.strip() for text in names for part in text.split(",")]

@@ -242,6 +242,10 @@ class Target(ABC):
         """
         return self
 
+    def uses(self, option: str) -> bool:
+        """Whether the target, as it was chosen, makes anything of one of its options; a variation of it may not."""
+        return True
+
     def advice(self, precisions: Precisions) -> str | None:
         """What the user should know about what was decided for them, in one line; None where there is nothing."""
         return None

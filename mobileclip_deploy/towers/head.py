@@ -6,10 +6,8 @@ A head of labels holds their text embeddings and the logit scale, so that the im
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,51 +15,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.tokenizer import tokenize
-from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.towers import ImageTower, make_tower
 from mobileclip_deploy.towers.inputs import exact_texts
-from mobileclip_deploy.towers.labels import parse_labels
+from mobileclip_deploy.towers.labels import LabelSet, read_labels
 
 __all__ = [
     "EMBEDDING",
     "Classifier",
     "Head",
-    "LabelSet",
     "label_embeddings",
     "labels_json",
     "make_classifier",
     "probabilities",
     "read_head",
-    "read_labels",
 ]
-
-
-@dataclass(frozen=True)
-class LabelSet:
-    """What a classifier tells apart: labels, and the prompt that stands for one, with `{}` where it goes; the
-    variant's own where it is None.
-
-    Raises:
-        UsageError: fewer than two labels, or a template without `{}`.
-    """
-
-    names: tuple[str, ...]
-    template: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.template is not None and "{}" not in self.template:
-            raise UsageError(f"the template {self.template!r} has no {{}} for the label")
-        if len(self.names) < 2:
-            raise UsageError("a classifier needs two labels or more (--labels)")
-
-    def template_for(self, variant: Variant) -> str:
-        """The template, settled."""
-        return variant.template if self.template is None else self.template
 
 
 def read_head(labels: str | None, template: str | None = None) -> Head:
@@ -75,26 +47,6 @@ def read_head(labels: str | None, template: str | None = None) -> Head:
             raise UsageError("--template is how --labels are asked for; give both")
         return EMBEDDING
     return Head(read_labels(labels, template))
-
-
-def read_labels(text: str, template: str | None = None) -> LabelSet:
-    """`a,b,c`, or the path of a text file with one label a line.
-
-    Args:
-        template: with `{}` where the label goes; the variant's own when None.
-
-    Raises:
-        UsageError: fewer than two labels, one twice, or a template without `{}`.
-        InvalidInput: the file cannot be read as UTF-8.
-    """
-    path = Path(text)
-    try:
-        lines = read_regular(path).decode("utf-8-sig").splitlines() if os.path.exists(path) else None
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"--labels {text}: cannot be read as UTF-8 text: {error}") from error
-    if lines is None and "," not in text:
-        raise UsageError(f"--labels {text}: no such file, and no list like cat,dog,car")
-    return LabelSet(tuple(parse_labels(lines if lines is not None else text.split(","))), template)
 
 
 @dataclass(frozen=True)

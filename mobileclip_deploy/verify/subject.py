@@ -27,7 +27,8 @@ from mobileclip_deploy.targets import Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.towers.calibration import calibration_digest
-from mobileclip_deploy.towers.head import Head, LabelSet, labels_json
+from mobileclip_deploy.towers.head import Head, labels_json
+from mobileclip_deploy.towers.labels import LabelSet
 from mobileclip_deploy.verify.matching import Matched
 
 __all__ = ["Evidence", "Golden", "Subject", "TaskReference", "head_of", "lacks_to_convert"]

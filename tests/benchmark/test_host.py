@@ -74,7 +74,7 @@ def test_a_profile_names_the_operators(finished: tuple[Path, str]) -> None:
 
 def test_a_result_is_not_overwritten_unless_asked(finished: tuple[Path, str], exports: Exports) -> None:
     line = refusal(run("benchmark", exports.bundle("onnx", "fp32").path, "--json", finished[0]))
-    assert "--force" in line
+    assert "replace it with --force, or choose another output with --json" in line
 
 
 def test_wrong_answers_have_no_latency_and_exit_code_one(exports: Exports, tmp_path: Path) -> None:

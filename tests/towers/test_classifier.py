@@ -15,7 +15,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset
 from mobileclip_deploy.evaluation.classification import classify
 from mobileclip_deploy.mil import load
-from mobileclip_deploy.towers.head import LabelSet, read_labels
+from mobileclip_deploy.towers.labels import LabelSet, read_labels
 
 LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 
@@ -105,8 +105,11 @@ def test_labels_come_from_a_list_or_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "template", "says"),
     [
-        ("cat", None, "no such file"),
-        ("cat,", None, "two labels or more"),
+        ("cat", None, "one label, 'cat'; give two labels or more"),
+        ("cat,", None, "one label"),
+        ("labels.txt", None, "labels.txt: no such file"),
+        ("../of,mine/labels", None, "no such file"),
+        ("cats,dogs.txt", None, "no such file"),
         ("cat,cat", None, "twice"),
         (",", None, "no label"),
         ("cat,dog", "a photo", r"no \{\}"),
@@ -121,6 +124,33 @@ def test_a_file_of_labels_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(InvalidInput, match="UTF-8"):
         read_labels(str(tmp_path / "labels.txt"))
+
+
+def test_classify_and_export_read_labels_alike(exports: Exports, tmp_path: Path) -> None:
+    image, bundle = builtin_dataset().images[0], exports.bundle("onnx", "fp32").path
+    (tmp_path / "labels.txt").write_text("cat\n\ntraffic light\n", encoding="utf-8")
+    found = run("classify", bundle, image, "--labels", tmp_path / "labels.txt", "--json")
+    assert set(found.json[0]["probabilities"]) == {"cat", "traffic light"}
+    for text, says in (("cat", "one label, 'cat'"), (tmp_path / "gone.txt", "no such file"), ("a,b,a", "'a' twice")):
+        lines = [
+            refusal(run("classify", bundle, image, "--labels", text)),
+            refusal(run("export", "--target", "onnx", "-o", tmp_path / "out", "--labels", text)),
+        ]
+        assert says in lines[0]
+        assert lines[0] == lines[1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("labels", [["cat"], ["cat", "cat"], []])
+def test_labels_that_tell_nothing_apart_are_refused_in_python_too(
+    labels: list[str], exports: Exports, tmp_path: Path
+) -> None:
+    bundle = exports.bundle("onnx", "fp32")
+    with pytest.raises(UsageError, match="two labels or more|twice"):
+        mcd.classify(bundle.path, [builtin_dataset().images[0]], labels)
+    if labels:  # none at all is a bundle of towers
+        with pytest.raises(UsageError, match="two labels or more|twice"):
+            mcd.export(mcd.load_model(), "onnx", "fp32", tmp_path, labels=labels)
 
 
 def test_the_command_line_refuses_what_makes_no_classifier(tmp_path: Path) -> None:

@@ -60,9 +60,9 @@ def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
     towers: tuple[TowerName, ...] = tuple(name for name in TOWERS if request.tower in (name, "both"))
     precisions = parse_precisions(request.precision, towers)
     known = [name for name, one in targets().items() if one.recoverable]
-    if request.target not in known:
-        raise UsageError(f"cannot recover for target {request.target!r}; known: {', '.join(known)}")
     target = get_target(request.target)
+    if target.label not in known:
+        raise UsageError(f"cannot recover for target {target.label!r}; known: {', '.join(known)}")
     for tower, precision in precisions.items():
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision} cannot be recovered; {', '.join(PRECISIONS)} can")

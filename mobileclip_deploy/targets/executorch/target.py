@@ -69,6 +69,10 @@ class ExecuTorchTarget(Target):
     def variations(self) -> tuple[Target, ...]:
         return (self,) if len(self.backends) == 1 else tuple(self.variation(name) for name in self.backends)
 
+    def uses(self, option: str) -> bool:
+        backend = {"deployment_target": "coreml", "fast_depthwise": "xnnpack"}.get(option)
+        return backend in (None, self.backend.name)
+
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
         """As any target, for its backend.
 

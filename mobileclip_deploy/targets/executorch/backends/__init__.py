@@ -27,11 +27,12 @@ UNAVAILABLE = {
 
 
 def get_backend(name: str) -> Backend:
-    """The backend called `name`.
+    """The backend called `name`, in any capitals.
 
     Raises:
         UsageError: unknown, or it needs an SDK; the text says which.
     """
+    name = name.lower()
     if name in UNAVAILABLE:
         raise UsageError(
             f"backend {name} is not built in: it needs {UNAVAILABLE[name]}; here are {', '.join(BACKENDS)}"
@@ -48,4 +49,4 @@ def parse_backends(text: str) -> list[str]:
     Raises:
         UsageError: see `get_backend`.
     """
-    return [get_backend(name).name for name in dict.fromkeys(part.strip() for part in text.split(","))]
+    return list(dict.fromkeys(get_backend(part.strip()).name for part in text.split(",")))
