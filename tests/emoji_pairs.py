@@ -6,9 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+from PIL import Image, ImageOps
+
 from mobileclip_deploy.model.variants import models_dir
 
-__all__ = ["write_pairs"]
+__all__ = ["invert", "write_pairs"]
 
 
 def write_pairs(folder: Path, count: int = 24, *, captions: bool = True) -> Path:
@@ -23,4 +25,14 @@ def write_pairs(folder: Path, count: int = 24, *, captions: bool = True) -> Path
         made = [f"an emoji of {row['text']}", ", ".join(row["tags"][:2])][: 1 + number % 2]
         lines.append(json.dumps({"image": name} | ({"text": row["text"], "captions": made} if captions else {})))
     (folder / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def invert(folder: Path, *numbers: int) -> Path:
+    """The pictures of these pairs, or of all, in negative: other contents under the same names and captions."""
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    for number in numbers or range(len(rows)):
+        file = folder / rows[number]["image"]
+        with Image.open(file) as image:
+            ImageOps.invert(image.convert("RGB")).save(file)
     return folder

@@ -39,7 +39,7 @@ __all__ = ["recover"]
     "--work", type=click.Path(path_type=Path), metavar="DIR", help="Where embeddings are kept for another run."
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.safetensors")
-@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@click.option("--force", is_flag=True, help="Replace the output if it exists, and embed anew.")
 @json_option
 def recover(
     choice: ModelChoice,
@@ -81,7 +81,7 @@ def recover(
         raise UsageError(f"recovered models are written as .safetensors, not {output.name}; rename the output")
     chosen = {"steps": steps, "images": images, "batch": batch, "learning_rate": learning_rate, "seed": seed}
     settings = Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
-    request = RecoveryRequest(precision_text, data, output, tower, target, work, settings)
+    request = RecoveryRequest(precision_text, data, output, tower, target, work, settings, force)
     plan = load(choice, lambda source: plan_recovery(request, source))
     with progress() as update:
         result = run(plan, update)

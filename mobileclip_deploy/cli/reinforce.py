@@ -24,6 +24,7 @@ __all__ = ["reinforce"]
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the augmentations.")
 @click.option("--shard-rows", type=click.IntRange(1), default=256, show_default=True, help="Pairs in a file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--force", is_flag=True, help="Begin anew: keep nothing of what is stored there.")
 @json_option
 def reinforce(
     pairs: Path,
@@ -32,12 +33,13 @@ def reinforce(
     seed: int,
     shard_rows: int,
     output: Path,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Store what teachers say of augmented images and captions, once, for training and `recover`.
 
     PAIRS is a folder with a dataset.json, a .jsonl manifest, or a folder of images. Run again, it goes on where it was
-    stopped.
+    stopped; pictures that have changed since are embedded again.
 
     \b
     Example:
@@ -62,6 +64,7 @@ def reinforce(
             augmentations=augmentations,
             seed=seed,
             shard_rows=shard_rows,
+            force=force,
             progress=update,
         )
     if as_json:

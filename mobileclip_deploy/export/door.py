@@ -17,8 +17,8 @@ from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.towers.head import EMBEDDING, Head
-from mobileclip_deploy.towers.labels import LabelSet
 from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.towers.labels import LabelSet
 from mobileclip_deploy.verify.subject import Evidence, TaskReference
 
 __all__ = ["export", "export_plan"]

@@ -34,9 +34,11 @@ def reinforce(
     policy: AugmentationPolicy | None = None,
     seed: int = 0,
     shard_rows: int = 256,
+    force: bool = False,
     progress: Progress = silent,
 ) -> Reinforced:
-    """Store teachers' embeddings of augmented images and of captions (docs/reinforcement.md); resumes what was stopped.
+    """Store teachers' embeddings of augmented images and of captions (docs/reinforcement.md); resumes what was stopped,
+    as far as the images have the same contents.
 
     Args:
         pairs: a folder with a dataset.json, a .jsonl manifest, or a folder of images.
@@ -45,6 +47,7 @@ def reinforce(
         augmentations: of each image; `policy` says how far they go.
         seed: of the augmentations.
         shard_rows: pairs in a file.
+        force: keep nothing of a dataset that stands in the folder, whatever it was made of.
 
     Raises:
         UsageError: the folder holds something else.
@@ -52,7 +55,12 @@ def reinforce(
     """
     settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows)
     return _reinforce(
-        read_pairs(Path(pairs)), [Teacher.of(model) for model in teachers], Path(output), settings, progress
+        read_pairs(Path(pairs)),
+        [Teacher.of(model) for model in teachers],
+        Path(output),
+        settings,
+        progress,
+        "discard" if force else "continue",
     )
 
 
@@ -87,6 +95,7 @@ def recover(
     target: str = "coreml",
     work: StrPath | None = None,
     settings: Settings | None = None,
+    force: bool = False,
     progress: Progress = silent,
 ) -> Recovery:
     """Train towers on the grid of a precision to answer as they did in float (docs/reinforcement.md).
@@ -100,6 +109,7 @@ def recover(
         target: whose grids to train on, such as "coreml", "onnx" or "executorch" (XNNPACK); export for it then.
         work: where the original's embeddings are kept; beside the output when None.
         settings: how long to train.
+        force: embed anew what is stored beside the output, and replace what `work` holds of other data.
 
     Raises:
         UsageError: the target or precision cannot be recovered for, or the checkpoint lacks a tower.
@@ -113,5 +123,6 @@ def recover(
         target=target,
         work=optional_path(work),
         settings=settings or Settings(),
+        force=force,
     )
     return _recover(plan_recovery(request, Source.of(model)), progress)

@@ -73,7 +73,7 @@ def test_an_unknown_name_in_capitals_meets_the_one_that_was_meant(ask: Any, says
 
 
 def test_an_unknown_precision_lists_those_that_can_be_given() -> None:
-    with pytest.raises(UsageError, match="known: fp32, .*smallest") as refused:
+    with pytest.raises(UsageError, match=r"known: fp32, .*smallest") as refused:
         chosen("onnx", precisions=("none",))
     assert "mixed" not in str(refused.value)
 

@@ -146,10 +146,10 @@ def test_labels_that_tell_nothing_apart_are_refused_in_python_too(
     labels: list[str], exports: Exports, tmp_path: Path
 ) -> None:
     bundle = exports.bundle("onnx", "fp32")
-    with pytest.raises(UsageError, match="two labels or more|twice"):
+    with pytest.raises(UsageError, match=r"two labels or more|twice"):
         mcd.classify(bundle.path, [builtin_dataset().images[0]], labels)
     if labels:  # none at all is a bundle of towers
-        with pytest.raises(UsageError, match="two labels or more|twice"):
+        with pytest.raises(UsageError, match=r"two labels or more|twice"):
             mcd.export(mcd.load_model(), "onnx", "fp32", tmp_path, labels=labels)
 
 

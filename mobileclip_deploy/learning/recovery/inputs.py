@@ -23,6 +23,7 @@ from mobileclip_deploy.learning.reinforcement import (
 )
 from mobileclip_deploy.learning.reinforcement.index import INDEX
 from mobileclip_deploy.model.preprocessing import normalize
+from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.progress import Progress
 
@@ -35,19 +36,22 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
     """A reinforced dataset whose teacher is the original itself: the plan's data if it is one, or made of its images.
 
     Raises:
-        InvalidInput: the data was made by another checkpoint, or holds too few images, or what cannot be read.
+        InvalidInput: the data was made by another checkpoint, or holds too few images or captions (then nothing was
+            written), or what cannot be read.
     """
     original, wanted, settings, data = plan.source.model, plan.source.provenance, plan.settings, plan.data
     if not (data / INDEX).is_file():
         pairs = read_pairs(data)
         count = min(settings.images, len(pairs.rows))
-        rows = tuple(pairs.rows[number * len(pairs.rows) // count] for number in range(count))
+        pairs = Pairs(pairs.folder, tuple(pairs.rows[number * len(pairs.rows) // count] for number in range(count)))
+        _check_enough(pairs, plan)
         result = reinforce(
-            Pairs(pairs.folder, rows),
+            pairs,
             [Teacher.of(original)],
             plan.work,
             ReinforcementSettings(augmentations=settings.augmentations, seed=settings.seed),
             progress=lambda text: progress(f"embedding, {text}"),
+            existing=plan.existing,
         )
         data = result.folder
     dataset = ReinforcedDataset(data, original.variant)
@@ -62,9 +66,28 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
             f"{data} was reinforced by {', '.join(one.file for one in dataset.index.teachers)}, not by {wanted.file} "
             "alone; recover from images, or from a dataset that this checkpoint reinforced"
         )
-    if len(dataset) < settings.held_back:
-        raise InvalidInput(f"{data} holds {len(dataset)} images; recovery needs {settings.held_back} at least")
+    _check_enough(dataset.pairs, plan)
     return dataset
+
+
+def _check_enough(pairs: Pairs, plan: RecoveryPlan) -> None:
+    """Refuse data that leaves a tower nothing to be held back from training."""
+    needed, length = plan.settings.held_back, plan.source.variant.tokenizer.context_length
+    if len(pairs.rows) < needed:
+        raise InvalidInput(f"{plan.data} holds {len(pairs.rows)} images; recovery needs {needed} at least")
+    if "text" not in plan.precisions:
+        return
+    if not pairs.captioned:
+        raise InvalidInput(
+            f"{plan.data} has no captions, which the text tower learns from; add them (pairs.jsonl), or recover the "
+            "image tower alone (--tower image)"
+        )
+    different: set[bytes] = set()
+    for text in dict.fromkeys(text for row in pairs.rows for text in row.texts):
+        different.add(tokenize([text], length).tobytes())
+        if len(different) == needed:
+            return
+    raise InvalidInput(f"{plan.data} has {len(different)} different captions; {needed} are needed")
 
 
 class TowerInputs(ABC):
@@ -107,26 +130,13 @@ class ImageInputs(TowerInputs):
 
 
 class TextInputs(TowerInputs):
-    """Token ids of all different captions.
-
-    Raises:
-        InvalidInput: there are none, or too few.
-    """
+    """Token ids of all different captions, of which there are some."""
 
     def __init__(self, dataset: ReinforcedDataset, settings: Settings) -> None:
-        if not dataset.pairs.captioned:
-            raise InvalidInput(
-                f"{dataset.index.images} has no captions, which the text tower learns from; add them (pairs.jsonl), "
-                "or recover the image tower alone (--tower image)"
-            )
         self.ids, first = _different(dataset.ids)
         self.wanted = F.normalize(dataset.texts[0][first].float(), dim=1)
         self.across = F.normalize(dataset.images[0].flatten(0, 1).float(), dim=1)
         self.scale = dataset.index.teachers[0].scale
-        if len(self.ids) < settings.held_back:
-            raise InvalidInput(
-                f"{dataset.index.images} has {len(self.ids)} different captions; {settings.held_back} are needed"
-            )
         self.kept, self.trained = _split(len(self.ids), settings.held_back)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -138,11 +148,7 @@ class TextInputs(TowerInputs):
 
 
 def tower_inputs(tower: TowerName, dataset: ReinforcedDataset, settings: Settings) -> TowerInputs:
-    """The inputs of a tower.
-
-    Raises:
-        InvalidInput: captions are needed and missing.
-    """
+    """The inputs of a tower."""
     return ImageInputs(dataset, settings) if tower == "image" else TextInputs(dataset, settings)
 
 

@@ -10,6 +10,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.learning.recovery.settings import Settings
 from mobileclip_deploy.learning.recovery.student import PRECISIONS
+from mobileclip_deploy.learning.reinforcement import Existing
 from mobileclip_deploy.model.precision import parse_precisions
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import Target, get_target, targets
@@ -23,7 +24,8 @@ class RecoveryRequest:
 
     `precision`: a text, one for both towers or "image=w4,text=w4p". `data`: images and captions like those of the app,
     or a dataset that this checkpoint reinforced. `output`: .safetensors. `target`: whose export is to store what is
-    trained. `work`: where the original's embeddings are kept for another run; beside the output when None.
+    trained. `work`: where the original's embeddings are kept for another run; beside the output when None. `force`:
+    embed anew what is stored beside the output, and replace what `work` holds of other data.
     """
 
     precision: str
@@ -33,11 +35,13 @@ class RecoveryRequest:
     target: str = "coreml"
     work: Path | None = None
     settings: Settings = field(default_factory=Settings)
+    force: bool = False
 
 
 @dataclass(frozen=True)
 class RecoveryPlan:
-    """Which towers of a source are trained on whose grids, on what, for how long, and where the result goes."""
+    """Which towers of a source are trained on whose grids, on what, for how long, and where the result goes; and what
+    becomes of embeddings that stand in `work`."""
 
     source: Source
     target: Target
@@ -45,6 +49,7 @@ class RecoveryPlan:
     data: Path
     output: Path
     work: Path
+    existing: Existing
     settings: Settings
 
 
@@ -75,5 +80,10 @@ def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
             raise UsageError(f"this checkpoint has no {tower} tower; recover the one it has (--tower)")
     if source.provenance.recovered is not None:
         raise UsageError(f"{source.provenance.file} was recovered before; give the checkpoint it was made from")
-    work = request.work if request.work is not None else request.output.with_suffix(".embeddings")
-    return RecoveryPlan(source, target, precisions, request.data, request.output, work, request.settings)
+    existing: Existing
+    if request.work is not None:
+        existing = "replace" if request.force else "continue"
+    else:  # its own, and worth nothing to anybody else
+        existing = "discard" if request.force else "replace"
+    work = request.work or request.output.with_suffix(".embeddings")
+    return RecoveryPlan(source, target, precisions, request.data, request.output, work, existing, request.settings)

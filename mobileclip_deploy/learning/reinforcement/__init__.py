@@ -1,7 +1,7 @@
 """Reinforced datasets (arXiv 2311.17049): what teachers know, stored once beside the data, for training without."""
 
 from mobileclip_deploy.learning.reinforcement.augmentation import AugmentationPolicy
-from mobileclip_deploy.learning.reinforcement.building import Reinforced, ReinforcementSettings, reinforce
+from mobileclip_deploy.learning.reinforcement.building import Existing, Reinforced, ReinforcementSettings, reinforce
 from mobileclip_deploy.learning.reinforcement.dataset import ReinforcedDataset
 from mobileclip_deploy.learning.reinforcement.pairs import Pairs, read_pairs
 from mobileclip_deploy.learning.reinforcement.samples import Batch, Choice, PairDataset, PlainDataset, collate
@@ -11,6 +11,7 @@ __all__ = [
     "AugmentationPolicy",
     "Batch",
     "Choice",
+    "Existing",
     "PairDataset",
     "Pairs",
     "PlainDataset",

@@ -6,28 +6,36 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.files import write_whole
+from mobileclip_deploy.files import file_sha256, write_whole
 from mobileclip_deploy.learning.reinforcement.augmentation import AugmentationPolicy, draw
 from mobileclip_deploy.learning.reinforcement.index import (
     INDEX,
     PAIRS,
     Index,
+    ShardEntry,
     read_index,
     text_sha256,
 )
 from mobileclip_deploy.learning.reinforcement.pairs import Pair, Pairs
-from mobileclip_deploy.learning.reinforcement.shards import Shard, read_shard, write_shard
+from mobileclip_deploy.learning.reinforcement.shards import SHARDS, Shard, read_shard, write_shard
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["Reinforced", "ReinforcementSettings", "reinforce"]
+__all__ = ["Existing", "Reinforced", "ReinforcementSettings", "reinforce"]
+
+Existing = Literal["continue", "replace", "discard"]
+"""What becomes of a dataset that stands in the folder: go on with it and refuse one of other pairs, teachers or
+settings; go on with it and replace such a one; or begin anew."""
+
+LEFT_BY_IT = (PAIRS, f".{PAIRS}.", f".{INDEX}.")
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,10 @@ def reinforce(
     folder: Path,
     settings: ReinforcementSettings = ReinforcementSettings(),
     progress: Progress = silent,
+    existing: Existing = "continue",
 ) -> Reinforced:
-    """Store the teachers' embeddings of pairs; what an earlier run with the same arguments stored is kept.
+    """Store the teachers' embeddings of pairs; what an earlier run with the same arguments stored is kept, as far as
+    the pictures have the contents that they had then.
 
     The result depends on the arguments alone, not on where earlier runs were stopped.
 
@@ -68,9 +78,11 @@ def reinforce(
         teachers: at least one.
         folder: created when missing. One that holds something else is refused.
         progress: told which shard comes next.
+        existing: see `Existing`.
 
     Raises:
-        UsageError: the folder holds a dataset of other pairs, teachers or settings, or other files.
+        UsageError: the folder holds a dataset of other pairs, teachers or settings that is not to be replaced, or
+            other files.
         InvalidInput: an image is missing or cannot be read; shards that are complete stay.
     """
     if not teachers or settings.augmentations < 1 or settings.shard_rows < 1:
@@ -86,9 +98,10 @@ def reinforce(
         shard_rows=settings.shard_rows,
         teachers=tuple(teacher.entry for teacher in teachers),
     )
-    index = _begun(folder, wanted, lines)
-    kept = {entry.first: entry for entry in index.shards if _intact(folder, index, entry.first)}
-    index = index.model_copy(update={"shards": tuple(kept.values())})
+    found = _begun(folder, wanted, lines, existing)
+    progress("looking at what is stored")
+    kept = {entry.first: entry for entry in found.shards if _holds(folder, found, entry, pairs)}
+    index = found.model_copy(update={"images": wanted.images, "shards": tuple(kept.values())})
     starts = range(0, len(pairs.rows), settings.shard_rows)
     for number, first in enumerate(starts):
         if first in kept:
@@ -99,39 +112,44 @@ def reinforce(
         shards = sorted((*index.shards, entry), key=lambda one: one.first)
         index = index.model_copy(update={"shards": tuple(shards)})
         index.write(folder)
+    if len(kept) == len(starts) and index != found:
+        index.write(folder)  # the same pictures, in another place
     return Reinforced(folder, index, pairs.captioned, made=len(starts) - len(kept), kept=len(kept))
 
 
-def _begun(folder: Path, wanted: Index, lines: str) -> Index:
+def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index:
     """The index as far as it was made, or a new one."""
     if folder.is_file():
         raise UsageError(f"{folder} is a file; choose another output with -o")
     if (folder / INDEX).is_file():
         found = read_index(folder)
         differ = [name for name, value in wanted.request().items() if found.request()[name] != value]
-        if differ:
+        if not differ and existing != "discard":
+            return found
+        if existing == "continue" and found.shards:  # without a shard it holds nothing that could be lost
             raise UsageError(
-                f"{folder} holds a dataset with other {', '.join(differ)}; choose another output with -o, or give "
-                "what it was made with"
+                f"{folder} holds a dataset with other {', '.join(differ)}; choose another folder, replace it with "
+                "--force, or give what it was made with"
             )
-        return found.model_copy(update={"images": wanted.images})
+        for shard in folder.glob(SHARDS):
+            shard.unlink()
     # What a run leaves that is stopped before its first index is there counts as nothing.
-    left_by_it = (PAIRS, f".{PAIRS}.", f".{INDEX}.")
-    if folder.is_dir() and any(not path.name.startswith(left_by_it) for path in folder.iterdir()):
-        raise UsageError(f"{folder} exists and is no reinforced dataset; choose another output with -o")
+    elif folder.is_dir() and any(not path.name.startswith(LEFT_BY_IT) for path in folder.iterdir()):
+        raise UsageError(f"{folder} exists and is no reinforced dataset; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / PAIRS, lines)
     wanted.write(folder)
     return wanted
 
 
-def _intact(folder: Path, index: Index, first: int) -> bool:
-    entry = next(entry for entry in index.shards if entry.first == first)
+def _holds(folder: Path, index: Index, entry: ShardEntry, pairs: Pairs) -> bool:
+    """Whether a shard is whole, and of the pictures as they are now: names and captions alone do not tell."""
+    rows = pairs.rows[entry.first : entry.first + entry.rows]
     try:
-        read_shard(folder, index, entry)
-    except InvalidInput:
-        return False  # and is made again
-    return True
+        stored = [bytes(one).hex() for one in read_shard(folder, index, entry).image_sha256.numpy()]
+        return stored == [file_sha256(pairs.folder / row.image) for row in rows]
+    except (InvalidInput, OSError):
+        return False  # and is made again, or refused with the picture's name
 
 
 def _embed(rows: Sequence[Pair], first: int, folder: Path, teachers: Sequence[Teacher], index: Index) -> Shard:

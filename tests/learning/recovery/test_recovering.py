@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from command_line import refusal, run
-from emoji_pairs import write_pairs
+from emoji_pairs import invert, write_pairs
 from safetensors.torch import load_file
 from writing import written
 
@@ -299,6 +299,50 @@ def test_the_text_tower_needs_captions(tmp_path: Path) -> None:
     plain = write_pairs(tmp_path / "plain", 12, captions=False)
     with pytest.raises(InvalidInput, match=r"has no captions.*--tower image"):
         mcd.recover(mcd.load_model(), "w4", plain, tmp_path / "x.safetensors", tower="text", settings=FEW)
+
+
+def test_too_little_data_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    output = tmp_path / "x.safetensors"
+    five, plain = write_pairs(tmp_path / "five", 5), write_pairs(tmp_path / "plain", 12, captions=False)
+    for data, says in ((five, "holds 5 images; recovery needs 10"), (plain, "has no captions")):
+        for force in ([], ["--force"]):
+            command = ["recover", "--precision", "w4", "--data", str(data), "-o", str(output), *force]
+            refused = run(*command)
+            assert (refused.code, says in refused.stderr) == (2, True)
+            assert sorted(path.name for path in tmp_path.iterdir()) == ["five", "plain"]
+
+
+QUICK = ("--precision", "w8", "--tower", "image", "--steps", "1", "--batch", "4", "--images", "10", "--json")
+
+
+def test_figures_are_of_the_pictures_that_are_named_whatever_was_stored_before(tmp_path: Path) -> None:
+    mine, other = write_pairs(tmp_path / "mine", 10), invert(write_pairs(tmp_path / "other", 10))
+    (tmp_path / "a").mkdir()
+    again, fresh = tmp_path / "a" / "x.safetensors", tmp_path / "fresh.safetensors"
+
+    def figures(data: Path, output: Path, *more: str | Path) -> object:
+        done = run("recover", *QUICK, "--data", data, "-o", output, *more)
+        assert done.code == 0, done.stderr
+        return done.json["towers"]
+
+    first, wanted = figures(mine, again), figures(other, fresh)
+    assert first != wanted
+    assert figures(other, again, "--force") == wanted
+    # Without --force too: of an output that is gone, its embeddings may still be there.
+    for file in (again, again.with_suffix(".report.json")):
+        file.unlink()
+    assert figures(mine, again) == first
+
+
+def test_a_folder_of_embeddings_that_was_named_is_replaced_only_when_asked_for(tmp_path: Path) -> None:
+    mine, few = write_pairs(tmp_path / "mine", 12), write_pairs(tmp_path / "few", 10)
+    mcd.reinforce(mine, [mcd.load_model()], tmp_path / "work")
+    command = ["recover", *QUICK, "--data", few, "--work", tmp_path / "work", "-o", tmp_path / "x.safetensors"]
+    refused = run(*command)
+    assert (refused.code, "replace it with --force" in refused.stderr) == (2, True)
+    done = run(*command, "--force")
+    assert done.code == 0, done.stderr
+    assert done.json["inputs"] == 10
 
 
 def test_embeddings_of_another_checkpoint_are_refused(pairs: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import PROGRAM, refusal, run
-from emoji_pairs import write_pairs
+from emoji_pairs import invert, write_pairs
 from torch.nn import functional as F
 
 import mobileclip_deploy as mcd
@@ -212,3 +212,58 @@ def test_a_teacher_needs_both_towers(tmp_path: Path) -> None:
     outcome = run("reinforce", mine, "--teacher", tmp_path / "image.safetensors", "-o", tmp_path / "out")
     assert outcome.code == 2
     assert "has the image tower only" in outcome.stderr.splitlines()[-1]
+
+
+def test_what_is_stored_of_other_pictures_of_the_same_names_is_made_again(
+    made: Path, teacher: Teacher, tmp_path: Path
+) -> None:
+    settings = ReinforcementSettings(augmentations=2, shard_rows=SHARD)
+    other = read_pairs(invert(write_pairs(tmp_path / "other", COUNT)))
+    result = reinforce(other, [teacher], made, settings)
+    assert (result.made, result.kept) == (3, 0)
+    reinforce(other, [teacher], tmp_path / "fresh", settings)
+    assert contents(made) == contents(tmp_path / "fresh")
+
+
+def test_of_a_picture_that_changed_its_shard_alone_is_made_again(made: Path, teacher: Teacher, tmp_path: Path) -> None:
+    other = read_pairs(invert(write_pairs(tmp_path / "other", COUNT), SHARD))
+    result = reinforce(other, [teacher], made, ReinforcementSettings(augmentations=2, shard_rows=SHARD))
+    assert (result.made, result.kept) == (1, 2)
+
+
+def test_the_same_pictures_elsewhere_are_kept_and_read_from_there(
+    pairs: Path, made: Path, teacher: Teacher, tmp_path: Path
+) -> None:
+    shutil.copytree(pairs, tmp_path / "moved")
+    settings = ReinforcementSettings(augmentations=2, shard_rows=SHARD)
+    result = reinforce(read_pairs(tmp_path / "moved"), [teacher], made, settings)
+    assert (result.made, result.kept) == (0, 3)
+    assert read_index(made).images == str((tmp_path / "moved").resolve())
+
+
+def test_force_begins_anew_and_leaves_nothing_of_what_was_there(pairs: Path, made: Path, tmp_path: Path) -> None:
+    command: list[str | Path] = ["reinforce", pairs, "--augmentations", "2", "--shard-rows", str(SHARD), "-o", made]
+    assert "3 shards made and 0 kept" in run(*command, "--force").stdout
+    few = write_pairs(tmp_path / "few", 4)
+    command[1] = few
+    refused = run(*command)
+    assert (refused.code, "replace it with --force" in refused.stderr) == (2, True)
+    (made / "notes.txt").write_text("mine")
+    assert run(*command, "--force").code == 0
+    assert sorted(contents(made)) == ["index.json", "notes.txt", "pairs.jsonl", "shard-00000000.safetensors"]
+    ReinforcedDataset(made, load_variant("nano"))
+
+
+def test_a_folder_of_something_else_is_refused_with_force_too(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    refused = run("reinforce", pairs, "-o", tmp_path, "--force")
+    assert (refused.code, "is no reinforced dataset" in refused.stderr) == (2, True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_that_was_refused_before_it_stored_anything_blocks_none(tmp_path: Path) -> None:
+    other = write_pairs(tmp_path / "other", COUNT)
+    picture = other / read_pairs(other).rows[0].image
+    picture.write_bytes(b"no picture")
+    assert picture.name in run("reinforce", other, "-o", tmp_path / "made").stderr
+    assert run("reinforce", write_pairs(tmp_path / "few", 3), "-o", tmp_path / "made").code == 0
