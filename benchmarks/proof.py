@@ -1,0 +1,161 @@
+"""Noise floors, and how far folding and every runtime land from exact answers, on networks of every architecture.
+
+    python benchmarks/proof.py                       # writes benchmarks/results/proof.json and docs/proof.md's table
+    python benchmarks/proof.py --goldens nano --targets onnx
+    python benchmarks/proof.py --page-only           # the table alone, from what was measured before
+
+Each network is exported in float32 without any `--gate`, as a user would, in a process of its own; a row keeps the
+checks' relative deviations, the CPU time of the float64 answers and the largest memory. Weights of the golden networks
+are random (tests/golden). About half an hour of two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from generated import replace_block
+
+ROOT = Path(__file__).parents[1]
+# Scripts here are called what packages are called; their folder must not be searched first.
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+RESULTS = ROOT / "benchmarks" / "results" / "proof.json"
+PAGE = ROOT / "docs" / "proof.md"
+BEGIN, END = "<!-- begin: benchmarks/proof.py -->", "<!-- end -->"
+EVERY_TARGET = ("nano", "mobileclip-s0.apple", "mobileclip-s2.apple", "mobileclip2-s2.openclip")
+TITLES = {"onnx": "ONNX Runtime", "coreml": "Core ML, evaluated", "executorch": "ExecuTorch"}
+
+
+def main() -> int:
+    """Measure every row in turn, write the results and the table; 1 where an export failed its gate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--goldens", help="nano, or names of tests/golden; by default all")
+    parser.add_argument("--targets", help="by default every target for four networks, ONNX for the others")
+    parser.add_argument("--page-only", action="store_true", help="write the table from what was measured before")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.row:
+        print(json.dumps(measure(*arguments.row.split(":"))))
+        return 0
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    if not arguments.page_only:
+        for golden, target in _wanted(arguments.goldens, arguments.targets):
+            command = [sys.executable, __file__, "--row", f"{golden}:{target}"]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            print(json.dumps(found), flush=True)
+            rows = [row for row in rows if (row["network"], row["target"]) != (golden, target)] + [found]
+            RESULTS.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    replace_block(PAGE, BEGIN, END, table(rows))
+    return 0 if all(row["passed"] for row in rows) else 1
+
+
+def _wanted(goldens: str | None, targets: str | None) -> list[tuple[str, str]]:
+    from mobileclip_deploy.checkpoints.golden import GOLDEN_NAMES
+
+    names = goldens.split(",") if goldens else ["nano", *GOLDEN_NAMES]
+    return [
+        (name, target)
+        for name in names
+        for target in (targets.split(",") if targets else TITLES if name in EVERY_TARGET else ["onnx"])
+    ]
+
+
+def measure(golden: str, target: str) -> dict[str, Any]:
+    """Export one network at float32, verified."""
+    from mobileclip_deploy.checkpoints.source import Source
+    from mobileclip_deploy.export.door import export_plan
+    from mobileclip_deploy.export.plan import ExportRequest, choose, plan_export
+    from mobileclip_deploy.towers import inputs
+
+    source = Source.of(_model(golden))
+    exact, seconds = inputs.embed_exactly, {}
+
+    def timed(model: Any, tower: Any, given: Any) -> Any:
+        start = time.process_time()
+        found = exact(model, tower, given)
+        seconds[tower] = round(time.process_time() - start, 1)
+        return found
+
+    from mobileclip_deploy.parity import reference
+
+    reference.embed_exactly = timed  # type: ignore[attr-defined]
+    with tempfile.TemporaryDirectory() as folder:
+        request = ExportRequest((target,), ("fp32",), Path(folder), allow_failing=True)
+        (written,) = export_plan(plan_export(choose(request), source))
+    assert written.report is not None
+    deviations = {
+        f"{check.tower} {check.step}": check.deviation.relative for check in written.report.checks if check.deviation
+    }
+    return {
+        "network": golden,
+        "target": target,
+        "passed": written.report.passed,
+        "failed": [f"{check.tower} {check.step}: {check.describe()}" for check in written.report.failed],
+        "floor": written.report.floor,
+        "deviations": deviations,
+        "float64_cpu_s": seconds,
+        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1),
+    }
+
+
+def _model(golden: str) -> Any:
+    import mobileclip_deploy as mcd
+    from mobileclip_deploy.checkpoints.golden import Golden
+    from mobileclip_deploy.checkpoints.identity import identify
+    from mobileclip_deploy.checkpoints.loading import assemble
+    from mobileclip_deploy.model.provenance import Provenance
+
+    if golden == "nano":
+        return mcd.load_model()
+    file = Golden(golden)
+    model = assemble(identify(file.file(), file.variant))
+    model.provenance = Provenance(
+        variant=file.variant,
+        layout=file.layout,
+        sha256="0" * 64,
+        file=f"{golden}.pt",
+        licence="random weights",
+        research_only=False,
+    )
+    return model
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line a network and tower."""
+    networks = dict.fromkeys(row["network"] for row in rows)
+    lines = [
+        "| network | tower | noise floor | folded tower | " + " | ".join(TITLES.values()) + " | worst, in floors |",
+        "|---|---|---:|---:|" + "---:|" * (len(TITLES) + 1),
+    ]
+    for network in networks:
+        own = {row["target"]: row for row in rows if row["network"] == network}
+        first = next(iter(own.values()))
+        for tower, floor in first["floor"].items():
+            twins = {target: row["deviations"][f"{tower} twin"] for target, row in own.items()}
+            seen = [row["deviations"][f"{tower} {step}"] for row in own.values() for step in ("tower", "twin")]
+            cells = [f"{floor:.1e}", f"{first['deviations'][f'{tower} tower']:.1e}"]
+            cells += [f"{twins[target]:.1e}" if target in twins else "" for target in TITLES]
+            lines.append(f"| {network} | {tower} | {' | '.join(cells)} | {max(seen) / floor:.1f} |")
+    largest = max(rows, key=lambda row: row["peak_gb"])
+    slowest = max(rows, key=lambda row: sum(row["float64_cpu_s"].values()))
+    seconds = sum(slowest["float64_cpu_s"].values())
+    lines += [
+        "",
+        f"Float64 answers to 16 photographs and 24 prompts cost most on {slowest['network']}: {seconds:.0f} s of CPU",
+        f"time. An export took most memory on {largest['network']}: {largest['peak_gb']} GB.",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
