@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.embedder import bundle_embedder, model_embedder, tower_runner
+from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
 from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile, embed_to_file
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, check_tasks, measure
 from mobileclip_deploy.evaluation.reading import builtin_dataset, read_dataset
@@ -90,14 +90,22 @@ def embed(
 
 
 def load_runner(bundle: Bundle | StrPath, tower: TowerName) -> Runner:
-    """Load one tower of a bundle to run it here: a callable on numpy arrays (see `targets.Runner`).
+    """Load one tower of a bundle to run it here: a callable on numpy arrays.
+
+    Whatever the target, an image tower takes RGB pixels float32 [N, 3, S, S] in [0, 1] (float16 and float64 are
+    converted; mean and std stand inside), a text tower token ids [N, 77] of any integer type; N is 1 or more. Both
+    answer float32 [N, D], not normalised; a classifier's image tower probabilities [N, L]. Core ML's image input holds
+    bytes: pixels between the multiples of 1/255 are rounded to them there, as an app's are.
+
+    The callable raises InvalidInput, in one sentence, for bytes and other integers as pixels, values outside [0, 1] by
+    more than rounding, NaN, infinite numbers, other shapes, and ids that are no integers or not of the vocabulary.
 
     Raises:
         InvalidInput: the bundle is damaged.
         UsageError: it does not hold the tower.
         RuntimeFailed: nothing here can run it.
     """
-    return tower_runner(Bundle.of(bundle), tower)
+    return CheckedRunner(Bundle.of(bundle), tower)
 
 
 def chosen_dataset(

@@ -14,8 +14,9 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, Preprocess, TowerName
 from mobileclip_deploy.targets import Runner, installed_target
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
+from mobileclip_deploy.towers.taken import taken_inputs
 
-__all__ = ["Embedder", "bundle_embedder", "model_embedder", "tower_runner"]
+__all__ = ["CheckedRunner", "Embedder", "bundle_embedder", "model_embedder", "tower_runner"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,24 @@ def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
     """
     artifact = bundle.artifact(tower)
     return installed_target(bundle.manifest.target, bundle.manifest.towers[tower].function).runner(artifact)
+
+
+class CheckedRunner:
+    """A runner of one of a bundle's towers that refuses what `towers.taken` does not take, for every target alike.
+
+    Raises:
+        UsageError, NotRun, RuntimeFailed: as `tower_runner`.
+    """
+
+    def __init__(self, bundle: Bundle, tower: TowerName) -> None:
+        self._manifest, self._tower = bundle.manifest, tower
+        self._runner = tower_runner(bundle, tower)
+        self.engine = self._runner.engine
+
+    def __call__(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        words = self._manifest.tokenizer
+        size = self._manifest.preprocess.size
+        return self._runner(taken_inputs(inputs, self._tower, size, words.context_length, words.vocab_size))
 
 
 def bundle_embedder(

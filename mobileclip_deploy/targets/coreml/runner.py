@@ -76,7 +76,7 @@ def feeds(program: Program, inputs: npt.NDArray[np.generic]) -> Iterator[dict[st
     """What the evaluator takes for each of a tower's inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, 77].
 
     Raises:
-        InvalidInput: pixels that were not made from bytes.
+        InvalidInput: pixels outside [0, 1].
     """
     (source,) = program.inputs
     if source.kind == "image":
@@ -141,13 +141,13 @@ def _labels_beside(path: Path) -> list[str]:
 
 
 def _pixels(inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Float pixels [N, 3, S, S] in [0, 1] -> the bytes [N, S, S, 3] they were made from.
+    """Float pixels [N, 3, S, S] in [0, 1] -> the bytes [N, S, S, 3] that they were made from, or those nearest to them:
+    Core ML's image input holds nothing between.
 
     Raises:
-        InvalidInput: they were not made from bytes: Core ML's image input cannot hold them.
+        InvalidInput: they are no pixels.
     """
-    scaled = np.asarray(inputs, dtype=np.float32) * 255
-    pixels = np.rint(scaled)
-    if pixels.min(initial=0) < 0 or pixels.max(initial=0) > 255 or np.abs(scaled - pixels).max(initial=0) > 1e-3:
-        raise InvalidInput("Core ML's image input takes 8-bit pixels: these are not multiples of 1/255 in [0, 1]")
+    pixels = np.rint(np.asarray(inputs, dtype=np.float32) * 255)
+    if not (pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 255):  # NaN is neither
+        raise InvalidInput("Core ML's image input takes pixels in [0, 1]")
     return pixels.astype(np.uint8).transpose(0, 2, 3, 1)
