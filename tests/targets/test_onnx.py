@@ -50,7 +50,8 @@ def test_files_are_where_transformers_js_looks_for_them(exports: Exports, precis
     found = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     beside = ["config.json", "preprocessor_config.json", "special_tokens_map.json"]
     beside += ["tokenizer.json", "tokenizer_config.json"]
-    ours = ["MODEL_CARD.md", "golden.safetensors", "manifest.json", "tokenizer/merges.txt", "tokenizer/vocab.json"]
+    ours = ["MODEL_CARD.md", "golden.safetensors", "manifest.json", "parity.json"]
+    ours += ["tokenizer/merges.txt", "tokenizer/vocab.json"]
     assert found == sorted([*FILES[precision], *beside, *ours])
     assert json.loads((path / "config.json").read_text())["model_type"] == "clip"
     assert json.loads((path / "preprocessor_config.json").read_text())["do_normalize"] is False

@@ -58,7 +58,8 @@ def test_every_check_passes_and_the_files_are_named_as_the_client_asks_for_them(
     files = {tower: entry.file for tower, entry in bundle.manifest.towers.items()}
     suffix = SUFFIXES[precision]
     assert files == {"image": f"onnx/vision_model{suffix}.onnx", "text": f"onnx/text_model{suffix}.onnx"}
-    assert {check.step for check in bundle.parity} == {"structure", "folded", "tower", "twin", "shipped"}
+    steps = {"structure", "folded", "tower", "twin", "shipped", "weights", "graph"}
+    assert {check.step for check in bundle.parity} == steps
     assert {check.status for check in bundle.parity} == {"passed"}
 
 
