@@ -149,8 +149,9 @@ def test_the_golden_file_tells_blue_from_red(exports: Exports) -> None:
     assert outside(exports, "image", lambda pixels: np.ascontiguousarray(pixels[:, ::-1]))
 
 
-def test_the_golden_file_tells_bytes_from_shares(exports: Exports) -> None:
-    assert outside(exports, "image", lambda pixels: pixels * 255)
+def test_bytes_in_place_of_shares_are_not_even_taken(exports: Exports) -> None:
+    with pytest.raises(InvalidInput, match="0"):
+        outside(exports, "image", lambda pixels: pixels * 255)
 
 
 def test_the_golden_file_tells_padding_with_end_of_text(exports: Exports) -> None:
