@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+if sys.platform != "win32":  # Windows has no such locks: there nothing is claimed, and nothing removed
+    import fcntl
 
 __all__ = ["Claim", "claimed", "clear_leftovers", "own_temporary_folder", "remove"]
 
@@ -57,6 +60,12 @@ def claimed(path: Path) -> Iterator[Claim]:
         OSError: the folder is missing or cannot be written.
     """
     claim = Claim(path, secrets.token_hex(4))
+    if sys.platform == "win32":
+        try:
+            yield claim
+        finally:
+            remove(claim.partial)
+        return
     descriptor = _lock(claim.lock, os.O_CREAT | os.O_EXCL)
     while descriptor is None:  # a run that clears was quicker than our lock
         descriptor = _lock(claim.lock, os.O_CREAT | os.O_EXCL)
@@ -73,6 +82,8 @@ def clear_leftovers(folder: Path) -> None:
 
     One line on stderr, by way of `logging`, says what was done. Where the file system has no locks nothing is removed.
     """
+    if sys.platform == "win32":
+        return
     try:
         claims = [
             Claim(folder / match["name"], match["token"])
@@ -115,6 +126,7 @@ def _lock(file: Path, flags: int) -> int | None:
     Raises:
         OSError: it cannot be opened; or, not to wait (O_NONBLOCK), it is locked or cannot be.
     """
+    assert sys.platform != "win32"
     descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
     try:
         if flags & os.O_NONBLOCK:
