@@ -127,8 +127,9 @@ def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
         beside = Path(bundle.manifest.towers["image"].file).parent
         (folder / beside).mkdir(parents=True, exist_ok=True)
         (folder / beside / "labels.json").write_text(labels_json(labels), encoding="utf-8")
-    # Another version words the card otherwise.
-    if bundle.manifest.environment.get("mobileclip-deploy") == importlib.metadata.version("mobileclip-deploy"):
+    # Another version words the card otherwise, and with schema version 1 it held figures.
+    same = bundle.manifest.environment.get("mobileclip-deploy") == importlib.metadata.version("mobileclip-deploy")
+    if same and bundle.manifest.schema_version > 1:
         (folder / MODEL_CARD).write_text(model_card(bundle.manifest, bundle.parity), encoding="utf-8")
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 

@@ -59,7 +59,7 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     detail = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
     if not wrong:
         detail = f"{len(found)} layers are the checkpoint's on their grids"
-        if worst is not None:
+        if worst is not None and worst.relative:
             detail += f"; {worst.layer} is rounded most, relative {worst.relative:.1e}"
     subject.matched[tower], subject.layers[tower] = tuple(found), tuple(rows)
     status: Status = "failed" if wrong or not found else "passed"

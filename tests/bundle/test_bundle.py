@@ -119,6 +119,16 @@ def test_the_manifest_says_where_mean_and_std_are_applied_and_what_must_not_be_c
     assert all(check.status == "passed" for check in bundle.parity)
 
 
+def test_a_bundle_of_the_first_schema_opens_with_the_checks_in_its_manifest(exports: Exports, damaged: Path) -> None:
+    checks = json.loads((damaged / "parity.json").read_text(encoding="utf-8"))["checks"]
+    edit(damaged, lambda data: (data.pop("measurements"), data.update(schema_version=1, parity=checks)))
+    (damaged / "parity.json").unlink()
+    old = Bundle.open(damaged)
+    assert [check.step for check in old.parity] == [check["step"] for check in checks]
+    assert old.measurements is None
+    assert old.manifest.as_dict()["parity"] == checks
+
+
 def test_a_packages_hash_covers_names_and_contents(tmp_path: Path) -> None:
     package = tmp_path / "p.mlpackage"
     (package / "Data").mkdir(parents=True)
