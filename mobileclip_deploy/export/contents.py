@@ -9,19 +9,18 @@ from pathlib import Path
 from mobileclip_deploy.bundle import MANIFEST, ClassifierEntry, Manifest, TowerEntry
 from mobileclip_deploy.bundle.manifest import AttachmentEntry, PreprocessEntry, TensorEntry
 from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card
-from mobileclip_deploy.bundle.preprocessor_config import write_preprocessor_config
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.precision import PRECISIONS
-from mobileclip_deploy.model.tokenizer import write_tokenizer_files
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Attachment, Place
 from mobileclip_deploy.towers.calibration import calibration_digest
+from mobileclip_deploy.verify.companions import write_companions
 
-__all__ = ["attach", "make_manifest", "recorded_options", "tower_entry", "write_companions", "write_manifest"]
+__all__ = ["attach", "make_manifest", "recorded_options", "tower_entry", "write_beside", "write_manifest"]
 
 # In the manifest's `environment`: what decides the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
@@ -97,12 +96,9 @@ def recorded_options(plan: BundlePlan) -> dict[str, str]:
     return recorded
 
 
-def write_companions(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
+def write_beside(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
     """Tokenizer, preprocessing and golden answers, and what clients of the format expect."""
-    if not plan.head.names:
-        write_tokenizer_files(folder / "tokenizer")
-        plan.target.write_companions(folder, source.variant)
-    write_preprocessor_config(folder, source.variant.preprocess)
+    write_companions(folder, plan.target, source.variant, plan.head)
     reference.save(folder / "golden.safetensors")
 
 

@@ -13,7 +13,7 @@ from mobileclip_deploy.bundle.manifest import TowerEntry
 from mobileclip_deploy.bundle.measurements import MEASUREMENTS, Measurements
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
-from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_companions, write_manifest
+from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_beside, write_manifest
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
@@ -121,7 +121,7 @@ def describe(work: Work) -> None:
         entry = tower_entry(plan, work.source.variant, name, place, work.folder)
         entries[name] = entry if plan.head.names else attach(entry, plan, name, reference, work.folder)
     work.manifest = make_manifest(plan, work.source, entries)
-    write_companions(plan, work.source, work.folder, reference)
+    write_beside(plan, work.source, work.folder, reference)
     write_manifest(work.folder, work.manifest)
 
 

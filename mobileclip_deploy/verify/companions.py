@@ -19,13 +19,14 @@ from mobileclip_deploy.bundle.preprocessor_config import write_preprocessor_conf
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.tokenizer import write_tokenizer_files
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.model.variants import Variant
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.towers.head import labels_json
+from mobileclip_deploy.targets import Target
+from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.verify.subject import Subject
 
-__all__ = ["check_companions", "check_golden", "check_settings"]
+__all__ = ["check_companions", "check_golden", "check_settings", "write_companions"]
 
 EVERY = "both"
 SHOWN = 6
@@ -114,15 +115,20 @@ def check_companions(subject: Subject) -> list[Check]:
     return [Check(step="companions", tower=EVERY, status="failed" if wrong else "passed", detail=detail)]
 
 
+def write_companions(folder: Path, target: Target, variant: Variant, head: Head) -> None:
+    """Tokenizer, preprocessing, and what clients of the format expect; a classifier has no text to be read."""
+    if not head.names:
+        write_tokenizer_files(folder / "tokenizer")
+        target.write_companions(folder, variant)
+    write_preprocessor_config(folder, variant.preprocess)
+
+
 def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
     """Write the companions of a bundle into a folder of their own: their names, relative to it."""
     bundle, labels = subject.bundle, subject.head.names
     folder.mkdir(parents=True)
-    if not labels:
-        write_tokenizer_files(folder / "tokenizer")
-        tower: TowerName = next(tower for tower in TOWERS if tower in bundle.manifest.towers)
-        subject.target(tower).write_companions(folder, source.variant)
-    write_preprocessor_config(folder, source.variant.preprocess)
+    tower = next(iter(bundle.manifest.towers))
+    write_companions(folder, subject.target(tower), source.variant, subject.head)
     if labels:
         beside = Path(bundle.manifest.towers["image"].file).parent
         (folder / beside).mkdir(parents=True, exist_ok=True)

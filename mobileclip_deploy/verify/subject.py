@@ -72,7 +72,7 @@ class Subject:
     its artifacts, such as its `golden` answers, is checked too. `calibration` is the folder of images that it was
     calibrated on, if on one of the exporter's. `thorough`: convert again and measure accuracy, too. `folder` takes what
     is converted again. `matched` and `layers`: which weight of the file is which layer's, and how far it is from it, as
-    the check of weights found.
+    the check of weights found; None where they cannot be read.
     """
 
     bundle: Bundle
@@ -86,7 +86,7 @@ class Subject:
     name: str = ""
     thorough: bool = True
     progress: Progress = silent
-    matched: dict[TowerName, tuple[Matched, ...]] = field(default_factory=dict)
+    matched: dict[TowerName, tuple[Matched, ...] | None] = field(default_factory=dict)
     layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)
     _runners: dict[TowerName, Runner] = field(default_factory=dict)
     _converted: dict[tuple[TowerName, str], Path] = field(default_factory=dict)

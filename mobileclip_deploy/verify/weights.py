@@ -37,6 +37,7 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     except InvalidInput as error:
         return [Check(step=STEP, tower=tower, status="failed", detail=str(error))]
     if stored is None:  # then `reproduced` is what checks them, and says so
+        subject.matched[tower] = None
         return []
     grids = subject.grids(tower)
     found, missing = matched_weights(subject.module(tower), stored)
