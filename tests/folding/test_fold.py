@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from folding_support import trained
@@ -13,7 +15,7 @@ from mobileclip_deploy.folding.mobileone import FoldMobileOne
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import load_variant, variant_names
 
-IMAGES = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+IMAGES = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 IDS = torch.tensor([[90, 5, 6, 91, 0, 0, 0, 0], [90, 91, 0, 0, 0, 0, 0, 0]])
 
 
@@ -89,10 +91,16 @@ def test_a_batch_norm_that_no_pass_knows_is_reported(model: MobileCLIP) -> None:
 
 
 def test_float32_is_rounded_once_per_layer(model: MobileCLIP) -> None:
-    report = fold(model.float(), IMAGES.float(), IDS)
-    assert report.deviation is not None
-    assert report.deviation < 2e-5
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    single = model.float()
+    double = copy.deepcopy(single).double()
+    fold(single)
+    fold(double)
+    assert {parameter.dtype for parameter in single.parameters()} == {torch.float32}
+    exact = double.state_dict()
+    for name, weight in single.state_dict().items():
+        # Equal to a float64 fold that is rounded at its end; RepMixer takes a MobileOne block that is already rounded.
+        twice = 2**-23 * float(exact[name].abs().max()) if ".token_mixer." in name else 0
+        torch.testing.assert_close(weight, exact[name].float(), rtol=0, atol=twice)
 
 
 @pytest.mark.parametrize("tower", ["image", "text"])
