@@ -14,6 +14,7 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 import pytest
+import torch
 from conversions import ROOT, Store
 from exports import Exports
 from swift_package import swift_build
@@ -46,6 +47,12 @@ def own_garbage() -> None:
     """In each file garbage is looked for among what came since the one before: in all modules it takes long."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def own_random_numbers() -> None:
+    """The same for a test whatever ran before it in its process."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
