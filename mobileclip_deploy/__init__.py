@@ -19,7 +19,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.benchmark.door import benchmark, devices, report
+    from mobileclip_deploy.benchmark.door import benchmark, devices
+    from mobileclip_deploy.benchmark.report import report
     from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.checkpoints.convert import convert
     from mobileclip_deploy.checkpoints.door import load_model
@@ -69,7 +70,8 @@ __all__ = [
 
 # Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
 DOORS = {
-    "benchmark.door": ("benchmark", "devices", "report"),
+    "benchmark.door": ("benchmark", "devices"),
+    "benchmark.report": ("report",),
     "bundle": ("Bundle",),
     "checkpoints.convert": ("convert",),
     "checkpoints.door": ("load_model",),

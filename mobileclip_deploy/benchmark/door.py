@@ -1,4 +1,4 @@
-"""The room's public functions: what `benchmark`, `devices` and `report` do."""
+"""The room's public functions: what `benchmark` and `devices` do."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.driver import Driver, Listing, drivers, get_driver
 from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.protocol import quick as quick_protocol
-from mobileclip_deploy.benchmark.report import write_report
 from mobileclip_deploy.benchmark.request import RunOptions, make_request
-from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.running import Outcome, run_benchmark
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["benchmark", "devices", "report"]
+__all__ = ["benchmark", "devices"]
 
 
 def benchmark(
@@ -95,26 +93,6 @@ def devices() -> tuple[Listing, ...]:
         UsageError: an environment variable of the Android driver makes no sense.
     """
     return tuple(listing for driver in drivers() for listing in driver.discover())
-
-
-def report(
-    results: Sequence[Path | str], outputs: Sequence[Path | str] = ("report.html",), *, force: bool = False
-) -> tuple[Result, ...]:
-    """A page from results of any devices: accuracy against latency, tables, and the conditions.
-
-    Args:
-        results: files that `benchmark` wrote.
-        outputs: where it goes; .html, .md or .png.
-        force: replace a report that is there.
-
-    Returns:
-        The results, with every summary computed anew from the raw samples.
-
-    Raises:
-        UsageError: an output has another ending, or exists.
-        InvalidInput: a file is not a result, or has nothing to draw.
-    """
-    return write_report(tuple(map(Path, results)), tuple(map(Path, outputs)), force)
 
 
 def _default_output(driver: Driver) -> Path:

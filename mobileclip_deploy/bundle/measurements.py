@@ -6,7 +6,6 @@ import platform
 from pathlib import Path
 from typing import Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.parity import Check, ParityReport
@@ -36,6 +35,8 @@ class Measurements(BaseModel):
     @classmethod
     def of(cls, report: ParityReport, environment: dict[str, str]) -> Measurements:
         """What was measured here just now. `environment`: versions of packages."""
+        import torch  # not where a bundle is merely opened: a damaged one is refused at once
+
         return cls(
             threads=torch.get_num_threads(),
             processor=_processor(),

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from mobileclip_deploy.cli.options import BundlePath
+
 __all__ = ["benchmark"]
 
 
 @click.command()
-@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BUNDLE...")
+@click.argument("bundles", nargs=-1, required=True, type=BundlePath(), metavar="BUNDLE...")
 @click.option("--device", default="host", show_default=True, metavar="KIND[:ID]", help="As `devices` lists them.")
 @click.option("--protocol", default="standard", show_default=True, help="standard, paper or mlperf.")
 @click.option("--quick", is_flag=True, help="A few inferences only, to see that it runs.")

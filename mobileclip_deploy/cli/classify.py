@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import json_option
+from mobileclip_deploy.cli.options import BundlePath, json_option
 
 __all__ = ["classify"]
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--labels", metavar="FILE|A,B,C", help="What the image may show: a list, or a file with one a line.")
 @click.option("--template", metavar="TEXT", help='Prompt for a label, "a photo of a {}" [default: the model\'s own].')

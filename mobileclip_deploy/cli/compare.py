@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobileclip_deploy.cli.options import dataset_options, gate_option, json_option
+from mobileclip_deploy.cli.options import BundlePath, dataset_options, gate_option, json_option
 
 if TYPE_CHECKING:
     from mobileclip_deploy.cli.options import DatasetChoice
@@ -16,7 +16,7 @@ __all__ = ["compare"]
 
 
 @click.command()
-@click.argument("bundles", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="BUNDLE...")
+@click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")
 @dataset_options
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="The source of the bundles.")
 @gate_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobileclip_deploy.cli.options import dataset_options, json_option
+from mobileclip_deploy.cli.options import BundlePath, dataset_options, json_option
 
 if TYPE_CHECKING:
     from mobileclip_deploy.cli.options import DatasetChoice
@@ -17,7 +17,7 @@ __all__ = ["evaluate"]
 
 
 @click.command()
-@click.argument("subject", type=click.Path(path_type=Path), required=False, metavar="[BUNDLE|CHECKPOINT]")
+@click.argument("subject", type=BundlePath(others=True), required=False, metavar="[BUNDLE|CHECKPOINT]")
 @dataset_options
 @click.option("--task", type=click.Choice(["classification", "retrieval"]), help="[default: all the dataset allows]")
 @json_option

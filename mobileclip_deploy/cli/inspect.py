@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import json_option
+from mobileclip_deploy.cli.options import BundlePath, json_option
 
 __all__ = ["inspect"]
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=BundlePath(others=True))
 @json_option
 def inspect(path: Path, as_json: bool) -> None:
     """Say what a checkpoint, an artifact (.onnx, .mlpackage) or a bundle is and holds.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.checkpoints.source import Source
 
 __all__ = [
+    "BundlePath",
     "DatasetChoice",
     "ModelChoice",
     "TargetCommand",
@@ -26,6 +27,22 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 Result = TypeVar("Result")
+
+
+class BundlePath(click.Path):
+    """A bundle, or (with `others`) something else; a damaged bundle is refused before torch is imported."""
+
+    def __init__(self, *, others: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self.others = others
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from mobileclip_deploy.bundle import MANIFEST, Bundle
+
+        path = Path(value)
+        if not self.others or (path / MANIFEST).exists():
+            Bundle.unread(path)
+        return path
 
 
 def model_options(function: F) -> F:

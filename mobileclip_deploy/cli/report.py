@@ -29,8 +29,8 @@ def report(results: tuple[Path, ...], outputs: tuple[Path, ...], force: bool) ->
     Example:
       mobileclip-deploy report host.json phone.json -o report.html -o figure.png
     """
-    from mobileclip_deploy.benchmark.door import report as write_report
     from mobileclip_deploy.benchmark.judgement import run_warnings
+    from mobileclip_deploy.benchmark.report import report as write_report
     from mobileclip_deploy.cli.output import note
 
     for result in write_report(results, outputs, force=force):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import gate_option, json_option
+from mobileclip_deploy.cli.options import BundlePath, gate_option, json_option
 
 __all__ = ["verify"]
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="The source of the bundle.")
 @click.option(
     "--images", type=click.Path(path_type=Path), metavar="DIR", help="Your images instead of the stored ones."

@@ -1,5 +1,5 @@
 """From results to a page: what was measured, on what, and what speaks against it."""
 
-from mobileclip_deploy.benchmark.report.writing import write_report
+from mobileclip_deploy.benchmark.report.writing import report
 
-__all__ = ["write_report"]
+__all__ = ["report"]

@@ -14,31 +14,39 @@ from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import check_file_destination
 
-__all__ = ["write_report"]
+__all__ = ["report"]
 
 SUFFIXES = (".html", ".md", ".png")
 
 
-def write_report(sources: Sequence[Path], outputs: Sequence[Path], force: bool = False) -> tuple[Result, ...]:
-    """Read results, of whatever devices, and write a report to each of `outputs`.
+def report(
+    results: Sequence[Path | str], outputs: Sequence[Path | str] = ("report.html",), *, force: bool = False
+) -> tuple[Result, ...]:
+    """A page from results of any devices: accuracy against latency, tables, and the conditions.
+
+    Args:
+        results: files that `benchmark` wrote.
+        outputs: where it goes; .html, .md or .png.
+        force: replace a report that is there.
 
     Returns:
         The results, with every summary computed anew from the raw samples.
 
     Raises:
-        UsageError: an output has another ending than .html, .md or .png, or exists and `force` is not given.
+        UsageError: an output has another ending, or exists.
         InvalidInput: a file is not a result, or has nothing to draw.
     """
-    for path in outputs:
+    paths = tuple(map(Path, outputs))
+    for path in paths:
         if path.suffix not in SUFFIXES:
             raise UsageError(f"-o {path}: a report is written as {', '.join(SUFFIXES)}; choose one of these endings")
         check_file_destination(path, force)
-    results = tuple(complete(read_result(path)) for path in sources)
-    for path in outputs:
+    found = tuple(complete(read_result(Path(path))) for path in results)
+    for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".png":
-            write_png(results, path)
+            write_png(found, path)
         else:
-            text = html_page(results) if path.suffix == ".html" else markdown_page(results)
+            text = html_page(found) if path.suffix == ".html" else markdown_page(found)
             path.write_text(text, encoding="utf-8")
-    return results
+    return found
