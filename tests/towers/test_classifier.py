@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import refusal, run
 from exports import Exports
 
@@ -15,6 +16,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset
 from mobileclip_deploy.evaluation.classification import classify
 from mobileclip_deploy.mil import load
+from mobileclip_deploy.towers.head import label_embeddings
 from mobileclip_deploy.towers.labels import LabelSet, read_labels
 
 LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
@@ -59,6 +61,19 @@ def test_core_ml_declares_what_vision_looks_for(bundle: mcd.Bundle) -> None:
             ("classLabel", "label"),
             ("classLabel_probs", "probabilities"),
         ]
+
+
+def test_the_labels_weights_are_the_same_bytes_on_any_number_of_threads() -> None:
+    kept = torch.get_num_threads()
+    found = set()
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            # A network of its own each time: embeddings of labels are kept with it.
+            found.add(label_embeddings(mcd.load_model(), LabelSet(tuple(LABELS), "a {}")).tobytes())
+    finally:
+        torch.set_num_threads(kept)
+    assert len(found) == 1
 
 
 def test_classify_needs_no_labels_and_takes_none(bundle: mcd.Bundle) -> None:

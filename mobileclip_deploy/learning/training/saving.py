@@ -44,11 +44,13 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     """What `write_state` saved; None where nothing was.
 
     Raises:
-        InvalidInput: damaged.
+        InvalidInput: damaged, or no file.
     """
     file = folder / CHECKPOINT
     if not file.exists():
         return None
+    if not file.is_file():
+        raise InvalidInput(f"{file} is not a regular file; remove it to train from the beginning")
     try:
         state: dict[str, Any] = torch.load(file, weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
