@@ -55,16 +55,16 @@ def check_bundle_destination(path: Path, marker: str, force: bool) -> None:
     """
     with _refusals(path):
         if path.is_symlink() or path.is_file():
-            raise UsageError(f"{path} exists and is not a folder; choose another output with -o")
+            raise UsageError(f"{path} exists and is not a folder; choose another output with `output`")
         if path.is_dir():
             if any(path.iterdir()) and not (path / marker).is_file():
-                raise UsageError(f"{path} exists and is not a bundle; choose another output with -o")
+                raise UsageError(f"{path} exists and is not a bundle; choose another output with `output`")
             if not force:
-                raise UsageError(f"{path} exists; replace it with --force, or choose another output with -o")
+                raise UsageError(f"{path} exists; replace it with `force=True`, or choose another output with `output`")
         _check_parent(path)
 
 
-def check_file_destination(path: Path, force: bool, option: str = "-o") -> None:
+def check_file_destination(path: Path, force: bool, option: str = "output") -> None:
     """Whether a file can be written; `option` is the one that names it.
 
     Raises:
@@ -74,25 +74,26 @@ def check_file_destination(path: Path, force: bool, option: str = "-o") -> None:
         if path.is_dir():
             raise UsageError(f"{path} is a folder; give the file to write")
         if path.exists() and not force:
-            raise UsageError(f"{path} exists; replace it with --force, or choose another output with {option}")
+            raise UsageError(f"{path} exists; replace it with `force=True`, or choose another output with `{option}`")
         _check_parent(path, option)
 
 
-def _check_parent(path: Path, option: str = "-o") -> None:
+def _check_parent(path: Path, option: str = "output") -> None:
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
-        raise UsageError(f"{parent} is a file, so nothing can be written in it; choose another output with {option}")
+        raise UsageError(f"{parent} is a file, so nothing can be written in it; choose another output with `{option}`")
     # Tried rather than asked: os.access says yes to root on /proc. Without a name on Linux: a kill leaves nothing.
     with tempfile.TemporaryFile(dir=parent):
         pass
 
 
 @contextlib.contextmanager
-def _refusals(path: Path, option: str = "-o") -> Iterator[None]:
+def _refusals(path: Path, option: str = "output") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path} is not writable ({error.strerror}); choose another output with {option}") from None
+        reason = f"{path} is not writable ({error.strerror})"
+        raise UsageError(f"{reason}; choose another output with `{option}`") from None
 
 
 @contextlib.contextmanager

@@ -166,5 +166,5 @@ def test_inputs_of_ones_own_need_the_checkpoint(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidInput, match="--checkpoint"):
+    with pytest.raises(InvalidInput, match="`checkpoint`"):
         mcd.verify(exports.copy("onnx", "fp16", tmp_path), **{given: tmp_path})  # type: ignore[arg-type]

@@ -64,14 +64,14 @@ def test_what_is_not_there_yet_can_be_written_and_nothing_is_left_by_asking(chec
 
 
 def test_a_bundle_that_exists_is_refused_without_force(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="`force=True`"):
         bundle(a_bundle(tmp_path / "b"))
     bundle(tmp_path / "b", force=True)
 
 
 def test_a_file_that_exists_is_refused_without_force(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="`force=True`"):
         file(tmp_path / "f")
     file(tmp_path / "f", force=True)
 
@@ -236,5 +236,5 @@ def test_items_are_counted_before_they_are_made(tmp_path: Path) -> None:
 def test_a_refusal_names_the_option_that_chooses_another_place(tmp_path: Path) -> None:
     (tmp_path / "there.json").write_text("{}")
     for path in (tmp_path / "there.json", tmp_path / "there.json" / "below.json"):
-        with pytest.raises(UsageError, match="choose another output with --json"):
-            check_file_destination(path, False, "--json")
+        with pytest.raises(UsageError, match="choose another output with `place`"):
+            check_file_destination(path, False, "place")

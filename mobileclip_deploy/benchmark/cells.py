@@ -78,7 +78,7 @@ class Cells:
         manifest = bundle.manifest
         path = self._request.checkpoint_of(bundle)
         if path is None:
-            raise NotRun(f"the checkpoint {manifest.checkpoint.file} is not at hand; give it with --checkpoint")
+            raise NotRun(f"the checkpoint {manifest.checkpoint.file} is not at hand; give it with `checkpoint`")
         name = self._name(f"{manifest.variant}-{CHECKPOINT}-fp32")
         size, length = manifest.preprocess.size, manifest.tokenizer.context_length
         for tower in self._towers(bundle):

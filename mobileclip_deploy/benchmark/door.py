@@ -63,7 +63,7 @@ def benchmark(
     driver = get_driver(device, team)
     chosen = get_protocol(protocol)
     if resume and output is None:
-        raise UsageError("--resume goes on with a run whose --json FILE is named; name it")
+        raise UsageError("`resume=True` goes on with a run whose `output` is named; name it")
     request = make_request(
         tuple(one.path if isinstance(one, Bundle) else Path(one) for one in bundles),
         tower,

@@ -65,7 +65,7 @@ class Plan:
 
 
 class Driver(ABC):
-    """One device kind. `selector` is what stands behind the colon of `--device KIND:SELECTOR`, if anything does."""
+    """One device kind. `selector` is what stands behind the colon of `device`, KIND:SELECTOR`, if anything does."""
 
     kind: ClassVar[str]
     devices: ClassVar[str]
@@ -126,7 +126,7 @@ def get_driver(device: str, team: str | None = None) -> Driver:
     if kind not in DRIVERS:
         raise UsageError(f"unknown device {device!r}{suggestion(kind, DRIVERS)}; known: {', '.join(DRIVERS)}")
     if colon and not selector:
-        raise UsageError(f"--device {device}: name the device behind the colon, as `devices` lists it")
+        raise UsageError(f"`device='{device}'`: name the device behind the colon, as `devices` lists it")
     driver = _class(kind)(selector or None)
     driver.team = team
     return driver

@@ -41,7 +41,7 @@ def foreign_target(path: Path) -> Target:
     readers = {target.foreign_suffix: target for target in targets().values() if target.foreign_suffix}
     if path.suffix not in readers:
         known = " or ".join(f"{'an' if suffix[1] in 'aeiou' else 'a'} {suffix}" for suffix in readers)
-        raise UsageError(f"--against {path}: a competitor is {known} file")
+        raise UsageError(f"`against` {path}: a competitor is {known} file")
     return readers[path.suffix]
 
 
@@ -52,14 +52,14 @@ def declared(path: Path, target: Target) -> tuple[tuple[TensorInfo, ...], tuple[
         InvalidInput: there is no such file, or the runtime cannot load it.
     """
     if not path.is_file():
-        raise InvalidInput(f"--against {path}: no such file")
+        raise InvalidInput(f"`against` {path}: no such file")
     command = [sys.executable, "-m", "mobileclip_deploy.benchmark.foreign", target.name, str(path)]
     package = str(Path(__file__).parents[2])
     places = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": places})
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
-        raise InvalidInput(f"--against {path}: {target.name} cannot load it: {reason[:300]}")
+        raise InvalidInput(f"`against` {path}: {target.name} cannot load it: {reason[:300]}")
     sides = json.loads(done.stdout)
     inputs, outputs = (
         tuple(TensorInfo(one["name"], one["dtype"], tuple(one["shape"])) for one in side) for side in sides
@@ -82,7 +82,7 @@ def fit(
     """
     takes = "; ".join(f"{one.name} {one.dtype} {list(one.shape)}" for one in inputs)
     if len(inputs) != 1:
-        raise InvalidInput(f"--against {path}: {len(inputs)} inputs ({takes}); give a file with one tower in it")
+        raise InvalidInput(f"`against` {path}: {len(inputs)} inputs ({takes}); give a file with one tower in it")
     source = inputs[0]
     tower: TowerName
     free: tuple[int, ...]
@@ -91,10 +91,10 @@ def fit(
     elif source.dtype in ("int32", "int64") and len(source.shape) == 2:
         tower, free = "text", (1, length)
     else:
-        raise InvalidInput(f"--against {path}: its input ({takes}) is neither pixels [1, 3, S, S] nor ids")
+        raise InvalidInput(f"`against` {path}: its input ({takes}) is neither pixels [1, 3, S, S] nor ids")
     floats = [one for one in outputs if one.dtype in ("float32", "float16") and one.shape]
     if not floats:
-        raise InvalidInput(f"--against {path}: it has no float output")
+        raise InvalidInput(f"`against` {path}: it has no float output")
     filled = tuple(own if own else wanted for own, wanted in zip(source.shape, free, strict=True))
     matching = [one for one in floats if len(one.shape) == 2 and one.shape[-1] == embedding]
     output = matching[0] if matching else floats[0]

@@ -76,7 +76,7 @@ def make_request(
     """
     opened = tuple(Bundle.open(path) for path in bundles)
     if checkpoint is not None and not forms:
-        raise UsageError("--checkpoint is the source that --torch times; add --torch folded, or all")
+        raise UsageError("`checkpoint` is the source that `torch` times; add `torch='folded'`, or 'all'")
     return Request(
         bundles=opened,
         against=tuple(against),
@@ -95,7 +95,7 @@ def parse_threads(text: str) -> tuple[int, ...]:
     """
     counts = [int(part) if part.isascii() and part.isdigit() else 0 for part in text.split(",")]
     if not all(0 < count <= 1024 for count in counts):
-        raise UsageError(f"--threads {text}: write a number from 1 to 1024, or several with commas, as in 1,2,4")
+        raise UsageError(f"`threads` {text}: write a number from 1 to 1024, or several with commas, as in 1,2,4")
     return tuple(dict.fromkeys(counts))
 
 
@@ -111,7 +111,7 @@ def parse_forms(text: str | None) -> tuple[str, ...]:
     for form in forms:
         if form not in TORCH_FORMS:
             known = ", ".join(TORCH_FORMS)
-            raise UsageError(f"--torch {form}: unknown{suggestion(form, TORCH_FORMS)}; known: {known}, all")
+            raise UsageError(f"`torch` {form}: unknown{suggestion(form, TORCH_FORMS)}; known: {known}, all")
     return tuple(dict.fromkeys(forms))
 
 
@@ -121,7 +121,7 @@ def _source(bundle: Bundle, checkpoint: Path | None) -> Path | None:
 
         return find_checkpoint(bundle)
     if not checkpoint.is_file():
-        raise CheckpointError(f"--checkpoint {checkpoint}: no such file")
+        raise CheckpointError(f"`checkpoint` {checkpoint}: no such file")
     if file_sha256(checkpoint) != bundle.manifest.checkpoint.sha256:
         raise CheckpointError(f"{checkpoint} is not the checkpoint that {bundle.path.name} was exported from")
     return checkpoint

@@ -58,12 +58,12 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
         RuntimeFailed: the device was lost.
     """
     output, seed = options.output, options.seed
-    check_file_destination(output, options.force or options.resume, "--json")
+    check_file_destination(output, options.force or options.resume)
     folder = output.with_name(f"{output.name}.partial")
     stored = _interrupted(folder, options.resume)
     run_id = stored.run_id if stored else _run_id(driver.kind)
     if stored and seed not in (None, stored.seed):
-        raise UsageError(f"--seed {seed}: the interrupted run was shuffled with {stored.seed}; leave --seed out")
+        raise UsageError(f"`seed` {seed}: the interrupted run was shuffled with {stored.seed}; leave `seed` out")
     chosen = stored.seed if stored else secrets.randbelow(2**31) if seed is None else seed
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -89,14 +89,14 @@ def _interrupted(folder: Path, resume: bool) -> Job | None:
     file = folder / "job.json"
     if not file.exists():
         if resume:
-            raise UsageError(f"there is no interrupted run at {folder}; leave --resume out")
+            raise UsageError(f"there is no interrupted run at {folder}; leave `resume=True` out")
         return None
     job = read_job(file)
     done = len(read_stream(folder / f"{job.run_id}.rounds.jsonl", job))
     if resume:
         return job
     if done:
-        whole = len(job.order)
-        raise UsageError(f"{folder} holds {done} of {whole} rounds of an interrupted run: add --resume, or delete it")
+        held = f"{folder} holds {done} of {len(job.order)} rounds of an interrupted run"
+        raise UsageError(f"{held}: add `resume=True`, or delete it")
     shutil.rmtree(folder)
     return None

@@ -42,7 +42,7 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = ()) -> str:
         lines.append(f"| {tower} | {file} | {entry.bytes:,} | {entry.precision} | {' | '.join(tensors)} |")
     lines += ["", "## Parity with the checkpoint", ""]
     if failed := [f"{check.tower} {check.step}" for check in checks if check.status == "failed"]:
-        lines += [f"**FAILED: {', '.join(failed)}. Written with --allow-failing; do not ship it.**", ""]
+        lines += [f"**FAILED: {', '.join(failed)}. Written because `allow_failing` asked for it; do not ship it.**", ""]
     if checks:
         lines += [f"What was measured, on which machine and within which bounds, is in `{manifest.measurements}`.", ""]
         lines += ["| tower | check | outcome |", "|---|---|---|"]

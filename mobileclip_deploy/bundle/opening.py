@@ -76,7 +76,7 @@ class Bundle:
             InvalidInput: the manifest points outside the bundle.
         """
         if tower not in self.manifest.towers:
-            raise UsageError(f"{self.path} holds no {tower} tower; export it with --tower both")
+            raise UsageError(f"{self.path} holds no {tower} tower; export it with `tower='both'`")
         return self._inside(self.manifest.towers[tower].file)
 
     def _inside(self, file: str) -> Path:

@@ -33,7 +33,8 @@ def staged_bundle(path: Path, force: bool) -> Iterator[Path]:
             staging = stack.enter_context(replacing(path))
             staging.mkdir()
         except OSError as error:
-            raise UsageError(f"{path} cannot be written ({error.strerror}); choose another output with -o") from error
+            reason = f"{path} cannot be written ({error.strerror})"
+            raise UsageError(f"{reason}; choose another output with `output`") from error
         yield staging
 
 

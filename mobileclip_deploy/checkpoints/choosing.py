@@ -36,10 +36,10 @@ def choose(
     if len({_network(load_variant(name).for_layout(layout), towers) for name in fits}) > 1:
         raise CheckpointError(
             f"{path} fits {', '.join(fits)}, which compute different things from the same keys; "
-            "say which with --variant"
+            "say which with `variant`"
         )
     others = " or ".join(fits[1:])
-    return fits[0], (f"{path.name} is taken for {fits[0]}; {others} is the same network: --variant says which it is",)
+    return fits[0], (f"{path.name} is taken for {fits[0]}; {others} is the same network: `variant` says which it is",)
 
 
 def _named(names: Sequence[str], text: str) -> str | None:

@@ -40,7 +40,7 @@ def load_model(
         UsageError: unknown variant, or one without its checkpoint.
     """
     if download and (variant is None or checkpoint is not None):
-        raise UsageError("a download needs the name of a variant, and no checkpoint (--download, --variant NAME)")
+        raise UsageError("a download needs a variant's name, and no checkpoint (`download=True`, `variant='NAME'`)")
     reference = str(checkpoint) if checkpoint is not None else ""
     if download or reference.startswith(HUB):
         from mobileclip_deploy.checkpoints import hub
@@ -51,7 +51,7 @@ def load_model(
     if checkpoint is not None:
         return load(Path(checkpoint), variant, image_size)
     if variant is not None and load_variant(variant).name != BUILTIN:
-        raise UsageError(f"{variant} needs its weights: give --checkpoint FILE, or --download")
+        raise UsageError(f"{variant} needs its weights: give `checkpoint`, or `download=True`")
     return load(builtin_checkpoint(), BUILTIN, image_size)
 
 

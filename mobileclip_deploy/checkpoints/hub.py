@@ -86,7 +86,7 @@ def usual_source(variant: str) -> HubFile:
     """
     card = load_variant(variant)
     if not card.sources:
-        raise UsageError(f"{card.name} is not published on the hub; give --checkpoint")
+        raise UsageError(f"{card.name} is not published on the hub; give `checkpoint`")
     source = card.sources[0]
     return HubFile(source.repository, source.revision, source.file, source.sha256)
 

@@ -85,7 +85,7 @@ def _identify_folded(file: TensorFile, variant: str | None) -> Identity:
     source = folded.provenance(file.metadata, file.path)
     if variant is not None and load_variant(variant).name != source.variant:
         raise CheckpointError(
-            f"{file.path} is a {source.variant} checkpoint, not {load_variant(variant).name}; leave --variant out"
+            f"{file.path} is a {source.variant} checkpoint, not {load_variant(variant).name}; leave `variant` out"
         )
     result = fit(expected(source.variant, folded.NAME, source.layout, source.towers), file.shapes)
     if not result.exact:

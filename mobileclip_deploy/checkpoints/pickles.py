@@ -79,7 +79,7 @@ def _check_archive(path: Path) -> None:
     if any(TORCHSCRIPT_CODE in entry.filename for entry in entries):
         raise CheckpointError(
             f"{path} is a TorchScript archive, that is code, which is never run; give the model's state_dict "
-            "(OpenAI's weights: `--download`, or the safetensors file that the variant's card names)"
+            "(OpenAI's weights: `download=True`, or the safetensors file that the variant's card names)"
         )
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError(f"{path} is a compressed zip file, not what torch.save writes; unpack it first")

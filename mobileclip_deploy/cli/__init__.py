@@ -27,6 +27,7 @@ from mobileclip_deploy.cli.report import report
 from mobileclip_deploy.cli.train import train
 from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
+from mobileclip_deploy.cli.words import in_flags
 from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.leftovers import own_temporary_folder
 
@@ -42,6 +43,9 @@ class Ordered(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except MobileClipDeployError as error:
+            error.args = (in_flags(str(error)),)
+            raise
         except BrokenPipeError:
             # Whoever read stdout, `| head` say, has seen enough: end as by the signal. Click's 1 is a failed gate.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

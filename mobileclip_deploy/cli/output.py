@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mobileclip_deploy.cli.words import in_flags
+
 if TYPE_CHECKING:
     from mobileclip_deploy.model.provenance import Provenance
 
@@ -59,12 +61,12 @@ def colour(cell: str) -> Any:
     from rich.text import Text
 
     styles = {"passed": "green", "failed": "bold red", "not run": "yellow", "missing": "yellow"}
-    return Text(cell, style=styles.get(cell, ""))
+    return Text(in_flags(cell), style=styles.get(cell, ""))
 
 
 def note(text: str) -> None:
     """A remark on stderr."""
-    click.echo(text, err=True)
+    click.echo(in_flags(text), err=True)
 
 
 def note_provenance(provenance: Provenance) -> None:

@@ -85,7 +85,7 @@ def verify(
 
     if accept and baseline is None:
         raise UsageError("--accept writes a lock file; name it with --baseline LOCK")
-    for option, file in (("--junit", junit), ("--markdown", markdown), ("--baseline", baseline if accept else None)):
+    for option, file in (("junit", junit), ("markdown", markdown), ("baseline", baseline if accept else None)):
         if file is not None:
             check_file_destination(file, force=True, option=option)
     gates = parse_gates(gate_texts) if gate_texts else None

@@ -24,5 +24,5 @@ class BadRows:
             InvalidInput: bad rows are not to be left out.
         """
         if not self.skip:
-            raise InvalidInput(f"{text}; correct it, or leave such rows out with --skip-bad")
+            raise InvalidInput(f"{text}; correct it, or leave such rows out with `skip_bad=True`")
         self.found.append(text)

@@ -48,9 +48,9 @@ def classify(
     bundle = Bundle.open(path)
     baked = bundle.manifest.classifier
     if baked is not None and (labels is not None or template is not None):
-        raise UsageError(f"{path} is a classifier of {len(baked.labels)} labels of its own; leave --labels out")
+        raise UsageError(f"{path} is a classifier of {len(baked.labels)} labels of its own; leave `labels` out")
     if baked is None and asked is None:
-        raise UsageError(f"{path} has no labels of its own; give them with --labels cat,dog,car")
+        raise UsageError(f"{path} has no labels of its own; give them with `labels=['cat', 'dog', 'car']`")
     pixels = load_batch(files, bundle.manifest.preprocess).numpy()
     if baked is not None:
         runner = installed_target(bundle.manifest.target).runner(bundle.artifact("image"))

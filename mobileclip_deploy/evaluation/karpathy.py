@@ -74,4 +74,4 @@ def _root(path: Path, images: Path | None, dataset: str, first: _Image) -> Path:
         if any(place.is_file() for place in _places(folder, first)):
             return folder
     looked = ", ".join(str(place) for place in _places(folders[0], first))
-    raise InvalidInput(f"{path}: its first image was not found ({looked}); name the folder with --images DIR")
+    raise InvalidInput(f"{path}: its first image was not found ({looked}); name the folder with `images`")

@@ -74,7 +74,7 @@ def read_dataset(
     if not path.is_dir():
         raise InvalidInput(f"no dataset folder or file at {path}")
     if images is not None:
-        raise UsageError(f"--images goes with a table or a JSON file, and {path} is a folder")
+        raise UsageError(f"`images` goes with a table or a JSON file, and {path} is a folder")
     if (path / "dataset.json").is_file():
         return _described(path, class_names, bad)
     from mobileclip_deploy.evaluation.class_folders import read_class_folders
@@ -89,7 +89,7 @@ def _read_file(path: Path, class_names: Path | None, images: Path | None, split:
     suffix = path.suffix.lower()
     if suffix == ".json":
         if class_names is not None:
-            raise UsageError(f"--class-names goes with labels, and {path} has captions only")
+            raise UsageError(f"`class_names` goes with labels, and {path} has captions only")
         from mobileclip_deploy.evaluation.karpathy import read_karpathy
 
         return read_karpathy(path, images, split, bad)

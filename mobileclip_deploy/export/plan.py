@@ -158,7 +158,7 @@ def choose(request: ExportRequest) -> Choices:
         _check_search(request, chosen)
         return Choices(request, tuple((target, None) for target in chosen), ())
     if request.limits is not None:
-        raise UsageError("--max-drop and --budget go with --precision smallest")
+        raise UsageError("`max_drop` and `budget` go with `precision='smallest'`")
     named = [parse_precisions(text, towers, (SMALLEST,)) for text in request.precisions]
     every = names_all(request.targets)
     pairs: list[tuple[Target, dict[TowerName, str] | None]] = []
@@ -186,7 +186,7 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if t in model.towers and t in _wanted_towers(request))
     if not towers:
         raise UsageError(
-            f"this checkpoint has no {request.tower} tower; export the one it has with --tower {model.towers[0]}"
+            f"this checkpoint has no {request.tower} tower; export the one it has with `tower='{model.towers[0]}'`"
         )
     request.head.check(model, towers)
     bundles = {}
@@ -233,7 +233,7 @@ def _wanted_towers(request: ExportRequest) -> tuple[TowerName, ...]:
     if request.tower not in (*TOWERS, "both"):
         raise UsageError(f"unknown tower {request.tower!r}; known: {', '.join(TOWERS)}, both")
     if request.head.names and request.tower == "text":
-        raise UsageError("--labels make a classifier of the image tower; leave --tower text out")
+        raise UsageError("`labels` make a classifier of the image tower; leave `tower='text'` out")
     wanted = "image" if request.head.names else request.tower
     return tuple(tower for tower in TOWERS if wanted in (tower, "both"))
 
@@ -266,17 +266,17 @@ def _foreign(names: Sequence[str], named: Sequence[Target]) -> UsageError:
     if owner is None:
         known = ", ".join(sorted({own.name for _, own in every}))
         return UsageError(f"unknown option {names[0]!r}; known: {known}")
-    flags = [own.metadata["flag"] for own in fields(owner.options) if own.name in names]
+    flags = [f"`{own.name}`" for own in fields(owner.options) if own.name in names]
     if owner in named:
         return UsageError(f"{' and '.join(flags)}: of no use to {owner.label}; leave it out")
     verb = "is" if len(flags) == 1 else "are"
-    return UsageError(f"{' and '.join(flags)} {verb} {owner.title}'s; add --target {owner.name}")
+    return UsageError(f"{' and '.join(flags)} {verb} {owner.title}'s; add `target='{owner.name}'`")
 
 
 def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:
     if len(request.precisions) > 1 or not request.verify:
-        raise UsageError("--precision smallest goes alone, and with verification: it is what it searches by")
+        raise UsageError("`precision='smallest'` goes alone, and with verification: it is what it searches by")
     if request.head.names:
-        raise UsageError("--precision smallest searches towers, not classifiers; leave --labels out")
+        raise UsageError("`precision='smallest'` searches towers, not classifiers; leave `labels` out")
     for target in chosen:
         target.require_searchable()

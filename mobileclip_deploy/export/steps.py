@@ -153,7 +153,7 @@ def check(work: Work) -> None:
     if failures and not plan.allow_failing:
         raise GateFailed(
             f"{plan.path.name} was not written, it failed its gate: {failures}; to look into it, write it marked as "
-            "failed with --allow-failing"
+            "failed with `allow_failing=True`"
         )
 
 

@@ -58,7 +58,7 @@ def parse_precisions(
     chosen = {tower.strip().lower(): _known(name) for tower, _, name in pairs}
     if not set(towers) <= set(chosen) <= set(TOWERS) or len(pairs) != len(chosen):
         example = ",".join(f"{tower}=fp16" for tower in towers)
-        raise UsageError(f"--precision {text}: name {' and '.join(towers)}, each once, as in {example}")
+        raise UsageError(f"`precision` {text}: name {' and '.join(towers)}, each once, as in {example}")
     return {tower: chosen[tower] for tower in towers}
 
 

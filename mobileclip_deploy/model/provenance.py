@@ -28,7 +28,7 @@ class Recovered(BaseModel):
             return None
         return (
             f"These weights were recovered for {self.target}; {target} rounds them once more, on grids of its own. "
-            f"Compare with an export of {self.source_file}, or recover with --target {target}."
+            f"Compare with an export of {self.source_file}, or recover with `target='{target}'`."
         )
 
 

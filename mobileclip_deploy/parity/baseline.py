@@ -82,7 +82,7 @@ def read_lock(path: Path) -> ParityLock:
     try:
         return ParityLock.model_validate(read_json(path))
     except FileNotFoundError:
-        raise InvalidInput(f"no lock file at {path}; write the figures of today there with --accept") from None
+        raise InvalidInput(f"no lock file at {path}; write the figures of today there with `accept=True`") from None
     except ValidationError as error:
         raise InvalidInput(f"{path}: {first_problem(error)}") from error
     except (OSError, ValueError) as error:
@@ -117,10 +117,11 @@ def check_drift(name: str, today: LockedBundle, lock: ParityLock) -> list[Check]
     accepted = lock.bundles.get(name)
     if accepted is None:
         known = ", ".join(lock.bundles) or "none"
-        raise InvalidInput(f"the lock file has no bundle {name} (it has {known}); put it in with --accept")
+        raise InvalidInput(f"the lock file has no bundle {name} (it has {known}); put it in with `accept=True`")
     if accepted.checkpoint_sha256 != today.checkpoint_sha256:
         raise InvalidInput(
-            f"{name} is of another checkpoint than the figures in the lock file; accept those of this one with --accept"
+            f"{name} is of another checkpoint than the figures in the lock file; accept those of this one with "
+            "`accept=True`"
         )
     drifts: dict[str, list[str]] = {tower: [] for tower in (*accepted.bytes, *today.bytes)}
     for check, figures in accepted.checks.items():

@@ -108,7 +108,7 @@ class Check(BaseModel):
     @classmethod
     def not_wanted(cls, step: str, tower: str) -> Check:
         """A check that the user left out."""
-        return cls(step=step, tower=tower, status="not run", detail="left out by --checks quick", left_out=True)
+        return cls(step=step, tower=tower, status="not run", detail="left out of the quick checks", left_out=True)
 
 
 class StoredWeights(BaseModel):

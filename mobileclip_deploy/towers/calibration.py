@@ -35,7 +35,7 @@ def check_calibration(precisions: dict[TowerName, str], folder: Path | None) -> 
     if not any(PRECISIONS[name].calibrated for name in precisions.values()):
         known = ", ".join(name for name, recipe in PRECISIONS.items() if recipe.calibrated)
         unused = ", ".join(sorted(set(precisions.values())))
-        raise UsageError(f"{unused} uses no calibration images (only {known} does); leave --calibration out")
+        raise UsageError(f"{unused} uses no calibration images (only {known} does); leave `calibration` out")
     _images(folder)
 
 
@@ -73,10 +73,10 @@ def _prompt_files(folder: Path) -> list[Path]:
 
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InvalidInput(f"--calibration {folder}: no such folder; give one with images like those of the app")
+        raise InvalidInput(f"`calibration` {folder}: no such folder; give one with images like those of the app")
     found = image_files(folder)
     if not found:
-        raise InvalidInput(f"--calibration {folder}: no image in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise InvalidInput(f"`calibration` {folder}: no image in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return found
 
 

@@ -44,7 +44,7 @@ def read_head(labels: str | None, template: str | None = None) -> Head:
     """
     if labels is None:
         if template is not None:
-            raise UsageError("--template is how --labels are asked for; give both")
+            raise UsageError("`template` is how `labels` are asked for; give both")
         return EMBEDDING
     return Head(read_labels(labels, template))
 

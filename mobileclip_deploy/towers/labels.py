@@ -60,9 +60,9 @@ def read_labels(text: str, template: str | None = None) -> LabelSet:
     try:
         lines = read_regular(path).decode("utf-8-sig").splitlines() if os.path.exists(path) else None
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"--labels {text}: cannot be read as UTF-8 text: {error}") from error
+        raise InvalidInput(f"`labels` {text}: cannot be read as UTF-8 text: {error}") from error
     meant = text.strip().lower()
     if lines is None and (meant.startswith(PATH_STARTS) or meant.endswith(PATH_ENDS)):
-        raise UsageError(f"--labels {text}: no such file; give one with one label a line, or a list like cat,dog,car")
+        raise UsageError(f"`labels` {text}: no such file; give one with one label a line, or a list like cat,dog,car")
     found = (label.strip() for label in (text.split(",") if lines is None else lines))
     return LabelSet(tuple(label for label in found if label), template)

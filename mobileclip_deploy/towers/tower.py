@@ -74,7 +74,7 @@ def make_tower(model: MobileCLIP, name: TowerName) -> ImageTower | TextTower:
         UsageError: the model is not folded, or does not have the tower.
     """
     if name not in model.towers:
-        raise UsageError(f"this checkpoint has no {name} tower; export the one it has with --tower {model.towers[0]}")
+        raise UsageError(f"this checkpoint has no {name} tower; export the one it has with `tower='{model.towers[0]}'`")
     if not is_folded(model):
         raise UsageError("only folded models are exported; call mobileclip_deploy.reparameterize(model) first")
     return (ImageTower(model) if name == "image" else TextTower(model)).eval()

@@ -67,7 +67,7 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
             subject.evidence = _evidence(request, bundle, source, subject.golden.fresh, progress)
             subject.source = source.folded()
         elif request.images or request.prompts or request.dataset:
-            raise InvalidInput("images, prompts and datasets of your own need the source checkpoint (--checkpoint)")
+            raise InvalidInput("images, prompts and datasets of your own need the source checkpoint (`checkpoint`)")
         yield subject
 
 

@@ -102,7 +102,7 @@ class Subject:
     @property
     def needs_checkpoint(self) -> str:
         """Why a check was not run where the source is not at hand."""
-        return f"needs the checkpoint {self.bundle.manifest.checkpoint.file}; give it with --checkpoint"
+        return f"needs the checkpoint {self.bundle.manifest.checkpoint.file}; give it with `checkpoint`"
 
     def target(self, tower: TowerName) -> Target:
         """The target that wrote a tower, with the options that the manifest records."""
@@ -210,7 +210,7 @@ def lacks_to_convert(subject: Subject, tower: TowerName) -> str | None:
     if not PRECISIONS[precision].calibrated or "calibration" not in options:
         return None
     if folder is None:
-        return f"needs the images in {options['calibration']!r} that it was calibrated on; give them with --calibration"
+        return f"needs the images in {options['calibration']!r} that it was calibrated on; give them with `calibration`"
     if options.get("calibration_sha256") != calibration_digest(folder):
         raise InvalidInput(f"{folder} does not hold the images that {bundle.path.name} was calibrated on")
     return None

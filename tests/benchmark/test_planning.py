@@ -105,7 +105,7 @@ def test_a_competitor_that_is_no_tower_is_refused(inputs: tuple[TensorInfo, ...]
 
 @pytest.mark.parametrize("text", ["0", "many", "1,,2", "1025"])
 def test_threads_are_numbers(text: str) -> None:
-    with pytest.raises(UsageError, match=f"--threads {text}: write a number"):
+    with pytest.raises(UsageError, match=f"`threads` {text}: write a number"):
         parse_threads(text)
 
 
@@ -116,7 +116,7 @@ def test_forms_are_known() -> None:
 
 
 def test_a_checkpoint_that_nothing_is_done_with_is_refused(exports: Exports) -> None:
-    with pytest.raises(UsageError, match="add --torch"):
+    with pytest.raises(UsageError, match="add `torch="):
         make_request((exports.bundle("onnx", "fp32").path,), checkpoint=Path("x.pt"))
 
 

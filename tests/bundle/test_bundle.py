@@ -243,7 +243,7 @@ def test_what_a_running_export_is_writing_is_left_alone(tmp_path: Path) -> None:
 def test_a_bundle_that_a_killed_replacement_had_set_aside_comes_back(tmp_path: Path) -> None:
     write(left_by_a_killed_export(tmp_path / "b").replaced, "old")
     left_by_a_killed_export(tmp_path / "b")
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="`force=True`"):
         write(tmp_path / "b", "new")
     assert content(tmp_path / "b") == "old"
     assert names(tmp_path) == ["b"]

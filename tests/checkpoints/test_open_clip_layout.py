@@ -118,7 +118,7 @@ class TestTwins:
 
     def test_a_name_within_a_word_is_no_name(self, tmp_path: Path) -> None:
         path = write(tmp_path / "tiny_plainer.pt", checkpoint("tiny_plain", "open_clip"))
-        assert "say which with --variant" in refusal(path)
+        assert "say which with `variant`" in refusal(path)
 
     def test_a_repository_decides(self, tmp_path: Path) -> None:
         path = write(tmp_path / "model.pt", checkpoint("tiny_plain", "open_clip"))
@@ -141,7 +141,7 @@ class TestSingleTowers:
     def test_text_alone_is_asked_about(self, tmp_path: Path) -> None:
         weights = {k: v for k, v in checkpoint("tiny_five", "open_clip").items() if k.startswith("text.")}
         path = write(tmp_path / "a.pt", weights)
-        assert "--variant" in refusal(path)
+        assert "`variant`" in refusal(path)
         model = load(path, "tiny_five")
         assert model.towers == ("text",)
         assert model.image is None

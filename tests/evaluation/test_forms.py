@@ -149,7 +149,7 @@ def test_a_bad_row_is_named_and_refused_or_skipped_and_counted(tmp_path: Path, c
     with pytest.raises(InvalidInput) as refused:
         read_dataset(path)
     assert named in str(refused.value)
-    assert "--skip-bad" in str(refused.value)
+    assert "`skip_bad=True`" in str(refused.value)
     data = read_dataset(path, skip_bad=True)
     assert (len(data.images), len(data.skipped)) == (left, 1)
     assert named in data.skipped[0]
@@ -173,7 +173,7 @@ UNUSABLE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "an empty table": (lambda f: table(f, "image,label\n"), "holds no rows"),
     "another suffix": (lambda f: table(f, "image,label\n", "data.xlsx"), ".csv, .jsonl, .tsv"),
     "JSON of another kind": (lambda f: table(f, json.dumps({"a": 1}), "data.json"), "data.json: images"),
-    "images nowhere": (karpathy, "--images DIR"),
+    "images nowhere": (karpathy, "`images`"),
     "all rows bad": (lambda f: table(f, "image,label\nx.png,x\n"), "no image at"),
     "a damaged shard": (truncated, "0.tar is not a readable tar archive"),
     "a missing shard": (lacking, "no shard at"),
@@ -207,7 +207,7 @@ def test_names_that_do_not_fit_the_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_options_without_meaning_for_a_form_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--images goes with a table"):
+    with pytest.raises(UsageError, match="`images` goes with a table"):
         read_dataset(synsets(tmp_path), images=tmp_path)
-    with pytest.raises(MobileClipDeployError, match="--class-names goes with labels"):
+    with pytest.raises(MobileClipDeployError, match="`class_names` goes with labels"):
         read_dataset(karpathy(tmp_path), class_names=tmp_path / "names.txt")

@@ -70,7 +70,7 @@ def test_an_image_that_cannot_be_decoded_names_its_row_or_is_left_out(tmp_path: 
     path = table(tmp_path, "image,label,text\na.png,red,red\nb.png,blue,x\nc.png,blue,blue\n")
     (tmp_path / "b.png").write_bytes(b"no image")
     data = read_dataset(path)
-    with pytest.raises(InvalidInput, match=r"data\.csv:3: .*b\.png: not an image .*--skip-bad"):
+    with pytest.raises(InvalidInput, match=r"data\.csv:3: .*b\.png: not an image .*`skip_bad=True`"):
         measure(by_colour(), data)
     result = measure(by_colour(), data, how=Measuring(skip_bad=True)).result
     assert (result.images, result.captions, len(result.skipped)) == (2, 2, 1)

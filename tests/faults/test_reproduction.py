@@ -60,7 +60,7 @@ def test_a_package_calibrated_on_images_of_ones_own_needs_them(half: Healthy, tm
     bundle = calibrated(half, own, tmp_path / "out")
     (check,) = check_reproduced(half.subject(bundle), "image")
     assert check.status == "not run"
-    assert check.detail == "needs the images in 'like-mine' that it was calibrated on; give them with --calibration"
+    assert check.detail == "needs the images in 'like-mine' that it was calibrated on; give them with `calibration`"
     with pytest.raises(UsageError, match="explaining the image tower needs the images"):
         explain_subject(half.subject(bundle))
     with pytest.raises(InvalidInput, match="does not hold the images that nano-coreml-w8a8 was calibrated on"):

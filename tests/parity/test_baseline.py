@@ -69,7 +69,7 @@ def test_what_was_measured_and_is_not_is_drift() -> None:
 
 
 def test_another_bundle_or_checkpoint_is_refused_not_compared() -> None:
-    with pytest.raises(InvalidInput, match=r"no bundle other \(it has it\); put it in with --accept"):
+    with pytest.raises(InvalidInput, match=r"no bundle other \(it has it\); put it in with `accept=True`"):
         check_drift("other", locked(), LOCK)
     with pytest.raises(InvalidInput, match="another checkpoint"):
         check_drift("it", locked(sha="b"), LOCK)
@@ -77,7 +77,7 @@ def test_another_bundle_or_checkpoint_is_refused_not_compared() -> None:
 
 def test_a_lock_file_is_read_as_it_was_written_and_a_damaged_one_refused(tmp_path: Path) -> None:
     path = tmp_path / "parity.lock.json"
-    with pytest.raises(InvalidInput, match="--accept"):
+    with pytest.raises(InvalidInput, match="`accept=True`"):
         read_lock(path)
     path.write_text(LOCK.to_json(), encoding="utf-8")
     assert read_lock(path) == LOCK

@@ -134,7 +134,7 @@ def test_what_cannot_have_functions_is_refused(target: str, precisions: str, opt
 
 
 def test_other_targets_refuse_it() -> None:
-    with pytest.raises(UsageError, match="--multifunction is Core ML's; add --target coreml"):
+    with pytest.raises(UsageError, match="`multifunction` is Core ML's; add `target='coreml'`"):
         choose(ExportRequest(("onnx",), options={"multifunction": True}))
     both = choose(ExportRequest(("onnx,coreml",), options={"multifunction": True}))
     assert [target.name for target, _ in both.pairs] == ["onnx", "coreml"]
@@ -150,7 +150,7 @@ def test_one_tower_alone_is_refused(tmp_path: Path) -> None:
 def test_a_deployment_target_that_is_not_given_is_raised_and_said() -> None:
     coreml, choice = chosen("coreml", multifunction=True), parse_precisions("fp16")
     assert vars(coreml.settled(choice).options)["deployment_target"] == "iOS18"
-    assert "from iOS16 to iOS18, which --multifunction needs" in str(coreml.advice(choice))
+    assert "from iOS16 to iOS18, which `multifunction` needs" in str(coreml.advice(choice))
 
 
 def test_a_function_named_for_a_format_without_any_is_damage() -> None:

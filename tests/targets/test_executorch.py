@@ -147,7 +147,7 @@ def test_several_backends_are_several_targets() -> None:
     choices = choose(ExportRequest(("onnx,executorch",), ("fp32",), options={"backend": "xnnpack,coreml,vulkan"}))
     labels = [target.label for target, _ in choices.pairs]
     assert labels == ["onnx", "executorch", "executorch-coreml", "executorch-vulkan"]
-    with pytest.raises(UsageError, match="add --target executorch"):
+    with pytest.raises(UsageError, match="add `target='executorch'`"):
         choose(ExportRequest(("onnx",), options={"backend": "coreml"}))
 
 

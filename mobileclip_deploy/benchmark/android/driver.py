@@ -42,7 +42,7 @@ class AndroidDriver(Driver):
 
     def run(self, plan: Plan, progress: Progress) -> Run:
         if plan.profile:
-            raise NotRun("operator times are not recorded on Android phones: leave --profile out")
+            raise NotRun("operator times are not recorded on Android phones: leave `profile` out")
         job = plan.job
         rounds = Rounds(plan, progress)
         runners = find_runners(self._settings.runners, frozenset(cell.runtime for cell in job.cells))
@@ -113,7 +113,7 @@ class AndroidDriver(Driver):
         ready = [serial for serial, state in found.items() if state == "device"]
         if self.selector is None and len(ready) > 1:
             raise RuntimeFailed(
-                f"{len(ready)} Android phones are connected: choose one with --device android:{ready[0]}"
+                f"{len(ready)} Android phones are connected: choose one with `device='android:{ready[0]}'`"
             )
         serial = self.selector or (ready or list(found))[0]
         remedy = remedy_for_state(found[serial])

@@ -95,7 +95,8 @@ class PhoneSession:
                 is_output, line = lines.get(timeout=silence)
             except queue.Empty:
                 raise DeviceLost(
-                    f"no word from the phone {self.adb.serial} for {silence:.0f} s: replug it, then go on with --resume"
+                    f"no word from the phone {self.adb.serial} for {silence:.0f} s: replug it, then go on with "
+                    "`resume=True`"
                 ) from None
             if line is None:
                 open_streams -= 1
@@ -114,10 +115,11 @@ class PhoneSession:
         serial = self.adb.serial
         if code is None:
             failure = self.adb.failure(Answer(255, "", "\n".join(errors)))
-            raise DeviceLost(f"{str(failure).rstrip('.')}; finished rounds are kept: go on with --resume") from failure
+            said = str(failure).rstrip(".")
+            raise DeviceLost(f"{said}; finished rounds are kept: go on with `resume=True`") from failure
         if code == STOPPED:
             raise RuntimeFailed(
-                f"the phone {serial} ended the run after {self.total_seconds:.0f} s: go on with --resume"
+                f"the phone {serial} ended the run after {self.total_seconds:.0f} s: go on with `resume=True`"
             )
         if code in (126, 127) or "not executable" in said:
             raise RuntimeFailed(
@@ -128,9 +130,9 @@ class PhoneSession:
             raise RuntimeFailed(f"another benchmark runs on the phone {serial}: wait for its end")
         if code > 128:
             raise RuntimeFailed(
-                f"the harness on the phone {serial} was ended by signal {code - 128}: go on with --resume"
+                f"the harness on the phone {serial} was ended by signal {code - 128}: go on with `resume=True`"
             )
-        raise RuntimeFailed(f"the harness on the phone {serial} failed: {said}; then go on with --resume")
+        raise RuntimeFailed(f"the harness on the phone {serial} failed: {said}; then go on with `resume=True`")
 
 
 def launch_script(session: PhoneSession) -> str:

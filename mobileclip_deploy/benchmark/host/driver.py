@@ -41,7 +41,7 @@ class HostDriver(Driver):
 
     def __init__(self, selector: str | None = None) -> None:
         if selector is not None:
-            raise UsageError(f"--device host:{selector}: there is one host; write --device host")
+            raise UsageError(f"`device='host:{selector}'`: there is one host; write `device='host'`")
         super().__init__(selector)
 
     def discover(self) -> tuple[Listing, ...]:

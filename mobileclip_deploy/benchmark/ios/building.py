@@ -35,7 +35,7 @@ def signing_team(team: str | None) -> str:
     found = team or os.environ.get(TEAM_VARIABLE, "")
     if not found:
         raise RuntimeFailed(
-            "no team to sign the app with; give the team id of your Apple account with --team, or in "
+            "no team to sign the app with; give the team id of your Apple account with `team`, or in "
             f"{TEAM_VARIABLE} (docs/iphone.md says where it stands)"
         )
     if not re.fullmatch(r"[A-Z0-9]{10}", found):

@@ -60,7 +60,7 @@ def choose(selector: str | None) -> AppleDevice:
         ready = [device for device in devices if device.state == "ready"]
         if len(ready) > 1:
             names = ", ".join(f"ios:{device.udid} ({device.name})" for device in ready)
-            raise RuntimeFailed(f"several devices are ready; name one with --device: {names}")
+            raise RuntimeFailed(f"several devices are ready; name one with `device`: {names}")
         if not devices:
             raise RuntimeFailed("no iPhone or iPad is known here; connect one by cable, unlock it, and tap Trust on it")
         device = (ready or list(devices))[0]

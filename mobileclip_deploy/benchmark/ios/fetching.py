@@ -43,7 +43,8 @@ def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
 def interrupted(failure: RuntimeFailed, plan: Plan) -> RuntimeFailed:
     """The failure of a run that had begun, and what is left of it."""
     rounds = plan.stream.read_bytes().count(b"\n") if plan.stream.exists() else 0
-    kept = f"{rounds} of {len(plan.job.order)} rounds are kept: add --resume" if rounds else "no round was finished yet"
+    of = len(plan.job.order)
+    kept = f"{rounds} of {of} rounds are kept: add `resume=True`" if rounds else "no round was finished yet"
     return RuntimeFailed(f"{failure} ({kept})")
 
 

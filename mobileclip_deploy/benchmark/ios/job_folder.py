@@ -19,10 +19,10 @@ def check_plan(plan: Plan) -> None:
         UsageError: threads, or operator times.
     """
     if any(cell.threads != 1 for cell in plan.job.cells):
-        raise UsageError("Core ML chooses its threads itself; leave --threads out")
+        raise UsageError("Core ML chooses its threads itself; leave `threads` out")
     if plan.profile:
         raise UsageError(
-            "Core ML tells no operator times; leave --profile out (the planned placement is in every result)"
+            "Core ML tells no operator times; leave `profile` out (the planned placement is in every result)"
         )
 
 

@@ -33,7 +33,7 @@ class MacDriver(Driver):
 
     def __init__(self, selector: str | None = None) -> None:
         if selector is not None:
-            raise UsageError(f"--device mac:{selector}: there is one Mac; write --device mac")
+            raise UsageError(f"`device='mac:{selector}'`: there is one Mac; write `device='mac'`")
         super().__init__(selector)
 
     def discover(self) -> tuple[Listing, ...]:
@@ -100,7 +100,7 @@ def build_harness() -> Path:
         RuntimeFailed: this is no Mac, there is no Swift, or it does not build.
     """
     if platform.system() != "Darwin":
-        raise RuntimeFailed("--device mac needs a Mac: Core ML exists nowhere else; run this command there")
+        raise RuntimeFailed("`device='mac'` needs a Mac: Core ML exists nowhere else; run this command there")
     scratch = build_folder("mac-harness")
     package = ["--package-path", str(harness_sources() / "HarnessCore"), "--scratch-path", str(scratch)]
     command = ["swift", "build", "--configuration", "release", "--product", "mobileclip-harness", *package]

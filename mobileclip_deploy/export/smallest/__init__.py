@@ -1,4 +1,4 @@
-"""`--precision smallest`: the smallest bundle that still passes its gates, searched from the smallest upward."""
+"""`precision='smallest'`: the smallest bundle that still passes its gates, searched from the smallest upward."""
 
 from mobileclip_deploy.export.smallest.search import SearchLog, Smallest, Trial, find_smallest
 

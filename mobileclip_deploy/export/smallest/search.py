@@ -113,7 +113,7 @@ def find_smallest(
         if limits.budget is not None and time.monotonic() - started > 60 * limits.budget:
             raise GateFailed(
                 f"{plan.path.name}: nothing passed within {limits.budget:g} minutes ({len(tried)} tried); the same "
-                "command goes on from here, with a larger --budget"
+                "command goes on from here, with a larger `budget`"
             )
         tried.append(_try(candidate, trials, layers))
         if tried[-1].outcome == "failed":

@@ -80,7 +80,7 @@ def _check_enough(pairs: Pairs, plan: RecoveryPlan) -> None:
     if not pairs.captioned:
         raise InvalidInput(
             f"{plan.data} has no captions, which the text tower learns from; add them (pairs.jsonl), or recover the "
-            "image tower alone (--tower image)"
+            "image tower alone (`tower='image'`)"
         )
     different: set[bytes] = set()
     for text in dict.fromkeys(text for row in pairs.rows for text in row.texts):

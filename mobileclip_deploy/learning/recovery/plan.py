@@ -77,7 +77,7 @@ def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
                 "tower"
             )
         if tower not in source.model.towers:
-            raise UsageError(f"this checkpoint has no {tower} tower; recover the one it has (--tower)")
+            raise UsageError(f"this checkpoint has no {tower} tower; recover the one it has (`tower`)")
     if source.provenance.recovered is not None:
         raise UsageError(f"{source.provenance.file} was recovered before; give the checkpoint it was made from")
     existing: Existing

@@ -120,7 +120,7 @@ def reinforce(
 def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index:
     """The index as far as it was made, or a new one."""
     if folder.is_file():
-        raise UsageError(f"{folder} is a file; choose another output with -o")
+        raise UsageError(f"{folder} is a file; choose another output with `output`")
     if (folder / INDEX).is_file():
         found = read_index(folder)
         differ = [name for name, value in wanted.request().items() if found.request()[name] != value]
@@ -129,7 +129,7 @@ def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index
         if existing == "continue" and found.shards:  # without a shard it holds nothing that could be lost
             raise UsageError(
                 f"{folder} holds a dataset with other {', '.join(differ)}; choose another folder, replace it with "
-                "--force, or give what it was made with"
+                "`force=True`, or give what it was made with"
             )
         for shard in folder.glob(SHARDS):
             shard.unlink()

@@ -102,7 +102,7 @@ class _Training:
         differ = [name for name, value in self.identity.items() if state["identity"].get(name) != value]
         if differ:
             raise UsageError(
-                f"{self.folder} holds a training with other {', '.join(differ)}; choose another output with -o"
+                f"{self.folder} holds a training with other {', '.join(differ)}; choose another output with `output`"
             )
         self.model.load_state_dict(state["model"])
         self.objective.load_state_dict(state.get("objective", {}))
@@ -199,7 +199,7 @@ def train(
     """
     dataset = training_data(recipe)
     if folder.is_file():
-        raise UsageError(f"{folder} is a file; choose another output with -o")
+        raise UsageError(f"{folder} is a file; choose another output with `output`")
     folder.mkdir(parents=True, exist_ok=True)
     training = _Training(recipe, dataset, folder)
     training.resume()

@@ -116,11 +116,11 @@ def settle_multifunction(precisions: Mapping[TowerName, str], wanted: str | None
     """
     if len(precisions) == 1:
         (tower,) = precisions
-        raise UsageError(f"--multifunction puts both towers into one package; leave it out for the {tower} tower alone")
+        raise UsageError(f"`multifunction` puts both towers into one package; leave it out for the {tower} tower alone")
     target = settle_target(list(precisions.values()), wanted or MULTIFUNCTION_TARGET)
     if is_older(target, MULTIFUNCTION_TARGET):
         raise UsageError(
-            f"--multifunction needs {MULTIFUNCTION_TARGET} (packages of several functions), and the deployment target "
+            f"`multifunction` needs {MULTIFUNCTION_TARGET} (packages of several functions), and the deployment target "
             f"given is {target}; give {MULTIFUNCTION_TARGET} or leave one of the two out"
         )
     return target

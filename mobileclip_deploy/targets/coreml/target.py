@@ -81,7 +81,7 @@ class CoreMLTarget(Target):
     def require_searchable(self) -> None:
         super().require_searchable()
         if self.options.multifunction:
-            raise UsageError("smallest searches a precision for each tower; leave --multifunction out")
+            raise UsageError("smallest searches a precision for each tower; leave `multifunction` out")
 
     def settled(self, precisions: Precisions) -> CoreMLTarget:
         wanted = self.options.deployment_target
@@ -104,7 +104,7 @@ class CoreMLTarget(Target):
             name for name in dict.fromkeys(precisions.values()) if is_older(DEFAULT_TARGET, recipe_of(name).oldest)
         ]
         if self.options.multifunction:
-            raised = ["--multifunction"]
+            raised = ["`multifunction`"]
         return f"Deployment target raised from {DEFAULT_TARGET} to {target}, which {' and '.join(raised)} needs."
 
     def storage(

@@ -88,9 +88,9 @@ class ExecuTorchTarget(Target):
                 known = ", ".join(backend.precisions)
                 raise UsageError(f"executorch on {backend.name} has no precision {precision}; it has {known}")
         if dynamic_batch and "text" not in precisions:
-            raise UsageError("--dynamic-batch is for prompts: the image tower takes one image; leave it out")
+            raise UsageError("`dynamic_batch` is for prompts: the image tower takes one image; leave it out")
         if dynamic_batch and backend.static_shapes is not None:
-            raise UsageError(f"--dynamic-batch is refused on {backend.name}: {backend.static_shapes}")
+            raise UsageError(f"`dynamic_batch` is refused on {backend.name}: {backend.static_shapes}")
         super().require(precisions, mixed)
         for package in backend.packages:
             if importlib.util.find_spec(package) is None:

@@ -101,7 +101,7 @@ def test_a_phone_that_is_not_ready_comes_with_its_remedy(adb_that: Scripted, row
 
 def test_it_must_be_clear_which_phone_is_meant(adb_that: Scripted) -> None:
     adb_that(listing("S1\\tdevice", "S2\\tdevice"))
-    with pytest.raises(RuntimeFailed, match="2 Android phones are connected: choose one with --device android:S1"):
+    with pytest.raises(RuntimeFailed, match="2 Android phones are connected: choose one with `device='android:S1'`"):
         AndroidDriver()._serial()
     assert AndroidDriver("S2")._serial() == "S2"
     with pytest.raises(RuntimeFailed, match="no Android device S3; connected: S1, S2"):

@@ -83,7 +83,7 @@ def test_a_cable_pulled_during_a_run_loses_no_finished_round(phones: Phones, bui
     plan = tiny.plan(tmp_path / "plan", rounds=3)
     # The first round is here, the second one has begun.
     puller = when(lambda: (phones.storage / "x/waits").exists() and plan.stream.exists(), phones.disconnect)
-    with pytest.raises(DeviceLost, match="finished rounds are kept: go on with --resume"):
+    with pytest.raises(DeviceLost, match="finished rounds are kept: go on with `resume=True`"):
         run(phones, runners, plan)
     puller.join()
     assert [item.round for item in read_stream(plan.stream, plan.job)] == [0]
@@ -123,7 +123,7 @@ def test_the_phone_itself_ends_a_run_that_takes_too_long(phones: Phones, built: 
     adb.push(runners / "mobileclip-bench-onnxruntime", f"{folder}/bin/mobileclip-bench-onnxruntime")
     lines: list[str] = []
     session = PhoneSession(adb, folder, (), 600.0, 2.0, fixed_performance=False, simulated=True)
-    with pytest.raises(RuntimeFailed, match="ended the run after 2 s: go on with --resume"):
+    with pytest.raises(RuntimeFailed, match="ended the run after 2 s: go on with `resume=True`"):
         session.run(lines.append)
     assert len(lines) == 1
     assert phones.running() == []
@@ -160,7 +160,7 @@ def test_storage_that_fills_up_during_a_run_keeps_what_was_finished(
     long = GOOD.replace("[1000,2000,3000]", "[%s]").replace('"$3"', '"$3" "$(seq -s, 1 5000)"')
     runners = scripted_runners(built, tmp_path / "bin", fill + long)
     plan = tiny.plan(tmp_path / "plan", rounds=3)
-    with pytest.raises(RuntimeFailed, match="make room on the device; then go on with --resume"):
+    with pytest.raises(RuntimeFailed, match="make room on the device; then go on with `resume=True`"):
         run(small_phones, runners, plan)
     assert [item.round for item in read_stream(plan.stream, plan.job)] == [0]
     runners = scripted_runners(built, tmp_path / "better")

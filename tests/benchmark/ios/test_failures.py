@@ -132,7 +132,7 @@ def test_what_is_kept_is_told(tmp_path: Path) -> None:
     plan = Plan(tmp_path, documents.job())
     assert str(interrupted(RuntimeFailed("It broke"), plan)) == "It broke (no round was finished yet)"
     plan.stream.write_text("one\ntwo\nthr", encoding="utf-8")
-    assert str(interrupted(RuntimeFailed("It broke"), plan)) == "It broke (2 of 4 rounds are kept: add --resume)"
+    assert str(interrupted(RuntimeFailed("It broke"), plan)) == "It broke (2 of 4 rounds are kept: add `resume=True`)"
 
 
 def test_a_run_that_stands_still_is_given_up(

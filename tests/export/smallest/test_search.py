@@ -173,7 +173,7 @@ def test_a_destination_that_exists_is_refused_before_anything_runs(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = noisy(model, monkeypatch)
-    with pytest.raises(UsageError, match="leave --multifunction out"):
+    with pytest.raises(UsageError, match="leave `multifunction` out"):
         choose(ExportRequest(("coreml",), ("smallest",), tmp_path, options={"multifunction": True}))
     (tmp_path / "nano-noisy-smallest").mkdir()
     (tmp_path / "nano-noisy-smallest" / "mine.txt").touch()

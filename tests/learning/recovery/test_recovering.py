@@ -297,7 +297,7 @@ def test_a_precision_without_a_grid_is_refused(precision: str, pairs: Path, tmp_
 
 def test_the_text_tower_needs_captions(tmp_path: Path) -> None:
     plain = write_pairs(tmp_path / "plain", 12, captions=False)
-    with pytest.raises(InvalidInput, match=r"has no captions.*--tower image"):
+    with pytest.raises(InvalidInput, match=r"has no captions.*`tower='image'`"):
         mcd.recover(mcd.load_model(), "w4", plain, tmp_path / "x.safetensors", tower="text", settings=FEW)
 
 
