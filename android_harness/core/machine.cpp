@@ -102,6 +102,23 @@ std::vector<int> affinity() {
     return static_cast<long>(found.size()) == cores ? std::vector<int>{} : found;
 }
 
+int current_core() { return sched_getcpu(); }
+
+Json cores_used(const std::map<int, std::int64_t>& inferences) {
+    auto found = Json::array();
+    for (const auto& [core, count] : inferences) {
+        if (core < 0) continue;  // a kernel that does not tell
+        Json one{{"core", core}, {"inferences", count}};
+        for (const auto& [field, file] : {std::pair{"running_khz", "scaling_cur_freq"},
+                                          std::pair{"allowed_khz", "scaling_max_freq"},
+                                          std::pair{"maximum_khz", "cpuinfo_max_freq"}}) {
+            if (const auto khz = first_line(cpu_file(core, file))) one[field] = std::stoll(*khz);
+        }
+        found.push_back(std::move(one));
+    }
+    return found;
+}
+
 std::optional<std::string> thermal_state() {
     // A fixed command: nothing of the job reaches this shell.
     FILE* pipe = popen("dumpsys thermalservice 2>/dev/null", "r");

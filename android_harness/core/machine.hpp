@@ -1,6 +1,8 @@
 // What this device is and the state it is in, as far as a program on it can tell; the driver knows more.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +22,13 @@ Json snapshot();
 
 // The cores that this process may run on; empty if it may run on all.
 std::vector<int> affinity();
+
+// The core that this thread runs on now.
+int current_core();
+
+// `cores` of a round: how many inferences ended on which core, and its clock now: what it runs at (running_khz), what the
+// system allows it (allowed_khz) and what it can (maximum_khz); a clock that the system does not tell is left out.
+Json cores_used(const std::map<int, std::int64_t>& inferences);
 
 // `dumpsys thermalservice`'s status in the record's words; none where there is no such service.
 std::optional<std::string> thermal_state();

@@ -23,9 +23,12 @@ Json answer_of(const Outcome& outcome) {
 }
 
 Json run_turn(const Job& job, const Turn& turn, const PlanOptions& options) {
-    const auto name = program(job.cell(turn.cell).runtime);
+    const auto& cell = job.cell(turn.cell);
+    const auto name = program(cell.runtime);
+    const auto pinned = options.cores.find(cell.threads);
+    const Start start{options.loader, pinned == options.cores.end() ? std::vector<int>{} : pinned->second};
     const auto outcome = run_process(options.runners / name, {options.folder.string(), turn.cell, std::to_string(turn.round)},
-                                     options.turn_limit);
+                                     options.turn_limit, start);
     if (!outcome.error.empty()) return failed_round(job, turn.cell, turn.round, outcome.error);
     auto found = answer_of(outcome);
     if (!found.is_object() || !is_round(found, job) || found["cell"] != turn.cell || found["round"] != turn.round) {
@@ -40,7 +43,8 @@ Json runtime_versions(const Job& job, const PlanOptions& options) {
     Json versions = Json::object();
     for (const auto& cell : job.cells) {
         if (versions.contains(cell.runtime)) continue;
-        const auto answer = answer_of(run_process(options.runners / program(cell.runtime), {"--version"}, kVersionLimit));
+        const auto answer = answer_of(
+            run_process(options.runners / program(cell.runtime), {"--version"}, kVersionLimit, {options.loader, {}}));
         versions[cell.runtime] = answer.is_object() ? answer.value("version", std::string("unknown")) : "unknown";
     }
     return versions;

@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <filesystem>
+#include <map>
+#include <vector>
 
 #include "job.hpp"
 
@@ -12,6 +14,8 @@ struct PlanOptions {
     std::filesystem::path folder;   // the job's
     std::filesystem::path runners;  // where the runners' programs are
     std::chrono::milliseconds turn_limit{std::chrono::minutes(10)};
+    std::filesystem::path loader;           // that starts the runners; empty: the system's
+    std::map<int, std::vector<int>> cores;  // threads of a cell -> the cores that its rounds run on
     bool resume = false;
     bool simulated = false;
 };

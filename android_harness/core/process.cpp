@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,8 +22,9 @@ extern "C" void end_with_child(int signal_number) {
 }
 
 // In the child, between fork and exec: async-signal-safe calls only.
-[[noreturn]] void become(char* const* arguments, int output, pid_t parent) {
+[[noreturn]] void become(char* const* arguments, int output, pid_t parent, const cpu_set_t* cores) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (cores != nullptr) sched_setaffinity(0, sizeof(*cores), cores);
     if (getppid() != parent) _exit(127);
     for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGPIPE}) signal(number, SIG_DFL);
     dup2(output, STDOUT_FILENO);
@@ -65,20 +67,26 @@ bool read_all(int input, std::string& output, std::chrono::milliseconds limit) {
 }  // namespace
 
 Outcome run_process(const std::filesystem::path& program, const std::vector<std::string>& arguments,
-                    std::chrono::milliseconds limit) {
+                    std::chrono::milliseconds limit, const Start& start) {
     const std::string name = program.filename().string();
-    std::vector<std::string> words{program.string()};
+    std::vector<std::string> words;
+    if (!start.loader.empty()) words = {start.loader.string(), "--library-path", program.parent_path().string()};
+    words.push_back(program.string());
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> pointers;
     for (auto& word : words) pointers.push_back(word.data());
     pointers.push_back(nullptr);
+
+    cpu_set_t cores;
+    CPU_ZERO(&cores);
+    for (const int core : start.cores) CPU_SET(core, &cores);
 
     std::array<int, 2> ends{};
     if (pipe2(ends.data(), O_CLOEXEC) != 0) return {"", "no pipe: " + std::string(strerror(errno))};
     const pid_t parent = getpid();
     const pid_t child = fork();
     if (child < 0) return {"", "no process: " + std::string(strerror(errno))};
-    if (child == 0) become(pointers.data(), ends[1], parent);
+    if (child == 0) become(pointers.data(), ends[1], parent, start.cores.empty() ? nullptr : &cores);
     current_child = child;
     close(ends[1]);
 

@@ -1,6 +1,8 @@
 // mobileclip-bench: runs a job's plan on this device.
 #include <cstdio>
 #include <exception>
+#include <sched.h>
+#include <stdexcept>
 #include <string>
 
 #include "files.hpp"
@@ -14,12 +16,27 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: mobileclip-bench FOLDER [--resume] [--lock FILE] [--runners FOLDER] [--turn-timeout SECONDS] [--simulated]\n"
+    "                        [--loader FILE] [--pin THREADS=CORE[,CORE...]]...\n"
     "       mobileclip-bench --held FILE        says whether a benchmark holds the lock FILE: exit code 4 if so\n"
     "       mobileclip-bench --stop FILE        ends the benchmark that holds the lock FILE\n"
     "       mobileclip-bench --version          what this is, as JSON\n"
     "FOLDER holds job.json and what it names. Rounds are appended to <run_id>.rounds.jsonl there, <run_id>.run.json\n"
     "is written at the end. Exit codes: 0 the plan was run (failed rounds are in the record), 2 wrong use or a bad job,\n"
-    "3 the device failed, 4 another benchmark runs.\n";
+    "3 the device failed, 4 another benchmark runs. --loader starts the runners with a C library that lies beside them;\n"
+    "--pin says on which cores the rounds of cells with so many threads run.\n";
+
+// `2=4,5` -> rounds of cells with two threads run on the cores 4 and 5. Throws std::exception for anything else.
+void pin(bench::PlanOptions& options, const std::string& word) {
+    std::size_t read = 0;
+    auto& cores = options.cores[std::stoi(word, &read)];
+    for (char separator = '='; read < word.size(); separator = ',') {
+        if (word[read] != separator) throw std::invalid_argument(word);
+        std::size_t digits = 0;
+        cores.push_back(std::stoi(word.substr(read + 1), &digits));
+        if (cores.back() < 0 || cores.back() >= CPU_SETSIZE) throw std::invalid_argument(word);
+        read += 1 + digits;
+    }
+}
 
 int stop(const std::string& lock) {
     if (bench::end_lock_holder(lock)) return 0;
@@ -51,6 +68,10 @@ int main(int argc, char** argv) {
                 lock_file = argv[++i];
             } else if (word == "--runners" && has_value) {
                 options.runners = argv[++i];
+            } else if (word == "--loader" && has_value) {
+                options.loader = argv[++i];
+            } else if (word == "--pin" && has_value) {
+                pin(options, argv[++i]);
             } else if (word == "--turn-timeout" && has_value) {
                 options.turn_limit = std::chrono::milliseconds(static_cast<long long>(std::stod(argv[++i]) * 1000));
             } else if (word.rfind("--", 0) != 0 && options.folder.empty()) {

@@ -36,6 +36,11 @@ TEST_CASE("every way to end badly is told") {
     CHECK(run_process(folder.path / "text", {}, 60s).error.find("cannot be executed here") != std::string::npos);
 }
 
+TEST_CASE("a program runs on the cores that it is pinned to") {
+    const auto found = run_process("/bin/grep", {"Cpus_allowed_list", "/proc/self/status"}, 60s, {{}, {0}});
+    CHECK(found.output == "Cpus_allowed_list:\t0\n");
+}
+
 TEST_CASE("a program that hangs is killed") {
     CHECK(run_process("/bin/sleep", {"600"}, 200ms).error == "sleep gave no answer within 0 s and was killed");
 }

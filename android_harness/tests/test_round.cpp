@@ -61,6 +61,9 @@ TEST_CASE("round 0 loads twice, checks every golden input, warms up and measures
     CHECK(found["golden"]["inputs"] == 2);
     CHECK(found["golden"]["passed"] == true);
     CHECK(found["peak_memory_bytes"].get<std::int64_t>() > 0);
+    std::int64_t counted = 0;
+    for (const auto& core : found["cores"]) counted += core["inferences"].get<std::int64_t>();
+    CHECK(counted == 3);
     CHECK(it.engine.fed.size() == 12);
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.job import Cell, Job
-from mobileclip_deploy.benchmark.judgement import cell_warnings
+from mobileclip_deploy.benchmark.judgement import cell_warnings, marked
 from mobileclip_deploy.benchmark.result import CellResult, Result, RoundResult, Run
 from mobileclip_deploy.benchmark.statistics import summarize
 
@@ -19,7 +19,9 @@ def assemble(run: Run) -> Result:
     by_cell: dict[str, list[RoundResult]] = {cell.id: [] for cell in run.job.cells}
     for item in sorted(run.rounds, key=lambda item: item.round):
         by_cell[item.cell].append(item)
-    return Result.of(run, tuple(_cell_result(cell, run.job, tuple(by_cell[cell.id])) for cell in run.job.cells))
+    pinned = run.harness.affinity
+    cells = tuple(_cell_result(cell, run.job, tuple(by_cell[cell.id]), pinned) for cell in run.job.cells)
+    return Result.of(run, cells)
 
 
 def complete(result: Result) -> Result:
@@ -32,7 +34,7 @@ def complete(result: Result) -> Result:
         if not found.rounds:
             cells.append(found)
             continue
-        computed = _cell_result(cell, result.job, _with_golden(found))
+        computed = _cell_result(cell, result.job, _with_golden(found), result.harness.affinity)
         changes = {name: getattr(found, name) for name in OWN if not getattr(computed, name)}
         changes["warnings"] = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
         cells.append(computed.model_copy(update=changes))
@@ -47,8 +49,8 @@ def _with_golden(found: CellResult) -> tuple[RoundResult, ...]:
     return (found.rounds[0].model_copy(update={"golden": found.golden}), *found.rounds[1:])
 
 
-def _cell_result(cell: Cell, job: Job, rounds: tuple[RoundResult, ...]) -> CellResult:
-    rounds = tuple(judge(item, cell, job.protocol) for item in rounds)
+def _cell_result(cell: Cell, job: Job, rounds: tuple[RoundResult, ...], pinned: tuple[int, ...]) -> CellResult:
+    rounds = tuple(marked(judge(item, cell, job.protocol), pinned) for item in rounds)
     checked = cell.golden is None or any(item.golden for item in rounds)
     failed = next((item for item in rounds if item.status != "done"), None)
     whole = len(rounds) == job.protocol.rounds

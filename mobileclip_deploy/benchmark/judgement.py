@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import Result, RoundResult, Snapshot, Summary
 
-__all__ = ["cell_warnings", "run_warnings"]
+__all__ = ["cell_warnings", "marked", "run_warnings"]
 
 TREND = 1.1
 WIDTH = 0.1
 WAITING = 1.2
 BUSY = 0.5
 FEW = 100
+SLOW_CLOCK = 0.9
+"""A core that ran below this share of its highest clock was throttled, or had not sped up yet."""
 
 
 def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -> tuple[str, ...]:
@@ -39,6 +41,33 @@ def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -
     if cell.golden is None:
         found.append("answers not checked: no golden outputs that they could be compared with")
     return tuple(found)
+
+
+def marked(finished: RoundResult, pinned: Sequence[int]) -> RoundResult:
+    """A round with what its cores say against its figures. Marking twice changes nothing.
+
+    Args:
+        pinned: the cores that the harness meant to run on; none: any.
+    """
+    found, used = [], finished.cores
+    kinds = sorted({one.maximum_khz for one in used if one.maximum_khz})
+    if len(kinds) > 1:
+        found.append(f"mixed cores: ran on {len(kinds)} kinds, of {' and '.join(_gigahertz(khz) for khz in kinds)}")
+    astray = [str(one.core) for one in used if pinned and one.core not in pinned]
+    if astray:
+        found.append(f"not pinned: ran on core {', '.join(astray)}, and should have on {', '.join(map(str, pinned))}")
+    for one in used:
+        if one.maximum_khz and one.allowed_khz and one.allowed_khz < one.maximum_khz:
+            clocks = f"{_gigahertz(one.allowed_khz)} of {_gigahertz(one.maximum_khz)}"
+            found.append(f"throttled: core {one.core} was allowed {clocks}")
+        elif one.maximum_khz and one.running_khz and one.running_khz < SLOW_CLOCK * one.maximum_khz:
+            clocks = f"{_gigahertz(one.running_khz)} of {_gigahertz(one.maximum_khz)}"
+            found.append(f"slow clock: core {one.core} ran at {clocks}")
+    return finished.model_copy(update={"warnings": tuple(dict.fromkeys((*finished.warnings, *found)))})
+
+
+def _gigahertz(khz: int) -> str:
+    return f"{khz / 1e6:.1f} GHz"
 
 
 def run_warnings(result: Result) -> tuple[str, ...]:

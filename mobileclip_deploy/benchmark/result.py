@@ -10,6 +10,7 @@ from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job
 
 __all__ = [
     "CellResult",
+    "CoreUse",
     "Device",
     "Environment",
     "GoldenOutcome",
@@ -94,6 +95,17 @@ class Placement(Frozen):
     cost_share: float | None = None
 
 
+class CoreUse(Frozen):
+    """How many inferences ended on a core, and its clock right after the last: what it ran at, what the system allowed,
+    and the most that it can; None where the system does not tell."""
+
+    core: Count
+    inferences: Count
+    running_khz: Count | None = None
+    allowed_khz: Count | None = None
+    maximum_khz: Count | None = None
+
+
 class OperatorTime(Frozen):
     """What the operators of one type took in one inference of a profiled run, which is never one of the samples."""
 
@@ -108,6 +120,7 @@ class RoundResult(Frozen):
     `samples_ns`: wall nanoseconds of every inference after the warm-up, in order. `cpu_ns`: CPU nanoseconds, of all
     threads, that they took together. `load_first_ns`: loading the model, for the first time in the process;
     `load_again_ns`: once more. `first_inference_ns`: the first one after loading. `golden`: of the round that checked.
+    `cores`: where the thread that called ran, and at which clocks.
     `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
     """
 
@@ -126,6 +139,7 @@ class RoundResult(Frozen):
     golden: GoldenOutcome | None = None
     placement: Annotated[tuple[Placement, ...], Field(fail_fast=True)] = ()
     profile: Annotated[tuple[OperatorTime, ...], Field(fail_fast=True)] = ()
+    cores: Annotated[tuple[CoreUse, ...], Field(fail_fast=True)] = ()
     warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
 
 

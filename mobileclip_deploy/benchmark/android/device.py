@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mobileclip_deploy.benchmark.android.adb import Adb
@@ -134,15 +134,17 @@ def parse_battery(dump: str) -> tuple[float | None, float | None, bool | None]:
 
 
 def fast_cores(frequencies: Mapping[int, int], threads: int) -> tuple[int, ...]:
-    """The cores to pin to: all but the slowest kind, and of those as many as `threads` asks for. Empty: any core.
+    """The cores to pin to: of the fastest kind that has as many cores as there are threads, so many. Empty: any core.
 
-    Without frequencies, or where all cores are alike, or where the fast ones do not suffice, nothing is pinned.
+    Cores of one kind have the same highest clock: on a mix of kinds, the slower ones decide how long an inference
+    takes, and the scheduler decides who they are. Where all cores are alike, or no kind has enough, nothing is pinned.
     """
-    if len(set(frequencies.values())) < 2:
-        return ()
-    slowest = min(frequencies.values())
-    fast: Sequence[int] = sorted(core for core, khz in frequencies.items() if khz > slowest)
-    return tuple(fast) if len(fast) >= threads else ()
+    kinds = sorted(set(frequencies.values()), reverse=True)
+    for kind in kinds if len(kinds) > 1 else ():
+        alike = sorted(core for core, khz in frequencies.items() if khz == kind)
+        if len(alike) >= threads:
+            return tuple(alike[-threads:])
+    return ()
 
 
 def _thermal_state(status: int) -> ThermalState:

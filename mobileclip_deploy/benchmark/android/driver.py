@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 from mobileclip_deploy.benchmark.android.adb import Adb, listed_devices, quoted, remedy_for_state
 from mobileclip_deploy.benchmark.android.cooling import wait_until_cool
 from mobileclip_deploy.benchmark.android.device import AndroidPhone, describe, fast_cores, parse_thermal, snapshot
+from mobileclip_deploy.benchmark.android.programs import LOADER, PLAN, InstalledPrograms, NotStarting
 from mobileclip_deploy.benchmark.android.rounds import Rounds
 from mobileclip_deploy.benchmark.android.session import PhoneSession
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners, find_runners, runner
-from mobileclip_deploy.benchmark.android.transfer import remote_hashes, synchronize
+from mobileclip_deploy.benchmark.android.transfer import synchronize
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Environment, Harness, Run
@@ -80,9 +82,9 @@ class AndroidDriver(Driver):
             session.run(rounds.receive)
         except BaseException:
             with suppress(RuntimeFailed):  # the phone keeps its stream: the next run fetches it
-                rounds.fetch(session.adb, session.folder)
+                rounds.fetch(session.programs.adb, session.programs.base)
             raise
-        rounds.fetch(session.adb, session.folder)
+        rounds.fetch(session.programs.adb, session.programs.base)
 
     def _listing(self, serial: str, state: str) -> Listing:
         remedy = remedy_for_state(state)
@@ -126,9 +128,8 @@ class AndroidDriver(Driver):
         allowed = adb.shell("cmd power set-fixed-performance-mode-enabled true >/dev/null 2>&1").code == 0
         adb.shell("cmd power set-fixed-performance-mode-enabled false >/dev/null 2>&1")
         return PhoneSession(
-            adb=adb,
-            folder=self._settings.folder,
-            cores=fast_cores(phone.frequencies, max(cell.threads for cell in job.cells)),
+            programs=InstalledPrograms(adb, self._settings.folder),
+            cores={cell.threads: fast_cores(phone.frequencies, cell.threads) for cell in job.cells},
             turn_seconds=turn,
             total_seconds=turn * (len(job.order) + 1),
             fixed_performance=allowed,
@@ -137,16 +138,15 @@ class AndroidDriver(Driver):
 
     def _bring(self, session: PhoneSession, rounds: Rounds, runners: Runners) -> None:
         """Programs, models and golden files onto the phone; what an interrupted run of this job left there, here."""
-        adb, folder, plan = session.adb, session.folder, rounds.plan
+        programs, plan = session.programs, rounds.plan
+        adb, folder = programs.adb, programs.base
+        has_loader = adb.shell(f"[ -e {quoted(f'{programs.folder}/{LOADER}')} ]").code == 0
+        with suppress(NotStarting):  # nothing is there yet, or nothing that could have begun a run
+            self._end_own_run(replace(programs, glibc=has_loader), plan)
         rounds.tell("pushing the harness")
-        synchronize(adb, f"{folder}/bin", {path.name: path for path in runners.files}, executable=True)
-        there = remote_hashes(adb, f"{folder}/job")
-        is_ours = there.get("job.json") == file_sha256(plan.folder / "job.json")
-        if session.is_busy():
-            if not is_ours:
-                raise RuntimeFailed(f"another benchmark runs on the phone {adb.serial}: wait for its end")
-            session.stop()
-        if is_ours:
+        synchronize(adb, programs.folder, {path.name: path for path in runners.files}, executable=True)
+        self._end_own_run(programs, plan)
+        if _is_job_of(adb, folder, plan):
             rounds.fetch(adb, folder)
         wanted = {
             path.relative_to(plan.folder).as_posix(): path
@@ -159,6 +159,18 @@ class AndroidDriver(Driver):
             wanted[plan.stream.name] = plan.stream
         rounds.tell("pushing models")
         synchronize(adb, f"{folder}/job", wanted)
+
+    def _end_own_run(self, programs: InstalledPrograms, plan: Plan) -> None:
+        """End what an interrupted run of this plan still does on the phone, before anything that it uses is touched.
+
+        Raises:
+            RuntimeFailed: it is another plan's, or does not end.
+        """
+        if not programs.is_busy():
+            return
+        if not _is_job_of(programs.adb, programs.base, plan):
+            raise RuntimeFailed(f"another benchmark runs on the phone {programs.adb.serial}: wait for its end")
+        programs.stop()
 
     def _clean(self, adb: Adb, plan: Plan) -> None:
         """Remove what this run wrote; models and programs stay, so that the next run need not push them."""
@@ -176,20 +188,15 @@ def _check_machine(phone: AndroidPhone, runners: Runners, serial: str) -> None:
 
 def _versions(session: PhoneSession, job: Job) -> tuple[Harness, dict[str, str]]:
     """What the harness says about itself and its runtimes, on the phone: the first sign that it runs there."""
-    harness = json.loads(_version(session, "mobileclip-bench"))
-    found = Harness(name=harness["name"], version=harness["version"], build=harness["build"], affinity=session.cores)
+    programs = session.programs
+    harness = json.loads(programs.version(PLAN))
+    pinned = tuple(sorted({core for cores in session.cores.values() for core in cores}))
+    found = Harness(name=harness["name"], version=harness["version"], build=harness["build"], affinity=pinned)
     runtimes = sorted({cell.runtime for cell in job.cells})
-    return found, {name: str(json.loads(_version(session, runner(name)))["version"]) for name in runtimes}
+    return found, {name: str(json.loads(programs.version(runner(name)))["version"]) for name in runtimes}
 
 
-def _version(session: PhoneSession, program: str) -> str:
-    folder = f"{session.folder}/bin"
-    answer = session.adb.shell(f"LD_LIBRARY_PATH={quoted(folder)} {quoted(f'{folder}/{program}', '--version')}")
-    if answer.code == 0:
-        return answer.output
-    said = (answer.errors or answer.output).strip().splitlines()
-    reason = said[-1] if said else f"exit code {answer.code}"
-    raise RuntimeFailed(
-        f"{program} does not start on the phone {session.adb.serial} ({reason}): build it with the NDK for arm64-v8a, "
-        "with its libraries, as android_harness/README.md says"
-    )
+def _is_job_of(adb: Adb, folder: str, plan: Plan) -> bool:
+    """Whether the job on the phone is this plan's. Only that file is read: hashing models would disturb a run."""
+    answer = adb.shell(f"sha256sum -- {quoted(f'{folder}/job/job.json')}")
+    return answer.code == 0 and answer.output.lstrip("\\").startswith(file_sha256(plan.folder / "job.json"))

@@ -6,36 +6,36 @@ import queue
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
-from mobileclip_deploy.benchmark.android.adb import END, Adb, Answer, DeviceLost, quoted
+from mobileclip_deploy.benchmark.android.adb import END, Answer, DeviceLost
+from mobileclip_deploy.benchmark.android.programs import BUSY, LOADER, PLAN, InstalledPrograms
 from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["PhoneSession", "launch_script"]
 
 GRACE_SECONDS = 60
 """Beyond the longest round: starting the programs, asking for their versions, writing to slow storage."""
-STOPPED, BUSY = 124, 4
+STOPPED = 124
 REMEMBERED_LINES = 20
 
 
 @dataclass(frozen=True)
 class PhoneSession:
-    """Where the harness lies on the phone, and the limits it runs under.
+    """The harness on the phone, and the limits it runs under.
 
     Args:
-        cores: what it is pinned to; empty: any core.
+        cores: threads of a cell -> the cores that its rounds are pinned to; none: any core.
         turn_seconds: a round that takes longer is ended, and its cell failed.
         total_seconds: after that the phone itself ends everything.
         fixed_performance: switch the phone's fixed performance mode on for the run, and off after it.
     """
 
-    adb: Adb
-    folder: str
-    cores: tuple[int, ...]
+    programs: InstalledPrograms
+    cores: Mapping[int, tuple[int, ...]]
     turn_seconds: float
     total_seconds: float
     fixed_performance: bool
@@ -49,7 +49,7 @@ class PhoneSession:
                 phone does not end by itself.
         """
         process = subprocess.Popen(
-            self.adb.command("shell", launch_script(self)),
+            self.programs.adb.command("shell", launch_script(self)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -62,24 +62,10 @@ class PhoneSession:
             process.kill()
             process.wait()
             with suppress(RuntimeFailed):  # lost: the phone's own time limit ends it
-                self.stop()
+                self.programs.stop()
             raise
         process.wait()
         self._judge(code, errors)
-
-    def stop(self) -> None:
-        """End the benchmark that runs on the phone, whoever started it.
-
-        Raises:
-            RuntimeFailed: it does not end, or the phone is lost.
-        """
-        self.adb.demand(quoted(f"{self.folder}/bin/mobileclip-bench", "--stop", f"{self.folder}/lock"))
-
-    def is_busy(self) -> bool:
-        """Whether a benchmark runs on the phone."""
-        return (
-            self.adb.shell(quoted(f"{self.folder}/bin/mobileclip-bench", "--held", f"{self.folder}/lock")).code == BUSY
-        )
 
     def _follow(self, process: subprocess.Popen[str], received: Callable[[str], None]) -> tuple[int | None, list[str]]:
         """Exit code on the phone (None: it was never told), and the last lines that are no rounds."""
@@ -94,10 +80,9 @@ class PhoneSession:
             try:
                 is_output, line = lines.get(timeout=silence)
             except queue.Empty:
-                raise DeviceLost(
-                    f"no word from the phone {self.adb.serial} for {silence:.0f} s: replug it, then go on with "
-                    "`resume=True`"
-                ) from None
+                serial = self.programs.adb.serial
+                remedy = "replug it, then go on with `resume=True`"
+                raise DeviceLost(f"no word from the phone {serial} for {silence:.0f} s: {remedy}") from None
             if line is None:
                 open_streams -= 1
             elif is_output and (end := END.match(line)):
@@ -112,20 +97,18 @@ class PhoneSession:
         if code == 0:
             return
         said = errors[-1] if errors else "nothing was said"
-        serial = self.adb.serial
+        serial = self.programs.adb.serial
         if code is None:
-            failure = self.adb.failure(Answer(255, "", "\n".join(errors)))
-            said = str(failure).rstrip(".")
-            raise DeviceLost(f"{said}; finished rounds are kept: go on with `resume=True`") from failure
+            failure = self.programs.adb.failure(Answer(255, "", "\n".join(errors)))
+            raise DeviceLost(
+                f"{str(failure).rstrip('.')}; finished rounds are kept: go on with `resume=True`"
+            ) from failure
         if code == STOPPED:
             raise RuntimeFailed(
                 f"the phone {serial} ended the run after {self.total_seconds:.0f} s: go on with `resume=True`"
             )
         if code in (126, 127) or "not executable" in said:
-            raise RuntimeFailed(
-                f"the harness does not start on the phone {serial} ({said}): build it with the NDK for arm64-v8a, as "
-                "android_harness/README.md says"
-            )
+            raise self.programs.not_starting(PLAN, said, code)
         if code == BUSY:
             raise RuntimeFailed(f"another benchmark runs on the phone {serial}: wait for its end")
         if code > 128:
@@ -137,17 +120,17 @@ class PhoneSession:
 
 def launch_script(session: PhoneSession) -> str:
     """What the phone's shell is told: it holds every limit itself, so that a pulled cable leaves nothing running."""
-    base = session.folder
-    words = ["timeout", "-k", "5", f"{session.total_seconds:.0f}"]
-    if session.cores:
-        words += ["taskset", f"{sum(1 << core for core in session.cores):x}"]
-    words += [f"{base}/bin/mobileclip-bench", f"{base}/job", "--resume", "--lock", f"{base}/lock"]
-    words += ["--runners", f"{base}/bin", "--turn-timeout", f"{session.turn_seconds:.3f}"]
+    programs = session.programs
+    words = [f"{programs.base}/job", "--resume", "--lock", f"{programs.base}/lock"]
+    words += ["--runners", programs.folder, "--turn-timeout", f"{session.turn_seconds:.3f}"]
     words += ["--simulated"] if session.simulated else []
+    words += ["--loader", f"{programs.folder}/{LOADER}"] if programs.glibc else []
+    for threads, cores in session.cores.items():
+        words += ["--pin", f"{threads}={','.join(map(str, cores))}"] if cores else []
+    limit = ("timeout", "-k", "5", f"{session.total_seconds:.0f}")
     fixed = "cmd power set-fixed-performance-mode-enabled {} >/dev/null 2>&1"
-    lines = [f"export LD_LIBRARY_PATH={quoted(base + '/bin')}"]
-    lines += [fixed.format("true")] if session.fixed_performance else []
-    lines += [quoted(*words), "code=$?"]
+    lines = [fixed.format("true")] if session.fixed_performance else []
+    lines += [programs.command(PLAN, *words, under=limit), "code=$?"]
     lines += [fixed.format("false")] if session.fixed_performance else []
     return "\n".join([*lines, "echo mobileclip-shell-ended $code"])
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobileclip_deploy.benchmark.android.programs import PLAN
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 
 __all__ = ["AndroidSettings", "Runners", "find_runners", "runner"]
 
-PLAN = "mobileclip-bench"
 BUILT = Path(__file__).parents[3] / "android_harness" / "build" / "android-arm64" / "bin"
 HOW_TO_BUILD = "build them as android_harness/README.md says, or name their folder in MOBILECLIP_ANDROID_RUNNERS"
 LIBRARIES = {"onnxruntime": ("libonnxruntime.so", "copy the one of the onnxruntime-android AAR there")}

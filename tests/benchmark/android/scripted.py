@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 __all__ = ["GOOD", "answering", "scripted_runners"]
@@ -26,8 +28,21 @@ GOOD = answering(RIGHT)
 def scripted_runners(built: Path, folder: Path, script: str = GOOD) -> Path:
     """The real plan runner, and an ONNX Runtime runner that does what `script` says; returns their folder."""
     folder.mkdir()
-    shutil.copy(built / "bin/mobileclip-bench", folder)
+    _without_rpath(built / "bin/mobileclip-bench", folder)
     (folder / "mobileclip-bench-onnxruntime").write_text("#!/bin/sh\n" + VERSION + script)
     (folder / "mobileclip-bench-onnxruntime").chmod(0o755)
     (folder / "libonnxruntime.so").write_text("none is needed")
     return folder
+
+
+def _without_rpath(program: Path, folder: Path) -> None:
+    """A program as the NDK links it: it needs a library that lies beside it, and only LD_LIBRARY_PATH says where.
+
+    Started from an empty environment it ends with an error of the system's loader, on a phone and here.
+    """
+    lines = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
+    (library,) = re.findall(r"libstdc\+\+\.so\.6 => (\S+)", lines)
+    shutil.copy(library, folder / "libstdc++_s.so")
+    changed = program.read_bytes().replace(b"libstdc++.so.6\0", b"libstdc++_s.so\0").replace(b"$ORIGIN\0", b"/absent\0")
+    (folder / program.name).write_bytes(changed)
+    (folder / program.name).chmod(0o755)

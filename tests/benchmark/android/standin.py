@@ -49,9 +49,8 @@ BATTERY = """Current Battery Service state:
   scale: 100
   temperature: 297
 """
-FREQUENCIES = "".join(
-    f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq:{khz}\n" for core, khz in ((0, 1800000), (1, 2900000))
-)
+MAXIMUM_KHZ = {0: 1_800_000, 1: 2_900_000}
+"""Of this computer's cores, as the phones see them: two kinds."""
 
 
 @dataclass
@@ -73,12 +72,20 @@ class Phones:
 
     def __enter__(self) -> Phones:
         # A name that would do harm in a shell that saw it unquoted.
-        self.storage = self.folder / 'it\'s $(touch pwned) `touch pwned` "data"; touch pwned'
+        self.storage = self.folder / 'it\'s $(touch pwned) `touch pwned` "data" & touch pwned'
         self.storage.mkdir(parents=True)
         for name in ("bin", "home", "tmp"):
             (self.folder / name).mkdir()
-        mount = f"mount -t tmpfs -o size={self.storage_megabytes}m none {shlex.quote(str(self.storage))} && "
-        script = f"{mount if self.storage_megabytes else ''}ip link set lo up && echo ready && exec sleep infinity"
+        for core, khz in MAXIMUM_KHZ.items():
+            for clock in ("cpuinfo_max_freq", "scaling_max_freq", "scaling_cur_freq"):
+                self.set_clock(core, clock, khz)
+        for name in ("possible", "present", "online"):
+            (self.folder / "cpu" / name).write_text("0-1\n")
+        mounts = [f"mount --bind {shlex.quote(str(self.folder / 'cpu'))} /sys/devices/system/cpu"]
+        if self.storage_megabytes:
+            size = f"size={self.storage_megabytes}m"
+            mounts.append(f"mount -t tmpfs -o {size} none {shlex.quote(str(self.storage))}")
+        script = " && ".join([*mounts, "ip link set lo up && echo ready && exec sleep infinity"])
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
         command = ["unshare", *user, "--net", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-c", script]
         self._first = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -171,8 +178,15 @@ class Phones:
     def set_thermal_status(self, status: int, number: int = 0) -> None:
         (self.folder / f"bin/{number}/thermalservice").write_text(THERMAL.format(status=status))
 
+    def set_clock(self, core: int, clock: str, khz: int) -> None:
+        """What the kernel of all phones tells of a core: `clock` is cpuinfo_max_freq, scaling_max_freq (what it allows)
+        or scaling_cur_freq."""
+        file = self.folder / f"cpu/cpu{core}/cpufreq/{clock}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{khz}\n")
+
     def asked(self, number: int = 0) -> list[str]:
-        """What `cmd` and `taskset` of the phone were called with."""
+        """What `cmd` of the phone was called with."""
         log = self.folder / f"bin/{number}/log"
         return log.read_text().splitlines() if log.exists() else []
 
@@ -208,17 +222,10 @@ class Phones:
             self.set_property(name, value, number)
         self.set_thermal_status(0, number)
         (folder / "battery").write_text(BATTERY)
-        (folder / "frequencies").write_text(FREQUENCIES)
         _program(folder / "getprop", f"cat {here}/properties/*")
         _program(folder / "dumpsys", f'cat {here}/"$1"')
         _program(folder / "settings", "echo 0")
         _program(folder / "cmd", f'echo "cmd $*" >>{here}/log')
-        _program(folder / "taskset", f'echo "taskset $1" >>{here}/log; shift; exec "$@"')
-        # The only other thing that Linux here and Android's kernel tell differently: the cores' frequencies.
-        _program(
-            folder / "grep",
-            f'case "$*" in *cpuinfo_max_freq*) cat {here}/frequencies ;; *) exec /usr/bin/grep "$@" ;; esac',
-        )
 
 
 def when(condition: Callable[[], bool], act: Callable[[], object]) -> threading.Thread:

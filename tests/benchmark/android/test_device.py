@@ -68,10 +68,12 @@ def test_the_battery_is_told_in_percent_and_degrees() -> None:
     assert parse_battery("") == (None, None, None)
 
 
-def test_the_slow_cores_are_left_out_when_the_others_suffice() -> None:
+def test_the_cores_are_of_one_kind_and_as_many_as_there_are_threads() -> None:
     tensor = dict.fromkeys(range(4), 1_700_000) | dict.fromkeys((4, 5, 6), 2_370_000) | {7: 2_910_000}
-    assert fast_cores(tensor, 1) == (4, 5, 6, 7)
-    assert fast_cores(tensor, 4) == (4, 5, 6, 7)
+    assert fast_cores(tensor, 1) == (7,)
+    assert fast_cores(tensor, 2) == (5, 6)
+    assert fast_cores(tensor, 3) == (4, 5, 6)
+    assert fast_cores(tensor, 4) == (0, 1, 2, 3)
     assert fast_cores(tensor, 5) == ()
     assert fast_cores(dict.fromkeys(range(8), 2_000_000), 1) == ()
     assert fast_cores({}, 1) == ()

@@ -13,6 +13,7 @@ from benchmark.android.standin import Phones, when
 
 from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
+from mobileclip_deploy.benchmark.android.programs import InstalledPrograms
 from mobileclip_deploy.benchmark.android.session import PhoneSession
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.assembly import assemble
@@ -32,9 +33,9 @@ def run(phones: Phones, runners: Path, plan: Plan) -> Result:
 
 @pytest.fixture
 def small_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phones]:
-    """A phone with 8 MB of storage."""
+    """A phone with 16 MB of storage."""
     harness.needs("adb", "adbd", "unshare", "ip", headers=False)
-    with Phones(tmp_path / "phones", storage_megabytes=8) as found:
+    with Phones(tmp_path / "phones", storage_megabytes=16) as found:
         monkeypatch.setenv("PATH", found.path)
         yield found
 
@@ -122,7 +123,8 @@ def test_the_phone_itself_ends_a_run_that_takes_too_long(phones: Phones, built: 
     adb.push(plan.folder / "job.json", f"{folder}/job/job.json")
     adb.push(runners / "mobileclip-bench-onnxruntime", f"{folder}/bin/mobileclip-bench-onnxruntime")
     lines: list[str] = []
-    session = PhoneSession(adb, folder, (), 600.0, 2.0, fixed_performance=False, simulated=True)
+    programs = InstalledPrograms(adb, folder)
+    session = PhoneSession(programs, {}, 600.0, 2.0, fixed_performance=False, simulated=True)
     with pytest.raises(RuntimeFailed, match="ended the run after 2 s: go on with `resume=True`"):
         session.run(lines.append)
     assert len(lines) == 1

@@ -15,9 +15,11 @@ from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.driver import Plan
-from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.result import CoreUse, Result
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.progress import silent
+
+FULL = {"running_khz": 2_900_000, "allowed_khz": 2_900_000, "maximum_khz": 2_900_000}
 
 
 def driver(phones: Phones, runners: Path, selector: str | None = None, **changes: float) -> AndroidDriver:
@@ -44,6 +46,9 @@ def test_both_runtimes_are_measured_checked_and_marked_simulated(phones: Phones,
         assert cell.load_again_ns
         assert cell.peak_memory_bytes
         assert {item.thermal_state for item in cell.rounds} == {"nominal"}
+        # The faster of the two cores, at full clock.
+        assert [item.cores for item in cell.rounds] == [(CoreUse(core=1, inferences=3, **FULL),)] * 2
+        assert [text for text in cell.warnings if "core" in text] == []
     assert result.device.simulated
     assert (result.device.kind, result.device.name) == ("android", "Stand-in Phone 1")
     assert result.environment.before.battery_celsius == 29.7
@@ -51,11 +56,30 @@ def test_both_runtimes_are_measured_checked_and_marked_simulated(phones: Phones,
     assert result.environment.after is not None
     assert set(result.runtimes) == {"onnxruntime", "executorch"}
     assert result.harness.affinity == (1,)
-    assert "taskset 2" in phones.asked()
     assert phones.asked()[-1] == "cmd power set-fixed-performance-mode-enabled false"
     assert re.fullmatch(r"4 of 4 rounds, about 0 s left: done", told[-1])
     counts = [int(text.partition(" of 4 rounds")[0]) for text in told]
     assert counts == sorted(counts)
+
+
+def test_a_phone_that_throttles_and_calls_itself_cool_is_told_by_its_clocks(
+    phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    phones.set_clock(1, "scaling_max_freq", 1_500_000)
+    (cell,) = run(phones, built / "bin", tiny.plan(tmp_path / "plan")).cells
+    assert [(item.thermal_state, item.warnings) for item in cell.rounds] == [
+        ("nominal", ("throttled: core 1 was allowed 1.5 GHz of 2.9 GHz",))
+    ] * 2
+    assert cell.warnings[0] == cell.rounds[0].warnings[0]
+
+
+def test_cells_are_pinned_by_their_own_number_of_threads(phones: Phones, built: Path, tmp_path: Path) -> None:
+    script = 'grep Cpus_allowed_list /proc/self/status >"$1/../cores.$2"\n' + GOOD
+    plan = tiny.plan(tmp_path / "plan", threads=(1, 2))
+    result = run(phones, scripted_runners(built, tmp_path / "bin", script), plan)
+    assert result.harness.affinity == (1,)  # two cores of one kind there are not
+    found = {path.name: path.read_text().split()[-1] for path in (phones.storage / "x").glob("cores.*")}
+    assert found == {"cores.tiny.onnxruntime": "1", "cores.tiny.onnxruntime.t2": "0-1"}
 
 
 @pytest.mark.parametrize(

@@ -55,15 +55,22 @@ def program() -> bytes:
     return found
 
 
-def plan(folder: Path, runtimes: tuple[str, ...] = ("onnxruntime",), *, rounds: int = 2, error: float = 0.0) -> Plan:
-    """A plan on disk, one cell a runtime; `error` is added to the golden answers."""
+def plan(
+    folder: Path,
+    runtimes: tuple[str, ...] = ("onnxruntime",),
+    *,
+    rounds: int = 2,
+    error: float = 0.0,
+    threads: tuple[int, ...] = (1,),
+) -> Plan:
+    """A plan on disk, one cell for each runtime and number of threads; `error` is added to the golden answers."""
     (folder / "models/tiny").mkdir(parents=True)
     (folder / "golden").mkdir()
     inputs = np.random.default_rng(8).random((2, *SHAPE[1:]), dtype=np.float32)
     inputs.tofile(folder / "golden/inputs.bin")
     outputs = inputs.reshape(2, -1) @ weights() + np.float32(error)
     outputs.astype(np.float32).tofile(folder / "golden/outputs.bin")
-    cells = [_cell(folder, runtime) for runtime in runtimes]
+    cells = [_cell(folder, runtime, count) for runtime in runtimes for count in threads]
     names = [cell["id"] for cell in cells]
     job = Job.model_validate(
         {
@@ -88,7 +95,7 @@ def plan(folder: Path, runtimes: tuple[str, ...] = ("onnxruntime",), *, rounds: 
     return Plan(folder, job)
 
 
-def _cell(folder: Path, runtime: str) -> dict[str, Any]:
+def _cell(folder: Path, runtime: str, threads: int) -> dict[str, Any]:
     file = folder / "models/tiny" / ("tiny.onnx" if runtime == "onnxruntime" else "tiny.pte")
     file.write_bytes(onnx_bytes() if runtime == "onnxruntime" else program())
     golden = {
@@ -101,7 +108,7 @@ def _cell(folder: Path, runtime: str) -> dict[str, Any]:
         for part in ("inputs", "outputs")
     }
     return {
-        "id": f"tiny.{runtime}",
+        "id": f"tiny.{runtime}" + (f".t{threads}" if threads > 1 else ""),
         "label": f"tiny, {runtime}",
         "competitor": False,
         "tower": "image",
@@ -109,7 +116,7 @@ def _cell(folder: Path, runtime: str) -> dict[str, Any]:
         "sha256": file_sha256(file),
         "bytes": file.stat().st_size,
         "runtime": runtime,
-        "threads": 1,
+        "threads": threads,
         "input": {"name": "x", "dtype": "float32", "shape": SHAPE},
         "output": {"name": "y", "dtype": "float32", "shape": (1, WIDTH)},
         "golden": golden,

@@ -26,6 +26,15 @@ public struct OperatorTime: Codable, Equatable, Sendable {
     public var totalNs: Int
 }
 
+/// How many inferences ended on a core, and its clock after the last. This harness writes none; it reads and keeps them.
+public struct CoreUse: Codable, Equatable, Sendable {
+    public var core: Int
+    public var inferences: Int
+    public var runningKhz: Int?
+    public var allowedKhz: Int?
+    public var maximumKhz: Int?
+}
+
 /// One finished round of one cell. All times are wall nanoseconds, `cpuNs` CPU nanoseconds of all threads.
 public struct RoundResult: Codable, Equatable, Sendable {
     public enum Status: String, Codable, Sendable { case done, failed, invalid }
@@ -45,6 +54,7 @@ public struct RoundResult: Codable, Equatable, Sendable {
     public var golden: GoldenOutcome?
     public var placement: [Placement]?
     public var profile: [OperatorTime]?
+    public var cores: [CoreUse]?
     public var warnings: [String]?
 
     public init(runId: String, turn: Turn, status: Status = .done) {

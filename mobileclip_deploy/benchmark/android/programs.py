@@ -1,0 +1,91 @@
+"""The harness's programs as they lie on a phone, and the one way in which they are started there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mobileclip_deploy.benchmark.android.adb import Adb, quoted
+from mobileclip_deploy.errors import RuntimeFailed
+
+__all__ = ["BUSY", "LOADER", "PLAN", "InstalledPrograms", "NotStarting"]
+
+PLAN = "mobileclip-bench"
+LOADER = "ld-linux-aarch64.so.1"
+"""glibc's, which ready-made runners bring along: Android has another C library."""
+BUSY = 4
+
+
+class NotStarting(RuntimeFailed):
+    """A program that the phone does not start."""
+
+
+@dataclass(frozen=True)
+class InstalledPrograms:
+    """A folder of the phone with programs and the libraries that they need.
+
+    Args:
+        base: the folder that holds `bin`, `job` and `lock`.
+        glibc: the programs are started by the loader that lies beside them.
+    """
+
+    adb: Adb
+    base: str
+    glibc: bool = False
+
+    @property
+    def folder(self) -> str:
+        return f"{self.base}/bin"
+
+    def command(self, program: str, *arguments: str, under: Sequence[str] = ()) -> str:
+        """A line for the phone's shell.
+
+        The environment is made here and nowhere else: a program that is built for Android looks for its libraries
+        where LD_LIBRARY_PATH says, and without it does not start.
+
+        Args:
+            under: words of a program that starts this one, such as `timeout`.
+        """
+        path = f"{self.folder}/{program}"
+        if self.glibc:
+            return quoted(*under, f"{self.folder}/{LOADER}", "--library-path", self.folder, path, *arguments)
+        return f"LD_LIBRARY_PATH={quoted(self.folder)} {quoted(*under, path, *arguments)}"
+
+    def is_busy(self) -> bool:
+        """Whether a benchmark runs on the phone.
+
+        Raises:
+            NotStarting: the program that could tell is not there, or not one that the phone starts.
+        """
+        answer = self.adb.shell(self.command(PLAN, "--held", f"{self.base}/lock"))
+        if answer.code not in (0, BUSY):
+            raise self.not_starting(PLAN, answer.errors or answer.output, answer.code)
+        return answer.code == BUSY
+
+    def stop(self) -> None:
+        """End the benchmark that runs on the phone, whoever started it.
+
+        Raises:
+            RuntimeFailed: it does not end, or the phone is lost.
+        """
+        self.adb.demand(self.command(PLAN, "--stop", f"{self.base}/lock"))
+
+    def version(self, program: str) -> str:
+        """What a program says about itself, as JSON: the first sign that it runs there.
+
+        Raises:
+            NotStarting: the phone does not start it.
+        """
+        answer = self.adb.shell(self.command(program, "--version"))
+        if answer.code == 0:
+            return answer.output
+        raise self.not_starting(program, answer.errors or answer.output, answer.code)
+
+    def not_starting(self, program: str, said: str, code: int) -> NotStarting:
+        """The error of a program that the phone does not start."""
+        lines = said.strip().splitlines()
+        reason = lines[-1].strip() if lines else f"exit code {code}"
+        return NotStarting(
+            f"{program} does not start on the phone {self.adb.serial} ({reason}): build it with the NDK for arm64-v8a, "
+            "with its libraries, as android_harness/README.md says"
+        )
