@@ -130,8 +130,8 @@ def _measured(
         name: {"value": found.figures[key].value, "drop": checkpoint.figures[key].value - found.figures[key].value}
         for name, key in FIGURES.items()
     }
-    metric, bound = Gates().shipped(precision)
-    failed = [f"{tower} {metric}" for tower in TOWERS if not passes(deviations[tower], metric, bound)]
+    bound = Gates().shipped(precision)
+    failed = [f"{tower} {bound.metric}" for tower in TOWERS if not passes(deviations[tower], bound)]
     failed += [name for name, figure in figures.items() if not Gates().allow_drop(figure["drop"])]
     return {
         "bytes": size,

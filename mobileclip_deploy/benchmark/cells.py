@@ -191,8 +191,8 @@ def _tensor(entry: TensorEntry) -> Tensor:
 
 
 def _gate(gates: Gates, precision: str) -> Gate:
-    metric, bound = gates.shipped(precision)
-    return Gate.model_validate({"metric": metric, "bound": bound})
+    bound = gates.shipped(precision)
+    return Gate.model_validate({"metric": bound.metric, "bound": bound.value})
 
 
 def _loosest(gates: Gates) -> Gate:

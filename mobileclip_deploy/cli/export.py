@@ -112,6 +112,8 @@ def export(
         note(text)
     with progress() as update:
         results = export_plan(plan, update)
+    for text in dict.fromkeys(text for result in results if result.report for text in result.report.notes):
+        note(f"Warning: {text}")
     if as_json:
         print_json([result.as_dict() for result in results])
     else:

@@ -126,7 +126,7 @@ def gate_option(function: F) -> F:
         "gate_texts",
         multiple=True,
         metavar="NAME=NUMBER",
-        help="Replace a bound: semantic, relative, cosine or task. May be repeated.",
+        help="Replace a bound: semantic, relative, cosine, snr or task. May be repeated.",
     )(function)
 
 

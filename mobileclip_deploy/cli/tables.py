@@ -148,7 +148,8 @@ def print_comparison(comparison: Comparison) -> None:
             for text in (percent(row.figures.get(name)), points(row.differences.get(name)))
         ]
         deviation = "" if row.relative is None else f"{row.relative:.1e}"
-        ratio = "" if row.relative is None else "exact" if row.snr_db is None else f"{row.snr_db:.1f}"
+        ratio = "" if row.relative is None else "exact" if row.relative == 0 else "not judged"
+        ratio = ratio if row.snr_db is None else f"{row.snr_db:.1f}"
         rows.append([row.bundle, megabytes(row.bytes), deviation, ratio, *accuracy, row.status])
     print_table(f"on {comparison.dataset}", columns, rows)
     against = list(dict.fromkeys(row.baseline for row in comparison.bundles if row.baseline))
@@ -190,9 +191,7 @@ def relative(check: Check | None) -> str:
 
 def decibels(check: Check | None) -> str:
     """The centred signal-to-noise ratio of a check, if it has one."""
-    if not check or not check.deviation:
-        return ""
-    return "exact" if check.deviation.snr_db is None else f"{check.deviation.snr_db:.1f}"
+    return check.deviation.decibels if check and check.deviation else ""
 
 
 def figure(check: Check | None, name: str) -> str:

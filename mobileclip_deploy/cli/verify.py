@@ -110,6 +110,8 @@ def verify(
         print_report(report, layers=explain)
         for explanation in explanations:
             click.echo(explanation.describe())
+    for text in report.notes:
+        note(f"Warning: {text}")
     if report.failed:
         note(f"FAILED: {len(report.failed)} of {len(report.checks)} checks.")
         raise SystemExit(1)

@@ -45,7 +45,8 @@ def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Pla
 def attach(entry: TowerEntry, plan: BundlePlan, tower: TowerName, reference: Reference, folder: Path) -> TowerEntry:
     """The entry with what was asked for beside its artifact."""
     expected = reference.of(tower)
-    tolerance = value_tolerance(expected, *plan.gates.shipped(entry.precision))
+    bound = plan.gates.shipped(entry.precision)
+    tolerance = value_tolerance(expected, bound.metric, bound.value)
     attached = plan.target.attach(folder / entry.file, reference.inputs.of(tower), expected, tolerance)
     if not attached:
         return entry

@@ -8,7 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Deviation", "compare"]
+__all__ = ["Deviation", "compare", "spread"]
+
+# References are rounded to float32: what differs by less than a few units of its last place does not differ.
+ALIKE = 1e-6
 
 
 class Deviation(BaseModel):
@@ -16,8 +19,9 @@ class Deviation(BaseModel):
 
     `relative`: max ||out - ref|| / ||ref||. `cosine`: min cosine. `snr_db`: 10 log10 of sum |ref - mean(ref)|^2 over
     sum |ref - out|^2, the centred signal-to-noise ratio, which does not flatter embeddings that all point the same way;
-    None where the two are equal to the bit. `scale`: of the ratios ||out|| / ||ref|| the one furthest from 1, which a
-    cosine does not see.
+    None where the two are equal to the bit, and where it cannot be judged, since the inputs do not differ: a single
+    one, or equal ones. `scale`: of the ratios ||out|| / ||ref|| the one furthest from 1, which a cosine does not see.
+    `spread`: how much the embeddings in `ref` differ (see `spread`); None in figures of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")  # JSON has no word for infinity
@@ -26,11 +30,29 @@ class Deviation(BaseModel):
     cosine: float
     snr_db: float | None = None
     scale: float = 1.0
+    spread: float | None = None
     inputs: int
 
     def value(self, metric: str) -> float:
         """`relative` or `cosine` by name."""
         return float(getattr(self, metric))
+
+    @property
+    def decibels(self) -> str:
+        """The signal-to-noise ratio in words, without its unit where it is a number."""
+        if self.snr_db is not None:
+            return f"{self.snr_db:.1f}"
+        return "exact" if self.relative == 0 else "not judged"
+
+
+def spread(embeddings: npt.ArrayLike) -> float:
+    """By how much embeddings [N, D] of different inputs differ: sqrt(sum |e - mean(e)|^2 / sum |e|^2), 0 to 1.
+
+    0.01 says that two of them have a cosine of about 1 - 0.01^2 = 0.9999; a trained network has 0.5 and more.
+    """
+    e = np.asarray(embeddings, dtype=np.float64)
+    size = float((e**2).sum())
+    return float(np.sqrt(((e - e.mean(axis=0)) ** 2).sum() / size)) if size > 0 else 0.0
 
 
 def compare(ref: npt.ArrayLike, out: npt.ArrayLike) -> Deviation:
@@ -56,7 +78,12 @@ def compare(ref: npt.ArrayLike, out: npt.ArrayLike) -> Deviation:
     noise = float(((a - b) ** 2).sum())
     # Centred: embeddings of one model share a large mean, against which any noise looks small.
     signal = float(((a - a.mean(axis=0)) ** 2).sum())
-    snr = None if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
+    differing = spread(a)
     return Deviation(
-        relative=float(relative.max()), cosine=float(cosine.min()), snr_db=snr, scale=float(scale), inputs=len(a)
+        relative=float(relative.max()),
+        cosine=float(cosine.min()),
+        snr_db=None if noise == 0 or differing <= ALIKE else 10 * math.log10(signal / noise),
+        scale=float(scale),
+        spread=differing,
+        inputs=len(a),
     )

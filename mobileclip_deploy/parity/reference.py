@@ -18,10 +18,14 @@ from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
-from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.parity.metrics import compare, spread
 from mobileclip_deploy.towers.inputs import Inputs, embed, embed_exactly
 
 __all__ = ["Reference"]
+
+# Embeddings of different inputs that have cosines above 0.9999 to each other. Trained networks have spreads of 0.5 and
+# more, the random fillings of tests/golden 0.13 and more.
+COLLAPSED = 0.01
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,18 @@ class Reference:
         if tower not in self.embeddings:
             raise InvalidInput(f"there are no reference embeddings of the {tower} tower; export the bundle again")
         return self.embeddings[tower]
+
+    def collapsed(self, tower: TowerName) -> str | None:
+        """What to say of a tower whose answers to different inputs hardly differ; None where they do."""
+        differing, inputs = spread(self.of(tower)), self.inputs.of(tower)
+        several = len(np.unique(inputs.reshape(len(inputs), -1), axis=0))
+        if several < 2 or not differing < COLLAPSED:
+            return None
+        what = "images" if tower == "image" else "texts"
+        return (
+            f"The {tower} tower of the checkpoint itself has collapsed: its embeddings of {several} different {what} "
+            f"differ by {differing:.1g} of their length, so that it can hardly tell them apart, at any precision."
+        )
 
     @classmethod
     def compute(cls, model: MobileCLIP, inputs: Inputs) -> Reference:

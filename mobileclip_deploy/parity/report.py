@@ -44,15 +44,14 @@ class Check(BaseModel):
     left_out: bool = False
 
     @classmethod
-    def measured(cls, step: str, tower: str, deviation: Deviation, metric: str, bound: float, engine: str) -> Check:
+    def measured(cls, step: str, tower: str, deviation: Deviation, bound: Bound, engine: str) -> Check:
         """A check that compares a deviation with its bound."""
-        sign = ">=" if metric == "cosine" else "<="
         return cls(
             step=step,
             tower=tower,
-            status="passed" if passes(deviation, metric, bound) else "failed",
+            status="passed" if passes(deviation, bound) else "failed",
             engine=engine,
-            gate=f"{metric} {sign} {bound:.3g}" if metric == "relative" else f"{metric} {sign} {bound!r}",
+            gate=str(bound),
             deviation=deviation,
         )
 
@@ -86,16 +85,19 @@ class Check(BaseModel):
             deviation = compare(wanted, found)
         except ValueError as error:
             return cls(step=step, tower=tower, status="failed", engine=engine, detail=str(error))
-        return cls.measured(step, tower, deviation, *bound, engine)
+        return cls.measured(step, tower, deviation, bound, engine)
 
     def describe(self) -> str:
         """The gate, the figures and the detail in one line."""
         parts = [self.gate, self.detail]
         if self.deviation is not None:
-            lengths = (
-                "" if 1 / SCALE <= self.deviation.scale <= SCALE else f", lengths times {self.deviation.scale:.3g}"
-            )
-            parts.insert(1, f"relative {self.deviation.relative:.1e}, cosine {self.deviation.cosine:.6f}{lengths}")
+            found = self.deviation
+            figures = [f"relative {found.relative:.1e}, cosine {found.cosine:.6f}"]
+            if not 1 / SCALE <= found.scale <= SCALE:
+                figures.append(f"lengths times {found.scale:.3g}")
+            if found.snr_db is not None and self.status == "failed":
+                figures.append(f"SNR {found.decibels} dB")
+            parts.insert(1, ", ".join(figures))
         if self.figures is not None:
             parts.insert(1, ", ".join(f"{name} {value:.4g}" for name, value in self.figures.items()))
         return "; ".join(part for part in parts if part)
@@ -142,7 +144,7 @@ class ParityReport(BaseModel):
     """All checks of one bundle, and how its weights are stored (nothing where the checkpoint is not at hand).
 
     `floor`: the noise floor of each tower, the relative deviation of the checkpoint's own float32 answers from its
-    exact ones, worst over the inputs.
+    exact ones, worst over the inputs. `notes`: what a reader should know of the checkpoint itself, in sentences.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -155,6 +157,7 @@ class ParityReport(BaseModel):
     floor: dict[str, float] = {}
     storage: tuple[StoredWeights, ...] = ()
     weights: tuple[StoredLayer, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -183,7 +186,8 @@ class ParityReport(BaseModel):
             lines += [f"- **{check.tower} {check.step} {check.status}**: {check.describe()}" for check in unmet] + [""]
         lines += ["| tower | check | outcome | gate | relative | cosine | dB | figures |"]
         lines += ["|---|---|---|---|---:|---:|---:|---|"]
-        return "\n".join([*lines, *(_markdown_row(check) for check in self.checks)]) + "\n"
+        rows = [_markdown_row(check) for check in self.checks]
+        return "\n".join([*lines, *rows, *(f"\n{note}" for note in self.notes)]) + "\n"
 
     def junit(self) -> str:
         """The report as JUnit XML: a failed check is a failure, one that could not be run an error."""
@@ -216,7 +220,6 @@ def _markdown_row(check: Check) -> str:
     if deviation is None:
         cells += ["", "", ""]
     else:
-        ratio = "exact" if deviation.snr_db is None else f"{deviation.snr_db:.1f}"
-        cells += [f"{deviation.relative:.1e}", f"{deviation.cosine:.6f}", ratio]
+        cells += [f"{deviation.relative:.1e}", f"{deviation.cosine:.6f}", deviation.decibels]
     figures = ", ".join(f"{name} {value:.2f}" for name, value in (check.figures or {}).items())
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, figures]) + " |"

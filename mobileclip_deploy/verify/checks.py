@@ -23,7 +23,7 @@ from mobileclip_deploy.verify.reproduction import check_reproduced
 from mobileclip_deploy.verify.subject import Subject
 from mobileclip_deploy.verify.weights import check_weights
 
-__all__ = ["TASK_FIGURES", "TOWER_CHECKS", "check_shipped", "check_task", "verify_subject"]
+__all__ = ["TASK_FIGURES", "TOWER_CHECKS", "check_shipped", "check_task", "collapsed_towers", "verify_subject"]
 
 # What an artifact may lose of, in points (Gates.task).
 TASK_FIGURES = ("top1", "image_to_text_recall@1")
@@ -51,7 +51,14 @@ def verify_subject(subject: Subject) -> ParityReport:
         floor={tower: floor for tower in manifest.towers if (floor := subject.floor(tower)) is not None},
         storage=tuple(row for tower in manifest.towers for row in subject.storage(tower)),
         weights=tuple(row for tower in manifest.towers for row in subject.layers.get(tower, ())),
+        notes=collapsed_towers(subject),
     )
+
+
+def collapsed_towers(subject: Subject) -> tuple[str, ...]:
+    """A sentence for each tower whose reference embeddings hardly differ between inputs."""
+    found = (subject.evidence.reference.collapsed(tower) for tower in subject.bundle.manifest.towers)
+    return tuple(text for text in found if text is not None)
 
 
 def check_structure(subject: Subject, tower: TowerName) -> list[Check]:

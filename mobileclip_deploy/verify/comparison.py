@@ -24,7 +24,7 @@ from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.verify.checks import TASK_FIGURES, check_shipped
+from mobileclip_deploy.verify.checks import TASK_FIGURES, check_shipped, collapsed_towers
 from mobileclip_deploy.verify.subject import Evidence, Subject
 
 __all__ = ["ComparedBundle", "Comparison", "compare_bundles"]
@@ -110,12 +110,14 @@ def compare_bundles(
         raise UsageError("name at least one bundle, and none twice")
     baselines: dict[str, Measurement] = {}
     rows = []
+    collapsed: list[str] = []
     for bundle in bundles:
         space = bundle.manifest.embedding_space
         progress(f"{bundle.path.name}: golden inputs")
         own = gates or exported_gates(bundle.manifest.options)
         subject = Subject(bundle, Evidence(Reference.read(bundle.golden)), own, bundle.path)
         checks = [check for tower in bundle.manifest.towers for check in check_shipped(subject, tower)]
+        collapsed += collapsed_towers(subject)
         found: Measurement | None = None
         if set(bundle.manifest.towers) == set(TOWERS):
             if space not in baselines and (source := checkpoint(bundle)) is not None:
@@ -127,7 +129,9 @@ def compare_bundles(
             except NotRun as error:
                 checks.append(Check.not_run("task", "both", str(error)))
         rows.append(_row(bundle, checks, found, baselines.get(space), own))
-    return Comparison(dataset=dataset.name, bundles=tuple(rows), notes=_notes(bundles, rows))
+    return Comparison(
+        dataset=dataset.name, bundles=tuple(rows), notes=(*_notes(bundles, rows), *dict.fromkeys(collapsed))
+    )
 
 
 def _row(

@@ -6,7 +6,7 @@ import pytest
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.precision import PRECISIONS
-from mobileclip_deploy.parity import Deviation, Gates, parse_gates
+from mobileclip_deploy.parity import Bound, Deviation, Gates, parse_gates
 from mobileclip_deploy.parity.gates import passes
 
 
@@ -17,25 +17,25 @@ def deviation(relative: float, cosine: float, scale: float = 1.0) -> Deviation:
 def test_the_bounds_are_those_of_the_design() -> None:
     gates = Gates()
     assert gates.task == 0.5
-    assert gates.shipped("fp32") == ("relative", 1e-4)
-    assert gates.shipped("fp16", 5e-7) == ("cosine", 0.999)
+    assert gates.shipped("fp32") == Bound("relative", 1e-4)
+    assert gates.shipped("fp16", 5e-7) == Bound("cosine", 0.999, 10)
 
 
 @pytest.mark.parametrize(("floor", "bound"), [(None, 1e-5), (1e-7, 2e-6), (4e-7, 2e-6), (1e-6, 5e-6), (1.5e-4, 7.5e-4)])
 def test_float32_is_judged_by_the_networks_own_noise_floor(floor: float | None, bound: float) -> None:
-    metric, value = Gates().exact(floor)
-    assert (metric, value) == ("relative", pytest.approx(bound))
+    found = Gates().exact(floor)
+    assert found == ("relative", pytest.approx(bound), None)
     if floor is not None:
-        assert Gates().shipped("fp32", floor) == (metric, value)
-    assert Gates(semantic=3e-4).exact(floor) == ("relative", 3e-4)
-    assert Gates(relative=0.5).shipped("fp32", floor) == ("relative", 0.5)
+        assert Gates().shipped("fp32", floor) == found
+    assert Gates(semantic=3e-4).exact(floor) == Bound("relative", 3e-4)
+    assert Gates(relative=0.5).shipped("fp32", floor) == Bound("relative", 0.5)
 
 
 @pytest.mark.parametrize(
     ("scale", "passed"), [(1.0, True), (1.2, True), (0.85, True), (1.3, False), (100, False), (0.01, False)]
 )
 def test_a_cosine_is_held_together_with_the_lengths(scale: float, passed: bool) -> None:
-    assert passes(deviation(0, 1, scale), "cosine", 0.99) is passed
+    assert passes(deviation(0, 1, scale), Bound("cosine", 0.99)) is passed
 
 
 def test_every_precision_has_a_gate() -> None:
@@ -43,23 +43,23 @@ def test_every_precision_has_a_gate() -> None:
 
 
 def test_a_bound_is_met_by_its_own_value_and_missed_beyond() -> None:
-    assert passes(deviation(1e-4, 0), "relative", 1e-4)
-    assert not passes(deviation(1.0001e-4, 1), "relative", 1e-4)
-    assert passes(deviation(9, 0.999), "cosine", 0.999)
-    assert not passes(deviation(0, 0.9989), "cosine", 0.999)
+    assert passes(deviation(1e-4, 0), Bound("relative", 1e-4))
+    assert not passes(deviation(1.0001e-4, 1), Bound("relative", 1e-4))
+    assert passes(deviation(9, 0.999), Bound("cosine", 0.999))
+    assert not passes(deviation(0, 0.9989), Bound("cosine", 0.999))
 
 
 @pytest.mark.parametrize("metric", ["relative", "cosine"])
 def test_nan_passes_no_bound(metric: str) -> None:
     nan = float("nan")
-    assert not passes(deviation(nan, nan), metric, -1e9 if metric == "cosine" else 1e9)
+    assert not passes(deviation(nan, nan), Bound(metric, -1e9 if metric == "cosine" else 1e9))
 
 
 def test_named_bounds_replace_the_defaults_and_leave_the_others() -> None:
     gates = parse_gates(["semantic=3e-4", "cosine=0.98", "task=2"])
     assert gates == Gates(semantic=3e-4, cosine=0.98, task=2)
-    assert gates.shipped("fp16") == ("cosine", 0.98)
-    assert gates.shipped("fp32") == ("relative", 1e-4)
+    assert gates.shipped("fp16") == Bound("cosine", 0.98, 10)
+    assert gates.shipped("fp32") == Bound("relative", 1e-4)
 
 
 def test_the_last_of_two_bounds_of_one_name_counts() -> None:
@@ -70,5 +70,5 @@ def test_the_last_of_two_bounds_of_one_name_counts() -> None:
     "text", ["", "cosine", "cosine=", "cosine=near", "cosine=nan", "relative=inf", "task=-inf", "speed=1", "=1"]
 )
 def test_a_malformed_gate_is_refused_with_the_names_there_are(text: str) -> None:
-    with pytest.raises(UsageError, match="semantic, relative, cosine, task"):
+    with pytest.raises(UsageError, match="semantic, relative, cosine, snr, task"):
         parse_gates([text])

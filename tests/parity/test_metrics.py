@@ -16,7 +16,7 @@ REF = np.array([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
 
 def passes_any_gate(deviation: Deviation, gates: Gates | None = None) -> bool:
     bounds = [gates or Gates()] if gates else [Gates(), Gates(relative=1e30, cosine=-0.999)]
-    return any(passes(deviation, *bound.shipped(precision)) for bound in bounds for precision in ("fp32", "fp16"))
+    return any(passes(deviation, bound.shipped(precision)) for bound in bounds for precision in ("fp32", "fp16"))
 
 
 def test_equal_embeddings_deviate_by_nothing() -> None:

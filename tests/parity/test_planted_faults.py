@@ -141,8 +141,8 @@ def outside(exports: Exports, tower: TowerName, change: Callable[[np.ndarray], n
     """Whether inputs prepared in another way take the float16 artifact out of its gate."""
     bundle = exports.bundle("onnx", "fp16")
     golden, runner = Reference.read(bundle.golden), mcd.load_runner(bundle, tower)
-    assert passes(compare(golden.of(tower), runner(golden.inputs.of(tower))), *Gates().shipped("fp16"))
-    return not passes(compare(golden.of(tower), runner(change(golden.inputs.of(tower)))), *Gates().shipped("fp16"))
+    assert passes(compare(golden.of(tower), runner(golden.inputs.of(tower))), Gates().shipped("fp16"))
+    return not passes(compare(golden.of(tower), runner(change(golden.inputs.of(tower)))), Gates().shipped("fp16"))
 
 
 def test_the_golden_file_tells_blue_from_red(exports: Exports) -> None:

@@ -6,12 +6,12 @@ from xml.etree import ElementTree
 
 from command_line import strict_json
 
-from mobileclip_deploy.parity import Check, Deviation, Gates, ParityReport
+from mobileclip_deploy.parity import Bound, Check, Deviation, Gates, ParityReport
 from mobileclip_deploy.parity.metrics import compare
 
 EXACT = Gates().exact(None)
-GOOD = Check.measured("twin", "image", Deviation(relative=1e-7, cosine=1.0, snr_db=None, inputs=2), *EXACT, "torch")
-BAD = Check.measured("twin", "text", compare([[1.0, 0.0]], [[float("nan"), 0.0]]), *EXACT, "torch")
+GOOD = Check.measured("twin", "image", Deviation(relative=1e-7, cosine=1.0, snr_db=None, inputs=2), EXACT, "torch")
+BAD = Check.measured("twin", "text", compare([[1.0, 0.0]], [[float("nan"), 0.0]]), EXACT, "torch")
 NOT_RUN = Check.not_run("shipped", "image", 'needs <macOS> & "Core ML"')
 
 
@@ -41,7 +41,7 @@ def test_a_report_without_checks_has_not_passed() -> None:
 def test_a_measured_check_says_its_gate() -> None:
     assert (GOOD.status, GOOD.gate) == ("passed", "relative <= 1e-05")
     shipped = Check.measured(
-        "shipped", "image", Deviation(relative=1, cosine=0.9, snr_db=1.0, inputs=1), "cosine", 0.95, "x"
+        "shipped", "image", Deviation(relative=1, cosine=0.9, snr_db=1.0, inputs=1), Bound("cosine", 0.95), "x"
     )
     assert (shipped.status, shipped.gate) == ("failed", "cosine >= 0.95")
 

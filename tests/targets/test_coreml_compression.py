@@ -155,8 +155,8 @@ def test_int8_passes_its_gates_and_a_pruned_image_tower_is_refused(
 
 def test_every_precision_below_16_bits_has_the_gate_of_its_kind() -> None:
     bounds = {name: Gates().shipped(name) for name, recipe in RECIPES.items() if recipe.weights != "plain"}
-    assert bounds.pop("w8") == ("cosine", 0.99)
-    assert set(bounds.values()) == {("cosine", 0.98)}
+    assert bounds.pop("w8")[:2] == ("cosine", 0.99)
+    assert {bound[:2] for bound in bounds.values()} == {("cosine", 0.98)}
     assert set(RECIPES) <= set(PRECISIONS)
 
 

@@ -74,11 +74,10 @@ class Trials:
             deviation = compare(self.reference.of(tower), runner(self.reference.inputs.of(tower)))
         except (ExportError, InvalidInput) as error:
             return TriedTower(artifact, 0, f"{tower} {precision} could not be made: {error}")
-        metric, bound = self.plan.gates.shipped(precision, self.reference.floor[tower])
-        held = passes(deviation, metric, bound)
-        sign = ">=" if metric == "cosine" else "<="
-        reason = f"{tower} {precision}: {metric} {deviation.value(metric):.6g}, wanted {sign} {bound:g}"
-        return TriedTower(artifact, artifact_bytes(artifact), None if held else reason)
+        bound = self.plan.gates.shipped(precision, self.reference.floor[tower])
+        value, ratio = deviation.value(bound.metric), "" if bound.snr_db is None else f", SNR {deviation.decibels}"
+        reason = f"{tower} {precision}: {bound.metric} {value:.6g}{ratio}, wanted {bound}"
+        return TriedTower(artifact, artifact_bytes(artifact), None if passes(deviation, bound) else reason)
 
     def _job(self, choice: TowerChoice) -> TowerJob:
         return tower_job(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun
-from mobileclip_deploy.parity import Check, Deviation, compare
+from mobileclip_deploy.parity import Bound, Check, Deviation, compare
 from mobileclip_deploy.targets.base import Runner
 
 __all__ = ["StageBroke", "Stages"]
@@ -87,7 +87,7 @@ class Stages:
 
     def _check(self, stage: str, deviation: Deviation, metric: str, bound: float, engine: str | None = None) -> None:
         engine = engine or f"torch {torch.__version__}"
-        check = Check.measured(stage, self._tower, deviation, metric, bound, engine)
+        check = Check.measured(stage, self._tower, deviation, Bound(metric, bound), engine)
         self.checks += (check,)
         if check.status == "failed":
             value = deviation.value(metric)
