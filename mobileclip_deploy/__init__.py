@@ -7,6 +7,7 @@ report = mcd.reparameterize(model)
 bundle = mcd.export(model, target="coreml", precision="fp16", output="out/")
 result = mcd.verify(bundle)
 runner = mcd.load_runner(bundle, tower="image")
+embeddings = runner(mcd.preprocess(["cat.jpg"], bundle))
 
 Every command of the command line has its function here; it stands in the `door` of its room.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.errors import MobileClipDeployError
     from mobileclip_deploy.evaluation.classification import classify
     from mobileclip_deploy.evaluation.door import embed, evaluate, load_runner
+    from mobileclip_deploy.evaluation.inputs import preprocess, tokenize
     from mobileclip_deploy.export.door import export
     from mobileclip_deploy.folding import FoldReport
     from mobileclip_deploy.inspect.door import doctor, inspect, lint, variants
@@ -59,10 +61,12 @@ __all__ = [
     "lint",
     "load_model",
     "load_runner",
+    "preprocess",
     "recover",
     "reinforce",
     "reparameterize",
     "report",
+    "tokenize",
     "train",
     "variants",
     "verify",
@@ -78,6 +82,7 @@ DOORS = {
     "errors": ("MobileClipDeployError",),
     "evaluation.classification": ("classify",),
     "evaluation.door": ("embed", "evaluate", "load_runner"),
+    "evaluation.inputs": ("preprocess", "tokenize"),
     "export.door": ("export",),
     "folding": ("FoldReport",),
     "inspect.door": ("doctor", "inspect", "lint", "variants"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
 from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile, embed_to_file
@@ -14,9 +15,8 @@ from mobileclip_deploy.evaluation.reading import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.files import StrPath, check_file_destination, optional_path
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import Runner
 
 __all__ = ["chosen_dataset", "embed", "evaluate", "load_runner"]
 
@@ -89,23 +89,30 @@ def embed(
     )
 
 
-def load_runner(bundle: Bundle | StrPath, tower: TowerName) -> Runner:
-    """Load one tower of a bundle to run it here: a callable on numpy arrays.
+def load_runner(bundle: Bundle | MobileCLIP | StrPath, tower: TowerName) -> CheckedRunner:
+    """Load one tower of a bundle to run it here, or take that of a checkpoint: a callable on numpy arrays.
 
     Whatever the target, an image tower takes RGB pixels float32 [N, 3, S, S] in [0, 1] (float16 and float64 are
     converted; mean and std stand inside), a text tower token ids [N, 77] of any integer type; N is 1 or more. Both
     answer float32 [N, D], not normalised; a classifier's image tower probabilities [N, L]. Core ML's image input holds
-    bytes: pixels between the multiples of 1/255 are rounded to them there, as an app's are.
+    bytes: pixels between the multiples of 1/255 are rounded to them there, as an app's are. `preprocess` and `tokenize`
+    make such inputs of images and texts.
 
     The callable raises InvalidInput, in one sentence, for bytes and other integers as pixels, values outside [0, 1] by
     more than rounding, NaN, infinite numbers, other shapes, and ids that are no integers or not of the vocabulary.
 
+    Args:
+        bundle: as returned by `export`, or its folder; or a model from `load_model`, which torch runs.
+        tower: "image" or "text".
+
     Raises:
         InvalidInput: the bundle is damaged.
-        UsageError: it does not hold the tower.
+        UsageError: it does not hold the tower, or there is none of that name.
         RuntimeFailed: nothing here can run it.
     """
-    return CheckedRunner(Bundle.of(bundle), tower)
+    if tower not in TOWERS:
+        raise UsageError(f"unknown tower {tower!r}; known: {', '.join(TOWERS)}")
+    return CheckedRunner(bundle if isinstance(bundle, MobileCLIP) else Bundle.of(bundle), tower)
 
 
 def chosen_dataset(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, Preprocess, TowerName
 from mobileclip_deploy.targets import Runner, installed_target
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.taken import taken_inputs
 
-__all__ = ["CheckedRunner", "Embedder", "bundle_embedder", "model_embedder", "tower_runner"]
+__all__ = ["CheckedRunner", "Embedder", "bundle_embedder", "model_embedder", "model_runner", "tower_runner"]
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,51 @@ def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
     return installed_target(bundle.manifest.target, bundle.manifest.towers[tower].function).runner(artifact)
 
 
+@dataclass(frozen=True)
+class TorchRunner:
+    """A tower of a checkpoint itself, by torch."""
+
+    engine: str
+    compute: Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        return self.compute(inputs)
+
+
+def model_runner(model: MobileCLIP, tower: TowerName) -> Runner:
+    """Run one of a checkpoint's towers, in the form the model is in.
+
+    Raises:
+        UsageError: the checkpoint lacks the tower.
+    """
+    import torch
+
+    if tower not in model.towers:
+        raise UsageError(f"this checkpoint has no {tower} tower; it has the {model.towers[0]} tower")
+    embed = embed_images if tower == "image" else embed_texts
+    return TorchRunner(f"torch {torch.__version__}", lambda inputs: embed(model, inputs))
+
+
 class CheckedRunner:
-    """A runner of one of a bundle's towers that refuses what `towers.taken` does not take, for every target alike.
+    """One tower of a bundle or of a checkpoint, ready to run; refuses what `towers.taken` does not take, of whatever
+    target. `engine` says what computes it; `preprocess` and `tokenizer` what its inputs are made by.
 
     Raises:
         UsageError, NotRun, RuntimeFailed: as `tower_runner`.
     """
 
-    def __init__(self, bundle: Bundle, tower: TowerName) -> None:
-        self._manifest, self._tower = bundle.manifest, tower
-        self._runner = tower_runner(bundle, tower)
+    def __init__(self, subject: Bundle | MobileCLIP, tower: TowerName) -> None:
+        self.tower = tower
+        known = subject.variant if isinstance(subject, MobileCLIP) else subject.manifest
+        self.preprocess, self.tokenizer = known.preprocess, known.tokenizer
+        self._runner = model_runner(subject, tower) if isinstance(subject, MobileCLIP) else tower_runner(subject, tower)
         self.engine = self._runner.engine
 
     def __call__(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        words = self._manifest.tokenizer
-        size = self._manifest.preprocess.size
-        return self._runner(taken_inputs(inputs, self._tower, size, words.context_length, words.vocab_size))
+        words = self.tokenizer
+        return self._runner(
+            taken_inputs(inputs, self.tower, self.preprocess.size, words.context_length, words.vocab_size)
+        )
 
 
 def bundle_embedder(

@@ -29,6 +29,7 @@ __all__ = [
     "load_image",
     "normalize",
     "preprocess",
+    "rgb_image",
 ]
 
 _T = TypeVar("_T")
@@ -119,6 +120,26 @@ def _decode(source: Path | io.BytesIO, path: str) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InvalidInput(f"{path}: cannot be decoded, truncated or damaged? ({reason})") from error
+
+
+def rgb_image(image: Image.Image, name: str) -> Image.Image:
+    """An opened image as `load_image` gives a file: upright 8-bit RGB; `name` is what errors call it.
+
+    Raises:
+        InvalidInput: see `load_image`.
+    """
+    try:
+        if image.width * image.height > MAX_PIXELS:
+            raise InvalidInput(f"more than {MAX_PIXELS // 10**6} megapixels; scale the image down first")
+        image.load()
+        with contextlib.suppress(Exception):
+            image = ImageOps.exif_transpose(image)  # a copy: the caller's stays as it is
+        return _to_rgb(image)
+    except InvalidInput as error:
+        raise InvalidInput(f"{name}: {error}") from None
+    except Exception as error:  # an opened file is decoded now
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InvalidInput(f"{name}: cannot be decoded, truncated or damaged? ({reason})") from error
 
 
 def preprocess(image: Image.Image, spec: PreprocessSpec) -> torch.Tensor:

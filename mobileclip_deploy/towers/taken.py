@@ -29,7 +29,7 @@ def taken_inputs(given: object, tower: TowerName, size: int, length: int, words:
     try:
         values = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths, a tensor on a device
-        raise InvalidInput(f"no array can be made of the {tower} tower's input: {error}") from error
+        raise InvalidInput(f"no array can be made of the {tower} tower's input: {error}; {_maker(tower)}") from error
     return taken_pixels(values, size) if tower == "image" else taken_ids(values, length, words)
 
 
@@ -78,4 +78,9 @@ def taken_ids(values: npt.NDArray[np.generic], length: int, words: int) -> npt.N
 def _check_shape(values: npt.NDArray[np.generic], shape: tuple[int, ...], what: str) -> None:
     if values.shape[1:] != shape or not values.size:
         wanted = ", ".join(map(str, shape))
-        raise InvalidInput(f"{what} of shape {list(values.shape)}; the model takes [N, {wanted}], N from 1 on")
+        made = _maker("image" if what == "pixels" else "text")
+        raise InvalidInput(f"{what} of shape {list(values.shape)}; the model takes [N, {wanted}], N from 1 on; {made}")
+
+
+def _maker(tower: TowerName) -> str:
+    return "`preprocess` makes them of images" if tower == "image" else "`tokenize` makes them of texts"

@@ -92,7 +92,7 @@ class TestTwins:
         assert model.variant.name == "tiny_patch"
         assert model.provenance is not None
         assert model.provenance.notes == (
-            "a.pt is taken for tiny_patch; tiny_twin is the same network: --variant says which it is",
+            "a.pt is taken for tiny_patch; tiny_twin is the same network: `variant` says which it is",
         )
 
     @pytest.mark.parametrize("place", ["tiny-twin.pt", "Tiny_Twin-finetuned.pt", "tiny_twin/best.pt"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.model.architecture.fastvit import MCi
 from mobileclip_deploy.model.architecture.text import TextTransformer
 from mobileclip_deploy.model.architecture.vit import ViT
@@ -49,22 +49,38 @@ class MobileCLIP(nn.Module):
     def encode_image(self, x: Tensor) -> Tensor:
         """Images [N, 3, S, S] float32 after all preprocessing (mean and std applied) -> [N, D], not normalised.
 
+        Of what `preprocess` gives, `load_runner(model, "image")` applies mean and std.
+
         Raises:
+            InvalidInput: no tensor of that rank.
             UsageError: the model has no image tower.
         """
         if self.image is None:
             raise UsageError("this model has no image tower: its checkpoint holds the text tower alone")
+        _require_tensor(x, 4, "images [N, 3, S, S]", "image")
         return self.image(x)
 
     def encode_text(self, ids: Tensor) -> Tensor:
         """Token ids [N, 77], any integer type -> [N, D], not normalised.
 
         Raises:
+            InvalidInput: no tensor of that rank.
             UsageError: the model has no text tower.
         """
         if self.text is None:
             raise UsageError("this model has no text tower: its checkpoint holds the image tower alone")
+        _require_tensor(ids, 2, "token ids [N, 77]", "text")
         return self.text(ids)
+
+
+def _require_tensor(given: object, rank: int, what: str, tower: str) -> None:
+    if isinstance(given, Tensor) and given.dim() == rank:
+        return
+    found = f"a tensor {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+    raise InvalidInput(
+        f"{found} instead of a torch tensor, {what}; torch.from_numpy makes it of an array, or run arrays through "
+        f"load_runner(model, '{tower}')"
+    )
 
 
 def _image_tower(variant: Variant) -> MCi | ViT:
