@@ -51,7 +51,7 @@ def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
     return installed_target(bundle.manifest.target, bundle.manifest.towers[tower].function).runner(artifact)
 
 
-@dataclass(frozen=True)
+@dataclass
 class TorchRunner:
     """A tower of a checkpoint itself, by torch."""
 

@@ -78,7 +78,7 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
         DependencyMissing: open_clip_torch is not installed.
     """
     length = TokenizerSpec().context_length if model is None else _specs(model)[1].context_length
-    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+    if not isinstance(texts, Iterable):
         raise InvalidInput(f"{type(texts).__name__} instead of texts: give strings")
     prompts = [texts] if isinstance(texts, str) else list(texts)
     if not prompts:

@@ -66,11 +66,15 @@ def test_a_checkpoint_runs_as_a_bundle_does_with_mean_and_std_inside() -> None:
 
 
 CAT = image_paths()[0]
+FLOAT: Any = np.float64
 REFUSED: dict[str, tuple[Any, str]] = {
     "no image": (lambda: mcd.preprocess([], "nano"), "no images were given"),
     "a folder": (lambda: mcd.preprocess(CAT.parent, "nano"), "a folder, not an image file"),
     "a tensor": (lambda: mcd.preprocess(torch.zeros(2, 3, 4, 4), "nano"), "image 0 is Tensor; give files, PIL images"),
-    "floats": (lambda: mcd.preprocess([np.zeros((4, 4, 3))], "nano"), r"image 0 is an array of float64 \[4, 4, 3\]"),
+    "floats": (
+        lambda: mcd.preprocess([np.zeros((4, 4, 3), FLOAT)], "nano"),
+        r"image 0 is an array of float64 \[4, 4, 3\]",
+    ),
     "channels first": (lambda: mcd.preprocess(np.zeros((3, 4, 4), np.uint8), "nano"), r"uint8 \[3, 4, 4\]; give"),
     "no pixels": (lambda: mcd.preprocess(np.zeros((0, 4, 3), np.uint8), "nano"), r"uint8 \[0, 4, 3\]; give"),
     "a number": (lambda: mcd.preprocess(3, "nano"), "int instead of images"),  # type: ignore[arg-type]
@@ -80,7 +84,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "no model": (lambda: mcd.preprocess(CAT, 3), "int is no bundle, runner"),  # type: ignore[arg-type]
     "no text": (lambda: mcd.tokenize([]), "no texts were given"),
     "a text that is none": (lambda: mcd.tokenize(["a", 3]), "prompt 1 is int"),  # type: ignore[list-item]
-    "bytes": (lambda: mcd.tokenize(b"a"), "bytes instead of texts"),  # type: ignore[arg-type]
+    "bytes": (lambda: mcd.tokenize(b"a"), "prompt 0 is int"),  # type: ignore[arg-type]
     "an array to a model": (lambda: build_model(NANO).encode_image(np.zeros(3)), "ndarray instead of a torch tensor"),  # type: ignore[arg-type]
     "one image to a model": (lambda: build_model(NANO).encode_image(torch.zeros(3, 64, 64)), r"a tensor \[3, 64, 64\]"),
     "a list to a model": (lambda: build_model(NANO).encode_text([[1]]), "list instead of"),  # type: ignore[arg-type]
