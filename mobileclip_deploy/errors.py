@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import difflib
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
-import difflib
-from collections.abc import Iterable
 
 __all__ = [
     "CheckpointError",
     "DependencyMissing",
+    "DiskFull",
     "ExportError",
     "FoldingError",
     "GateFailed",
@@ -26,9 +28,32 @@ __all__ = [
 
 
 class MobileClipDeployError(Exception):
-    """Base of every error this package raises on purpose. Its text is one line that says what to do next."""
+    """Base of every error this package raises on purpose. Its text is one line that says what to do next.
 
-    exit_code = 2
+    Attributes:
+        exit_code: with which the command line ends.
+        kind: its name in JSON.
+    """
+
+    exit_code: ClassVar[int] = 2
+    kind: ClassVar[str] = "error"
+
+    def __init_subclass__(cls) -> None:
+        cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    @property
+    def line(self) -> str:
+        """The text, in one line."""
+        return " ".join(str(self).split())
+
+    @property
+    def remedy(self) -> str | None:
+        """What to do, if the text says so behind a semicolon."""
+        return self.line.rpartition("; ")[2] if "; " in self.line else None
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """For JSON."""
+        return {"kind": self.kind, "message": self.line, "remedy": self.remedy, "exit_code": self.exit_code}
 
 
 class UsageError(MobileClipDeployError):
@@ -41,6 +66,10 @@ class InvalidInput(MobileClipDeployError):
 
 class CheckpointError(InvalidInput):
     """A checkpoint cannot be read, is not of a known layout, or does not fit the variant."""
+
+
+class DiskFull(InvalidInput):
+    """There is no room left for what is to be written."""
 
 
 class FoldingError(MobileClipDeployError):

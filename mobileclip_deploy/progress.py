@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
 
-__all__ = ["Progress", "about", "silent"]
+__all__ = ["Lines", "Progress", "about", "silent"]
 
 Progress = Callable[[str], None]
-"""Told what starts next, in a few words."""
+"""Told what starts next, in a few words; with a count, as in `image 64 of 1911`, how far that is."""
+
+# From the count on, a text says how far a stage is; before it, which stage that is.
+COUNT = re.compile(r"\b\d[\d.,]* of \d.*", re.DOTALL)
+EVERY = 15.0
 
 
 def about(subject: str, progress: Progress) -> Progress:
@@ -17,3 +25,58 @@ def about(subject: str, progress: Progress) -> Progress:
 
 def silent(_: str) -> None:
     """No progress."""
+
+
+class Lines:
+    """Progress for a log: a line when a stage begins, and another every `every` seconds while it lasts.
+
+    Args:
+        write: takes a line, without its end.
+        every: seconds.
+        clock: seconds since whenever.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], every: float = EVERY, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write, self._every, self._clock = write, every, clock
+        self._lock = threading.Lock()
+        self._text = ""
+        self._began = self._wrote = clock()
+
+    def __call__(self, text: str) -> None:
+        with self._lock:
+            now, before = self._clock(), self._text
+            self._text = text
+            if COUNT.sub("", text) != COUNT.sub("", before):
+                self._began = self._wrote = now
+                self._write(text)
+            else:
+                self._remind(now)
+
+    def remind(self) -> None:
+        """Write the last text again, if it is time to."""
+        with self._lock:
+            self._remind(self._clock())
+
+    @contextlib.contextmanager
+    def reminding(self) -> Iterator[Lines]:
+        """Reminds by itself while the block runs: a converter may be silent for minutes."""
+        ended = threading.Event()
+
+        def wait() -> None:
+            while not ended.wait(self._every / 5):
+                self.remind()
+
+        thread = threading.Thread(target=wait, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            ended.set()
+            thread.join()
+
+    def _remind(self, now: float) -> None:
+        if self._text and now - self._wrote >= self._every:
+            self._wrote = now
+            self._write(f"{self._text} ({now - self._began:.0f} s)")

@@ -72,12 +72,13 @@ def spawn(
 
 
 def refusal(outcome: Outcome) -> str:
-    """The one line with which bad input is refused, exit code 2; anything else fails the test."""
+    """The one line with which bad input is refused, exit code 2, after progress if some was made; anything else fails
+    the test."""
     assert outcome.code == 2, (outcome.code, outcome.stderr)
     assert outcome.stdout == ""
-    (line,) = outcome.stderr.splitlines()
+    *progress, line = outcome.stderr.splitlines()
     assert line.startswith("error: ")
-    assert "Traceback" not in line
+    assert [text for text in (*progress, line[1:]) if "error:" in text or "Traceback" in text] == []
     return line
 
 

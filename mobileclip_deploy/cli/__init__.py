@@ -1,4 +1,4 @@
-"""The command line: one file a command; this one puts them together and turns errors into one line and a code."""
+"""The command line: one file a command; this one puts them together."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from mobileclip_deploy.cli.convert import convert
 from mobileclip_deploy.cli.devices import devices
 from mobileclip_deploy.cli.doctor import doctor
 from mobileclip_deploy.cli.embed import embed
+from mobileclip_deploy.cli.ending import SigTerm, Terminated, ended_by_sigterm, told_errors
 from mobileclip_deploy.cli.evaluate import evaluate
 from mobileclip_deploy.cli.export import export
 from mobileclip_deploy.cli.inspect import inspect
 from mobileclip_deploy.cli.lint import lint
+from mobileclip_deploy.cli.options import add_quiet
 from mobileclip_deploy.cli.recover import recover
 from mobileclip_deploy.cli.reinforce import reinforce
 from mobileclip_deploy.cli.reparameterize import reparameterize
@@ -46,6 +48,8 @@ class Ordered(click.Group):
         except MobileClipDeployError as error:
             error.args = (in_flags(str(error)),)
             raise
+        except SigTerm:  # click would take it for Ctrl-C
+            raise Terminated from None
         except BrokenPipeError:
             # Whoever read stdout, `| head` say, has seen enough: end as by the signal. Click's 1 is a failed gate.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,7 +67,8 @@ def cli() -> None:
     Example: export the built-in checkpoint to every target, verified:
       mobileclip-deploy export --target all -o out/
 
-    Exit codes: 0 done; 1 a gate failed; 2 wrong use or bad input; 3 a device or runtime is missing or failed.
+    Exit codes: 0 done; 1 a gate failed; 2 wrong use or bad input; 3 a device or runtime is missing or failed;
+    130 interrupted by Ctrl-C; 143 terminated. The result is on stdout, progress and errors are on stderr.
     """
 
 
@@ -87,7 +92,8 @@ for command in (
     report,
     doctor,
 ):
-    cli.add_command(command)
+    cli.add_command(add_quiet(command))
+add_quiet(cli)
 
 
 def main() -> None:
@@ -95,27 +101,7 @@ def main() -> None:
     # Torch's threads spin while they wait for each other. On a machine that does other work too, that made evaluating
     # a Core ML package 10 to 40 times slower. Read when torch is imported, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
+    with told_errors(), ended_by_sigterm():
         with own_temporary_folder():
             code = cli.main(standalone_mode=False)
-    except MobileClipDeployError as error:
-        fail(str(error), error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "mobileclip-deploy"
-        fail(f"{error.format_message()} See {command} --help", error.exit_code)
-    except click.ClickException as error:
-        fail(error.format_message(), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        fail("interrupted; nothing unfinished was left behind", 130)
-    except OSError as error:
-        fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 3)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def fail(text: str, code: int) -> None:
-    """One line on stderr, and out."""
-    click.echo(f"error: {' '.join(text.split())}", err=True)
-    sys.exit(code)
+        sys.exit(code if isinstance(code, int) else 0)

@@ -23,7 +23,13 @@ __all__ = ["benchmark"]
 )
 @click.option("--torch", "forms", metavar="FORM[,FORM]", help="The checkpoint too: unfolded, folded, compiled or all.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="The source, for --torch.")
-@click.option("--json", "output", type=click.Path(path_type=Path), metavar="FILE", help="Where the result goes.")
+@click.option(
+    "--json",
+    "output",
+    type=click.Path(path_type=Path),
+    metavar="FILE|-",
+    help="Where the result goes; -: on stdout too, instead of the table [default: benchmark-KIND-TIME.json].",
+)
 @click.option("--force", is_flag=True, help="Replace a result that is there.")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run of --json FILE.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the order of the rounds; random when left out.")
@@ -49,7 +55,8 @@ def benchmark(
     """Time the towers of bundles on a device, in turns, each in a process of its own.
 
     No latency is given for a model whose answers to the golden inputs are wrong: then the exit code is 1. The result
-    is a JSON file, from which `report` makes a page.
+    is a JSON file, from which `report` makes a page. --json - prints it as well, and keeps it in a file of the usual
+    name.
 
     \b
     Example:
@@ -61,8 +68,9 @@ def benchmark(
     from mobileclip_deploy.benchmark.judgement import run_warnings
     from mobileclip_deploy.benchmark.request import parse_forms, parse_threads
     from mobileclip_deploy.cli.benchmark_tables import print_result
-    from mobileclip_deploy.cli.output import note, progress
+    from mobileclip_deploy.cli.output import conclude, note, progress
 
+    printed = output == Path("-")
     with progress() as update:
         outcome = measure(
             bundles,
@@ -74,7 +82,7 @@ def benchmark(
             against=against,
             torch=parse_forms(forms),
             checkpoint=checkpoint,
-            output=output,
+            output=None if printed else output,
             force=force,
             resume=resume,
             seed=seed,
@@ -82,10 +90,12 @@ def benchmark(
             profile=profile,
             progress=update,
         )
-    print_result(outcome.result)
-    click.echo(f"wrote {outcome.output}")
+    if printed:
+        click.echo(outcome.result.model_dump_json())
+    else:
+        print_result(outcome.result)
+    click.echo(f"wrote {outcome.output}", err=printed)
     for text in (*outcome.left_out, *run_warnings(outcome.result)):
         note(f"Note: {text}")
     if (failure := outcome.failure) is not None:
-        note(str(failure))
-        raise SystemExit(failure.exit_code)
+        conclude(failure)

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
 import click
+
+from mobileclip_deploy.cli.options import json_option
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.inspect.door import Diagnosis
 
 __all__ = ["doctor"]
 
 
 @click.command()
-def doctor() -> None:
+@json_option
+def doctor(as_json: bool) -> None:
     """Show what is installed, which versions are proven together, and what is missing.
 
     \b
     Example:
       mobileclip-deploy doctor
     """
-    from mobileclip_deploy.cli.output import note, print_table
+    from mobileclip_deploy.cli.output import conclude, print_json
+    from mobileclip_deploy.errors import RuntimeFailed
     from mobileclip_deploy.inspect.door import doctor as diagnose
 
     found = diagnose()
+    if as_json:
+        print_json(asdict(found) | {"complete": found.complete})
+    else:
+        _print_tables(found)
+    if not found.complete:
+        conclude(RuntimeFailed("A required package is missing."))
+
+
+def _print_tables(found: Diagnosis) -> None:
+    from mobileclip_deploy.cli.output import print_table
+
     rows = [[f.area, f.name, f.installed or "missing", f.proven, f.remedy] for f in found.packages]
     print_table(None, ["for", "package", "installed", "proven together", "what to do"], rows)
     rows = [[tool.purpose, tool.name, tool.path or "missing", tool.remedy] for tool in found.tools]
     print_table(None, ["for", "tool", "found", "what to do"], rows)
     click.echo(found.machine)
-    if not found.complete:
-        note("A required package is missing.")
-        raise SystemExit(3)

@@ -83,8 +83,9 @@ def export(
       mobileclip-deploy export --target onnx --precision image=fp16,text=w8 -o out/
       mobileclip-deploy export --target coreml --labels cat,dog,car --template "a photo of a {}" -o out/
     """
-    from mobileclip_deploy.cli.output import note, print_json, progress
+    from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_exports
+    from mobileclip_deploy.errors import NotRun
     from mobileclip_deploy.export.door import export_plan
     from mobileclip_deploy.export.plan import ExportRequest, choose, plan_export, search_limits
     from mobileclip_deploy.parity import parse_gates
@@ -122,5 +123,4 @@ def export(
     if failed:
         note(f"FAILED, and written because of --allow-failing: {', '.join(failed)}. The manifest says so.")
     if any(result.report is not None and result.report.not_run for result in results):
-        note("Some checks could not be run here; they are listed as not run, not as passed.")
-        raise SystemExit(3)
+        conclude(NotRun("Some checks could not be run here; they are listed as not run, not as passed."))

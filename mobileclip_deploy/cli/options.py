@@ -18,6 +18,7 @@ __all__ = [
     "DatasetChoice",
     "ModelChoice",
     "TargetCommand",
+    "add_quiet",
     "dataset_options",
     "gate_option",
     "json_option",
@@ -117,6 +118,19 @@ def dataset_options(function: F) -> F:
 def json_option(function: F) -> F:
     """--json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(function)
+
+
+def add_quiet(command: click.Command) -> click.Command:
+    """The command with --quiet as its last option."""
+
+    def remember(context: click.Context, _: click.Parameter, value: bool) -> None:
+        from mobileclip_deploy.cli.output import QUIET
+
+        context.meta[QUIET] = value or context.meta.get(QUIET, False)
+
+    text = "No progress on stderr; warnings and errors stay."
+    command.params.append(click.Option(["--quiet"], is_flag=True, expose_value=False, callback=remember, help=text))
+    return command
 
 
 def gate_option(function: F) -> F:

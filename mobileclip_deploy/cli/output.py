@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from mobileclip_deploy.cli.words import in_flags
 
 if TYPE_CHECKING:
+    from mobileclip_deploy.errors import MobileClipDeployError
     from mobileclip_deploy.model.provenance import Provenance
+    from mobileclip_deploy.progress import Progress
 
-__all__ = ["megabytes", "note", "note_provenance", "print_json", "print_table", "progress"]
+__all__ = [
+    "conclude",
+    "json_asked",
+    "megabytes",
+    "note",
+    "note_provenance",
+    "print_error",
+    "print_json",
+    "print_table",
+    "progress",
+    "quiet",
+]
 
 PIPED_WIDTH = 140
+QUIET = "mobileclip_deploy.quiet"
+"""In `click.Context.meta`: whether progress is not wanted."""
 
 
 def print_json(value: Any) -> None:
-    """JSON on stdout; figures without bound become "Infinity", "-Infinity" and "NaN", for which JSON has no number."""
+    """JSON on stdout, each object with its `schema_version`: the document, or the objects of a list.
+
+    Figures without bound become "Infinity", "-Infinity" and "NaN", for which JSON has no number.
+    """
+    value = [_versioned(one) for one in value] if isinstance(value, list | tuple) else _versioned(value)
     click.echo(json.dumps(_strict(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _versioned(value: dict[str, Any]) -> dict[str, Any]:
+    return {"schema_version": 1} | value  # one of its own stays
 
 
 def _strict(value: Any) -> Any:
@@ -77,16 +101,53 @@ def note_provenance(provenance: Provenance) -> None:
         note(f"Note: {text}")
 
 
+def quiet() -> bool:
+    """Whether progress is not wanted."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(QUIET))
+
+
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
-    """Shows what is being done: one changing line on a terminal, nothing where stderr is a file."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
+def progress() -> Iterator[Progress]:
+    """Shows on stderr what is being done: one changing line on a terminal, else a line a stage; nothing if quiet."""
+    from mobileclip_deploy.progress import Lines, silent
+
+    if quiet():
+        yield silent
+        return
+    stream = sys.stderr  # now: what converters print is held back by putting something else in its place
+    if not stream.isatty():
+        with Lines(lambda text: click.echo(text, file=stream)).reminding() as lines:
+            yield lines
         return
     from rich.console import Console
 
     with Console(stderr=True).status("starting") as status:
         yield status.update
+
+
+def json_asked() -> bool:
+    """Whether stdout is to be JSON. Told from the words of the command line: its options may be what is wrong."""
+    words = sys.argv[1:]
+    words = words[: words.index("--")] if "--" in words else words
+    command = next((word for word in words if not word.startswith("-")), "")
+    if command != "benchmark":
+        return "--json" in words
+    return "--json=-" in words or ("--json", "-") in itertools.pairwise(words)
+
+
+def print_error(error: MobileClipDeployError, prefix: str = "error: ") -> None:
+    """One line on stderr: the text, or where stdout is JSON the document that docs/ci.md describes."""
+    if json_asked():
+        click.echo(json.dumps({"schema_version": 1, "error": error.as_dict()}, ensure_ascii=False), err=True)
+    else:
+        click.echo(f"{prefix}{error.line}", err=True)
+
+
+def conclude(error: MobileClipDeployError) -> NoReturn:
+    """The result is printed, and is not what it should be: say so on stderr, and end with the error's exit code."""
+    print_error(error, prefix="")
+    raise SystemExit(error.exit_code)
 
 
 def megabytes(count: int) -> str:

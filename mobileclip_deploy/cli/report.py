@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mobileclip_deploy.cli.options import json_option
+
 __all__ = ["report"]
 
 
@@ -22,7 +24,8 @@ __all__ = ["report"]
     help="report.html, report.md or figure.png; may be repeated.",
 )
 @click.option("--force", is_flag=True, help="Replace a report that is there.")
-def report(results: tuple[Path, ...], outputs: tuple[Path, ...], force: bool) -> None:
+@json_option
+def report(results: tuple[Path, ...], outputs: tuple[Path, ...], force: bool, as_json: bool) -> None:
     """Make a page from results of any devices: accuracy against latency, tables that sort, and the conditions.
 
     \b
@@ -31,10 +34,15 @@ def report(results: tuple[Path, ...], outputs: tuple[Path, ...], force: bool) ->
     """
     from mobileclip_deploy.benchmark.judgement import run_warnings
     from mobileclip_deploy.benchmark.report import report as write_report
-    from mobileclip_deploy.cli.output import note
+    from mobileclip_deploy.cli.output import note, print_json
 
-    for result in write_report(results, outputs, force=force):
-        for text in run_warnings(result):
-            note(f"Note: {result.run_id}: {text}")
+    read = write_report(results, outputs, force=force)
+    notes = {result.run_id: run_warnings(result) for result in read}
+    for run_id, texts in notes.items():
+        for text in texts:
+            note(f"Note: {run_id}: {text}")
+    if as_json:
+        print_json({"outputs": [str(path) for path in outputs], "runs": notes})
+        return
     for path in outputs:
         click.echo(f"wrote {path}")

@@ -19,7 +19,7 @@ def train(recipe: Path, output: Path, as_json: bool) -> None:
     """Train as RECIPE (YAML) says, or go on where the same command was stopped.
 
     DIR gets checkpoint.pt and log.csv (loss and held-out recall) on the way, and weights.safetensors at the end. Every
-    measurement is also printed on stderr.
+    measurement is also printed on stderr, without --quiet.
 
     \b
     Example:
@@ -28,10 +28,12 @@ def train(recipe: Path, output: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from mobileclip_deploy import train as run
-    from mobileclip_deploy.cli.output import note, print_json, print_table, progress
+    from mobileclip_deploy.cli.output import note, print_json, print_table, progress, quiet
     from mobileclip_deploy.learning.training import LogRow
 
     def show(row: LogRow) -> None:
+        if quiet():
+            return
         recalls = f"{row.image_to_text_recall:.2f}% image to text, {row.text_to_image_recall:.2f}% text to image"
         note(f"step {row.step}, loss {row.loss:.3f}, held-out recall@1 {recalls}")
 

@@ -73,9 +73,9 @@ def verify(
       mobileclip-deploy verify out/nano-coreml-fp16 --explain
       mobileclip-deploy verify out/nano-onnx-fp16 --baseline parity.lock.json --junit parity.xml
     """
-    from mobileclip_deploy.cli.output import note, print_json, progress
+    from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_report
-    from mobileclip_deploy.errors import UsageError
+    from mobileclip_deploy.errors import GateFailed, NotRun, UsageError
     from mobileclip_deploy.files import check_file_destination
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.verify.baselines import accept_baseline, check_baseline
@@ -113,11 +113,11 @@ def verify(
     for text in report.notes:
         note(f"Warning: {text}")
     if report.failed:
-        note(f"FAILED: {len(report.failed)} of {len(report.checks)} checks.")
-        raise SystemExit(1)
+        conclude(GateFailed(f"FAILED: {len(report.failed)} of {len(report.checks)} checks."))
     if report.not_run:
-        note(f"NOT RUN: {len(report.not_run)} of {len(report.checks)} checks; what they need stands beside them.")
-        raise SystemExit(3)
+        conclude(
+            NotRun(f"NOT RUN: {len(report.not_run)} of {len(report.checks)} checks; what they need stands beside them.")
+        )
     if accept and baseline is not None:
         accept_baseline(subject.bundle, report, baseline)
         note(f"Accepted: the figures of {report.bundle} are in {baseline}.")

@@ -19,7 +19,8 @@ from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.targets import installed_target
+from mobileclip_deploy.towers.inputs import Inputs, sample_inputs
 from mobileclip_deploy.towers.samples import read_prompts
 from mobileclip_deploy.verify.subject import Evidence, Golden, Subject, TaskReference
 
@@ -58,16 +59,17 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
     gates = request.gates or exported_gates(bundle.manifest.options)
     source = open_source(bundle, request.checkpoint)
     stored = Reference.read(bundle.golden)
+    installed_target(bundle.manifest.target)
+    own = _own_inputs(request, source)
     with tempfile.TemporaryDirectory(prefix="mobileclip-verify-") as folder:
         subject = Subject(bundle, Evidence(stored), gates, Path(folder), progress=progress)
         subject.calibration, subject.thorough = request.calibration, request.thorough
         if source is not None:
             progress(f"{bundle.path.name}: reference embeddings")
             subject.golden = Golden(stored, _answers(bundle, stored, source))
-            subject.evidence = _evidence(request, bundle, source, subject.golden.fresh, progress)
+            reference = Reference.compute(source.model, own) if own is not None else subject.golden.fresh
+            subject.evidence = _evidence(request, bundle, source, reference, progress)
             subject.source = source.folded()
-        elif request.images or request.prompts or request.dataset:
-            raise InvalidInput("images, prompts and datasets of your own need the source checkpoint (`checkpoint`)")
         yield subject
 
 
@@ -83,14 +85,20 @@ def _answers(bundle: Bundle, stored: Reference, source: Source) -> Reference:
     return Reference.compute(source.model, stored.inputs)
 
 
+def _own_inputs(request: VerifyRequest, source: Source | None) -> Inputs | None:
+    """The user's images and prompts, if any; read before anything is computed."""
+    if source is None and (request.images or request.prompts or request.dataset):
+        raise InvalidInput("images, prompts and datasets of your own need the source checkpoint (`checkpoint`)")
+    if source is None or not (request.images or request.prompts):
+        return None
+    images = _images(request.images) if request.images else []
+    texts = read_prompts(request.prompts) if request.prompts else ()
+    return sample_inputs(source.model, images, texts)
+
+
 def _evidence(
-    request: VerifyRequest, bundle: Bundle, source: Source, answers: Reference, progress: Progress
+    request: VerifyRequest, bundle: Bundle, source: Source, reference: Reference, progress: Progress
 ) -> Evidence:
-    reference = answers
-    if request.images or request.prompts:
-        images = _images(request.images) if request.images else []
-        texts = read_prompts(request.prompts) if request.prompts else ()
-        reference = Reference.compute(source.model, sample_inputs(source.model, images, texts))
     both = request.thorough and set(bundle.manifest.towers) == set(TOWERS)
     data = accuracy_dataset(source, request.dataset) if both else None
     task = TaskReference.compute(source.model, data, progress) if data is not None else None

@@ -115,7 +115,7 @@ def test_reparameterize_writes_a_checkpoint_that_loads_and_a_report(exports: Exp
     assert found.code == 0
     assert found.stderr.startswith("Using mine.safetensors: nano (apple layout, licence")
     report = strict_json((output.parent / "nano.folded.report.json").read_text(encoding="utf-8"))
-    assert found.json == {"output": str(output)} | report
+    assert found.json == {"schema_version": 1, "output": str(output)} | report
     assert (report["batch_norms_after"], report["parameters_after"] < report["parameters_before"]) == (0, True)
     assert max(record["deviation"] or 0 for record in report["passes"]) <= 2e-6
     seen = run("inspect", output, "--json").json
@@ -169,7 +169,7 @@ def test_a_bundle_that_passes_is_not_marked_by_leave_to_fail(exports: Exports, t
 
 def test_verify_passes_beside_the_checkpoint_and_writes_junit(exports: Exports, tmp_path: Path) -> None:
     junit = tmp_path / "new" / "report.xml"
-    found = run("verify", exports.bundle("onnx", "fp16").path, "--json", "--junit", junit)
+    found = run("verify", exports.bundle("onnx", "fp16").path, "--json", "--quiet", "--junit", junit)
     assert found.code == 0
     assert found.json["passed"] is True
     assert found.stderr == f"Passed: all {len(found.json['checks'])} checks.\n"
@@ -206,7 +206,8 @@ def test_verify_that_fails_exits_with_1_and_its_json_stays_json(exports: Exports
     rehash(path)
     found = run("verify", path, "--json")
     assert (found.code, found.json["passed"]) == (1, False)
-    assert found.stderr.startswith("FAILED: ")
+    told = strict_json(found.stderr.splitlines()[-1])["error"]
+    assert (told["kind"], told["exit_code"], told["message"]) == ("gate_failed", 1, "FAILED: 2 of 14 checks.")
 
 
 def test_verify_on_one_image_prints_json(exports: Exports, tmp_path: Path) -> None:
@@ -270,7 +271,7 @@ def test_tables_go_to_stdout_whole(exports: Exports, dataset: Path) -> None:
         ["inspect", exports.checkpoint],
         ["evaluate", exports.bundle("onnx", "fp16").path, "--dataset", dataset],
     ):
-        found = run(*arguments)
+        found = run(*arguments, "--quiet")
         assert (found.code, found.stderr) == (0, "")
         assert found.stdout.strip()
         assert "…" not in found.stdout

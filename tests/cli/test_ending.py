@@ -1,0 +1,128 @@
+"""How commands end: errors as a line or as JSON, signals, and what --quiet leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from command_line import PROGRAM, refusal, run, strict_json
+
+from mobileclip_deploy import errors
+
+
+def told(stderr: str) -> dict[str, object]:
+    """The error that stands in the last line of stderr."""
+    document = strict_json(stderr.splitlines()[-1])
+    assert document["schema_version"] == 1
+    assert document.keys() == {"schema_version", "error"}
+    return document["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message", "remedy"),
+    [
+        (["inspect", "gone", "--json"], "invalid_input", "no file or folder at gone", None),
+        (
+            ["export", "--json", "--target", "onxn"],
+            "usage_error",
+            "unknown target 'onxn', did you mean onnx?; known: onnx, coreml, executorch, all",
+            "known: onnx, coreml, executorch, all",
+        ),
+        (["benchmark", "gone", "--json", "-"], "invalid_input", "gone is not a bundle: no such folder", None),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_errors_are_json_where_the_result_is(
+    arguments: list[str], kind: str, message: str, remedy: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = run(*arguments)
+    assert (found.code, found.stdout) == (2, "")
+    assert told(found.stderr) == {"kind": kind, "message": message, "remedy": remedy, "exit_code": 2}
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_an_unknown_option_is_an_error_like_the_others() -> None:
+    found = told(run("verify", "--json", "--colour").stderr)
+    assert (found["kind"], found["exit_code"]) == ("usage_error", 2)
+    assert str(found["message"]).startswith("No such option '--colour'; see ")
+    assert str(found["remedy"]).endswith("mobileclip-deploy verify --help")
+
+
+@pytest.mark.parametrize("arguments", [["benchmark", "gone", "--json", "file"], ["inspect", "--", "--json"]])
+def test_errors_are_a_line_where_no_json_is_asked_for(arguments: list[str]) -> None:
+    refusal(run(*arguments))
+
+
+def test_every_error_has_a_kind_of_its_own() -> None:
+    classes = [getattr(errors, name) for name in errors.__all__ if name[0].isupper()]
+    assert len({one.kind for one in classes}) == len(classes)
+    assert errors.DependencyMissing("one\n  line; pip install it").as_dict() == {
+        "kind": "dependency_missing",
+        "message": "one line; pip install it",
+        "remedy": "pip install it",
+        "exit_code": 2,
+    }
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_quiet_may_stand_anywhere(place: int) -> None:
+    words = ["inspect", "gone"]
+    words.insert(place, "--quiet")
+    assert refusal(run(*words)) == "error: no file or folder at gone"
+
+
+SLOW = """
+import os, sys, tempfile, time, click
+from pathlib import Path
+from mobileclip_deploy import cli
+from mobileclip_deploy.cli.output import progress
+from mobileclip_deploy.files import replacing
+
+@click.command()
+@click.option("--json", is_flag=True)
+def slow(json):
+    with progress() as update, replacing(Path(os.environ["OUT"]) / "file") as partial:
+        partial.write_text("half")
+        Path(tempfile.gettempdir(), "package").mkdir()
+        update("writing")
+        time.sleep(60)
+
+cli.cli.add_command(cli.add_quiet(slow))
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_signal_cleans_up_and_ends_with_one_line(
+    tmp_path: Path, number: signal.Signals, code: int, message: str, options: list[str]
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "out").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary"), "OUT": str(tmp_path / "out")}
+    program = [PROGRAM[0], "-c", SLOW, "slow", *options]
+    running = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    assert running.stderr.readline() == "writing\n"
+    running.send_signal(number)
+    stdout, stderr = running.communicate(timeout=60)
+    assert (running.returncode, stdout) == (code, "")
+    (line,) = stderr.strip().splitlines()
+    if options:
+        assert told(line) == {
+            "kind": message,
+            "message": f"{message}: nothing unfinished was left behind",
+            "remedy": None,
+            "exit_code": code,
+        }
+    else:
+        assert line == f"error: {message}: nothing unfinished was left behind"
+    assert list((tmp_path / "out").iterdir()) == []
+    assert list((tmp_path / "temporary").iterdir()) == []

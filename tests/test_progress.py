@@ -1,0 +1,58 @@
+"""Progress in a log: a line when a stage begins, then one every so many seconds."""
+
+from __future__ import annotations
+
+import threading
+
+from mobileclip_deploy.progress import Lines, about
+
+
+class Clock:
+    """Seconds as a test likes them."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_stage_is_told_at_once_and_its_count_every_so_many_seconds() -> None:
+    clock, written = Clock(), list[str]()
+    lines = Lines(written.append, every=15, clock=clock)
+    told = about("nano", lines)
+    told("converting")
+    for count in range(0, 320, 64):
+        told(f"image {count} of 1,911")
+        clock.now += 6
+    told("class prompts")
+    told("class prompts")
+    assert written == [
+        "nano: converting",
+        "nano: image 0 of 1,911",
+        "nano: image 192 of 1,911 (18 s)",
+        "nano: class prompts",
+    ]
+
+
+def test_two_precisions_of_a_tower_are_two_stages() -> None:
+    written = list[str]()
+    lines = Lines(written.append, clock=Clock())
+    for precision in ("w4", "w8"):
+        lines(f"image tower at {precision}: converting")
+    assert written == ["image tower at w4: converting", "image tower at w8: converting"]
+
+
+def test_a_long_stage_is_told_again_without_being_asked() -> None:
+    reminded = threading.Event()
+    with Lines(lambda text: reminded.set() if text.endswith(" s)") else None, every=0.01).reminding() as lines:
+        lines("converting")
+        assert reminded.wait(60)
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
+
+
+def test_nothing_is_told_before_there_is_something_to_tell() -> None:
+    clock, written = Clock(), list[str]()
+    lines = Lines(written.append, clock=clock)
+    clock.now += 60
+    lines.remind()
+    assert written == []
