@@ -25,16 +25,17 @@ def inspect(path: Path, as_json: bool) -> None:
     """
     from mobileclip_deploy.cli.output import print_json, print_table
     from mobileclip_deploy.cli.package_tables import print_package
-    from mobileclip_deploy.inspect.inspection import inspect as look
+    from mobileclip_deploy.inspect.door import inspect as look
 
     result = look(path)
+    told = result.as_dict()
     if as_json:
-        print_json(result)
+        print_json(told)
         return
-    if "functions" in result:
-        print_package(str(path), result)
+    if "functions" in told:
+        print_package(str(path), told)
         return
-    rows = [[key.replace("_", " "), _text(value)] for key, value in result.items()]
+    rows = [[key.replace("_", " "), _text(value)] for key, value in told.items()]
     print_table(None, ["", str(path)], rows)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.inspect.doctor import Finding, Tool, diagnose, machine, tools
+from mobileclip_deploy.inspect.inspection import Inspection
 from mobileclip_deploy.inspect.inspection import inspect as _inspect
 from mobileclip_deploy.inspect.linting import lint_path
 from mobileclip_deploy.mil.lint import LintReport
@@ -30,8 +30,8 @@ class Diagnosis:
         return all(package.installed is not None for package in self.packages if package.required)
 
 
-def inspect(path: StrPath) -> dict[str, Any]:
-    """What a checkpoint file, an artifact or a bundle is and holds, as it can be written as JSON.
+def inspect(path: StrPath) -> Inspection:
+    """What a checkpoint file, an artifact or a bundle is and holds; `kind` says which, and `as_dict` gives JSON's form.
 
     Raises:
         InvalidInput: it is none of them, or damaged.

@@ -4,19 +4,100 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target, installed_target, targets
+from mobileclip_deploy.targets.inspection import PackageInspection
 
-__all__ = ["inspect"]
+__all__ = [
+    "ArtifactInspection",
+    "BundleInspection",
+    "CheckpointInspection",
+    "Inspection",
+    "TowerInspection",
+    "inspect",
+]
 
 
-def inspect(path: Path) -> dict[str, Any]:
-    """Describe a checkpoint file, an artifact or a bundle; everything in the answer can be written as JSON.
+class _Inspection(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; what there is nothing of is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class CheckpointInspection(_Inspection):
+    """A file of trained weights. `notes`: what was assumed or passed over, in sentences."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    layout: str
+    variant: str
+    towers: tuple[str, ...]
+    form: Literal["training", "folded"]
+    tensors: int
+    parameters: int
+    bytes: int
+    sha256: str
+    licence: str
+    notes: tuple[str, ...]
+
+
+class ArtifactInspection(_Inspection):
+    """What a target wrote: operators by type, and `contents` by kind where the target tells them."""
+
+    kind: str
+    input: TensorEntry
+    output: TensorEntry
+    bytes: int
+    operators: int
+    by_type: dict[str, int]
+    contents: dict[str, dict[str, int]]
+
+    def as_dict(self) -> dict[str, Any]:
+        told = super().as_dict()
+        return told | told.pop("contents")
+
+
+class TowerInspection(_Inspection):
+    """A tower of a bundle: its file, a function of it where it holds several, and how many operators it has."""
+
+    file: str
+    function: str | None = None
+    precision: str
+    bytes: int
+    operators: int
+
+
+class BundleInspection(_Inspection):
+    """A bundle. `labels`: how many a classifier tells apart. `parity`: how the checks of its export ended."""
+
+    kind: Literal["bundle"] = "bundle"
+    variant: str
+    target: str
+    embedding_space: str
+    checkpoint: str
+    licence: str
+    towers: dict[TowerName, TowerInspection]
+    labels: int | None = None
+    parity: Literal["failed", "not run", "passed", "not verified"]
+    environment: dict[str, str]
+
+
+Outcome = Literal["failed", "not run", "passed"]
+OUTCOMES: tuple[Outcome, ...] = ("failed", "not run", "passed")
+Inspection = CheckpointInspection | ArtifactInspection | PackageInspection | BundleInspection
+
+
+def inspect(path: Path) -> Inspection:
+    """Describe a checkpoint file, an artifact or a bundle.
 
     Raises:
         InvalidInput: it is none of them, or damaged.
@@ -35,74 +116,76 @@ def inspect(path: Path) -> dict[str, Any]:
     return _checkpoint(path)
 
 
-def _checkpoint(path: Path) -> dict[str, Any]:
+def _checkpoint(path: Path) -> CheckpointInspection:
     from mobileclip_deploy.checkpoints import identify, open_tensors
     from mobileclip_deploy.files import file_sha256
     from mobileclip_deploy.model.variants import load_variant
 
     file = open_tensors(path)
     identity = identify(file)
-    variant = load_variant(identity.variant)
-    return {
-        "kind": "checkpoint",
-        "layout": identity.layout,
-        "variant": identity.variant,
-        "towers": list(identity.towers),
-        "form": "folded" if identity.layout == "folded" else "training",
-        "tensors": len(file.shapes),
-        "parameters": sum(prod(shape) for name, shape in file.shapes.items() if not _is_buffer(name)),
-        "bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
-        "licence": variant.licence.name,
-        "notes": list(identity.notes),
-    }
+    return CheckpointInspection(
+        layout=identity.layout,
+        variant=identity.variant,
+        towers=identity.towers,
+        form="folded" if identity.layout == "folded" else "training",
+        tensors=len(file.shapes),
+        parameters=sum(prod(shape) for name, shape in file.shapes.items() if not _is_buffer(name)),
+        bytes=path.stat().st_size,
+        sha256=file_sha256(path),
+        licence=load_variant(identity.variant).licence.name,
+        notes=identity.notes,
+    )
 
 
 def _is_buffer(name: str) -> bool:
     return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
-def _artifact(path: Path, target: Target) -> dict[str, Any]:
+def _artifact(path: Path, target: Target) -> ArtifactInspection | PackageInspection:
     target.require_installed()
     if (told := target.inspect(path)) is not None:
         return told
-    source, result = (TensorEntry.of(info).model_dump(exclude_none=True) for info in target.describe(path))
+    source, result = (TensorEntry.of(info) for info in target.describe(path))
     operators, contents = target.operators(path), target.contents(path) or {}
-    return {
-        "kind": f"{target.name} artifact",
-        "input": source,
-        "output": result,
-        "bytes": artifact_bytes(path),
-        "operators": sum(operators.values()),
-        "by_type": dict(sorted(operators.items(), key=lambda item: -item[1])),
-        **{name: counts for name, counts in contents.items() if name != "operators"},
-    }
+    return ArtifactInspection(
+        kind=f"{target.name} artifact",
+        input=source,
+        output=result,
+        bytes=artifact_bytes(path),
+        operators=sum(operators.values()),
+        by_type=dict(sorted(operators.items(), key=lambda item: -item[1])),
+        contents={name: counts for name, counts in contents.items() if name != "operators"},
+    )
 
 
-def _bundle(bundle: Bundle) -> dict[str, Any]:
+def _bundle(bundle: Bundle) -> BundleInspection:
     manifest = bundle.manifest
-    towers = {
-        tower: {
-            "file": entry.file,
-            **({"function": entry.function} if entry.function else {}),
-            "precision": entry.precision,
-            "bytes": entry.bytes,
-            "operators": sum(
-                installed_target(manifest.target, entry.function).operators(bundle.artifact(tower)).values()
-            ),
-        }
-        for tower, entry in manifest.towers.items()
-    }
-    states = {check.status for check in bundle.parity}
-    return {
-        "kind": "bundle",
-        "variant": manifest.variant,
-        "target": manifest.target,
-        "embedding_space": manifest.embedding_space,
-        "checkpoint": manifest.checkpoint.file,
-        "licence": manifest.checkpoint.licence,
-        "towers": towers,
-        **({"labels": len(manifest.classifier.labels)} if manifest.classifier is not None else {}),
-        "parity": next((state for state in ("failed", "not run", "passed") if state in states), "not verified"),
-        "environment": manifest.environment,
-    }
+    return BundleInspection(
+        variant=manifest.variant,
+        target=manifest.target,
+        embedding_space=manifest.embedding_space,
+        checkpoint=manifest.checkpoint.file,
+        licence=manifest.checkpoint.licence,
+        towers={
+            tower: TowerInspection(
+                file=entry.file,
+                function=entry.function,
+                precision=entry.precision,
+                bytes=entry.bytes,
+                operators=sum(
+                    installed_target(manifest.target, entry.function).operators(bundle.artifact(tower)).values()
+                ),
+            )
+            for tower, entry in manifest.towers.items()
+        },
+        labels=None if manifest.classifier is None else len(manifest.classifier.labels),
+        parity=_worst({check.status for check in bundle.parity}),
+        environment=manifest.environment,
+    )
+
+
+def _worst(states: set[Outcome]) -> Outcome | Literal["not verified"]:
+    for state in OUTCOMES:
+        if state in states:
+            return state
+    return "not verified"

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun, UsageError
 from mobileclip_deploy.targets.options import TargetOptions
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
+    from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.storage import Storage
     from mobileclip_deploy.targets.stored import StoredWeight
 
@@ -357,7 +358,7 @@ class Target(ABC):
         """For the manifest: what an artifact is made of, by kind, in counts and bytes; None where it is not told."""
         return None
 
-    def inspect(self, path: Path) -> dict[str, Any] | None:
+    def inspect(self, path: Path) -> PackageInspection | None:
         """What `inspect` tells of an artifact, where that is more than input, output and operators; None otherwise."""
         return None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.mil import Operation, Port, Program, load
+from mobileclip_deploy.targets.inspection import PackageInspection
 
 __all__ = ["LARGEST", "inspect_package"]
 
@@ -17,8 +18,8 @@ OPSETS = {f"CoreML{number}": f"iOS{number + 10}" for number in range(3, 9)}
 CLASSES = ("float64", "float32", "float16", "int32", "int16", "int8", "uint8", "bool")
 
 
-def inspect_package(path: Path) -> dict[str, Any]:
-    """Describe a package; everything in the answer can be written as JSON.
+def inspect_package(path: Path) -> PackageInspection:
+    """Describe a package.
 
     Returns:
         `functions`: what each of its functions takes, gives and computes; beside that what the package is as a whole.
@@ -29,7 +30,7 @@ def inspect_package(path: Path) -> dict[str, Any]:
     """
     first = load(path, evaluate=False)
     programs = [first if name == first.function else load(path, name, evaluate=False) for name in first.functions]
-    return {
+    told = {
         "kind": "coreml artifact",
         "bytes": artifact_bytes(path),
         "specification_version": first.specification_version,
@@ -37,6 +38,7 @@ def inspect_package(path: Path) -> dict[str, Any]:
         "metadata": dict(first.metadata),
         "functions": {program.function: _function(program) for program in programs},
     }
+    return PackageInspection.model_validate(told)
 
 
 def _function(program: Program) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.targets.base import Place, Precisions, Runner, Target, TensorInfo, TowerJob
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
+    from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.storage import Storage
     from mobileclip_deploy.targets.stored import StoredWeight
 
@@ -157,7 +158,7 @@ class CoreMLTarget(Target):
 
         return operators(path, self.function)
 
-    def inspect(self, path: Path) -> dict[str, Any]:
+    def inspect(self, path: Path) -> PackageInspection:
         from mobileclip_deploy.targets.coreml.inspection import inspect_package
 
         return inspect_package(path)
