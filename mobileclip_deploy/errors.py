@@ -39,7 +39,8 @@ class MobileClipDeployError(Exception):
     kind: ClassVar[str] = "error"
 
     def __init_subclass__(cls) -> None:
-        cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+        if "kind" not in vars(cls):
+            cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
     @property
     def line(self) -> str:

@@ -84,10 +84,11 @@ def export(
       mobileclip-deploy export --target coreml --labels cat,dog,car --template "a photo of a {}" -o out/
     """
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
-    from mobileclip_deploy.cli.tables import print_exports
+    from mobileclip_deploy.cli.tables import print_exports, print_failed_export
     from mobileclip_deploy.errors import NotRun
     from mobileclip_deploy.export.door import export_plan
     from mobileclip_deploy.export.plan import ExportRequest, choose, plan_export, search_limits
+    from mobileclip_deploy.export.steps import ExportGateFailed
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.towers.head import read_head
 
@@ -111,8 +112,12 @@ def export(
     plan = load(choice, lambda source: plan_export(choices, source))
     for text in plan.notes:
         note(text)
-    with progress() as update:
-        results = export_plan(plan, update)
+    try:
+        with progress() as update:
+            results = export_plan(plan, update)
+    except ExportGateFailed as error:
+        print_json(error.as_list()) if as_json else print_failed_export(error)
+        raise
     for text in dict.fromkeys(text for result in results if result.report for text in result.report.notes):
         note(f"Warning: {text}")
     if as_json:

@@ -12,11 +12,18 @@ from mobileclip_deploy.cli.output import megabytes, note, print_table
 if TYPE_CHECKING:
     from mobileclip_deploy.evaluation import EvaluationResult, Interval
     from mobileclip_deploy.export.smallest import SearchLog
-    from mobileclip_deploy.export.steps import Written
+    from mobileclip_deploy.export.steps import ExportGateFailed, Written
     from mobileclip_deploy.parity import Check, ParityReport
     from mobileclip_deploy.verify.comparison import Comparison
 
-__all__ = ["note_skipped", "print_comparison", "print_evaluation", "print_exports", "print_report"]
+__all__ = [
+    "note_skipped",
+    "print_comparison",
+    "print_evaluation",
+    "print_exports",
+    "print_failed_export",
+    "print_report",
+]
 
 CONFUSED = 5
 
@@ -58,10 +65,23 @@ def print_exports(results: Sequence[Written]) -> None:
         f"noise floor: how far the checkpoint's own float32 is from exact arithmetic ({floors or 'not measured'})"
     )
     for result in results:
-        click.echo(f"wrote {result.bundle.path}")
+        click.echo(f"{'wrote' if result.written else 'not written:'} {result.bundle.path}")
     for result in results:
         if isinstance(result, Smallest):
             print_search(result.log)
+
+
+def print_failed_export(error: ExportGateFailed) -> None:
+    """The table of the bundles before, and every check of the one that failed; or what a search tried."""
+    from mobileclip_deploy.export.smallest import NothingPasses
+
+    if error.results:
+        print_exports(error.results)
+    for result in error.results:
+        if not result.written and result.report is not None:
+            print_report(result.report)
+    if isinstance(error, NothingPasses):
+        print_search(error.log)
 
 
 def print_search(log: SearchLog) -> None:

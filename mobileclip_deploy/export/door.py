@@ -10,7 +10,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, ExportRequest, choose, plan_export, search_limits
-from mobileclip_deploy.export.steps import Written, write_bundle
+from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
 from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.parity import Gates
@@ -98,14 +98,22 @@ def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
     """Write every bundle of a plan; the checkpoint is asked for its answers once, before it is folded.
 
     Raises:
-        GateFailed, ExportError: see `export`; bundles that were written before stay.
+        GateFailed, ExportError: see `export`; bundles that were written before stay. An `ExportGateFailed` has what was
+            measured.
     """
     progress("reference embeddings")
     reference = Reference.compute(plan.source.model, sample_inputs(plan.source.model))
     task = None
     if plan.dataset is not None and any(bundle.search is None for bundle in plan.bundles):
         task = TaskReference.compute(plan.source.model, plan.dataset, progress)
-    return [_written(bundle, plan, Evidence(reference, task), progress) for bundle in plan.bundles]
+    written: list[Written] = []
+    for bundle in plan.bundles:
+        try:
+            written.append(_written(bundle, plan, Evidence(reference, task), progress))
+        except ExportGateFailed as error:
+            error.results = (*written, *error.results)
+            raise
+    return written
 
 
 def _written(bundle: BundlePlan, plan: ExportPlan, evidence: Evidence, progress: Progress) -> Written:

@@ -24,23 +24,43 @@ from mobileclip_deploy.towers.head import labels_json
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.subject import Evidence, Subject
 
-__all__ = ["STEPS", "Work", "Written", "write_bundle"]
+__all__ = ["STEPS", "ExportGateFailed", "Work", "Written", "write_bundle"]
 
 
 @dataclass(frozen=True)
 class Written:
-    """A bundle in its place, and the report of its verification (None where that was not wanted)."""
+    """A bundle in its place, and the report of its verification (None where that was not wanted).
+
+    `written`: False for one that failed its gate and is therefore not there.
+    """
 
     bundle: Bundle
     report: ParityReport | None
+    written: bool = field(default=True, kw_only=True)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the bundle's path, its manifest, its checks, and whether every one was run and passed."""
+        """For JSON: the bundle's path and whether it is there, its manifest, its checks, and whether every one was run
+        and passed."""
         passed = self.report.passed if self.report is not None else None
         manifest = self.bundle.manifest.as_dict()
         found = () if self.report is None else self.report.checks
         checks = [check.model_dump(mode="json", exclude_none=True) for check in found]
-        return {"bundle": str(self.bundle.path), "passed": passed, "manifest": manifest, "parity": checks}
+        path = str(self.bundle.path)
+        return {"bundle": path, "written": self.written, "passed": passed, "manifest": manifest, "parity": checks}
+
+
+class ExportGateFailed(GateFailed):
+    """A bundle failed its gate. `results`: what was measured of it, the last, after the bundles that are there."""
+
+    kind = GateFailed.kind
+
+    def __init__(self, text: str, results: tuple[Written, ...]) -> None:
+        super().__init__(text)
+        self.results = results
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """For JSON: what an export that passes gives, as far as it came."""
+        return [result.as_dict() for result in self.results]
 
 
 @dataclass
@@ -151,9 +171,10 @@ def check(work: Work) -> None:
         )
     failures = "; ".join(f"{one.tower} {one.step} ({one.describe()})" for one in work.report.failed)
     if failures and not plan.allow_failing:
-        raise GateFailed(
+        raise ExportGateFailed(
             f"{plan.path.name} was not written, it failed its gate: {failures}; to look into it, write it marked as "
-            "failed with `allow_failing=True`"
+            "failed with `allow_failing=True`",
+            (Written(Bundle(plan.path, manifest), work.report, written=False),),
         )
 
 

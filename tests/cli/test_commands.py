@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -139,10 +140,17 @@ def test_export_prints_its_bundles_as_json(exports: Exports, tmp_path: Path) -> 
 def test_export_that_fails_its_gate_says_which_and_exits_with_1(exports: Exports, tmp_path: Path) -> None:
     arguments = ["--checkpoint", exports.checkpoint, "-o", tmp_path / "out", "--tower", "text", "--precision", "fp32"]
     found = run("export", "--target", "onnx", *arguments, "--gate", "relative=1e-12")
-    assert (found.code, found.stdout) == (1, "")
+    assert found.code == 1
+    assert f"not written: {tmp_path / 'out' / 'nano-onnx-fp32'}" in found.stdout
+    assert re.search(r"text +shipped +failed +relative <= 1e-12 ", found.stdout)
     assert "nano-onnx-fp32 was not written" in found.stderr.splitlines()[-1]
     assert "relative <= 1e-12" in found.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+    found = run("export", "--target", "onnx", *arguments, "--gate", "relative=1e-12", "--json")
+    (result,) = found.json
+    assert (found.code, result["written"], result["passed"]) == (1, False, False)
+    assert [check["step"] for check in result["parity"] if check["status"] == "failed"] == ["shipped"]
+    assert strict_json(found.stderr.splitlines()[-1])["error"]["kind"] == "gate_failed"
 
 
 def test_what_fails_its_gate_is_written_only_when_asked_for_and_then_says_so_everywhere(

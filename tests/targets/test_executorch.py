@@ -101,7 +101,7 @@ def test_a_file_that_is_cut_off_is_one_line(image: Path, tmp_path: Path, share: 
     cut = tmp_path / "cut.pte"
     data = image.read_bytes()
     cut.write_bytes(data[: int(len(data) * share)])
-    assert "cut.pte" in refusal(run("inspect", cut, "--json"))
+    assert "cut.pte" in refusal(run("inspect", cut))
     with pytest.raises(InvalidInput):
         get_target("executorch").runner(cut)
 

@@ -1,5 +1,5 @@
 """`precision='smallest'`: the smallest bundle that still passes its gates, searched from the smallest upward."""
 
-from mobileclip_deploy.export.smallest.search import SearchLog, Smallest, Trial, find_smallest
+from mobileclip_deploy.export.smallest.search import NothingPasses, SearchLog, Smallest, Trial, find_smallest
 
-__all__ = ["SearchLog", "Smallest", "Trial", "find_smallest"]
+__all__ = ["NothingPasses", "SearchLog", "Smallest", "Trial", "find_smallest"]

@@ -11,6 +11,7 @@ import hashlib
 import shutil
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -24,7 +25,7 @@ from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.smallest.candidates import Candidate, four_bit_layers, in_order, tower_choices
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
 from mobileclip_deploy.export.smallest.trials import Trials
-from mobileclip_deploy.export.steps import Written, write_bundle
+from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
 from mobileclip_deploy.files import write_whole
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.reference import Reference
@@ -33,7 +34,7 @@ from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.verify.subject import Evidence, TaskReference
 
-__all__ = ["SearchLog", "Smallest", "Trial", "find_smallest"]
+__all__ = ["NothingPasses", "SearchLog", "Smallest", "Trial", "find_smallest"]
 
 
 class Trial(BaseModel):
@@ -76,6 +77,21 @@ class Smallest(Written):
         return super().as_dict() | {"search": self.log.model_dump(mode="json")}
 
 
+class NothingPasses(ExportGateFailed):
+    """A search ended without a bundle. `path`: where it would be; `log`: what was tried."""
+
+    kind = ExportGateFailed.kind
+
+    def __init__(self, text: str, path: Path, log: SearchLog) -> None:
+        super().__init__(text, ())
+        self.path, self.log = path, log
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """For JSON: the bundles before, and the search in place of one."""
+        lacking = {"bundle": str(self.path), "written": False, "passed": False, "manifest": None, "parity": []}
+        return [*super().as_list(), lacking | {"search": self.log.model_dump(mode="json")}]
+
+
 def find_smallest(
     plan: BundlePlan,
     source: Source,
@@ -109,31 +125,37 @@ def find_smallest(
         for tower in plan.towers
     }
     tried: list[Trial] = []
-    for candidate in in_order(choices):
-        if limits.budget is not None and time.monotonic() - started > 60 * limits.budget:
-            raise GateFailed(
-                f"{plan.path.name}: nothing passed within {limits.budget:g} minutes ({len(tried)} tried); the same "
-                "command goes on from here, with a larger `budget`"
-            )
-        tried.append(_try(candidate, trials, layers))
-        if tried[-1].outcome == "failed":
-            continue
-        log = SearchLog(
+
+    def log() -> SearchLog:
+        return SearchLog(
             target=plan.target.label,
             max_drop=limits.max_drop,
             dataset=trials.dataset.name if trials.dataset is not None else None,
             trials=tuple(tried),
             layers=layers,
         )
+
+    for candidate in in_order(choices):
+        if limits.budget is not None and time.monotonic() - started > 60 * limits.budget:
+            raise NothingPasses(
+                f"{plan.path.name}: nothing passed within {limits.budget:g} minutes ({len(tried)} tried); the same "
+                "command goes on from here, with a larger `budget`",
+                plan.path,
+                log(),
+            )
+        tried.append(_try(candidate, trials, layers))
+        if tried[-1].outcome == "failed":
+            continue
         try:
-            found = _write(trials, candidate, task, log)
+            found = _write(trials, candidate, task, log())
         except GateFailed as error:
             tried[-1] = tried[-1].model_copy(update={"outcome": "failed", "reason": str(error)})
             continue
         shutil.rmtree(trials.folder, ignore_errors=True)
         return found
     reasons = "; ".join(dict.fromkeys(trial.reason for trial in tried[-3:] if trial.reason))
-    raise GateFailed(f"{plan.path.name}: none of {len(tried)} candidates passes; the largest failed with: {reasons}")
+    text = f"{plan.path.name}: none of {len(tried)} candidates passes; the largest failed with: {reasons}"
+    raise NothingPasses(text, plan.path, log())
 
 
 def _trials(

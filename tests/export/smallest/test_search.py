@@ -12,10 +12,11 @@ from export.smallest.targets import NoisyTarget
 import mobileclip_deploy as mcd
 import mobileclip_deploy.targets as registry
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.cli.tables import print_failed_export
 from mobileclip_deploy.errors import GateFailed, UsageError
 from mobileclip_deploy.evaluation import Dataset, read_dataset
 from mobileclip_deploy.export.plan import ExportRequest, Limits, choose, plan_export
-from mobileclip_deploy.export.smallest import Smallest, find_smallest
+from mobileclip_deploy.export.smallest import NothingPasses, Smallest, find_smallest
 from mobileclip_deploy.export.smallest.trials import Trials
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.towers.inputs import sample_inputs
@@ -102,11 +103,19 @@ def test_accuracy_decides_among_those_that_hold_their_gates(
 
 
 def test_nothing_is_written_when_nothing_passes(
-    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+    model: mcd.MobileCLIP,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dataset: Dataset,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     noisy(model, monkeypatch, **{f"image_{name}": ROUGH for name in PRECISIONS})
-    with pytest.raises(GateFailed, match=r"none of 16 candidates passes; .* image fp32: relative"):
+    with pytest.raises(NothingPasses, match=r"none of 16 candidates passes; .* image fp32: relative") as failed:
         search(model, tmp_path, dataset)
+    (found,) = failed.value.as_list()
+    assert (found["written"], found["manifest"], len(found["search"]["trials"])) == (False, None, 16)
+    print_failed_export(failed.value)
+    assert "12 more were ruled out by a tower that had failed already" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
 
 
