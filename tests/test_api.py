@@ -80,7 +80,7 @@ def test_one_tower_alone(exports: Exports, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no text tower"):
         mcd.load_runner(bundle, "text")
     with pytest.raises(UsageError, match="no text tower"):
-        mcd.evaluate(bundle)
+        mcd.evaluate(bundle, dataset="builtin")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,12 @@ __all__ = ["export"]
 )
 @click.option("--template", metavar="TEXT", help='With --labels: "a photo of a {}" [default: the model\'s own].')
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="[default: .]")
+@click.option(
+    "--dataset",
+    type=click.Path(path_type=Path),
+    metavar="PATH|builtin",
+    help="Compare accuracy on this [default: for the built-in checkpoint its own, for others none].",
+)
 @click.option("--force", is_flag=True, help="Replace bundles that exist.")
 @click.option("--allow-failing", is_flag=True, help="Write bundles that fail their gate too, marked as FAILED.")
 @click.option("--no-verify", is_flag=True, help="Do not check the artifacts against the checkpoint.")
@@ -62,6 +68,7 @@ def export(
     labels: str | None,
     template: str | None,
     output: Path,
+    dataset: Path | None,
     force: bool,
     allow_failing: bool,
     no_verify: bool,
@@ -105,6 +112,7 @@ def export(
         verify=not no_verify,
         force=force,
         allow_failing=allow_failing,
+        dataset=dataset,
     )
     choices = choose(request)
     for text in choices.notes:

@@ -91,7 +91,12 @@ def dataset_options(function: F) -> F:
 
     path = click.Path(path_type=Path)
     options = (
-        click.option("--dataset", type=path, metavar="PATH", help="[default: the built-in held-out set]"),
+        click.option(
+            "--dataset",
+            type=path,
+            metavar="PATH|builtin",
+            help="Yours, or the built-in emoji [default: for the built-in checkpoint its own, for others none].",
+        ),
         click.option(
             "--class-names", type=path, metavar="FILE", help="One class name a line; or lines FOLDER NAME; or JSON."
         ),

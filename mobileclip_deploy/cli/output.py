@@ -61,11 +61,14 @@ def _strict(value: Any) -> Any:
 
 
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout; columns whose names start with `>` are right-aligned."""
+    """A table on stdout; columns whose names start with `>` are right-aligned, those without a cell are left out."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    cells = [list(row) for row in rows]
+    used = [number for number in range(len(columns)) if not cells or any(row[number] for row in cells)]
+    columns, rows = [columns[number] for number in used], [[row[number] for number in used] for row in cells]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         name = column.removeprefix(">")

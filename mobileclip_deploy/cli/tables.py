@@ -57,6 +57,8 @@ def print_exports(results: Sequence[Written]) -> None:
             )
             shown.add(entry.file)
     print_table(None, columns, rows)
+    if not any(check.step == "task" for result in results if result.report for check in result.report.checks):
+        click.echo("accuracy: not measured; it needs both towers, and a dataset: --dataset PATH, or --dataset builtin")
     click.echo("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
     floor = next((result.report.floor for result in results if result.report and result.report.floor), {})
     floors = ", ".join(f"{tower} {value:.1e}" for tower, value in floor.items())
@@ -171,7 +173,7 @@ def print_comparison(comparison: Comparison) -> None:
         ratio = "" if row.relative is None else "exact" if row.relative == 0 else "not judged"
         ratio = ratio if row.snr_db is None else f"{row.snr_db:.1f}"
         rows.append([row.bundle, megabytes(row.bytes), deviation, ratio, *accuracy, row.status])
-    print_table(f"on {comparison.dataset}", columns, rows)
+    print_table(None if comparison.dataset is None else f"on {comparison.dataset}", columns, rows)
     against = list(dict.fromkeys(row.baseline for row in comparison.bundles if row.baseline))
     if against:
         click.echo(f"change: points against {', '.join(against)}, with the 95% interval over the same examples")

@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
 from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile, embed_to_file
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, check_tasks, measure
-from mobileclip_deploy.evaluation.reading import builtin_dataset, read_dataset
+from mobileclip_deploy.evaluation.reading import BUILTIN, read_dataset
 from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.files import StrPath, check_file_destination, optional_path
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["chosen_dataset", "embed", "evaluate", "load_runner"]
+__all__ = ["NO_DATASET", "chosen_dataset", "embed", "evaluate", "load_runner"]
+
+NO_DATASET = (
+    "only the built-in checkpoint has a dataset of its own; name yours with `dataset='PATH'`, or the built-in one, "
+    "emoji, with `dataset='builtin'`"
+)
 
 
 def evaluate(
@@ -38,7 +44,8 @@ def evaluate(
 
     Args:
         subject: a bundle, its folder, or a model from `load_model`.
-        dataset: a dataset's folder or file (docs/datasets.md); the built-in held-out set when None.
+        dataset: a dataset's folder or file (docs/datasets.md), or "builtin" for the built-in held-out set, which is
+            that of the built-in checkpoint when None; others have none of their own.
         task: "classification" or "retrieval"; all the dataset allows when None.
         templates: prompts with `{}` for the class, or files of them; several are averaged. The dataset's own, or else
             the model's, when there are none.
@@ -50,13 +57,17 @@ def evaluate(
 
     Raises:
         InvalidInput: the dataset or the bundle cannot be used.
-        UsageError: the dataset cannot be used for the task, or a template has no `{}`.
+        UsageError: no dataset, the dataset cannot be used for the task, or a template has no `{}`.
         RuntimeFailed: nothing here can run the bundle.
     """
     how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
-    data = chosen_dataset(dataset, class_names, images, split, skip_bad)
+    bundle = None if isinstance(subject, MobileCLIP) else Bundle.of(subject)
+    builtin = Source.of(subject).provenance.builtin if bundle is None else bundle.manifest.checkpoint.builtin
+    data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=builtin)
+    if data is None:
+        raise UsageError(f"nothing to evaluate on: {NO_DATASET}")
     tasks = check_tasks(data, (task,) if task else None)
-    embedder = model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(Bundle.of(subject))
+    embedder = model_embedder(subject) if bundle is None else bundle_embedder(bundle)
     return measure(embedder, data, tasks, how, progress).result
 
 
@@ -116,17 +127,24 @@ def load_runner(bundle: Bundle | MobileCLIP | StrPath, tower: TowerName) -> Chec
 
 
 def chosen_dataset(
-    dataset: StrPath | None, class_names: StrPath | None, images: StrPath | None, split: str, skip_bad: bool
-) -> Dataset:
-    """The dataset that a caller names, or the built-in held-out set.
+    dataset: StrPath | None,
+    class_names: StrPath | None,
+    images: StrPath | None,
+    split: str,
+    skip_bad: bool,
+    *,
+    builtin: bool,
+) -> Dataset | None:
+    """The dataset that a caller names; where none is named that of the built-in checkpoint, if it is the one that is
+    measured. Others have none of their own: None.
 
     Raises:
         InvalidInput, UsageError: see `read_dataset`.
     """
-    if dataset is None:
-        return builtin_dataset()
+    if dataset is None and not builtin:
+        return None
     return read_dataset(
-        Path(dataset),
+        Path(BUILTIN if dataset is None else dataset),
         class_names=optional_path(class_names),
         images=optional_path(images),
         split=split,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -80,9 +81,10 @@ def embed_dataset_images(
     store = _open_store(embedder, "image", cache)
     parts: list[Floats] = []
     bad: dict[int, str] = {}
+    told = remaining(len(images))
     try:
         for start in range(0, len(images), BATCH):
-            progress(f"image {start} of {len(images)}")
+            progress(f"image {start} of {len(images)}{told(start)}")
             batch = range(start, min(start + BATCH, len(images)))
             parts.append(_image_batch(embedder, [(i, rows[i], images[i]) for i in batch], store, skip_bad, bad))
     finally:
@@ -91,6 +93,18 @@ def embed_dataset_images(
     if len(bad) == len(images):
         raise InvalidInput(f"none of the {len(images)} images can be used; the first: {next(iter(bad.values()))}")
     return np.concatenate([part for part in parts if len(part)]), bad
+
+
+def remaining(total: int) -> Callable[[int], str]:
+    """What to say of the time that is left when so many of `total` are done, counted from now; nothing of the first."""
+    began = time.monotonic()
+
+    def said(done: int) -> str:
+        seconds = (time.monotonic() - began) * (total - done) / done if done else 0.0
+        minutes, rest = divmod(round(seconds), 60)
+        return f", about {minutes} min {rest} s left" if minutes else f", about {rest} s left" if rest else ""
+
+    return said
 
 
 def _image_batch(

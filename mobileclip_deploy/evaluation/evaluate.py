@@ -145,6 +145,7 @@ def measure(
         InvalidInput: an image cannot be used.
     """
     wanted = check_tasks(dataset, tasks)
+    progress(f"accuracy on {dataset.name}, {len(dataset.images):,} images")
     images, bad = embed_dataset_images(
         embedder, dataset.images, dataset.rows, skip_bad=how.skip_bad, cache=how.cache, progress=progress
     )

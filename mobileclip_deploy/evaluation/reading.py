@@ -17,7 +17,10 @@ from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.evaluation.text_files import parse_json, read_text, validated
 from mobileclip_deploy.model.variants import models_dir
 
-__all__ = ["builtin_dataset", "read_dataset"]
+__all__ = ["accuracy_dataset", "builtin_dataset", "read_dataset"]
+
+BUILTIN = "builtin"
+"""What stands in the place of a dataset's path for the built-in one."""
 
 
 class _Description(BaseModel):
@@ -33,11 +36,12 @@ class _Description(BaseModel):
 
 def builtin_dataset() -> Dataset:
     """The held-out evaluation set of the built-in checkpoint: emoji in a style it was not trained on."""
-    return read_dataset(models_dir() / "nano" / "evaluation")
+    return read_dataset(Path(BUILTIN))
 
 
 def accuracy_dataset(source: Source, dataset: Path | None = None) -> Dataset | None:
-    """What a checkpoint's accuracy is compared on: the built-in one has a dataset of its own, others have none.
+    """What a checkpoint's accuracy is compared on: the built-in one has a dataset of its own, others have none but what
+    is named.
 
     Raises:
         InvalidInput: no dataset is at the path given.
@@ -58,7 +62,8 @@ def read_dataset(
     """Read a dataset in one of the forms of docs/datasets.md.
 
     Args:
-        path: a folder (dataset.json, shards, or class folders), a table (.csv, .tsv, .jsonl), or Karpathy's JSON.
+        path: a folder (dataset.json, shards, or class folders), a table (.csv, .tsv, .jsonl), or Karpathy's JSON;
+            "builtin" for the built-in held-out set (a folder of that name is taken by its absolute path).
         class_names: a file of class names, instead of what the dataset itself says.
         images: the folder that a table's or a JSON's image files are in; their own when None.
         split: of shards and of Karpathy's JSON.
@@ -69,6 +74,8 @@ def read_dataset(
         UsageError: an option that has no meaning for a dataset of this form.
     """
     bad = BadRows(skip_bad)
+    if str(path) == BUILTIN:
+        path = models_dir() / "nano" / "evaluation"
     if path.is_file():
         return _read_file(path, class_names, images, split, bad)
     if not path.is_dir():

@@ -18,6 +18,7 @@ from mobileclip_deploy.evaluation import (
     measure,
     paired_difference,
 )
+from mobileclip_deploy.evaluation.door import NO_DATASET
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity import Check, Gates
@@ -53,12 +54,13 @@ class ComparedBundle(BaseModel):
 
 
 class Comparison(BaseModel):
-    """All rows, in the order given, and what a reader must know about them."""
+    """All rows, in the order given, and what a reader must know about them. `dataset`: None where accuracy was not
+    measured."""
 
     model_config = ConfigDict(frozen=True)
 
     schema_version: Literal[1] = 1
-    dataset: str
+    dataset: str | None
     bundles: tuple[ComparedBundle, ...]
     notes: tuple[str, ...] = ()
 
@@ -86,7 +88,7 @@ def _cells(row: ComparedBundle, names: Sequence[str]) -> list[str]:
 
 def compare_bundles(
     bundles: Sequence[Bundle],
-    dataset: Dataset,
+    dataset: Dataset | None,
     checkpoint: Callable[[Bundle], Measurement | None],
     gates: Gates | None,
     how: Measuring,
@@ -98,6 +100,7 @@ def compare_bundles(
     embedding space; bundles of different spaces are never compared with each other.
 
     Args:
+        dataset: on which accuracy is compared; it is not when None.
         checkpoint: measures the source of a bundle on the dataset; None where it is not at hand. Asked once a space.
 
     Raises:
@@ -119,7 +122,7 @@ def compare_bundles(
         checks = [check for tower in bundle.manifest.towers for check in check_shipped(subject, tower)]
         collapsed += collapsed_towers(subject)
         found: Measurement | None = None
-        if set(bundle.manifest.towers) == set(TOWERS):
+        if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
             if space not in baselines and (source := checkpoint(bundle)) is not None:
                 baselines[space] = source
             try:
@@ -129,8 +132,11 @@ def compare_bundles(
             except NotRun as error:
                 checks.append(Check.not_run("task", "both", str(error)))
         rows.append(_row(bundle, checks, found, baselines.get(space), own))
+    unmeasured = (f"Accuracy was not measured: {NO_DATASET}.",) if dataset is None else ()
     return Comparison(
-        dataset=dataset.name, bundles=tuple(rows), notes=(*_notes(bundles, rows), *dict.fromkeys(collapsed))
+        dataset=dataset.name if dataset is not None else None,
+        bundles=tuple(rows),
+        notes=(*unmeasured, *_notes(bundles, rows, dataset is not None), *dict.fromkeys(collapsed)),
     )
 
 
@@ -169,7 +175,7 @@ def _row(
     )
 
 
-def _notes(bundles: Sequence[Bundle], rows: Sequence[ComparedBundle]) -> tuple[str, ...]:
+def _notes(bundles: Sequence[Bundle], rows: Sequence[ComparedBundle], measured: bool) -> tuple[str, ...]:
     notes = []
     spaces = list(dict.fromkeys(row.embedding_space for row in rows))
     if len(spaces) > 1:
@@ -183,6 +189,6 @@ def _notes(bundles: Sequence[Bundle], rows: Sequence[ComparedBundle]) -> tuple[s
         if against in names:
             notes.append(f"The checkpoint of {space} is not at hand: its bundles are compared with {against}.")
     single = [bundle.path.name for bundle in bundles if set(bundle.manifest.towers) != set(TOWERS)]
-    if single:
+    if single and measured:
         notes.append(f"Accuracy needs both towers, and was not measured for {', '.join(single)}.")
     return tuple(notes)

@@ -106,7 +106,9 @@ def compare(
 ) -> Comparison:
     """Bundles side by side: bytes, deviation on their golden inputs, accuracy, and whether the gates are held.
 
-    Accuracy is compared with the checkpoint's, or with that of the first bundle of the same embedding space.
+    Accuracy is compared with the checkpoint's, or with that of the first bundle of the same embedding space. Where
+    no dataset is given, that of the built-in checkpoint is used if all bundles come from it; otherwise accuracy is not
+    measured, and the notes say so.
 
     Args:
         bundles: as returned by `export`, or their folders.
@@ -121,12 +123,14 @@ def compare(
     """
     subjects = [Bundle.of(bundle) for bundle in bundles]
     how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
-    data = chosen_dataset(dataset, class_names, images, split, skip_bad)
+    builtin = all(bundle.manifest.checkpoint.builtin for bundle in subjects)
+    data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=builtin)
     given = None if checkpoint is None else file_sha256(Path(checkpoint))
     if given is not None and all(bundle.manifest.checkpoint.sha256 != given for bundle in subjects):
         raise InvalidInput(f"{checkpoint} is not the checkpoint of any of these bundles")
 
     def source(bundle: Bundle) -> Measurement | None:
+        assert data is not None
         own = given is not None and bundle.manifest.checkpoint.sha256 == given
         found = open_source(bundle, optional_path(checkpoint) if own else None)
         if found is None:

@@ -163,3 +163,23 @@ def test_a_damaged_shard_is_named_not_used(tmp_path: Path) -> None:
 def test_the_cache_may_not_be_a_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="is a file; give a folder"):
         EmbeddingStore(image(tmp_path / "x.png"), {})
+
+
+def test_what_is_measured_is_said_first_and_how_long_it_will_take_with_each_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 8.0, 70.0])
+    monkeypatch.setattr("mobileclip_deploy.evaluation.embedding.BATCH", 1)
+    monkeypatch.setattr("mobileclip_deploy.evaluation.embedding.time.monotonic", lambda: next(clock))
+    told: list[str] = []
+    measure(
+        by_colour(),
+        read_dataset(table(tmp_path, "image,label\na.png,red\nb.png,blue\nc.png,blue\n")),
+        progress=told.append,
+    )
+    assert told[:4] == [
+        "accuracy on data, 3 images",
+        "image 0 of 3",
+        "image 1 of 3, about 16 s left",
+        "image 2 of 3, about 35 s left",
+    ]

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tiny import checkpoint, write_cards
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.model.variants import CARDS_VARIABLE
+from mobileclip_deploy.model import variants
 from mobileclip_deploy.parity import Check, Gates, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
@@ -75,8 +75,8 @@ def test_a_checkpoint_that_answers_different_inputs_alike_is_named() -> None:
 def test_a_collapsed_network_fails_at_half_precision_and_its_float32_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_cards(tmp_path)
-    monkeypatch.setenv(CARDS_VARIABLE, str(tmp_path))
+    cards = variants._cards() | write_cards(tmp_path)
+    monkeypatch.setattr(variants, "_cards", lambda: cards)
     image = {key: value for key, value in checkpoint("tiny_five", "open_clip").items() if key.startswith("visual.")}
     save_file(image, tmp_path / "mine.safetensors")
     model = mcd.load_model("tiny_five", tmp_path / "mine.safetensors")

@@ -11,6 +11,8 @@ from evaluation.datasets import image
 from exports import Exports
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.evaluation import Dataset
 from mobileclip_deploy.towers.samples import image_paths
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
@@ -84,3 +86,29 @@ def test_what_cannot_be_compared_is_refused(exports: Exports, tmp_path: Path) ->
     assert "exclude each other" in run("compare", path, "--json", "--markdown").stderr
     wrong = image(tmp_path / "x.png")
     assert "not the checkpoint of any" in refusal(run("compare", path, "--checkpoint", wrong))
+
+
+def test_without_a_dataset_a_user_s_bundles_are_compared_by_deviation_alone(exports: Exports) -> None:
+    path = exports.bundle("onnx", "fp16").path
+    found = run("compare", path)
+    assert found.code == 0
+    assert "Accuracy was not measured" in found.stderr
+    assert "--dataset builtin" in found.stderr
+    heading = next(line for line in found.stdout.splitlines() if "bundle" in line)
+    assert heading.split() == ["bundle", "MB", "deviation", "SNR", "dB", "gates"]
+    result = mcd.compare([path])
+    assert (result.dataset, result.bundles[0].figures) == (None, {})
+
+
+def test_nothing_is_evaluated_on_the_built_in_pictures_unless_they_are_asked_for(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = exports.bundle("onnx", "fp16").path
+    assert "name yours with --dataset PATH, or the built-in one, emoji, with --dataset builtin" in refusal(
+        run("evaluate", path)
+    )
+    with pytest.raises(UsageError, match="dataset='builtin'"):
+        mcd.evaluate(path)
+    monkeypatch.setattr("mobileclip_deploy.evaluation.door.measure", lambda embedder, data, *_: data)
+    monkeypatch.setattr(Dataset, "result", property(lambda data: len(data.images)), raising=False)
+    assert mcd.evaluate(path, dataset="builtin") == 1911
