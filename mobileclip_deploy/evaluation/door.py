@@ -61,13 +61,13 @@ def evaluate(
         RuntimeFailed: nothing here can run the bundle.
     """
     how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
-    bundle = None if isinstance(subject, MobileCLIP) else Bundle.of(subject)
-    builtin = Source.of(subject).provenance.builtin if bundle is None else bundle.manifest.checkpoint.builtin
-    data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=builtin)
+    whole = subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
+    origin = Source.of(whole).provenance if isinstance(whole, MobileCLIP) else whole.manifest.checkpoint
+    data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=origin.builtin)
     if data is None:
         raise UsageError(f"nothing to evaluate on: {NO_DATASET}")
     tasks = check_tasks(data, (task,) if task else None)
-    embedder = model_embedder(subject) if bundle is None else bundle_embedder(bundle)
+    embedder = model_embedder(whole) if isinstance(whole, MobileCLIP) else bundle_embedder(whole)
     return measure(embedder, data, tasks, how, progress).result
 
 
