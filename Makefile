@@ -8,7 +8,7 @@ HELD_OUT := models/nano/evaluation/images
 # Two processes, each with all tests of a file, so that what a file exports is exported once; in tests/conftest.py's order.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint docs wheel clean
+.PHONY: demo test lint docs wheel android-runners clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mobileclip-deploy export --target all --precision fp32 --precision fp16 --force -o $(DEMO)
@@ -36,6 +36,11 @@ wheel: $(VENV)/.dev
 	build/wheel-check/bin/pip install --quiet "$$(ls $(CURDIR)/dist/*.whl)[onnx,coreml]"
 	cd build/wheel-check && bin/mobileclip-deploy variants && \
 		bin/mobileclip-deploy export --target onnx --force -o out && bin/mobileclip-deploy verify out/nano-onnx-fp16
+
+# The wheel of ready-made runners for Android phones, in dist/: needs Debian's cross compiler (android_harness/README.md).
+android-runners: $(VENV)/.dev
+	$(BIN)/python android_harness/runners/assemble.py
+	$(BIN)/python -m build --wheel --outdir dist android_harness/runners
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist

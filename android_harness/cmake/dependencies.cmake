@@ -6,8 +6,6 @@
 #   ONNXRUNTIME_LIBRARY    libonnxruntime.so* for the device; copied into bin/, not linked
 #   ONNXRUNTIME_AAR        onnxruntime-android-*.aar instead of the two
 #   EXECUTORCH_ROOT        the folder `executorch` of the wheel for the device's platform
-#   EXECUTORCH_AAR         executorch-android-*.aar for the library; the headers then come from EXECUTORCH_ROOT, of the
-#                          same version
 
 set(third_party "${CMAKE_BINARY_DIR}/third_party")
 
@@ -37,8 +35,8 @@ function(bring_along file name)
 endfunction()
 
 if(ANDROID)
-  # Our programs and ExecuTorch's library pass strings and vectors to each other: all use one C++ library, the NDK's.
-  bring_along("${CMAKE_SYSROOT}/usr/lib/aarch64-linux-android/libc++_shared.so" libc++_shared.so)
+  # CMake writes no run path for Android, and NDKs before r28 align to 4 KB, which kernels with 16 KB pages refuse.
+  add_link_options("LINKER:-rpath,$ORIGIN" "LINKER:-z,max-page-size=16384")
 endif()
 
 header_package(json NLOHMANN_JSON_INCLUDE nlohmann json.hpp nlohmann-json3-dev)
@@ -67,6 +65,11 @@ if(BUILD_ONNXRUNTIME)
 endif()
 
 if(BUILD_EXECUTORCH)
+  if(ANDROID OR EXECUTORCH_AAR)
+    message(FATAL_ERROR "ExecuTorch's runner cannot be built for Android's C library: its AAR exports JNI functions only, "
+                        "and its build refuses shared libraries for Android. Use the ready runners (pip install "
+                        "'mobileclip-deploy[android]'), and -DBUILD_EXECUTORCH=OFF here")
+  endif()
   if(NOT EXISTS "${EXECUTORCH_ROOT}/include/executorch")
     message(FATAL_ERROR "ExecuTorch not found: pass -DEXECUTORCH_ROOT=FOLDER, the folder `executorch` of its unpacked "
                         "wheel, or turn the runner off with -DBUILD_EXECUTORCH=OFF")
@@ -75,22 +78,13 @@ if(BUILD_EXECUTORCH)
                NO_CMAKE_FIND_ROOT_PATH)
   add_library(executorch_sdk INTERFACE)
   target_compile_definitions(executorch_sdk INTERFACE MOBILECLIP_EXECUTORCH_VERSION="${EXECUTORCH_BUILD_VERSION}")
-  if(EXECUTORCH_AAR)
-    unpack_aar("${EXECUTORCH_AAR}" "${third_party}/executorch_aar")
-    file(GLOB libraries "${third_party}/executorch_aar/jni/arm64-v8a/*.so")
-    target_include_directories(executorch_sdk SYSTEM INTERFACE ${EXECUTORCH_INCLUDE_DIRS})
-    target_compile_definitions(executorch_sdk INTERFACE ${EXECUTORCH_COMPILE_DEFINITIONS})
-    # Backends and kernels register themselves: the linker must not drop a library because nothing calls it.
-    target_link_libraries(executorch_sdk INTERFACE -Wl,--no-as-needed ${libraries} -Wl,--as-needed)
-  else()
-    # With every kernel and backend that the wheel has, quantized kernels too: a program of any precision runs.
-    set(components runtime kernels_optimized kernels_quantized backend_xnnpack threadpool)
-    foreach(component ${components})
-      target_link_libraries(executorch_sdk INTERFACE executorch::${component})
-    endforeach()
-    file(GLOB libraries "${EXECUTORCH_ROOT}/lib/libexecutorch*.so")
-    list(FILTER libraries EXCLUDE REGEX "openvino|qnn|etdump")
-  endif()
+  # With every kernel and backend that the wheel has, quantized kernels too: a program of any precision runs.
+  set(components runtime kernels_optimized kernels_quantized backend_xnnpack threadpool)
+  foreach(component ${components})
+    target_link_libraries(executorch_sdk INTERFACE executorch::${component})
+  endforeach()
+  file(GLOB libraries "${EXECUTORCH_ROOT}/lib/libexecutorch*.so")
+  list(FILTER libraries EXCLUDE REGEX "openvino|qnn|etdump")
   foreach(library ${libraries})
     cmake_path(GET library FILENAME name)
     bring_along("${library}" "${name}")

@@ -22,6 +22,12 @@
 namespace bench {
 namespace {
 
+#ifdef __BIONIC__
+constexpr const char* kCLibrary = "bionic";
+#else
+constexpr const char* kCLibrary = "glibc";
+#endif
+
 std::optional<std::string> first_line(const std::string& file) {
     std::ifstream stream(file);
     std::string line;
@@ -77,6 +83,7 @@ Json describe_harness() {
     return {{"name", "mobileclip-bench"},
             {"version", MOBILECLIP_HARNESS_VERSION},
             {"build", MOBILECLIP_HARNESS_BUILD},
+            {"c_library", kCLibrary},
             {"affinity", affinity()}};
 }
 

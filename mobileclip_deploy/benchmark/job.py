@@ -20,6 +20,7 @@ __all__ = [
     "Protocol",
     "Tensor",
     "RawTensor",
+    "Sha256",
     "Turn",
 ]
 

@@ -75,6 +75,11 @@ def run_warnings(result: Result) -> tuple[str, ...]:
     found = []
     if result.device.simulated:
         found.append("SIMULATED: a stand-in answered in the device's place; these are nobody's latencies")
+    if result.device.kind == "android" and result.harness.c_library == "glibc":
+        found.append(
+            "glibc: measured by the ready runners, on the runtimes' Linux builds, where an app uses Android's; "
+            "compare it with other glibc results only"
+        )
     if result.job.protocol.name.endswith("-quick"):
         found.append("quick: a smoke test of few inferences; not to be quoted")
     before, after = result.environment.before, result.environment.after

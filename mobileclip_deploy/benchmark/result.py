@@ -47,13 +47,17 @@ class Device(Frozen):
 
 
 class Harness(Frozen):
-    """What measured. `affinity`: the cores it was pinned to; none means any. `quality_of_service`: Apple's word."""
+    """What measured. `affinity`: the cores it was pinned to; none means any. `quality_of_service`: Apple's word.
+
+    `c_library`: what it runs on, `glibc` or `bionic` (Android's own); None where there is but one.
+    """
 
     name: str
     version: str
     build: str | None = None
     affinity: Annotated[tuple[Count, ...], Field(fail_fast=True)] = ()
     quality_of_service: str | None = None
+    c_library: Literal["glibc", "bionic"] | None = None
 
 
 class Snapshot(Frozen):

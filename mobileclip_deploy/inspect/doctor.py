@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import platform
 import shutil
@@ -83,11 +84,22 @@ def tools() -> list[Tool]:
         for name, (purpose, remedy) in wanted.items()
         for path in [shutil.which(name)]
     ]
+    found.append(_ready_runners())
     return found + [
         Tool(f"{target.title} backend", name, None, f"not built in: needs {need}")
         for target in targets().values()
         for name, need in target.unavailable.items()
     ]
+
+
+def _ready_runners() -> Tool:
+    """The package that measures on Android phones without the NDK."""
+    try:
+        package = importlib.import_module("mobileclip_deploy_android")
+    except ImportError:
+        remedy = "pip install 'mobileclip-deploy[android]', or build the harness with the NDK (android_harness)"
+        return Tool("Android phones", "ready runners", None, remedy)
+    return Tool("Android phones", "ready runners", f"{package.FOLDER} ({package.summary()})", "")
 
 
 def machine() -> str:

@@ -61,7 +61,7 @@ def test_doctor_says_which_tools_reach_devices_and_which_backends_need_an_sdk(
     (tmp_path / "adb").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     found = run("doctor").stdout
-    assert found.count("missing") == 6  # xcrun, and five backends
+    assert found.count("missing") == 7  # xcrun, the ready runners, and five backends
     assert "Xcode 16" in found
     assert "Qualcomm" in found
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from mobileclip_deploy.benchmark.android.adb import Adb, listed_devices, quoted, remedy_for_state
 from mobileclip_deploy.benchmark.android.cooling import wait_until_cool
 from mobileclip_deploy.benchmark.android.device import AndroidPhone, describe, fast_cores, parse_thermal, snapshot
-from mobileclip_deploy.benchmark.android.programs import LOADER, PLAN, InstalledPrograms, NotStarting
+from mobileclip_deploy.benchmark.android.programs import LOADER, PLAN, InstalledPrograms, NotStarting, runner
 from mobileclip_deploy.benchmark.android.rounds import Rounds
 from mobileclip_deploy.benchmark.android.session import PhoneSession
-from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners, find_runners, runner
+from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners, find_runners
 from mobileclip_deploy.benchmark.android.transfer import synchronize
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.job import Job
@@ -47,11 +47,11 @@ class AndroidDriver(Driver):
             raise NotRun("operator times are not recorded on Android phones: leave `profile` out")
         job = plan.job
         rounds = Rounds(plan, progress)
-        runners = find_runners(self._settings.runners, frozenset(cell.runtime for cell in job.cells))
+        runners = find_runners(self._settings.runners, frozenset(cell.runtime for cell in job.cells), rounds.tell)
         adb = Adb(self._serial(), self._settings.folder)
         phone = describe(adb)
         _check_machine(phone, runners, adb.serial)
-        session = self._session(adb, phone, job)
+        session = self._session(InstalledPrograms(adb, self._settings.folder, runners.glibc), phone, job)
         self._bring(session, rounds, runners)
         harness, runtimes = _versions(session, job)
         if rounds.outstanding():
@@ -123,12 +123,12 @@ class AndroidDriver(Driver):
             raise RuntimeFailed(f"the phone {serial} is {found[serial]}: {remedy}")
         return serial
 
-    def _session(self, adb: Adb, phone: AndroidPhone, job: Job) -> PhoneSession:
-        turn = self._settings.turn_limit(job.protocol)
+    def _session(self, programs: InstalledPrograms, phone: AndroidPhone, job: Job) -> PhoneSession:
+        adb, turn = programs.adb, self._settings.turn_limit(job.protocol)
         allowed = adb.shell("cmd power set-fixed-performance-mode-enabled true >/dev/null 2>&1").code == 0
         adb.shell("cmd power set-fixed-performance-mode-enabled false >/dev/null 2>&1")
         return PhoneSession(
-            programs=InstalledPrograms(adb, self._settings.folder),
+            programs=programs,
             cores={cell.threads: fast_cores(phone.frequencies, cell.threads) for cell in job.cells},
             turn_seconds=turn,
             total_seconds=turn * (len(job.order) + 1),
@@ -191,7 +191,13 @@ def _versions(session: PhoneSession, job: Job) -> tuple[Harness, dict[str, str]]
     programs = session.programs
     harness = json.loads(programs.version(PLAN))
     pinned = tuple(sorted({core for cores in session.cores.values() for core in cores}))
-    found = Harness(name=harness["name"], version=harness["version"], build=harness["build"], affinity=pinned)
+    found = Harness(
+        name=harness["name"],
+        version=harness["version"],
+        build=harness["build"],
+        affinity=pinned,
+        c_library=harness.get("c_library"),
+    )
     runtimes = sorted({cell.runtime for cell in job.cells})
     return found, {name: str(json.loads(programs.version(runner(name)))["version"]) for name in runtimes}
 

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["BUSY", "LOADER", "PLAN", "InstalledPrograms", "NotStarting"]
+__all__ = ["BUSY", "LOADER", "PLAN", "InstalledPrograms", "NotStarting", "runner"]
 
 PLAN = "mobileclip-bench"
 LOADER = "ld-linux-aarch64.so.1"
 """glibc's, which ready-made runners bring along: Android has another C library."""
 BUSY = 4
+
+
+def runner(runtime: str) -> str:
+    """The program that runs a runtime's cells."""
+    return f"{PLAN}-{runtime}"
 
 
 class NotStarting(RuntimeFailed):

@@ -8,14 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.benchmark.android.programs import PLAN
+from mobileclip_deploy.benchmark.android.programs import LOADER, PLAN, runner
+from mobileclip_deploy.benchmark.android.ready import package_folder, ready_runners
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
+from mobileclip_deploy.progress import Progress
 
-__all__ = ["AndroidSettings", "Runners", "find_runners", "runner"]
+__all__ = ["AndroidSettings", "Runners", "find_runners"]
 
 BUILT = Path(__file__).parents[3] / "android_harness" / "build" / "android-arm64" / "bin"
+READY = "ready"
+"""MOBILECLIP_ANDROID_RUNNERS=ready: those of the package, whatever was built here."""
 HOW_TO_BUILD = "build them as android_harness/README.md says, or name their folder in MOBILECLIP_ANDROID_RUNNERS"
+HOW_TO_GET = (
+    "there are no runners for Android phones: type pip install 'mobileclip-deploy[android]' for ready-made ones, or "
+    "build them with the NDK as android_harness/README.md says"
+)
 LIBRARIES = {"onnxruntime": ("libonnxruntime.so", "copy the one of the onnxruntime-android AAR there")}
 """What a runner loads when it starts: its build does not bring it."""
 MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
@@ -27,13 +35,14 @@ class AndroidSettings:
 
     Args:
         folder: on the phone; everything of ours is below it (MOBILECLIP_ANDROID_FOLDER).
-        runners: on this computer (MOBILECLIP_ANDROID_RUNNERS).
+        runners: a folder on this computer, or `ready` (MOBILECLIP_ANDROID_RUNNERS); None: those that were built in this
+            checkout, else the ready ones.
         cooling_seconds: how long to wait for a hot phone (MOBILECLIP_ANDROID_COOLING_SECONDS).
         turn_seconds: how long one round may take; None: by the protocol (MOBILECLIP_ANDROID_TURN_SECONDS).
     """
 
     folder: str = "/data/local/tmp/mobileclip-deploy"
-    runners: Path = BUILT
+    runners: Path | None = None
     cooling_seconds: float = 600
     turn_seconds: float | None = None
 
@@ -53,7 +62,7 @@ class AndroidSettings:
         cooling = _seconds(environment, "MOBILECLIP_ANDROID_COOLING_SECONDS")
         return cls(
             folder=folder.rstrip("/"),
-            runners=Path(environment.get("MOBILECLIP_ANDROID_RUNNERS", BUILT)),
+            runners=Path(named) if (named := environment.get("MOBILECLIP_ANDROID_RUNNERS")) else None,
             cooling_seconds=cls.cooling_seconds if cooling is None else cooling,
             turn_seconds=turn,
         )
@@ -68,23 +77,37 @@ class AndroidSettings:
 
 @dataclass(frozen=True)
 class Runners:
-    """The programs and shared libraries to be pushed, and the machine they were built for (as `uname -m` says it)."""
+    """The programs and shared libraries to be pushed, and the machine they were built for (as `uname -m` says it).
+
+    `glibc`: they bring the C library that they run on; otherwise it is the phone's.
+    """
 
     files: tuple[Path, ...]
     machine: str
+    glibc: bool = False
 
 
-def runner(runtime: str) -> str:
-    """The program that runs a runtime's cells."""
-    return f"{PLAN}-{runtime}"
+def find_runners(chosen: Path | None, runtimes: frozenset[str], progress: Progress) -> Runners:
+    """The harness's programs that these runtimes need, with every library that is pushed with them.
 
-
-def find_runners(folder: Path, runtimes: frozenset[str]) -> Runners:
-    """The harness's programs in `folder` that these runtimes need, with every library beside them.
+    Args:
+        chosen: see `AndroidSettings.runners`.
 
     Raises:
-        RuntimeFailed: one is missing, or was built for no machine that is known; says how to build.
+        RuntimeFailed: there are none, one is missing, or was built for no machine that is known; says what to do.
     """
+    if chosen is None and (BUILT / PLAN).is_file():
+        chosen = BUILT
+    if chosen is not None and str(chosen) != READY:
+        return _built_runners(chosen, runtimes)
+    package = package_folder()
+    if package is None:
+        raise RuntimeFailed(HOW_TO_GET)
+    files = ready_runners(package, runtimes, progress)
+    return Runners(files, _machine(package / PLAN), glibc=True)
+
+
+def _built_runners(folder: Path, runtimes: frozenset[str]) -> Runners:
     wanted = [PLAN, *(runner(runtime) for runtime in sorted(runtimes))]
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
@@ -93,7 +116,8 @@ def find_runners(folder: Path, runtimes: frozenset[str]) -> Runners:
     for library, remedy in (LIBRARIES[runtime] for runtime in sorted(runtimes & LIBRARIES.keys())):
         if not (folder / library).is_file():
             raise RuntimeFailed(f"{folder} lacks {library}: {remedy}")
-    return Runners(tuple(folder / name for name in wanted) + tuple(libraries), _machine(folder / PLAN))
+    files = tuple(folder / name for name in wanted) + tuple(libraries)
+    return Runners(files, _machine(folder / PLAN), glibc=(folder / LOADER).is_file())
 
 
 def _machine(program: Path) -> str:

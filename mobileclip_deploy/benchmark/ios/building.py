@@ -8,7 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.benchmark.ios.harness_sources import build_folder, harness_sources
+from mobileclip_deploy.benchmark.cache import cache_folder
+from mobileclip_deploy.benchmark.ios.harness_sources import harness_sources
 from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["TEAM_VARIABLE", "App", "build_app", "signing_team"]
@@ -49,7 +50,7 @@ def build_app(udid: str, team: str) -> App:
     Raises:
         RuntimeFailed: no xcodebuild, or it failed; names its log.
     """
-    products = build_folder("ios-app")
+    products = cache_folder("ios-app")
     products.mkdir(parents=True, exist_ok=True)
     log = products / "xcodebuild.log"
     # Bundle ids are unique to a team: another team's registration of the same id would make signing fail.

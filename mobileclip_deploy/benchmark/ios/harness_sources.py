@@ -1,14 +1,12 @@
-"""Where the Swift sources are, and where what is built from them is kept."""
+"""Where the Swift sources are."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["build_folder", "harness_sources"]
+__all__ = ["harness_sources"]
 
 
 def harness_sources() -> Path:
@@ -22,10 +20,3 @@ def harness_sources() -> Path:
         if (folder / "HarnessCore" / "Package.swift").is_file():
             return folder
     raise RuntimeFailed("the Swift harness is not part of this installation; install mobileclip-deploy from its wheel")
-
-
-def build_folder(name: str) -> Path:
-    """A folder for build products that survives between runs, outside of the sources."""
-    base = Path.home() / "Library" / "Caches" if sys.platform == "darwin" else None
-    cache = base or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "mobileclip-deploy" / name

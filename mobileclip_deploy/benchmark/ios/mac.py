@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
+from mobileclip_deploy.benchmark.cache import cache_folder
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, longer_stream, stream_of, write_stream
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
-from mobileclip_deploy.benchmark.ios.harness_sources import build_folder, harness_sources
+from mobileclip_deploy.benchmark.ios.harness_sources import harness_sources
 from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
@@ -101,7 +102,7 @@ def build_harness() -> Path:
     """
     if platform.system() != "Darwin":
         raise RuntimeFailed("`device='mac'` needs a Mac: Core ML exists nowhere else; run this command there")
-    scratch = build_folder("mac-harness")
+    scratch = cache_folder("mac-harness")
     package = ["--package-path", str(harness_sources() / "HarnessCore"), "--scratch-path", str(scratch)]
     command = ["swift", "build", "--configuration", "release", "--product", "mobileclip-harness", *package]
     try:

@@ -101,6 +101,7 @@ def conditions(result: Result) -> tuple[tuple[str, str], ...]:
         ("memory", memory),
         ("system", " ".join(part for part in (device.os, device.os_version, device.build) if part)),
         ("harness", " ".join(part for part in (harness.name, harness.version, harness.build) if part)),
+        ("C library", harness.c_library),
         ("pinned to cores", ", ".join(str(core) for core in harness.affinity) or None),
         ("quality of service", harness.quality_of_service),
         ("runtimes", versions),

@@ -30,6 +30,11 @@ PROPERTIES = {
     "ro.build.version.release": "16",
     "ro.build.fingerprint": "standin/phone/phone:16/TEST/1:user/release-keys",
 }
+ARM_PROGRAMS = (
+    r":arm:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
+    r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64:"
+)
+"""For the kernel's binfmt_misc: what starts as an ELF program for this machine does is started by qemu."""
 THERMAL = """IsStatusOverride: false
 ThermalEventListeners:
 Thermal Status: {status}
@@ -61,11 +66,13 @@ class Phones:
         folder: of the test; the programs for PATH and the phones' storage are below it.
         count: how many phones.
         storage_megabytes: size of the phones' storage (all of `storage`); None: the computer's.
+        arm: the phones start programs for 64-bit ARM, by qemu, and say that they are such a machine.
     """
 
     folder: Path
     count: int = 1
     storage_megabytes: int | None = None
+    arm: bool = False
     storage: Path = field(init=False)
     _first: subprocess.Popen[bytes] = field(init=False)
     _daemons: dict[int, subprocess.Popen[bytes]] = field(init=False, default_factory=dict)
@@ -85,8 +92,11 @@ class Phones:
         if self.storage_megabytes:
             size = f"size={self.storage_megabytes}m"
             mounts.append(f"mount -t tmpfs -o {size} none {shlex.quote(str(self.storage))}")
+        if self.arm:
+            mounts.append("mount -t binfmt_misc none /proc/sys/fs/binfmt_misc")
+            mounts.append(f"printf %s {shlex.quote(ARM_PROGRAMS)} >/proc/sys/fs/binfmt_misc/register")
         script = " && ".join([*mounts, "ip link set lo up && echo ready && exec sleep infinity"])
-        user = [] if os.geteuid() == 0 else ["--map-root-user"]
+        user = ["--map-root-user"] if self._has_users else []
         command = ["unshare", *user, "--net", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-c", script]
         self._first = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self._first.stdout is not None
@@ -190,12 +200,17 @@ class Phones:
         log = self.folder / f"bin/{number}/log"
         return log.read_text().splitlines() if log.exists() else []
 
+    @property
+    def _has_users(self) -> bool:
+        """Whether there is a namespace of users too: for who is not root, and for formats of programs of its own."""
+        return self.arm or os.geteuid() != 0
+
     def _inner(self) -> int:
         """The namespace's first process, as seen from here."""
         return int(Path(f"/proc/{self._first.pid}/task/{self._first.pid}/children").read_text())
 
     def _enter(self) -> list[str]:
-        user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+        user = ["--user", "--preserve-credentials"] if self._has_users else []
         return ["nsenter", "--target", str(self._inner()), *user, "--net", "--mount", "--pid", "--"]
 
     def _write_adb(self) -> None:
@@ -203,6 +218,7 @@ class Phones:
         _program(
             self.folder / "host" / "adb",
             f"""
+            PATH={shlex.quote(os.environ["PATH"])}
             if [ -f {here}/pull-at ]; then
                 read -r at daemon <{here}/pull-at
                 read -r call <{here}/calls
@@ -222,6 +238,9 @@ class Phones:
             self.set_property(name, value, number)
         self.set_thermal_status(0, number)
         (folder / "battery").write_text(BATTERY)
+        if self.arm:
+            _program(folder / "uname", '[ "$*" = -m ] && echo aarch64 || exec /usr/bin/uname "$@"')
+            self.set_property("ro.product.cpu.abi", "arm64-v8a", number)
         _program(folder / "getprop", f"cat {here}/properties/*")
         _program(folder / "dumpsys", f'cat {here}/"$1"')
         _program(folder / "settings", "echo 0")

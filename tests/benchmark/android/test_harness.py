@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmark.android import harness, tiny
+from benchmark.android.harness import SOURCE
+from benchmark.android.standin import Phones
 from conversions import ROOT
 
+from mobileclip_deploy.benchmark.android.driver import AndroidDriver
+from mobileclip_deploy.benchmark.android.ready import ready_runners
+from mobileclip_deploy.benchmark.android.settings import AndroidSettings
+from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.documents import read_result
+from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.stream import read_stream
+from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.inspect.doctor import tools
 
-EMULATOR = ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
 RUNTIMES = ("onnxruntime", "executorch")
+WHEELS = ROOT / "build" / "android" / "aarch64-wheels"
 PATIENCE_SECONDS = 300
 
 
-def bench(program: Path, *arguments: str, emulator: tuple[str, ...] = (), **environment: str) -> str:
+def bench(program: Path, *arguments: str, **environment: str) -> str:
     """Run mobileclip-bench to its good end; returns what it told people."""
     done = subprocess.run(
-        [*emulator, str(program / "mobileclip-bench"), *arguments],
+        [str(program / "mobileclip-bench"), *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -106,8 +117,8 @@ def test_wrong_use_is_told(built: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def arm() -> Path:
-    """The build folder of the preset `aarch64-linux`, from AARs that hold the wheels' libraries."""
-    harness.needs("cmake", "ninja", "aarch64-linux-gnu-g++", EMULATOR[0])
+    """The build folder of the preset `aarch64-linux`, against ExecuTorch's wheel and an AAR with ONNX Runtime."""
+    harness.needs("cmake", "ninja", "aarch64-linux-gnu-g++", "qemu-aarch64")
     return harness.build("aarch64-linux", arm_libraries)
 
 
@@ -117,20 +128,68 @@ def test_the_arm_builds_unit_tests_pass_emulated(arm: Path) -> None:
     assert "100% tests passed" in done.stdout
 
 
-def test_the_arm_build_measures_emulated(arm: Path, tmp_path: Path) -> None:
-    # The kernel here does not start ARM programs: scripts do, in the runners' place.
-    (tmp_path / "bin").mkdir()
-    for runtime in RUNTIMES:
-        script = tmp_path / "bin" / f"mobileclip-bench-{runtime}"
-        script.write_text(f'#!/bin/sh\nexec {" ".join(EMULATOR)} {arm}/bin/{script.name} "$@"\n')
-        script.chmod(0o755)
-    folder = tmp_path / "job"
-    plan = tiny.plan(folder, RUNTIMES)
-    bench(arm / "bin", str(folder), "--simulated", "--runners", str(tmp_path / "bin"), emulator=EMULATOR)
-    result = read_result(folder / f"{plan.job.run_id}.run.json")
+@pytest.fixture
+def package(arm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package of ready runners, as an installation has it, and a cache that holds nothing."""
+    place = tmp_path / "installed" / "mobileclip_deploy_android"
+    place.mkdir(parents=True)
+    shutil.copy(SOURCE / "runners/mobileclip_deploy_android/__init__.py", place)
+    assembling().assemble(arm / "bin", WHEELS, place / "files")
+    monkeypatch.syspath_prepend(place.parent)
+    monkeypatch.delitem(sys.modules, place.name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # The wheels come from the folder that they were fetched into, by pip as always.
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(WHEELS))
+    return place / "files"
+
+
+def test_with_adb_and_python_alone_both_runtimes_are_measured_on_an_emulated_arm_phone(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
+    told: list[str] = []
+    with Phones(tmp_path / "phones", arm=True) as phones:
+        monkeypatch.setenv("PATH", str(phones.folder / "host"))
+        driver = AndroidDriver(settings=AndroidSettings(folder=f"{phones.storage}/x"))
+        result = assemble(driver.run(tiny.plan(tmp_path / "job", RUNTIMES), told.append))
     assert_measured(result)
-    assert result.device.architecture == "aarch64"
+    assert (result.device.architecture, result.device.simulated) == ("arm64-v8a", True)
     assert result.runtimes == {name: harness_version(name) for name in RUNTIMES}
+    assert result.harness.c_library == "glibc"
+    assert any("compare it with other glibc results only" in text for text in run_warnings(result))
+    assert [text for text in told if text.endswith("for the phone from PyPI")] != []
+    assert {
+        path.name.partition("-")[0] for path in (tmp_path / "cache/mobileclip-deploy/android-runners").iterdir()
+    } == {*RUNTIMES}
+    # From now on from the cache; what is damaged there is fetched again, and a damaged package is told.
+    told.clear()
+    files = ready_runners(package, frozenset({"onnxruntime"}), told.append)
+    assert told == []
+    (library,) = [file for file in files if file.name == "libonnxruntime.so"]
+    library.write_bytes(b"damaged")
+    ready_runners(package, frozenset({"onnxruntime"}), told.append)
+    assert [text.partition(" ")[0] for text in told] == ["fetching", "unpacking"]
+    (package / "libc.so.6").write_bytes(b"damaged")
+    with pytest.raises(RuntimeFailed, match=r"libc\.so\.6 is missing or damaged: type pip install --force-reinstall"):
+        ready_runners(package, frozenset({"onnxruntime"}), told.append)
+
+
+def test_doctor_lists_the_ready_runners(package: Path) -> None:
+    (found,) = [tool for tool in tools() if tool.name == "ready runners"]
+    versions = ", ".join(f"{name} {harness_version(name).partition('+')[0]}" for name in sorted(RUNTIMES))
+    assert found.path is not None
+    assert found.path.endswith(f"for {versions})")
+
+
+def test_what_cannot_be_built_for_a_phone_is_refused_when_it_is_configured(tmp_path: Path) -> None:
+    harness.needs("cmake", "ninja")
+    command = ["cmake", "--preset", "host", "-B", str(tmp_path), "-DBUILD_ONNXRUNTIME=OFF", "-DBUILD_TESTS=OFF"]
+    done = subprocess.run([*command, "-DEXECUTORCH_AAR=executorch.aar"], cwd=SOURCE, capture_output=True, text=True)
+    assert done.returncode != 0
+    said = " ".join(done.stderr.split())
+    assert "its AAR exports JNI functions only" in said
+    assert "Use the ready runners (pip install 'mobileclip-deploy[android]')" in said
 
 
 def harness_version(package: str) -> str:
@@ -144,30 +203,27 @@ def harness_version(package: str) -> str:
     return line.split('"')[1]
 
 
-def arm_libraries() -> dict[str, str | Path]:
-    """AARs with the libraries of PyPI's aarch64 wheels, and the ExecuTorch wheel's headers."""
-    folder = ROOT / "build" / "android" / "aarch64-wheels"
-    shutil.rmtree(folder, ignore_errors=True)
-    import importlib.metadata
+def assembling() -> Any:
+    """What fills the package of ready runners (android_harness/runners/assemble.py)."""
+    spec = importlib.util.spec_from_file_location("assemble", SOURCE / "runners" / "assemble.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-    wanted = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in RUNTIMES]
-    version = f"{sys.version_info[0]}{sys.version_info[1]}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder]
-    command += ["--platform", "manylinux_2_28_aarch64", "--python-version", version, *wanted]
-    subprocess.run([str(word) for word in command], check=True, timeout=PATIENCE_SECONDS)
+
+def arm_libraries() -> dict[str, str | Path]:
+    """An AAR with the library of ONNX Runtime's aarch64 wheel, and ExecuTorch's wheel."""
+    folder = assembling().fetch(WHEELS)
     for wheel in folder.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)
     (onnxruntime,) = (folder / "onnxruntime/capi").glob("libonnxruntime.so.*")
     headers = list(Path("/usr/include/onnxruntime").glob("*.h"))
     onnx_aar = {f"headers/{path.name}": path for path in headers} | {"jni/arm64-v8a/libonnxruntime.so": onnxruntime}
-    libraries = (folder / "executorch/lib").glob("libexecutorch*.so")
-    program_aar = {
-        f"jni/arm64-v8a/{path.name}": path for path in libraries if not path.stem.endswith(("openvino", "etdump"))
-    }
     return {
         "ONNXRUNTIME_AAR": archive_of(folder / "onnxruntime-android.aar", onnx_aar),
-        "EXECUTORCH_AAR": archive_of(folder / "executorch-android.aar", program_aar),
         "EXECUTORCH_ROOT": folder / "executorch",
     }
 
