@@ -9,7 +9,6 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
-from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 
 __all__ = ["TORCH_FORMS", "Request", "RunOptions", "make_request", "parse_forms", "parse_threads"]
@@ -116,12 +115,12 @@ def parse_forms(text: str | None) -> tuple[str, ...]:
 
 
 def _source(bundle: Bundle, checkpoint: Path | None) -> Path | None:
-    if checkpoint is None:
-        from mobileclip_deploy.bundle.source import find_checkpoint
+    from mobileclip_deploy.bundle.source import find_checkpoint, is_source
 
+    if checkpoint is None:
         return find_checkpoint(bundle)
     if not checkpoint.is_file():
         raise CheckpointError(f"`checkpoint` {checkpoint}: no such file")
-    if file_sha256(checkpoint) != bundle.manifest.checkpoint.sha256:
+    if not is_source(bundle, checkpoint):
         raise CheckpointError(f"{checkpoint} is not the checkpoint that {bundle.path.name} was exported from")
     return checkpoint

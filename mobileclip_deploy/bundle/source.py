@@ -10,7 +10,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.files import file_sha256
 
-__all__ = ["find_checkpoint", "open_source"]
+__all__ = ["find_checkpoint", "is_source", "open_source"]
 
 
 def find_checkpoint(bundle: Bundle) -> Path | None:
@@ -20,6 +20,18 @@ def find_checkpoint(bundle: Bundle) -> Path | None:
     folders = (*bundle.path.absolute().parents[:2], Path.cwd())  # a bundle may lie in the root folder
     places = [builtin_checkpoint()] if wanted.builtin else [folder / wanted.file for folder in folders]
     return next((path for path in places if path.is_file() and file_sha256(path) == wanted.sha256), None)
+
+
+def is_source(bundle: Bundle, checkpoint: Path) -> bool:
+    """Whether a file is the checkpoint that a bundle names: the same file, or another one with the same weights.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    wanted = bundle.manifest.checkpoint
+    if checkpoint.is_file() and file_sha256(checkpoint) == wanted.sha256:
+        return True
+    return wanted.weights is not None and Source.of(load(checkpoint)).provenance.same_weights(wanted)
 
 
 def open_source(bundle: Bundle, checkpoint: Path | None = None) -> Source | None:
@@ -35,6 +47,9 @@ def open_source(bundle: Bundle, checkpoint: Path | None = None) -> Source | None
     # What was found was recognised by its hash; a folded copy has another hash and says itself what it was made from.
     known = wanted.sha256 if checkpoint is None else None
     source = Source.of(load(path, wanted.variant, wanted.image_size, Origin(sha256=known)))
-    if source.provenance.sha256 != wanted.sha256:
-        raise CheckpointError(f"{path} is not the checkpoint this bundle was exported from (sha256 {wanted.sha256})")
+    if not source.provenance.same_weights(wanted):
+        raise CheckpointError(
+            f"{path} is not the checkpoint this bundle was exported from: that one is {wanted.file}, sha256 "
+            f"{wanted.sha256}, or any file with the same weights"
+        )
     return source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mobileclip_deploy.checkpoints.reading import TensorFile, open_tensors
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.provenance import Provenance, tensors_sha256
 from mobileclip_deploy.model.variants import Variant, ViTTower, load_variant, models_dir
 
 __all__ = ["Origin", "assemble", "builtin_checkpoint", "load", "read_weight"]
@@ -65,21 +66,35 @@ def load(
         load_variant(variant)  # refuses an unknown name before the file is read
     origin = origin or Origin()
     identity = identify(open_tensors(path), variant, origin.repository)
-    model = assemble(identity, image_size)
-    model.provenance = _provenance(identity, path, model, origin)
+    weights = _weights(identity)
+    model = assemble(identity, image_size, weights)
+    model.provenance = _provenance(identity, path, model, origin, _weights_sha256(weights))
     return model
 
 
-def assemble(identity: Identity, image_size: int | None = None) -> MobileCLIP:
-    """The model of an identified checkpoint, without provenance. Raises as `load` does."""
-    file, card = identity.file, load_variant(identity.variant)
+def _weights(identity: Identity) -> dict[str, Tensor]:
+    """Every tensor of an identified checkpoint in float32, by our own names."""
+    table = expected(identity.variant, identity.layout, identity.source_layout, identity.towers)
+    return {ours: _float32(identity.file, entry, ours) for ours, entry in table.items()}
+
+
+def _weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Without the counters of batches, which decide nothing and which some files leave out."""
+    return tensors_sha256({name: value.numpy() for name, value in weights.items() if value.is_floating_point()})
+
+
+def assemble(
+    identity: Identity, image_size: int | None = None, weights: Mapping[str, Tensor] | None = None
+) -> MobileCLIP:
+    """The model of an identified checkpoint, without provenance; `weights` are its own where they were read already.
+    Raises as `load` does."""
+    card = load_variant(identity.variant)
     own_size = _size_in_file(identity, card)
     size = image_size or own_size or card.preprocess.size
     if size != card.preprocess.size:
         card = card.with_image_size(size)
     model = empty_model(card, identity.layout, identity.source_layout, identity.towers)
-    table = expected(identity.variant, identity.layout, identity.source_layout, identity.towers)
-    weights = {ours: _float32(file, entry, ours) for ours, entry in table.items()}
+    weights = dict(weights or _weights(identity))
     if isinstance(card.image, ViTTower) and own_size not in (None, size):
         weights[POSITIONS] = resample(
             weights[POSITIONS], size // card.image.patch, class_token=card.image.class_token_position
@@ -139,7 +154,7 @@ def _float32(file: TensorFile, entry: Expected, ours: str) -> Tensor:
     return value
 
 
-def _provenance(identity: Identity, path: Path, model: MobileCLIP, origin: Origin) -> Provenance:
+def _provenance(identity: Identity, path: Path, model: MobileCLIP, origin: Origin, weights: str) -> Provenance:
     size, card = model.variant.preprocess.size, load_variant(identity.variant)
     own_size = _size_in_file(identity, card)
     notes = list(identity.notes)
@@ -155,6 +170,7 @@ def _provenance(identity: Identity, path: Path, model: MobileCLIP, origin: Origi
         }
         if identity.source.recovered is not None:  # other weights than its source's, so a checkpoint of its own
             update |= {"file": path.name, "sha256": origin.sha256 or file_sha256(path), "builtin": False}
+            update["weights"] = weights
         return identity.source.model_copy(update=update)
     return Provenance(
         variant=card.name,
@@ -169,4 +185,5 @@ def _provenance(identity: Identity, path: Path, model: MobileCLIP, origin: Origi
         towers=identity.towers,
         image_size=other_size,
         notes=tuple(notes),
+        weights=weights,
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Provenance", "Recovered", "weight_sha256"]
+__all__ = ["Provenance", "Recovered", "tensors_sha256", "weight_sha256"]
 
 
 class Recovered(BaseModel):
@@ -21,6 +22,7 @@ class Recovered(BaseModel):
     target: str = "coreml"  # files from before it was recorded were trained for Core ML
     source_file: str
     source_sha256: str
+    source_weights: str | None = None
 
     def advice(self, target: str) -> str | None:
         """One line for an export to another target; None for the one that the weights were trained for."""
@@ -35,9 +37,11 @@ class Recovered(BaseModel):
 class Provenance(BaseModel):
     """The source checkpoint of a model. `layout` is the source's own, also for a folded copy of it.
 
-    `towers` are those the checkpoint holds. `image_size` is set when it is not the variant's own. `notes` are sentences
-    a user should see: what was assumed, passed over or changed on the way from the file to the model. `recovered` is
-    set when the weights were trained for a precision: then `file` and `sha256` are of the recovered file.
+    `sha256` is the file's, `weights` that of the tensors in it (`tensors_sha256`), the same whatever kind of file holds
+    them; None in what earlier versions wrote. `towers` are those the checkpoint holds. `image_size` is set when it is
+    not the variant's own. `notes` are sentences a user should see: what was assumed, passed over or changed on the way
+    from the file to the model. `recovered` is set when the weights were trained for a precision: then `file`, `sha256`
+    and `weights` are of the recovered file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,13 +59,31 @@ class Provenance(BaseModel):
     image_size: int | None = None
     notes: tuple[str, ...] = ()
     recovered: Recovered | None = None
+    weights: str | None = None
 
     @property
     def embedding_space(self) -> str:
-        """One id per source checkpoint: embeddings of different ids must not be compared. What was recovered answers in
-        its source's space."""
-        source = self.recovered.source_sha256 if self.recovered else self.sha256
+        """One id per source checkpoint's weights: embeddings of different ids must not be compared. What was recovered
+        answers in its source's space. Of a checkpoint whose weights have no hash it is the file's."""
+        if self.recovered:
+            source = self.recovered.source_weights or self.recovered.source_sha256
+        else:
+            source = self.weights or self.sha256
         return f"{self.variant}-{source[:16]}"
+
+    def same_weights(self, other: Provenance) -> bool:
+        """Whether both are of the same weights: the same file, or another one with the same tensors."""
+        return self.sha256 == other.sha256 or (self.weights is not None and self.weights == other.weights)
+
+
+def tensors_sha256(tensors: Mapping[str, npt.NDArray[np.generic]]) -> str:
+    """What tells a checkpoint's weights from all others, whatever file holds them: the SHA-256 of names, dtypes, shapes
+    and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, values in sorted(tensors.items()):
+        digest.update(f"{name} {values.dtype.str} {list(values.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
 
 
 def weight_sha256(values: npt.NDArray[np.generic]) -> str:

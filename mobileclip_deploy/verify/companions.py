@@ -77,6 +77,9 @@ def check_settings(subject: Subject) -> list[Check]:
 def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, object]]:
     """Each setting of the manifest that is not the checkpoint's: its name, what it is, what it should be."""
     manifest, variant, origin = subject.bundle.manifest, source.variant, source.provenance
+    if manifest.checkpoint.weights is None or origin.weights is None:
+        # One of them was written by an earlier version, whose spaces were those of files.
+        origin = origin.model_copy(update={"weights": manifest.checkpoint.weights})
     pairs: list[tuple[str, object, object]] = [
         ("variant", manifest.variant, variant.name),
         ("embedding_space", manifest.embedding_space, origin.embedding_space),
@@ -85,7 +88,7 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
     ]
     pairs += [
         (f"checkpoint.{name}", getattr(manifest.checkpoint, name), getattr(origin, name))
-        for name in ("variant", "licence", "research_only", "builtin", "towers", "image_size", "recovered")
+        for name in ("variant", "licence", "research_only", "builtin", "towers", "image_size", "recovered", "weights")
     ]
     for group, have, want in (
         ("preprocess", manifest.preprocess, variant.preprocess),

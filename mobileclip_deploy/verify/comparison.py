@@ -112,10 +112,12 @@ def compare_bundles(
     if not bundles or len(set(paths)) < len(paths):
         raise UsageError("name at least one bundle, and none twice")
     baselines: dict[str, Measurement] = {}
+    # Bundles of earlier versions name the space of a file, later ones that of its weights.
+    by_file = {_origin(bundle): bundle.manifest.embedding_space for bundle in bundles if _by_weights(bundle)}
     rows = []
     collapsed: list[str] = []
     for bundle in bundles:
-        space = bundle.manifest.embedding_space
+        space = by_file.get(_origin(bundle), bundle.manifest.embedding_space)
         progress(f"{bundle.path.name}: golden inputs")
         own = gates or exported_gates(bundle.manifest.options)
         subject = Subject(bundle, Evidence(Reference.read(bundle.golden)), own, bundle.path)
@@ -131,13 +133,24 @@ def compare_bundles(
                 baselines.setdefault(space, found)
             except NotRun as error:
                 checks.append(Check.not_run("task", "both", str(error)))
-        rows.append(_row(bundle, checks, found, baselines.get(space), own))
+        row = _row(bundle, checks, found, baselines.get(space), own)
+        rows.append(row.model_copy(update={"embedding_space": space}))
     unmeasured = (f"Accuracy was not measured: {NO_DATASET}.",) if dataset is None else ()
     return Comparison(
         dataset=dataset.name if dataset is not None else None,
         bundles=tuple(rows),
         notes=(*unmeasured, *_notes(bundles, rows, dataset is not None), *dict.fromkeys(collapsed)),
     )
+
+
+def _origin(bundle: Bundle) -> str:
+    """The SHA-256 of the file whose answers are the bundle's embedding space."""
+    checkpoint = bundle.manifest.checkpoint
+    return checkpoint.sha256 if checkpoint.recovered is None else checkpoint.recovered.source_sha256
+
+
+def _by_weights(bundle: Bundle) -> bool:
+    return not bundle.manifest.embedding_space.endswith(_origin(bundle)[:16])
 
 
 def _row(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.bundle.source import open_source
+from mobileclip_deploy.bundle.source import is_source, open_source
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation import Measurement, Measuring, measure, model_embedder, parse_templates
 from mobileclip_deploy.evaluation.door import chosen_dataset
-from mobileclip_deploy.files import StrPath, file_sha256, optional_path
+from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.verify.checks import verify_subject
@@ -125,14 +124,14 @@ def compare(
     how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
     builtin = all(bundle.manifest.checkpoint.builtin for bundle in subjects)
     data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=builtin)
-    given = None if checkpoint is None else file_sha256(Path(checkpoint))
-    if given is not None and all(bundle.manifest.checkpoint.sha256 != given for bundle in subjects):
+    given = optional_path(checkpoint)
+    its_own = {bundle.path for bundle in subjects if given is not None and is_source(bundle, given)}
+    if given is not None and not its_own:
         raise InvalidInput(f"{checkpoint} is not the checkpoint of any of these bundles")
 
     def source(bundle: Bundle) -> Measurement | None:
         assert data is not None
-        own = given is not None and bundle.manifest.checkpoint.sha256 == given
-        found = open_source(bundle, optional_path(checkpoint) if own else None)
+        found = open_source(bundle, given if bundle.path in its_own else None)
         if found is None:
             return None
         return measure(model_embedder(found.model), data, how=how, progress=about("checkpoint", progress))

@@ -114,7 +114,7 @@ def test_the_manifest_says_where_mean_and_std_are_applied_and_what_must_not_be_c
     bundle = Bundle.open(exports.bundle("onnx", "fp16").path)
     found = bundle.manifest
     assert found.preprocess.where == "graph"
-    assert found.embedding_space == f"nano-{found.checkpoint.sha256[:16]}"
+    assert found.embedding_space == f"nano-{str(found.checkpoint.weights)[:16]}"
     assert found.checkpoint.file == "mine.safetensors"
     assert all(check.status == "passed" for check in bundle.parity)
 

@@ -57,8 +57,27 @@ def test_variant_and_layout_are_told_from_the_keys(tmp_path: Path, suffix: str) 
     assert model.provenance.layout == "apple"
     assert model.provenance.sha256 == file_sha256(path)
     assert model.provenance.notes == ()
-    assert model.provenance.embedding_space == f"tiny_mci-{model.provenance.sha256[:16]}"
+    assert model.provenance.embedding_space == f"tiny_mci-{str(model.provenance.weights)[:16]}"
     assert model.logit_scale.item() == pytest.approx(3.912, abs=1e-3)
+
+
+def weights_of(path: Path) -> str:
+    provenance = load(path).provenance
+    assert provenance is not None
+    assert provenance.weights is not None
+    return provenance.weights
+
+
+def test_weights_are_known_again_in_another_kind_of_file(tmp_path: Path) -> None:
+    weights = checkpoint("tiny_mci", "apple")
+    kept = weights_of(write(tmp_path / "a.pt", weights))
+    assert weights_of(write(tmp_path / "a.safetensors", weights)) == kept
+    assert weights_of(write(tmp_path / "b.pt", {"state_dict": weights})) == kept  # type: ignore[dict-item]
+    uncounted = {name: value for name, value in weights.items() if "num_batches" not in name}
+    assert weights_of(write(tmp_path / "c.pt", uncounted)) == kept
+    name = next(name for name in weights if name.endswith("weight"))
+    for number, (key, value) in enumerate({name: weights[name] * (1 + 1e-6), "logit_scale": torch.tensor(4.0)}.items()):
+        assert weights_of(write(tmp_path / f"{number}.pt", weights | {key: value})) != kept
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)

@@ -85,7 +85,7 @@ def test_what_cannot_be_compared_is_refused(exports: Exports, tmp_path: Path) ->
     assert "--images goes with a dataset" in refusal(run("compare", path, "--images", tmp_path))
     assert "exclude each other" in run("compare", path, "--json", "--markdown").stderr
     wrong = image(tmp_path / "x.png")
-    assert "not the checkpoint of any" in refusal(run("compare", path, "--checkpoint", wrong))
+    assert "neither a torch checkpoint nor a safetensors file" in refusal(run("compare", path, "--checkpoint", wrong))
 
 
 def test_without_a_dataset_a_user_s_bundles_are_compared_by_deviation_alone(exports: Exports) -> None:

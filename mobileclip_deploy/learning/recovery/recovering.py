@@ -149,7 +149,13 @@ def _record(source: Provenance, outcomes: list[TowerRecovery], target: str) -> R
     kept: dict[str, str] = {outcome.tower: outcome.precision for outcome in outcomes if outcome.kept}
     if not kept:
         return None
-    return Recovered(precisions=kept, target=target, source_file=source.file, source_sha256=source.sha256)
+    return Recovered(
+        precisions=kept,
+        target=target,
+        source_file=source.file,
+        source_sha256=source.sha256,
+        source_weights=source.weights,
+    )
 
 
 def _note(outcome: TowerRecovery, target: str) -> str:

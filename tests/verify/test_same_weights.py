@@ -1,0 +1,64 @@
+"""A bundle is of weights, whatever file holds them; bundles of earlier versions are of a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import run
+from exports import Exports
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle.source import is_source, open_source
+from mobileclip_deploy.errors import CheckpointError, InvalidInput
+
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
+
+@pytest.fixture(scope="module")
+def other_file(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights, written by torch."""
+    path = tmp_path_factory.mktemp("checkpoint") / "mine.pt"
+    torch.save(exports.weights(), path)
+    return path
+
+
+def of_an_earlier_version(bundle: Path) -> mcd.Bundle:
+    file = bundle / "manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    del manifest["checkpoint"]["weights"]
+    manifest["embedding_space"] = f"nano-{manifest['checkpoint']['sha256'][:16]}"
+    manifest["environment"]["mobileclip-deploy"] = "0.0.1"  # another version words the card otherwise
+    file.write_text(json.dumps(manifest), encoding="utf-8")
+    return mcd.Bundle.open(bundle)
+
+
+def test_the_same_weights_in_another_file_verify_and_compare(exports: Exports, other_file: Path) -> None:
+    bundle = exports.bundle("onnx", "fp16")
+    found = run("verify", bundle.path, "--checkpoint", other_file, "--checks", "quick", "--json")
+    assert (found.code, found.json["passed"]) == (0, True)
+    assert is_source(bundle, other_file)
+    assert mcd.load_model(None, other_file).provenance.embedding_space == bundle.manifest.embedding_space  # type: ignore[union-attr]
+
+
+def test_other_weights_do_not(exports: Exports, tmp_path: Path) -> None:
+    bundle, weights = exports.bundle("onnx", "fp16"), exports.weights()
+    name = next(name for name in weights if name.endswith("weight"))
+    torch.save(weights | {name: weights[name] * 1.01}, tmp_path / "mine.pt")
+    with pytest.raises(CheckpointError, match="is not the checkpoint this bundle was exported from"):
+        open_source(bundle, tmp_path / "mine.pt")
+    with pytest.raises(InvalidInput, match="not the checkpoint of any of these"):
+        mcd.compare([bundle], checkpoint=tmp_path / "mine.pt")
+
+
+def test_a_bundle_of_an_earlier_version_opens_and_is_that_of_its_file(
+    exports: Exports, other_file: Path, tmp_path: Path
+) -> None:
+    bundle = of_an_earlier_version(exports.copy("onnx", "fp16", tmp_path))
+    assert mcd.verify(bundle, checkpoint=exports.checkpoint, thorough=False).passed
+    with pytest.raises(CheckpointError, match="is not the checkpoint"):
+        open_source(bundle, other_file)
+    rows = mcd.compare([bundle, exports.bundle("onnx", "fp32")]).bundles
+    assert len({row.embedding_space for row in rows}) == 1
