@@ -29,7 +29,7 @@ from mobileclip_deploy.cli.report import report
 from mobileclip_deploy.cli.train import train
 from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
-from mobileclip_deploy.cli.words import in_flags
+from mobileclip_deploy.cli.words import put_in_flags
 from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.leftovers import own_temporary_folder
 
@@ -46,7 +46,7 @@ class Ordered(click.Group):
         try:
             return super().invoke(ctx)
         except MobileClipDeployError as error:
-            error.args = (in_flags(str(error)),)
+            put_in_flags(error)
             raise
         except SigTerm:  # click would take it for Ctrl-C
             raise Terminated from None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mobileclip_deploy.cli.options import BundlePath, json_option
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.inspect.inspection import FolderInspection
 
 __all__ = ["inspect"]
 
@@ -15,28 +19,52 @@ __all__ = ["inspect"]
 @click.argument("path", type=BundlePath(others=True))
 @json_option
 def inspect(path: Path, as_json: bool) -> None:
-    """Say what a checkpoint, an artifact (.onnx, .mlpackage) or a bundle is and holds.
+    """Say what a checkpoint, an artifact (.onnx, .mlpackage) or a bundle is and holds; list a folder of bundles.
 
     \b
     Examples:
       mobileclip-deploy inspect mobileclip_s0.pt
+      mobileclip-deploy inspect out/
       mobileclip-deploy inspect out/nano-coreml-fp16
       mobileclip-deploy inspect out/nano-coreml-fp16/nano_image.mlpackage
     """
-    from mobileclip_deploy.cli.output import print_json, print_table
+    from mobileclip_deploy.cli.output import conclude, print_json, print_table
     from mobileclip_deploy.cli.package_tables import print_package
+    from mobileclip_deploy.errors import InvalidInput
     from mobileclip_deploy.inspect.door import inspect as look
+    from mobileclip_deploy.inspect.inspection import FolderInspection
 
     result = look(path)
     told = result.as_dict()
     if as_json:
         print_json(told)
-        return
-    if "functions" in told:
+    elif isinstance(result, FolderInspection):
+        _print_folder(result)
+    elif "functions" in told:
         print_package(str(path), told)
-        return
-    rows = [[key.replace("_", " "), _text(value)] for key, value in told.items()]
-    print_table(None, ["", str(path)], rows)
+    else:
+        rows = [[key.replace("_", " "), _text(value)] for key, value in told.items()]
+        print_table(None, ["", str(path)], rows)
+    if isinstance(result, FolderInspection) and result.faults:
+        lost = f"{len(result.faults)} of {len(result.bundles)} bundles cannot be read"
+        conclude(InvalidInput(f"{lost}: {result.faults[0]}"))
+
+
+def _print_folder(folder: FolderInspection) -> None:
+    from mobileclip_deploy.cli.output import megabytes, print_table
+
+    rows = [
+        [
+            one.name,
+            one.variant or "",
+            one.target or "",
+            one.precision or "",
+            "" if one.bytes is None else megabytes(one.bytes),
+            one.parity or "cannot be read",
+        ]
+        for one in folder.bundles
+    ]
+    print_table(None, ["bundle", "variant", "target", "precision", ">MB", "parity"], rows)
 
 
 def _text(value: object) -> str:

@@ -149,6 +149,9 @@ def print_error(error: MobileClipDeployError, prefix: str = "error: ") -> None:
 
 def conclude(error: MobileClipDeployError) -> NoReturn:
     """The result is printed, and is not what it should be: say so on stderr, and end with the error's exit code."""
+    from mobileclip_deploy.cli.words import put_in_flags
+
+    put_in_flags(error)
     print_error(error, prefix="")
     raise SystemExit(error.exit_code)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.export.steps import ExportGateFailed, Written
     from mobileclip_deploy.parity import Check, ParityReport
     from mobileclip_deploy.verify.comparison import Comparison
+    from mobileclip_deploy.verify.several import Refused, Verified
 
 __all__ = [
     "note_skipped",
@@ -23,6 +24,7 @@ __all__ = [
     "print_exports",
     "print_failed_export",
     "print_report",
+    "print_verified",
 ]
 
 CONFUSED = 5
@@ -100,6 +102,19 @@ def print_search(log: SearchLog) -> None:
     print_table(f"search on {log.target}", ["candidate", ">MB predicted", ">MB", "outcome", "reason"], rows)
     if len(rows) < len(log.trials):
         click.echo(f"{len(log.trials) - len(rows)} more were ruled out by a tower that had failed already.")
+
+
+def print_verified(found: Sequence[Verified | Refused], layers: bool = False) -> None:
+    """The checks of each bundle, and what explains them."""
+    from mobileclip_deploy.verify.several import Refused
+
+    for one in found:
+        if isinstance(one, Refused):
+            click.echo(f"{one.path}: {one.failure.line}")
+            continue
+        print_report(one.report, layers)
+        for explanation in one.explanations or ():
+            click.echo(explanation.describe())
 
 
 def print_report(report: ParityReport, layers: bool = False) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mobileclip_deploy.cli.options import BundlePath, gate_option, json_option
 
+if TYPE_CHECKING:
+    from mobileclip_deploy.verify.several import Refused, Verified
+
 __all__ = ["verify"]
 
 
 @click.command()
-@click.argument("bundle", type=BundlePath())
-@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="The source of the bundle.")
+@click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")
+@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="The source of the bundles.")
 @click.option(
     "--images", type=click.Path(path_type=Path), metavar="DIR", help="Your images instead of the stored ones."
 )
@@ -45,7 +50,7 @@ __all__ = ["verify"]
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcome as Markdown too.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcome as JUnit XML too.")
 def verify(
-    bundle: Path,
+    bundles: tuple[Path, ...],
     checkpoint: Path | None,
     images: Path | None,
     prompts: Path | None,
@@ -60,11 +65,12 @@ def verify(
     markdown: Path | None,
     junit: Path | None,
 ) -> None:
-    """Check a bundle against the checkpoint it was exported from.
+    """Check bundles against the checkpoint they were exported from.
 
     First the same graph in float32 (a small mistake would drown in float16's rounding), then the artifacts as
     written. The built-in checkpoint is found by itself; so is a file of the recorded name beside the bundle. With
-    --baseline drift beyond noise fails as well (docs/ci.md).
+    --baseline drift beyond noise fails as well (docs/ci.md). Of several bundles each is checked, whatever becomes of
+    the others, and the exit code is the worst.
 
     \b
     Example:
@@ -72,16 +78,16 @@ def verify(
       mobileclip-deploy verify out/mobileclip_s0-coreml-fp16 --checkpoint mobileclip_s0.pt --images photos/
       mobileclip-deploy verify out/nano-coreml-fp16 --explain
       mobileclip-deploy verify out/nano-onnx-fp16 --baseline parity.lock.json --junit parity.xml
+      mobileclip-deploy verify out/* --junit parity.xml
     """
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
-    from mobileclip_deploy.cli.tables import print_report
-    from mobileclip_deploy.errors import GateFailed, NotRun, UsageError
-    from mobileclip_deploy.files import check_file_destination
+    from mobileclip_deploy.cli.tables import print_verified
+    from mobileclip_deploy.cli.words import put_in_flags
+    from mobileclip_deploy.errors import UsageError
+    from mobileclip_deploy.files import check_file_destination, write_whole
     from mobileclip_deploy.parity import parse_gates
-    from mobileclip_deploy.verify.baselines import accept_baseline, check_baseline
-    from mobileclip_deploy.verify.checks import verify_subject
-    from mobileclip_deploy.verify.explanation import explain_subject
-    from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
+    from mobileclip_deploy.verify import several
+    from mobileclip_deploy.verify.opening import VerifyRequest
 
     if accept and baseline is None:
         raise UsageError("--accept writes a lock file; name it with --baseline LOCK")
@@ -89,37 +95,44 @@ def verify(
         if file is not None:
             check_file_destination(file, force=True, option=option)
     gates = parse_gates(gate_texts) if gate_texts else None
-    request = VerifyRequest(bundle, checkpoint, images, prompts, dataset, calibration, gates, checks == "full")
-    with progress() as update, opened_subject(request, update) as subject:
-        report = verify_subject(subject)
-        explanations = explain_subject(subject) if explain else ()
-    if baseline is not None and not accept:
-        report = check_baseline(subject.bundle, report, baseline)
-    for file, text in ((junit, report.junit()), (markdown, report.markdown())):
+    request = VerifyRequest(bundles[0], checkpoint, images, prompts, dataset, calibration, gates, checks == "full")
+    lock = several.Baseline(baseline, accept) if baseline is not None else None
+    with progress() as update:
+        found = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
+    for one in found:
+        if isinstance(one, several.Refused):
+            put_in_flags(one.failure)
+    for file, text in ((junit, several.junit(found)), (markdown, several.markdown(found))):
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+            write_whole(file, text)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as stream:
-            stream.write(report.markdown() + "\n")
+            stream.write(several.markdown(found) + "\n")
     if as_json:
-        found = {"explanations": [found.model_dump(mode="json", exclude_none=True) for found in explanations]}
-        extra = {"passed": report.passed} | (found if explain else {})
-        print_json(report.model_dump(mode="json", exclude_none=True) | extra)
+        print_json(found[0].as_dict() if len(found) == 1 else {"bundles": [one.as_dict() for one in found]})
     else:
-        print_report(report, layers=explain)
-        for explanation in explanations:
-            click.echo(explanation.describe())
-    for text in report.notes:
-        note(f"Warning: {text}")
-    if report.failed:
-        conclude(GateFailed(f"FAILED: {len(report.failed)} of {len(report.checks)} checks."))
-    if report.not_run:
-        conclude(
-            NotRun(f"NOT RUN: {len(report.not_run)} of {len(report.checks)} checks; what they need stands beside them.")
-        )
-    if accept and baseline is not None:
-        accept_baseline(subject.bundle, report, baseline)
-        note(f"Accepted: the figures of {report.bundle} are in {baseline}.")
-    left = f"; {len(report.left_out)} were left out (--checks quick)" if report.left_out else ""
-    note(f"Passed: all {len(report.checks) - len(report.left_out)} checks{left}.")
+        print_verified(found, layers=explain)
+    for text in _notes(found, baseline if accept else None):
+        note(text)
+    if (failure := several.worst(found)) is not None:
+        conclude(failure)
+
+
+def _notes(found: Sequence[Verified | Refused], accepted: Path | None) -> list[str]:
+    """What a reader should know of each bundle that was verified, in sentences."""
+    from mobileclip_deploy.verify.several import Refused
+
+    told = []
+    for one in found:
+        if isinstance(one, Refused):
+            continue
+        report, name = one.report, f"{one.report.bundle}: " if len(found) > 1 else ""
+        told += [f"Warning: {text}" for text in report.notes]
+        if one.failure is not None:
+            continue
+        if accepted is not None:
+            told.append(f"Accepted: the figures of {report.bundle} are in {accepted}.")
+        left = f"; {len(report.left_out)} were left out (--checks quick)" if report.left_out else ""
+        told.append(f"{name}Passed: all {len(report.checks) - len(report.left_out)} checks{left}.")
+    return told

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-__all__ = ["in_flags"]
+__all__ = ["in_flags", "put_in_flags"]
 
 KEYWORD = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 
@@ -36,6 +36,11 @@ def in_flags(text: str) -> str:
         return word[0] if found is None else " ".join((found.opts[0], *_given(value)))
 
     return KEYWORD.sub(flag, text)
+
+
+def put_in_flags(error: Exception) -> None:
+    """The same for an error's text."""
+    error.args = (in_flags(str(error)),)
 
 
 def _options(commands: Iterable[click.Command], context: click.Context) -> Iterator[click.Option]:

@@ -31,7 +31,9 @@ class Diagnosis:
 
 
 def inspect(path: StrPath) -> Inspection:
-    """What a checkpoint file, an artifact or a bundle is and holds; `kind` says which, and `as_dict` gives JSON's form.
+    """What a checkpoint file, an artifact, a bundle or a folder of bundles is and holds.
+
+    Its `kind` says which, and `as_dict` gives the form of JSON.
 
     Raises:
         InvalidInput: it is none of them, or damaged.

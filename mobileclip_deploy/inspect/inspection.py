@@ -12,6 +12,7 @@ from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes
+from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target, installed_target, targets
 from mobileclip_deploy.targets.inspection import PackageInspection
@@ -20,7 +21,9 @@ __all__ = [
     "ArtifactInspection",
     "BundleInspection",
     "CheckpointInspection",
+    "FolderInspection",
     "Inspection",
+    "ListedBundle",
     "TowerInspection",
     "inspect",
 ]
@@ -91,13 +94,38 @@ class BundleInspection(_Inspection):
     environment: dict[str, str]
 
 
+class ListedBundle(_Inspection):
+    """A bundle in a folder, as its manifest tells. `fault`: why that cannot be read; then all else is unknown."""
+
+    name: str
+    variant: str | None = None
+    target: str | None = None
+    precision: str | None = None
+    bytes: int | None = None
+    embedding_space: str | None = None
+    parity: Literal["failed", "not run", "passed", "not verified"] | None = None
+    fault: str | None = None
+
+
+class FolderInspection(_Inspection):
+    """A folder with bundles in it, by name. Their artifacts are not read."""
+
+    kind: Literal["folder"] = "folder"
+    bundles: tuple[ListedBundle, ...]
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Of those that cannot be read."""
+        return tuple(one.fault for one in self.bundles if one.fault is not None)
+
+
 Outcome = Literal["failed", "not run", "passed"]
 OUTCOMES: tuple[Outcome, ...] = ("failed", "not run", "passed")
-Inspection = CheckpointInspection | ArtifactInspection | PackageInspection | BundleInspection
+Inspection = CheckpointInspection | ArtifactInspection | PackageInspection | BundleInspection | FolderInspection
 
 
 def inspect(path: Path) -> Inspection:
-    """Describe a checkpoint file, an artifact or a bundle.
+    """Describe a checkpoint file, an artifact, a bundle or a folder of bundles.
 
     Raises:
         InvalidInput: it is none of them, or damaged.
@@ -110,9 +138,7 @@ def inspect(path: Path) -> Inspection:
     if target is not None:
         return _artifact(path, target)
     if path.is_dir():
-        if not (path / MANIFEST).is_file():
-            raise InvalidInput(f"{path} is a folder but not a bundle (no {MANIFEST}) nor an artifact")
-        return _bundle(Bundle.open(path))
+        return _bundle(Bundle.open(path)) if (path / MANIFEST).is_file() else _folder(path)
     return _checkpoint(path)
 
 
@@ -181,6 +207,40 @@ def _bundle(bundle: Bundle) -> BundleInspection:
         labels=None if manifest.classifier is None else len(manifest.classifier.labels),
         parity=_worst({check.status for check in bundle.parity}),
         environment=manifest.environment,
+    )
+
+
+def _folder(path: Path) -> FolderInspection:
+    bundles = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".") and _holds_manifest(entry)]
+    if not bundles:
+        raise InvalidInput(
+            f"{path} is a folder but not a bundle (no {MANIFEST}), nor an artifact, nor one with bundles"
+        )
+    return FolderInspection(bundles=tuple(map(_listed, bundles)))
+
+
+def _holds_manifest(path: Path) -> bool:
+    try:
+        return (path / MANIFEST).is_file()
+    except OSError:  # somebody's folder that may not be looked into
+        return False
+
+
+def _listed(path: Path) -> ListedBundle:
+    try:
+        bundle = Bundle.unread(path)
+        parity = _worst({check.status for check in bundle.parity})
+    except InvalidInput as error:
+        return ListedBundle(name=path.name, fault=str(error))
+    manifest = bundle.manifest
+    return ListedBundle(
+        name=path.name,
+        variant=manifest.variant,
+        target=manifest.target,
+        precision=precision_label({tower: entry.precision for tower, entry in manifest.towers.items()}),
+        bytes=bundle.bytes,
+        embedding_space=manifest.embedding_space,
+        parity=parity,
     )
 
 

@@ -189,8 +189,8 @@ class ParityReport(BaseModel):
         rows = [_markdown_row(check) for check in self.checks]
         return "\n".join([*lines, *rows, *(f"\n{note}" for note in self.notes)]) + "\n"
 
-    def junit(self) -> str:
-        """The report as JUnit XML: a failed check is a failure, one that could not be run an error."""
+    def suite(self) -> ElementTree.Element:
+        """The report as a suite of JUnit: a failed check is a failure, one that could not be run an error."""
         suite = ElementTree.Element(
             "testsuite",
             name=f"parity of {self.bundle}",
@@ -210,8 +210,7 @@ class ParityReport(BaseModel):
                 kind = "failure" if check.status == "failed" else "skipped" if check.left_out else "error"
                 ElementTree.SubElement(case, kind, message=text)
             ElementTree.SubElement(case, "system-out").text = text
-        ElementTree.indent(suite)
-        return ElementTree.tostring(suite, encoding="unicode") + "\n"
+        return suite
 
 
 def _markdown_row(check: Check) -> str:

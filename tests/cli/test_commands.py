@@ -104,6 +104,23 @@ def test_inspect_a_bundle_and_its_artifacts(exports: Exports, target: str) -> No
         assert seen["towers"][tower]["operators"] > 0
 
 
+def test_inspect_lists_the_bundles_of_a_folder(exports: Exports, tmp_path: Path) -> None:
+    for precision in ("fp16", "fp32"):
+        exports.copy("onnx", precision, tmp_path)
+    (tmp_path / "notes").mkdir()
+    found = run("inspect", tmp_path, "--json")
+    assert (found.code, found.json["schema_version"], found.json["kind"]) == (0, 1, "folder")
+    rows = [(one["name"], one["variant"], one["precision"], one["parity"]) for one in found.json["bundles"]]
+    wanted = [(f"nano-onnx-{precision}", "nano", precision, "passed") for precision in ("fp16", "fp32")]
+    assert rows == wanted
+    (tmp_path / "nano-onnx-fp16" / "manifest.json").write_text("{}")
+    found = run("inspect", tmp_path)
+    assert re.search(r"nano-onnx-fp16 .* cannot be read", found.stdout)
+    assert re.search(r"nano-onnx-fp32 +nano +onnx +fp32 +[0-9.]+ +passed", found.stdout)
+    assert found.code == 2
+    assert "1 of 2 bundles cannot be read" in found.stderr
+
+
 def test_inspect_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     found = run("inspect", tmp_path)
     assert (found.code, found.stdout) == (2, "")

@@ -1,0 +1,169 @@
+"""Bundles verified one after the other, each held to the figures last accepted where there are some; and reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun
+from mobileclip_deploy.parity import ParityReport
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.verify.baselines import accept_baseline, check_baseline
+from mobileclip_deploy.verify.checks import verify_subject
+from mobileclip_deploy.verify.explanation import Explanation, explain_subject
+from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
+
+__all__ = ["Baseline", "Refused", "Verified", "junit", "markdown", "verify_bundle", "verify_bundles", "worst"]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A lock file, and whether today's figures are to be written into it or held to it."""
+
+    lock: Path
+    accept: bool
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A bundle with its report, what explains it where that was wanted, and how many seconds it took."""
+
+    bundle: Bundle
+    report: ParityReport
+    explanations: tuple[Explanation, ...] | None
+    seconds: float
+
+    @property
+    def failure(self) -> MobileClipDeployError | None:
+        """GateFailed where a check failed, else NotRun where one was not run; to be raised or told."""
+        report = self.report
+        if report.failed:
+            return GateFailed(f"FAILED: {len(report.failed)} of {len(report.checks)} checks.")
+        if report.not_run:
+            of = f"{len(report.not_run)} of {len(report.checks)}"
+            return NotRun(f"NOT RUN: {of} checks; what they need stands beside them.")
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        told = self.report.model_dump(mode="json", exclude_none=True)
+        told |= {"passed": self.report.passed, "seconds": self.seconds}
+        if self.explanations is None:
+            return told
+        return told | {"explanations": [one.model_dump(mode="json", exclude_none=True) for one in self.explanations]}
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A bundle that could not be verified, and why."""
+
+    path: Path
+    failure: MobileClipDeployError
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"bundle": self.path.name, "passed": False, "error": self.failure.as_dict()}
+
+
+def verify_bundle(
+    request: VerifyRequest,
+    *,
+    explain: bool = False,
+    baseline: Baseline | None = None,
+    progress: Progress = silent,
+) -> Verified:
+    """Run every check of one bundle, and those of the figures last accepted.
+
+    Raises:
+        InvalidInput: the bundle, its checkpoint or the lock file cannot be used.
+        RuntimeFailed: the runtime refused an artifact.
+    """
+    began = time.monotonic()
+    with opened_subject(request, progress) as subject:
+        report = verify_subject(subject)
+        explanations = explain_subject(subject) if explain else None
+    if baseline is not None and not baseline.accept:
+        report = check_baseline(subject.bundle, report, baseline.lock)
+    if baseline is not None and baseline.accept and report.passed:
+        accept_baseline(subject.bundle, report, baseline.lock)
+    return Verified(subject.bundle, report, explanations, round(time.monotonic() - began, 3))
+
+
+def verify_bundles(
+    bundles: Sequence[Path],
+    request: VerifyRequest,
+    *,
+    explain: bool = False,
+    baseline: Baseline | None = None,
+    progress: Progress = silent,
+) -> list[Verified | Refused]:
+    """Verify bundles as `request` says, whose own bundle is passed over: one that is refused does not hide the others.
+
+    Raises:
+        MobileClipDeployError: whatever was wrong, where there is one bundle alone.
+    """
+    found: list[Verified | Refused] = []
+    for bundle in bundles:
+        own = replace(request, bundle=bundle)
+        try:
+            found.append(verify_bundle(own, explain=explain, baseline=baseline, progress=progress))
+        except MobileClipDeployError as error:
+            if len(bundles) == 1:
+                raise
+            found.append(Refused(bundle, error))
+    return found
+
+
+def worst(found: Sequence[Verified | Refused]) -> MobileClipDeployError | None:
+    """What is to be told in the end: what was refused (exit code 2), else what failed (1), else what was not run."""
+    failures = [(one, one.failure) for one in found]
+    if len(found) == 1:
+        return failures[0][1]
+    for code in (2, 1, 3):
+        named = [(_name(one), why) for one, why in failures if why is not None and why.exit_code == code]
+        if named:
+            of = f"{sum(why is not None for _, why in failures)} of {len(found)} bundles did not pass"
+            return type(named[0][1])(f"{of}: {', '.join(f'{name} ({why.line})' for name, why in named)}")
+    return None
+
+
+def junit(found: Sequence[Verified | Refused]) -> str:
+    """JUnit XML: a suite for each bundle; the only one is the whole document."""
+    suites = [_suite(one) for one in found]
+    root = suites[0]
+    if len(suites) > 1:
+        root = ElementTree.Element("testsuites")
+        root.extend(suites)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def markdown(found: Sequence[Verified | Refused]) -> str:
+    """A section for each bundle."""
+    return "\n".join(
+        one.report.markdown()
+        if isinstance(one, Verified)
+        else f"### {one.path.name}: could not be verified\n\n{one.failure.line}\n"
+        for one in found
+    )
+
+
+def _suite(one: Verified | Refused) -> ElementTree.Element:
+    if isinstance(one, Verified):
+        suite = one.report.suite()
+        suite.set("time", f"{one.seconds:.3f}")
+        return suite
+    counts = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0", "time": "0"}
+    suite = ElementTree.Element("testsuite", {"name": f"parity of {one.path.name}"} | counts)
+    case = ElementTree.SubElement(suite, "testcase", classname=one.path.name, name="opened")
+    ElementTree.SubElement(case, "error", message=one.failure.line)
+    return suite
+
+
+def _name(one: Verified | Refused) -> str:
+    return one.path.name if isinstance(one, Refused) else one.report.bundle

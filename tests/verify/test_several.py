@@ -1,0 +1,56 @@
+"""Several bundles at once: each is checked, whatever becomes of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from command_line import run, strict_json
+from exports import Exports
+
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
+
+@pytest.fixture
+def lacking(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle away from its checkpoint: most checks cannot be run."""
+    monkeypatch.chdir(tmp_path)
+    return exports.copy("onnx", "fp16", tmp_path)
+
+
+def test_the_exit_code_is_the_worst_and_each_has_its_suite(exports: Exports, lacking: Path, tmp_path: Path) -> None:
+    good = exports.bundle("onnx", "fp16").path
+    damaged = exports.copy("onnx", "fp32", tmp_path)
+    (damaged / "onnx" / "text_model.onnx").write_bytes(b"cut")
+    junit, markdown = tmp_path / "j.xml", tmp_path / "m.md"
+    report = ["--junit", junit, "--markdown", markdown, "--checks", "quick"]
+    found = run("verify", lacking, damaged, good, *report, "--json", "--quiet")
+    assert found.code == 2
+    first, second, third = found.json["bundles"]
+    assert [one["passed"] for one in (first, second, third)] == [False, False, True]
+    assert second["error"]["kind"] == "invalid_input"
+    *notes, error = found.stderr.splitlines()
+    assert notes[-1].startswith("nano-onnx-fp16: Passed: all ")
+    told = strict_json(error)["error"]
+    assert (told["kind"], told["exit_code"]) == ("invalid_input", 2)
+    assert told["message"].startswith(f"2 of 3 bundles did not pass: nano-onnx-fp32 ({damaged}: ")
+    root = ElementTree.parse(junit).getroot()
+    assert (root.tag, [suite.get("errors") for suite in root]) == ("testsuites", [str(len(unrun(first))), "1", "0"])
+    assert all(float(suite.get("time") or -1) > 0 for suite in (root[0], root[2]))
+    assert [line for line in markdown.read_text(encoding="utf-8").splitlines() if line.startswith("### ")] == [
+        "### nano-onnx-fp16: parity not run",
+        "### nano-onnx-fp32: could not be verified",
+        "### nano-onnx-fp16: parity passed",
+    ]
+    assert run("verify", lacking, good, "--checks", "quick").code == 3
+
+
+def unrun(report: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
+    return [check for check in report["checks"] if check["status"] == "not run" and not check.get("left_out")]
+
+
+def test_the_document_of_one_bundle_is_its_report(exports: Exports) -> None:
+    found = run("verify", exports.bundle("onnx", "fp16").path, "--checks", "quick", "--json").json
+    assert (found["bundle"], found["schema_version"], found["passed"]) == ("nano-onnx-fp16", 1, True)
+    assert found["seconds"] > 0
