@@ -38,6 +38,7 @@ __all__ = ["export"]
     help="Images (and prompts.txt) to measure activations on; for w8a8 [default: packaged samples].",
 )
 @click.option("--max-drop", type=float, metavar="POINTS", help="Smallest: what accuracy may drop [default: 0.5].")
+@click.option("--max-size", type=float, metavar="MB", help="Smallest: what the artifacts may have together [no limit].")
 @click.option("--budget", type=float, metavar="MINUTES", help="Smallest: how long to search [no limit].")
 @click.option(
     "--labels",
@@ -64,6 +65,7 @@ def export(
     precisions: tuple[str, ...],
     calibration: Path | None,
     max_drop: float | None,
+    max_size: float | None,
     budget: float | None,
     labels: str | None,
     template: str | None,
@@ -108,7 +110,7 @@ def export(
         options=options,
         calibration=calibration,
         gates=parse_gates(gate_texts),
-        limits=search_limits(max_drop, budget),
+        limits=search_limits(max_drop, budget, max_size),
         verify=not no_verify,
         force=force,
         allow_failing=allow_failing,

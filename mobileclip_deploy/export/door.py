@@ -41,6 +41,7 @@ def export(
     template: str | None = None,
     max_drop: float | None = None,
     budget: float | None = None,
+    max_size: float | None = None,
     dataset: StrPath | None = None,
     progress: Progress = silent,
 ) -> Bundle:
@@ -62,6 +63,7 @@ def export(
         labels: two or more: a classifier of them is written instead, the image tower with probabilities out.
         template: the prompt that stands for a label, with `{}` where it goes; the variant's own when None.
         max_drop: of "smallest": points of top-1 and recall@1 that may be lost on the dataset (0.5).
+        max_size: of "smallest": MB that the artifacts may have together; nothing larger is tried.
         budget: of "smallest": minutes; a search that ends with them goes on where it was when it is called again.
         dataset: what accuracy is compared on; the built-in checkpoint has its own, others have none.
 
@@ -82,7 +84,7 @@ def export(
         options=options or {},
         calibration=optional_path(calibration),
         gates=gates or Gates(),
-        limits=search_limits(max_drop, budget),
+        limits=search_limits(max_drop, budget, max_size),
         verify=verify,
         force=force,
         allow_failing=allow_failing,

@@ -44,7 +44,8 @@ USUAL_GATES = Gates()
 
 @dataclass(frozen=True)
 class Limits:
-    """Of a search: points of top-1 and recall@1 that may be lost, and minutes, None for as long as it takes.
+    """Of a search: points of top-1 and recall@1 that may be lost; minutes, None for as long as it takes; and MB (10^6
+    bytes) that the artifacts may have, None for what is needed.
 
     Raises:
         UsageError: one of them is negative, or no number.
@@ -52,17 +53,22 @@ class Limits:
 
     max_drop: float = 0.5
     budget: float | None = None
+    max_size: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.max_drop >= 0 or (self.budget is not None and not self.budget > 0):
-            raise UsageError(f"max_drop {self.max_drop:g} and budget {self.budget} must not be below 0")
+        above = {"budget": self.budget, "max_size": self.max_size}
+        wrong = next((name for name, value in above.items() if value is not None and not value > 0), None)
+        if wrong is not None:
+            raise UsageError(f"`{wrong}` {above[wrong]:g} is not above 0")
+        if not self.max_drop >= 0:
+            raise UsageError(f"`max_drop` {self.max_drop:g} is below 0")
 
 
-def search_limits(max_drop: float | None, budget: float | None) -> Limits | None:
+def search_limits(max_drop: float | None, budget: float | None, max_size: float | None) -> Limits | None:
     """The limits that a user gave of a search; None where none was given."""
-    if max_drop is None and budget is None:
+    if max_drop is None and budget is None and max_size is None:
         return None
-    return Limits(Limits.max_drop if max_drop is None else max_drop, budget)
+    return Limits(Limits.max_drop if max_drop is None else max_drop, budget, max_size)
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ def choose(request: ExportRequest) -> Choices:
         _check_search(request, chosen)
         return Choices(request, tuple((target, None) for target in chosen), ())
     if request.limits is not None:
-        raise UsageError("`max_drop` and `budget` go with `precision='smallest'`")
+        raise UsageError("`max_drop`, `max_size` and `budget` go with `precision='smallest'`")
     named = [parse_precisions(text, towers, (SMALLEST,)) for text in request.precisions]
     every = names_all(request.targets)
     pairs: list[tuple[Target, dict[TowerName, str] | None]] = []

@@ -15,6 +15,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_beside, write_manifest
 from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.model.precision import PRECISIONS, precision_label
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.progress import Progress, silent
@@ -172,10 +173,30 @@ def check(work: Work) -> None:
     failures = "; ".join(f"{one.tower} {one.step} ({one.describe()})" for one in work.report.failed)
     if failures and not plan.allow_failing:
         raise ExportGateFailed(
-            f"{plan.path.name} was not written, it failed its gate: {failures}; to look into it, write it marked as "
-            "failed with `allow_failing=True`",
+            f"{plan.path.name} ({Bundle(work.folder, manifest).bytes / 1e6:.2f} MB) was not written, it failed its "
+            f"gate: {failures}; {_next_step(plan, work.report)}to look into it, write it marked as failed with "
+            "`allow_failing=True`",
             (Written(Bundle(plan.path, manifest), work.report, written=False),),
         )
+
+
+def _next_step(plan: BundlePlan, report: ParityReport) -> str:
+    """What to do where it is the precision that costs too much; nothing of a conversion that went wrong."""
+    if plan.four_bit or {check.step for check in report.failed} - {"shipped", "task"}:
+        return ""
+    from mobileclip_deploy.learning.recovery.student import PRECISIONS as RECOVERED
+
+    bits = min(PRECISIONS[name].bits for name in plan.precisions.values())
+    finer = [
+        name
+        for name in plan.target.precisions
+        if PRECISIONS[name].bits > bits and plan.target.has(dict.fromkeys(plan.precisions, name))
+    ]
+    steps = [f"try {' or '.join(finer)}"] if finer else []
+    steps += ["let `precision='smallest'` search"]
+    if plan.target.recoverable and set(plan.precisions.values()) & set(RECOVERED):
+        steps += [f"train it for {precision_label(plan.precisions)} with `recover`"]
+    return f"{', or '.join(steps)}; "
 
 
 def publish(work: Work) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation import Dataset, Measuring, measure, model_embedder
-from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.plan import BundlePlan, Limits
 from mobileclip_deploy.export.smallest.candidates import Candidate, four_bit_layers, in_order, tower_choices
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
 from mobileclip_deploy.export.smallest.trials import Trials
@@ -61,6 +62,7 @@ class SearchLog(BaseModel):
     schema_version: Literal[1] = 1
     target: str
     max_drop: float
+    max_size: float | None = None
     dataset: str | None
     trials: tuple[Trial, ...]
     layers: dict[TowerName, tuple[Layer, ...]] = {}
@@ -130,12 +132,17 @@ def find_smallest(
         return SearchLog(
             target=plan.target.label,
             max_drop=limits.max_drop,
+            max_size=limits.max_size,
             dataset=trials.dataset.name if trials.dataset is not None else None,
             trials=tuple(tried),
             layers=layers,
         )
 
+    larger: Candidate | None = None
     for candidate in in_order(choices):
+        if limits.max_size is not None and candidate.predicted > 1e6 * limits.max_size:
+            larger = candidate
+            break
         if limits.budget is not None and time.monotonic() - started > 60 * limits.budget:
             raise NothingPasses(
                 f"{plan.path.name}: nothing passed within {limits.budget:g} minutes ({len(tried)} tried); the same "
@@ -143,7 +150,7 @@ def find_smallest(
                 plan.path,
                 log(),
             )
-        tried.append(_try(candidate, trials, layers))
+        tried.append(_try(candidate, trials, layers, limits))
         if tried[-1].outcome == "failed":
             continue
         try:
@@ -153,9 +160,21 @@ def find_smallest(
             continue
         shutil.rmtree(trials.folder, ignore_errors=True)
         return found
+    raise NothingPasses(f"{plan.path.name}: {_what_failed(tried, limits, larger)}", plan.path, log())
+
+
+def _what_failed(tried: Sequence[Trial], limits: Limits, larger: Candidate | None) -> str:
+    """What a search came to that wrote nothing, and what to do next."""
+    within = "" if limits.max_size is None else f" of at most {limits.max_size:g} MB"
+    after = "" if larger is None else f"; the next candidate needs `max_size` {larger.predicted / 1e6:.2f}"
+    if not tried:
+        return f"there is no candidate{within}{after}"
     reasons = "; ".join(dict.fromkeys(trial.reason for trial in tried[-3:] if trial.reason))
-    text = f"{plan.path.name}: none of {len(tried)} candidates passes; the largest failed with: {reasons}"
-    raise NothingPasses(text, plan.path, log())
+    reached = tried[-1].bytes or tried[-1].predicted_bytes
+    return (
+        f"none of {len(tried)} candidates{within} passes; the largest, {reached / 1e6:.2f} MB, failed with: {reasons}"
+        f"{after}; allow a larger `max_drop`, or train the towers for their precision with `recover`"
+    )
 
 
 def _trials(
@@ -175,7 +194,7 @@ def _trials(
     return trials, task
 
 
-def _try(candidate: Candidate, trials: Trials, layers: dict[TowerName, tuple[Layer, ...]]) -> Trial:
+def _try(candidate: Candidate, trials: Trials, layers: dict[TowerName, tuple[Layer, ...]], limits: Limits) -> Trial:
     named = {
         tower: tuple(layer.name for layer in layers.get(tower, ()) if layer.name in chosen)
         for tower, chosen in candidate.four_bit.items()
@@ -192,6 +211,9 @@ def _try(candidate: Candidate, trials: Trials, layers: dict[TowerName, tuple[Lay
         if tried.failed is not None:
             return trial.model_copy(update={"reason": tried.failed})
         size += tried.bytes
+    limit = limits.max_size
+    if limit is not None and size > 1e6 * limit:
+        return trial.model_copy(update={"bytes": size, "reason": f"{size / 1e6:.2f} MB, wanted at most {limit:g}"})
     drops = trials.drops(candidate)
     over = [
         f"{name} drops by {drop:.2f} points" for name, drop in drops.items() if not trials.plan.gates.allow_drop(drop)

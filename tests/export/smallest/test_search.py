@@ -169,6 +169,24 @@ def test_the_budget_ends_a_search_without_a_bundle(
         search(model, tmp_path, dataset, limits=Limits(budget=1e-9))
 
 
+def test_nothing_above_the_size_that_was_given_is_tried_and_the_refusal_says_what_it_came_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = mcd.load_model()
+    noisy(model, monkeypatch, image_w4=ROUGH)
+    found = search(model, tmp_path / "a")
+    needed = found.log.trials[-1].predicted_bytes / 1e6
+    again = noisy(mcd.load_model(), monkeypatch, image_w4=ROUGH)
+    with pytest.raises(NothingPasses, match=r"candidates of at most .* MB passes; the largest, \d") as failed:
+        search(model, tmp_path / "b", limits=Limits(max_size=needed - 1e-6))
+    assert f"the next candidate needs `max_size` {needed:.2f}" in str(failed.value)
+    assert "with `recover`" in str(failed.value)
+    assert "image w8" not in again.exported
+    assert failed.value.log.max_size == needed - 1e-6
+    with pytest.raises(NothingPasses, match="there is no candidate of at most 0"):
+        search(model, tmp_path / "b", limits=Limits(max_size=0.001))
+
+
 def test_one_tower_alone_is_held_against_its_gate(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -195,4 +213,6 @@ def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     export = ["export", "--target", "onnx", "-o", tmp_path]
     assert "goes alone" in refusal(run(*export, "--precision", "smallest", "--precision", "fp16"))
     assert "goes alone" in refusal(run(*export, "--precision", "smallest", "--no-verify"))
-    assert "go with --precision smallest" in refusal(run(*export, "--max-drop", "1"))
+    for limit in ("--max-drop", "--max-size", "--budget"):
+        assert "go with --precision smallest" in refusal(run(*export, limit, "1"))
+    assert "--max-size 0 is not above 0" in refusal(run(*export, "--precision", "smallest", "--max-size", "0"))
