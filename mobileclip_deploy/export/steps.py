@@ -195,7 +195,7 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     steps = [f"try {' or '.join(finer)}"] if finer else []
     steps += ["let `precision='smallest'` search"]
     if plan.target.recoverable and set(plan.precisions.values()) & set(RECOVERED):
-        steps += [f"train it for {precision_label(plan.precisions)} with `recover`"]
+        steps += [f"train it for {precision_label(dict(plan.precisions))} with `recover`"]
     return f"{', or '.join(steps)}; "
 
 

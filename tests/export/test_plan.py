@@ -81,13 +81,13 @@ def test_an_unknown_precision_lists_those_that_can_be_given() -> None:
 @pytest.mark.parametrize(
     ("targets", "options", "says"),
     [
-        (("onnx",), DEPLOYMENT, "--deployment-target is Core ML's; add --target coreml"),
-        (("executorch",), DEPLOYMENT, "--deployment-target: of no use to executorch; leave it out"),
+        (("onnx",), DEPLOYMENT, "`deployment_target` is Core ML's; add `target='coreml'`"),
+        (("executorch",), DEPLOYMENT, "`deployment_target`: of no use to executorch; leave it out"),
         (("onnx", "executorch"), DEPLOYMENT, "of no use to executorch"),
         (("executorch",), {"deployment_target": "nonsense"}, "of no use to executorch"),
         (("executorch-vulkan",), DEPLOYMENT, "of no use to executorch-vulkan"),
-        (("executorch-coreml",), {"fast_depthwise": False}, "--no-fast-depthwise: of no use to executorch-coreml"),
-        (("coreml",), {"fast_depthwise": False}, "--no-fast-depthwise is ExecuTorch's"),
+        (("executorch-coreml",), {"fast_depthwise": False}, "`fast_depthwise`: of no use to executorch-coreml"),
+        (("coreml",), {"fast_depthwise": False}, "`fast_depthwise` is ExecuTorch's"),
         (("onnx",), {"colour": "red"}, "unknown option 'colour'"),
     ],
 )
