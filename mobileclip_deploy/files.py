@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +25,7 @@ __all__ = [
     "check_tensors",
     "file_sha256",
     "optional_path",
+    "paths",
     "read_json",
     "read_regular",
     "replacing",
@@ -45,6 +46,11 @@ StrPath = str | PathLike[str]
 def optional_path(path: StrPath | None) -> Path | None:
     """A path as it is used inside; None stays None."""
     return None if path is None else Path(path)
+
+
+def paths(given: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
+    """One path or several, as public functions take them."""
+    return (Path(given),) if isinstance(given, str | PathLike) else tuple(map(Path, given))
 
 
 def check_bundle_destination(path: Path, marker: str, force: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.source import find_checkpoint
-from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, UsageError
+from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, MobileClipDeployError, UsageError
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
@@ -99,6 +101,58 @@ def test_unknown_names_are_refused_with_the_known_ones(
     with pytest.raises(UsageError, match=known):
         mcd.export(mcd.load_model(None, exports.checkpoint), **({"target": "onnx", "output": str(tmp_path)} | names))  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_ask_for_several_bundles_and_a_name_for_one(exports: Exports, tmp_path: Path) -> None:
+    model = mcd.load_model(None, exports.checkpoint)
+    several = mcd.export(model, ["onnx"], ("fp32", "fp16"), tmp_path, verify=False, tower="image")
+    assert [bundle.path.name for bundle in several] == ["nano-onnx-fp32", "nano-onnx-fp16"]
+    (one,) = mcd.export(model, "onnx", ["fp32"], tmp_path, verify=False, tower="image", force=True)
+    assert one.path == several[0].path
+    with pytest.raises(
+        UsageError, match=r"2 bundles \(nano-onnx-fp32, nano-coreml-fp32\); ask for several with a list"
+    ):
+        mcd.export(model, "onnx,coreml", "fp32", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda _: mcd.export("nano", "onnx"), "str instead of a model; make one with load_model"),  # type: ignore[call-overload]
+        (lambda _: mcd.export(mcd.load_model(), []), "no target is named; known: onnx, coreml"),
+        (lambda _: mcd.export(mcd.load_model(), "onnx", ["fp32", "smallest"]), "`precision='smallest'` goes alone"),
+        (lambda _: mcd.export(mcd.load_model(), "onnx", labels="cat"), "one label, 'cat'"),
+        (lambda _: mcd.export(mcd.load_model(), "onnx", labels=[]), "no label; give two"),
+        (lambda _: mcd.export(mcd.load_model(), "onnx", template="a {}"), "give both"),
+        (lambda _: mcd.reparameterize(3), "int instead of a model"),  # type: ignore[arg-type]
+        (lambda _: mcd.verify(3), "int instead of a bundle"),  # type: ignore[arg-type]
+        (lambda here: mcd.convert(here, "folded", here), "replace it with `force=True`"),
+        (lambda here: mcd.recover(mcd.load_model(), "w4", here.parent, here), "replace it with `force=True`"),
+        (lambda here: mcd.reparameterize(mcd.load_model(), here), "replace it with `force=True`"),
+        (lambda here: mcd.recover(mcd.load_model(), "w4", here, here.with_suffix(".pt")), "as .safetensors, not"),
+        (lambda here: mcd.benchmark([], tower="images"), "unknown tower 'images'"),
+        (lambda here: mcd.benchmark(here, threads=0), "`threads` 0: write a number"),
+        (lambda here: mcd.benchmark(here, torch="fold"), "`torch` fold: unknown"),
+        (lambda here: mcd.report(here, "page.pdf"), "`outputs` page.pdf: a report is written as"),
+    ],
+)
+def test_what_python_is_given_wrongly_is_refused_in_its_words(tmp_path: Path, call: Any, says: str) -> None:
+    here = tmp_path / "there.safetensors"
+    here.write_text("mine")
+    with pytest.raises(MobileClipDeployError, match=says) as refused:
+        call(here)
+    assert "--" not in str(refused.value)
+    assert here.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [here]
+
+
+def test_a_folded_checkpoint_is_written_with_its_report(tmp_path: Path) -> None:
+    output = tmp_path / "new" / "folded.safetensors"
+    report = mcd.reparameterize(mcd.load_model(), output)
+    told = json.loads((tmp_path / "new" / "folded.report.json").read_text())
+    assert told["deviation"] == report.deviation is not None
+    assert is_folded(mcd.load_model(checkpoint=output))
 
 
 def test_a_checkpoint_of_one_tower_gives_that_one_and_refuses_the_other(exports: Exports, tmp_path: Path) -> None:

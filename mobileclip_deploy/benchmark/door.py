@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.driver import Driver, Listing, drivers, get_driver
 from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.protocol import quick as quick_protocol
-from mobileclip_deploy.benchmark.request import RunOptions, make_request
+from mobileclip_deploy.benchmark.request import RunOptions, check_threads, make_request, parse_forms
 from mobileclip_deploy.benchmark.running import Outcome, run_benchmark
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.files import StrPath, paths
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["benchmark", "devices"]
 
 
 def benchmark(
-    bundles: Sequence[Bundle | Path | str],
+    bundles: Bundle | StrPath | Sequence[Bundle | StrPath],
     *,
     device: str = "host",
     protocol: str = "standard",
     quick: bool = False,
     tower: str = "both",
-    threads: Sequence[int] = (1,),
-    against: Sequence[Path | str] = (),
-    torch: Sequence[str] = (),
-    checkpoint: Path | str | None = None,
-    output: Path | str | None = None,
+    threads: int | Sequence[int] = (1,),
+    against: StrPath | Sequence[StrPath] = (),
+    torch: str | Sequence[str] = (),
+    checkpoint: StrPath | None = None,
+    output: StrPath | None = None,
     force: bool = False,
     resume: bool = False,
     seed: int | None = None,
@@ -40,6 +42,7 @@ def benchmark(
     """Time the towers of bundles on a device, in turns, each in a process of its own, and write the result.
 
     Args:
+        bundles: as returned by `export`, or their folders; or one.
         device: `host`, `android:SERIAL`, ..., as `devices` lists them.
         protocol: standard, paper or mlperf; `quick` makes a smoke test of it.
         tower: image, text or both.
@@ -64,12 +67,13 @@ def benchmark(
     chosen = get_protocol(protocol)
     if resume and output is None:
         raise UsageError("`resume=True` goes on with a run whose `output` is named; name it")
+    listed = (bundles,) if isinstance(bundles, Bundle | str | PathLike) else bundles
     request = make_request(
-        tuple(one.path if isinstance(one, Bundle) else Path(one) for one in bundles),
+        tuple(one.path if isinstance(one, Bundle) else Path(one) for one in listed),
         tower,
-        tuple(threads),
-        tuple(map(Path, against)),
-        tuple(torch),
+        check_threads((threads,) if isinstance(threads, int) else threads),
+        paths(against),
+        parse_forms(torch),
         Path(checkpoint) if checkpoint is not None else None,
     )
     options = RunOptions(

@@ -11,7 +11,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 
-__all__ = ["TORCH_FORMS", "Request", "RunOptions", "make_request", "parse_forms", "parse_threads"]
+__all__ = ["TORCH_FORMS", "Request", "RunOptions", "check_threads", "make_request", "parse_forms", "parse_threads"]
 
 TORCH_FORMS = ("unfolded", "folded", "compiled")
 
@@ -71,8 +71,10 @@ def make_request(
 
     Raises:
         InvalidInput: a bundle is damaged, or the checkpoint is another one.
-        UsageError: a checkpoint that nothing is done with.
+        UsageError: an unknown tower, or a checkpoint that nothing is done with.
     """
+    if tower not in (*TOWERS, "both"):
+        raise UsageError(f"unknown tower {tower!r}; known: {', '.join(TOWERS)}, both")
     opened = tuple(Bundle.open(path) for path in bundles)
     if checkpoint is not None and not forms:
         raise UsageError("`checkpoint` is the source that `torch` times; add `torch='folded'`, or 'all'")
@@ -93,20 +95,31 @@ def parse_threads(text: str) -> tuple[int, ...]:
         UsageError: no numbers from 1 to 1024.
     """
     counts = [int(part) if part.isascii() and part.isdigit() else 0 for part in text.split(",")]
-    if not all(0 < count <= 1024 for count in counts):
-        raise UsageError(f"`threads` {text}: write a number from 1 to 1024, or several with commas, as in 1,2,4")
+    return check_threads(counts, text)
+
+
+def check_threads(counts: Sequence[int], text: str | None = None) -> tuple[int, ...]:
+    """Numbers of threads, each once; `text` is what errors call them.
+
+    Raises:
+        UsageError: one is not from 1 to 1024.
+    """
+    if not counts or not all(0 < count <= 1024 for count in counts):
+        shown = ",".join(map(str, counts)) if text is None else text
+        raise UsageError(f"`threads` {shown}: write a number from 1 to 1024, or several with commas, as in 1,2,4")
     return tuple(dict.fromkeys(counts))
 
 
-def parse_forms(text: str | None) -> tuple[str, ...]:
-    """`folded`, `unfolded,folded` or `all`; none for None.
+def parse_forms(text: str | Sequence[str] | None) -> tuple[str, ...]:
+    """`folded`, `unfolded,folded` or `all`, or one by one; none for None.
 
     Raises:
         UsageError: an unknown one.
     """
     if text is None:
         return ()
-    forms = TORCH_FORMS if text == "all" else tuple(part.strip() for part in text.split(","))
+    parts = tuple(part.strip() for part in text.split(",")) if isinstance(text, str) else tuple(text)
+    forms = TORCH_FORMS if parts == ("all",) else parts
     for form in forms:
         if form not in TORCH_FORMS:
             known = ", ".join(TORCH_FORMS)

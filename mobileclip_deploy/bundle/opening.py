@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -65,8 +66,18 @@ class Bundle:
 
     @classmethod
     def of(cls, bundle: Bundle | StrPath) -> Bundle:
-        """A bundle as public functions take it: one that is open, or its folder. Raises as `open` does."""
-        return bundle if isinstance(bundle, Bundle) else cls.open(bundle)
+        """A bundle as public functions take it: one that is open, or its folder.
+
+        Raises:
+            InvalidInput: as `open`.
+            UsageError: it is neither.
+        """
+        given: object = bundle
+        if not isinstance(given, Bundle | str | PathLike):
+            raise UsageError(
+                f"{type(given).__name__} instead of a bundle; give one that `export` returned, or its folder"
+            )
+        return given if isinstance(given, Bundle) else cls.open(given)
 
     def artifact(self, tower: TowerName) -> Path:
         """Path of a tower's artifact.

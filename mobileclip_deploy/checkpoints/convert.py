@@ -14,8 +14,8 @@ from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.loading import load, read_weight
 from mobileclip_deploy.checkpoints.reading import open_tensors
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
-from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.files import StrPath, check_file_destination, file_sha256
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.variants import Variant, load_variant
 
@@ -37,7 +37,7 @@ class Conversion:
 
 
 def convert(
-    source: Path, layout: str, output: Path, variant: str | None = None, *, overwrite: bool = False
+    source: StrPath, layout: str, output: StrPath, variant: str | None = None, *, force: bool = False
 ) -> Conversion:
     """Write a checkpoint in another layout, or in its own without wrappers and prefixes. Weights keep their dtype.
 
@@ -46,17 +46,17 @@ def convert(
         layout: "apple", "open_clip" or "folded" (which folds).
         output: .safetensors, or .pt for a plain state dict; folded models are .safetensors.
         variant: as for `load`.
-        overwrite: replace `output` if it exists.
+        force: replace `output` if it exists.
 
     Raises:
-        UsageError: unknown layout or variant, or the variant has none of that layout.
+        UsageError: unknown layout or variant, the variant has none of that layout, or the output exists.
         CheckpointError: the source cannot be read, or the other layout cannot hold what it computes.
-        InvalidInput: the output exists or cannot be written.
+        InvalidInput: the output cannot be written.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}; known: {', '.join(LAYOUTS)}")
-    if output.exists() and not overwrite:
-        raise InvalidInput(f"{output} exists; choose another name or remove it")
+    source, output = Path(source), Path(output)
+    check_file_destination(output, force)
     identity = identify(open_tensors(source), variant)
     if identity.layout == folded.NAME:
         raise CheckpointError(f"{source} is folded, which cannot be undone; give the training checkpoint")

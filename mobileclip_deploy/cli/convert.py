@@ -29,10 +29,8 @@ def convert(checkpoint: Path, layout: str, variant: str | None, output: Path, fo
     """
     from mobileclip_deploy.checkpoints.convert import convert as write
     from mobileclip_deploy.cli.output import note, print_json
-    from mobileclip_deploy.files import check_file_destination
 
-    check_file_destination(output, force)
-    result = write(checkpoint, layout, output, variant, overwrite=force)
+    result = write(checkpoint, layout, output, variant, force=force)
     for text in result.notes:
         note(f"Note: {text}")
     if as_json:

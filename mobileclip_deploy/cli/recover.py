@@ -66,26 +66,16 @@ def recover(
     Example:
       mobileclip-deploy recover --checkpoint mobileclip_s0.pt --precision w4 --data photos/ -o s0_w4.safetensors
     """
-    import json
-
     from mobileclip_deploy.cli.output import print_json, print_table, progress
-    from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.files import check_file_destination
     from mobileclip_deploy.learning.recovery import RecoveryRequest, Settings, plan_recovery
     from mobileclip_deploy.learning.recovery import recover as run
 
-    written = output.with_suffix(".report.json")
-    for file in (output, written):
-        check_file_destination(file, force)
-    if output.suffix != ".safetensors":
-        raise UsageError(f"recovered models are written as .safetensors, not {output.name}; rename the output")
     chosen = {"steps": steps, "images": images, "batch": batch, "learning_rate": learning_rate, "seed": seed}
     settings = Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
     request = RecoveryRequest(precision_text, data, output, tower, target, work, settings, force)
     plan = load(choice, lambda source: plan_recovery(request, source))
     with progress() as update:
         result = run(plan, update)
-    written.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
     if as_json:
         print_json(result.as_dict())
         return
@@ -102,4 +92,4 @@ def recover(
     click.echo(
         "nearest embedding of the other tower is the original's. What is better in mean and no worse here is kept"
     )
-    click.echo(f"wrote {output} and {written}")
+    click.echo(f"wrote {result.output} and {result.report}")

@@ -23,28 +23,15 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
     Example:
       mobileclip-deploy reparameterize --checkpoint mobileclip_s0.pt -o mobileclip_s0.folded.safetensors
     """
-    import json
-
-    from mobileclip_deploy import reparameterize as fold_model
-    from mobileclip_deploy.checkpoints import folded
     from mobileclip_deploy.cli.output import print_json, print_table, progress
-    from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.files import check_file_destination
+    from mobileclip_deploy.towers.door import check_folded_output
+    from mobileclip_deploy.towers.door import reparameterize as fold_model
 
-    written = output.with_suffix(".report.json")
-    for file in (output, written):
-        check_file_destination(file, force)
-    if output.suffix != ".safetensors":
-        raise UsageError(f"folded models are written as .safetensors, not {output.name}; rename the output")
+    written = check_folded_output(output, force)
     model = load(choice, lambda source: source.model)
     with progress() as update:
         update("folding")
-        report = fold_model(model)
-        update("writing")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        folded.save(model, output)
-    text = json.dumps(report.as_dict(), indent=2) + "\n"
-    written.write_text(text, encoding="utf-8")
+        report = fold_model(model, output, force=force)
     if as_json:
         print_json({"output": str(output)} | report.as_dict())
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
@@ -16,18 +16,59 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.towers.head import EMBEDDING, Head
+from mobileclip_deploy.towers.head import read_head
 from mobileclip_deploy.towers.inputs import sample_inputs
-from mobileclip_deploy.towers.labels import LabelSet
 from mobileclip_deploy.verify.subject import Evidence, TaskReference
 
 __all__ = ["export", "export_plan"]
 
 
+class ExportChoices(TypedDict, total=False):
+    """The keywords of `export`."""
+
+    tower: str
+    options: Mapping[str, Any] | None
+    calibration: StrPath | None
+    gates: Gates | None
+    verify: bool
+    force: bool
+    allow_failing: bool
+    labels: str | Sequence[str] | None
+    template: str | None
+    max_drop: float | None
+    budget: float | None
+    dataset: StrPath | None
+    progress: Progress
+
+
+Several = list[str] | tuple[str, ...]
+"""Names one by one: unlike a str, they ask for as many bundles."""
+
+
+@overload  # "all" is a str as well, and the first that fits holds
+def export(  # type: ignore[overload-overlap]
+    model: MobileCLIP,
+    target: Literal["all"] | Several,
+    precision: str | Several | None = None,
+    output: StrPath = ".",
+    **choices: Unpack[ExportChoices],
+) -> tuple[Bundle, ...]: ...
+@overload
+def export(
+    model: MobileCLIP, target: str, precision: Several, output: StrPath = ".", **choices: Unpack[ExportChoices]
+) -> tuple[Bundle, ...]: ...
+@overload
 def export(
     model: MobileCLIP,
     target: str,
     precision: str | None = None,
+    output: StrPath = ".",
+    **choices: Unpack[ExportChoices],
+) -> Bundle: ...
+def export(
+    model: MobileCLIP,
+    target: str | Several,
+    precision: str | Several | None = None,
     output: StrPath = ".",
     *,
     tower: str = "both",
@@ -37,20 +78,25 @@ def export(
     verify: bool = True,
     force: bool = False,
     allow_failing: bool = False,
-    labels: Sequence[str] = (),
+    labels: str | Sequence[str] | None = None,
     template: str | None = None,
     max_drop: float | None = None,
     budget: float | None = None,
     max_size: float | None = None,
     dataset: StrPath | None = None,
     progress: Progress = silent,
-) -> Bundle:
+) -> Bundle | tuple[Bundle, ...]:
     """Write a verified bundle to `<output>/<variant>-<target>-<precision>`; whole or not at all.
+
+    One target at one precision is one bundle, which is returned. "all" targets, and lists of targets or precisions,
+    are one for each pair, and a tuple of them is returned; what was asked of the checkpoint is computed once.
 
     Args:
         model: from `load_model`; a training form is folded in place first.
-        target: one, such as "onnx", "coreml", "executorch" or "executorch-vulkan".
-        precision: one for both towers, "image=fp16,text=fp32", or "smallest"; the target's own default when None.
+        target: such as "onnx", "coreml", "executorch" or "executorch-vulkan"; "all"; or a list of them. Of "all" those
+            that lack a precision are left out.
+        precision: one for both towers, "image=fp16,text=fp32", or "smallest" (alone); a list of such; the target's own
+            default when None.
         tower: "image", "text" or "both".
         options: of the target, by name, such as {"deployment_target": "iOS17"}.
         calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
@@ -60,7 +106,8 @@ def export(
         force: replace a bundle that is there.
         allow_failing: write a bundle that fails its gate all the same, marked as such: the failed checks in its
             `parity.json`, `allow_failing` in its `options`, FAILED in its model card.
-        labels: two or more: a classifier of them is written instead, the image tower with probabilities out.
+        labels: two or more, or a text for them as on the command line ("cat,dog", or a file with one a line): a
+            classifier of them is written instead, the image tower with probabilities out.
         template: the prompt that stands for a label, with `{}` where it goes; the variant's own when None.
         max_drop: of "smallest": points of top-1 and recall@1 that may be lost on the dataset (0.5).
         max_size: of "smallest": MB that the artifacts may have together; nothing larger is tried.
@@ -70,17 +117,17 @@ def export(
     Raises:
         UsageError: a name is unknown, an option cannot be used, or the destination cannot.
         CheckpointError: the model has no provenance, since `load_model` did not make it.
-        GateFailed: the artifact is too far from the checkpoint, or nothing that a search tried passes; nothing was
-            written, unless `allow_failing`.
+        GateFailed: the artifact is too far from the checkpoint, or nothing that a search tried passes; it was not
+            written, unless `allow_failing`, and bundles that were written before stay.
         DependencyMissing: the target's packages are not installed.
         ExportError: the converter failed.
     """
     request = ExportRequest(
-        targets=(target,),
-        precisions=() if precision is None else (precision,),
+        targets=(target,) if isinstance(target, str) else tuple(target),
+        precisions=() if precision is None else (precision,) if isinstance(precision, str) else tuple(precision),
         output=Path(output),
         tower=tower,
-        head=Head(LabelSet(tuple(labels), template)) if labels else EMBEDDING,
+        head=read_head(labels, template),
         options=options or {},
         calibration=optional_path(calibration),
         gates=gates or Gates(),
@@ -90,10 +137,14 @@ def export(
         allow_failing=allow_failing,
         dataset=optional_path(dataset),
     )
-    written = export_plan(plan_export(choose(request), Source.of(model)), progress)
-    if len(written) != 1:
-        raise UsageError(f"{target} at {precision} is {len(written)} bundles; export one at a time")
-    return written[0].bundle
+    plan = plan_export(choose(request), Source.of(model))
+    single = isinstance(target, str) and target.casefold() != "all"
+    single = single and (precision is None or isinstance(precision, str))
+    if single and len(plan.bundles) > 1:
+        names = ", ".join(bundle.path.name for bundle in plan.bundles)
+        raise UsageError(f"{len(plan.bundles)} bundles ({names}); ask for several with a list, target=[...]")
+    written = tuple(one.bundle for one in export_plan(plan, progress))
+    return written[0] if single else written
 
 
 def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:

@@ -109,10 +109,10 @@ def recover(
         target: whose grids to train on, such as "coreml", "onnx" or "executorch" (XNNPACK); export for it then.
         work: where the original's embeddings are kept; beside the output when None.
         settings: how long to train.
-        force: embed anew what is stored beside the output, and replace what `work` holds of other data.
+        force: replace the output, embed anew what is stored beside it, and replace what `work` holds of other data.
 
     Raises:
-        UsageError: the target or precision cannot be recovered for, or the checkpoint lacks a tower.
+        UsageError: the target or precision cannot be recovered for, the checkpoint lacks a tower, or the output exists.
         InvalidInput: the data or the output cannot be used.
     """
     request = RecoveryRequest(

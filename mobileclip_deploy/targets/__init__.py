@@ -107,9 +107,11 @@ def named_targets(names: tuple[str, ...]) -> tuple[Target, ...]:
     """Texts such as `onnx`, `onnx,coreml` or `all` -> targets, each once, in the order named.
 
     Raises:
-        UsageError: a name is unknown.
+        UsageError: a name is unknown, or there is none.
     """
     wanted = [name for part in _parts(names) for name in (targets() if part.casefold() == "all" else (part,))]
+    if not wanted:
+        raise UsageError(f"no target is named; known: {', '.join(targets())}, all")
     return tuple({target.label: target for target in map(get_target, wanted)}.values())
 
 

@@ -2,22 +2,65 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 
+from mobileclip_deploy.checkpoints import folded
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.files import StrPath, check_file_destination, write_whole
 from mobileclip_deploy.folding import FoldReport, fold, is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.towers.inputs import sample_inputs
 
-__all__ = ["reparameterize"]
+__all__ = ["check_folded_output", "reparameterize"]
 
 
-def reparameterize(model: MobileCLIP) -> FoldReport:
+def reparameterize(model: MobileCLIP, output: StrPath | None = None, *, force: bool = False) -> FoldReport:
     """Fold every branch and BatchNorm of a model, in place, and measure on the sample images and prompts what changed.
+
+    Args:
+        model: from `load_model`.
+        output: .safetensors, where the folded checkpoint is written, with the report as JSON beside it
+            (`NAME.report.json`); nothing is written when None.
+        force: replace an output that is there.
 
     Raises:
         FoldingError: training mode, half-folded, or an output that moved by more than rounding explains.
+        UsageError: it is no model, or the output exists or cannot be written.
+        CheckpointError: an output is asked for of a model that `load_model` did not make.
     """
+    given: object = model
+    if not isinstance(given, MobileCLIP):
+        raise UsageError(f"{type(given).__name__} instead of a model; make one with load_model")
+    if output is None:
+        return _folded(given)
+    place = Path(output)
+    beside = check_folded_output(place, force)
+    report = _folded(given)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    folded.save(given, place)
+    write_whole(beside, json.dumps(report.as_dict(), indent=2) + "\n")
+    return report
+
+
+def check_folded_output(output: Path, force: bool) -> Path:
+    """Where the report beside a folded checkpoint goes, if both can be written.
+
+    Raises:
+        UsageError: the output is no .safetensors, or exists and `force` is not given.
+    """
+    if output.suffix != ".safetensors":
+        raise UsageError(f"folded models are written as .safetensors, not {output.name}; rename the output")
+    report = output.with_suffix(".report.json")
+    for file in (output, report):
+        check_file_destination(file, force)
+    return report
+
+
+def _folded(model: MobileCLIP) -> FoldReport:
     if is_folded(model):
         return fold(model)
     inputs = sample_inputs(model)

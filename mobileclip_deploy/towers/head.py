@@ -22,7 +22,7 @@ from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.towers import ImageTower, make_tower
 from mobileclip_deploy.towers.inputs import exact_texts
-from mobileclip_deploy.towers.labels import LabelSet, read_labels
+from mobileclip_deploy.towers.labels import LabelSet, given_labels
 
 __all__ = [
     "EMBEDDING",
@@ -36,17 +36,17 @@ __all__ = [
 ]
 
 
-def read_head(labels: str | None, template: str | None = None) -> Head:
-    """The head that a user's words ask for: an embedding, or with labels (see `read_labels`) their probabilities.
+def read_head(labels: str | Sequence[str] | None, template: str | None = None) -> Head:
+    """The head that a user's words ask for: an embedding, or with labels (see `given_labels`) their probabilities.
 
     Raises:
-        UsageError: a template without labels, or as `read_labels`.
+        UsageError: a template without labels, or as `given_labels`.
     """
     if labels is None:
         if template is not None:
             raise UsageError("`template` is how `labels` are asked for; give both")
         return EMBEDDING
-    return Head(read_labels(labels, template))
+    return Head(given_labels(labels, template))
 
 
 @dataclass(frozen=True)

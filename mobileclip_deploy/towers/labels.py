@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.model.variants import Variant
 
-__all__ = ["LabelSet", "read_labels"]
+__all__ = ["LabelSet", "given_labels", "read_labels"]
 
 # What a list of labels does not look like: where such a file does not exist, its name was mistyped.
 PATH_STARTS = ("/", "./", "../", "~")
@@ -44,6 +45,15 @@ class LabelSet:
     def template_for(self, variant: Variant) -> str:
         """The template, settled."""
         return variant.template if self.template is None else self.template
+
+
+def given_labels(labels: str | Sequence[str], template: str | None = None) -> LabelSet:
+    """Labels one by one, or as a text for `read_labels`.
+
+    Raises:
+        UsageError, InvalidInput: as `LabelSet` and `read_labels`.
+    """
+    return read_labels(labels, template) if isinstance(labels, str) else LabelSet(tuple(labels), template)
 
 
 def read_labels(text: str, template: str | None = None) -> LabelSet:

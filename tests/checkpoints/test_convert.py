@@ -14,7 +14,7 @@ from torch import Tensor
 from mobileclip_deploy.checkpoints import load
 from mobileclip_deploy.checkpoints.convert import convert
 from mobileclip_deploy.checkpoints.golden import Golden
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
+from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.folding import is_folded
 
 IMAGES = torch.linspace(0, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
@@ -100,10 +100,10 @@ def test_no_such_layout_for_the_variant(tmp_path: Path) -> None:
 def test_an_existing_file_is_kept(tmp_path: Path) -> None:
     source = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
     (tmp_path / "x.pt").write_text("mine")
-    with pytest.raises(InvalidInput, match="exists"):
+    with pytest.raises(UsageError, match="exists; replace it with `force=True`"):
         convert(source, "apple", tmp_path / "x.pt")
     assert (tmp_path / "x.pt").read_text() == "mine"
-    convert(source, "apple", tmp_path / "x.pt", overwrite=True)
+    convert(source, "apple", tmp_path / "x.pt", force=True)
 
 
 def test_open_clips_own_conversion_gives_the_same_tensors(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
@@ -12,7 +11,7 @@ from mobileclip_deploy.benchmark.report.markdown import markdown_page
 from mobileclip_deploy.benchmark.report.png import write_png
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import check_file_destination
+from mobileclip_deploy.files import StrPath, check_file_destination, paths
 
 __all__ = ["report"]
 
@@ -20,13 +19,16 @@ SUFFIXES = (".html", ".md", ".png")
 
 
 def report(
-    results: Sequence[Path | str], outputs: Sequence[Path | str] = ("report.html",), *, force: bool = False
+    results: StrPath | Sequence[StrPath],
+    outputs: StrPath | Sequence[StrPath] = ("report.html",),
+    *,
+    force: bool = False,
 ) -> tuple[Result, ...]:
     """A page from results of any devices: accuracy against latency, tables, and the conditions.
 
     Args:
-        results: files that `benchmark` wrote.
-        outputs: where it goes; .html, .md or .png.
+        results: files that `benchmark` wrote, or one.
+        outputs: where it goes, one or several; .html, .md or .png.
         force: replace a report that is there.
 
     Returns:
@@ -36,13 +38,15 @@ def report(
         UsageError: an output has another ending, or exists.
         InvalidInput: a file is not a result, or has nothing to draw.
     """
-    paths = tuple(map(Path, outputs))
-    for path in paths:
+    written = paths(outputs)
+    for path in written:
         if path.suffix not in SUFFIXES:
-            raise UsageError(f"-o {path}: a report is written as {', '.join(SUFFIXES)}; choose one of these endings")
-        check_file_destination(path, force)
-    found = tuple(complete(read_result(Path(path))) for path in results)
-    for path in paths:
+            raise UsageError(
+                f"`outputs` {path}: a report is written as {', '.join(SUFFIXES)}; choose one of these endings"
+            )
+        check_file_destination(path, force, "outputs")
+    found = tuple(complete(read_result(path)) for path in paths(results))
+    for path in written:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".png":
             write_png(found, path)

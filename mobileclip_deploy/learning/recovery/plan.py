@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.files import check_file_destination
 from mobileclip_deploy.learning.recovery.settings import Settings
 from mobileclip_deploy.learning.recovery.student import PRECISIONS
 from mobileclip_deploy.learning.reinforcement import Existing
@@ -15,17 +16,26 @@ from mobileclip_deploy.model.precision import parse_precisions
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import Target, get_target, targets
 
-__all__ = ["RecoveryPlan", "RecoveryRequest", "plan_recovery"]
+__all__ = ["RecoveryPlan", "RecoveryRequest", "plan_recovery", "report_path"]
+
+
+def report_path(output: Path) -> Path:
+    """Where the report of a recovery is written."""
+    return output.with_suffix(".report.json")
 
 
 @dataclass(frozen=True)
 class RecoveryRequest:
     """What a user asked for; made by the command line and by `mobileclip_deploy.recover` alike.
 
-    `precision`: a text, one for both towers or "image=w4,text=w4p". `data`: images and captions like those of the app,
-    or a dataset that this checkpoint reinforced. `output`: .safetensors. `target`: whose export is to store what is
-    trained. `work`: where the original's embeddings are kept for another run; beside the output when None. `force`:
-    embed anew what is stored beside the output, and replace what `work` holds of other data.
+    A report is written beside the output. `precision`: a text, one for both towers or "image=w4,text=w4p". `data`:
+    images and captions like those of the app, or a dataset that this checkpoint reinforced. `output`: .safetensors.
+    `target`: whose export is to store what is trained. `work`: where the original's embeddings are kept for another
+    run; beside the output when None. `force`: replace the output, embed anew what is stored beside it, and replace what
+    `work` holds of other data.
+
+    Raises:
+        UsageError: the output is no .safetensors, or it or the report exists and `force` is not given.
     """
 
     precision: str
@@ -36,6 +46,12 @@ class RecoveryRequest:
     work: Path | None = None
     settings: Settings = field(default_factory=Settings)
     force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.output.suffix != ".safetensors":
+            raise UsageError(f"recovered models are written as .safetensors, not {self.output.name}; rename the output")
+        for file in (self.output, report_path(self.output)):
+            check_file_destination(file, self.force)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 from torch import nn
 
 from mobileclip_deploy.checkpoints import folded
+from mobileclip_deploy.files import write_whole
 from mobileclip_deploy.learning.recovery.grids import TrainableGrid
 from mobileclip_deploy.learning.recovery.inputs import TowerInputs, own_embeddings, tower_inputs
-from mobileclip_deploy.learning.recovery.plan import RecoveryPlan
+from mobileclip_deploy.learning.recovery.plan import RecoveryPlan, report_path
 from mobileclip_deploy.learning.recovery.student import (
     attach,
     detach,
@@ -67,9 +69,10 @@ class TowerRecovery:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was written, and how it came out for each tower."""
+    """What was written, and how it came out for each tower; `report` holds the same as JSON."""
 
     output: Path
+    report: Path
     target: str
     towers: tuple[TowerRecovery, ...]
     inputs: int
@@ -81,7 +84,7 @@ class Recovery:
 
 
 def recover(plan: RecoveryPlan, progress: Progress = silent) -> Recovery:
-    """Train towers on the grid of their precision and write the model, folded, where that helped.
+    """Train towers on the grid of their precision and write the model, folded, where that helped, and a report.
 
     The source is folded in place, and not changed otherwise; towers that the plan does not name stay as they are.
 
@@ -102,7 +105,9 @@ def recover(plan: RecoveryPlan, progress: Progress = silent) -> Recovery:
     recovered = _record(source.provenance, outcomes, name)
     result.provenance = source.provenance.model_copy(update={"recovered": recovered, "notes": notes})
     folded.save(result, plan.output)
-    return Recovery(plan.output, name, tuple(outcomes), len(dataset))
+    told = Recovery(plan.output, report_path(plan.output), name, tuple(outcomes), len(dataset))
+    write_whole(told.report, json.dumps(told.as_dict(), indent=2) + "\n")
+    return told
 
 
 def _tower(

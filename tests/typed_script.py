@@ -1,0 +1,30 @@
+"""A user's script, for a type checker: `make lint` holds that every public function has the types it should. Never run.
+
+`assert_type` is equality of types; an ignored error that is none any more is an error as well.
+"""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import numpy as np
+import numpy.typing as npt
+
+import mobileclip_deploy as mcd
+
+model = mcd.load_model("mobileclip_s0", "mobileclip_s0.pt")
+assert_type(model, mcd.MobileCLIP)
+bundle = mcd.export(model, "onnx", "fp16", "out")
+assert_type(bundle, mcd.Bundle)
+assert_type(mcd.export(model, "coreml", "smallest", max_drop=1), mcd.Bundle)
+assert_type(mcd.export(model, "all", force=True), tuple[mcd.Bundle, ...])
+assert_type(mcd.export(model, ["onnx", "coreml"]), tuple[mcd.Bundle, ...])
+assert_type(mcd.export(model, "onnx", ["fp32", "fp16"], labels=["cat", "dog"]), tuple[mcd.Bundle, ...])
+mcd.export(model, "onnx", presicion="fp16")  # type: ignore[call-overload]
+mcd.export(model, "onnx", force="yes")  # type: ignore[call-overload]
+assert_type(mcd.verify(bundle), mcd.ParityReport)
+assert_type(mcd.reparameterize(model, "folded.safetensors"), mcd.FoldReport)
+runner: mcd.Runner = mcd.load_runner(bundle, "image")
+assert_type(runner(mcd.preprocess(["cat.jpg"], bundle)), npt.NDArray[np.float32])
+assert_type(mcd.tokenize("a cat"), npt.NDArray[np.int64])
+mcd.load_runner(bundle, "both")  # type: ignore[arg-type]
