@@ -1,4 +1,4 @@
-"""The tables that `inspect` prints of a Core ML package."""
+"""The tables that `inspect` prints of an artifact with functions: a Core ML package, a Core AI asset."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["print_package"]
 
 
 def print_package(path: str, told: dict[str, Any]) -> None:
-    """Print what `inspection_coreml.inspect_package` tells."""
+    """Print what a target's `inspect` tells."""
     version, target = told["specification_version"], told["deployment_target"]
-    click.echo(f"{path}: Core ML package, {megabytes(told['bytes'])} MB, {target} (specification version {version})")
+    click.echo(f"{path}: {told['title']}, {megabytes(told['bytes'])} MB, {target} (specification version {version})")
     if told["metadata"]:
         print_table(None, ["metadata", ""], [[key, str(value)] for key, value in told["metadata"].items()])
     for name, function in told["functions"].items():

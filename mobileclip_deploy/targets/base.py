@@ -76,6 +76,7 @@ class TowerJob:
     `calibration`: inputs of the tower, for precisions that measure activations; None for the others. `labels`: of a
     classifier, whose module gives probabilities [N, L] in this order; none for a tower that gives embeddings.
     `four_bit`: for precision "mixed", the names in `module` of the weights to store at 4 bits; all others have 8.
+    `embedding_space`, `checkpoint_sha256`: of the source, for formats that say where their weights came from.
     """
 
     variant: Variant
@@ -87,6 +88,8 @@ class TowerJob:
     calibration: npt.NDArray[np.generic] | None = None
     labels: tuple[str, ...] = ()
     four_bit: frozenset[str] = frozenset()
+    embedding_space: str = ""
+    checkpoint_sha256: str = ""
 
     @property
     def artifact(self) -> str:

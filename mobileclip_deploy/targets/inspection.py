@@ -63,11 +63,13 @@ class FunctionInspection(_Told):
 
 
 class PackageInspection(_Told):
-    """A package: `bytes` is its size on disk; weights that functions share are counted in each."""
+    """A package: `bytes` is its size on disk; weights that functions share are counted in each. `title`: what people
+    call such a file."""
 
     kind: str
+    title: str
     bytes: int
-    specification_version: int
+    specification_version: int | str
     deployment_target: str
     metadata: dict[str, str]
     functions: dict[str, FunctionInspection]

@@ -47,4 +47,6 @@ def tower_job(
         licence=source.provenance.licence,
         calibration=calibration_inputs(source.variant, tower, calibration) if calibrated else None,
         four_bit=four_bit,
+        embedding_space=source.provenance.embedding_space,
+        checkpoint_sha256=source.provenance.sha256,
     )

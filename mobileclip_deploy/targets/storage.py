@@ -25,6 +25,7 @@ __all__ = [
     "Row",
     "Storage",
     "by_numbers",
+    "divisor",
     "evenly",
     "integers",
     "layers",
@@ -148,6 +149,16 @@ class Layer:
         return isinstance(self.module, nn.Conv2d) and self.weight.shape[1] == 1
 
     @property
+    def is_on_main_path(self) -> bool:
+        """Whether it is in no residual branch: stem, downsampling, projection.
+
+        What a branch adds is small beside what passes it by, and so is the noise of its weights. Of what rounding to 4
+        bits does to nano's image tower nine tenths came from its three downsamplings and its projection, a tenth of it.
+        The table of words, which is on the main path too, is not one of these: it is most of a small text tower.
+        """
+        return self.is_projection or self.name.startswith("stem.") or ".downsample.1." in self.name
+
+    @property
     def is_large(self) -> bool:
         """Whether it is worth scales. What has only two values (zeros) is left as it is: it has no range to divide."""
         if self.weight.numel() <= THRESHOLD:
@@ -173,6 +184,11 @@ def stored_as(module: nn.Module, whole: Grid, choose: Callable[[Layer], Grid | N
     """
     chosen = {layer.parameter: choose(layer) for layer in layers(module)}
     return {name: chosen.get(name) or whole for name, _ in _tensors(module)}
+
+
+def divisor(channels: int, sizes: Sequence[int]) -> int | None:
+    """The first of `sizes` that divides a number of channels; None where none does."""
+    return next((size for size in sizes if channels % size == 0), None)
 
 
 def evenly(module: nn.Module, bits: int) -> Storage:

@@ -32,6 +32,7 @@ def inspect_package(path: Path) -> PackageInspection:
     programs = [first if name == first.function else load(path, name, evaluate=False) for name in first.functions]
     told = {
         "kind": "coreml artifact",
+        "title": "Core ML package",
         "bytes": artifact_bytes(path),
         "specification_version": first.specification_version,
         "deployment_target": OPSETS.get(first.opset, first.opset),

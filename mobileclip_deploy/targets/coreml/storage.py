@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from mobileclip_deploy.targets.coreml.recipes import is_older, recipe_of
-from mobileclip_deploy.targets.storage import Grid, Layer, Storage, integers, stored_as
+from mobileclip_deploy.targets.storage import Grid, Layer, Storage, divisor, integers, stored_as
 
 __all__ = ["storage"]
 
@@ -35,27 +35,13 @@ def storage(
         if recipe.weights == "plain" or not layer.is_large:
             return None
         eight = integers(8, axis=layer.axis, scale_bytes=2 if new else 3)
-        kept = layer.parameter not in four_bit if precision == "mixed" else _is_on_main_path(layer)
+        kept = layer.parameter not in four_bit if precision == "mixed" else layer.is_on_main_path
         if recipe.bits == 8 or layer.is_depthwise or kept:
             return eight
         if recipe.weights == "palette":
-            group = _divisor(layer.outputs) if new else None
+            group = divisor(layer.outputs, GROUPS) if new else None
             return Grid(recipe.bits, "table", layer.axis, group=group, pruned=recipe.sparsity)
-        block = _divisor(layer.inputs)
+        block = divisor(layer.inputs, GROUPS)
         return eight if block is None else integers(recipe.bits, axis=layer.axis, block=block, scale_bytes=2)
 
     return stored_as(module, Grid(32 if precision == "fp32" else 16), choose)
-
-
-def _is_on_main_path(layer: Layer) -> bool:
-    """Whether a layer is in no residual branch: stem, downsampling, projection. They keep 8 bits.
-
-    What a branch adds is small beside what passes it by, and so is the noise of its weights. Of what rounding to 4 bits
-    does to nano's image tower nine tenths came from its three downsamplings and its projection, a tenth of it. The
-    table of words, which is on the main path too, is too large to keep.
-    """
-    return layer.is_projection or layer.name.startswith("stem.") or ".downsample.1." in layer.name
-
-
-def _divisor(channels: int) -> int | None:
-    return next((size for size in GROUPS if channels % size == 0), None)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.targets.executorch.native_output import hold_back
+from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import quiet
 
 __all__ = ["check_bundled_program", "write_bundled_program"]

@@ -10,8 +10,8 @@ import torch
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.targets.base import Runner
-from mobileclip_deploy.targets.executorch.native_output import hold_back
 from mobileclip_deploy.targets.executorch.program_file import TensorSpec, read_program
+from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import quiet
 
 __all__ = ["RuntimeRunner", "load_runner"]

@@ -1,0 +1,5 @@
+"""Core AI: one `.aimodel` a tower, Apple's format for neural networks from iOS 27 and macOS 27 on."""
+
+from mobileclip_deploy.targets.coreai.target import CoreAITarget
+
+__all__ = ["CoreAITarget"]

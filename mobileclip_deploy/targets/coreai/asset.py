@@ -1,0 +1,225 @@
+"""An .aimodel opened: its metadata, its program as MLIR, and the numbers of its constants."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import read_json
+from mobileclip_deploy.targets.coreai.bytecode import read_resources
+from mobileclip_deploy.targets.native_output import hold_back
+from mobileclip_deploy.targets.quiet import quiet
+
+__all__ = ["HASH", "METADATA", "PROGRAM", "Asset", "TensorType", "is_readable", "operations", "tensor_type"]
+
+PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
+TRY = "import sys; from coreai.authoring import AIModelAsset; AIModelAsset.load(sys.argv[1]).program"
+# sha256 of the programs that were read, or written, by this process.
+_READABLE: set[bytes] = set()
+RESOURCE = re.compile(r"dense_resource<([^>]+)>")
+TENSOR = re.compile(r"tensor<((?:\d+x)*)(\w+)>")
+DTYPES = {"f16": "float16", "f32": "float32", "f64": "float64", "i1": "bool"}
+WHOLE_BYTES = re.compile(r"(?:u?int|float)(?:8|16|32|64)")
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Type and shape of a value; `dtype` as numpy calls it, with int4, uint6 and so on beside it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def bits(self) -> int:
+        return 1 if self.dtype == "bool" else int(re.sub(r"\D", "", self.dtype))
+
+    def __str__(self) -> str:
+        return f"{self.dtype} [{', '.join(map(str, self.shape))}]"
+
+
+def tensor_type(value: Any) -> TensorType:
+    """Of a value of the program.
+
+    Raises:
+        InvalidInput: it is no tensor of a fixed shape.
+    """
+    text = str(value.type)
+    match = TENSOR.fullmatch(text)
+    if match is None:
+        raise InvalidInput(f"a value of type {text}, which no export writes")
+    sizes, element = match.groups()
+    kind = {"si": "int", "ui": "uint"}.get(element[:2])
+    dtype = f"{kind}{element[2:]}" if kind else DTYPES.get(element, element)
+    return TensorType(dtype, tuple(int(size) for size in sizes.split("x")[:-1]))
+
+
+class Asset:
+    """One .aimodel. Its module may be changed by whoever opened it; nothing is written back.
+
+    `metadata`: of metadata.json. `functions`: the operations `coreai.graph` that a user can call, by name; `graphs`:
+    those that only they can call, too.
+
+    Raises:
+        InvalidInput: it is no .aimodel, damaged, or changed since its hash was written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metadata = _metadata(path)
+        _check_program(path)
+        with quiet(), hold_back():
+            from coreai.authoring import AIModelAsset
+
+            try:
+                self.program = AIModelAsset.load(path).program
+            except Exception as error:  # whatever MLIR's parser raises
+                raise InvalidInput(f"{path} holds no readable Core AI program: {_first_line(error)}") from error
+        self.module = self.program._module._mlir_module
+        self.graphs: dict[str, Any] = {}
+        self.functions: dict[str, Any] = {}
+        for operation in self.module.body.operations:
+            if operation.name != "coreai.graph":
+                raise InvalidInput(f"{path} holds a {operation.name}, which no export writes")
+            name = json.loads(str(operation.attributes["sym_name"]))
+            self.graphs[name] = operation
+            if "priv" not in operation.attributes:
+                self.functions[name] = operation
+
+    def function(self, name: str | None) -> Any:
+        """The function of that name; for None the only one.
+
+        Raises:
+            InvalidInput: there is none, or there are several.
+        """
+        if name is None and len(self.functions) == 1:
+            return next(iter(self.functions.values()))
+        if name not in self.functions:
+            known = ", ".join(self.functions) or "none"
+            wanted = "one of them must be named" if name is None else f"{name!r} is not among them"
+            raise InvalidInput(f"{self.path} has the functions {known}; {wanted}")
+        return self.functions[name]
+
+    @cached_property
+    def resources(self) -> Mapping[str, npt.NDArray[np.uint8]]:
+        """The bytes of large constants by name, where they lie in the file."""
+        return read_resources(self.path / PROGRAM)
+
+    def numbers(self, constant: Any) -> npt.NDArray[Any]:
+        """What a `coreai.constant` holds; integers of less than a byte as int8 or uint8.
+
+        Raises:
+            InvalidInput: they cannot be read.
+        """
+        kind, value = tensor_type(constant.results[0]), constant.attributes["value"]
+        match = RESOURCE.match(str(value)) if not hasattr(value, "is_splat") else None
+        try:
+            if match is not None:
+                return _decoded(self.resources[match.group(1)], kind)
+            if kind.bits % 8 and kind.dtype != "bool":
+                return _spelled(str(value), kind)
+            # One number for all is a buffer that repeats it by a stride of 0.
+            return np.array(value).reshape(kind.shape)
+        except (KeyError, ValueError, TypeError, BufferError) as error:
+            raise InvalidInput(f"{self.path}: the constant {str(value)[:60]} cannot be read: {error}") from error
+
+
+def operations(graph: Any) -> Iterator[Any]:
+    """The operations of a `coreai.graph` in order."""
+    yield from graph.regions[0].blocks[0].operations
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path / METADATA)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} is no .aimodel: its {METADATA} cannot be read ({error})") from error
+    if not isinstance(found, dict) or "assetVersion" not in found:
+        raise InvalidInput(f"{path} is no .aimodel: its {METADATA} names no assetVersion")
+    return found
+
+
+def _check_program(path: Path) -> None:
+    """Refuse what is no program, or not the one whose hash stands beside it, before Apple's reader sees it.
+
+    That reader ends the process on what it cannot read (coreai-core 1.0.0b3: 41% of single bits turned over in the
+    operations of a program whose hash was written anew): so another process tries it first.
+
+    Raises:
+        InvalidInput: see there.
+    """
+    digest = _digest(path)
+    try:
+        wanted = (path / HASH).read_bytes()
+    except OSError as error:
+        raise _absent(path, error) from error
+    if digest != wanted:
+        raise InvalidInput(f"{path} is damaged: {PROGRAM} is not what {HASH} says; export or copy it again")
+    if digest in _READABLE:
+        return
+    read_resources(path / PROGRAM)
+    outcome = subprocess.run([sys.executable, "-c", TRY, str(path)], capture_output=True, check=False)
+    if outcome.returncode:
+        raise InvalidInput(f"{path} is damaged: Apple's reader cannot read {PROGRAM}; export or copy it again")
+    _READABLE.add(digest)
+
+
+def is_readable(path: Path) -> None:
+    """Say that this process wrote an asset just now: it need not be tried."""
+    _READABLE.add(_digest(path))
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        with (path / PROGRAM).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError as error:
+        raise _absent(path, error) from error
+
+
+def _absent(path: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(f"{path} is no .aimodel: {error.strerror} ({error.filename})")
+
+
+def _spelled(text: str, kind: TensorType) -> npt.NDArray[Any]:
+    """The few integers of less than a byte that stand among the operations, from their text, `dense<[1, -2]> : ...`:
+    their buffer aborts the process (coreai-core 1.0.0b3)."""
+    found = [int(number) for number in re.findall(r"-?\d+", text.rpartition(" : ")[0])]
+    if "0x" in text or len(found) not in (1, math.prod(kind.shape)):
+        raise ValueError("other than one number or all")
+    numbers = np.array(found, np.int8 if kind.dtype.startswith("int") else np.uint8)
+    return np.broadcast_to(numbers, math.prod(kind.shape)).reshape(kind.shape)
+
+
+def _decoded(content: npt.NDArray[np.uint8], kind: TensorType) -> npt.NDArray[Any]:
+    """Bytes as numbers: little-endian, those of less than a byte one behind the other from the lowest bit on."""
+    if kind.dtype == "bool":
+        return np.unpackbits(content, bitorder="little")[: math.prod(kind.shape)].astype(bool).reshape(kind.shape)
+    if WHOLE_BYTES.fullmatch(kind.dtype):
+        return content.view(np.dtype(kind.dtype).newbyteorder("<")).reshape(kind.shape)
+    count, bits = math.prod(kind.shape), kind.bits
+    if len(content) != -(-count * bits // 8):
+        raise ValueError(f"{len(content)} bytes instead of {count} numbers of {bits} bits")
+    spread = np.unpackbits(content, bitorder="little", count=count * bits).reshape(count, bits)
+    numbers = np.zeros(count, np.uint8)
+    for bit in range(bits):
+        numbers |= spread[:, bit] << bit
+    if kind.dtype.startswith("int"):
+        return ((numbers.astype(np.int8) ^ (1 << (bits - 1))) - (1 << (bits - 1))).astype(np.int8).reshape(kind.shape)
+    return numbers.reshape(kind.shape)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,84 @@
+"""A tower as a Core AI program: torch.export, Apple's converter in release mode, our metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.targets.base import TowerJob
+from mobileclip_deploy.targets.coreai.asset import is_readable
+from mobileclip_deploy.targets.native_output import hold_back
+from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.storage import Storage
+
+__all__ = ["FUNCTION", "convert", "write_asset"]
+
+# What a program of one function calls it; Core AI looks for this one where no other is named.
+FUNCTION = "main"
+
+
+class HalfTower(nn.Module):
+    """A tower in float16 with float32 pixels (or integer ids) in and float32 embeddings out."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tower(x.half() if x.is_floating_point() else x).float()
+
+
+def write_asset(job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str) -> None:
+    """Convert a tower and write the .aimodel, its weights as `storage` says.
+
+    The same job gives the same content, not the same bytes: Apple's converter names constants and functions at random.
+
+    Raises:
+        ExportError: coreai-torch refused the tower.
+    """
+    with conversion(f"Core AI conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
+        program = convert(job, storage, input_name, output_name)
+        program.save_asset(path, _metadata(job))
+    is_readable(path)
+
+
+def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str) -> Any:
+    """A tower as coreai's AIProgram."""
+    import coreai_torch
+
+    from mobileclip_deploy.targets.coreai.compression import compressed
+
+    module = job.module if job.precision == "fp32" else HalfTower(compressed(job.module, storage)).eval()
+    example = job.example if job.tower == "image" else job.example.to(torch.int32)
+    exported = torch.export.export(module, (example,)).run_decompositions(coreai_torch.get_decomp_table())
+    # The other mode writes where on this machine each operation's code stands.
+    converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
+    return converter.add_exported_program(
+        exported, input_names=[input_name], output_names=[output_name], entrypoint_name=FUNCTION
+    ).to_coreai()
+
+
+def _metadata(job: TowerJob) -> Any:
+    from coreai.runtime import AIModelAssetMetadata
+
+    metadata, title = AIModelAssetMetadata(), job.variant.title
+    metadata.author = "converted by mobileclip-deploy"
+    metadata.license = job.licence
+    what = f"{job.tower} tower, {job.precision}: embedding of dimension {job.variant.embed_dim}, not normalised"
+    if job.labels:
+        what = f"{job.precision}: classifier of {len(job.labels)} labels"
+        metadata.set_custom("labels", list(job.labels))
+    metadata.model_description = f"{title}, {what}"
+    custom = {
+        "variant": job.variant.name,
+        "tower": job.tower,
+        "precision": job.precision,
+        "embedding_space": job.embedding_space,
+        "checkpoint_sha256": job.checkpoint_sha256,
+    }
+    for name, value in custom.items():
+        metadata.set_custom(name, value)
+    return metadata

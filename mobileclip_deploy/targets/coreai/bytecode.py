@@ -1,0 +1,130 @@
+"""The large constants of a program, from its file: the resources of MLIR bytecode, without a copy.
+
+Python's bindings of MLIR have no way to read them but to print all as hexadecimal digits. The encoding is that of
+https://mlir.llvm.org/docs/BytecodeFormat/: sections of strings, of resources, and of where in it each resource is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["read_resources"]
+
+MAGIC = b"ML\xefR"
+STRINGS, RESOURCES, RESOURCE_OFFSETS = 0, 5, 6
+BLOB, TEXT = 0, 2
+ALIGNED = 0x80
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def read_resources(path: Path) -> Mapping[str, Bytes]:
+    """Name -> bytes of every resource of a bytecode file, mapped from it.
+
+    Raises:
+        InvalidInput: the file is damaged or no MLIR bytecode.
+    """
+    try:
+        content = np.memmap(path, np.uint8, mode="r")
+        return _resources(content)
+    except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not readable MLIR bytecode: {error}") from error
+
+
+def _resources(content: Bytes) -> dict[str, Bytes]:
+    """Raises ValueError and IndexError for what cannot be read."""
+    if content[:4].tobytes() != MAGIC:
+        raise ValueError("it does not begin as bytecode does")
+    reader = _Reader(content, 4)
+    reader.number()  # version
+    while reader.byte():  # producer, text that ends in 0
+        pass
+    sections: dict[int, Bytes] = {}
+    while reader.at < len(content):
+        kind, length = reader.byte(), reader.number()
+        if kind & ALIGNED:
+            reader.align(reader.number())
+        if not 0 <= length <= len(content) - reader.at:
+            raise ValueError("a section ends behind the file")
+        # Alignment is told from the beginning of the file: a section keeps its place.
+        sections[kind & ~ALIGNED] = content[: reader.at + length]
+        if kind & ~ALIGNED == RESOURCES:
+            first = reader.at
+        if kind & ~ALIGNED == STRINGS:
+            names = _strings(content[reader.at : reader.at + length])
+        if kind & ~ALIGNED == RESOURCE_OFFSETS:
+            offsets = _Reader(content[: reader.at + length], reader.at)
+        reader.at += length
+    if RESOURCES not in sections:
+        return {}
+    return _blobs(_Reader(sections[RESOURCES], first), offsets, names)
+
+
+def _strings(section: Bytes) -> list[str]:
+    """Their count, their lengths from the last to the first, then their characters, each with a 0 behind it."""
+    reader = _Reader(section, 0)
+    lengths = [reader.number() for _ in range(reader.number())][::-1]
+    texts, at = [], len(section) - sum(lengths)
+    if at < reader.at:
+        raise ValueError("its texts are longer than their section")
+    for length in lengths:
+        texts.append(section[at : at + length - 1].tobytes().decode())
+        at += length
+    return texts
+
+
+def _blobs(resources: _Reader, offsets: _Reader, names: list[str]) -> dict[str, Bytes]:
+    """Groups of (name, size, kind), first those of no dialect; the resources lie in the same order."""
+    found: dict[str, Bytes] = {}
+    for _ in range(offsets.number()):  # resources of no dialect have a producer's name in front
+        offsets.number()
+        _group(resources, offsets, names, found)
+    while offsets.at < len(offsets.content):
+        offsets.number()  # dialect
+        _group(resources, offsets, names, found)
+    return found
+
+
+def _group(resources: _Reader, offsets: _Reader, names: list[str], found: dict[str, Bytes]) -> None:
+    for _ in range(offsets.number()):
+        name, size, kind = offsets.number(), offsets.number(), offsets.byte()
+        end = resources.at + size
+        if kind == BLOB:
+            alignment, length = resources.number(), resources.number()
+            resources.align(alignment)
+            if resources.at + length > len(resources.content):
+                raise ValueError(f"resource {names[name]} ends behind the file")
+            found[names[name]] = resources.content[resources.at : resources.at + length]
+        resources.at = end
+
+
+class _Reader:
+    """A place in bytes that moves on with what is read. Python refuses what lies behind the end (IndexError)."""
+
+    def __init__(self, content: Bytes, at: int) -> None:
+        self.content, self.at = content, at
+
+    def byte(self) -> int:
+        self.at += 1
+        return int(self.content[self.at - 1])
+
+    def number(self) -> int:
+        """An unsigned number: the zeros below the lowest one of its first byte say how many bytes follow."""
+        first = self.byte()
+        if first & 1:
+            return first >> 1
+        more = 8 if first == 0 else (first & -first).bit_length() - 1
+        rest = int.from_bytes(self.content[self.at : self.at + more].tobytes(), "little")
+        self.at += more
+        return rest if first == 0 else (rest << 8 | first) >> (more + 1)
+
+    def align(self, to: int) -> None:
+        if to < 1:
+            raise ValueError("an alignment of 0")
+        self.at += -self.at % to

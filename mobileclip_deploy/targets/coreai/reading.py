@@ -1,0 +1,117 @@
+"""A program as a neutral graph: what it says, whatever names, order and encoding it says it with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_type
+from mobileclip_deploy.targets.coreai.authoring import FUNCTION
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+
+__all__ = ["graph_of", "read_graph"]
+
+CONSTANT, CALL, OUTPUT = "coreai.constant", "coreai.invoke", "coreai.output"
+PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')
+SYMBOL = re.compile(r"@([\w.$-]+)")
+# Of a function: its name may be any, its types are those of its operations.
+NO_SETTING = ("sym_name", "function_type", "arg_attrs", "res_attrs")
+
+
+def read_graph(path: Path, function: str | None = None) -> Graph:
+    """The program of an .aimodel, operation by operation.
+
+    Args:
+        function: of one of several; None for one that holds the tower alone.
+
+    Raises:
+        InvalidInput: it is damaged, or holds other functions than the towers.
+    """
+    asset = Asset(path)
+    expected = (FUNCTION,) if function is None else TOWERS
+    if set(asset.functions) != set(expected):
+        raise InvalidInput(f"{path} has the functions {', '.join(asset.functions)}; expected {', '.join(expected)}")
+    return graph_of(asset, function)
+
+
+def graph_of(asset: Asset, function: str | None = None) -> Graph:
+    """A function as a graph. What it calls stands in its place, with what the callee is declared to be.
+
+    Raises:
+        InvalidInput: it says something in a way that no conversion does.
+    """
+    return _Reader(asset).graph(asset.function(function))
+
+
+class _Reader:
+    """`nodes`: what was read so far, in the order in which it is computed."""
+
+    def __init__(self, asset: Asset) -> None:
+        self.asset = asset
+        self.nodes: list[Node] = []
+
+    def graph(self, function: Any) -> Graph:
+        arguments = list(function.regions[0].blocks[0].arguments)
+        values: list[Input] = [Wire(None, place) for place in range(len(arguments))]
+        results = self._body(function, values, {})
+        names = [PORT_NAME.findall(str(function.attributes[which])) for which in ("arg_attrs", "res_attrs")]
+        types = [arguments, list(_last(function).operands)]
+        for found, values_of in zip(names, types, strict=True):
+            if len(found) != len(values_of):
+                raise InvalidInput(f"{self.asset.path}: an input or output without a name")
+        inputs, outputs = (
+            tuple(f"{name} {tensor_type(value)}" for name, value in zip(found, values_of, strict=True))
+            for found, values_of in zip(names, types, strict=True)
+        )
+        return Graph(inputs, tuple(self.nodes), outputs, tuple(results), _declared(function))
+
+    def _body(self, graph: Any, arguments: Sequence[Input], settings: Mapping[str, Any]) -> list[Input]:
+        """Read the operations of a graph whose arguments are these: what it gives. `settings` come to all of them."""
+        block = graph.regions[0].blocks[0]
+        values: dict[Any, Input] = dict(zip(block.arguments, arguments, strict=True))
+        for operation in operations(graph):
+            taken = [values[operand] for operand in operation.operands]
+            if operation.name == CONSTANT:
+                name = f"constant of {tensor_type(operation.results[0])}"
+                values[operation.results[0]] = Constant(self.asset.numbers(operation), name)
+            elif operation.name == CALL:
+                callee = self._callee(operation)
+                called = self._body(callee, taken, {**settings, **_declared(callee)})
+                values |= zip(operation.results, called, strict=True)
+            elif operation.name == OUTPUT:
+                return taken
+            else:
+                number = len(self.nodes)
+                kinds = [str(tensor_type(result)) for result in operation.results]
+                inputs = tuple((f"operand {place}", value) for place, value in enumerate(taken))
+                named = {entry.name: str(entry.attr) for entry in operation.attributes}
+                kind = operation.name.removeprefix("coreai.")
+                self.nodes.append(Node(kind, inputs, {**named, **settings, "result": ", ".join(kinds)}, f"{number}"))
+                values |= {result: Wire(number, place) for place, result in enumerate(operation.results)}
+        raise InvalidInput(f"{self.asset.path}: a function without an output")
+
+    def _callee(self, call: Any) -> Any:
+        match = SYMBOL.search(str(call.attributes["callee"]))
+        symbol = match.group(1) if match else str(call.attributes["callee"])
+        if symbol not in self.asset.graphs or symbol in self.asset.functions:
+            raise InvalidInput(f"{self.asset.path} calls {symbol}, which is no graph of it")
+        return self.asset.graphs[symbol]
+
+
+def port_names(graph: Any) -> tuple[list[str], list[str]]:
+    """What a function calls its inputs and its outputs."""
+    inputs, outputs = (PORT_NAME.findall(str(graph.attributes[which])) for which in ("arg_attrs", "res_attrs"))
+    return inputs, outputs
+
+
+def _declared(graph: Any) -> dict[str, str]:
+    """What a graph is declared to be, beside its body: a device may have its own way to compute what is declared."""
+    return {entry.name: str(entry.attr) for entry in graph.attributes if entry.name not in NO_SETTING}
+
+
+def _last(graph: Any) -> Any:
+    return list(operations(graph))[-1]

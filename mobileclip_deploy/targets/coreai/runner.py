@@ -1,0 +1,106 @@
+"""Running an .aimodel in Apple's own runtime, on the CPU of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import tempfile
+import threading
+import weakref
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.targets.coreai.asset import Asset
+from mobileclip_deploy.targets.coreai.editing import raise_to_float32, restore_weights
+from mobileclip_deploy.targets.coreai.reading import port_names
+from mobileclip_deploy.targets.native_output import hold_back
+from mobileclip_deploy.targets.quiet import quiet
+
+__all__ = ["CoreAIRunner"]
+
+
+class CoreAIRunner:
+    """A function of an .aimodel, loaded; one inference an input, since shapes are fixed.
+
+    Weights on grids are restored once, not in every inference: the same numbers, computed by `weights.restored`.
+
+    Args:
+        function: of an asset of several.
+        plain: compute in float32, with the numbers that stand in the file.
+
+    Raises:
+        InvalidInput: the asset is damaged.
+        RuntimeFailed: the runtime does not take it, or fails on valid inputs.
+    """
+
+    def __init__(self, path: Path, function: str | None = None, *, plain: bool = False) -> None:
+        asset = Asset(path)
+        graph = asset.function(function)
+        self._input, self._output = (names[0] for names in port_names(graph))
+        self._name = next(name for name, one in asset.functions.items() if one == graph)
+        changed = restore_weights(asset, whole=plain)
+        if plain:
+            raise_to_float32(asset)
+        version = importlib.metadata.version("coreai-core")
+        self.engine = f"Core AI {version} (Apple's runtime, CPU{', float32' if plain else ''})"
+        self._loop = asyncio.new_event_loop()
+        held = AsyncExitStack()
+        # In a thread of its own: a notebook's cells stand in a loop that runs already.
+        thread = threading.Thread(target=self._loop.run_forever, name="coreai", daemon=True)
+        thread.start()
+        weakref.finalize(self, _close, self._loop, held, thread)
+        try:
+            with quiet(), hold_back():
+                self._function = self._wait(_load(asset, held, changed or plain, self._name))
+        except Exception as error:  # the runtime's own exceptions have no common base
+            raise RuntimeFailed(f"{self.engine} cannot load {path}: {_first_line(error)}") from error
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        from coreai.runtime import NDArray
+
+        descriptor = self._function.desc.input_descriptor(self._input)
+        shape = list(inputs.shape[1:])
+        if shape != list(descriptor.shape)[1:]:
+            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes {list(descriptor.shape)}")
+        rows = np.ascontiguousarray(inputs, dtype=descriptor.dtype)
+        try:
+            answers = [self._wait(self._answer(NDArray(row[None]))) for row in rows]
+        except Exception as error:
+            raise RuntimeFailed(f"{self.engine} failed: {_first_line(error)}") from error
+        return np.concatenate(answers).astype(np.float32)
+
+    async def _answer(self, value: Any) -> npt.NDArray[np.float32]:
+        return (await self._function({self._input: value}))[self._output].numpy()
+
+    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _load(asset: Asset, held: AsyncExitStack, changed: bool, function: str) -> Any:
+    """A function of an asset, or of what it was changed to; `held` is what it needs as long as it is called."""
+    from coreai.authoring import AIModelAsset
+
+    if changed:
+        folder = held.enter_context(tempfile.TemporaryDirectory(prefix="mobileclip-coreai-"))
+        source = asset.program.save_asset(Path(folder) / "changed.aimodel")
+    else:
+        source = AIModelAsset.load(asset.path)
+    model = await held.enter_async_context(source.executable())
+    return model.load_function(function)
+
+
+def _close(loop: asyncio.AbstractEventLoop, held: AsyncExitStack, thread: threading.Thread) -> None:
+    asyncio.run_coroutine_threadsafe(held.aclose(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

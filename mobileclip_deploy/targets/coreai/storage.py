@@ -1,0 +1,65 @@
+"""Which weight a Core AI program stores how: the rules of Core ML's packages for iOS 18.
+
+On a grid is every weight of more than 2,048 numbers of a convolution, linear layer or embedding, and a classifier's
+label embeddings; biases, norms, positional embeddings and masks stay float16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from mobileclip_deploy.targets.storage import Grid, Layer, Storage, divisor, integers, stored_as
+
+__all__ = ["RECIPES", "Recipe", "storage"]
+
+# Outputs that share a table, inputs that share a scale: the largest that divides. The table of words has as many rows
+# as others have numbers: a table each 32 of them would take a k-means 1,544 times for a tenth of a dB.
+GROUPS = (32, 16, 8)
+ROWS = (256, *GROUPS)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How weights are stored that are worth a grid: as they are, as integers times a scale, or as indices of a table
+    of float16."""
+
+    weights: Literal["plain", "linear", "palette"]
+    bits: int
+
+
+RECIPES: dict[str, Recipe] = {
+    "fp32": Recipe("plain", 32),
+    "fp16": Recipe("plain", 16),
+    "w8": Recipe("linear", 8),
+    "w6p": Recipe("palette", 6),
+    "w4p": Recipe("palette", 4),
+    "w4": Recipe("linear", 4),
+}
+
+
+def storage(module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()) -> Storage:
+    """How a tower or classifier is stored.
+
+    Args:
+        module: what is exported, folded.
+        four_bit: for precision "mixed": names of the weights to store at 4 bits; the others have 8.
+    """
+    recipe = RECIPES["w4" if precision == "mixed" else precision]
+
+    def choose(layer: Layer) -> Grid | None:
+        if recipe.weights == "plain" or not layer.is_large:
+            return None
+        eight = integers(8, axis=layer.axis, scale_bytes=2)
+        kept = layer.parameter not in four_bit if precision == "mixed" else layer.is_on_main_path
+        if recipe.bits == 8 or layer.is_depthwise or kept:
+            return eight
+        if recipe.weights == "palette":
+            group = divisor(layer.outputs, ROWS if layer.is_table else GROUPS)
+            return Grid(recipe.bits, "table", layer.axis, group=group)
+        block = divisor(layer.inputs, GROUPS)
+        return eight if block is None else integers(recipe.bits, axis=layer.axis, block=block, scale_bytes=2)
+
+    return stored_as(module, Grid(32 if precision == "fp32" else 16), choose)

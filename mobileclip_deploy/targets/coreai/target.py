@@ -1,0 +1,117 @@
+"""The Core AI target: names, input and output; conversion is in `authoring`, running in `runner`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from mobileclip_deploy.errors import DependencyMissing
+from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.options import TargetOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.graph import Graph
+    from mobileclip_deploy.targets.inspection import PackageInspection
+    from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.targets.stored import StoredWeight
+
+__all__ = ["CoreAITarget"]
+
+WHERE = "coreai-core has wheels for Linux x86-64 (glibc 2.34 or newer) and macOS 26 on arm64, CPython 3.11 to 3.14"
+
+
+class CoreAITarget(Target):
+    name = "coreai"
+    title = "Core AI"
+    packages = ("coreai_torch",)  # which is for one version of coreai-core
+    proven: ClassVar[Mapping[str, str]] = {"coreai-core": "1.0.0b3", "coreai-torch": "0.4.3"}
+    extra = "coreai"
+    suffixes = (".aimodel",)
+    order = 4
+    precisions = ("fp32", "fp16", "w8", "w6p", "w4p", "w4")
+    mixes = True
+    runtime_modules = ("coreai.runtime",)
+
+    def __init__(self, options: TargetOptions | None = None, function: str | None = None) -> None:
+        super().__init__(options)
+        self.function = function
+
+    def for_function(self, function: str | None) -> CoreAITarget:
+        return CoreAITarget(self.options, function)
+
+    def require_installed(self) -> None:
+        try:
+            super().require_installed()
+        except DependencyMissing as error:
+            raise DependencyMissing(f"{error} ({WHERE})") from None
+
+    def runtime_version(self) -> str:
+        return importlib.metadata.version("coreai-core")
+
+    def storage(
+        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
+    ) -> Storage:
+        from mobileclip_deploy.targets.coreai.storage import storage
+
+        return storage(module, precision, four_bit)
+
+    def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
+        return f"{variant.name}_{artifact}.aimodel"
+
+    def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+        if tower == "image":
+            return TensorInfo("image", "float32", (1, *variant.image_input_shape), (0.0, 1.0), "RGB")
+        return TensorInfo("text", "int32", (1, variant.tokenizer.context_length))
+
+    def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
+        if labels:
+            return TensorInfo("probabilities", "float32", (1, labels))
+        return TensorInfo("final_emb_1", "float32", (1, variant.embed_dim), normalised=False)
+
+    def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
+        from mobileclip_deploy.targets.coreai.authoring import write_asset
+
+        storage = self.storage(job.tower, job.module, job.precision, job.four_bit)
+        write_asset(job, path, storage, *self.port_names(job))
+        return ()
+
+    def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
+        from mobileclip_deploy.targets.coreai.inspection import describe
+
+        return describe(path, self.function)
+
+    def operators(self, path: Path) -> dict[str, int]:
+        from mobileclip_deploy.targets.coreai.inspection import operators
+
+        return operators(path, self.function)
+
+    def inspect(self, path: Path) -> PackageInspection:
+        from mobileclip_deploy.targets.coreai.inspection import inspect_asset
+
+        return inspect_asset(path)
+
+    def graph(self, path: Path) -> Graph:
+        from mobileclip_deploy.targets.coreai.reading import read_graph
+
+        return read_graph(path, self.function)
+
+    def weights(self, path: Path) -> tuple[StoredWeight, ...]:
+        from mobileclip_deploy.targets.coreai.weights import read_weights
+
+        return read_weights(path, self.function)
+
+    def runner(self, path: Path) -> Runner:
+        from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
+
+        return CoreAIRunner(path, self.function)
+
+    def plain_runner(self, path: Path) -> Runner:
+        from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
+
+        return CoreAIRunner(path, self.function, plain=True)
