@@ -19,7 +19,7 @@ __all__ = ["inspect"]
 @click.argument("path", type=BundlePath(others=True))
 @json_option
 def inspect(path: Path, as_json: bool) -> None:
-    """Say what a checkpoint, an artifact (.onnx, .mlpackage, .aimodel) or a bundle is and holds; list a folder of bundles.
+    """Say what a checkpoint, an artifact (.onnx, .mlpackage) or a bundle is and holds; list a folder of bundles.
 
     \b
     Examples:

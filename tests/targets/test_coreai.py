@@ -143,12 +143,10 @@ def test_an_asset_says_what_it_is_and_where_its_weights_came_from(write: Write) 
 def test_inspect_tells_functions_ports_and_storage(write: Write) -> None:
     target, path = get_target("coreai"), write("image", "w4p")
     told = target.inspect(path)
-    (function,) = told["functions"].values()
-    assert told["bytes"] == artifact_bytes(path)
-    assert [(port["name"], port["dtype"], port["shape"]) for port in function["inputs"]] == [
-        ("image", "float32", [1, 3, 64, 64])
-    ]
-    assert [(port["name"], port["shape"]) for port in function["outputs"]] == [("final_emb_1", [1, 24])]
+    (function,) = told.functions.values()
+    assert told.bytes == artifact_bytes(path)
+    assert [(port.name, port.dtype, port.shape) for port in function.inputs] == [("image", "float32", (1, 3, 64, 64))]
+    assert [(port.name, port.shape) for port in function.outputs] == [("final_emb_1", (1, 24))]
     assert {"lut_to_dense uint4", "blockwise_shift_scale int8", "const float16"} <= set(function.weights)
     source, result = target.describe(path)
     assert (source.name, source.dtype, result.name, result.dtype) == ("image", "float32", "final_emb_1", "float32")
