@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 __all__ = [
     "CheckpointError",
@@ -23,6 +27,7 @@ __all__ = [
     "RuntimeFailed",
     "UsageError",
     "first_problem",
+    "no_room",
     "suggestion",
 ]
 
@@ -72,6 +77,9 @@ class CheckpointError(InvalidInput):
 class DiskFull(InvalidInput):
     """There is no room left for what is to be written."""
 
+    def __init__(self, place: str) -> None:
+        super().__init__(f"no room is left on the disk of {place}; make room there, or choose another place")
+
 
 class FoldingError(MobileClipDeployError):
     """A fold's precondition or postcondition does not hold (training mode, half-folded, output changed)."""
@@ -103,6 +111,19 @@ class RuntimeFailed(MobileClipDeployError):
 
 class NotRun(RuntimeFailed):
     """A check could not be carried out here. It is reported as not run, never as passed."""
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether an error says that the disk, a quota or a limit is full, or came of one that does."""
+    seen: list[BaseException] = []
+    place: BaseException | None = error
+    while place is not None and place not in seen:
+        seen.append(place)
+        # What is written in other languages tells it in words.
+        if getattr(place, "errno", None) in FULL or any(os.strerror(number) in str(place) for number in FULL):
+            return True
+        place = place.__cause__ or place.__context__
+    return False
 
 
 def first_problem(error: ValidationError) -> str:

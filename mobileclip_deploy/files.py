@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError, no_room
 from mobileclip_deploy.leftovers import Claim, claimed, clear_leftovers, remove
 
 __all__ = [
@@ -112,10 +113,11 @@ def replacing(path: Path) -> Iterator[Path]:
     later one wins.
 
     Raises:
+        DiskFull: no room is left, there or where temporary files are.
         OSError: the place cannot be written; FileNotFoundError if the block wrote nothing.
     """
     clear_leftovers(path.parent)
-    with claimed(path) as claim:
+    with _room(path), claimed(path) as claim:
         yield claim.partial
         if claim.partial.is_dir():
             _take_place_of_folder(claim)
@@ -123,6 +125,33 @@ def replacing(path: Path) -> Iterator[Path]:
             with claim.partial.open("rb") as stream:
                 os.fsync(stream.fileno())
             claim.partial.replace(path)
+
+
+@contextlib.contextmanager
+def _room(path: Path) -> Iterator[None]:
+    """Whatever the block raises for want of room, of whichever library, is told as that."""
+    try:
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:
+        temporary = Path(tempfile.gettempdir())
+        if _is_full(path.parent):
+            raise DiskFull(str(path.parent)) from error
+        if _is_full(temporary):
+            own = ".partial-" in temporary.name  # see own_temporary_folder
+            raise DiskFull(f"{temporary.parent if own else temporary} (TMPDIR)") from error
+        if no_room(error):
+            raise DiskFull(str(path.parent)) from error
+        raise
+
+
+def _is_full(folder: StrPath) -> bool:
+    """Whether not a piece fits there. Asked where something failed: torch says only that it could not write."""
+    try:
+        return shutil.disk_usage(folder).free < PIECE
+    except OSError:
+        return False
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command_line import PROGRAM, run, strict_json
 
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.checkpoints import builtin_checkpoint
+from mobileclip_deploy.errors import DiskFull, ExportError, InvalidInput, UsageError
 from mobileclip_deploy.files import (
     check_bundle_destination,
     check_file_destination,
@@ -33,6 +36,17 @@ def bundle(path: Path, force: bool = False) -> None:
 
 def file(path: Path, force: bool = False) -> None:
     check_file_destination(path, force)
+
+
+@contextlib.contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """In the block no file can grow beyond `size` bytes: what a full disk does, without a disk of one's own."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 both = pytest.mark.parametrize("check", [bundle, file])
@@ -238,3 +252,42 @@ def test_a_refusal_names_the_option_that_chooses_another_place(tmp_path: Path) -
     for path in (tmp_path / "there.json", tmp_path / "there.json" / "below.json"):
         with pytest.raises(UsageError, match="choose another output with `place`"):
             check_file_destination(path, False, "place")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_without_room_a_checkpoint_is_not_begun(tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"x{suffix}"
+    output.write_text("before")
+    with room_for(100_000):
+        found = run("convert", builtin_checkpoint(), "--layout", "apple", "-o", output, "--force", "--json")
+    assert (found.code, found.stdout) == (2, "")
+    told = strict_json(found.stderr.splitlines()[-1])["error"]
+    assert (told["kind"], told["remedy"]) == ("disk_full", "make room there, or choose another place")
+    assert str(tmp_path) in told["message"]
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_without_room_in_an_exporter_nothing_is_left(tmp_path: Path) -> None:
+    def convert(path: Path) -> None:
+        try:
+            path.write_bytes(bytes(2000))
+        except OSError as error:
+            raise ExportError("the converter failed") from error
+
+    with room_for(1000), pytest.raises(DiskFull, match="no room is left"), replacing(tmp_path / "out") as partial:
+        partial.mkdir()
+        convert(partial / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_with_room_left_is_told_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ExportError), replacing(tmp_path / "out"):
+        raise ExportError("an operator is unknown")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_result_that_cannot_be_printed_is_an_error_too() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*PROGRAM, "variants"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    line = "error: no room is left on the disk of the output; make room there, or choose another place\n"
+    assert (done.returncode, done.stderr) == (2, line)

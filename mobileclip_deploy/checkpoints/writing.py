@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import DiskFull, InvalidInput
 from mobileclip_deploy.files import replacing
 
 __all__ = ["write_tensors"]
@@ -24,16 +24,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write named tensors: .safetensors with the metadata, any other suffix by `torch.save` without.
 
     Raises:
-        InvalidInput: the folder is missing or not writable, or the disk is full. Nothing is left behind.
+        InvalidInput: the folder is missing or not writable, or the disk is full (`DiskFull`). Nothing is left behind.
     """
     try:
         with replacing(path) as partial:
             _write(partial, path.suffix, tensors, metadata)
             partial.chmod(0o644)  # safetensors writes files that only their owner may read
-    except (OSError, SafetensorError, RuntimeError) as error:
-        # Of a full disk torch says where in its C++ it noticed.
-        reason = "the disk may be full" if isinstance(error, RuntimeError) else str(error).splitlines()[0][:160]
-        reason = getattr(error, "strerror", None) or reason
+    except RuntimeError as error:  # torch tells of a quota where in its C++ it noticed
+        raise DiskFull(str(path.parent)) from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:160]
         raise InvalidInput(f"cannot write {path}: {reason}; choose another place or make room") from error
 
 

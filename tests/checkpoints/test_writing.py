@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from mobileclip_deploy.checkpoints import writing
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import DiskFull
 
 TENSORS = {"a": torch.ones(3), "b": torch.arange(6.0).reshape(2, 3).t()}
 FULL = {
@@ -39,7 +39,7 @@ def test_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(writing, "_write", full)
     (tmp_path / "x.safetensors").write_text("before")
-    with pytest.raises(InvalidInput, match=r"cannot write .*(No space left|the disk may be full).*make room") as caught:
+    with pytest.raises(DiskFull, match=r"no room is left on the disk of .*; make room there") as caught:
         write_tensors(tmp_path / "x.safetensors", TENSORS, {})
     assert "\n" not in str(caught.value)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]

@@ -11,7 +11,7 @@ from mobileclip_deploy.benchmark.report.markdown import markdown_page
 from mobileclip_deploy.benchmark.report.png import write_png
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import StrPath, check_file_destination, paths
+from mobileclip_deploy.files import StrPath, check_file_destination, paths, write_whole
 
 __all__ = ["report"]
 
@@ -52,5 +52,5 @@ def report(
             write_png(found, path)
         else:
             text = html_page(found) if path.suffix == ".html" else markdown_page(found)
-            path.write_text(text, encoding="utf-8")
+            write_whole(path, text)
     return found
