@@ -29,14 +29,15 @@ def test_the_apps_sources_pass_the_parser() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_app_fits_harness_core(swift: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["5", "6"])
+def test_the_app_fits_harness_core(swift: Path, tmp_path: Path, mode: str) -> None:
     """Type-checked against HarnessCore as it is built, and against what the app uses of UIKit and SwiftUI."""
     compiler = swift_tool("swiftc")
     for module in ("UIKit", "SwiftUI"):
         source = Path(__file__).with_name("apple_interfaces") / f"{module}.swift"
         command = [compiler, "-emit-module", "-module-name", module, "-parse-as-library", source]
         subprocess.run([*command, "-o", tmp_path / f"{module}.swiftmodule"], check=True)
-    command = [compiler, "-typecheck", "-swift-version", "5", "-parse-as-library", "-warnings-as-errors"]
+    command = [compiler, "-typecheck", "-swift-version", mode, "-parse-as-library", "-warnings-as-errors"]
     modules = ["-I", swift / "Modules", "-I", tmp_path]
     done = subprocess.run([*command, *modules, *APP_SOURCES], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

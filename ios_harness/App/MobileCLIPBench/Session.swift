@@ -6,7 +6,7 @@ import UIKit
 @MainActor
 final class Session: ObservableObject {
     /// A job that can be started by hand.
-    struct Offer: Identifiable {
+    struct Offer: Identifiable, Sendable {
         let folder: URL
         let name: String
         var id: URL { folder }
@@ -51,9 +51,8 @@ final class Session: ObservableObject {
 
     func run(_ offer: Offer) {
         begin { [workspace, machine] observe in
-            let benchmark = try workspace.benchmark(offer.folder, machine: machine)
-            try MeasuringThread.run { _ = try benchmark.run(observe: observe) }
-            return benchmark.recordFile
+            try MeasuringThread.run { _ = try workspace.benchmark(offer.folder, machine: machine).run(observe: observe) }
+            return try workspace.benchmark(offer.folder, machine: machine).recordFile
         }
     }
 

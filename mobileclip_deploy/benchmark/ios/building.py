@@ -18,6 +18,29 @@ SCHEME = "MobileCLIPBench"
 TEAM_VARIABLE = "MOBILECLIP_DEPLOY_TEAM"
 SECONDS = 1200
 
+# What xcodebuild writes -> what to do. The first that is found counts.
+REMEDIES = (
+    (r"agreed to the Xcode license", "type: sudo xcodebuild -license"),
+    (
+        r"iOS [0-9.]+ is not installed|platform.*is not installed",
+        "install the platform: Xcode > Settings > Components, or type: xcodebuild -downloadPlatform iOS",
+    ),
+    (
+        r"Program License Agreement|PLA Update available",
+        "accept the agreement at developer.apple.com/account, signed in as the owner of team {team}",
+    ),
+    (
+        r"(isn't|is not) registered in your developer account|team has no devices",
+        "connect the device by cable so that Xcode can register it, or add its UDID at developer.apple.com/account",
+    ),
+    (r"No Accounts?\b", "sign in to team {team}: Xcode > Settings > Accounts"),
+    (r"Unable to log in with account|session has expired", "sign in again: Xcode > Settings > Accounts"),
+    (r"Developer Mode (is )?disabled", "on the device switch Settings > Privacy & Security > Developer Mode on"),
+    (r"device is locked|Unlock .+ to continue", "unlock the device, and run the command again"),
+    (r"No space left on device", "make room on this Mac's disk, and run the command again"),
+    (r"No profiles for|provisioning profile", "is {team} your team, and may it sign apps? Xcode > Settings > Accounts"),
+)
+
 
 @dataclass(frozen=True)
 class App:
@@ -68,6 +91,8 @@ def build_app(udid: str, team: str) -> App:
         "-derivedDataPath",
         str(products),
         "-allowProvisioningUpdates",
+        # Beside the former: without it a device that is new to the team is refused.
+        "-allowProvisioningDeviceRegistration",
         f"DEVELOPMENT_TEAM={team}",
         f"PRODUCT_BUNDLE_IDENTIFIER={bundle_id}",
         "build",
@@ -83,16 +108,15 @@ def build_app(udid: str, team: str) -> App:
         raise RuntimeFailed(f"xcodebuild did not end within {SECONDS // 60} minutes; its log: {log}") from None
     app = products / "Build" / "Products" / "Release-iphoneos" / f"{SCHEME}.app"
     if done.returncode != 0 or not app.is_dir():
-        raise RuntimeFailed(
-            f"xcodebuild could not build and sign the app (exit {done.returncode}{_first_error(log)}); "
-            f"is team {team} an account of Xcode's (Settings > Accounts)? Its log: {log}"
-        )
+        raise _refusal(log, done.returncode, team)
     return App(app, bundle_id)
 
 
-def _first_error(log: Path) -> str:
-    """For people to read; nothing depends on it."""
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        if "error:" in line:
-            return ": " + line.partition("error:")[2].strip()
-    return ""
+def _refusal(log: Path, code: int, team: str) -> RuntimeFailed:
+    """Why xcodebuild failed, and what to do: xcodebuild tells it in English sentences only."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    errors = [line.partition("error:")[2].strip() for line in text.splitlines() if "error:" in line]
+    said = f": {errors[0]}" if errors else ""
+    known = (remedy for pattern, remedy in REMEDIES if re.search(pattern, text, re.IGNORECASE))
+    remedy = next(known, "read the log").format(team=team)
+    return RuntimeFailed(f"xcodebuild could not build and sign the app (exit {code}{said}); {remedy}. Its log: {log}")

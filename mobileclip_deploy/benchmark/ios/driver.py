@@ -17,6 +17,7 @@ from mobileclip_deploy.benchmark.ios.following import Launched, Patience, follow
 from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.result import Run
+from mobileclip_deploy.benchmark.stream import outstanding, read_stream
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.progress import Progress
 
@@ -48,13 +49,20 @@ class IosDriver(Driver):
         counter.tell(0, "installing")
         phone.install()
         results = f"Documents/results/{run_id}/{run_id}"
-        self._meet(phone, plan, f"{results}.rounds.jsonl")
-        counter.tell(0, "copying models")
-        with tempfile.TemporaryDirectory(prefix="mobileclip-job-") as folder:
-            phone.push(write_job_folder(plan, Path(folder)), f"Documents/runs/{run_id}")
+        with tempfile.TemporaryDirectory(prefix="mobileclip-job-") as place:
+            folder = write_job_folder(plan, Path(place))
+            files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+            phone.prepare(run_id, sorted({file.parent.as_posix() for file in files} - {"."}))
+            self._meet(phone, plan, f"{results}.rounds.jsonl")
+            for number, file in enumerate(files, start=1):
+                counter.tell(0, f"copying file {number} of {len(files)}, {file.name}")
+                phone.push(folder / file, f"Documents/runs/{run_id}/{file.as_posix()}")
         process = phone.launch(("--run", run_id, "--exit"))
         try:
-            follow(phone, Launched(run_id, process, f"{results}.progress.json"), counter, self.patience)
+            left = len(outstanding(plan.job, read_stream(plan.stream, plan.job)))
+            seconds = plan.job.protocol.seconds_per_round
+            launched = Launched(run_id, process, f"{results}.progress.json", left, seconds)
+            follow(phone, launched, counter, self.patience)
             run = checked_run(phone.pull(f"{results}.run.json"), plan, self.kind)
         except RuntimeFailed as failure:
             self._keep(phone, plan, f"{results}.rounds.jsonl")

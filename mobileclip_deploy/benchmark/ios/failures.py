@@ -30,6 +30,7 @@ REMEDIES: dict[tuple[str, int], str] = {
     ("NSPOSIXErrorDomain", 54): TUNNEL,
     ("NSPOSIXErrorDomain", 57): TUNNEL,
     ("NSPOSIXErrorDomain", 60): TUNNEL,
+    ("NSPOSIXErrorDomain", 28): "the device is full; free some storage on it, and run the command again",
     (CORE_DEVICE, 4): TUNNEL,
     (CORE_DEVICE, 1000): "there is no such device; `mobileclip-deploy devices` lists those within reach",
     (CORE_DEVICE, 3002): (
@@ -58,11 +59,11 @@ class NoSuchRemoteFile(CoreDeviceFailed):
 def read_failure(failure: dict[str, Any], command: str) -> CoreDeviceFailed:
     """The exception for `error` of devicectl's JSON file; its text says what to do."""
     chain = list(_chain(failure))
-    if NO_FILE in chain:
-        return NoSuchRemoteFile(_described(failure, command))
-    for error in reversed(chain):
+    for error in reversed(chain):  # what lies beneath first: a timeout comes as a file that could not be retrieved
         if error in REMEDIES:
             return CoreDeviceFailed(REMEDIES[error], broken=REMEDIES[error] == TUNNEL)
+    if NO_FILE in chain:
+        return NoSuchRemoteFile(_described(failure, command))
     return CoreDeviceFailed(f"{_described(failure, command)}; docs/iphone.md lists what is known to go wrong")
 
 

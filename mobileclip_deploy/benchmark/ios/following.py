@@ -22,9 +22,10 @@ LOOKS_AFTER_THE_END = 3
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds: between two looks (each disturbs the device a little), for a broken connection, for a standstill."""
+    """Seconds: between two looks at least and at most, for a broken connection, for a standstill."""
 
     between: float = 10
+    longest: float = 600
     broken: float = 120
     still: float = 900
 
@@ -51,15 +52,23 @@ class RunProgress(BaseModel):
 
 @dataclass(frozen=True)
 class Launched:
-    """A run on the device: the app's `process` there, and `remote`, the file that tells how far it is."""
+    """A run on the device: the app's `process` there, and `remote`, the file that tells how far it is.
+
+    `turns` are still to be run; no round takes less than `seconds_per_round`.
+    """
 
     run_id: str
     process: int
     remote: str
+    turns: int
+    seconds_per_round: float
 
 
 def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Patience) -> None:
     """Return when the run is finished.
+
+    A look disturbs what is being measured. So the next one comes when the run can be finished at the earliest, and not
+    after every so many seconds: a long run is looked at a few times.
 
     Raises:
         RuntimeFailed: the run failed, the app ended, stands still, or the connection stayed broken.
@@ -67,8 +76,10 @@ def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Pa
     last: RunProgress | None = None
     unseen = 0
     moved = seen = time.monotonic()
+    left = launched.turns
     while True:
-        time.sleep(patience.between)
+        earliest = left * launched.seconds_per_round
+        time.sleep(max(patience.between, min(earliest, patience.longest)))
         now = time.monotonic()
         try:
             alive = phone.is_running(launched.process)  # asked first: what it wrote before it ended is then read below
@@ -83,7 +94,7 @@ def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Pa
         if current is not None and current.state == "failed":
             raise RuntimeFailed(f"the run failed on the device: {current.error}")
         if current is not None and current != last:
-            last, moved = current, now
+            last, moved, left = current, now, counter.total - current.finished_turns
             counter.tell(current.finished_turns, current.what)
         if current is not None and current.state == "finished":
             return

@@ -11,6 +11,8 @@ from mobileclip_deploy.errors import UsageError
 
 __all__ = ["check_plan", "write_job_folder"]
 
+PART_BYTES = 32 << 20
+
 
 def check_plan(plan: Plan) -> None:
     """Refuse what Core ML has no way to do.
@@ -27,9 +29,9 @@ def check_plan(plan: Plan) -> None:
 
 
 def write_job_folder(plan: Plan, into: Path) -> Path:
-    """Write `into`/<run_id>, a folder of real files.
+    """Write `into`/<run_id>, a folder of real files. Large ones come in parts, which the app puts together again.
 
-    devicectl puts a folder's files in place of the destination or inside it, by version; the name makes both readable.
+    So a connection that breaks costs the copy of one part. FileParts.swift reads their names.
     """
     folder = into / plan.job.run_id
     folder.mkdir(parents=True)
@@ -40,8 +42,19 @@ def write_job_folder(plan: Plan, into: Path) -> Path:
             shutil.copytree(source, target)
         else:
             shutil.copyfile(source, target)
+    for file in [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > PART_BYTES]:
+        _split(file)
     write_document(folder / "job.json", plan.job)
     return folder
+
+
+def _split(file: Path) -> None:
+    count = -(-file.stat().st_size // PART_BYTES)
+    with file.open("rb") as stream:
+        for number in range(count):
+            part = file.with_name(f"{file.name}.part{number:03d}of{count:03d}")
+            part.write_bytes(stream.read(PART_BYTES))
+    file.unlink()
 
 
 def _files(plan: Plan) -> set[str]:

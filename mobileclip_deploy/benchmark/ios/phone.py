@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mobileclip_deploy.benchmark.ios.building import App
-from mobileclip_deploy.benchmark.ios.devicectl import NoSuchRemoteFile, devicectl
+from mobileclip_deploy.benchmark.ios.devicectl import SECONDS, CoreDeviceFailed, NoSuchRemoteFile, devicectl
 from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["Phone"]
 
 COPY_SECONDS = 600
+PAUSES = (1.0, 5.0, 15.0)
+"""Seconds before each new attempt at what a broken connection refused."""
+LOOKS_AT_PREPARING = 60
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,27 @@ class Phone:
 
     def install(self) -> None:
         """Install the app, or replace it; its documents stay."""
-        devicectl("device", "install", "app", "--device", self.udid, then=(str(self.app.path),), seconds=COPY_SECONDS)
+        command = ("device", "install", "app", "--device", self.udid)
+        _patiently(*command, then=(str(self.app.path),), seconds=COPY_SECONDS)
+
+    def prepare(self, run_id: str, folders: Sequence[str]) -> None:
+        """Have the app make the folders for a run, `folders` below that of its job: devicectl makes none.
+
+        Raises:
+            RuntimeFailed: the app cannot be started, or does not end.
+        """
+        named = [word for folder in folders for word in ("--folder", folder)]
+        process = self.launch(("--prepare", run_id, *named, "--exit"))
+        for _ in range(LOOKS_AT_PREPARING):
+            if not self.is_running(process):
+                return
+            time.sleep(PAUSES[0])
+        raise RuntimeFailed("the app on the device started and did not end; close it there, and run the command again")
 
     def push(self, local: Path, remote: str) -> None:
-        """Copy a file or a folder to the device."""
+        """Copy a file to the device, into a folder that is there. A connection that breaks is tried again."""
         places = ("--source", str(local), "--destination", remote)
-        devicectl("device", "copy", "to", *self._container(), *places, seconds=COPY_SECONDS)
+        _patiently("device", "copy", "to", *self._container(), *places, seconds=COPY_SECONDS)
 
     def pull(self, remote: str) -> bytes | None:
         """The content of a file on the device; None where there is none."""
@@ -38,7 +58,7 @@ class Phone:
             local = Path(folder) / Path(remote).name
             places = ("--source", remote, "--destination", str(local))
             try:
-                devicectl("device", "copy", "from", *self._container(), *places, seconds=COPY_SECONDS)
+                _patiently("device", "copy", "from", *self._container(), *places, seconds=COPY_SECONDS)
             except NoSuchRemoteFile:
                 return None
             return local.read_bytes() if local.is_file() else None
@@ -51,7 +71,7 @@ class Phone:
         """
         # Without the dashes devicectl takes the app's options for its own; the app ignores them (FB13259837).
         then = (self.app.bundle_id, "--", *arguments)
-        result = devicectl("device", "process", "launch", "--device", self.udid, "--terminate-existing", then=then)
+        result = _patiently("device", "process", "launch", "--device", self.udid, "--terminate-existing", then=then)
         number = (result.get("process") or {}).get("processIdentifier")
         if not isinstance(number, int):
             raise RuntimeFailed("devicectl launched the app and told no process; update Xcode")
@@ -59,10 +79,22 @@ class Phone:
 
     def is_running(self, process: int) -> bool:
         """Whether the process is there."""
-        running = devicectl("device", "info", "processes", "--device", self.udid).get("runningProcesses") or ()
+        running = _patiently("device", "info", "processes", "--device", self.udid).get("runningProcesses") or ()
         return any(entry.get("processIdentifier") == process for entry in running)
 
     def _container(self) -> tuple[str, ...]:
         """The app's documents. Without the user some systems find no file in it."""
         domain = ("--domain-type", "appDataContainer", "--domain-identifier", self.app.bundle_id)
         return ("--device", self.udid, "--user", "mobile", *domain)
+
+
+def _patiently(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECONDS) -> dict[str, Any]:
+    """`devicectl`, again after a pause where the connection broke: most breaks are over in seconds."""
+    for pause in PAUSES:
+        try:
+            return devicectl(*arguments, then=then, seconds=seconds)
+        except CoreDeviceFailed as failure:
+            if not failure.broken:
+                raise
+        time.sleep(pause)
+    return devicectl(*arguments, then=then, seconds=seconds)

@@ -13,6 +13,7 @@ from benchmark.ios.phone_folder import FolderPhone, IphoneBenchmark
 from exports import Exports
 
 from mobileclip_deploy.benchmark.ios import building
+from mobileclip_deploy.benchmark.ios import phone as device_calls
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.benchmark.ios.following import Patience
 from mobileclip_deploy.parity.reference import Reference
@@ -29,6 +30,7 @@ def phone(tmp_path: Path, swift: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("STAND_IN_PHONE", str(found.folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv(building.TEAM_VARIABLE, "A1B2C3D4E5")
+    monkeypatch.setattr(device_calls, "PAUSES", (0.01,) * 3)
     monkeypatch.setattr(IosDriver, "patience", Patience(between=0.05, broken=0.5, still=20))
     yield found
     found.switch_off()

@@ -109,13 +109,16 @@ def check_installed(arguments: list[str], bundle_id: str) -> None:
 
 def copy_to(arguments: list[str]) -> dict[str, Any]:
     source, target = Path(value(arguments, "--source")), container(arguments, value(arguments, "--destination"))
-    assert not any(path.is_symlink() for path in [source, *source.rglob("*")]), "a link would arrive as a link"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        nested = target / source.name if settings().get("copies_nest") else target
-        shutil.copytree(source, nested, dirs_exist_ok=True)
-    else:
-        shutil.copyfile(source, target)
+    assert not source.is_symlink(), "a link would arrive as a link"
+    assert source.is_file(), "a folder's files arrive in place of the destination or inside it: who knows?"
+    if not target.parent.is_dir():
+        fail(arguments, "com.apple.dt.CoreDeviceError", 7001, f"{target.parent.name} is no folder on the device.")
+    data = source.read_bytes()
+    most = settings().get("breaks_copies_over")
+    if most is not None and len(data) > most:
+        target.write_bytes(data[:most])
+        fail(arguments, "com.apple.dt.CoreDeviceError", 4, "The tunnel broke.")
+    target.write_bytes(data)
     return {}
 
 
@@ -142,7 +145,7 @@ def launch(arguments: list[str]) -> dict[str, Any]:
         app = subprocess.Popen(
             harness, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-    if own[0] == "--remove":
+    if own[0] in ("--prepare", "--remove"):
         app.wait()
     (PHONE / "process").write_text(str(app.pid), encoding="utf-8")
     return {"process": {"processIdentifier": app.pid, "executable": "file:///MobileCLIPBench.app/MobileCLIPBench"}}
@@ -163,8 +166,12 @@ def alive(pid: int) -> bool:
 
 def xcodebuild(arguments: list[str]) -> None:
     assert Path(value(arguments, "-project"), "project.pbxproj").is_file()
-    if settings().get("signing") == "none":
-        print("note: Using codesigning identity override\nerror: No Account for Team A1B2C3D4E5.")
+    if "-allowProvisioningDeviceRegistration" not in arguments:
+        print("error: Device \"Jo's iPhone\" isn't registered in your developer account.")
+        sys.exit(65)
+    refusal = settings().get("xcodebuild_says")
+    if refusal is not None:
+        print(f"note: Using codesigning identity override\n{refusal}")
         sys.exit(65)
     app = Path(value(arguments, "-derivedDataPath"), "Build/Products/Release-iphoneos/MobileCLIPBench.app")
     app.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from benchmark import documents
 from benchmark.ios.phone_folder import LISTED, FolderPhone, IphoneBenchmark
 from command_line import Outcome
 
+from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import Plan
-from mobileclip_deploy.benchmark.ios import building
+from mobileclip_deploy.benchmark.ios import building, following
 from mobileclip_deploy.benchmark.ios.devices import parse_devices
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.benchmark.ios.failures import REMEDIES, TUNNEL, NoSuchRemoteFile, read_failure
@@ -54,13 +57,14 @@ def refused(done: Outcome) -> str:
         ({"device_process_launch": [MISSING]}, "run the command again, it installs it"),
         ({"device_process_launch": [UNTRUSTED]}, "VPN & Device Management"),
         ({"device_install_app": [error(CORE_DEVICE, 3002)]}, "provisioning profile"),
-        ({"device_copy_to": [BROKEN]}, "plug the cable in again"),
+        ({"device_copy_to": [BROKEN] * 9}, "plug the cable in again"),
+        ({"device_copy_to": [error(CORE_DEVICE, 7001, cause=error("NSPOSIXErrorDomain", 28))]}, "the device is full"),
         (
             {"list_devices": [error("NSCocoaErrorDomain", 3840, "Nobody knows.")]},
             "Nobody knows (NSCocoaErrorDomain 3840)",
         ),
     ],
-    ids=["locked", "app missing", "untrusted", "install", "tunnel", "unknown"],
+    ids=["locked", "app missing", "untrusted", "install", "tunnel", "full", "unknown"],
 )
 def test_a_refusal_of_the_phone_is_one_line(
     benchmark: IphoneBenchmark, phone: FolderPhone, failures: dict[str, Any], remedy: str
@@ -79,11 +83,68 @@ def test_without_a_team_nothing_is_built(
     assert not [call for call in phone.calls() if call[0] == "xcodebuild"]
 
 
-def test_a_team_without_an_account_names_the_log(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    phone.settings(signing="none")
-    line = refused(benchmark())
-    assert "No Account for Team" in line
-    assert "xcodebuild.log" in line
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("error: No Account for Team A1B2C3D4E5.", "sign in to team A1B2C3D4E5: Xcode > Settings > Accounts"),
+        ("xcodebuild: error: iOS 18.1 is not installed. Please download it.", "xcodebuild -downloadPlatform iOS"),
+        ("You have not agreed to the Xcode license agreements.", "type: sudo xcodebuild -license"),
+        ("error: PLA Update available: You do not have access.", "accept the agreement at developer.apple.com/account"),
+        ("error: Developer Mode disabled", "switch Settings > Privacy & Security > Developer Mode on"),
+        ('error: Device "X" isn\'t registered in your developer account.', "add its UDID"),
+        ("error: The device is locked.", "unlock the device"),
+        ("error: write: No space left on device", "make room on this Mac's disk"),
+        ("error: Something that nobody has seen.", "read the log"),
+    ],
+)
+def test_what_xcodebuild_refuses_names_what_to_do_and_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, remedy: str
+) -> None:
+    phone = FolderPhone(tmp_path / "phone", tmp_path / "no harness is needed")
+    phone.prepare(tmp_path / "tools")
+    phone.settings(xcodebuild_says=said)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'tools'}:{os.environ['PATH']}")
+    monkeypatch.setenv("STAND_IN_PHONE", str(phone.folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(RuntimeFailed) as caught:
+        building.build_app("UDID", "A1B2C3D4E5")
+    assert remedy in str(caught.value)
+    assert str(caught.value).endswith("xcodebuild.log")
+
+
+def test_a_connection_that_breaks_in_the_middle_of_a_copy_is_tried_again(
+    benchmark: IphoneBenchmark, phone: FolderPhone
+) -> None:
+    timeout = error(CORE_DEVICE, 7000, "Failed to retrieve the file node.", error("NSPOSIXErrorDomain", 60))
+    phone.failures(device_copy_to=[None, BROKEN, timeout], device_install_app=[timeout], device_process_launch=[BROKEN])
+    assert benchmark("--tower", "text").code == 0
+
+
+def test_a_long_run_is_looked_at_when_it_can_be_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(following.time, "sleep", sleep)
+    monkeypatch.setattr(following.time, "monotonic", lambda: now[0])
+
+    class Watched:
+        """A run of ten rounds that take 40 s each, where the protocol asks for 30."""
+
+        def is_running(self, process: int) -> bool:
+            return True
+
+        def pull(self, remote: str) -> bytes:
+            turns = min(10, int(now[0] / 40))
+            state = "finished" if turns == 10 else "running"
+            return json.dumps({"run_id": "r", "state": state, "finished_turns": turns}).encode()
+
+    counter = RoundCounter(10, lambda text: None)
+    following.follow(Watched(), following.Launched("r", 1, "p", 10, 30), counter, Patience())  # type: ignore[arg-type]
+    assert slept == [300, 90, 30]
 
 
 @pytest.mark.parametrize("option", [("--threads", "1,4"), ("--profile",)], ids=["threads", "profile"])
@@ -97,7 +158,7 @@ def test_what_core_ml_cannot_do_is_refused_at_once(
 
 
 def test_a_result_that_is_here_is_kept_though_tidying_up_failed(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    phone.failures(device_process_launch=[None, BROKEN])
+    phone.failures(device_process_launch=[None, None, *[BROKEN] * 9])
     assert benchmark("--tower", "text").code == 0
     assert read_result(benchmark.output).cells
 
@@ -190,6 +251,8 @@ def test_the_innermost_known_cause_counts() -> None:
     assert read_failure(BROKEN, "device copy from").broken
     assert str(read_failure(BROKEN, "device copy from")) == TUNNEL
     assert isinstance(read_failure(error(CORE_DEVICE, 7000), "device copy from"), NoSuchRemoteFile)
+    timeout = error(CORE_DEVICE, 7000, cause=error("NSPOSIXErrorDomain", 60))
+    assert read_failure(timeout, "device copy from").broken  # a passing timeout, and no missing file
     assert not read_failure({}, "list devices").broken
 
 

@@ -10,6 +10,7 @@ from benchmark.ios.phone_folder import UDID, FolderPhone, IphoneBenchmark
 from command_line import run
 
 from mobileclip_deploy.benchmark.documents import read_result
+from mobileclip_deploy.benchmark.ios import job_folder
 
 UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 RUNS = "Documents/runs"
@@ -44,12 +45,15 @@ def test_nothing_of_a_stand_in_can_be_taken_for_a_phones(benchmark: IphoneBenchm
         assert "SIMULATED" in page.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("nested", [False, True], ids=["in place", "inside"])
-def test_the_app_finds_its_job_wherever_devicectl_puts_a_folder(
-    benchmark: IphoneBenchmark, phone: FolderPhone, nested: bool
+def test_a_package_that_no_connection_carries_whole_is_sent_in_parts(
+    benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    phone.settings(copies_nest=nested)
-    assert benchmark("--tower", "text").code == 0
+    monkeypatch.setattr(job_folder, "PART_BYTES", 100_000)
+    phone.settings(breaks_copies_over=100_000)
+    done = benchmark("--tower", "text")
+    assert done.code == 0, done.stderr
+    sent = [call for call in phone.calls() if call[1:4] == ["devicectl", "device", "copy"] and call[4] == "to"]
+    assert any("weight.bin.part001of" in word for call in sent for word in call)
 
 
 def test_the_phone_is_left_as_it_was_but_for_the_app(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:

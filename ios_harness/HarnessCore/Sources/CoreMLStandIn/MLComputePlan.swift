@@ -1,10 +1,12 @@
 import Foundation
 
-public final class MLCPUComputeDevice: Sendable {}
-public final class MLGPUComputeDevice: Sendable {}
-public final class MLNeuralEngineComputeDevice: Sendable {}
+// Nothing here is Sendable, as far as Apple says: what a plan holds is read where it was loaded.
 
-public enum MLComputeDevice: Sendable {
+open class MLCPUComputeDevice: NSObject {}
+open class MLGPUComputeDevice: NSObject {}
+open class MLNeuralEngineComputeDevice: NSObject {}
+
+public enum MLComputeDevice {
     case cpu(MLCPUComputeDevice)
     case gpu(MLGPUComputeDevice)
     case neuralEngine(MLNeuralEngineComputeDevice)
@@ -19,23 +21,23 @@ public enum MLComputeDevice: Sendable {
     }
 }
 
-public enum MLModelStructure: Sendable {
-    public struct Program: Sendable {
-        public struct Operation: Sendable {
+public enum MLModelStructure {
+    public struct Program {
+        public struct Operation {
             public let operatorName: String
             public let blocks: [Block]
             let device: MLComputeDevice?
             let cost: Double?
         }
-        public struct Block: Sendable { public let operations: [Operation] }
-        public struct Function: Sendable { public let block: Block }
+        public struct Block { public let operations: [Operation] }
+        public struct Function { public let block: Block }
         public let functions: [String: Function]
     }
-    public struct NeuralNetwork: Sendable {
-        public struct Layer: Sendable { let device: MLComputeDevice? }
+    public struct NeuralNetwork {
+        public struct Layer { let device: MLComputeDevice? }
         public let layers: [Layer]
     }
-    public struct Pipeline: Sendable { public let subModels: [MLModelStructure] }
+    public struct Pipeline { public let subModels: [MLModelStructure] }
 
     case neuralNetwork(NeuralNetwork)
     case program(Program)
@@ -43,12 +45,12 @@ public enum MLModelStructure: Sendable {
     case unsupported
 }
 
-public final class MLComputePlan: Sendable {
-    public struct DeviceUsage: Sendable {
+public final class MLComputePlan {
+    public struct DeviceUsage {
         public let supported: [MLComputeDevice]
         public let preferred: MLComputeDevice
     }
-    public struct Cost: Sendable { public let weight: Double }
+    public struct Cost { public let weight: Double }
 
     public let modelStructure: MLModelStructure
 

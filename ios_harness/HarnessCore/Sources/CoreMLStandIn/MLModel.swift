@@ -5,15 +5,15 @@ import Foundation
 
 public enum MLComputeUnits: Int, Sendable { case cpuOnly, cpuAndGPU, all, cpuAndNeuralEngine }
 
-public final class MLModelConfiguration: @unchecked Sendable {
-    public var computeUnits = MLComputeUnits.all
-    public var functionName: String?
-    public init() {}
+open class MLModelConfiguration: NSObject {
+    open var computeUnits = MLComputeUnits.all
+    open var functionName: String?
+    public override init() {}
 }
 
-public final class MLPredictionOptions {
-    public var outputBackings: [String: Any] = [:]
-    public init() {}
+open class MLPredictionOptions: NSObject {
+    open var outputBackings: [String: Any] = [:]
+    public override init() {}
 }
 
 public struct MLModelError: Error, LocalizedError {
@@ -26,7 +26,7 @@ public protocol MLFeatureProvider {
     func featureValue(for featureName: String) -> MLFeatureValue?
 }
 
-public final class MLDictionaryFeatureProvider: MLFeatureProvider {
+open class MLDictionaryFeatureProvider: NSObject, MLFeatureProvider {
     private let values: [String: MLFeatureValue]
 
     public init(dictionary: [String: Any]) throws {
@@ -34,11 +34,11 @@ public final class MLDictionaryFeatureProvider: MLFeatureProvider {
         guard values.count == dictionary.count else { throw MLModelError(text: "a feature is no MLFeatureValue") }
     }
 
-    public var featureNames: Set<String> { Set(values.keys) }
-    public func featureValue(for featureName: String) -> MLFeatureValue? { values[featureName] }
+    open var featureNames: Set<String> { Set(values.keys) }
+    open func featureValue(for featureName: String) -> MLFeatureValue? { values[featureName] }
 }
 
-public final class MLFeatureValue {
+open class MLFeatureValue: NSObject {
     public let multiArrayValue: MLMultiArray?
     public let imageBufferValue: CVPixelBuffer?
 
@@ -46,7 +46,7 @@ public final class MLFeatureValue {
     public init(pixelBuffer: CVPixelBuffer) { (multiArrayValue, imageBufferValue) = (nil, pixelBuffer) }
 }
 
-public final class MLModel {
+open class MLModel: NSObject {
     private let name: String
     private let units: MLComputeUnits
 
@@ -75,7 +75,8 @@ public final class MLModel {
         try script.beforeInference(name, units, backed: !options.outputBackings.isEmpty)
         guard let value = input.featureNames.first.flatMap(input.featureValue) else { throw MLModelError(text: "no input") }
         let answer = script.answer(to: value, name)
-        let backing = options.outputBackings[script.output] as? MLMultiArray
+        let ignored = script.backingsIgnored?.contains(name) == true
+        let backing = ignored ? nil : options.outputBackings[script.output] as? MLMultiArray
         let output = try backing ?? MLMultiArray(shape: [1, NSNumber(value: answer.count)], dataType: .float32)
         guard output.count == answer.count else { throw MLModelError(text: "output backing of \(output.count) elements") }
         for (index, element) in answer.enumerated() { output[[0, NSNumber(value: index)]] = NSNumber(value: element) }

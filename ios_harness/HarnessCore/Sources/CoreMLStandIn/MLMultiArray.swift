@@ -3,7 +3,7 @@ import Foundation
 public enum MLMultiArrayDataType: Int, Sendable { case double, float32, float16, int32 }
 
 /// Rows are padded to 64 bytes, as Core ML's may be: whoever takes strides for granted fails here too.
-public final class MLMultiArray {
+open class MLMultiArray: NSObject {
     public let shape: [NSNumber]
     public let dataType: MLMultiArrayDataType
     public let strides: [NSNumber]

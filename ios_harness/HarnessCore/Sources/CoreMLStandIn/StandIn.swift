@@ -31,6 +31,8 @@ public struct StandIn: Codable, Sendable {
     public var wrong: [String] = []
     /// Step -> packages, by name, that fail in it.
     public var failing: [String: [String]] = [:]
+    /// Packages, by name, that write their output elsewhere than into the memory that they are given, and say nothing.
+    public var backingsIgnored: [String]?
     /// Microseconds of an inference, by compute units ("cpuOnly", ...).
     public var microseconds: [String: Int] = [:]
     public var plans: [String: [PlannedOperation]] = [:]

@@ -39,6 +39,14 @@ final class CoreMLTests: XCTestCase {
         XCTAssertTrue(try XCTUnwrap(cell.warnings?.first).hasPrefix("output backings were refused"))
     }
 
+    func testAModelThatIgnoresBackingsIsMeasuredAndSaysSo() throws {
+        let folder = try JobFolder(cells: ["a"])
+        script(folder) { $0.backingsIgnored = ["toy.mlpackage"] }
+        let cell = try cell(folder)
+        XCTAssertEqual(cell.status, .done)
+        XCTAssertEqual(cell.warnings, ["output backings were ignored: Core ML wrote into memory of its own"])
+    }
+
     func testAModelThatDoesNotCompileOrLoadOrRunIsAFailedCell() throws {
         for step in ["compile", "load", "inference"] {
             let folder = try JobFolder(cells: ["a"])

@@ -47,6 +47,32 @@ final class RunTests: XCTestCase {
         XCTAssertTrue(try XCTUnwrap(cell.warnings?.first).hasPrefix("answers differ"))
     }
 
+    func testALargeFileThatCameInPartsIsPutTogether() throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        let weights = folder.appendingPathComponent("models/a.mlpackage/weight.bin")
+        try FileManager.default.createDirectory(at: weights.deletingLastPathComponent(), withIntermediateDirectories: true)
+        for (number, text) in ["one ", "two ", "three"].enumerated() {
+            try Data(text.utf8).write(to: weights.appendingPathExtension("part00\(number)of003"))
+        }
+        try FileParts.join(below: folder)
+        XCTAssertEqual(try String(contentsOf: weights, encoding: .utf8), "one two three")
+        XCTAssertEqual(try FileManager.default.contentsOfDirectory(atPath: weights.deletingLastPathComponent().path), ["weight.bin"])
+        try Data("one".utf8).write(to: weights.appendingPathExtension("part000of002"))
+        XCTAssertThrowsError(try FileParts.join(below: folder)) { XCTAssertTrue("\($0)".contains("did not arrive whole")) }
+        try FileManager.default.removeItem(at: folder)
+    }
+
+    func testThePeakOfARoundIsTheKernels() throws {
+        let footprint = Footprint()
+        let memory = try XCTUnwrap(Footprint.memory())
+        XCTAssertNil(footprint.largest)  // nothing was looked at, and nothing was taken
+        let size = memory.peak - memory.now + (64 << 20)
+        let block = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 1 << 14)
+        memset(block, 1, size)
+        block.deallocate()
+        XCTAssertGreaterThan(try XCTUnwrap(footprint.largest), memory.peak + (32 << 20))
+    }
+
     func testNotANumberIsAsWrongAsCanBe() throws {
         let folder = try JobFolder()
         let runtime = FakeRuntime(folder)

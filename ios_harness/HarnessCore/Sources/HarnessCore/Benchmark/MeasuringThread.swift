@@ -2,7 +2,7 @@ import Foundation
 
 /// Work off the main thread, at the quality of service that the result names.
 public enum MeasuringThread {
-    public static func run(_ work: @escaping () throws -> Void) throws {
+    public static func run(_ work: @escaping @Sendable () throws -> Void) throws {
         let done = DispatchSemaphore(value: 0)
         let outcome = Outcome<Void>()
         let thread = Thread {

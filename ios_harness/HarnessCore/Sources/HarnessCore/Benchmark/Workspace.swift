@@ -1,7 +1,10 @@
 import Foundation
 
-/// What the app, or the command, is asked to do. Launch arguments: `--run ID`, `--remove ID`; and `--exit` to end afterwards.
+/// What the app, or the command, is asked to do. Launch arguments: `--prepare ID`, `--run ID`, `--remove ID`; and `--exit`
+/// to end afterwards.
 public enum Request: Equatable, Sendable {
+    /// Make the folders for a run's files, those of its job that `--folder` names included: what copies files makes none.
+    case prepare(String, folders: [String])
     /// Run the job of that id, or go on with it.
     case run(String)
     /// Remove a run's files, those of its job included.
@@ -9,7 +12,12 @@ public enum Request: Equatable, Sendable {
 
     /// - Parameter arguments: without the program's name; nil where they ask for nothing.
     public static func parse(_ arguments: [String]) throws -> Request? {
-        for (option, make) in [("--run", Request.run), ("--remove", Request.remove)] {
+        let folders = arguments.indices.dropLast().filter { arguments[$0] == "--folder" }.map { arguments[$0 + 1] }
+        guard folders.allSatisfy(TextForm.path.holds) else { throw HarnessError("--folder takes a path below the job's folder") }
+        let requests: [(String, (String) -> Request)] = [
+            ("--prepare", { .prepare($0, folders: folders) }), ("--run", Request.run), ("--remove", Request.remove),
+        ]
+        for (option, make) in requests {
             guard let place = arguments.firstIndex(of: option) else { continue }
             guard place + 1 < arguments.count, TextForm.identifier.holds(arguments[place + 1]) else {
                 throw HarnessError("\(option) takes a run's id")
@@ -54,13 +62,21 @@ public struct Workspace: Sendable {
     }
 
     /// Blocks until it is done.
-    public func carryOut(_ request: Request, machine: Machine, observe: @escaping (RunProgress) -> Void) throws {
+    public func carryOut(_ request: Request, machine: Machine, observe: @escaping @Sendable (RunProgress) -> Void) throws {
         switch request {
+        case .prepare(let id, let folders):
+            let job = runs.appendingPathComponent(id)
+            for folder in [output(id), job] + folders.map(job.appendingPathComponent) {
+                try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+            }
         case .run(let id):
             guard let folder = jobFolder(id) else { throw HarnessError("there is no job \(id); copy its folder to runs/\(id)") }
-            let benchmark = try benchmark(folder, machine: machine)
-            guard benchmark.job.runId == id else { throw HarnessError("runs/\(id) holds the job \(benchmark.job.runId)") }
-            try MeasuringThread.run { _ = try benchmark.run(observe: observe) }
+            try FileParts.join(below: folder)
+            try MeasuringThread.run {
+                let benchmark = try benchmark(folder, machine: machine)
+                guard benchmark.job.runId == id else { throw HarnessError("runs/\(id) holds the job \(benchmark.job.runId)") }
+                _ = try benchmark.run(observe: observe)
+            }
         case .remove(let id):
             for folder in [runs.appendingPathComponent(id), output(id)] where FileManager.default.fileExists(atPath: folder.path) {
                 try FileManager.default.removeItem(at: folder)
@@ -77,7 +93,7 @@ public struct CommandLineRequest {
 
     public init(_ arguments: [String]) throws {
         guard let request = try Request.parse(arguments), let folder = CommandLineRequest.value(of: "--documents", arguments) else {
-            throw HarnessError("usage: mobileclip-harness --documents FOLDER (--run | --remove) ID")
+            throw HarnessError("usage: mobileclip-harness --documents FOLDER (--prepare | --run | --remove) ID")
         }
         let kind = CommandLineRequest.value(of: "--standing-in-for", arguments)
         guard kind == nil || Machine.isSimulated && DeviceKind(rawValue: kind!) != nil else {

@@ -37,7 +37,7 @@ final class CoreMLModel: LoadedModel {
 
     func infer() throws {
         guard let inputs else { throw HarnessError("no input was prepared") }
-        if outputs == nil && !options.outputBackings.isEmpty {
+        if outputs == nil, !options.outputBackings.isEmpty {
             try firstInference(inputs)
         } else {
             outputs = try model.prediction(from: inputs, options: options)
@@ -55,10 +55,15 @@ final class CoreMLModel: LoadedModel {
         return (0..<width).map { array[leading + [NSNumber(value: $0)]].floatValue }
     }
 
-    /// Not every model takes memory of ours for its output. One that does not is measured without, and the result says so.
+    /// Not every model takes memory of ours for its output: some refuse it, some write elsewhere and say nothing. Both are
+    /// measured, and the result says so.
     private func firstInference(_ inputs: MLFeatureProvider) throws {
         do {
             outputs = try model.prediction(from: inputs, options: options)
+            let written = outputs?.featureValue(for: cell.output.name)?.multiArrayValue
+            if written !== options.outputBackings[cell.output.name] as? MLMultiArray {
+                warnings.append("output backings were ignored: Core ML wrote into memory of its own")
+            }
         } catch {
             options.outputBackings = [:]
             outputs = try model.prediction(from: inputs, options: options)

@@ -27,23 +27,25 @@ public final class CoreMLRuntime: ModelRuntime {
     }
 
     public func load(_ cell: Cell) throws -> LoadedModel {
-        let model = try MLModel(contentsOf: compiled(cell), configuration: try configuration(cell))
+        let model = try MLModel(contentsOf: compiled(cell), configuration: try CoreMLRuntime.configuration(cell))
         return try CoreMLModel(model, cell)
     }
 
     public func placement(_ cell: Cell) throws -> [Placement] {
         guard #available(iOS 17.4, macOS 14.4, *) else { return [] }
-        let configuration = try configuration(cell)
         let url = compiled(cell)
-        let plan = try waitFor { try await MLComputePlan.load(contentsOf: url, configuration: configuration) }
-        return ComputePlanHistogram(plan, function: cell.options?[CoreMLRuntime.functionOption]).placements
+        // Plan and configuration belong to one thread: only what was counted leaves it.
+        return try waitFor {
+            let plan = try await MLComputePlan.load(contentsOf: url, configuration: try CoreMLRuntime.configuration(cell))
+            return ComputePlanHistogram(plan, function: cell.options?[CoreMLRuntime.functionOption]).placements
+        }
     }
 
     private func compiled(_ cell: Cell) -> URL {
         compiledFolder.appendingPathComponent("\(cell.sha256).mlmodelc")
     }
 
-    private func configuration(_ cell: Cell) throws -> MLModelConfiguration {
+    private static func configuration(_ cell: Cell) throws -> MLModelConfiguration {
         if let unknown = cell.options?.keys.sorted().first(where: { !CoreMLRuntime.options.contains($0) }) {
             let known = CoreMLRuntime.options.joined(separator: ", ")
             throw HarnessError("option \(unknown) is unknown to Core ML's harness; it knows \(known)")
@@ -66,7 +68,7 @@ public final class CoreMLRuntime: ModelRuntime {
 }
 
 /// Wait for asynchronous work on a thread of our own, which may block.
-private func waitFor<Value>(_ work: @escaping () async throws -> Value) throws -> Value {
+private func waitFor<Value: Sendable>(_ work: @escaping @Sendable () async throws -> Value) throws -> Value {
     let done = DispatchSemaphore(value: 0)
     let outcome = Outcome<Value>()
     Task.detached(priority: .userInitiated) {

@@ -1,16 +1,24 @@
 import Foundation
 
-/// The process's memory as the system counts it against the app (phys_footprint; on Linux the resident set), looked at
-/// after loading, after the first inference and at the end of a round: the largest of these is reported.
+/// The process's memory as the system counts it against the app (phys_footprint; on Linux the resident set): the most that
+/// a round took.
 struct Footprint {
-    private(set) var largest: Int?
+    private var seen: Int?
+    private let peakBefore = Footprint.memory()?.peak
 
-    mutating func look() {
-        guard let now = Footprint.current() else { return }
-        largest = max(largest ?? 0, now)
+    /// The kernel's own peak where this round raised it; else the largest that was seen at a look, for the kernel keeps one
+    /// peak for the whole process, and an earlier round may have set it.
+    var largest: Int? {
+        if let peak = Footprint.memory()?.peak, let before = peakBefore, peak > before { return peak }
+        return seen
     }
 
-    static func current() -> Int? {
+    mutating func look() {
+        guard let now = Footprint.memory()?.now else { return }
+        seen = max(seen ?? 0, now)
+    }
+
+    static func memory() -> (now: Int, peak: Int)? {
         #if canImport(Darwin)
         var info = task_vm_info_data_t()
         var count = mach_msg_type_number_t(MemoryLayout<task_vm_info_data_t>.size / MemoryLayout<integer_t>.size)
@@ -19,11 +27,13 @@ struct Footprint {
                 task_info(mach_task_self_, task_flavor_t(TASK_VM_INFO), $0, &count)
             }
         }
-        return status == KERN_SUCCESS ? Int(info.phys_footprint) : nil
+        return status == KERN_SUCCESS ? (Int(info.phys_footprint), Int(info.ledger_phys_footprint_peak)) : nil
         #else
-        guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else { return nil }
-        let fields = text.split(separator: " ")
-        return fields.count > 1 ? Int(fields[1]).map { $0 * Int(sysconf(Int32(_SC_PAGESIZE))) } : nil
+        guard let text = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8) else { return nil }
+        let kilobytes = ["VmRSS", "VmHWM"].compactMap { name in
+            text.firstMatch(of: try! Regex("\(name):\\s+([0-9]+) kB", as: (Substring, Substring).self)).flatMap { Int($0.1) }
+        }
+        return kilobytes.count == 2 ? (1024 * kilobytes[0], 1024 * kilobytes[1]) : nil
         #endif
     }
 }
