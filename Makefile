@@ -24,6 +24,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/android.yml .github/workflows/linux.yml .github/workflows/macos.yml
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 # The pages of docs/ as a site in build/site; a link that leads nowhere fails the build.
 docs: $(VENV)/.dev
