@@ -8,15 +8,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pydantic import TypeAdapter
+
 from mobileclip_deploy.cli import main
 
-__all__ = ["PROGRAM", "Outcome", "refusal", "run", "spawn", "strict_json"]
+__all__ = ["PROGRAM", "Outcome", "check_document", "refusal", "run", "spawn", "strict_json"]
 
 PROGRAM = [sys.executable, "-c", "from mobileclip_deploy.cli import main; main()"]
 """What the installed `mobileclip-deploy` does, without needing it on the PATH."""
@@ -29,11 +31,15 @@ class Outcome:
     code: int
     stdout: str
     stderr: str
+    command: str | None = None
 
     @property
     def json(self) -> Any:
-        """All of stdout as JSON."""
-        return strict_json(self.stdout)
+        """All of stdout as JSON; it has to be what is published for the command: nothing lacks, nothing is unknown."""
+        document = strict_json(self.stdout)
+        if self.command is not None:
+            check_document(self.command, document)
+        return document
 
 
 def run(*arguments: str | Path) -> Outcome:
@@ -50,7 +56,7 @@ def run(*arguments: str | Path) -> Outcome:
         except SystemExit as stop:
             code = stop.code or 0
     assert isinstance(code, int)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    return Outcome(code, stdout.getvalue(), stderr.getvalue(), _command(arguments))
 
 
 def spawn(
@@ -68,7 +74,29 @@ def spawn(
         text=True,
         timeout=600,
     )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    return Outcome(done.returncode, done.stdout, done.stderr, _command(arguments))
+
+
+def _command(arguments: Sequence[str | Path]) -> str | None:
+    return next((str(word) for word in arguments if not str(word).startswith("-")), None)
+
+
+def check_document(command: str, document: Any) -> None:
+    """Whether a document is what `docs/schemas` says of a command's."""
+    from mobileclip_deploy.benchmark.result import Result
+    from mobileclip_deploy.cli.schemas import DOCUMENTS
+
+    tops = document if isinstance(document, list) else [document]
+    assert all(isinstance(top["schema_version"], int) for top in tops)
+    if command == "benchmark":
+        Result.model_validate_json(json.dumps(document), strict=True)
+        return
+    if command != "variants":  # whose cards have a required one; of the other types some do not know it
+        bare = [{key: value for key, value in top.items() if key != "schema_version"} for top in tops]
+        document = bare if isinstance(document, list) else bare[0]
+    adapter: TypeAdapter[Any] = TypeAdapter(DOCUMENTS[command])
+    read = adapter.validate_python(document)
+    assert strict_json(adapter.dump_json(read, exclude_unset=True).decode()) == document
 
 
 def refusal(outcome: Outcome) -> str:

@@ -1,12 +1,8 @@
-"""Jobs and results as files: read, checked, written whole or not at all; and their JSON Schemas.
-
-python -m mobileclip_deploy.benchmark.documents docs/schemas
-"""
+"""Jobs and results as files: read, checked, written whole or not at all; and their JSON Schemas."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,13 +96,3 @@ def _is_run(text: str) -> bool:
     except (ValueError, RecursionError):
         return False  # whoever parses it for good says what is wrong
     return isinstance(document, dict) and "rounds" in document
-
-
-def _publish(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, model in SCHEMAS.items():
-        (folder / name).write_text(schema_text(model), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    _publish(Path(sys.argv[1]))

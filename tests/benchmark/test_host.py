@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import PROGRAM, refusal, run
+from command_line import PROGRAM, refusal, run, strict_json
 from exports import Exports, rehash
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import safe_open
@@ -77,7 +77,10 @@ def test_a_result_is_not_overwritten_unless_asked(finished: tuple[Path, str], ex
     assert "replace it with --force, or choose another output with --json" in line
 
 
-def test_wrong_answers_have_no_latency_and_exit_code_one(exports: Exports, tmp_path: Path) -> None:
+def test_wrong_answers_have_no_latency_and_exit_code_one(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     bundle = exports.copy("onnx", "fp32", tmp_path)
     golden = bundle / "golden.safetensors"
     with safe_open(golden, framework="pt") as file:
@@ -85,10 +88,14 @@ def test_wrong_answers_have_no_latency_and_exit_code_one(exports: Exports, tmp_p
     tensors = load_file(golden)
     tensors["image_embeddings"] = tensors["image_embeddings"][::-1].copy()
     save_file(tensors, golden, metadata)
-    found = run("benchmark", bundle, *QUICK, "--json", tmp_path / "r.json")
+    found = run("benchmark", bundle, *QUICK, "--json", "-")
     assert found.code == 1
-    assert "INVALID: nano-onnx-fp32.image.onnxruntime-cpu.t1: answers miss the gate relative 0.0001" in found.stderr
-    (cell,) = read_result(tmp_path / "r.json").cells
+    told = strict_json(found.stderr.splitlines()[-1])["error"]
+    wanted = "INVALID: nano-onnx-fp32.image.onnxruntime-cpu.t1: answers miss the gate relative 0.0001"
+    assert (told["kind"], told["message"][: len(wanted)]) == ("gate_failed", wanted)
+    (kept,) = tmp_path.glob("benchmark-host-*.json")
+    assert found.json == strict_json(kept.read_text(encoding="utf-8"))
+    (cell,) = read_result(kept).cells
     assert (cell.status, cell.summary, [item.samples_ns for item in cell.rounds]) == ("invalid", None, [()])
 
 

@@ -136,7 +136,8 @@ def test_an_image_that_vanished_stops_before_anything_is_lost(pairs: Path, teach
 
     mine = Path(shutil.copytree(pairs, tmp_path / "mine"))
     output = tmp_path / "made"
-    assert run("reinforce", mine, "--augmentations", "1", "--shard-rows", SHARD, "-o", output).code == 0
+    done = run("reinforce", mine, "--augmentations", "1", "--shard-rows", SHARD, "-o", output, "--json").json
+    assert (done["made"], done["kept"]) == (len(list(output.glob("*.safetensors"))), 0)
     stored = contents(output)
     gone = sorted(mine.glob("*.png"))[-1]
     gone.unlink()

@@ -121,7 +121,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bits(
 
 def test_a_finished_training_is_not_trained_again(folder: Path, trained: Path) -> None:
     before = (trained / "weights.safetensors").read_bytes()
-    assert "resumed at step 4" in run("train", folder / "recipe.yaml", "-o", trained).stdout
+    assert run("train", folder / "recipe.yaml", "-o", trained, "--json").json["resumed_at"] == 4
     assert (trained / "weights.safetensors").read_bytes() == before
 
 

@@ -1,0 +1,300 @@
+"""What each command prints with --json, as types; and the JSON Schemas of these documents, which are published.
+
+python -m mobileclip_deploy.cli.schemas docs/schemas
+
+A document may gain keys within a `schema_version`, and loses none.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import FloatSchema
+
+from mobileclip_deploy.benchmark.documents import SCHEMAS as BENCHMARK
+from mobileclip_deploy.benchmark.documents import schema_text
+from mobileclip_deploy.benchmark.driver import Listing
+from mobileclip_deploy.bundle import Manifest
+from mobileclip_deploy.bundle.manifest import TensorEntry
+from mobileclip_deploy.evaluation import EvaluationResult
+from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile
+from mobileclip_deploy.export.smallest import SearchLog
+from mobileclip_deploy.folding.audit import PassRecord
+from mobileclip_deploy.inspect.doctor import Finding, Tool
+from mobileclip_deploy.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
+from mobileclip_deploy.inspect.linting import Comparison as LintComparison
+from mobileclip_deploy.inspect.linting import LintReport, Share
+from mobileclip_deploy.learning.recovery.recovering import GridWeight
+from mobileclip_deploy.learning.recovery.training import Closeness
+from mobileclip_deploy.learning.reinforcement import AugmentationPolicy
+from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
+from mobileclip_deploy.learning.training import LogRow
+from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.parity import Check, ParityReport
+from mobileclip_deploy.targets.inspection import PackageInspection
+from mobileclip_deploy.verify.comparison import Comparison
+from mobileclip_deploy.verify.explanation import Explanation
+
+__all__ = ["DOCUMENTS", "published"]
+
+
+def _widened(name: str, base: type[BaseModel], text: str, **added: Any) -> Any:
+    """A model with keys more; not a subclass, whose fields would shadow the properties that they are printed from."""
+    fields: dict[str, Any] = {own: (field.annotation, field) for own, field in base.model_fields.items()}
+    return create_model(name, __doc__=text, **fields, **added)
+
+
+class ArtifactDocument(BaseModel):
+    """An artifact of a target that tells no more of it; and, by kind, what else the target counts in it."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, dict[str, int]]
+
+    kind: str
+    input: TensorEntry
+    output: TensorEntry
+    bytes: int
+    operators: int
+    by_type: dict[str, int]
+
+
+class FoldedDocument(BaseModel):
+    """`output`: the checkpoint that was written. The rest is also in the report beside it."""
+
+    output: str
+    passes: tuple[PassRecord, ...]
+    parameters_before: int
+    parameters_after: int
+    modules_before: int
+    modules_after: int
+    batch_norms_before: int
+    batch_norms_after: int
+    changed: bool
+    deviation: float | None
+
+
+class ConvertedDocument(BaseModel):
+    """`output`: the checkpoint that was written."""
+
+    output: str
+    variant: str
+    tensors: int
+    source_layout: str
+    layout: str
+    notes: tuple[str, ...]
+
+
+class ExportedDocument(BaseModel):
+    """A bundle. `written`: whether it is there, which one that failed its gate is not. `passed`: whether every check
+    was run and passed; null where none was wanted. `search`: with the precision "smallest"."""
+
+    bundle: str
+    written: bool
+    passed: bool | None
+    manifest: Manifest | None
+    parity: tuple[Check, ...]
+    search: SearchLog | None = None
+
+
+VerifiedDocument = _widened(
+    "VerifiedDocument",
+    ParityReport,
+    "A bundle's report. `seconds`: how long it took. `explanations`: with --explain.",
+    passed=bool,
+    seconds=float,
+    explanations=(tuple[Explanation, ...], ()),
+)
+
+
+class ErrorEntry(BaseModel):
+    """`remedy`: the part of the message that says what to do."""
+
+    kind: str
+    message: str
+    remedy: str | None
+    exit_code: int
+
+
+class RefusedDocument(BaseModel):
+    """A bundle, one of several, that could not be verified."""
+
+    bundle: str
+    passed: Literal[False]
+    error: ErrorEntry
+
+
+class VerifiedBundlesDocument(BaseModel):
+    """Several bundles, in the order given."""
+
+    bundles: tuple[VerifiedDocument | RefusedDocument, ...]  # type: ignore[valid-type]
+
+
+LintedPackage = _widened(
+    "LintedPackage", LintReport, "A package, and how much of it each status is.", shares=dict[str, Share]
+)
+
+
+class LintDocument(BaseModel):
+    """Every package that was named; with --compare both sides, and what changed."""
+
+    packages: tuple[LintedPackage, ...]  # type: ignore[valid-type]
+    comparisons: tuple[LintComparison, ...]
+
+
+class ClassifiedDocument(BaseModel):
+    """An image, and the probability of each label, the most probable first."""
+
+    image: str
+    probabilities: dict[str, float]
+
+
+class ReinforcedDocument(BaseModel):
+    """The dataset at `output`, as its index says; shards that were `made` now, and those `kept` of an earlier run."""
+
+    output: str
+    made: int
+    kept: int
+    format: str
+    version: int
+    images: str
+    rows: int
+    pairs_sha256: str
+    augmentations: int
+    parameters: tuple[str, ...]
+    policy: AugmentationPolicy
+    seed: int
+    shard_rows: int
+    dtype: str
+    teachers: tuple[TeacherEntry, ...]
+
+
+class TrainedDocument(BaseModel):
+    """`output`: the trained weights. `resumed_at`: the step at which the training was taken up, 0 from the start."""
+
+    output: str
+    resumed_at: int
+    log: tuple[LogRow, ...]
+
+
+class RecoveredTower(BaseModel):
+    """A tower without and with training, its weights on the grid, and whether the trained one was kept."""
+
+    tower: TowerName
+    precision: str
+    without: Closeness
+    trained: Closeness
+    weights: tuple[GridWeight, ...]
+    kept: bool
+
+
+class RecoveredDocument(BaseModel):
+    """`output`: the checkpoint that was written."""
+
+    output: str
+    target: str
+    inputs: int
+    towers: tuple[RecoveredTower, ...]
+
+
+class ReportDocument(BaseModel):
+    """The files that were written, and what speaks against each run, by its id."""
+
+    outputs: tuple[str, ...]
+    runs: dict[str, tuple[str, ...]]
+
+
+class DoctorDocument(BaseModel):
+    """What is installed. `complete`: nothing is missing that every command needs."""
+
+    packages: tuple[Finding, ...]
+    tools: tuple[Tool, ...]
+    machine: str
+    complete: bool
+
+
+class ErrorDocument(BaseModel):
+    """The last line of stderr where the exit code is not 0."""
+
+    error: ErrorEntry
+
+
+DOCUMENTS: dict[str, Any] = {
+    "variants": list[Variant],
+    "inspect": CheckpointInspection | BundleInspection | FolderInspection | PackageInspection | ArtifactDocument,
+    "reparameterize": FoldedDocument,
+    "convert": ConvertedDocument,
+    "export": list[ExportedDocument],
+    "verify": VerifiedDocument | VerifiedBundlesDocument,
+    "lint": LintDocument,
+    "evaluate": EvaluationResult,
+    "compare": Comparison,
+    "classify": list[ClassifiedDocument],
+    "embed": EmbeddingFile,
+    "reinforce": ReinforcedDocument,
+    "train": TrainedDocument,
+    "recover": RecoveredDocument,
+    "devices": list[Listing],
+    "report": ReportDocument,
+    "doctor": DoctorDocument,
+    "error": ErrorDocument,
+}
+"""By command. What `benchmark` prints is the file that it writes: see `benchmark.documents`."""
+
+
+class _Schema(GenerateJsonSchema):
+    """Figures without bound are printed as words, and unknown keys are somebody's newer version."""
+
+    def float_schema(self, schema: FloatSchema) -> JsonSchemaValue:
+        return super().float_schema(schema) | {"type": ["number", "string"], "pattern": "^(-?Infinity|NaN)$"}
+
+    def generate(self, *arguments: Any, **options: Any) -> JsonSchemaValue:
+        return _open(super().generate(*arguments, **options))
+
+
+def _open(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {key: _open(value) for key, value in schema.items() if (key, value) != ("additionalProperties", False)}
+    return [_open(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def published() -> dict[str, str]:
+    """File name -> JSON Schema (2020-12), of every document of the command line and of `benchmark`."""
+    own = {f"{name}.json": _text(name, document) for name, document in DOCUMENTS.items()}
+    return own | {name: schema_text(model) for name, model in BENCHMARK.items()}
+
+
+def _text(name: str, document: Any) -> str:
+    schema = TypeAdapter(document).json_schema(schema_generator=_Schema)
+    for top in _tops(schema, schema.get("$defs", {})):
+        version = top["properties"].get("schema_version", {"const": 1, "title": "Schema Version", "type": "integer"})
+        top["properties"] = {"schema_version": version} | top["properties"]
+        top["required"] = sorted({*top.get("required", ()), "schema_version"}, key=list(top["properties"]).index)
+    title = f"mobileclip-deploy {name} --json" if name != "error" else "mobileclip-deploy: an error"
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(head | schema | {"title": title}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _tops(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The objects that stand at the top of a document, or in the list at its top."""
+    if "properties" in schema:
+        yield schema
+    for below in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
+        yield from _tops(below, definitions)
+    if "$ref" in schema:
+        yield from _tops(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+
+
+def _publish(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in published().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _publish(Path(sys.argv[1]))
