@@ -3,39 +3,77 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mobileclip_deploy.cli.options import BundlePath, json_option
 
+if TYPE_CHECKING:
+    from mobileclip_deploy.evaluation.classification import Classifications
+
 __all__ = ["classify"]
+
+SHOWN = 5
 
 
 @click.command()
 @click.argument("bundle", type=BundlePath())
-@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="IMAGES...")
 @click.option("--labels", metavar="FILE|A,B,C", help="What the image may show: a list, or a file with one a line.")
 @click.option("--template", metavar="TEXT", help='Prompt for a label, "a photo of a {}" [default: the model\'s own].')
+@click.option("--top", type=click.IntRange(1), metavar="N", help="Labels of each image [default: 5; all with --json].")
+@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be used, and count them.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: image, label, probability from 0 to 1.")
 @json_option
-def classify(bundle: Path, images: tuple[Path, ...], labels: str | None, template: str | None, as_json: bool) -> None:
+def classify(
+    bundle: Path,
+    images: tuple[Path, ...],
+    labels: str | None,
+    template: str | None,
+    top: int | None,
+    skip_bad: bool,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
     """Say which of the labels each image shows, by the artifacts of a bundle.
 
-    \b
-    Example:
-      mobileclip-deploy classify out/nano-onnx-fp16 cat.png --labels cat,dog,car --template "{}"
-      mobileclip-deploy classify out/nano-onnx-fp16 cat.png --labels labels.txt
-    """
-    from mobileclip_deploy.cli.output import print_json, print_table
-    from mobileclip_deploy.evaluation.classification import classify as run
-    from mobileclip_deploy.towers.labels import read_labels
+    IMAGES are files, folders (searched to the bottom) and patterns. They are read in batches.
 
-    results = run(bundle, images, None if labels is None else read_labels(labels).names, template)
+    \b
+    Examples:
+      mobileclip-deploy classify out/nano-onnx-fp16 cat.png --labels cat,dog,car --template "{}"
+      mobileclip-deploy classify out/nano-onnx-fp16 photos/ --labels labels.txt --top 1 --skip-bad --csv
+    """
+    from mobileclip_deploy.cli.output import print_csv, print_json, print_table, progress
+    from mobileclip_deploy.cli.tables import note_skipped
+    from mobileclip_deploy.errors import UsageError
+    from mobileclip_deploy.evaluation.classification import classify as run
+
+    if as_csv and as_json:
+        raise UsageError("--csv and --json exclude each other")
+    shown = top if top is not None or as_json else SHOWN
+    with progress() as update:
+        results = run(bundle, images, labels, template, top=shown, skip_bad=skip_bad, progress=update)
+    note_skipped(results.skipped, "image", len(results.skipped))
     if as_json:
-        print_json([{"image": str(result.image), "probabilities": result.probabilities} for result in results])
-        return
-    rows = [
-        [str(result.image) if not place else "", label, f"{100 * probability:.1f}"]
+        found = [{"image": str(result.image), "probabilities": result.probabilities} for result in results]
+        print_json({"images": found, "skipped": results.skipped})
+    elif as_csv:
+        print_csv(("image", "label", "probability"), _rows(results))
+    else:
+        rows = _rows(results)
+        before = ["", *(row[0] for row in rows)]
+        table = [
+            [image if image != last else "", label, f"{100 * float(probability):.1f}"]
+            for (image, label, probability), last in zip(rows, before, strict=False)
+        ]
+        print_table(None, ["image", "label", ">%"], table)
+
+
+def _rows(results: Classifications) -> list[tuple[str, str, str]]:
+    return [
+        (str(result.image), label, f"{probability:.6g}")
         for result in results
-        for place, (label, probability) in enumerate(list(result.probabilities.items())[:5])
+        for label, probability in result.probabilities.items()
     ]
-    print_table(None, ["image", "label", ">%"], rows)

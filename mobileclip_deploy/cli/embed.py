@@ -24,13 +24,15 @@ def embed(
 ) -> None:
     """Write a bundle's embeddings of images, or of the texts in a file.
 
-    IMAGES are files and folders; TEXTS is a .txt with one a line, or a .jsonl. FILE is .safetensors or .jsonl, and says
-    which embedding space it is of. An interrupted command goes on where it was when it is given again.
+    IMAGES are files, folders and patterns; TEXTS is a .txt with one a line, or a .jsonl. FILE is .safetensors or
+    .jsonl, and says which embedding space it is of; or .npy, beside which a .json says it. An interrupted command goes
+    on where it was when it is given again.
 
     \b
     Examples:
       mobileclip-deploy embed out/nano-onnx-fp16 photos/ -o photos.safetensors --normalise
       mobileclip-deploy embed out/nano-onnx-fp16 labels.txt -o labels.jsonl
+      mobileclip-deploy embed out/nano-onnx-fp16 'photos/**/*.jpg' -o photos.npy --skip-bad
     """
     from mobileclip_deploy import embed as run
     from mobileclip_deploy.cli.output import print_json, progress
@@ -38,12 +40,13 @@ def embed(
 
     with progress() as update:
         written = run(bundle, sources, output, normalise=normalise, skip_bad=skip_bad, force=force, progress=update)
-    note_skipped(written.skipped)
+    note_skipped(written.skipped, "image", len(written.skipped))
     if as_json:
         print_json({name: str(v) if isinstance(v, Path) else v for name, v in vars(written).items()})
         return
+    beside = "" if written.description is None else f", described in {written.description}"
     kind = "normalised" if written.normalised else "not normalised"
     click.echo(
         f"wrote {written.count} {written.tower} embeddings of dimension {written.dimension} ({kind}, "
-        f"{written.embedding_space}) to {written.path}"
+        f"{written.embedding_space}) to {written.path}{beside}"
     )

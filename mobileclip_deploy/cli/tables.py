@@ -210,15 +210,15 @@ def points(interval: Interval | None) -> str:
     return f"{value:+.2f} ({low:+.2f} .. {high:+.2f})"
 
 
-def note_skipped(skipped: Sequence[str]) -> None:
-    """Say on stderr which rows of a dataset were left out."""
+def note_skipped(skipped: Sequence[str], what: str = "row", shown: int = CONFUSED) -> None:
+    """Say on stderr which rows of a dataset, or images, were left out; the first `shown` by name."""
     if not skipped:
         return
-    note(f"Skipped {len(skipped)} bad row{'s' if len(skipped) > 1 else ''}:")
-    for text in skipped[:CONFUSED]:
+    note(f"Skipped {len(skipped)} bad {what}{'s' if len(skipped) > 1 else ''}:")
+    for text in skipped[:shown]:
         note(f"  {text}")
-    if len(skipped) > CONFUSED:
-        note(f"  and {len(skipped) - CONFUSED} more (all of them: --json)")
+    if len(skipped) > shown:
+        note(f"  and {len(skipped) - shown} more (all of them: --json)")
 
 
 def relative(check: Check | None) -> str:

@@ -2,74 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
-from mobileclip_deploy.evaluation import bundle_embedder, embed_prompts, unit
-from mobileclip_deploy.files import StrPath
-from mobileclip_deploy.model.preprocessing import load_batch
-from mobileclip_deploy.targets import installed_target
-from mobileclip_deploy.towers.labels import LabelSet
+from mobileclip_deploy.evaluation import bundle_embedder, embed_prompts, model_embedder, unit
+from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.evaluation.embedding import embed_dataset_images
+from mobileclip_deploy.evaluation.image_files import find_images
+from mobileclip_deploy.files import StrPath, paths
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.towers.labels import LabelSet, given_labels
 
-__all__ = ["Classification", "classify"]
+__all__ = ["Classification", "Classifications", "classify"]
+
+Floats = npt.NDArray[np.float32]
+# Images whose probabilities are in memory at once: those of 10,000 labels take 40 MB.
+ROWS = 1000
 
 
 @dataclass(frozen=True)
 class Classification:
-    """One image and the probability of each label, the most probable first."""
+    """One image and the probability of each label that was asked for, the most probable first."""
 
     image: Path
     probabilities: dict[str, float]
 
+    @property
+    def label(self) -> str:
+        """The most probable."""
+        return next(iter(self.probabilities))
+
+
+@dataclass(frozen=True)
+class Classifications(Sequence[Classification]):
+    """A classification of each image, in order; `skipped` are the images that were left out, and why."""
+
+    images: tuple[Classification, ...]
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Classification]:
+        return iter(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> Classification: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Classification, ...]: ...
+    def __getitem__(self, index: int | slice) -> Classification | tuple[Classification, ...]:
+        return self.images[index]
+
 
 def classify(
-    path: StrPath, images: Sequence[StrPath], labels: Sequence[str] | None = None, template: str | None = None
-) -> list[Classification]:
-    """Classify images by a bundle's artifacts: softmax over labels of logit scale times cosine.
+    bundle: Bundle | MobileCLIP | StrPath,
+    images: StrPath | Sequence[StrPath],
+    labels: str | Sequence[str] | None = None,
+    template: str | None = None,
+    *,
+    top: int | None = None,
+    skip_bad: bool = False,
+    progress: Progress = silent,
+) -> Classifications:
+    """Classify images by a bundle's artifacts, or by a checkpoint: softmax over labels of logit scale times cosine.
+
+    Images are read in batches; what is kept of each are the probabilities that are returned.
 
     Args:
-        path: the bundle's folder.
-        labels: what the images may show, two or more; None for a bundle that is a classifier and has its own.
+        bundle: as returned by `export`, or its folder; or a model from `load_model`.
+        images: files, folders (searched to the bottom) and patterns such as "photos/*.jpg", or one of them.
+        labels: what the images may show, two or more, or a text for them ("cat,dog", or a file with one a line); None
+            for a bundle that is a classifier and has its own.
         template: with `{}` where the label goes; the variant's own when None.
+        top: how many labels to return of each image, the most probable; all when None.
+        skip_bad: leave out images that cannot be used (`Classifications.skipped`) instead of refusing the first.
 
     Raises:
-        InvalidInput: the bundle is damaged, or an image cannot be used.
+        InvalidInput: the bundle is damaged, an image cannot be used, or none can.
         UsageError: a tower is missing, labels that tell nothing apart, or the template has no `{}`.
         RuntimeFailed: nothing here can run the bundle.
     """
-    asked = None if labels is None else LabelSet(tuple(labels), template)
-    files = [Path(image) for image in images]
-    bundle = Bundle.open(path)
-    baked = bundle.manifest.classifier
-    if baked is not None and (labels is not None or template is not None):
-        raise UsageError(f"{path} is a classifier of {len(baked.labels)} labels of its own; leave `labels` out")
-    if baked is None and asked is None:
-        raise UsageError(f"{path} has no labels of its own; give them with `labels=['cat', 'dog', 'car']`")
-    pixels = load_batch(files, bundle.manifest.preprocess).numpy()
-    if baked is not None:
-        runner = installed_target(bundle.manifest.target).runner(bundle.artifact("image"))
-        return _ranked(bundle.path, files, baked.labels, runner(pixels))
-    assert asked is not None
-    embedder = bundle_embedder(bundle)
-    texts = embed_prompts(embedder, [(template or embedder.template).replace("{}", label) for label in asked.names])
-    logits = embedder.logit_scale * unit(embedder.images(pixels)) @ texts.T
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    return _ranked(bundle.path, files, asked.names, shares)
+    if top is not None and top < 1:
+        raise UsageError(f"`top` {top}: ask for one label or more")
+    asked = None if labels is None else given_labels(labels, template)
+    files = find_images(paths(images))
+    names, embedder, shares = _classifier(bundle, asked, template)
+    rows = [str(file) for file in files]
+    answers, bad = embed_dataset_images(embedder, files, rows, skip_bad=skip_bad, progress=progress)
+    used = [file for number, file in enumerate(files) if number not in bad]
+    return Classifications(
+        images=tuple(
+            Classification(file, {names[index]: float(row[index]) for index in np.argsort(-row)[:top]})
+            for file, row in zip(used, _rows(answers, shares, embedder.name), strict=True)
+        ),
+        skipped=tuple(bad[number] for number in sorted(bad)),
+    )
 
 
-def _ranked(
-    path: Path, images: Sequence[Path], labels: Sequence[str], shares: npt.NDArray[np.float32]
-) -> list[Classification]:
-    if not np.isfinite(shares).all():
-        raise RuntimeFailed(f"{path}: its answers are not finite numbers; check it with `verify`")
-    return [
-        Classification(image, {labels[index]: float(row[index]) for index in np.argsort(-row)})
-        for image, row in zip(images, shares, strict=True)
-    ]
+def _classifier(
+    subject: Bundle | MobileCLIP | StrPath, asked: LabelSet | None, template: str | None
+) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats]]:
+    """The labels; what answers to images; and how [N, L] probabilities are made of its answers [N, D]."""
+    bundle = None if isinstance(subject, MobileCLIP) else Bundle.of(subject)
+    baked = None if bundle is None else bundle.manifest.classifier
+    if bundle is not None and baked is not None:
+        if asked is not None or template is not None:
+            given = "labels" if asked is not None else "template"
+            own = f"{bundle.path} is a classifier of {len(baked.labels)} labels of its own"
+            raise UsageError(f"{own}; leave `{given}` out")
+        return baked.labels, bundle_embedder(bundle, ("image",)), lambda probabilities: probabilities
+    if asked is None:
+        what = "a model has" if bundle is None else f"{bundle.path} has"
+        raise UsageError(f"{what} no labels of its own; give them with `labels=['cat', 'dog', 'car']`")
+    embedder = model_embedder(Source.of(subject).model) if bundle is None else bundle_embedder(bundle)
+    prompt = template or embedder.template
+    texts = embed_prompts(embedder, [prompt.replace("{}", label) for label in asked.names])
+
+    def shares(images: Floats) -> Floats:
+        logits = embedder.logit_scale * unit(images) @ texts.T
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    return asked.names, embedder, shares
+
+
+def _rows(answers: Floats, shares: Callable[[Floats], Floats], name: str) -> Iterator[Floats]:
+    for start in range(0, len(answers), ROWS):
+        probabilities = shares(answers[start : start + ROWS])
+        if not np.isfinite(probabilities).all():
+            raise RuntimeFailed(f"{name}: its answers are not finite numbers; check it with `verify`")
+        yield from probabilities

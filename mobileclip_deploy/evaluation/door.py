@@ -10,11 +10,11 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
-from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile, embed_to_file
+from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile, check_embedding_destination, embed_to_file
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, check_tasks, measure
 from mobileclip_deploy.evaluation.reading import BUILTIN, read_dataset
 from mobileclip_deploy.evaluation.templates import parse_templates
-from mobileclip_deploy.files import StrPath, check_file_destination, optional_path
+from mobileclip_deploy.files import StrPath, optional_path, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.progress import Progress, silent
@@ -72,8 +72,8 @@ def evaluate(
 
 
 def embed(
-    bundle: Bundle | StrPath,
-    sources: Sequence[StrPath],
+    bundle: Bundle | MobileCLIP | StrPath,
+    sources: StrPath | Sequence[StrPath],
     output: StrPath,
     *,
     normalise: bool = False,
@@ -81,18 +81,29 @@ def embed(
     force: bool = False,
     progress: Progress = silent,
 ) -> EmbeddingFile:
-    """Write a bundle's embeddings of image files and folders, or of one file of texts; see
-    `embedding_files.embed_to_file`.
+    """Write a bundle's embeddings of images, or of the texts in a file, a batch in memory at a time.
+
+    An interrupted call goes on where it was when it is made again.
+
+    Args:
+        bundle: as returned by `export`, or its folder; or a model from `load_model`.
+        sources: files, folders (searched to the bottom) and patterns such as "photos/*.jpg"; or one file of texts, a
+            .txt with one a line or a .jsonl of strings or objects with a `text`; one of them or several.
+        output: .safetensors, .jsonl, or .npy, beside which a .json holds names, embedding space, variant and dtype
+            (docs/evaluation.md).
+        normalise: scale each embedding to length 1; they are as the artifact gives them otherwise.
+        skip_bad: leave out images that cannot be used (`EmbeddingFile.skipped`) instead of refusing the first.
+        force: replace an output that is there.
 
     Raises:
         UsageError: the output cannot be used, or the bundle lacks the tower.
         InvalidInput: a source cannot be read, or holds nothing.
         RuntimeFailed: nothing here can run the bundle.
     """
-    check_file_destination(Path(output), force)
+    check_embedding_destination(Path(output), force)
     return embed_to_file(
-        Bundle.of(bundle),
-        [Path(source) for source in sources],
+        Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle),
+        paths(sources),
         Path(output),
         normalise=normalise,
         skip_bad=skip_bad,

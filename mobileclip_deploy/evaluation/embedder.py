@@ -29,6 +29,7 @@ class Embedder:
     """
 
     name: str
+    variant: str
     engine: str
     embedding_space: str
     images: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
@@ -114,6 +115,7 @@ def bundle_embedder(
     runners = {tower: load(tower) if load is not None else tower_runner(bundle, tower) for tower in towers}
     return Embedder(
         name=bundle.path.name,
+        variant=manifest.variant,
         engine=runners[towers[0]].engine,
         embedding_space=manifest.embedding_space,
         images=lambda pixels: runners["image"](pixels),
@@ -133,6 +135,7 @@ def model_embedder(model: MobileCLIP) -> Embedder:
     assert model.provenance is not None
     return Embedder(
         name=f"{model.variant.name} checkpoint",
+        variant=model.variant.name,
         engine=f"torch {torch.__version__}",
         embedding_space=model.provenance.embedding_space,
         images=lambda pixels: embed_images(model, pixels),

@@ -125,7 +125,7 @@ def _image_batch(
         except InvalidInput as error:
             text = str(error) if row == str(source) else f"{row}: {error}"
             if not skip_bad:
-                raise InvalidInput(f"{text}; correct it, or leave such rows out with `skip_bad=True`") from None
+                raise InvalidInput(f"{text}; correct it, or leave such images out with `skip_bad=True`") from None
             bad[number] = text
             continue
         names.append(name)

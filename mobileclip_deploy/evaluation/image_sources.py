@@ -42,5 +42,7 @@ def read_image(source: ImageSource) -> bytes:
         with source.archive.open("rb") as stream:
             stream.seek(source.offset)
             return stream.read(source.size)
+    except FileNotFoundError:
+        raise InvalidInput(f"{source}: no such file") from None
     except OSError as error:
         raise InvalidInput(f"{source}: cannot be read ({error.strerror or error})") from error

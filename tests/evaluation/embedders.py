@@ -43,6 +43,7 @@ def by_colour(limit: int | None = None, **changes: object) -> Embedder:
 
     embedder = Embedder(
         name="colours",
+        variant=variant.name,
         engine="numpy",
         embedding_space="colours-0",
         images=Counted(lambda pixels: pixels.mean(axis=(2, 3)).astype(np.float32), limit),

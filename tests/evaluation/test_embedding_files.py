@@ -14,7 +14,9 @@ from PIL import Image
 from safetensors import safe_open
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation import cache
+from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 
 
@@ -91,7 +93,7 @@ def test_a_bad_image_is_refused_or_left_out(exports: Exports, photos: Path, tmp_
     arguments = ["embed", bundle, photos, "-o", tmp_path / "e.jsonl"]
     assert "000.png" in refusal(run(*arguments))
     found = run(*arguments, "--skip-bad")
-    assert (found.code, "Skipped 1 bad row" in found.stderr) == (0, True)
+    assert (found.code, "Skipped 1 bad image" in found.stderr) == (0, True)
     assert len((tmp_path / "e.jsonl").read_text(encoding="utf-8").splitlines()) == 149
 
 
@@ -101,8 +103,50 @@ def test_what_cannot_be_embedded_is_refused(exports: Exports, tmp_path: Path) ->
     (tmp_path / "empty").mkdir()
     (tmp_path / "n.jsonl").write_text('{"image": 1}\n', encoding="utf-8")
     output = tmp_path / "e.jsonl"
-    assert "ends with .safetensors or .jsonl" in refusal(run("embed", bundle, tmp_path / "t.txt", "-o", tmp_path / "e"))
+    assert "ends with .safetensors, .jsonl or .npy" in refusal(
+        run("embed", bundle, tmp_path / "t.txt", "-o", tmp_path / "e")
+    )
     assert "holds no texts" in refusal(run("embed", bundle, tmp_path / "t.txt", "-o", output))
     assert "holds no images" in refusal(run("embed", bundle, tmp_path / "empty", "-o", output))
     assert "n.jsonl:1" in refusal(run("embed", bundle, tmp_path / "n.jsonl", "-o", output))
     assert "embedded alone" in refusal(run("embed", bundle, tmp_path / "t.txt", tmp_path / "t.txt", "-o", output))
+
+
+def test_an_array_is_described_by_a_file_beside_it(exports: Exports, photos: Path, tmp_path: Path) -> None:
+    bundle = exports.bundle("onnx", "fp16")
+    (photos / "bad.png").write_bytes(b"no image")
+    pattern = photos / "b" / "**" / "*.png"
+    written = mcd.embed(bundle, [pattern, photos / "bad.png"], tmp_path / "e.npy", normalise=True, skip_bad=True)
+    values = np.load(tmp_path / "e.npy")
+    told = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
+    assert (values.dtype, values.shape, written.description) == (np.float32, (50, 128), tmp_path / "e.json")
+    assert told | {"names": None, "sha256": None, "artifact": None} == {
+        "schema_version": 1,
+        "embeddings": "e.npy",
+        "sha256": None,
+        "tower": "image",
+        "variant": "nano",
+        "embedding_space": bundle.manifest.embedding_space,
+        "dtype": "float32",
+        "count": 50,
+        "dimension": 128,
+        "normalised": True,
+        "artifact": None,
+        "names": None,
+    }
+    assert told["sha256"] == file_sha256(tmp_path / "e.npy")
+    assert told["names"] == sorted(str(path) for path in (photos / "b").rglob("*.png"))
+    assert len(written.skipped) == 1
+    (tmp_path / "e.npy").unlink()
+    with pytest.raises(UsageError, match=r"e.json exists; replace it with `force=True`"):
+        mcd.embed(bundle, photos, tmp_path / "e.npy")
+
+
+def test_a_checkpoint_embeds_as_its_bundle(exports: Exports, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("a dog\nthe cat\n", encoding="utf-8")
+    model = mcd.load_model(None, exports.checkpoint)
+    mcd.embed(model, tmp_path / "t.txt", tmp_path / "t.npy")
+    wanted = mcd.load_runner(model, "text")(mcd.tokenize(["a dog", "the cat"]))
+    assert np.array_equal(np.load(tmp_path / "t.npy"), wanted)
+    told = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert told["embedding_space"] == exports.bundle("onnx", "fp16").manifest.embedding_space

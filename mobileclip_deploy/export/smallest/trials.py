@@ -105,6 +105,7 @@ class Trials:
         variant = self.source.variant
         return Embedder(
             name="candidate",
+            variant=variant.name,
             engine=image.engine,
             embedding_space=self.source.provenance.embedding_space,
             images=image,
