@@ -88,7 +88,7 @@ def benchmark(
 
 
 def devices() -> tuple[Listing, ...]:
-    """Every device within reach; those that are not ready say what to do.
+    """Every device within reach, and every kind of which there is none; those that are not ready say what to do.
 
     Returns:
         What `benchmark` takes as `device`, with a name and a state.

@@ -14,10 +14,10 @@ from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.loading import load, read_weight
 from mobileclip_deploy.checkpoints.reading import open_tensors
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.files import StrPath, check_file_destination, file_sha256
 from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.variants import Variant, load_variant
+from mobileclip_deploy.model.variants import load_variant
 
 __all__ = ["Conversion", "convert"]
 
@@ -54,7 +54,7 @@ def convert(
         InvalidInput: the output cannot be written.
     """
     if layout not in LAYOUTS:
-        raise UsageError(f"unknown layout {layout!r}; known: {', '.join(LAYOUTS)}")
+        raise UsageError(f"unknown layout {layout!r}{suggestion(layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}")
     source, output = Path(source), Path(output)
     check_file_destination(output, force)
     identity = identify(open_tensors(source), variant)
@@ -81,8 +81,14 @@ def _fold(identity: Identity, source: Path, output: Path) -> Conversion:
 def _mapped(identity: Identity, layout: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors under the other layout's names, and what was added or dropped."""
     card = load_variant(identity.variant)
+    if layout not in card.layouts:
+        raise UsageError(f"{card.name} has no {layout} checkpoints; {_possible(identity)}")
     definition = card.for_layout(layout)
-    _refuse_another_network(identity, card.for_layout(identity.layout), definition)
+    if differ := _differences(identity, layout):
+        raise CheckpointError(
+            f"{card.name} is another network in the {layout} layout ({', '.join(differ)} differ): the converted file "
+            f"would give other embeddings; {_possible(identity)}, or use the checkpoint published in {layout} layout"
+        )
     here = expected(identity.variant, identity.layout, None, identity.towers)
     there = expected(identity.variant, layout, None, identity.towers)
     weights = {
@@ -95,7 +101,7 @@ def _mapped(identity: Identity, layout: str) -> tuple[dict[str, Tensor], tuple[s
         if weights.pop(BIAS).any():
             raise CheckpointError(
                 f"{identity.file.path} has a trained projection bias ({here[BIAS].key}), which the {layout} "
-                "layout has no place for; keep it in open_clip layout"
+                f"layout has no place for; {_possible(identity, but=layout)}"
             )
         notes = ("the projection's bias was all zero and is left out",)
     elif BIAS in there and BIAS not in weights:
@@ -107,13 +113,16 @@ def _mapped(identity: Identity, layout: str) -> tuple[dict[str, Tensor], tuple[s
     return converted, notes
 
 
-def _refuse_another_network(identity: Identity, here: Variant, there: Variant) -> None:
+def _differences(identity: Identity, layout: str) -> list[str]:
+    """What makes the variant another network in a layout than in that of the checkpoint; nothing where it is not."""
+    card = load_variant(identity.variant)
     if "image" not in identity.towers:
-        return
-    old, new = here.image.model_dump(), there.image.model_dump()
-    differ = [name for name in old if name != "projection_bias" and old[name] != new[name]]
-    if differ:
-        raise CheckpointError(
-            f"{here.name} is another network in the other layout ({', '.join(differ)} differ): the converted file "
-            "would give other embeddings; use the checkpoint published in that layout"
-        )
+        return []
+    old, new = (card.for_layout(name).image.model_dump() for name in (identity.layout, layout))
+    return [name for name in old if name != "projection_bias" and old[name] != new[name]]
+
+
+def _possible(identity: Identity, but: str | None = None) -> str:
+    """In which layouts the checkpoint can be written, in words."""
+    layouts = [name for name in load_variant(identity.variant).layouts if not _differences(identity, name)]
+    return f"it can be written as {' or '.join(name for name in (*layouts, folded.NAME) if name != but)}"

@@ -101,7 +101,8 @@ def _print_comparison(comparison: Comparison) -> None:
         for change in (*comparison.statuses, *comparison.rules)
     ]
     rows.append(["switches", *(str(count) for count in comparison.switches)])
-    click.echo(f"On {comparison.device}: operations, and their share of the bytes of weights")
+    what = "" if comparison.package is None else f"{comparison.package} "
+    click.echo(f"{what}on {comparison.device}: operations, and their share of the bytes of weights")
     print_table(None, ["status or rule", f">{comparison.before}", f">{comparison.after}"], rows)
 
 

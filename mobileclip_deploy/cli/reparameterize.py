@@ -44,5 +44,7 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
         f"parameters {report.parameters_before:,} -> {report.parameters_after:,}, modules {report.modules_before} -> "
         f"{report.modules_after}, BatchNorms {report.batch_norms_before} -> {report.batch_norms_after}"
     )
-    click.echo("deviation: of the embeddings from the unfolded model's, relative, worst over sample images and prompts")
+    click.echo("deviation: of the embeddings after a fold from those before it, relative, worst over samples")
+    if report.deviation is not None:
+        click.echo(f"from the unfolded model: {report.deviation:.1e}")
     click.echo(f"wrote {output} and {written}")

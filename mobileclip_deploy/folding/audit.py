@@ -15,7 +15,7 @@ __all__ = ["FoldReport", "PassRecord", "count", "relative_deviation"]
 
 @dataclass(frozen=True)
 class PassRecord:
-    """One pass: blocks folded, and the deviation of the embeddings after it from those before any."""
+    """One pass: blocks folded, and the deviation of the embeddings after it from those before it, its own share."""
 
     name: str
     folded: int
@@ -25,7 +25,7 @@ class PassRecord:
 @dataclass(frozen=True)
 class FoldReport:
     """What `fold` did to a model. Deviations are relative, the worst over the inputs and both towers; None where no
-    inputs were given or nothing was folded."""
+    inputs were given or nothing was folded. `deviation` is the largest one from the unfolded model after any pass."""
 
     passes: tuple[PassRecord, ...]
     parameters_before: int
@@ -34,20 +34,15 @@ class FoldReport:
     modules_after: int
     batch_norms_before: int
     batch_norms_after: int
+    deviation: float | None
 
     @property
     def changed(self) -> bool:
         return any(record.folded for record in self.passes)
 
-    @property
-    def deviation(self) -> float | None:
-        """The largest relative deviation seen after any pass."""
-        seen = [record.deviation for record in self.passes if record.deviation is not None]
-        return max(seen) if seen else None
-
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the fields, and `changed` and `deviation`."""
-        return asdict(self) | {"changed": self.changed, "deviation": self.deviation}
+        """For JSON: the fields, and `changed`."""
+        return asdict(self) | {"changed": self.changed}
 
 
 @dataclass(frozen=True)

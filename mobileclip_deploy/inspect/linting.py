@@ -39,7 +39,8 @@ def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
         raise InvalidInput(f"no file or folder at {path}")
     if (target := next((one for one in readable_targets() if path.suffix in one.suffixes), None)) is not None:
         functions = _program(target, path, evaluate=False).functions
-        return tuple(lint(_program(target.for_function(name), path, evaluate=False), device) for name in functions)
+        found = (lint(_program(target.for_function(name), path, evaluate=False), device) for name in functions)
+        return tuple(report.model_copy(update={"folder": path.absolute().parent.name}) for report in found)
     if not (path / MANIFEST).is_file():
         known = " or ".join(suffix for one in readable_targets() for suffix in one.suffixes)
         raise InvalidInput(f"{path} is neither a {known} nor a bundle (no {MANIFEST})")
@@ -53,7 +54,8 @@ def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
                 f"{path} is a bundle of {bundle.manifest.target}; the Neural Engine runs Core ML packages only"
             )
         program = _program(target, bundle.artifact(tower))
-        reports.append(lint(program, device, program_input(program, inputs, 0)))
+        report = lint(program, device, program_input(program, inputs, 0))
+        reports.append(report.model_copy(update={"folder": bundle.path.absolute().name}))
     return tuple(reports)
 
 

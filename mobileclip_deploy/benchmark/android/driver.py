@@ -40,6 +40,9 @@ class AndroidDriver(Driver):
             found = listed_devices()
         except RuntimeFailed as missing:
             return (Listing("android", "adb", "missing", str(missing)),)
+        if not found:
+            remedy = "connect one by USB, and turn on USB debugging in its developer options"
+            return (Listing("android", "Android phones", "none connected", remedy),)
         return tuple(self._listing(serial, state) for serial, state in found)
 
     def run(self, plan: Plan, progress: Progress) -> Run:

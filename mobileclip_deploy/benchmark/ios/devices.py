@@ -8,9 +8,10 @@ from typing import Any
 from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed, devicectl
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["AppleDevice", "choose", "list_devices", "parse_devices"]
+__all__ = ["CONNECT", "AppleDevice", "choose", "list_devices", "parse_devices"]
 
 OLDEST_SYSTEM = 17
+CONNECT = "connect one by cable, unlock it, and tap Trust on it"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def choose(selector: str | None) -> AppleDevice:
             names = ", ".join(f"ios:{device.udid} ({device.name})" for device in ready)
             raise RuntimeFailed(f"several devices are ready; name one with `device`: {names}")
         if not devices:
-            raise RuntimeFailed("no iPhone or iPad is known here; connect one by cable, unlock it, and tap Trust on it")
+            raise RuntimeFailed(f"no iPhone or iPad is known here; {CONNECT}")
         device = (ready or list(devices))[0]
     if device.state != "ready":
         raise RuntimeFailed(f"{device.label} is {device.state}; {device.remedy}")

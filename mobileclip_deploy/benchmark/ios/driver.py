@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import ClassVar
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
-from mobileclip_deploy.benchmark.ios.devices import choose, list_devices
+from mobileclip_deploy.benchmark.ios.devices import CONNECT, choose, list_devices
 from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, longer_stream, stream_of, write_stream
 from mobileclip_deploy.benchmark.ios.following import Launched, Patience, follow
 from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
@@ -33,9 +34,11 @@ class IosDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         if shutil.which("xcrun") is None:
-            return ()
+            remedy = f"needs a Mac with Xcode 16 or later, and this is {platform.system()}: run `benchmark` there"
+            return (Listing("ios", "iPhones and iPads", "unavailable here", remedy),)
         try:
-            return tuple(Listing(f"ios:{d.udid}", d.label, d.state, d.remedy) for d in list_devices())
+            found = tuple(Listing(f"ios:{d.udid}", d.label, d.state, d.remedy) for d in list_devices())
+            return found or (Listing("ios", "iPhones and iPads", "none known", CONNECT),)
         except RuntimeFailed as failure:
             return (Listing("ios", "iPhones and iPads", "out of reach", str(failure)),)
 

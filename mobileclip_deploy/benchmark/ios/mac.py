@@ -39,7 +39,8 @@ class MacDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         if platform.system() != "Darwin":
-            return ()
+            remedy = f"this is {platform.system()}, and Core ML's own runtime is on Macs alone: run `benchmark` on one"
+            return (Listing("mac", "Mac", "unavailable here", remedy),)
         return (Listing("mac", f"this Mac, {platform.machine()}, macOS {platform.mac_ver()[0]}", "ready"),)
 
     def run(self, plan: Plan, progress: Progress) -> Run:

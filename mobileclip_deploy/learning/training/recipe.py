@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.learning.reinforcement import AugmentationPolicy
 
@@ -75,6 +76,41 @@ class Recipe(BaseModel):
         return self.model_dump(mode="json", exclude=aside)
 
 
+EXAMPLES = {
+    "version": "1",
+    "variant": "nano",
+    "data": "photos/",
+    "start": "mobileclip_s0.pt",
+    "evaluation": "held_out/",
+    "steps": "2000",
+    "batch": "64",
+    "learning_rate": "0.001",
+    "augmentation": "{scale: [0.5, 1.0], mirror: 0.5}",
+    "anchors": "{captions: 32, label_smoothing: 0.1}",
+    "device": "cuda",
+}
+"""What a field may look like; the others have a default, which is their example."""
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first problem of a recipe: which field it is, what is wrong with it, and what it may look like."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if not first["loc"]:
+        more = " `steps: 2000`" if first["type"] == "model_type" else ""
+        return f"a recipe is a field and its value a line, such as{more}" if more else first_problem(error)
+    name = str(first["loc"][0])
+    models = {"augmentation": AugmentationPolicy, "anchors": AnchorSettings}
+    if first["type"] == "extra_forbidden":
+        known = (models[name] if len(first["loc"]) > 1 else Recipe).model_fields
+        wrong = str(first["loc"][-1])
+        place = f"{name}." if len(first["loc"]) > 1 else ""
+        return f"unknown field {place}{wrong}{suggestion(wrong, known)}; known: {', '.join(known)}"
+    field = Recipe.model_fields.get(name)
+    example = EXAMPLES.get(name) or (None if field is None else json.dumps(field.default))
+    what = "is missing" if first["type"] == "missing" else f"cannot be that: {first['msg']}"
+    return f"field {'.'.join(map(str, first['loc']))} {what}; for example `{name}: {example}`"
+
+
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
@@ -96,6 +132,6 @@ def read_recipe(path: Path) -> Recipe:
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise InvalidInput(f"{path}: {first_problem(error)}") from error
+        raise InvalidInput(f"{path}: {_in_words(error)}") from error
     paths = {name: getattr(recipe, name) for name in ("data", "start", "evaluation")}
     return recipe.model_copy(update={name: path.parent / value for name, value in paths.items() if value is not None})

@@ -21,10 +21,15 @@ class Change(BaseModel):
 
 
 class Comparison(BaseModel):
-    """Two packages on one device: `statuses` always all three, `rules` those that either package falls under."""
+    """Two packages on one device: `statuses` always all three, `rules` those that either package falls under.
+
+    `before` and `after` tell them apart: by the packages' names, or where these are the same by their folders', and
+    `package` is the name that they share.
+    """
 
     model_config = ConfigDict(frozen=True)
 
+    package: str | None = None
     before: str
     after: str
     device: str
@@ -46,9 +51,11 @@ def compare(before: LintReport, after: LintReport) -> Comparison:
     names = dict.fromkeys(
         finding.rule for report in (before, after) for op in report.operations for finding in op.findings
     )
+    same = before.title == after.title and before.folder is not None and after.folder is not None
     return Comparison(
-        before=before.title,
-        after=after.title,
+        package=before.title if same else None,
+        before=str(before.folder) if same else before.title,
+        after=str(after.folder) if same else after.title,
         device=before.device,
         statuses=tuple(
             Change(name=status, before=before.share(status), after=after.share(status)) for status in STATUSES

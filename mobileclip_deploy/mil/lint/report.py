@@ -59,6 +59,7 @@ class LintReport(_Frozen):
 
     Attributes:
         package: the package's name; `function` within it.
+        folder: the folder that the package lies in, by name, such as its bundle's; None where nobody said.
         device: the chip, by name.
         evaluated: whether values were looked at, by evaluating the program on an input.
         operations: in program order.
@@ -68,6 +69,7 @@ class LintReport(_Frozen):
     """
 
     schema_version: Literal[1] = 1
+    folder: str | None = None
     package: str
     function: str
     device: str

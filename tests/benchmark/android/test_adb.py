@@ -72,6 +72,7 @@ def test_without_adb_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "platform-tools/adb").chmod(0o755)
     monkeypatch.setenv("ANDROID_HOME", str(tmp_path))
     assert listed_devices() == ()
+    assert [(one.device, one.state) for one in AndroidDriver().discover()] == [("android", "none connected")]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,9 @@ def test_a_harness_that_dies_keeps_its_rounds(on_a_mac: dict[str, Any], exports:
 def test_elsewhere_a_mac_is_asked_for() -> None:
     with pytest.raises(RuntimeFailed, match="needs a Mac"):
         mac.build_harness()
-    assert get_driver("mac").discover() == ()
+    (listing,) = get_driver("mac").discover()
+    assert (listing.device, listing.state) == ("mac", "unavailable here")
+    assert "on Macs alone" in str(listing.remedy)
     with pytest.raises(UsageError, match="there is one Mac"):
         get_driver("mac:mine")
 
@@ -75,7 +77,9 @@ def test_without_xcode_a_phone_is_refused_in_one_line(
     done = run("benchmark", exports.bundle("coreml", "fp16").path, "--device", "ios", "--json", tmp_path / "r.json")
     assert done.code == 3
     assert "needs a Mac with Xcode 16" in done.stderr
-    assert get_driver("ios").discover() == ()
+    (listing,) = get_driver("ios").discover()
+    assert (listing.device, listing.state) == ("ios", "unavailable here")
+    assert "needs a Mac with Xcode 16" in str(listing.remedy)
 
 
 def test_an_xcode_that_cannot_list_devices_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,16 +148,25 @@ def test_a_training_can_start_from_a_checkpoint(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("steps: 4", "steps: 0"), "steps: Input should be greater than 0"),
-        (("batch: 8", "bach: 8"), "batch: Field required"),
-        (("version: 1", "version: 7"), "version: Input should be 1"),
+        (
+            ("steps: 4", "steps: 0"),
+            "field steps cannot be that: Input should be greater than 0; for example `steps: 2000`",
+        ),
+        (("batch: 8", "# no batch"), "field batch is missing; for example `batch: 64`"),
+        (("batch: 8", "batch: 8\nwarmpu: 0.1"), "unknown field warmpu, did you mean warmup?; known: version, variant"),
+        (("average: 0.9", "average: 1"), "for example `average: 0.995`"),
+        ((RECIPE, "- steps\n"), "a recipe is a field and its value a line, such as `steps: 2000`"),
+        (("version: 1", "version: 7"), "field version cannot be that: Input should be 1; for example `version: 1`"),
         (("version: 1", "version: ["), "is not YAML"),
         (("variant: nano", "variant: mano"), "unknown variant"),
         (("data: reinforced", "data: pairs"), "is no reinforced dataset"),
         (("evaluation: pairs", "evaluation: nowhere"), "nowhere"),
         (("steps: 4", "anchors: {}\nsteps: 4"), "anchors go without teachers; set distillation to 0"),
         (("steps: 4", "augmentation: {}\nsteps: 4"), "its augmentations are stored; leave `augmentation` out"),
-        (("steps: 4", "augmentation: {tint: 1}\nsteps: 4"), "augmentation.tint: Extra inputs are not permitted"),
+        (
+            ("steps: 4", "augmentation: {tint: 1}\nsteps: 4"),
+            "unknown field augmentation.tint; known: scale, ratio, mirror",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(change: tuple[str, str], words: str, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,13 @@ def test_the_command_gives_everything_as_json(folder: Path) -> None:
     assert found["packages"][0]["shares"]["leaves"]["operations"] == 1
     assert found["comparisons"][0]["device"] == "m1"
     assert found["packages"][0]["operations"][0]["findings"][0]["rule"] == "gather"
+
+
+def test_packages_of_one_name_are_told_apart_by_their_folders(folder: Path, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        shutil.copytree(folder / "relu.mlpackage", tmp_path / name / "relu.mlpackage")
+    paths = [str(tmp_path / name / "relu.mlpackage") for name in ("one", "other")]
+    result = CliRunner().invoke(cli, ["lint", paths[0], "--compare", paths[1]])
+    assert "relu.mlpackage on a14" in result.output
+    heading = next(line for line in result.output.splitlines() if "status or rule" in line)
+    assert heading.split()[-2:] == ["one", "other"]
