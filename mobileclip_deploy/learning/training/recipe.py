@@ -99,7 +99,7 @@ def _in_words(error: ValidationError) -> str:
         more = " `steps: 2000`" if first["type"] == "model_type" else ""
         return f"a recipe is a field and its value a line, such as{more}" if more else first_problem(error)
     name = str(first["loc"][0])
-    models = {"augmentation": AugmentationPolicy, "anchors": AnchorSettings}
+    models: dict[str, type[BaseModel]] = {"augmentation": AugmentationPolicy, "anchors": AnchorSettings}
     if first["type"] == "extra_forbidden":
         known = (models[name] if len(first["loc"]) > 1 else Recipe).model_fields
         wrong = str(first["loc"][-1])
