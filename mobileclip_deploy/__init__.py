@@ -20,36 +20,77 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.benchmark.door import benchmark, devices
+    from mobileclip_deploy.benchmark.door import BenchmarkOutcome, BenchmarkResult, DeviceListing, benchmark, devices
     from mobileclip_deploy.benchmark.report import report
     from mobileclip_deploy.bundle import Bundle
-    from mobileclip_deploy.checkpoints.convert import convert
+    from mobileclip_deploy.checkpoints.convert import Conversion, convert
     from mobileclip_deploy.checkpoints.door import load_model
     from mobileclip_deploy.errors import MobileClipDeployError
-    from mobileclip_deploy.evaluation.classification import classify
-    from mobileclip_deploy.evaluation.door import embed, evaluate, load_runner
+    from mobileclip_deploy.evaluation.classification import Classification, Classifications, classify
+    from mobileclip_deploy.evaluation.door import EmbeddingFile, EvaluationResult, embed, evaluate, load_runner
     from mobileclip_deploy.evaluation.inputs import preprocess, tokenize
     from mobileclip_deploy.export.door import export
     from mobileclip_deploy.folding import FoldReport
-    from mobileclip_deploy.inspect.door import doctor, inspect, lint, variants
-    from mobileclip_deploy.learning.door import recover, reinforce, train
+    from mobileclip_deploy.inspect.door import (
+        Diagnosis,
+        Inspection,
+        LintComparison,
+        LintReport,
+        Variant,
+        compare_lint,
+        doctor,
+        inspect,
+        lint,
+        variants,
+    )
+    from mobileclip_deploy.learning.door import (
+        AugmentationPolicy,
+        Recovery,
+        RecoverySettings,
+        Reinforced,
+        Trained,
+        recover,
+        reinforce,
+        train,
+    )
     from mobileclip_deploy.model.architecture import MobileCLIP
     from mobileclip_deploy.parity import Gates, ParityReport
     from mobileclip_deploy.targets import Runner
     from mobileclip_deploy.towers.door import reparameterize
-    from mobileclip_deploy.verify.door import compare, explain, verify
+    from mobileclip_deploy.verify.door import Comparison, Explanation, compare, explain, verify
 
 __all__ = [
+    "AugmentationPolicy",
+    "BenchmarkOutcome",
+    "BenchmarkResult",
     "Bundle",
+    "Classification",
+    "Classifications",
+    "Comparison",
+    "Conversion",
+    "DeviceListing",
+    "Diagnosis",
+    "EmbeddingFile",
+    "EvaluationResult",
+    "Explanation",
     "FoldReport",
     "Gates",
+    "Inspection",
+    "LintComparison",
+    "LintReport",
     "MobileCLIP",
     "MobileClipDeployError",
     "ParityReport",
+    "Recovery",
+    "RecoverySettings",
+    "Reinforced",
     "Runner",
+    "Trained",
+    "Variant",
     "benchmark",
     "classify",
     "compare",
+    "compare_lint",
     "convert",
     "devices",
     "doctor",
@@ -74,24 +115,75 @@ __all__ = [
 
 # Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
 DOORS = {
-    "benchmark.door": ("benchmark", "devices"),
+    "benchmark.door": (
+        "BenchmarkOutcome",
+        "BenchmarkResult",
+        "DeviceListing",
+        "benchmark",
+        "devices",
+    ),
     "benchmark.report": ("report",),
     "bundle": ("Bundle",),
-    "checkpoints.convert": ("convert",),
+    "checkpoints.convert": (
+        "Conversion",
+        "convert",
+    ),
     "checkpoints.door": ("load_model",),
     "errors": ("MobileClipDeployError",),
-    "evaluation.classification": ("classify",),
-    "evaluation.door": ("embed", "evaluate", "load_runner"),
-    "evaluation.inputs": ("preprocess", "tokenize"),
+    "evaluation.classification": (
+        "Classification",
+        "Classifications",
+        "classify",
+    ),
+    "evaluation.door": (
+        "EmbeddingFile",
+        "EvaluationResult",
+        "embed",
+        "evaluate",
+        "load_runner",
+    ),
+    "evaluation.inputs": (
+        "preprocess",
+        "tokenize",
+    ),
     "export.door": ("export",),
     "folding": ("FoldReport",),
-    "inspect.door": ("doctor", "inspect", "lint", "variants"),
-    "learning.door": ("recover", "reinforce", "train"),
+    "inspect.door": (
+        "Diagnosis",
+        "Inspection",
+        "LintComparison",
+        "LintReport",
+        "Variant",
+        "compare_lint",
+        "doctor",
+        "inspect",
+        "lint",
+        "variants",
+    ),
+    "learning.door": (
+        "AugmentationPolicy",
+        "Recovery",
+        "RecoverySettings",
+        "Reinforced",
+        "Trained",
+        "recover",
+        "reinforce",
+        "train",
+    ),
     "model.architecture": ("MobileCLIP",),
-    "parity": ("Gates", "ParityReport"),
+    "parity": (
+        "Gates",
+        "ParityReport",
+    ),
     "targets": ("Runner",),
     "towers.door": ("reparameterize",),
-    "verify.door": ("compare", "explain", "verify"),
+    "verify.door": (
+        "Comparison",
+        "Explanation",
+        "compare",
+        "explain",
+        "verify",
+    ),
 }
 
 

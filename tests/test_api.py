@@ -222,3 +222,14 @@ def test_inputs_of_ones_own_need_the_checkpoint(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidInput, match="`checkpoint`"):
         mcd.verify(exports.copy("onnx", "fp16", tmp_path), **{given: tmp_path})  # type: ignore[arg-type]
+
+
+def test_figures_are_accepted_and_held_to(exports: Exports, tmp_path: Path) -> None:
+    bundle, lock = exports.bundle("onnx", "fp16"), tmp_path / "parity.lock.json"
+    with pytest.raises(UsageError, match="name it with `baseline`"):
+        mcd.verify(bundle, accept=True)
+    with pytest.raises(InvalidInput, match=r"no lock file at .* with `accept=True`"):
+        mcd.verify(bundle, checkpoint=exports.checkpoint, thorough=False, baseline=lock)
+    assert mcd.verify(bundle, checkpoint=exports.checkpoint, thorough=False, baseline=lock, accept=True).passed
+    report = mcd.verify(bundle, checkpoint=exports.checkpoint, thorough=False, baseline=lock)
+    assert [check.status for check in report.checks if check.step == "baseline"] == ["passed", "passed"]

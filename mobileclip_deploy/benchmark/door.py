@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from mobileclip_deploy.benchmark.driver import Driver, Listing, drivers, get_driver
+from mobileclip_deploy.benchmark.driver import Driver, drivers, get_driver
+from mobileclip_deploy.benchmark.driver import Listing as DeviceListing
 from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.protocol import quick as quick_protocol
 from mobileclip_deploy.benchmark.request import RunOptions, check_threads, make_request, parse_forms
-from mobileclip_deploy.benchmark.running import Outcome, run_benchmark
+from mobileclip_deploy.benchmark.result import Result as BenchmarkResult
+from mobileclip_deploy.benchmark.running import Outcome as BenchmarkOutcome
+from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import StrPath, paths
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["benchmark", "devices"]
+__all__ = ["BenchmarkOutcome", "BenchmarkResult", "DeviceListing", "benchmark", "devices"]
 
 
 def benchmark(
@@ -38,7 +41,7 @@ def benchmark(
     team: str | None = None,
     profile: bool = False,
     progress: Progress = silent,
-) -> Outcome:
+) -> BenchmarkOutcome:
     """Time the towers of bundles on a device, in turns, each in a process of its own, and write the result.
 
     Args:
@@ -87,7 +90,7 @@ def benchmark(
     return run_benchmark(request, driver, options, progress)
 
 
-def devices() -> tuple[Listing, ...]:
+def devices() -> tuple[DeviceListing, ...]:
     """Every device within reach, and every kind of which there is none; those that are not ready say what to do.
 
     Returns:

@@ -19,7 +19,15 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["NO_DATASET", "chosen_dataset", "embed", "evaluate", "load_runner"]
+__all__ = [
+    "NO_DATASET",
+    "EmbeddingFile",
+    "EvaluationResult",
+    "chosen_dataset",
+    "embed",
+    "evaluate",
+    "load_runner",
+]
 
 NO_DATASET = (
     "only the built-in checkpoint has a dataset of its own; name yours with `dataset='PATH'`, or the built-in one, "
@@ -32,7 +40,7 @@ def evaluate(
     *,
     dataset: StrPath | None = None,
     task: str | None = None,
-    templates: Sequence[str] = (),
+    templates: str | Sequence[str] = (),
     class_names: StrPath | None = None,
     images: StrPath | None = None,
     split: str = "test",

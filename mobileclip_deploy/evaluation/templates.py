@@ -12,15 +12,15 @@ from mobileclip_deploy.evaluation.text_files import read_lines
 __all__ = ["parse_templates", "read_templates"]
 
 
-def parse_templates(texts: Sequence[str]) -> tuple[str, ...]:
-    """Templates as given: each a template, or a file of them.
+def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:
+    """Templates as given: each a template, or a file of them; or one.
 
     Raises:
         UsageError: neither a template with `{}` nor a file.
         InvalidInput: a file cannot be read.
     """
     templates: list[str] = []
-    for text in texts:
+    for text in (texts,) if isinstance(texts, str) else texts:
         if "{}" in text or "{c}" in text:
             templates.append(text.replace("{c}", "{}"))
         elif Path(text).is_file():

@@ -36,6 +36,7 @@ class ExportChoices(TypedDict, total=False):
     labels: str | Sequence[str] | None
     template: str | None
     max_drop: float | None
+    max_size: float | None
     budget: float | None
     dataset: StrPath | None
     progress: Progress

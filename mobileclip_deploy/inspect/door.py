@@ -9,11 +9,23 @@ from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.inspect.doctor import Finding, Tool, diagnose, machine, tools
 from mobileclip_deploy.inspect.inspection import Inspection
 from mobileclip_deploy.inspect.inspection import inspect as _inspect
-from mobileclip_deploy.inspect.linting import lint_path
+from mobileclip_deploy.inspect.linting import Comparison as LintComparison
+from mobileclip_deploy.inspect.linting import compare_all, lint_path
 from mobileclip_deploy.mil.lint import LintReport
 from mobileclip_deploy.model.variants import Variant, load_variant, variant_names
 
-__all__ = ["Diagnosis", "doctor", "inspect", "lint", "variants"]
+__all__ = [
+    "Diagnosis",
+    "Inspection",
+    "LintComparison",
+    "LintReport",
+    "Variant",
+    "compare_lint",
+    "doctor",
+    "inspect",
+    "lint",
+    "variants",
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,16 @@ def lint(path: StrPath, device: str = "a14") -> tuple[LintReport, ...]:
         InvalidInput: there is neither a package nor a bundle there, or it is damaged.
     """
     return lint_path(Path(path), device)
+
+
+def compare_lint(path: StrPath, other: StrPath, device: str = "a14") -> tuple[LintComparison, ...]:
+    """What each status and each rule of `lint` counts in one package and in another, or in two bundles' towers.
+
+    Raises:
+        UsageError: they have not as many towers, no such device, or a bundle is of another target.
+        InvalidInput: there is neither a package nor a bundle there, or it is damaged.
+    """
+    return compare_all(lint_path(Path(path), device), lint_path(Path(other), device))
 
 
 def doctor() -> Diagnosis:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.files import StrPath, optional_path
-from mobileclip_deploy.learning.recovery import Recovery, RecoveryRequest, Settings, plan_recovery
+from mobileclip_deploy.learning.recovery import Recovery, RecoveryRequest, plan_recovery
+from mobileclip_deploy.learning.recovery import Settings as RecoverySettings
 from mobileclip_deploy.learning.recovery import recover as _recover
 from mobileclip_deploy.learning.reinforcement import (
     AugmentationPolicy,
@@ -22,7 +23,16 @@ from mobileclip_deploy.learning.training import train as _train
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["recover", "reinforce", "train"]
+__all__ = [
+    "AugmentationPolicy",
+    "Recovery",
+    "RecoverySettings",
+    "Reinforced",
+    "Trained",
+    "recover",
+    "reinforce",
+    "train",
+]
 
 
 def reinforce(
@@ -94,7 +104,7 @@ def recover(
     tower: str = "both",
     target: str = "coreml",
     work: StrPath | None = None,
-    settings: Settings | None = None,
+    settings: RecoverySettings | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> Recovery:
@@ -122,7 +132,7 @@ def recover(
         tower=tower,
         target=target,
         work=optional_path(work),
-        settings=settings or Settings(),
+        settings=settings or RecoverySettings(),
         force=force,
     )
     return _recover(plan_recovery(request, Source.of(model)), progress)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.source import is_source, open_source
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import Measurement, Measuring, measure, model_embedder, parse_templates
 from mobileclip_deploy.evaluation.door import chosen_dataset
 from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.progress import Progress, about, silent
+from mobileclip_deploy.verify.baselines import accept_baseline, check_baseline
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.comparison import Comparison, compare_bundles
 from mobileclip_deploy.verify.explanation import Explanation, explain_subject
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
 
-__all__ = ["compare", "explain", "verify"]
+__all__ = ["Comparison", "Explanation", "compare", "explain", "verify"]
 
 
 def verify(
@@ -30,6 +33,8 @@ def verify(
     calibration: StrPath | None = None,
     gates: Gates | None = None,
     thorough: bool = True,
+    baseline: StrPath | None = None,
+    accept: bool = False,
     progress: Progress = silent,
 ) -> ParityReport:
     """Check a bundle against the checkpoint it was exported from, by both steps, on real images and prompts.
@@ -44,11 +49,16 @@ def verify(
         calibration: the folder of images that the bundle was calibrated on, if on one of yours: it is converted again.
         gates: the bounds; those that the bundle was exported with when None.
         thorough: convert again and measure accuracy, too; otherwise the report names these checks as left out.
+        baseline: a lock file with the figures last accepted (docs/ci.md); drift beyond noise fails as well.
+        accept: write today's figures into `baseline` instead, if every check passed.
 
     Raises:
-        InvalidInput: the bundle is damaged, or another checkpoint was given.
+        InvalidInput: the bundle is damaged, another checkpoint was given, or the baseline does not know the bundle.
+        UsageError: figures are to be accepted, and no baseline is named.
         RuntimeFailed: the runtime refused an artifact.
     """
+    if accept and baseline is None:
+        raise UsageError("`accept=True` writes a lock file; name it with `baseline`")
     request = VerifyRequest(
         bundle,
         checkpoint=optional_path(checkpoint),
@@ -60,7 +70,14 @@ def verify(
         thorough=thorough,
     )
     with opened_subject(request, progress) as subject:
-        return verify_subject(subject)
+        report = verify_subject(subject)
+    if baseline is None:
+        return report
+    if not accept:
+        return check_baseline(subject.bundle, report, Path(baseline))
+    if report.passed:
+        accept_baseline(subject.bundle, report, Path(baseline))
+    return report
 
 
 def explain(
@@ -90,12 +107,12 @@ def explain(
 
 
 def compare(
-    bundles: Sequence[Bundle | StrPath],
+    bundles: Bundle | StrPath | Sequence[Bundle | StrPath],
     *,
     dataset: StrPath | None = None,
     checkpoint: StrPath | None = None,
     gates: Gates | None = None,
-    templates: Sequence[str] = (),
+    templates: str | Sequence[str] = (),
     class_names: StrPath | None = None,
     images: StrPath | None = None,
     split: str = "test",
@@ -120,7 +137,8 @@ def compare(
         UsageError: no bundle, or one twice.
         RuntimeFailed: a runtime refused an artifact.
     """
-    subjects = [Bundle.of(bundle) for bundle in bundles]
+    listed = (bundles,) if isinstance(bundles, Bundle | str | PathLike) else bundles
+    subjects = [Bundle.of(bundle) for bundle in listed]
     how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
     builtin = all(bundle.manifest.checkpoint.builtin for bundle in subjects)
     data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=builtin)
