@@ -18,6 +18,7 @@ __all__ = [
     "MedianInterval",
     "OperatorTime",
     "Placement",
+    "PlannedOperation",
     "Result",
     "RoundResult",
     "Run",
@@ -99,6 +100,18 @@ class Placement(Frozen):
     cost_share: float | None = None
 
 
+class PlannedOperation(Frozen):
+    """One operation, by the name of its output, and the unit that a runtime means to run it on.
+
+    `cost` is its share of the model's predicted cost.
+    """
+
+    name: str
+    operator: str
+    unit: str
+    cost: float | None = None
+
+
 class CoreUse(Frozen):
     """How many inferences ended on a core, and its clock right after the last: what it ran at, what the system allowed,
     and the most that it can; None where the system does not tell."""
@@ -124,7 +137,8 @@ class RoundResult(Frozen):
     `samples_ns`: wall nanoseconds of every inference after the warm-up, in order. `cpu_ns`: CPU nanoseconds, of all
     threads, that they took together. `load_first_ns`: loading the model, for the first time in the process;
     `load_again_ns`: once more. `first_inference_ns`: the first one after loading. `golden`: of the round that checked.
-    `cores`: where the thread that called ran, and at which clocks.
+    `cores`: where the thread that called ran, and at which clocks. `operations`: the plan behind `placement`, where the
+    Neural Engine may be used.
     `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
     """
 
@@ -144,6 +158,7 @@ class RoundResult(Frozen):
     placement: Annotated[tuple[Placement, ...], Field(fail_fast=True)] = ()
     profile: Annotated[tuple[OperatorTime, ...], Field(fail_fast=True)] = ()
     cores: Annotated[tuple[CoreUse, ...], Field(fail_fast=True)] = ()
+    operations: Annotated[tuple[PlannedOperation, ...], Field(fail_fast=True)] = ()
     warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import json_option
+from mobileclip_deploy.cli.options import BundlePath, json_option
 
 __all__ = ["report"]
 
@@ -23,9 +23,18 @@ __all__ = ["report"]
     metavar="FILE",
     help="report.html, report.md or figure.png; may be repeated.",
 )
+@click.option(
+    "--bundle",
+    "bundles",
+    multiple=True,
+    type=BundlePath(),
+    help="A Core ML bundle that was measured: says why operations leave the Neural Engine; may be repeated.",
+)
 @click.option("--force", is_flag=True, help="Replace a report that is there.")
 @json_option
-def report(results: tuple[Path, ...], outputs: tuple[Path, ...], force: bool, as_json: bool) -> None:
+def report(
+    results: tuple[Path, ...], outputs: tuple[Path, ...], bundles: tuple[Path, ...], force: bool, as_json: bool
+) -> None:
     """Make a page from results of any devices: accuracy against latency, tables that sort, and the conditions.
 
     \b
@@ -36,7 +45,7 @@ def report(results: tuple[Path, ...], outputs: tuple[Path, ...], force: bool, as
     from mobileclip_deploy.benchmark.report import report as write_report
     from mobileclip_deploy.cli.output import note, print_json
 
-    read = write_report(results, outputs, force=force)
+    read = write_report(results, outputs, bundles=bundles, force=force)
     notes = {result.run_id: run_warnings(result) for result in read}
     for run_id, texts in notes.items():
         for text in texts:

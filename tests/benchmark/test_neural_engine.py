@@ -8,9 +8,14 @@ import pytest
 from benchmark import documents
 
 from mobileclip_deploy.benchmark.neural_engine import Evidence, neural_engine_evidence, planned_placement
+from mobileclip_deploy.benchmark.operations import operations_elsewhere
+from mobileclip_deploy.benchmark.report.html import html_page
+from mobileclip_deploy.benchmark.report.markdown import markdown_page
 from mobileclip_deploy.benchmark.report.table import remarks
-from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.result import PlannedOperation, Result, RoundResult
 from mobileclip_deploy.benchmark.statistics import summarize
+from mobileclip_deploy.mil.lint import Finding, LintReport
+from mobileclip_deploy.mil.lint.report import LintedOperation, RuleText
 
 UNITS = ("cpuOnly", "cpuAndNeuralEngine")
 
@@ -68,6 +73,50 @@ def test_the_figures_stand_before_the_verdict() -> None:
     assert "98% of the cost (120 of 131 operations)" in found.text
     assert "6.00 times as fast as cpuOnly" in found.text
     assert found.text in [text for _, text in remarks(sweep(9_000_000, 1_500_000, plan(120, 11, 0.98)))]
+
+
+def test_operations_that_leave_are_named_with_what_lint_finds_of_them() -> None:
+    result = sweep(9_000_000, 1_500_000, plan(2, 3, 0.9))
+    planned = [PlannedOperation(name=f"conv_{index}", operator="ios18.conv", unit="neuralEngine") for index in range(2)]
+    planned += [PlannedOperation(name=f"token_{n}", operator="ios18.gather", unit="cpu", cost=0.01) for n in range(4)]
+    planned.append(PlannedOperation(name="sum", operator="ios18.add", unit="cpu"))
+    rounds = (RoundResult(run_id=result.run_id, cell=UNITS[1], round=0, status="failed", operations=tuple(planned)),)
+    cells = (result.cells[0], result.cells[1].model_copy(update={"rounds": rounds}))
+    result = result.model_copy(update={"cells": cells})
+    names = "gather token_0, gather token_1, gather token_2 and 1 more"
+    assert [text for _, text in operations_elsewhere(result)] == [
+        f"5 operations ({names.replace('1 more', '2 more')}), 4.0% of the predicted cost, fall to the CPU"
+    ]
+    gather = [
+        LintedOperation(
+            name=f"token_{n}",
+            type="gather",
+            status="leaves",
+            weight_bytes=0,
+            findings=(Finding(rule="gather", level="leaves", detail="computed indices"),),
+        )
+        for n in range(4)
+    ]
+    report = LintReport(
+        package="nano.mlpackage",
+        function="main",
+        device="a14",
+        evaluated=False,
+        operations=(*gather, LintedOperation(name="sum", type="add", status="ready", weight_bytes=0)),
+        package_findings=(),
+        switches=1,
+        rules=(
+            RuleText(name="gather", level="leaves", text="A lookup by computed indices runs on the CPU", sources={}),
+        ),
+    )
+    because = "because of: gather (A lookup by computed indices runs on the CPU)"
+    told = [text for _, text in operations_elsewhere(result, [report])]
+    assert told == [
+        f"4 operations ({names}), 4.0% of the predicted cost, fall to the CPU, {because}",
+        "1 operation (add sum) falls to the CPU; no rule of `lint` says why",
+    ]
+    for page in (html_page([result], [report]), markdown_page([result], [report])):
+        assert because in page
 
 
 def test_the_plan_is_told_for_each_set_of_compute_units() -> None:

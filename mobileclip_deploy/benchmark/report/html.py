@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.report.drawing import draw
@@ -11,11 +13,18 @@ from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, fi
 from mobileclip_deploy.benchmark.report.table import columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result
 
+if TYPE_CHECKING:
+    from mobileclip_deploy.inspect.linting import LintReport
+
 __all__ = ["html_page"]
 
 
-def html_page(results: Sequence[Result]) -> str:
-    """The whole page: `page.html` filled in, with `page.css` and `page.js` inside it."""
+def html_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> str:
+    """The whole page: `page.html` filled in, with `page.css` and `page.js` inside it.
+
+    Args:
+        lints: of packages that were measured.
+    """
     import jinja2
 
     folder = files(__package__ or "")
@@ -25,7 +34,12 @@ def html_page(results: Sequence[Result]) -> str:
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.globals |= {"warnings": run_warnings, "columns": columns, "rows": rows, "conditions": conditions}
-    environment.globals |= {"remarks": remarks, "device_name": device_name, "numeric": _numeric, "reference": REFERENCE}
+    environment.globals |= {
+        "remarks": partial(remarks, lints=lints),
+        "device_name": device_name,
+        "numeric": _numeric,
+        "reference": REFERENCE,
+    }
     page = environment.get_template("page.html")
     return page.render(
         results=results,

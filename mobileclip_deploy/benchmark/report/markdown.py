@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, figures
 from mobileclip_deploy.benchmark.report.table import columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result
 
+if TYPE_CHECKING:
+    from mobileclip_deploy.inspect.linting import LintReport
+
 __all__ = ["markdown_page"]
 
 
-def markdown_page(results: Sequence[Result]) -> str:
-    """The same tables as the HTML page; the figures as tables."""
+def markdown_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> str:
+    """The same tables as the HTML page; the figures as tables.
+
+    Args:
+        lints: of packages that were measured.
+    """
     lines = ["# MobileCLIP on devices", ""]
     for result in results:
         lines += [f"## {device_name(result)}", ""]
         lines += [f"- **{_escape(text)}**" for text in run_warnings(result)] + [""]
         lines += _table(columns(result), [[field.text for field in row] for row in rows(result)])
-        lines += ["", *(f"- {_escape(label)}: {_escape(text)}" for label, text in remarks(result))]
+        lines += ["", *(f"- {_escape(label)}: {_escape(text)}" for label, text in remarks(result, lints))]
         lines += ["", *(f"- {term}: {_escape(text)}" for term, text in conditions(result)), ""]
     for figure in figures(results):
         lines += [f"## Accuracy against latency: {figure.device}", "", f"{figure.accuracy}.", ""]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence, planned_placement
+from mobileclip_deploy.benchmark.operations import operations_elsewhere
 from mobileclip_deploy.benchmark.report.points import milliseconds
 from mobileclip_deploy.benchmark.result import CellResult, Result, Snapshot
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.inspect.linting import LintReport
 
 __all__ = ["Field", "columns", "conditions", "remarks", "rows"]
 
@@ -73,12 +79,17 @@ def _row(cell: Cell, found: CellResult, statistic: str) -> tuple[Field, ...]:
     )
 
 
-def remarks(result: Result) -> tuple[tuple[str, str], ...]:
-    """Errors and warnings of cells in full, and evidence of the Neural Engine: the label, and what is to be said."""
+def remarks(result: Result, lints: Sequence[LintReport] = ()) -> tuple[tuple[str, str], ...]:
+    """Errors and warnings of cells in full, and evidence of the Neural Engine: the label, and what is to be said.
+
+    Args:
+        lints: of packages that were measured.
+    """
     evidence = tuple((one.label, one.text) for one in neural_engine_evidence(result))
     return (
         planned_placement(result)
         + evidence
+        + operations_elsewhere(result, lints)
         + tuple(
             (f"{cell.label}, {cell.runtime} {cell.backend or cell.compute_units or ''}".strip(), text)
             for cell, found in result.pairs()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
@@ -13,6 +15,9 @@ from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import StrPath, check_file_destination, paths, write_whole
 
+if TYPE_CHECKING:
+    from mobileclip_deploy.inspect.linting import LintReport
+
 __all__ = ["report"]
 
 SUFFIXES = (".html", ".md", ".png")
@@ -22,6 +27,7 @@ def report(
     results: StrPath | Sequence[StrPath],
     outputs: StrPath | Sequence[StrPath] = ("report.html",),
     *,
+    bundles: StrPath | Sequence[StrPath] = (),
     force: bool = False,
 ) -> tuple[Result, ...]:
     """A page from results of any devices: accuracy against latency, tables, and the conditions.
@@ -29,6 +35,7 @@ def report(
     Args:
         results: files that `benchmark` wrote, or one.
         outputs: where it goes, one or several; .html, .md or .png.
+        bundles: Core ML bundles that were measured: what `lint` finds says why operations leave the Neural Engine.
         force: replace a report that is there.
 
     Returns:
@@ -36,7 +43,7 @@ def report(
 
     Raises:
         UsageError: an output has another ending, or exists.
-        InvalidInput: a file is not a result, or has nothing to draw.
+        InvalidInput: a file is not a result, or has nothing to draw; a bundle is damaged.
     """
     written = paths(outputs)
     for path in written:
@@ -46,11 +53,18 @@ def report(
             )
         check_file_destination(path, force, "outputs")
     found = tuple(complete(read_result(path)) for path in paths(results))
+    lints = tuple(one for bundle in paths(bundles) for one in _linted(bundle))
     for path in written:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".png":
             write_png(found, path)
         else:
-            text = html_page(found) if path.suffix == ".html" else markdown_page(found)
+            text = html_page(found, lints) if path.suffix == ".html" else markdown_page(found, lints)
             write_whole(path, text)
     return found
+
+
+def _linted(bundle: Path) -> tuple[LintReport, ...]:
+    from mobileclip_deploy.inspect.door import lint  # imports torch, which a report without bundles does not need
+
+    return lint(bundle)

@@ -11,6 +11,8 @@ from command_line import run
 
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.ios import job_folder
+from mobileclip_deploy.benchmark.operations import operations_elsewhere
+from mobileclip_deploy.benchmark.result import Result
 
 UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 RUNS = "Documents/runs"
@@ -76,14 +78,26 @@ def test_a_model_that_answers_wrongly_gets_no_latency(benchmark: IphoneBenchmark
 
 
 def test_the_placement_that_core_ml_plans_is_in_the_result(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    planned = [{"operation": "ios18.conv", "unit": "neuralEngine", "cost": 0.9}] * 3
-    planned += [{"operation": "ios18.gather", "unit": "cpu", "cost": 0.3}, {"operation": "const"}]
+    planned = [{"operation": "ios18.conv", "name": "conv_1", "unit": "neuralEngine", "cost": 0.9}] * 3
+    planned += [{"operation": "ios18.gather", "name": "token", "unit": "cpu", "cost": 0.3}, {"operation": "const"}]
     phone.core_ml(answers=benchmark.answers, plans={"cpuAndNeuralEngine": planned})
     benchmark("--tower", "image")
     result = read_result(benchmark.output)
     (cell,) = [found for asked, found in result.pairs() if asked.compute_units == "cpuAndNeuralEngine"]
     shares = {place.unit: (place.operations, place.cost_share) for place in cell.placement}
     assert shares == {"neuralEngine": (3, pytest.approx(0.9)), "cpu": (1, pytest.approx(0.1))}
+    told = {(one.name, one.operator, one.unit, one.cost) for one in cell.rounds[0].operations}
+    assert told == {("conv_1", "ios18.conv", "neuralEngine", 0.9), ("token", "ios18.gather", "cpu", 0.3)}
+    assert operations_elsewhere(result) == (
+        (
+            cell_label(result, cell.id),
+            "SIMULATED: 1 operation (gather token), 30.0% of the predicted cost, falls to the CPU",
+        ),
+    )
+
+
+def cell_label(result: Result, name: str) -> str:
+    return next(asked.label for asked, found in result.pairs() if found.id == name)
 
 
 def test_devices_lists_the_phone(phone: FolderPhone) -> None:

@@ -25,10 +25,12 @@ public enum MLModelStructure {
     public struct Program {
         public struct Operation {
             public let operatorName: String
+            public let outputs: [MLModelStructure.Program.NamedValueType]
             public let blocks: [Block]
             let device: MLComputeDevice?
             let cost: Double?
         }
+        public struct NamedValueType { public let name: String }
         public struct Block { public let operations: [Operation] }
         public struct Function { public let block: Block }
         public let functions: [String: Function]
@@ -59,7 +61,7 @@ public final class MLComputePlan {
     public static func load(contentsOf url: URL, configuration: MLModelConfiguration) async throws -> MLComputePlan {
         let operations = StandIn.script.plan(configuration.computeUnits).map {
             MLModelStructure.Program.Operation(
-                operatorName: $0.operation, blocks: [], device: $0.unit.flatMap { MLComputeDevice($0) }, cost: $0.cost)
+                operatorName: $0.operation, outputs: [.init(name: $0.name ?? "")], blocks: [], device: $0.unit.flatMap { MLComputeDevice($0) }, cost: $0.cost)
         }
         let block = MLModelStructure.Program.Block(operations: operations)
         return MLComputePlan(.program(.init(functions: ["main": .init(block: block)])))

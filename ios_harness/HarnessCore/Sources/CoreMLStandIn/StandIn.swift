@@ -15,6 +15,8 @@ public struct StandIn: Codable, Sendable {
 
     public struct PlannedOperation: Codable, Sendable {
         public var operation: String
+        /// Of its output.
+        public var name: String?
         public var unit: String?
         public var cost: Double?
 

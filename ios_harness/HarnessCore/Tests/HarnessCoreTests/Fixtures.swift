@@ -74,7 +74,7 @@ final class FakeRuntime: ModelRuntime {
     }
 
     func install(_ cell: Cell, at file: URL) throws {}
-    func placement(_ cell: Cell) throws -> [Placement] { [Placement(unit: "cpu", operations: 3, costShare: 1)] }
+    func plan(_ cell: Cell) throws -> ModelPlan { ModelPlan(placements: [Placement(unit: "cpu", operations: 3, costShare: 1)]) }
 
     func load(_ cell: Cell) throws -> LoadedModel {
         loads.append(cell.id)

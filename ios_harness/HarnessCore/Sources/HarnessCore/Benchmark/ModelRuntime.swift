@@ -19,6 +19,12 @@ public protocol LoadedModel: AnyObject {
     var warnings: [String] { get }
 }
 
+/// Where a runtime means to run a model's operations, by unit and one by one.
+public struct ModelPlan: Equatable, Sendable {
+    public var placements: [Placement] = []
+    public var operations: [PlannedOperation] = []
+}
+
 /// What runs models: Core ML, or a test's.
 public protocol ModelRuntime {
     /// The job's word for it.
@@ -28,5 +34,5 @@ public protocol ModelRuntime {
     func install(_ cell: Cell, at file: URL) throws
     func load(_ cell: Cell) throws -> LoadedModel
     /// Where the runtime means to run the operations; empty where it cannot tell. Not timed.
-    func placement(_ cell: Cell) throws -> [Placement]
+    func plan(_ cell: Cell) throws -> ModelPlan
 }

@@ -48,7 +48,10 @@ struct RoundRunner {
         result.firstInferenceNs = try Clock.timed { try pooled { try model.infer() } }.1
         footprint.look()
         if turn.round == 0 {
-            result.placement = try runtime.placement(cell)
+            let plan = try runtime.plan(cell)
+            result.placement = plan.placements
+            // Elsewhere than beside the Neural Engine every operation's place is known beforehand.
+            if cell.computeUnits == .cpuAndNeuralEngine || cell.computeUnits == .all { result.operations = plan.operations }
             try check(model, cell, examples, into: &result)
             try model.prepare(examples.inputs[0])
         }

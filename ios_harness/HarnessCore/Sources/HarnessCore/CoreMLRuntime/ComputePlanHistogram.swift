@@ -7,6 +7,8 @@ import Foundation
 struct ComputePlanHistogram {
     private var operations: [String: Int] = [:]
     private var costs: [String: Double] = [:]
+    /// The operations of programs, one by one; layers of the older networks have no names.
+    private(set) var named: [PlannedOperation] = []
 
     private let function: String?
 
@@ -30,7 +32,7 @@ struct ComputePlanHistogram {
             let chosen = function.flatMap { program.functions[$0] }
             for one in chosen.map({ [$0] }) ?? Array(program.functions.values) { add(one.block, plan) }
         case .neuralNetwork(let network):
-            for layer in network.layers { count(plan.deviceUsage(for: layer), cost: nil) }
+            for layer in network.layers { _ = count(plan.deviceUsage(for: layer), cost: nil) }
         case .pipeline(let pipeline):
             for part in pipeline.subModels { add(part, plan) }
         case .unsupported:
@@ -45,14 +47,18 @@ struct ComputePlanHistogram {
             for inner in operation.blocks { add(inner, plan) }
             let usage = plan.deviceUsage(for: operation)
             if usage == nil, operation.operatorName.hasSuffix("const") { continue }
-            count(usage, cost: plan.estimatedCost(of: operation)?.weight)
+            let cost = plan.estimatedCost(of: operation)?.weight
+            let unit = count(usage, cost: cost)
+            let name = operation.outputs.first?.name ?? ""
+            named.append(PlannedOperation(name: name, operator: operation.operatorName, unit: unit, cost: cost))
         }
     }
 
-    private mutating func count(_ usage: MLComputePlan.DeviceUsage?, cost: Double?) {
+    private mutating func count(_ usage: MLComputePlan.DeviceUsage?, cost: Double?) -> String {
         let unit = usage.map { name($0.preferred) } ?? "unknown"
         operations[unit, default: 0] += 1
         costs[unit, default: 0] += cost ?? 0
+        return unit
     }
 
     private func name(_ device: MLComputeDevice) -> String {

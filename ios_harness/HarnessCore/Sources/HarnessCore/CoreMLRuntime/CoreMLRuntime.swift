@@ -31,13 +31,14 @@ public final class CoreMLRuntime: ModelRuntime {
         return try CoreMLModel(model, cell)
     }
 
-    public func placement(_ cell: Cell) throws -> [Placement] {
-        guard #available(iOS 17.4, macOS 14.4, *) else { return [] }
+    public func plan(_ cell: Cell) throws -> ModelPlan {
+        guard #available(iOS 17.4, macOS 14.4, *) else { return ModelPlan() }
         let url = compiled(cell)
         // Plan and configuration belong to one thread: only what was counted leaves it.
         return try waitFor {
             let plan = try await MLComputePlan.load(contentsOf: url, configuration: try CoreMLRuntime.configuration(cell))
-            return ComputePlanHistogram(plan, function: cell.options?[CoreMLRuntime.functionOption]).placements
+            let histogram = ComputePlanHistogram(plan, function: cell.options?[CoreMLRuntime.functionOption])
+            return ModelPlan(placements: histogram.placements, operations: histogram.named)
         }
     }
 

@@ -26,6 +26,14 @@ public struct OperatorTime: Codable, Equatable, Sendable {
     public var totalNs: Int
 }
 
+/// One operation, by the name of its output, and the unit that a runtime means to run it on.
+public struct PlannedOperation: Codable, Equatable, Sendable {
+    public var name: String
+    public var `operator`: String
+    public var unit: String
+    public var cost: Double?
+}
+
 /// How many inferences ended on a core, and its clock after the last. This harness writes none; it reads and keeps them.
 public struct CoreUse: Codable, Equatable, Sendable {
     public var core: Int
@@ -55,6 +63,7 @@ public struct RoundResult: Codable, Equatable, Sendable {
     public var placement: [Placement]?
     public var profile: [OperatorTime]?
     public var cores: [CoreUse]?
+    public var operations: [PlannedOperation]?
     public var warnings: [String]?
 
     public init(runId: String, turn: Turn, status: Status = .done) {
