@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from mobileclip_deploy.errors import InvalidInput
 
@@ -35,13 +35,18 @@ __all__ = [
 _T = TypeVar("_T")
 
 MAX_PIXELS = 100_000_000
-"""Images with more pixels are refused before they are decoded, and before they are enlarged."""
+"""Images with more pixels are refused before they are decoded, and before they are enlarged; but see MAX_JPEG."""
+
+MAX_JPEG = 250_000_000
+"""Of JPEG files, such as phones' photographs of 200 megapixels: above `MAX_PIXELS` they are decoded at half their size,
+from the same coefficients, which takes a quarter of the memory."""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of the files that count as images in a folder, in lower case."""
 
 # Photographs' formats only: of Pillow's others, one starts Ghostscript (EPS) and several accept any bytes.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_JPEG = ("JPEG", "MPO")  # several JPEGs in one file, as phones write them, are told from one by Pillow
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs as an error is raised here as InvalidInput
@@ -76,11 +81,13 @@ def load_image(path: str | PathLike[str]) -> Image.Image:
 
     The EXIF orientation is applied. Transparency of any kind (alpha channel, palette, colour key) is composited on
     white. 16-bit grey is scaled to 8 bits with rounding (65535 to 255). CMYK and YCbCr are converted without colour
-    management: an embedded ICC profile is ignored, as the models' training pipelines did.
+    management: an embedded ICC profile is ignored, as the models' training pipelines did. A JPEG of more than
+    `MAX_PIXELS` pixels is decoded at half its width and height, rounded up.
 
     Raises:
         InvalidInput: missing, not a file, empty, unreadable, not an image of a known format, truncated or damaged,
-            more than `MAX_PIXELS` pixels (seen from the header, before decoding), or pixels of unknown range (float).
+            more than `MAX_PIXELS` pixels, or `MAX_JPEG` of a JPEG (seen from the header, before decoding), or pixels of
+            unknown range (float).
     """
     path = Path(path)
     _require_bytes(path)
@@ -102,16 +109,20 @@ def _decode(source: Path | io.BytesIO, path: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
-            with Image.open(source, formats=_readable_formats()) as image:
-                if image.width * image.height > MAX_PIXELS:
+            with _opened(source) as image:
+                pixels = image.width * image.height
+                if pixels > (MAX_JPEG if image.format in _JPEG else MAX_PIXELS):
                     raise Image.DecompressionBombError
+                if pixels > MAX_PIXELS:
+                    image.draft(None, ((image.width + 1) // 2, (image.height + 1) // 2))
                 image.load()
                 # Damaged metadata: shown as stored, as browsers and photo viewers do.
                 with contextlib.suppress(Exception):
                     ImageOps.exif_transpose(image, in_place=True)
                 return _to_rgb(image)
     except Image.DecompressionBombError:
-        raise InvalidInput(f"{path}: more than {MAX_PIXELS // 10**6} megapixels; scale the image down first") from None
+        limits = f"{MAX_PIXELS // 10**6} megapixels ({MAX_JPEG // 10**6} of a JPEG)"
+        raise InvalidInput(f"{path}: more than {limits}; scale the image down first") from None
     except UnidentifiedImageError:
         known = ", ".join(_readable_formats())
         raise InvalidInput(f"{path}: not an image of a known format ({known}); convert it to one of them") from None
@@ -120,6 +131,19 @@ def _decode(source: Path | io.BytesIO, path: str) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InvalidInput(f"{path}: cannot be decoded, truncated or damaged? ({reason})") from error
+
+
+def _opened(source: Path | io.BytesIO) -> ImageFile.ImageFile:
+    """The header of an image. Pillow refuses what has more than 179 megapixels, unless it is asked for a JPEG alone."""
+    try:
+        return Image.open(source, formats=_readable_formats())
+    except Image.DecompressionBombError:
+        try:
+            if isinstance(source, io.BytesIO):
+                source.seek(0)
+            return JpegImagePlugin.JpegImageFile(source)
+        except SyntaxError:  # not a JPEG
+            raise Image.DecompressionBombError from None
 
 
 def rgb_image(image: Image.Image, name: str) -> Image.Image:

@@ -21,7 +21,7 @@ from torchvision import transforms
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model import preprocessing as module
-from mobileclip_deploy.model.preprocessing import load_batch, load_image, normalize, preprocess
+from mobileclip_deploy.model.preprocessing import decode_image, load_batch, load_image, normalize, preprocess
 
 
 @dataclass(frozen=True)
@@ -284,6 +284,27 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
     with pytest.raises(InvalidInput, match="megapixels"):
         load_image(path)
+
+
+def test_a_jpeg_of_two_hundred_megapixels_is_decoded_at_half_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_PIXELS", 64 * 64 - 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 // 2 - 1)  # of twice as many Pillow says "bomb"
+    ramp = np.linspace(0, 255, 65 * 64, dtype=np.uint8).reshape(64, 65)
+    upright, turned = Image.fromarray(ramp).convert("RGB"), Image.Exif()
+    turned[0x0112] = 6  # a phone's photograph is stored on its side
+    upright.save(tmp_path / "big.jpg", quality=95, exif=turned)
+    whole = np.asarray(upright.rotate(-90, expand=True).reduce(2), dtype=float)
+    for image in (load_image(tmp_path / "big.jpg"), decode_image((tmp_path / "big.jpg").read_bytes(), "big")):
+        assert (image.size, image.mode) == ((32, 33), "RGB")
+        assert np.abs(np.asarray(image, dtype=float) - whole).mean() < 4
+    monkeypatch.setattr(module, "MAX_JPEG", 64 * 64)
+    with pytest.raises(InvalidInput, match="megapixels"):
+        load_image(tmp_path / "big.jpg")
+    upright.save(tmp_path / "big.png")
+    with pytest.raises(InvalidInput, match="megapixels"):
+        load_image(tmp_path / "big.png")
 
 
 def test_paths_that_are_no_files_are_refused(tmp_path: Path) -> None:
