@@ -114,7 +114,7 @@ def _decode(source: Path | io.BytesIO, path: str) -> Image.Image:
                 if pixels > (MAX_JPEG if image.format in _JPEG else MAX_PIXELS):
                     raise Image.DecompressionBombError
                 if pixels > MAX_PIXELS:
-                    image.draft(None, ((image.width + 1) // 2, (image.height + 1) // 2))
+                    image.draft(None, (image.width // 2, image.height // 2))
                 image.load()
                 # Damaged metadata: shown as stored, as browsers and photo viewers do.
                 with contextlib.suppress(Exception):
