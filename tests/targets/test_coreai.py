@@ -40,7 +40,7 @@ GRIDS = {
     ("image", "w4p"): {"int8, a scale an output", "4-bit table for 32 outputs"},
     ("image", "w4"): {"int8, a scale an output", "int4, a scale 32 inputs"},
     ("text", "w6p"): {"6-bit table", "6-bit table for 32 outputs"},
-    ("text", "w4"): {"int4, a scale 32 inputs"},
+    ("text", "w4"): {"int4, a scale 32 inputs", "int4, a scale 16 inputs"},
 }
 Write = Callable[[TowerName, str], Path]
 

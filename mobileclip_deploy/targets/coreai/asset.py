@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -23,9 +24,11 @@ from mobileclip_deploy.targets.coreai.bytecode import read_resources
 from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import quiet
 
-__all__ = ["HASH", "METADATA", "PROGRAM", "Asset", "TensorType", "is_readable", "operations", "tensor_type"]
+__all__ = ["HASH", "METADATA", "OWN", "PROGRAM", "Asset", "TensorType", "is_readable", "operations", "tensor_type"]
 
 PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
+# In the metadata: what whoever wrote the asset has defined himself.
+OWN = "creatorDefinedMetadata"
 TRY = "import sys; from coreai.authoring import AIModelAsset; AIModelAsset.load(sys.argv[1]).program"
 # sha256 of the programs that were read, or written, by this process.
 _READABLE: set[bytes] = set()
@@ -72,11 +75,14 @@ class Asset:
     `metadata`: of metadata.json. `functions`: the operations `coreai.graph` that a user can call, by name; `graphs`:
     those that only they can call, too.
 
+    Args:
+        context: of MLIR, for programs that are to be joined; one of its own for None.
+
     Raises:
         InvalidInput: it is no .aimodel, damaged, or changed since its hash was written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, context: Any = None) -> None:
         self.path = path
         self.metadata = _metadata(path)
         _check_program(path)
@@ -84,7 +90,8 @@ class Asset:
             from coreai.authoring import AIModelAsset
 
             try:
-                self.program = AIModelAsset.load(path).program
+                with context or contextlib.nullcontext():
+                    self.program = AIModelAsset.load(path).program
             except Exception as error:  # whatever MLIR's parser raises
                 raise InvalidInput(f"{path} holds no readable Core AI program: {_first_line(error)}") from error
         self.module = self.program._module._mlir_module

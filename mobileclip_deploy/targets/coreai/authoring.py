@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
 
-__all__ = ["FUNCTION", "convert", "write_asset"]
+__all__ = ["FUNCTION", "convert", "metadata_of", "write_asset"]
 
 # What a program of one function calls it; Core AI looks for this one where no other is named.
 FUNCTION = "main"
@@ -62,23 +63,28 @@ def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str) 
 
 
 def _metadata(job: TowerJob) -> Any:
-    from coreai.runtime import AIModelAssetMetadata
-
-    metadata, title = AIModelAssetMetadata(), job.variant.title
-    metadata.author = "converted by mobileclip-deploy"
-    metadata.license = job.licence
     what = f"{job.tower} tower, {job.precision}: embedding of dimension {job.variant.embed_dim}, not normalised"
-    if job.labels:
-        what = f"{job.precision}: classifier of {len(job.labels)} labels"
-        metadata.set_custom("labels", list(job.labels))
-    metadata.model_description = f"{title}, {what}"
-    custom = {
+    own: dict[str, Any] = {
         "variant": job.variant.name,
         "tower": job.tower,
         "precision": job.precision,
         "embedding_space": job.embedding_space,
         "checkpoint_sha256": job.checkpoint_sha256,
     }
-    for name, value in custom.items():
+    if job.labels:
+        what = f"{job.precision}: classifier of {len(job.labels)} labels"
+        own["labels"] = list(job.labels)
+    return metadata_of(f"{job.variant.title}, {what}", job.licence, own)
+
+
+def metadata_of(description: str, licence: str, own: Mapping[str, Any]) -> Any:
+    """What stands beside a program: `own` is by names that nobody but us gives a meaning."""
+    from coreai.runtime import AIModelAssetMetadata
+
+    metadata = AIModelAssetMetadata()
+    metadata.author = "converted by mobileclip-deploy"
+    metadata.license = licence
+    metadata.model_description = description
+    for name, value in own.items():
         metadata.set_custom(name, value)
     return metadata

@@ -10,7 +10,7 @@ from typing import Any
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.targets.base import TensorInfo
-from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_type
+from mobileclip_deploy.targets.coreai.asset import OWN, Asset, operations, tensor_type
 from mobileclip_deploy.targets.coreai.reading import graph_of, port_names
 from mobileclip_deploy.targets.coreai.weights import RESTORED
 from mobileclip_deploy.targets.inspection import PackageInspection
@@ -18,7 +18,6 @@ from mobileclip_deploy.targets.inspection import PackageInspection
 __all__ = ["LARGEST", "describe", "inspect_asset", "operators"]
 
 LARGEST = 10
-OWN = "creatorDefinedMetadata"
 
 
 def describe(path: Path, function: str | None = None) -> tuple[TensorInfo, TensorInfo]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from mobileclip_deploy.errors import DependencyMissing
-from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
-from mobileclip_deploy.targets.options import TargetOptions
+from mobileclip_deploy.errors import DependencyMissing, UsageError
+from mobileclip_deploy.targets.base import Place, Precisions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.options import TargetOptions, option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +27,13 @@ __all__ = ["CoreAITarget"]
 WHERE = "coreai-core has wheels for Linux x86-64 (glibc 2.34 or newer) and macOS 26 on arm64, CPython 3.11 to 3.14"
 
 
+@dataclass(frozen=True)
+class CoreAIOptions(TargetOptions):
+    """`multifunction` puts both towers into one asset, a function each."""
+
+    multifunction: bool = option("--multifunction", "Both towers in one asset, a function each.", default=False)
+
+
 class CoreAITarget(Target):
     name = "coreai"
     title = "Core AI"
@@ -34,6 +42,8 @@ class CoreAITarget(Target):
     extra = "coreai"
     suffixes = (".aimodel",)
     order = 4
+    Options = CoreAIOptions
+    options: CoreAIOptions
     precisions = ("fp32", "fp16", "w8", "w6p", "w4p", "w4")
     mixes = True
     runtime_modules = ("coreai.runtime",)
@@ -50,6 +60,24 @@ class CoreAITarget(Target):
             super().require_installed()
         except DependencyMissing as error:
             raise DependencyMissing(f"{error} ({WHERE})") from None
+
+    def require(self, precisions: Precisions, mixed: bool = False) -> None:
+        """As any target, and refuses to join one tower alone.
+
+        Raises:
+            UsageError, DependencyMissing: see `Target.require`.
+        """
+        super().require(precisions, mixed)
+        if self.options.multifunction and len(precisions) == 1:
+            (tower,) = precisions
+            raise UsageError(
+                f"--multifunction puts both towers into one asset; leave it out for the {tower} tower alone"
+            )
+
+    def require_searchable(self) -> None:
+        super().require_searchable()
+        if self.options.multifunction:
+            raise UsageError("smallest searches a precision for each tower; leave --multifunction out")
 
     def runtime_version(self) -> str:
         return importlib.metadata.version("coreai-core")
@@ -80,6 +108,15 @@ class CoreAITarget(Target):
         storage = self.storage(job.tower, job.module, job.precision, job.four_bit)
         write_asset(job, path, storage, *self.port_names(job))
         return ()
+
+    def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
+        if not self.options.multifunction:
+            return super().place(folder, variant, files)
+        from mobileclip_deploy.targets.coreai.multifunction import join
+
+        name = f"{variant.name}.aimodel"
+        join({tower: folder / file for tower, file in files.items()}, folder / name, variant)
+        return {tower: Place(name, tower) for tower in files}
 
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
         from mobileclip_deploy.targets.coreai.inspection import describe
