@@ -110,8 +110,12 @@ class OnnxRuntime final : public bench::Engine {
 
     void choose_provider(OrtSessionOptions* options, const bench::Cell& cell) const {
         if (cell.backend.value_or("cpu") == "cpu") return;
+        if (*cell.backend == "webgpu") {
+            check(api_->SessionOptionsAppendExecutionProvider(options, "WebGPU", nullptr, nullptr, 0));
+            return;
+        }
         if (*cell.backend != "xnnpack") {
-            throw std::runtime_error("ONNX Runtime backend " + *cell.backend + " is unknown here; known: cpu, xnnpack");
+            throw std::runtime_error("ONNX Runtime backend " + *cell.backend + " is unknown here; known: cpu, webgpu, xnnpack");
         }
         // XNNPACK has a pool of its own: the session's would compete with it.
         const auto threads = std::to_string(cell.threads);

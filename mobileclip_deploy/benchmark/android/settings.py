@@ -37,12 +37,15 @@ class AndroidSettings:
         folder: on the phone; everything of ours is below it (MOBILECLIP_ANDROID_FOLDER).
         runners: a folder on this computer, or `ready` (MOBILECLIP_ANDROID_RUNNERS); None: those that were built in this
             checkout, else the ready ones.
+        places: labels of places beside each target's first, such as onnxruntime-xnnpack, which not every build of a
+            runtime has (MOBILECLIP_ANDROID_PLACES, with commas).
         cooling_seconds: how long to wait for a hot phone (MOBILECLIP_ANDROID_COOLING_SECONDS).
         turn_seconds: how long one round may take; None: by the protocol (MOBILECLIP_ANDROID_TURN_SECONDS).
     """
 
     folder: str = "/data/local/tmp/mobileclip-deploy"
     runners: Path | None = None
+    places: tuple[str, ...] = ()
     cooling_seconds: float = 600
     turn_seconds: float | None = None
 
@@ -63,6 +66,9 @@ class AndroidSettings:
         return cls(
             folder=folder.rstrip("/"),
             runners=Path(named) if (named := environment.get("MOBILECLIP_ANDROID_RUNNERS")) else None,
+            places=tuple(
+                word.strip() for word in environment.get("MOBILECLIP_ANDROID_PLACES", "").split(",") if word.strip()
+            ),
             cooling_seconds=cls.cooling_seconds if cooling is None else cooling,
             turn_seconds=turn,
         )

@@ -27,17 +27,19 @@ __all__ = ["OnnxSession", "declared", "places"]
 CPU = RuntimePlace(
     "onnxruntime", "cpu", options=(("session.intra_op.allow_spinning", "0"), ("session.inter_op.allow_spinning", "0"))
 )
+# What a build of ONNX Runtime for phones may have besides; PyPI's have neither.
+PHONE = (CPU, RuntimePlace("onnxruntime", "xnnpack", options=CPU.options), RuntimePlace("onnxruntime", "webgpu"))
 
 
 def places(device: str) -> tuple[RuntimePlace, ...]:
-    """The CPU of this machine and of Android phones.
+    """The CPU of this machine; on Android phones XNNPACK and WebGPU (the GPU, by Vulkan) as well, the CPU first.
 
     Raises:
         NotRun: ONNX Runtime is not installed here.
     """
     if device == "host":
         installed("onnxruntime", "onnx")
-    return (CPU,) if device in ("host", "android") else ()
+    return {"host": (CPU,), "android": PHONE}.get(device, ())
 
 
 class OnnxSession(Session):

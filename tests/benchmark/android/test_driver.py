@@ -16,7 +16,7 @@ from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.result import CoreUse, Result
-from mobileclip_deploy.errors import NotRun, RuntimeFailed
+from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.progress import silent
 
 FULL = {"running_khz": 2_900_000, "allowed_khz": 2_900_000, "maximum_khz": 2_900_000}
@@ -199,6 +199,19 @@ def test_what_a_phone_does_not_run_is_refused_with_the_reason() -> None:
     with pytest.raises(NotRun, match="only xnnpack is in the Android harness, not vulkan"):
         AndroidDriver().places("executorch", {"backend": "vulkan"})
     assert [place.label for place in AndroidDriver().places("onnx", {})] == ["onnxruntime-cpu"]
+
+
+def test_further_places_are_named_and_one_that_the_runtime_lacks_fails_its_cell(
+    phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    chosen = AndroidSettings.of({"MOBILECLIP_ANDROID_PLACES": "onnxruntime-xnnpack, onnxruntime-webgpu"})
+    found = AndroidDriver(settings=chosen).places("onnx", {})
+    assert [place.label for place in found] == ["onnxruntime-cpu", "onnxruntime-xnnpack", "onnxruntime-webgpu"]
+    with pytest.raises(UsageError, match="is no place on a phone; known: executorch-xnnpack, onnxruntime-cpu"):
+        AndroidDriver(settings=AndroidSettings(places=("onnxruntime-qnn",))).places("executorch", {})
+    result = run(phones, built / "bin", tiny.plan(tmp_path / "plan", backends=("cpu", "xnnpack", "webgpu")))
+    assert [cell.status for cell in result.cells] == ["done", "failed", "failed"]
+    assert [str(cell.error).partition(":")[0] for cell in result.cells[1:]] == ["ONNX Runtime"] * 2
 
 
 def test_a_second_benchmark_does_not_disturb_the_first(phones: Phones, built: Path, tmp_path: Path) -> None:

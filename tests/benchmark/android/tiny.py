@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,16 @@ def plan(
     rounds: int = 2,
     error: float = 0.0,
     threads: tuple[int, ...] = (1,),
+    backends: tuple[str | None, ...] = (None,),
 ) -> Plan:
-    """A plan on disk, one cell for each runtime and number of threads; `error` is added to the golden answers."""
+    """A plan on disk, a cell for each runtime, thread count and backend; `error` is added to the golden answers."""
     (folder / "models/tiny").mkdir(parents=True)
     (folder / "golden").mkdir()
     inputs = np.random.default_rng(8).random((2, *SHAPE[1:]), dtype=np.float32)
     inputs.tofile(folder / "golden/inputs.bin")
     outputs = inputs.reshape(2, -1) @ weights() + np.float32(error)
     outputs.astype(np.float32).tofile(folder / "golden/outputs.bin")
-    cells = [_cell(folder, runtime, count) for runtime in runtimes for count in threads]
+    cells = [_cell(folder, *one) for one in itertools.product(runtimes, threads, backends)]
     names = [cell["id"] for cell in cells]
     job = Job.model_validate(
         {
@@ -95,7 +97,7 @@ def plan(
     return Plan(folder, job)
 
 
-def _cell(folder: Path, runtime: str, threads: int) -> dict[str, Any]:
+def _cell(folder: Path, runtime: str, threads: int, backend: str | None) -> dict[str, Any]:
     file = folder / "models/tiny" / ("tiny.onnx" if runtime == "onnxruntime" else "tiny.pte")
     file.write_bytes(onnx_bytes() if runtime == "onnxruntime" else program())
     golden = {
@@ -108,7 +110,7 @@ def _cell(folder: Path, runtime: str, threads: int) -> dict[str, Any]:
         for part in ("inputs", "outputs")
     }
     return {
-        "id": f"tiny.{runtime}" + (f".t{threads}" if threads > 1 else ""),
+        "id": f"tiny.{runtime}" + (f".{backend}" if backend else "") + (f".t{threads}" if threads > 1 else ""),
         "label": f"tiny, {runtime}",
         "competitor": False,
         "tower": "image",
@@ -116,6 +118,7 @@ def _cell(folder: Path, runtime: str, threads: int) -> dict[str, Any]:
         "sha256": file_sha256(file),
         "bytes": file.stat().st_size,
         "runtime": runtime,
+        "backend": backend,
         "threads": threads,
         "input": {"name": "x", "dtype": "float32", "shape": SHAPE},
         "output": {"name": "y", "dtype": "float32", "shape": (1, WIDTH)},
