@@ -154,6 +154,13 @@ class ClassifiedDocument(BaseModel):
     probabilities: dict[str, float]
 
 
+class ClassifiedDocuments(BaseModel):
+    """Every image in order; `skipped`: why each image was left out that could not be used (--skip-bad)."""
+
+    images: tuple[ClassifiedDocument, ...]
+    skipped: tuple[str, ...]
+
+
 class ReinforcedDocument(BaseModel):
     """The dataset at `output`, as its index says; shards that were `made` now, and those `kept` of an earlier run."""
 
@@ -234,7 +241,7 @@ DOCUMENTS: dict[str, Any] = {
     "lint": LintDocument,
     "evaluate": EvaluationResult,
     "compare": Comparison,
-    "classify": list[ClassifiedDocument],
+    "classify": ClassifiedDocuments,
     "embed": EmbeddingFile,
     "reinforce": ReinforcedDocument,
     "train": TrainedDocument,
