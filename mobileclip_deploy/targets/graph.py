@@ -213,7 +213,8 @@ def changed_constant(have: npt.NDArray[Any], want: npt.NDArray[Any]) -> str | No
     if want.size <= 4:
         return f"is {_short(have)}, not {_short(want)}"
     with np.errstate(invalid="ignore"):
-        relative = float(np.linalg.norm((a - b)[finite]) / np.linalg.norm(b[finite]))
+        size = float(np.linalg.norm(b[finite])) or float(np.finfo(np.float64).tiny)
+        relative = float(np.linalg.norm((a - b)[finite])) / size
     return f"is off by {relative:.1e} (relative), in {int(off.sum()):,} of {want.size:,} numbers"
 
 

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import getpass
-import importlib.util
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_variant
-from torch import nn
-from writing import job_of
+from coreai_assets import Assets, require_coreai
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
@@ -27,11 +21,7 @@ from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
 
-if importlib.util.find_spec("coreai_torch") is None:
-    needs = "needs coreai-core and coreai-torch (Linux x86-64, macOS 26 arm64): pip install 'mobileclip-deploy[coreai]'"
-    if os.environ.get("CI"):
-        pytest.fail(needs)
-    pytest.skip(needs, allow_module_level=True)
+require_coreai()
 
 # What the layers of the small network that are worth it are stored as.
 GRIDS = {
@@ -42,32 +32,11 @@ GRIDS = {
     ("text", "w6p"): {"6-bit table", "6-bit table for 32 outputs"},
     ("text", "w4"): {"int4, a scale 32 inputs", "int4, a scale 16 inputs"},
 }
-Write = Callable[[TowerName, str], Path]
 
 
 @pytest.fixture(scope="module")
-def model() -> MobileCLIP:
-    """A small network with every kind of block, folded, its weights drawn anew: nothing is at its initial value."""
-    torch.manual_seed(0)
-    model = build_model(tiny_variant("tiny_mci")).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    fold(model)
-    return model
-
-
-@pytest.fixture(scope="module")
-def write(model: MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Write:
-    """Writes a tower at a precision, once."""
-    folder = tmp_path_factory.mktemp("coreai")
-
-    def write(tower: TowerName, precision: str) -> Path:
-        path = folder / f"{tower}_{precision}.aimodel"
-        if not path.exists():
-            get_target("coreai").write(job_of(model, tower, precision), path)
-        return path
-
-    return write
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
+    return Assets(tmp_path_factory.mktemp("coreai"))
 
 
 def inputs(tower: TowerName) -> np.ndarray:
@@ -85,63 +54,59 @@ def wanted(model: MobileCLIP, tower: TowerName) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tower", TOWERS)
-def test_float32_is_the_tower_to_rounding(write: Write, model: MobileCLIP, tower: TowerName) -> None:
-    runner = get_target("coreai").runner(write(tower, "fp32"))
+def test_float32_is_the_tower_to_rounding(assets: Assets, tower: TowerName) -> None:
+    runner = get_target("coreai").runner(assets.path(tower, "fp32"))
     assert runner.engine.startswith("Core AI 1.")
-    assert compare(wanted(model, tower), runner(inputs(tower))).relative < 5e-6
+    assert compare(wanted(assets.model, tower), runner(inputs(tower))).relative < 5e-6
 
 
 @pytest.mark.parametrize(("tower", "precision"), GRIDS)
-def test_every_weight_is_read_back_on_its_grid(
-    write: Write, model: MobileCLIP, tower: TowerName, precision: str
-) -> None:
-    target, module = get_target("coreai"), make_tower(model, tower)
+def test_every_weight_is_read_back_on_its_grid(assets: Assets, tower: TowerName, precision: str) -> None:
+    target, module = get_target("coreai"), make_tower(assets.model, tower)
     storage = target.storage(tower, module, precision)
-    found, missing = matched_weights(module, target.weights(write(tower, precision)))
+    found, missing = matched_weights(module, target.weights(assets.path(tower, precision)))
     assert missing == []
     assert [match.wrong(storage[match.layer], half=True) for match in found] == [None] * len(found)
     assert {storage[match.layer].describe() for match in found} - {"float16"} == GRIDS[tower, precision] - {"float16"}
 
 
 @pytest.mark.parametrize("precision", ["w6p", "w4"])
-def test_weights_restored_once_give_the_answers_of_the_file_itself(write: Write, precision: str) -> None:
+def test_weights_restored_once_give_the_answers_of_the_file_itself(assets: Assets, precision: str) -> None:
     """What the runner leaves out of every inference is what Apple's operations compute, to the last bit."""
     from unittest import mock
 
-    path, ids = write("text", precision), inputs("text")
+    path, ids = assets.path("text", precision), inputs("text")
     once = get_target("coreai").runner(path)(ids)
     with mock.patch("mobileclip_deploy.targets.coreai.runner.restore_weights", return_value=False):
         assert np.array_equal(get_target("coreai").runner(path)(ids), once)
 
 
 @pytest.mark.parametrize("tower", TOWERS)
-def test_a_second_export_has_the_same_content_in_other_bytes(
-    write: Write, model: MobileCLIP, tower: TowerName, tmp_path: Path
-) -> None:
-    target, first, second = get_target("coreai"), write(tower, "w4"), tmp_path / "again.aimodel"
-    target.write(job_of(model, tower, "w4"), second)
+def test_a_second_export_has_the_same_content_in_other_bytes(assets: Assets, tower: TowerName, tmp_path: Path) -> None:
+    target, first, second = get_target("coreai"), assets.path(tower, "w4"), tmp_path / "again.aimodel"
+    assets.write(tower, "w4", second)
     assert first_difference(target.graph(first), target.graph(second)) is None
-    assert first_difference(target.graph(first), target.graph(write(tower, "fp32"))) is not None
+    assert first_difference(target.graph(first), target.graph(assets.path(tower, "fp32"))) is not None
 
 
 @pytest.mark.parametrize("tower", TOWERS)
-def test_nothing_in_an_asset_names_this_machine(write: Write, tower: TowerName) -> None:
+def test_nothing_in_an_asset_names_this_machine(assets: Assets, tower: TowerName) -> None:
     words = [str(Path.cwd()), "site-packages", "/home/", "/tmp/", f"/{getpass.getuser()}/", "mobileclip_deploy/"]
-    for file in write(tower, "w8").iterdir():
+    for file in assets.path(tower, "w8").iterdir():
         data = file.read_bytes()
         assert [word for word in words if word.encode() in data] == [], file
 
 
-def test_an_asset_says_what_it_is_and_where_its_weights_came_from(write: Write) -> None:
-    told = json.loads((write("image", "w8") / "metadata.json").read_text(encoding="utf-8"))
+def test_an_asset_says_what_it_is_and_where_its_weights_came_from(assets: Assets) -> None:
+    told = json.loads((assets.path("image", "w8") / "metadata.json").read_text(encoding="utf-8"))
     own = told["creatorDefinedMetadata"]
     assert (own["variant"], own["tower"], own["precision"]) == ("tiny_mci", "image", "w8")
     assert own["embedding_space"].startswith("test-")
     assert own["checkpoint_sha256"]
 
 
-def test_inspect_tells_functions_ports_and_storage(write: Write) -> None:
-    target, path = get_target("coreai"), write("image", "w4p")
+def test_inspect_tells_functions_ports_and_storage(assets: Assets) -> None:
+    target, path = get_target("coreai"), assets.path("image", "w4p")
     told = target.inspect(path)
     (function,) = told.functions.values()
     assert told.bytes == artifact_bytes(path)
@@ -153,8 +118,8 @@ def test_inspect_tells_functions_ports_and_storage(write: Write) -> None:
     assert target.operators(path)["conv2d"] > 0
 
 
-def test_operations_keep_quiet(write: Write, capfd: pytest.CaptureFixture[str]) -> None:
-    get_target("coreai").runner(write("text", "w4"))(inputs("text"))
+def test_operations_keep_quiet(assets: Assets, capfd: pytest.CaptureFixture[str]) -> None:
+    get_target("coreai").runner(assets.path("text", "w4"))(inputs("text"))
     assert capfd.readouterr() == ("", "")
 
 
@@ -186,9 +151,9 @@ def damaged(path: Path, folder: Path, kind: str) -> Path:
 
 @pytest.mark.parametrize("kind", ["truncated", "edited", "foreign", "empty", "unhashed", "nameless"])
 def test_a_damaged_asset_is_refused_in_one_line(
-    write: Write, tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+    assets: Assets, tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    target, path = get_target("coreai"), damaged(write("text", "w4"), tmp_path, kind)
+    target, path = get_target("coreai"), damaged(assets.path("text", "w4"), tmp_path, kind)
     for look in (target.describe, target.inspect, target.graph, target.weights, target.runner):
         with pytest.raises(InvalidInput) as caught:
             look(path)

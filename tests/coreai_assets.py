@@ -1,0 +1,51 @@
+"""Core AI assets of a small network, for tests; where the packages are missing the tests that ask for them say so."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_variant
+from torch import nn
+from writing import job_of
+
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets import get_target
+
+__all__ = ["Assets", "require_coreai"]
+
+NEEDS = "needs coreai-core and coreai-torch (Linux x86-64, macOS 26 arm64): pip install 'mobileclip-deploy[coreai]'"
+
+
+def require_coreai() -> None:
+    """Skip the module that calls it where Core AI's packages are missing; in CI it fails."""
+    if importlib.util.find_spec("coreai_torch") is None:
+        if os.environ.get("CI"):
+            pytest.fail(NEEDS)
+        pytest.skip(NEEDS, allow_module_level=True)
+
+
+class Assets:
+    """A network with every kind of block, folded, its weights drawn anew; each tower written once a precision."""
+
+    def __init__(self, folder: Path) -> None:
+        torch.manual_seed(0)
+        self.folder = folder
+        self.model: MobileCLIP = build_model(tiny_variant("tiny_mci")).eval()
+        for parameter in self.model.parameters():
+            nn.init.normal_(parameter, std=0.1)
+        fold(self.model)
+
+    def path(self, tower: TowerName, precision: str) -> Path:
+        path = self.folder / f"{tower}_{precision}.aimodel"
+        if not path.exists():
+            self.write(tower, precision, path)
+        return path
+
+    def write(self, tower: TowerName, precision: str, path: Path) -> None:
+        get_target("coreai").write(job_of(self.model, tower, precision), path)
