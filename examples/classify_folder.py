@@ -4,17 +4,17 @@ python examples/classify_folder.py out/nano-onnx-fp16 models/nano/evaluation/ima
 """
 
 import sys
-from pathlib import Path
 
 import mobileclip_deploy as mcd
 
 
 def main(bundle: str, folder: str, labels: str) -> None:
-    """Print name, label and probability of every image, tabs between."""
-    images = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
-    for result in mcd.classify(bundle, images, labels.split(",")):
-        label, probability = max(result.probabilities.items(), key=lambda entry: entry[1])
-        print(result.image.name, label, f"{probability:.2f}", sep="\t")
+    """Print name, label and probability of every image, tabs between; images that cannot be used go to stderr."""
+    results = mcd.classify(bundle, folder, labels, top=1, skip_bad=True)
+    for result in results:
+        print(result.image.name, result.label, f"{result.probabilities[result.label]:.2f}", sep="\t")
+    for text in results.skipped:
+        print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,14 @@ def test_a_folder_is_classified(
     assert [(name, label) for name, label, _ in rows] == sorted((f"{label}.png", label) for label in PICTURES)
 
 
+def test_photos_are_found_by_words(exports: Exports, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("search_photos")(str(exports.bundle("onnx", "fp16").path), str(photos), "rocket", "2")
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [len(row) for row in rows] == [2, 2]
+    assert Path(rows[0][1]).parent.name == "rocket"
+    assert float(rows[0][0]) > float(rows[1][0])
+
+
 def test_the_gate_passes_what_is_small_and_as_good(
     exports: Exports, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
