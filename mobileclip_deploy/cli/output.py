@@ -7,6 +7,8 @@ import io
 import itertools
 import json
 import math
+import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +37,6 @@ __all__ = [
     "quiet",
 ]
 
-PIPED_WIDTH = 140
 QUIET = "mobileclip_deploy.quiet"
 """In `click.Context.meta`: whether progress is not wanted."""
 
@@ -74,33 +75,21 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on stdout; columns whose names start with `>` are right-aligned, those without a cell are left out."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from mobileclip_deploy.cli.layout import laid_out
 
-    cells = [list(row) for row in rows]
-    used = [number for number in range(len(columns)) if not cells or any(row[number] for row in cells)]
-    columns, rows = [columns[number] for number in used], [[row[number] for number in used] for row in cells]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        name = column.removeprefix(">")
-        table.add_column(name, justify="right" if column.startswith(">") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(colour(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
-    with console.capture() as captured:  # written by click: rich would end the process itself on a broken pipe
-        if title is not None:  # a line of its own: a table's title is folded to the table's width
-            console.print(title, style="italic", markup=False, soft_wrap=True)
-        console.print(table)
-    click.echo(captured.get(), nl=False)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    lines = laid_out(columns, [[in_flags(cell) for cell in row] for row in rows], width)
+    for line in (*([] if title is None else [click.style(title, italic=True)]), *map(_coloured, lines), ""):
+        click.echo(line)
 
 
-def colour(cell: str) -> Any:
-    """The words that decide are coloured, nothing else; brackets in a cell are brackets."""
-    from rich.text import Text
+DECIDING = {"passed": "green", "failed": "red", "FAILED": "red", "not run": "yellow", "missing": "yellow"}
 
-    styles = {"passed": "green", "failed": "bold red", "not run": "yellow", "missing": "yellow"}
-    return Text(in_flags(cell), style=styles.get(cell, ""))
+
+def _coloured(line: str) -> str:
+    """The words that decide are coloured where they are a cell of their own; a file gets none."""
+    words = "|".join(DECIDING)
+    return re.sub(rf"(?<=  )({words})(?=  |$)", lambda word: click.style(word[0], fg=DECIDING[word[0]]), line)
 
 
 def note(text: str) -> None:

@@ -38,12 +38,15 @@ def print_exports(results: Sequence[Written]) -> None:
     rows = []
     for result in results:
         bundle, report = result.bundle, result.report
-        checks = {(check.tower, check.step): check for check in report.checks} if report else {}
+        found = report.checks if report else ()
+        # Of several engines the last that could run it.
+        ran = sorted(found, key=lambda check: check.status != "not run")
+        checks = {(check.tower, check.step): check for check in ran}
         task = checks.get(("both", "task"))
         shown: set[str] = set()
         for first, (tower, entry) in enumerate(bundle.manifest.towers.items()):
             shipped, twin = checks.get((tower, "shipped")), checks.get((tower, "twin"))
-            own = [check for (where, _), check in checks.items() if where in (tower, "both")]
+            own = [check for check in found if check.tower in (tower, "both")]
             rows.append(
                 [
                     bundle.path.name if not first else "",
@@ -59,20 +62,29 @@ def print_exports(results: Sequence[Written]) -> None:
             )
             shown.add(entry.file)
     print_table(None, columns, rows)
-    if not any(check.step == "task" for result in results if result.report for check in result.report.checks):
-        click.echo("accuracy: not measured; it needs both towers, and a dataset: --dataset PATH, or --dataset builtin")
-    click.echo("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
-    floor = next((result.report.floor for result in results if result.report and result.report.floor), {})
-    floors = ", ".join(f"{tower} {value:.1e}" for tower, value in floor.items())
-    click.echo("float32 twin: the same graph before its precision was reduced, held to a few times the noise floor")
-    click.echo(
-        f"noise floor: how far the checkpoint's own float32 is from exact arithmetic ({floors or 'not measured'})"
-    )
+    reports = [result.report for result in results if result.report is not None]
+    if reports:
+        print_what_figures_mean(reports)
+    else:
+        click.echo("nothing was checked (--no-verify): `verify` does")
     for result in results:
         click.echo(f"{'wrote' if result.written else 'not written:'} {result.bundle.path}")
     for result in results:
         if isinstance(result, Smallest):
             print_search(result.log)
+
+
+def print_what_figures_mean(reports: Sequence[ParityReport]) -> None:
+    """The words under a table of exports."""
+    if not any(check.step == "task" for report in reports for check in report.checks):
+        click.echo("accuracy: not measured; it needs both towers, and a dataset: --dataset PATH, or --dataset builtin")
+    click.echo("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
+    floor = next((report.floor for report in reports if report.floor), {})
+    floors = ", ".join(f"{tower} {value:.1e}" for tower, value in floor.items())
+    click.echo("float32 twin: the same graph before its precision was reduced, held to a few times the noise floor")
+    click.echo(
+        f"noise floor: how far the checkpoint's own float32 is from exact arithmetic ({floors or 'not measured'})"
+    )
 
 
 def print_failed_export(error: ExportGateFailed) -> None:
