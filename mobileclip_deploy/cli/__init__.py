@@ -42,6 +42,11 @@ class Ordered(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each with the whole first sentence of its help; click cuts it at a width."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(limit=1000)) for name, one in self.commands.items()])
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -57,7 +62,7 @@ class Ordered(click.Group):
 
 
 @click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="mobileclip-deploy", message="%(prog)s %(version)s")
+@click.version_option(None, "-V", "--version", package_name="mobileclip-deploy", message="%(prog)s %(version)s")
 def cli() -> None:
     """Take a trained MobileCLIP checkpoint to Core ML, ONNX and ExecuTorch, and prove that it is still the same model.
 

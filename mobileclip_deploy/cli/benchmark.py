@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import BundlePath
 
 __all__ = ["benchmark"]
@@ -13,7 +14,14 @@ __all__ = ["benchmark"]
 
 @click.command()
 @click.argument("bundles", nargs=-1, required=True, type=BundlePath(), metavar="BUNDLE...")
-@click.option("--device", default="host", show_default=True, metavar="KIND[:ID]", help="As `devices` lists them.")
+@click.option(
+    "--device",
+    default="host",
+    show_default=True,
+    metavar="KIND[:ID]",
+    shell_complete=completion.devices,
+    help="As `devices` lists them.",
+)
 @click.option("--protocol", default="standard", show_default=True, help="standard, paper or mlperf.")
 @click.option("--quick", is_flag=True, help="A few inferences only, to see that it runs.")
 @click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)

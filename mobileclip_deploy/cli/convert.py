@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import json_option
 
 __all__ = ["convert"]
@@ -13,8 +14,19 @@ __all__ = ["convert"]
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--layout", required=True, metavar="NAME", help="apple, open_clip or folded.")
-@click.option("--variant", metavar="NAME", help="Told from the checkpoint when left out.")
+@click.option(
+    "--layout",
+    required=True,
+    metavar="NAME",
+    shell_complete=completion.layouts,
+    help="apple, open_clip or folded.",
+)
+@click.option(
+    "--variant",
+    metavar="NAME",
+    shell_complete=completion.variants,
+    help="Told from the checkpoint when left out.",
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT", help=".safetensors or .pt"
 )

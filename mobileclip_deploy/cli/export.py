@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import click
 
+from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import ModelChoice, TargetCommand, gate_option, json_option, load, model_options
 
 __all__ = ["export"]
@@ -19,6 +20,7 @@ __all__ = ["export"]
     required=True,
     multiple=True,
     metavar="T[,T...]|all",
+    shell_complete=completion.target_lists,
     help="onnx, coreml, executorch, ... or all. May be repeated.",
 )
 @model_options
@@ -28,6 +30,7 @@ __all__ = ["export"]
     "precisions",
     multiple=True,
     metavar="P | image=P,text=P",
+    shell_complete=completion.precisions,
     help="fp32, fp16, w8, ...; or smallest, which searches for the smallest bundle that passes its gates. "
     "[default: fp16; executorch: fp32] May be repeated: a bundle for each.",
 )

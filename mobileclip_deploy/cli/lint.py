@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import BundlePath, json_option
 
 if TYPE_CHECKING:
@@ -23,7 +24,14 @@ HONEST = (
 
 @click.command()
 @click.argument("path", metavar="PACKAGE|BUNDLE", type=BundlePath(others=True))
-@click.option("--device", default="a14", show_default=True, metavar="CHIP", help="a14 to a19, m1 to m5.")
+@click.option(
+    "--device",
+    default="a14",
+    show_default=True,
+    metavar="CHIP",
+    shell_complete=completion.chips,
+    help="a14 to a19, m1 to m5.",
+)
 @click.option(
     "--compare", "other", type=click.Path(path_type=Path), metavar="OTHER", help="A second package or bundle."
 )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mobileclip_deploy.cli import completion
+
 if TYPE_CHECKING:
     from mobileclip_deploy.checkpoints.source import Source
 
@@ -56,7 +58,12 @@ def model_options(function: F) -> F:
         return function(choice=ModelChoice(variant, checkpoint, download, image_size), **others)
 
     options = (
-        click.option("--variant", metavar="NAME", help="Told from the checkpoint when left out."),
+        click.option(
+            "--variant",
+            metavar="NAME",
+            shell_complete=completion.variants,
+            help="Told from the checkpoint when left out.",
+        ),
         click.option(
             "--checkpoint",
             metavar="FILE",
@@ -228,13 +235,30 @@ class TargetCommand(click.Command):
         asked: dict[str, click.Parameter] = {}
         for target in targets().values():
             for field in fields(target.Options):
-                asked.setdefault(field.name, _option(field, target.title))
+                asked.setdefault(field.name, _option(field))
         return [*own[:-1], *asked.values(), *own[-1:]]  # the last one is --help
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The command's own options, then those of each target under its title."""
+        from mobileclip_deploy.targets import targets
 
-def _option(field: Field[Any], title: str) -> click.Option:
+        titles: dict[str, str] = {}
+        for target in targets().values():
+            for field in fields(target.Options):
+                titles.setdefault(field.name, target.title)
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                title = titles.get(parameter.name or "")
+                groups.setdefault("Options" if title is None else f"Options of {title}", []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def _option(field: Field[Any]) -> click.Option:
     """The option of a field: what was not given is None, so that it can be told from the default."""
-    told, text = field.metadata, f"{title}: {field.metadata['text']}"
+    told, text = field.metadata, field.metadata["text"]
     if isinstance(field.default, bool):
         return click.Option(
             [told["flag"], field.name], is_flag=True, flag_value=not field.default, default=None, help=text

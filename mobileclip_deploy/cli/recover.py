@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import ModelChoice, json_option, load, model_options
 
 __all__ = ["recover"]
@@ -14,7 +15,14 @@ __all__ = ["recover"]
 
 @click.command()
 @model_options
-@click.option("--precision", "precision_text", required=True, metavar="P | image=P,text=P", help="w4, w4p, w8a8, ...")
+@click.option(
+    "--precision",
+    "precision_text",
+    required=True,
+    metavar="P | image=P,text=P",
+    shell_complete=completion.precisions,
+    help="w4, w4p, w8a8, ...",
+)
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -28,6 +36,7 @@ __all__ = ["recover"]
     default="coreml",
     show_default=True,
     metavar="T",
+    shell_complete=completion.targets,
     help="Whose export is to store what is trained: coreml, onnx, executorch (XNNPACK), ...",
 )
 @click.option("--steps", type=click.IntRange(1), help="Of training a tower [default: 300].")

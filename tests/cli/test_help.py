@@ -50,6 +50,17 @@ def test_the_help_lists_every_command_and_the_exit_codes() -> None:
     assert "Exit codes: 0 done; 1 a gate failed; 2 wrong use or bad input; 3" in text
 
 
+def test_no_summary_is_cut_and_options_stand_under_their_target() -> None:
+    text = run("--help").stdout
+    assert "..." not in text.partition("Commands:")[2]
+    parts = run("export", "--help").stdout.split("\nOptions")
+    headings = {part.partition(":\n")[0]: part for part in parts[1:]}
+    assert next(iter(headings)) == ""
+    assert "--deployment-target" in headings[" of Core ML"]
+    assert "--backend" in headings[" of ExecuTorch"]
+    assert run("-V").stdout == run("--version").stdout
+
+
 def test_an_example_names_only_options_that_there_are() -> None:
     for name, command in cli.commands.items():
         parameters = command.get_params(click.Context(command))
