@@ -59,9 +59,9 @@ def devices(context: click.Context, parameter: click.Parameter, typed: str) -> l
 
 def chips(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
     """A chip with a Neural Engine."""
-    from mobileclip_deploy.mil.lint.devices import DEVICES
+    from mobileclip_deploy.inspect.linting import CHIPS
 
-    return _starting(typed, DEVICES)
+    return _starting(typed, CHIPS)
 
 
 def _target_names() -> list[str]:

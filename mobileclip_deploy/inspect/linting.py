@@ -11,11 +11,13 @@ from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.mil import Program
 from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, compare, find_device, lint
+from mobileclip_deploy.mil.lint.devices import DEVICES
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Target, installed_target, targets
 from mobileclip_deploy.towers.inputs import Inputs
 
 __all__ = [
+    "CHIPS",
     "Comparison",
     "Finding",
     "LintReport",
@@ -25,6 +27,10 @@ __all__ = [
     "program_input",
     "readable_targets",
 ]
+
+
+CHIPS = tuple(DEVICES)
+"""What can be linted for, by name."""
 
 
 def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
