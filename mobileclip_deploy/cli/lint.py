@@ -37,7 +37,8 @@ HONEST = (
 )
 @json_option
 def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
-    """Say which operations of a Core ML package will leave the Neural Engine, or may, by public sources.
+    """Say which operations of a Core ML package or a Core AI asset will leave the Neural Engine, or may, by public
+    sources.
 
     In a bundle each tower is evaluated once on its stored input, so that ranges of values are looked at too.
 

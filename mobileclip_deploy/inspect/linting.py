@@ -47,18 +47,26 @@ def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
         functions = _program(target, path, evaluate=False).functions
         found = (lint(_program(target.for_function(name), path, evaluate=False), device) for name in functions)
         return tuple(report.model_copy(update={"folder": path.absolute().parent.name}) for report in found)
+    if path.suffix and (own := next((one for one in targets().values() if path.suffix in one.suffixes), None)):
+        own.require_installed()
+        if linted := own.lint(path, device):
+            return linted
     if not (path / MANIFEST).is_file():
         known = " or ".join(suffix for one in readable_targets() for suffix in one.suffixes)
         raise InvalidInput(f"{path} is neither a {known} nor a bundle (no {MANIFEST})")
     bundle = Bundle.open(path)
     inputs = Reference.read(bundle.golden).inputs
-    reports = []
+    reports: list[LintReport] = []
     for tower, entry in bundle.manifest.towers.items():
         target = installed_target(bundle.manifest.target, entry.function)
         if not target.readable:
-            raise UsageError(
-                f"{path} is a bundle of {bundle.manifest.target}; the Neural Engine runs Core ML packages only"
-            )
+            if not (linted := target.lint(bundle.artifact(tower), device)):
+                raise UsageError(
+                    f"{path} is a bundle of {bundle.manifest.target}; the Neural Engine runs Core ML packages and Core "
+                    "AI assets only"
+                )
+            reports += linted
+            continue
         program = _program(target, bundle.artifact(tower))
         report = lint(program, device, program_input(program, inputs, 0))
         reports.append(report.model_copy(update={"folder": bundle.path.absolute().name}))

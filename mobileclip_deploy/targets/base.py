@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from torch import Tensor, nn
 
     from mobileclip_deploy.mil import Program
+    from mobileclip_deploy.mil.lint import LintReport
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
@@ -391,6 +392,16 @@ class Target(ABC):
             InvalidInput: the file is damaged.
         """
         return None
+
+    def lint(self, path: Path, device: str) -> tuple[LintReport, ...]:
+        """What of an artifact that is no `program` would leave the Neural Engine of a device, a report a function;
+        none for formats that do not run there.
+
+        Raises:
+            UsageError: no such device.
+            InvalidInput: the file is damaged.
+        """
+        return ()
 
     # Running
 

@@ -159,3 +159,46 @@ def test_a_damaged_asset_is_refused_in_one_line(
             look(path)
         assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_lint_shares_rules_with_core_ml_and_has_apples_own(assets: Assets) -> None:
+    target = get_target("coreai")
+    (whole,), (text,) = (target.lint(assets.path(*which), "a17") for which in (("image", "fp32"), ("text", "w4")))
+    assert whole.share("leaves").of_operations == 1  # float32
+    assert {finding.rule for op in text.found("gather") for finding in op.findings} == {"gather"}
+    assert text.found("gather")[0].weight_bytes == 92 * 32 // 2 + 92 * 2 * (2 + 2 + 1)  # int4, scales, offsets, shifts
+    assert not text.found("float32")  # of layer norms, which are declared as such
+    assert {"half-head", "linear", "single-last-axis"} <= {rule.name for rule in text.rules}
+    assert sum(op.weight_bytes for op in whole.operations) == pytest.approx(
+        artifact_bytes(assets.path("image", "fp32")), rel=0.2
+    )
+
+
+def test_lint_finds_what_is_known_to_answer_wrongly(assets: Assets) -> None:
+    """An infinity, 8-bit blocks: planted into a graph, since no export writes them."""
+    from dataclasses import replace
+
+    from mobileclip_deploy.targets.coreai.linting import OWN_RULES, Op
+    from mobileclip_deploy.targets.graph import Constant, Graph
+
+    graph = get_target("coreai").graph(assets.path("image", "w8"))
+    rules = {rule.name: rule for rule in OWN_RULES}
+
+    def planted(kind: str, place: int, values: np.ndarray, number: int = 0) -> Op:
+        at = [number for number, node in enumerate(graph.nodes) if node.type == kind][number]
+        inputs = list(graph.nodes[at].inputs)
+        inputs[place] = (inputs[place][0], Constant(values))
+        nodes = list(graph.nodes)
+        nodes[at] = replace(nodes[at], inputs=tuple(inputs))
+        return Op(Graph(graph.inputs, tuple(nodes), graph.outputs, graph.results), at)
+
+    *_, last = (node for node in graph.nodes if node.type == "blockwise_shift_scale")
+    data = last.inputs[0][1]
+    assert isinstance(data, Constant)
+    assert data.values.shape[1] > 2
+    scales = np.ones((1, 2, *[1] * (data.values.ndim - 2)), np.float16)
+    assert rules["byte-blocks"].check(planted("blockwise_shift_scale", 1, scales, -1)) is not None
+    assert rules["byte-blocks"].check(planted("blockwise_shift_scale", 1, scales[:, :1], -1)) is None
+    assert rules["infinity"].check(planted("pad", 2, np.array(-np.inf, np.float16))) == "a constant of -inf"
+    assert rules["stride"].check(planted("conv2d", 2, np.array([5, 5], np.uint32))) == "stride 5"
+    assert rules["stride"].check(planted("conv2d", 2, np.array([4, 6], np.uint32))) is None

@@ -86,11 +86,16 @@ class _Reader:
                 return taken
             else:
                 number = len(self.nodes)
-                kinds = [str(tensor_type(result)) for result in operation.results]
+                # Of operands, too: numpy has no types below a byte.
+                given, made = (
+                    ", ".join(str(tensor_type(value)) for value in values_of)
+                    for values_of in (operation.operands, operation.results)
+                )
                 inputs = tuple((f"operand {place}", value) for place, value in enumerate(taken))
                 named = {entry.name: str(entry.attr) for entry in operation.attributes}
                 kind = operation.name.removeprefix("coreai.")
-                self.nodes.append(Node(kind, inputs, {**named, **settings, "result": ", ".join(kinds)}, f"{number}"))
+                named |= {**settings, "operands": given, "result": made}
+                self.nodes.append(Node(kind, inputs, named, f"{number}"))
                 values |= {result: Wire(number, place) for place, result in enumerate(operation.results)}
         raise InvalidInput(f"{self.asset.path}: a function without an output")
 

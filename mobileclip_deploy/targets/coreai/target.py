@@ -15,6 +15,7 @@ from mobileclip_deploy.targets.options import TargetOptions, option
 if TYPE_CHECKING:
     from torch import nn
 
+    from mobileclip_deploy.mil.lint import LintReport
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.graph import Graph
@@ -132,6 +133,11 @@ class CoreAITarget(Target):
         from mobileclip_deploy.targets.coreai.inspection import inspect_asset
 
         return inspect_asset(path)
+
+    def lint(self, path: Path, device: str) -> tuple[LintReport, ...]:
+        from mobileclip_deploy.targets.coreai.linting import lint_asset
+
+        return lint_asset(path, device, self.function)
 
     def graph(self, path: Path) -> Graph:
         from mobileclip_deploy.targets.coreai.reading import read_graph

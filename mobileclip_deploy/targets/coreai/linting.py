@@ -1,0 +1,336 @@
+"""What of a Core AI program is ready for the Neural Engine: Core ML's rules where they are the same, and Apple's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.mil.description import Argument, Operation
+from mobileclip_deploy.mil.lint import RULES, Finding, LintedOperation, LintReport, Rule, RuleText, Source, find_device
+from mobileclip_deploy.mil.lint.report import Status
+from mobileclip_deploy.mil.lint.rule import Level, Subject
+from mobileclip_deploy.targets.coreai.asset import Asset
+from mobileclip_deploy.targets.coreai.reading import graph_of
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+
+__all__ = ["OWN_RULES", "SHARED", "lint_asset"]
+
+APPLE = Source(
+    "Apple, rules for the Neural Engine (coreai-models, skills/model-authoring/references/neural_engine_rules.md)",
+    "https://github.com/apple/coreai-models/blob/main/skills/model-authoring/references/neural_engine_rules.md",
+)
+# Core ML's rules that say of a chip what they say of it, whatever brings the program there.
+SHARED = ("gather", "float32", "integer", "rank-above-5", "extent", "integer-cast", "rank-5")
+RESTORED = ("blockwise_shift_scale", "lut_to_dense")
+PRODUCT = "decomposable.broadcasting_batch_matmul"
+COMPOSITE = "composite_decl"
+LINE = 64
+LARGEST = 2 * 2**30
+
+
+def _issue(number: int, title: str, repository: str = "coreai-torch") -> Source:
+    return Source(f"{repository} #{number}: {title}", f"https://github.com/apple/{repository}/issues/{number}")
+
+
+@dataclass(frozen=True)
+class Op:
+    """An operation in its graph."""
+
+    graph: Graph
+    number: int
+
+    @property
+    def node(self) -> Node:
+        return self.graph.nodes[self.number]
+
+    @property
+    def results(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Type and shape of each result."""
+        return tuple(_parsed(text) for text in self.node.settings["result"].split("], "))
+
+    def made_by(self, place: int) -> Node | None:
+        """The operation whose result is taken in a place; None for inputs and constants."""
+        value = self.node.inputs[place][1]
+        return self.graph.nodes[value.node] if isinstance(value, Wire) and value.node is not None else None
+
+    def constant(self, place: int) -> npt.NDArray[Any] | None:
+        value = self.node.inputs[place][1] if place < len(self.node.inputs) else None
+        return value.values if isinstance(value, Constant) else None
+
+
+@dataclass(frozen=True)
+class OwnRule:
+    """As `mil.lint.Rule`, on an operation of Core AI."""
+
+    name: str
+    level: Level
+    text: str
+    sources: tuple[Source, ...]
+    check: Callable[[Op], str | None]
+
+
+def _single_last(op: Op) -> str | None:
+    shape = op.results[0][1]
+    wide = len(shape) > 1 and shape[-1] == 1 and math.prod(shape) > LINE
+    return f"{list(shape)}" if wide and not _fixed(op) else None
+
+
+def _unaligned(op: Op) -> str | None:
+    dtype, shape = op.results[0]
+    size = (shape[-1] if shape else 1) * (2 if dtype == "float16" else 4)
+    wide = dtype.startswith("float") and len(shape) > 1 and shape[-1] > 1 and size % LINE
+    return f"{list(shape)}: {size} bytes" if wide and not _fixed(op) else None
+
+
+def _fixed(op: Op) -> bool:
+    """Whether it is known before anything runs."""
+    return all(isinstance(value, Constant) for _, value in op.node.inputs)
+
+
+def _linear(op: Op) -> str | None:
+    if op.node.type != PRODUCT:
+        return None
+    made = op.made_by(1)
+    if op.constant(1) is None and (made is None or made.type not in (*RESTORED, "transpose")):
+        return None
+    if made is not None and made.type == "transpose" and isinstance(made.inputs[0][1], Wire):
+        behind = made.inputs[0][1].node
+        if behind is None or op.graph.nodes[behind].type not in RESTORED:
+            return None  # of attention: both are computed
+    return f"{list(op.results[0][1])}"
+
+
+def _stride(op: Op) -> str | None:
+    strides = op.constant(2) if op.node.type == "conv2d" else None
+    odd = [] if strides is None else [stride for stride in strides.tolist() if not _of_two_and_three(stride)]
+    return f"stride {odd[0]}" if odd else None
+
+
+def _of_two_and_three(number: int) -> bool:
+    for prime in (2, 3):
+        while number % prime == 0:
+            number //= prime
+    return number == 1
+
+
+def _table_stride(op: Op) -> str | None:
+    if op.node.type != "conv2d":
+        return None
+    made, strides = op.made_by(1), op.constant(2)
+    if made is None or made.type != "lut_to_dense" or strides is None:
+        return None
+    return f"stride {int(strides.max())}" if strides.max() > 2 else None
+
+
+def _infinite(op: Op) -> str | None:
+    values = [op.constant(place) for place in range(len(op.node.inputs))]
+    floats = [value for value in values if value is not None and value.dtype.kind == "f"]
+    return "a constant of -inf" if any(np.isneginf(value).any() for value in floats) else None
+
+
+def _softmax_axis(op: Op) -> str | None:
+    axis = op.constant(1) if op.node.type == "softmax" else None
+    shape = op.results[0][1]
+    return f"axis {int(axis)} of {list(shape)}" if axis is not None and int(axis) % len(shape) != 1 else None
+
+
+def _argmax(op: Op) -> str | None:
+    return op.node.type if op.node.type in ("argmax", "argmin") else None
+
+
+def _half_head(op: Op) -> str | None:
+    """A product in float16 that the output is cast from."""
+    made = op.made_by(0) if op.node.type == "cast" else None
+    output = any(isinstance(result, Wire) and result.node == op.number for result in op.graph.results)
+    if made is None or not output:
+        return None
+    return "behind a product in float16" if made.type == PRODUCT and "float16" in made.settings["result"] else None
+
+
+def _byte_blocks(op: Op) -> str | None:
+    scale, data = (op.constant(1), op.constant(0)) if op.node.type == "blockwise_shift_scale" else (None, None)
+    if scale is None or data is None or _bits(op.node) != 8:
+        return None
+    blocks = any(1 < own < size for own, size in zip(scale.shape, data.shape, strict=True))
+    return f"{list(scale.shape)} scales of {list(data.shape)} numbers" if blocks else None
+
+
+OWN_RULES = (
+    OwnRule(
+        "infinity",
+        "risk",
+        "-inf is wrong in its softmax; -40000 stands for it",
+        (APPLE,),
+        _infinite,
+    ),
+    OwnRule(
+        "argmax-default",
+        "risk",
+        "argmax answers wrongly under the default specialization of iOS 27.0",
+        (_issue(116, "argmax"),),
+        _argmax,
+    ),
+    OwnRule(
+        "half-head",
+        "risk",
+        "A head in float16 gave 0.0 on iOS 27.0: check the golden answers on a device",
+        (_issue(115, "an fp16 head returns 0.0"),),
+        _half_head,
+    ),
+    OwnRule(
+        "byte-blocks",
+        "risk",
+        "8-bit integers with a scale a block answer wrongly",
+        (_issue(279, "8-bit integers a block", "coreai-models"),),
+        _byte_blocks,
+    ),
+    OwnRule("stride", "risk", "Strides are products of 2 and 3", (APPLE,), _stride),
+    OwnRule("table-stride", "risk", "Where a weight is in tables, strides are 1 or 2", (APPLE,), _table_stride),
+    OwnRule(
+        "single-last-axis",
+        "advice",
+        "A last axis of 1 takes the room of 32 numbers of float16 each",
+        (APPLE,),
+        _single_last,
+    ),
+    OwnRule("unaligned", "advice", "A last axis is best a multiple of 64 bytes", (APPLE,), _unaligned),
+    OwnRule("linear", "advice", "A 1 x 1 convolution is better than a linear layer", (APPLE,), _linear),
+    OwnRule("softmax-axis", "advice", "softmax is best taken over the channels", (APPLE,), _softmax_axis),
+)
+"""Apple's rules in our words, and reports of iOS 27.0; the worst first. Their rank and types are Core ML's rules."""
+
+
+def lint_asset(path: Path, device: str, function: str | None = None) -> tuple[LintReport, ...]:
+    """Apply the shared rules and Core AI's own to every operation of a function, or of each.
+
+    Raises:
+        UsageError: no such device.
+        InvalidInput: the asset is damaged.
+    """
+    find_device(device)
+    asset = Asset(path)
+    names = [function] if function is not None else list(asset.functions)
+    return tuple(_lint(path, name, graph_of(asset, name), device) for name in names)
+
+
+def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:
+    shared = [rule for rule in RULES if rule.name in SHARED]
+    half = any("float16" in node.settings["result"] for node in graph.nodes)
+    counted: set[int] = set()
+    operations = []
+    weights: list[Finding] = []
+    for number, node in enumerate(graph.nodes):
+        op = Op(graph, number)
+        if node.type in RESTORED:  # a weight, not an operation
+            weights += _found_own(op)
+            continue
+        size = _weight_bytes(graph, node, counted)
+        subject = Subject(_described(op, size), find_device(device))
+        # Between float16 the body of a declared function (a layer norm) may say float32: a device has its own way.
+        own_way = half and COMPOSITE in node.settings
+        asked = [rule for rule in shared if not (own_way and rule.name == "float32")]
+        findings = [*_found(asked, subject), *_found_own(op)]
+        levels = {finding.level for finding in findings}
+        status: Status = "leaves" if "leaves" in levels else "risk" if "risk" in levels else "ready"
+        operations.append(
+            LintedOperation(name=node.name, type=node.type, status=status, weight_bytes=size, findings=tuple(findings))
+        )
+    whole = sum(operation.weight_bytes for operation in operations)
+    large = whole > LARGEST
+    package = [*weights]
+    if large:
+        package.append(Finding(rule="size", level="risk", detail=f"{whole / 2**30:.2f} GiB of weights"))
+    broken = {finding.rule for operation in operations for finding in operation.findings}
+    broken |= {finding.rule for finding in weights}
+    leaving = [operation.status == "leaves" for operation in operations]
+    texts = [_text(rule) for rule in shared if rule.name in broken]
+    texts += [_text(rule) for rule in OWN_RULES if rule.name in broken]
+    if large:
+        texts.append(RuleText(name="size", level="risk", text="Below 2 GB", sources={APPLE.title: APPLE.url}))
+    return LintReport(
+        package=path.name,
+        function=function,
+        device=find_device(device).name,
+        evaluated=False,
+        operations=tuple(operations),
+        package_findings=tuple(package),
+        switches=sum(before != after for before, after in pairwise(leaving)),
+        rules=tuple(texts),
+    )
+
+
+def _found(rules: list[Rule], subject: Subject) -> Iterator[Finding]:
+    for rule in rules:
+        if (detail := rule.check(subject)) is not None:
+            yield Finding(rule=rule.name, level=rule.level, detail=detail)
+
+
+def _found_own(op: Op) -> Iterator[Finding]:
+    for rule in OWN_RULES:
+        if (detail := rule.check(op)) is not None:
+            yield Finding(rule=rule.name, level=rule.level, detail=detail)
+
+
+def _text(rule: Rule | OwnRule) -> RuleText:
+    addresses = {source.title: source.url for source in rule.sources}
+    return RuleText(name=rule.name, level=rule.level, text=rule.text, sources=addresses)
+
+
+def _described(op: Op, weight_bytes: int) -> Operation:
+    """An operation as Core ML's rules look at one."""
+    inputs = {}
+    for place, (_, value) in enumerate(op.node.inputs):
+        dtype, shape = _type_of(op.graph, value)
+        # Shapes, axes and paddings are settings in Core ML, no tensors that are computed.
+        name = "x" if place == 0 else f"operand {place}"
+        inputs[name] = (Argument(None, dtype, shape, isinstance(value, Constant)),)
+    outputs = tuple(Argument(None, dtype, shape, False) for dtype, shape in op.results)
+    return Operation(op.node.type, op.node.name, inputs, outputs, weight_bytes, {})
+
+
+def _type_of(graph: Graph, value: Input) -> tuple[str, tuple[int, ...]]:
+    if isinstance(value, Constant):
+        return str(value.values.dtype), value.values.shape
+    assert isinstance(value, Wire)
+    if value.node is None:
+        return _parsed(graph.inputs[value.output].partition(" ")[2])
+    return Op(graph, value.node).results[value.output]
+
+
+def _parsed(text: str) -> tuple[str, tuple[int, ...]]:
+    """`float16 [1, 96, 77]`"""
+    dtype, _, sizes = text.partition(" [")
+    return dtype, tuple(int(size) for size in sizes.rstrip("]").split(", ") if size)
+
+
+def _weight_bytes(graph: Graph, node: Node, counted: set[int]) -> int:
+    """The bytes of the constants that an operation takes, those of a restored weight included, each once."""
+    size = 0
+    for _, value in node.inputs:
+        if isinstance(value, Constant) and id(value.values) not in counted:
+            counted.add(id(value.values))
+            size += value.values.nbytes
+        elif isinstance(value, Wire) and value.node is not None and value.node not in counted:
+            maker = graph.nodes[value.node]
+            if maker.type in RESTORED:
+                counted.add(value.node)
+                size += _stored_bytes(maker)
+    return size
+
+
+def _stored_bytes(node: Node) -> int:
+    numbers, *others = (value.values for _, value in node.inputs if isinstance(value, Constant))
+    return math.ceil(numbers.size * _bits(node) / 8) + sum(other.nbytes for other in others)
+
+
+def _bits(node: Node) -> int:
+    """Of a stored number of a restored weight."""
+    dtype, _ = _parsed(node.settings["operands"].split("], ")[0])
+    return int("".join(filter(str.isdigit, dtype)))
