@@ -168,7 +168,7 @@ def test_lint_shares_rules_with_core_ml_and_has_apples_own(assets: Assets) -> No
     assert {finding.rule for op in text.found("gather") for finding in op.findings} == {"gather"}
     assert text.found("gather")[0].weight_bytes == 92 * 32 // 2 + 92 * 2 * (2 + 2 + 1)  # int4, scales, offsets, shifts
     assert not text.found("float32")  # of layer norms, which are declared as such
-    assert {"half-head", "linear", "single-last-axis"} <= {rule.name for rule in text.rules}
+    assert {"half-head", "linear", "unaligned"} <= {rule.name for rule in text.rules}
     assert sum(op.weight_bytes for op in whole.operations) == pytest.approx(
         artifact_bytes(assets.path("image", "fp32")), rel=0.2
     )
