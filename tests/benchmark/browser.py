@@ -56,6 +56,12 @@ class Page:
         while "Page.loadEventFired" not in self._events:
             self._read()
 
+    def resize(self, width: int, height: int = 800, *, dark: bool = False) -> None:
+        """Show the page in a window of so many pixels, in light or dark colours."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)

@@ -157,6 +157,31 @@ def test_a_browser_shows_it_and_has_nothing_to_complain_about(shown: Page, tmp_p
     assert shown.complaints == []
 
 
+SEEN = """[...document.querySelectorAll('tbody td')].filter(cell => cell.textContent).map(cell => {
+    const box = cell.getBoundingClientRect();
+    return [cell.dataset.name, box.left >= 0 && box.right <= window.innerWidth && box.width > 20];
+})"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_answers_status_and_warnings_are_on_the_screen(shown: Page, width: int, dark: bool) -> None:
+    shown.resize(width, dark=dark)
+    seen = dict(map(tuple, shown.evaluate(SEEN)))
+    assert {name: seen[name] for name in ("median, ms", "answers", "status", "warnings")} == dict.fromkeys(
+        ("median, ms", "answers", "status", "warnings"), True
+    )
+    assert shown.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    if width < 700:
+        assert all(seen.values())
+        assert shown.evaluate("document.querySelector('svg').getBoundingClientRect().right <= window.innerWidth")
+    back, ink = shown.evaluate(
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    )
+    assert (back == "rgb(255, 255, 255)") is not dark
+    assert back != ink
+
+
 def test_a_table_sorts_by_keyboard_alone(shown: Page) -> None:
     before = shown.evaluate(FIRST_COLUMN)
     for _ in range(8):

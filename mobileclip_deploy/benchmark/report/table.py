@@ -27,12 +27,12 @@ class Field:
 
 
 def columns(result: Result) -> tuple[str, ...]:
-    """The names of a result's columns; those of figures end in their unit."""
+    """The names of a result's columns; those of figures end in their unit. What a reader must not miss comes first: a
+    screen shows about eleven."""
     statistic = result.job.protocol.statistic.replace("_", " ")
     words = ("model", "tower", "precision", "runtime", "place", "threads")
+    judged = (f"{statistic}, ms", "95% of median, ms", "status", "answers", "warnings")
     times = (
-        f"{statistic}, ms",
-        "95% of median, ms",
         "p90, ms",
         "p99, ms",
         "CPU, ms",
@@ -40,7 +40,7 @@ def columns(result: Result) -> tuple[str, ...]:
         "again, ms",
         "first, ms",
     )
-    return (*words, *times, "last/first", "memory, MB", "file, MB", "answers", "status", "warnings")
+    return (*words, *judged, *times, "last/first", "memory, MB", "file, MB")
 
 
 def rows(result: Result) -> tuple[tuple[Field, ...], ...]:
@@ -69,13 +69,13 @@ def _row(cell: Cell, found: CellResult, statistic: str) -> tuple[Field, ...]:
         Field(str(cell.threads), cell.threads),
         _figure(milliseconds(found, statistic)),
         Field(span, interval.low if interval else None),
+        Field(found.status, found.status),
+        _answers(found),
+        Field(", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings)), float(len(found.warnings))),
         *(_figure(None if time is None else time / 1e6) for time in times),
         _figure(trend),
         _figure(None if found.peak_memory_bytes is None else found.peak_memory_bytes / 1e6),
         _figure(cell.bytes / 1e6),
-        _answers(found),
-        Field(found.status, found.status),
-        Field(", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings)), float(len(found.warnings))),
     )
 
 
