@@ -160,7 +160,7 @@ def test_export_that_fails_its_gate_says_which_and_exits_with_1(exports: Exports
     assert found.code == 1
     assert f"not written: {tmp_path / 'out' / 'nano-onnx-fp32'}" in found.stdout
     assert re.search(r"text +shipped +failed +relative <= 1e-12 ", found.stdout)
-    assert "nano-onnx-fp32 was not written" in found.stderr.splitlines()[-1]
+    assert "nano-onnx-fp32 (20.60 MB) was not written" in found.stderr.splitlines()[-1]
     assert "relative <= 1e-12" in found.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
     found = run("export", "--target", "onnx", *arguments, "--gate", "relative=1e-12", "--json")
