@@ -58,7 +58,7 @@ def classify(
     note_skipped(results.skipped, "image", len(results.skipped))
     if as_json:
         found = [{"image": str(result.image), "probabilities": result.probabilities} for result in results]
-        print_json({"images": found, "skipped": results.skipped})
+        print_json([*found, *({"image": None, "probabilities": {}, "skipped": text} for text in results.skipped)])
     elif as_csv:
         print_csv(("image", "label", "probability"), _rows(results))
     else:

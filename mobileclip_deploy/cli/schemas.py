@@ -148,17 +148,12 @@ class LintDocument(BaseModel):
 
 
 class ClassifiedDocument(BaseModel):
-    """An image, and the probability of each label, the most probable first."""
+    """An image, and the probability of each label, the most probable first. Behind them one entry, without both, for
+    each image that could not be used and was `skipped` (--skip-bad): which, and why."""
 
-    image: str
+    image: str | None
     probabilities: dict[str, float]
-
-
-class ClassifiedDocuments(BaseModel):
-    """Every image in order; `skipped`: why each image was left out that could not be used (--skip-bad)."""
-
-    images: tuple[ClassifiedDocument, ...]
-    skipped: tuple[str, ...]
+    skipped: str | None = None
 
 
 class ReinforcedDocument(BaseModel):
@@ -241,7 +236,7 @@ DOCUMENTS: dict[str, Any] = {
     "lint": LintDocument,
     "evaluate": EvaluationResult,
     "compare": Comparison,
-    "classify": ClassifiedDocuments,
+    "classify": list[ClassifiedDocument],
     "embed": EmbeddingFile,
     "reinforce": ReinforcedDocument,
     "train": TrainedDocument,

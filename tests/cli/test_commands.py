@@ -276,8 +276,8 @@ def test_classify_gives_each_image_shares_that_sum_to_one(exports: Exports) -> N
         "classify", exports.bundle("onnx", "fp16").path, *images, "--labels", "cat, dog ,lake", "--json", "--quiet"
     )
     assert (found.code, found.stderr) == (0, "")
-    assert [entry["image"] for entry in found.json["images"]] == [str(path) for path in images]
-    for entry in found.json["images"]:
+    assert [entry["image"] for entry in found.json] == [str(path) for path in images]
+    for entry in found.json:
         shares = list(entry["probabilities"].values())
         assert set(entry["probabilities"]) == {"cat", "dog", "lake"}
         assert sum(shares) == pytest.approx(1)
@@ -287,10 +287,10 @@ def test_classify_gives_each_image_shares_that_sum_to_one(exports: Exports) -> N
 def test_classify_answers_alike_from_either_target_and_minds_the_template(exports: Exports) -> None:
     arguments = [image_paths()[1], "--labels", "cat,rocket", "--json"]
     answers = [run("classify", exports.bundle(target, "fp16").path, *arguments).json for target in ("onnx", "coreml")]
-    (onnx,), (coreml,) = (answer["images"] for answer in answers)
+    (onnx,), (coreml,) = answers
     assert onnx["probabilities"]["cat"] == pytest.approx(coreml["probabilities"]["cat"], abs=0.02)
     other = run("classify", exports.bundle("onnx", "fp16").path, *arguments, "--template", "a drawing of a {}").json
-    assert other["images"][0]["probabilities"] != onnx["probabilities"]
+    assert other[0]["probabilities"] != onnx["probabilities"]
 
 
 def test_tables_go_to_stdout_whole(exports: Exports, dataset: Path) -> None:

@@ -82,7 +82,7 @@ def test_classify_in_a_process_of_its_own(out: Path) -> None:
     labels = ",".join(dataset.captions[:3])
     found = spawn("classify", out / "nano-onnx-fp16", *dataset.images[:3], "--labels", labels, "--json", "--quiet")
     assert (found.code, found.stderr) == (0, "")
-    assert [set(entry["probabilities"]) for entry in found.json["images"]] == [set(dataset.captions[:3])] * 3
+    assert [set(entry["probabilities"]) for entry in found.json] == [set(dataset.captions[:3])] * 3
 
 
 def test_evaluate_gives_the_figures_that_the_export_recorded(out: Path) -> None:

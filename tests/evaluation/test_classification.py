@@ -57,12 +57,14 @@ def test_a_pattern_names_files_and_a_checkpoint_answers_as_its_bundle(exports: E
 def test_the_command_prints_json_and_csv_of_the_same(exports: Exports, photos: Path) -> None:
     command = ["classify", exports.bundle("onnx", "fp16").path, photos, "--labels", LABELS, "--skip-bad"]
     told = run(*command, "--json").json
-    assert [len(image["probabilities"]) for image in told["images"]] == [3, 3, 3]
-    assert told["skipped"] == list(mcd.classify(command[1], photos, LABELS, skip_bad=True).skipped)
+    assert [len(image["probabilities"]) for image in told] == [3, 3, 3, 0]
+    assert [image["skipped"] for image in told[3:]] == list(
+        mcd.classify(command[1], photos, LABELS, skip_bad=True).skipped
+    )
     shown = run(*command, "--csv", "--top", "1")
     rows = list(csv.DictReader(shown.stdout.splitlines()))
     assert [(row["image"], row["label"]) for row in rows] == [
-        (image["image"], next(iter(image["probabilities"]))) for image in told["images"]
+        (image["image"], next(iter(image["probabilities"]))) for image in told[:3]
     ]
     assert all(0 < float(row["probability"]) <= 1 for row in rows)
     assert "Skipped 1 bad image:" in shown.stderr

@@ -80,7 +80,7 @@ def test_classify_needs_no_labels_and_takes_none(bundle: mcd.Bundle) -> None:
     image = builtin_dataset().images[0]
     found = run("classify", bundle.path, image, "--json")
     assert found.code == 0
-    assert set(found.json["images"][0]["probabilities"]) == set(LABELS)
+    assert set(found.json[0]["probabilities"]) == set(LABELS)
     assert "leave --labels out" in refusal(run("classify", bundle.path, image, "--labels", "a,b"))
 
 
@@ -145,7 +145,7 @@ def test_classify_and_export_read_labels_alike(exports: Exports, tmp_path: Path)
     image, bundle = builtin_dataset().images[0], exports.bundle("onnx", "fp32").path
     (tmp_path / "labels.txt").write_text("cat\n\ntraffic light\n", encoding="utf-8")
     found = run("classify", bundle, image, "--labels", tmp_path / "labels.txt", "--json")
-    assert set(found.json["images"][0]["probabilities"]) == {"cat", "traffic light"}
+    assert set(found.json[0]["probabilities"]) == {"cat", "traffic light"}
     for text, says in (("cat", "one label, 'cat'"), (tmp_path / "gone.txt", "no such file"), ("a,b,a", "'a' twice")):
         lines = [
             refusal(run("classify", bundle, image, "--labels", text)),
