@@ -20,7 +20,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.benchmark.door import BenchmarkOutcome, BenchmarkResult, DeviceListing, benchmark, devices
+    from mobileclip_deploy.benchmark.door import (
+        BenchmarkOutcome,
+        BenchmarkResult,
+        DeviceListing,
+        benchmark,
+        devices,
+        write_job,
+    )
     from mobileclip_deploy.benchmark.report import report
     from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.checkpoints.convert import Conversion, convert
@@ -111,6 +118,7 @@ __all__ = [
     "train",
     "variants",
     "verify",
+    "write_job",
 ]
 
 # Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
@@ -121,6 +129,7 @@ DOORS = {
         "DeviceListing",
         "benchmark",
         "devices",
+        "write_job",
     ),
     "benchmark.report": ("report",),
     "bundle": ("Bundle",),

@@ -65,6 +65,7 @@ PUBLIC = [
     "train",
     "variants",
     "verify",
+    "write_job",
 ]
 
 

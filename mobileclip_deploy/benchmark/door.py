@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from mobileclip_deploy.benchmark import running
 from mobileclip_deploy.benchmark.driver import Driver, drivers, get_driver
 from mobileclip_deploy.benchmark.driver import Listing as DeviceListing
 from mobileclip_deploy.benchmark.protocol import get_protocol
@@ -20,7 +21,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import StrPath, paths
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["BenchmarkOutcome", "BenchmarkResult", "DeviceListing", "benchmark", "devices"]
+__all__ = ["BenchmarkOutcome", "BenchmarkResult", "DeviceListing", "benchmark", "devices", "write_job"]
 
 
 def benchmark(
@@ -88,6 +89,40 @@ def benchmark(
         profile=profile,
     )
     return run_benchmark(request, driver, options, progress)
+
+
+def write_job(
+    bundles: Bundle | StrPath | Sequence[Bundle | StrPath],
+    folder: StrPath,
+    *,
+    device: str = "ios",
+    protocol: str = "standard",
+    quick: bool = False,
+    tower: str = "both",
+    seed: int | None = None,
+) -> Path:
+    """Write a job for a phone that is out of reach, such as a device farm's, and measure nothing.
+
+    Args:
+        bundles: as returned by `export`, or their folders; or one.
+        folder: the job goes into a folder of its own in it. What the phone sends back is read by `report`.
+        device, protocol, quick, tower, seed: as of `benchmark`.
+
+    Returns:
+        The job's folder.
+
+    Raises:
+        InvalidInput: a bundle is damaged.
+        UsageError: an unknown device or protocol, or a device that takes no job by hand.
+        NotRun: the device runs nothing of it.
+    """
+    listed = (bundles,) if isinstance(bundles, Bundle | str | PathLike) else bundles
+    found = tuple(one.path if isinstance(one, Bundle) else Path(one) for one in listed)
+    chosen = get_protocol(protocol)
+    request = make_request(found, tower, (1,), (), (), None)
+    return running.write_job(
+        request, get_driver(device), quick_protocol(chosen) if quick else chosen, seed, Path(folder)
+    )
 
 
 def devices() -> tuple[DeviceListing, ...]:

@@ -101,6 +101,14 @@ class Driver(ABC):
             raise NotRun(f"{target} does not run on {self.devices}: export {' or '.join(others) or 'another target'}")
         return found
 
+    def write_job(self, plan: Plan, into: Path) -> Path:
+        """Write `into`/<run_id>, a job with real files, for who starts it on the device by hand.
+
+        Raises:
+            UsageError: devices of this kind take none.
+        """
+        raise UsageError(f"{self.kind} devices are measured by `benchmark` itself; `job` is for device='ios'")
+
     @abstractmethod
     def run(self, plan: Plan, progress: Progress) -> Run:
         """Run the turns of a plan that its stream does not hold yet.

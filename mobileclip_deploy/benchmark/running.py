@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.documents import read_job, write_document
 from mobileclip_deploy.benchmark.driver import Driver, Plan
-from mobileclip_deploy.benchmark.job import Job
+from mobileclip_deploy.benchmark.job import Job, Protocol
 from mobileclip_deploy.benchmark.planning import build_job
 from mobileclip_deploy.benchmark.request import Request, RunOptions
 from mobileclip_deploy.benchmark.result import Result
@@ -20,7 +21,7 @@ from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, RuntimeF
 from mobileclip_deploy.files import check_file_destination
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["Outcome", "run_benchmark"]
+__all__ = ["Outcome", "run_benchmark", "write_job"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,22 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
     write_document(output, result)
     shutil.rmtree(folder)
     return Outcome(result, output, left_out)
+
+
+def write_job(request: Request, driver: Driver, protocol: Protocol, seed: int | None, into: Path) -> Path:
+    """Write a job for a device that is out of reach, with the files that it names: what runs it needs nothing else.
+
+    Returns:
+        The folder, `into`/<run_id>.
+
+    Raises:
+        UsageError: the driver takes no jobs by hand, or cannot do what is asked for.
+        NotRun: the device runs nothing of it.
+    """
+    chosen = secrets.randbelow(2**31) if seed is None else seed
+    with tempfile.TemporaryDirectory(prefix="mobileclip-job-") as place:
+        job, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), Path(place))
+        return driver.write_job(Plan(Path(place), job), into)
 
 
 def _run_id(kind: str) -> str:

@@ -42,6 +42,13 @@ __all__ = ["benchmark"]
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run of --json FILE.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the order of the rounds; random when left out.")
 @click.option("--team", envvar="MOBILECLIP_DEPLOY_TEAM", metavar="ID", help="Apple team that signs the iPhone's app.")
+@click.option(
+    "--job",
+    "job_folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write the job there, for a phone that is out of reach (docs/farms.md), and measure nothing.",
+)
 @click.option("--profile", is_flag=True, help="Operator times as well, from one more inference.")
 def benchmark(
     bundles: tuple[Path, ...],
@@ -58,6 +65,7 @@ def benchmark(
     resume: bool,
     seed: int | None,
     team: str | None,
+    job_folder: Path | None,
     profile: bool,
 ) -> None:
     """Time the towers of bundles on a device, in turns, each in a process of its own.
@@ -73,11 +81,16 @@ def benchmark(
       mobileclip-deploy benchmark out/mobileclip_s0-onnx-fp32 --against someone_elses.onnx --threads 1,4
     """
     from mobileclip_deploy.benchmark.door import benchmark as measure
+    from mobileclip_deploy.benchmark.door import write_job
     from mobileclip_deploy.benchmark.judgement import run_warnings
     from mobileclip_deploy.benchmark.request import parse_forms, parse_threads
     from mobileclip_deploy.cli.benchmark_tables import print_result
     from mobileclip_deploy.cli.output import conclude, note, progress
 
+    if job_folder is not None:
+        written = write_job(bundles, job_folder, device=device, protocol=protocol, quick=quick, tower=tower, seed=seed)
+        click.echo(f"wrote {written}")
+        return
     printed = output == Path("-")
     with progress() as update:
         outcome = measure(

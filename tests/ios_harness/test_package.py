@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import plistlib
+import re
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -13,6 +14,7 @@ from swift_package import HARNESS, package_options, swift_tool
 
 APP = HARNESS / "App"
 PROJECT = APP / "MobileCLIPBench.xcodeproj"
+FARM = HARNESS / "Farm"
 APP_SOURCES = sorted((APP / "MobileCLIPBench").glob("*.swift"))
 
 
@@ -33,14 +35,15 @@ def test_the_apps_sources_pass_the_parser() -> None:
 def test_the_app_fits_harness_core(swift: Path, tmp_path: Path, mode: str) -> None:
     """Type-checked against HarnessCore as it is built, and against what the app uses of UIKit and SwiftUI."""
     compiler = swift_tool("swiftc")
-    for module in ("UIKit", "SwiftUI"):
+    for module in ("UIKit", "SwiftUI", "XCTest"):
         source = Path(__file__).with_name("apple_interfaces") / f"{module}.swift"
         command = [compiler, "-emit-module", "-module-name", module, "-parse-as-library", source]
         subprocess.run([*command, "-o", tmp_path / f"{module}.swiftmodule"], check=True)
     command = [compiler, "-typecheck", "-swift-version", mode, "-parse-as-library", "-warnings-as-errors"]
     modules = ["-I", swift / "Modules", "-I", tmp_path]
-    done = subprocess.run([*command, *modules, *APP_SOURCES], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    for sources in (APP_SOURCES, [FARM / "FarmTests" / "FarmTests.swift"]):
+        done = subprocess.run([*command, *modules, *sources], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,26 @@ def test_the_scheme_builds_the_target(project: XcodeProject) -> None:
     (target,) = project.objects.get_objects_in_section("PBXNativeTarget")
     references = {entry.get("BlueprintIdentifier") for entry in scheme.iter("BuildableReference")}
     assert references == {target.get_id()}
+
+
+def test_the_farms_project_tests_the_app_with_the_jobs_in_its_folder() -> None:
+    file = FARM / "MobileCLIPFarm.xcodeproj" / "project.pbxproj"
+    project = XcodeProject.load(str(file))
+    known = set(project.objects.get_keys())
+    text = file.read_text(encoding="utf-8")
+    assert set(re.findall(r"4D4342[0-9A-F]{18}", text)) == known
+    app, tests = project.objects.get_objects_in_section("PBXNativeTarget")
+    assert (app.name, tests.productType) == ("MobileCLIPBench", "com.apple.product-type.bundle.unit-test")
+    (dependency,) = project.objects.get_objects_in_section("PBXTargetDependency")
+    assert list(tests.dependencies) == [dependency.get_id()]
+    assert dependency.target == app.get_id()
+    groups = project.objects.get_objects_in_section("PBXFileSystemSynchronizedRootGroup")
+    assert [(FARM / group.path).resolve() for group in groups] == [APP / "MobileCLIPBench", FARM / "FarmTests"]
+    (folder,) = [one for one in project.objects.get_objects_in_section("PBXFileReference") if one.path == "job"]
+    assert folder.lastKnownFileType == "folder"
+    scheme = ElementTree.parse(FARM / "MobileCLIPFarm.xcodeproj/xcshareddata/xcschemes/MobileCLIPFarm.xcscheme")
+    references = {entry.get("BlueprintIdentifier") for entry in scheme.iter("BuildableReference")}
+    assert references == {app.get_id(), tests.get_id()}
 
 
 def test_the_files_app_shows_the_documents() -> None:

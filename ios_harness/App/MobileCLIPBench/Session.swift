@@ -60,7 +60,7 @@ final class Session: ObservableObject {
         begin(thenExit: thenExit) { [workspace, machine] observe in
             try workspace.carryOut(request, machine: machine, observe: observe)
             guard case .run(let id) = request else { return nil }
-            return workspace.output(id).appendingPathComponent("\(id).run.json")
+            return workspace.record(id)
         }
     }
 

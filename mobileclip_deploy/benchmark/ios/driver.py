@@ -42,6 +42,10 @@ class IosDriver(Driver):
         except RuntimeFailed as failure:
             return (Listing("ios", "iPhones and iPads", "out of reach", str(failure)),)
 
+    def write_job(self, plan: Plan, into: Path) -> Path:
+        check_plan(plan)
+        return write_job_folder(plan, into, in_parts=False)
+
     def run(self, plan: Plan, progress: Progress) -> Run:
         check_plan(plan)
         run_id, turns = plan.job.run_id, len(plan.job.order)
@@ -53,7 +57,7 @@ class IosDriver(Driver):
         phone.install()
         results = f"Documents/results/{run_id}/{run_id}"
         with tempfile.TemporaryDirectory(prefix="mobileclip-job-") as place:
-            folder = write_job_folder(plan, Path(place))
+            folder = write_job_folder(plan, Path(place), in_parts=True)
             files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
             phone.prepare(run_id, sorted({file.parent.as_posix() for file in files} - {"."}))
             self._meet(phone, plan, f"{results}.rounds.jsonl")

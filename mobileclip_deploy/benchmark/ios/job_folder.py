@@ -28,10 +28,12 @@ def check_plan(plan: Plan) -> None:
         )
 
 
-def write_job_folder(plan: Plan, into: Path) -> Path:
-    """Write `into`/<run_id>, a folder of real files. Large ones come in parts, which the app puts together again.
+def write_job_folder(plan: Plan, into: Path, *, in_parts: bool) -> Path:
+    """Write `into`/<run_id>, a folder of real files.
 
-    So a connection that breaks costs the copy of one part. FileParts.swift reads their names.
+    Args:
+        in_parts: large ones come in parts, which the app puts together again (FileParts.swift): so a connection that
+            breaks costs the copy of one part.
     """
     folder = into / plan.job.run_id
     folder.mkdir(parents=True)
@@ -42,7 +44,8 @@ def write_job_folder(plan: Plan, into: Path) -> Path:
             shutil.copytree(source, target)
         else:
             shutil.copyfile(source, target)
-    for file in [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > PART_BYTES]:
+    large = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > PART_BYTES]
+    for file in large if in_parts else ():
         _split(file)
     write_document(folder / "job.json", plan.job)
     return folder

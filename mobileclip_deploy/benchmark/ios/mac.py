@@ -51,7 +51,7 @@ class MacDriver(Driver):
         run_id = plan.job.run_id
         with tempfile.TemporaryDirectory(prefix="mobileclip-mac-") as folder:
             documents = Path(folder)
-            write_job_folder(plan, documents / "runs")
+            write_job_folder(plan, documents / "runs", in_parts=False)
             output = documents / "results" / run_id
             output.mkdir(parents=True)
             stream = output / plan.stream.name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +66,23 @@ def test_the_phone_is_left_as_it_was_but_for_the_app(benchmark: IphoneBenchmark,
     commands = [call[1:5] for call in phone.calls() if call[0] == "xcrun"]
     assert ["devicectl", "device", "install", "app"] in commands
     assert all("--json-output" in call for call in phone.calls() if call[0] == "xcrun")
+
+
+def test_a_job_for_a_phone_out_of_reach_runs_there_and_report_reads_what_it_sends(
+    benchmark: IphoneBenchmark, phone: FolderPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "documents/runs"
+    done = run("benchmark", benchmark.bundle, "--device", "ios", "--quick", "--tower", "text", "--job", runs)
+    assert done.code == 0, done.stderr
+    (job,) = runs.iterdir()
+    assert done.stdout == f"wrote {job}\n"
+    assert not (phone.folder / "calls.jsonl").exists()
+    monkeypatch.setenv("COREML_STAND_IN", str(phone.folder / "core_ml.json"))
+    arguments = ["--documents", str(tmp_path / "documents"), "--standing-in-for", "ios", "--run", job.name]
+    subprocess.run([str(phone.harness), *arguments], check=True, capture_output=True)
+    (sent,) = (tmp_path / "documents/results").glob("*/*.run.json")
+    assert {cell.status for cell in read_result(sent).cells} == {"done"}
+    assert run("benchmark", benchmark.bundle, "--device", "mac", "--job", runs).code == 2
 
 
 def test_a_model_that_answers_wrongly_gets_no_latency(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:

@@ -47,6 +47,18 @@ final class RunTests: XCTestCase {
         XCTAssertTrue(try XCTUnwrap(cell.warnings?.first).hasPrefix("answers differ"))
     }
 
+    func testJobsOfABundleAreCopiedToWhereTheyCanBeRun() throws {
+        let folder = try JobFolder()
+        let bundle = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: bundle.appendingPathComponent("empty"), withIntermediateDirectories: true)
+        try FileManager.default.copyItem(at: folder.folder, to: bundle.appendingPathComponent("some name"))
+        let workspace = Workspace(documents: bundle.appendingPathComponent("documents"))
+        let ids = try workspace.adopt(jobsIn: bundle)
+        XCTAssertEqual(ids, [try DocumentFiles.read(folder.folder.appendingPathComponent("job.json"), as: Job.self).runId])
+        XCTAssertEqual(workspace.jobs().map(\.lastPathComponent), ids)
+        try FileManager.default.removeItem(at: bundle)
+    }
+
     func testALargeFileThatCameInPartsIsPutTogether() throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         let weights = folder.appendingPathComponent("models/a.mlpackage/weight.bin")

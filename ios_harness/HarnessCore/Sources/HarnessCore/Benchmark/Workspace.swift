@@ -37,6 +37,24 @@ public struct Workspace: Sendable {
     private var runs: URL { documents.appendingPathComponent("runs") }
     public func output(_ id: String) -> URL { documents.appendingPathComponent("results").appendingPathComponent(id) }
 
+    /// What a run leaves at its end.
+    public func record(_ id: String) -> URL { output(id).appendingPathComponent("\(id).run.json") }
+
+    /// Copy the jobs that lie in a folder, each in one of its own, to where they can be run: a bundle cannot be written.
+    /// - Returns: their ids.
+    public func adopt(jobsIn folder: URL) throws -> [String] {
+        try FileManager.default.createDirectory(at: runs, withIntermediateDirectories: true)
+        var found: [String] = []
+        for name in try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted() {
+            let source = folder.appendingPathComponent(name)
+            guard holdsJob(source) else { continue }
+            let id = try DocumentFiles.read(source.appendingPathComponent("job.json"), as: Job.self).runId
+            try FileManager.default.copyItem(at: source, to: runs.appendingPathComponent(id))
+            found.append(id)
+        }
+        return found
+    }
+
     /// The folder that holds a run's job.json. devicectl puts a folder's files in place of the folder, or inside it.
     func jobFolder(_ id: String) -> URL? {
         let place = runs.appendingPathComponent(id)
