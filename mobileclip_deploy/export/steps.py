@@ -187,6 +187,8 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     from mobileclip_deploy.learning.recovery.student import PRECISIONS as RECOVERED
 
     bits = min(PRECISIONS[name].bits for name in plan.precisions.values())
+    if bits == 32:
+        return ""
     finer = [
         name
         for name in plan.target.precisions

@@ -95,7 +95,7 @@ class Check(BaseModel):
             figures = [f"relative {found.relative:.1e}, cosine {found.cosine:.6f}"]
             if not 1 / SCALE <= found.scale <= SCALE:
                 figures.append(f"lengths times {found.scale:.3g}")
-            if found.snr_db is not None and self.status == "failed":
+            if "SNR" in (self.gate or "") and self.status == "failed":
                 figures.append(f"SNR {found.decibels} dB")
             parts.insert(1, ", ".join(figures))
         if self.figures is not None:
