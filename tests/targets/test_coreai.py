@@ -75,10 +75,21 @@ def test_weights_restored_once_give_the_answers_of_the_file_itself(assets: Asset
     """What the runner leaves out of every inference is what Apple's operations compute, to the last bit."""
     from unittest import mock
 
+    from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
+
     path, ids = assets.path("text", precision), inputs("text")
-    once = get_target("coreai").runner(path)(ids)
+    once = CoreAIRunner(path)(ids)
     with mock.patch("mobileclip_deploy.targets.coreai.runner.restore_weights", return_value=False):
-        assert np.array_equal(get_target("coreai").runner(path)(ids), once)
+        assert np.array_equal(CoreAIRunner(path)(ids), once)
+
+
+def test_products_summed_in_float32_are_named_and_near(assets: Assets) -> None:
+    """For the many inputs of an evaluation; `shipped` runs the program as it was written."""
+    target, path, ids = get_target("coreai"), assets.path("text", "fp16"), inputs("text")
+    many, (as_written,) = target.runner(path), (load() for load in target.runners(path))
+    assert many.engine.endswith("float16 products summed in float32)")
+    assert as_written.engine.endswith("(Apple's runtime, CPU)")
+    assert 0 < compare(as_written(ids), many(ids)).relative < 5e-3
 
 
 @pytest.mark.parametrize("tower", TOWERS)

@@ -9,7 +9,7 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,9 +120,15 @@ class Asset:
         return self.functions[name]
 
     @cached_property
-    def resources(self) -> Mapping[str, npt.NDArray[np.uint8]]:
+    def resources(self) -> dict[str, npt.NDArray[np.uint8]]:
         """The bytes of large constants by name, where they lie in the file."""
-        return read_resources(self.path / PROGRAM)
+        return dict(read_resources(self.path / PROGRAM))
+
+    def keep(self, constant: Any, numbers: npt.NDArray[Any]) -> None:
+        """The numbers of a constant that was added to the module."""
+        match = RESOURCE.match(str(constant.attributes["value"]))
+        if match is not None:
+            self.resources[match.group(1)] = numbers.reshape(-1).view(np.uint8)
 
     def numbers(self, constant: Any) -> npt.NDArray[Any]:
         """What a `coreai.constant` holds; integers of less than a byte as int8 or uint8.

@@ -10,7 +10,9 @@ import numpy.typing as npt
 from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_type
 from mobileclip_deploy.targets.coreai.weights import RESTORED, restored
 
-__all__ = ["raise_to_float32", "restore_weights"]
+__all__ = ["raise_to_float32", "restore_weights", "widen_products"]
+
+PRODUCT = "coreai.decomposable.broadcasting_batch_matmul"
 
 
 def restore_weights(asset: Asset, *, whole: bool = False) -> bool:
@@ -33,6 +35,36 @@ def restore_weights(asset: Asset, *, whole: bool = False) -> bool:
         numbers = restored(asset, operation).values.astype(dtype)
         result.replace_all_uses_with(_constant(asset, numbers, operation))
         operation.operation.erase()
+    return bool(found)
+
+
+def widen_products(asset: Asset) -> bool:
+    """Compute matrix products of float16 in float32 and round their results; say whether there were any.
+
+    Apple's runtime for Linux takes 45 times as long for those of nano's text tower in float16: 0.66 s an inference.
+
+    Raises:
+        InvalidInput: a constant cannot be read.
+    """
+    from coreai._compiler.ir import F32Type, InsertionPoint, Location, Operation, RankedTensorType
+
+    found = [op for graph in asset.graphs.values() for op in operations(graph) if op.name == PRODUCT]
+    found = [op for op in found if tensor_type(op.results[0]).dtype == "float16"]
+    for product in found:
+        result, at = product.results[0], InsertionPoint(product)
+
+        def cast(value: Any, kind: Any, at: Any = at) -> Any:
+            made: Any = Operation.create("coreai.cast", results=[kind], operands=[value], ip=at)
+            return made.results[0]
+
+        with asset.module.context, Location.unknown():
+            wide = [RankedTensorType.get(tensor_type(one).shape, F32Type.get()) for one in product.operands]
+            operands = [cast(one, kind) for one, kind in zip(product.operands, wide, strict=True)]
+            made = RankedTensorType.get(tensor_type(result).shape, F32Type.get())
+            exact: Any = Operation.create(PRODUCT, results=[made], operands=operands, ip=at)
+            rounded = cast(exact.results[0], result.type)
+        result.replace_all_uses_with(rounded)
+        product.operation.erase()
     return bool(found)
 
 
@@ -78,8 +110,12 @@ def _raise(value: Any) -> None:
 
 
 def _constant(asset: Asset, numbers: npt.NDArray[Any], before: Any) -> Any:
+    """A new constant, whose numbers can be asked for as those of the file can."""
     from coreai._compiler.dialects import coreai
     from coreai._compiler.ir import InsertionPoint, Location
 
+    numbers = np.asarray(numbers, order="C")
     with asset.module.context, Location.unknown():
-        return coreai.constant(np.asarray(numbers, order="C"), ip=InsertionPoint(before))
+        value = coreai.constant(numbers, ip=InsertionPoint(before))
+    asset.keep(value.owner, numbers)
+    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -152,7 +152,13 @@ class CoreAITarget(Target):
     def runner(self, path: Path) -> Runner:
         from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
 
-        return CoreAIRunner(path, self.function)
+        return CoreAIRunner(path, self.function, wide=True)
+
+    def runners(self, path: Path) -> Iterator[Callable[[], Runner]]:
+        """The program as written, with Apple's own float16 products."""
+        from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
+
+        yield lambda: CoreAIRunner(path, self.function)
 
     def plain_runner(self, path: Path) -> Runner:
         from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
