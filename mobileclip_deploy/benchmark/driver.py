@@ -131,6 +131,7 @@ def get_driver(device: str, team: str | None = None) -> Driver:
         UsageError: unknown kind; the text lists the known ones.
     """
     kind, colon, selector = device.partition(":")
+    kind = kind.lower()
     if kind not in DRIVERS:
         raise UsageError(f"unknown device {device!r}{suggestion(kind, DRIVERS)}; known: {', '.join(DRIVERS)}")
     if colon and not selector:

@@ -53,6 +53,7 @@ def convert(
         CheckpointError: the source cannot be read, or the other layout cannot hold what it computes.
         InvalidInput: the output cannot be written.
     """
+    layout = layout.lower()
     if layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}{suggestion(layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}")
     source, output = Path(source), Path(output)

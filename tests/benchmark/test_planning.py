@@ -125,3 +125,10 @@ def test_a_target_that_nobody_knows_is_not_run(exports: Exports, tmp_path: Path)
     foreign = replace(bundle, manifest=bundle.manifest.model_copy(update={"target": "nobodys"}))
     with pytest.raises(NotRun, match="nano-onnx-fp32: unknown target 'nobodys'"):
         plan(tmp_path, Request((foreign,)))
+
+
+def test_a_device_is_named_in_any_capitals_and_a_slip_meets_its_suggestion() -> None:
+    assert get_driver("HOST").kind == "host"
+    assert get_driver("Android:S1").selector == "S1"
+    with pytest.raises(UsageError, match="unknown device 'hots', did you mean host"):
+        get_driver("hots")

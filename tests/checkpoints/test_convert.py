@@ -99,7 +99,7 @@ def test_no_such_layout_for_the_variant(tmp_path: Path) -> None:
         convert(source, "open_clip", tmp_path / "x.pt")
     with pytest.raises(UsageError, match="unknown layout 'onnx'; known: apple, open_clip, folded"):
         convert(source, "onnx", tmp_path / "x.pt")
-    with pytest.raises(UsageError, match="unknown layout 'OpenClip', did you mean open_clip"):
+    with pytest.raises(UsageError, match="unknown layout 'openclip', did you mean open_clip"):
         convert(source, "OpenClip", tmp_path / "x.pt")
 
 

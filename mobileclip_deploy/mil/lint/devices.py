@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import UsageError, suggestion
 
 __all__ = ["DEFAULT_DEVICE", "DEVICES", "Device", "find_device"]
 
@@ -60,4 +60,4 @@ def find_device(name: str) -> Device:
     try:
         return DEVICES[name.lower()]
     except KeyError:
-        raise UsageError(f"no device {name!r}; known: {', '.join(DEVICES)}") from None
+        raise UsageError(f"no device {name!r}{suggestion(name, DEVICES)}; known: {', '.join(DEVICES)}") from None

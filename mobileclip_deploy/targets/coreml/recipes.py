@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import UsageError, suggestion
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
@@ -95,7 +95,8 @@ def settle_target(precisions: Sequence[str], wanted: str | None) -> str:
         UsageError: unknown, or older than a precision needs.
     """
     if wanted is not None and wanted not in DEPLOYMENT_TARGETS:
-        raise UsageError(f"unknown deployment target {wanted!r}; known: {', '.join(DEPLOYMENT_TARGETS)}")
+        close = suggestion(wanted, DEPLOYMENT_TARGETS)
+        raise UsageError(f"unknown deployment target {wanted!r}{close}; known: {', '.join(DEPLOYMENT_TARGETS)}")
     needed = max(precisions, key=lambda name: DEPLOYMENT_TARGETS.index(recipe_of(name).oldest))
     recipe = recipe_of(needed)
     if wanted is None:
