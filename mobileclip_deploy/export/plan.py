@@ -13,7 +13,7 @@ from typing import Any
 
 from mobileclip_deploy.bundle import MANIFEST
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import DependencyMissing, UsageError
 from mobileclip_deploy.evaluation import Dataset, accuracy_dataset
 from mobileclip_deploy.files import check_bundle_destination
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
@@ -159,16 +159,15 @@ def choose(request: ExportRequest) -> Choices:
         DependencyMissing: a target's packages are not installed.
     """
     towers = _wanted_towers(request)
-    chosen = _with_options(request)
+    every = names_all(request.targets)
+    chosen, notes = _installed(_with_options(request)) if every else ([*_with_options(request)], [])
     if request.searched:
         _check_search(request, chosen)
-        return Choices(request, tuple((target, None) for target in chosen), ())
+        return Choices(request, tuple((target, None) for target in chosen), tuple(notes))
     if request.limits is not None:
         raise UsageError("`max_drop`, `max_size` and `budget` go with `precision='smallest'`")
     named = [parse_precisions(text, towers, (SMALLEST,)) for text in request.precisions]
-    every = names_all(request.targets)
     pairs: list[tuple[Target, dict[TowerName, str] | None]] = []
-    notes = []
     for target in chosen:
         for precisions in named or [parse_precisions(target.default_precision, towers)]:
             if every and not target.has(precisions):
@@ -180,6 +179,24 @@ def choose(request: ExportRequest) -> Choices:
             if (advice := target.advice(precisions)) is not None:
                 notes.append(advice)
     return Choices(request, tuple(pairs), tuple(notes))
+
+
+def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:
+    """Of `all` those whose packages are here, and a line for each other: not every format has packages everywhere.
+
+    Raises:
+        DependencyMissing: none is.
+    """
+    kept, missing = [], []
+    for target in chosen:
+        try:
+            target.require_installed()
+            kept.append(target)
+        except DependencyMissing as error:
+            missing.append(error)
+    if not kept:
+        raise missing[0]
+    return kept, [f"Left out: {error}" for error in missing]
 
 
 def plan_export(choices: Choices, source: Source) -> ExportPlan:
