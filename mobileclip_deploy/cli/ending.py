@@ -16,7 +16,7 @@ from mobileclip_deploy.errors import DiskFull, MobileClipDeployError, RuntimeFai
 
 __all__ = ["SigTerm", "Terminated", "ended_by_sigterm", "told_errors"]
 
-CLEAN = "nothing unfinished was left behind"
+CLEAN = "nothing half-written was left behind"
 
 
 class Interrupted(MobileClipDeployError):

@@ -118,11 +118,11 @@ def test_a_signal_cleans_up_and_ends_with_one_line(
     if options:
         assert told(line) == {
             "kind": message,
-            "message": f"{message}: nothing unfinished was left behind",
+            "message": f"{message}: nothing half-written was left behind",
             "remedy": None,
             "exit_code": code,
         }
     else:
-        assert line == f"error: {message}: nothing unfinished was left behind"
+        assert line == f"error: {message}: nothing half-written was left behind"
     assert list((tmp_path / "out").iterdir()) == []
     assert list((tmp_path / "temporary").iterdir()) == []
