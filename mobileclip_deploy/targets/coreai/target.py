@@ -72,13 +72,13 @@ class CoreAITarget(Target):
         if self.options.multifunction and len(precisions) == 1:
             (tower,) = precisions
             raise UsageError(
-                f"--multifunction puts both towers into one asset; leave it out for the {tower} tower alone"
+                f"`multifunction` puts both towers into one asset; leave it out for the {tower} tower alone"
             )
 
     def require_searchable(self) -> None:
         super().require_searchable()
         if self.options.multifunction:
-            raise UsageError("smallest searches a precision for each tower; leave --multifunction out")
+            raise UsageError("smallest searches a precision for each tower; leave `multifunction` out")
 
     def runtime_version(self) -> str:
         return importlib.metadata.version("coreai-core")
