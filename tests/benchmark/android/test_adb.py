@@ -13,6 +13,7 @@ from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost, listed_devi
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, find_runners
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
+from mobileclip_deploy.progress import silent
 
 NASTY = (
     "it's",
@@ -174,15 +175,19 @@ def test_settings_that_make_no_sense_are_refused() -> None:
 def test_what_is_missing_of_the_harness_is_said_with_the_way_to_build_it(tmp_path: Path) -> None:
     needed = frozenset({"onnxruntime"})
     with pytest.raises(RuntimeFailed, match=r"lacks mobileclip-bench, mobileclip-bench-onnxruntime: build them as"):
-        find_runners(tmp_path, needed)
+        find_runners(tmp_path, needed, silent)
     for name in ("mobileclip-bench", "mobileclip-bench-onnxruntime"):
         (tmp_path / name).write_text("#!/bin/sh\n")
     with pytest.raises(RuntimeFailed, match=r"lacks libonnxruntime\.so: copy the one of the onnxruntime-android AAR"):
-        find_runners(tmp_path, needed)
+        find_runners(tmp_path, needed, silent)
     (tmp_path / "libonnxruntime.so").touch()
     with pytest.raises(RuntimeFailed, match="is no 64-bit ELF program"):
-        find_runners(tmp_path, needed)
+        find_runners(tmp_path, needed, silent)
     arm = b"\x7fELF\x02\x01" + bytes(10) + b"\x03\x00\xb7\x00"
     (tmp_path / "mobileclip-bench").write_bytes(arm)
-    assert find_runners(tmp_path, needed).machine == "aarch64"
-    assert [path.name for path in find_runners(tmp_path, needed).files][-1] == "libonnxruntime.so"
+    assert find_runners(tmp_path, needed, silent).machine == "aarch64"
+    assert [path.name for path in find_runners(tmp_path, needed, silent).files][-1] == "libonnxruntime.so"
+    with pytest.raises(
+        RuntimeFailed, match=r"type pip install 'mobileclip-deploy\[android\]' for ready-made ones, or build"
+    ):
+        find_runners(Path("ready"), needed, silent)

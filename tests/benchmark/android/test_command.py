@@ -22,6 +22,7 @@ def configured(phones: Phones, built: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_devices_lists_the_phone(phones: Phones) -> None:
     listed = {row["device"]: row for row in run("devices", "--json").json}
     assert listed[f"android:{phones.serial()}"] == {
+        "schema_version": 1,
         "device": f"android:{phones.serial()}",
         "name": "Stand-in Phone 1, Android 16, x86_64 (simulated)",
         "state": "ready",
