@@ -21,16 +21,21 @@ from swift_package import swift_build
 
 # Of those who take longest the first comes first, so that all processes end together.
 LONGEST = (
-    "targets/test_coreml_golden.py",
-    "targets/test_storage.py",
+    "faults/test_executorch_faults.py",
     "end_to_end/test_nano.py",
-    "golden/test_goldens.py",
+    "targets/test_coreml_golden.py",
     "targets/test_coreml_compression.py",
-    "benchmark/ios/test_failures.py",
-    "targets/test_onnx.py",
-    "targets/test_executorch.py",
-    "targets/test_executorch_quantization.py",
+    "faults/test_coreml_faults.py",
+    "golden/test_goldens.py",
     "learning/recovery/test_recovering.py",
+    "targets/test_executorch_goldens.py",
+    "targets/test_onnx.py",
+    "faults/test_onnx_faults.py",
+    "benchmark/android/test_harness.py",
+    "benchmark/ios/test_failures.py",
+    "test_leftovers.py",
+    "targets/test_executorch.py",
+    "benchmark/test_host.py",
     "targets/test_onnx_precisions.py",
     "checkpoints/test_against_open_clip.py",
 )
@@ -71,6 +76,13 @@ def exports(store: Store) -> Exports:
 def stored_conversions(store: Store) -> Iterator[None]:
     """For tests of what comes after a conversion: the same one is not made again (see conversions.py)."""
     with store.conversions():
+        yield
+
+
+@pytest.fixture(scope="module")
+def stored_embeddings(store: Store) -> Iterator[None]:
+    """For tests of what comes after accuracy was measured: the same images are not embedded again by the same tower."""
+    with store.embeddings():
         yield
 
 

@@ -24,12 +24,29 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
+from mobileclip_deploy.evaluation import Dataset, Embedder, EvaluationResult, Measuring, measure
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import Target, TowerJob, targets
+from mobileclip_deploy.verify import checks, subject
 
-__all__ = ["ROOT", "Store", "files_digest", "locked"]
+__all__ = ["ROOT", "STORED", "Store", "files_digest", "locked"]
 
 ROOT = Path(__file__).parents[1]
+STORED = [
+    sys.executable,
+    "-c",
+    f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from conversions import ROOT, Store
+from mobileclip_deploy.cli import main
+store = Store.open(ROOT / "build" / "tests")
+with store.conversions(), store.embeddings():
+    main()
+""",
+]
+"""The command line in a process of its own that takes from the store what was made before, and leaves what it makes."""
 DAY = 24 * 60 * 60
 
 
@@ -68,6 +85,20 @@ class Store:
             for kind in kinds:
                 if not hasattr(kind.write, "__wrapped__"):  # not in one within the other
                     patches.enter_context(mock.patch.object(kind, "write", self._stored(kind.write)))
+            yield
+
+    @contextlib.contextmanager
+    def embeddings(self) -> Iterator[None]:
+        """In here `verify` takes what the same embedder answered before to the images that it measures accuracy on.
+
+        Of each number of threads apart: it decides in which order sums are taken.
+        """
+        how = Measuring(cache=self.folder / f"embeddings-{torch.get_num_threads()}")
+
+        def evaluate(embedder: Embedder, dataset: Dataset, progress: Progress) -> EvaluationResult:
+            return measure(embedder, dataset, how=how, progress=progress).result
+
+        with mock.patch.object(checks, "evaluate", evaluate), mock.patch.object(subject, "evaluate", evaluate):
             yield
 
     def _stored(self, method: Callable[..., Any]) -> Callable[..., Any]:

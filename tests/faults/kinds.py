@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
+from unittest import mock
 
 import pytest
 
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.graph import Graph
 
-__all__ = ["Edit", "cases", "require_failed", "require_passed"]
+__all__ = ["Edit", "cases", "conversions_read_once", "require_failed", "require_passed"]
 
 File = TypeVar("File")
 
@@ -52,3 +57,20 @@ def require_failed(check: Check, named: str | None) -> None:
 def require_passed(check: Check) -> None:
     """The check found nothing but another way to write the same."""
     assert (check.status, check.detail) == ("passed", "the same operations and constants; other bytes")
+
+
+@contextmanager
+def conversions_read_once(target: str, paths: Iterable[Path]) -> Iterator[None]:
+    """The graphs of these files, against which hundreds of edited copies are held, are kept when they were read."""
+    kind, kept, known = type(get_target(target)), dict[Path, Graph | None](), set(paths)
+    read = kind.graph
+
+    def graph(own: object, path: Path) -> Graph | None:
+        if path not in known:
+            return read(own, path)  # type: ignore[arg-type]
+        if path not in kept:
+            kept[path] = read(own, path)  # type: ignore[arg-type]
+        return kept[path]
+
+    with mock.patch.object(kind, "graph", graph):
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from conversions import Store
 from faults.conftest import restamped
 from faults.executorch_faults import FAULTS, HARMLESS, Edit
 from faults.executorch_planting import Array, PlantedProgram
+from faults.kinds import conversions_read_once
 from torch import nn
 from writing import job_of, subject, written
 
@@ -56,7 +58,7 @@ class Programs:
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Programs:
+def programs(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Programs]:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("pte")
     model = mcd.load_model()
@@ -69,7 +71,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Programs
             for tower, precisions in TOWERS.items()
             for precision in precisions
         }
-    return Programs(folder, model, reference, bundles)
+    paths = [bundle.artifact(tower) for (tower, _), bundle in bundles.items()]
+    with conversions_read_once("executorch", paths):
+        yield Programs(folder, model, reference, bundles)
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from mobileclip_deploy.verify import checks
 from mobileclip_deploy.verify.explanation import explain_subject
 from mobileclip_deploy.verify.program_comparison import compare_programs
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
+pytestmark = pytest.mark.usefixtures("stored_conversions", "stored_embeddings")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conversions import Store
-from faults.kinds import Edit, cases, require_failed, require_passed
+from faults.kinds import Edit, cases, conversions_read_once, require_failed, require_passed
 from faults.onnx_faults import FAULTS, HARMLESS
 from faults.onnx_planting import PlantedOnnx
 from writing import subject
@@ -54,7 +55,7 @@ class Files:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Files:
+def files(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Files]:
     torch.set_num_threads(1)
     folder, model = tmp_path_factory.mktemp("onnx"), mcd.load_model()
     subjects = {}
@@ -63,7 +64,8 @@ def files(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Files:
             bundle = mcd.export(model, "onnx", precision, folder, verify=False)
         subjects[precision] = subject(bundle, model, Reference.read(bundle.golden), folder / "again")
     paths = [own.bundle.artifact(tower) for own in subjects.values() for tower in TOWERS]
-    return Files(subjects, {path: path.read_bytes() for path in paths})
+    with conversions_read_once("onnx", paths):
+        yield Files(subjects, {path: path.read_bytes() for path in paths})
 
 
 @pytest.fixture(autouse=True)
