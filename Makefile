@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 HELD_OUT := models/nano/evaluation/images
+# Of the 20,000 modules that come along a few thousand are ever imported: those are compiled then.
+INSTALL := pip install --quiet --no-compile
 # Two processes, each with all tests of a file, so that what a file exports is exported once; in tests/conftest.py's order.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -35,7 +37,7 @@ docs: $(VENV)/.dev
 wheel: $(VENV)/.dev
 	rm -rf dist && $(BIN)/python -m build --wheel --outdir dist
 	rm -rf build/wheel-check && $(PYTHON) -m venv build/wheel-check
-	build/wheel-check/bin/pip install --quiet "$$(ls $(CURDIR)/dist/*.whl)[onnx,coreml]"
+	build/wheel-check/bin/$(INSTALL) "$$(ls $(CURDIR)/dist/*.whl)[onnx,coreml]"
 	cd build/wheel-check && bin/mobileclip-deploy variants && \
 		bin/mobileclip-deploy export --target onnx --force -o out && bin/mobileclip-deploy verify out/nano-onnx-fp16
 
@@ -48,10 +50,10 @@ clean:
 	rm -rf $(VENV) $(DEMO) build dist
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --editable '.[all]' && touch $@
+	$(BIN)/$(INSTALL) --editable '.[all]' && touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --editable '.[dev]' && touch $@
+	$(BIN)/$(INSTALL) --editable '.[dev]' && touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
