@@ -79,9 +79,10 @@ def _widths(heads: Sequence[str], cells: Sequence[Sequence[str]], *, words: bool
     """Of each column the widest cell, or the widest word in it."""
     widths = []
     for number, head in enumerate(heads):
-        texts = [head.removeprefix(">"), *(row[number] for row in cells)]
-        parts = [word for text in texts for word in text.split()] if words else texts
-        widths.append(max(map(cell_len, parts), default=0))
+        name, texts = head.removeprefix(">"), [row[number] for row in cells]
+        figures = head.startswith(">")  # a figure with its interval stays on a line
+        parts = [*name.split(), *(texts if figures else (word for text in texts for word in text.split()))]
+        widths.append(max(map(cell_len, parts if words else [name, *texts]), default=0))
     return widths
 
 

@@ -38,6 +38,17 @@ def test_what_does_not_fit_goes_under_its_row_and_then_row_by_row() -> None:
     assert any(NAME in line for line in stacked)  # wider than the terminal, and whole
 
 
+def test_a_figure_and_its_interval_stay_on_a_line() -> None:
+    columns, row = ["bundle", ">top-1 %", ">change"], ["nano-onnx-fp16", "68.18", "-0.05 (-0.26 .. +0.16)"]
+    assert "-0.05 (-0.26 .. +0.16)" in laid_out(columns, [row], 46)[-1]
+    assert laid_out(columns, [row], 30) == [
+        "bundle   nano-onnx-fp16",
+        "top-1 %  68.18",
+        "change   -0.05 (-0.26 ..",
+        "         +0.16)",
+    ]
+
+
 def test_numbers_stand_at_the_right_and_wide_characters_count_twice() -> None:
     lines = laid_out(["name", ">n"], [["猫", "1"], ["cat", "10"]], None)
     assert lines[2:] == ["猫     1", "cat   10"]
