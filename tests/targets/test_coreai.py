@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from coreai_assets import Assets, require_coreai
+from writing import chosen
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -213,3 +214,46 @@ def test_lint_finds_what_is_known_to_answer_wrongly(assets: Assets) -> None:
     assert rules["infinity"].check(planted("pad", 2, np.array(-np.inf, np.float16))) == "a constant of -inf"
     assert rules["stride"].check(planted("conv2d", 2, np.array([5, 5], np.uint32))) == "stride 5"
     assert rules["stride"].check(planted("conv2d", 2, np.array([4, 6], np.uint32))) is None
+
+
+def test_operations_that_apples_reader_cannot_read_do_not_end_the_process(assets: Assets, tmp_path: Path) -> None:
+    """It aborts on them; another process has tried them before."""
+    import hashlib
+    import shutil
+
+    copy = Path(shutil.copytree(assets.path("text", "w4"), tmp_path / "garbled.aimodel"))
+    content = bytearray((copy / "main.mlirb").read_bytes())
+    content[200:264] = b"\xff" * 64
+    (copy / "main.mlirb").write_bytes(content)
+    (copy / "main.hash").write_bytes(hashlib.sha256(content).digest())
+    with pytest.raises(InvalidInput, match=r"Apple's reader cannot read main\.mlirb"):
+        get_target("coreai").describe(copy)
+
+
+def test_both_towers_in_one_asset_are_those_that_they_are_alone(assets: Assets, tmp_path: Path) -> None:
+    target = chosen("coreai", multifunction=True)
+    files = {tower: f"{tower}.aimodel" for tower in TOWERS}
+    assets.write("image", "fp32", tmp_path / files["image"])
+    assets.write("text", "w4", tmp_path / files["text"])
+    places = target.place(tmp_path, assets.model.variant, files)
+    assert {place.file for place in places.values()} == {"tiny_mci.aimodel"}
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny_mci.aimodel"]
+    for tower, precision in (("image", "fp32"), ("text", "w4")):
+        own = target.for_function(places[tower].function)
+        alone = target.graph(assets.path(tower, precision))
+        assert first_difference(own.graph(tmp_path / places[tower].file), alone) is None
+        answers = (
+            one(inputs(tower))
+            for one in (own.runner(tmp_path / places[tower].file), target.runner(assets.path(tower, precision)))
+        )
+        assert np.array_equal(*answers)
+    told = target.inspect(tmp_path / "tiny_mci.aimodel")
+    assert set(told.functions) == set(TOWERS)
+    assert told.metadata["precision"] == "image=fp32,text=w4"
+    with pytest.raises(InvalidInput, match="one of them must be named"):
+        target.describe(tmp_path / "tiny_mci.aimodel")
+
+
+def test_one_tower_alone_is_not_joined() -> None:
+    with pytest.raises(UsageError, match="leave it out for the text tower alone"):
+        chosen("coreai", multifunction=True).require({"text": "fp16"})

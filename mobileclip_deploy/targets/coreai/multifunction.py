@@ -41,7 +41,7 @@ def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None
                     for graph in asset.graphs.values():
                         graph.operation.clone(ip=InsertionPoint(first.module.body))
         own = dict(first.metadata[OWN])
-        own["precision"] = precisions
+        own["precision"] = ",".join(f"{tower}={precision}" for tower, precision in precisions.items())
         del own["tower"]
         description = f"{variant.title}, both towers, a function each: embeddings of dimension {variant.embed_dim}"
         first.program.save_asset(path, metadata_of(description, first.metadata["license"], own))
