@@ -239,13 +239,14 @@ class TargetCommand(click.Command):
         return [*own[:-1], *asked.values(), *own[-1:]]  # the last one is --help
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The command's own options, then those of each target under its title."""
+        """The command's own options, then those of each target under its title, or under those that share it."""
         from mobileclip_deploy.targets import targets
 
-        titles: dict[str, str] = {}
+        titles: dict[str, str] = {}  # of several targets where they share an option
         for target in targets().values():
             for field in fields(target.Options):
-                titles.setdefault(field.name, target.title)
+                before = titles.get(field.name)
+                titles[field.name] = f"{before} and {target.title}" if before else target.title
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:

@@ -56,7 +56,7 @@ def test_no_summary_is_cut_and_options_stand_under_their_target() -> None:
     parts = run("export", "--help").stdout.split("\nOptions")
     headings = {part.partition(":\n")[0]: part for part in parts[1:]}
     assert next(iter(headings)) == ""
-    assert "--deployment-target" in headings[" of Core ML"]
+    assert "--deployment-target" in headings[" of Core ML and ExecuTorch"]
     assert "--backend" in headings[" of ExecuTorch"]
     assert run("-V").stdout == run("--version").stdout
 
