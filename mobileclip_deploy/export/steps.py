@@ -194,6 +194,7 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
         for name in plan.target.precisions
         if PRECISIONS[name].bits > bits and plan.target.has(dict.fromkeys(plan.precisions, name))
     ]
+    finer.sort(key=lambda name: PRECISIONS[name].bits)
     steps = [f"try {' or '.join(finer)}"] if finer else []
     steps += ["let `precision='smallest'` search"]
     if plan.target.recoverable and set(plan.precisions.values()) & set(RECOVERED):
