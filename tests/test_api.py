@@ -134,6 +134,11 @@ def test_lists_ask_for_several_bundles_and_a_name_for_one(exports: Exports, tmp_
         (lambda here: mcd.benchmark([], tower="images"), "unknown tower 'images'"),
         (lambda here: mcd.benchmark(here, threads=0), "`threads` 0: write a number"),
         (lambda here: mcd.benchmark(here, torch="fold"), "`torch` fold: unknown"),
+        (lambda _: mcd.load_model(3), "3 instead of the name of a variant"),  # type: ignore[arg-type]
+        (lambda _: mcd.export(mcd.load_model(), ["onnx", 3]), "3 instead of the name of a target"),  # type: ignore[list-item]
+        (lambda _: mcd.export(mcd.load_model(), "coreml", options={"deployment_target": 17}), "takes a str, not 17"),
+        (lambda _: mcd.export(mcd.load_model(), "coreml", options={"multifunction": "yes"}), "takes a bool, not 'yes'"),
+        (lambda here: mcd.reinforce(here.parents[1], ["nano"], here), "str instead of a model"),  # type: ignore[list-item]
         (lambda here: mcd.report(here, "page.pdf"), "`outputs` page.pdf: a report is written as"),
     ],
 )

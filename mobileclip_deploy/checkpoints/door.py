@@ -39,6 +39,10 @@ def load_model(
         CheckpointError: the file cannot be had, cannot be read or does not fit the variant.
         UsageError: unknown variant, or one without its checkpoint.
     """
+    for given in (variant, checkpoint):
+        named: object = given
+        if not isinstance(named, str | PathLike | None):
+            raise UsageError(f"{named!r} instead of the name of a variant or the path of a checkpoint")
     if download and (variant is None or checkpoint is not None):
         raise UsageError("a download needs a variant's name, and no checkpoint (`download=True`, `variant='NAME'`)")
     reference = str(checkpoint) if checkpoint is not None else ""

@@ -273,6 +273,10 @@ def _with_options(request: ExportRequest) -> tuple[Target, ...]:
     for target in named_targets(request.targets):
         known = {own.name: own for own in fields(target.options)}
         own = {name: value for name, value in given.items() if name in known}
+        for name, value in own.items():
+            kind = bool if isinstance(known[name].default, bool) else str
+            if not isinstance(value, kind):
+                raise UsageError(f"the option `{name}` takes a {kind.__name__}, not {value!r}")
         options = type(target.options)(**{**vars(target.options), **own})
         chosen = target.with_options(options).variations()
         used |= {name for name in own if any(one.uses(name) for one in chosen)}

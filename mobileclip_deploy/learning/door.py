@@ -37,7 +37,7 @@ __all__ = [
 
 def reinforce(
     pairs: StrPath,
-    teachers: Sequence[MobileCLIP],
+    teachers: MobileCLIP | Sequence[MobileCLIP],
     output: StrPath,
     *,
     augmentations: int = 4,
@@ -52,7 +52,7 @@ def reinforce(
 
     Args:
         pairs: a folder with a dataset.json, a .jsonl manifest, or a folder of images.
-        teachers: from `load_model`, with both towers; training forms are folded in place.
+        teachers: one or several from `load_model`, with both towers; training forms are folded in place.
         output: the dataset's folder.
         augmentations: of each image; `policy` says how far they go.
         seed: of the augmentations.
@@ -63,10 +63,11 @@ def reinforce(
         UsageError: the folder holds something else.
         InvalidInput: pairs or images cannot be used; what was stored before stays.
     """
+    listed = [Source.of(one).model for one in ((teachers,) if isinstance(teachers, MobileCLIP) else teachers)]
     settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows)
     return _reinforce(
         read_pairs(Path(pairs)),
-        [Teacher.of(model) for model in teachers],
+        [Teacher.of(model) for model in listed],
         Path(output),
         settings,
         progress,
