@@ -124,6 +124,7 @@ def test_lists_ask_for_several_bundles_and_a_name_for_one(exports: Exports, tmp_
         (lambda _: mcd.export(mcd.load_model(), "onnx", ["fp32", "smallest"]), "`precision='smallest'` goes alone"),
         (lambda _: mcd.export(mcd.load_model(), "onnx", labels="cat"), "one label, 'cat'"),
         (lambda _: mcd.export(mcd.load_model(), "onnx", labels=[]), "no label; give two"),
+        (lambda _: mcd.export(mcd.load_model(), "onnx", labels=["cat", 3]), "the label 3 is no text"),
         (lambda _: mcd.export(mcd.load_model(), "onnx", template="a {}"), "give both"),
         (lambda _: mcd.reparameterize(3), "int instead of a model"),  # type: ignore[arg-type]
         (lambda _: mcd.verify(3), "int instead of a bundle"),  # type: ignore[arg-type]

@@ -53,7 +53,13 @@ def given_labels(labels: str | Sequence[str], template: str | None = None) -> La
     Raises:
         UsageError, InvalidInput: as `LabelSet` and `read_labels`.
     """
-    return read_labels(labels, template) if isinstance(labels, str) else LabelSet(tuple(labels), template)
+    if isinstance(labels, str):
+        return read_labels(labels, template)
+    given: tuple[object, ...] = tuple(labels)
+    wrong = next((one for one in given if not isinstance(one, str)), None)
+    if wrong is not None:
+        raise UsageError(f"the label {wrong!r} is no text; give labels as in ['cat', 'dog']")
+    return LabelSet(tuple(labels), template)
 
 
 def read_labels(text: str, template: str | None = None) -> LabelSet:
