@@ -5,9 +5,12 @@ from __future__ import annotations
 import gc
 
 import pytest
+import torch
+from torch.fx import GraphModule, symbolic_trace
 from torch.fx.traceback import NodeSource
 
 from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.targets.executorch.late_code import code_when_asked_for
 from mobileclip_deploy.targets.quiet import conversion
 
 
@@ -28,3 +31,26 @@ def test_what_others_froze_stays_frozen() -> None:
     with conversion("one"):
         pass
     assert gc.get_freeze_count() > 0
+
+
+def doubled(module: GraphModule) -> None:
+    """Change an addition of a graph into a multiplication."""
+    (node,) = module.graph.find_nodes(op="call_function", target=torch.add)
+    node.target = torch.mul
+    module.recompile()
+
+
+def test_code_is_that_of_the_graph_whenever_it_is_asked_for() -> None:
+    before, x = GraphModule.recompile, torch.tensor([2.0, 3.0])
+    with pytest.raises(ValueError, match="no"), code_when_asked_for():
+        called, read, left = (symbolic_trace(lambda x: torch.add(x, x)) for _ in range(3))
+        assert called(x).tolist() == [4, 6]
+        for module in (called, read, left):
+            doubled(module)
+            assert "_code" not in vars(module)
+        assert called(x).tolist() == [4, 9]
+        assert "torch.mul(x, x)" in read.code
+        raise ValueError("no")
+    assert GraphModule.recompile is before
+    assert "torch.mul" in vars(left)["_code"]
+    assert left(x).tolist() == [4, 9]

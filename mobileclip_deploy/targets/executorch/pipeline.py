@@ -32,11 +32,12 @@ def write_program(job: LoweringJob, path: Path) -> tuple[Check, ...]:
     Raises:
         ExportError: a stage failed, or no longer computes what the stage before it computed.
     """
+    from mobileclip_deploy.targets.executorch.late_code import code_when_asked_for
     from mobileclip_deploy.targets.executorch.lowering import lower
 
     path.parent.mkdir(parents=True, exist_ok=True)
     backend = get_backend(job.options.backend or "xnnpack")
-    with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back():
+    with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back(), code_when_asked_for():
         if not backend.runs_in_wheel:
             path.write_bytes(lower(backend.authored(job), job, backend, path))
             return ()
