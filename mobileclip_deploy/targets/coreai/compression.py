@@ -19,6 +19,12 @@ from mobileclip_deploy.targets.storage import Grid, Storage
 __all__ = ["compressed", "integers_of", "tables_of"]
 
 
+# Scales that are tried for a block of 4-bit integers, as shares of the one at which its extreme just fits: cutting an
+# outlier off costs less than a coarser step for all others. Without it nano lost 0.5 points of recall@1 at w4p and 1.5
+# at w4; with it, none and 0.7.
+SHARES = tuple(1 - 0.025 * step for step in range(13))
+
+
 class Integers(nn.Module):
     """int8 (or int4 in int8's place) with float16 scales, as `blockwise_shift_scale` restores them."""
 
@@ -86,9 +92,10 @@ def _half(tensor: Tensor, whole: bool) -> Tensor:
 
 
 def integers_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Symmetric integers int8 [...] and their scales float16 of the same rank: one an output, or one a block of inputs.
+    """Integers int8 [...] and their scales float16 of the same rank: one an output, or one a block of inputs.
 
-    A scale is rounded to float16 before numbers are divided by it.
+    A scale is rounded to float16 before numbers are divided by it. At 4 bits it is, of several, the one with the
+    smallest squared error.
     """
     inputs_axis = 1 - grid.axis
     blocks = 1 if grid.block is None else values.shape[inputs_axis] // grid.block
@@ -97,10 +104,16 @@ def integers_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     kept = {grid.axis if grid.axis < inputs_axis else grid.axis + 1, inputs_axis}
     others = tuple(dim for dim in range(split.ndim) if dim not in kept)
     extreme = split.abs().amax(dim=others, keepdim=True)
-    scale = (extreme / grid.high).half()
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    data = (split / scale.float()).round().clamp(grid.low, grid.high).to(torch.int8)
-    return data.reshape(values.shape), scale.squeeze(inputs_axis + 1)
+    data, scale, error = torch.zeros_like(split), torch.ones_like(extreme), torch.full_like(extreme, torch.inf)
+    for share in SHARES if grid.bits == 4 else (1.0,):
+        tried = (extreme * (share / grid.high)).half().float()
+        tried = torch.where(tried == 0, torch.ones_like(tried), tried)
+        found = (split / tried).round().clamp(grid.low, grid.high)
+        missed = ((found * tried - split) ** 2).sum(dim=others, keepdim=True)
+        better = missed < error
+        data, scale = torch.where(better, found, data), torch.where(better, tried, scale)
+        error = torch.where(better, missed, error)
+    return data.to(torch.int8).reshape(values.shape), scale.half().squeeze(inputs_axis + 1)
 
 
 def tables_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
