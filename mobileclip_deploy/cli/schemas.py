@@ -51,7 +51,10 @@ def _widened(name: str, base: type[BaseModel], text: str, **added: Any) -> Any:
 
 
 class ArtifactDocument(BaseModel):
-    """An artifact of a target that tells no more of it; and, by kind, what else the target counts in it."""
+    """An artifact of a target that tells no more of it; and, by kind, what else the target counts in it.
+
+    `bytes`: of the whole, or of each part where the target tells them apart.
+    """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, dict[str, int]]
@@ -59,7 +62,7 @@ class ArtifactDocument(BaseModel):
     kind: str
     input: TensorEntry
     output: TensorEntry
-    bytes: int
+    bytes: int | dict[str, int]
     operators: int
     by_type: dict[str, int]
 

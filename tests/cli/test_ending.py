@@ -11,6 +11,9 @@ import pytest
 from command_line import PROGRAM, refusal, run, strict_json
 
 from mobileclip_deploy import errors
+from mobileclip_deploy.targets import targets
+
+KNOWN = ", ".join([*targets(), "all"])
 
 
 def told(stderr: str) -> dict[str, object]:
@@ -28,8 +31,8 @@ def told(stderr: str) -> dict[str, object]:
         (
             ["export", "--json", "--target", "onxn"],
             "usage_error",
-            "unknown target 'onxn', did you mean onnx?; known: onnx, coreml, executorch, all",
-            "known: onnx, coreml, executorch, all",
+            f"unknown target 'onxn', did you mean onnx?; known: {KNOWN}",
+            f"known: {KNOWN}",
         ),
         (["benchmark", "gone", "--json", "-"], "invalid_input", "gone is not a bundle: no such folder", None),
     ],

@@ -175,7 +175,7 @@ def test_a_deployment_target_that_is_too_old_is_refused_when_given_and_raised_wh
 
 
 def test_an_unknown_deployment_target_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"'iOS19'; known: iOS15, iOS16, iOS17, iOS18"):
+    with pytest.raises(UsageError, match=r"'iOS19', did you mean iOS18\?; known: iOS15, iOS16, iOS17, iOS18"):
         chosen("coreml", deployment_target="iOS19").require(parse_precisions("w8"))
 
 

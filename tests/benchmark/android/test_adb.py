@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,7 +173,10 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     assert AndroidSettings.of({}).folder == "/data/local/tmp/mobileclip-deploy"
 
 
-def test_what_is_missing_of_the_harness_is_said_with_the_way_to_build_it(tmp_path: Path) -> None:
+def test_what_is_missing_of_the_harness_is_said_with_the_way_to_build_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mobileclip_deploy_android", None)  # the package of ready runners is not installed
     needed = frozenset({"onnxruntime"})
     with pytest.raises(RuntimeFailed, match=r"lacks mobileclip-bench, mobileclip-bench-onnxruntime: build them as"):
         find_runners(tmp_path, needed, silent)
