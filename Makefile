@@ -13,11 +13,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 .PHONY: demo test lint docs wheel android-runners clean
 
 demo: $(VENV)/.demo
-	$(BIN)/mobileclip-deploy export --target onnx,coreml,executorch --precision fp32 --precision fp16 --force -o $(DEMO)
-	@if $(BIN)/python -c "import coreai" 2>/dev/null; then \
-		echo "Core AI, in Apple's own runtime, which takes ten times as long on Linux (about two minutes):"; \
-		$(BIN)/mobileclip-deploy export --target coreai --precision fp16 --force -o $(DEMO); \
-	else echo "Core AI is left out: its packages do not exist for this system (docs/coreai.md)."; fi
+	$(BIN)/mobileclip-deploy export --target all --force -o $(DEMO)
 	$(BIN)/mobileclip-deploy classify $(DEMO)/nano-coreml-fp16 \
 		$(HELD_OUT)/1f431.png $(HELD_OUT)/1f355.png $(HELD_OUT)/1f697.png --labels "cat face,pizza,automobile,rocket,tree"
 	@echo "The bundles are in $(DEMO)/; look into one with: $(BIN)/mobileclip-deploy inspect $(DEMO)/nano-coreml-fp16"
