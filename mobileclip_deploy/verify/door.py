@@ -14,11 +14,10 @@ from mobileclip_deploy.evaluation.door import chosen_dataset
 from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.progress import Progress, about, silent
-from mobileclip_deploy.verify.baselines import accept_baseline, check_baseline
-from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.comparison import Comparison, compare_bundles
 from mobileclip_deploy.verify.explanation import Explanation, explain_subject
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
+from mobileclip_deploy.verify.several import Baseline, verify_bundle
 
 __all__ = ["Comparison", "Explanation", "compare", "explain", "verify"]
 
@@ -69,15 +68,8 @@ def verify(
         gates=gates,
         thorough=thorough,
     )
-    with opened_subject(request, progress) as subject:
-        report = verify_subject(subject)
-    if baseline is None:
-        return report
-    if not accept:
-        return check_baseline(subject.bundle, report, Path(baseline))
-    if report.passed:
-        accept_baseline(subject.bundle, report, Path(baseline))
-    return report
+    locked = None if baseline is None else Baseline(Path(baseline), accept)
+    return verify_bundle(request, baseline=locked, progress=progress).report
 
 
 def explain(
@@ -87,14 +79,14 @@ def explain(
     calibration: StrPath | None = None,
     progress: Progress = silent,
 ) -> tuple[Explanation, ...]:
-    """Say for each tower of a Core ML bundle at which operation it first parts from its checkpoint, if it does.
+    """Say for each tower of a bundle at which operation it first parts from its checkpoint, if it does.
 
     Args:
         bundle: as returned by `export`, or its folder.
         checkpoint, calibration: as for `verify`.
 
     Raises:
-        UsageError: the bundle is of another target, or its checkpoint is not at hand.
+        UsageError: its target's artifacts cannot be read, or its checkpoint is not at hand.
         InvalidInput: the bundle is damaged, or another checkpoint was given.
     """
     request = VerifyRequest(
