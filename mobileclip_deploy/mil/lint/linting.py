@@ -10,9 +10,9 @@ import numpy as np
 
 from mobileclip_deploy.mil.description import Operation
 from mobileclip_deploy.mil.lint.devices import DEFAULT_DEVICE, find_device
-from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText, Status
-from mobileclip_deploy.mil.lint.rule import Rule, Subject
-from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES, PackageRule
+from mobileclip_deploy.mil.lint.report import LintedOperation, LintReport, RuleText, findings_of
+from mobileclip_deploy.mil.lint.rule import Subject
+from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES
 from mobileclip_deploy.mil.program import Program
 
 __all__ = ["lint", "measure"]
@@ -33,11 +33,7 @@ def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, An
     chip = find_device(device)
     magnitudes = measure(program, inputs) if inputs is not None else {}
     operations = tuple(_lint(Subject(operation, chip, magnitudes)) for operation in program.operations)
-    package = tuple(
-        Finding(rule=rule.name, level=rule.level, detail=detail)
-        for rule in PACKAGE_RULES
-        if (detail := rule.check(program)) is not None
-    )
+    package = findings_of(PACKAGE_RULES, program)
     broken = {finding.rule for op in operations for finding in op.findings} | {finding.rule for finding in package}
     leaving = [op.status == "leaves" for op in operations]
     return LintReport(
@@ -48,8 +44,8 @@ def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, An
         operations=operations,
         package_findings=package,
         switches=sum(before != after for before, after in pairwise(leaving)),
-        rules=tuple(_text(rule) for rule in PACKAGE_RULES if rule.name in broken)
-        + tuple(_text(rule) for rule in RULES if rule.name in broken),
+        rules=tuple(RuleText.of(rule) for rule in PACKAGE_RULES if rule.name in broken)
+        + tuple(RuleText.of(rule) for rule in RULES if rule.name in broken),
     )
 
 
@@ -64,24 +60,6 @@ def measure(program: Program, inputs: Mapping[str, Any]) -> dict[str, float]:
     return magnitudes
 
 
-def _text(rule: Rule | PackageRule) -> RuleText:
-    addresses = {source.title: source.url for source in rule.sources}
-    return RuleText(name=rule.name, level=rule.level, text=rule.text, sources=addresses)
-
-
 def _lint(subject: Subject) -> LintedOperation:
     operation: Operation = subject.operation
-    findings = tuple(
-        Finding(rule=rule.name, level=rule.level, detail=detail)
-        for rule in RULES
-        if (detail := rule.check(subject)) is not None
-    )
-    levels = {finding.level for finding in findings}
-    status: Status = "leaves" if "leaves" in levels else "risk" if "risk" in levels else "ready"
-    return LintedOperation(
-        name=operation.name,
-        type=operation.type,
-        status=status,
-        weight_bytes=operation.weight_bytes,
-        findings=findings,
-    )
+    return LintedOperation.of(operation.name, operation.type, operation.weight_bytes, findings_of(RULES, subject))

@@ -59,7 +59,7 @@ def _activations(subject: Subject) -> str | None:
     return f"on {subject.device.name}" if wanted and not subject.device.int8_activations else None
 
 
-NUMERICS = (
+NUMERICS: tuple[Rule[Subject], ...] = (
     Rule(
         "saturation",
         "risk",

@@ -116,7 +116,7 @@ def _dilation(subject: Subject) -> str | None:
     return f"dilations {list(dilations)}" if any(dilation != 1 for dilation in dilations) else None
 
 
-PLACEMENT = (
+PLACEMENT: tuple[Rule[Subject], ...] = (
     Rule(
         "gather",
         "leaves",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from mobileclip_deploy.mil.lint.rule import Level
+from mobileclip_deploy.mil.lint.rule import Level, Rule
 
-__all__ = ["STATUSES", "Finding", "LintReport", "LintedOperation", "RuleText", "Share", "Status"]
+__all__ = ["STATUSES", "Finding", "LintReport", "LintedOperation", "RuleText", "Share", "Status", "findings_of"]
 
+Looked = TypeVar("Looked")
 Status = Literal["ready", "risk", "leaves"]
 STATUSES: tuple[Status, ...] = ("ready", "risk", "leaves")
 
@@ -26,6 +28,15 @@ class Finding(_Frozen):
     detail: str
 
 
+def findings_of(rules: Iterable[Rule[Looked]], looked_at: Looked) -> tuple[Finding, ...]:
+    """The rules that something falls under."""
+    return tuple(
+        Finding(rule=rule.name, level=rule.level, detail=detail)
+        for rule in rules
+        if (detail := rule.check(looked_at)) is not None
+    )
+
+
 class LintedOperation(_Frozen):
     """An operation: `ready`, `risk` or `leaves` by the worst of its findings; advice leaves it ready."""
 
@@ -35,6 +46,13 @@ class LintedOperation(_Frozen):
     weight_bytes: int
     findings: tuple[Finding, ...] = ()
 
+    @classmethod
+    def of(cls, name: str, type: str, weight_bytes: int, findings: tuple[Finding, ...]) -> Self:
+        """With the status that its findings give it."""
+        levels = {finding.level for finding in findings}
+        status: Status = "leaves" if "leaves" in levels else "risk" if "risk" in levels else "ready"
+        return cls(name=name, type=type, status=status, weight_bytes=weight_bytes, findings=findings)
+
 
 class RuleText(_Frozen):
     """A rule that was found broken: what it says and where that comes from (title -> address)."""
@@ -43,6 +61,12 @@ class RuleText(_Frozen):
     level: Level
     text: str
     sources: dict[str, str]
+
+    @classmethod
+    def of(cls, rule: Rule[Any]) -> Self:
+        """A rule without its check."""
+        addresses = {source.title: source.url for source in rule.sources}
+        return cls(name=rule.name, level=rule.level, text=rule.text, sources=addresses)
 
 
 class Share(_Frozen):

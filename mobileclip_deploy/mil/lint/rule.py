@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from mobileclip_deploy.mil.description import Argument, Operation
 from mobileclip_deploy.mil.lint.devices import Device
 
 __all__ = ["Level", "Rule", "Source", "Subject"]
 
+Looked = TypeVar("Looked")
 Level = Literal["leaves", "risk", "advice"]
 """What a finding says: the op will leave the Neural Engine; it may, or may answer wrongly there; it could be better."""
 
@@ -71,19 +72,19 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One rule.
+class Rule(Generic[Looked]):
+    """One rule, on an operation of Core ML or of another format, or on a program as a whole: what it looks at.
 
     Attributes:
         name: a short name, unique among rules.
         level: what a finding means.
         text: what the source says, in one line.
         sources: where it says so.
-        check: for an operation that falls under the rule, what of it does; None for any other.
+        check: for what falls under the rule, what of it does; None for anything else.
     """
 
     name: str
     level: Level
     text: str
     sources: tuple[Source, ...]
-    check: Callable[[Subject], str | None]
+    check: Callable[[Looked], str | None]

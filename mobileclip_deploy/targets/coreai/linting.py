@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,9 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.mil.description import Argument, Operation
-from mobileclip_deploy.mil.lint import RULES, Finding, LintedOperation, LintReport, Rule, RuleText, Source, find_device
-from mobileclip_deploy.mil.lint.report import Status
-from mobileclip_deploy.mil.lint.rule import Level, Subject
+from mobileclip_deploy.mil.lint import (
+    RULES,
+    Finding,
+    LintedOperation,
+    LintReport,
+    Rule,
+    RuleText,
+    Source,
+    find_device,
+    findings_of,
+)
+from mobileclip_deploy.mil.lint.rule import Subject
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.reading import graph_of
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
@@ -63,17 +71,6 @@ class Op:
     def constant(self, place: int) -> npt.NDArray[Any] | None:
         value = self.node.inputs[place][1] if place < len(self.node.inputs) else None
         return value.values if isinstance(value, Constant) else None
-
-
-@dataclass(frozen=True)
-class OwnRule:
-    """As `mil.lint.Rule`, on an operation of Core AI."""
-
-    name: str
-    level: Level
-    text: str
-    sources: tuple[Source, ...]
-    check: Callable[[Op], str | None]
 
 
 def _single_last(op: Op) -> str | None:
@@ -162,47 +159,47 @@ def _byte_blocks(op: Op) -> str | None:
     return f"{list(scale.shape)} scales of {list(data.shape)} numbers" if blocks else None
 
 
-OWN_RULES = (
-    OwnRule(
+OWN_RULES: tuple[Rule[Op], ...] = (
+    Rule(
         "infinity",
         "risk",
         "-inf is wrong in its softmax; -40000 stands for it",
         (APPLE,),
         _infinite,
     ),
-    OwnRule(
+    Rule(
         "argmax-default",
         "risk",
         "argmax answers wrongly under the default specialization of iOS 27.0",
         (_issue(116, "argmax"),),
         _argmax,
     ),
-    OwnRule(
+    Rule(
         "half-head",
         "risk",
         "A head in float16 gave 0.0 on iOS 27.0: check the golden answers on a device",
         (_issue(115, "an fp16 head returns 0.0"),),
         _half_head,
     ),
-    OwnRule(
+    Rule(
         "byte-blocks",
         "risk",
         "8-bit integers with a scale a block answer wrongly",
         (_issue(279, "8-bit integers a block", "coreai-models"),),
         _byte_blocks,
     ),
-    OwnRule("stride", "risk", "Strides are products of 2 and 3", (APPLE,), _stride),
-    OwnRule("table-stride", "risk", "Where a weight is in tables, strides are 1 or 2", (APPLE,), _table_stride),
-    OwnRule(
+    Rule("stride", "risk", "Strides are products of 2 and 3", (APPLE,), _stride),
+    Rule("table-stride", "risk", "Where a weight is in tables, strides are 1 or 2", (APPLE,), _table_stride),
+    Rule(
         "single-last-axis",
         "advice",
         "A last axis of 1 takes the room of 32 numbers of float16 each",
         (APPLE,),
         _single_last,
     ),
-    OwnRule("unaligned", "advice", "A last axis is best a multiple of 64 bytes", (APPLE,), _unaligned),
-    OwnRule("linear", "advice", "A 1 x 1 convolution is better than a linear layer", (APPLE,), _linear),
-    OwnRule("softmax-axis", "advice", "softmax is best taken over the channels", (APPLE,), _softmax_axis),
+    Rule("unaligned", "advice", "A last axis is best a multiple of 64 bytes", (APPLE,), _unaligned),
+    Rule("linear", "advice", "A 1 x 1 convolution is better than a linear layer", (APPLE,), _linear),
+    Rule("softmax-axis", "advice", "softmax is best taken over the channels", (APPLE,), _softmax_axis),
 )
 """Apple's rules in our words, and reports of iOS 27.0; the worst first. Their rank and types are Core ML's rules."""
 
@@ -229,19 +226,15 @@ def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:
     for number, node in enumerate(graph.nodes):
         op = Op(graph, number)
         if node.type in RESTORED:  # a weight, not an operation
-            weights += _found_own(op)
+            weights += findings_of(OWN_RULES, op)
             continue
         size = _weight_bytes(graph, node, counted)
         subject = Subject(_described(op, size), find_device(device))
         # Between float16 the body of a declared function (a layer norm) may say float32: a device has its own way.
         own_way = half and COMPOSITE in node.settings
         asked = [rule for rule in shared if not (own_way and rule.name == "float32")]
-        findings = [*_found(asked, subject), *_found_own(op)]
-        levels = {finding.level for finding in findings}
-        status: Status = "leaves" if "leaves" in levels else "risk" if "risk" in levels else "ready"
-        operations.append(
-            LintedOperation(name=node.name, type=node.type, status=status, weight_bytes=size, findings=tuple(findings))
-        )
+        findings = findings_of(asked, subject) + findings_of(OWN_RULES, op)
+        operations.append(LintedOperation.of(node.name, node.type, size, findings))
     whole = sum(operation.weight_bytes for operation in operations)
     large = whole > LARGEST
     package = [*weights]
@@ -250,8 +243,8 @@ def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:
     broken = {finding.rule for operation in operations for finding in operation.findings}
     broken |= {finding.rule for finding in weights}
     leaving = [operation.status == "leaves" for operation in operations]
-    texts = [_text(rule) for rule in shared if rule.name in broken]
-    texts += [_text(rule) for rule in OWN_RULES if rule.name in broken]
+    texts = [RuleText.of(rule) for rule in shared if rule.name in broken]
+    texts += [RuleText.of(rule) for rule in OWN_RULES if rule.name in broken]
     if large:
         texts.append(RuleText(name="size", level="risk", text="Below 2 GB", sources={APPLE.title: APPLE.url}))
     return LintReport(
@@ -264,23 +257,6 @@ def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:
         switches=sum(before != after for before, after in pairwise(leaving)),
         rules=tuple(texts),
     )
-
-
-def _found(rules: list[Rule], subject: Subject) -> Iterator[Finding]:
-    for rule in rules:
-        if (detail := rule.check(subject)) is not None:
-            yield Finding(rule=rule.name, level=rule.level, detail=detail)
-
-
-def _found_own(op: Op) -> Iterator[Finding]:
-    for rule in OWN_RULES:
-        if (detail := rule.check(op)) is not None:
-            yield Finding(rule=rule.name, level=rule.level, detail=detail)
-
-
-def _text(rule: Rule | OwnRule) -> RuleText:
-    addresses = {source.title: source.url for source in rule.sources}
-    return RuleText(name=rule.name, level=rule.level, text=rule.text, sources=addresses)
 
 
 def _described(op: Op, weight_bytes: int) -> Operation:
