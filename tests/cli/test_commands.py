@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -60,6 +61,7 @@ def test_doctor_says_which_tools_reach_devices_and_which_backends_need_an_sdk(
     (tmp_path / "adb").write_text("#!/bin/sh\n")
     (tmp_path / "adb").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "mobileclip_deploy_android", None)  # not installed, as far as an import sees
     found = run("doctor").stdout
     assert found.count("missing") == 7  # xcrun, the ready runners, and five backends
     assert "Xcode 16" in found

@@ -136,7 +136,8 @@ def package(arm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(SOURCE / "runners/mobileclip_deploy_android/__init__.py", place)
     assembling().assemble(arm / "bin", WHEELS, place / "files")
     monkeypatch.syspath_prepend(place.parent)
-    monkeypatch.delitem(sys.modules, place.name, raising=False)
+    monkeypatch.setitem(sys.modules, place.name, None)  # absent before: what is imported goes again
+    del sys.modules[place.name]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # The wheels come from the folder that they were fetched into, by pip as always.
     monkeypatch.setenv("PIP_NO_INDEX", "1")
