@@ -33,7 +33,7 @@ LONGEST = (
     "faults/test_onnx_faults.py",
     "benchmark/android/test_harness.py",
     "benchmark/ios/test_failures.py",
-    "test_leftovers.py",
+    "files/test_leftovers.py",
     "targets/test_executorch.py",
     "benchmark/test_host.py",
     "targets/test_onnx_precisions.py",

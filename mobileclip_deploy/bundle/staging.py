@@ -9,7 +9,7 @@ from pathlib import Path
 from mobileclip_deploy.bundle.manifest import MANIFEST
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import check_bundle_destination, replacing
-from mobileclip_deploy.leftovers import clear_leftovers
+from mobileclip_deploy.files.leftovers import clear_leftovers
 
 __all__ = ["staged_bundle"]
 

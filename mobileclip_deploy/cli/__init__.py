@@ -31,7 +31,7 @@ from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
 from mobileclip_deploy.cli.words import put_in_flags
 from mobileclip_deploy.errors import MobileClipDeployError
-from mobileclip_deploy.leftovers import own_temporary_folder
+from mobileclip_deploy.files.leftovers import own_temporary_folder
 
 __all__ = ["cli", "main"]
 

@@ -15,7 +15,7 @@ from exports import Exports
 from mobileclip_deploy.bundle import Bundle, staged_bundle
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.leftovers import Claim, claimed
+from mobileclip_deploy.files.leftovers import Claim, claimed
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 

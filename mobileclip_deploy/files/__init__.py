@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError, no_room
-from mobileclip_deploy.leftovers import Claim, claimed, clear_leftovers, remove
+from mobileclip_deploy.files.leftovers import Claim, claimed, clear_leftovers, remove
 
 __all__ = [
     "StrPath",

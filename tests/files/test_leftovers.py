@@ -16,13 +16,13 @@ import pytest
 from command_line import PROGRAM, spawn
 from exports import Exports
 
-from mobileclip_deploy.leftovers import Claim, claimed, clear_leftovers, own_temporary_folder
+from mobileclip_deploy.files.leftovers import Claim, claimed, clear_leftovers, own_temporary_folder
 
 # Holds a claim until it is killed, or its input ends.
 HOLDER = """
 import sys
 from pathlib import Path
-from mobileclip_deploy.leftovers import claimed
+from mobileclip_deploy.files.leftovers import claimed
 with claimed(Path(sys.argv[1])) as claim:
     claim.partial.mkdir()
     (claim.partial / "half").write_text("x")
