@@ -34,7 +34,7 @@ from mobileclip_deploy.learning.recovery.recovering import GridWeight
 from mobileclip_deploy.learning.recovery.training import Closeness
 from mobileclip_deploy.learning.reinforcement import AugmentationPolicy
 from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
-from mobileclip_deploy.learning.training import LogRow
+from mobileclip_deploy.learning.training import LeftOut, LogRow
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.targets.inspection import PackageInspection
@@ -180,11 +180,13 @@ class ReinforcedDocument(BaseModel):
 
 
 class TrainedDocument(BaseModel):
-    """`output`: the trained weights. `resumed_at`: the step at which the training was taken up, 0 from the start."""
+    """`output`: the trained weights. `resumed_at`: the step at which the training was taken up, 0 from the start.
+    `left_out`: what was left out of published shards, null of other data."""
 
     output: str
     resumed_at: int
     log: tuple[LogRow, ...]
+    left_out: LeftOut | None
 
 
 class RecoveredTower(BaseModel):

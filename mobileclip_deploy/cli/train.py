@@ -14,8 +14,15 @@ __all__ = ["train"]
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Instead of the recipe's data.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Of DataCompDR's shards: the folder of DataComp's, which have the images and captions.",
+)
 @json_option
-def train(recipe: Path, output: Path, as_json: bool) -> None:
+def train(recipe: Path, output: Path, data: Path | None, images: Path | None, as_json: bool) -> None:
     """Train as RECIPE (YAML) says, or go on where the same command was stopped.
 
     DIR gets checkpoint.pt and log.csv (loss and held-out recall) on the way, and weights.safetensors at the end. Every
@@ -24,6 +31,7 @@ def train(recipe: Path, output: Path, as_json: bool) -> None:
     \b
     Example:
       mobileclip-deploy train recipe.yaml -o runs/first
+      mobileclip-deploy train recipe.yaml --data DataCompDR-12M --images DataComp-12M -o runs/dr
     """
     from dataclasses import asdict
 
@@ -38,14 +46,23 @@ def train(recipe: Path, output: Path, as_json: bool) -> None:
         note(f"step {row.step}, loss {row.loss:.3f}, held-out recall@1 {recalls}")
 
     with progress() as update:
-        result = run(recipe, output, progress=update, measured=show)
+        result = run(recipe, output, data=data, images=images, progress=update, measured=show)
+    left = result.left_out
     if as_json:
         rows = [asdict(row) for row in result.log]
-        print_json({"output": str(result.weights), "resumed_at": result.resumed_at, "log": rows})
+        told = None if left is None else asdict(left)
+        print_json({"output": str(result.weights), "resumed_at": result.resumed_at, "log": rows, "left_out": told})
         return
     lines = []
     for row in result.log:
         recalls = (f"{value:.2f}" for value in (row.image_to_text_recall, row.text_to_image_recall))
         lines.append([str(row.step), f"{row.samples:,}", f"{row.loss:.3f}", *recalls])
     print_table(None, [">step", ">samples", ">loss", ">image to text @1 %", ">text to image @1 %"], lines)
+    if left is not None:
+        click.echo(
+            f"{left.samples:,} samples; left out: {left.without_image:,} without an image, {left.without_text:,} "
+            f"without a caption, {len(left.bad):,} damaged; {left.skipped:,} times one was skipped that cannot be used"
+        )
+        for line in left.bad:
+            note(line)
     click.echo(f"wrote {result.weights}" + (f", resumed at step {result.resumed_at}" if result.resumed_at else ""))

@@ -79,21 +79,28 @@ def train(
     recipe: StrPath,
     output: StrPath,
     *,
+    data: StrPath | None = None,
+    images: StrPath | None = None,
     progress: Progress = silent,
     measured: Callable[[LogRow], None] = lambda _: None,
 ) -> Trained:
-    """Train on a reinforced dataset or on plain pairs (docs/reinforcement.md), or go on where the same run was stopped.
+    """Train on a reinforced dataset, on shards as Apple publishes them or on plain pairs (docs/reinforcement.md), or go
+    on where the same run was stopped.
 
     Args:
         recipe: a YAML file, see `training.Recipe`.
         output: folder for the checkpoint, the log and the trained weights.
+        data: instead of what the recipe names as `data`.
+        images: of published shards, the folder of the shards that hold images and true captions.
         measured: told loss and held-out recall whenever they are measured.
 
     Raises:
         InvalidInput: the recipe or its data cannot be used.
         UsageError: the folder holds another training.
     """
-    return _train(read_recipe(Path(recipe)), Path(output), progress, measured)
+    return _train(
+        read_recipe(Path(recipe), optional_path(data), optional_path(images)), Path(output), progress, measured
+    )
 
 
 def recover(

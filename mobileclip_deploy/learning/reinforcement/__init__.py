@@ -4,7 +4,15 @@ from mobileclip_deploy.learning.reinforcement.augmentation import AugmentationPo
 from mobileclip_deploy.learning.reinforcement.building import Existing, Reinforced, ReinforcementSettings, reinforce
 from mobileclip_deploy.learning.reinforcement.dataset import ReinforcedDataset
 from mobileclip_deploy.learning.reinforcement.pairs import Pairs, read_pairs
-from mobileclip_deploy.learning.reinforcement.samples import Batch, Choice, PairDataset, PlainDataset, collate
+from mobileclip_deploy.learning.reinforcement.samples import (
+    Batch,
+    Choice,
+    PairDataset,
+    PlainDataset,
+    Sample,
+    TrainingData,
+    collate,
+)
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 
 __all__ = [
@@ -18,7 +26,9 @@ __all__ = [
     "Reinforced",
     "ReinforcedDataset",
     "ReinforcementSettings",
+    "Sample",
     "Teacher",
+    "TrainingData",
     "collate",
     "read_pairs",
     "reinforce",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import Variant
 
-__all__ = ["Batch", "Choice", "PairDataset", "PlainDataset", "Sample", "collate"]
+__all__ = ["Batch", "Choice", "PairDataset", "PlainDataset", "Sample", "TrainingData", "collate"]
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,25 @@ class Choice:
 
 @dataclass(frozen=True)
 class Sample:
-    """One choice: a crop uint8 [3, S, S] and its parameters [P]; the numbers [T] of its true and its synthetic caption
-    among all captions of the dataset (T is 0 to 2) and their ids [T, L]; and for each teacher its embeddings of the
-    image [D] and of those captions [T, D]."""
+    """One choice: a crop uint8 [3, S, S] and its parameters [P], None where the crop is the whole augmentation; the
+    numbers [T] of its true and its synthetic caption among all captions of the dataset (T is 0 to 2; -1 where captions
+    have no numbers) and their ids [T, L]; for each teacher its embeddings of the image [D] and of those captions
+    [T, D]; and how many rows were `skipped` that could not be used before this one was taken."""
 
     row: int
     crop: Tensor
-    parameters: Tensor
+    parameters: Tensor | None
     captions: Tensor
     ids: Tensor
     images: tuple[Tensor, ...]
     texts: tuple[Tensor, ...]
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
 class Batch:
     """Samples together: the pairs' numbers int64 [B]; pixels float32 [B, 3, S, S] in [0, 1]; captions int64 [B, T] and
-    their ids [B, T, L]; for each teacher float32 images [B, D] and texts [B, T, D]."""
+    their ids [B, T, L]; for each teacher float32 images [B, D] and texts [B, T, D]; the rows that were `skipped`."""
 
     rows: Tensor
     pixels: Tensor
@@ -58,9 +61,39 @@ class Batch:
     ids: Tensor
     images: tuple[Tensor, ...]
     texts: tuple[Tensor, ...]
+    skipped: int = 0
 
 
-class PairDataset(Dataset[Sample], ABC):
+class TrainingData(Dataset[Sample], ABC):
+    """What a student of `variant` can be trained on: samples, by choices that a generator draws."""
+
+    variant: Variant
+    teachers: tuple[TeacherEntry, ...]
+
+    @property
+    @abstractmethod
+    def captioned(self) -> bool:
+        """Whether there are captions."""
+
+    @property
+    @abstractmethod
+    def pairs_sha256(self) -> str:
+        """What tells these pairs from others."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many pairs there are."""
+
+    @abstractmethod
+    def __getitem__(self, choice: Any) -> Sample:
+        """One of what `choose` gives."""
+
+    @abstractmethod
+    def choose(self, count: int, generator: torch.Generator) -> list[Any]:
+        """A batch of choices."""
+
+
+class PairDataset(TrainingData):
     """Image-text pairs for a student of `variant`, with `augmentations` of each image and what `teachers` say."""
 
     def __init__(
@@ -74,6 +107,10 @@ class PairDataset(Dataset[Sample], ABC):
 
     def __len__(self) -> int:
         return len(self.pairs.rows)
+
+    @property
+    def captioned(self) -> bool:
+        return self.pairs.captioned
 
     @property
     def pairs_sha256(self) -> str:
@@ -140,9 +177,12 @@ def collate(samples: Sequence[Sample]) -> Batch:
     def filled(values: Tensor) -> Tensor:
         return values if len(values) == width else values[[0] * width]
 
-    pixels = transform(
-        torch.stack([sample.crop for sample in samples]), torch.stack([sample.parameters for sample in samples])
-    )
+    crops = torch.stack([sample.crop for sample in samples])
+    parameters = [sample.parameters for sample in samples if sample.parameters is not None]
+    if parameters:
+        pixels = transform(crops, torch.stack(parameters))
+    else:
+        pixels = (crops.float() / 255).contiguous(memory_format=torch.channels_last)
     teachers = range(len(samples[0].images))
     return Batch(
         torch.tensor([sample.row for sample in samples]),
@@ -151,6 +191,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         torch.stack([filled(sample.ids) for sample in samples]),
         tuple(_unit(torch.stack([sample.images[number] for sample in samples])) for number in teachers),
         tuple(_unit(torch.stack([filled(sample.texts[number]) for sample in samples])) for number in teachers),
+        sum(sample.skipped for sample in samples),
     )
 
 

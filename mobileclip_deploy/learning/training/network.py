@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Variant, load_variant
 
-__all__ = ["optimizer", "start", "write_weights"]
+__all__ = ["optimizer", "schedule", "start", "write_weights"]
 
 EMBEDDING_STD = 0.02
 
@@ -66,7 +67,28 @@ def optimizer(model: MobileCLIP, objective: nn.Module, recipe: Recipe) -> torch.
     chosen = {id(parameter) for parameter in decaying}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen] + [*objective.parameters()]
     groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas or (0.9, 0.98), fused=True)
+
+
+def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
+    """How the learning rate goes: torch's one cycle, or up along a line and down along a cosine to 0, as open_clip
+    (src/open_clip_train/scheduler.py, `cosine_lr`) has it for the papers' runs."""
+    if recipe.warmup_steps is None:
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            recipe.learning_rate,
+            total_steps=recipe.steps,
+            pct_start=recipe.warmup,
+            cycle_momentum=False,
+        )
+    rising, total = recipe.warmup_steps, recipe.steps
+
+    def share(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(total - rising, 1)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 
 def _decays(name: str, parameter: Tensor) -> bool:

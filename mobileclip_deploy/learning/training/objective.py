@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.learning.reinforcement import Batch, PairDataset, Pairs
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.learning.reinforcement import Batch, PairDataset, Pairs, TrainingData
 from mobileclip_deploy.learning.reinforcement.loss import TeacherBatch, reinforced_loss, soft_cross_entropy
 from mobileclip_deploy.learning.training.recipe import AnchorSettings, Recipe
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -25,10 +26,12 @@ class Objective(nn.Module, ABC):
         """The loss, a scalar."""
 
 
-def objective(recipe: Recipe, dataset: PairDataset, model: MobileCLIP) -> Objective:
+def objective(recipe: Recipe, dataset: TrainingData, model: MobileCLIP) -> Objective:
     """What the recipe minimises. Anchors begin at random, or where a model that goes on has their captions."""
     if recipe.anchors is None:
         return ReinforcedObjective(dataset, recipe.distillation)
+    if not isinstance(dataset, PairDataset):
+        raise UsageError(f"{recipe.data} holds published shards, which anchors are not for; leave `anchors` out")
     anchored = AnchoredObjective(dataset.pairs, model.variant.embed_dim, recipe.anchors)
     if recipe.start is not None:
         anchored.place(model, dataset)
@@ -38,7 +41,7 @@ def objective(recipe: Recipe, dataset: PairDataset, model: MobileCLIP) -> Object
 class ReinforcedObjective(Objective):
     """The reinforced loss, the sum over the true and the synthetic captions; CLIP's own where `weight` is 0."""
 
-    def __init__(self, dataset: PairDataset, weight: float) -> None:
+    def __init__(self, dataset: TrainingData, weight: float) -> None:
         super().__init__()
         self.scales, self.weight = [teacher.scale for teacher in dataset.teachers], weight
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion
 from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.learning.datacompdr import ShardSettings
 from mobileclip_deploy.learning.reinforcement import AugmentationPolicy
+from mobileclip_deploy.learning.training.presets import PRESETS
 
 __all__ = ["AnchorSettings", "Recipe", "read_recipe"]
 
@@ -37,7 +39,9 @@ class Recipe(BaseModel):
     average of the weights, which is what is measured and written. `learning_rate` is reached after the share `warmup`
     of all `steps` and falls to 0 along a cosine. Plain pairs need `distillation` 0; their images are augmented anew at
     every step, as far as `augmentation` says (the policy of `reinforce` when left out). `anchors` is for pairs in which
-    few captions have many images each, without teachers.
+    few captions have many images each, without teachers. `datacompdr` is for shards as Apple publishes them. `preset`
+    names one of the papers' runs, whose fields stand where the recipe has none. With `schedule` "cosine" the rate rises
+    linearly over `warmup_steps`, as open_clip's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,17 +49,22 @@ class Recipe(BaseModel):
     version: Literal[1]
     variant: str
     data: Path
+    preset: str | None = None
     start: Path | None = None
     evaluation: Path | None = None
     steps: int = Field(gt=0)
     batch: int = Field(gt=1)
     learning_rate: float = Field(gt=0)
     warmup: float = Field(default=0.04, gt=0, lt=1)
+    schedule: Literal["cosine"] | None = None
+    warmup_steps: int | None = Field(default=None, gt=0)
+    betas: tuple[float, float] | None = None
     weight_decay: float = Field(default=0.05, ge=0)
     gradient_norm: float = Field(default=2.0, gt=0)
     distillation: float = Field(default=0.7, ge=0, le=1)
     augmentation: AugmentationPolicy | None = None
     anchors: AnchorSettings | None = None
+    datacompdr: ShardSettings | None = None
     average: float = Field(default=0.995, ge=0, lt=1)
     layer_scale: float = Field(default=0.3, gt=0)
     seed: int = Field(default=0, ge=0)
@@ -68,12 +77,17 @@ class Recipe(BaseModel):
     def _anchors_or_teachers(self) -> Recipe:
         if self.anchors is not None and self.distillation > 0:
             raise ValueError("anchors go without teachers; set distillation to 0")
+        if (self.schedule is None) != (self.warmup_steps is None):
+            raise ValueError("schedule and warmup_steps go together; leave both out, or give both")
         return self
 
     def identity(self) -> dict[str, object]:
         """What decides the result: all but how often it is saved, how many processes load data, and where paths lie."""
-        aside = {"checkpoint_every", "workers", "data", "start", "evaluation"}
-        return self.model_dump(mode="json", exclude=aside)
+        aside = {"checkpoint_every", "workers", "data", "start", "evaluation", "preset"}
+        fields = self.model_dump(mode="json", exclude=aside)
+        if self.datacompdr is not None:
+            fields["datacompdr"].pop("images")
+        return fields
 
 
 EXAMPLES = {
@@ -87,6 +101,10 @@ EXAMPLES = {
     "learning_rate": "0.001",
     "augmentation": "{scale: [0.5, 1.0], mirror: 0.5}",
     "anchors": "{captions: 32, label_smoothing: 0.1}",
+    "datacompdr": "{images: DataComp-12M/shards}",
+    "schedule": "cosine",
+    "warmup_steps": "1000",
+    "betas": "[0.9, 0.95]",
     "device": "cuda",
 }
 """What a field may look like; the others have a default, which is their example."""
@@ -99,7 +117,11 @@ def _in_words(error: ValidationError) -> str:
         more = " `steps: 2000`" if first["type"] == "model_type" else ""
         return f"a recipe is a field and its value a line, such as{more}" if more else first_problem(error)
     name = str(first["loc"][0])
-    models: dict[str, type[BaseModel]] = {"augmentation": AugmentationPolicy, "anchors": AnchorSettings}
+    models: dict[str, type[BaseModel]] = {
+        "augmentation": AugmentationPolicy,
+        "anchors": AnchorSettings,
+        "datacompdr": ShardSettings,
+    }
     if first["type"] == "extra_forbidden":
         known = (models[name] if len(first["loc"]) > 1 else Recipe).model_fields
         wrong = str(first["loc"][-1])
@@ -111,8 +133,12 @@ def _in_words(error: ValidationError) -> str:
     return f"field {'.'.join(map(str, first['loc']))} {what}; for example `{name}: {example}`"
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path, data: Path | None = None, images: Path | None = None) -> Recipe:
     """Read a recipe.
+
+    Args:
+        data: instead of what the recipe names as `data`.
+        images: instead of what it names as `datacompdr.images`.
 
     Raises:
         InvalidInput: missing, not YAML, or a field that is unknown, missing or out of range.
@@ -129,9 +155,34 @@ def read_recipe(path: Path) -> Recipe:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise InvalidInput(f"{path} is not YAML: {reason}") from error
+    if isinstance(content, dict):
+        content = _with_preset(content, path)
+        if data is not None:
+            content["data"] = str(data.absolute())
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise InvalidInput(f"{path}: {_in_words(error)}") from error
     paths = {name: getattr(recipe, name) for name in ("data", "start", "evaluation")}
-    return recipe.model_copy(update={name: path.parent / value for name, value in paths.items() if value is not None})
+    found: dict[str, object] = {name: path.parent / value for name, value in paths.items() if value is not None}
+    settings = recipe.datacompdr
+    if images is not None:
+        found["datacompdr"] = (settings or ShardSettings()).model_copy(update={"images": images.absolute()})
+    elif settings is not None and settings.images is not None:
+        found["datacompdr"] = settings.model_copy(update={"images": path.parent / settings.images})
+    return recipe.model_copy(update=found)
+
+
+def _with_preset(content: dict[Any, Any], path: Path) -> dict[Any, Any]:
+    """The fields of a recipe on those of the run that it names."""
+    name = content.get("preset")
+    if name is None:
+        return dict(content)
+    if not isinstance(name, str) or name not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise InvalidInput(f"{path}: unknown preset {str(name)[:40]!r}{suggestion(str(name), PRESETS)}; known: {known}")
+    merged = PRESETS[name] | content
+    for field, value in PRESETS[name].items():
+        if isinstance(value, dict) and isinstance(content.get(field), dict):
+            merged[field] = value | content[field]
+    return merged

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,23 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder, read_dataset
+from mobileclip_deploy.learning.datacompdr import PublishedDataset, shard_files
 from mobileclip_deploy.learning.reinforcement import (
     AugmentationPolicy,
     Batch,
-    Choice,
-    PairDataset,
     PlainDataset,
     ReinforcedDataset,
+    Sample,
+    TrainingData,
     collate,
     read_pairs,
 )
 from mobileclip_deploy.learning.reinforcement.index import INDEX
-from mobileclip_deploy.learning.training.network import optimizer, start, write_weights
+from mobileclip_deploy.learning.training.network import optimizer, schedule, start, write_weights
 from mobileclip_deploy.learning.training.objective import objective
 from mobileclip_deploy.learning.training.recipe import Recipe
 from mobileclip_deploy.learning.training.saving import WEIGHTS, LogRow, read_state, write_log, write_state
@@ -34,29 +35,61 @@ from mobileclip_deploy.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLI
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["Trained", "train"]
+__all__ = ["LeftOut", "Trained", "train"]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a training on published shards did without: samples `without_image` or `without_text`, how often one that
+    cannot be used was `skipped` at a step of this run, and a line for each `bad` shard or sample."""
+
+    samples: int
+    without_image: int
+    without_text: int
+    skipped: int
+    bad: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its folder, the checkpoint in it, where it was taken up (0: from the start), and its log."""
+    """A finished training: its folder, the checkpoint in it, where it was taken up (0: from the start), its log, and
+    what was left out of published shards (None of other data)."""
 
     folder: Path
     weights: Path
     resumed_at: int
     log: tuple[LogRow, ...]
+    left_out: LeftOut | None = None
 
 
-class Batches(Sampler[list[Choice]]):
+class _Guarded(Dataset[Sample | InvalidInput]):
+    """Hands a refusal on as a value: torch would put the traceback of a process that loads data into its text."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self.data = data
+
+    def __getitem__(self, choice: Any) -> Sample | InvalidInput:
+        try:
+            return self.data[choice]
+        except InvalidInput as error:
+            return error
+
+
+def _together(samples: Sequence[Sample | InvalidInput]) -> Batch | InvalidInput:
+    refused = next((one for one in samples if isinstance(one, InvalidInput)), None)
+    return refused or collate([one for one in samples if isinstance(one, Sample)])
+
+
+class Batches(Sampler[list[Any]]):
     """The batches of a training from step `first` on; each depends on the seed and its own number alone."""
 
-    def __init__(self, dataset: PairDataset, recipe: Recipe, first: int) -> None:
+    def __init__(self, dataset: TrainingData, recipe: Recipe, first: int) -> None:
         self.dataset, self.recipe, self.first = dataset, recipe, first
 
     def __len__(self) -> int:
         return self.recipe.steps - self.first
 
-    def __iter__(self) -> Iterator[list[Choice]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         for step in range(self.first, self.recipe.steps):
             # Neighbouring seeds give unrelated numbers: torch mixes them (Mersenne twister, seeded through a hash).
             generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
@@ -66,7 +99,7 @@ class Batches(Sampler[list[Choice]]):
 class _Training:
     """Everything that a step changes."""
 
-    def __init__(self, recipe: Recipe, dataset: PairDataset, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, dataset: TrainingData, folder: Path) -> None:
         self.recipe, self.folder = recipe, folder
         self.held_out = builtin_dataset() if recipe.evaluation is None else read_dataset(recipe.evaluation)
         self.model = start(recipe).to(recipe.device)
@@ -75,14 +108,9 @@ class _Training:
         self.average = AveragedModel(self.model, multi_avg_fn=decay, use_buffers=True)
         self.average.requires_grad_(False).eval()
         self.optimizer = optimizer(self.model, self.objective, recipe)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            recipe.learning_rate,
-            total_steps=recipe.steps,
-            pct_start=recipe.warmup,
-            cycle_momentum=False,
-        )
+        self.schedule = schedule(self.optimizer, recipe)
         self.step = 0
+        self.skipped = 0
         self.losses: list[float] = []
         self.log: list[LogRow] = []
         self.identity = recipe.identity() | {"pairs": dataset.pairs_sha256, "rows": len(dataset)}
@@ -138,6 +166,7 @@ class _Training:
             self.model.logit_scale.clamp_(max=math.log(LARGEST_LOGIT_FACTOR))
         self.average.update_parameters(self.model)
         self.losses.append(loss.item())
+        self.skipped += batch.skipped
         self.step += 1
 
     def measure(self) -> None:
@@ -158,23 +187,28 @@ class _Training:
         write_log(self.folder, self.log)
 
 
-def training_data(recipe: Recipe) -> PairDataset:
+def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
     """The pairs that the recipe trains on.
 
     Raises:
         InvalidInput: they are incomplete, damaged or without captions, or plain where the recipe wants teachers.
-        UsageError: the recipe augments images whose augmentations are stored.
+        UsageError: the recipe augments images whose augmentations are stored, or has fields for other data.
     """
     variant = load_variant(recipe.variant)
-    dataset: PairDataset
-    if not (recipe.data / INDEX).is_file() and recipe.distillation == 0:
+    dataset: TrainingData
+    published = recipe.data.is_dir() and not (recipe.data / INDEX).is_file() and bool(shard_files(recipe.data))
+    if recipe.datacompdr is not None and not published:
+        raise UsageError(f"{recipe.data} holds no published shards (*.tar); leave `datacompdr` and `images` out")
+    if published:
+        dataset = PublishedDataset(recipe.data, variant, recipe.datacompdr, progress)
+    elif not (recipe.data / INDEX).is_file() and recipe.distillation == 0:
         policy = recipe.augmentation or AugmentationPolicy()
         dataset = PlainDataset(read_pairs(recipe.data), variant, policy, recipe.seed)
     else:
         dataset = ReinforcedDataset(recipe.data, variant)
-        if recipe.augmentation is not None:
-            raise UsageError(f"{recipe.data} is reinforced: its augmentations are stored; leave `augmentation` out")
-    if not dataset.pairs.captioned:
+    if dataset.teachers and recipe.augmentation is not None:
+        raise UsageError(f"{recipe.data} is reinforced: its augmentations are stored; leave `augmentation` out")
+    if not dataset.captioned:
         raise InvalidInput(f"{recipe.data} has no captions, which both towers learn from; give pairs with texts")
     return dataset
 
@@ -197,7 +231,7 @@ def train(
         InvalidInput: the data is incomplete, damaged or has no captions, or the loss is no longer a number.
         UsageError: the folder holds another training, or the recipe augments images whose augmentations are stored.
     """
-    dataset = training_data(recipe)
+    dataset = training_data(recipe, progress)
     if folder.is_file():
         raise UsageError(f"{folder} is a file; choose another output with `output`")
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,9 +239,14 @@ def train(
     training.resume()
     first = training.step
     loader = DataLoader(
-        dataset, batch_sampler=Batches(dataset, recipe, first), collate_fn=collate, num_workers=recipe.workers
+        _Guarded(dataset),
+        batch_sampler=Batches(dataset, recipe, first),
+        collate_fn=_together,
+        num_workers=recipe.workers,
     )
     for batch in loader:
+        if isinstance(batch, InvalidInput):
+            raise batch
         training.update(batch)
         if training.step % recipe.evaluate_every == 0 or training.step == recipe.steps:
             training.measure()
@@ -218,4 +257,11 @@ def train(
             progress(f"step {training.step} of {recipe.steps}, loss {training.losses[-1]:.3f}")
     write_log(folder, training.log)
     write_weights(training.averaged, folder / WEIGHTS)
-    return Trained(folder, folder / WEIGHTS, first, tuple(training.log))
+    return Trained(folder, folder / WEIGHTS, first, tuple(training.log), _left_out(dataset, training.skipped))
+
+
+def _left_out(dataset: TrainingData, skipped: int) -> LeftOut | None:
+    if not isinstance(dataset, PublishedDataset):
+        return None
+    joined = dataset.joined
+    return LeftOut(len(joined), joined.without_image, joined.without_text, skipped, tuple(joined.bad))

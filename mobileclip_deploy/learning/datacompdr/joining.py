@@ -1,0 +1,187 @@
+"""Reinforced shards and the shards of their images, joined by the shard's name and the sample's key."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.learning.datacompdr.members import IMAGE_SUFFIXES, LIMIT
+from mobileclip_deploy.learning.datacompdr.tars import Place, read_place, scan
+from mobileclip_deploy.progress import Progress, silent
+
+__all__ = ["PARTS", "Joined", "join", "shard_files"]
+
+PARTS = ("image", "text", "synthetic", "parameters", "embeddings")
+ENDINGS = {"text": ("txt",), "synthetic": ("syn.json",), "parameters": ("paug.json",), "embeddings": ("npz", "pth.gz")}
+ABSENT = -1
+
+
+@dataclass
+class Joined:
+    """The samples that have an image, a true caption, augmentations and embeddings, and what was left out.
+
+    Arrays instead of objects: DataCompDR-12M is then about a gigabyte, which processes that load data share. `file` is
+    the number of the reinforced shard of each sample [N], `places` where each of PARTS lies [N, 5, 2] (offset, size;
+    offset -1: there is none), `apart` whether image and text lie in the shard of images [N, 2], `kind` the number of
+    the embeddings' ending [N].
+    """
+
+    shards: tuple[Path, ...]
+    images: tuple[Path | None, ...]
+    file: npt.NDArray[np.int32]
+    places: npt.NDArray[np.int64]
+    apart: npt.NDArray[np.bool_]
+    kind: npt.NDArray[np.int8]
+    without_image: int = 0
+    without_text: int = 0
+    bad: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def where(self, row: int, part: str) -> tuple[Path, Place] | None:
+        """The tar and the place of a part of a sample; None where it has none."""
+        number = PARTS.index(part)
+        offset, size = self.places[row, number].tolist()
+        if offset == ABSENT:
+            return None
+        shard = self.file[row]
+        other = self.images[shard]
+        apart = number < 2 and self.apart[row, number] and other is not None
+        return (other if apart and other is not None else self.shards[shard]), Place(offset, size)
+
+    def ending(self, row: int) -> str:
+        """Of the embeddings' member."""
+        return ENDINGS["embeddings"][self.kind[row]]
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The tars of a folder, to the bottom, in order."""
+    return sorted(folder.rglob("*.tar"))
+
+
+def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Progress = silent) -> Joined:
+    """Look through all shards of a folder, and for their images through those of the same names in another one.
+
+    Samples without an image or without a true caption are counted and left out.
+
+    Args:
+        images: a folder of shards; None where the images stand in the reinforced shards.
+        skip_bad: leave out shards that cannot be read, and samples that lack what teachers said.
+        progress: told which shard comes next.
+
+    Raises:
+        InvalidInput: no shards, one that cannot be read, a sample without augmentations or embeddings, or no sample
+            is left.
+    """
+    shards = shard_files(folder)
+    if not shards:
+        raise InvalidInput(f"{folder} holds no shards (*.tar)")
+    others = _others(folder, shards, images)
+    bad: list[str] = []
+    rows: list[_Row] = []
+    counts = {"image": 0, "text": 0}
+    for number, (shard, other) in enumerate(zip(shards, others, strict=True)):
+        progress(f"looking through shard {number + 1} of {len(shards)}")
+        try:
+            rows += _samples(number, shard, other, counts, bad if skip_bad else None)
+        except InvalidInput as error:
+            if not skip_bad:
+                raise
+            bad.append(error.line)
+    if not rows:
+        without = ", ".join(f"{count:,} without {part}" for part, count in counts.items() if count)
+        advice = "" if images else "; where are its images? Name the folder of their shards with `images`"
+        raise InvalidInput(f"{folder} holds no sample that can be trained on ({without or 'no samples'}){advice}")
+    return Joined(
+        shards=tuple(shards),
+        images=tuple(others),
+        file=np.array([row.file for row in rows], np.int32),
+        places=np.array([row.places for row in rows], np.int64),
+        apart=np.array([row.apart for row in rows], np.bool_),
+        kind=np.array([row.kind for row in rows], np.int8),
+        without_image=counts["image"],
+        without_text=counts["text"],
+        bad=bad,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    file: int
+    places: tuple[tuple[int, int], ...]
+    apart: tuple[bool, bool]
+    kind: int
+
+
+def _others(folder: Path, shards: list[Path], images: Path | None) -> list[Path | None]:
+    if images is None:
+        return [None] * len(shards)
+    if not images.is_dir():
+        raise InvalidInput(f"no folder of shards at {images}; give the one with the images")
+    found = {file.relative_to(images): file for file in shard_files(images)}
+    if not found:
+        raise InvalidInput(f"{images} holds no shards (*.tar)")
+    named = {file.name: file for file in found.values()}
+    if len(named) < len(found):  # numbers begin anew in each subfolder: the name alone does not tell
+        named = {}
+    return [found.get(shard.relative_to(folder), named.get(shard.name)) for shard in shards]
+
+
+def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int], bad: list[str] | None) -> list[_Row]:
+    inside = scan(shard)
+    outside = _by_uid(other, scan(other), inside) if other is not None else {}
+    rows = []
+    for key, parts in inside.items():
+        beside = outside.get(key, {})
+        image, image_apart = _found(parts, beside, IMAGE_SUFFIXES)
+        text, text_apart = _found(parts, beside, ENDINGS["text"])
+        if image is None:
+            counts["image"] += 1
+            continue
+        if text is None:
+            counts["text"] += 1
+            continue
+        kind = next((place for place, ending in enumerate(ENDINGS["embeddings"]) if ending in parts), ABSENT)
+        if kind == ABSENT or "paug.json" not in parts:
+            lack = "paug.json" if kind != ABSENT else "npz or pth.gz"
+            line = f"{shard}: {key} has no {lack}: it is not reinforced"
+            if bad is None:
+                raise InvalidInput(f"{line}; leave such samples out with `skip_bad: true` in the recipe")
+            bad.append(line)
+            continue
+        rest = (parts.get("syn.json"), parts["paug.json"], parts[ENDINGS["embeddings"][kind]])
+        places = tuple((ABSENT, 0) if one is None else (one.offset, one.size) for one in (image, text, *rest))
+        rows.append(_Row(number, places, (image_apart, text_apart), kind))
+    return rows
+
+
+def _found(parts: dict[str, Place], beside: dict[str, Place], endings: tuple[str, ...]) -> tuple[Place | None, bool]:
+    """The first of endings there is, and whether it stands in the other shard. An empty file is none."""
+    for apart, listed in ((False, parts), (True, beside)):
+        for ending in endings:
+            if ending in listed and listed[ending].size:
+                return listed[ending], apart
+    return None, False
+
+
+def _by_uid(
+    shard: Path, samples: dict[str, dict[str, Place]], wanted: dict[str, dict[str, Place]]
+) -> dict[str, dict[str, Place]]:
+    """Samples of a shard of images by their uid: their keys, or as img2dataset numbers them, what their json says."""
+    if not samples or samples.keys() & wanted.keys():
+        return samples
+    named = {}
+    for parts in samples.values():
+        if "json" in parts:
+            with contextlib.suppress(ValueError, RecursionError):
+                described = json.loads(read_place(shard, parts["json"], LIMIT))
+                if isinstance(described, dict):
+                    named[str(described.get("uid"))] = parts
+    return named

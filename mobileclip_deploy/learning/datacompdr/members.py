@@ -1,0 +1,184 @@
+"""What stands in the members of a sample, read without executing anything: captions, augmentations, embeddings, image.
+
+The members are those that apple/ml-mobileclip-dr writes (src/raygen/datasetio.py, `TarWriter`, at commit 418551d) and
+apple/ml-mobileclip reads (hf_dataset_example.py at commit 4144bb1): `syn.json`, `paug.json`, `npz` or `pth.gz`, `txt`
+and the image.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import pickle
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, parse
+from mobileclip_deploy.model.preprocessing import MAX_PIXELS
+
+__all__ = ["IMAGE_SUFFIXES", "LIMIT", "captions", "embeddings", "image", "parameters", "refusal", "text"]
+
+IMAGE_SUFFIXES = ("jpg", "png", "jpeg", "webp")
+FORMATS = ("JPEG", "PNG", "WEBP")
+LIMIT = 64 << 20
+"""Bytes of a member, and of what comes out of it. Thirty float32 embeddings of 1,536 values take 0.2 MB."""
+
+
+def text(content: bytes) -> str:
+    """A true caption.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    return content.decode("utf-8").strip()
+
+
+def captions(content: bytes) -> dict[str, tuple[str, ...]]:
+    """The sets of synthetic captions by their keys, in the order of the file.
+
+    Raises:
+        ValueError: no JSON object of lists of texts.
+    """
+    sets: dict[str, tuple[str, ...]] = {}
+    for key, value in _object(content).items():
+        listed = value if isinstance(value, list) else [value]
+        if not all(isinstance(one, str) for one in listed):
+            raise ValueError(f"{key} is no list of texts")
+        sets[key] = tuple(listed)
+    return sets
+
+
+def parameters(content: bytes) -> tuple[Augmentation, ...]:
+    """The augmentations. `param_aug` is a list, or a text that holds one as JSON, as the published files have it.
+
+    Raises:
+        ValueError: neither.
+    """
+    found = _object(content).get("param_aug")
+    if isinstance(found, str):
+        found = _json(found)
+    if not isinstance(found, list) or not found:
+        raise ValueError("param_aug is no list of augmentations")
+    return tuple(parse(one) for one in found)
+
+
+def embeddings(content: bytes, suffix: str) -> dict[str, Tensor]:
+    """The float arrays of an `npz`, or of a `pth.gz`, which is what torch.save wrote, compressed: [rows, values].
+
+    Raises:
+        ValueError: damaged, pickled objects, larger than `LIMIT`, no table of floats, or values that are not finite.
+    """
+    found = _npz(content) if suffix == "npz" else _torch(content)
+    for name, value in found.items():
+        if value.ndim != 2 or not value.is_floating_point():
+            raise ValueError(f"{name} is {str(value.dtype).removeprefix('torch.')} {list(value.shape)}, no embeddings")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinite numbers")
+    return found
+
+
+def image(content: bytes) -> Image.Image:
+    """An image as the published pipeline decodes it: RGB, transparency dropped, the EXIF orientation not applied. The
+    crops were drawn on such pixels.
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
+            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+                if opened.width * opened.height > MAX_PIXELS:
+                    raise ValueError(f"more than {MAX_PIXELS // 10**6} megapixels")
+                return opened.convert("RGBA").convert("RGB")
+    except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
+        raise ValueError(f"the image cannot be decoded ({error})") from error
+
+
+def _json(content: str | bytes) -> Any:
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _object(content: bytes) -> Mapping[str, Any]:
+    found = _json(content)
+    if not isinstance(found, dict):
+        raise ValueError(f"a {type(found).__name__} instead of a JSON object")
+    return found
+
+
+def _npz(content: bytes) -> dict[str, Tensor]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > LIMIT:
+                raise ValueError(f"unpacks to more than {LIMIT:,} bytes")
+            found = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"the npz is damaged ({error})") from error
+    return {name: torch.from_numpy(_npy(value)) for name, value in found.items()}
+
+
+def _npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    except (ValueError, EOFError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"the npz holds no plain array ({' '.join(str(error).split())[:80]})") from error
+    if dtype.hasobject:
+        raise ValueError("the npz holds pickled objects, which are never run")
+    # Before numpy reserves what the header claims.
+    if math.prod(shape) * dtype.itemsize != len(content) - stream.tell() or dtype.kind != "f":
+        raise ValueError(f"the npz holds {dtype} {list(shape)} in {len(content):,} bytes, no array of floats")
+    stream.seek(0)
+    array: np.ndarray[Any, np.dtype[Any]] = np.load(stream, allow_pickle=False)
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def _torch(content: bytes) -> dict[str, Tensor]:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            unpacked = stream.read(LIMIT + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"the pth.gz is damaged ({error})") from error
+    if len(unpacked) > LIMIT:
+        raise ValueError(f"the pth.gz unpacks to more than {LIMIT:,} bytes")
+    try:
+        with zipfile.ZipFile(io.BytesIO(unpacked)) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("the pth.gz holds a compressed zip, which torch.save does not write")
+        found = torch.load(io.BytesIO(unpacked), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError("the pth.gz holds pickled objects, which are never run") from None
+    except ValueError:
+        raise
+    except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
+        raise ValueError(f"the pth.gz is damaged ({' '.join(str(error).split())[:80]})") from error
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided and value.is_contiguous()
+        for name, value in found.items()
+    ):
+        raise ValueError("the pth.gz holds something else than named tensors")
+    return found
+
+
+def refusal(shard: object, name: str, error: ValueError) -> InvalidInput:
+    """What is wrong with one member, as the user is told."""
+    return InvalidInput(
+        f"{shard}: {name}: {' '.join(str(error).split())}; download the shard again, or leave such samples out with "
+        "`skip_bad: true` in the recipe"
+    )

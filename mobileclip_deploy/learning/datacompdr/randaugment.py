@@ -1,0 +1,171 @@
+"""Augmentations as Apple's reinforced datasets store them: a crop in source pixels, then operations of RandAugment.
+
+The form is that of apple/ml-mobileclip, training/dr/transforms.py at commit 4144bb1 (`compress`, `decompress`): a list
+of the parameters of each transform that has any, here random_resized_crop and rand_augment. The operations are those of
+torchvision's RandAugment (arXiv 1909.13719) with nearest neighbours and black outside, which are Pillow's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+from torch import Tensor
+
+__all__ = ["OPERATIONS", "Augmentation", "draw", "parse", "replay"]
+
+MAGNITUDE, BINS = 9, 31
+"""torchvision's defaults, which the published datasets were made with: one strength for all, the tenth of 31."""
+SCALE, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """`box` is top, left, height and width of the crop in pixels of the image; `operations` are pairs of a number of
+    OPERATIONS and a magnitude, None where RandAugment was skipped."""
+
+    box: tuple[int, int, int, int]
+    operations: tuple[tuple[int, float], ...] | None
+
+    def stored(self) -> list[Any]:
+        """As JSON holds it."""
+        return [list(self.box), None if self.operations is None else [list(one) for one in self.operations]]
+
+
+def _affine(image: Image.Image, matrix: tuple[float, float, float, float, float, float]) -> Image.Image:
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST, fillcolor=0)
+
+
+def _angle(magnitude: float) -> float:
+    # torchvision's way round by degrees, and its sine by cosine below: the last bit decides which pixel is the nearest.
+    return math.radians(math.degrees(math.atan(magnitude)))
+
+
+def _shear_x(image: Image.Image, magnitude: float) -> Image.Image:
+    return _affine(image, (1.0, math.tan(_angle(magnitude)), 0.0, 0.0, 1.0, 0.0))
+
+
+def _shear_y(image: Image.Image, magnitude: float) -> Image.Image:
+    angle = _angle(magnitude)
+    return _affine(image, (1.0, 0.0, 0.0, math.sin(angle) / math.cos(angle), 1.0, 0.0))
+
+
+def _enhanced(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Callable[[Image.Image, float], Image.Image]:
+    return lambda image, magnitude: kind(image).enhance(1.0 + magnitude)
+
+
+OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+    "Identity": lambda image, _: image,
+    "ShearX": _shear_x,
+    "ShearY": _shear_y,
+    "TranslateX": lambda image, magnitude: _affine(image, (1.0, 0.0, float(-int(magnitude)), 0.0, 1.0, 0.0)),
+    "TranslateY": lambda image, magnitude: _affine(image, (1.0, 0.0, 0.0, 0.0, 1.0, float(-int(magnitude)))),
+    "Rotate": lambda image, magnitude: image.rotate(magnitude, Image.Resampling.NEAREST, fillcolor=0),
+    "Brightness": _enhanced(ImageEnhance.Brightness),
+    "Color": _enhanced(ImageEnhance.Color),
+    "Contrast": _enhanced(ImageEnhance.Contrast),
+    "Sharpness": _enhanced(ImageEnhance.Sharpness),
+    "Posterize": lambda image, magnitude: ImageOps.posterize(image, int(magnitude)),
+    "Solarize": lambda image, magnitude: ImageOps.solarize(image, math.ceil(magnitude)),
+    "AutoContrast": lambda image, _: ImageOps.autocontrast(image),
+    "Equalize": lambda image, _: ImageOps.equalize(image),
+}
+"""In the order of their numbers. The magnitude of shears is a tangent, of translations pixels, of rotations degrees,
+of colours what is added to 1, of Posterize bits that stay, of Solarize the grey value from which on it is inverted."""
+_FUNCTIONS = tuple(OPERATIONS.values())
+_POSTERIZE = tuple(OPERATIONS).index("Posterize")
+
+
+def parse(stored: Any) -> Augmentation:
+    """One augmentation from JSON.
+
+    Raises:
+        ValueError: it is of another form.
+    """
+    if not isinstance(stored, list) or len(stored) != 2:
+        raise ValueError("an augmentation is a crop and a list of operations")
+    box, operations = stored
+    if not (isinstance(box, list) and len(box) == 4 and all(type(side) is int for side in box)):
+        raise ValueError(f"a crop is top, left, height and width in pixels, not {str(box)[:60]}")
+    top, left, height, width = box
+    if min(top, left) < 0 or min(height, width) < 1 or max(box) >= 2**31:
+        raise ValueError(f"{box} is no crop of an image")
+    if operations is None:
+        return Augmentation((top, left, height, width), None)
+    if not isinstance(operations, list):
+        raise ValueError(f"operations are a list, not {str(operations)[:60]}")
+    return Augmentation((top, left, height, width), tuple(_operation(one) for one in operations))
+
+
+def _operation(stored: Any) -> tuple[int, float]:
+    if not isinstance(stored, list) or len(stored) != 2 or type(stored[0]) is not int:
+        raise ValueError(f"an operation is its number and a magnitude, not {str(stored)[:60]}")
+    number, magnitude = stored
+    if not 0 <= number < len(_FUNCTIONS):
+        raise ValueError(f"operation {number} is unknown; there are 0 to {len(_FUNCTIONS) - 1}")
+    if type(magnitude) not in (int, float) or not abs(magnitude) <= 1e4:  # NaN is in no range
+        raise ValueError(f"{magnitude} is no magnitude of an operation")
+    if number == _POSTERIZE and not 0 <= magnitude <= 8:
+        raise ValueError(f"{magnitude} bits cannot stay of 8")
+    return number, float(magnitude)
+
+
+def replay(image: Image.Image, augmentation: Augmentation, size: int) -> Tensor:
+    """An augmentation of an RGB image: uint8 [3, size, size].
+
+    As the published training replays it, whatever the student's size: the crop is resized (bicubic) to it, and the
+    magnitudes are not scaled.
+
+    Raises:
+        ValueError: the crop reaches beyond the image.
+    """
+    top, left, height, width = augmentation.box
+    if top + height > image.height or left + width > image.width:
+        raise ValueError(f"an image of {image.width} x {image.height} pixels has no crop {list(augmentation.box)}")
+    view = image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
+    for number, magnitude in augmentation.operations or ():
+        view = _FUNCTIONS[number](view, magnitude)
+    return torch.from_numpy(np.array(view)).permute(2, 0, 1).contiguous()
+
+
+def draw(count: int, width: int, height: int, size: int, chance: np.random.Generator) -> tuple[Augmentation, ...]:
+    """Augmentations of an image as the published datasets' were drawn: torchvision's RandomResizedCrop (scale 0.08 to
+    1, ratio 3/4 to 4/3) and two operations of RandAugment at magnitude 9 of 31, for views of `size` pixels."""
+    return tuple(
+        Augmentation(_drawn_box(width, height, chance), tuple(_drawn(size, chance) for _ in range(2)))
+        for _ in range(count)
+    )
+
+
+def _drawn_box(width: int, height: int, chance: np.random.Generator) -> tuple[int, int, int, int]:
+    for _ in range(TRIES):
+        area = width * height * chance.uniform(*SCALE)
+        ratio = math.exp(chance.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < wide <= width and 0 < high <= height:
+            return int(chance.integers(height - high + 1)), int(chance.integers(width - wide + 1)), high, wide
+    # An elongated image: as much of its middle as the ratios allow.
+    wide = min(width, round(height * RATIO[1])) or 1
+    high = min(height, round(width / RATIO[0])) or 1
+    return (height - high) // 2, (width - wide) // 2, high, wide
+
+
+def _strength(share: float, size: int) -> Sequence[tuple[float, bool]]:
+    """Magnitude of each operation at a share of its range, and whether its sign is drawn (torchvision's
+    `RandAugment._augmentation_space`)."""
+    shear, shift, colour = (0.3 * share, True), (150.0 / 331.0 * size * share, True), (0.9 * share, True)
+    posterize = (float(8 - round(MAGNITUDE / ((BINS - 1) / 4))), False)
+    none = (0.0, False)
+    rotate, solarize = (30.0 * share, True), (255.0 * (1 - share), False)
+    return (none, shear, shear, shift, shift, rotate, *[colour] * 4, posterize, solarize, none, none)
+
+
+def _drawn(size: int, chance: np.random.Generator) -> tuple[int, float]:
+    number = int(chance.integers(len(_FUNCTIONS)))
+    magnitude, signed = _strength(MAGNITUDE / (BINS - 1), size)[number]
+    return number, -magnitude if signed and chance.integers(2) else magnitude

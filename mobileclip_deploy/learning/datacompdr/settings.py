@@ -1,0 +1,52 @@
+"""What a recipe says of published reinforced shards that they do not say themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
+
+__all__ = ["PublishedTeacher", "ShardSettings"]
+
+
+class PublishedTeacher(BaseModel):
+    """One teacher: how many of the values of an embedding are its own, and the factor of its cosines."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embed_dim: int = Field(gt=0)
+    scale: float = Field(gt=0)
+
+    def entry(self) -> TeacherEntry:
+        """As the index of a reinforced dataset names a teacher; what shards do not tell stays empty."""
+        return TeacherEntry(file="", sha256="", variant="", embed_dim=self.embed_dim, image_size=224, scale=self.scale)
+
+
+class ShardSettings(BaseModel):
+    """Of a training on published shards. `images` is the folder of shards with the images and true captions, where
+    these are not in the reinforced shards themselves. `teachers` lie one after another in each embedding; those of
+    DataCompDR where left out. `captions` is a regular expression of the keys of synthetic captions that are used, one
+    of which is drawn for each sample. With `mix_synthetic` a sample has one caption instead of two, a synthetic one in
+    that share of cases. `skip_bad` leaves out what is damaged instead of refusing it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: Path | None = None
+    teachers: tuple[PublishedTeacher, ...] = Field(
+        default=(PublishedTeacher(embed_dim=768, scale=100),) * 2, min_length=1
+    )
+    captions: str = "^syn_text"
+    mix_synthetic: float | None = Field(default=None, ge=0, le=1)
+    skip_bad: bool = False
+
+    @field_validator("captions")
+    @classmethod
+    def _expression(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from error
+        return value

@@ -1,0 +1,82 @@
+"""Where the members of a shard lie: names and places are read, nothing is unpacked."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["Place", "member_name", "read_place", "scan"]
+
+BLOCK = 512
+NAME_BYTES = 100
+
+
+@dataclass(frozen=True)
+class Place:
+    """A member of a tar: `size` bytes from `offset` on."""
+
+    offset: int
+    size: int
+
+
+def scan(shard: Path) -> dict[str, dict[str, Place]]:
+    """The members of a shard as webdataset groups them: by what stands before the first dot of their file name, then by
+    what stands behind it.
+
+    Raises:
+        InvalidInput: no readable tar, or a member that is no plain file, leaves the folder, or is there twice.
+    """
+    samples: dict[str, dict[str, Place]] = {}
+    try:
+        if not shard.is_file():
+            raise InvalidInput(f"{shard} is not a regular file")
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                if member.isdir():
+                    continue
+                path = PurePosixPath(member.name)
+                if path.is_absolute() or ".." in path.parts:
+                    raise InvalidInput(f"{shard}: {member.name!r} would leave the folder; leave the shard out")
+                if not member.isreg() or member.issparse():
+                    raise InvalidInput(f"{shard}: {member.name!r} is a link or a special file; leave the shard out")
+                stem, _, suffix = path.name.partition(".")
+                parts = samples.setdefault((path.parent / stem).as_posix(), {})
+                if suffix in parts:
+                    raise InvalidInput(f"{shard} holds {member.name!r} twice; leave the shard out")
+                parts[suffix] = Place(member.offset_data, member.size)
+    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidInput(f"{shard} is not a readable tar ({reason}); download it again or leave it out") from error
+    return samples
+
+
+def read_place(shard: Path, place: Place, limit: int) -> bytes:
+    """The bytes of a member.
+
+    Raises:
+        InvalidInput: more than `limit`, or they cannot be read.
+    """
+    if place.size > limit:
+        raise InvalidInput(f"{shard}: {member_name(shard, place)} has {place.size:,} bytes, more than {limit:,}")
+    try:
+        with shard.open("rb") as stream:
+            stream.seek(place.offset)
+            content = stream.read(place.size)
+    except OSError as error:
+        raise InvalidInput(f"{shard} cannot be read ({error.strerror or error}); is its disk still there?") from error
+    if len(content) < place.size:
+        raise InvalidInput(f"{shard} has become shorter while it was read; download it again")
+    return content
+
+
+def member_name(shard: Path, place: Place) -> str:
+    """The first hundred bytes of a member's name, for messages: they stand in the block before its content."""
+    try:
+        with shard.open("rb") as stream:
+            stream.seek(place.offset - BLOCK)
+            return stream.read(NAME_BYTES).split(b"\0")[0].decode("utf-8", "replace")
+    except OSError:
+        return "a member"
