@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import threading
 
+import pytest
+from rich.console import Console
+
+from mobileclip_deploy.cli.output import with_bar
 from mobileclip_deploy.progress import Lines, about
 
 
@@ -56,3 +61,18 @@ def test_nothing_is_told_before_there_is_something_to_tell() -> None:
     clock.now += 60
     lines.remind()
     assert written == []
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("fetching onnxruntime 1.32.0 for the phone: 6.0 of 24.0 MB", 4),
+        ("nano: image 1,911 of 1,911", 16),
+        ("writing [/x] of the bundle", 0),  # no markup, whatever a path holds
+    ],
+)
+def test_on_a_terminal_a_count_is_a_bar(text: str, full: int) -> None:
+    shown = io.StringIO()
+    Console(file=shown, width=80, no_color=True, force_terminal=True, _environ={"TERM": "xterm"}).print(with_bar(text))
+    assert text in shown.getvalue()
+    assert shown.getvalue().count("━") == full

@@ -24,9 +24,13 @@ HARNESS = HERE.parent
 SYSTEM = Path("/usr/aarch64-linux-gnu/lib")
 TOOLS = "aarch64-linux-gnu-"
 LOADER = "ld-linux-aarch64.so.1"
-PYTHON, PLATFORM = "3.11", "manylinux_2_28_aarch64"
+PYTHON = "3.11"
+PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+"""The first is the proven versions'; older ones have the others."""
 RUNTIMES = {"onnxruntime": "onnx", "executorch": "executorch"}
 """Package, runtime -> the target that says which version is proven."""
+LINKED = ("executorch",)
+"""Runtimes that the programs are linked against: that version and no other."""
 # ExecuTorch's libraries that no program of ours links.
 LEFT_OUT = ("openvino", "etdump")
 
@@ -50,7 +54,7 @@ def fetch(into: Path) -> Path:
     wanted = [f"{name}=={get_target(target).proven[name]}" for name, target in RUNTIMES.items()]
     shutil.rmtree(into, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--python-version", PYTHON, "--platform", PLATFORM, "--dest", str(into), *wanted]
+    command += ["--python-version", PYTHON, "--platform", PLATFORMS[0], "--dest", str(into), *wanted]
     subprocess.run(command, check=True)
     return into
 
@@ -114,9 +118,11 @@ def describe(wheels: Path, runtime: str) -> dict[str, object]:
     return {
         "runtime": runtime,
         "version": wheel.name.split("-")[1],
+        "linked": runtime in LINKED,
         "sha256": sha256(wheel.read_bytes()),
+        "bytes": wheel.stat().st_size,
         "python": PYTHON,
-        "platform": PLATFORM,
+        "platforms": PLATFORMS,
         "members": members,
         "file": wheel.name,
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -42,12 +42,19 @@ class Listing:
 class Plan:
     """A folder with everything that the job names, some of it as links; `profile` asks for operator times as well.
 
-    The folder keeps the stream of finished rounds too, so that an interrupted run goes on from it.
+    `versions`: of a runtime, those that the bundles of the job were proven with. The folder keeps the stream of
+    finished rounds too, so that an interrupted run goes on from it.
     """
 
     folder: Path
     job: Job
     profile: bool = False
+    versions: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def proven(self) -> dict[str, frozenset[str]]:
+        """Every runtime of the job, and the versions that bundles were proven with; none where no bundle says."""
+        return {cell.runtime: self.versions.get(cell.runtime, frozenset()) for cell in self.job.cells}
 
     @property
     def stream(self) -> Path:

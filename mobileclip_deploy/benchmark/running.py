@@ -72,7 +72,8 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
         if stored and job != stored:
             raise UsageError(f"{folder} is of a run with other bundles or options: repeat those, or delete the folder")
         write_document(folder / "job.json", job)
-        result = assemble(driver.run(Plan(folder, job, options.profile), progress))
+        plan = Plan(folder, job, options.profile, _versions(request, job))
+        result = assemble(driver.run(plan, progress))
     finally:
         if not any(folder.glob("*.rounds.jsonl")):  # nothing was finished: nothing to go on with
             shutil.rmtree(folder)
@@ -95,6 +96,17 @@ def write_job(request: Request, driver: Driver, protocol: Protocol, seed: int | 
     with tempfile.TemporaryDirectory(prefix="mobileclip-job-") as place:
         job, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), Path(place))
         return driver.write_job(Plan(Path(place), job), into)
+
+
+def _versions(request: Request, job: Job) -> dict[str, frozenset[str]]:
+    """Runtime -> the versions that wrote and proved the bundles whose cells it runs."""
+    found: dict[str, set[str]] = {}
+    recorded = {bundle.path.name: bundle.manifest.environment for bundle in request.bundles}
+    for cell in job.cells:
+        version = recorded.get(cell.bundle or "", {}).get(cell.runtime)
+        if version is not None:
+            found.setdefault(cell.runtime, set()).add(version.partition("+")[0])
+    return {runtime: frozenset(versions) for runtime, versions in found.items()}
 
 
 def _run_id(kind: str) -> str:

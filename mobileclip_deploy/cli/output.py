@@ -19,6 +19,8 @@ import click
 from mobileclip_deploy.cli.words import in_flags
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from mobileclip_deploy.errors import MobileClipDeployError
     from mobileclip_deploy.model.provenance import Provenance
     from mobileclip_deploy.progress import Progress
@@ -35,8 +37,10 @@ __all__ = [
     "print_table",
     "progress",
     "quiet",
+    "with_bar",
 ]
 
+BAR_WIDTH = 16
 QUIET = "mobileclip_deploy.quiet"
 """In `click.Context.meta`: whether progress is not wanted."""
 
@@ -113,7 +117,8 @@ def quiet() -> bool:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Shows on stderr what is being done: one changing line on a terminal, else a line a stage; nothing if quiet."""
+    """Shows on stderr what is being done: one changing line on a terminal, with a bar where it is known how far a stage
+    is; else a line a stage; nothing if quiet."""
     from mobileclip_deploy.progress import Lines, silent
 
     if quiet():
@@ -127,7 +132,22 @@ def progress() -> Iterator[Progress]:
     from rich.console import Console
 
     with Console(stderr=True).status("starting") as status:
-        yield status.update
+        yield lambda text: status.update(with_bar(text))
+
+
+def with_bar(text: str) -> RenderableType:
+    """A text of progress for a terminal: a bar before it where it says how far a stage is, as in `4.2 of 17.3 MB`."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    counted = re.search(r"\b(\d[\d,]*(?:\.\d+)?) of (\d[\d,]*(?:\.\d+)?)", text)
+    if counted is None:
+        return Text(text)
+    done, total = (float(number.replace(",", "")) for number in counted.groups())
+    line = Table.grid(padding=(0, 1))
+    line.add_row(ProgressBar(total=total, completed=done, width=BAR_WIDTH), Text(text))
+    return line
 
 
 def json_asked() -> bool:

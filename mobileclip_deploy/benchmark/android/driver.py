@@ -63,7 +63,7 @@ class AndroidDriver(Driver):
             raise NotRun("operator times are not recorded on Android phones: leave `profile` out")
         job = plan.job
         rounds = Rounds(plan, progress)
-        runners = find_runners(self._settings.runners, frozenset(cell.runtime for cell in job.cells), rounds.tell)
+        runners = find_runners(self._settings.runners, plan.proven, progress)
         adb = Adb(self._serial(), self._settings.folder)
         phone = describe(adb)
         _check_machine(phone, runners, adb.serial)

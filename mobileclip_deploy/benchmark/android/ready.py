@@ -1,17 +1,20 @@
 """Ready-made runners: the programs of the package `mobileclip-deploy-android`, with runtimes from PyPI's wheels.
 
 The programs are built against glibc, and bring it along. The runtimes' libraries are taken out of the wheels for 64-bit
-ARM Linux that the package names by hash, the first time that a phone needs them, and kept.
+ARM Linux, at the versions that the bundles were proven with, the first time that a phone needs them, and kept.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +22,7 @@ from pydantic import Field, ValidationError
 
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner
 from mobileclip_deploy.benchmark.cache import cache_folder
-from mobileclip_deploy.benchmark.job import Frozen, Identifier, Sha256
+from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
 from mobileclip_deploy.errors import RuntimeFailed, first_problem
 from mobileclip_deploy.files import file_sha256, replacing
 from mobileclip_deploy.progress import Progress
@@ -28,18 +31,52 @@ __all__ = ["Contents", "Wheel", "package_folder", "ready_runners"]
 
 PACKAGE = "mobileclip_deploy_android"
 PIP_SECONDS = 900
+LOOK_SECONDS = 0.5
+"""Between two looks at how much pip has fetched."""
 INDEX = "files.json"
 
 
 class Wheel(Frozen):
-    """A runtime's wheel for the phone, and which of its files are pushed under which names."""
+    """A runtime's wheel for the phone, and which of its files are pushed under which names.
+
+    `linked`: the programs are linked against this version; otherwise they open whichever lies beside them.
+    `sha256`, `bytes`: None for a version that the package does not name.
+    """
 
     runtime: Identifier
     version: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+]*$")]
-    sha256: Sha256
+    linked: bool
+    sha256: Sha256 | None
+    bytes: Count | None
     python: str
-    platform: str
+    platforms: tuple[str, ...]
     members: dict[str, Identifier]
+
+    @property
+    def title(self) -> str:
+        return f"{self.runtime} {self.version}"
+
+    def of(self, versions: Collection[str]) -> Wheel:
+        """The wheel of the version that bundles were proven with, this one where none says.
+
+        Raises:
+            RuntimeFailed: they were proven with several, or the programs run this version only.
+        """
+        if len(versions) > 1:
+            raise RuntimeFailed(
+                f"the bundles were proven with {self.runtime} {' and '.join(sorted(versions))}, and one run has one "
+                "version: measure them one after the other"
+            )
+        wanted = next(iter(versions), self.version)
+        if wanted == self.version:
+            return self
+        if self.linked:
+            raise RuntimeFailed(
+                f"the bundle was proven with {self.runtime} {wanted}, and the ready runners run {self.title} only: "
+                f"type pip install {self.runtime}=={self.version}, and export the bundle again"
+            )
+        members = {member.replace(self.version, wanted): name for member, name in self.members.items()}
+        return self.model_copy(update={"version": wanted, "sha256": None, "bytes": None, "members": members})
 
 
 class Contents(Frozen):
@@ -63,18 +100,19 @@ def package_folder() -> Path | None:
     return folder
 
 
-def ready_runners(folder: Path, runtimes: frozenset[str], progress: Progress) -> tuple[Path, ...]:
+def ready_runners(folder: Path, runtimes: Mapping[str, Collection[str]], progress: Progress) -> tuple[Path, ...]:
     """The package's programs and libraries that these runtimes need, and the runtimes' own.
 
     Args:
         folder: see `package_folder`.
+        runtimes: with the versions that the bundles to be run were proven with; the package's own where none is known.
 
     Raises:
-        RuntimeFailed: a runtime is not among them, a file is damaged, or a wheel cannot be had.
+        RuntimeFailed: a runtime is not among them or not in that version, a file is damaged, or a wheel cannot be had.
     """
     contents = _contents(folder)
     wheels = {wheel.runtime: wheel for wheel in contents.wheels}
-    unknown = sorted(runtimes - wheels.keys())
+    unknown = sorted(runtimes.keys() - wheels.keys())
     if unknown:
         raise RuntimeFailed(
             f"the ready runners for Android phones are for {', '.join(sorted(wheels))}, not {unknown[0]}"
@@ -88,7 +126,8 @@ def ready_runners(folder: Path, runtimes: frozenset[str], progress: Progress) ->
             "mobileclip-deploy-android"
         )
     own = tuple(folder / name for name in sorted(programs | libraries))
-    return own + tuple(file for name in sorted(runtimes) for file in _libraries(wheels[name], progress))
+    wanted = [(wheels[name], wheels[name].of(versions)) for name, versions in sorted(runtimes.items())]
+    return own + tuple(file for ours, wheel in wanted for file in _libraries(wheel, ours.version, progress))
 
 
 def _contents(folder: Path) -> Contents:
@@ -102,42 +141,93 @@ def _contents(folder: Path) -> Contents:
         ) from error
 
 
-def _libraries(wheel: Wheel, progress: Progress) -> tuple[Path, ...]:
-    """A wheel's libraries, from the cache, or fetched now."""
-    folder = cache_folder("android-runners") / f"{wheel.runtime}-{wheel.version}-{wheel.sha256[:16]}"
+def _libraries(wheel: Wheel, known: str, progress: Progress) -> tuple[Path, ...]:
+    """A wheel's libraries, from the cache, or fetched now. `known`: the version that the package names."""
+    name = f"{wheel.runtime}-{wheel.version}-{wheel.sha256[:16] if wheel.sha256 else 'named-by-bundle'}"
+    folder = cache_folder("android-runners") / name
     if not _is_complete(folder, wheel):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as place:
-            progress(f"fetching {wheel.runtime} {wheel.version} for the phone from PyPI")
-            archive = _fetch(wheel, Path(place))
-            progress(f"unpacking {wheel.runtime} {wheel.version}")
+            archive = _fetch(wheel, known, Path(place), progress)
+            progress(f"unpacking {wheel.title}")
             with replacing(folder) as partial:
                 _unpack(archive, wheel, partial)
     return tuple(folder / name for name in sorted(wheel.members.values()))
 
 
-def _fetch(wheel: Wheel, place: Path) -> Path:
+def _fetch(wheel: Wheel, known: str, place: Path, progress: Progress) -> Path:
     wanted = place / "requirements.txt"
-    wanted.write_text(f"{wheel.runtime}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+    digest = f" --hash=sha256:{wheel.sha256}" if wheel.sha256 else ""
+    wanted.write_text(f"{wheel.runtime}=={wheel.version}{digest}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--python-version", wheel.python, "--platform", wheel.platform]
+    command += ["--only-binary=:all:", "--python-version", wheel.python]
+    command += [word for platform in wheel.platforms for word in ("--platform", platform)]
     command += ["--dest", str(place), "--requirement", str(wanted)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired as error:
-        raise RuntimeFailed(f"pip fetched no {wheel.runtime} within {PIP_SECONDS} s: try again") from error
+
+    def tell(count: int) -> None:
+        of = f": {count / 1e6:.1f} of {wheel.bytes / 1e6:.1f} MB" if wheel.bytes else ""
+        progress(f"fetching {wheel.title} for the phone{of}")
+
+    code, said = _run_pip(command, place / "unfinished", tell)
     found = list(place.glob("*.whl"))
-    if done.returncode == 0 and len(found) == 1 and file_sha256(found[0]) == wheel.sha256:
+    if code == 0 and len(found) == 1 and wheel.sha256 in (None, file_sha256(found[0])):
         return found[0]
-    said = (done.stderr or done.stdout).strip().splitlines()
-    reason = said[-1].removeprefix("ERROR: ") if said else f"exit code {done.returncode}"
-    remedy = "type python -m ensurepip" if "No module named pip" in reason else "is PyPI reachable? Try again"
-    raise RuntimeFailed(f"pip cannot fetch {wheel.runtime} {wheel.version} for the phone ({reason}): {remedy}")
+    lines = said.strip().splitlines()
+    reason = lines[-1].removeprefix("ERROR: ") if lines else f"exit code {code}"
+    if "No module named pip" in said:
+        remedy = "type python -m ensurepip"
+    elif wheel.version != known and "from versions:" in said:
+        remedy = (
+            "the bundle was proven with it. Is PyPI reachable? If it is, there is none for phones: type pip install "
+            f"{wheel.runtime}=={known}, which the ready runners know, and export the bundle again"
+        )
+    else:
+        remedy = "is PyPI reachable? Try again"
+    raise RuntimeFailed(f"pip cannot fetch {wheel.title} for the phone ({reason}): {remedy}")
+
+
+def _run_pip(command: list[str], unfinished: Path, tell: Callable[[int], None]) -> tuple[int, str]:
+    """Exit code, and what it said. `tell` hears how many bytes have come, by the files in `unfinished`: pip shows its
+    own bar to people only, or not at all."""
+    unfinished.mkdir()
+    environment = os.environ | {"TMPDIR": str(unfinished)}
+    count = 0
+    tell(count)
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        end = time.monotonic() + PIP_SECONDS
+        try:
+            while time.monotonic() < end:
+                try:
+                    said, _ = process.communicate(timeout=LOOK_SECONDS)
+                except subprocess.TimeoutExpired:
+                    before, count = count, sum(file.stat().st_size for file in unfinished.rglob("*.whl"))
+                    if count > before:
+                        tell(count)
+                else:
+                    return process.returncode, said
+        except BaseException:
+            process.kill()
+            raise
+        process.kill()
+    raise RuntimeFailed(f"pip fetched nothing within {PIP_SECONDS} s: try again")
 
 
 def _unpack(archive: Path, wheel: Wheel, into: Path) -> None:
     into.mkdir()
     with zipfile.ZipFile(archive) as opened:
+        missing = sorted(wheel.members.keys() - set(opened.namelist()))
+        if missing:
+            raise RuntimeFailed(
+                f"the wheel of {wheel.title} holds no {missing[0]}: export the bundle with another version"
+            )
         for member, name in wheel.members.items():
             (into / name).write_bytes(opened.read(member))
     hashes = {name: file_sha256(into / name) for name in wheel.members.values()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,11 +93,12 @@ class Runners:
     glibc: bool = False
 
 
-def find_runners(chosen: Path | None, runtimes: frozenset[str], progress: Progress) -> Runners:
+def find_runners(chosen: Path | None, runtimes: Mapping[str, Collection[str]], progress: Progress) -> Runners:
     """The harness's programs that these runtimes need, with every library that is pushed with them.
 
     Args:
         chosen: see `AndroidSettings.runners`.
+        runtimes: with the versions that the bundles were proven with. The ready ones come in these.
 
     Raises:
         RuntimeFailed: there are none, one is missing, or was built for no machine that is known; says what to do.
@@ -105,7 +106,7 @@ def find_runners(chosen: Path | None, runtimes: frozenset[str], progress: Progre
     if chosen is None and (BUILT / PLAN).is_file():
         chosen = BUILT
     if chosen is not None and str(chosen) != READY:
-        return _built_runners(chosen, runtimes)
+        return _built_runners(chosen, frozenset(runtimes))
     package = package_folder()
     if package is None:
         raise RuntimeFailed(HOW_TO_GET)

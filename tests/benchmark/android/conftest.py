@@ -20,6 +20,13 @@ def built() -> Path:
     return harness.build("host", _host_libraries)
 
 
+@pytest.fixture(scope="session")
+def arm() -> Path:
+    """The build folder of the preset `aarch64-linux`, against ExecuTorch's wheel and an AAR with ONNX Runtime."""
+    harness.needs("cmake", "ninja", "aarch64-linux-gnu-g++", "qemu-aarch64")
+    return harness.build("aarch64-linux", harness.arm_libraries)
+
+
 @pytest.fixture
 def phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phones]:
     """One stand-in phone, which the adb on PATH lists."""

@@ -6,15 +6,19 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conversions import ROOT, files_digest, locked
 
-__all__ = ["SOURCE", "build", "needs", "package_folder"]
+__all__ = ["SOURCE", "WHEELS", "arm_libraries", "assembling", "build", "needs", "package_folder", "version"]
 
 SOURCE = ROOT / "android_harness"
+WHEELS = ROOT / "build" / "android" / "aarch64-wheels"
+"""The runtimes' wheels for 64-bit ARM Linux."""
 PATIENCE_SECONDS = 580
 PACKAGES = {
     "cmake": "cmake",
@@ -77,3 +81,46 @@ def _build(preset: str, into: Path, definitions: dict[str, str | Path]) -> None:
     ):
         done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+
+
+def version(package: str) -> str:
+    """As the wheel's own library says it; of ExecuTorch the file that its CMake package reads."""
+    if package == "onnxruntime":
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+    file = package_folder("executorch") / "share/cmake/executorch-config-version.cmake"
+    (line,) = [line for line in file.read_text().splitlines() if line.startswith("set(EXECUTORCH_BUILD_VERSION")]
+    return line.split('"')[1]
+
+
+def assembling() -> Any:
+    """What fills the package of ready runners (android_harness/runners/assemble.py)."""
+    spec = importlib.util.spec_from_file_location("assemble", SOURCE / "runners" / "assemble.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def arm_libraries() -> dict[str, str | Path]:
+    """An AAR with the library of ONNX Runtime's aarch64 wheel, and ExecuTorch's wheel."""
+    folder = assembling().fetch(WHEELS)
+    for wheel in folder.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)
+    (onnxruntime,) = (folder / "onnxruntime/capi").glob("libonnxruntime.so.*")
+    headers = list(Path("/usr/include/onnxruntime").glob("*.h"))
+    onnx_aar = {f"headers/{path.name}": path for path in headers} | {"jni/arm64-v8a/libonnxruntime.so": onnxruntime}
+    return {
+        "ONNXRUNTIME_AAR": _archive_of(folder / "onnxruntime-android.aar", onnx_aar),
+        "EXECUTORCH_ROOT": folder / "executorch",
+    }
+
+
+def _archive_of(path: Path, files: dict[str, Path]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, file in files.items():
+            archive.write(file, name)
+    return path

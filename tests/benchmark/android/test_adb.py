@@ -177,7 +177,7 @@ def test_what_is_missing_of_the_harness_is_said_with_the_way_to_build_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "mobileclip_deploy_android", None)  # the package of ready runners is not installed
-    needed = frozenset({"onnxruntime"})
+    needed: dict[str, frozenset[str]] = {"onnxruntime": frozenset()}
     with pytest.raises(RuntimeFailed, match=r"lacks mobileclip-bench, mobileclip-bench-onnxruntime: build them as"):
         find_runners(tmp_path, needed, silent)
     for name in ("mobileclip-bench", "mobileclip-bench-onnxruntime"):

@@ -1,0 +1,227 @@
+"""The ready runners: put together where there is Python and adb alone, in the versions that bundles name."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+from benchmark.android import harness
+from benchmark.android.harness import SOURCE, WHEELS
+from benchmark.android.standin import Phones
+from conversions import ROOT
+from exports import Exports
+
+from mobileclip_deploy.benchmark.android import ready
+from mobileclip_deploy.benchmark.android.ready import ready_runners
+from mobileclip_deploy.benchmark.documents import read_result
+from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.host.driver import HostDriver
+from mobileclip_deploy.benchmark.judgement import run_warnings
+from mobileclip_deploy.benchmark.protocol import get_protocol, quick
+from mobileclip_deploy.benchmark.request import RunOptions, make_request
+from mobileclip_deploy.benchmark.result import Run
+from mobileclip_deploy.benchmark.running import run_benchmark
+from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.inspect.doctor import tools
+from mobileclip_deploy.progress import Progress, silent
+
+RUNTIMES = ("executorch", "onnxruntime")
+PACKAGE = "mobileclip_deploy_android"
+NEWEST = {"onnxruntime": frozenset({"1.32.0"})}
+
+
+@pytest.fixture(scope="session")
+def installed(arm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as pip leaves it, with the package of ready runners."""
+    place = tmp_path_factory.mktemp("installed")
+    (place / PACKAGE).mkdir()
+    shutil.copy(SOURCE / "runners" / PACKAGE / "__init__.py", place / PACKAGE)
+    harness.assembling().assemble(arm / "bin", WHEELS, place / PACKAGE / "files")
+    return place
+
+
+@pytest.fixture
+def files(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package's files, a cache that holds nothing, and wheels in a folder, which pip takes for PyPI."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{WHEELS} {tmp_path / 'older'}")
+    return installed / PACKAGE / "files"
+
+
+def test_a_fresh_environment_with_adb_alone_measures_both_runtimes_on_an_emulated_arm_phone(
+    installed: Path, exports: Exports, tmp_path: Path
+) -> None:
+    """Nothing of the checkout, no compiler and no other program: our wheels' files, and what pip installed."""
+    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
+    python = fresh_environment(tmp_path / "fresh", installed)
+    bundles = [str(exports.bundle(target, "fp32").path) for target in ("onnx", "executorch")]
+    with Phones(tmp_path / "phones", arm=True) as phones:
+        environment = {
+            "PATH": str(phones.folder / "host"),
+            "HOME": str(tmp_path / "home"),
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(WHEELS),
+            "MOBILECLIP_ANDROID_FOLDER": f"{phones.storage}/x",
+        }
+        command = [str(python), "-m", "mobileclip_deploy", "benchmark", *bundles, "--device", "android"]
+        command += ["--quick", "--tower", "text", "--json", "result.json"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = read_result(tmp_path / "result.json")
+    assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * 2
+    assert all(cell.golden and cell.golden.passed and cell.summary for cell in result.cells)
+    assert (result.device.architecture, result.device.simulated) == ("arm64-v8a", True)
+    assert result.runtimes == {name: harness.version(name) for name in RUNTIMES}
+    assert result.harness.c_library == "glibc"
+    assert any("compare it with other glibc results only" in text for text in run_warnings(result))
+    # No terminal: a line a stage, and none for each look at what pip has fetched.
+    for name in RUNTIMES:
+        number = harness.version(name).partition("+")[0]
+        fetching = rf"^fetching {name} {re.escape(number)} for the phone: 0\.0 of .* MB$"
+        assert len(re.findall(fetching, done.stderr, re.MULTILINE)) == 1
+        assert f"\nunpacking {name} {number}\n" in done.stderr
+
+
+def fresh_environment(folder: Path, installed: Path) -> Path:
+    """A virtual environment's Python: in it the files of our two wheels; what else pip installs is where it is."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(folder)], check=True)
+    (place,) = folder.glob("lib/python*/site-packages")
+    shutil.copytree(
+        ROOT / "mobileclip_deploy", place / "mobileclip_deploy", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(ROOT / "models", place / "mobileclip_deploy" / "models")
+    shutil.copytree(installed / PACKAGE, place / PACKAGE)
+    (place / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")  # behind ours; its own .pth are not read
+    return folder / "bin" / "python"
+
+
+def test_what_was_fetched_is_kept_and_what_is_damaged_fetched_again(files: Path) -> None:
+    told: list[str] = []
+    found = ready_runners(files, NEWEST, told.append)
+    assert re.fullmatch(r"fetching onnxruntime 1\.32\.0 for the phone: 0\.0 of \d+\.\d MB", told[0])
+    assert told[-1] == "unpacking onnxruntime 1.32.0"
+    told.clear()
+    assert ready_runners(files, NEWEST, told.append) == found
+    assert told == []
+    (library,) = [file for file in found if file.name == "libonnxruntime.so"]
+    library.write_bytes(b"damaged")
+    assert ready_runners(files, NEWEST, told.append) == found
+    assert told[-1].startswith("unpacking onnxruntime")
+    assert library.stat().st_size > 1_000_000
+
+
+def test_a_damaged_package_is_told(files: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(files, tmp_path / "damaged"))
+    (copied / "libc.so.6").write_bytes(b"damaged")
+    with pytest.raises(RuntimeFailed, match=r"libc\.so\.6 is missing or damaged: type pip install --force-reinstall"):
+        ready_runners(copied, NEWEST, silent)
+
+
+def test_a_hash_that_is_not_the_named_one_is_refused(files: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(files, tmp_path / "other"))
+    named = json.loads((copied / "runners.json").read_text())
+    for one in named["wheels"]:
+        one["sha256"] = "0" * 64
+    (copied / "runners.json").write_text(json.dumps(named))
+    with pytest.raises(RuntimeFailed, match=r"pip cannot fetch onnxruntime 1\.32\.0 for the phone \(.*[0-9a-f]{64}\)"):
+        ready_runners(copied, NEWEST, silent)
+
+
+def test_a_runtime_comes_in_the_version_that_the_bundle_was_proven_with(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "older").mkdir()
+    wheel("onnxruntime", "1.30.9", tmp_path / "older", {"onnxruntime/capi/libonnxruntime.so.1.30.9": b"an older one"})
+    told: list[str] = []
+    found = ready_runners(files, {"onnxruntime": {"1.30.9"}}, told.append)
+    assert (found[-1].name, found[-1].read_bytes()) == ("libonnxruntime.so", b"an older one")
+    assert told[0] == "fetching onnxruntime 1.30.9 for the phone"
+    assert told[-1] == "unpacking onnxruntime 1.30.9"
+
+
+def wheel(name: str, version: str, into: Path, content: dict[str, bytes]) -> None:
+    """A wheel for 64-bit ARM Linux, as old as its tag says."""
+    with zipfile.ZipFile(into / f"{name}-{version}-cp311-cp311-manylinux_2_17_aarch64.whl", "w") as archive:
+        described = f"{name}-{version}.dist-info"
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
+        tags = b"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp311-cp311-manylinux_2_17_aarch64\n"
+        for member, data in (content | {f"{described}/METADATA": metadata, f"{described}/WHEEL": tags}).items():
+            archive.writestr(member, data)
+
+
+@pytest.mark.parametrize(
+    ("versions", "said"),
+    [
+        (
+            {"executorch": {"1.4.0"}},
+            "the bundle was proven with executorch 1.4.0, and the ready runners run executorch 1.5.1 only: "
+            "type pip install executorch==1.5.1, and export the bundle again",
+        ),
+        (
+            {"onnxruntime": {"1.30.8"}},
+            "pip cannot fetch onnxruntime 1.30.8 for the phone (No matching distribution found for "
+            "onnxruntime==1.30.8): the bundle was proven with it. Is PyPI reachable? If it is, there is none for "
+            "phones: type pip install onnxruntime==1.32.0, which the ready runners know, and export the bundle again",
+        ),
+        (
+            {"onnxruntime": {"1.32.0", "1.31.0"}},
+            "the bundles were proven with onnxruntime 1.31.0 and 1.32.0, and one run has one version: measure them one "
+            "after the other",
+        ),
+        ({"litert": set()}, "the ready runners for Android phones are for executorch, onnxruntime, not litert"),
+    ],
+    ids=["linked", "no such wheel", "two", "unknown"],
+)
+def test_a_version_that_cannot_be_had_is_refused_with_both_versions_and_the_remedy(
+    files: Path, versions: dict[str, set[str]], said: str
+) -> None:
+    with pytest.raises(RuntimeFailed) as caught:
+        ready_runners(files, versions, silent)
+    assert str(caught.value) == said
+
+
+def test_what_pip_fetches_is_counted(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = (
+        "import os, pathlib, sys, time\n"
+        "file = pathlib.Path(os.environ['TMPDIR'], 'onnxruntime.whl')\n"
+        "file.write_bytes(bytes(1_500_000))\n"
+        "time.sleep(0.3)\n"
+        "sys.exit('ERROR: it broke')\n"
+    )
+    told: list[int] = []
+    monkeypatch.setattr(ready, "LOOK_SECONDS", 0.02)
+    code, said = ready._run_pip([sys.executable, "-c", slow], tmp_path / "unfinished", told.append)
+    assert (code, said) == (1, "ERROR: it broke\n")
+    assert (told[0], told[-1]) == (0, 1_500_000)
+
+
+def test_the_versions_of_a_plan_are_those_that_its_bundles_record(exports: Exports, tmp_path: Path) -> None:
+    seen: list[Plan] = []
+
+    class Looking(HostDriver):
+        def run(self, plan: Plan, progress: Progress) -> Run:
+            seen.append(plan)
+            raise RuntimeFailed("seen")
+
+    bundle = exports.bundle("onnx", "fp32")
+    request = make_request((bundle.path,), "text")
+    with pytest.raises(RuntimeFailed, match="seen"):
+        run_benchmark(request, Looking(), RunOptions(quick(get_protocol("standard")), tmp_path / "r.json"), silent)
+    version = bundle.manifest.environment["onnxruntime"].partition("+")[0]
+    assert seen[0].proven == {"onnxruntime": frozenset({version})}
+
+
+def test_doctor_lists_the_ready_runners(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(installed)
+    monkeypatch.setitem(sys.modules, PACKAGE, None)  # absent before: what is imported goes again
+    del sys.modules[PACKAGE]
+    (found,) = [tool for tool in tools() if tool.name == "ready runners"]
+    versions = ", ".join(f"{name} {harness.version(name).partition('+')[0]}" for name in RUNTIMES)
+    assert found.path is not None
+    assert found.path.endswith(f"for {versions})")
