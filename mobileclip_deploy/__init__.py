@@ -9,15 +9,19 @@ result = mcd.verify(bundle)
 runner = mcd.load_runner(bundle, tower="image")
 embeddings = runner(mcd.preprocess(["cat.jpg"], bundle))
 
-Every command of the command line has its function here; it stands in the `door` of its room.
+Every command of the command line has its function here; it stands in the `door` of its room. What a function is given
+is held against its annotations on the way through this package (`arguments.checked`), and there alone.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
+
+from mobileclip_deploy.arguments import checked
 
 if TYPE_CHECKING:
     from mobileclip_deploy.benchmark.door import (
@@ -196,6 +200,9 @@ DOORS = {
 }
 
 
+_checked = functools.cache(checked)
+
+
 class _Package(ModuleType):
     """`mobileclip_deploy.export` is a room and a public function; whoever asks the package for it means the function.
 
@@ -214,7 +221,8 @@ sys.modules[__name__].__class__ = _Package
 def __getattr__(name: str) -> Any:
     for door, names in DOORS.items():
         if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{door}"), name)
+            found = getattr(importlib.import_module(f"{__name__}.{door}"), name)
+            return _checked(found) if isinstance(found, FunctionType) else found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

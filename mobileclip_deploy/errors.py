@@ -28,6 +28,7 @@ __all__ = [
     "UsageError",
     "first_problem",
     "no_room",
+    "of_system",
     "suggestion",
 ]
 
@@ -124,6 +125,13 @@ def no_room(error: BaseException) -> bool:
             return True
         place = place.__cause__ or place.__context__
     return False
+
+
+def of_system(error: OSError) -> MobileClipDeployError:
+    """What the system refused, in one line with the file that it is about."""
+    if no_room(error):
+        return DiskFull(str(error.filename or "the output"))
+    return RuntimeFailed(f"{error.filename or 'input/output'}: {error.strerror or error}")
 
 
 def first_problem(error: ValidationError) -> str:

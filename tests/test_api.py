@@ -119,27 +119,18 @@ def test_lists_ask_for_several_bundles_and_a_name_for_one(exports: Exports, tmp_
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda _: mcd.export("nano", "onnx"), "str instead of a model; make one with load_model"),  # type: ignore[call-overload]
         (lambda _: mcd.export(mcd.load_model(), []), "no target is named; known: onnx, coreml"),
         (lambda _: mcd.export(mcd.load_model(), "onnx", ["fp32", "smallest"]), "`precision='smallest'` goes alone"),
         (lambda _: mcd.export(mcd.load_model(), "onnx", labels="cat"), "one label, 'cat'"),
         (lambda _: mcd.export(mcd.load_model(), "onnx", labels=[]), "no label; give two"),
-        (lambda _: mcd.export(mcd.load_model(), "onnx", labels=["cat", 3]), "the label 3 is no text"),
         (lambda _: mcd.export(mcd.load_model(), "onnx", template="a {}"), "give both"),
-        (lambda _: mcd.reparameterize(3), "int instead of a model"),  # type: ignore[arg-type]
-        (lambda _: mcd.verify(3), "int instead of a bundle"),  # type: ignore[arg-type]
         (lambda here: mcd.convert(here, "folded", here), "replace it with `force=True`"),
         (lambda here: mcd.recover(mcd.load_model(), "w4", here.parent, here), "replace it with `force=True`"),
         (lambda here: mcd.reparameterize(mcd.load_model(), here), "replace it with `force=True`"),
         (lambda here: mcd.recover(mcd.load_model(), "w4", here, here.with_suffix(".pt")), "as .safetensors, not"),
-        (lambda here: mcd.benchmark([], tower="images"), "unknown tower 'images'"),
         (lambda here: mcd.benchmark(here, threads=0), "`threads` 0: write a number"),
-        (lambda here: mcd.benchmark(here, torch="fold"), "`torch` fold: unknown"),
-        (lambda _: mcd.load_model(3), "3 instead of the name of a variant"),  # type: ignore[arg-type]
-        (lambda _: mcd.export(mcd.load_model(), ["onnx", 3]), "3 instead of the name of a target"),  # type: ignore[list-item]
         (lambda _: mcd.export(mcd.load_model(), "coreml", options={"deployment_target": 17}), "takes a str, not 17"),
         (lambda _: mcd.export(mcd.load_model(), "coreml", options={"multifunction": "yes"}), "takes a bool, not 'yes'"),
-        (lambda here: mcd.reinforce(here.parents[1], ["nano"], here), "str instead of a model"),  # type: ignore[list-item]
         (lambda here: mcd.report(here, "page.pdf"), "`outputs` page.pdf: a report is written as"),
     ],
 )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from mobileclip_deploy.arguments import Seed
 from mobileclip_deploy.benchmark import running
 from mobileclip_deploy.benchmark.driver import Driver, drivers, get_driver
 from mobileclip_deploy.benchmark.driver import Listing as DeviceListing
@@ -38,7 +39,7 @@ def benchmark(
     output: StrPath | None = None,
     force: bool = False,
     resume: bool = False,
-    seed: int | None = None,
+    seed: Seed | None = None,
     team: str | None = None,
     profile: bool = False,
     progress: Progress = silent,
@@ -99,7 +100,7 @@ def write_job(
     protocol: str = "standard",
     quick: bool = False,
     tower: str = "both",
-    seed: int | None = None,
+    seed: Seed | None = None,
 ) -> Path:
     """Write a job for a phone that is out of reach, such as a device farm's, and measure nothing.
 

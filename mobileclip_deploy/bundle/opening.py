@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from mobileclip_deploy.arguments import checked
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, TowerEntry
 from mobileclip_deploy.bundle.measurements import Measurements
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
@@ -37,6 +37,7 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
+    @checked
     def open(cls, path: StrPath) -> Bundle:
         """Read and check a bundle: manifest, and presence, size and hash of every artifact and of what is beside it.
 
@@ -54,6 +55,7 @@ class Bundle:
         return bundle
 
     @classmethod
+    @checked
     def unread(cls, path: StrPath) -> Bundle:
         """A bundle whose artifacts are not held against their hashes yet; takes no time, whatever their size.
 
@@ -65,6 +67,7 @@ class Bundle:
         return bundle
 
     @classmethod
+    @checked
     def of(cls, bundle: Bundle | StrPath) -> Bundle:
         """A bundle as public functions take it: one that is open, or its folder.
 
@@ -72,12 +75,7 @@ class Bundle:
             InvalidInput: as `open`.
             UsageError: it is neither.
         """
-        given: object = bundle
-        if not isinstance(given, Bundle | str | PathLike):
-            raise UsageError(
-                f"{type(given).__name__} instead of a bundle; give one that `export` returned, or its folder"
-            )
-        return given if isinstance(given, Bundle) else cls.open(given)
+        return bundle if isinstance(bundle, Bundle) else cls.open(bundle)
 
     def artifact(self, tower: TowerName) -> Path:
         """Path of a tower's artifact.

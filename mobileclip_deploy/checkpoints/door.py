@@ -6,6 +6,7 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
+from mobileclip_deploy.arguments import Count
 from mobileclip_deploy.checkpoints.loading import BUILTIN, HUB, Origin, builtin_checkpoint, load
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -20,7 +21,7 @@ def load_model(
     checkpoint: str | PathLike[str] | None = None,
     *,
     download: bool = False,
-    image_size: int | None = None,
+    image_size: Count | None = None,
     announce: Callable[[str], None] | None = None,
     progress: Progress = silent,
 ) -> MobileCLIP:
@@ -39,10 +40,6 @@ def load_model(
         CheckpointError: the file cannot be had, cannot be read or does not fit the variant.
         UsageError: unknown variant, or one without its checkpoint.
     """
-    for given in (variant, checkpoint):
-        named: object = given
-        if not isinstance(named, str | PathLike | None):
-            raise UsageError(f"{named!r} instead of the name of a variant or the path of a checkpoint")
     if download and (variant is None or checkpoint is not None):
         raise UsageError("a download needs a variant's name, and no checkpoint (`download=True`, `variant='NAME'`)")
     reference = str(checkpoint) if checkpoint is not None else ""

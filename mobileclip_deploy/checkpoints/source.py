@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
@@ -22,15 +22,12 @@ class Source:
     provenance: Provenance
 
     @classmethod
-    def of(cls, model: object) -> Self:
+    def of(cls, model: MobileCLIP) -> Self:
         """The source of a model from `load_model`.
 
         Raises:
-            UsageError: it is no model.
             CheckpointError: its weights came from nowhere, so that no bundle can name them.
         """
-        if not isinstance(model, MobileCLIP):
-            raise UsageError(f"{type(model).__name__} instead of a model; make one with load_model")
         if model.provenance is None:
             raise CheckpointError(
                 "this model has no provenance; load it with load_model, so that what is made of it can name it"

@@ -12,7 +12,7 @@ from typing import ClassVar, NoReturn
 import click
 
 from mobileclip_deploy.cli.output import print_error
-from mobileclip_deploy.errors import DiskFull, MobileClipDeployError, RuntimeFailed, UsageError, no_room
+from mobileclip_deploy.errors import MobileClipDeployError, UsageError, of_system
 
 __all__ = ["SigTerm", "Terminated", "ended_by_sigterm", "told_errors"]
 
@@ -81,8 +81,6 @@ def _told(error: BaseException) -> MobileClipDeployError:
         return UsageError(f"{error.format_message().rstrip('.')}; see {command} --help")
     if isinstance(error, click.ClickException):
         return UsageError(error.format_message())
-    if isinstance(error, OSError) and no_room(error):
-        return DiskFull(str(error.filename or "the output"))
     if isinstance(error, OSError):
-        return RuntimeFailed(f"{error.filename or 'input/output'}: {error.strerror or error}")
+        return of_system(error)
     return Terminated() if isinstance(error, SigTerm) else Interrupted()

@@ -112,18 +112,18 @@ def _classifier(
     subject: Bundle | MobileCLIP | StrPath, asked: LabelSet | None, template: str | None
 ) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats]]:
     """The labels; what answers to images; and how [N, L] probabilities are made of its answers [N, D]."""
-    bundle = None if isinstance(subject, MobileCLIP) else Bundle.of(subject)
-    baked = None if bundle is None else bundle.manifest.classifier
-    if bundle is not None and baked is not None:
+    whole = subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
+    baked = None if isinstance(whole, MobileCLIP) else whole.manifest.classifier
+    if isinstance(whole, Bundle) and baked is not None:
         if asked is not None or template is not None:
             given = "labels" if asked is not None else "template"
-            own = f"{bundle.path} is a classifier of {len(baked.labels)} labels of its own"
+            own = f"{whole.path} is a classifier of {len(baked.labels)} labels of its own"
             raise UsageError(f"{own}; leave `{given}` out")
-        return baked.labels, bundle_embedder(bundle, ("image",)), lambda probabilities: probabilities
+        return baked.labels, bundle_embedder(whole, ("image",)), lambda probabilities: probabilities
     if asked is None:
-        what = "a model has" if bundle is None else f"{bundle.path} has"
+        what = "a model has" if isinstance(whole, MobileCLIP) else f"{whole.path} has"
         raise UsageError(f"{what} no labels of its own; give them with `labels=['cat', 'dog', 'car']`")
-    embedder = model_embedder(Source.of(subject).model) if bundle is None else bundle_embedder(bundle)
+    embedder = model_embedder(Source.of(whole).model) if isinstance(whole, MobileCLIP) else bundle_embedder(whole)
     prompt = template or embedder.template
     texts = embed_prompts(embedder, [prompt.replace("{}", label) for label in asked.names])
 

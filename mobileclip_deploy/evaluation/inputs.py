@@ -13,7 +13,7 @@ from PIL import Image
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.manifest import MANIFEST
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.embedder import CheckedRunner
 from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -78,8 +78,6 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
         DependencyMissing: open_clip_torch is not installed.
     """
     length = TokenizerSpec().context_length if model is None else _specs(model)[1].context_length
-    if not isinstance(texts, Iterable):
-        raise InvalidInput(f"{type(texts).__name__} instead of texts: give strings")
     prompts = [texts] if isinstance(texts, str) else list(texts)
     if not prompts:
         raise InvalidInput("no texts were given")
@@ -92,8 +90,6 @@ def _specs(model: InputsOf) -> tuple[Preprocess, TokenizerSpec]:
     if isinstance(model, MobileCLIP):
         return model.variant.preprocess, model.variant.tokenizer
     if not isinstance(model, Bundle):
-        if not isinstance(model, str | PathLike):
-            raise UsageError(f"{type(model).__name__} is no bundle, runner, model or name of a variant")
         if isinstance(model, str) and not (Path(model) / MANIFEST).is_file() and Path(model).name == model:
             variant = load_variant(model)
             return variant.preprocess, variant.tokenizer
@@ -105,8 +101,6 @@ def _listed(images: ImageLike | Iterable[ImageLike]) -> list[Any]:
     """One image is a list of one; an array of four dimensions is a list of its images."""
     if isinstance(images, str | PathLike | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         return [images]
-    if not isinstance(images, Iterable):
-        raise InvalidInput(f"{type(images).__name__} instead of images: {TAKEN}")
     return list(cast(Sequence[Any], images))
 
 

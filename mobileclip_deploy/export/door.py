@@ -124,8 +124,8 @@ def export(
         ExportError: the converter failed.
     """
     request = ExportRequest(
-        targets=_names(target),
-        precisions=() if precision is None else _names(precision),
+        targets=(target,) if isinstance(target, str) else tuple(target),
+        precisions=() if precision is None else (precision,) if isinstance(precision, str) else tuple(precision),
         output=Path(output),
         tower=tower,
         head=read_head(labels, template),
@@ -146,19 +146,6 @@ def export(
         raise UsageError(f"{len(plan.bundles)} bundles ({names}); ask for several with a list, target=[...]")
     written = tuple(one.bundle for one in export_plan(plan, progress))
     return written[0] if single else written
-
-
-def _names(given: object) -> tuple[str, ...]:
-    """Names of targets or precisions, one or several.
-
-    Raises:
-        UsageError: something else.
-    """
-    listed = given if isinstance(given, list | tuple) else (given,)
-    wrong = next((one for one in listed if not isinstance(one, str)), None)
-    if wrong is not None:
-        raise UsageError(f"{wrong!r} instead of the name of a target or precision; give a text, or a list of them")
-    return tuple(listed)
 
 
 def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mobileclip_deploy.arguments import Count, Seed
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.learning.recovery import Recovery, RecoveryRequest, plan_recovery
@@ -40,10 +41,10 @@ def reinforce(
     teachers: MobileCLIP | Sequence[MobileCLIP],
     output: StrPath,
     *,
-    augmentations: int = 4,
+    augmentations: Count = 4,
     policy: AugmentationPolicy | None = None,
-    seed: int = 0,
-    shard_rows: int = 256,
+    seed: Seed = 0,
+    shard_rows: Count = 256,
     force: bool = False,
     progress: Progress = silent,
 ) -> Reinforced:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from mobileclip_deploy.arguments import Bounds, checked_fields
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.parity.metrics import Deviation
@@ -34,6 +35,8 @@ SNR = 10.0
 # By how much lengths may differ where only the direction has a gate. Rounding to 4 bits moves them by some percent.
 SCALE = 1.25
 
+Deviating = Annotated[float, Bounds(0)]
+
 
 class Bound(NamedTuple):
     """What is held against what: `relative`, `cosine` (of embeddings) or `probabilities` (their largest difference).
@@ -51,6 +54,7 @@ class Bound(NamedTuple):
         return text if self.snr_db is None else f"{text}, SNR >= {self.snr_db:g} dB"
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Gates:
     """Bounds of the two steps and of the task.
@@ -59,13 +63,16 @@ class Gates:
     `relative` and `cosine` replace the bound that the artifact's precision has; None leaves it. `snr`: by how many
     decibels the differences between inputs must be above what rounding adds. `task`: points of top-1 or recall@1 an
     artifact may lose.
+
+    Raises:
+        UsageError: a bound is no finite number, or one that nothing could be held against.
     """
 
-    semantic: float | None = None
-    relative: float | None = None
-    cosine: float | None = None
+    semantic: Deviating | None = None
+    relative: Deviating | None = None
+    cosine: Annotated[float, Bounds(-1, 1)] | None = None
     snr: float = SNR
-    task: float = 0.5
+    task: Deviating = 0.5
 
     def exact(self, floor: float | None, probabilities: bool = False) -> Bound:
         """For float32 arithmetic: folded model, tower, twin.
@@ -133,5 +140,8 @@ def parse_gates(texts: Iterable[str]) -> Gates:
             number = float("nan")
         if name not in known or not abs(number) < float("inf"):
             raise UsageError(f"gate {text!r}: write NAME=NUMBER, with NAME one of {', '.join(known)}")
-        gates = replace(gates, **{name: number})
+        try:
+            gates = replace(gates, **{name: number})
+        except UsageError as error:
+            raise UsageError(f"gate {text!r}: {error}") from None
     return gates

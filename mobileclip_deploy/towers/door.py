@@ -29,19 +29,16 @@ def reparameterize(model: MobileCLIP, output: StrPath | None = None, *, force: b
 
     Raises:
         FoldingError: training mode, half-folded, or an output that moved by more than rounding explains.
-        UsageError: it is no model, or the output exists or cannot be written.
+        UsageError: the output exists or cannot be written.
         CheckpointError: an output is asked for of a model that `load_model` did not make.
     """
-    given: object = model
-    if not isinstance(given, MobileCLIP):
-        raise UsageError(f"{type(given).__name__} instead of a model; make one with load_model")
     if output is None:
-        return _folded(given)
+        return _folded(model)
     place = Path(output)
     beside = check_folded_output(place, force)
-    report = _folded(given)
+    report = _folded(model)
     place.parent.mkdir(parents=True, exist_ok=True)
-    folded.save(given, place)
+    folded.save(model, place)
     write_whole(beside, json.dumps(report.as_dict(), indent=2) + "\n")
     return report
 

@@ -55,10 +55,6 @@ def given_labels(labels: str | Sequence[str], template: str | None = None) -> La
     """
     if isinstance(labels, str):
         return read_labels(labels, template)
-    given: tuple[object, ...] = tuple(labels)
-    wrong = next((one for one in given if not isinstance(one, str)), None)
-    if wrong is not None:
-        raise UsageError(f"the label {wrong!r} is no text; give labels as in ['cat', 'dog']")
     return LabelSet(tuple(labels), template)
 
 

@@ -213,9 +213,9 @@ def test_the_rooms_of_the_page_are_the_layers_that_are_checked() -> None:
     table = between(page("ARCHITECTURE.md"), "| room | what it knows |\n|---|---|", "\n\n")
     rooms = [re.findall(r"`(\w+)(?:/|\.py)`", line.split("|")[1]) for line in table.splitlines()]
     found = [room for row in rooms for room in row]
-    assert set(rooms[0]) == {"errors", "progress", "files"}
-    folders = [name for name in layers if name not in ("__main__", "files", "progress | errors")]
-    assert found[3:] == folders[::-1]
+    assert set(rooms[0]) == {"errors", "arguments", "progress", "files"}
+    folders = [name for name in layers if name not in ("__main__", "files", "arguments", "progress | errors")]
+    assert found[4:] == folders[::-1]
 
 
 def test_the_python_that_is_needed() -> None:

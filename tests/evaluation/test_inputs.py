@@ -77,18 +77,19 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "channels first": (lambda: mcd.preprocess(np.zeros((3, 4, 4), np.uint8), "nano"), r"uint8 \[3, 4, 4\]; give"),
     "no pixels": (lambda: mcd.preprocess(np.zeros((0, 4, 3), np.uint8), "nano"), r"uint8 \[0, 4, 3\]; give"),
-    "a number": (lambda: mcd.preprocess(3, "nano"), "int instead of images"),  # type: ignore[arg-type]
     "no such file": (lambda: mcd.preprocess(["nowhere.png"], "nano"), "nowhere.png: no such file"),
     "no such variant": (lambda: mcd.preprocess(CAT, "nanoo"), "unknown variant 'nanoo', did you mean nano"),
     "no such bundle": (lambda: mcd.preprocess(CAT, "out/nano"), "out/nano is not a bundle"),
-    "no model": (lambda: mcd.preprocess(CAT, 3), "int is no bundle, runner"),  # type: ignore[arg-type]
     "no text": (lambda: mcd.tokenize([]), "no texts were given"),
     "a text that is none": (lambda: mcd.tokenize(["a", 3]), "prompt 1 is int"),  # type: ignore[list-item]
     "bytes": (lambda: mcd.tokenize(b"a"), "prompt 0 is int"),  # type: ignore[arg-type]
     "an array to a model": (lambda: build_model(NANO).encode_image(np.zeros(3)), "ndarray instead of a torch tensor"),  # type: ignore[arg-type]
     "one image to a model": (lambda: build_model(NANO).encode_image(torch.zeros(3, 64, 64)), r"a tensor \[3, 64, 64\]"),
     "a list to a model": (lambda: build_model(NANO).encode_text([[1]]), "list instead of"),  # type: ignore[arg-type]
-    "another tower": (lambda: mcd.load_runner(build_model(NANO), "both"), "unknown tower 'both'"),  # type: ignore[arg-type]
+    "another tower": (
+        lambda: mcd.load_runner(build_model(NANO), "both"),
+        "`tower` takes 'image' or 'text', not 'both'",
+    ),  # type: ignore[arg-type]
     "a tower that is not there": (
         lambda: mcd.load_runner(build_model(NANO, towers=("text",)), "image"),
         "has no image",

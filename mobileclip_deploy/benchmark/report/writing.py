@@ -42,7 +42,7 @@ def report(
         The results, with every summary computed anew from the raw samples.
 
     Raises:
-        UsageError: an output has another ending, or exists.
+        UsageError: no result, or an output has another ending, or exists.
         InvalidInput: a file is not a result, or has nothing to draw; a bundle is damaged.
     """
     written = paths(outputs)
@@ -53,6 +53,8 @@ def report(
             )
         check_file_destination(path, force, "outputs")
     found = tuple(complete(read_result(path)) for path in paths(results))
+    if not found:
+        raise UsageError("no result was given; name files that `benchmark` wrote with `results`")
     lints = tuple(one for bundle in paths(bundles) for one in _linted(bundle))
     for path in written:
         path.parent.mkdir(parents=True, exist_ok=True)

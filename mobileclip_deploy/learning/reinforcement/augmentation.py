@@ -8,14 +8,17 @@ and students that take images of different sizes see the same view.
 from __future__ import annotations
 
 import math
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.nn import functional as F
+
+from mobileclip_deploy.errors import UsageError, first_problem
 
 __all__ = ["PARAMETERS", "AugmentationPolicy", "crop", "draw", "replay", "transform"]
 
@@ -39,14 +42,35 @@ GREY = (0.299, 0.587, 0.114)
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
-class AugmentationPolicy(BaseModel):
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < bounds[0] <= bounds[1]:
+        raise ValueError("two numbers above 0, the smaller one first")
+    return bounds
+
+
+Rising = Annotated[tuple[float, float], AfterValidator(_rising)]
+
+
+class _Asked(type(BaseModel)):  # type: ignore[misc]  # pydantic's own metaclass has no public name
+    """A model that refuses what Python gives it as every public function does; what reads files has its own words."""
+
+    def __call__(cls, *arguments: Any, **fields: Any) -> Any:
+        if arguments:
+            raise UsageError(f"AugmentationPolicy takes keywords: {', '.join(cls.model_fields)}")
+        try:
+            return super().__call__(**fields)
+        except ValidationError as error:
+            raise UsageError(f"AugmentationPolicy: {first_problem(error)}") from None
+
+
+class AugmentationPolicy(BaseModel, metaclass=_Asked):
     """How far augmentations go. Each of affine and colour operations is applied with `probability`, at a magnitude that
     is uniform up to the bound given; `scale` and `ratio` are the crop's share of the area and its aspect in pixels."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    scale: tuple[float, float] = (0.5, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    scale: Rising = (0.5, 1.0)
+    ratio: Rising = (3 / 4, 4 / 3)
     mirror: float = Field(default=0.5, ge=0, le=1)
     probability: float = Field(default=0.5, ge=0, le=1)
     angle: float = 0.25

@@ -1,0 +1,216 @@
+"""What public functions are given, held against their annotations: a wrong argument is refused in one sentence.
+
+An annotation is all that a public function says of what it takes; `checked` is the one place that holds it to that.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import numbers
+import reprlib
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+
+from mobileclip_deploy.errors import UsageError, of_system, suggestion
+
+__all__ = ["Bounds", "Count", "Seed", "checked", "checked_fields"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of a number: from `low` to `high`, both included; or above `low`."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+
+    def hold(self, number: float) -> bool:
+        """Whether a number is within; what is not a number is not."""
+        return (number > self.low if self.above else number >= self.low) and number <= self.high
+
+    def __str__(self) -> str:
+        if self.above:
+            return f" above {self.low:,}"
+        return f" from {self.low:,} {'up' if self.high == math.inf else f'to {self.high:,}'}"
+
+
+Count = Annotated[int, Bounds(1)]
+"""Of what there has to be one at least."""
+Seed = Annotated[int, Bounds(0, 2**53 - 1)]
+"""Of random numbers; every language's JSON reader keeps it exactly."""
+
+PLAIN = {str: "a text", bool: "True or False", int: "a whole number", float: "a number", type(None): "None"}
+# What cannot be written down has to be made by somebody.
+MADE = {
+    "Bundle": "a bundle from `export`",
+    "CheckedRunner": "a runner",
+    "Image": "a PIL image",
+    "MobileCLIP": "a model from `load_model`",
+    "ndarray": "an array",
+}
+
+
+class _Wrong(Exception):
+    """A value is not what was asked for; `item` is its number where it stands in a list."""
+
+    def __init__(self, value: object, item: int | None = None) -> None:
+        super().__init__(value)
+        self.value = value
+        self.item = item
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """The function or method, refusing arguments that are not what its annotations say.
+
+    Numbers and iterables of other packages become Python's numbers and lists where those are asked for.
+
+    Raises:
+        UsageError: an argument is wrong, missing, or none of the function's.
+        RuntimeFailed: the system refused something; the cause says what.
+    """
+    signature = inspect.signature(function)
+    known = [word for word, own in signature.parameters.items() if own.annotation is not inspect.Parameter.empty]
+    name = function.__qualname__.removesuffix(".__init__")
+    hints = functools.cache(lambda: typing.get_type_hints(function, include_extras=True))
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> R:
+        foreign = next((word for word in keywords if word not in known), None)
+        if foreign is not None:
+            raise UsageError(f"{name} takes no `{foreign}`{suggestion(foreign, known)}; known: {', '.join(known)}")
+        try:
+            bound = signature.bind(*arguments, **keywords)
+        except TypeError as error:
+            raise UsageError(f"{name}: {error}; it takes {', '.join(known) or 'none'}") from None
+        for word in filter(bound.arguments.__contains__, known):
+            bound.arguments[word] = _argument(word, bound.arguments[word], hints()[word])
+        try:
+            return function(*bound.args, **bound.kwargs)
+        except OSError as error:
+            raise of_system(error) from error
+
+    return call
+
+
+def checked_fields(settings: type[T]) -> type[T]:
+    """A dataclass of what users choose, whose fields are arguments like any other."""
+    settings.__init__ = checked(settings.__init__)  # type: ignore[method-assign]
+    return settings
+
+
+def _argument(word: str, value: object, kind: Any) -> object:
+    try:
+        return _taken(value, kind)
+    except _Wrong as wrong:
+        place = "" if wrong.item is None else f" (item {wrong.item})"
+        raise UsageError(f"`{word}` takes {_words(kind)}, not {_shown(wrong.value)}{place}") from None
+
+
+def _taken(value: Any, kind: Any) -> Any:
+    """A value as an annotation asks for it, or `_Wrong`."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        number = _taken(value, parts[0])
+        return number if parts[1].hold(number) else _wrong(value)
+    if origin in (typing.Union, types.UnionType):
+        return _one_of(value, parts)
+    if origin is Literal:
+        return value if value in parts else _wrong(value)
+    if origin in (Sequence, list, tuple):
+        return _listed(value, parts[0])
+    if kind in (int, float):
+        return _number(value, kind)
+    if origin is PathLike:
+        return _path(value)
+    if kind is Any or isinstance(value, origin or kind):
+        return value
+    return _wrong(value)
+
+
+def _one_of(value: Any, kinds: Sequence[Any]) -> Any:
+    if isinstance(value, str) and any(typing.get_origin(kind) is PathLike for kind in kinds):
+        return _path(value)
+    inside = None
+    for kind in kinds:
+        try:
+            return _taken(value, kind)
+        except _Wrong as wrong:
+            inside = wrong if wrong.item is not None else inside
+    raise inside or _Wrong(value)
+
+
+def _listed(value: Any, kind: Any) -> Any:
+    """Generators and arrays are made lists: who asks for several walks through them more than once."""
+    if isinstance(value, str | bytes | PathLike | Mapping) or not isinstance(value, Iterable):
+        return _wrong(value)
+    taken = []
+    for number, item in enumerate(value):
+        try:
+            taken.append(_taken(item, kind))
+        except _Wrong as wrong:
+            raise _Wrong(wrong.value, number) from None
+    return value if isinstance(value, Sequence) else taken
+
+
+def _number(value: Any, kind: type) -> Any:
+    # True is an int, and no number that anybody meant; numpy's numbers are numbers, and JSON does not know them.
+    asked: type[Any] = numbers.Integral if kind is int else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, asked) or not math.isfinite(value):
+        return _wrong(value)
+    return value if isinstance(value, int) else kind(value)
+
+
+def _path(value: Any) -> Any:
+    text = fspath(value) if isinstance(value, str | PathLike) else None
+    return value if isinstance(text, str) and text and "\0" not in text else _wrong(value)
+
+
+def _wrong(value: object) -> typing.NoReturn:
+    raise _Wrong(value)
+
+
+def _words(kind: Any) -> str:
+    """What an annotation asks for."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return f"{_words(parts[0])}{parts[1]}"
+    if origin in (typing.Union, types.UnionType):
+        paths = any(typing.get_origin(part) is PathLike for part in parts)
+        several = [part for part in parts if typing.get_origin(part) in (Sequence, Iterable, list, tuple)]
+        one = [part for part in parts if part not in several and not (paths and part is str)]
+        said = [_words(part) for part in one if part is not type(None)]
+        said += ["a list of them"] if several and said else [_words(part) for part in several[:1]]
+        return _or([*said, *("None" for part in one if part is type(None))])
+    if origin is Literal:
+        return _or([repr(part) for part in parts])
+    if origin in (Sequence, Iterable, list, tuple):
+        return f"a list, each {_words(parts[0])}"
+    if origin is PathLike:
+        return "a path"
+    if origin is Callable:
+        return "a function"
+    if origin is Mapping:
+        return "a dict"
+    named = (origin or kind).__name__
+    return PLAIN.get(kind) or MADE.get(named) or f"a {named}"
+
+
+def _or(said: Sequence[str]) -> str:
+    return " or ".join((*([", ".join(said[:-1])] if said[1:] else []), said[-1]))
+
+
+def _shown(value: object) -> str:
+    """A value in a few words of one line; of what is larger its type."""
+    if value is None or isinstance(value, str | bytes | bool | numbers.Number | PathLike):
+        return " ".join(reprlib.repr(value).split())
+    return f"a {type(value).__name__}"
