@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -24,6 +24,7 @@ DRIVERS: dict[str, str] = {
     "android": "mobileclip_deploy.benchmark.android.driver:AndroidDriver",
     "ios": "mobileclip_deploy.benchmark.ios.driver:IosDriver",
     "mac": "mobileclip_deploy.benchmark.ios.mac:MacDriver",
+    "browser": "mobileclip_deploy.benchmark.browser.driver:BrowserDriver",
 }
 """Device kind -> `module:class`, imported when it is asked for."""
 
@@ -107,6 +108,22 @@ class Driver(ABC):
             others = [name for name, one in targets().items() if self.kind != "host" and one.places(self.kind, {})]
             raise NotRun(f"{target} does not run on {self.devices}: export {' or '.join(others) or 'another target'}")
         return found
+
+    def _named_places(
+        self, target: str, options: dict[str, str], variable: str, named: Collection[str]
+    ) -> tuple[RuntimePlace, ...]:
+        """The first of a target's places, and of the others those that an environment variable names.
+
+        Raises:
+            UsageError: one that it names is nobody's.
+            NotRun: see `places`.
+        """
+        known = {place.label for one in targets().values() for place in one.places(self.kind, {})}
+        for label in named:
+            if label not in known:
+                raise UsageError(f"{variable}={label} is no place on {self.devices}; known: {', '.join(sorted(known))}")
+        first, *others = Driver.places(self, target, options)
+        return (first, *(place for place in others if place.label in named))
 
     def write_job(self, plan: Plan, into: Path) -> Path:
         """Write `into`/<run_id>, a job with real files, for who starts it on the device by hand.

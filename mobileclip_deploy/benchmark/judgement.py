@@ -80,6 +80,13 @@ def run_warnings(result: Result) -> tuple[str, ...]:
             "glibc: measured by the ready runners, on the runtimes' Linux builds, where an app uses Android's; "
             "compare it with other glibc results only"
         )
+    browser = result.device.browser
+    if browser is not None:
+        found.append("browser: compare it with other browsers' results only; a native runtime is another thing")
+        if browser.adapter_is_software and any(cell.backend == "webgpu" for cell in result.job.cells):
+            found.append(f"software GPU: {browser.adapter} is played by the processor; nobody's WebGPU latency")
+        if not browser.isolated:
+            found.append("not isolated: the page had one thread and a coarse clock")
     if result.job.protocol.name.endswith("-quick"):
         found.append("quick: a smoke test of few inferences; not to be quoted")
     before, after = result.environment.before, result.environment.after

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job, Turn
 
 __all__ = [
+    "Browser",
     "CellResult",
     "CoreUse",
     "Device",
@@ -30,10 +31,34 @@ __all__ = [
 ThermalState = Literal["nominal", "fair", "serious", "critical"]
 
 
-class Device(Frozen):
-    """What it was measured on. `simulated`: a stand-in answered; its figures are nobody's latency."""
+class Browser(Frozen):
+    """What a page told of its browser. `secure` and `isolated`: without both it has one thread, and a coarser clock.
 
-    kind: Literal["host", "android", "ios", "mac"]
+    `clock_step_ns`: the smallest step of its clock. `adapter`: WebGPU's, None where there is none;
+    `adapter_is_software`: a processor plays the GPU. `memory_gib`: rounded by the browser, 8 at most.
+    """
+
+    name: str
+    version: str
+    engine: str
+    user_agent: str
+    secure: bool
+    isolated: bool
+    clock_step_ns: Annotated[Count, Field(ge=1)]
+    cores: Annotated[Count, Field(ge=1)]
+    memory_gib: float | None = None
+    adapter: str | None = None
+    adapter_is_software: bool | None = None
+    shader_f16: bool | None = None
+
+
+class Device(Frozen):
+    """What it was measured on. `simulated`: a stand-in answered; its figures are nobody's latency.
+
+    `browser`: of kind browser alone. The machine below it is this one, or as much of it as the browser tells.
+    """
+
+    kind: Literal["host", "android", "ios", "mac", "browser"]
     simulated: bool
     name: str
     model: str
@@ -45,6 +70,7 @@ class Device(Frozen):
     cores: Annotated[Count, Field(ge=1)]
     core_maximum_khz: Annotated[tuple[Count, ...], Field(fail_fast=True)] = ()
     memory_bytes: Count | None = None
+    browser: Browser | None = None
 
 
 class Harness(Frozen):
@@ -140,6 +166,9 @@ class RoundResult(Frozen):
     `cores`: where the thread that called ran, and at which clocks. `operations`: the plan behind `placement`, where the
     Neural Engine may be used.
     `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
+
+    Of a browser: `fetch_ns`, loading the runtime and the model from the server; `compile_ns`, compiling the runtime;
+    `inferences_per_sample`: a sample is the mean of so many, because of its clock; `threads_used`: those that it gave.
     """
 
     run_id: Identifier
@@ -160,6 +189,10 @@ class RoundResult(Frozen):
     cores: Annotated[tuple[CoreUse, ...], Field(fail_fast=True)] = ()
     operations: Annotated[tuple[PlannedOperation, ...], Field(fail_fast=True)] = ()
     warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
+    fetch_ns: Count | None = None
+    compile_ns: Count | None = None
+    inferences_per_sample: Annotated[Count, Field(ge=1)] | None = None
+    threads_used: Annotated[Count, Field(ge=1)] | None = None
 
 
 class _Measured(Frozen):

@@ -21,6 +21,7 @@ PROFILED = 12
 def print_result(result: Result) -> None:
     """One row a cell; what a figure's reader should know stands under the table."""
     from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence, planned_placement
+    from mobileclip_deploy.benchmark.report.points import device_name
 
     statistic = result.job.protocol.statistic
     figures = [f">{statistic.replace('_', ' ')} ms", ">95% of median", ">p90 ms", ">CPU ms", ">load ms", ">MB memory"]
@@ -31,7 +32,7 @@ def print_result(result: Result) -> None:
         warnings = ", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings))
         rows.append([asked.label, where, str(asked.threads), *_figures(found, statistic), _answers(found), warnings])
     simulated = " SIMULATED" if result.device.simulated else ""
-    device = f"{result.device.model}, {result.device.os} {result.device.os_version}"
+    device = device_name(result).partition(": ")[2]
     print_table(f"{device}:{simulated} protocol {result.job.protocol.name}, seed {result.job.seed}", columns, rows)
     for asked, found in result.pairs():
         if found.profile:

@@ -437,7 +437,7 @@ class Target(ABC):
         """Where a bundle's artifacts run on a kind of device; nowhere on most. By default on the host, in a `runner`.
 
         Args:
-            device: host, android, ios or mac.
+            device: host, android, ios, mac or browser.
             options: the manifest's.
 
         Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmark import documents
-from benchmark.browser import Page, open_page
+from chromium import Page, open_page
 from command_line import refusal, run
 from PIL import Image, ImageColor
 

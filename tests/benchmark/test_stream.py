@@ -123,7 +123,7 @@ LIES: dict[str, tuple[dict[str, Any] | None, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["host", "android", "ios", "mac"])
+@pytest.mark.parametrize("kind", ["host", "android", "ios", "mac", "browser"])
 @pytest.mark.parametrize("lie", LIES)
 def test_no_device_is_believed(kind: str, lie: str) -> None:
     changes, reason = LIES[lie]

@@ -18,7 +18,7 @@ from mobileclip_deploy.cli import cli
         (["export", "--variant"], "mobileclip2_s", {"mobileclip2_s0", "mobileclip2_s4"}),
         (["recover", "--target"], "OnN", {"onnx"}),
         (["convert", "--layout"], "", {"apple", "open_clip", "folded"}),
-        (["benchmark", "--device"], "", {"host", "android", "ios", "mac"}),
+        (["benchmark", "--device"], "", {"host", "android", "ios", "mac", "browser"}),
         (["lint", "--device"], "m", {"m1", "m4"}),
     ],
 )

@@ -18,10 +18,9 @@ from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Environment, Harness, Run
 from mobileclip_deploy.benchmark.stream import read_stream
-from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
+from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.progress import Progress
-from mobileclip_deploy.targets import targets
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
 __all__ = ["AndroidDriver"]
@@ -38,15 +37,7 @@ class AndroidDriver(Driver):
         self._settings = settings or AndroidSettings.of()
 
     def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
-        wanted = self._settings.places
-        if wanted:
-            known = {place.label for one in targets().values() for place in one.places(self.kind, {})}
-            unknown = [label for label in wanted if label not in known]
-            if unknown:
-                places = ", ".join(sorted(known))
-                raise UsageError(f"MOBILECLIP_ANDROID_PLACES={unknown[0]} is no place on a phone; known: {places}")
-        first, *others = super().places(target, options)
-        return (first, *(place for place in others if place.label in wanted))
+        return self._named_places(target, options, "MOBILECLIP_ANDROID_PLACES", self._settings.places)
 
     def discover(self) -> tuple[Listing, ...]:
         try:

@@ -41,7 +41,8 @@ def device_name(result: Result) -> str:
     """What a device is called everywhere in a report; a stand-in can never be taken for a phone."""
     device = result.device
     mark = "SIMULATED " if device.simulated else ""
-    return f"{mark}{device.kind}: {device.model}, {device.os} {device.os_version}"
+    model = f"{device.name} on {device.model}" if device.browser and device.name != device.model else device.model
+    return f"{mark}{device.kind}: {model}, {device.os} {device.os_version}".rstrip()
 
 
 def milliseconds(found: CellResult, statistic: str) -> float | None:

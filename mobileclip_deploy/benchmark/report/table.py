@@ -10,7 +10,7 @@ from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence, planned_placement
 from mobileclip_deploy.benchmark.operations import operations_elsewhere
 from mobileclip_deploy.benchmark.report.points import milliseconds
-from mobileclip_deploy.benchmark.result import CellResult, Result, Snapshot
+from mobileclip_deploy.benchmark.result import Browser, CellResult, Result, Snapshot
 
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
@@ -32,32 +32,33 @@ def columns(result: Result) -> tuple[str, ...]:
     statistic = result.job.protocol.statistic.replace("_", " ")
     words = ("model", "tower", "precision", "runtime", "place", "threads")
     judged = (f"{statistic}, ms", "95% of median, ms", "status", "answers", "warnings")
-    times = (
-        "p90, ms",
-        "p99, ms",
-        "CPU, ms",
-        "load, ms",
-        "again, ms",
-        "first, ms",
-    )
+    times = ("p90, ms", "p99, ms", *_own(result), "load, ms", "again, ms", "first, ms")
     return (*words, *judged, *times, "last/first", "memory, MB", "file, MB")
+
+
+def _own(result: Result) -> tuple[str, ...]:
+    """A page cannot see its CPU time; what it has fetched and compiled before it loads is part of a user's wait."""
+    return ("fetch, ms", "compile, ms") if result.device.browser else ("CPU, ms",)
 
 
 def rows(result: Result) -> tuple[tuple[Field, ...], ...]:
     """A row a cell, in the order of the job."""
-    return tuple(_row(cell, found, result.job.protocol.statistic) for cell, found in result.pairs())
+    in_browser, statistic = result.device.browser is not None, result.job.protocol.statistic
+    return tuple(_row(cell, found, statistic, in_browser) for cell, found in result.pairs())
 
 
-def _row(cell: Cell, found: CellResult, statistic: str) -> tuple[Field, ...]:
+def _row(cell: Cell, found: CellResult, statistic: str, in_browser: bool) -> tuple[Field, ...]:
     summary = found.summary if found.status == "done" else None
     interval = summary.median_interval_ns if summary else None
     place = " ".join(part for part in (cell.backend, cell.compute_units) if part)
     name = cell.label.removesuffix(f" {cell.tower}") + (" (competitor)" if cell.competitor else "")
     words = [name, cell.tower, cell.precision or "", cell.runtime, place]
+    first = next((item for item in found.rounds if item.round == 0), None)
+    fetched = [first.fetch_ns if first else None, first.compile_ns if first else None]
     times = [
         summary.p90_ns if summary else None,
         summary.p99_ns if summary else None,
-        summary.cpu_ns if summary else None,
+        *(fetched if in_browser else [summary.cpu_ns if summary else None]),
         found.load_first_ns,
         found.load_again_ns,
         found.first_inference_ns,
@@ -113,6 +114,7 @@ def conditions(result: Result) -> tuple[tuple[str, str], ...]:
         ("system", " ".join(part for part in (device.os, device.os_version, device.build) if part)),
         ("harness", " ".join(part for part in (harness.name, harness.version, harness.build) if part)),
         ("C library", harness.c_library),
+        ("browser", _browser(device.browser) if device.browser else None),
         ("pinned to cores", ", ".join(str(core) for core in harness.affinity) or None),
         ("quality of service", harness.quality_of_service),
         ("runtimes", versions),
@@ -125,6 +127,16 @@ def conditions(result: Result) -> tuple[tuple[str, str], ...]:
         ("after", _state(environment.after) if environment.after else "never reached"),
     )
     return tuple((name, value) for name, value in known if value)
+
+
+def _browser(browser: Browser) -> str:
+    """What decides its threads, its clock and its GPU."""
+    words = (("secure", browser.secure), ("isolated", browser.isolated))
+    page = " and ".join(word if holds else f"not {word}" for word, holds in words)
+    half = "with" if browser.shader_f16 else "without"
+    gpu = f"WebGPU by {browser.adapter}, {half} shader-f16" if browser.adapter else "no WebGPU"
+    clock = f"clock in {browser.clock_step_ns / 1e3:g} us"
+    return f"{browser.name} {browser.version} ({browser.engine}), {page}, {clock}, {gpu}"
 
 
 def _state(snapshot: Snapshot) -> str:

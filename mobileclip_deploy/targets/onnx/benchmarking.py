@@ -29,17 +29,19 @@ CPU = RuntimePlace(
 )
 # What a build of ONNX Runtime for phones may have besides; PyPI's have neither.
 PHONE = (CPU, RuntimePlace("onnxruntime", "xnnpack", options=CPU.options), RuntimePlace("onnxruntime", "webgpu"))
+BROWSER = (RuntimePlace("onnxruntime-web", "wasm"), RuntimePlace("onnxruntime-web", "webgpu"))
 
 
 def places(device: str) -> tuple[RuntimePlace, ...]:
-    """The CPU of this machine; on Android phones XNNPACK and WebGPU (the GPU, by Vulkan) as well, the CPU first.
+    """The CPU of this machine; on Android phones XNNPACK and WebGPU (the GPU, by Vulkan) as well, the CPU first; in
+    browsers WebAssembly, and WebGPU.
 
     Raises:
         NotRun: ONNX Runtime is not installed here.
     """
     if device == "host":
         installed("onnxruntime", "onnx")
-    return {"host": (CPU,), "android": PHONE}.get(device, ())
+    return {"host": (CPU,), "android": PHONE, "browser": BROWSER}.get(device, ())
 
 
 class OnnxSession(Session):

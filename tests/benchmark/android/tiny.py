@@ -98,8 +98,8 @@ def plan(
 
 
 def _cell(folder: Path, runtime: str, threads: int, backend: str | None) -> dict[str, Any]:
-    file = folder / "models/tiny" / ("tiny.onnx" if runtime == "onnxruntime" else "tiny.pte")
-    file.write_bytes(onnx_bytes() if runtime == "onnxruntime" else program())
+    file = folder / "models/tiny" / ("tiny.onnx" if runtime.startswith("onnxruntime") else "tiny.pte")
+    file.write_bytes(onnx_bytes() if runtime.startswith("onnxruntime") else program())
     golden = {
         part: {
             "file": f"golden/{part}.bin",

@@ -1,0 +1,173 @@
+"""The driver of browsers: serves the page, starts a browser on it or waits for somebody's, and keeps what it sends."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mobileclip_deploy.benchmark.browser.launching import Browser, find_browser, installed_browsers
+from mobileclip_deploy.benchmark.browser.runtime import FILES, RUNTIME, VERSION, runtime_folder
+from mobileclip_deploy.benchmark.browser.server import PageServer, serving
+from mobileclip_deploy.benchmark.browser.session import BrowserSession
+from mobileclip_deploy.benchmark.counting import RoundCounter
+from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
+from mobileclip_deploy.benchmark.host.machine import describe, snapshot
+from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Run
+from mobileclip_deploy.benchmark.stream import read_stream
+from mobileclip_deploy.errors import NotRun, RuntimeFailed
+from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.targets.benchmarking import RuntimePlace
+
+__all__ = ["BrowserDriver"]
+
+PAGE = Path(__file__).parent / "page"
+SERVE = "serve"
+PLACES = "MOBILECLIP_BROWSER_PLACES"
+START_SECONDS = 120
+"""A browser that has not loaded the page by then never will."""
+PATIENCE_SECONDS = 900
+"""Loading a large tower takes minutes in a browser; an inference never does."""
+LOOK_SECONDS = 0.5
+
+
+class BrowserDriver(Driver):
+    """A browser: one of this machine (`chromium`, `firefox`, a path), or whichever opens the page (`serve`)."""
+
+    kind = "browser"
+    devices = "browsers"
+
+    def discover(self) -> tuple[Listing, ...]:
+        found = tuple(Listing(f"browser:{one.family}", one.program, "ready") for one in installed_browsers())
+        remedy = "install one (Debian: apt-get install chromium), or open the page on any device: browser:serve"
+        return found or (Listing("browser", "browsers", "none installed", remedy),)
+
+    def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
+        named = [label for label in os.environ.get(PLACES, "").split(",") if label]
+        return self._named_places(target, options, PLACES, named)
+
+    def run(self, plan: Plan, progress: Progress) -> Run:
+        if plan.profile:
+            raise NotRun("operator times are not recorded in browsers: leave `profile` out")
+        browser = None if self.selector == SERVE else find_browser(self.selector)
+        runtime = runtime_folder(progress)
+        before = plan.environment_before(snapshot)
+        counter = RoundCounter(len(plan.job.order), progress)
+        session = BrowserSession(plan, lambda done, cell: counter.tell(done, cell.label))
+        files = {file.name: file for file in PAGE.iterdir()}
+        files |= {f"runtime/{name}": runtime / name for name in FILES}
+        files |= {f"plan/{name}": file for name, file in session.files.items()}
+        with serving(PageServer(files, _posts(session))) as server:
+            if browser is None:
+                _wait_for_somebody(session, server.address, progress)
+            else:
+                _drive(browser, session, server.address)
+        counter.tell(len(plan.job.order), "done")
+        return Run(
+            schema_version=1,
+            run_id=plan.job.run_id,
+            job=plan.job,
+            device=_device(session, local=browser is not None),
+            harness=Harness(
+                name="mobileclip_deploy.benchmark.browser", version=importlib.metadata.version("mobileclip-deploy")
+            ),
+            runtimes={RUNTIME: VERSION},
+            environment=Environment(before=before, after=snapshot()),
+            rounds=read_stream(plan.stream, plan.job),
+        )
+
+
+def _posts(session: BrowserSession) -> dict[str, Callable[[dict[str, str], bytes], object]]:
+    """What the page may send; each is a sign of life."""
+
+    def heard(action: Callable[[dict[str, str], bytes], object]) -> Callable[[dict[str, str], bytes], object]:
+        def answer(query: dict[str, str], body: bytes) -> object:
+            try:
+                return action(query, body)
+            finally:
+                session.heard.set()
+
+        return answer
+
+    posts: dict[str, Any] = {
+        "hello": lambda _, body: session.hello(body.decode()),
+        "next": lambda _, __: session.next(),
+        "answers": lambda query, body: session.answers(query["cell"], int(query["round"]), body),
+        "round": lambda _, body: session.round(body.decode()),
+    }
+    return {name: heard(action) for name, action in posts.items()}
+
+
+def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
+    """Start the browser, and again whenever it ends before the job does."""
+    while not session.finished.is_set():
+        with _started(browser, address) as process:
+            patience = START_SECONDS if session.browser is None else PATIENCE_SECONDS
+            while not session.finished.is_set():
+                waited = 0.0
+                while not session.heard.wait(LOOK_SECONDS) and process.poll() is None and waited < patience:
+                    waited += LOOK_SECONDS
+                if session.heard.is_set():
+                    session.heard.clear()
+                    patience = PATIENCE_SECONDS
+                    continue
+                if session.browser is None:
+                    why = "it ended" if process.poll() is not None else f"within {START_SECONDS} s"
+                    raise RuntimeFailed(f"{browser.program} did not open the page ({why}): does it start by hand?")
+                session.died("the browser ended" if process.poll() is not None else f"no answer within {patience} s")
+                break
+
+
+def _wait_for_somebody(session: BrowserSession, address: str, progress: Progress) -> None:
+    port = address.split(":")[2].partition("/")[0]
+    progress(
+        f"open {address} in a browser of this machine; on an Android phone after: adb reverse tcp:{port} tcp:{port}"
+    )
+    while not session.finished.wait(LOOK_SECONDS):
+        pass
+
+
+@contextlib.contextmanager
+def _started(browser: Browser, address: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A browser, ended with every process of its group and its profile."""
+    with tempfile.TemporaryDirectory(prefix="mobileclip-browser-", ignore_cleanup_errors=True) as profile:
+        process = browser.start(address, Path(profile))
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _device(session: BrowserSession, local: bool) -> Device:
+    """The browser; of the machine below it only what is known: this one's, unless the page was opened elsewhere."""
+    browser = session.browser
+    if browser is None:  # every round was there already
+        raise RuntimeFailed("no browser opened the page")
+    name = f"{browser.name} {browser.version}"
+    if local:
+        machine = describe()
+        return machine.model_copy(update={"kind": "browser", "name": name, "browser": browser})
+    return Device(
+        kind="browser",
+        simulated=False,
+        name=name,
+        model=name,
+        architecture="unknown",
+        os=browser.user_agent.partition("(")[2].partition(")")[0] or "unknown",
+        os_version="",
+        cores=browser.cores,
+        browser=browser,
+    )

@@ -1,0 +1,104 @@
+// Asks for one round after the other and gives each to a worker of its own, so that nothing of one is left for the next.
+
+const state = document.getElementById("state");
+
+async function post(name, body) {
+  const answer = await fetch(name, { method: "POST", body });
+  const found = await answer.json();
+  if (!answer.ok) throw new Error(found?.error ?? `the server answered ${answer.status}`);
+  return found;
+}
+
+// The smallest step of performance.now(): what a browser rounds times to.
+function clockStep() {
+  let smallest = Infinity;
+  for (let found = 0, last = performance.now(); found < 40; ) {
+    const now = performance.now();
+    if (now === last) continue;
+    smallest = Math.min(smallest, now - last);
+    last = now;
+    found += 1;
+  }
+  return Math.max(1, Math.round(smallest * 1e6));
+}
+
+async function adapter() {
+  const found = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  if (!found) return {};
+  const info = found.info ?? {};
+  const name = [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ");
+  return {
+    adapter: name || "unnamed",
+    adapter_is_software: Boolean(info.isFallbackAdapter ?? found.isFallbackAdapter) || /swiftshader|llvmpipe/i.test(name),
+    shader_f16: found.features.has("shader-f16"),
+  };
+}
+
+// [name, version] from the user agent string: browsers that call themselves others too come first.
+function browserName() {
+  const text = navigator.userAgent;
+  const known = [["Firefox", /Firefox\/([\d.]+)/], ["Edge", /Edg\/([\d.]+)/], ["Chromium", /(?:Headless)?Chrome\/([\d.]+)/],
+    ["Safari", /Version\/([\d.]+).*Safari/]];
+  for (const [name, pattern] of known) {
+    const match = pattern.exec(text);
+    if (match) return [name, match[1]];
+  }
+  return ["unknown", "0"];
+}
+
+async function describe() {
+  const [name, version] = browserName();
+  const engine = { Firefox: "Gecko", Safari: "WebKit", unknown: "unknown" }[name] ?? "Blink";
+  return {
+    name, version, engine,
+    user_agent: navigator.userAgent,
+    secure: isSecureContext,
+    isolated: crossOriginIsolated,
+    clock_step_ns: clockStep(),
+    cores: navigator.hardwareConcurrency || 1,
+    memory_gib: navigator.deviceMemory ?? null,
+    ...(await adapter()),
+  };
+}
+
+// One round in a worker. What it posts: {answers} to be judged, {round} at its end.
+function run(task) {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker("worker.js", { type: "module" });
+    const end = (settle, value) => { worker.terminate(); settle(value); };
+    worker.onerror = (event) => end(reject, new Error(event.message || "the worker could not be started"));
+    worker.onmessage = async ({ data }) => {
+      if (data.round) return end(resolve, data.round);
+      try {
+        const query = new URLSearchParams({ cell: task.cell.id, round: task.round });
+        worker.postMessage({ verdict: await post(`answers?${query}`, data.answers) });
+      } catch (error) {
+        end(reject, error);
+      }
+    };
+    worker.postMessage({ task, base: location.href });
+  });
+}
+
+async function main() {
+  const browser = await describe();
+  document.getElementById("facts").replaceChildren(...Object.entries(browser).flatMap(([name, value]) => {
+    const [term, text] = [document.createElement("dt"), document.createElement("dd")];
+    [term.textContent, text.textContent] = [name.replaceAll("_", " "), String(value)];
+    return [term, text];
+  }));
+  await post("hello", JSON.stringify(browser));
+  for (;;) {
+    const task = await post("next");
+    if (task.done) break;
+    state.textContent = `${task.cell.label}, ${task.cell.backend}, ${task.cell.threads} thread(s), round ${task.round + 1}`;
+    const blank = { run_id: task.run, cell: task.cell.id, round: task.round };
+    const found = await run({ ...task, step: browser.clock_step_ns }).catch((error) => (
+      { status: "failed", error: String(error.message ?? error).split("\n")[0].slice(0, 300) }
+    ));
+    await post("round", JSON.stringify({ ...blank, ...found }));
+  }
+  state.textContent = "Done. This page can be closed.";
+}
+
+main().catch((error) => { state.textContent = `Stopped: ${error.message}. Load the page again to go on.`; });

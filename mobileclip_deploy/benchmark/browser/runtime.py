@@ -1,0 +1,89 @@
+"""onnxruntime-web: the files of one release, by hash, fetched by npm the first time and kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from mobileclip_deploy.benchmark.cache import cache_folder
+from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.files import file_sha256, replacing
+from mobileclip_deploy.progress import Progress
+
+__all__ = ["FILES", "RUNTIME", "VERSION", "runtime_folder"]
+
+RUNTIME, VERSION = "onnxruntime-web", "1.30.0"
+# The plain build, and the one with WebGPU. There is a third one, "jsep", which answers wrongly without an error
+# (nano's cosine was 0.645): it is not taken.
+FILES = {
+    "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
+    "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
+    "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+    "ort.webgpu.min.mjs": "3dffff71811bc13a3a3d9591c57ca5ee5735b8f5f3eaf789510b02bb040ae3a0",
+    "ort-wasm-simd-threaded.asyncify.mjs": "3d1c85995364bb643302fc6fd877a0c3ba5ae72401815e0f24828a53d9191e28",
+    "ort-wasm-simd-threaded.asyncify.wasm": "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
+}
+NPM_SECONDS = 600
+HOW = (
+    f"install npm (Debian: apt-get install npm), or unpack the npm package {RUNTIME}@{VERSION} and name its folder in "
+    "MOBILECLIP_ONNXRUNTIME_WEB"
+)
+
+
+def runtime_folder(progress: Progress) -> Path:
+    """The folder with `FILES`: the one that MOBILECLIP_ONNXRUNTIME_WEB names, or this user's cache.
+
+    Raises:
+        RuntimeFailed: npm is missing or cannot fetch the package, or a file is not the one of that release.
+    """
+    named = os.environ.get("MOBILECLIP_ONNXRUNTIME_WEB")
+    if named:
+        folder = Path(named) / "dist" if (Path(named) / "dist").is_dir() else Path(named)
+        _check(folder, f"MOBILECLIP_ONNXRUNTIME_WEB={named}: ")
+        return folder
+    folder = cache_folder("browser") / f"{RUNTIME}-{VERSION}"
+    if not folder.is_dir():
+        _fetch(folder, progress)
+    _check(folder, "")
+    return folder
+
+
+def _fetch(folder: Path, progress: Progress) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise RuntimeFailed(f"a browser needs {RUNTIME} {VERSION}, which is not here yet: {HOW}")
+    progress(f"fetching {RUNTIME} {VERSION} with npm, once")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place, replacing(folder) as partial:
+        command = [npm, "pack", f"{RUNTIME}@{VERSION}", "--ignore-scripts", "--loglevel=error"]
+        try:
+            done = subprocess.run(
+                command, cwd=place, capture_output=True, text=True, timeout=NPM_SECONDS, stdin=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeFailed(f"npm fetched no {RUNTIME} within {NPM_SECONDS} s: try again, or {HOW}") from error
+        archives = list(Path(place).glob("*.tgz"))
+        if done.returncode or len(archives) != 1:
+            said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            raise RuntimeFailed(f"npm cannot fetch {RUNTIME} {VERSION} ({said[-1]}): is its registry reachable?")
+        partial.mkdir()
+        with tarfile.open(archives[0]) as archive:
+            for name in FILES:
+                member = archive.extractfile(f"package/dist/{name}")
+                if member is None:
+                    raise RuntimeFailed(f"{RUNTIME} {VERSION} from npm holds no dist/{name}")
+                (partial / name).write_bytes(member.read())
+        _check(partial, "from npm: ")
+
+
+def _check(folder: Path, prefix: str) -> None:
+    for name, digest in FILES.items():
+        file = folder / name
+        if not file.is_file() or file_sha256(file) != digest:
+            raise RuntimeFailed(
+                f"{prefix}{file} is missing or not that of {RUNTIME} {VERSION}: delete {folder}, and it is fetched anew"
+            )

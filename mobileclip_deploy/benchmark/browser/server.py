@@ -1,0 +1,143 @@
+"""The page's server: on the loopback address alone, behind a secret in the address, and nothing but the job's files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["Answer", "PageServer", "serving"]
+
+LARGEST_POST = 64 * 2**20
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".wasm": "application/wasm",
+    ".json": "application/json",
+}
+HEADERS = {
+    # Together: shared memory, hence threads, and a clock of 5 instead of 100 microseconds.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
+    "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+Answer = Callable[[dict[str, str], bytes], object]
+"""What a POST does: its query and its body -> what is sent back as JSON."""
+
+
+class PageServer(ThreadingHTTPServer):
+    """Serves `files` by GET and `posts` by POST, below /<secret>/ at `address`."""
+
+    daemon_threads = True
+
+    def __init__(self, files: Mapping[str, Path], posts: Mapping[str, Answer], port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.files, self.posts = dict(files), dict(posts)
+        self.secret = secrets.token_urlsafe(16)
+        # A page of another site may post here, and a name of its own may lead here: neither says these.
+        self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that ends closes its connections in the middle: that is no error of the server."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    @property
+    def address(self) -> str:
+        """What a browser opens."""
+        return f"http://127.0.0.1:{self.server_port}/{self.secret}/"
+
+
+@contextlib.contextmanager
+def serving(server: PageServer) -> Iterator[PageServer]:
+    """Answers requests until the block is left."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: PageServer
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "mobileclip-deploy", ""
+
+    def do_GET(self) -> None:
+        name = self._name()
+        file = None if name is None else self.server.files.get(name or "index.html")
+        if file is None:
+            return self._say(HTTPStatus.NOT_FOUND)
+        size = file.stat().st_size
+        self._head(HTTPStatus.OK, TYPES.get(file.suffix, "application/octet-stream"), size)
+        with file.open("rb") as opened, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while piece := opened.read(2**20):
+                self.wfile.write(piece)
+        return None
+
+    def do_POST(self) -> None:
+        name = self._name()
+        action = self.server.posts.get(name or "")
+        if action is None or not self._is_own_page():
+            return self._say(HTTPStatus.NOT_FOUND)
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit() and int(length) <= LARGEST_POST):
+            return self._say(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        body = self.rfile.read(int(length))
+        query = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
+        try:
+            answer = action(query, body)
+        except (InvalidInput, ValueError, KeyError) as error:
+            return self._say(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+        return self._say(HTTPStatus.OK, answer)
+
+    def _name(self) -> str | None:
+        """The path below the secret; None for whoever does not know it, or came by another name of this host."""
+        path = urlsplit(self.path).path
+        prefix = f"/{self.server.secret}/"
+        known = path.startswith(prefix) and self.headers.get("Host", "").lower() in self.server.hosts
+        return path.removeprefix(prefix) if known else None
+
+    def _is_own_page(self) -> bool:
+        """Whether a POST comes from the page that was served: browsers say where they come from."""
+        origin = self.headers.get("Origin")
+        return origin is not None and origin.removeprefix("http://") in self.server.hosts
+
+    def _say(self, status: HTTPStatus, answer: object = None) -> None:
+        content = json.dumps(answer).encode()
+        self._head(status, TYPES[".json"], len(content))
+        self.wfile.write(content)
+
+    def _head(self, status: HTTPStatus, kind: str, size: int) -> None:
+        if status is not HTTPStatus.OK:
+            self.close_connection = True  # a body may still stand there that nobody reads
+        self.send_response(status)
+        for key, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(size)}.items():
+            self.send_header(key, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: progress is told by the driver."""

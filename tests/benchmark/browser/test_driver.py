@@ -1,0 +1,286 @@
+"""The browser's driver: rounds judged here, pages that end, and a real Chromium."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from benchmark.android import tiny
+
+from mobileclip_deploy.benchmark.assembly import assemble
+from mobileclip_deploy.benchmark.browser import driver as driving
+from mobileclip_deploy.benchmark.browser import runtime
+from mobileclip_deploy.benchmark.browser.driver import BrowserDriver
+from mobileclip_deploy.benchmark.browser.launching import Browser
+from mobileclip_deploy.benchmark.browser.session import BrowserSession
+from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.judgement import run_warnings
+from mobileclip_deploy.benchmark.report.html import html_page
+from mobileclip_deploy.benchmark.stream import read_stream
+from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, UsageError
+from mobileclip_deploy.progress import silent
+
+CACHE = Path(__file__).parents[3] / "build" / "onnxruntime_web"
+PAGE = {
+    "name": "Chromium",
+    "version": "1.0",
+    "engine": "Blink",
+    "user_agent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/1.0",
+    "secure": True,
+    "isolated": True,
+    "clock_step_ns": 5000,
+    "cores": 2,
+}
+# A page without a browser: what the driver makes of pages that end can be tested with it, and nothing is published.
+STAND_IN = """
+import json, sys, urllib.request
+import numpy as np
+address, page, ends = sys.argv[1], sys.argv[2], sys.argv[3] == "ends"
+origin = "/".join(address.split("/")[:3])
+def post(name, body=b""):
+    asked = urllib.request.Request(address + name, data=body, headers={"Origin": origin}, method="POST")
+    return json.loads(urllib.request.urlopen(asked, timeout=60).read())
+post("hello", page.encode())
+while not (task := post("next")).get("done"):
+    if ends:
+        sys.exit(0)
+    cell, number = task["cell"], task["round"]
+    sent = {"run_id": task["run"], "cell": cell["id"], "round": number, "status": "done", "samples_ns": [5, 5, 5]}
+    if number == 0:
+        weights = np.random.default_rng(7).standard_normal((192, 4)).astype(np.float32)
+        raw = urllib.request.urlopen(address + "plan/" + cell["golden"]["inputs"]["file"], timeout=60).read()
+        answers = np.frombuffer(raw, "<f4").reshape(2, -1) @ weights
+        assert post(f"answers?cell={cell['id']}&round=0", answers.tobytes())["passed"]
+    post("round", json.dumps(sent).encode())
+"""
+
+
+def plan(folder: Path, **options: Any) -> Plan:
+    return tiny.plan(folder, ("onnxruntime-web",), backends=("wasm",), **options)
+
+
+def session(found: Plan) -> BrowserSession:
+    opened = BrowserSession(found, lambda done, cell: None)
+    opened.hello(json.dumps(PAGE))
+    return opened
+
+
+def sent(task: dict[str, Any], **changes: Any) -> str:
+    return json.dumps(
+        {"run_id": task["run"], "cell": task["cell"]["id"], "round": task["round"], "status": "done"}
+        | {"samples_ns": [7, 8, 9]}
+        | changes
+    )
+
+
+def right(found: Plan) -> bytes:
+    return (found.folder / "golden/outputs.bin").read_bytes()
+
+
+def test_a_round_counts_when_its_answers_were_right(tmp_path: Path) -> None:
+    found = plan(tmp_path / "job")
+    page = session(found)
+    task = page.next()
+    assert page.answers(task["cell"]["id"], 0, right(found)) == {"passed": True, "error": None}
+    page.round(sent(task))
+    page.round(sent(page.next()))
+    assert page.next() == {"done": True}
+    assert page.finished.is_set()
+    first, second = read_stream(found.stream, found.job)
+    assert first.golden is not None
+    assert (first.status, first.golden.inputs, first.golden.passed, second.status) == ("done", 2, True, "done")
+
+
+@pytest.mark.parametrize("answers", [b"", b"wrong", None])
+def test_wrong_answers_or_none_have_no_latency(tmp_path: Path, answers: bytes | None) -> None:
+    found = plan(tmp_path / "job")
+    page = session(found)
+    task = page.next()
+    if answers is None:
+        raw = np.frombuffer(right(found), "<f4").reshape(2, -1)[::-1].tobytes()
+        verdict = page.answers(task["cell"]["id"], 0, raw)
+        assert not verdict["passed"]
+        assert "answers miss the gate relative 0.0001" in verdict["error"]
+    else:
+        with pytest.raises(InvalidInput, match="not answers to golden inputs"):
+            page.answers(task["cell"]["id"], 0, answers)
+    page.round(sent(task))  # a page that goes on all the same
+    (kept,) = read_stream(found.stream, found.job)
+    assert (kept.status, kept.samples_ns) == ("invalid", ())
+    assert page.next() == {"done": True}
+    assert page.finished.is_set()
+
+
+def test_a_page_brings_no_verdict_of_its_own_and_no_round_that_it_was_not_given(tmp_path: Path) -> None:
+    found = plan(tmp_path / "job")
+    page = session(found)
+    task = page.next()
+    with pytest.raises(InvalidInput, match=r"round 1 of tiny.onnxruntime-web.wasm is not the one that is being run"):
+        page.round(sent(task, round=1))
+    with pytest.raises(InvalidInput, match="is not the one that is being run"):
+        page.answers("another", 0, right(found))
+    page.round(sent(task, golden={"inputs": 2, "cosine": 1.0, "relative": 0.0, "passed": True}))
+    (kept,) = read_stream(found.stream, found.job)
+    assert (kept.status, kept.error) == ("invalid", "the device brought no answers to the golden inputs")
+    for text in ("{", '{"name": 3}'):
+        with pytest.raises(InvalidInput):
+            page.hello(text)
+
+
+def test_a_page_may_load_inputs_and_models_and_not_the_answers(tmp_path: Path) -> None:
+    found = plan(tmp_path / "job")
+    (tmp_path / "job/models/tiny/tiny.onnx.data").write_bytes(b"weights")
+    assert set(session(found).files) == {
+        "models/tiny/tiny.onnx",
+        "models/tiny/tiny.onnx.data",
+        "golden/inputs.bin",
+    }
+    assert session(found).next()["beside"] == ["models/tiny/tiny.onnx.data"]
+
+
+def test_a_page_that_reloads_goes_on_and_one_that_ends_twice_in_a_round_ends_the_cell(tmp_path: Path) -> None:
+    found = plan(tmp_path / "job", threads=(1, 2))
+    page = session(found)
+    first = page.next()
+    assert page.next() == first  # loaded again: the same round from its beginning
+    page.answers(first["cell"]["id"], 0, right(found))
+    page.round(sent(first))
+    second = page.next()
+    assert second["cell"]["threads"] == 2
+    page.died("the browser ended")
+    page.next()
+    page.died("the browser ended")
+    kept = read_stream(found.stream, found.job)
+    assert [item.status for item in kept] == ["done", "failed"]
+    assert kept[1].error == "the browser ended, 2 times in this round (out of memory?)"
+    third = page.next()
+    assert (third["cell"]["threads"], third["round"]) == (1, 1)
+
+
+class StandIn(Browser):
+    """Runs the stand-in page; the first time it ends in the middle."""
+
+    def start(self, address: str, profile: Path) -> subprocess.Popen[bytes]:
+        begun = Path(self.program)
+        ends = "goes on" if begun.exists() else "ends"
+        begun.touch()
+        command = [sys.executable, "-c", STAND_IN, address, json.dumps(PAGE), ends]
+        return subprocess.Popen(command, start_new_session=True)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Browser], BrowserDriver]:
+    """The driver on a given browser, without a runtime to serve."""
+
+    def of(browser: Browser) -> BrowserDriver:
+        monkeypatch.setattr(driving, "find_browser", lambda selector: browser)
+        monkeypatch.setattr(driving, "runtime_folder", lambda progress: tmp_path)
+        monkeypatch.setattr(driving, "FILES", {})
+        return BrowserDriver()
+
+    return of
+
+
+def test_a_browser_that_ends_is_started_again_and_no_round_is_lost(
+    tmp_path: Path, started: Callable[[Browser], BrowserDriver]
+) -> None:
+    found = plan(tmp_path / "job")
+    result = assemble(started(StandIn("chromium", str(tmp_path / "begun"))).run(found, silent))
+    (cell,) = result.cells
+    assert (cell.status, [item.samples_ns for item in cell.rounds]) == ("done", [(5, 5, 5), (5, 5, 5)])
+
+
+def test_a_browser_that_does_not_start_says_so(tmp_path: Path, started: Callable[[Browser], BrowserDriver]) -> None:
+    with pytest.raises(RuntimeFailed, match=r"/bin/false did not open the page .it ended.: does it start by hand"):
+        started(Browser("chromium", "/bin/false")).run(plan(tmp_path / "job"), silent)
+
+
+def test_serving_waits_for_whoever_opens_the_page(tmp_path: Path, started: Callable[[Browser], BrowserDriver]) -> None:
+    driver = started(Browser("chromium", "/bin/false"))
+    driver.selector = "serve"
+    found, pages = plan(tmp_path / "job"), []
+
+    def opening(text: str) -> None:
+        if text.startswith("open http://127.0.0.1:") and not pages:
+            pages.append(
+                subprocess.Popen([sys.executable, "-c", STAND_IN, text.split()[1], json.dumps(PAGE), "goes on"])
+            )
+
+    result = assemble(driver.run(found, opening))
+    assert pages[0].wait(60) == 0
+    assert [cell.status for cell in result.cells] == ["done"]
+    assert (result.device.name, result.device.os, result.device.architecture) == (
+        "Chromium 1.0",
+        "X11; Linux x86_64",
+        "unknown",
+    )
+
+
+def test_devices_lists_browsers_that_are_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [(one.device, one.state) for one in BrowserDriver().discover()] == [("browser", "none installed")]
+    (tmp_path / "firefox").write_text("#!/bin/sh\n")
+    (tmp_path / "firefox").chmod(0o755)
+    assert [(one.device, one.state) for one in BrowserDriver().discover()] == [("browser:firefox", "ready")]
+
+
+def test_words_that_name_no_browser_or_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(NotRun, match="no browser /nowhere/chrome here; "):
+        BrowserDriver("/nowhere/chrome").run(plan(tmp_path / "job"), silent)
+    assert [place.label for place in BrowserDriver().places("onnx", {})] == ["onnxruntime-web-wasm"]
+    monkeypatch.setenv("MOBILECLIP_BROWSER_PLACES", "onnxruntime-web-webgpu")
+    assert len(BrowserDriver().places("onnx", {})) == 2
+    monkeypatch.setenv("MOBILECLIP_BROWSER_PLACES", "onnxruntime-web-jsep")
+    with pytest.raises(UsageError, match="on browsers; known: onnxruntime-web-wasm, onnxruntime-web-webgpu"):
+        BrowserDriver().places("onnx", {})
+    monkeypatch.delenv("MOBILECLIP_BROWSER_PLACES")
+    with pytest.raises(NotRun, match="coreml does not run on browsers: export onnx"):
+        BrowserDriver().places("coreml", {})
+
+
+def test_another_file_in_the_place_of_the_runtime_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MOBILECLIP_ONNXRUNTIME_WEB", str(tmp_path))
+    with pytest.raises(RuntimeFailed, match="is missing or not that of onnxruntime-web"):
+        runtime.runtime_folder(silent)
+    monkeypatch.delenv("MOBILECLIP_ONNXRUNTIME_WEB")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeFailed, match=r"install npm .*or unpack the npm package onnxruntime-web@"):
+        runtime.runtime_folder(silent)
+
+
+def test_chromium_measures_with_right_answers_and_tells_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require_tool: Callable[[str, str], str]
+) -> None:
+    require_tool("chromium", "apt-get install chromium")
+    require_tool("npm", "apt-get install npm")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(CACHE))
+    found = plan(tmp_path / "job", threads=(1, 2))
+    result = assemble(BrowserDriver("chromium").run(found, silent))
+    assert [cell.status for cell in result.cells] == ["done", "done"]
+    for cell, threads in zip(result.cells, (1, 2), strict=True):
+        assert cell.golden is not None
+        assert (cell.golden.passed, cell.golden.inputs) == (True, 2)
+        first = cell.rounds[0]
+        assert first.threads_used == threads
+        assert first.fetch_ns
+        assert first.compile_ns
+        # A product of 192 by 4 takes less than a hundred steps of any browser's clock.
+        assert first.inferences_per_sample
+        assert first.inferences_per_sample > 1
+    browser = result.device.browser
+    assert browser is not None
+    assert (browser.engine, browser.secure, browser.isolated) == ("Blink", True, True)
+    assert any(
+        text.startswith("browser: compare it with other browsers' results only") for text in run_warnings(result)
+    )
+    page = html_page([result], ())
+    assert "compile, ms" in page
+    assert "CPU, ms" not in page
+    assert f"secure and isolated, clock in {browser.clock_step_ns / 1e3:g} us" in page
