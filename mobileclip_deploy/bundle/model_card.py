@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 from mobileclip_deploy.bundle import Manifest
 from mobileclip_deploy.model.variants import load_variant
-from mobileclip_deploy.parity import Check
+from mobileclip_deploy.parity import Check, StoredWeights
 
 __all__ = ["MODEL_CARD", "model_card"]
 
 MODEL_CARD = "MODEL_CARD.md"
 
 
-def model_card(manifest: Manifest, checks: Sequence[Check] = ()) -> str:
-    """Markdown, the same for the same bundle on every machine: of the checks it says how they ended, no figure."""
+def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequence[StoredWeights] = ()) -> str:
+    """Markdown, the same for the same bundle on every machine: of the checks it says how they ended, and of the figures
+    it has those that no machine measures differently, of the weights as they are stored."""
     variant, checkpoint = load_variant(manifest.variant), manifest.checkpoint
     lines = [
         f"# {variant.title} for {manifest.target}",
@@ -49,6 +50,10 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = ()) -> str:
         lines += dict.fromkeys(f"| {check.tower} | {check.step} | {_outcome(check)} |" for check in checks)
     else:
         lines.append("Not verified.")
+    if storage:
+        lines += ["", "## How the weights are stored", "", "| tower | grid | tensors | numbers | bytes |"]
+        lines += ["|---|---|---:|---:|---:|"]
+        lines += [f"| {row.tower} | {row.grid} | {row.layers} | {row.weights:,} | {row.bytes:,} |" for row in storage]
     if (classifier := manifest.classifier) is not None:
         names = ", ".join(classifier.labels[:20]) + (", ..." if len(classifier.labels) > 20 else "")
         lines += ["", "## Labels", "", f"{len(classifier.labels)}, asked as `{classifier.template}`: {names}."]

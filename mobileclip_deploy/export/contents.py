@@ -14,7 +14,7 @@ from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.parity import Check, value_tolerance
+from mobileclip_deploy.parity import Check, StoredWeights, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Attachment, Place
 from mobileclip_deploy.towers.calibration import calibration_digest
@@ -103,7 +103,9 @@ def write_beside(plan: BundlePlan, source: Source, folder: Path, reference: Refe
     reference.save(folder / "golden.safetensors")
 
 
-def write_manifest(folder: Path, manifest: Manifest, checks: Sequence[Check] = ()) -> None:
+def write_manifest(
+    folder: Path, manifest: Manifest, checks: Sequence[Check] = (), storage: Sequence[StoredWeights] = ()
+) -> None:
     """manifest.json and the card that people read."""
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    (folder / MODEL_CARD).write_text(model_card(manifest, checks), encoding="utf-8")
+    (folder / MODEL_CARD).write_text(model_card(manifest, checks, storage), encoding="utf-8")

@@ -212,7 +212,7 @@ def publish(work: Work) -> None:
     work.manifest = work.manifest.model_copy(update={"measurements": MEASUREMENTS, "options": options})
     measured = Measurements.of(work.report, work.manifest.environment)
     (work.folder / MEASUREMENTS).write_text(measured.to_json(), encoding="utf-8")
-    write_manifest(work.folder, work.manifest, work.report.checks)
+    write_manifest(work.folder, work.manifest, work.report.checks, work.report.storage)
 
 
 STEPS: tuple[Callable[[Work], None], ...] = (fold, tower, write, describe, check, publish)

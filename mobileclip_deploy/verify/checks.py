@@ -49,7 +49,7 @@ def verify_subject(subject: Subject) -> ParityReport:
         target=manifest.target,
         checks=tuple(checks),
         floor={tower: floor for tower in manifest.towers if (floor := subject.floor(tower)) is not None},
-        storage=tuple(row for tower in manifest.towers for row in subject.storage(tower)),
+        storage=subject.stored_weights,
         weights=tuple(row for tower in manifest.towers for row in subject.layers.get(tower, ())),
         notes=collapsed_towers(subject),
     )

@@ -24,9 +24,9 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.inputs import sample_inputs
-from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
-__all__ = ["check_companions", "check_golden", "check_settings", "write_companions"]
+__all__ = ["check_companions", "check_golden", "check_settings", "same_card", "write_companions"]
 
 EVERY = "both"
 SHOWN = 6
@@ -136,10 +136,13 @@ def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
         beside = Path(bundle.manifest.towers["image"].file).parent
         (folder / beside).mkdir(parents=True, exist_ok=True)
         (folder / beside / "labels.json").write_text(labels_json(labels), encoding="utf-8")
-    # Another version words the card otherwise, and with schema version 1 it held figures.
+    # Another version words the card otherwise, and with schema version 1 it held figures. How weights are stored is
+    # known where they can be converted again.
     same = bundle.manifest.environment.get("mobileclip-deploy") == importlib.metadata.version("mobileclip-deploy")
-    if same and bundle.manifest.schema_version > 1:
-        (folder / MODEL_CARD).write_text(model_card(bundle.manifest, bundle.parity), encoding="utf-8")
+    known = all(lacks_to_convert(subject, tower) is None for tower in bundle.manifest.towers)
+    if same and known and bundle.manifest.schema_version > 1:
+        storage = subject.stored_weights if bundle.parity else ()
+        (folder / MODEL_CARD).write_text(model_card(bundle.manifest, bundle.parity, storage), encoding="utf-8")
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
@@ -147,7 +150,7 @@ def _difference(have: Path, want: Path, name: str) -> str | None:
     """How a file is not the one that it should be, in words; None where it says the same."""
     if not have.is_file():
         return f"{name} is missing"
-    if have.read_bytes() == want.read_bytes() or (name == MODEL_CARD and _same_card(have, want)):
+    if have.read_bytes() == want.read_bytes() or (name == MODEL_CARD and same_card(have, want)):
         return None
     if want.suffix != ".json":
         return f"{name} is not what the checkpoint gives"
@@ -163,10 +166,10 @@ def _difference(have: Path, want: Path, name: str) -> str | None:
     return f"{name} is not what the checkpoint gives"
 
 
-def _same_card(have: Path, want: Path) -> bool:
+def same_card(have: Path, want: Path) -> bool:
     """Whether two cards say the same but for sizes: a file that says the same in other bytes has another one."""
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in (have, want))
-    told, wanted = (re.sub(r"\| [\d,]+ \|", "| |", text) for text in texts)
+    told, wanted = (re.sub(r"(?<=`) \| [\d,]+ \|", " | |", text) for text in texts)
     return told == wanted
 
 

@@ -144,6 +144,11 @@ class Subject:
             return ()
         return tuple(StoredWeights(tower=tower, **vars(row)) for row in summary(self.module(tower), self.grids(tower)))
 
+    @cached_property
+    def stored_weights(self) -> tuple[StoredWeights, ...]:
+        """Of all towers."""
+        return tuple(row for tower in self.bundle.manifest.towers for row in self.storage(tower))
+
     def module(self, tower: TowerName) -> nn.Module:
         """The tower of the folded checkpoint with its head, as it was converted."""
         assert self.source is not None

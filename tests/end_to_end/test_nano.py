@@ -18,10 +18,14 @@ from conversions import STORED
 from exports import Exports
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.cli.tables import print_exports, relative
 from mobileclip_deploy.evaluation import builtin_dataset
-from mobileclip_deploy.parity import ParityReport
+from mobileclip_deploy.export.steps import Written
+from mobileclip_deploy.parity import Gates, ParityReport
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify import checks
-from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.subject import Evidence, Subject
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,6 +83,37 @@ def test_export_writes_one_verified_bundle_a_target(out: Path) -> None:
         card = (out / name / "MODEL_CARD.md").read_text(encoding="utf-8")
         assert manifest["checkpoint"]["licence"] in card
         assert manifest["embedding_space"] in card
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml", "executorch"])
+def test_table_card_and_report_name_the_same_rows_for_both_towers(
+    exports: Exports, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    precision = "fp32" if target == "executorch" else "fp16"
+    bundle, model = exports.bundle(target, precision), mcd.load_model(None, exports.checkpoint)
+    mcd.reparameterize(model)
+    checks = bundle.parity
+    own = Subject(bundle, Evidence(Reference.read(bundle.golden)), Gates(), Path(), source=Source.of(model))
+    storage = own.stored_weights
+    report = ParityReport(bundle=bundle.path.name, variant="nano", target=target, checks=checks, storage=storage)
+    print_exports([Written(bundle, report)])
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for tower in ("image", "text"):
+        steps = {check.step for check in checks if check.tower == tower}
+        assert steps >= {"structure", "folded", "tower", "twin", "shipped", "weights"}
+        (row,) = [row for row in table if tower in row[:2]]
+        figures = [
+            relative(check) for check in checks if (check.tower, check.step) in ((tower, "shipped"), (tower, "twin"))
+        ]
+        assert set(figures) <= set(row)
+    card = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8").splitlines()
+    ]
+    assert [row for row in card if row[-1] == "passed"] == [[one.tower, one.step, "passed"] for one in checks]
+    stored = [[one.tower, one.grid, str(one.layers), f"{one.weights:,}", f"{one.bytes:,}"] for one in storage]
+    assert {one.tower for one in storage} == {"image", "text"}
+    assert [row for row in card if len(row) == 5][2:] == stored
 
 
 def test_the_bundles_of_one_checkpoint_share_their_embedding_space(out: Path) -> None:

@@ -17,10 +17,12 @@ from writing import subject
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.bundle.model_card import model_card
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.parity import StoredWeights
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
+from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings, same_card
 from mobileclip_deploy.verify.subject import Golden
 
 Edit = Callable[[Path], object]
@@ -225,6 +227,22 @@ def test_every_fault_beside_the_artifacts_fails(sound: Sound, name: str, tmp_pat
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_says_the_same_in_other_words_passes(sound: Sound, name: str, tmp_path: Path) -> None:
     assert failed(sound, tmp_path, HARMLESS[name]) == []
+
+
+def test_a_card_may_differ_in_sizes_of_files_and_in_nothing_else(sound: Sound, tmp_path: Path) -> None:
+    """A file that says the same in other bytes is harmless; a weight stored otherwise is not."""
+    manifest = sound.bundle.manifest
+    storage = StoredWeights(tower="text", grid="int8", layers=3, weights=4000, bytes=4000)
+    cards = {
+        "same": model_card(manifest, (), [storage]),
+        "size": model_card(manifest, (), [storage]).replace(f"{manifest.towers['text'].bytes:,}", "1,234"),
+        "numbers": model_card(manifest, (), [storage.model_copy(update={"weights": 4001})]),
+        "bytes": model_card(manifest, (), [storage.model_copy(update={"bytes": 4001})]),
+    }
+    for name, text in cards.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    same = [name for name in cards if same_card(tmp_path / name, tmp_path / "same")]
+    assert same == ["same", "size"]
 
 
 def test_a_logit_scale_that_is_no_number_is_refused(sound: Sound, tmp_path: Path) -> None:
