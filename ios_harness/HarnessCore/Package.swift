@@ -1,16 +1,22 @@
 // swift-tools-version:6.0
 import PackageDescription
 
-// Linux has no Core ML: there a stand-in module of the same name takes its place, and everything that it answers is
-// marked as simulated. It has Apple's shapes (open classes that are not Sendable), so that Swift 6 mode refuses here what it
-// refuses there.
+// Linux has neither Core ML nor Core AI: there stand-in modules of the same names take their places, and everything that
+// they answer is marked as simulated. They have Apple's shapes (open classes that are not Sendable, values that are taken
+// once), so that Swift 6 mode refuses here what it refuses there.
 #if os(Linux)
-let standIn: [Target] = [.target(name: "CoreML", path: "Sources/CoreMLStandIn")]
-let coreML: [Target.Dependency] = ["CoreML"]
+let standIns: [Target] = [
+    .target(name: "StandInScript"),
+    .target(name: "CoreML", dependencies: ["StandInScript"], path: "Sources/CoreMLStandIn"),
+    .target(name: "CoreAI", dependencies: ["StandInScript"], path: "Sources/CoreAIStandIn"),
+]
+let apple: [Target.Dependency] = ["CoreML", "CoreAI"]
+let script: [Target.Dependency] = ["StandInScript"]
 let standInProducts: [Product] = [.library(name: "CoreML", targets: ["CoreML"])]
 #else
-let standIn: [Target] = []
-let coreML: [Target.Dependency] = []
+let standIns: [Target] = []
+let apple: [Target.Dependency] = []
+let script: [Target.Dependency] = []
 let standInProducts: [Product] = []
 #endif
 
@@ -22,13 +28,13 @@ let package = Package(
         .library(name: "CLIPTokenizer", targets: ["CLIPTokenizer"]),
         .executable(name: "mobileclip-harness", targets: ["mobileclip-harness"]),
     ] + standInProducts,
-    targets: standIn + [
+    targets: standIns + [
         .target(name: "CLIPTokenizer"),
-        .target(name: "HarnessCore", dependencies: coreML),
+        .target(name: "HarnessCore", dependencies: apple),
         .executableTarget(name: "mobileclip-harness", dependencies: ["HarnessCore"]),
         .executableTarget(name: "document-exchange", dependencies: ["HarnessCore"]),
         .executableTarget(name: "clip-tokenize", dependencies: ["CLIPTokenizer"]),
-        .testTarget(name: "HarnessCoreTests", dependencies: ["HarnessCore"] + coreML),
+        .testTarget(name: "HarnessCoreTests", dependencies: ["HarnessCore"] + apple + script),
         .testTarget(name: "CLIPTokenizerTests", dependencies: ["CLIPTokenizer"]),
     ],
     swiftLanguageModes: [.v6, .v5]

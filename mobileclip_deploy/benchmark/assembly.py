@@ -69,6 +69,7 @@ def _cell_result(cell: Cell, job: Job, rounds: tuple[RoundResult, ...], pinned: 
         id=cell.id,
         status=status,
         error=error,
+        specialization_ns=first.specialization_ns if first else None,
         load_first_ns=first.load_first_ns if first else None,
         load_again_ns=first.load_again_ns if first else None,
         first_inference_ns=first.first_inference_ns if first else None,

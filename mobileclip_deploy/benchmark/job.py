@@ -36,6 +36,12 @@ CHECKPOINT = "torch"
 Dtype = Literal["float32", "float16", "uint8", "int32", "int64"]
 
 
+ComputeUnits = Literal[
+    "cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all", "default", "preferCPU", "preferGPU", "preferNeuralEngine"
+]
+"""Core ML's; from `default` on Core AI's, which has `cpuOnly` as well."""
+
+
 class Frozen(BaseModel):
     """Unknown fields are refused; a nullable one may be left out."""
 
@@ -103,10 +109,10 @@ class Cell(Frozen):
     """One thing to time: a file, a runtime, where it runs, and with how many threads.
 
     `runtime` is the target's word for what runs it: a device without it fails the cell. `backend` is the runtime's own
-    (ONNX Runtime: cpu; ExecuTorch: xnnpack; torch: unfolded, folded, compiled); `compute_units` is Core ML's.
+    (ONNX Runtime: cpu; ExecuTorch: xnnpack; torch: unfolded, folded, compiled); `compute_units` is Apple's.
     `competitor`: a file that this project did not write; answers that miss the gate are then noted, not condemned.
     Without `golden` they are not checked. `options` go to the runtime as they are (ONNX Runtime: session entries; Core
-    ML: `function` of a package with several).
+    ML and Core AI: `function` of a file with several).
     """
 
     id: Identifier
@@ -123,7 +129,7 @@ class Cell(Frozen):
     bytes: Count
     runtime: Identifier
     backend: str | None = None
-    compute_units: Literal["cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all"] | None = None
+    compute_units: ComputeUnits | None = None
     threads: Annotated[Count, Field(ge=1, le=1024)]
     options: dict[str, str] = {}
     input: Tensor

@@ -16,11 +16,11 @@ FASTER, NO_FASTER = 1.5, 1.1
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one file of a sweep over Core ML's compute units; `verdict` says no more than the figures do.
+    """Of one file of a sweep over Apple's compute units; `verdict` says no more than the figures do.
 
     `share`: of the predicted cost, or of the operations where Core ML predicts no cost (`by_cost` tells), on the Neural
-    Engine; None: Core ML told no plan (before iOS 17.4). `speedup`: the median with the CPU alone over the median with
-    CPU and Neural Engine.
+    Engine; None: no plan was told (Core ML before iOS 17.4, Core AI ever). `speedup`: the median with the CPU alone
+    over the median with `units`, which name the Neural Engine.
     """
 
     label: str
@@ -29,6 +29,7 @@ class Evidence:
     speedup: float | None
     by_cost: bool
     simulated: bool
+    units: str = "cpuAndNeuralEngine"
 
     @property
     def verdict(self) -> str:
@@ -53,16 +54,17 @@ class Evidence:
                 f"({self.operations[0]} of {self.operations[1]} operations) for the Neural Engine"
             )
         if self.speedup is not None:
-            told.append(f"cpuAndNeuralEngine is {self.speedup:.2f} times as fast as cpuOnly")
+            told.append(f"{self.units} is {self.speedup:.2f} times as fast as cpuOnly")
         return f"Neural Engine: {', '.join(told) or 'nothing was measured'}: {self.verdict}"
 
 
 def neural_engine_evidence(result: Result) -> tuple[Evidence, ...]:
     """The evidence for every file that was measured with and without the Neural Engine."""
     return tuple(
-        _evidence(sweep["cpuAndNeuralEngine"], sweep.get("cpuOnly"), result.device.simulated)
+        _evidence(sweep[units], sweep.get("cpuOnly"), result.device.simulated, units)
         for sweep in _sweeps(result)
-        if "cpuAndNeuralEngine" in sweep
+        for units in ("cpuAndNeuralEngine", "preferNeuralEngine")
+        if units in sweep
     )
 
 
@@ -97,7 +99,9 @@ def _sweeps(result: Result) -> tuple[dict[str, tuple[Cell, CellResult]], ...]:
     return tuple(sweeps.values())
 
 
-def _evidence(engine: tuple[Cell, CellResult], cpu: tuple[Cell, CellResult] | None, simulated: bool) -> Evidence:
+def _evidence(
+    engine: tuple[Cell, CellResult], cpu: tuple[Cell, CellResult] | None, simulated: bool, units: str
+) -> Evidence:
     cell, found = engine
     total = sum(place.operations for place in found.placement)
     there = next((place for place in found.placement if place.unit == UNIT), None)
@@ -112,4 +116,5 @@ def _evidence(engine: tuple[Cell, CellResult], cpu: tuple[Cell, CellResult] | No
         speedup=slow.median_ns / fast.median_ns if fast and slow and fast.median_ns else None,
         by_cost=by_cost,
         simulated=simulated,
+        units=units,
     )

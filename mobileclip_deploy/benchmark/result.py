@@ -161,10 +161,11 @@ class RoundResult(Frozen):
     """One finished round of one cell: one line of `<run_id>.rounds.jsonl`.
 
     `samples_ns`: wall nanoseconds of every inference after the warm-up, in order. `cpu_ns`: CPU nanoseconds, of all
-    threads, that they took together. `load_first_ns`: loading the model, for the first time in the process;
-    `load_again_ns`: once more. `first_inference_ns`: the first one after loading. `golden`: of the round that checked.
-    `cores`: where the thread that called ran, and at which clocks. `operations`: the plan behind `placement`, where the
-    Neural Engine may be used.
+    threads, that they took together. `specialization_ns`: preparing the model for this device, where the runtime does
+    that apart from loading (Core AI), in round 0; None where it was there already. `load_first_ns`: loading the model,
+    for the first time in the process; `load_again_ns`: once more. `first_inference_ns`: the first one after loading.
+    `golden`: of the round that checked. `cores`: where the thread that called ran, and at which clocks. `operations`:
+    the plan behind `placement`, where the Neural Engine may be used.
     `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
 
     Of a browser: `fetch_ns`, loading the runtime and the model from the server; `compile_ns`, compiling the runtime;
@@ -176,6 +177,7 @@ class RoundResult(Frozen):
     round: Count
     status: Literal["done", "failed", "invalid"]
     error: str | None = None
+    specialization_ns: Count | None = None
     load_first_ns: Count | None = None
     load_again_ns: Count | None = None
     first_inference_ns: Count | None = None
@@ -261,6 +263,7 @@ class CellResult(Frozen):
     id: Identifier
     status: Literal["done", "failed", "invalid", "skipped"]
     error: str | None = None
+    specialization_ns: Count | None = None
     load_first_ns: Count | None = None
     load_again_ns: Count | None = None
     first_inference_ns: Count | None = None

@@ -22,15 +22,22 @@ def print_result(result: Result) -> None:
     """One row a cell; what a figure's reader should know stands under the table."""
     from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence, planned_placement
     from mobileclip_deploy.benchmark.report.points import device_name
+    from mobileclip_deploy.benchmark.report.table import specializes
 
     statistic = result.job.protocol.statistic
     figures = [f">{statistic.replace('_', ' ')} ms", ">95% of median", ">p90 ms", ">CPU ms", ">load ms", ">MB memory"]
+    specializing = specializes(result)
+    if specializing:
+        figures.insert(4, ">specialize ms")
     columns = ["what", "where", ">threads", *figures, "answers", "warnings"]
     rows = []
     for asked, found in result.pairs():
         where = " ".join(part for part in (asked.runtime, asked.backend, asked.compute_units) if part)
         warnings = ", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings))
-        rows.append([asked.label, where, str(asked.threads), *_figures(found, statistic), _answers(found), warnings])
+        told = _figures(found, statistic)
+        if specializing:
+            told.insert(4, _milliseconds(found.specialization_ns))
+        rows.append([asked.label, where, str(asked.threads), *told, _answers(found), warnings])
     simulated = " SIMULATED" if result.device.simulated else ""
     device = device_name(result).partition(": ")[2]
     print_table(f"{device}:{simulated} protocol {result.job.protocol.name}, seed {result.job.seed}", columns, rows)

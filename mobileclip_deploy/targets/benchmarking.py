@@ -30,15 +30,17 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
-ComputeUnits = Literal["cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all"]
-"""As Core ML calls them (MLComputeUnits)."""
+ComputeUnits = Literal[
+    "cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all", "default", "preferCPU", "preferGPU", "preferNeuralEngine"
+]
+"""Core ML's (MLComputeUnits); from "default" on Core AI's (SpecializationOptions), which has `cpuOnly` as well."""
 
 
 @dataclass(frozen=True)
 class RuntimePlace:
     """A runtime, and where in it a file runs.
 
-    `backend` is the runtime's own word (ONNX Runtime: cpu; ExecuTorch: xnnpack), `compute_units` Core ML's;
+    `backend` is the runtime's own word (ONNX Runtime: cpu; ExecuTorch: xnnpack), `compute_units` Apple's;
     `options` go to the runtime as they are.
     """
 

@@ -24,6 +24,14 @@ def test_the_packages_own_tests_pass(swift: Path) -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
+def test_harness_core_is_swift_5_too(swift: Path) -> None:
+    """The build is in Swift 6 mode; a project of an app may still be in Swift 5 mode."""
+    sources = sorted((HARNESS / "HarnessCore" / "Sources" / "HarnessCore").rglob("*.swift"))
+    command = [swift_tool("swiftc"), "-typecheck", "-swift-version", "5", "-module-name", "HarnessCore"]
+    done = subprocess.run([*command, "-I", swift / "Modules", *sources], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_apps_sources_pass_the_parser() -> None:
     done = subprocess.run(
         [swift_tool("swiftc"), "-frontend", "-parse", *APP_SOURCES], capture_output=True, text=True, check=False

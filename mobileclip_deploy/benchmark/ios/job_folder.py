@@ -1,4 +1,4 @@
-"""The plan as it goes to a device: nothing that Core ML cannot do, and exactly the files that the job names."""
+"""The plan as it goes to a device: nothing that Apple's runtimes cannot do, and exactly the files that it names."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ PART_BYTES = 32 << 20
 
 
 def check_plan(plan: Plan) -> None:
-    """Refuse what Core ML has no way to do.
+    """Refuse what Core ML and Core AI have no way to do.
 
     Raises:
         UsageError: threads, or operator times.
     """
     if any(cell.threads != 1 for cell in plan.job.cells):
-        raise UsageError("Core ML chooses its threads itself; leave `threads` out")
+        raise UsageError("Core ML and Core AI choose their threads themselves; leave `threads` out")
     if plan.profile:
         raise UsageError(
-            "Core ML tells no operator times; leave `profile` out (the planned placement is in every result)"
+            "Core ML and Core AI tell no operator times; leave `profile` out (what Core ML plans is in every result)"
         )
 
 

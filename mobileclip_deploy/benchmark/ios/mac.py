@@ -27,7 +27,7 @@ SECONDS = 0.5
 
 
 class MacDriver(Driver):
-    """Core ML on this Mac."""
+    """Core ML and Core AI on this Mac."""
 
     kind: ClassVar[str] = "mac"
     devices: ClassVar[str] = "the Mac's harness"

@@ -15,7 +15,7 @@ from mobileclip_deploy.benchmark.result import Browser, CellResult, Result, Snap
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
 
-__all__ = ["Field", "columns", "conditions", "remarks", "rows"]
+__all__ = ["Field", "columns", "conditions", "remarks", "rows", "specializes"]
 
 
 @dataclass(frozen=True)
@@ -37,28 +37,41 @@ def columns(result: Result) -> tuple[str, ...]:
 
 
 def _own(result: Result) -> tuple[str, ...]:
-    """A page cannot see its CPU time; what it has fetched and compiled before it loads is part of a user's wait."""
-    return ("fetch, ms", "compile, ms") if result.device.browser else ("CPU, ms",)
+    """A page cannot see its CPU time; what it has fetched and compiled before it loads is part of a user's wait. So is
+    what some runtimes do apart from loading, to prepare a model for the device."""
+    if result.device.browser:
+        return ("fetch, ms", "compile, ms")
+    return ("CPU, ms", "specialize, ms") if specializes(result) else ("CPU, ms",)
+
+
+def specializes(result: Result) -> bool:
+    """Whether a runtime told what preparing a model for this device took, apart from loading it."""
+    return any(found.specialization_ns is not None for found in result.cells)
 
 
 def rows(result: Result) -> tuple[tuple[Field, ...], ...]:
     """A row a cell, in the order of the job."""
-    in_browser, statistic = result.device.browser is not None, result.job.protocol.statistic
-    return tuple(_row(cell, found, statistic, in_browser) for cell, found in result.pairs())
+    own, statistic = _own(result), result.job.protocol.statistic
+    return tuple(_row(cell, found, statistic, own) for cell, found in result.pairs())
 
 
-def _row(cell: Cell, found: CellResult, statistic: str, in_browser: bool) -> tuple[Field, ...]:
+def _row(cell: Cell, found: CellResult, statistic: str, own: tuple[str, ...]) -> tuple[Field, ...]:
     summary = found.summary if found.status == "done" else None
     interval = summary.median_interval_ns if summary else None
     place = " ".join(part for part in (cell.backend, cell.compute_units) if part)
     name = cell.label.removesuffix(f" {cell.tower}") + (" (competitor)" if cell.competitor else "")
     words = [name, cell.tower, cell.precision or "", cell.runtime, place]
     first = next((item for item in found.rounds if item.round == 0), None)
-    fetched = [first.fetch_ns if first else None, first.compile_ns if first else None]
+    between = {
+        "fetch, ms": first.fetch_ns if first else None,
+        "compile, ms": first.compile_ns if first else None,
+        "CPU, ms": summary.cpu_ns if summary else None,
+        "specialize, ms": found.specialization_ns,
+    }
     times = [
         summary.p90_ns if summary else None,
         summary.p99_ns if summary else None,
-        *(fetched if in_browser else [summary.cpu_ns if summary else None]),
+        *(between[name] for name in own),
         found.load_first_ns,
         found.load_again_ns,
         found.first_inference_ns,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.mil.lint import LintReport
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.benchmarking import RuntimePlace
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.storage import Storage
@@ -159,6 +160,16 @@ class CoreAITarget(Target):
         from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
 
         yield lambda: CoreAIRunner(path, self.function)
+
+    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        """On a device by itself, on the CPU alone, and with each kind of unit preferred: nothing tells where it ran,
+        and some choices are reported to answer wrongly, so each is asked for the golden answers."""
+        from mobileclip_deploy.targets.benchmarking import ComputeUnits, RuntimePlace
+
+        if device not in ("ios", "mac"):
+            return super().places(device, options)
+        units: tuple[ComputeUnits, ...] = ("default", "cpuOnly", "preferCPU", "preferGPU", "preferNeuralEngine")
+        return tuple(RuntimePlace(self.name, compute_units=one) for one in units)
 
     def plain_runner(self, path: Path) -> Runner:
         from mobileclip_deploy.targets.coreai.runner import CoreAIRunner

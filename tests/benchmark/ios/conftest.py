@@ -38,17 +38,20 @@ def phone(tmp_path: Path, swift: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 @pytest.fixture(scope="session")
 def answers(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The golden inputs as Core ML gets them, and the checkpoint's answers, for the stand-in to give."""
+    """The golden inputs as Core ML and Core AI get them, and the checkpoint's answers, for the stand-in to give."""
     folder = tmp_path_factory.mktemp("answers")
     reference = Reference.read(exports.bundle("coreml", "fp16").golden)
     pixels = (reference.inputs.of("image") * 255).round().astype("uint8")
     found = []
-    for tower, inputs in (("image", pixels), ("text", reference.inputs.of("text").astype("<i4"))):
-        (folder / f"{tower}.inputs").write_bytes(inputs.tobytes())
-        (folder / f"{tower}.outputs").write_bytes(reference.of(tower).astype("<f4").tobytes())
-        found.append(
-            {"inputs": f"{folder}/{tower}.inputs", "outputs": f"{folder}/{tower}.outputs", "count": len(inputs)}
-        )
+    for name, inputs in (
+        ("image", pixels),
+        ("pixels", reference.inputs.of("image").astype("<f4")),  # as Core AI gets them
+        ("text", reference.inputs.of("text").astype("<i4")),
+    ):
+        tower = "text" if name == "text" else "image"
+        (folder / f"{name}.inputs").write_bytes(inputs.tobytes())
+        (folder / f"{name}.outputs").write_bytes(reference.of(tower).astype("<f4").tobytes())
+        found.append({"inputs": f"{folder}/{name}.inputs", "outputs": f"{folder}/{name}.outputs", "count": len(inputs)})
     return found
 
 

@@ -61,7 +61,7 @@ class FolderPhone:
         self._write("failures.json", {name.replace("_", " "): errors for name, errors in commands.items()})
 
     def core_ml(self, **script: Any) -> None:
-        """What the stand-in for Core ML does; the fields are those of StandIn.swift."""
+        """What the stand-ins for Core ML and Core AI do; the fields are those of StandIn.swift."""
         defaults: dict[str, Any] = {
             "output": "final_emb_1",
             "answers": [],

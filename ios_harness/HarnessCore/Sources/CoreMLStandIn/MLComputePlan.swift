@@ -1,4 +1,5 @@
 import Foundation
+import StandInScript
 
 // Nothing here is Sendable, as far as Apple says: what a plan holds is read where it was loaded.
 
@@ -59,7 +60,7 @@ public final class MLComputePlan {
     private init(_ structure: MLModelStructure) { modelStructure = structure }
 
     public static func load(contentsOf url: URL, configuration: MLModelConfiguration) async throws -> MLComputePlan {
-        let operations = StandIn.script.plan(configuration.computeUnits).map {
+        let operations = StandIn.script.plans["\(configuration.computeUnits)", default: []].map {
             MLModelStructure.Program.Operation(
                 operatorName: $0.operation, outputs: [.init(name: $0.name ?? "")], blocks: [], device: $0.unit.flatMap { MLComputeDevice($0) }, cost: $0.cost)
         }

@@ -1,4 +1,5 @@
 import Foundation
+import StandInScript
 
 // Stands in for Core ML where there is none (Linux), so that everything above it can be compiled, driven and tested. It
 // has the part of the API that this project uses, and answers by `StandIn`'s script. It computes no network.
@@ -16,11 +17,6 @@ open class MLPredictionOptions: NSObject {
     public override init() {}
 }
 
-public struct MLModelError: Error, LocalizedError {
-    let text: String
-    public var errorDescription: String? { text }
-}
-
 public protocol MLFeatureProvider {
     var featureNames: Set<String> { get }
     func featureValue(for featureName: String) -> MLFeatureValue?
@@ -31,7 +27,7 @@ open class MLDictionaryFeatureProvider: NSObject, MLFeatureProvider {
 
     public init(dictionary: [String: Any]) throws {
         values = dictionary.compactMapValues { $0 as? MLFeatureValue }
-        guard values.count == dictionary.count else { throw MLModelError(text: "a feature is no MLFeatureValue") }
+        guard values.count == dictionary.count else { throw StandInError(text: "a feature is no MLFeatureValue") }
     }
 
     open var featureNames: Set<String> { Set(values.keys) }
@@ -54,7 +50,7 @@ open class MLModel: NSObject {
     public static func compileModel(at modelURL: URL) async throws -> URL {
         let name = modelURL.lastPathComponent
         try StandIn.script.failure(of: .compile, name)
-        guard FileManager.default.fileExists(atPath: modelURL.path) else { throw MLModelError(text: "no package at \(name)") }
+        guard FileManager.default.fileExists(atPath: modelURL.path) else { throw StandInError(text: "no package at \(name)") }
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).mlmodelc")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         try Data(name.utf8).write(to: folder.appendingPathComponent("name"))
@@ -66,19 +62,20 @@ open class MLModel: NSObject {
         units = configuration.computeUnits
         try StandIn.script.failure(of: .load, name)
         if let function = configuration.functionName, StandIn.script.functions?.contains(function) != true {
-            throw MLModelError(text: "no function \(function) in \(name)")
+            throw StandInError(text: "no function \(function) in \(name)")
         }
     }
 
     public func prediction(from input: MLFeatureProvider, options: MLPredictionOptions) throws -> MLFeatureProvider {
         let script = StandIn.script
-        try script.beforeInference(name, units, backed: !options.outputBackings.isEmpty)
-        guard let value = input.featureNames.first.flatMap(input.featureValue) else { throw MLModelError(text: "no input") }
-        let answer = script.answer(to: value, name)
+        try script.beforeInference(name, "\(units)", backed: !options.outputBackings.isEmpty)
+        guard let value = input.featureNames.first.flatMap(input.featureValue) else { throw StandInError(text: "no input") }
+        let bytes = value.imageBufferValue?.planes() ?? value.multiArrayValue?.packed() ?? Data()
+        let answer = script.answer(to: bytes, name, "\(units)")
         let ignored = script.backingsIgnored?.contains(name) == true
         let backing = ignored ? nil : options.outputBackings[script.output] as? MLMultiArray
         let output = try backing ?? MLMultiArray(shape: [1, NSNumber(value: answer.count)], dataType: .float32)
-        guard output.count == answer.count else { throw MLModelError(text: "output backing of \(output.count) elements") }
+        guard output.count == answer.count else { throw StandInError(text: "output backing of \(output.count) elements") }
         for (index, element) in answer.enumerated() { output[[0, NSNumber(value: index)]] = NSNumber(value: element) }
         return try MLDictionaryFeatureProvider(dictionary: [script.output: MLFeatureValue(multiArray: output)])
     }

@@ -4,6 +4,8 @@ import XCTest
 @testable import HarnessCore
 
 #if os(Linux)
+import StandInScript
+
 /// The Core ML adapter, driven through the stand-in of Core ML.
 final class CoreMLTests: XCTestCase {
     override func setUp() { StandIn.script = StandIn() }

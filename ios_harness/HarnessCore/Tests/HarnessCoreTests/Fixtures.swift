@@ -6,12 +6,14 @@ import XCTest
 /// A job of cells that are all alike, in a folder of its own with its model and golden files.
 struct JobFolder {
     let folder: URL
+    let asset: String
     let answers: [[Float]] = [[1, 0, 2], [0.5, -1, 0]]
     let inputs: [[Int32]] = [[49406, 7, 49407, 0], [49406, 8, 49407, 0]]
 
-    init(cells: [String] = ["a", "b"], rounds: Int = 2, changes: [String: Any] = [:], reload: Bool = false) throws {
+    init(cells: [String] = ["a", "b"], rounds: Int = 2, changes: [String: Any] = [:], reload: Bool = false, asset: String = "toy.mlpackage") throws {
+        self.asset = asset
         folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
-        let package = folder.appendingPathComponent("models/toy.mlpackage/Data")
+        let package = folder.appendingPathComponent("models/\(asset)/Data")
         try FileManager.default.createDirectory(at: package, withIntermediateDirectories: true)
         try Data("weights".utf8).write(to: package.appendingPathComponent("weight.bin"))
         try Data(inputs.flatMap { $0 }.flatMap { withUnsafeBytes(of: $0.littleEndian, Array.init) }).write(to: golden("inputs"))
@@ -31,12 +33,12 @@ struct JobFolder {
     func golden(_ name: String) -> URL { folder.appendingPathComponent("\(name).bin") }
 
     private func cell(_ id: String) throws -> [String: Any] {
-        let package = folder.appendingPathComponent("models/toy.mlpackage")
+        let package = folder.appendingPathComponent("models/\(asset)")
         func tensor(_ name: String, _ dtype: String, _ shape: [Int]) throws -> [String: Any] {
             ["file": "\(name).bin", "sha256": try FileHash.of(golden(name)), "dtype": dtype, "shape": shape]
         }
         return [
-            "id": id, "label": id, "competitor": false, "tower": "text", "file": "models/toy.mlpackage",
+            "id": id, "label": id, "competitor": false, "tower": "text", "file": "models/\(asset)",
             "sha256": try FileHash.of(package), "bytes": 7, "runtime": "coreml", "compute_units": "cpuOnly", "threads": 1,
             "input": ["name": "text", "dtype": "int32", "shape": [1, 4]],
             "output": ["name": "final_emb_1", "dtype": "float32", "shape": [1, 3]],
@@ -47,7 +49,7 @@ struct JobFolder {
 
     func run(_ runtime: ModelRuntime) throws -> BenchmarkRun {
         try BenchmarkRun(
-            jobFolder: folder, outputFolder: folder.appendingPathComponent("results"), runtime: runtime, machine: Machine())
+            jobFolder: folder, outputFolder: folder.appendingPathComponent("results"), runtimes: [runtime], machine: Machine())
     }
 }
 
@@ -73,10 +75,10 @@ final class FakeRuntime: ModelRuntime {
         }
     }
 
-    func install(_ cell: Cell, at file: URL) throws {}
+    func install(_ cell: Cell, at file: URL, anew: Bool) throws -> Int? { nil }
     func plan(_ cell: Cell) throws -> ModelPlan { ModelPlan(placements: [Placement(unit: "cpu", operations: 3, costShare: 1)]) }
 
-    func load(_ cell: Cell) throws -> LoadedModel {
+    func load(_ cell: Cell, at file: URL) throws -> LoadedModel {
         loads.append(cell.id)
         if failing(cell.id, loads.filter { $0 == cell.id }.count) { throw Broken() }
         return Model(self)

@@ -8,17 +8,17 @@ public struct BenchmarkRun {
     public let job: Job
     let jobFolder: URL
     let outputFolder: URL
-    let runtime: ModelRuntime
+    let runtimes: [ModelRuntime]
     let machine: Machine
 
     /// - Parameters:
     ///   - jobFolder: holds job.json and what it names.
     ///   - outputFolder: record, stream and progress go here.
-    public init(jobFolder: URL, outputFolder: URL, runtime: ModelRuntime, machine: Machine) throws {
+    public init(jobFolder: URL, outputFolder: URL, runtimes: [ModelRuntime], machine: Machine) throws {
         job = try DocumentFiles.read(jobFolder.appendingPathComponent("job.json"), as: Job.self)
         self.jobFolder = jobFolder
         self.outputFolder = outputFolder
-        self.runtime = runtime
+        self.runtimes = runtimes
         self.machine = machine
     }
 
@@ -53,7 +53,7 @@ public struct BenchmarkRun {
     ) throws -> BenchmarkRecord? {
         let stream = RoundStream(file: streamFile, job: job)
         var finished = try stream.read()
-        let runner = RoundRunner(job: job, folder: jobFolder, runtime: runtime, machine: machine)
+        let runner = RoundRunner(job: job, folder: jobFolder, runtimes: runtimes, machine: machine)
         while let turn = stream.outstanding(finished).first {
             if stop() { return nil }
             progress.finishedTurns = finished.count
@@ -65,9 +65,10 @@ public struct BenchmarkRun {
             try stream.append(round)
             finished.append(round)
         }
+        let used = runtimes.filter { runtime in job.cells.contains { $0.runtime == runtime.name } }
         let record = BenchmarkRecord(
             schemaVersion: job.schemaVersion, runId: job.runId, job: job, device: machine.device, harness: machine.harness,
-            runtimes: [runtime.name: runtime.version],
+            runtimes: Dictionary(uniqueKeysWithValues: used.map { ($0.name, $0.version) }),
             environment: RunEnvironment(before: progress.before, after: machine.snapshot()), rounds: finished)
         try DocumentFiles.write(record, to: recordFile)
         (progress.state, progress.turn, progress.finishedTurns) = (.finished, nil, finished.count)

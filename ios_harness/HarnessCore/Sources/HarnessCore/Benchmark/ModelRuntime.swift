@@ -13,10 +13,28 @@ public protocol LoadedModel: AnyObject {
     func prepare(_ example: Example) throws
     /// One inference: the only thing that is timed. Its output stays where the runtime wrote it.
     func infer() throws
+    /// The times of `count` inferences one after the other, and of more until `duration` nanoseconds are over.
+    func sample(_ count: Int, for duration: UInt64) throws -> [Int]
     /// The output of the last inference, copied. Not timed.
     func output() throws -> [Float]
     /// What a reader of the figures should know about how the model runs.
     var warnings: [String] { get }
+}
+
+extension LoadedModel {
+    func sample(_ count: Int, for duration: UInt64) throws -> [Int] {
+        var samples: [Int] = []
+        samples.reserveCapacity(max(count, 4096))
+        let start = Clock.wall()
+        while samples.count < count || Clock.wall() - start < duration {
+            try pooled {
+                let before = Clock.wall()
+                try infer()
+                samples.append(Int(Clock.wall() - before))
+            }
+        }
+        return samples
+    }
 }
 
 /// Where a runtime means to run a model's operations, by unit and one by one.
@@ -25,14 +43,31 @@ public struct ModelPlan: Equatable, Sendable {
     public var operations: [PlannedOperation] = []
 }
 
-/// What runs models: Core ML, or a test's.
+/// What runs models: Core ML, Core AI, or a test's.
 public protocol ModelRuntime {
     /// The job's word for it.
     var name: String { get }
     var version: String { get }
-    /// Anything that a shipped app has behind it before it loads a model (compiling). Not timed.
-    func install(_ cell: Cell, at file: URL) throws
-    func load(_ cell: Cell) throws -> LoadedModel
+    /// Anything that an app has behind it before it loads a model: compiling, specializing.
+    /// - Parameter anew: do what was done before again, where that is timed.
+    /// - Returns: nanoseconds of specializing for this device; nil where that was done before, or is a part of loading.
+    func install(_ cell: Cell, at file: URL, anew: Bool) throws -> Int?
+    func load(_ cell: Cell, at file: URL) throws -> LoadedModel
     /// Where the runtime means to run the operations; empty where it cannot tell. Not timed.
     func plan(_ cell: Cell) throws -> ModelPlan
+}
+
+/// The runtimes that this build has on this system.
+enum Runtimes {
+    /// - Parameter compiledFolder: keeps what is compiled; can be deleted at any time.
+    static func here(compiledFolder: URL) -> [ModelRuntime] {
+        var found: [ModelRuntime] = [CoreMLRuntime(compiledFolder: compiledFolder)]
+        #if canImport(CoreAI)
+        if #available(iOS 27, macOS 27, *) { found.append(CoreAIRuntime()) }
+        #endif
+        return found
+    }
+
+    /// Why a build, or a system, has not all of them.
+    static let conditions = "Core AI needs iOS 27 or macOS 27, a harness built by Xcode 27, and no simulator"
 }

@@ -4,7 +4,7 @@ import Foundation
 struct RoundRunner {
     let job: Job
     let folder: URL
-    let runtime: ModelRuntime
+    let runtimes: [ModelRuntime]
     let machine: Machine
 
     /// Never throws: a round that fails is a result too.
@@ -24,23 +24,25 @@ struct RoundRunner {
 
     private func measure(_ turn: Turn, into result: inout RoundResult) throws {
         guard let cell = job.cell(turn.cell) else { throw HarnessError("the job has no cell \(turn.cell)") }
-        guard cell.runtime == runtime.name else {
-            throw HarnessError("this harness runs \(runtime.name), not \(cell.runtime)")
+        guard let runtime = runtimes.first(where: { $0.name == cell.runtime }) else {
+            let names = runtimes.map(\.name).joined(separator: ", ")
+            throw HarnessError("this harness runs \(names) here, not \(cell.runtime) (\(Runtimes.conditions))")
         }
         let file = folder.appendingPathComponent(cell.file)
         if turn.round == 0, try FileHash.of(file) != cell.sha256 {
             throw HarnessError("\(cell.file) did not arrive as it was sent; copy the job's folder again")
         }
-        try runtime.install(cell, at: file)
+        let specializing = try runtime.install(cell, at: file, anew: turn.round == 0)
+        if turn.round == 0 { result.specializationNs = specializing }
         let examples = try GoldenExamples(cell, folder: folder, limit: job.protocol.goldenInputs ?? 0)
         var footprint = Footprint()
 
         // One model is in memory at a time, so every round loads: on a phone a second one could be the one too many.
-        var (model, loading) = try Clock.timed { try runtime.load(cell) }
+        var (model, loading) = try Clock.timed { try runtime.load(cell, at: file) }
         result.loadFirstNs = loading
         if turn.round == 0 {
             model = Nothing()
-            (model, loading) = try Clock.timed { try runtime.load(cell) }
+            (model, loading) = try Clock.timed { try runtime.load(cell, at: file) }
             result.loadAgainNs = loading
         }
         footprint.look()
@@ -84,21 +86,9 @@ struct RoundRunner {
     }
 
     private func sample(_ model: LoadedModel, into result: inout RoundResult) throws {
-        let wanted = job.protocol.iterationsPerRound
-        let duration = UInt64(job.protocol.secondsPerRound * 1e9)
-        var samples: [Int] = []
-        samples.reserveCapacity(max(wanted, 4096))
         let cpu = Clock.cpu()
-        let start = Clock.wall()
-        while samples.count < wanted || Clock.wall() - start < duration {
-            try pooled {
-                let before = Clock.wall()
-                try model.infer()
-                samples.append(Int(Clock.wall() - before))
-            }
-        }
+        result.samplesNs = try model.sample(job.protocol.iterationsPerRound, for: UInt64(job.protocol.secondsPerRound * 1e9))
         result.cpuNs = Int(Clock.cpu() - cpu)
-        result.samplesNs = samples
     }
 
     private func oneLine(_ error: Error) -> String {

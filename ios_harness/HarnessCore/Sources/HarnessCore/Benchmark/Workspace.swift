@@ -76,7 +76,7 @@ public struct Workspace: Sendable {
         let caches = FileManager.default.urls(for: .cachesDirectory, in: .userDomainMask).first ?? documents
         let compiled = Machine.isSimulated ? documents.appendingPathComponent("compiled") : caches.appendingPathComponent("compiled-models")
         return try BenchmarkRun(
-            jobFolder: folder, outputFolder: output(job.runId), runtime: CoreMLRuntime(compiledFolder: compiled), machine: machine)
+            jobFolder: folder, outputFolder: output(job.runId), runtimes: Runtimes.here(compiledFolder: compiled), machine: machine)
     }
 
     /// Blocks until it is done.

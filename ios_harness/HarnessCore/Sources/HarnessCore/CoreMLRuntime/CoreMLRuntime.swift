@@ -8,25 +8,24 @@ public final class CoreMLRuntime: ModelRuntime {
     static let options = [functionOption, CoreMLModel.backingsOption]
 
     public let name = "coreml"
-    public let version: String
+    public let version = Machine.systemRuntimeVersion
     private let compiledFolder: URL
 
     /// - Parameter compiledFolder: keeps compiled models; can be deleted at any time.
     public init(compiledFolder: URL) {
         self.compiledFolder = compiledFolder
-        let system = ProcessInfo.processInfo.operatingSystemVersion
-        version = Machine.isSimulated ? "stand-in" : "of the system, \(system.majorVersion).\(system.minorVersion).\(system.patchVersion)"
     }
 
-    public func install(_ cell: Cell, at file: URL) throws {
+    public func install(_ cell: Cell, at file: URL, anew: Bool) throws -> Int? {
         let place = compiled(cell)
-        guard !FileManager.default.fileExists(atPath: place.path) else { return }
+        guard !FileManager.default.fileExists(atPath: place.path) else { return nil }
         try FileManager.default.createDirectory(at: compiledFolder, withIntermediateDirectories: true)
         let fresh = try waitFor { try await MLModel.compileModel(at: file) }
         try FileManager.default.moveItem(at: fresh, to: place)
+        return nil
     }
 
-    public func load(_ cell: Cell) throws -> LoadedModel {
+    public func load(_ cell: Cell, at file: URL) throws -> LoadedModel {
         let model = try MLModel(contentsOf: compiled(cell), configuration: try CoreMLRuntime.configuration(cell))
         return try CoreMLModel(model, cell)
     }
@@ -57,6 +56,8 @@ public final class CoreMLRuntime: ModelRuntime {
         case .cpuAndGPU: configuration.computeUnits = .cpuAndGPU
         case .cpuAndNeuralEngine: configuration.computeUnits = .cpuAndNeuralEngine
         case .all, nil: configuration.computeUnits = .all
+        case .default, .preferCPU, .preferGPU, .preferNeuralEngine:
+            throw HarnessError("compute units \(cell.computeUnits!.rawValue) are Core AI's; Core ML has none of that name")
         }
         if let function = cell.options?[CoreMLRuntime.functionOption] {
             guard #available(iOS 18, macOS 15, *) else {
@@ -66,16 +67,4 @@ public final class CoreMLRuntime: ModelRuntime {
         }
         return configuration
     }
-}
-
-/// Wait for asynchronous work on a thread of our own, which may block.
-private func waitFor<Value: Sendable>(_ work: @escaping @Sendable () async throws -> Value) throws -> Value {
-    let done = DispatchSemaphore(value: 0)
-    let outcome = Outcome<Value>()
-    Task.detached(priority: .userInitiated) {
-        do { outcome.result = .success(try await work()) } catch { outcome.result = .failure(error) }
-        done.signal()
-    }
-    done.wait()
-    return try outcome.result!.get()
 }

@@ -18,7 +18,11 @@ public enum Dtype: String, Codable, Sendable {
 
 public enum Tower: String, Codable, Sendable { case image, text }
 
-public enum ComputeUnits: String, Codable, Sendable { case cpuOnly, cpuAndGPU, cpuAndNeuralEngine, all }
+/// `cpuOnly` is Core ML's and Core AI's; Core ML has the rest of the first line, Core AI that of the second.
+public enum ComputeUnits: String, Codable, Sendable {
+    case cpuOnly, cpuAndGPU, cpuAndNeuralEngine, all
+    case `default`, preferCPU, preferGPU, preferNeuralEngine
+}
 
 public struct MeasurementProtocol: Codable, Equatable, Sendable {
     public enum Statistic: String, Codable, Sendable {

@@ -52,6 +52,7 @@ public struct RoundResult: Codable, Equatable, Sendable {
     public var round: Int
     public var status: Status
     public var error: String?
+    public var specializationNs: Int?
     public var loadFirstNs: Int?
     public var loadAgainNs: Int?
     public var firstInferenceNs: Int?

@@ -35,6 +35,12 @@ public struct Machine: Sendable {
         #endif
     }
 
+    /// Of a runtime that comes with the system.
+    static var systemRuntimeVersion: String {
+        let system = ProcessInfo.processInfo.operatingSystemVersion
+        return isSimulated ? "stand-in" : "of the system, \(system.majorVersion).\(system.minorVersion).\(system.patchVersion)"
+    }
+
     /// What this build runs on; on a stand-in whatever it stands in for.
     public static var kind: DeviceKind {
         #if os(iOS)

@@ -1,6 +1,14 @@
 import Foundation
 
-/// What the stand-in does: set by a test, or read from the JSON file that the variable COREML_STAND_IN names.
+// What the stand-ins for Core ML and Core AI have in common. They compute no network: they answer by a script.
+
+public struct StandInError: Error, LocalizedError {
+    let text: String
+    public init(text: String) { self.text = text }
+    public var errorDescription: String? { text }
+}
+
+/// What the stand-ins do: set by a test, or read from the JSON file that the variable COREML_STAND_IN names.
 public struct StandIn: Codable, Sendable {
     /// What it answers to inputs: raw files of N inputs and N float32 outputs.
     public struct Answers: Codable, Sendable {
@@ -25,21 +33,33 @@ public struct StandIn: Codable, Sendable {
         }
     }
 
-    public enum Step: String, Codable, Sendable { case compile, load, inference, backedInference }
+    /// Of Core AI: what an asset's function takes by that name.
+    public struct Port: Codable, Sendable {
+        public var type: String
+        public var shape: [Int]
+
+        public init(_ type: String, _ shape: [Int]) { (self.type, self.shape) = (type, shape) }
+    }
+
+    public enum Step: String, Codable, Sendable { case compile, specialize, load, inference, backedInference }
 
     public var output = "final_emb_1"
     public var answers: [Answers] = []
-    /// Packages, by name, that answer something else than `answers` say.
+    /// Packages, by name, that answer something else than `answers` say; "name@units" do so on these units alone.
     public var wrong: [String] = []
     /// Step -> packages, by name, that fail in it.
     public var failing: [String: [String]] = [:]
     /// Packages, by name, that write their output elsewhere than into the memory that they are given, and say nothing.
     public var backingsIgnored: [String]?
-    /// Microseconds of an inference, by compute units ("cpuOnly", ...).
+    /// Microseconds of an inference, by compute units ("cpuOnly", ...), and of specializing ("specialize").
     public var microseconds: [String: Int] = [:]
     public var plans: [String: [PlannedOperation]] = [:]
     /// Functions that packages hold besides the default one.
     public var functions: [String]?
+    /// Inputs of Core AI's assets, by name.
+    public var inputs: [String: Port]?
+    /// The kinds of compute units that the device has, as Core AI calls them; nil: all.
+    public var kinds: [String]?
     /// Kill this process (signal 9) at an inference of this number, counted from 1.
     public var killAtInference: Int?
 
@@ -53,6 +73,7 @@ public struct StandIn: Codable, Sendable {
     nonisolated(unsafe) private static var current = fromEnvironment()
     nonisolated(unsafe) private static var table = current.load()
     nonisolated(unsafe) private static var inferences = 0
+    nonisolated(unsafe) private static var calls: [String] = []
     private static let lock = NSLock()
 
     private static func fromEnvironment() -> StandIn {
@@ -81,13 +102,24 @@ public struct StandIn: Codable, Sendable {
         return found
     }
 
-    func failure(of step: Step, _ name: String) throws {
-        if failing[step.rawValue, default: []].contains(name) {
-            throw MLModelError(text: "the stand-in was told to fail at \(step.rawValue) of \(name)")
+    /// Keep in mind that something was asked for.
+    public static func note(_ call: String) { lock.withLock { calls.append(call) } }
+
+    /// What was asked for since the last look.
+    public static func takeCalls() -> [String] {
+        lock.withLock {
+            defer { calls = [] }
+            return calls
         }
     }
 
-    func beforeInference(_ name: String, _ units: MLComputeUnits, backed: Bool) throws {
+    public func failure(of step: Step, _ name: String) throws {
+        if failing[step.rawValue, default: []].contains(name) {
+            throw StandInError(text: "the stand-in was told to fail at \(step.rawValue) of \(name)")
+        }
+    }
+
+    public func beforeInference(_ name: String, _ units: String, backed: Bool) throws {
         let number = StandIn.lock.withLock { () -> Int in
             StandIn.inferences += 1
             return StandIn.inferences
@@ -95,16 +127,17 @@ public struct StandIn: Codable, Sendable {
         if number == killAtInference { kill(getpid(), SIGKILL) }
         try failure(of: .inference, name)
         if backed { try failure(of: .backedInference, name) }
-        if let time = microseconds["\(units)"] { usleep(UInt32(time)) }
+        pause(units)
     }
 
-    func plan(_ units: MLComputeUnits) -> [PlannedOperation] { plans["\(units)", default: []] }
+    public func pause(_ what: String) {
+        if let time = microseconds[what] { usleep(UInt32(time)) }
+    }
 
-    /// The answer that the script holds for an input, zeros of the same length for one that it does not know.
-    func answer(to value: MLFeatureValue, _ name: String) -> [Float] {
-        let bytes = value.imageBufferValue?.planes() ?? value.multiArrayValue?.packed() ?? Data()
+    /// The answer that the script holds for an input, row-major without padding; zeros for one that it does not know.
+    public func answer(to bytes: Data, _ name: String, _ units: String) -> [Float] {
         let known = StandIn.lock.withLock { StandIn.table }
         let answer = known[bytes] ?? [Float](repeating: 0, count: known.first?.value.count ?? 1)
-        return wrong.contains(name) ? answer.reversed() : answer
+        return wrong.contains(name) || wrong.contains("\(name)@\(units)") ? answer.reversed() : answer
     }
 }

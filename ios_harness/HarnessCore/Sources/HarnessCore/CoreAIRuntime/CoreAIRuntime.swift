@@ -1,0 +1,64 @@
+#if canImport(CoreAI)
+import CoreAI
+import Foundation
+
+/// Core AI: assets are specialized on the device, once for each choice of compute units, and a function of them is loaded.
+@available(iOS 27, macOS 27, *)
+public final class CoreAIRuntime: ModelRuntime {
+    /// Names a function of an asset that holds several.
+    static let functionOption = "function"
+
+    public let name = "coreai"
+    public let version = Machine.systemRuntimeVersion
+
+    public init() {}
+
+    public func install(_ cell: Cell, at file: URL, anew: Bool) throws -> Int? {
+        let options = try CoreAIRuntime.options(cell)
+        let cache = AIModelCache.default
+        if anew, try cache.model(for: file, options: options) != nil { try cache.deleteEntry(for: file, options: options) }
+        // What is still there (the system deletes an entry when nobody uses it any more) would give a time that is none.
+        guard try cache.model(for: file, options: options) == nil else { return nil }
+        let (_, time) = try Clock.timed {
+            try waitFor { _ = try await AIModel.specialize(contentsOf: file, options: options) }
+        }
+        return time
+    }
+
+    public func load(_ cell: Cell, at file: URL) throws -> LoadedModel {
+        let options = try CoreAIRuntime.options(cell)
+        let wanted = cell.options?[CoreAIRuntime.functionOption] ?? "main"
+        let function = try waitFor {
+            let model = try await AIModel(contentsOf: file, options: options)
+            guard let function = try model.loadFunction(named: wanted) else {
+                throw HarnessError("no function \(wanted) in \(file.lastPathComponent); it has \(model.functionNames.joined(separator: ", "))")
+            }
+            return function
+        }
+        return try CoreAIModel(function, cell)
+    }
+
+    /// Core AI tells of no operation where it runs.
+    public func plan(_ cell: Cell) throws -> ModelPlan { ModelPlan() }
+
+    private static func options(_ cell: Cell) throws -> SpecializationOptions {
+        if let unknown = cell.options?.keys.sorted().first(where: { $0 != functionOption }) {
+            throw HarnessError("option \(unknown) is unknown to Core AI's harness; it knows \(functionOption)")
+        }
+        switch cell.computeUnits {
+        case .default, nil: return .default
+        case .cpuOnly: return .cpuOnly
+        case .preferCPU: return try preferring(.cpu)
+        case .preferGPU: return try preferring(.gpu)
+        case .preferNeuralEngine: return try preferring(.neuralEngine)
+        case .all, .cpuAndGPU, .cpuAndNeuralEngine:
+            throw HarnessError("compute units \(cell.computeUnits!.rawValue) are Core ML's; Core AI has none of that name")
+        }
+    }
+
+    private static func preferring(_ kind: ComputeUnitKind) throws -> SpecializationOptions {
+        guard ComputeUnitKind.availableKinds.contains(kind) else { throw HarnessError("this device has no \(kind)") }
+        return SpecializationOptions(preferredComputeUnitKind: kind)
+    }
+}
+#endif
