@@ -141,7 +141,7 @@ def print_report(report: ParityReport, layers: bool = False) -> None:
             relative(check),
             f"{check.deviation.cosine:.6f}" if check.deviation else "",
             decibels(check),
-            (check.detail or check.engine or "") if check.figures is None else figures(check),
+            (check.detail or check.engine or "") if check.figures is None else _measured(check),
         ]
         for check in report.checks
     ]
@@ -157,6 +157,11 @@ def print_report(report: ParityReport, layers: bool = False) -> None:
     if layers and report.weights:
         read = [[row.tower, row.layer, row.grid, f"{row.relative:.1e}", row.wrong or ""] for row in report.weights]
         print_table("weights as they stand in the file", ["tower", "layer", "grid", ">relative", "what is wrong"], read)
+
+
+def _measured(check: Check) -> str:
+    """Figures, what they were measured on where that is not everything, and by what."""
+    return figures(check) if check.detail is None else f"{check.detail}: {figures(check)}"
 
 
 def print_evaluation(result: EvaluationResult) -> None:

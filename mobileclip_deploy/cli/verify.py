@@ -39,7 +39,7 @@ __all__ = ["verify"]
     type=click.Choice(["quick", "full"]),
     default="full",
     show_default=True,
-    help="quick: do not convert again, and do not measure accuracy.",
+    help="quick: do not convert again, and measure accuracy on 128 images at most.",
 )
 @gate_option
 @json_option

@@ -56,6 +56,14 @@ class Dataset:
             bad: what is wrong with each, by position.
         """
         kept = [number for number in range(len(self.images)) if number not in bad]
+        return self._of(kept, (*self.skipped, *(bad[i] for i in sorted(bad))))
+
+    def sample(self, count: int) -> Dataset:
+        """At most `count` of its images, at equal distances, with their captions; every class stays."""
+        total = len(self.images)
+        return self if total <= count else self._of([n * total // count for n in range(count)], self.skipped)
+
+    def _of(self, kept: Sequence[int], skipped: tuple[str, ...]) -> Dataset:
         place = {old: new for new, old in enumerate(kept)}
         captions = [(text, place[i]) for text, i in zip(self.captions, self.caption_images, strict=True) if i in place]
         return Dataset(
@@ -67,7 +75,7 @@ class Dataset:
             labels=tuple(self.labels[i] for i in kept) if self.labels else (),
             classes=self.classes,
             templates=self.templates,
-            skipped=(*self.skipped, *(bad[i] for i in sorted(bad))),
+            skipped=skipped,
         )
 
 

@@ -27,8 +27,8 @@ class Check(BaseModel):
     stored inputs and reference), `shipped` (the artifact as written; one check for each engine here), `weights` (as
     they stand in the file, against the checkpoint's), `graph` (the artifact against torch with those weights),
     `reproduced` (the artifact against one converted again), `task` (accuracy in percent, and what it dropped in points:
-    `figures`) or `baseline` (today's figures against those last accepted). `left_out`: not run because the user did not
-    want it.
+    `figures`), `sampled` (the same on some of the images) or `baseline` (today's figures against those last accepted).
+    `left_out`: not run because the user did not want it.
     """
 
     model_config = ConfigDict(frozen=True)

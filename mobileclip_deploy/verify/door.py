@@ -47,7 +47,8 @@ def verify(
         dataset: a dataset folder on which to compare accuracy; for the built-in checkpoint its own held-out set.
         calibration: the folder of images that the bundle was calibrated on, if on one of yours: it is converted again.
         gates: the bounds; those that the bundle was exported with when None.
-        thorough: convert again and measure accuracy, too; otherwise the report names these checks as left out.
+        thorough: convert again and measure accuracy on the whole dataset; otherwise the report names these checks as
+            left out, and accuracy is measured on a sample of it (check `sampled`).
         baseline: a lock file with the figures last accepted (docs/ci.md); drift beyond noise fails as well.
         accept: write today's figures into `baseline` instead, if every check passed.
 

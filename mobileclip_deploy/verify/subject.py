@@ -15,7 +15,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation import Dataset, EvaluationResult, evaluate, model_embedder
+from mobileclip_deploy.evaluation import Dataset, EvaluationResult, Measurement, evaluate, measure, model_embedder
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -31,7 +31,7 @@ from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.labels import LabelSet
 from mobileclip_deploy.verify.matching import Matched
 
-__all__ = ["Evidence", "Golden", "Subject", "TaskReference", "head_of", "lacks_to_convert"]
+__all__ = ["Evidence", "Golden", "SampledReference", "Subject", "TaskReference", "head_of", "lacks_to_convert"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,29 @@ class TaskReference:
 
 
 @dataclass(frozen=True)
+class SampledReference:
+    """Some images of a dataset of `total`, and what the checkpoint finds on them, image by image."""
+
+    dataset: Dataset
+    checkpoint: Measurement
+    total: int
+
+    @classmethod
+    def compute(cls, model: MobileCLIP, dataset: Dataset, count: int, progress: Progress = silent) -> SampledReference:
+        """Measure the checkpoint on `count` images at most."""
+        some = dataset.sample(count)
+        found = measure(model_embedder(model), some, progress=about("checkpoint", progress))
+        return cls(some, found, len(dataset.images))
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """What bundles of one source are held against: its answers to real inputs, and its accuracy, where that counts."""
+    """What bundles of one source are held against: its answers to real inputs, and its accuracy, where that counts, on
+    a whole dataset or on some images of it."""
 
     reference: Reference
     task: TaskReference | None = None
+    sampled: SampledReference | None = None
 
 
 @dataclass(frozen=True)

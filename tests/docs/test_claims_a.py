@@ -473,7 +473,7 @@ def test_quick_checks_leave_out_twin_task_and_reproduced_and_say_so() -> None:
     manifest = SimpleNamespace(towers={"image": SimpleNamespace(precision="fp16")})
     own: Any = SimpleNamespace(
         bundle=SimpleNamespace(manifest=manifest, path=Path("b")),
-        evidence=SimpleNamespace(task=None),
+        evidence=SimpleNamespace(task=None, sampled=None),
         gates=Gates(),
         source=object(),
         target=lambda _: None,

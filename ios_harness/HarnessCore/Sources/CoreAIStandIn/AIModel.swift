@@ -62,7 +62,9 @@ public final class AIModelCache: Sendable {
         guard !lock.withLock({ entries.contains(key(url, options)) }) else { return }
         let script = StandIn.script
         try script.failure(of: .specialize, url.lastPathComponent)
-        guard FileManager.default.fileExists(atPath: url.path) else { throw StandInError(text: "no asset at \(url.lastPathComponent)") }
+        guard FileManager.default.fileExists(atPath: url.path) else {
+            throw StandInError(text: "no asset at \(url.lastPathComponent)")
+        }
         StandIn.note("specialize \(options.units)")
         script.pause("specialize")
         lock.withLock { _ = entries.insert(key(url, options)) }

@@ -64,7 +64,9 @@ public struct NDArray: Sendable {
 
     static func strides(_ shape: [Int], row: Int) -> [Int] {
         var steps = [1]
-        for axis in shape.indices.dropFirst().reversed() { steps.insert(steps[0] * (axis == shape.count - 1 ? row : shape[axis]), at: 0) }
+        for axis in shape.indices.dropFirst().reversed() {
+            steps.insert(steps[0] * (axis == shape.count - 1 ? row : shape[axis]), at: 0)
+        }
         return steps
     }
 

@@ -11,7 +11,9 @@ final class CoreAITests: XCTestCase {
     override func tearDown() { StandIn.script = StandIn() }
 
     /// A job of one cell, and a stand-in that answers it rightly.
-    private func job(_ units: String? = "default", changes: [String: Any] = [:], _ change: (inout StandIn) -> Void = { _ in }) throws -> JobFolder {
+    private func job(
+        _ units: String? = "default", changes: [String: Any] = [:], _ change: (inout StandIn) -> Void = { _ in }
+    ) throws -> JobFolder {
         let own: [String: Any] = ["runtime": "coreai", "compute_units": units ?? NSNull()]
         let folder = try JobFolder(cells: ["a"], changes: own.merging(changes) { $1 }, asset: "toy.aimodel")
         var script = StandIn()
@@ -29,7 +31,8 @@ final class CoreAITests: XCTestCase {
 
     func testEveryChoiceOfUnitsIsSpecializedForAndAnswersTheGoldenInputs() throws {
         for (units, told) in [
-            ("default", "default"), ("cpuOnly", "cpuOnly"), ("preferCPU", "cpu"), ("preferGPU", "gpu"), ("preferNeuralEngine", "neuralEngine"),
+            ("default", "default"), ("cpuOnly", "cpuOnly"), ("preferCPU", "cpu"), ("preferGPU", "gpu"),
+            ("preferNeuralEngine", "neuralEngine"),
         ] {
             let rounds = try rounds(try job(units))
             XCTAssertEqual(rounds.map(\.status), [.done, .done], units)
@@ -73,12 +76,16 @@ final class CoreAITests: XCTestCase {
     }
 
     func testWhatCannotBeMeasuredSaysWhy() throws {
-        func refusal(_ units: String? = "default", _ changes: [String: Any] = [:], _ change: (inout StandIn) -> Void = { _ in }) throws -> String? {
+        func refusal(
+            _ units: String? = "default", _ changes: [String: Any] = [:], _ change: (inout StandIn) -> Void = { _ in }
+        ) throws -> String? {
             try rounds(try job(units, changes: changes, change))[0].error
         }
         XCTAssertEqual(try refusal("preferNeuralEngine") { $0.kinds = ["cpu", "gpu"] }, "this device has no neuralEngine")
         XCTAssertEqual(try refusal("all"), "compute units all are Core ML's; Core AI has none of that name")
-        XCTAssertEqual(try refusal("default", ["options": ["speed": "high"]]), "option speed is unknown to Core AI's harness; it knows function")
+        XCTAssertEqual(
+            try refusal("default", ["options": ["speed": "high"]]),
+            "option speed is unknown to Core AI's harness; it knows function")
         XCTAssertEqual(
             try refusal("default", ["options": ["function": "image"]]) { $0.functions = ["text"] },
             "no function image in toy.aimodel; it has main, text")

@@ -10,7 +10,10 @@ struct JobFolder {
     let answers: [[Float]] = [[1, 0, 2], [0.5, -1, 0]]
     let inputs: [[Int32]] = [[49406, 7, 49407, 0], [49406, 8, 49407, 0]]
 
-    init(cells: [String] = ["a", "b"], rounds: Int = 2, changes: [String: Any] = [:], reload: Bool = false, asset: String = "toy.mlpackage") throws {
+    init(
+        cells: [String] = ["a", "b"], rounds: Int = 2, changes: [String: Any] = [:], reload: Bool = false,
+        asset: String = "toy.mlpackage"
+    ) throws {
         self.asset = asset
         folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         let package = folder.appendingPathComponent("models/\(asset)/Data")

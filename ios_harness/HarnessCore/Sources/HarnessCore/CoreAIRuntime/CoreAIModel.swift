@@ -22,7 +22,8 @@ final class CoreAIModel: LoadedModel {
         // Dynamic dimensions are negative.
         let fits = declared.shape.count == shape.count && zip(declared.shape, shape).allSatisfy { $0 < 0 || $0 == $1 }
         guard fits, declared.scalarType == wanted else {
-            throw HarnessError("the model takes \(declared.scalarType) \(declared.shape) as \(cell.input.name), not \(wanted) \(shape)")
+            let takes = "\(declared.scalarType) \(declared.shape) as \(cell.input.name)"
+            throw HarnessError("the model takes \(takes), not \(wanted) \(shape)")
         }
         descriptor = declared.resolvingDynamicDimensions(shape)
     }
@@ -47,7 +48,8 @@ final class CoreAIModel: LoadedModel {
         answer = try waitFor {
             var outputs = try await function.run(inputs: inputs)
             guard let value = outputs.remove(name), let array = value.ndArray else {
-                throw HarnessError("the model gives no array \(name); its outputs: \(function.descriptor.outputNames.joined(separator: ", "))")
+                let names = function.descriptor.outputNames.joined(separator: ", ")
+                throw HarnessError("the model gives no array \(name); its outputs: \(names)")
             }
             return array
         }

@@ -31,7 +31,8 @@ public final class CoreAIRuntime: ModelRuntime {
         let function = try waitFor {
             let model = try await AIModel(contentsOf: file, options: options)
             guard let function = try model.loadFunction(named: wanted) else {
-                throw HarnessError("no function \(wanted) in \(file.lastPathComponent); it has \(model.functionNames.joined(separator: ", "))")
+                let names = model.functionNames.joined(separator: ", ")
+                throw HarnessError("no function \(wanted) in \(file.lastPathComponent); it has \(names)")
             }
             return function
         }
