@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from mobileclip_deploy.benchmark.android.adb import Adb, listed_devices, quoted, remedy_for_state
+from mobileclip_deploy.benchmark.android.claiming import PhoneBusy, claimed
 from mobileclip_deploy.benchmark.android.cooling import wait_until_cool
 from mobileclip_deploy.benchmark.android.device import AndroidPhone, describe, fast_cores, parse_thermal, snapshot
 from mobileclip_deploy.benchmark.android.programs import LOADER, PLAN, InstalledPrograms, NotStarting, runner
@@ -58,16 +59,19 @@ class AndroidDriver(Driver):
         adb = Adb(self._serial(), self._settings.folder)
         phone = describe(adb)
         _check_machine(phone, runners, adb.serial)
-        session = self._session(InstalledPrograms(adb, self._settings.folder, runners.glibc), phone, job)
-        self._bring(session, rounds, runners)
-        harness, runtimes = _versions(session, job)
-        if rounds.outstanding():
-            wait_until_cool(
-                lambda: parse_thermal(adb.shell("dumpsys thermalservice").output),
-                self._settings.cooling_seconds,
-                rounds.tell,
-            )
-        before = plan.environment_before(lambda: snapshot(adb, session.fixed_performance))
+        programs = InstalledPrograms(adb, self._settings.folder, runners.glibc)
+        self._end_interrupted_run(programs, plan)
+        with claimed(adb, programs.base) as alone:
+            session = self._session(programs, phone, job)
+            self._bring(programs, rounds, runners, alone)
+            harness, runtimes = _versions(session, job)
+            if rounds.outstanding():
+                wait_until_cool(
+                    lambda: parse_thermal(adb.shell("dumpsys thermalservice").output),
+                    self._settings.cooling_seconds,
+                    rounds.tell,
+                )
+            before = plan.environment_before(lambda: snapshot(adb, session.fixed_performance))
         if rounds.outstanding():
             rounds.tell()
             self._measure(session, rounds)
@@ -143,16 +147,23 @@ class AndroidDriver(Driver):
             simulated=phone.device.simulated,
         )
 
-    def _bring(self, session: PhoneSession, rounds: Rounds, runners: Runners) -> None:
-        """Programs, models and golden files onto the phone; what an interrupted run of this job left there, here."""
-        programs, plan = session.programs, rounds.plan
-        adb, folder = programs.adb, programs.base
-        has_loader = adb.shell(f"[ -e {quoted(f'{programs.folder}/{LOADER}')} ]").code == 0
+    def _end_interrupted_run(self, programs: InstalledPrograms, plan: Plan) -> None:
+        """End what an interrupted run of this plan still does on the phone, by the programs that are there.
+
+        Raises:
+            RuntimeFailed: another benchmark runs there.
+        """
+        has_loader = programs.adb.shell(f"[ -e {quoted(f'{programs.folder}/{LOADER}')} ]").code == 0
         with suppress(NotStarting):  # nothing is there yet, or nothing that could have begun a run
             self._end_own_run(replace(programs, glibc=has_loader), plan)
+
+    def _bring(self, programs: InstalledPrograms, rounds: Rounds, runners: Runners, alone: bool) -> None:
+        """Programs, models and golden files onto the phone; what an interrupted run of this job left there, here."""
+        adb, folder, plan = programs.adb, programs.base, rounds.plan
         rounds.tell("pushing the harness")
         synchronize(adb, programs.folder, {path.name: path for path in runners.files}, executable=True)
-        self._end_own_run(programs, plan)
+        if not alone:
+            self._end_own_run(programs, plan)
         if _is_job_of(adb, folder, plan):
             rounds.fetch(adb, folder)
         wanted = {
@@ -176,13 +187,14 @@ class AndroidDriver(Driver):
         if not programs.is_busy():
             return
         if not _is_job_of(programs.adb, programs.base, plan):
-            raise RuntimeFailed(f"another benchmark runs on the phone {programs.adb.serial}: wait for its end")
+            raise PhoneBusy(programs.adb.serial)
         programs.stop()
 
     def _clean(self, adb: Adb, plan: Plan) -> None:
         """Remove what this run wrote; models and programs stay, so that the next run need not push them."""
         names = (plan.stream.name, f"{plan.job.run_id}.run.json", "job.json")
-        adb.demand("rm -f -- " + quoted(*(f"{self._settings.folder}/job/{name}" for name in names)))
+        with suppress(PhoneBusy), claimed(adb, self._settings.folder):  # whoever came meanwhile removes what is ours
+            adb.demand("rm -f -- " + quoted(*(f"{self._settings.folder}/job/{name}" for name in names)))
 
 
 def _check_machine(phone: AndroidPhone, runners: Runners, serial: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from mobileclip_deploy.benchmark.android.adb import END, Answer, DeviceLost
+from mobileclip_deploy.benchmark.android.claiming import PhoneBusy
 from mobileclip_deploy.benchmark.android.programs import BUSY, LOADER, PLAN, InstalledPrograms
 from mobileclip_deploy.errors import RuntimeFailed
 
@@ -110,7 +111,7 @@ class PhoneSession:
         if code in (126, 127) or "not executable" in said:
             raise self.programs.not_starting(PLAN, said, code)
         if code == BUSY:
-            raise RuntimeFailed(f"another benchmark runs on the phone {serial}: wait for its end")
+            raise PhoneBusy(serial)
         if code > 128:
             raise RuntimeFailed(
                 f"the harness on the phone {serial} was ended by signal {code - 128}: go on with `resume=True`"

@@ -195,6 +195,10 @@ class Phones:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{khz}\n")
 
+    def program(self, name: str, script: str, number: int = 0) -> None:
+        """Put a shell script in the place of a program on the phone."""
+        _program(self.folder / f"bin/{number}" / name, script)
+
     def asked(self, number: int = 0) -> list[str]:
         """What `cmd` of the phone was called with."""
         log = self.folder / f"bin/{number}/log"

@@ -227,6 +227,34 @@ def test_a_second_benchmark_does_not_disturb_the_first(phones: Phones, built: Pa
     assert results[0].cells[0].status == "done"
 
 
+def test_of_two_benchmarks_that_begin_together_the_second_touches_nothing(
+    phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    runners = scripted_runners(built, tmp_path / "bin")
+    first, second = (tiny.plan(tmp_path / name, error=error) for name, error in (("first", 0.0), ("second", 1.0)))
+    seen: list[str] = []
+
+    def begun(text: str) -> None:
+        """The second one comes while the first one pushes its harness, and again when it has pushed its models."""
+        if not text.endswith(("pushing the harness", "pushing models")):
+            return
+        before, asked = _changes(phones), phones.asked()
+        with pytest.raises(RuntimeFailed, match=r"another benchmark runs on the phone .*: wait for its end"):
+            run(phones, runners, second)
+        assert (_changes(phones), phones.asked()) == (before, asked)
+        seen.append(text)
+
+    (cell,) = assemble(driver(phones, runners).run(first, begun)).cells
+    assert (cell.status, len(seen)) == ("done", 2)
+    assert run(phones, runners, second).cells[0].status == "done"
+
+
+def test_a_phone_without_flock_is_measured_all_the_same(phones: Phones, built: Path, tmp_path: Path) -> None:
+    phones.program("flock", "exit 127")
+    result = run(phones, scripted_runners(built, tmp_path / "bin"), tiny.plan(tmp_path / "plan"))
+    assert result.cells[0].status == "done"
+
+
 def test_two_phones_are_measured_at_once(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.needs("adb", "adbd", "unshare", "ip", headers=False)
     runners = scripted_runners(built, tmp_path / "bin", 'touch "$1/begun"; sleep 1\n' + GOOD)
