@@ -21,6 +21,7 @@ __all__ = [
     "snapshot",
 ]
 
+NEXT = "mobileclip-next-answer"
 PROPERTY = re.compile(r"^\[(.+?)\]: \[(.*)\]$", re.MULTILINE)
 TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[0-9.]+), mType=(\d+), mName=([^,}]*)")
 CPU, SKIN = 0, 3
@@ -49,12 +50,14 @@ class AndroidPhone:
 
 def describe(adb: Adb) -> AndroidPhone:
     """What the phone is. Its serial number and its owner's name for it are left out: results are published."""
-    properties = dict(PROPERTY.findall(adb.demand("getprop")))
-    facts = adb.demand(
+    told, facts = _answers(
+        adb,
+        "getprop",
         "uname -m; grep MemTotal /proc/meminfo; cat /sys/devices/system/cpu/possible; "
         "[ -e /system/bin/linker64 ] && echo bionic; "
-        "grep -H . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq 2>/dev/null; true"
+        "grep -H . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq 2>/dev/null",
     )
+    properties = dict(PROPERTY.findall(told))
     frequencies = {int(core): int(khz) for core, khz in MAXIMUM.findall(facts)}
     memory = re.search(r"^MemTotal:\s*(\d+) kB", facts, re.MULTILINE)
     possible = re.search(r"^0(?:-(\d+))?$", facts, re.MULTILINE)
@@ -94,11 +97,16 @@ def is_simulated(properties: Mapping[str, str], has_bionic: bool) -> bool:
 
 def snapshot(adb: Adb, fixed_performance: bool | None) -> Snapshot:
     """The state now; what the phone does not tell is None."""
-    thermal = parse_thermal(adb.shell("dumpsys thermalservice").output)
-    percent, celsius, charging = parse_battery(adb.shell("dumpsys battery").output)
-    saving = adb.shell("settings get global low_power").output.strip()
-    governor = adb.shell("cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null").output.strip()
-    load = adb.shell("cat /proc/loadavg").output.split()
+    temperatures, battery, saving, governor, load = _answers(
+        adb,
+        "dumpsys thermalservice",
+        "dumpsys battery",
+        "settings get global low_power",
+        "cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null",
+        "cat /proc/loadavg",
+    )
+    thermal = parse_thermal(temperatures)
+    percent, celsius, charging = parse_battery(battery)
     return Snapshot(
         unix_seconds=round(time.time(), 3),
         thermal_state=thermal.state,
@@ -106,11 +114,17 @@ def snapshot(adb: Adb, fixed_performance: bool | None) -> Snapshot:
         battery_percent=percent,
         battery_celsius=celsius,
         charging=charging,
-        low_power_mode={"0": False, "1": True}.get(saving),
+        low_power_mode={"0": False, "1": True}.get(saving.strip()),
         fixed_performance_mode=fixed_performance,
-        governor=governor or None,
-        load_average_1min=float(load[0]) if load else None,
+        governor=governor.strip() or None,
+        load_average_1min=float(load.split()[0]) if load.split() else None,
     )
+
+
+def _answers(adb: Adb, *commands: str) -> list[str]:
+    """What each command writes, asked for at once: every call of adb costs the phone, and whoever waits, some time."""
+    script = f"\necho {NEXT}\n".join(commands)
+    return adb.demand(f"{script}\ntrue").split(f"{NEXT}\n")
 
 
 def parse_thermal(dump: str) -> Thermal:

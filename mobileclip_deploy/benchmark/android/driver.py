@@ -136,8 +136,9 @@ class AndroidDriver(Driver):
 
     def _session(self, programs: InstalledPrograms, phone: AndroidPhone, job: Job) -> PhoneSession:
         adb, turn = programs.adb, self._settings.turn_limit(job.protocol)
-        allowed = adb.shell("cmd power set-fixed-performance-mode-enabled true >/dev/null 2>&1").code == 0
-        adb.shell("cmd power set-fixed-performance-mode-enabled false >/dev/null 2>&1")
+        fixed = "cmd power set-fixed-performance-mode-enabled {} >/dev/null 2>&1"
+        script = f"{fixed.format('true')}; code=$?; {fixed.format('false')}; exit $code"
+        allowed = adb.shell(script).code == 0
         return PhoneSession(
             programs=programs,
             cores={cell.threads: fast_cores(phone.frequencies, cell.threads) for cell in job.cells},

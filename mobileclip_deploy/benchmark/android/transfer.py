@@ -14,6 +14,7 @@ __all__ = ["remote_hashes", "synchronize"]
 
 PART = ".part"
 HASHING_SECONDS = 600
+DAMAGED = 3
 
 
 def synchronize(
@@ -60,8 +61,12 @@ def _push(adb: Adb, local: Path, remote: str, digest: str, mode: str) -> None:
         with suppress(RuntimeFailed):  # a phone that is gone keeps the part; the next run removes it
             adb.shell(f"rm -f -- {quoted(part)}")
         raise
-    found = adb.demand(f"sha256sum -- {quoted(part)}", HASHING_SECONDS).split()
-    if not found or found[0].lstrip("\\") != digest:
-        adb.shell(f"rm -f -- {quoted(part)}")
+    whole = f"chmod {mode} {quoted(part)} && mv -f -- {quoted(part)} {quoted(remote)}"
+    script = (
+        f'case "$(sha256sum <{quoted(part)})" in {digest}*) {whole};; *) rm -f -- {quoted(part)}; exit {DAMAGED};; esac'
+    )
+    answer = adb.shell(script, HASHING_SECONDS)
+    if answer.code == DAMAGED:
         raise RuntimeFailed(f"{local.name} arrived on the phone {adb.serial} damaged: change the cable and run again")
-    adb.demand(f"chmod {mode} {quoted(part)} && mv -f -- {quoted(part)} {quoted(remote)}")
+    if answer.code != 0:
+        raise adb.failure(answer)

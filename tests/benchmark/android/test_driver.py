@@ -136,6 +136,13 @@ def test_only_what_changed_is_pushed(phones: Phones, built: Path, tmp_path: Path
     assert {path.name for path in remote.rglob("*") if path.is_file()} == {"tiny.onnx", "inputs.bin", "outputs.bin"}
 
 
+def test_a_file_that_arrives_damaged_is_told_and_removed(phones: Phones, built: Path, tmp_path: Path) -> None:
+    phones.program("sha256sum", f"echo {'0' * 64}  -")
+    with pytest.raises(RuntimeFailed, match=r"arrived on the phone .* damaged: change the cable and run again"):
+        run(phones, scripted_runners(built, tmp_path / "bin"), tiny.plan(tmp_path / "plan"))
+    assert [path.name for path in (phones.storage / "x").rglob("*") if path.is_file()] == ["lock"]
+
+
 def test_wrong_answers_are_invalid_and_have_no_latency(phones: Phones, built: Path, tmp_path: Path) -> None:
     result = run(phones, built / "bin", tiny.plan(tmp_path / "plan", error=0.01))
     (cell,) = result.cells
