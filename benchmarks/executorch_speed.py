@@ -104,6 +104,7 @@ def build(folder: Path, cell: str) -> None:
     """Write a cell's three files and the torch module's input and output."""
     import torch
 
+    from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.executorch.backends import get_backend
     from mobileclip_deploy.targets.executorch.job import LoweringJob
     from mobileclip_deploy.targets.executorch.lowering import lower
@@ -128,7 +129,7 @@ def build(folder: Path, cell: str) -> None:
     )
     backend = get_backend("xnnpack")
     with quiet():
-        write_graph(job, target / "model.onnx", "input", "output")
+        write_graph(job, target / "model.onnx", *get_target("onnx").ports(job.variant, job.tower))
         (target / "stock.pte").write_bytes(lower(job.module, job, backend))
         (target / "fast.pte").write_bytes(lower(backend.authored(job), job, backend))
     (target / "done").touch()
@@ -161,7 +162,7 @@ def measure(folder: Path, cell: str, threads: int) -> dict[str, Any]:
     array = example.numpy()
     candidates: dict[str, Callable[[], Any]] = {
         "torch": lambda: module(example).numpy(),
-        "onnxruntime": lambda: session.run(None, {"input": array})[0],
+        "onnxruntime": lambda: session.run(None, {session.get_inputs()[0].name: array})[0],
         BASE: lambda: stock(array),
         "executorch_fast": lambda: fast(array),
     }

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         lint,
         variants,
     )
+    from mobileclip_deploy.layouts import Layout, layouts, read_layout
     from mobileclip_deploy.learning.door import (
         AugmentationPolicy,
         Recovery,
@@ -87,6 +88,7 @@ __all__ = [
     "FoldReport",
     "Gates",
     "Inspection",
+    "Layout",
     "LintComparison",
     "LintReport",
     "MobileCLIP",
@@ -110,10 +112,12 @@ __all__ = [
     "explain",
     "export",
     "inspect",
+    "layouts",
     "lint",
     "load_model",
     "load_runner",
     "preprocess",
+    "read_layout",
     "recover",
     "reinforce",
     "reparameterize",
@@ -172,6 +176,11 @@ DOORS = {
         "inspect",
         "lint",
         "variants",
+    ),
+    "layouts": (
+        "Layout",
+        "layouts",
+        "read_layout",
     ),
     "learning.door": (
         "AugmentationPolicy",

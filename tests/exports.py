@@ -56,6 +56,18 @@ class Exports:
                     mcd.export(mcd.load_model(None, self.checkpoint), target, precision, self.folder)
         return mcd.Bundle.open(path)
 
+    def layout(self, name: str, precision: str | None = None) -> mcd.Bundle:
+        """A bundle as an app expects it, that nothing may change."""
+        path = self.folder / "layouts" / f"{name}-{precision}"
+        if not path.exists():
+            with locked(self.folder / f".{path.name}.lock"), self.store.conversions():
+                if not path.exists():
+                    written = mcd.export(
+                        mcd.load_model(None, self.checkpoint), None, precision, self.folder / "layouts", layout=name
+                    )
+                    written.path.rename(path)
+        return mcd.Bundle.open(path)
+
     def copy(self, target: str, precision: str, into: Path) -> Path:
         """A bundle's folder, to be damaged, away from its checkpoint."""
         source = self.bundle(target, precision).path

@@ -24,6 +24,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates, exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
+from mobileclip_deploy.towers.head import Head
 
 __all__ = ["Cells"]
 
@@ -38,6 +39,7 @@ class Cells:
     def __init__(self, request: Request, driver: Driver, folder: Path) -> None:
         self._request, self._driver, self._folder = request, driver, folder
         self._names: set[str] = set()
+        self._sources: dict[Path, Path] = {}
         self._references = {bundle.path: Reference.read(bundle.golden) for bundle in request.bundles}
 
     def of_bundle(self, bundle: Bundle) -> Iterator[Cell]:
@@ -66,7 +68,7 @@ class Cells:
                 options={"function": entry.function} if entry.function else {},
                 input=source,
                 output=_tensor(entry.output),
-                golden=self._golden(bundle, tower, source),
+                golden=self._golden(bundle, tower, source, bool(entry.output.normalised)),
                 gate=_gate(exported_gates(manifest.options), entry.precision),
             )
             yield from self._spread(cell, places)
@@ -165,6 +167,10 @@ class Cells:
     def _put(self, source: Path, group: str) -> str:
         """A file or package, and weights that lie beside it; links where the file system allows it."""
         destination = self._folder / "models" / group / _safe(source.name)
+        if (
+            self._sources.setdefault(destination, source) != source
+        ):  # both towers are called so, in folders of their own
+            destination = destination.with_name(_safe(f"{source.parent.name}_{source.name}"))
         if not destination.exists():
             destination.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
@@ -177,12 +183,13 @@ class Cells:
                 _link(str(companion), str(beside))
         return destination.relative_to(self._folder).as_posix()
 
-    def _golden(self, bundle: Bundle, tower: TowerName, source: Tensor) -> Golden:
+    def _golden(self, bundle: Bundle, tower: TowerName, source: Tensor, length_one: bool = False) -> Golden:
         reference = self._references[bundle.path]
         if reference.inputs.of(tower).shape[1:] != source.shape[1:]:
             raise InvalidInput(f"{bundle.golden}: its inputs do not fit the {tower} tower; export the bundle again")
         space = _safe(bundle.manifest.embedding_space)
-        return write_golden(reference, tower, source.dtype, self._folder, f"{space}.{tower}")
+        head = Head(normalised=length_one)
+        return write_golden(reference, tower, source.dtype, self._folder, f"{space}.{tower}", head)
 
 
 def _tensor(entry: TensorEntry) -> Tensor:

@@ -14,23 +14,26 @@ from mobileclip_deploy.benchmark.result import GoldenOutcome
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.towers.head import Head
 
 __all__ = ["outcome", "write_golden"]
 
 
-def write_golden(reference: Reference, tower: TowerName, dtype: Dtype, folder: Path, name: str) -> Golden:
+def write_golden(reference: Reference, tower: TowerName, dtype: Dtype, folder: Path, name: str, head: Head) -> Golden:
     """Write a tower's inputs in the type that a runtime takes, and the checkpoint's embeddings, below `folder`.
 
     Args:
         reference: what a bundle keeps as golden.safetensors.
         dtype: of the inputs; uint8 pixels are the bytes that the others are 1/255 of.
         name: of the files, without what tells one from the other.
+        head: at which length embeddings leave the artifact.
     """
     inputs: npt.NDArray[Any] = reference.inputs.of(tower)
     inputs = np.rint(inputs * 255) if dtype == "uint8" else inputs
+    length = ".normalised" if head.normalised else ""
     return Golden(
         inputs=_write(folder, f"golden/{name}.{dtype}.inputs.bin", inputs, dtype),
-        outputs=_write(folder, f"golden/{name}.outputs.bin", reference.of(tower), "float32"),
+        outputs=_write(folder, f"golden/{name}{length}.outputs.bin", head.scaled(reference.of(tower)), "float32"),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec, TowerName
@@ -96,8 +97,10 @@ class ClassifierEntry(_Frozen):
 class Manifest(_Frozen):
     """manifest.json. `embedding_space`: embeddings of different ids must not be compared.
 
-    `measurements`: the file with what one machine measured of the bundle; all else here is the same for the same
-    checkpoint, options and versions. Schema version 1 had the checks in the manifest itself, as `parity`.
+    `layout`: how files and tensors are called and what stands beside them, where an app's names were asked for; None
+    for the target's own. `measurements`: the file with what one machine measured of the bundle; all else here is the
+    same for the same checkpoint, options and versions. Schema version 1 had the checks in the manifest itself,
+    as `parity`.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -106,6 +109,7 @@ class Manifest(_Frozen):
     checkpoint: Provenance
     target: str
     options: dict[str, str] = {}
+    layout: Layout | None = None
     towers: dict[TowerName, TowerEntry] = Field(min_length=1)
     classifier: ClassifierEntry | None = None
     embed_dim: int

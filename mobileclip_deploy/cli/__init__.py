@@ -20,6 +20,7 @@ from mobileclip_deploy.cli.ending import SigTerm, Terminated, ended_by_sigterm, 
 from mobileclip_deploy.cli.evaluate import evaluate
 from mobileclip_deploy.cli.export import export
 from mobileclip_deploy.cli.inspect import inspect
+from mobileclip_deploy.cli.layouts import layouts
 from mobileclip_deploy.cli.lint import lint
 from mobileclip_deploy.cli.options import add_quiet
 from mobileclip_deploy.cli.recover import recover
@@ -79,6 +80,7 @@ def cli() -> None:
 
 for command in (
     variants,
+    layouts,
     inspect,
     reparameterize,
     convert,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import click
 
-__all__ = ["chips", "devices", "layouts", "precisions", "target_lists", "targets", "variants"]
+__all__ = ["bundle_layouts", "chips", "devices", "layouts", "precisions", "target_lists", "targets", "variants"]
 
 
 def targets(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
@@ -48,6 +48,13 @@ def layouts(context: click.Context, parameter: click.Parameter, typed: str) -> l
     from mobileclip_deploy.checkpoints.fitting import LAYOUTS
 
     return _starting(typed, LAYOUTS)
+
+
+def bundle_layouts(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    """A layout of bundles."""
+    from mobileclip_deploy.layouts import layout_names
+
+    return _starting(typed, layout_names())
 
 
 def devices(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:

@@ -17,12 +17,19 @@ __all__ = ["export"]
 @click.option(
     "--target",
     "target_names",
-    required=True,
     multiple=True,
     metavar="T[,T...]|all",
     shell_complete=completion.target_lists,
-    help="onnx, coreml, executorch, ... or all. May be repeated.",
+    help="onnx, coreml, executorch, ... or all. May be repeated. [default: the layout's]",
 )
+@click.option(
+    "--layout",
+    metavar="NAME|FILE",
+    shell_complete=completion.bundle_layouts,
+    help="Files and tensors as an app expects them, such as immich: see `mobileclip-deploy layouts`. Or your own, a "
+    "JSON file.",
+)
+@click.option("--normalise", is_flag=True, help="Embeddings leave the artifacts at length 1.")
 @model_options
 @click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
 @click.option(
@@ -64,6 +71,8 @@ __all__ = ["export"]
 def export(
     choice: ModelChoice,
     target_names: tuple[str, ...],
+    layout: str | None,
+    normalise: bool,
     tower: Literal["image", "text", "both"],
     precisions: tuple[str, ...],
     calibration: Path | None,
@@ -93,6 +102,7 @@ def export(
       mobileclip-deploy export --target onnx --precision image=fp16,text=fp32 -o out/
       mobileclip-deploy export --target coreml --precision smallest --max-drop 1 -o out/
       mobileclip-deploy export --target onnx --precision image=fp16,text=w8 -o out/
+      mobileclip-deploy export --layout immich --checkpoint mobileclip_s0.pt -o out/
       mobileclip-deploy export --target coreml --labels cat,dog,car --template "a photo of a {}" -o out/
     """
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
@@ -101,6 +111,7 @@ def export(
     from mobileclip_deploy.export.door import export_plan
     from mobileclip_deploy.export.plan import ExportRequest, choose, plan_export, search_limits
     from mobileclip_deploy.export.steps import ExportGateFailed
+    from mobileclip_deploy.layouts import read_layout
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.towers.head import read_head
 
@@ -109,7 +120,8 @@ def export(
         precisions=precisions,
         output=output,
         tower=tower,
-        head=read_head(labels, template),
+        head=read_head(labels, template, normalise),
+        layout=None if layout is None else read_layout(layout),
         options=options,
         calibration=calibration,
         gates=parse_gates(gate_texts),

@@ -30,6 +30,7 @@ from mobileclip_deploy.inspect.doctor import Finding, Tool
 from mobileclip_deploy.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
 from mobileclip_deploy.inspect.linting import Comparison as LintComparison
 from mobileclip_deploy.inspect.linting import LintReport, Share
+from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.learning.recovery.recovering import GridWeight
 from mobileclip_deploy.learning.recovery.training import Closeness
 from mobileclip_deploy.learning.reinforcement import AugmentationPolicy
@@ -233,6 +234,7 @@ class ErrorDocument(BaseModel):
 
 DOCUMENTS: dict[str, Any] = {
     "variants": list[Variant],
+    "layouts": list[Layout],
     "inspect": CheckpointInspection | BundleInspection | FolderInspection | PackageInspection | ArtifactDocument,
     "reparameterize": FoldedDocument,
     "convert": ConvertedDocument,
@@ -271,8 +273,9 @@ def _open(schema: Any) -> Any:
 
 
 def published() -> dict[str, str]:
-    """File name -> JSON Schema (2020-12), of every document of the command line and of `benchmark`."""
+    """File name -> JSON Schema (2020-12), of every document of the command line and of `benchmark`, and of layouts."""
     own = {f"{name}.json": _text(name, document) for name, document in DOCUMENTS.items()}
+    own["layout-file.json"] = _text("layout-file", Layout)
     return own | {name: schema_text(model) for name, model in BENCHMARK.items()}
 
 
@@ -282,7 +285,8 @@ def _text(name: str, document: Any) -> str:
         version = top["properties"].get("schema_version", {"const": 1, "title": "Schema Version", "type": "integer"})
         top["properties"] = {"schema_version": version} | top["properties"]
         top["required"] = sorted({*top.get("required", ()), "schema_version"}, key=list(top["properties"]).index)
-    title = f"mobileclip-deploy {name} --json" if name != "error" else "mobileclip-deploy: an error"
+    titles = {"error": "mobileclip-deploy: an error", "layout-file": "mobileclip-deploy: a layout"}
+    title = titles.get(name, f"mobileclip-deploy {name} --json")
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return json.dumps(head | schema | {"title": title}, indent=1, ensure_ascii=False) + "\n"
 

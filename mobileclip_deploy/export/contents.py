@@ -29,7 +29,7 @@ PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
 def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Place, folder: Path) -> TowerEntry:
     """The manifest's entry of an artifact that lies in the bundle's folder."""
     target, artifact, labels = plan.target, folder / place.file, len(plan.head.names)
-    source, result = target.ports(variant, tower, labels)
+    source, result = target.ports(variant, tower, labels, plan.layout, normalised=plan.head.normalised)
     return TowerEntry(
         file=place.file,
         function=place.function,
@@ -44,7 +44,7 @@ def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Pla
 
 def attach(entry: TowerEntry, plan: BundlePlan, tower: TowerName, reference: Reference, folder: Path) -> TowerEntry:
     """The entry with what was asked for beside its artifact."""
-    expected = reference.of(tower)
+    expected = plan.head.scaled(reference.of(tower))
     bound = plan.gates.shipped(entry.precision)
     tolerance = value_tolerance(expected, bound.metric, bound.value)
     attached = plan.target.attach(folder / entry.file, reference.inputs.of(tower), expected, tolerance)
@@ -75,6 +75,7 @@ def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, Tow
         checkpoint=source.provenance,
         target=target.name,
         options=recorded_options(plan),
+        layout=plan.layout,
         towers=entries,
         classifier=classifier,
         embed_dim=variant.embed_dim,
@@ -99,7 +100,7 @@ def recorded_options(plan: BundlePlan) -> dict[str, str]:
 
 def write_beside(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
     """Tokenizer, preprocessing and golden answers, and what clients of the format expect."""
-    write_companions(folder, plan.target, source.variant, plan.head)
+    write_companions(folder, plan.target, source.variant, plan.head, plan.layout)
     reference.save(folder / "golden.safetensors")
 
 

@@ -12,6 +12,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, ExportRequest, choose, plan_export, search_limits
 from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
 from mobileclip_deploy.files import StrPath, optional_path
+from mobileclip_deploy.layouts import read_layout
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
@@ -35,6 +36,8 @@ class ExportChoices(TypedDict, total=False):
     allow_failing: bool
     labels: str | Sequence[str] | None
     template: str | None
+    layout: StrPath | None
+    normalise: bool
     max_drop: float | None
     max_size: float | None
     budget: float | None
@@ -61,14 +64,14 @@ def export(
 @overload
 def export(
     model: MobileCLIP,
-    target: str,
+    target: str | None = None,
     precision: str | None = None,
     output: StrPath = ".",
     **choices: Unpack[ExportChoices],
 ) -> Bundle: ...
 def export(
     model: MobileCLIP,
-    target: str | Several,
+    target: str | Several | None = None,
     precision: str | Several | None = None,
     output: StrPath = ".",
     *,
@@ -81,6 +84,8 @@ def export(
     allow_failing: bool = False,
     labels: str | Sequence[str] | None = None,
     template: str | None = None,
+    layout: StrPath | None = None,
+    normalise: bool = False,
     max_drop: float | None = None,
     budget: float | None = None,
     max_size: float | None = None,
@@ -95,7 +100,7 @@ def export(
     Args:
         model: from `load_model`; a training form is folded in place first.
         target: such as "onnx", "coreml", "executorch" or "executorch-vulkan"; "all"; or a list of them. Of "all" those
-            that lack a precision are left out.
+            that lack a precision are left out. The layout's when None.
         precision: one for both towers, "image=fp16,text=fp32", or "smallest" (alone); a list of such; the target's own
             default when None.
         tower: "image", "text" or "both".
@@ -110,6 +115,9 @@ def export(
         labels: two or more, or a text for them as on the command line ("cat,dog", or a file with one a line): a
             classifier of them is written instead, the image tower with probabilities out.
         template: the prompt that stands for a label, with `{}` where it goes; the variant's own when None.
+        layout: the name of an app whose files and tensors are wanted (see `layouts`), or a JSON file that describes
+            your own app's; the bundle is `<variant>-<layout>-<precision>` then.
+        normalise: embeddings leave the artifacts at length 1.
         max_drop: of "smallest": points of top-1 and recall@1 that may be lost on the dataset (0.5).
         max_size: of "smallest": MB that the artifacts may have together; nothing larger is tried.
         budget: of "smallest": minutes; a search that ends with them goes on where it was when it is called again.
@@ -124,11 +132,12 @@ def export(
         ExportError: the converter failed.
     """
     request = ExportRequest(
-        targets=(target,) if isinstance(target, str) else tuple(target),
+        targets=() if target is None else (target,) if isinstance(target, str) else tuple(target),
         precisions=() if precision is None else (precision,) if isinstance(precision, str) else tuple(precision),
         output=Path(output),
         tower=tower,
-        head=read_head(labels, template),
+        head=read_head(labels, template, normalise),
+        layout=None if layout is None else read_layout(layout),
         options=options or {},
         calibration=optional_path(calibration),
         gates=gates or Gates(),
@@ -139,7 +148,7 @@ def export(
         dataset=optional_path(dataset),
     )
     plan = plan_export(choose(request), Source.of(model))
-    single = isinstance(target, str) and target.casefold() != "all"
+    single = target is None or (isinstance(target, str) and target.casefold() != "all")
     single = single and (precision is None or isinstance(precision, str))
     if single and len(plan.bundles) > 1:
         names = ", ".join(bundle.path.name for bundle in plan.bundles)

@@ -7,7 +7,7 @@ before one is read; `plan_export` decides the rest. Whoever has an `ExportPlan` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import DependencyMissing, UsageError
 from mobileclip_deploy.evaluation import Dataset, accuracy_dataset
 from mobileclip_deploy.files import check_bundle_destination
+from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Gates
@@ -76,7 +77,8 @@ class ExportRequest:
     """What a user asked for; made by the command line and by `mobileclip_deploy.export` alike.
 
     `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
-    precisions each target has its default one. `tower`: "image", "text" or "both" (those that the checkpoint has).
+    precisions each target has its default one. `layout`: an app's, whose target and precision stand for those that are
+    not given. `tower`: "image", "text" or "both" (those that the checkpoint has).
     `options`: of the targets, by the names of their fields; those that are None were not given. `calibration`: a folder
     of images and prompts. `limits`: of a search, which "smallest" asks for. `allow_failing`: write a bundle that fails
     its gate all the same, marked as such. `dataset`: what accuracy is compared on; None for the checkpoint's own.
@@ -95,6 +97,7 @@ class ExportRequest:
     force: bool = False
     allow_failing: bool = False
     dataset: Path | None = None
+    layout: Layout | None = None
 
     @property
     def searched(self) -> bool:
@@ -119,13 +122,15 @@ class Choices:
 class BundlePlan:
     """One bundle to be written: where, for which target with which options settled, each tower at which precision.
 
-    `four_bit`: the layers of precision "mixed", see `TowerJob`. `search` instead of precisions: they are found.
+    `layout`: an app's names, where they were asked for. `four_bit`: the layers of precision "mixed", see `TowerJob`.
+    `search` instead of precisions: they are found.
     """
 
     path: Path
     target: Target
     precisions: Mapping[TowerName, str]
     head: Head = EMBEDDING
+    layout: Layout | None = None
     calibration: Path | None = None
     four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
     gates: Gates = USUAL_GATES
@@ -158,9 +163,13 @@ def choose(request: ExportRequest) -> Choices:
         InvalidInput: the calibration folder holds no image.
         DependencyMissing: a target's packages are not installed.
     """
+    request = _arranged(request)
     towers = _wanted_towers(request)
     every = names_all(request.targets)
     chosen, notes = _installed(_with_options(request)) if every else ([*_with_options(request)], [])
+    if request.layout is not None:
+        for target in chosen:
+            target.require_layout(request.layout)
     if request.searched:
         _check_search(request, chosen)
         return Choices(request, tuple((target, None) for target in chosen), tuple(notes))
@@ -179,6 +188,31 @@ def choose(request: ExportRequest) -> Choices:
             if (advice := target.advice(precisions)) is not None:
                 notes.append(advice)
     return Choices(request, tuple(pairs), tuple(notes))
+
+
+def _arranged(request: ExportRequest) -> ExportRequest:
+    """The request with all that its layout says and the user did not.
+
+    Raises:
+        UsageError: neither a target nor a layout is named.
+    """
+    layout = request.layout
+    if layout is None:
+        if not request.targets:
+            raise UsageError(f"no target is named; known: {', '.join(targets())}, all; or name an app's `layout`")
+        return request
+    head = request.head
+    if layout.normalised and not head.names:
+        head = replace(head, normalised=True)
+    return replace(
+        request,
+        targets=request.targets or (layout.target,),
+        precisions=request.precisions or ((layout.precision,) if layout.precision is not None else ()),
+        options={**layout.options, **{name: value for name, value in request.options.items() if value is not None}},
+        head=head,
+        # What the target writes by itself is not written down as a layout of an app.
+        layout=None if layout.default else layout,
+    )
 
 
 def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:
@@ -236,9 +270,18 @@ def _bundle(
 ) -> BundlePlan:
     precisions = {tower: named[tower] for tower in towers}
     label = SMALLEST if request.searched else precision_label(precisions)
+    layout = request.layout
+    if layout is not None and not request.searched:
+        for tower, precision in precisions.items():  # refused before anything is converted
+            layout.file(source.variant, "classifier" if request.head.names else tower, precision)
     kind = "-classifier" if request.head.names else ""
+    if request.head.normalised and not (layout is not None and layout.normalised):
+        kind = "-normalised"
+    # A layout stands for its target; what tells backends of one target apart stays.
+    called = target.label if layout is None else layout.name + target.label.removeprefix(target.name)
     return BundlePlan(
-        path=request.output / f"{source.variant.name}-{target.label}-{label}{kind}",
+        path=request.output / f"{source.variant.name}-{called}-{label}{kind}",
+        layout=layout,
         target=target if request.searched else target.settled(precisions),
         precisions=precisions,
         head=request.head,
@@ -258,7 +301,13 @@ def _wanted_towers(request: ExportRequest) -> tuple[TowerName, ...]:
     if request.head.names and request.tower == "text":
         raise UsageError("`labels` make a classifier of the image tower; leave `tower='text'` out")
     wanted = "image" if request.head.names else request.tower
-    return tuple(tower for tower in TOWERS if wanted in (tower, "both"))
+    towers = tuple(tower for tower in TOWERS if wanted in (tower, "both"))
+    if request.layout is None or request.head.names:
+        return towers
+    found = tuple(tower for tower in towers if tower in request.layout.towers)
+    if not found:
+        raise UsageError(f"the layout {request.layout.name} has no {request.tower} tower; leave `tower` out")
+    return found
 
 
 def _with_options(request: ExportRequest) -> tuple[Target, ...]:

@@ -119,6 +119,7 @@ def tower(work: Work) -> None:
             head=plan.head,
             calibration=plan.calibration,
             four_bit=plan.four_bit.get(name, frozenset()),
+            layout=plan.layout,
         )
 
 
@@ -127,7 +128,8 @@ def write(work: Work) -> None:
     plan = work.plan
     for name, job in work.jobs.items():
         work.tell(f"{name} tower, converting")
-        file = plan.target.artifact_name(job.variant, job.artifact, job.precision)
+        file = plan.target.file(job.variant, job.artifact, job.precision, plan.layout)
+        (work.folder / file).parent.mkdir(parents=True, exist_ok=True)
         work.stages[name] = plan.target.write(job, work.folder / file)
         if job.labels:
             ((work.folder / file).parent / "labels.json").write_text(labels_json(job.labels), encoding="utf-8")

@@ -8,14 +8,19 @@ from collections.abc import Sequence
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput
 
-__all__ = ["tokenize", "write_tokenizer_files", "write_transformers_tokenizer"]
+__all__ = ["TokenizerFile", "tokenize", "tokenizer_file", "write_tokenizer_files", "write_transformers_tokenizer"]
+
+TokenizerFile = Literal[
+    "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+]
+"""What clients read the vocabulary, or the tokenizer, from."""
 
 # The names that transformers and Apple's apps give to the two special tokens; open_clip's vocabulary has its own.
 _SOT = "<|startoftext|>"
@@ -59,8 +64,7 @@ def write_tokenizer_files(folder: str | PathLike[str]) -> list[Path]:
     Returns:
         The files written.
     """
-    merges = "\n".join(["#version: 0.2", *_merges()]) + "\n"
-    return [_write(folder, "vocab.json", _json(_vocabulary())), _write(folder, "merges.txt", merges)]
+    return [_write(folder, name) for name in ("vocab.json", "merges.txt")]
 
 
 def write_transformers_tokenizer(folder: str | PathLike[str], context_length: int = 77) -> list[Path]:
@@ -81,14 +85,26 @@ def write_transformers_tokenizer(folder: str | PathLike[str], context_length: in
     Returns:
         The files written.
     """
+    return [
+        _write(folder, name, context_length)
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    ]
+
+
+def tokenizer_file(name: TokenizerFile, context_length: int = 77) -> bytes:
+    """One of the files that `write_tokenizer_files` and `write_transformers_tokenizer` write."""
     special = {"bos_token": _SOT, "eos_token": _EOT, "unk_token": _EOT, "pad_token": _PAD}
+    if name == "vocab.json":
+        return _json(_vocabulary())
+    if name == "merges.txt":
+        return ("\n".join(["#version: 0.2", *_merges()]) + "\n").encode("utf-8")
+    if name == "tokenizer.json":
+        return _json(_fast_tokenizer(context_length))
+    if name == "special_tokens_map.json":
+        return _json(special)
     config = {**special, "add_prefix_space": False, "clean_up_tokenization_spaces": False, "do_lower_case": True}
     config |= {"errors": "replace", "model_max_length": context_length, "tokenizer_class": "CLIPTokenizer"}
-    return [
-        _write(folder, "tokenizer.json", _json(_fast_tokenizer(context_length))),
-        _write(folder, "tokenizer_config.json", _json(config)),
-        _write(folder, "special_tokens_map.json", _json(special)),
-    ]
+    return _json(config)
 
 
 def _fast_tokenizer(context_length: int) -> dict[str, Any]:
@@ -189,12 +205,12 @@ def _merges() -> list[str]:
     return [f"{left} {right}" for left, right in sorted(ranks, key=ranks.__getitem__)]
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
+def _json(value: object) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8")
 
 
-def _write(folder: str | PathLike[str], name: str, text: str) -> Path:
+def _write(folder: str | PathLike[str], name: TokenizerFile, context_length: int = 77) -> Path:
     path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode("utf-8"))
+    path.write_bytes(tokenizer_file(name, context_length))
     return path

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     import numpy.typing as npt
     from torch import Tensor, nn
 
+    from mobileclip_deploy.layouts import Layout
     from mobileclip_deploy.mil import Program
     from mobileclip_deploy.mil.lint import LintReport
     from mobileclip_deploy.model.variants import TowerName, Variant
@@ -78,6 +79,8 @@ class TowerJob:
     classifier, whose module gives probabilities [N, L] in this order; none for a tower that gives embeddings.
     `four_bit`: for precision "mixed", the names in `module` of the weights to store at 4 bits; all others have 8.
     `embedding_space`, `checkpoint_sha256`: of the source, for formats that say where their weights came from.
+    `normalised`: the module's embeddings have length 1. `layout`: how tensors are called, where an app has names of its
+    own.
     """
 
     variant: Variant
@@ -91,6 +94,8 @@ class TowerJob:
     four_bit: frozenset[str] = frozenset()
     embedding_space: str = ""
     checkpoint_sha256: str = ""
+    normalised: bool = False
+    layout: Layout | None = None
 
     @property
     def artifact(self) -> str:
@@ -145,6 +150,8 @@ class Target(ABC):
     """The package whose version a benchmark on this machine records; None: the first of `packages`."""
     runtime_modules: ClassVar[tuple[str, ...]] = ()
     """What a session needs, imported before the clock of its loading runs."""
+    named_tensors: ClassVar[bool] = True
+    """Whether inputs and outputs have names in its artifacts, by which an app asks for them."""
     foreign_suffix: ClassVar[str | None] = None
     """Suffix of files that others wrote in this format and `declared` reads; None: it reads none."""
 
@@ -270,18 +277,61 @@ class Target(ABC):
     def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
         """Name, type and shape of the artifact's output: an embedding, or with labels their probabilities."""
 
+    def input_types(self, tower: TowerName) -> tuple[str, ...]:
+        """The types of number that a layout may ask for of a tower's input; none but the target's own by default."""
+        return ()
+
+    def file(self, variant: Variant, artifact: str, precision: str, layout: Layout | None = None) -> str:
+        """Path of an artifact inside its bundle, as a layout has it or as the target does."""
+        if layout is None:
+            return self.artifact_name(variant, artifact, precision)
+        return layout.file(variant, artifact, precision)
+
     def port_names(self, job: TowerJob) -> tuple[str, str]:
         """What the input and the output of a job's artifact are called."""
-        result = self.output_info(job.variant, job.tower, len(job.labels))
-        return self.input_info(job.variant, job.tower).name, result.name
+        source, result = self.ports(job.variant, job.tower, len(job.labels), job.layout)
+        return source.name, result.name
 
-    def ports(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
-        """Input and output of an artifact, with a free first dimension where the options leave it so."""
-        infos = self.input_info(variant, tower), self.output_info(variant, tower, labels)
+    def ports(
+        self,
+        variant: Variant,
+        tower: TowerName,
+        labels: int = 0,
+        layout: Layout | None = None,
+        *,
+        normalised: bool = False,
+    ) -> tuple[TensorInfo, TensorInfo]:
+        """Input and output of an artifact, as a layout calls them, with a free first dimension where the options leave
+        it so."""
+        source, result = self.input_info(variant, tower), self.output_info(variant, tower, labels)
+        if layout is not None:
+            named = layout.artifact("classifier" if labels else tower)
+            source = replace(source, name=named.input.name, dtype=named.input.dtype or source.dtype)
+            result = replace(result, name=named.output.name)
+        if normalised:
+            result = replace(result, normalised=True)
         if not self.takes_batches(tower):
-            return infos
-        source, result = (replace(info, shape=(0, *info.shape[1:])) for info in infos)
+            return source, result
+        source, result = (replace(info, shape=(0, *info.shape[1:])) for info in (source, result))
         return source, result
+
+    def require_layout(self, layout: Layout) -> None:
+        """Refuse a layout that wants what the format, or this target, does not have.
+
+        Raises:
+            UsageError: the text says what.
+        """
+        if layout.target != self.name:
+            raise UsageError(f"the layout {layout.name} is of {layout.target}, not of {self.name}; leave `target` out")
+        if not self.named_tensors:
+            raise UsageError(f"{self.title} artifacts have no names of tensors, so that no layout can choose them")
+        for tower in layout.towers:
+            wanted, known = layout.artifact(tower).input.dtype, self.input_types(tower)
+            if wanted is not None and wanted not in known:
+                has = " or ".join(known) or "a type of its own; leave dtype out"
+                raise UsageError(
+                    f"the layout {layout.name} wants {wanted} into the {tower} tower; {self.name} has {has}"
+                )
 
     def takes_batches(self, tower: TowerName) -> bool:
         """Whether the options leave the first dimension free that `input_info` and `output_info` give as 1."""

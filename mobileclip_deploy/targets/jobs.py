@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.base import TowerJob
@@ -23,6 +24,7 @@ def tower_job(
     head: Head = EMBEDDING,
     calibration: Path | None = None,
     four_bit: frozenset[str] = frozenset(),
+    layout: Layout | None = None,
 ) -> TowerJob:
     """The job of one tower of a folded source.
 
@@ -30,7 +32,7 @@ def tower_job(
         head: what the artifact answers with.
         calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
             samples.
-        four_bit: see `TowerJob`.
+        four_bit, layout: see `TowerJob`.
 
     Raises:
         UsageError: the source is not folded, or does not have the tower.
@@ -49,4 +51,6 @@ def tower_job(
         four_bit=four_bit,
         embedding_space=source.provenance.embedding_space,
         checkpoint_sha256=source.provenance.sha256,
+        normalised=head.normalised,
+        layout=layout,
     )

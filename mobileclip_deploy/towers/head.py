@@ -28,6 +28,7 @@ __all__ = [
     "EMBEDDING",
     "Classifier",
     "Head",
+    "Normalised",
     "label_embeddings",
     "labels_json",
     "make_classifier",
@@ -36,24 +37,28 @@ __all__ = [
 ]
 
 
-def read_head(labels: str | Sequence[str] | None, template: str | None = None) -> Head:
+def read_head(labels: str | Sequence[str] | None, template: str | None = None, normalise: bool = False) -> Head:
     """The head that a user's words ask for: an embedding, or with labels (see `given_labels`) their probabilities.
 
     Raises:
-        UsageError: a template without labels, or as `given_labels`.
+        UsageError: a template without labels, probabilities at length 1, or as `given_labels`.
     """
     if labels is None:
         if template is not None:
             raise UsageError("`template` is how `labels` are asked for; give both")
-        return EMBEDDING
+        return Head(normalised=normalise)
+    if normalise:
+        raise UsageError("`normalise` is for embeddings; probabilities of `labels` have no length: leave it out")
     return Head(given_labels(labels, template))
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a tower answers with: its embedding, or with labels the probability of each."""
+    """What a tower answers with: its embedding, as it is or scaled to length 1, or with labels the probability of
+    each."""
 
     labels: LabelSet | None = None
+    normalised: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,14 +82,46 @@ class Head:
         Raises:
             UsageError: the model is not folded, or lacks a tower.
         """
-        return make_tower(model, tower) if self.labels is None else make_classifier(model, self.labels)
+        if self.labels is not None:
+            return make_classifier(model, self.labels)
+        own = make_tower(model, tower)
+        return Normalised(own).eval() if self.normalised else own
 
     def answers(self, model: MobileCLIP, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What a tower with this head should answer where the checkpoint's embeddings are these, [N, D]."""
-        return embeddings if self.labels is None else probabilities(model, self.labels, embeddings)
+        return self.scaled(embeddings) if self.labels is None else probabilities(model, self.labels, embeddings)
+
+    def scaled(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Embeddings [N, D] at the length at which they leave the artifact; computed in float64."""
+        if not self.normalised:
+            return embeddings
+        rows = embeddings.astype(np.float64)
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 EMBEDDING = Head()
+
+
+class Normalised(nn.Module):
+    """A tower whose embeddings [N, D] leave at length 1."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return unit_length(self.tower(inputs))
+
+
+def unit_length(features: Tensor) -> Tensor:
+    """Rows [N, D] at length 1, in float16 too.
+
+    Each row is divided by its largest value first. Squares of an embedding's values may not fit into float16 (300
+    squared is more than its 65,504), and a sum of a thousand of them still less; after the division each square is at
+    most 1, one of them is 1, and their sum is between 1 and D, which fits and has a square root that is far from 0.
+    """
+    features = features / features.abs().amax(dim=1, keepdim=True)
+    return features / (features * features).sum(dim=1, keepdim=True).sqrt()
 
 
 class Classifier(nn.Module):
@@ -99,11 +136,7 @@ class Classifier(nn.Module):
         self.register_buffer("weights", (logit_scale * embeddings).T.contiguous(), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        # Divided by the largest first: squares of an embedding's values may not fit into float16.
-        features = self.tower(pixels)
-        features = features / features.abs().amax(dim=1, keepdim=True)
-        features = features / (features * features).sum(dim=1, keepdim=True).sqrt()
-        return torch.softmax(features @ self.weights, dim=1)
+        return torch.softmax(unit_length(self.tower(pixels)) @ self.weights, dim=1)
 
 
 def make_classifier(model: MobileCLIP, labels: LabelSet) -> Classifier:

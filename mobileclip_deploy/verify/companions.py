@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.bundle.manifest import TensorEntry
+from mobileclip_deploy.bundle.manifest import Manifest, TensorEntry
 from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card
 from mobileclip_deploy.bundle.preprocessor_config import write_preprocessor_config
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.layouts import Layout, packaged_layout, write_side_files
 from mobileclip_deploy.model.tokenizer import write_tokenizer_files
 from mobileclip_deploy.model.variants import Variant
 from mobileclip_deploy.parity import Check
@@ -90,13 +91,20 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
         (f"checkpoint.{name}", getattr(manifest.checkpoint, name), getattr(origin, name))
         for name in ("variant", "licence", "research_only", "builtin", "towers", "image_size", "recovered", "weights")
     ]
+    if manifest.layout is not None and _same_version(manifest):
+        known = packaged_layout(manifest.layout.name)
+        if known is not None and known != manifest.layout:
+            yield f"layout {known.name}", "another", "what this version packages, by that name"
     for group, have, want in (
         ("preprocess", manifest.preprocess, variant.preprocess),
         ("tokenizer", manifest.tokenizer, variant.tokenizer),
     ):
         pairs += [(f"{group}.{name}", getattr(have, name), value) for name, value in want.model_dump().items()]
     for tower, entry in manifest.towers.items():
-        ports = subject.target(tower).ports(variant, tower, len(subject.head.names))
+        head = subject.head
+        ports = subject.target(tower).ports(
+            variant, tower, len(head.names), manifest.layout, normalised=head.normalised
+        )
         pairs.append((f"{tower} input", entry.input, TensorEntry.of(ports[0])))
         pairs.append((f"{tower} output", entry.output, TensorEntry.of(ports[1])))
     yield from (pair for pair in pairs if pair[1] != pair[2])
@@ -118,11 +126,15 @@ def check_companions(subject: Subject) -> list[Check]:
     return [Check(step="companions", tower=EVERY, status="failed" if wrong else "passed", detail=detail)]
 
 
-def write_companions(folder: Path, target: Target, variant: Variant, head: Head) -> None:
-    """Tokenizer, preprocessing, and what clients of the format expect; a classifier has no text to be read."""
+def write_companions(folder: Path, target: Target, variant: Variant, head: Head, layout: Layout | None = None) -> None:
+    """Tokenizer, preprocessing, and what an app's layout or clients of the format expect; a classifier has no text to
+    be read."""
     if not head.names:
         write_tokenizer_files(folder / "tokenizer")
-        target.write_companions(folder, variant)
+        if layout is None:
+            target.write_companions(folder, variant)
+        else:
+            write_side_files(folder, layout, variant)
     write_preprocessor_config(folder, variant.preprocess)
 
 
@@ -131,19 +143,23 @@ def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
     bundle, labels = subject.bundle, subject.head.names
     folder.mkdir(parents=True)
     tower = next(iter(bundle.manifest.towers))
-    write_companions(folder, subject.target(tower), source.variant, subject.head)
+    write_companions(folder, subject.target(tower), source.variant, subject.head, bundle.manifest.layout)
     if labels:
         beside = Path(bundle.manifest.towers["image"].file).parent
         (folder / beside).mkdir(parents=True, exist_ok=True)
         (folder / beside / "labels.json").write_text(labels_json(labels), encoding="utf-8")
     # Another version words the card otherwise, and with schema version 1 it held figures. How weights are stored is
     # known where they can be converted again.
-    same = bundle.manifest.environment.get("mobileclip-deploy") == importlib.metadata.version("mobileclip-deploy")
     known = all(lacks_to_convert(subject, tower) is None for tower in bundle.manifest.towers)
-    if same and known and bundle.manifest.schema_version > 1:
+    if _same_version(bundle.manifest) and known and bundle.manifest.schema_version > 1:
         storage = subject.stored_weights if bundle.parity else ()
         (folder / MODEL_CARD).write_text(model_card(bundle.manifest, bundle.parity, storage), encoding="utf-8")
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _same_version(manifest: Manifest) -> bool:
+    """Whether this version of the package wrote the bundle."""
+    return manifest.environment.get("mobileclip-deploy") == importlib.metadata.version("mobileclip-deploy")
 
 
 def _difference(have: Path, want: Path, name: str) -> str | None:

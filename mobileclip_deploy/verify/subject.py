@@ -142,7 +142,9 @@ class Subject:
             InvalidInput: there are no reference embeddings of the tower.
         """
         embeddings = self.evidence.reference.of(tower)
-        return embeddings if self.source is None else self.head.answers(self.source.model, embeddings)
+        if self.source is None:  # probabilities need the checkpoint's text tower
+            return self.head.scaled(embeddings)
+        return self.head.answers(self.source.model, embeddings)
 
     def floor(self, tower: TowerName) -> float | None:
         """The noise floor of a tower: of the checkpoint where it is at hand, else as measured when it was exported."""
@@ -203,6 +205,7 @@ class Subject:
                 head=self.head,
                 calibration=self.calibration,
                 four_bit=self.four_bit(tower),
+                layout=self.bundle.manifest.layout,
             )
             path = self.folder / precision / self._target.artifact_name(job.variant, job.artifact, precision)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +219,9 @@ class Subject:
 def head_of(bundle: Bundle) -> Head:
     """What a bundle's artifacts answer with."""
     classifier = bundle.manifest.classifier
-    return Head() if classifier is None else Head(LabelSet(classifier.labels, classifier.template))
+    if classifier is not None:
+        return Head(LabelSet(classifier.labels, classifier.template))
+    return Head(normalised=any(entry.output.normalised for entry in bundle.manifest.towers.values()))
 
 
 def lacks_to_convert(subject: Subject, tower: TowerName) -> str | None:

@@ -52,6 +52,7 @@ ELSEWHERE = {
     "train": "learning/training/test_training.py",
     "compare": "verify/test_comparison.py",
     "export": "cli/test_commands.py",
+    "layouts": "layouts/test_layouts.py",
     "evaluate": "cli/test_commands.py",
     "verify": "verify/test_several.py",
 }

@@ -18,12 +18,13 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation import builtin_dataset
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets.onnx.recipes import RECIPES
 from mobileclip_deploy.towers.inputs import sample_inputs
 
 HERE = Path(__file__).parent / "transformers_js"
 # Installed once a checkout: 470 MB that nothing else needs.
 CLIENT = Path(__file__).parents[2] / "build" / "transformers_js"
+DTYPES = {"fp32": "fp32", "fp16": "fp16", "w8": "int8", "w8a8": "q8", "w4": "q4"}
+"""By which the client asks for the file of a precision."""
 TEXTS = [
     "a photo of a cat",
     "",
@@ -64,8 +65,8 @@ def answers(
     client: Callable[[dict[str, Any]], list[dict[str, Any]]], exports: Exports, image: Path
 ) -> dict[str, dict[str, Any]]:
     """What the client answers, by precision."""
-    bundles = {name: exports.bundle("onnx", name).path for name in RECIPES}
-    asked = [{"name": path.name, "image": RECIPES[p].dtype, "text": RECIPES[p].dtype} for p, path in bundles.items()]
+    bundles = {name: exports.bundle("onnx", name).path for name in DTYPES}
+    asked = [{"name": path.name, "image": DTYPES[p], "text": DTYPES[p]} for p, path in bundles.items()]
     job = {"folder": str(exports.folder), "image": str(image), "texts": TEXTS, "bundles": asked}
     return dict(zip(bundles, client(job), strict=True))
 
@@ -103,7 +104,7 @@ def test_float32_embeddings_are_those_of_torch(answers: dict[str, dict[str, Any]
         assert compare(reference.of(tower), answers["fp32"][tower]).cosine >= 0.9999
 
 
-@pytest.mark.parametrize("precision", [name for name in RECIPES if name != "fp32"])
+@pytest.mark.parametrize("precision", [name for name in DTYPES if name != "fp32"])
 def test_every_other_precision_loads_by_its_dtype_and_holds_its_gate(
     answers: dict[str, dict[str, Any]], reference: Reference, precision: str
 ) -> None:

@@ -63,7 +63,8 @@ def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str) 
 
 
 def _metadata(job: TowerJob) -> Any:
-    what = f"{job.tower} tower, {job.precision}: embedding of dimension {job.variant.embed_dim}, not normalised"
+    length = "at length 1" if job.normalised else "not normalised"
+    what = f"{job.tower} tower, {job.precision}: embedding of dimension {job.variant.embed_dim}, {length}"
     own: dict[str, Any] = {
         "variant": job.variant.name,
         "tower": job.tower,

@@ -104,6 +104,9 @@ class CoreAITarget(Target):
             return TensorInfo("probabilities", "float32", (1, labels))
         return TensorInfo("final_emb_1", "float32", (1, variant.embed_dim), normalised=False)
 
+    def input_types(self, tower: TowerName) -> tuple[str, ...]:
+        return ("float32",) if tower == "image" else ("int32",)
+
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreai.authoring import write_asset
 

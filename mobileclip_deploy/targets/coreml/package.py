@@ -41,7 +41,7 @@ def write_package(job: TowerJob, path: Path, target: str, storage: Storage, inpu
             model = quantize_activations(model, job.calibration)
         if recipe.weights != "plain":
             model = compress_weights(model, job.module, storage)
-        _describe(model, job)
+        _describe(model, job, input_name, output_name)
         model.save(str(path))
         make_reproducible(path)
 
@@ -105,17 +105,18 @@ def _checked_by_pipeline() -> Iterator[None]:
         PassPipelineManager.apply_pipeline = staticmethod(original)
 
 
-def _describe(model: Any, job: TowerJob) -> None:
+def _describe(model: Any, job: TowerJob, input_name: str, output_name: str) -> None:
     title, precision = job.variant.title, job.precision
     model.author = "converted by mobileclip-deploy"
     model.license = job.licence
     model.short_description = f"{title}, {job.tower} tower, {precision}: embedding of dimension {job.variant.embed_dim}"
     model.version = "1"
     if job.tower == "image":
-        model.input_description["image"] = f"RGB image, {job.variant.preprocess.size} x {job.variant.preprocess.size}"
+        size = job.variant.preprocess.size
+        model.input_description[input_name] = f"RGB image, {size} x {size}"
     else:
         tokenizer = job.variant.tokenizer
-        model.input_description["text"] = (
+        model.input_description[input_name] = (
             f"{tokenizer.context_length} token ids: {tokenizer.sot}, the text, {tokenizer.eot}, then {tokenizer.pad}"
         )
     if job.labels:
@@ -123,6 +124,7 @@ def _describe(model: Any, job: TowerJob) -> None:
         model.output_description["classLabel"] = "the most probable label"
         model.output_description["classLabel_probs"] = "the probability of each label"
     else:
-        model.output_description["final_emb_1"] = "embedding, not normalised"
+        length = "at length 1" if job.normalised else "not normalised"
+        model.output_description[output_name] = f"embedding, {length}"
     for key in DATED:
         model.user_defined_metadata.pop(key, None)

@@ -132,6 +132,9 @@ class CoreMLTarget(Target):
             return TensorInfo("classLabel_probs", "dictionary", ())
         return TensorInfo("final_emb_1", "float32", (1, variant.embed_dim), normalised=False)
 
+    def input_types(self, tower: TowerName) -> tuple[str, ...]:
+        return ("uint8",) if tower == "image" else ("int32",)
+
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreml.package import write_package
 

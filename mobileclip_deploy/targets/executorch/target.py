@@ -48,6 +48,7 @@ class ExecuTorchTarget(Target):
     recoverable = True
     # Layer scales stay where they are: XNNPACK's weights have a smallest scale (2^-12, torchao's
     # `get_symmetric_quantization_config`), below which weights that small would fall.
+    named_tensors = False
     Options = ExecuTorchOptions
     options: ExecuTorchOptions
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.targets.base import TowerJob
+from mobileclip_deploy.targets.base import TensorInfo, TowerJob
 from mobileclip_deploy.targets.onnx.quantization import quantize
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
@@ -33,7 +33,7 @@ class HalfTower(nn.Module):
         return self.tower(x.half() if x.is_floating_point() else x).float()
 
 
-def write_graph(job: TowerJob, path: Path, input_name: str, output_name: str) -> None:
+def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInfo) -> None:
     """Write the model: opset 20, first dimension free, metadata of the exporter removed.
 
     Weights in float32 are the network's own until they are written: the largest tower has 1.3 GB of them.
@@ -42,26 +42,36 @@ def write_graph(job: TowerJob, path: Path, input_name: str, output_name: str) ->
         ExportError: the exporter or the checker refused the tower.
     """
     module = HalfTower(job.module).eval() if job.precision == "fp16" else job.module
-    example = job.example.expand(TRACE_BATCH, *job.example.shape[1:])
+    example = job.example.to(getattr(torch, source.dtype)).expand(TRACE_BATCH, *job.example.shape[1:])
     with conversion(f"ONNX export of the {job.tower} tower"), torch.no_grad():
         program = torch.onnx.export(
             module,
             (example,),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[input_name],
-            output_names=[output_name],
+            input_names=[source.name],
+            output_names=[result.name],
             dynamic_shapes=({0: "batch"},),
             verbose=False,
         )
         assert program is not None
         model = program.model
         del program
+        _free_names(model)
         _strip(model, job)
         model = quantize(model, job)
         write_model(model, path)
         del model
         onnx.checker.check_model(str(path))
+
+
+def _free_names(model: ir.Model) -> None:
+    """Give values inside of the graph other names than its inputs and outputs have, which a layout chooses."""
+    outside = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
+    taken = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
+    for value in (*model.graph.initializers.values(), *(value for node in model.graph for value in node.outputs)):
+        if id(value) not in outside and value.name in taken:
+            value.name = f"{value.name}_inside"
 
 
 def _strip(model: ir.Model, job: TowerJob) -> None:

@@ -15,15 +15,13 @@ Products = Literal["float", "dynamic", "four bits"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """`dtype` is the name by which transformers.js asks for the file, `suffix` what that name appends to it.
+    """How weights are stored; what the files of a precision are called is the layout's business.
 
     `weights` are float32, float16 or int8. `products` (matrix products with a weight): as other weights (`float`), in
     int8 with inputs measured at run time (`dynamic`), or with int4 weights in blocks. `static` towers run convolutions
     and products in int8, with ranges measured when they are exported.
     """
 
-    dtype: str
-    suffix: str
     weights: Literal["float32", "float16", "int8"] = "int8"
     products: dict[TowerName, Products] | None = None
     static: tuple[TowerName, ...] = ()
@@ -34,12 +32,12 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "fp32": Recipe("fp32", "", "float32"),
-    "fp16": Recipe("fp16", "_fp16", "float16"),
+    "fp32": Recipe("float32"),
+    "fp16": Recipe("float16"),
     # Weights alone: transformers.js' int8. w8a8 is the one that is fast: q8, what the client loads by default on a CPU.
-    "w8": Recipe("int8", "_int8"),
-    "w8a8": Recipe("q8", "_quantized", products={"image": "float", "text": "dynamic"}, static=("image",)),
-    "w4": Recipe("q4", "_q4", products={"image": "four bits", "text": "four bits"}),
+    "w8": Recipe(),
+    "w8a8": Recipe(products={"image": "float", "text": "dynamic"}, static=("image",)),
+    "w4": Recipe(products={"image": "four bits", "text": "four bits"}),
 }
 
 # As w4, for the layers that TowerJob.four_bit names; the others have 8 bits. Chosen by a search, not by name.

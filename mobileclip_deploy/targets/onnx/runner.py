@@ -13,6 +13,7 @@ from mobileclip_deploy.targets.onnx.session import open_session
 __all__ = ["OnnxRunner"]
 
 BATCH = 16
+DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
 
 
 class OnnxRunner:
@@ -37,7 +38,7 @@ class OnnxRunner:
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        dtype = np.float32 if self._input.type == "tensor(float)" else np.int64
+        dtype = DTYPES[self._input.type]
         if list(inputs.shape[1:]) != self._input.shape[1:]:
             raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes {self._input.shape}")
         try:

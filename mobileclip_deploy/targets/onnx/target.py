@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
-from mobileclip_deploy.targets.onnx.recipes import RECIPES, recipe_of
+from mobileclip_deploy.targets.onnx.recipes import RECIPES
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from mobileclip_deploy.layouts import Layout
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxTarget"]
 
-STEMS = {"image": "vision_model", "text": "text_model", "classifier": "classifier"}
-DTYPES = {1: "float32", 7: "int64", 10: "float16"}
+DTYPES = {1: "float32", 6: "int32", 7: "int64", 10: "float16"}
 
 
 class OnnxTarget(Target):
@@ -49,23 +48,37 @@ class OnnxTarget(Target):
         return storage(tower, module, precision, four_bit)
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
-        return f"onnx/{STEMS[artifact]}{recipe_of(precision).suffix}.onnx"
+        return self._own.file(variant, artifact, precision)
 
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+        name = self._own.artifact(tower).input.name
         if tower == "image":
-            return TensorInfo("pixel_values", "float32", (0, *variant.image_input_shape), (0.0, 1.0), "RGB")
-        return TensorInfo("input_ids", "int64", (0, variant.tokenizer.context_length))
+            return TensorInfo(name, "float32", (0, *variant.image_input_shape), (0.0, 1.0), "RGB")
+        return TensorInfo(name, "int64", (0, variant.tokenizer.context_length))
 
     def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
+        name = self._own.artifact("classifier" if labels else tower).output.name
         if labels:
-            return TensorInfo("probabilities", "float32", (0, labels))
-        return TensorInfo(f"{tower}_embeds", "float32", (0, variant.embed_dim), normalised=False)
+            return TensorInfo(name, "float32", (0, labels))
+        return TensorInfo(name, "float32", (0, variant.embed_dim), normalised=False)
+
+    def input_types(self, tower: TowerName) -> tuple[str, ...]:
+        return ("float32",) if tower == "image" else ("int64", "int32")
+
+    @property
+    def _own(self) -> Layout:
+        """What is written where no layout is asked for."""
+        from mobileclip_deploy.layouts import default_layout
+
+        layout = default_layout(self.name)
+        assert layout is not None
+        return layout
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.onnx.graph import write_graph
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_graph(job, path, *self.port_names(job))
+        write_graph(job, path, *self.ports(job.variant, job.tower, len(job.labels), job.layout))
         return ()
 
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
@@ -119,11 +132,10 @@ class OnnxTarget(Target):
         return OnnxRunner(path, plain_model(path).SerializeToString())
 
     def write_companions(self, folder: Path, variant: Variant) -> None:
-        """config.json, tokenizer.json and its configuration, as transformers.js looks for them."""
-        from mobileclip_deploy.model.tokenizer import write_transformers_tokenizer
+        """What clients of the default layout look for."""
+        from mobileclip_deploy.layouts import write_side_files
 
-        (folder / "config.json").write_text(json.dumps(_client_config(variant), indent=2) + "\n", encoding="utf-8")
-        write_transformers_tokenizer(folder, variant.tokenizer.context_length)
+        write_side_files(folder, self._own, variant)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         from mobileclip_deploy.targets.onnx.benchmarking import places
@@ -139,26 +151,6 @@ class OnnxTarget(Target):
         from mobileclip_deploy.targets.onnx.benchmarking import declared
 
         return declared(path)
-
-
-def _client_config(variant: Variant) -> dict[str, object]:
-    """transformers' CLIPConfig, as far as clients of the ONNX files read it."""
-    tokenizer = variant.tokenizer
-    return {
-        "model_type": "clip",
-        "architectures": ["CLIPModel"],
-        "projection_dim": variant.embed_dim,
-        "text_config": {
-            "model_type": "clip_text_model",
-            "hidden_size": variant.text.width,
-            "max_position_embeddings": tokenizer.context_length,
-            "vocab_size": tokenizer.vocab_size,
-            "bos_token_id": tokenizer.sot,
-            "eos_token_id": tokenizer.eot,
-            "pad_token_id": tokenizer.pad,
-        },
-        "vision_config": {"model_type": "clip_vision_model", "image_size": variant.preprocess.size},
-    }
 
 
 def _info(value) -> TensorInfo:  # type: ignore[no-untyped-def]

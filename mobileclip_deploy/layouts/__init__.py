@@ -1,0 +1,18 @@
+"""Layouts: how an app that exists wants its files called, its tensors named, and what stands beside them; as data."""
+
+from mobileclip_deploy.layouts.companions import write_side_files
+from mobileclip_deploy.layouts.layout import ArtifactLayout, Layout, SideFile, TensorLayout
+from mobileclip_deploy.layouts.reading import default_layout, layout_names, layouts, packaged_layout, read_layout
+
+__all__ = [
+    "ArtifactLayout",
+    "Layout",
+    "SideFile",
+    "TensorLayout",
+    "default_layout",
+    "layout_names",
+    "layouts",
+    "packaged_layout",
+    "read_layout",
+    "write_side_files",
+]

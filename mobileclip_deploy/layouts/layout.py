@@ -1,0 +1,204 @@
+"""A layout as a value: what one app expects of a bundle. Those of this package stand in `data/`, one JSON file each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.tokenizer import TokenizerFile
+from mobileclip_deploy.model.variants import TOWERS, TowerName, Variant
+
+__all__ = ["ARTIFACTS", "ArtifactLayout", "Layout", "SideFile", "TensorLayout", "values_of"]
+
+ArtifactName = Literal["image", "text", "classifier"]
+ARTIFACTS: tuple[ArtifactName, ...] = ("image", "text", "classifier")
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+IN_NAMES = {"variant", "precision", "suffix"}
+# What an export writes into every bundle.
+OWN = {"manifest.json", "parity.json", "golden.safetensors", "MODEL_CARD.md", "smallest.json"}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorLayout(_Frozen):
+    """An input or output: its name, and of an input the type of its numbers; the target's own where it is left out."""
+
+    name: str = Field(min_length=1, max_length=200)
+    dtype: Literal["float32", "uint8", "int32", "int64"] | None = None
+
+
+class ArtifactLayout(_Frozen):
+    """One artifact. `file`: its path inside the bundle, in which `{variant}`, `{precision}` and `{suffix}` are put."""
+
+    file: str
+    input: TensorLayout
+    output: TensorLayout
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, file: str) -> str:
+        return _relative(file)
+
+    @field_validator("output")
+    @classmethod
+    def _float32(cls, output: TensorLayout) -> TensorLayout:
+        if output.dtype not in (None, "float32"):
+            raise ValueError("an output is float32; leave its dtype out")
+        return output
+
+
+class SideFile(_Frozen):
+    """A file beside the artifacts: one of the tokenizer's, or an object of JSON, its `content`, in which a text that is
+    `{name}` and nothing else stands for what the variant's card says (see `values_of`)."""
+
+    tokenizer: TokenizerFile | None = None
+    content: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SideFile:
+        if (self.tokenizer is None) == (self.content is None):
+            raise ValueError("a file is either `tokenizer` or `content`")
+        unknown = sorted(set(_placeholders(self.content)) - VALUES)
+        if unknown:
+            raise ValueError(f"{{{unknown[0]}}} is not known; known: {', '.join(sorted(VALUES))}")
+        return self
+
+
+class Layout(_Frozen):
+    """What one app, or one client library, expects of a bundle.
+
+    `source`: where it was read how the app loads its files. `target`: the format. `default`: what the target writes
+    where no layout is named. `precision`: what is written where none is asked for; the target's default otherwise.
+    `options`: of the target. `normalised`: embeddings leave the artifacts at length 1. `suffixes`: what `{suffix}`
+    stands for, by precision; where it is empty, any precision goes. Of the artifacts those that are left out do not
+    exist. `files`: what stands beside them, by path.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._+-]{0,39}$")
+    title: str
+    source: str = ""
+    target: str
+    default: bool = False
+    precision: str | None = None
+    options: dict[str, str | bool] = {}
+    normalised: bool = False
+    suffixes: dict[str, str] = {}
+    image: ArtifactLayout | None = None
+    text: ArtifactLayout | None = None
+    classifier: ArtifactLayout | None = None
+    files: dict[str, SideFile] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Layout:
+        artifacts = list(self.artifacts.values())
+        if not artifacts:
+            raise ValueError("it has none of image, text and classifier")
+        if self.image is not None and self.text is not None and self.image.file == self.text.file:
+            raise ValueError(f"image and text are both {self.image.file}")
+        for artifact in artifacts:
+            unknown = sorted(set(PLACEHOLDER.findall(artifact.file)) - IN_NAMES)
+            if unknown:
+                raise ValueError(f"{{{unknown[0]}}} in {artifact.file}; known: {', '.join(sorted(IN_NAMES))}")
+            if "{suffix}" in artifact.file and not self.suffixes:
+                raise ValueError(f"{artifact.file} has a suffix, and `suffixes` says none")
+        taken = {artifact.file for artifact in artifacts}
+        for file in self.files:
+            if _relative(file) in taken:
+                raise ValueError(f"{file} is the name of an artifact")
+        return self
+
+    @property
+    def towers(self) -> tuple[TowerName, ...]:
+        """Those that it has."""
+        return tuple(tower for tower in TOWERS if tower in self.artifacts)
+
+    @property
+    def artifacts(self) -> dict[ArtifactName, ArtifactLayout]:
+        """Those that it has, by name."""
+        found: dict[ArtifactName, ArtifactLayout | None] = {name: getattr(self, name) for name in ARTIFACTS}
+        return {name: artifact for name, artifact in found.items() if artifact is not None}
+
+    def artifact(self, name: str) -> ArtifactLayout:
+        """Of a tower, or of a classifier.
+
+        Raises:
+            UsageError: it has none.
+        """
+        found = {str(own): artifact for own, artifact in self.artifacts.items()}
+        if name not in found:
+            raise UsageError(f"the layout {self.name} has no {name}; it has {', '.join(found)}")
+        return found[name]
+
+    def file(self, variant: Variant, name: str, precision: str) -> str:
+        """Path of an artifact inside its bundle.
+
+        Raises:
+            UsageError: it has no such artifact, or no name for this precision.
+        """
+        if self.suffixes and precision not in self.suffixes:
+            raise UsageError(f"the layout {self.name} has no {precision}; it has {', '.join(self.suffixes)}")
+        put = {"variant": variant.name, "precision": precision, "suffix": self.suffixes.get(precision, "")}
+        return PLACEHOLDER.sub(lambda found: put[found[1]], self.artifact(name).file)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: what a file of it would say."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def values_of(variant: Variant) -> dict[str, Any]:
+    """What a side file's placeholders stand for. Mean and standard deviation stand inside of the artifacts, so that
+    apps apply none: 0 and 1."""
+    preprocess, tokenizer = variant.preprocess, variant.tokenizer
+    return {
+        "variant": variant.name,
+        "title": variant.title,
+        "embed_dim": variant.embed_dim,
+        "image_size": preprocess.size,
+        "interpolation": preprocess.interpolation,
+        "resize_mode": {"shorter_side": "shortest", "squash": "squash"}[preprocess.resize],
+        "text_width": variant.text.width,
+        "text_heads": variant.text.heads,
+        "text_layers": variant.text.depth,
+        "context_length": tokenizer.context_length,
+        "vocab_size": tokenizer.vocab_size,
+        "sot": tokenizer.sot,
+        "eot": tokenizer.eot,
+        "pad": tokenizer.pad,
+    }
+
+
+OF_THE_MODEL = ("variant", "title", "embed_dim", "image_size", "interpolation", "resize_mode")
+OF_THE_TEXT = ("text_width", "text_heads", "text_layers", "context_length", "vocab_size", "sot", "eot", "pad")
+VALUES = frozenset((*OF_THE_MODEL, *OF_THE_TEXT))
+
+
+def _placeholders(content: object) -> Iterator[str]:
+    if isinstance(content, str):
+        if (found := PLACEHOLDER.fullmatch(content)) is not None:
+            yield found[1]
+    elif isinstance(content, Mapping):
+        for value in content.values():
+            yield from _placeholders(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _placeholders(value)
+
+
+def _relative(file: str) -> str:
+    """A path that stays inside of the bundle, and off what an export writes itself."""
+    path = PurePosixPath(file)
+    plain = file == path.as_posix() and not path.is_absolute() and path.parts and ".." not in path.parts
+    if not plain or "\\" in file or ":" in file or "\0" in file or any(part.startswith(".") for part in path.parts):
+        raise ValueError(f"{file!r} is no plain path inside a bundle")
+    if file in OWN or path.parts[0] == "tokenizer" or file == "preprocessor_config.json":
+        raise ValueError(f"{file} is a file of every bundle; choose another name")
+    return file
