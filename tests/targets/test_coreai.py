@@ -93,6 +93,16 @@ def test_products_summed_in_float32_are_named_and_near(assets: Assets) -> None:
     assert 0 < compare(as_written(ids), many(ids)).relative < 5e-3
 
 
+def test_inputs_computed_beside_each_other_have_the_answers_that_they_have_alone(
+    assets: Assets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, ids = get_target("coreai").runner(assets.path("text", "fp32")), np.tile(inputs("text"), (4, 1))
+    alone = np.concatenate([runner(row[None]) for row in ids])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert np.array_equal(runner(ids), alone)
+    assert not np.array_equal(alone[0], alone[1])
+
+
 @pytest.mark.parametrize("tower", TOWERS)
 def test_a_second_export_has_the_same_content_in_other_bytes(assets: Assets, tower: TowerName, tmp_path: Path) -> None:
     target, first, second = get_target("coreai"), assets.path(tower, "w4"), tmp_path / "again.aimodel"

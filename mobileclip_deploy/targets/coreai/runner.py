@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets.coreai.asset import Asset
@@ -26,7 +27,8 @@ __all__ = ["CoreAIRunner"]
 
 
 class CoreAIRunner:
-    """A function of an .aimodel, loaded; one inference an input, since shapes are fixed.
+    """A function of an .aimodel, loaded; one inference an input, since shapes are fixed, and as many beside each other
+    as torch would take threads: Apple's runtime computes one on one core.
 
     Weights on grids are restored once: the same numbers (a test compares bits), which the runtime would compute again
     in every inference.
@@ -83,7 +85,14 @@ class CoreAIRunner:
         return np.concatenate(answers).astype(np.float32)
 
     async def _answers(self, values: list[Any]) -> list[npt.NDArray[np.float32]]:
-        return [(await self._function({self._input: value}))[self._output].numpy() for value in values]
+        free = asyncio.Semaphore(torch.get_num_threads())
+
+        async def answer(value: Any) -> npt.NDArray[np.float32]:
+            async with free:
+                found: npt.NDArray[np.float32] = (await self._function({self._input: value}))[self._output].numpy()
+                return found
+
+        return await asyncio.gather(*map(answer, values))
 
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
