@@ -19,6 +19,8 @@ __all__ = [
     "ClassifierEntry",
     "Manifest",
     "PreprocessEntry",
+    "RoundedTowerEntry",
+    "RoundingEntry",
     "TensorEntry",
     "TowerEntry",
 ]
@@ -94,6 +96,30 @@ class ClassifierEntry(_Frozen):
     template: str
 
 
+class RoundedTowerEntry(_Frozen):
+    """A tower whose rounding was learned. `layers`: of each such layer's weight the SHA-256 of its numbers as the
+    artifact holds them, dequantized, float32. `nearest_db`, `learned_db`: how near the tower is to its float original,
+    centred SNR on inputs that were not learned from, rounded to the nearest and as it is."""
+
+    layers: dict[str, str]
+    nearest_db: float
+    learned_db: float
+
+
+class RoundingEntry(_Frozen):
+    """How weights were put on their grids where it was not to the nearest: `method`, on what it was learned (folder,
+    SHA-256, pictures, captions), and `floats`, the file with what else was learned: biases. Towers that are not here
+    are rounded to the nearest."""
+
+    method: str
+    calibration: str
+    calibration_sha256: str
+    images: int
+    captions: int
+    floats: AttachmentEntry
+    towers: dict[TowerName, RoundedTowerEntry]
+
+
 class Manifest(_Frozen):
     """manifest.json. `embedding_space`: embeddings of different ids must not be compared.
 
@@ -112,6 +138,7 @@ class Manifest(_Frozen):
     layout: Layout | None = None
     towers: dict[TowerName, TowerEntry] = Field(min_length=1)
     classifier: ClassifierEntry | None = None
+    rounding: RoundingEntry | None = None
     embed_dim: int
     logit_scale: float
     template: str

@@ -17,7 +17,7 @@ from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256, re
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 
-__all__ = ["SEARCH_LOG", "Bundle"]
+__all__ = ["ROUNDING", "SEARCH_LOG", "Bundle"]
 
 # Embedding dimension, tokens, pixels: the largest published are 1024, 77 and 384.
 LARGEST_SIZE = 4096
@@ -27,6 +27,10 @@ TEXTS, TEXT_BYTES = {".json", ".md", ".txt"}, 8 << 20
 
 SEARCH_LOG = "smallest.json"
 """What a search for the smallest bundle tried; stands in the bundle that it found."""
+
+
+ROUNDING = "rounding.safetensors"
+"""Biases that learned rounding moved, float32, by tower and name; stands in the bundle where there are any towers."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Bundle:
             checked.add((entry.file, entry.bytes, entry.sha256))
             for attachment in (entry.attachments or {}).values():
                 bundle._check_file(attachment, bundle._inside(attachment.file))
+        if bundle.manifest.rounding is not None:
+            bundle._check_file(bundle.manifest.rounding.floats, bundle.floats)
         return bundle
 
     @classmethod
@@ -119,6 +125,12 @@ class Bundle:
             return {tower: frozenset(names) for tower, names in chosen.items()}
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
             raise InvalidInput(f"{log} cannot be read: {error}; export the bundle again") from error
+
+    @property
+    def floats(self) -> Path:
+        """What learned rounding changed beside the weights on grids."""
+        rounding = self.manifest.rounding
+        return self._inside(ROUNDING if rounding is None else rounding.floats.file)
 
     @property
     def measurements(self) -> Measurements | None:

@@ -45,7 +45,15 @@ __all__ = ["export"]
     "--calibration",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Images (and prompts.txt) to measure activations on; for w8a8 [default: packaged samples].",
+    help="Images (and prompts.txt) to measure activations on, for w8a8 [default: packaged samples], or to learn "
+    "--rounding on.",
+)
+@click.option(
+    "--rounding",
+    type=click.Choice(["nearest", "gptq"]),
+    default="nearest",
+    show_default=True,
+    help="How weights get onto their grids; gptq learns it on --calibration (128 images, 500 captions at least).",
 )
 @click.option("--max-drop", type=float, metavar="POINTS", help="Smallest: what accuracy may drop [default: 0.5].")
 @click.option("--max-size", type=float, metavar="MB", help="Smallest: what the artifacts may have together [no limit].")
@@ -76,6 +84,7 @@ def export(
     tower: Literal["image", "text", "both"],
     precisions: tuple[str, ...],
     calibration: Path | None,
+    rounding: str,
     max_drop: float | None,
     max_size: float | None,
     budget: float | None,
@@ -124,6 +133,7 @@ def export(
         layout=None if layout is None else read_layout(layout),
         options=options,
         calibration=calibration,
+        rounding=rounding,
         gates=parse_gates(gate_texts),
         limits=search_limits(max_drop, budget, max_size),
         verify=not no_verify,

@@ -17,6 +17,7 @@ from mobileclip_deploy.errors import DependencyMissing, UsageError
 from mobileclip_deploy.evaluation import Dataset, accuracy_dataset
 from mobileclip_deploy.files import check_bundle_destination
 from mobileclip_deploy.layouts import Layout
+from mobileclip_deploy.learning.rounding import METHODS, CalibrationSet, check_rounding, read_calibration_set
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Gates
@@ -80,8 +81,9 @@ class ExportRequest:
     precisions each target has its default one. `layout`: an app's, whose target and precision stand for those that are
     not given. `tower`: "image", "text" or "both" (those that the checkpoint has).
     `options`: of the targets, by the names of their fields; those that are None were not given. `calibration`: a folder
-    of images and prompts. `limits`: of a search, which "smallest" asks for. `allow_failing`: write a bundle that fails
-    its gate all the same, marked as such. `dataset`: what accuracy is compared on; None for the checkpoint's own.
+    of images and prompts. `rounding`: how weights get onto their grids, of `METHODS`. `limits`: of a search, which
+    "smallest" asks for. `allow_failing`: write a bundle that fails its gate all the same, marked as such. `dataset`:
+    what accuracy is compared on; None for the checkpoint's own.
     """
 
     targets: tuple[str, ...]
@@ -91,6 +93,7 @@ class ExportRequest:
     head: Head = EMBEDDING
     options: Mapping[str, Any] = field(default_factory=dict)
     calibration: Path | None = None
+    rounding: str = METHODS[0]
     gates: Gates = USUAL_GATES
     limits: Limits | None = None
     verify: bool = True
@@ -98,6 +101,11 @@ class ExportRequest:
     allow_failing: bool = False
     dataset: Path | None = None
     layout: Layout | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether rounding is to be learned."""
+        return self.rounding != METHODS[0]
 
     @property
     def searched(self) -> bool:
@@ -123,7 +131,8 @@ class BundlePlan:
     """One bundle to be written: where, for which target with which options settled, each tower at which precision.
 
     `layout`: an app's names, where they were asked for. `four_bit`: the layers of precision "mixed", see `TowerJob`.
-    `search` instead of precisions: they are found.
+    `rounding`: how it is learned, on `learned_on`; None where every number goes to the nearest. `search` instead of
+    precisions: they are found.
     """
 
     path: Path
@@ -133,6 +142,8 @@ class BundlePlan:
     layout: Layout | None = None
     calibration: Path | None = None
     four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
+    rounding: str | None = None
+    learned_on: CalibrationSet | None = None
     gates: Gates = USUAL_GATES
     search: Limits | None = None
     verify: bool = True
@@ -165,6 +176,7 @@ def choose(request: ExportRequest) -> Choices:
     """
     request = _arranged(request)
     towers = _wanted_towers(request)
+    _check_learning(request)
     every = names_all(request.targets)
     chosen, notes = _installed(_with_options(request)) if every else ([*_with_options(request)], [])
     if request.layout is not None:
@@ -183,7 +195,10 @@ def choose(request: ExportRequest) -> Choices:
                 notes.append(f"{target.label} has no {precision_label(precisions)}: left out.")
                 continue
             target.require(precisions)
-            check_calibration(precisions, request.calibration)
+            if request.learns:
+                check_rounding(target, precisions)
+            else:
+                check_calibration(precisions, request.calibration)
             pairs.append((target, precisions))
             if (advice := target.advice(precisions)) is not None:
                 notes.append(advice)
@@ -246,14 +261,48 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
             f"this checkpoint has no {request.tower} tower; export the one it has with `tower='{model.towers[0]}'`"
         )
     request.head.check(model, towers)
+    learned_on = _learned_on(request, source, towers)
     bundles = {}
     for target, precisions in choices.pairs:
         plan = _bundle(request, source, target, dict.fromkeys(towers, "") if precisions is None else precisions, towers)
+        plan = plan if learned_on is None else replace(plan, rounding=request.rounding, learned_on=learned_on)
         bundles[plan.path] = plan  # each once: a checkpoint of one tower makes the same of image=a,text=b and image=a
     for path in bundles:
         check_bundle_destination(path, MANIFEST, request.force)
     dataset = accuracy_dataset(source, request.dataset) if towers == TOWERS and request.verify else None
-    return ExportPlan(source, tuple(bundles.values()), dataset, _recovered_elsewhere(source, choices))
+    notes = (*_recovered_elsewhere(source, choices), *(learned_on.notes if learned_on is not None else ()))
+    return ExportPlan(source, tuple(bundles.values()), dataset, notes)
+
+
+def _check_learning(request: ExportRequest) -> None:
+    """Refuse what rounding cannot be learned for, and what it has not got."""
+    if request.rounding not in METHODS:
+        raise UsageError(f"unknown rounding {request.rounding!r}; known: {', '.join(METHODS)}")
+    if not request.learns:
+        return
+    if request.calibration is None:
+        raise UsageError(
+            f"`rounding='{request.rounding}'` is learned on pictures and captions like the app's; name their folder "
+            "with `calibration`"
+        )
+    if request.searched:
+        raise UsageError("`precision='smallest'` searches with rounding to the nearest; leave `rounding` out")
+    if request.head.names:
+        raise UsageError("rounding is learned for towers, not for classifiers; leave `rounding` out")
+
+
+def _learned_on(request: ExportRequest, source: Source, towers: Sequence[TowerName]) -> CalibrationSet | None:
+    """What rounding is learned on, without anything that it will be judged by; None where it is not learned."""
+    if not request.learns:
+        return None
+    assert request.calibration is not None
+    if source.provenance.recovered is not None:
+        raise UsageError(
+            f"{source.provenance.file} is on a grid already, it was recovered; leave `rounding` out, or give the "
+            "checkpoint it was made from"
+        )
+    judged_by = accuracy_dataset(source, request.dataset) if request.verify else None
+    return read_calibration_set(request.calibration, source.variant, towers, judged_by)
 
 
 def _recovered_elsewhere(source: Source, choices: Choices) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_beside, write_manifest
 from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.rounding import record_rounding
+from mobileclip_deploy.learning.rounding import Rounded, round_source
 from mobileclip_deploy.model.precision import PRECISIONS, precision_label
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
@@ -76,6 +78,7 @@ class Work:
     evidence: Evidence
     folder: Path
     progress: Progress = silent
+    rounded: Rounded | None = None
     jobs: dict[TowerName, TowerJob] = field(default_factory=dict)
     files: dict[TowerName, str] = field(default_factory=dict)
     stages: dict[TowerName, tuple[Check, ...]] = field(default_factory=dict)
@@ -108,12 +111,22 @@ def fold(work: Work) -> None:
     work.source.folded()
 
 
+def learn(work: Work) -> None:
+    """Where it is asked for, weights learn how to be rounded, on a copy of the checkpoint."""
+    plan = work.plan
+    if plan.rounding is None or plan.learned_on is None:
+        return
+    work.rounded = round_source(work.source, plan.target, plan.precisions, plan.learned_on, plan.four_bit, work.tell)
+    for outcome in work.rounded.towers:
+        work.tell(outcome.describe())
+
+
 def tower(work: Work) -> None:
     """Each tower with its head as the module that is converted, with the inputs that its ranges are measured on."""
     plan = work.plan
     for name, precision in plan.precisions.items():
         work.jobs[name] = tower_job(
-            work.source,
+            work.source if work.rounded is None else work.rounded.source,
             name,
             precision,
             head=plan.head,
@@ -144,6 +157,9 @@ def describe(work: Work) -> None:
         entry = tower_entry(plan, work.source.variant, name, place, work.folder)
         entries[name] = entry if plan.head.names else attach(entry, plan, name, reference, work.folder)
     work.manifest = make_manifest(plan, work.source, entries)
+    if work.rounded is not None:
+        rounding = record_rounding(plan, work.source, work.rounded, Bundle(work.folder, work.manifest))
+        work.manifest = work.manifest.model_copy(update={"rounding": rounding})
     write_beside(plan, work.source, work.folder, reference)
     write_manifest(work.folder, work.manifest)
 
@@ -217,5 +233,5 @@ def publish(work: Work) -> None:
     write_manifest(work.folder, work.manifest, work.report.checks, work.report.storage)
 
 
-STEPS: tuple[Callable[[Work], None], ...] = (fold, tower, write, describe, check, publish)
+STEPS: tuple[Callable[[Work], None], ...] = (fold, learn, tower, write, describe, check, publish)
 """What happens to a bundle, in order. `export.plan` has resolved before what is wanted, and refused what cannot be."""

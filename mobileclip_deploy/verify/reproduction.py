@@ -41,11 +41,15 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
     lacks = lacks_to_convert(subject, tower)
     if lacks is not None:
         return [Check.not_run(STEP, tower, lacks)]
+    if subject.chosen(tower) and not subject.matched.get(tower):
+        return [Check.not_run(STEP, tower, "its rounding was learned, and the weights it chose cannot be read back")]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in target.packages)
     engine = f"a conversion by {versions or target.name}"
     fresh, artifact = subject.converted(tower), bundle.artifact(tower)
     # None where the check of weights found that they cannot be read.
     alone = "; its weights cannot be read back one by one" if subject.matched.get(tower, ()) is None else ""
+    if subject.chosen(tower):
+        alone = "; converted with the weights that stand in it, whose rounding was learned"
     if artifact_sha256(fresh) == artifact_sha256(artifact):
         return [Check(step=STEP, tower=tower, status="passed", engine=engine, detail=f"byte for byte{alone}")]
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.labels import LabelSet
 from mobileclip_deploy.verify.matching import Matched
+from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_stored
 
 __all__ = ["Evidence", "Golden", "SampledReference", "Subject", "TaskReference", "head_of", "lacks_to_convert"]
 
@@ -107,6 +108,7 @@ class Subject:
     matched: dict[TowerName, tuple[Matched, ...] | None] = field(default_factory=dict)
     layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)
     _runners: dict[TowerName, Runner] = field(default_factory=dict)
+    _to_round: dict[TowerName, nn.Module] = field(default_factory=dict)
     _converted: dict[tuple[TowerName, str], Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -170,9 +172,27 @@ class Subject:
         return tuple(row for tower in self.bundle.manifest.towers for row in self.storage(tower))
 
     def module(self, tower: TowerName) -> nn.Module:
-        """The tower of the folded checkpoint with its head, as it was converted."""
+        """The tower of the folded checkpoint with its head, as it was converted; where its rounding was learned, as it
+        was before its weights were put on their grids.
+
+        Raises:
+            InvalidInput: what was learned cannot be read.
+        """
         assert self.source is not None
-        return self.head.module(self.source.model, tower)
+        if not self.chosen(tower):
+            return self.head.module(self.source.model, tower)
+        if tower not in self._to_round:
+            module = tower_to_round(self.source, tower, self._target)
+            read_floats(self.bundle, tower, module)
+            self._to_round[tower] = module
+        return self._to_round[tower]
+
+    def chosen(self, tower: TowerName) -> Mapping[str, str]:
+        """The SHA-256 of every weight of a tower whose rounding was learned, by layer; none where none was."""
+        rounding = self.bundle.manifest.rounding
+        if rounding is None or tower not in rounding.towers:
+            return {}
+        return rounding.towers[tower].layers
 
     def grids(self, tower: TowerName) -> Storage:
         """How each tensor of a tower should be stored."""
@@ -207,6 +227,9 @@ class Subject:
                 four_bit=self.four_bit(tower),
                 layout=self.bundle.manifest.layout,
             )
+            if self.chosen(tower) and precision == self.bundle.manifest.towers[tower].precision:
+                found = self.matched.get(tower) or ()
+                job = replace(job, module=with_stored(self.module(tower), found, self.chosen(tower)))
             path = self.folder / precision / self._target.artifact_name(job.variant, job.artifact, precision)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._target.write(job, path)

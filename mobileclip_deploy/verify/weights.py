@@ -12,6 +12,7 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.report import Status, StoredLayer
 from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.rounding import unlike_choice
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
 __all__ = ["check_weights"]
@@ -42,9 +43,13 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     grids = subject.grids(tower)
     found, missing = matched_weights(subject.module(tower), stored)
     wrong = [f"{name} is not in the file" for name in missing]
-    half, rows = stored_in_half(grids), []
+    half, rows, chosen = stored_in_half(grids), [], subject.chosen(tower)
+    wrong += [f"{name}, whose rounding was learned, is no layer of it" for name in sorted({*chosen} - {*grids})]
     for match in found:
-        text = match.wrong(grids[match.layer], half)
+        if match.layer in chosen:
+            text = unlike_choice(match, grids[match.layer], chosen[match.layer])
+        else:
+            text = match.wrong(grids[match.layer], half)
         rows.append(
             StoredLayer(
                 tower=tower,
@@ -60,6 +65,8 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     detail = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
     if not wrong:
         detail = f"{len(found)} layers are the checkpoint's on their grids"
+        if chosen:
+            detail += f", {len(chosen)} of them as rounding was learned"
         if worst is not None and worst.relative:
             detail += f"; {worst.layer} is rounded most, relative {worst.relative:.1e}"
     subject.matched[tower], subject.layers[tower] = tuple(found), tuple(rows)

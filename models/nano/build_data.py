@@ -3,9 +3,10 @@
 One command does all of it, from npm packages whose versions are pinned here:
 
     python models/nano/build_data.py --work BUILD_FOLDER [--pairs FOLDER] [--evaluation models/nano/evaluation]
+        [--calibration models/nano/calibration]
 
 needs `npm` on the path and the PyPI packages numpy, pillow and resvg-py. Training data is not committed; the
-evaluation set is.
+evaluation set is, and a small part of the training data that rounding is learned on.
 """
 
 from __future__ import annotations
@@ -16,18 +17,25 @@ import json
 import re
 import tarfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 from styles import SOURCES, fetch, fit, on_white, plain, read_json, source_images
 
+T = TypeVar("T")
 HELD_OUT = "emoji-datasource-twitter@16.0.0"
 NAMES = "emojibase-data@17.0.0"
 COPY_LIMIT = 6.0
 """Root mean square difference, in 8-bit levels, under which a training image counts as a copy of a held-out one."""
+
+
+CALIBRATION_STYLES = ("noto", "noto-v1", "fxemoji", "fluent", "fluent-flat")
+"""Of the calibration set: Apache-2.0 and MIT."""
+CALIBRATION_IMAGES, CALIBRATION_CAPTIONS = 384, 1024
 
 
 @dataclass(frozen=True)
@@ -102,14 +110,18 @@ def held_out_files(held_out: tarfile.TarFile) -> dict[str, tuple[str, bytes]]:
 
 
 def training_images(
-    concepts: list[Concept], names: tarfile.TarFile, held_out: tarfile.TarFile, work: Path
+    concepts: list[Concept],
+    names: tarfile.TarFile,
+    held_out: tarfile.TarFile,
+    work: Path,
+    styles: Container[str] = frozenset(source.style for source in SOURCES),
 ) -> Iterator[tuple[Concept, str, np.ndarray]]:
-    """Yields (concept, style, pixels on white [SIZE, SIZE, 3]) of all styles, without copies of held-out images."""
+    """Yields (concept, style, pixels on white [SIZE, SIZE, 3]) of these styles, without copies of held-out images."""
     index = {concept.hexcode: number for number, concept in enumerate(concepts)}
     files = held_out_files(held_out)
     targets = [on_white(fit(Image.open(io.BytesIO(files[concept.hexcode][1])), 1.0)) for concept in concepts]
     lookup = icon_names(concepts, names)
-    for source in SOURCES:
+    for source in (source for source in SOURCES if source.style in styles):
         copies, covered = 0, []
         for hexcode, rgba in source_images(source, fetch(source.package, work), lookup):
             # A flag without its colours is a rectangle: nothing a caption could be learnt from.
@@ -135,11 +147,42 @@ def build_pairs(folder: Path, images: Iterator[tuple[Concept, str, np.ndarray]])
     for number, (concept, style, pixels) in enumerate(images):
         name = f"images/{number:05d}-{style}.png"
         Image.fromarray(pixels.round().astype(np.uint8)).save(folder / name)
-        made = [f"an emoji of {concept.label}", concept.unicode_name, ", ".join(concept.tags[:3]), *concept.tags[:4]]
-        made += [class_name(concept)]
-        captions = [text for text in dict.fromkeys(made) if text and text != concept.label]
+        captions = made_captions(concept)
         lines.append(json.dumps({"image": name, "text": concept.label, "captions": captions}, ensure_ascii=False))
     (folder / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def made_captions(concept: Concept) -> list[str]:
+    """The synthetic captions of a concept: of its names, tags and category."""
+    made = [f"an emoji of {concept.label}", concept.unicode_name, ", ".join(concept.tags[:3]), *concept.tags[:4]]
+    made += [class_name(concept)]
+    return [text for text in dict.fromkeys(made) if text and text != concept.label]
+
+
+def build_calibration(
+    folder: Path, concepts: list[Concept], names: tarfile.TarFile, held_out: tarfile.TarFile, work: Path
+) -> None:
+    """Writes images/ and prompts.txt: training images of some styles and training captions, both spread evenly, without
+    the captions that the evaluation set asks for."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    found = training_images(concepts, names, held_out, work, CALIBRATION_STYLES)
+    drawn: dict[bytes, tuple[str, np.ndarray]] = {}  # each drawing once, whatever a style calls it
+    for concept, style, pixels in found:
+        levels = pixels.round().astype(np.uint8)
+        drawn.setdefault(levels.tobytes(), (f"{concept.hexcode.lower()}-{style}", levels))
+    for number, (name, levels) in enumerate(evenly([*drawn.values()], CALIBRATION_IMAGES)):
+        picture = Image.fromarray(levels)
+        picture.save(folder / "images" / f"{number:03d}-{name}.png", optimize=True)
+    asked = {f"{start}{concept.label}" for concept in concepts for start in ("", "an emoji of ")}
+    asked |= {f"{start}{class_name(concept)}" for concept in concepts for start in ("", "an emoji of ")}
+    captions = dict.fromkeys(text for concept in concepts for text in made_captions(concept) if text not in asked)
+    chosen = evenly([*captions], CALIBRATION_CAPTIONS)
+    (folder / "prompts.txt").write_text("\n".join(chosen) + "\n", encoding="utf-8")
+
+
+def evenly(rows: list[T], count: int) -> list[T]:
+    """So many of the rows, spread evenly."""
+    return [rows[number * len(rows) // count] for number in range(count)]
 
 
 def class_name(concept: Concept) -> str:
@@ -189,6 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for the packages' tarballs")
     parser.add_argument("--evaluation", type=Path, help="write the held-out evaluation set here")
+    parser.add_argument("--calibration", type=Path, help="write the calibration set here")
     parser.add_argument("--pairs", type=Path, help="write the training images and captions here")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -197,6 +241,8 @@ def main() -> None:
     print(f"{len(concepts)} concepts")
     if arguments.evaluation:
         build_evaluation(arguments.evaluation, concepts, held_out)
+    if arguments.calibration:
+        build_calibration(arguments.calibration, concepts, names, held_out, arguments.work)
     if arguments.pairs:
         build_pairs(arguments.pairs, training_images(concepts, names, held_out, arguments.work))
 

@@ -13,7 +13,7 @@ from mobileclip_deploy.learning.recovery.inputs import TowerInputs
 from mobileclip_deploy.learning.recovery.settings import Settings
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["Closeness", "closeness", "train"]
+__all__ = ["RANKED", "Closeness", "closeness", "distance", "train"]
 
 Encode = Callable[[Tensor], Tensor]
 WARM_UP = 0.1
@@ -69,7 +69,7 @@ def train(tower: nn.Module, encode: Encode, inputs: TowerInputs, settings: Setti
     for step in range(settings.steps):
         given, wanted = inputs.draw(settings.batch, generator)
         others = inputs.across[torch.randint(len(inputs.across), (RANKED,), generator=generator)]
-        loss = _loss(F.normalize(encode(given), dim=1), wanted, others, inputs.scale)
+        loss = distance(F.normalize(encode(given), dim=1), wanted, others, inputs.scale)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -79,8 +79,14 @@ def train(tower: nn.Module, encode: Encode, inputs: TowerInputs, settings: Setti
     tower.requires_grad_(False).eval()
 
 
-def _loss(found: Tensor, wanted: Tensor, others: Tensor, scale: float) -> Tensor:
-    """For unit embeddings [B, D] of both and [M, D] to rank."""
+def distance(found: Tensor, wanted: Tensor, others: Tensor, scale: float) -> Tensor:
+    """What training makes small: 1 - cosine, and a share of the divergence between what the two say of others.
+
+    Args:
+        found, wanted: unit embeddings [B, D].
+        others: unit embeddings [M, D] of the other tower, to be ranked.
+        scale: the model's factor of the cosines.
+    """
     ours, theirs = (F.log_softmax(scale * side @ others.T, dim=1) for side in (found, wanted))
     divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
     return (1 - (found * wanted).sum(dim=1)).mean() + RANKING * divergence

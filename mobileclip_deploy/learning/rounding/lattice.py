@@ -1,0 +1,143 @@
+"""What the numbers of a weight can become: the points of its grid, with scales or tables chosen and held.
+
+A target chooses scales and tables itself, from the numbers that it is given. So that it finds these again, one number
+of every block stands at the end of the integers' range, and a table has no more entries than the target's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mobileclip_deploy.targets.palette import weighted_table
+from mobileclip_deploy.targets.storage import Grid
+
+__all__ = ["IntegerLattice", "Lattice", "TableLattice", "held_scale", "lattice_of"]
+
+# Of the scale at which a block's extreme just fits: below 8 bits an outlier that is cut off costs its block less than a
+# coarser step for all others.
+SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
+
+
+class Lattice(ABC):
+    """Points for each number of a weight [G, R, n]."""
+
+    @abstractmethod
+    def ordered(self, columns: Tensor) -> Lattice:
+        """The same with its columns in another order, [G, R, n] of their old places."""
+
+    @abstractmethod
+    def nearest(self, column: int, values: Tensor) -> Tensor:
+        """The point nearest to each value [G, R] of a column."""
+
+    def all_nearest(self, values: Tensor) -> Tensor:
+        """The same for every column of [G, R, n]."""
+        return torch.stack([self.nearest(column, values[:, :, column]) for column in range(values.shape[2])], dim=2)
+
+
+@dataclass(frozen=True)
+class IntegerLattice(Lattice):
+    """Integers times a scale. `scales` [G, R, n], that of each number's block; `pinned` [G, R, n], the integer at which
+    a block's extreme stands and has to stay, 0 for the others; `blocks` [n], the block that a column is in, while the
+    columns are in their own order."""
+
+    scales: Tensor
+    pinned: Tensor
+    low: int
+    high: int
+    blocks: Tensor | None = None
+
+    def ordered(self, columns: Tensor) -> IntegerLattice:
+        return IntegerLattice(self.scales.gather(2, columns), self.pinned.gather(2, columns), self.low, self.high)
+
+    def nearest(self, column: int, values: Tensor) -> Tensor:
+        scale, pinned = self.scales[:, :, column], self.pinned[:, :, column]
+        integers = (values / scale).round().clamp(self.low, self.high)
+        return torch.where(pinned != 0, pinned, integers) * scale
+
+
+@dataclass(frozen=True)
+class TableLattice(Lattice):
+    """The entries of tables [T, 2^bits], ascending; `tables` [G, R] says which is an output's."""
+
+    entries: Tensor
+    tables: Tensor
+
+    def ordered(self, columns: Tensor) -> TableLattice:
+        return self
+
+    def nearest(self, column: int, values: Tensor) -> Tensor:
+        entries = self.entries[self.tables]  # [G, R, 2^bits]
+        middles = (entries[..., 1:] + entries[..., :-1]) / 2
+        places = torch.searchsorted(middles.contiguous(), values[..., None].contiguous())
+        return entries.gather(2, places)[..., 0]
+
+
+def lattice_of(grid: Grid, weight: Tensor, moments: Tensor) -> Lattice:
+    """The lattice of a layer's weight, its scales or tables chosen by what errors of its numbers cost.
+
+    Args:
+        grid: of the target's storage; no pruned table.
+        weight: as torch has it, [O, I / G, ...].
+        moments: [G, n], the second moment of every input of a group.
+    """
+    groups, columns = moments.shape
+    rows = weight.detach().reshape(groups, -1, columns)
+    if grid.kind == "table":
+        return _tables(grid, rows, moments)
+    return _integers(grid, rows, moments, _blocks(grid, weight))
+
+
+def _blocks(grid: Grid, weight: Tensor) -> Tensor:
+    """The number of the block that each of the n numbers of an output is in."""
+    inputs, taps = weight.shape[1], weight[0, 0].numel()
+    if grid.bands:
+        bands = torch.empty(weight.shape[2], dtype=torch.int64)
+        for number, rows in enumerate(grid.bands):
+            bands[list(rows)] = number
+        return bands.repeat_interleave(weight.shape[3]).repeat(inputs)
+    block = grid.block or inputs
+    return (torch.arange(inputs) // block).repeat_interleave(taps)
+
+
+def _integers(grid: Grid, rows: Tensor, moments: Tensor, blocks: Tensor) -> IntegerLattice:
+    scales, pinned = torch.ones_like(rows), torch.zeros_like(rows)
+    for number in range(int(blocks.max()) + 1):
+        places = (blocks == number).nonzero()[:, 0]
+        part, cost = rows[:, :, places], moments[:, None, places]
+        extreme = part.abs().argmax(dim=2, keepdim=True)  # [G, R, 1]
+        value = part.gather(2, extreme)
+        # Where the range is longer below zero the extreme stands at that end: a scale may be negative there.
+        end = value.sign() * grid.high if grid.low == -grid.high else torch.full_like(value, grid.low)
+        best = torch.full_like(value, torch.inf)
+        scale = torch.ones_like(value)
+        for share in SHARES if grid.bits < 8 else (1.0,):
+            tried = held_scale(grid, torch.where(value == 0, value, value / end) * share)
+            rounded = (part / tried).round().clamp(grid.low, grid.high) * tried
+            missed = (cost * (rounded - part) ** 2).sum(dim=2, keepdim=True)
+            scale, best = torch.where(missed < best, tried, scale), torch.minimum(missed, best)
+        scales[:, :, places] = scale.expand_as(part)
+        pinned[:, :, places] = torch.zeros_like(part).scatter_(2, extreme, torch.where(value == 0, 0.0, end))
+    return IntegerLattice(scales, pinned, grid.low, grid.high, blocks)
+
+
+def held_scale(grid: Grid, scale: Tensor) -> Tensor:
+    """A scale as the file can hold it; 1 for a block of zeros."""
+    held = scale.half().float() if grid.scale_bytes == 2 and grid.bits < 8 else scale
+    return torch.where(held == 0, torch.ones_like(held), held)
+
+
+def _tables(grid: Grid, rows: Tensor, moments: Tensor) -> TableLattice:
+    groups, outputs, _ = rows.shape
+    together = grid.group or groups * outputs
+    flat = rows.flatten(0, 1)  # [O, n]
+    cost = moments[:, None, :].expand_as(rows).flatten(0, 1)
+    entries = [
+        torch.from_numpy(weighted_table(part.numpy(), weights.numpy(), grid.bits)).float()
+        for part, weights in zip(flat.split(together), cost.split(together), strict=True)
+    ]
+    tables = torch.arange(len(flat)) // together
+    return TableLattice(torch.stack(entries), tables.reshape(groups, outputs))

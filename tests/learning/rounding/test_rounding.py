@@ -1,0 +1,179 @@
+"""Learned rounding from end to end: what is written is what was learned, and `verify` holds the file against it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from command_line import run
+from exports import Exports, rehash
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle.opening import ROUNDING
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.learning.rounding import CalibrationSet, read_calibration_set, round_source, rounding
+from mobileclip_deploy.learning.rounding.statistics import gather
+from mobileclip_deploy.model.variants import load_variant, models_dir
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.towers import make_tower
+
+CALIBRATION = models_dir() / "nano" / "calibration"
+
+
+def few(data: CalibrationSet) -> CalibrationSet:
+    return dataclasses.replace(data, pixels=data.pixels[:40], ids=data.ids[:120])
+
+
+@pytest.fixture(scope="module")
+def data() -> CalibrationSet:
+    return few(read_calibration_set(CALIBRATION, load_variant("nano"), ("image", "text"), None))
+
+
+@pytest.fixture(scope="module")
+def bundle(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """nano's text tower in ONNX, its 4-bit rounding learned, beside its checkpoint."""
+    folder = tmp_path_factory.mktemp("learned")
+    shutil.copy(exports.checkpoint, folder / "mine.safetensors")
+    model = mcd.load_model(None, folder / "mine.safetensors")
+    captions = (CALIBRATION / "prompts.txt").read_text(encoding="utf-8").splitlines()[:600]
+    (folder / "mine").mkdir()
+    (folder / "mine" / "prompts.txt").write_text("\n".join(captions), encoding="utf-8")
+    choices = {"tower": "text", "rounding": "gptq", "calibration": folder / "mine", "verify": False}
+    return mcd.export(model, "onnx", "w4", folder, **choices).path  # type: ignore[arg-type]
+
+
+def checks(bundle: Path) -> dict[str, mcd.Check]:
+    report = mcd.verify(bundle, checkpoint=bundle.parent / "mine.safetensors")
+    return {check.step: check for check in report.checks if check.tower == "text"}
+
+
+def test_what_was_chosen_is_recorded_and_held_against_the_file(bundle: Path) -> None:
+    entry = mcd.Bundle.open(bundle).manifest.rounding
+    assert entry is not None
+    assert (entry.method, entry.calibration, entry.images, entry.captions) == ("gptq", "mine", 0, 600)
+    tower = entry.towers["text"]
+    assert len(tower.layers) > 8
+    assert tower.learned_db > tower.nearest_db
+    found = checks(bundle)
+    assert {step: check.status for step, check in found.items() if check.status != "passed"} == {}
+    assert f"{len(tower.layers)} of them as rounding was learned" in str(found["weights"].detail)
+    assert found["reproduced"].detail == (
+        "byte for byte; converted with the weights that stand in it, whose rounding was learned"
+    )
+
+
+def damaged(bundle: Path, folder: Path) -> Path:
+    """A copy in which one column of a product's integers is one step off, with hashes that agree."""
+    from onnx import load, numpy_helper, save
+
+    shutil.copy(bundle.parent / "mine.safetensors", folder)
+    copy = Path(shutil.copytree(bundle, folder / bundle.name))
+    file = next((copy / "onnx").glob("*.onnx"))
+    model = load(file)
+    product = next(node for node in model.graph.node if node.op_type == "MatMulNBits")
+    stored = next(one for one in model.graph.initializer if one.name == product.input[1])
+    integers = numpy_helper.to_array(stored).copy()  # [N, blocks, bytes]
+    low = integers[:, 0, 0] & 0xF
+    integers[:, 0, 0] = (integers[:, 0, 0] & 0xF0) | np.where(low < 15, low + 1, low - 1)
+    stored.CopyFrom(numpy_helper.from_array(integers, stored.name))
+    save(model, file)
+    rehash(copy)
+    return copy
+
+
+def test_one_column_that_is_a_step_off_is_refused(bundle: Path, tmp_path: Path) -> None:
+    wrong = damaged(bundle, tmp_path)
+    outcome = run("verify", str(wrong), "--checkpoint", str(tmp_path / "mine.safetensors"), "--json")
+    assert outcome.code == 1
+    (weights,) = [check for check in outcome.json["checks"] if check["step"] == "weights"]
+    assert weights["status"] == "failed"
+    assert "is not the rounding that was learned" in weights["detail"]
+
+
+def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says(bundle: Path, tmp_path: Path) -> None:
+    from mobileclip_deploy.verify.matching import matched_weights
+    from mobileclip_deploy.verify.rounding import stored_sha256, unlike_choice
+
+    opened = mcd.Bundle.open(bundle)
+    model = mcd.load_model(None, bundle.parent / "mine.safetensors")
+    mcd.reparameterize(model)
+    target = get_target("onnx")
+    module = make_tower(model, "text")
+    grids = target.storage("text", module, "w4")
+    stored = target.weights(opened.artifact("text"))
+    assert stored is not None
+    assert opened.manifest.rounding is not None
+    layers = opened.manifest.rounding.towers["text"].layers
+    found = [match for match in matched_weights(module, stored)[0] if match.layer in layers]
+    assert len(found) == len(layers)
+    for match in found:
+        assert unlike_choice(match, grids[match.layer], layers[match.layer]) is None, match.layer
+        values = match.stored.values.copy()
+        values[[0, 1]] = values[[1, 0]]
+        swapped = dataclasses.replace(match.stored, values=values)
+        told = unlike_choice(dataclasses.replace(match, stored=swapped), grids[match.layer], stored_sha256(swapped))
+        assert told is not None, match.layer
+        assert told.startswith("is no rounding of the checkpoint's: outputs 0, 1")
+
+
+def test_other_floats_than_those_that_were_learned_are_refused(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / bundle.name))
+    (copy / ROUNDING).write_bytes((copy / ROUNDING).read_bytes()[:-1] + b"\1")
+    with pytest.raises(InvalidInput, match=r"rounding\.safetensors is not the file that was exported"):
+        mcd.Bundle.open(copy)
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    (copy / ROUNDING).unlink()
+    assert manifest["rounding"]["floats"]["file"] == ROUNDING
+    with pytest.raises(InvalidInput, match=r"rounding\.safetensors is missing"):
+        mcd.Bundle.open(copy)
+
+
+CASES = [("coreml", "image", "w4p"), ("executorch", "image", "w8a8")]
+
+
+@pytest.mark.parametrize(("name", "tower", "precision"), CASES)
+def test_learned_towers_are_nearer_and_their_source_stays(
+    name: str, tower: mcd.TowerName, precision: str, data: CalibrationSet
+) -> None:
+    source = Source.of(mcd.load_model()).folded()
+    before = {key: values.clone() for key, values in source.model.state_dict().items()}
+    rounded = round_source(source, get_target(name), {tower: precision}, data, {})
+    (outcome,) = rounded.towers
+    assert outcome.learned_db > outcome.nearest_db + 0.5
+    assert len(outcome.layers) > 30
+    assert all(torch.equal(values, before[key]) for key, values in source.model.state_dict().items())
+    assert rounded.source.provenance == source.provenance
+
+
+def test_a_tower_that_learning_does_not_help_stays_as_it_was(data: CalibrationSet) -> None:
+    source = Source.of(mcd.load_model()).folded()
+
+    def worse(layer: torch.nn.Conv2d, *_: object) -> bool:
+        with torch.no_grad():
+            layer.weight.mul_(1.1)
+        return True
+
+    with mock.patch.object(rounding, "_round_layer", worse):
+        rounded = round_source(source, get_target("coreml"), {"image": "w4"}, data, {})
+    (outcome,) = rounded.towers
+    assert outcome.layers == ()
+    assert "learning did not help" in outcome.describe()
+    kept, was = rounded.source.model.state_dict(), source.model.state_dict()
+    assert all(torch.equal(kept[key], was[key]) for key in was)
+
+
+def test_gradients_that_are_no_numbers_are_refused_by_name(data: CalibrationSet) -> None:
+    model = Source.of(mcd.load_model()).folded().model
+    with torch.no_grad():
+        next(model.image.parameters())[0] = torch.nan  # type: ignore[union-attr]
+    module = make_tower(model, "image").requires_grad_(False)
+    layers = {name: one for name, one in module.named_modules() if isinstance(one, torch.nn.Conv2d)}
+    with pytest.raises(InvalidInput, match=r"encoder\.\S+: its gradient is not a number"):
+        gather(module, layers, data.pixels[:2].split(2), 0)
