@@ -239,7 +239,7 @@ def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:
     kept, missing = [], []
     for target in chosen:
         try:
-            target.require_installed()
+            target.require_converter()
             kept.append(target)
         except DependencyMissing as error:
             missing.append(error)

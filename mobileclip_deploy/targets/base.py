@@ -119,7 +119,8 @@ class Runner(Protocol):
 class Target(ABC):
     """One deployment format, with the options that were chosen of it.
 
-    `title`: what people call it. `packages`: what it needs; `extra`: the pip extra that brings them. `proven`: of these
+    `title`: what people call it. `packages`: what reads and runs artifacts; `extra`: the pip extra that brings them.
+    `converters`: what writing needs beside them, where that is more; `converter_extra` brings all. `proven`: of these
     and of what comes with them, the versions that one environment held when the whole test suite last passed,
     and those, behind `or`, that the target's own tests passed with beside them.
     `unavailable`: what of it is not built in, and what each would need. `suffixes`: of its artifacts, by which
@@ -129,8 +130,10 @@ class Target(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
+    converters: ClassVar[tuple[str, ...]] = ()
     proven: ClassVar[Mapping[str, str]] = {}
     extra: ClassVar[str | None] = None
+    converter_extra: ClassVar[str | None] = None
     unavailable: ClassVar[Mapping[str, str]] = {}
     suffixes: ClassVar[tuple[str, ...]] = ()
     order: ClassVar[int] = 100
@@ -225,27 +228,43 @@ class Target(ABC):
             named = self.mixes and precision == "mixed" and mixed
             if precision not in self.precisions and not named:
                 raise UsageError(f"{self.name} has no precision {precision}; it has {', '.join(self.precisions)}")
-        self.require_installed()
+        self.require_converter()
 
     def require_installed(self) -> None:
-        """Refuse to export to, read or run this format without its packages.
+        """Refuse to read or run this format without its packages.
 
         Raises:
             DependencyMissing: one is not installed; the text holds the pip line.
         """
-        missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
+        self._require(self.packages, self.extra)
+
+    def require_converter(self) -> None:
+        """Refuse to export to this format without its packages and those that write it.
+
+        Raises:
+            DependencyMissing: one is not installed; the text holds the pip line.
+        """
+        if self._missing(self.converters):
+            self._require((*self.packages, *self.converters), self.converter_extra or self.extra)
+        self.require_installed()
+
+    def _require(self, packages: tuple[str, ...], extra: str | None) -> None:
+        missing = self._missing(packages)
         if missing:
-            what = f"'mobileclip-deploy[{self.extra}]'" if self.extra else " ".join(missing)
+            what = f"'mobileclip-deploy[{extra}]'" if extra else " ".join(missing)
             raise DependencyMissing(f"target {self.name} needs {', '.join(missing)}; type: pip install {what}")
+
+    def _missing(self, packages: tuple[str, ...]) -> list[str]:
+        return [package for package in packages if importlib.util.find_spec(package) is None]
 
     def require_searchable(self) -> None:
         """Refuse options that a search for the smallest bundle cannot follow; it tries each tower by itself.
 
         Raises:
             UsageError: see there.
-            DependencyMissing: as `require_installed`.
+            DependencyMissing: as `require_converter`.
         """
-        self.require_installed()
+        self.require_converter()
 
     def settled(self, precisions: Precisions) -> Target:
         """The target with everything decided that the user left to it.

@@ -17,6 +17,7 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.towers.layer_scales import scaled_layers
+from mobileclip_deploy.towers.norms import normed_layers
 
 __all__ = [
     "THRESHOLD",
@@ -197,17 +198,24 @@ def evenly(module: nn.Module, bits: int) -> Storage:
     return stored_as(module, Grid(max(bits, 16)), lambda layer: grid if layer.is_large else None)
 
 
-def by_numbers(module: nn.Module, storage: Storage) -> dict[str, str]:
+def by_numbers(module: nn.Module, storage: Storage, floats: bool = False) -> dict[str, str]:
     """`provenance.weight_sha256` of every weight that is not stored whole -> its name.
 
     A converter keeps numbers, not names: they stand in its file as they are, transposed, or multiplied by the layer
-    scale behind them. So each weight has several keys.
+    scale behind them or the norm's weight before them. So each weight has several keys.
+
+    Args:
+        floats: also of the layers whose weights stay floats.
     """
-    tensors = {name: tensor for name, tensor in _tensors(module) if storage[name].kind != "float"}
+    known = {layer.parameter for layer in layers(module)} if floats else set()
+    tensors = {name: tensor for name, tensor in _tensors(module) if storage[name].kind != "float" or name in known}
     forms = [*tensors.items()]
     for name, layer, scale in scaled_layers(module):
         if f"{name}.weight" in tensors:
             forms.append((f"{name}.weight", layer.weight * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))))
+    for name, linear, norm in normed_layers(module):
+        if f"{name}.weight" in tensors:
+            forms.append((f"{name}.weight", linear.weight * norm.weight))
     found: dict[str, str] = {}
     for name, tensor in forms:
         rows = tensor.detach().flatten(1).numpy()  # [O, I x taps]; a 1 x 1 convolution's transpose is a product's

@@ -116,8 +116,8 @@ def _twin(subject: Subject, tower: TowerName, bound: Bound) -> Check:
     own = subject.bundle.manifest.towers[tower].precision == "fp32"
     if not own and not subject.thorough:
         return Check.not_wanted("twin", tower)
-    path = None if own else subject.converted(tower, "fp32")
     try:
+        path = None if own else subject.converted(tower, "fp32")
         runner = subject.runner(tower) if path is None else subject.target(tower).for_function(None).runner(path)
     except NotRun as error:
         return Check.not_run("twin", tower, str(error))

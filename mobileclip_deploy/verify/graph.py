@@ -17,6 +17,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
 from mobileclip_deploy.targets.storage import Storage, stored_in_half
 from mobileclip_deploy.towers.layer_scales import scaled_layers
+from mobileclip_deploy.towers.norms import normed_layers
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
 
@@ -69,8 +70,16 @@ def tower_as_stored(module: nn.Module, found: Sequence[Matched], grids: Storage)
     stored = copy.deepcopy(module)
     tensors: dict[str, Tensor] = dict(stored.named_parameters()) | dict(stored.named_buffers())
     scales = {f"{name}.weight": (layer, scale) for name, layer, scale in scaled_layers(stored)}
+    norms = {f"{name}.weight": (layer, norm) for name, layer, norm in normed_layers(stored)}
     for match in found:
-        if match.scaled:  # the file has the layer scale in the weight and the bias before it
+        if match.form == "normed":  # and the norm's bias in the layer's
+            linear, norm = norms[match.layer]
+            moved = linear.weight @ norm.bias
+            before: Tensor | None = linear.bias
+            linear.bias = nn.Parameter(moved if before is None else before + moved)
+            norm.weight.fill_(1)
+            norm.bias.zero_()
+        if match.form == "scaled":  # the file has the layer scale in the weight and the bias before it
             layer, scale = scales[match.layer]
             if layer.bias is not None:
                 layer.bias.mul_(scale.flatten())

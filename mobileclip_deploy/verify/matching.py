@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,12 @@ from torch import nn
 from mobileclip_deploy.targets.storage import Grid, layers
 from mobileclip_deploy.targets.stored import StoredWeight
 from mobileclip_deploy.towers.layer_scales import scaled_layers
+from mobileclip_deploy.towers.norms import normed_layers
 
-__all__ = ["Matched", "matched_weights"]
+__all__ = ["Form", "Matched", "matched_weights"]
 
 Floats = npt.NDArray[np.float32]
+Form = Literal["plain", "scaled", "normed"]
 # Of the largest number of a weight: rounding to float32 of a product with a layer scale, on either side.
 ROUNDING = 1e-6
 # A number half a step from two others may have gone to either.
@@ -33,13 +36,13 @@ class Matched:
     """A layer of the folded tower and the weight of the file that is nearest to it.
 
     `wanted`: the checkpoint's numbers in the form in which the file has them, [O, I, ...]: as they are, or with the
-    layer scale behind them multiplied in (`scaled`).
+    layer scale behind them or the norm before them multiplied in (`form`).
     """
 
     layer: str
     wanted: Floats
     stored: StoredWeight
-    scaled: bool
+    form: Form
 
     @property
     def relative(self) -> float:
@@ -73,38 +76,42 @@ def matched_weights(module: nn.Module, stored: Sequence[StoredWeight]) -> tuple[
     Returns:
         The layers that were found, and the names of the others.
     """
-    wanted: dict[tuple[int, ...], list[tuple[str, Floats, bool]]] = defaultdict(list)
-    for name, numbers, scaled in _forms(module):
-        wanted[_rows(numbers)].append((name, numbers, scaled))
+    wanted: dict[tuple[int, ...], list[tuple[str, Floats, Form]]] = defaultdict(list)
+    for name, numbers, form in _forms(module):
+        wanted[_rows(numbers)].append((name, numbers, form))
     pairs = []
     for index, weight in enumerate(stored):
-        for name, numbers, scaled in wanted.get(_rows(weight.values), ()):
+        for name, numbers, form in wanted.get(_rows(weight.values), ()):
             # A 1 x 1 convolution [O, I, 1, 1] may stand in the file as a product's weight [O, I].
             as_stored = numbers.reshape(weight.values.shape)
-            pairs.append((_distance(weight.values, as_stored), index, name, as_stored, scaled))
+            pairs.append((_distance(weight.values, as_stored), index, name, as_stored, form))
     taken: set[int] = set()
     found: dict[str, Matched] = {}
-    for _, index, name, numbers, scaled in sorted(pairs, key=lambda pair: pair[0]):
+    for _, index, name, numbers, form in sorted(pairs, key=lambda pair: pair[0]):
         if index not in taken and name not in found:
             taken.add(index)
-            found[name] = Matched(name, numbers, stored[index], scaled)
+            found[name] = Matched(name, numbers, stored[index], form)
     names = dict.fromkeys(name for forms in wanted.values() for name, _, _ in forms)
     return [found[name] for name in names if name in found], [name for name in names if name not in found]
 
 
-def _forms(module: nn.Module) -> Iterator[tuple[str, Floats, bool]]:
-    """Every layer's weight as a file may hold it: as it is, and with the layer scale behind it multiplied in."""
+def _forms(module: nn.Module) -> Iterator[tuple[str, Floats, Form]]:
+    """Every layer's weight as a file may hold it: as it is, and with the layer scale behind it or the norm's weight
+    before it multiplied in."""
     scales = {f"{name}.weight": scale for name, _, scale in scaled_layers(module)}
+    norms = {f"{name}.weight": norm.weight for name, _, norm in normed_layers(module)}
     for layer in layers(module):
         weight = layer.weight.detach()
         if layer.module is None and not layer.is_large:
             continue  # a mask
-        yield layer.parameter, weight.numpy(), False
+        yield layer.parameter, weight.numpy(), "plain"
         if layer.module is None:
-            yield layer.parameter, weight.numpy().T, False  # [D, L]; a product's weight is [L, D]
+            yield layer.parameter, weight.numpy().T, "plain"  # [D, L]; a product's weight is [L, D]
         if layer.parameter in scales:
             scale = scales[layer.parameter].detach().reshape(-1, *[1] * (weight.ndim - 1))
-            yield layer.parameter, (weight * scale).numpy(), True
+            yield layer.parameter, (weight * scale).numpy(), "scaled"
+        if layer.parameter in norms:
+            yield layer.parameter, (weight * norms[layer.parameter].detach()).numpy(), "normed"
 
 
 def _rows(numbers: Floats) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
@@ -43,9 +43,13 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
         return [Check.not_run(STEP, tower, lacks)]
     if subject.chosen(tower) and not subject.matched.get(tower):
         return [Check.not_run(STEP, tower, "its rounding was learned, and the weights it chose cannot be read back")]
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in target.packages)
+    try:
+        fresh, artifact = subject.converted(tower), bundle.artifact(tower)
+    except NotRun as error:
+        return [Check.not_run(STEP, tower, str(error))]
+    names = target.converters or target.packages
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     engine = f"a conversion by {versions or target.name}"
-    fresh, artifact = subject.converted(tower), bundle.artifact(tower)
     # None where the check of weights found that they cannot be read.
     alone = "; its weights cannot be read back one by one" if subject.matched.get(tower, ()) is None else ""
     if subject.chosen(tower):
@@ -74,6 +78,6 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
 
 def _other_versions(bundle: Bundle, target: Target) -> str:
     written = bundle.manifest.environment
-    names = (*CONVERTERS, *target.packages)
+    names = (*CONVERTERS, *target.packages, *target.converters)
     pairs = [(name, written.get(name), importlib.metadata.version(name)) for name in names]
     return ", ".join(f"{name} {then}, here {now}" for name, then, now in pairs if then != now)

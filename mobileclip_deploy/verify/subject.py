@@ -14,7 +14,7 @@ from torch import nn
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun
 from mobileclip_deploy.evaluation import Dataset, EvaluationResult, Measurement, evaluate, measure, model_embedder
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.precision import PRECISIONS
@@ -213,9 +213,14 @@ class Subject:
         """The artifact of a tower written once more with the bundle's options, at its own or another precision.
 
         Raises:
+            NotRun: what writes this format is not installed.
             ExportError: the converter failed.
         """
         assert self.source is not None
+        try:
+            self._target.require_converter()
+        except DependencyMissing as error:  # a bundle can be read and run without
+            raise NotRun(str(error)) from error
         precision = precision or self.bundle.manifest.towers[tower].precision
         if (tower, precision) not in self._converted:
             job = tower_job(

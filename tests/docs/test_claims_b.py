@@ -79,9 +79,9 @@ def test_bounds_of_the_graph() -> None:
 def test_bounds_of_a_weight(half: bool, off: float, right: bool) -> None:
     numbers = np.full((2, 4), 0.5, np.float32)
     numbers[0, 0] = 1
-    match = Matched("a", numbers, as_float("a", numbers + np.float32(off)), scaled=False)
+    match = Matched("a", numbers, as_float("a", numbers + np.float32(off)), "plain")
     assert (match.wrong(Grid(32), half) is None) is right
-    beyond = Matched("a", numbers, as_float("a", numbers * np.float32(1 + 2**-9 + 2**-14)), scaled=False)
+    beyond = Matched("a", numbers, as_float("a", numbers * np.float32(1 + 2**-9 + 2**-14)), "plain")
     assert beyond.wrong(Grid(32), True) is not None
 
 

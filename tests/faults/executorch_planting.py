@@ -15,7 +15,7 @@ import flatbuffers
 import numpy as np
 
 from mobileclip_deploy.targets.executorch import reading, xnnpack_payload
-from mobileclip_deploy.targets.executorch.flatbuffer import Decoder, root
+from mobileclip_deploy.targets.flatbuffer import Decoder, root
 
 __all__ = ["ABSENT", "Array", "Fields", "PlantedProgram"]
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.executorch.flatbuffer import Malformed
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
+from mobileclip_deploy.targets.flatbuffer import Malformed
 
 __all__ = ["CoreMLPayloadRunner", "extract_package", "payload_files", "reproducible_payloads"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.executorch.flatbuffer import Malformed, Table, read, root
+from mobileclip_deploy.targets.flatbuffer import Malformed, Table, read, root
 
 __all__ = ["Delegate", "ProgramFile", "TensorSpec", "read_program"]
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.executorch.coreml_payload import payload_files
-from mobileclip_deploy.targets.executorch.flatbuffer import Decoder, Malformed, array, read, root
 from mobileclip_deploy.targets.executorch.program_file import HEADER_MAGIC, IDENTIFIER
 from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, Value, read_part
+from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, array, read, root
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 
 __all__ = ["read_graph"]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from torch import nn
 
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets.executorch.depthwise import KERNEL_ROWS, is_split
+from mobileclip_deploy.targets.depthwise import KERNEL_ROWS, is_split
 from mobileclip_deploy.targets.storage import Grid, Layer, Storage, integers, stored_as
 
 __all__ = ["GROUP", "storage"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.executorch.depthwise import BANDS, KERNEL
-from mobileclip_deploy.targets.executorch.flatbuffer import Malformed
+from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, joined
 from mobileclip_deploy.targets.executorch.reading import read_graph
+from mobileclip_deploy.targets.flatbuffer import Malformed
 from mobileclip_deploy.targets.graph import Constant, Input, Node, Wire
 from mobileclip_deploy.targets.stored import Floats, StoredWeight, as_float
 
@@ -36,8 +36,8 @@ def read_weights(path: Path) -> tuple[StoredWeight, ...]:
     except Malformed as error:
         raise InvalidInput(f"{path} is not a usable .pte file: {error}") from error
     for bands in _banded(nodes):
-        joined = _joined([filters.pop(node.name) for node in bands])
-        filters[joined.name] = joined
+        whole = joined([filters.pop(node.name) for node in bands])
+        filters[whole.name] = whole
     return (*tables, *filters.values())
 
 
@@ -135,29 +135,11 @@ def _rounded(given: Floats, scale: npt.NDArray[Any], low: int, high: int) -> Flo
 
 
 def _banded(nodes: tuple[Node, ...]) -> list[list[Node]]:
-    """Convolutions of one input that are the bands of a 7 x 7 one, in the order of `depthwise.BANDS`."""
+    """Convolutions of one input that are the bands of a 7 x 7 one, in the order of `depthwise.in_bands`."""
     found: dict[tuple[Any, ...], dict[tuple[int, int], Node]] = {}
     for node in nodes:
         source = dict(node.inputs).get("input1")
         if node.type == DEPTHWISE and isinstance(source, Wire) and node.settings["kernel_width"] == KERNEL:
             key = source.node, source.output, node.settings["groups"], node.settings["group_output_channels"]
             found.setdefault(key, {})[node.settings["dilation_height"], node.settings["kernel_height"]] = node
-    wanted = [(step, rows) for _, step, rows in BANDS]
-    return [[bands[band] for band in wanted] for bands in found.values() if set(bands) == set(wanted)]
-
-
-def _joined(bands: list[StoredWeight]) -> StoredWeight:
-    """One weight [C, 1, 7, 7] of the weights of its bands, [C, 1, rows, 7]."""
-    first = bands[0]
-    places = [slice(start, start + step * (rows - 1) + 1, step) for start, step, rows in BANDS]
-
-    def whole(parts: Callable[[int], Floats]) -> Floats:
-        values = np.zeros((*first.values.shape[:2], KERNEL, KERNEL), np.float32)
-        for index, rows in enumerate(places):
-            values[:, :, rows] = parts(index)
-        return values
-
-    def nearest(given: Floats) -> Floats:
-        return whole(lambda index: bands[index].nearest(given[:, :, places[index]]))
-
-    return StoredWeight(first.name, whole(lambda index: bands[index].values), first.bits, first.kind, nearest)
+    return in_bands(found.values())

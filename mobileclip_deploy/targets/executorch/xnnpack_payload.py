@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.targets.executorch.flatbuffer import Decoder, Malformed, array, read, root
+from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, array, read, root
 
 __all__ = ["Operation", "Value", "XnnpackPart", "read_part"]
 

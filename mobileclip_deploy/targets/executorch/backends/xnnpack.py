@@ -34,8 +34,8 @@ class XnnpackBackend(Backend):
     }
 
     def authored(self, job: LoweringJob) -> nn.Module:
+        from mobileclip_deploy.targets.depthwise import split_large_depthwise
         from mobileclip_deploy.targets.executorch.authoring import authored
-        from mobileclip_deploy.targets.executorch.depthwise import split_large_depthwise
 
         module = authored(job.module)
         if job.options.fast_depthwise:

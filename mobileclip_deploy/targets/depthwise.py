@@ -1,0 +1,141 @@
+"""The fast path: 7 x 7 depthwise convolutions as an exact sum of three that XNNPACK has kernels for.
+
+ExecuTorch runs XNNPACK, and so does LiteRT on a CPU.
+
+XNNPACK's depthwise kernels take at most 25 taps; a larger window runs as an indirect GEMM, many times slower. The seven
+rows of the window are dealt out to three convolutions, each symmetric about the centre row, so that torch's symmetric
+padding fits all of them and nothing is padded, sliced or copied:
+
+    rows 0 3 6    3 x 7, dilation (3, 1), padding (3, 3)
+    rows 1 5      2 x 7, dilation (4, 1), padding (2, 3)
+    rows 2 4      2 x 7, dilation (2, 1), padding (1, 3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.targets.stored import Floats, StoredWeight
+
+__all__ = ["KERNEL", "KERNEL_ROWS", "RowBands", "in_bands", "is_split", "joined", "split_large_depthwise"]
+
+T = TypeVar("T")
+
+# Rows of the window -> the first, the step, how many; padding follows from where the first row stands.
+BANDS = ((0, 3, 3), (1, 4, 2), (2, 2, 2))
+KERNEL = 7
+KERNEL_ROWS = tuple(tuple(range(first, first + step * rows, step)) for first, step, rows in BANDS)
+
+
+class RowBands(nn.Module):
+    """The sum of three depthwise convolutions that equals one of 7 x 7: [N, C, H, W] -> [N, C, H', W']."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.bands = nn.ModuleList(_band(conv, *band) for band in BANDS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, third = self.bands
+        return first(x) + second(x) + third(x)
+
+
+def split_large_depthwise(module: nn.Module, example: Tensor | None = None) -> int:
+    """Replace every 7 x 7 depthwise convolution inside `module`, in place; says how many there were.
+
+    Args:
+        example: an input of the module. Where it is given, a convolution is left whole of which a band would lie wholly
+            outside of its map: such a band gives zeros, whose range integers cannot have.
+    """
+    found = [
+        (parent, name, child)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Conv2d) and is_split(child)
+    ]
+    if example is not None:
+        heights = _map_heights(module, [conv for _, _, conv in found], example)
+        found = [(parent, name, conv) for parent, name, conv in found if _all_within(conv, heights[conv])]
+    for parent, name, child in found:
+        setattr(parent, name, RowBands(child))
+    return len(found)
+
+
+def _map_heights(module: nn.Module, convs: list[nn.Conv2d], example: Tensor) -> dict[nn.Module, int]:
+    """The height of the map that each convolution takes when the module is given this input."""
+    heights: dict[nn.Module, int] = {}
+
+    def note(conv: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        heights[conv] = inputs[0].shape[2]
+
+    hooks = [conv.register_forward_pre_hook(note) for conv in convs]
+    try:
+        with torch.no_grad():
+            module(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return heights
+
+
+def _all_within(conv: nn.Conv2d, height: int) -> bool:
+    """Whether each band has a row that meets a map of this height."""
+    stride = int(conv.stride[0])
+    last = (height - 1) // stride * stride  # the centre of the last window
+    reaches = [[row - KERNEL // 2 for row in rows] for rows in KERNEL_ROWS]
+    return all(any(last + reach >= 0 if reach < 0 else reach < height for reach in band) for band in reaches)
+
+
+def is_split(conv: nn.Conv2d) -> bool:
+    """Whether `split_large_depthwise` replaces it."""
+    return (
+        conv.kernel_size == (KERNEL, KERNEL)
+        and conv.padding == (KERNEL // 2, KERNEL // 2)
+        and conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
+        and conv.groups == conv.in_channels == conv.out_channels
+    )
+
+
+def _band(conv: nn.Conv2d, first: int, step: int, rows: int) -> nn.Conv2d:
+    band = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        (rows, KERNEL),
+        conv.stride,  # type: ignore[arg-type]
+        (KERNEL // 2 - first, KERNEL // 2),
+        (step, 1),
+        groups=conv.groups,
+        bias=conv.bias is not None and first == 0,
+    )
+    band.weight = nn.Parameter(conv.weight.detach()[:, :, first : first + step * (rows - 1) + 1 : step].clone())
+    if band.bias is not None and conv.bias is not None:
+        band.bias = nn.Parameter(conv.bias.detach().clone())
+    return band.to(conv.weight.device)
+
+
+def in_bands(found: Iterable[Mapping[tuple[int, int], T]]) -> list[list[T]]:
+    """Of convolutions of one input each, by dilation and number of rows, those that are all bands of one, in order."""
+    wanted = [(step, rows) for _, step, rows in BANDS]
+    return [[bands[band] for band in wanted] for bands in found if set(bands) == set(wanted)]
+
+
+def joined(bands: list[StoredWeight]) -> StoredWeight:
+    """One weight [C, 1, 7, 7] of the weights of its bands, [C, 1, rows, 7], as `in_bands` orders them."""
+    first = bands[0]
+    places = [slice(start, start + step * (rows - 1) + 1, step) for start, step, rows in BANDS]
+
+    def whole(parts: Callable[[int], Floats]) -> Floats:
+        values = np.zeros((*first.values.shape[:2], KERNEL, KERNEL), np.float32)
+        for index, rows in enumerate(places):
+            values[:, :, rows] = parts(index)
+        return values
+
+    def nearest(given: Floats) -> Floats:
+        return whole(lambda index: bands[index].nearest(given[:, :, places[index]]))
+
+    return StoredWeight(first.name, whole(lambda index: bands[index].values), first.bits, first.kind, nearest)

@@ -1,0 +1,83 @@
+"""A tower as a .tflite: written for XNNPACK, converted by litert-torch, its weights stored as the storage says."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.targets.base import TowerJob
+from mobileclip_deploy.targets.depthwise import split_large_depthwise
+from mobileclip_deploy.targets.litert.editing import Editor
+from mobileclip_deploy.targets.litert.model_file import parse_model
+from mobileclip_deploy.targets.litert.quantizing import store_weights
+from mobileclip_deploy.targets.native_output import hold_back
+from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.storage import Storage
+
+__all__ = ["METADATA", "write_model"]
+
+METADATA = "mobileclip_deploy"
+"""What the entry of a file's metadata is called that says what the file is, as JSON."""
+
+
+class _Named(nn.Module):
+    """A tower whose output has a name: a signature takes it from there."""
+
+    def __init__(self, tower: nn.Module, output: str) -> None:
+        super().__init__()
+        self.tower, self.output = tower, output
+
+
+class _ImageNamed(_Named):
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {self.output: self.tower(image)}
+
+
+class _TextNamed(_Named):
+    def forward(self, text: Tensor) -> dict[str, Tensor]:
+        return {self.output: self.tower(text)}
+
+
+def write_model(job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str) -> None:
+    """Convert a tower and write the .tflite, its weights as `storage` says; the same job gives the same bytes.
+
+    Raises:
+        ExportError: a converter refused the tower.
+    """
+    with conversion(f"LiteRT conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
+        content = _converted(job, input_name, output_name)
+        editor = Editor(content)
+        store_weights(editor, parse_model(content), job.module, storage)
+        editor.add_metadata(METADATA, _metadata(job))
+        path.write_bytes(editor.packed())
+
+
+def _converted(job: TowerJob, input_name: str, output_name: str) -> bytes:
+    """What the converter makes of a tower, in float32."""
+    import litert_torch
+
+    example = job.example if job.tower == "image" else job.example.to(torch.int32)
+    module = copy.deepcopy(job.module)
+    split_large_depthwise(module, example)
+    named = (_ImageNamed if job.tower == "image" else _TextNamed)(module, output_name).eval()
+    content: bytes = litert_torch.convert(named, sample_kwargs={input_name: example}).model_content()
+    return content
+
+
+def _metadata(job: TowerJob) -> bytes:
+    own: dict[str, Any] = {
+        "variant": job.variant.name,
+        "tower": job.tower,
+        "precision": job.precision,
+        "licence": job.licence,
+        "embedding_space": job.embedding_space,
+        "checkpoint_sha256": job.checkpoint_sha256,
+    }
+    if job.labels:
+        own["labels"] = list(job.labels)
+    return json.dumps(own, ensure_ascii=False).encode()

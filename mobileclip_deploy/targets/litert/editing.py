@@ -1,0 +1,149 @@
+"""Changing a .tflite by the tables of LiteRT's own package, and writing it as the runtime wants it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Editor"]
+
+ALIGNMENT = 16  # of constants; the schema asks for it, and kernels may load so many bytes at a time
+Array = npt.NDArray[Any]
+
+
+class Editor:
+    """A file as LiteRT's tree of tables (`model`, a ModelT); constants behind the flatbuffer are brought into it."""
+
+    def __init__(self, content: bytes) -> None:
+        from ai_edge_litert import schema_py_generated
+        from ai_edge_litert.tools.flatbuffer_utils import read_model_from_bytearray
+
+        self.schema: Any = schema_py_generated
+        self.model: Any = read_model_from_bytearray(content)
+
+    @property
+    def graph(self) -> Any:
+        """The one graph of the file."""
+        return self.model.subgraphs[0]
+
+    def packed(self) -> bytes:
+        """The bytes of the file; the same changes give the same bytes."""
+        import flatbuffers
+
+        self._drop_unused()
+        aligned = _aligned(self.schema)
+        for place, buffer in enumerate(self.model.buffers):
+            if buffer.data is not None and len(buffer.data):
+                self.model.buffers[place] = aligned(buffer.data)
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(self.model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    def add_metadata(self, name: str, content: bytes) -> None:
+        """Add an entry to what the file says of itself."""
+        entry = self.schema.MetadataT(name.encode(), self._buffer(np.frombuffer(content, np.uint8)))
+        self.model.metadata = [*(self.model.metadata or []), entry]
+
+    def store_int8(self, place: int, integers: Array, scales: Array, axis: int) -> None:
+        """Put integers with a scale for each index of an axis in the place of a constant."""
+        grid = self.schema.QuantizationParametersT()
+        grid.scale, grid.quantizedDimension = scales.astype(np.float32), axis
+        grid.zeroPoint = np.zeros(len(scales), np.int64)
+        self._store(place, self.schema.TensorType.INT8, integers, grid)
+
+    def store_int4(self, place: int, packed: Array, scales: Array, block: int) -> None:
+        """Put integers, two a byte, with a scale [rows, blocks] for so many of a row in the place of a constant."""
+        held = self.constant(self.graph.tensors[place].name + b"_scales", scales.astype(np.float16))
+        details = self.schema.BlockwiseQuantizationT(scales=held, zeroPoints=-1, blockSize=block)
+        grid = self.schema.QuantizationParametersT()
+        grid.detailsType, grid.details = self.schema.QuantizationDetails.BlockwiseQuantization, details
+        self._store(place, self.schema.TensorType.INT4, packed, grid)
+
+    def store_half(self, place: int, values: Array) -> None:
+        """Put float16 in the place of a constant, and have it raised to float32 before anything takes it."""
+        tensor = self.graph.tensors[place]
+        half = self.constant(tensor.name + b"_half", values)
+        tensor.buffer = 0
+        operator = self.schema.OperatorT(opcodeIndex=self._dequantize(), inputs=[half], outputs=[place])
+        operator.builtinOptionsType = self.schema.BuiltinOptions.DequantizeOptions
+        operator.builtinOptions = self.schema.DequantizeOptionsT()
+        self.graph.operators.insert(0, operator)
+
+    def store_float(self, place: int, values: Array | None) -> None:
+        """Have a tensor hold float32: these numbers, or what is computed."""
+        if values is not None:
+            self._store(place, self.schema.TensorType.FLOAT32, values, None)
+        else:
+            self.graph.tensors[place].type, self.graph.tensors[place].quantization = (
+                self.schema.TensorType.FLOAT32,
+                None,
+            )
+
+    def leave_out(self, types: tuple[str, ...], same: dict[int, int]) -> None:
+        """Leave operators out, and take instead of each tensor of `same` the other one."""
+        numbers = {getattr(self.schema.BuiltinOperator, name) for name in types}
+        codes = self.model.operatorCodes
+        kept = [one for one in self.graph.operators if codes[one.opcodeIndex].builtinCode not in numbers]
+        for operator in kept:
+            operator.inputs = [same.get(place, place) for place in operator.inputs]
+        self.graph.operators = kept
+        self.graph.outputs = [same.get(place, place) for place in self.graph.outputs]
+        for signature in self.model.signatureDefs:
+            for entry in signature.outputs:
+                entry.tensorIndex = same.get(entry.tensorIndex, entry.tensorIndex)
+
+    def constant(self, name: bytes, values: Array) -> int:
+        """The place of a new constant of float32 or float16."""
+        kind = self.schema.TensorType.FLOAT16 if values.dtype == np.float16 else self.schema.TensorType.FLOAT32
+        tensor = self.schema.TensorT(name=name, shape=list(values.shape), type=kind, hasRank=True)
+        tensor.buffer = self._buffer(values)
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
+
+    def _drop_unused(self) -> None:
+        """Leave out the buffers that nothing holds any more; the first is the empty one of whatever is computed."""
+        holders = [*self.graph.tensors, *(self.model.metadata or [])]
+        kept = sorted({0, *(holder.buffer for holder in holders)})
+        places = {old: new for new, old in enumerate(kept)}
+        self.model.buffers = [self.model.buffers[place] for place in kept]
+        for holder in holders:
+            holder.buffer = places[holder.buffer]
+
+    def _store(self, place: int, kind: int, values: Array, grid: Any) -> None:
+        tensor = self.graph.tensors[place]
+        tensor.type, tensor.buffer, tensor.quantization = kind, self._buffer(values), grid
+
+    def _buffer(self, values: Array) -> int:
+        data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+        self.model.buffers.append(self.schema.BufferT(data))
+        return len(self.model.buffers) - 1
+
+    def _dequantize(self) -> int:
+        """Which entry of the file's operator codes raises halves to float32."""
+        number = self.schema.BuiltinOperator.DEQUANTIZE
+        codes = self.model.operatorCodes
+        found = next((place for place, code in enumerate(codes) if code.builtinCode == number), None)
+        if found is None:
+            # Version 3 takes float16, and integers with a scale a channel.
+            codes.append(self.schema.OperatorCodeT(deprecatedBuiltinCode=number, version=3, builtinCode=number))
+            found = len(codes) - 1
+        return found
+
+
+def _aligned(schema: Any) -> Any:
+    """A buffer that writes itself where its alignment allows: what LiteRT's package writes stands anywhere."""
+
+    class Aligned(schema.BufferT):  # type: ignore[misc]
+        def Pack(self, builder: Any) -> int:
+            data = bytes(self.data)
+            builder.StartVector(1, len(data), ALIGNMENT)
+            builder.head = builder.head - len(data)
+            builder.Bytes[builder.head : builder.head + len(data)] = data
+            start = builder.EndVector()
+            schema.BufferStart(builder)
+            schema.BufferAddData(builder, start)
+            return int(schema.BufferEnd(builder))
+
+    return Aligned

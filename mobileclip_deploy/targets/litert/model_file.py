@@ -1,0 +1,217 @@
+"""What stands in a .tflite, read from its bytes alone: tensors, operators, the signature, metadata.
+
+No package of LiteRT is imported, and what somebody else wrote is not trusted (see `targets.flatbuffer`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, array, root
+from mobileclip_deploy.targets.litert.schema import DTYPES, IDENTIFIER, OPERATORS, SCHEMAS
+
+__all__ = ["INT4", "SIGNATURE", "ModelFile", "Operator", "Quantized", "StoredTensor", "parse_model", "read_model"]
+
+SIGNATURE = "serving_default"
+"""What the one signature of a file is called; apps need not name it then."""
+INT4 = "int4"
+FOUR_BITS = 17  # TensorType
+NAMES = {"<f4": "float32", "<f2": "float16", "<i4": "int32", "u1": "uint8", "<i8": "int64", "?": "bool", "i1": "int8"}
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What the integers of a tensor stand for: `(integer - zero_point) * scale`.
+
+    A scale for each index of `axis`, or one; with `block` a scale for so many inputs of an output, [outputs, blocks].
+    """
+
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int64]
+    axis: int
+    block: int | None = None
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor; `values` where they stand in the file (4-bit integers as int8)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    signature: tuple[int, ...]
+    values: npt.NDArray[Any] | None
+    bytes: int
+    quantized: Quantized | None
+
+    @property
+    def free_shape(self) -> tuple[int, ...]:
+        """Its shape, with 0 where it is free."""
+        return tuple(0 if size == -1 else size for size in self.signature) if self.signature else self.shape
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator: `inputs` and `outputs` are places in `ModelFile.tensors`, -1 for an optional one left out."""
+
+    type: str
+    version: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """The one graph of a file. `inputs` and `outputs`: name in the signature -> place of the tensor."""
+
+    tensors: tuple[StoredTensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
+    metadata: Mapping[str, bytes]
+
+
+def read_model(path: Path) -> ModelFile:
+    """Read a .tflite of one graph and one signature.
+
+    Raises:
+        InvalidInput: it is missing, of another format, cut off or damaged, or says something that nothing written here
+            says.
+    """
+    try:
+        return parse_model(path.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+    except (Malformed, IndexError) as error:
+        raise InvalidInput(f"{path} is not a usable .tflite file: {error}") from error
+
+
+def parse_model(data: bytes) -> ModelFile:
+    """The bytes of a .tflite.
+
+    Raises:
+        Malformed, IndexError: see `read_model`.
+    """
+    model = Decoder(SCHEMAS, data).table(root(data, IDENTIFIER), "Model")
+    if len(model["subgraphs"]) != 1:
+        raise Malformed(f"it has {len(model['subgraphs'])} graphs, not one")
+    graph, buffers = model["subgraphs"][0], [_content(data, buffer) for buffer in model["buffers"]]
+    tensors = _tensors(graph["tensors"], buffers)
+    inputs, outputs = _signature(model["signatures"], graph)
+    operators = tuple(_operator(operator, model["codes"], len(tensors)) for operator in graph["operators"])
+    metadata = {str(entry["name"]): _at(buffers, entry["buffer"], "buffer") for entry in model["metadata"]}
+    return ModelFile(tensors, operators, inputs, outputs, metadata)
+
+
+def _content(data: bytes, buffer: Mapping[str, Any]) -> bytes:
+    """The bytes of a buffer; in files of more than 2 GB they lie behind the flatbuffer."""
+    if buffer["offset"] > 1:
+        start, size = buffer["offset"], buffer["size"]
+        if start + size > len(data):
+            raise Malformed(f"it is cut off: {len(data)} bytes, and parts of it would lie behind them")
+        return data[start : start + size]
+    content: bytes = buffer["data"]
+    return content
+
+
+def _signature(signatures: Any, graph: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    if [one["key"] for one in signatures] != [SIGNATURE]:
+        keys = ", ".join(str(one["key"]) for one in signatures) or "none"
+        raise Malformed(f"its signatures are {keys}, not {SIGNATURE} alone")
+    names = [
+        {str(entry["name"]): int(entry["tensor"]) for entry in signatures[0][way]} for way in ("inputs", "outputs")
+    ]
+    for way, found in zip(("inputs", "outputs"), names, strict=True):
+        if sorted(found.values()) != sorted(graph[way]):
+            raise Malformed(f"its signature names other {way} than its graph")
+    return names[0], names[1]
+
+
+def _tensors(entries: Any, buffers: list[bytes]) -> tuple[StoredTensor, ...]:
+    plain = [_tensor(entry, buffers) for entry in entries]
+    return tuple(
+        tensor if entry["quantization"] is None else _with_grid(tensor, entry["quantization"], plain)
+        for entry, tensor in zip(entries, plain, strict=True)
+    )
+
+
+def _tensor(entry: Mapping[str, Any], buffers: list[bytes]) -> StoredTensor:
+    name, shape, number = str(entry["name"]), tuple(entry["shape"]), entry["type"]
+    if entry["variable"]:
+        raise Malformed(f"{name} is a state")
+    if any(size < 0 for size in shape):
+        raise Malformed(f"{name} has the shape {list(shape)}")
+    content, count = _at(buffers, entry["buffer"], "buffer"), math.prod(shape)
+    values: npt.NDArray[Any] | None = None
+    if number == FOUR_BITS:
+        dtype = INT4
+        if content:
+            values = _unpacked(array(content, "u1", len(content)), count).reshape(shape)
+    elif number in DTYPES:
+        dtype = NAMES.get(DTYPES[number], DTYPES[number].strip("<"))
+        if content:
+            if len(content) != count * np.dtype(DTYPES[number]).itemsize:
+                raise Malformed(f"{name} has {len(content)} bytes for {count} numbers of {dtype}")
+            values = array(content, DTYPES[number], count).reshape(shape)
+    else:
+        raise Malformed(f"{name} is of type {number}, which is not known here")
+    return StoredTensor(name, dtype, shape, tuple(entry["signature"]), values, len(content), None)
+
+
+def _unpacked(packed: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int8]:
+    """Two numbers a byte, the first in the lower half."""
+    if len(packed) != (count + 1) // 2:
+        raise Malformed(f"{len(packed)} bytes for {count} numbers of 4 bits")
+    halves = np.stack([packed & 0xF, packed >> 4], axis=1).reshape(-1)[:count].astype(np.int8)
+    return np.where(halves > 7, halves - 16, halves).astype(np.int8)
+
+
+def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[StoredTensor]) -> StoredTensor:
+    scale, zero, axis = np.asarray(told["scale"], np.float32), np.asarray(told["zero_point"], np.int64), told["axis"]
+    block = None
+    if told["details"] is not None:
+        kind, details = told["details"]
+        if kind != "Blockwise" or len(tensor.shape) != 2:
+            raise Malformed(f"{tensor.name} is quantized in a way that is not known here")
+        scales, block = _at(tensors, details["scales"], "tensor").values, int(details["block_size"])
+        if block < 1 or scales is None or scales.shape != (tensor.shape[0], -(-tensor.shape[1] // block)):
+            raise Malformed(f"{tensor.name} has scales that do not fit its blocks")
+        scale, zero = scales.astype(np.float32), np.zeros(1, np.int64)
+    elif not len(scale):
+        return tensor
+    elif len(scale) > 1 and (not 0 <= axis < len(tensor.shape) or len(scale) != tensor.shape[axis]):
+        raise Malformed(f"{tensor.name} has {len(scale)} scales for its shape {list(tensor.shape)}")
+    if block is None and len(zero) not in (1, len(scale)):
+        raise Malformed(f"{tensor.name} has {len(zero)} zero points for {len(scale)} scales")
+    kept = vars(tensor) | {"quantized": Quantized(scale, zero, axis, block)}
+    return StoredTensor(**kept)
+
+
+def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:
+    code = _at(codes, entry["code"], "operator code")
+    number = max(code["code"], code["old_code"])  # the older field ends at 127
+    kind = OPERATORS[number] if 0 <= number < len(OPERATORS) else f"operator {number}"
+    if code["custom"]:
+        kind = f"custom {code['custom']}"
+    if any(not -1 <= place < tensors for place in (*entry["inputs"], *entry["outputs"])):
+        raise Malformed(f"{kind} takes or gives a tensor that there is not")
+    extras = ("custom", "intermediates", "mutating", "large_offset", "large_size")
+    if any(entry[name] for name in extras):
+        raise Malformed(f"{kind} has options of its own or state")
+    settings = {} if entry["options"] is None else dict(entry["options"][1])
+    return Operator(kind, code["version"], entry["inputs"], entry["outputs"], settings)
+
+
+def _at(held: Any, place: int, what: str) -> Any:
+    if not 0 <= place < len(held):
+        raise Malformed(f"{what} {place} of {len(held)} is named")
+    return held[place]

@@ -1,0 +1,66 @@
+"""Running a .tflite on the CPU of this machine, in LiteRT's own interpreter."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.targets.litert.model_file import SIGNATURE, read_model
+from mobileclip_deploy.targets.litert.reading import graph_of
+from mobileclip_deploy.targets.native_output import hold_back
+from mobileclip_deploy.targets.quiet import quiet
+
+__all__ = ["LiteRTRunner"]
+
+
+class LiteRTRunner:
+    """A file, loaded; one inference an input.
+
+    Args:
+        content: what to run instead of what stands in the file; `how` it was changed, in words.
+
+    Raises:
+        InvalidInput: the file is damaged.
+        RuntimeFailed: the runtime does not take it, or fails on valid inputs.
+    """
+
+    def __init__(self, path: Path, content: bytes | None = None, how: str = "") -> None:
+        model = read_model(path)
+        graph_of(model, path)  # the runtime trusts what a file says of its tensors
+        (self._input, place), *_ = model.inputs.items()
+        self._output, *_ = model.outputs
+        tensor = model.tensors[place]
+        self._shape, self._dtype = tensor.free_shape, np.dtype(tensor.dtype)
+        threads = torch.get_num_threads()
+        version = importlib.metadata.version("ai-edge-litert")
+        self.engine = f"LiteRT {version} (CPU{how}, {threads} thread{'s' if threads > 1 else ''})"
+        data = path.read_bytes() if content is None else content
+        try:
+            with quiet(), hold_back():
+                from ai_edge_litert.interpreter import Interpreter
+
+                self._interpreter = Interpreter(model_content=data, num_threads=threads)
+                self._interpreter.allocate_tensors()
+                self._run = self._interpreter.get_signature_runner(SIGNATURE)
+        except Exception as error:  # the bindings raise ValueError and RuntimeError
+            raise RuntimeFailed(f"{self.engine} cannot load {path}: {_first_line(error)}") from error
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        if tuple(inputs.shape[1:]) != self._shape[1:]:
+            wanted = ", ".join(str(size) for size in self._shape[1:])
+            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
+        rows = np.ascontiguousarray(inputs, dtype=self._dtype)
+        try:
+            answers = [self._run(**{self._input: row[None]})[self._output] for row in rows]
+        except Exception as error:
+            raise RuntimeFailed(f"{self.engine} failed: {_first_line(error)}") from error
+        return np.concatenate(answers).astype(np.float32)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

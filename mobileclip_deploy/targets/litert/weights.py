@@ -1,0 +1,137 @@
+"""The weights that stand in a .tflite, dequantized, in torch's layout, each with the grid that the file gives it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, joined
+from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, StoredTensor, read_model
+from mobileclip_deploy.targets.stored import Floats, StoredWeight, as_float
+
+__all__ = ["dequantized", "in_torch_layout", "output_axis", "read_weights", "stored_weight", "weight_place"]
+
+# Where the weight of an operator is among its inputs; an embedding takes the ids first.
+PLACES = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "EMBEDDING_LOOKUP": 1}
+
+
+def weight_place(model: ModelFile, operator: Operator) -> int | None:
+    """The tensor that is an operator's weight, behind a DEQUANTIZE where there is one; None where it has none, or it is
+    computed."""
+    if operator.type not in PLACES or len(operator.inputs) <= PLACES[operator.type]:
+        return None
+    place = operator.inputs[PLACES[operator.type]]
+    restored = next((one for one in model.operators if one.type == "DEQUANTIZE" and place in one.outputs), None)
+    place = place if restored is None else restored.inputs[0]
+    return place if place >= 0 and model.tensors[place].values is not None else None
+
+
+def read_weights(path: Path) -> tuple[StoredWeight, ...]:
+    """The weights of convolutions, products and tables; a 7 x 7 convolution that was written as three is one weight.
+
+    Raises:
+        InvalidInput: the file is damaged, or holds a weight in a form that no export writes.
+    """
+    model = read_model(path)
+    found: dict[int, StoredWeight] = {}
+    for number, operator in enumerate(model.operators):
+        place = weight_place(model, operator)
+        if place is not None:
+            found[number] = _turned(operator, stored_weight(model.tensors[place], path), path)
+    for bands in _banded(model, found):
+        found[bands[0]] = joined([found.pop(number) for number in bands])
+    return tuple(found[number] for number in sorted(found))
+
+
+def _banded(model: ModelFile, found: dict[int, StoredWeight]) -> list[list[int]]:
+    """Convolutions of one input that are the bands of a 7 x 7 one."""
+    depthwise = {n: model.operators[n] for n in found if model.operators[n].type == "DEPTHWISE_CONV_2D"}
+    by_input: dict[tuple[int, int], dict[tuple[int, int], int]] = {}
+    for number, operator in depthwise.items():
+        shape = found[number].values.shape  # [O, 1, rows, columns]
+        if shape[3] == KERNEL:
+            key = _source(model, operator.inputs[0]), shape[0]
+            by_input.setdefault(key, {})[operator.settings["dilation_h"], shape[2]] = number
+    return in_bands(by_input.values())
+
+
+def _source(model: ModelFile, place: int) -> int:
+    """The tensor that was padded, where one was."""
+    pad = next((one for one in model.operators if one.type == "PAD" and place in one.outputs), None)
+    return place if pad is None else pad.inputs[0]
+
+
+def stored_weight(tensor: StoredTensor, path: Path) -> StoredWeight:
+    """A tensor of numbers, in the layout in which it stands."""
+    assert tensor.values is not None
+    if tensor.quantized is None:
+        if tensor.dtype not in ("float32", "float16"):
+            raise InvalidInput(f"{path}: the weight {tensor.name!r} is of {tensor.dtype} without a scale")
+        return as_float(tensor.name, tensor.values)
+    if tensor.dtype not in ("int8", INT4):
+        raise InvalidInput(f"{path}: the weight {tensor.name!r} is of {tensor.dtype}, which no export writes")
+    bits = 4 if tensor.dtype == INT4 else 8
+    scale, zero = _spread(tensor)
+
+    def nearest(numbers: Floats) -> Floats:
+        steps = np.divide(numbers, scale, out=np.zeros_like(numbers), where=scale != 0)
+        low = -(2 ** (bits - 1))
+        return ((np.clip(np.rint(steps + zero), low, -low - 1) - zero) * scale).astype(np.float32)
+
+    return StoredWeight(tensor.name, dequantized(tensor), bits, "integers", nearest)
+
+
+def dequantized(tensor: StoredTensor) -> Floats:
+    """The numbers of a tensor in float32, in the layout in which they stand."""
+    assert tensor.values is not None
+    if tensor.quantized is None:
+        return tensor.values.astype(np.float32)
+    scale, zero = _spread(tensor)
+    return ((tensor.values.astype(np.float32) - zero) * scale).astype(np.float32)
+
+
+def _spread(tensor: StoredTensor) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Scale and zero point of every number, in shapes that numpy stretches to that of the tensor."""
+    grid = tensor.quantized
+    assert grid is not None
+    if grid.block is not None:
+        return grid.scale.repeat(grid.block, axis=1)[:, : tensor.shape[1]], np.zeros(1, np.float32)
+    shape = [1] * len(tensor.shape)
+    if len(grid.scale) > 1:
+        shape[grid.axis] = len(grid.scale)
+    zero = grid.zero_point.astype(np.float32)
+    return grid.scale.reshape(shape), zero.reshape(shape) if len(zero) > 1 else zero
+
+
+def output_axis(operator: Operator) -> int:
+    """The dimension of an operator's weight, as it stands, with the outputs."""
+    return 3 if operator.type == "DEPTHWISE_CONV_2D" else 0
+
+
+def in_torch_layout(operator: Operator, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An operator's weight as torch has it: [O, I] or [O, I, KH, KW]."""
+    there = _ORDERS.get(operator.type)
+    return values if there is None else np.ascontiguousarray(values.transpose(there[0]))
+
+
+# From the file's order of dimensions to torch's, and back: [O, H, W, I], and [1, H, W, O].
+_ORDERS = {"CONV_2D": ((0, 3, 1, 2), (0, 2, 3, 1)), "DEPTHWISE_CONV_2D": ((3, 0, 1, 2), (1, 2, 3, 0))}
+
+
+def _turned(operator: Operator, stored: StoredWeight, path: Path) -> StoredWeight:
+    if stored.values.ndim != (4 if operator.type in _ORDERS else 2):
+        raise InvalidInput(f"{path}: the weight {stored.name!r} has the shape {list(stored.values.shape)}")
+    if operator.type not in _ORDERS:
+        return stored
+    there, back = _ORDERS[operator.type]
+    nearest = stored.nearest
+    return replace(
+        stored,
+        values=in_torch_layout(operator, stored.values),
+        nearest=lambda numbers: nearest(numbers.transpose(back)).transpose(there),
+    )

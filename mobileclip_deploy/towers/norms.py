@@ -1,0 +1,29 @@
+"""Norms whose result one linear layer alone takes: its weight may stand in a file with the norm's in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from mobileclip_deploy.model.architecture.attention import AttentionBlock, TransformerBlock
+from mobileclip_deploy.model.architecture.text import TextTransformer
+from mobileclip_deploy.model.architecture.vit import ViT
+
+__all__ = ["normed_layers"]
+
+
+def normed_layers(module: nn.Module) -> Iterator[tuple[str, nn.Linear, nn.LayerNorm]]:
+    """Every linear layer of a folded tower that takes a LayerNorm's result: its name, the layer, and the norm.
+
+    `layer(norm(x))` is `layer'(x')` for x' normalised without weight and bias, `layer'.weight = layer.weight *
+    norm.weight`, `layer'.bias = layer.bias + layer.weight @ norm.bias`: some converters write that.
+    """
+    for name, block in module.named_modules():
+        if isinstance(block, TransformerBlock):
+            yield f"{name}.attention.qkv", block.attention.qkv, block.norm1
+            yield f"{name}.fc1", block.fc1, block.norm2
+        elif isinstance(block, AttentionBlock) and isinstance(block.norm, nn.LayerNorm):
+            yield f"{name}.token_mixer.qkv", block.token_mixer.qkv, block.norm
+        elif isinstance(block, TextTransformer | ViT):
+            yield f"{name}.projection", block.projection, block.final_norm

@@ -1,0 +1,53 @@
+"""LiteRT files of a small network, for tests; where the packages are missing the tests that ask for them say so."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_variant
+from torch import nn
+from writing import job_of
+
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets import get_target
+
+__all__ = ["Files", "require_litert"]
+
+NEEDS = "needs litert-torch (Linux x86-64, macOS arm64): pip install 'mobileclip-deploy[litert]'"
+
+
+def require_litert() -> None:
+    """Skip the module that calls it where LiteRT's packages are missing; in CI it fails where `.[dev]` has them."""
+    if importlib.util.find_spec("litert_torch") is None:
+        if os.environ.get("CI") and (sys.platform, platform.machine()) == ("linux", "x86_64"):
+            pytest.fail(NEEDS)
+        pytest.skip(NEEDS, allow_module_level=True)
+
+
+class Files:
+    """A network with every kind of block, folded, its weights drawn anew; each tower written once a precision."""
+
+    def __init__(self, folder: Path, variant: str = "tiny_mci") -> None:
+        torch.manual_seed(0)
+        self.folder = folder
+        self.model: MobileCLIP = build_model(tiny_variant(variant)).eval()
+        for parameter in self.model.parameters():
+            nn.init.normal_(parameter, std=0.1)
+        fold(self.model)
+
+    def path(self, tower: TowerName, precision: str) -> Path:
+        path = self.folder / f"{tower}_{precision}.tflite"
+        if not path.exists():
+            self.write(tower, precision, path)
+        return path
+
+    def write(self, tower: TowerName, precision: str, path: Path) -> None:
+        get_target("litert").write(job_of(self.model, tower, precision), path)

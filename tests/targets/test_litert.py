@@ -1,0 +1,164 @@
+"""LiteRT: what is written holds our numbers, is read back as it stands, and is run by LiteRT's own interpreter."""
+
+from __future__ import annotations
+
+import getpass
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from litert_files import Files, require_litert
+
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.litert.model_file import read_model
+from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.verify.graph import tower_as_stored
+from mobileclip_deploy.verify.matching import matched_weights
+
+require_litert()
+
+# What the layers of the small network are stored as.
+GRIDS = {
+    ("image", "fp32"): {"float32"},
+    ("image", "fp16"): {"float16"},
+    ("image", "w8"): {"float32", "int8, a scale an output"},
+    ("text", "fp16"): {"float16"},
+    ("text", "w8"): {"float32", "int8, a scale an output"},
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("litert"))
+
+
+def inputs(tower: TowerName) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    if tower == "image":
+        return generator.random((2, 3, 64, 64), np.float32)
+    ids = generator.integers(1, 90, (2, 8))
+    ids[:, 0], ids[0, 5:], ids[1, 7:] = 90, (91, 0, 0), 91
+    return ids
+
+
+def wanted(model: MobileCLIP, tower: TowerName) -> np.ndarray:
+    with torch.no_grad():
+        return make_tower(model, tower)(torch.from_numpy(inputs(tower))).numpy()
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_float32_is_the_tower_to_rounding(files: Files, tower: TowerName) -> None:
+    runner = get_target("litert").runner(files.path(tower, "fp32"))
+    assert runner.engine.startswith("LiteRT 2.3")
+    assert compare(wanted(files.model, tower), runner(inputs(tower))).relative < 5e-6
+
+
+@pytest.mark.parametrize(("tower", "precision"), GRIDS)
+def test_every_weight_is_read_back_on_its_grid(files: Files, tower: TowerName, precision: str) -> None:
+    target, module = get_target("litert"), make_tower(files.model, tower)
+    storage = target.storage(tower, module, precision)
+    found, missing = matched_weights(module, target.weights(files.path(tower, precision)))
+    assert missing == []
+    assert [match.wrong(storage[match.layer], half=False) for match in found] == [None] * len(found)
+    assert {storage[match.layer].describe() for match in found} == GRIDS[tower, precision]
+
+
+@pytest.mark.parametrize(("tower", "precision"), [("image", "w8"), ("text", "w8"), ("text", "fp16")])
+def test_the_plain_file_is_torch_with_the_stored_weights(files: Files, tower: TowerName, precision: str) -> None:
+    """Norms stand in the products behind them, and a convolution of three bands is one weight."""
+    target, module, path = get_target("litert"), make_tower(files.model, tower), files.path(tower, precision)
+    found, _ = matched_weights(module, target.weights(path))
+    as_stored = tower_as_stored(module, found, target.storage(tower, module, precision))
+    with torch.no_grad():
+        expected = as_stored(torch.from_numpy(inputs(tower))).numpy()
+    runner = target.plain_runner(path)
+    assert runner is not None
+    assert "normed" in {match.form for match in found} or tower == "image"
+    assert compare(expected, runner(inputs(tower))).relative < 5e-6
+    assert compare(expected, target.runner(path)(inputs(tower))).cosine > 0.98
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_a_second_export_has_the_same_bytes(files: Files, tower: TowerName, tmp_path: Path) -> None:
+    files.write(tower, "w8", tmp_path / "again.tflite")
+    assert (tmp_path / "again.tflite").read_bytes() == files.path(tower, "w8").read_bytes()
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_nothing_in_a_file_names_this_machine(files: Files, tower: TowerName) -> None:
+    words = [str(Path.cwd()), "site-packages", "/home/", "/tmp/", f"/{getpass.getuser()}/", "mobileclip_deploy/"]
+    data = files.path(tower, "fp32").read_bytes()
+    assert [word for word in words if word.encode() in data] == []
+
+
+def test_a_file_says_what_it_is_and_where_its_weights_came_from(files: Files) -> None:
+    model = read_model(files.path("image", "w8"))
+    own = json.loads(model.metadata["mobileclip_deploy"])
+    assert (own["variant"], own["tower"], own["precision"], own["checkpoint_sha256"]) == (
+        "tiny_mci",
+        "image",
+        "w8",
+        "0",
+    )
+    source, result = get_target("litert").describe(files.path("text", "fp16"))
+    assert (source.name, source.dtype, source.shape) == ("text", "int32", (1, 8))
+    assert (result.name, result.dtype) == ("embedding", "float32")
+    contents = get_target("litert").contents(files.path("text", "w8"))
+    assert contents is not None
+    assert contents["weight_bytes"]["int8"] > contents["weight_bytes"]["float32"]
+    assert contents["operators"]["FULLY_CONNECTED"] == sum(
+        count for name, count in get_target("litert").operators(files.path("text", "w8")).items() if "FULLY" in name
+    )
+
+
+def test_constants_stand_where_kernels_may_load_sixteen_bytes_at_a_time(files: Files) -> None:
+    path = files.path("image", "w8")
+    data, model = path.read_bytes(), read_model(path)
+    large = [tensor.values for tensor in model.tensors if tensor.values is not None and tensor.values.nbytes > 4096]
+    assert large
+    assert {data.index(values.tobytes()) % 16 for values in large} == {0}
+
+
+@pytest.mark.parametrize("kind", ["cut", "header", "foreign", "empty"])
+def test_damaged_files_are_refused_in_a_sentence(files: Files, kind: str, tmp_path: Path) -> None:
+    data, path = files.path("image", "w8").read_bytes(), tmp_path / "damaged.tflite"
+    damaged = {"cut": data[:-200_000], "header": bytes(16) + data[16:], "foreign": b"P" * 999, "empty": b""}
+    path.write_bytes(damaged[kind])
+    target = get_target("litert")
+    for read in (target.describe, target.operators, target.weights, target.graph, target.runner):
+        with pytest.raises(InvalidInput, match=r"is not a usable \.tflite file"):
+            read(path)
+
+
+def test_without_the_converter_files_are_read_and_run_and_an_export_says_which_extra(files: Files) -> None:
+    path, target, find = files.path("text", "fp32"), get_target("litert"), importlib.util.find_spec
+    with mock.patch("importlib.util.find_spec", lambda name: None if name == "litert_torch" else find(name)):
+        target.require_installed()
+        assert target.runner(path)(inputs("text")).shape[0] == 2
+        with pytest.raises(DependencyMissing, match=r"litert_torch; type: pip install 'mobileclip-deploy\[litert\]'"):
+            target.require({"text": "fp32"})
+
+
+def test_neither_writing_nor_running_says_anything(files: Files, tmp_path: Path) -> None:
+    """LiteRT's packages write some fifteen lines to the process's own streams."""
+    script = (
+        "import numpy; from pathlib import Path; from litert_files import Files; from mobileclip_deploy.targets import "
+        "get_target; path = Files(Path('.')).path('text', 'w8'); "
+        "print(get_target('litert').runner(path)(numpy.ones((1, 8), int)).shape)"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parents[2]}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("(1, 24)\n", "")
