@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets import Runner
     from mobileclip_deploy.towers.door import reparameterize
     from mobileclip_deploy.verify.door import Comparison, Explanation, compare, explain, verify
+    from mobileclip_deploy.web.demo import demo, write_demo
 
 __all__ = [
     "AugmentationPolicy",
@@ -105,6 +106,7 @@ __all__ = [
     "compare",
     "compare_lint",
     "convert",
+    "demo",
     "devices",
     "doctor",
     "embed",
@@ -126,6 +128,7 @@ __all__ = [
     "train",
     "variants",
     "verify",
+    "write_demo",
     "write_job",
 ]
 
@@ -206,6 +209,7 @@ DOORS = {
         "explain",
         "verify",
     ),
+    "web.demo": ("demo", "write_demo"),
 }
 
 

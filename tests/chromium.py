@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,9 @@ class Page:
                 assert "error" not in answer, answer
                 return dict(answer["result"])
 
-    def visit(self, file: Path) -> None:
-        """Load a file and wait until it has loaded."""
-        self.call("Page.navigate", url=file.as_uri())
+    def visit(self, file: Path | str) -> None:
+        """Load a file, or what is at an address, and wait until it has loaded."""
+        self.call("Page.navigate", url=file.as_uri() if isinstance(file, Path) else file)
         while "Page.loadEventFired" not in self._events:
             self._read()
 
@@ -67,6 +68,19 @@ class Page:
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 120) -> None:
+        """Until a JavaScript expression is true."""
+        deadline = time.monotonic() + seconds
+        while not self.evaluate(f"Boolean({expression})"):
+            assert time.monotonic() < deadline, (expression, self.complaints)
+            time.sleep(0.1)
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Put files into a file field, as a user does."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
     def press(self, key: str) -> None:
         """Press and let go of a key."""

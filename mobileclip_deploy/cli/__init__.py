@@ -13,6 +13,7 @@ from mobileclip_deploy.cli.benchmark import benchmark
 from mobileclip_deploy.cli.classify import classify
 from mobileclip_deploy.cli.compare import compare
 from mobileclip_deploy.cli.convert import convert
+from mobileclip_deploy.cli.demo import demo
 from mobileclip_deploy.cli.devices import devices
 from mobileclip_deploy.cli.doctor import doctor
 from mobileclip_deploy.cli.embed import embed
@@ -97,6 +98,7 @@ for command in (
     devices,
     benchmark,
     report,
+    demo,
     doctor,
 ):
     cli.add_command(add_quiet(command))

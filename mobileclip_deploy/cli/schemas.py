@@ -217,6 +217,13 @@ class ReportDocument(BaseModel):
     runs: dict[str, tuple[str, ...]]
 
 
+class DemoDocument(BaseModel):
+    """`address`: of the page while it is served; `folder`: with --static, where it was written."""
+
+    address: str | None
+    folder: str | None
+
+
 class DoctorDocument(BaseModel):
     """What is installed. `complete`: nothing is missing that every command needs."""
 
@@ -250,6 +257,7 @@ DOCUMENTS: dict[str, Any] = {
     "recover": RecoveredDocument,
     "devices": list[Listing],
     "report": ReportDocument,
+    "demo": DemoDocument,
     "doctor": DoctorDocument,
     "error": ErrorDocument,
 }

@@ -55,6 +55,7 @@ ELSEWHERE = {
     "layouts": "layouts/test_layouts.py",
     "evaluate": "cli/test_commands.py",
     "verify": "verify/test_several.py",
+    "demo": "web/test_demo.py",
 }
 HERE = (
     "variants",

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.benchmark.browser.launching import Browser, find_browser, installed_browsers
-from mobileclip_deploy.benchmark.browser.runtime import FILES, RUNTIME, VERSION, runtime_folder
-from mobileclip_deploy.benchmark.browser.server import PageServer, serving
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
@@ -24,6 +22,8 @@ from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
+from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folder
+from mobileclip_deploy.web.server import PageServer, serving
 
 __all__ = ["BrowserDriver"]
 

@@ -8,9 +8,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.benchmark.cache import cache_folder
 from mobileclip_deploy.benchmark.ios.harness_sources import harness_sources
 from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.files.cache import cache_folder
 
 __all__ = ["TEAM_VARIABLE", "App", "build_app", "signing_team"]
 

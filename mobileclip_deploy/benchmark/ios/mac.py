@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from mobileclip_deploy.benchmark.cache import cache_folder
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, longer_stream, stream_of, write_stream
@@ -19,6 +18,7 @@ from mobileclip_deploy.benchmark.ios.harness_sources import harness_sources
 from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
+from mobileclip_deploy.files.cache import cache_folder
 from mobileclip_deploy.progress import Progress
 
 __all__ = ["MacDriver", "build_harness"]

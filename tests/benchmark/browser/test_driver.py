@@ -15,7 +15,6 @@ from benchmark.android import tiny
 
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.browser import driver as driving
-from mobileclip_deploy.benchmark.browser import runtime
 from mobileclip_deploy.benchmark.browser.driver import BrowserDriver
 from mobileclip_deploy.benchmark.browser.launching import Browser
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
@@ -25,6 +24,7 @@ from mobileclip_deploy.benchmark.report.html import html_page
 from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.progress import silent
+from mobileclip_deploy.web import runtime
 
 CACHE = Path(__file__).parents[3] / "build" / "onnxruntime_web"
 PAGE = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mobileclip_deploy.benchmark.browser.server import LARGEST_POST, PageServer, serving
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.web.server import LARGEST_POST, PageServer, serving
 
 
 def echo(query: dict[str, str], body: bytes) -> object:

@@ -1,0 +1,56 @@
+"""`demo`: a page that runs a bundle in the browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mobileclip_deploy.cli.options import BundlePath, json_option
+
+__all__ = ["demo"]
+
+
+@click.command()
+@click.argument("bundle", type=BundlePath())
+@click.option("--images", type=click.Path(path_type=Path), metavar="DIR", help="Pictures that the page searches.")
+@click.option("--static", type=click.Path(path_type=Path), metavar="DIR", help="Write the page there, to be hosted.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Any free one when left out.")
+@click.option("--open", "opened", is_flag=True, help="Open the page in this machine's browser.")
+@click.option("--force", is_flag=True, help="Replace a page that is there.")
+@json_option
+def demo(
+    bundle: Path, images: Path | None, static: Path | None, port: int, opened: bool, force: bool, as_json: bool
+) -> None:
+    """Show an ONNX bundle in the browser: what is in a picture, and your own pictures found by words.
+
+    The page runs the model itself. No picture leaves the machine, and answers are checked against the bundle's golden
+    ones when the page is loaded.
+
+    \b
+    Example:
+      mobileclip-deploy demo out/nano-onnx-fp32 --images ~/Pictures --open
+      mobileclip-deploy demo out/nano-onnx-fp32 --static site/
+    """
+    from mobileclip_deploy.cli.output import note, print_json, progress
+    from mobileclip_deploy.web.demo import demo as serve
+    from mobileclip_deploy.web.demo import write_demo
+
+    def ready(address: str) -> None:
+        if as_json:
+            print_json({"address": address, "folder": None})
+        else:
+            click.echo(address)
+        note("Open this address in a browser of this machine; Ctrl-C ends the page.")
+        if opened:
+            click.launch(address)
+
+    with progress() as update:
+        if static is None:
+            serve(bundle, images=images, port=port, ready=ready, progress=update)
+            return
+        written = write_demo(bundle, static, images=images, force=force, progress=update)
+    if as_json:
+        print_json({"address": None, "folder": str(written)})
+    else:
+        click.echo(f"wrote {written}")

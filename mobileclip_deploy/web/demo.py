@@ -1,0 +1,224 @@
+"""The page that shows a bundle: served from this machine, or written into a folder that any web server can host."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from mobileclip_deploy.arguments import Bounds
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import StrPath, check_bundle_destination, replacing
+from mobileclip_deploy.model.preprocessing import image_files
+from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.parity.gates import exported_gates
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folder
+from mobileclip_deploy.web.server import PageServer, serving
+
+__all__ = ["DemoPage", "demo", "write_demo"]
+
+PAGE = Path(__file__).parent / "page"
+SETTINGS = "settings.json"
+# The page runs the plain build: WebGPU's would take twice as long to load.
+PLAIN = tuple(name for name in FILES if "webgpu" not in name and "asyncify" not in name)
+LABELS = ("a cat", "a dog", "a pizza", "a car", "a rocket")
+GOLDEN = {"image": ("pixels", "image_embeddings"), "text": ("ids", "text_embeddings")}
+MOST_IMAGES = 10_000
+MIT = f"""\
+{RUNTIME} {VERSION}: MIT License
+
+Copyright (c) Microsoft Corporation
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+associated documentation files (the "Software"), to deal in the Software without restriction,
+including without limitation the rights to use, copy, modify, merge, publish, distribute,
+sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial
+portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES
+OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
+CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+"""
+
+
+@dataclass(frozen=True)
+class DemoPage:
+    """Everything that the page of a bundle loads. `files`: name in the page -> file; `settings`: settings.json."""
+
+    files: dict[str, Path]
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, bundle: Bundle, images: Path | None, offline: bool, progress: Progress) -> DemoPage:
+        """The page of a bundle.
+
+        Args:
+            images: a folder whose pictures the page searches from the start.
+            offline: whether the page may be kept by the browser, to open again without a network.
+
+        Raises:
+            InvalidInput: the bundle has no two towers, or its tensors are not what the page makes.
+            UsageError: the bundle's target does not run in browsers; `images` is not a folder, or holds too many.
+            RuntimeFailed: the runtime cannot be had.
+        """
+        manifest = bundle.manifest
+        if not get_target(manifest.target).places("browser", manifest.options):
+            raise UsageError(f"{bundle.path.name}: {manifest.target} does not run in browsers; export another target")
+        if set(manifest.towers) != set(TOWERS):
+            raise InvalidInput(f"{bundle.path.name}: the page needs an image and a text tower; export both")
+        _check_tensors(bundle)
+        pictures = _pictures(images)
+        runtime = runtime_folder(progress)
+        files = {file.name: file for file in PAGE.iterdir()}
+        files |= {f"runtime/{name}": runtime / name for name in PLAIN}
+        names = [manifest.towers[tower].file for tower in TOWERS]
+        names += ["golden.safetensors", "tokenizer/vocab.json", "tokenizer/merges.txt", "MODEL_CARD.md"]
+        files |= {f"bundle/{name}": bundle.path / name for name in names}
+        files |= {f"images/{number}": file for number, file in enumerate(pictures)}
+        missing = [name for name, file in files.items() if not file.is_file()]
+        if missing:
+            raise InvalidInput(f"{bundle.path}: {missing[0].partition('/')[2]} is missing; export the bundle again")
+        shown = [file.relative_to(images).as_posix() for file in pictures] if images else []
+        return cls(files, _settings(bundle, shown, offline))
+
+
+def demo(
+    bundle: Bundle | StrPath,
+    *,
+    images: StrPath | None = None,
+    port: Annotated[int, Bounds(0, 65535)] = 0,
+    ready: Callable[[str], None] = print,
+    progress: Progress = silent,
+) -> None:
+    """Serve a page that runs a bundle in the browser, until the process is interrupted.
+
+    On the loopback address alone, behind a secret in the address.
+
+    Args:
+        bundle: an ONNX bundle of both towers.
+        images: a folder whose pictures the page searches from the start; they do not leave this machine.
+        port: 0: any that is free.
+        ready: called with the page's address as soon as it is served.
+
+    Raises:
+        InvalidInput, UsageError, RuntimeFailed: see `DemoPage.of`; UsageError also if the port is taken.
+    """
+    page = DemoPage.of(Bundle.of(bundle), None if images is None else Path(images), offline=False, progress=progress)
+    with _served(page, port) as server:
+        ready(server.address)
+        threading.Event().wait()
+
+
+def write_demo(
+    bundle: Bundle | StrPath,
+    folder: StrPath,
+    *,
+    images: StrPath | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Write the page into a folder that any web server can host.
+
+    Args:
+        bundle, images: as of `demo`. The pictures are copied into the folder.
+        folder: replaced with `force` where a page stands there already.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InvalidInput, UsageError, RuntimeFailed: see `DemoPage.of`; UsageError also if the folder exists.
+    """
+    page = DemoPage.of(Bundle.of(bundle), None if images is None else Path(images), offline=True, progress=progress)
+    path = Path(folder)
+    check_bundle_destination(path, SETTINGS, force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        for name, file in page.files.items():
+            place = partial / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+        (partial / "runtime/LICENSE.txt").write_text(MIT, encoding="utf-8")
+        (partial / SETTINGS).write_text(_json(page.settings), encoding="utf-8")
+    return path
+
+
+@contextlib.contextmanager
+def _served(page: DemoPage, port: int = 0) -> Iterator[PageServer]:
+    """The page, on a port of this machine."""
+    with tempfile.TemporaryDirectory() as place:
+        settings = Path(place) / SETTINGS
+        settings.write_text(_json(page.settings), encoding="utf-8")
+        try:
+            server = PageServer({**page.files, SETTINGS: settings}, {}, port)
+        except OSError as error:
+            raise UsageError(f"`port` {port} cannot be used ({error.strerror}): leave `port` out") from error
+        with serving(server):
+            yield server
+
+
+def _check_tensors(bundle: Bundle) -> None:
+    """The page makes pixels [N, 3, S, S] in [0, 1] and ids [N, L]; a layout with others needs a page of its own."""
+    manifest = bundle.manifest
+    image, text = (manifest.towers[tower].input for tower in TOWERS)
+    size, length = manifest.preprocess.size, manifest.tokenizer.context_length
+    fits = image.dtype == "float32" and image.shape[1:] == (3, size, size) and image.range in (None, (0.0, 1.0))
+    if not (fits and text.dtype in ("int64", "int32") and text.shape[1:] == (length,)):
+        raise InvalidInput(f"{bundle.path.name}: the page makes float32 pixels and whole ids; export without a layout")
+
+
+def _pictures(folder: Path | None) -> list[Path]:
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise UsageError(f"`images` {folder} is not a folder")
+    found = [file for file in image_files(folder) if not file.is_symlink()]
+    if not found:
+        raise UsageError(f"`images` {folder} holds no pictures")
+    if len(found) > MOST_IMAGES:
+        raise UsageError(f"`images` {folder} holds {len(found)} pictures; give at most {MOST_IMAGES}")
+    return found
+
+
+def _settings(bundle: Bundle, images: list[str], offline: bool) -> dict[str, Any]:
+    manifest = bundle.manifest
+    gates = exported_gates(manifest.options)
+    golden = {}
+    for tower in TOWERS:
+        bound = gates.shipped(manifest.towers[tower].precision)
+        inputs, outputs = GOLDEN[tower]
+        golden[tower] = {"inputs": inputs, "outputs": outputs, "metric": bound.metric, "bound": bound.value}
+    precisions = " and ".join(dict.fromkeys(manifest.towers[tower].precision for tower in TOWERS))
+    megabytes = sum(manifest.towers[tower].bytes for tower in TOWERS) / 1e6
+    return {
+        "title": f"{manifest.variant}, {precisions}, {megabytes:.1f} MB",
+        "licence": f"Weights: {manifest.checkpoint.licence}. {RUNTIME} {VERSION}: MIT.",
+        "embedding_space": manifest.embedding_space,
+        "template": manifest.template,
+        "logit_scale": manifest.logit_scale,
+        "tokenizer": manifest.tokenizer.model_dump(mode="json"),
+        "preprocess": manifest.preprocess.model_dump(mode="json"),
+        "towers": {tower: manifest.towers[tower].model_dump(mode="json", exclude_none=True) for tower in TOWERS},
+        "golden": golden,
+        "labels": LABELS,
+        "images": images,
+        "offline": offline,
+    }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"

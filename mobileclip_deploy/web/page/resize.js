@@ -1,0 +1,109 @@
+// From a decoded picture to a tower's input, in the very bytes that Pillow's resize gives (ImagingResample, 8 bits a
+// channel): two passes, the weights in fixed point of 22 bits.
+
+const BITS = 22;
+
+const bilinear = (x) => Math.max(0, 1 - Math.abs(x));
+// Keys' cubic with a = -0.5, as Pillow has it.
+const bicubic = (x) => {
+  const [a, t] = [-0.5, Math.abs(x)];
+  if (t < 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
+  return t < 2 ? (((t - 5) * t + 8) * t - 4) * a : 0;
+};
+const FILTERS = { bilinear: [bilinear, 1], bicubic: [bicubic, 2] };
+
+// For each of `out` places on an axis of `size` pixels: the first pixel that counts, and the weights from there on.
+function weights(size, out, [filter, reach]) {
+  const scale = size / out;
+  const stretch = Math.max(scale, 1);
+  const support = reach * stretch;
+  return Array.from({ length: out }, (_, place) => {
+    const center = (place + 0.5) * scale;
+    const first = Math.max(0, Math.trunc(center - support + 0.5));
+    const last = Math.min(size, Math.trunc(center + support + 0.5));
+    const found = Array.from({ length: last - first }, (_, index) => filter((index + first - center + 0.5) / stretch));
+    const sum = found.reduce((total, one) => total + one, 0);
+    return [first, Int32Array.from(found, (one) => {
+      const fixed = (one / sum) * 2 ** BITS;
+      return Math.trunc(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
+    })];
+  });
+}
+
+const clip = (value) => (value < 0 ? 0 : value > 255 ? 255 : value);
+
+// [height, width, 3] -> [height, out, 3], only the rows from `top` to `bottom`.
+function across(pixels, width, out, filter, top, bottom) {
+  const found = new Uint8ClampedArray((bottom - top) * out * 3);
+  const all = weights(width, out, filter);
+  for (let y = top, at = 0; y < bottom; y += 1) {
+    for (const [first, factors] of all) {
+      let [r, g, b] = [2 ** (BITS - 1), 2 ** (BITS - 1), 2 ** (BITS - 1)];
+      for (let index = 0, from = (y * width + first) * 3; index < factors.length; index += 1, from += 3) {
+        r += pixels[from] * factors[index];
+        g += pixels[from + 1] * factors[index];
+        b += pixels[from + 2] * factors[index];
+      }
+      found[at++] = clip(r >> BITS);
+      found[at++] = clip(g >> BITS);
+      found[at++] = clip(b >> BITS);
+    }
+  }
+  return found;
+}
+
+// [height, width, 3] -> [out, width, 3]; `top` rows of the whole picture are not among `pixels`.
+function down(pixels, height, width, out, filter, top) {
+  const found = new Uint8ClampedArray(out * width * 3);
+  const row = width * 3;
+  weights(height, out, filter).forEach(([first, factors], place) => {
+    for (let x = 0; x < row; x += 1) {
+      let sum = 2 ** (BITS - 1);
+      for (let index = 0, from = (first - top) * row + x; index < factors.length; index += 1, from += row) {
+        sum += pixels[from] * factors[index];
+      }
+      found[place * row + x] = clip(sum >> BITS);
+    }
+  });
+  return found;
+}
+
+/** RGB bytes [height, width, 3] -> RGB bytes [outHeight, outWidth, 3], as Pillow's Image.resize. */
+export function resize(pixels, width, height, outWidth, outHeight, interpolation) {
+  const filter = FILTERS[interpolation];
+  if (!filter) throw new Error(`no interpolation ${interpolation}`);
+  const rows = weights(height, outHeight, filter);
+  const [last, factors] = rows[rows.length - 1];
+  const [top, bottom] = [rows[0][0], last + factors.length];
+  const narrow = outWidth === width ? pixels.subarray(top * width * 3, bottom * width * 3)
+    : across(pixels, width, outWidth, filter, top, bottom);
+  return outHeight === height ? narrow : down(narrow, height, outWidth, outHeight, filter, top);
+}
+
+// As Python's round: halves to the even neighbour.
+function rounded(value) {
+  const low = Math.floor(value);
+  if (value - low !== 0.5) return Math.round(value);
+  return low % 2 === 0 ? low : low + 1;
+}
+
+/** RGB bytes [height, width, 3] -> float32 [3, S, S] in [0, 1]: resized and cropped as the bundle's manifest says. */
+export function prepare(pixels, width, height, { size, resize: how, crop, interpolation }) {
+  let [outWidth, outHeight] = [size, size];
+  if (how === "shorter_side") {
+    const longer = Math.trunc((size * Math.max(width, height)) / Math.min(width, height));
+    [outWidth, outHeight] = width <= height ? [size, longer] : [longer, size];
+  } else if (how !== "squash") {
+    throw new Error(`no way of resizing ${how}`);
+  }
+  const small = resize(pixels, width, height, outWidth, outHeight, interpolation);
+  if (crop !== "center" && outWidth !== outHeight) throw new Error("this network takes square pictures");
+  const [left, top] = [rounded((outWidth - size) / 2), rounded((outHeight - size) / 2)];
+  const found = new Float32Array(3 * size * size);
+  for (let channel = 0, at = 0; channel < 3; channel += 1) {
+    for (let y = 0; y < size; y += 1) {
+      for (let x = 0; x < size; x += 1) found[at++] = Math.fround(small[((y + top) * outWidth + x + left) * 3 + channel] / 255);
+    }
+  }
+  return found;
+}

@@ -1,0 +1,188 @@
+"""The page that shows a bundle, in a real Chromium: the answers of `classify`, search, and nothing sent anywhere."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from chromium import Page, open_page
+from command_line import PROGRAM, refusal, run, strict_json
+from exports import Exports, rehash
+from PIL import Image
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.progress import silent
+from mobileclip_deploy.web.demo import DemoPage, _served, write_demo
+from mobileclip_deploy.web.server import PageServer, serving
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / "build" / "onnxruntime_web"
+PICTURES = ROOT / "models/nano/evaluation/images"
+READY = "/^Ready|differently|Stopped/.test(document.getElementById('state').textContent)"
+LABELS = ("cat face", "pizza", "automobile", "rocket", "tree")
+
+
+@dataclass(frozen=True)
+class Shown:
+    page: Page
+    address: str
+
+
+@pytest.fixture(scope="module")
+def cached() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(CACHE))
+        yield
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures, one of them in a folder with a name to beware of, and one that is none."""
+    folder = tmp_path_factory.mktemp("library")
+    odd = folder / "<img src=x onerror=alert(1)>"
+    odd.mkdir()
+    shutil.copy(PICTURES / "1f355.png", odd / "pizza.png")
+    for name in ("1f431", "1f697"):
+        shutil.copy(PICTURES / f"{name}.png", folder)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shown(exports: Exports, library: Path, cached: None, require_tool: Callable[[str, str], str]) -> Iterator[Shown]:
+    require_tool("npm", "apt-get install npm")
+    bundle = exports.bundle("onnx", "fp32")
+    with _served(DemoPage.of(bundle, library, False, silent)) as server, open_page() as page:
+        page.visit(server.address)
+        page.wait(READY)
+        yield Shown(page, server.address)
+
+
+def text(shown: Shown, id: str) -> str:
+    return str(shown.page.evaluate(f"document.getElementById('{id}').innerText"))
+
+
+def test_the_page_shows_that_it_answers_as_the_checkpoint(shown: Shown) -> None:
+    assert re.fullmatch(r"Ready in [\d.]+ s, \d threads?\.", text(shown, "state"))
+    summary = shown.page.evaluate("document.querySelector('#proof summary').innerText")
+    assert summary == "Answers to 40 golden inputs: equal to the checkpoint's"
+    assert text(shown, "model").startswith("nano, fp32, 26.")
+    shown.page.resize(390, dark=True)
+    assert shown.page.evaluate("document.documentElement.scrollWidth") <= 390
+    shown.page.resize(1280)
+
+
+def test_probabilities_are_those_of_classify(shown: Shown, exports: Exports, tmp_path: Path) -> None:
+    picture = tmp_path / "pizza.png"
+    with Image.open(PICTURES / "1f355.png") as opened:  # opaque: what is transparent may differ in the last bit
+        opened.convert("RGBA").convert("RGB").resize((301, 200)).save(picture)
+    wanted = mcd.classify(exports.bundle("onnx", "fp32"), [picture], labels=LABELS)[0].probabilities
+    shown.page.evaluate(
+        "document.getElementById('labels').value = " + repr("\n".join(LABELS)) + ";"
+        "document.getElementById('labels').dispatchEvent(new Event('input'))"
+    )
+    shown.page.choose("#picture", picture)
+    shown.page.wait("document.querySelectorAll('#answers li').length === 5")
+    rows = shown.page.evaluate(
+        "[...document.querySelectorAll('#answers li')].map((one) => [one.firstChild.textContent, one.lastChild.value])"
+    )
+    found = dict(rows)
+    assert list(found) == sorted(wanted, key=lambda label: -wanted[label])
+    assert found == pytest.approx(dict(wanted), abs=1e-4)
+
+
+def test_one_label_is_none_and_what_is_no_picture_is_said(shown: Shown, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    shown.page.choose("#picture", tmp_path / "broken.png")
+    shown.page.wait("document.getElementById('label-problem').textContent.startsWith('broken.png: not a picture')")
+    shown.page.evaluate(
+        "document.getElementById('labels').value = 'pizza';"
+        "document.getElementById('labels').dispatchEvent(new Event('input'))"
+    )
+    shown.page.wait("document.getElementById('label-problem').textContent.includes('two labels or more')")
+    assert shown.page.evaluate("document.querySelectorAll('#answers li').length") == 0
+
+
+def test_pictures_are_found_by_words_and_stay_text_whatever_they_are_called(shown: Shown) -> None:
+    shown.page.wait("document.getElementById('indexed').textContent === '3 pictures ready, 1 could not be read.'")
+    shown.page.evaluate(
+        "document.getElementById('words').value = 'pizza'; document.querySelector('#search button').click()"
+    )
+    shown.page.wait("document.querySelectorAll('#found img').length === 3")
+    assert shown.page.evaluate("document.querySelector('#found img').alt") == "<img src=x onerror=alert(1)>/pizza.png"
+
+
+def test_nothing_is_loaded_from_elsewhere_and_nothing_is_complained_about(shown: Shown) -> None:
+    loaded = shown.page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
+    assert loaded
+    assert [name for name in loaded if not name.startswith((shown.address, "blob:"))] == []
+    assert shown.page.complaints == []
+
+
+def test_a_written_page_holds_all_that_it_loads_and_the_licences(
+    exports: Exports, library: Path, cached: None, tmp_path: Path, require_tool: Callable[[str, str], str]
+) -> None:
+    require_tool("npm", "apt-get install npm")
+    bundle = exports.bundle("onnx", "fp32").path
+    found = run("demo", bundle, "--static", tmp_path / "site", "--images", library, "--json")
+    assert found.code == 0, found.stderr
+    assert found.json == {"schema_version": 1, "address": None, "folder": str(tmp_path / "site")}
+    written = {
+        path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*") if path.is_file()
+    }
+    assert {
+        "index.html",
+        "offline.js",
+        "settings.json",
+        "runtime/LICENSE.txt",
+        "bundle/onnx/vision_model.onnx",
+    } <= written
+    assert {"bundle/golden.safetensors", "bundle/tokenizer/vocab.json", "images/0", "images/3"} <= written
+    assert strict_json((tmp_path / "site/settings.json").read_text(encoding="utf-8"))["offline"] is True
+    assert "replace it with --force" in refusal(run("demo", bundle, "--static", tmp_path / "site"))
+    assert write_demo(bundle, tmp_path / "site", force=True) == tmp_path / "site"
+    assert not (tmp_path / "site/images").exists()
+
+
+def test_a_written_page_opens_again_without_a_network(
+    exports: Exports, cached: None, tmp_path: Path, require_tool: Callable[[str, str], str]
+) -> None:
+    require_tool("npm", "apt-get install npm")
+    site = write_demo(exports.bundle("onnx", "fp32"), tmp_path / "site")
+    files = {path.relative_to(site).as_posix(): path for path in site.rglob("*") if path.is_file()}
+    with open_page() as page:
+        with serving(PageServer(files, {})) as server:
+            page.visit(server.address)
+            page.wait("navigator.serviceWorker.controller")
+            page.visit(server.address)  # now what is loaded is kept
+            page.wait(READY)
+        page.visit(server.address)
+        page.wait(READY)
+        assert page.evaluate("document.querySelector('#proof summary').innerText").endswith("equal to the checkpoint's")
+
+
+def test_the_command_says_the_address_and_ends_with_ctrl_c(exports: Exports, cached: None) -> None:
+    command = [*PROGRAM, "demo", str(exports.bundle("onnx", "fp32").path)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    line = running.stdout.readline()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/\n", line)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) == 130
+
+
+def test_what_has_no_page_is_refused(exports: Exports, tmp_path: Path, cached: None) -> None:
+    assert "does not run in browsers" in refusal(run("demo", exports.bundle("coreml", "fp16").path))
+    bundle = exports.bundle("onnx", "fp32").path
+    assert "is not a folder" in refusal(run("demo", bundle, "--images", tmp_path / "gone"))
+    assert "holds no pictures" in refusal(run("demo", bundle, "--images", tmp_path))
+    changed = exports.copy("onnx", "fp32", tmp_path)
+    shutil.rmtree(changed / "tokenizer")
+    rehash(changed)
+    assert "tokenizer/vocab.json is missing" in refusal(run("demo", changed))
