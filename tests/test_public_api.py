@@ -47,6 +47,7 @@ PUBLIC = [
     "compare",
     "compare_lint",
     "convert",
+    "demo",
     "devices",
     "doctor",
     "embed",
@@ -68,6 +69,7 @@ PUBLIC = [
     "train",
     "variants",
     "verify",
+    "write_demo",
     "write_job",
 ]
 
