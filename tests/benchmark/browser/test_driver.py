@@ -255,14 +255,22 @@ def test_another_file_in_the_place_of_the_runtime_is_refused(monkeypatch: pytest
         runtime.runtime_folder(silent)
 
 
-def test_chromium_measures_with_right_answers_and_tells_what_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require_tool: Callable[[str, str], str]
+@pytest.mark.parametrize(
+    ("family", "program", "engine"), [("chromium", "chromium", "Blink"), ("firefox", "firefox-esr", "Gecko")]
+)
+def test_a_browser_measures_with_right_answers_and_tells_what_it_is(
+    family: str,
+    program: str,
+    engine: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    require_tool: Callable[[str, str], str],
 ) -> None:
-    require_tool("chromium", "apt-get install chromium")
+    require_tool(program, f"apt-get install {program}")
     require_tool("npm", "apt-get install npm")
     monkeypatch.setenv("XDG_CACHE_HOME", str(CACHE))
     found = plan(tmp_path / "job", threads=(1, 2))
-    result = assemble(BrowserDriver("chromium").run(found, silent))
+    result = assemble(BrowserDriver(family).run(found, silent))
     assert [cell.status for cell in result.cells] == ["done", "done"]
     for cell, threads in zip(result.cells, (1, 2), strict=True):
         assert cell.golden is not None
@@ -276,7 +284,7 @@ def test_chromium_measures_with_right_answers_and_tells_what_it_is(
         assert first.inferences_per_sample > 1
     browser = result.device.browser
     assert browser is not None
-    assert (browser.engine, browser.secure, browser.isolated) == ("Blink", True, True)
+    assert (browser.engine, browser.secure, browser.isolated) == (engine, True, True)
     assert any(
         text.startswith("browser: compare it with other browsers' results only") for text in run_warnings(result)
     )
