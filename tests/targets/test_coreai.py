@@ -5,14 +5,15 @@ from __future__ import annotations
 import getpass
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from coreai_assets import Assets, require_coreai
-from writing import chosen
+from writing import chosen, job_of
 
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -74,8 +75,6 @@ def test_every_weight_is_read_back_on_its_grid(assets: Assets, tower: TowerName,
 @pytest.mark.parametrize("precision", ["w6p", "w4"])
 def test_weights_restored_once_give_the_answers_of_the_file_itself(assets: Assets, precision: str) -> None:
     """What the runner leaves out of every inference is what Apple's operations compute, to the last bit."""
-    from unittest import mock
-
     from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
 
     path, ids = assets.path("text", precision), inputs("text")
@@ -267,3 +266,50 @@ def test_both_towers_in_one_asset_are_those_that_they_are_alone(assets: Assets, 
 def test_one_tower_alone_is_not_joined() -> None:
     with pytest.raises(UsageError, match="leave it out for the text tower alone"):
         chosen("coreai", multifunction=True).require({"text": "fp16"})
+
+
+def test_an_image_tower_that_takes_a_picture_is_the_tower_behind_its_bytes(assets: Assets, tmp_path: Path) -> None:
+    from mobileclip_deploy.targets.coreai.image_entry import bytes_of
+
+    target, path = chosen("coreai", image_entry=True), tmp_path / "picture.aimodel"
+    target.write(job_of(assets.model, "image", "fp32"), path)
+    taken, _ = target.describe(path)
+    assert (taken, taken.shape) == (target.input_info(assets.model.variant, "image"), (1, 3, 64, 64))
+    graph = target.graph(path)
+    assert graph.inputs == ("image image32BGRA [64, 64]",)
+    assert (graph.nodes[0].type, graph.nodes[0].settings["result"]) == ("image_to_tensor", "uint8 [64, 64, 4]")
+    findings = [one.rule for operation in target.lint(path, "a14")[0].operations[:6] for one in operation.findings]
+    assert findings == []  # of what makes three planes of the bytes
+    pixels = np.rint(inputs("image") * 255).astype(np.float32) / 255
+    with torch.no_grad():
+        wanted = make_tower(assets.model, "image")(torch.from_numpy(pixels)).numpy()
+    runner = target.runner(path)
+    assert "a picture's bytes in its place" in runner.engine
+    assert compare(wanted, runner(pixels)).relative < 1e-5
+    # What the file was before: other channels for these would have given other answers.
+    assert compare(wanted, runner(pixels[:, ::-1])).relative > 1e-3
+    assert bytes_of(pixels[0])[3, 5].tolist() == [*(np.rint(255 * pixels[0, ::-1, 3, 5])), 255]
+    again = tmp_path / "again.aimodel"
+    target.write(job_of(assets.model, "image", "fp32"), again)
+    assert first_difference(target.graph(again), graph) is None
+
+
+def test_apples_runtime_knows_the_picture_and_takes_none_on_linux(assets: Assets, tmp_path: Path) -> None:
+    from coreai.runtime import HAS_IMAGE_SUPPORT
+
+    from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
+
+    if HAS_IMAGE_SUPPORT:
+        pytest.skip("this system's runtime takes pictures")
+    target, path = chosen("coreai", image_entry=True), tmp_path / "picture.aimodel"
+    target.write(job_of(assets.model, "image", "fp32"), path)
+    with mock.patch("mobileclip_deploy.targets.coreai.runner.give_bytes", return_value=False):
+        runner = CoreAIRunner(path)
+    assert type(runner._function.desc.input_descriptor("image")).__name__ == "ImageDescriptor"
+
+
+def test_what_takes_a_picture_is_not_measured_on_a_phone_and_says_so() -> None:
+    target = get_target("coreai")
+    with pytest.raises(NotRun, match="measure the bundle without `image_entry`"):
+        target.places("ios", {"image_entry": "on"})
+    assert [place.label for place in target.places("host", {"image_entry": "on"})] == ["coreai"]

@@ -24,7 +24,18 @@ from mobileclip_deploy.targets.coreai.bytecode import read_resources
 from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import quiet
 
-__all__ = ["HASH", "METADATA", "OWN", "PROGRAM", "Asset", "TensorType", "is_readable", "operations", "tensor_type"]
+__all__ = [
+    "HASH",
+    "IMAGE",
+    "METADATA",
+    "OWN",
+    "PROGRAM",
+    "Asset",
+    "TensorType",
+    "is_readable",
+    "operations",
+    "tensor_type",
+]
 
 PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
 # In the metadata: what whoever wrote the asset has defined himself.
@@ -33,6 +44,9 @@ TRY = "import sys; from coreai.authoring import AIModelAsset; AIModelAsset.load(
 # sha256 of the programs that were read, or written, by this process.
 _READABLE: set[bytes] = set()
 RESOURCE = re.compile(r"dense_resource<([^>]+)>")
+PICTURE = re.compile(r"!coreai\.image<<k(\w+)> x (\d+) : i64 x (\d+) : i64>")
+# What the type of a picture begins with; its four letters are behind it.
+IMAGE = "image"
 TENSOR = re.compile(r"tensor<((?:\d+x)*)(\w+)>")
 DTYPES = {"f16": "float16", "f32": "float32", "f64": "float64", "i1": "bool"}
 WHOLE_BYTES = re.compile(r"(?:u?int|float)(?:8|16|32|64)")
@@ -40,7 +54,8 @@ WHOLE_BYTES = re.compile(r"(?:u?int|float)(?:8|16|32|64)")
 
 @dataclass(frozen=True)
 class TensorType:
-    """Type and shape of a value; `dtype` as numpy calls it, with int4, uint6 and so on beside it."""
+    """Type and shape of a value; `dtype` as numpy calls it, with int4, uint6 and so on beside it. Of a picture:
+    `image32BGRA`, and height and width."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -57,10 +72,13 @@ def tensor_type(value: Any) -> TensorType:
     """Of a value of the program.
 
     Raises:
-        InvalidInput: it is no tensor of a fixed shape.
+        InvalidInput: it is no tensor or picture of a fixed shape.
     """
     text = str(value.type)
     match = TENSOR.fullmatch(text)
+    if match is None and (picture := PICTURE.fullmatch(text)) is not None:
+        form, height, width = picture.groups()
+        return TensorType(f"{IMAGE}{form}", (int(height), int(width)))
     if match is None:
         raise InvalidInput(f"a value of type {text}, which no export writes")
     sizes, element = match.groups()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.coreai.asset import is_readable
+from mobileclip_deploy.targets.coreai.image_entry import FromBytes, blank, take_image
 from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
@@ -32,8 +33,12 @@ class HalfTower(nn.Module):
         return self.tower(x.half() if x.is_floating_point() else x).float()
 
 
-def write_asset(job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str) -> None:
+def write_asset(
+    job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str, *, picture: bool = False
+) -> None:
     """Convert a tower and write the .aimodel, its weights as `storage` says.
+
+    `picture`: an image tower takes one, 32-bit BGRA, in place of float32 pixels.
 
     The same job gives the same content, not the same bytes: Apple's converter names constants and functions at random.
 
@@ -41,12 +46,12 @@ def write_asset(job: TowerJob, path: Path, storage: Storage, input_name: str, ou
         ExportError: coreai-torch refused the tower.
     """
     with conversion(f"Core AI conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
-        program = convert(job, storage, input_name, output_name)
+        program = convert(job, storage, input_name, output_name, picture=picture)
         program.save_asset(path, _metadata(job))
     is_readable(path)
 
 
-def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str) -> Any:
+def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str, *, picture: bool = False) -> Any:
     """A tower as coreai's AIProgram."""
     import coreai_torch
 
@@ -54,12 +59,17 @@ def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str) 
 
     module = job.module if job.precision == "fp32" else HalfTower(compressed(job.module, storage)).eval()
     example = job.example if job.tower == "image" else job.example.to(torch.int32)
+    if picture:
+        module, example = FromBytes(module).eval(), blank(example)
     exported = torch.export.export(module, (example,)).run_decompositions(coreai_torch.get_decomp_table())
     # The other mode writes where on this machine each operation's code stands.
     converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
-    return converter.add_exported_program(
+    program = converter.add_exported_program(
         exported, input_names=[input_name], output_names=[output_name], entrypoint_name=FUNCTION
     ).to_coreai()
+    if picture:
+        take_image(program)
+    return program
 
 
 def _metadata(job: TowerJob) -> Any:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_type
 from mobileclip_deploy.targets.coreai.weights import RESTORED, restored
 
-__all__ = ["raise_to_float32", "restore_weights", "widen_products"]
+__all__ = ["declare", "raise_to_float32", "restore_weights", "widen_products"]
 
 PRODUCTS = ("coreai.decomposable.broadcasting_batch_matmul", "coreai.conv2d")
 
@@ -83,8 +83,6 @@ def raise_to_float32(asset: Asset) -> None:
     Raises:
         InvalidInput: the program does not hold together then.
     """
-    from coreai._compiler.ir import FunctionType, TypeAttr
-
     for graph in asset.graphs.values():
         for argument in graph.regions[0].blocks[0].arguments:
             _raise(argument)
@@ -102,11 +100,18 @@ def raise_to_float32(asset: Asset) -> None:
             if operation.name == "coreai.cast" and operation.operands[0].type == operation.results[0].type:
                 operation.results[0].replace_all_uses_with(operation.operands[0])
                 operation.operation.erase()
-        block = graph.regions[0].blocks[0]
-        results = list(operations(graph))[-1].operands
-        with asset.module.context:
-            kind = FunctionType.get([one.type for one in block.arguments], [one.type for one in results])
-            graph.attributes["function_type"] = TypeAttr.get(kind)
+        declare(graph, asset.module)
+
+
+def declare(graph: Any, module: Any) -> None:
+    """Write the types of a function's inputs and outputs, which have changed, where it declares them."""
+    from coreai._compiler.ir import FunctionType, TypeAttr
+
+    block = graph.regions[0].blocks[0]
+    results = list(operations(graph))[-1].operands
+    with module.context:
+        kind = FunctionType.get([one.type for one in block.arguments], [one.type for one in results])
+        graph.attributes["function_type"] = TypeAttr.get(kind)
 
 
 def _raise(value: Any) -> None:

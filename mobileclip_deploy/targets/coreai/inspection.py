@@ -10,7 +10,7 @@ from typing import Any
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.targets.base import TensorInfo
-from mobileclip_deploy.targets.coreai.asset import OWN, Asset, operations, tensor_type
+from mobileclip_deploy.targets.coreai.asset import IMAGE, OWN, Asset, TensorType, operations, tensor_type
 from mobileclip_deploy.targets.coreai.reading import graph_of, port_names
 from mobileclip_deploy.targets.coreai.weights import RESTORED
 from mobileclip_deploy.targets.inspection import PackageInspection
@@ -127,11 +127,22 @@ def _ports(function: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:
     block = function.regions[0].blocks[0]
     values = list(block.arguments), list(list(operations(function))[-1].operands)
     inputs, outputs = (
-        [TensorInfo(name, kind.dtype, kind.shape) for name, kind in zip(names, map(tensor_type, found), strict=True)]
+        [_info(name, kind) for name, kind in zip(names, map(tensor_type, found), strict=True)]
         for names, found in zip(port_names(function), values, strict=True)
     )
     return inputs, outputs
 
 
+def _info(name: str, kind: TensorType) -> TensorInfo:
+    if kind.dtype.startswith(IMAGE):
+        return TensorInfo(name, "uint8", (1, 3, *kind.shape), (0.0, 255.0), "RGB")
+    return TensorInfo(name, kind.dtype, kind.shape)
+
+
 def _port(port: TensorInfo) -> dict[str, Any]:
-    return {"name": port.name, "kind": "tensor", "dtype": port.dtype, "shape": list(port.shape)}
+    return {
+        "name": port.name,
+        "kind": "image" if port.colour else "tensor",
+        "dtype": port.dtype,
+        "shape": list(port.shape),
+    }

@@ -19,6 +19,7 @@ import torch
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.editing import raise_to_float32, restore_weights, widen_products
+from mobileclip_deploy.targets.coreai.image_entry import bytes_of, give_bytes
 from mobileclip_deploy.targets.coreai.reading import port_names
 from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import quiet
@@ -39,6 +40,9 @@ class CoreAIRunner:
         wide: sum products and convolutions of float16 in float32, which takes a twentieth of the time for nano's text
             tower and half of it for its image tower; for many inputs.
 
+    An image tower that takes a picture takes its bytes here, as `inputs` [N, 3, S, S] in [0, 1]: Apple's runtime takes
+    pictures on Apple's systems alone.
+
     Raises:
         InvalidInput: the asset is damaged.
         RuntimeFailed: the runtime does not take it, or fails on valid inputs.
@@ -50,12 +54,13 @@ class CoreAIRunner:
         self._input, self._output = (names[0] for names in port_names(graph))
         self._name = next(name for name, one in asset.functions.items() if one == graph)
         changed = restore_weights(asset, whole=plain)
-        how = ""
+        self._picture = give_bytes(asset, graph)
+        how = "; a picture's bytes in its place" if self._picture else ""
         if plain:
             raise_to_float32(asset)
-            how = ", float32"
+            how = f", float32{how}"
         elif wide and widen_products(asset):
-            how = "; float16 products summed in float32"
+            how += "; float16 products summed in float32"
         version = importlib.metadata.version("coreai-core")
         self.engine = f"Core AI {version} (Apple's runtime, CPU{how})"
         self._loop = asyncio.new_event_loop()
@@ -74,12 +79,16 @@ class CoreAIRunner:
         from coreai.runtime import NDArray
 
         descriptor = self._function.desc.input_descriptor(self._input)
-        shape = list(inputs.shape[1:])
-        if shape != list(descriptor.shape)[1:]:
-            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes {list(descriptor.shape)}")
-        rows = np.ascontiguousarray(inputs, dtype=descriptor.dtype)
+        wanted = list(descriptor.shape)  # of a picture's bytes [S, S, 4]
+        wanted = [1, 3, *wanted[:2]] if self._picture else wanted
+        if list(inputs.shape[1:]) != wanted[1:]:
+            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes {wanted}")
+        if self._picture:
+            rows = [bytes_of(row) for row in inputs]
+        else:
+            rows = [row[None] for row in np.ascontiguousarray(inputs, dtype=descriptor.dtype)]
         try:
-            answers = self._wait(self._answers([NDArray(row[None]) for row in rows]))
+            answers = self._wait(self._answers([NDArray(row) for row in rows]))
         except Exception as error:
             raise RuntimeFailed(f"{self.engine} failed: {_first_line(error)}") from error
         return np.concatenate(answers).astype(np.float32)

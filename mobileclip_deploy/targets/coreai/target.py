@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from mobileclip_deploy.errors import DependencyMissing, UsageError
+from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
 from mobileclip_deploy.targets.base import Place, Precisions, Runner, Target, TensorInfo, TowerJob
 from mobileclip_deploy.targets.options import TargetOptions, option
 
@@ -31,9 +31,13 @@ WHERE = "coreai-core has wheels for Linux x86-64 (glibc 2.34 or newer) and macOS
 
 @dataclass(frozen=True)
 class CoreAIOptions(TargetOptions):
-    """`multifunction` puts both towers into one asset, a function each."""
+    """`multifunction` puts both towers into one asset, a function each. `image_entry`: the image tower takes a picture,
+    32-bit BGRA as a camera gives it, in place of float32 pixels."""
 
     multifunction: bool = option("--multifunction", "Both towers in one asset, a function each.", default=False)
+    image_entry: bool = option(
+        "--image-entry", "The image tower takes a picture (32-bit BGRA), not float32 pixels.", default=False
+    )
 
 
 class CoreAITarget(Target):
@@ -95,6 +99,8 @@ class CoreAITarget(Target):
         return f"{variant.name}_{artifact}.aimodel"
 
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+        if tower == "image" and self.options.image_entry:
+            return TensorInfo("image", "uint8", (1, *variant.image_input_shape), (0.0, 255.0), "RGB")
         if tower == "image":
             return TensorInfo("image", "float32", (1, *variant.image_input_shape), (0.0, 1.0), "RGB")
         return TensorInfo("text", "int32", (1, variant.tokenizer.context_length))
@@ -111,7 +117,8 @@ class CoreAITarget(Target):
         from mobileclip_deploy.targets.coreai.authoring import write_asset
 
         storage = self.storage(job.tower, job.module, job.precision, job.four_bit)
-        write_asset(job, path, storage, *self.port_names(job))
+        picture = self.options.image_entry and job.tower == "image"
+        write_asset(job, path, storage, *self.port_names(job), picture=picture)
         return ()
 
     def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
@@ -171,6 +178,8 @@ class CoreAITarget(Target):
 
         if device not in ("ios", "mac"):
             return super().places(device, options)
+        if self.options.restored(options).image_entry:
+            raise NotRun("the harness hands Core AI no pictures: measure the bundle without `image_entry`")
         units: tuple[ComputeUnits, ...] = ("default", "cpuOnly", "preferCPU", "preferGPU", "preferNeuralEngine")
         return tuple(RuntimePlace(self.name, compute_units=one) for one in units)
 

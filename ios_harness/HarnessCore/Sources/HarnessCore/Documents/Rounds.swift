@@ -66,6 +66,11 @@ public struct RoundResult: Codable, Equatable, Sendable {
     public var cores: [CoreUse]?
     public var operations: [PlannedOperation]?
     public var warnings: [String]?
+    // Of a browser. This harness writes none; it reads and keeps them.
+    public var fetchNs: Int?
+    public var compileNs: Int?
+    public var inferencesPerSample: Int?
+    public var threadsUsed: Int?
 
     public init(runId: String, turn: Turn, status: Status = .done) {
         self.runId = runId
