@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.foreign import declared, fit, foreign_target
-from mobileclip_deploy.benchmark.golden import write_golden
+from mobileclip_deploy.benchmark.golden import golden_inputs, write_golden
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Accuracy, Cell, Gate, Golden, Tensor
 from mobileclip_deploy.benchmark.request import Request
 from mobileclip_deploy.bundle import Bundle
@@ -45,11 +45,13 @@ class Cells:
     def of_bundle(self, bundle: Bundle) -> Iterator[Cell]:
         """Its towers, at every place where they run."""
         manifest = bundle.manifest
+        if any(entry.input.any_size for entry in manifest.towers.values()) and not self._driver.takes_pictures:
+            raise NotRun(f"its image tower takes pictures of any size, which are not fed to {self._driver.devices}")
         places = self._driver.places(manifest.target, manifest.options)
         name = self._name(bundle.path.name)
         for tower in self._towers(bundle):
             entry = manifest.towers[tower]
-            source = _tensor(entry.input)
+            source = _tensor(entry.input, manifest.preprocess.size)
             cell = Cell(
                 id=f"{name}.{tower}",
                 label=f"{bundle.path.name} {tower}",
@@ -67,7 +69,7 @@ class Cells:
                 threads=1,
                 options={"function": entry.function} if entry.function else {},
                 input=source,
-                output=_tensor(entry.output),
+                output=_tensor(entry.output, manifest.embed_dim),
                 golden=self._golden(bundle, tower, source, bool(entry.output.normalised)),
                 gate=_gate(exported_gates(manifest.options), entry.precision),
             )
@@ -185,15 +187,18 @@ class Cells:
 
     def _golden(self, bundle: Bundle, tower: TowerName, source: Tensor, length_one: bool = False) -> Golden:
         reference = self._references[bundle.path]
-        if reference.inputs.of(tower).shape[1:] != source.shape[1:]:
+        inputs = golden_inputs(reference, tower, source)
+        if inputs.shape[1:] not in (source.shape, source.shape[1:]):
             raise InvalidInput(f"{bundle.golden}: its inputs do not fit the {tower} tower; export the bundle again")
         space = _safe(bundle.manifest.embedding_space)
         head = Head(normalised=length_one)
-        return write_golden(reference, tower, source.dtype, self._folder, f"{space}.{tower}", head)
+        outputs = head.scaled(reference.of(tower))
+        return write_golden(inputs, outputs, self._folder, f"{space}.{tower}{'.normalised' if length_one else ''}")
 
 
-def _tensor(entry: TensorEntry) -> Tensor:
-    shape = tuple(size or 1 for size in entry.shape)  # a free dimension is the batch: 1
+def _tensor(entry: TensorEntry, size: int) -> Tensor:
+    """Free dimensions: the batch is 1, and a picture of any size has that of the golden ones."""
+    shape = (size, size, 3) if entry.any_size else tuple(length or 1 for length in entry.shape)
     return Tensor.model_validate({"name": entry.name, "dtype": entry.dtype, "shape": shape})
 
 

@@ -80,6 +80,8 @@ class Driver(ABC):
     """What a sentence calls its devices, as in `coreml does not run on Android phones`."""
     runs_checkpoints: ClassVar[bool] = False
     """Whether it can time the checkpoint itself, in torch."""
+    takes_pictures: ClassVar[bool] = False
+    """Whether it feeds image towers that take pictures of any size: one without a batch."""
     team: str | None = None
     """The Apple developer team that signs an app for the device, where one is needed."""
 

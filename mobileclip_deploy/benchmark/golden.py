@@ -9,31 +9,45 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.benchmark.job import Cell, Dtype, Golden, RawTensor
+from mobileclip_deploy.benchmark.job import Cell, Dtype, Golden, RawTensor, Tensor
 from mobileclip_deploy.benchmark.result import GoldenOutcome
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.towers.head import Head
 
-__all__ = ["outcome", "write_golden"]
+__all__ = ["golden_inputs", "outcome", "write_golden"]
+
+COLOURS = 3
 
 
-def write_golden(reference: Reference, tower: TowerName, dtype: Dtype, folder: Path, name: str, head: Head) -> Golden:
-    """Write a tower's inputs in the type that a runtime takes, and the checkpoint's embeddings, below `folder`.
+def golden_inputs(reference: Reference, tower: TowerName, source: Tensor) -> npt.NDArray[Any]:
+    """A tower's inputs [N, ...] in the type that a runtime takes; of a picture without a batch [N, S, S, 3].
 
     Args:
         reference: what a bundle keeps as golden.safetensors.
-        dtype: of the inputs; uint8 pixels are the bytes that the others are 1/255 of.
-        name: of the files, without what tells one from the other.
-        head: at which length embeddings leave the artifact.
+        source: the input; uint8 pixels are the bytes that the others are 1/255 of.
     """
     inputs: npt.NDArray[Any] = reference.inputs.of(tower)
-    inputs = np.rint(inputs * 255) if dtype == "uint8" else inputs
-    length = ".normalised" if head.normalised else ""
+    if source.dtype == "uint8":
+        inputs = np.rint(inputs * 255)
+    if tower == "image" and len(source.shape) == 3:
+        inputs = inputs.transpose(0, 2, 3, 1)
+    return inputs.astype(source.dtype)
+
+
+def write_golden(inputs: npt.NDArray[Any], outputs: npt.NDArray[np.float32], folder: Path, name: str) -> Golden:
+    """Write a tower's inputs, and what the checkpoint answers, below `folder`.
+
+    Args:
+        inputs: see `golden_inputs`.
+        outputs: [N, D], as they leave the artifact.
+        name: of the files, without what tells one from the other.
+    """
+    dtype: Dtype = inputs.dtype.name  # type: ignore[assignment]
+    shape = "" if inputs.shape[-1] != COLOURS else ".pictures"
     return Golden(
-        inputs=_write(folder, f"golden/{name}.{dtype}.inputs.bin", inputs, dtype),
-        outputs=_write(folder, f"golden/{name}{length}.outputs.bin", head.scaled(reference.of(tower)), "float32"),
+        inputs=_write(folder, f"golden/{name}.{dtype}{shape}.inputs.bin", inputs, dtype),
+        outputs=_write(folder, f"golden/{name}.outputs.bin", outputs, "float32"),
     )
 
 

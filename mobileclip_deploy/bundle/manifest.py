@@ -42,6 +42,11 @@ class TensorEntry(_Frozen):
     colour: str | None = None
     normalised: bool | None = None
 
+    @property
+    def any_size(self) -> bool:
+        """Whether it is one picture of any size, as bytes [H, W, C]."""
+        return self.dtype == "uint8" and self.shape == (0, 0, 0)
+
     @classmethod
     def of(cls, info: object) -> Self:
         """Of what a target says of a tensor (`targets.TensorInfo`)."""

@@ -29,6 +29,14 @@ __all__ = ["export"]
     help="Files and tensors as an app expects them, such as immich: see `mobileclip-deploy layouts`. Or your own, a "
     "JSON file.",
 )
+@click.option(
+    "--input",
+    "input_form",
+    type=click.Choice(["pixels", "bytes"]),
+    default="pixels",
+    show_default=True,
+    help="Of the image tower. bytes: one picture of any size, resized and cropped inside of the graph (ONNX).",
+)
 @click.option("--normalise", is_flag=True, help="Embeddings leave the artifacts at length 1.")
 @model_options
 @click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
@@ -80,6 +88,7 @@ def export(
     choice: ModelChoice,
     target_names: tuple[str, ...],
     layout: str | None,
+    input_form: str,
     normalise: bool,
     tower: Literal["image", "text", "both"],
     precisions: tuple[str, ...],
@@ -131,6 +140,7 @@ def export(
         tower=tower,
         head=read_head(labels, template, normalise),
         layout=None if layout is None else read_layout(layout),
+        input=input_form,
         options=options,
         calibration=calibration,
         rounding=rounding,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import json_option
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.layouts import TensorLayout
 
 __all__ = ["layouts"]
 
@@ -40,7 +45,7 @@ def layouts(name: str | None, as_json: bool) -> None:
             layout.target if number == 0 else "",
             tower,
             artifact.file,
-            " ".join(filter(None, (artifact.input.name, artifact.input.dtype))),
+            _input(artifact.input),
             artifact.output.name,
             "yes" if layout.normalised else "no",
         ]
@@ -50,3 +55,8 @@ def layouts(name: str | None, as_json: bool) -> None:
     print_table(None, columns, rows)
     for layout in found:
         click.echo(f"{layout.name}: {layout.title}.")
+
+
+def _input(source: TensorLayout) -> str:
+    size = "any size" if source.any_size else None
+    return " ".join(filter(None, (source.name, source.dtype, size)))

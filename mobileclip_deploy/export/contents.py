@@ -28,8 +28,8 @@ PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
 
 def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Place, folder: Path) -> TowerEntry:
     """The manifest's entry of an artifact that lies in the bundle's folder."""
-    target, artifact, labels = plan.target, folder / place.file, len(plan.head.names)
-    source, result = target.ports(variant, tower, labels, plan.layout, normalised=plan.head.normalised)
+    target, artifact = plan.target, folder / place.file
+    source, result = target.ports(variant, tower, plan.form)
     return TowerEntry(
         file=place.file,
         function=place.function,

@@ -39,6 +39,7 @@ class ExportChoices(TypedDict, total=False):
     template: str | None
     layout: StrPath | None
     normalise: bool
+    input: str
     max_drop: float | None
     max_size: float | None
     budget: float | None
@@ -88,6 +89,7 @@ def export(
     template: str | None = None,
     layout: StrPath | None = None,
     normalise: bool = False,
+    input: str = "pixels",
     max_drop: float | None = None,
     budget: float | None = None,
     max_size: float | None = None,
@@ -121,6 +123,8 @@ def export(
         template: the prompt that stands for a label, with `{}` where it goes; the variant's own when None.
         layout: the name of an app whose files and tensors are wanted (see `layouts`), or a JSON file that describes
             your own app's; the bundle is `<variant>-<layout>-<precision>` then.
+        input: of the image tower: "pixels" float32 [N, 3, S, S] as `preprocess` makes them, or "bytes" of one picture
+            of any size, uint8 [H, W, 3 or 4], which the artifact resizes, crops and scales itself; ONNX has that.
         normalise: embeddings leave the artifacts at length 1.
         max_drop: of "smallest": points of top-1 and recall@1 that may be lost on the dataset (0.5).
         max_size: of "smallest": MB that the artifacts may have together; nothing larger is tried.
@@ -142,6 +146,7 @@ def export(
         tower=tower,
         head=read_head(labels, template, normalise),
         layout=None if layout is None else read_layout(layout),
+        input=input,
         options=options or {},
         calibration=optional_path(calibration),
         rounding=rounding,

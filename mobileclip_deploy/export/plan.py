@@ -21,7 +21,7 @@ from mobileclip_deploy.learning.rounding import METHODS, CalibrationSet, check_r
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.targets import Target, named_targets, names_all, targets
+from mobileclip_deploy.targets import Form, Target, named_targets, names_all, targets
 from mobileclip_deploy.towers.calibration import check_calibration
 from mobileclip_deploy.towers.head import EMBEDDING, Head
 
@@ -40,6 +40,9 @@ __all__ = [
 SMALLEST = "smallest"
 """What stands in the place of a precision when the smallest bundle that passes is searched for."""
 
+
+BYTES = "bytes"
+INPUTS = ("pixels", BYTES)
 
 USUAL_GATES = Gates()
 
@@ -79,11 +82,11 @@ class ExportRequest:
 
     `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
     precisions each target has its default one. `layout`: an app's, whose target and precision stand for those that are
-    not given. `tower`: "image", "text" or "both" (those that the checkpoint has).
-    `options`: of the targets, by the names of their fields; those that are None were not given. `calibration`: a folder
-    of images and prompts. `rounding`: how weights get onto their grids, of `METHODS`. `limits`: of a search, which
-    "smallest" asks for. `allow_failing`: write a bundle that fails its gate all the same, marked as such. `dataset`:
-    what accuracy is compared on; None for the checkpoint's own.
+    not given. `input`: of the image tower, "pixels" or "bytes" (see `targets.Form`). `tower`: "image", "text"
+    or "both" (those that the checkpoint has). `options`: of the targets, by the names of their fields; those that are
+    None were not given. `calibration`: a folder of images and prompts. `rounding`: how weights get onto their grids, of
+    `METHODS`. `limits`: of a search, which "smallest" asks for. `allow_failing`: write a bundle that fails its gate all
+    the same, marked as such. `dataset`: what accuracy is compared on; None for the checkpoint's own.
     """
 
     targets: tuple[str, ...]
@@ -101,6 +104,7 @@ class ExportRequest:
     allow_failing: bool = False
     dataset: Path | None = None
     layout: Layout | None = None
+    input: str = "pixels"
 
     @property
     def learns(self) -> bool:
@@ -130,7 +134,8 @@ class Choices:
 class BundlePlan:
     """One bundle to be written: where, for which target with which options settled, each tower at which precision.
 
-    `layout`: an app's names, where they were asked for. `four_bit`: the layers of precision "mixed", see `TowerJob`.
+    `layout`: an app's names, where they were asked for. `pictures`: see `targets.Form`. `four_bit`: the layers of
+    precision "mixed", see `TowerJob`.
     `rounding`: how it is learned, on `learned_on`; None where every number goes to the nearest. `search` instead of
     precisions: they are found.
     """
@@ -140,6 +145,7 @@ class BundlePlan:
     precisions: Mapping[TowerName, str]
     head: Head = EMBEDDING
     layout: Layout | None = None
+    pictures: bool = False
     calibration: Path | None = None
     four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
     rounding: str | None = None
@@ -149,6 +155,11 @@ class BundlePlan:
     verify: bool = True
     force: bool = False
     allow_failing: bool = False
+
+    @property
+    def form(self) -> Form:
+        """What is wanted of the artifacts beside their numbers."""
+        return Form(len(self.head.names), self.head.normalised, self.pictures, self.layout)
 
     @property
     def towers(self) -> tuple[TowerName, ...]:
@@ -182,6 +193,9 @@ def choose(request: ExportRequest) -> Choices:
     if request.layout is not None:
         for target in chosen:
             target.require_layout(request.layout)
+    if _pictures(request):
+        for target in chosen:
+            target.require_pictures()
     if request.searched:
         _check_search(request, chosen)
         return Choices(request, tuple((target, None) for target in chosen), tuple(notes))
@@ -225,9 +239,23 @@ def _arranged(request: ExportRequest) -> ExportRequest:
         precisions=request.precisions or ((layout.precision,) if layout.precision is not None else ()),
         options={**layout.options, **{name: value for name, value in request.options.items() if value is not None}},
         head=head,
+        input=BYTES if layout.pictures else request.input,
         # What the target writes by itself is not written down as a layout of an app.
         layout=None if layout.default else layout,
     )
+
+
+def _pictures(request: ExportRequest) -> bool:
+    """Whether the image tower is to take pictures of any size.
+
+    Raises:
+        UsageError: another input than there are, or there is no image tower.
+    """
+    if request.input not in INPUTS:
+        raise UsageError(f"unknown `input` {request.input!r}; known: {', '.join(INPUTS)}")
+    if request.input == BYTES and "image" not in _wanted_towers(request):
+        raise UsageError("`input='bytes'` is of the image tower; leave it out")
+    return request.input == BYTES
 
 
 def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:
@@ -326,11 +354,14 @@ def _bundle(
     kind = "-classifier" if request.head.names else ""
     if request.head.normalised and not (layout is not None and layout.normalised):
         kind = "-normalised"
+    if request.input == BYTES and not (layout is not None and layout.pictures):
+        kind += "-bytes"
     # A layout stands for its target; what tells backends of one target apart stays.
     called = target.label if layout is None else layout.name + target.label.removeprefix(target.name)
     return BundlePlan(
         path=request.output / f"{source.variant.name}-{called}-{label}{kind}",
         layout=layout,
+        pictures=request.input == BYTES,
         target=target if request.searched else target.settled(precisions),
         precisions=precisions,
         head=request.head,

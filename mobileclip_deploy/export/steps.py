@@ -133,6 +133,7 @@ def tower(work: Work) -> None:
             calibration=plan.calibration,
             four_bit=plan.four_bit.get(name, frozenset()),
             layout=plan.layout,
+            pictures=plan.pictures,
         )
 
 

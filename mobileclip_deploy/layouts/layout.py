@@ -29,10 +29,14 @@ class _Frozen(BaseModel):
 
 
 class TensorLayout(_Frozen):
-    """An input or output: its name, and of an input the type of its numbers; the target's own where it is left out."""
+    """An input or output: its name, and of an input the type of its numbers; the target's own where it is left out.
+
+    `any_size`: an image as bytes [H, W, 3 or 4], resized, cropped and scaled inside of the artifact.
+    """
 
     name: str = Field(min_length=1, max_length=200)
     dtype: Literal["float32", "uint8", "int32", "int64"] | None = None
+    any_size: bool = False
 
 
 class ArtifactLayout(_Frozen):
@@ -102,6 +106,12 @@ class Layout(_Frozen):
         artifacts = list(self.artifacts.values())
         if not artifacts:
             raise ValueError("it has none of image, text and classifier")
+        for name, artifact in self.artifacts.items():
+            source = artifact.input
+            if artifact.output.any_size or (
+                source.any_size and (name == "text" or source.dtype not in (None, "uint8"))
+            ):
+                raise ValueError(f"`any_size` is of an image's input, whose dtype is uint8; {name} has it")
         if self.image is not None and self.text is not None and self.image.file == self.text.file:
             raise ValueError(f"image and text are both {self.image.file}")
         for artifact in artifacts:
@@ -115,6 +125,11 @@ class Layout(_Frozen):
             if _relative(file) in taken:
                 raise ValueError(f"{file} is the name of an artifact")
         return self
+
+    @property
+    def pictures(self) -> bool:
+        """Whether its image tower takes pictures of any size."""
+        return self.image is not None and self.image.input.any_size
 
     @property
     def towers(self) -> tuple[TowerName, ...]:

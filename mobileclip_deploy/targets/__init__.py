@@ -7,12 +7,13 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from mobileclip_deploy.errors import DependencyMissing, UsageError, suggestion
-from mobileclip_deploy.targets.base import Attachment, Place, Precisions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import Attachment, Form, Place, Precisions, Runner, Target, TensorInfo, TowerJob
 from mobileclip_deploy.targets.options import TargetOptions
 
 __all__ = [
     "GROUP",
     "Attachment",
+    "Form",
     "Place",
     "Precisions",
     "Runner",

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun, UsageError
 from mobileclip_deploy.targets.options import TargetOptions
@@ -33,7 +33,35 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.targets.storage import Storage
     from mobileclip_deploy.targets.stored import StoredWeight
 
-__all__ = ["Attachment", "Place", "Precisions", "Runner", "Target", "TensorInfo", "TowerJob"]
+__all__ = [
+    "PLAIN",
+    "Attachment",
+    "Form",
+    "PictureRunner",
+    "Place",
+    "Precisions",
+    "Runner",
+    "Target",
+    "TensorInfo",
+    "TowerJob",
+]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is wanted of an artifact beside its numbers.
+
+    `labels`: how many a classifier has. `normalised`: embeddings have length 1. `pictures`: the image tower takes one
+    picture of any size as bytes and resizes, crops and scales it itself. `layout`: an app's names.
+    """
+
+    labels: int = 0
+    normalised: bool = False
+    pictures: bool = False
+    layout: Layout | None = None
+
+
+PLAIN = Form()
 
 Precisions = Mapping["TowerName", str]
 """A precision for each of the towers that are exported."""
@@ -79,8 +107,7 @@ class TowerJob:
     classifier, whose module gives probabilities [N, L] in this order; none for a tower that gives embeddings.
     `four_bit`: for precision "mixed", the names in `module` of the weights to store at 4 bits; all others have 8.
     `embedding_space`, `checkpoint_sha256`: of the source, for formats that say where their weights came from.
-    `normalised`: the module's embeddings have length 1. `layout`: how tensors are called, where an app has names of its
-    own.
+    `normalised`: the module's embeddings have length 1. `pictures`, `layout`: see `Form`.
     """
 
     variant: Variant
@@ -95,7 +122,13 @@ class TowerJob:
     embedding_space: str = ""
     checkpoint_sha256: str = ""
     normalised: bool = False
+    pictures: bool = False
     layout: Layout | None = None
+
+    @property
+    def form(self) -> Form:
+        """What is wanted beside the numbers."""
+        return Form(len(self.labels), self.normalised, self.pictures, self.layout)
 
     @property
     def artifact(self) -> str:
@@ -114,6 +147,15 @@ class Runner(Protocol):
     engine: str
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]: ...
+
+
+@runtime_checkable
+class PictureRunner(Runner, Protocol):
+    """Runs an image tower that takes pictures of any size (`Form.pictures`)."""
+
+    def picture(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """One picture, RGB or RGBA [H, W, 3 or 4] -> its embedding [D]."""
+        ...
 
 
 class Target(ABC):
@@ -155,6 +197,8 @@ class Target(ABC):
     """What a session needs, imported before the clock of its loading runs."""
     named_tensors: ClassVar[bool] = True
     """Whether inputs and outputs have names in its artifacts, by which an app asks for them."""
+    no_pictures: ClassVar[str] = "its artifacts take pixels of one size"
+    """Why its image towers cannot take pictures of any size (`Form.pictures`)."""
     foreign_suffix: ClassVar[str | None] = None
     """Suffix of files that others wrote in this format and `declared` reads; None: it reads none."""
 
@@ -308,31 +352,34 @@ class Target(ABC):
 
     def port_names(self, job: TowerJob) -> tuple[str, str]:
         """What the input and the output of a job's artifact are called."""
-        source, result = self.ports(job.variant, job.tower, len(job.labels), job.layout)
+        source, result = self.ports(job.variant, job.tower, job.form)
         return source.name, result.name
 
-    def ports(
-        self,
-        variant: Variant,
-        tower: TowerName,
-        labels: int = 0,
-        layout: Layout | None = None,
-        *,
-        normalised: bool = False,
-    ) -> tuple[TensorInfo, TensorInfo]:
-        """Input and output of an artifact, as a layout calls them, with a free first dimension where the options leave
-        it so."""
-        source, result = self.input_info(variant, tower), self.output_info(variant, tower, labels)
+    def ports(self, variant: Variant, tower: TowerName, form: Form = PLAIN) -> tuple[TensorInfo, TensorInfo]:
+        """Input and output of an artifact in a form, with a free first dimension where the options leave it so."""
+        layout = form.layout
+        source, result = self.input_info(variant, tower), self.output_info(variant, tower, form.labels)
         if layout is not None:
-            named = layout.artifact("classifier" if labels else tower)
+            named = layout.artifact("classifier" if form.labels else tower)
             source = replace(source, name=named.input.name, dtype=named.input.dtype or source.dtype)
             result = replace(result, name=named.output.name)
-        if normalised:
+        if form.normalised:
             result = replace(result, normalised=True)
-        if not self.takes_batches(tower):
-            return source, result
-        source, result = (replace(info, shape=(0, *info.shape[1:])) for info in (source, result))
+        if self.takes_batches(tower):
+            source, result = (replace(info, shape=(0, *info.shape[1:])) for info in (source, result))
+        if form.pictures and tower == "image":
+            # One at a time: height, width and 3 or 4 channels.
+            source = replace(source, dtype="uint8", shape=(0, 0, 0), range=(0.0, 255.0))
+            result = replace(result, shape=(1, *result.shape[1:]))
         return source, result
+
+    def require_pictures(self) -> None:
+        """Refuse to put resizing, cropping and scaling of pictures of any size into the artifact.
+
+        Raises:
+            UsageError: the text says why this format cannot.
+        """
+        raise UsageError(f"`input='bytes'` is refused for {self.title}: {self.no_pictures}")
 
     def require_layout(self, layout: Layout) -> None:
         """Refuse a layout that wants what the format, or this target, does not have.
@@ -346,7 +393,7 @@ class Target(ABC):
             raise UsageError(f"{self.title} artifacts have no names of tensors, so that no layout can choose them")
         for tower in layout.towers:
             wanted, known = layout.artifact(tower).input.dtype, self.input_types(tower)
-            if wanted is not None and wanted not in known:
+            if wanted is not None and wanted not in known and not layout.artifact(tower).input.any_size:
                 has = " or ".join(known) or "a type of its own; leave dtype out"
                 raise UsageError(
                     f"the layout {layout.name} wants {wanted} into the {tower} tower; {self.name} has {has}"

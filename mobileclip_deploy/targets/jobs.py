@@ -25,6 +25,7 @@ def tower_job(
     calibration: Path | None = None,
     four_bit: frozenset[str] = frozenset(),
     layout: Layout | None = None,
+    pictures: bool = False,
 ) -> TowerJob:
     """The job of one tower of a folded source.
 
@@ -32,7 +33,7 @@ def tower_job(
         head: what the artifact answers with.
         calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
             samples.
-        four_bit, layout: see `TowerJob`.
+        four_bit, layout, pictures: see `TowerJob`.
 
     Raises:
         UsageError: the source is not folded, or does not have the tower.
@@ -53,4 +54,5 @@ def tower_job(
         checkpoint_sha256=source.provenance.sha256,
         normalised=head.normalised,
         layout=layout,
+        pictures=pictures and tower == "image",
     )

@@ -19,6 +19,7 @@ from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.towers.inputs import embed
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
 from mobileclip_deploy.verify.graph import check_graph
+from mobileclip_deploy.verify.pictures import check_pictures
 from mobileclip_deploy.verify.reproduction import check_reproduced
 from mobileclip_deploy.verify.subject import Subject
 from mobileclip_deploy.verify.weights import check_weights
@@ -227,6 +228,7 @@ TOWER_CHECKS: tuple[tuple[str, Callable[[Subject, TowerName], list[Check]]], ...
     ("float32 twin", check_semantic),
     ("stages", check_stages),
     ("as written", check_shipped),
+    ("pictures of other sizes", check_pictures),
     ("weights", check_weights),
     ("graph with the stored weights", check_graph),
     ("converted again", check_reproduced),

@@ -101,10 +101,7 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
     ):
         pairs += [(f"{group}.{name}", getattr(have, name), value) for name, value in want.model_dump().items()]
     for tower, entry in manifest.towers.items():
-        head = subject.head
-        ports = subject.target(tower).ports(
-            variant, tower, len(head.names), manifest.layout, normalised=head.normalised
-        )
+        ports = subject.target(tower).ports(variant, tower, subject.form)
         pairs.append((f"{tower} input", entry.input, TensorEntry.of(ports[0])))
         pairs.append((f"{tower} output", entry.output, TensorEntry.of(ports[1])))
     yield from (pair for pair in pairs if pair[1] != pair[2])

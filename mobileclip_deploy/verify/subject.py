@@ -23,7 +23,7 @@ from mobileclip_deploy.parity import Check, Gates, StoredWeights
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.parity.report import StoredLayer
 from mobileclip_deploy.progress import Progress, about, silent
-from mobileclip_deploy.targets import Runner, Target, restored_target
+from mobileclip_deploy.targets import Form, Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.towers.calibration import calibration_digest
@@ -137,6 +137,14 @@ class Subject:
         """What the artifacts answer with."""
         return head_of(self.bundle)
 
+    @cached_property
+    def form(self) -> Form:
+        """What was wanted of the artifacts beside their numbers."""
+        manifest = self.bundle.manifest
+        image = manifest.towers.get("image")
+        pictures = image is not None and image.input.any_size
+        return Form(len(self.head.names), self.head.normalised, pictures, manifest.layout)
+
     def wanted(self, tower: TowerName) -> npt.NDArray[np.float32]:
         """What the artifact of a tower should answer to the reference's inputs: [N, D], or probabilities [N, L].
 
@@ -231,6 +239,7 @@ class Subject:
                 calibration=self.calibration,
                 four_bit=self.four_bit(tower),
                 layout=self.bundle.manifest.layout,
+                pictures=self.form.pictures,
             )
             if self.chosen(tower) and precision == self.bundle.manifest.towers[tower].precision:
                 found = self.matched.get(tower) or ()

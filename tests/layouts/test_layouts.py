@@ -133,7 +133,7 @@ def test_what_a_target_cannot_write_is_refused(tmp_path: Path) -> None:
 def test_the_command_line_says_what_to_do(tmp_path: Path) -> None:
     for arguments, said in (
         ((), "no target is named; known: onnx, "),
-        (("--layout", "imich"), "unknown layout 'imich', did you mean immich?; known: immich, "),
+        (("--layout", "imich"), "unknown layout 'imich', did you mean immich?; known: "),
         (("--layout", "immich", "--target", "coreml"), "is of onnx, not of coreml; leave --target out"),
         (("--layout", "immich", "--labels", "cat,dog"), "the layout immich has no classifier; it has image, text"),
         (("--layout", str(tmp_path / "no.json")), "no such layout file"),

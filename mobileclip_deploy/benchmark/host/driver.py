@@ -37,7 +37,7 @@ class HostDriver(Driver):
 
     kind = "host"
     devices = "this host"
-    runs_checkpoints = True
+    runs_checkpoints = takes_pictures = True
 
     def __init__(self, selector: str | None = None) -> None:
         if selector is not None:

@@ -62,6 +62,10 @@ class CoreMLTarget(Target):
     precisions = tuple(RECIPES)
     mixes = recoverable = absorbs_layer_scales = True
     readable = True
+    no_pictures = (
+        "its image input takes bytes of one size already, and ML programs have no antialiased resizing; let Vision or "
+        "Core Image resize (docs/coreml.md)"
+    )
 
     def __init__(self, options: TargetOptions | None = None, function: str | None = None) -> None:
         super().__init__(options)

@@ -49,6 +49,7 @@ class ExecuTorchTarget(Target):
     # Layer scales stay where they are: XNNPACK's weights have a smallest scale (2^-12, torchao's
     # `get_symmetric_quantization_config`), below which weights that small would fall.
     named_tensors = False
+    no_pictures = "its backends are given fixed shapes, and none has antialiased resizing; resize in the app"
     Options = ExecuTorchOptions
     options: ExecuTorchOptions
 

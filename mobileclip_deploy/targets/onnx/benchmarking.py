@@ -66,7 +66,8 @@ class OnnxSession(Session):
         self._outputs: list[npt.NDArray[Any]] = []
 
     def feed(self, values: npt.NDArray[Any]) -> None:
-        self._feeds = {self._setup.input.name: values}
+        # A picture of any size has no batch.
+        self._feeds = {self._setup.input.name: values[0] if len(self._setup.input.shape) == 3 else values}
 
     def run(self) -> None:
         self._outputs = self._session.run(self._names, self._feeds)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.targets.base import TensorInfo, TowerJob
+from mobileclip_deploy.targets.onnx.pictures import take_pictures
 from mobileclip_deploy.targets.onnx.quantization import quantize
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
@@ -42,7 +43,8 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
         ExportError: the exporter or the checker refused the tower.
     """
     module = HalfTower(job.module).eval() if job.precision == "fp16" else job.module
-    example = job.example.to(getattr(torch, source.dtype)).expand(TRACE_BATCH, *job.example.shape[1:])
+    dtype = job.example.dtype if job.pictures else getattr(torch, source.dtype)
+    example = job.example.to(dtype).expand(TRACE_BATCH, *job.example.shape[1:])
     with conversion(f"ONNX export of the {job.tower} tower"), torch.no_grad():
         program = torch.onnx.export(
             module,
@@ -60,6 +62,8 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
         _free_names(model)
         _strip(model, job)
         model = quantize(model, job)
+        if job.pictures:
+            take_pictures(model, job.variant.preprocess)
         write_model(model, path)
         del model
         onnx.checker.check_model(str(path))

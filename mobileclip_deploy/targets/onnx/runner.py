@@ -13,6 +13,8 @@ from mobileclip_deploy.targets.onnx.session import open_session
 __all__ = ["OnnxRunner"]
 
 BATCH = 16
+PICTURE = "tensor(uint8)"
+"""Only towers that take pictures of any size have such an input."""
 DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
 
 
@@ -38,17 +40,29 @@ class OnnxRunner:
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        if self._input.type == PICTURE:
+            return np.stack([self.picture(picture) for picture in as_pictures(inputs)])
         dtype = DTYPES[self._input.type]
         if list(inputs.shape[1:]) != self._input.shape[1:]:
             raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes {self._input.shape}")
+        parts = [self._ask(inputs[start : start + BATCH].astype(dtype)) for start in range(0, len(inputs), BATCH)]
+        return np.concatenate(parts).astype(np.float32)
+
+    def picture(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """See `PictureRunner`."""
+        return self._ask(np.ascontiguousarray(picture))[0].astype(np.float32)
+
+    def _ask(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         try:
-            parts = [
-                self._session.run(None, {self._input.name: inputs[start : start + BATCH].astype(dtype)})[0]
-                for start in range(0, len(inputs), BATCH)
-            ]
+            found: npt.NDArray[np.float32] = self._session.run(None, {self._input.name: values})[0]
         except Exception as error:
             raise RuntimeFailed(f"ONNX Runtime failed: {_first_line(error)}") from error
-        return np.concatenate(parts).astype(np.float32)
+        return found
+
+
+def as_pictures(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Pixels [N, 3, S, S] in [0, 1] as bytes [N, S, S, 3], which such a tower leaves at their size."""
+    return np.rint(pixels.astype(np.float32) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 def _first_line(error: Exception) -> str:

