@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import threading
 import time
@@ -34,25 +35,28 @@ class Lines:
         write: takes a line, without its end.
         every: seconds.
         clock: seconds since whenever.
+        patience: a stage that lasts for fewer seconds gets no line.
     """
 
     def __init__(
-        self, write: Callable[[str], None], every: float = EVERY, clock: Callable[[], float] = time.monotonic
+        self,
+        write: Callable[[str], None],
+        every: float = EVERY,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = 0.0,
     ) -> None:
-        self._write, self._every, self._clock = write, every, clock
+        self._write, self._every, self._clock, self._patience = write, every, clock, patience
         self._lock = threading.Lock()
         self._text = ""
-        self._began = self._wrote = clock()
+        self._began, self._wrote = clock(), -math.inf
 
     def __call__(self, text: str) -> None:
         with self._lock:
             now, before = self._clock(), self._text
             self._text = text
             if COUNT.sub("", text) != COUNT.sub("", before):
-                self._began = self._wrote = now
-                self._write(text)
-            else:
-                self._remind(now)
+                self._began, self._wrote = now, -math.inf
+            self._remind(now)
 
     def remind(self) -> None:
         """Write the last text again, if it is time to."""
@@ -65,7 +69,7 @@ class Lines:
         ended = threading.Event()
 
         def wait() -> None:
-            while not ended.wait(self._every / 5):
+            while not ended.wait(min(self._every / 5, self._patience or self._every)):
                 self.remind()
 
         thread = threading.Thread(target=wait, name="progress", daemon=True)
@@ -77,6 +81,8 @@ class Lines:
             thread.join()
 
     def _remind(self, now: float) -> None:
-        if self._text and now - self._wrote >= self._every:
-            self._wrote = now
-            self._write(f"{self._text} ({now - self._began:.0f} s)")
+        first = self._wrote < self._began
+        if not self._text or now - (self._began if first else self._wrote) < (self._patience if first else self._every):
+            return
+        self._wrote = now
+        self._write(self._text if first else f"{self._text} ({now - self._began:.0f} s)")

@@ -39,6 +39,22 @@ def test_a_stage_is_told_at_once_and_its_count_every_so_many_seconds() -> None:
     ]
 
 
+def test_what_is_done_in_a_moment_is_not_told_where_moments_do_not_count() -> None:
+    clock, written = Clock(), list[str]()
+    lines = Lines(written.append, every=15, clock=clock, patience=2)
+    lines("reading")
+    clock.now += 1
+    lines("writing")
+    clock.now += 1.5
+    lines.remind()
+    assert written == []
+    clock.now += 0.5
+    lines.remind()
+    clock.now += 15
+    lines.remind()
+    assert written == ["writing", "writing (17 s)"]
+
+
 def test_two_precisions_of_a_tower_are_two_stages() -> None:
     written = list[str]()
     lines = Lines(written.append, clock=Clock())

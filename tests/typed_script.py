@@ -23,6 +23,8 @@ assert_type(mcd.export(model, "onnx", ["fp32", "fp16"], labels=["cat", "dog"]), 
 mcd.export(model, "onnx", presicion="fp16")  # type: ignore[call-overload]
 mcd.export(model, "onnx", force="yes")  # type: ignore[call-overload]
 assert_type(mcd.verify(bundle), mcd.ParityReport)
+assert_type(mcd.verify("out/nano-onnx-fp16"), mcd.ParityReport)
+assert_type(mcd.verify([bundle, "out/nano-onnx-w8"]), tuple[mcd.ParityReport, ...])
 assert_type(mcd.reparameterize(model, "folded.safetensors"), mcd.FoldReport)
 runner: mcd.Runner = mcd.load_runner(bundle, "image")
 assert_type(runner(mcd.preprocess(["cat.jpg"], bundle)), npt.NDArray[np.float32])

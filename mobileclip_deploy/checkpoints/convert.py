@@ -18,6 +18,7 @@ from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.files import StrPath, check_file_destination, file_sha256
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["Conversion", "convert"]
 
@@ -37,7 +38,13 @@ class Conversion:
 
 
 def convert(
-    source: StrPath, layout: str, output: StrPath, variant: str | None = None, *, force: bool = False
+    source: StrPath,
+    layout: str,
+    output: StrPath,
+    variant: str | None = None,
+    *,
+    force: bool = False,
+    progress: Progress = silent,
 ) -> Conversion:
     """Write a checkpoint in another layout, or in its own without wrappers and prefixes. Weights keep their dtype.
 
@@ -58,20 +65,24 @@ def convert(
         raise UsageError(f"unknown layout {layout!r}{suggestion(layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}")
     source, output = Path(source), Path(output)
     check_file_destination(output, force)
+    progress(f"reading {source.name}")
     identity = identify(open_tensors(source), variant)
     if identity.layout == folded.NAME:
         raise CheckpointError(f"{source} is folded, which cannot be undone; give the training checkpoint")
     if layout == folded.NAME:
-        return _fold(identity, source, output)
+        return _fold(identity, source, output, progress)
     tensors, notes = _mapped(identity, layout)
     metadata = {"variant": identity.variant, "layout": layout, "source_sha256": file_sha256(source)}
+    progress(f"writing {output.name}")
     write_tensors(output, tensors, metadata)
     return Conversion(output, identity.variant, identity.layout, layout, len(tensors), (*identity.notes, *notes))
 
 
-def _fold(identity: Identity, source: Path, output: Path) -> Conversion:
+def _fold(identity: Identity, source: Path, output: Path, progress: Progress) -> Conversion:
     model = load(source, identity.variant)
+    progress("folding")
     fold(model)
+    progress(f"writing {output.name}")
     folded.save(model, output)
     assert model.provenance is not None
     return Conversion(

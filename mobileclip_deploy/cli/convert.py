@@ -40,9 +40,10 @@ def convert(checkpoint: Path, layout: str, variant: str | None, output: Path, fo
       mobileclip-deploy convert mobileclip_s1.pt --layout open_clip -o mobileclip_s1_openclip.safetensors
     """
     from mobileclip_deploy.checkpoints.convert import convert as write
-    from mobileclip_deploy.cli.output import note, print_json
+    from mobileclip_deploy.cli.output import MOMENT, note, print_json, progress
 
-    result = write(checkpoint, layout, output, variant, force=force)
+    with progress(MOMENT) as update:
+        result = write(checkpoint, layout, output, variant, force=force, progress=update)
     for text in result.notes:
         note(f"Note: {text}")
     if as_json:

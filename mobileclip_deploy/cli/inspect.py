@@ -28,13 +28,14 @@ def inspect(path: Path, as_json: bool) -> None:
       mobileclip-deploy inspect out/nano-coreml-fp16
       mobileclip-deploy inspect out/nano-coreml-fp16/nano_image.mlpackage
     """
-    from mobileclip_deploy.cli.output import conclude, print_json, print_table
+    from mobileclip_deploy.cli.output import MOMENT, conclude, print_json, print_table, progress
     from mobileclip_deploy.cli.package_tables import print_package
     from mobileclip_deploy.errors import InvalidInput
     from mobileclip_deploy.inspect.door import inspect as look
     from mobileclip_deploy.inspect.inspection import FolderInspection
 
-    result = look(path)
+    with progress(MOMENT) as update:
+        result = look(path, progress=update)
     told = result.as_dict()
     if as_json:
         print_json(told)

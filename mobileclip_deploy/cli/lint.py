@@ -47,11 +47,12 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
       mobileclip-deploy lint out/nano-coreml-fp16
       mobileclip-deploy lint a_image.mlpackage --device a16 --compare b_image.mlpackage
     """
-    from mobileclip_deploy.cli.output import print_json
+    from mobileclip_deploy.cli.output import MOMENT, print_json, progress
     from mobileclip_deploy.inspect.linting import compare_all, lint_path
 
-    reports = lint_path(path, device)
-    others = lint_path(other, device) if other is not None else ()
+    with progress(MOMENT) as update:
+        reports = lint_path(path, device, update)
+        others = lint_path(other, device, update) if other is not None else ()
     comparisons = compare_all(reports, others) if other is not None else ()
     if as_json:
         packages = [report.model_dump(mode="json") | {"shares": _shares(report)} for report in (*reports, *others)]

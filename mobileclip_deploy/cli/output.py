@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.progress import Progress
 
 __all__ = [
+    "MOMENT",
     "conclude",
     "json_asked",
     "megabytes",
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 BAR_WIDTH = 16
+MOMENT = 2.0
+"""Seconds that nobody needs to be told of, where a command is usually done by then."""
 QUIET = "mobileclip_deploy.quiet"
 """In `click.Context.meta`: whether progress is not wanted."""
 
@@ -116,9 +119,9 @@ def quiet() -> bool:
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
+def progress(patience: float = 0.0) -> Iterator[Progress]:
     """Shows on stderr what is being done: one changing line on a terminal, with a bar where it is known how far a stage
-    is; else a line a stage; nothing if quiet."""
+    is; else a line a stage that lasts for `patience` seconds; nothing if quiet."""
     from mobileclip_deploy.progress import Lines, silent
 
     if quiet():
@@ -126,7 +129,7 @@ def progress() -> Iterator[Progress]:
         return
     stream = sys.stderr  # now: what converters print is held back by putting something else in its place
     if not stream.isatty():
-        with Lines(lambda text: click.echo(text, file=stream)).reminding() as lines:
+        with Lines(lambda text: click.echo(text, file=stream), patience=patience).reminding() as lines:
             yield lines
         return
     from rich.console import Console

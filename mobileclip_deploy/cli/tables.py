@@ -77,7 +77,9 @@ def print_exports(results: Sequence[Written]) -> None:
 def print_what_figures_mean(reports: Sequence[ParityReport]) -> None:
     """The words under a table of exports."""
     if not any(check.step == "task" for report in reports for check in report.checks):
-        click.echo("accuracy: not measured; it needs both towers, and a dataset: --dataset PATH, or --dataset builtin")
+        whole = any({"image", "text"} <= {check.tower for check in report.checks} for report in reports)
+        own = "only the built-in checkpoint has a dataset of its own; name one: --dataset PATH, or --dataset builtin"
+        click.echo(f"accuracy: not measured; {own if whole else 'it needs both towers'}")
     click.echo("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
     floor = next((report.floor for report in reports if report.floor), {})
     floors = ", ".join(f"{tower} {value:.1e}" for tower, value in floor.items())

@@ -13,6 +13,7 @@ from mobileclip_deploy.inspect.linting import Comparison as LintComparison
 from mobileclip_deploy.inspect.linting import compare_all, lint_path
 from mobileclip_deploy.mil.lint import LintReport
 from mobileclip_deploy.model.variants import Variant, load_variant, variant_names
+from mobileclip_deploy.progress import Progress, silent
 
 __all__ = [
     "Diagnosis",
@@ -42,7 +43,7 @@ class Diagnosis:
         return all(package.installed is not None for package in self.packages if package.required)
 
 
-def inspect(path: StrPath) -> Inspection:
+def inspect(path: StrPath, *, progress: Progress = silent) -> Inspection:
     """What a checkpoint file, an artifact, a bundle or a folder of bundles is and holds.
 
     Its `kind` says which, and `as_dict` gives the form of JSON.
@@ -50,27 +51,30 @@ def inspect(path: StrPath) -> Inspection:
     Raises:
         InvalidInput: it is none of them, or damaged.
     """
+    progress(f"reading {Path(path).name}")
     return _inspect(Path(path))
 
 
-def lint(path: StrPath, device: str = "a14") -> tuple[LintReport, ...]:
+def lint(path: StrPath, device: str = "a14", *, progress: Progress = silent) -> tuple[LintReport, ...]:
     """Which operations of a Core ML package, or of each tower of a bundle, are ready for the Neural Engine of a chip.
 
     Raises:
         UsageError: no such device, or the bundle is of another target.
         InvalidInput: there is neither a package nor a bundle there, or it is damaged.
     """
-    return lint_path(Path(path), device)
+    return lint_path(Path(path), device, progress)
 
 
-def compare_lint(path: StrPath, other: StrPath, device: str = "a14") -> tuple[LintComparison, ...]:
+def compare_lint(
+    path: StrPath, other: StrPath, device: str = "a14", *, progress: Progress = silent
+) -> tuple[LintComparison, ...]:
     """What each status and each rule of `lint` counts in one package and in another, or in two bundles' towers.
 
     Raises:
         UsageError: they have not as many towers, no such device, or a bundle is of another target.
         InvalidInput: there is neither a package nor a bundle there, or it is damaged.
     """
-    return compare_all(lint_path(Path(path), device), lint_path(Path(other), device))
+    return compare_all(lint_path(Path(path), device, progress), lint_path(Path(other), device, progress))
 
 
 def doctor() -> Diagnosis:

@@ -13,6 +13,7 @@ from mobileclip_deploy.mil import Program
 from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, compare, find_device, lint
 from mobileclip_deploy.mil.lint.devices import DEVICES
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, installed_target, targets
 from mobileclip_deploy.towers.inputs import Inputs
 
@@ -33,7 +34,7 @@ CHIPS = tuple(DEVICES)
 """What can be linted for, by name."""
 
 
-def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
+def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[LintReport, ...]:
     """Lint each function of a package, or each tower of a bundle, which is evaluated on its first stored input.
 
     Raises:
@@ -43,6 +44,7 @@ def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
     find_device(device)
     if not path.exists():
         raise InvalidInput(f"no file or folder at {path}")
+    progress(f"{path.name}: reading")
     if (target := next((one for one in readable_targets() if path.suffix in one.suffixes), None)) is not None:
         functions = _program(target, path, evaluate=False).functions
         found = (lint(_program(target.for_function(name), path, evaluate=False), device) for name in functions)
@@ -58,6 +60,7 @@ def lint_path(path: Path, device: str) -> tuple[LintReport, ...]:
     inputs = Reference.read(bundle.golden).inputs
     reports: list[LintReport] = []
     for tower, entry in bundle.manifest.towers.items():
+        progress(f"{path.name}: {tower} tower")
         target = installed_target(bundle.manifest.target, entry.function)
         if not target.readable:
             if not (linted := target.lint(bundle.artifact(tower), device)):

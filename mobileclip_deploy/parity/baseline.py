@@ -8,7 +8,7 @@ example or two. The tolerances stand in the lock file itself, to be read and cha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import read_json
+from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.parity.report import Check, ParityReport
 
 __all__ = ["LockedBundle", "ParityLock", "Tolerances", "check_drift", "locked_figures", "read_lock"]
@@ -45,9 +46,14 @@ class Tolerances(_Frozen):
 
 
 class LockedBundle(_Frozen):
-    """The accepted figures of one bundle: by "tower step" (as "image shipped"), and bytes by tower."""
+    """The accepted figures of one bundle: by "tower step" (as "image shipped"), and bytes by tower.
+
+    `weights`: the hash of the checkpoint's tensors, the same whatever file holds them; None where an earlier version
+    wrote the lock or the bundle.
+    """
 
     checkpoint_sha256: str
+    weights: str | None = None
     checks: dict[str, dict[str, float]]
     bytes: dict[str, Annotated[int, Field(ge=0, lt=2**63)]]
 
@@ -66,7 +72,7 @@ class ParityLock(_Frozen):
 
     def to_json(self) -> str:
         """Stable text: figures with six digits, so that a difference shows what changed and not how it rounds."""
-        data = self.model_dump(mode="json")
+        data = self.model_dump(mode="json", exclude_none=True)
         for bundle in data["bundles"].values():
             for figures in bundle["checks"].values():
                 figures.update({name: float(f"{value:.6g}") for name, value in figures.items()})
@@ -89,14 +95,16 @@ def read_lock(path: Path) -> ParityLock:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
 
 
-def locked_figures(report: ParityReport, checkpoint_sha256: str, sizes: Mapping[str, int]) -> LockedBundle:
+def locked_figures(report: ParityReport, checkpoint: Provenance, sizes: Mapping[str, int]) -> LockedBundle:
     """What a lock keeps of a report: the figures of the twin, of the artifacts as written, and of accuracy."""
     checks = {
         f"{check.tower} {check.step}": _figures(check)
         for check in report.checks
         if check.step in LOCKED_STEPS and check.status != "not run"
     }
-    return LockedBundle(checkpoint_sha256=checkpoint_sha256, checks=checks, bytes=dict(sizes))
+    return LockedBundle(
+        checkpoint_sha256=checkpoint.sha256, weights=checkpoint.weights, checks=checks, bytes=dict(sizes)
+    )
 
 
 def _figures(check: Check) -> dict[str, float]:
@@ -108,8 +116,12 @@ def _figures(check: Check) -> dict[str, float]:
     return figures if check.deviation.snr_db is None else figures | {"snr_db": check.deviation.snr_db}
 
 
-def check_drift(name: str, today: LockedBundle, lock: ParityLock) -> list[Check]:
+def check_drift(name: str, today: LockedBundle, lock: ParityLock, left_out: Container[str] = ()) -> list[Check]:
     """One check (step "baseline") for each tower and for accuracy: failed where a figure drifted.
+
+    Args:
+        left_out: checks (as "image twin") that were not wanted today; what was accepted of them is said to be not
+            measured. Any other figure that is not there any more has drifted.
 
     Raises:
         InvalidInput: the lock does not know the bundle, or was accepted for another checkpoint.
@@ -118,15 +130,21 @@ def check_drift(name: str, today: LockedBundle, lock: ParityLock) -> list[Check]
     if accepted is None:
         known = ", ".join(lock.bundles) or "none"
         raise InvalidInput(f"the lock file has no bundle {name} (it has {known}); put it in with `accept=True`")
-    if accepted.checkpoint_sha256 != today.checkpoint_sha256:
+    same = accepted.weights is not None and accepted.weights == today.weights
+    if not same and accepted.checkpoint_sha256 != today.checkpoint_sha256:
         raise InvalidInput(
             f"{name} is of another checkpoint than the figures in the lock file; accept those of this one with "
             "`accept=True`"
         )
     drifts: dict[str, list[str]] = {tower: [] for tower in (*accepted.bytes, *today.bytes)}
+    missing: dict[str, list[str]] = {}
     for check, figures in accepted.checks.items():
         tower, step = check.split(" ", 1)
         found = today.checks.get(check)
+        if found is None and check in left_out:
+            drifts.setdefault(tower, [])
+            missing.setdefault(tower, []).append(step)
+            continue
         if found is None:
             drifts.setdefault(tower, []).append(f"{step} was measured and is not now")
             continue
@@ -136,16 +154,21 @@ def check_drift(name: str, today: LockedBundle, lock: ParityLock) -> list[Check]
         now = today.bytes.get(tower, 0)
         if abs(now - size) > lock.tolerances.bytes * size:
             drifts[tower].append(f"bytes {now:,}, accepted {size:,}")
-    return [
-        Check(
-            step="baseline",
-            tower=tower,
-            status="failed" if found else "passed",
-            gate="as accepted, within noise",
-            detail="; ".join(found) or "no drift",
-        )
-        for tower, found in drifts.items()
-    ]
+    return [_judged(tower, found, missing.get(tower, ()), tower in accepted.bytes) for tower, found in drifts.items()]
+
+
+def _judged(tower: str, drifts: Sequence[str], missing: Sequence[str], sized: bool) -> Check:
+    """The check of a tower, or of accuracy, of which there are no bytes."""
+    texts = [f"not measured: {', '.join(missing)}"] if missing else []
+    if not drifts and not sized and missing:
+        return Check(step="baseline", tower=tower, status="not run", detail=texts[0], left_out=True)
+    return Check(
+        step="baseline",
+        tower=tower,
+        status="failed" if drifts else "passed",
+        gate="as accepted, within noise",
+        detail="; ".join([*(drifts or ["no drift"]), *texts]),
+    )
 
 
 def _drift(figure: str, accepted: float, now: float | None, noise: Tolerances) -> str | None:

@@ -28,7 +28,7 @@ class Check(BaseModel):
     they stand in the file, against the checkpoint's), `graph` (the artifact against torch with those weights),
     `reproduced` (the artifact against one converted again), `task` (accuracy in percent, and what it dropped in points:
     `figures`), `sampled` (the same on some of the images) or `baseline` (today's figures against those last accepted).
-    `left_out`: not run because the user did not want it.
+    `left_out`: not run because the user did not want it. `seconds` that it took; None where nobody measured it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,6 +42,7 @@ class Check(BaseModel):
     figures: dict[str, float] | None = None
     detail: str | None = None
     left_out: bool = False
+    seconds: float | None = None
 
     @classmethod
     def measured(cls, step: str, tower: str, deviation: Deviation, bound: Bound, engine: str) -> Check:
@@ -205,6 +206,8 @@ class ParityReport(BaseModel):
             if names[check.tower, check.step] > 1:
                 name += f" on {check.engine}"
             case = ElementTree.SubElement(suite, "testcase", classname=self.bundle, name=name)
+            if check.seconds is not None:
+                case.set("time", f"{check.seconds:.3f}")
             text = check.describe()
             if check.status != "passed":
                 kind = "failure" if check.status == "failed" else "skipped" if check.left_out else "error"

@@ -20,7 +20,8 @@ def check_baseline(bundle: Bundle, report: ParityReport, lock: Path) -> ParityRe
         InvalidInput: no such lock file, or it does not know this bundle or its checkpoint.
     """
     today = _locked(bundle, report)
-    drift = check_drift(report.bundle, today, read_lock(lock))
+    left_out = {f"{check.tower} {check.step}" for check in report.left_out}
+    drift = check_drift(report.bundle, today, read_lock(lock), left_out)
     return report.model_copy(update={"checks": (*report.checks, *drift)})
 
 
@@ -42,4 +43,4 @@ def accept_baseline(bundle: Bundle, report: ParityReport, lock: Path) -> None:
 def _locked(bundle: Bundle, report: ParityReport) -> LockedBundle:
     manifest = bundle.manifest
     sizes: dict[str, int] = {tower: entry.bytes for tower, entry in manifest.towers.items()}
-    return locked_figures(report, manifest.checkpoint.sha256, sizes)
+    return locked_figures(report, manifest.checkpoint, sizes)

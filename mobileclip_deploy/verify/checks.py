@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +36,8 @@ __all__ = [
     "verify_subject",
 ]
 
+P = ParamSpec("P")
+
 # What an artifact may lose of, in points (Gates.task).
 TASK_FIGURES = ("top1", "image_to_text_recall@1")
 
@@ -45,12 +49,13 @@ def verify_subject(subject: Subject) -> ParityReport:
         InvalidInput: an artifact or a file beside it is damaged.
         RuntimeFailed: no engine takes an artifact.
     """
-    checks = [*check_settings(subject), *check_companions(subject), *check_golden(subject)]
+    checks = [check for whole in (check_settings, check_companions, check_golden) for check in _timed(whole, subject)]
     for tower in subject.bundle.manifest.towers:
         for what, check in TOWER_CHECKS:
             subject.progress(f"{subject.name}: {tower} tower, {what}")
-            checks += check(subject, tower)
-    checks += [*check_task(subject), *check_sampled(subject)]
+            checks += _timed(check, subject, tower)
+    for check_whole in (check_task, check_sampled):
+        checks += _timed(check_whole, subject)
     manifest = subject.bundle.manifest
     return ParityReport(
         bundle=subject.name,
@@ -62,6 +67,14 @@ def verify_subject(subject: Subject) -> ParityReport:
         weights=tuple(row for tower in manifest.towers for row in subject.layers.get(tower, ())),
         notes=collapsed_towers(subject),
     )
+
+
+def _timed(check: Callable[P, Iterable[Check]], *of: P.args, **named: P.kwargs) -> Iterator[Check]:
+    """Each check with its seconds; those of several that are made together count for the first."""
+    began = time.monotonic()
+    for found in check(*of, **named):
+        yield found.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
+        began = time.monotonic()
 
 
 def collapsed_towers(subject: Subject) -> tuple[str, ...]:
@@ -89,28 +102,28 @@ def check_structure(subject: Subject, tower: TowerName) -> list[Check]:
     return [Check(step="structure", tower=tower, status="failed" if wrong else "passed", detail=detail)]
 
 
-def check_semantic(subject: Subject, tower: TowerName) -> list[Check]:
+def check_semantic(subject: Subject, tower: TowerName) -> Iterator[Check]:
     """In float32, stage by stage: the folded model, the tower, and the twin that the target converts and runs.
 
     A small mistake shows here; in an artifact of lower precision it would drown in that precision's own rounding.
     """
     if subject.source is None:
-        return [Check.not_run("twin", tower, subject.needs_checkpoint)]
+        yield Check.not_run("twin", tower, subject.needs_checkpoint)
+        return
     reference, model = subject.evidence.reference, subject.source.model
     inputs, wanted = reference.inputs.of(tower), subject.wanted(tower)
     engine = f"torch {torch.__version__}"
     floor = reference.floor[tower]
     exact = subject.gates.exact(floor, bool(subject.head.names))
-    checks = []
     if not reference.folded:
         bound = subject.gates.exact(floor)
         folded = embed(model, tower, reference.inputs)
-        checks.append(Check.of_answers("folded", tower, reference.of(tower), folded, bound, engine))
+        yield Check.of_answers("folded", tower, reference.of(tower), folded, bound, engine)
     module = subject.head.module(model, tower)
     with torch.no_grad():
         prepared = torch.cat([module(batch) for batch in torch.from_numpy(inputs).split(32)]).numpy()
-    checks.append(Check.of_answers("tower", tower, wanted, prepared, exact, engine))
-    return [*checks, _twin(subject, tower, exact)]
+    yield Check.of_answers("tower", tower, wanted, prepared, exact, engine)
+    yield _twin(subject, tower, exact)
 
 
 def _twin(subject: Subject, tower: TowerName, bound: Bound) -> Check:
@@ -223,7 +236,7 @@ def check_sampled(subject: Subject) -> list[Check]:
     ]
 
 
-TOWER_CHECKS: tuple[tuple[str, Callable[[Subject, TowerName], list[Check]]], ...] = (
+TOWER_CHECKS: tuple[tuple[str, Callable[[Subject, TowerName], Iterable[Check]]], ...] = (
     ("structure", check_structure),
     ("float32 twin", check_semantic),
     ("stages", check_stages),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import TypedDict, Unpack, overload
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.source import is_source, open_source
@@ -22,8 +24,29 @@ from mobileclip_deploy.verify.several import Baseline, verify_bundle
 __all__ = ["Comparison", "Explanation", "compare", "explain", "verify"]
 
 
+class VerifyChoices(TypedDict, total=False):
+    """The keywords of `verify`."""
+
+    checkpoint: StrPath | None
+    images: StrPath | None
+    prompts: StrPath | None
+    dataset: StrPath | None
+    calibration: StrPath | None
+    gates: Gates | None
+    thorough: bool
+    baseline: StrPath | None
+    accept: bool
+    progress: Progress
+
+
+@overload  # a str is a sequence of str as well, and the first that fits holds
+def verify(  # type: ignore[overload-overlap]
+    bundle: Bundle | StrPath, **choices: Unpack[VerifyChoices]
+) -> ParityReport: ...
+@overload
+def verify(bundle: Sequence[Bundle | StrPath], **choices: Unpack[VerifyChoices]) -> tuple[ParityReport, ...]: ...
 def verify(
-    bundle: Bundle | StrPath,
+    bundle: Bundle | StrPath | Sequence[Bundle | StrPath],
     *,
     checkpoint: StrPath | None = None,
     images: StrPath | None = None,
@@ -35,11 +58,12 @@ def verify(
     baseline: StrPath | None = None,
     accept: bool = False,
     progress: Progress = silent,
-) -> ParityReport:
+) -> ParityReport | tuple[ParityReport, ...]:
     """Check a bundle against the checkpoint it was exported from, by both steps, on real images and prompts.
 
     Args:
-        bundle: as returned by `export`, or its folder.
+        bundle: as returned by `export`, or its folder; or a list of them, and a report of each is returned. The first
+            that cannot be verified raises its error.
         checkpoint: the source; when None the built-in one, or a file of the recorded name and hash beside the bundle
             or in the working directory. Without it the semantic step is reported as not run.
         images: a folder of images instead of the stored ones; needs the checkpoint.
@@ -54,13 +78,16 @@ def verify(
 
     Raises:
         InvalidInput: the bundle is damaged, another checkpoint was given, or the baseline does not know the bundle.
-        UsageError: figures are to be accepted, and no baseline is named.
+        UsageError: no bundle, or figures are to be accepted, and no baseline is named.
         RuntimeFailed: the runtime refused an artifact.
     """
     if accept and baseline is None:
         raise UsageError("`accept=True` writes a lock file; name it with `baseline`")
+    listed = (bundle,) if isinstance(bundle, Bundle | str | PathLike) else tuple(bundle)
+    if not listed:
+        raise UsageError("no bundle was given")
     request = VerifyRequest(
-        bundle,
+        listed[0],
         checkpoint=optional_path(checkpoint),
         images=optional_path(images),
         prompts=optional_path(prompts),
@@ -70,7 +97,9 @@ def verify(
         thorough=thorough,
     )
     locked = None if baseline is None else Baseline(Path(baseline), accept)
-    return verify_bundle(request, baseline=locked, progress=progress).report
+    requests = (replace(request, bundle=one) for one in listed)
+    reports = tuple(verify_bundle(one, baseline=locked, progress=progress).report for one in requests)
+    return reports[0] if isinstance(bundle, Bundle | str | PathLike) else reports
 
 
 def explain(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.parity import ParityLock, ParityReport, check_drift, read_lock
+from mobileclip_deploy.parity import ParityLock, ParityReport, check_drift, locked_figures, read_lock
 from mobileclip_deploy.parity.baseline import LockedBundle
 from mobileclip_deploy.parity.report import Check
 
@@ -66,6 +67,41 @@ def test_what_was_measured_and_is_not_is_drift() -> None:
     today = LockedBundle(checkpoint_sha256="a", checks={}, bytes={"image": 1000})
     failed = [check for check in check_drift("it", today, LOCK) if check.status == "failed"]
     assert {check.tower for check in failed} == {"image", "both"}
+
+
+def test_what_was_left_out_on_purpose_is_said_not_to_be_measured_and_the_rest_is_held() -> None:
+    today = LockedBundle(
+        checkpoint_sha256="a", checks={"image shipped": FIGURES["image shipped"]}, bytes={"image": 1000}
+    )
+    image, both = check_drift("it", today, LOCK, left_out={"image twin", "both task"})
+    assert (image.status, image.detail) == ("passed", "no drift; not measured: twin")
+    assert (both.status, both.left_out, both.detail) == ("not run", True, "not measured: task")
+    report = ParityReport(bundle="it", variant="v", target="onnx", checks=(image, both))
+    assert report.passed
+    further = today.model_copy(update={"checks": {"image shipped": FIGURES["image shipped"] | {"relative": 4e-3}}})
+    image = check_drift("it", further, LOCK, left_out={"image twin", "both task"})[0]
+    assert image.status == "failed"
+    assert (image.detail or "").endswith("accepted 0.002; not measured: twin")
+
+
+def test_the_checkpoint_of_a_lock_is_its_weights_whatever_file_holds_them() -> None:
+    other = locked(sha="b").model_copy(update={"weights": "w"})
+    assert {check.status for check in check_drift("it", other, ParityLock().accept("it", _of_weights("w")))} == {
+        "passed"
+    }
+    with pytest.raises(InvalidInput, match="another checkpoint"):
+        check_drift("it", other, ParityLock().accept("it", _of_weights("v")))
+    with pytest.raises(InvalidInput, match="another checkpoint"):
+        check_drift("it", other, LOCK)  # of an earlier version: it has the file's hash alone
+    assert "weights" not in LOCK.to_json()
+    told = locked_figures(
+        ParityReport(bundle="it", variant="nano", target="onnx", checks=()), mcd.load_model().provenance, {"image": 1}
+    )
+    assert len(told.weights or "") == 64
+
+
+def _of_weights(weights: str) -> LockedBundle:
+    return locked().model_copy(update={"weights": weights})
 
 
 def test_another_bundle_or_checkpoint_is_refused_not_compared() -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 from xml.etree import ElementTree
 
 import pytest
 from command_line import run, strict_json
 from exports import Exports
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.verify import door
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
@@ -38,6 +43,8 @@ def test_the_exit_code_is_the_worst_and_each_has_its_suite(exports: Exports, lac
     root = ElementTree.parse(junit).getroot()
     assert (root.tag, [suite.get("errors") for suite in root]) == ("testsuites", [str(len(unrun(first))), "1", "0"])
     assert all(float(suite.get("time") or -1) > 0 for suite in (root[0], root[2]))
+    assert all(float(case.get("time") or -1) >= 0 for case in root[2].iter("testcase"))
+    assert sum(float(case.get("time") or 0) for case in root[2].iter("testcase")) <= float(root[2].get("time") or 0)
     assert [line for line in markdown.read_text(encoding="utf-8").splitlines() if line.startswith("### ")] == [
         "### nano-onnx-fp16: parity not run",
         "### nano-onnx-fp32: could not be verified",
@@ -48,6 +55,16 @@ def test_the_exit_code_is_the_worst_and_each_has_its_suite(exports: Exports, lac
 
 def unrun(report: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
     return [check for check in report["checks"] if check["status"] == "not run" and not check.get("left_out")]
+
+
+def test_python_takes_a_list_and_gives_a_report_of_each(exports: Exports) -> None:
+    bundle = exports.bundle("onnx", "fp16")
+    with mock.patch.object(door, "verify_bundle", lambda request, **_: mock.Mock(report=request.bundle)):
+        assert mcd.verify([bundle, bundle.path]) == (bundle, bundle.path)
+        assert mcd.verify((bundle,)) == (bundle,)
+        assert mcd.verify(bundle) == bundle
+    with pytest.raises(UsageError, match="no bundle was given"):
+        mcd.verify([])
 
 
 def test_the_document_of_one_bundle_is_its_report(exports: Exports) -> None:

@@ -61,7 +61,7 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
             f"{data} holds embeddings of {entry.embed_dim} numbers (by {entry.file}), {wanted.file} gives "
             f"{original.variant.embed_dim}; recover from images, or from a dataset that this checkpoint reinforced"
         )
-    if len(dataset.index.teachers) != 1 or entry.sha256 != wanted.sha256:
+    if len(dataset.index.teachers) != 1 or not entry.is_of(wanted.sha256, wanted.weights):
         raise InvalidInput(
             f"{data} was reinforced by {', '.join(one.file for one in dataset.index.teachers)}, not by {wanted.file} "
             "alone; recover from images, or from a dataset that this checkpoint reinforced"

@@ -123,7 +123,7 @@ def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index
         raise UsageError(f"{folder} is a file; choose another output with `output`")
     if (folder / INDEX).is_file():
         found = read_index(folder)
-        differ = [name for name, value in wanted.request().items() if found.request()[name] != value]
+        differ = wanted.differences(found)
         if not differ and existing != "discard":
             return found
         if existing == "continue" and found.shards:  # without a shard it holds nothing that could be lost

@@ -20,7 +20,8 @@ VERSION = 1
 
 
 class TeacherEntry(BaseModel):
-    """One teacher. `scale` is the factor of its cosines, `image_size` what it saw the augmented images at."""
+    """One teacher. `scale` is the factor of its cosines, `image_size` what it saw the augmented images at. `weights`:
+    the hash of its tensors, the same whatever file holds them; None in what earlier versions wrote."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,6 +31,16 @@ class TeacherEntry(BaseModel):
     embed_dim: int
     image_size: int
     scale: float
+    weights: str | None = None
+
+    def is_of(self, sha256: str, weights: str | None) -> bool:
+        """Whether a checkpoint, a file or its weights, is this teacher's."""
+        return self.sha256 == sha256 or (weights is not None and self.weights == weights)
+
+    def answers_as(self, other: TeacherEntry) -> bool:
+        """Whether both say the same of every pair: the same weights, whatever file they came from, used alike."""
+        use = {"variant", "embed_dim", "image_size", "scale"}
+        return self.is_of(other.sha256, other.weights) and self.model_dump(include=use) == other.model_dump(include=use)
 
 
 class ShardEntry(BaseModel):
@@ -71,9 +82,12 @@ class Index(BaseModel):
         """How many pairs the shards hold."""
         return sum(shard.rows for shard in self.shards)
 
-    def request(self) -> dict[str, object]:
-        """What decides the content, without what has been done of it or where the images lie."""
-        return self.model_dump(exclude={"shards", "images"})
+    def differences(self, other: Index) -> list[str]:
+        """What decides the content and is not the same: not what has been done of it, nor where the images lie."""
+        pairs = zip(self.teachers, other.teachers, strict=False)
+        same = len(self.teachers) == len(other.teachers) and all(mine.answers_as(theirs) for mine, theirs in pairs)
+        mine, theirs = (index.model_dump(exclude={"shards", "images", "teachers"}) for index in (self, other))
+        return [name for name, value in mine.items() if theirs[name] != value] + ([] if same else ["teachers"])
 
     def write(self, folder: Path) -> None:
         """Write index.json; whole or as it was."""

@@ -51,6 +51,7 @@ class Teacher:
             embed_dim=model.variant.embed_dim,
             image_size=model.variant.preprocess.size,
             scale=model.logit_factor,
+            weights=model.provenance.weights,
         )
         return cls(model, entry)
 

@@ -242,6 +242,20 @@ def test_the_same_pictures_elsewhere_are_kept_and_read_from_there(
     assert read_index(made).images == str((tmp_path / "moved").resolve())
 
 
+def test_a_teacher_is_its_weights_whatever_file_holds_them(pairs: Path, made: Path, teacher: Teacher) -> None:
+    settings = ReinforcementSettings(augmentations=2, shard_rows=SHARD)
+    index = read_index(made)
+    assert index.teachers[0].weights == teacher.entry.weights is not None
+    elsewhere = teacher.entry.model_copy(update={"file": "nano.pt", "sha256": "0" * 64})
+    again = reinforce(read_pairs(pairs), [Teacher(teacher.model, elsewhere)], made, settings)
+    assert (again.made, again.kept, again.index.teachers) == (0, 3, index.teachers)
+    old = teacher.entry.model_copy(update={"weights": None})  # as earlier versions wrote it: known by its file
+    index.model_copy(update={"teachers": (old,)}).write(made)
+    assert reinforce(read_pairs(pairs), [teacher], made, settings).kept == 3
+    with pytest.raises(UsageError, match="other teachers"):
+        reinforce(read_pairs(pairs), [Teacher(teacher.model, elsewhere)], made, settings)
+
+
 def test_force_begins_anew_and_leaves_nothing_of_what_was_there(pairs: Path, made: Path, tmp_path: Path) -> None:
     command: list[str | Path] = ["reinforce", pairs, "--augmentations", "2", "--shard-rows", str(SHARD), "-o", made]
     assert "3 shards made and 0 kept" in run(*command, "--force").stdout
