@@ -38,7 +38,15 @@ if TYPE_CHECKING:
     from mobileclip_deploy.checkpoints.door import load_model
     from mobileclip_deploy.errors import MobileClipDeployError
     from mobileclip_deploy.evaluation.classification import Classification, Classifications, classify
-    from mobileclip_deploy.evaluation.door import EmbeddingFile, EvaluationResult, embed, evaluate, load_runner
+    from mobileclip_deploy.evaluation.door import (
+        EmbeddingFile,
+        EvaluationResult,
+        SuiteResult,
+        embed,
+        evaluate,
+        evaluate_suite,
+        load_runner,
+    )
     from mobileclip_deploy.evaluation.inputs import preprocess, tokenize
     from mobileclip_deploy.export.door import export
     from mobileclip_deploy.folding import FoldReport
@@ -99,6 +107,7 @@ __all__ = [
     "RecoverySettings",
     "Reinforced",
     "Runner",
+    "SuiteResult",
     "Trained",
     "Variant",
     "benchmark",
@@ -111,6 +120,7 @@ __all__ = [
     "doctor",
     "embed",
     "evaluate",
+    "evaluate_suite",
     "explain",
     "export",
     "inspect",
@@ -158,8 +168,10 @@ DOORS = {
     "evaluation.door": (
         "EmbeddingFile",
         "EvaluationResult",
+        "SuiteResult",
         "embed",
         "evaluate",
+        "evaluate_suite",
         "load_runner",
     ),
     "evaluation.inputs": (

@@ -20,8 +20,21 @@ __all__ = ["evaluate"]
 @click.argument("subject", type=BundlePath(others=True), required=False, metavar="[BUNDLE|CHECKPOINT]")
 @dataset_options
 @click.option("--task", type=click.Choice(["classification", "retrieval"]), help="[default: all the dataset allows]")
+@click.option("--suite", type=click.Choice(["datacomp"]), help="All datasets of a list, each by its own metric.")
+@click.option("--data", "suite_data", type=click.Path(path_type=Path), metavar="DIR", help="Of --suite: its datasets.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Of --suite: write a page, too.")
+@click.option("--force", is_flag=True, help="Replace that page.")
 @json_option
-def evaluate(subject: Path | None, data: DatasetChoice, task: str | None, as_json: bool) -> None:
+def evaluate(
+    subject: Path | None,
+    data: DatasetChoice,
+    task: str | None,
+    suite: str | None,
+    suite_data: Path | None,
+    html: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Measure zero-shot classification and retrieval.
 
     A dataset is a folder of class folders (as ImageNet's validation set), a folder with a dataset.json, a table of
@@ -34,18 +47,41 @@ def evaluate(subject: Path | None, data: DatasetChoice, task: str | None, as_jso
       mobileclip-deploy evaluate out/nano-onnx-fp16
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset imagenet/val --class-names LOC_synset_mapping.txt
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset dataset_flickr30k.json --images flickr30k-images
+      mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --suite datacomp --data evalsets/ --cache kept/
     """
     from mobileclip_deploy import evaluate as run
-    from mobileclip_deploy import load_model
+    from mobileclip_deploy import evaluate_suite, load_model
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.cli.output import note_provenance, print_json, progress
-    from mobileclip_deploy.cli.tables import note_skipped, print_evaluation
+    from mobileclip_deploy.cli.tables import note_skipped, print_evaluation, print_suite
+    from mobileclip_deploy.errors import UsageError
 
+    if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
+        raise UsageError("--suite and --data go together, and --html and --force with them")
+    if suite is not None and (data.dataset is not None or task is not None or data.lone() or data.templates):
+        raise UsageError("--suite has its own datasets, tasks and templates; leave options for one dataset out")
     if subject is not None and subject.is_dir():
         model: Path | MobileCLIP = subject
     else:
         model = load_model(None, subject)
         note_provenance(Source.of(model).provenance)
+    if suite is not None and suite_data is not None:
+        with progress() as update:
+            found = evaluate_suite(
+                model,
+                suite_data,
+                suite=suite,
+                html=html,
+                force=force,
+                skip_bad=data.skip_bad,
+                cache=data.cache,
+                progress=update,
+            )
+        if as_json:
+            print_json(found.model_dump(mode="json"))
+        else:
+            print_suite(found)
+        click.get_current_context().exit(2 if found.failed else 0)
     with progress() as update:
         result = run(model, task=task, progress=update, **data.arguments())
     note_skipped(result.skipped)

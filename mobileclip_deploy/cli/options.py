@@ -168,6 +168,11 @@ class DatasetChoice:
     skip_bad: bool
     cache: Path | None
 
+    def lone(self) -> str | None:
+        """An option that goes with a dataset of one's own, if one is given."""
+        given = {"--class-names": self.class_names, "--images": self.images}
+        return next((name for name, value in given.items() if value is not None), None)
+
     def arguments(self) -> dict[str, Any]:
         """For the API's functions.
 
@@ -176,8 +181,7 @@ class DatasetChoice:
         """
         from mobileclip_deploy.errors import UsageError
 
-        given = {"--class-names": self.class_names, "--images": self.images}
-        lone = next((name for name, value in given.items() if value is not None), None)
+        lone = self.lone()
         if self.dataset is None and lone is not None:
             raise UsageError(f"{lone} goes with a dataset of your own; name it with --dataset")
         return {field.name: getattr(self, field.name) for field in fields(self)}

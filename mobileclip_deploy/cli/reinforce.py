@@ -23,6 +23,13 @@ __all__ = ["reinforce"]
 @click.option("--augmentations", type=click.IntRange(1), default=4, show_default=True, help="Of each image.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the augmentations.")
 @click.option("--shard-rows", type=click.IntRange(1), default=256, show_default=True, help="Pairs in a file.")
+@click.option(
+    "--write",
+    type=click.Choice(["safetensors", "datacompdr", "datacompdr-bf16"]),
+    default="safetensors",
+    show_default=True,
+    help="The form of the shards; DataCompDR's is what Apple publishes and trains on.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--force", is_flag=True, help="Begin anew: keep nothing of what is stored there.")
 @json_option
@@ -32,6 +39,7 @@ def reinforce(
     augmentations: int,
     seed: int,
     shard_rows: int,
+    write: str,
     output: Path,
     force: bool,
     as_json: bool,
@@ -64,6 +72,7 @@ def reinforce(
             augmentations=augmentations,
             seed=seed,
             shard_rows=shard_rows,
+            write=write,
             force=force,
             progress=update,
         )

@@ -24,6 +24,7 @@ from mobileclip_deploy.bundle import Manifest
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.evaluation import EvaluationResult
 from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile
+from mobileclip_deploy.evaluation.suite import SuiteResult
 from mobileclip_deploy.export.smallest import SearchLog
 from mobileclip_deploy.folding.audit import PassRecord
 from mobileclip_deploy.inspect.doctor import Finding, Tool
@@ -173,7 +174,7 @@ class ReinforcedDocument(BaseModel):
     pairs_sha256: str
     augmentations: int
     parameters: tuple[str, ...]
-    policy: AugmentationPolicy
+    policy: AugmentationPolicy | None
     seed: int
     shard_rows: int
     dtype: str
@@ -248,7 +249,7 @@ DOCUMENTS: dict[str, Any] = {
     "export": list[ExportedDocument],
     "verify": VerifiedDocument | VerifiedBundlesDocument,
     "lint": LintDocument,
-    "evaluate": EvaluationResult,
+    "evaluate": EvaluationResult | SuiteResult,
     "compare": Comparison,
     "classify": list[ClassifiedDocument],
     "embed": EmbeddingFile,

@@ -11,6 +11,7 @@ from mobileclip_deploy.cli.output import megabytes, note, print_table
 
 if TYPE_CHECKING:
     from mobileclip_deploy.evaluation import EvaluationResult, Interval
+    from mobileclip_deploy.evaluation.suite import SuiteResult
     from mobileclip_deploy.export.smallest import SearchLog
     from mobileclip_deploy.export.steps import ExportGateFailed, Written
     from mobileclip_deploy.parity import Check, ParityReport
@@ -24,6 +25,7 @@ __all__ = [
     "print_exports",
     "print_failed_export",
     "print_report",
+    "print_suite",
     "print_verified",
 ]
 
@@ -191,6 +193,29 @@ def print_evaluation(result: EvaluationResult) -> None:
         pairs = [[right, nearest, str(count)] for right, nearest, count in confused]
         print_table("most often taken for another", ["class", "taken for", ">images"], pairs)
     click.echo("every class and the whole table of confusion: --json")
+
+
+def print_suite(result: SuiteResult) -> None:
+    """One row a dataset, then the averages."""
+    rows = []
+    for row in result.rows:
+        figure = row.figure
+        cells = [f"{figure.value:.2f}", f"{figure.low:.1f} .. {figure.high:.1f}"] if figure else ["", ""]
+        known = "" if row.published is None else f"{row.published:.2f}"
+        change = "" if row.difference is None else f"{row.difference.value:+.2f}"
+        rows.append([row.name, row.metric, *cells, known, change, "" if row.status == "measured" else row.status])
+    measured = sum(row.status == "measured" for row in result.rows)
+    title = f"{result.model} on {result.suite} ({measured} of {len(result.rows)} datasets; {result.engine})"
+    print_table(title, ["dataset", "metric", ">%", ">95% interval", ">published", ">change", ""], rows)
+    for row in result.rows:
+        if row.status == "failed":
+            note(f"{row.name}: {row.reason}")
+        note_skipped(row.skipped)
+    if any("pyarrow" in (row.reason or "") for row in result.rows):
+        note(next(row.reason or "" for row in result.rows if "pyarrow" in (row.reason or "")))
+    published = "" if result.published_average is None else f" (published: {result.published_average:.2f})"
+    average = "not given: not every dataset was measured" if result.average is None else f"{result.average:.2f}"
+    click.echo(f"average: {average}{published}")
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -13,6 +13,14 @@ from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder
 from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile, check_embedding_destination, embed_to_file
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, check_tasks, measure
 from mobileclip_deploy.evaluation.reading import BUILTIN, read_dataset
+from mobileclip_deploy.evaluation.suite import (
+    SuiteResult,
+    check_page,
+    load_suite,
+    measure_suite,
+    require_some,
+    write_page,
+)
 from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.files import StrPath, optional_path, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -23,9 +31,11 @@ __all__ = [
     "NO_DATASET",
     "EmbeddingFile",
     "EvaluationResult",
+    "SuiteResult",
     "chosen_dataset",
     "embed",
     "evaluate",
+    "evaluate_suite",
     "load_runner",
 ]
 
@@ -77,6 +87,51 @@ def evaluate(
     tasks = check_tasks(data, (task,) if task else None)
     embedder = model_embedder(whole) if isinstance(whole, MobileCLIP) else bundle_embedder(whole)
     return measure(embedder, data, tasks, how, progress).result
+
+
+def evaluate_suite(
+    subject: Bundle | MobileCLIP | StrPath,
+    data: StrPath,
+    *,
+    suite: str = "datacomp",
+    html: StrPath | None = None,
+    skip_bad: bool = False,
+    cache: StrPath | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> SuiteResult:
+    """All datasets of a suite that are there, each by its own metric, beside what was published (docs/datacomp.md).
+
+    Args:
+        subject: a bundle, its folder, or a model from `load_model`.
+        data: the folder that holds a folder for each dataset.
+        suite: "datacomp", the 38 datasets that MobileCLIP's papers average over.
+        html: a file to write the table to, as a page.
+        skip_bad: leave out images that cannot be used (`Row.skipped`) instead of failing their dataset.
+        cache: a folder that keeps embeddings, so that an interrupted run goes on where it was; none when None.
+        force: replace a page that is there.
+
+    Returns:
+        A row a dataset; one that is not there is "not run", one that cannot be used has "failed", and then there is no
+        average.
+
+    Raises:
+        UsageError: an unknown suite, none of its datasets is there, or the page cannot be written.
+        InvalidInput: the bundle cannot be used.
+        RuntimeFailed: nothing here can run the bundle.
+    """
+    listed, page = load_suite(suite), optional_path(html)
+    if page is not None:
+        check_page(page, force)
+    whole = subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
+    require_some(listed, Path(data))
+    embedder = model_embedder(Source.of(whole).model) if isinstance(whole, MobileCLIP) else bundle_embedder(whole)
+    result = measure_suite(
+        embedder, listed, Path(data), skip_bad=skip_bad, cache=optional_path(cache), progress=progress
+    )
+    if page is not None:
+        write_page(result, page)
+    return result
 
 
 def embed(

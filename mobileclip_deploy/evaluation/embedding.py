@@ -21,6 +21,7 @@ from mobileclip_deploy.model.variants import TowerName
 __all__ = [
     "BATCH",
     "embed_classes",
+    "embed_contents",
     "embed_dataset_images",
     "embed_prompts",
     "embed_texts",
@@ -93,6 +94,32 @@ def embed_dataset_images(
     if len(bad) == len(images):
         raise InvalidInput(f"none of the {len(images)} images can be used; the first: {next(iter(bad.values()))}")
     return np.concatenate([part for part in parts if len(part)]), bad
+
+
+def embed_contents(embedder: Embedder, images: Sequence[tuple[str, bytes]], cache: Path | None = None) -> Floats:
+    """Embeddings [N, D] of image files' contents, not normalised; equal ones are computed once.
+
+    Args:
+        images: what errors call each, and its bytes.
+
+    Raises:
+        InvalidInput: one cannot be used, or the cache cannot.
+    """
+    store = _open_store(embedder, "image", cache)
+    parts = []
+    try:
+        for start in range(0, len(images), BATCH):
+            names, pixels = [], {}
+            for where, content in images[start : start + BATCH]:
+                name = content_id(content)
+                names.append(name)
+                if name not in pixels and (store is None or name not in store):
+                    pixels[name] = _load_pixels(embedder, content, where)
+            parts.append(_computed_or_kept(names, pixels, store, embedder.images))
+    finally:
+        if store is not None:
+            store.flush()
+    return np.concatenate(parts)
 
 
 def remaining(total: int) -> Callable[[int], str]:

@@ -6,7 +6,16 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Interval", "classify", "paired_difference", "percentage", "ranks_of", "retrieval_ranks"]
+__all__ = [
+    "RESAMPLES",
+    "SEED",
+    "Interval",
+    "classify",
+    "paired_difference",
+    "percentage",
+    "ranks_of",
+    "retrieval_ranks",
+]
 
 RESAMPLES = 1000
 SEED = 0

@@ -20,7 +20,7 @@ from mobileclip_deploy.evaluation.image_sources import ArchiveImage
 from mobileclip_deploy.evaluation.templates import read_templates
 from mobileclip_deploy.evaluation.text_files import read_text
 
-__all__ = ["has_shards", "read_webdataset"]
+__all__ = ["IMAGES", "NOTE_BYTES", "has_shards", "read_webdataset", "shards_of"]
 
 IMAGES = (".webp", ".png", ".jpg", ".jpeg")
 DIGITS = re.compile("[0-9]{1,9}")
@@ -41,7 +41,7 @@ def read_webdataset(folder: Path, class_names: Path | None, split: str, bad: Bad
     kind = read_text(folder / "dataset_type.txt").strip() if (folder / "dataset_type.txt").is_file() else ""
     if kind not in ("", "classification", "retrieval"):
         raise InvalidInput(f"{folder / 'dataset_type.txt'}: {kind!r}; known: classification, retrieval")
-    rows = [row for shard in _shards(folder, split) for row in _samples(shard, kind == "retrieval", bad)]
+    rows = [row for shard in shards_of(folder, split) for row in _samples(shard, kind == "retrieval", bad)]
     if not rows:
         raise InvalidInput(f"{folder / split}: no sample in its shards")
     name = f"{folder.resolve().name} {split}"
@@ -57,7 +57,12 @@ def read_webdataset(folder: Path, class_names: Path | None, split: str, bad: Bad
     )
 
 
-def _shards(folder: Path, split: str) -> list[Path]:
+def shards_of(folder: Path, split: str) -> list[Path]:
+    """The shards of a split, in order.
+
+    Raises:
+        InvalidInput: no such split, or one that `nshards.txt` counts is missing.
+    """
     if not (folder / split).is_dir():
         known = ", ".join(sorted({shard.parent.name for shard in folder.glob("*/*.tar")}))
         raise InvalidInput(f"{folder} has no split {split!r}; it has {known}")

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from mobileclip_deploy.arguments import Count, Seed
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.errors import UsageError, suggestion
 from mobileclip_deploy.files import StrPath, optional_path
+from mobileclip_deploy.learning.datacompdr import BFLOAT16, FLOAT32
 from mobileclip_deploy.learning.recovery import Recovery, RecoveryRequest, plan_recovery
 from mobileclip_deploy.learning.recovery import Settings as RecoverySettings
 from mobileclip_deploy.learning.recovery import recover as _recover
 from mobileclip_deploy.learning.reinforcement import (
+    SAFETENSORS,
     AugmentationPolicy,
     Reinforced,
     ReinforcementSettings,
@@ -36,6 +39,10 @@ __all__ = [
 ]
 
 
+FORMS = {"safetensors": SAFETENSORS, "datacompdr": FLOAT32, "datacompdr-bf16": BFLOAT16}
+"""How reinforced shards can be written."""
+
+
 def reinforce(
     pairs: StrPath,
     teachers: MobileCLIP | Sequence[MobileCLIP],
@@ -45,6 +52,7 @@ def reinforce(
     policy: AugmentationPolicy | None = None,
     seed: Seed = 0,
     shard_rows: Count = 256,
+    write: str = "safetensors",
     force: bool = False,
     progress: Progress = silent,
 ) -> Reinforced:
@@ -58,14 +66,21 @@ def reinforce(
         augmentations: of each image; `policy` says how far they go.
         seed: of the augmentations.
         shard_rows: pairs in a file.
+        write: "safetensors", or the form in which Apple publishes such datasets, which `train` reads and `recover` does
+            not: "datacompdr" (float32) or "datacompdr-bf16". Its augmentations are the published ones.
         force: keep nothing of a dataset that stands in the folder, whatever it was made of.
 
     Raises:
-        UsageError: the folder holds something else.
+        UsageError: the folder holds something else, the form is unknown, or has no policy.
         InvalidInput: pairs or images cannot be used; what was stored before stays.
     """
     listed = [Source.of(one).model for one in ((teachers,) if isinstance(teachers, MobileCLIP) else teachers)]
-    settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows)
+    if write not in FORMS:
+        raise UsageError(f"unknown form {write!r}{suggestion(write, FORMS)}; known: {', '.join(FORMS)}")
+    form = FORMS[write]
+    if policy is not None and form is not SAFETENSORS:
+        raise UsageError(f"{write} has the published augmentations; leave `policy` out")
+    settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows, form)
     return _reinforce(
         read_pairs(Path(pairs)),
         [Teacher.of(model) for model in listed],

@@ -3,5 +3,6 @@
 from mobileclip_deploy.learning.datacompdr.dataset import PublishedDataset
 from mobileclip_deploy.learning.datacompdr.joining import shard_files
 from mobileclip_deploy.learning.datacompdr.settings import PublishedTeacher, ShardSettings
+from mobileclip_deploy.learning.datacompdr.writing import BFLOAT16, FLOAT32
 
-__all__ = ["PublishedDataset", "PublishedTeacher", "ShardSettings", "shard_files"]
+__all__ = ["BFLOAT16", "FLOAT32", "PublishedDataset", "PublishedTeacher", "ShardSettings", "shard_files"]

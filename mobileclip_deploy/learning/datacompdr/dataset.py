@@ -16,8 +16,9 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.learning.datacompdr import members
 from mobileclip_deploy.learning.datacompdr.joining import Joined, join
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, replay
-from mobileclip_deploy.learning.datacompdr.settings import ShardSettings
+from mobileclip_deploy.learning.datacompdr.settings import PublishedTeacher, ShardSettings
 from mobileclip_deploy.learning.datacompdr.tars import member_name, read_place
+from mobileclip_deploy.learning.reinforcement.index import INDEX, TeacherEntry, read_index
 from mobileclip_deploy.learning.reinforcement.samples import Sample, TrainingData
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import Variant
@@ -28,6 +29,8 @@ __all__ = ["Drawn", "PublishedDataset", "Said"]
 _T = TypeVar("_T")
 
 TRIES = 1000
+DATACOMPDR = (PublishedTeacher(embed_dim=768, scale=100).entry(),) * 2
+"""The teachers of DataCompDR: ViT-L/14 of OpenAI and of DataComp."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ class PublishedDataset(TrainingData):
     ) -> None:
         self.folder, self.variant = folder, variant
         self.settings = settings or ShardSettings()
-        self.teachers = tuple(teacher.entry() for teacher in self.settings.teachers)
-        self.dimensions = [teacher.embed_dim for teacher in self.settings.teachers]
+        self.teachers = _teachers(folder, self.settings)
+        self.dimensions = [teacher.embed_dim for teacher in self.teachers]
         self.joined: Joined = join(folder, self.settings.images, self.settings.skip_bad, progress)
         if not self.settings.skip_bad:
             self.said(0)  # other teachers than the recipe's are refused now, not at the first step
@@ -217,3 +220,12 @@ class PublishedDataset(TrainingData):
         where = self.joined.where(row, part)
         assert where is not None, part
         return members.refusal(where[0], member_name(*where), error)
+
+
+def _teachers(folder: Path, settings: ShardSettings) -> tuple[TeacherEntry, ...]:
+    index = read_index(folder) if (folder / INDEX).is_file() else None
+    if index is not None:
+        index.require_complete(folder)
+    if settings.teachers is not None:
+        return tuple(teacher.entry() for teacher in settings.teachers)
+    return DATACOMPDR if index is None else index.teachers

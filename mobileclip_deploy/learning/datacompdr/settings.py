@@ -27,17 +27,16 @@ class PublishedTeacher(BaseModel):
 
 class ShardSettings(BaseModel):
     """Of a training on published shards. `images` is the folder of shards with the images and true captions, where
-    these are not in the reinforced shards themselves. `teachers` lie one after another in each embedding; those of
-    DataCompDR where left out. `captions` is a regular expression of the keys of synthetic captions that are used, one
-    of which is drawn for each sample. With `mix_synthetic` a sample has one caption instead of two, a synthetic one in
-    that share of cases. `skip_bad` leaves out what is damaged instead of refusing it."""
+    these are not in the reinforced shards themselves. `teachers` lie one after another in each embedding; where left
+    out, those that an index.json beside the shards names, else DataCompDR's. `captions` is a regular expression of the
+    keys of synthetic captions that are used, one of which is drawn for each sample. With `mix_synthetic` a sample has
+    one caption instead of two, a synthetic one in that share of cases. `skip_bad` leaves out what is damaged instead of
+    refusing it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: Path | None = None
-    teachers: tuple[PublishedTeacher, ...] = Field(
-        default=(PublishedTeacher(embed_dim=768, scale=100),) * 2, min_length=1
-    )
+    teachers: tuple[PublishedTeacher, ...] | None = Field(default=None, min_length=1)
     captions: str = "^syn_text"
     mix_synthetic: float | None = Field(default=None, ge=0, le=1)
     skip_bad: bool = False

@@ -1,7 +1,14 @@
 """Reinforced datasets (arXiv 2311.17049): what teachers know, stored once beside the data, for training without."""
 
 from mobileclip_deploy.learning.reinforcement.augmentation import AugmentationPolicy
-from mobileclip_deploy.learning.reinforcement.building import Existing, Reinforced, ReinforcementSettings, reinforce
+from mobileclip_deploy.learning.reinforcement.building import (
+    SAFETENSORS,
+    Existing,
+    Form,
+    Reinforced,
+    ReinforcementSettings,
+    reinforce,
+)
 from mobileclip_deploy.learning.reinforcement.dataset import ReinforcedDataset
 from mobileclip_deploy.learning.reinforcement.pairs import Pairs, read_pairs
 from mobileclip_deploy.learning.reinforcement.samples import (
@@ -16,10 +23,12 @@ from mobileclip_deploy.learning.reinforcement.samples import (
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 
 __all__ = [
+    "SAFETENSORS",
     "AugmentationPolicy",
     "Batch",
     "Choice",
     "Existing",
+    "Form",
     "PairDataset",
     "Pairs",
     "PlainDataset",

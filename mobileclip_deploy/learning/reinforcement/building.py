@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,9 +14,10 @@ from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import file_sha256, write_whole
-from mobileclip_deploy.learning.reinforcement.augmentation import AugmentationPolicy, draw
+from mobileclip_deploy.learning.reinforcement.augmentation import PARAMETERS, AugmentationPolicy, draw
 from mobileclip_deploy.learning.reinforcement.index import (
     INDEX,
+    OURS,
     PAIRS,
     Index,
     ShardEntry,
@@ -29,24 +30,59 @@ from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["Existing", "Reinforced", "ReinforcementSettings", "reinforce"]
+__all__ = ["SAFETENSORS", "Existing", "Form", "Making", "Reinforced", "ReinforcementSettings", "reinforce"]
 
 Existing = Literal["continue", "replace", "discard"]
 """What becomes of a dataset that stands in the folder: go on with it and refuse one of other pairs, teachers or
 settings; go on with it and replace such a one; or begin anew."""
 
+TARS = f"{'[0-9]' * 8}.tar"
 LEFT_BY_IT = (PAIRS, f".{PAIRS}.", f".{INDEX}.")
+
+
+@dataclass(frozen=True)
+class Making:
+    """Pairs that become one shard, the first of them number `first`; `folder` is what their images are relative to."""
+
+    rows: Sequence[Pair]
+    first: int
+    folder: Path
+    teachers: Sequence[Teacher]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How shards are stored: the `format` and `dtype` that the index names, how one is written (made of what, for which
+    index, into which folder), and how the SHA-256 of its image files are read."""
+
+    format: Literal["mobileclip-deploy/reinforced", "mobileclip-deploy/datacompdr"]
+    dtype: Literal["bfloat16", "float32"]
+    write: Callable[[Making, Index, Path], ShardEntry]
+    digests: Callable[[Path, Index, ShardEntry], list[str]]
+
+
+def _write(making: Making, index: Index, folder: Path) -> ShardEntry:
+    return write_shard(folder, making.first, _embed(making, index))
+
+
+def _digests(folder: Path, index: Index, entry: ShardEntry) -> list[str]:
+    return [bytes(one).hex() for one in read_shard(folder, index, entry).image_sha256.numpy()]
+
+
+SAFETENSORS = Form(OURS, "bfloat16", _write, _digests)
+"""The toolkit's own form."""
 
 
 @dataclass(frozen=True)
 class ReinforcementSettings:
     """How many `augmentations` of each image, how far they go (`policy`), the `seed` that they are drawn by (each
-    image's depend on it and on the image's number alone), and how many pairs stand in a file."""
+    image's depend on it and on the image's number alone), how many pairs stand in a file, and in which form."""
 
     augmentations: int = 4
     policy: AugmentationPolicy = field(default_factory=AugmentationPolicy)
     seed: int = 0
     shard_rows: int = 256
+    form: Form = SAFETENSORS
 
 
 @dataclass(frozen=True)
@@ -87,20 +123,24 @@ def reinforce(
     """
     if not teachers or settings.augmentations < 1 or settings.shard_rows < 1:
         raise UsageError("a reinforced dataset needs a teacher, an augmentation and a pair in a shard at least")
-    lines = pairs.as_lines()
+    lines, form = pairs.as_lines(), settings.form
+    ours = form.format == OURS
     wanted = Index(
+        format=form.format,
+        dtype=form.dtype,
         images=str(pairs.folder.resolve()),
         rows=len(pairs.rows),
         pairs_sha256=text_sha256(lines),
         augmentations=settings.augmentations,
-        policy=settings.policy,
+        parameters=PARAMETERS if ours else (),
+        policy=settings.policy if ours else None,
         seed=settings.seed,
         shard_rows=settings.shard_rows,
         teachers=tuple(teacher.entry for teacher in teachers),
     )
     found = _begun(folder, wanted, lines, existing)
     progress("looking at what is stored")
-    kept = {entry.first: entry for entry in found.shards if _holds(folder, found, entry, pairs)}
+    kept = {entry.first: entry for entry in found.shards if _holds(folder, found, entry, pairs, form)}
     index = found.model_copy(update={"images": wanted.images, "shards": tuple(kept.values())})
     starts = range(0, len(pairs.rows), settings.shard_rows)
     for number, first in enumerate(starts):
@@ -108,7 +148,7 @@ def reinforce(
             continue
         progress(f"shard {number + 1} of {len(starts)}")
         rows = pairs.rows[first : first + settings.shard_rows]
-        entry = write_shard(folder, first, _embed(rows, first, pairs.folder, teachers, index))
+        entry = form.write(Making(rows, first, pairs.folder, teachers), index, folder)
         shards = sorted((*index.shards, entry), key=lambda one: one.first)
         index = index.model_copy(update={"shards": tuple(shards)})
         index.write(folder)
@@ -131,7 +171,7 @@ def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index
                 f"{folder} holds a dataset with other {', '.join(differ)}; choose another folder, replace it with "
                 "`force=True`, or give what it was made with"
             )
-        for shard in folder.glob(SHARDS):
+        for shard in (*folder.glob(SHARDS), *folder.glob(TARS)):
             shard.unlink()
     # What a run leaves that is stopped before its first index is there counts as nothing.
     elif folder.is_dir() and any(not path.name.startswith(LEFT_BY_IT) for path in folder.iterdir()):
@@ -142,22 +182,22 @@ def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index
     return wanted
 
 
-def _holds(folder: Path, index: Index, entry: ShardEntry, pairs: Pairs) -> bool:
+def _holds(folder: Path, index: Index, entry: ShardEntry, pairs: Pairs, form: Form) -> bool:
     """Whether a shard is whole, and of the pictures as they are now: names and captions alone do not tell."""
     rows = pairs.rows[entry.first : entry.first + entry.rows]
     try:
-        stored = [bytes(one).hex() for one in read_shard(folder, index, entry).image_sha256.numpy()]
-        return stored == [file_sha256(pairs.folder / row.image) for row in rows]
+        return form.digests(folder, index, entry) == [file_sha256(pairs.folder / row.image) for row in rows]
     except (InvalidInput, OSError):
         return False  # and is made again, or refused with the picture's name
 
 
-def _embed(rows: Sequence[Pair], first: int, folder: Path, teachers: Sequence[Teacher], index: Index) -> Shard:
+def _embed(making: Making, index: Index) -> Shard:
     images, digests, parameters = [], [], []
-    for number, row in enumerate(rows, start=first):
-        image, digest = read_image(folder / row.image)
+    policy, rows, teachers = index.policy or AugmentationPolicy(), making.rows, making.teachers
+    for number, row in enumerate(rows, start=making.first):
+        image, digest = read_image(making.folder / row.image)
         chance = np.random.default_rng((index.seed, number))
-        parameters.append(draw(index.policy, index.augmentations, image.width, image.height, chance))
+        parameters.append(draw(policy, index.augmentations, image.width, image.height, chance))
         images.append(image)
         digests.append(np.frombuffer(digest, np.uint8))
     drawn = torch.from_numpy(np.stack(parameters))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import read_regular
-from mobileclip_deploy.learning.reinforcement.index import PAIRS, Index, read_index, text_sha256
+from mobileclip_deploy.learning.reinforcement.index import OURS, PAIRS, Index, read_index, text_sha256
 from mobileclip_deploy.learning.reinforcement.pairs import PAIRS_BYTES, Pairs, parse_pairs
 from mobileclip_deploy.learning.reinforcement.samples import Choice, PairDataset
 from mobileclip_deploy.learning.reinforcement.shards import read_shard
@@ -30,11 +30,9 @@ class ReinforcedDataset(PairDataset):
 
     def __init__(self, folder: Path, variant: Variant, images: Path | None = None) -> None:
         self.folder, self.index = folder, read_index(folder)
-        if self.index.stored != self.index.rows:
-            raise InvalidInput(
-                f"{folder} holds {self.index.stored} of {self.index.rows} pairs; run the same `mobileclip-deploy "
-                "reinforce` again, which goes on where it stopped"
-            )
+        if self.index.format != OURS:
+            raise InvalidInput(f"{folder} holds shards in DataCompDR's form, which `train` reads and nothing else does")
+        self.index.require_complete(folder)
         super().__init__(_pairs(folder, self.index, images), variant, self.index.augmentations, self.index.teachers)
         shards = [read_shard(folder, self.index, entry) for entry in self.index.shards]
         teachers = range(len(self.teachers))

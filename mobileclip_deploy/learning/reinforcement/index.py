@@ -12,11 +12,13 @@ from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import read_json, write_whole
 from mobileclip_deploy.learning.reinforcement.augmentation import PARAMETERS, AugmentationPolicy
 
-__all__ = ["INDEX", "PAIRS", "Index", "ShardEntry", "TeacherEntry", "read_index", "text_sha256"]
+__all__ = ["INDEX", "OURS", "PAIRS", "PUBLISHED", "Index", "ShardEntry", "TeacherEntry", "read_index", "text_sha256"]
 
 INDEX = "index.json"
 PAIRS = "pairs.jsonl"
 VERSION = 1
+OURS: Literal["mobileclip-deploy/reinforced"] = "mobileclip-deploy/reinforced"
+PUBLISHED: Literal["mobileclip-deploy/datacompdr"] = "mobileclip-deploy/datacompdr"
 
 
 class TeacherEntry(BaseModel):
@@ -55,7 +57,8 @@ class ShardEntry(BaseModel):
 
 
 class Index(BaseModel):
-    """index.json; the format is described in docs/reinforcement.md.
+    """index.json; the format is described in docs/reinforcement.md. Beside shards in the published form it says what
+    those do not: teachers and completeness. Augmentations are then the published ones, without `parameters` and policy.
 
     `images` is the folder that the pairs' images are relative to, `augmentations` how many each image has. A dataset
     is complete when its shards hold all `rows`.
@@ -63,17 +66,17 @@ class Index(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal["mobileclip-deploy/reinforced"] = "mobileclip-deploy/reinforced"
+    format: Literal["mobileclip-deploy/reinforced", "mobileclip-deploy/datacompdr"] = OURS
     version: Literal[1] = 1
     images: str
     rows: int
     pairs_sha256: str
     augmentations: int
     parameters: tuple[str, ...] = PARAMETERS
-    policy: AugmentationPolicy
+    policy: AugmentationPolicy | None
     seed: int
     shard_rows: int
-    dtype: Literal["bfloat16"] = "bfloat16"
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
     teachers: tuple[TeacherEntry, ...]
     shards: tuple[ShardEntry, ...] = ()
 
@@ -88,6 +91,16 @@ class Index(BaseModel):
         same = len(self.teachers) == len(other.teachers) and all(mine.answers_as(theirs) for mine, theirs in pairs)
         mine, theirs = (index.model_dump(exclude={"shards", "images", "teachers"}) for index in (self, other))
         return [name for name, value in mine.items() if theirs[name] != value] + ([] if same else ["teachers"])
+
+    def require_complete(self, folder: Path) -> None:
+        """Raises:
+        InvalidInput: shards are missing.
+        """
+        if self.stored != self.rows:
+            raise InvalidInput(
+                f"{folder} holds {self.stored} of {self.rows} pairs; run the same `mobileclip-deploy reinforce` again, "
+                "which goes on where it stopped"
+            )
 
     def write(self, folder: Path) -> None:
         """Write index.json; whole or as it was."""

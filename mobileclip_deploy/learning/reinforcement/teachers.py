@@ -60,22 +60,32 @@ class Teacher:
         """Unit embeddings bfloat16 [N, K, D] of the augmentations [N, K, P] of N RGB images."""
         spec = self.model.variant.preprocess
         views = [replay(i, p, spec.size, spec.interpolation) for i, p in zip(images, parameters, strict=True)]
-        pixels = normalize(torch.cat(views), spec)
-        embedded = torch.cat([self.model.encode_image(part) for part in pixels.split(BATCH)])
-        return self._stored(embedded).reshape(len(images), -1, self.entry.embed_dim)
+        return self.views(torch.cat(views)).to(torch.bfloat16).reshape(len(images), -1, self.entry.embed_dim)
 
     @torch.no_grad()
-    def texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit embeddings bfloat16 [N, D] of texts; each different one is computed once."""
+    def views(self, pixels: Tensor) -> Tensor:
+        """Unit embeddings float32 [N, D] of images [N, 3, S, S] in [0, 1]; those of another size are resized (bicubic),
+        as apple/ml-mobileclip-dr does it (scripts/gen.py at commit 418551d)."""
+        spec = self.model.variant.preprocess
+        parts = []
+        for part in pixels.split(BATCH):
+            if part.shape[-1] != spec.size:
+                part = F.interpolate(part, size=(spec.size, spec.size), mode="bicubic")
+            parts.append(self.model.encode_image(normalize(part, spec)))
+        return self._unit(torch.cat(parts))
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str], dtype: torch.dtype = torch.bfloat16) -> Tensor:
+        """Unit embeddings [N, D] of texts; each different one is computed once."""
         different = list(dict.fromkeys(texts))
         if not different:
-            return torch.empty(0, self.entry.embed_dim, dtype=torch.bfloat16)
+            return torch.empty(0, self.entry.embed_dim, dtype=dtype)
         ids = torch.from_numpy(tokenize(different, self.model.variant.tokenizer.context_length))
-        embedded = self._stored(torch.cat([self.model.encode_text(part) for part in ids.split(BATCH)]))
+        embedded = self._unit(torch.cat([self.model.encode_text(part) for part in ids.split(BATCH)])).to(dtype)
         place = {text: number for number, text in enumerate(different)}
         return embedded[[place[text] for text in texts]]
 
-    def _stored(self, embedded: Tensor) -> Tensor:
+    def _unit(self, embedded: Tensor) -> Tensor:
         if not torch.isfinite(embedded).all():
             raise InvalidInput(f"teacher {self.entry.file} gives embeddings that are not finite; take another one")
-        return F.normalize(embedded, dim=-1).to(torch.bfloat16)
+        return F.normalize(embedded, dim=-1)

@@ -26,7 +26,7 @@ from mobileclip_deploy.learning.reinforcement import (
     collate,
     read_pairs,
 )
-from mobileclip_deploy.learning.reinforcement.index import INDEX
+from mobileclip_deploy.learning.reinforcement.index import INDEX, OURS, read_index
 from mobileclip_deploy.learning.training.network import optimizer, schedule, start, write_weights
 from mobileclip_deploy.learning.training.objective import objective
 from mobileclip_deploy.learning.training.recipe import Recipe
@@ -196,7 +196,8 @@ def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
     """
     variant = load_variant(recipe.variant)
     dataset: TrainingData
-    published = recipe.data.is_dir() and not (recipe.data / INDEX).is_file() and bool(shard_files(recipe.data))
+    indexed = read_index(recipe.data).format if (recipe.data / INDEX).is_file() else None
+    published = indexed != OURS and recipe.data.is_dir() and bool(shard_files(recipe.data))
     if recipe.datacompdr is not None and not published:
         raise UsageError(f"{recipe.data} holds no published shards (*.tar); leave `datacompdr` and `images` out")
     if published:

@@ -1,0 +1,253 @@
+"""A suite, dataset by dataset: each by its own metric, beside what was published of the variant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.evaluation.embedding import (
+    BATCH,
+    embed_classes,
+    embed_contents,
+    embed_dataset_images,
+    embed_prompts,
+    unit,
+)
+from mobileclip_deploy.evaluation.metrics import Interval, classify, retrieval_ranks
+from mobileclip_deploy.evaluation.suite import figures
+from mobileclip_deploy.evaluation.suite.samples import read_samples
+from mobileclip_deploy.evaluation.suite.tables import read_captioned, read_puzzles
+from mobileclip_deploy.evaluation.suite.tasks import Suite, Task, published, published_source
+from mobileclip_deploy.progress import Progress, silent
+
+__all__ = ["Row", "SuiteResult", "measure_suite", "require_some"]
+
+MANY = 10  # WinoGAViL's figure is that of the puzzles with 10 and 12 candidates
+T = TypeVar("T")
+Floats = npt.NDArray[np.float32]
+
+
+class Row(BaseModel):
+    """One dataset. `figure` is in percent, None where it was not run or has failed, which `reason` explains.
+    `published` is what the variant's authors have, and `difference` what the figure has over it, in points, with the
+    figure's own interval. `skipped`: images that were left out, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    name: str
+    metric: str
+    status: Literal["measured", "not run", "failed"]
+    reason: str | None = None
+    examples: int | None = None
+    expected: int
+    figure: Interval | None = None
+    published: float | None = None
+    difference: Interval | None = None
+    skipped: tuple[str, ...] = ()
+
+
+class SuiteResult(BaseModel):
+    """A suite of a model. `average` is the plain mean of the figures, and None unless each dataset was measured."""
+
+    model_config = ConfigDict(frozen=True)
+
+    suite: str
+    source: str
+    model: str
+    variant: str
+    engine: str
+    embedding_space: str
+    rows: tuple[Row, ...]
+    average: float | None
+    published_average: float | None
+    published_source: str | None
+
+    @property
+    def failed(self) -> tuple[Row, ...]:
+        """The datasets that are there and could not be measured."""
+        return tuple(row for row in self.rows if row.status == "failed")
+
+
+def measure_suite(
+    embedder: Embedder,
+    suite: Suite,
+    data: Path,
+    *,
+    skip_bad: bool = False,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> SuiteResult:
+    """Measure what there is of a suite.
+
+    Args:
+        data: the folder that holds a folder for each dataset.
+        skip_bad: leave out images that cannot be used, instead of failing their dataset.
+        cache: a folder that keeps embeddings: an interrupted run goes on where it was.
+    """
+    known = published(embedder.variant)
+    rows = []
+    for number, task in enumerate(suite.datasets, start=1):
+        progress(f"{task.name}, dataset {number} of {len(suite.datasets)}")
+        rows.append(_row(task, data / task.folder, _Run(embedder, skip_bad, cache, progress), known.get(task.key)))
+    values = [row.figure.value for row in rows if row.figure is not None]
+    whole = [known[task.key] for task in suite.datasets if task.key in known]
+    return SuiteResult(
+        suite=suite.name,
+        source=suite.source,
+        model=embedder.name,
+        variant=embedder.variant,
+        engine=embedder.engine,
+        embedding_space=embedder.embedding_space,
+        rows=tuple(rows),
+        average=sum(values) / len(values) if len(values) == len(rows) else None,
+        published_average=sum(whole) / len(whole) if len(whole) == len(rows) else None,
+        published_source=published_source() if known else None,
+    )
+
+
+def require_some(suite: Suite, data: Path) -> None:
+    """Whether there is anything to measure.
+
+    Raises:
+        UsageError: none of the suite's datasets is there.
+    """
+    if not any((data / task.folder).is_dir() for task in suite.datasets):
+        example = suite.datasets[0].folder
+        raise UsageError(f"{data} holds none of {suite.title}; their folders have names such as {example}")
+
+
+@dataclass(frozen=True)
+class _Run:
+    embedder: Embedder
+    skip_bad: bool
+    cache: Path | None
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class _Measured:
+    examples: int
+    figure: Interval
+    skipped: tuple[str, ...] = ()
+
+
+def _row(task: Task, folder: Path, run: _Run, known: float | None) -> Row:
+    row = Row(
+        key=task.key, name=task.name, metric=task.metric, status="not run", expected=task.examples, published=known
+    )
+    if not folder.is_dir():
+        return row.model_copy(update={"reason": f"no folder {folder.name}"})
+    measure = {"classification": _classification, "retrieval": _retrieval, "winogavil": _winogavil}[task.kind]
+    try:
+        found = measure(task, folder, run)
+    except DependencyMissing as error:
+        return row.model_copy(update={"reason": error.line})
+    except (InvalidInput, UsageError) as error:
+        return row.model_copy(update={"status": "failed", "reason": error.line})
+    difference = None
+    if known is not None:
+        value, low, high = found.figure.value, found.figure.low, found.figure.high
+        difference = Interval(value=value - known, low=low - known, high=high - known)
+    measured = {"status": "measured", "examples": found.examples, "figure": found.figure, "skipped": found.skipped}
+    return row.model_copy(update=measured | {"difference": difference})
+
+
+def _classification(task: Task, folder: Path, run: _Run) -> _Measured:
+    samples = read_samples(folder)
+    embedded, bad = embed_dataset_images(
+        run.embedder, samples.images, samples.rows, skip_bad=run.skip_bad, cache=run.cache, progress=run.progress
+    )
+    kept = np.array([number for number in range(len(samples.rows)) if number not in bad])
+    classes = embed_classes(run.embedder, samples.classes, samples.templates, run.cache)
+    labels = samples.labels[kept]
+    ranks, nearest = classify(unit(embedded), classes, labels)
+    groups = None if samples.groups is None else samples.groups[kept]
+    if groups is None and task.metric in ("acc_worst_region", "acc_wg", "acc_top5_wg"):
+        raise InvalidInput(f"{folder}: no sample has an .npy with its group, which {task.metric} needs")
+    skipped = tuple(bad[number] for number in sorted(bad))
+    figure = figures.percent(_metered(task, labels, ranks, nearest, groups), len(kept))
+    return _Measured(examples=len(kept), figure=figure, skipped=skipped)
+
+
+def _metered(
+    task: Task,
+    labels: npt.NDArray[np.int64],
+    ranks: npt.NDArray[np.int64],
+    nearest: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64] | None,
+) -> figures.Metered:
+    if task.metric == "mean_per_class_recall":
+        return figures.mean_per_class_recall(labels, nearest == labels)
+    if task.metric == "F1-macro_all":
+        return figures.macro_f1(labels, nearest)
+    if groups is not None and task.metric == "acc_top5_wg":
+        return figures.worst_group(groups, ranks < 5)
+    if groups is not None and task.metric in ("acc_worst_region", "acc_wg"):
+        return figures.worst_group(groups, nearest == labels)
+    return figures.accuracy(nearest == labels)
+
+
+def _retrieval(task: Task, folder: Path, run: _Run) -> _Measured:
+    images: list[Floats] = []
+    captions: list[str] = []
+    owners: list[int] = []
+    for batch in _batches(read_captioned(folder)):
+        run.progress(f"{task.name}, image {sum(map(len, images))} of {task.examples}")
+        for number, one in enumerate(batch, start=sum(map(len, images))):
+            captions += one.captions
+            owners += [number] * len(one.captions)
+        images.append(embed_contents(run.embedder, [(one.where, one.image) for one in batch], run.cache))
+    if not captions:
+        raise InvalidInput(f"{folder}: its tables have no rows")
+    pictures = unit(np.concatenate(images))
+    texts = embed_prompts(run.embedder, captions, run.cache)
+    whose = np.array(owners)
+    to_text, to_image = retrieval_ranks(pictures, texts, whose)
+    metered = figures.mean_recall(to_text < 1, to_image < 1, whose)
+    return _Measured(examples=len(pictures), figure=figures.percent(metered, len(pictures)))
+
+
+def _winogavil(task: Task, folder: Path, run: _Run) -> _Measured:
+    scores: list[float] = []
+    sizes: list[int] = []
+    for batch in _batches(read_puzzles(folder)):
+        run.progress(f"{task.name}, puzzle {len(scores)} of {task.examples}")
+        cues = embed_prompts(run.embedder, [_prompt(puzzle.cue) for puzzle in batch], run.cache)
+        listed = [(puzzle.where, image) for puzzle in batch for image in puzzle.images]
+        pictures = unit(embed_contents(run.embedder, listed, run.cache))
+        starts = np.cumsum([len(puzzle.images) for puzzle in batch])[:-1]
+        for puzzle, cue, own in zip(batch, cues, np.split(pictures, starts), strict=True):
+            scores.append(figures.jaccard(own @ cue, np.array(puzzle.right)))
+            sizes.append(len(puzzle.images))
+    many = np.array(sizes) >= MANY
+    if not many.any():
+        raise InvalidInput(f"{folder}: no puzzle has {MANY} candidates or more, which its figure is of")
+    return _Measured(
+        examples=len(scores), figure=figures.percent(figures.mean_over(np.array(scores), many), len(scores))
+    )
+
+
+def _prompt(cue: str) -> str:
+    """As mlfoundations/datacomp, eval_utils/wino_eval.py words it."""
+    lower = cue.lower()
+    return f"An {lower}" if lower[0] in "aeiou" else f"A {lower}"
+
+
+def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
+    batch: list[T] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,37 @@
+"""A suite's result as one HTML page that needs nothing beside it."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from mobileclip_deploy.evaluation.suite.measuring import SuiteResult
+from mobileclip_deploy.files import check_file_destination, write_whole
+
+__all__ = ["check_page", "html_page", "write_page"]
+
+
+def html_page(result: SuiteResult) -> str:
+    """The page; whatever the result says is escaped."""
+    import jinja2
+
+    template = files(__package__ or "").joinpath("page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(template).render(result=result)
+
+
+def check_page(path: Path, force: bool) -> None:
+    """Whether the page can be written.
+
+    Raises:
+        UsageError: see `check_file_destination`.
+    """
+    check_file_destination(path, force, "html")
+
+
+def write_page(result: SuiteResult, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, html_page(result))

@@ -1,0 +1,84 @@
+"""Which datasets a suite has, and what was published of each: data files beside this one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mobileclip_deploy.errors import UsageError, suggestion
+
+__all__ = ["SUITES", "Metric", "Suite", "Task", "load_suite", "published", "published_source"]
+
+SUITES = ("datacomp",)
+HERE = Path(__file__).parent
+Metric = Literal[
+    "acc1",
+    "mean_per_class_recall",
+    "F1-macro_all",
+    "acc_worst_region",
+    "acc_wg",
+    "acc_top5_wg",
+    "mean_recall@1",
+    "jaccard_score_10-12",
+]
+
+
+class Task(BaseModel):
+    """One dataset: its `key` in the suite's own list, the `folder` it is looked for in, and its metric. `examples` is
+    how many the list says it has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    name: str
+    folder: str
+    kind: Literal["classification", "retrieval", "winogavil"]
+    metric: Metric
+    examples: int
+
+
+class Suite(BaseModel):
+    """A list of datasets; `source` says where it was published."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    source: str
+    datasets: tuple[Task, ...]
+
+
+class _Published(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: str
+    source: str
+    percent: dict[str, dict[str, float]]
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by its name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in SUITES:
+        raise UsageError(f"unknown suite {name!r}{suggestion(name, SUITES)}; known: {', '.join(SUITES)}")
+    return Suite.model_validate(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def published(variant: str) -> dict[str, float]:
+    """What the variant's authors published of each dataset, by its key, in percent; empty where they did not."""
+    return _published().percent.get(variant, {})
+
+
+def published_source() -> str:
+    """Where those figures stand."""
+    return _published().source
+
+
+def _published() -> _Published:
+    return _Published.model_validate(json.loads((HERE / "published.json").read_text(encoding="utf-8")))
