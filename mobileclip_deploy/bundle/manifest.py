@@ -102,10 +102,12 @@ class ClassifierEntry(_Frozen):
 
 
 class RoundedTowerEntry(_Frozen):
-    """A tower whose rounding was learned. `layers`: of each such layer's weight the SHA-256 of its numbers as the
-    artifact holds them, dequantized, float32. `nearest_db`, `learned_db`: how near the tower is to its float original,
-    centred SNR on inputs that were not learned from, rounded to the nearest and as it is."""
+    """A tower whose rounding was learned, by `method`: as asked for, or a simpler one that came nearer. `layers`: of
+    each such layer's weight the SHA-256 of its numbers as the artifact holds them, dequantized, float32. `nearest_db`,
+    `learned_db`: how near the tower is to its float original, centred SNR on inputs that were not learned from, rounded
+    to the nearest and as it is."""
 
+    method: str
     layers: dict[str, str]
     nearest_db: float
     learned_db: float

@@ -58,10 +58,11 @@ __all__ = ["export"]
 )
 @click.option(
     "--rounding",
-    type=click.Choice(["nearest", "gptq"]),
+    type=click.Choice(["nearest", "gptq", "tuned"]),
     default="nearest",
     show_default=True,
-    help="How weights get onto their grids; gptq learns it on --calibration (128 images, 500 captions at least).",
+    help="How weights get onto their grids; gptq learns it on --calibration (128 images, 500 captions at least), "
+    "tuned then trains what is float.",
 )
 @click.option("--max-drop", type=float, metavar="POINTS", help="Smallest: what accuracy may drop [default: 0.5].")
 @click.option("--max-size", type=float, metavar="MB", help="Smallest: what the artifacts may have together [no limit].")

@@ -112,7 +112,7 @@ def export(
         calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
             samples. Learned rounding needs one: 128 images and 500 captions at least, none of those that accuracy is
             compared on.
-        rounding: "nearest", or learned on `calibration`: "gptq" (docs/rounding.md).
+        rounding: "nearest", or learned on `calibration`: "gptq", or "tuned", which takes minutes (docs/rounding.md).
         gates: bounds to replace; a bundle records them, and `verify` holds it to the same.
         verify: run every check before the bundle takes its place.
         force: replace a bundle that is there.

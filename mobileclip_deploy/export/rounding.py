@@ -39,6 +39,7 @@ def record_rounding(plan: BundlePlan, source: Source, rounded: Rounded, bundle: 
         after = make_tower(rounded.source.model, tower)
         floats |= {f"{tower}.{name}": values for name, values in learned_floats(before, after, outcome.layers).items()}
         entries[tower] = RoundedTowerEntry(
+            method=outcome.method,
             layers=_stored(plan, rounded, outcome, bundle),
             nearest_db=outcome.nearest_db,
             learned_db=outcome.learned_db,

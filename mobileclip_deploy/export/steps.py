@@ -16,7 +16,7 @@ from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_beside, write_manifest
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.rounding import record_rounding
-from mobileclip_deploy.learning.rounding import Rounded, round_source
+from mobileclip_deploy.learning.rounding import Learning, Rounded, round_source
 from mobileclip_deploy.model.precision import PRECISIONS, precision_label
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
@@ -116,7 +116,8 @@ def learn(work: Work) -> None:
     plan = work.plan
     if plan.rounding is None or plan.learned_on is None:
         return
-    work.rounded = round_source(work.source, plan.target, plan.precisions, plan.learned_on, plan.four_bit, work.tell)
+    learning = Learning(plan.rounding, plan.four_bit)
+    work.rounded = round_source(work.source, plan.target, plan.precisions, plan.learned_on, learning, work.tell)
     for outcome in work.rounded.towers:
         work.tell(outcome.describe())
 

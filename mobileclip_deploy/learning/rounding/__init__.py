@@ -1,11 +1,19 @@
 """Learned rounding: weights put on a target's grids so that outputs stay, not each number to the nearest."""
 
 from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet, read_calibration_set
-from mobileclip_deploy.learning.rounding.rounding import METHODS, Rounded, RoundedTower, check_rounding, round_source
+from mobileclip_deploy.learning.rounding.rounding import (
+    METHODS,
+    Learning,
+    Rounded,
+    RoundedTower,
+    check_rounding,
+    round_source,
+)
 
 __all__ = [
     "METHODS",
     "CalibrationSet",
+    "Learning",
     "Rounded",
     "RoundedTower",
     "check_rounding",

@@ -6,6 +6,7 @@ of every block stands at the end of the integers' range, and a table has no more
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ __all__ = ["IntegerLattice", "Lattice", "TableLattice", "held_scale", "lattice_o
 
 # Of the scale at which a block's extreme just fits: below 8 bits an outlier that is cut off costs its block less than a
 # coarser step for all others.
-SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
+SHARES = tuple(1.075 - 0.025 * step for step in range(20))
 
 
 class Lattice(ABC):
@@ -110,18 +111,25 @@ def _integers(grid: Grid, rows: Tensor, moments: Tensor, blocks: Tensor) -> Inte
         part, cost = rows[:, :, places], moments[:, None, places]
         extreme = part.abs().argmax(dim=2, keepdim=True)  # [G, R, 1]
         value = part.gather(2, extreme)
-        # Where the range is longer below zero the extreme stands at that end: a scale may be negative there.
-        end = value.sign() * grid.high if grid.low == -grid.high else torch.full_like(value, grid.low)
         best = torch.full_like(value, torch.inf)
-        scale = torch.ones_like(value)
-        for share in SHARES if grid.bits < 8 else (1.0,):
+        scale, held = torch.ones_like(value), torch.zeros_like(value)
+        for end, share in itertools.product(_ends(grid, value), SHARES if grid.bits < 8 else (1.0,)):
             tried = held_scale(grid, torch.where(value == 0, value, value / end) * share)
-            rounded = (part / tried).round().clamp(grid.low, grid.high) * tried
+            rounded = (part / tried).round().clamp(grid.low, grid.high).scatter(2, extreme, end) * tried
             missed = (cost * (rounded - part) ** 2).sum(dim=2, keepdim=True)
-            scale, best = torch.where(missed < best, tried, scale), torch.minimum(missed, best)
+            better = missed < best
+            scale, held, best = (torch.where(better, *two) for two in ((tried, scale), (end, held), (missed, best)))
         scales[:, :, places] = scale.expand_as(part)
-        pinned[:, :, places] = torch.zeros_like(part).scatter_(2, extreme, torch.where(value == 0, 0.0, end))
+        pinned[:, :, places] = torch.zeros_like(part).scatter_(2, extreme, torch.where(value == 0, 0.0, held))
     return IntegerLattice(scales, pinned, grid.low, grid.high, blocks)
+
+
+def _ends(grid: Grid, extreme: Tensor) -> list[Tensor]:
+    """The integers at which a block's extreme may stand. Where the range is longer below zero a scale may be negative,
+    and either end can be the extreme's."""
+    if grid.low == -grid.high:
+        return [torch.where(extreme < 0, float(grid.low), float(grid.high))]
+    return [torch.full_like(extreme, grid.low), torch.full_like(extreme, grid.high)]
 
 
 def held_scale(grid: Grid, scale: Tensor) -> Tensor:

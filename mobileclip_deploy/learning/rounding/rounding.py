@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
@@ -17,6 +18,7 @@ from mobileclip_deploy.learning.rounding.columns import round_columns
 from mobileclip_deploy.learning.rounding.lattice import lattice_of
 from mobileclip_deploy.learning.rounding.nearest import to_nearest
 from mobileclip_deploy.learning.rounding.statistics import Moments, gather
+from mobileclip_deploy.learning.rounding.tuning import Placed, Task, TuningSettings, tune
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.progress import Progress, silent
@@ -25,14 +27,14 @@ from mobileclip_deploy.targets.storage import Grid, Storage
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.layer_scales import absorb_layer_scales
 
-__all__ = ["METHODS", "Rounded", "RoundedTower", "check_rounding", "round_source"]
+__all__ = ["METHODS", "Learning", "Rounded", "RoundedTower", "check_rounding", "round_source"]
 
-METHODS = ("nearest", "gptq")
-"""How weights get onto their grids; the first learns nothing."""
+METHODS = ("nearest", "gptq", "tuned")
+"""How weights get onto their grids; the first learns nothing, the last tunes the floats after the second."""
 
 LEARNABLE = ("w8", "w8a8", "w6p", "w4p", "w4")
-# Inputs at a time.
-BATCH = 32
+# Inputs at a time; with gradients a quarter, which S0 takes a gigabyte for.
+BATCH, WITH_GRADIENTS = 32, 8
 SEED = 0
 Layers = Mapping[str, nn.Conv2d | nn.Linear]
 
@@ -42,10 +44,12 @@ class RoundedTower:
     """One tower: which of its layers stand on numbers that were learned, of how many; and how near it is to its float
     original on the inputs held back, centred SNR in dB, without learning and with it.
 
-    `layers` is empty where the tower as a whole was not nearer, and stays as it was.
+    `method` is the one of those wanted that came nearest: "nearest", with no `layers`, where the tower as a whole was
+    not nearer, and stays as it was.
     """
 
     tower: TowerName
+    method: str
     layers: tuple[str, ...]
     of: int
     nearest_db: float
@@ -56,7 +60,7 @@ class RoundedTower:
         figures = f"{self.learned_db:.1f} dB on the inputs held back, {self.nearest_db:.1f} rounded to the nearest"
         if not self.layers:
             return f"{self.tower} tower: rounded to the nearest, learning did not help ({figures})"
-        return f"{self.tower} tower: {len(self.layers)} of {self.of} layers learned; {figures}"
+        return f"{self.tower} tower: rounding of {len(self.layers)} layers learned ({self.method}); {figures}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,14 @@ class Rounded:
 
     source: Source
     towers: tuple[RoundedTower, ...]
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How rounding is learned: the method, and the layers of precision "mixed" that have 4 bits (see `TowerJob`)."""
+
+    method: str
+    four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
 
 
 def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
@@ -86,14 +98,14 @@ def round_source(
     target: Target,
     precisions: Mapping[TowerName, str],
     data: CalibrationSet,
-    four_bit: Mapping[TowerName, frozenset[str]],
+    learning: Learning,
     progress: Progress = silent,
 ) -> Rounded:
     """Learn the rounding of every tower that has a grid to be rounded to.
 
     Args:
         source: folded; it stays as it is.
-        four_bit: of precision "mixed", see `TowerJob`.
+        learning: how.
 
     Raises:
         InvalidInput: gradients are not numbers.
@@ -104,9 +116,11 @@ def round_source(
         if target.absorbs_layer_scales:
             absorb_layer_scales(getattr(result.model, tower))
         module = make_tower(result.model, tower)
-        storage = target.storage(tower, module, precision, four_bit.get(tower, frozenset()))
-        layers = _layers(module, storage)
-        outcome = _round_tower(tower, module, layers, storage, data, progress) if layers else None
+        storage = target.storage(tower, module, precision, learning.four_bit.get(tower, frozenset()))
+        outcome = None
+        if _layers(module, storage):
+            task = _task(source, tower, data) if learning.method == "tuned" else None
+            outcome = _round_tower(tower, module, storage, data, task, progress)
         if outcome is None or not outcome.layers:  # as it was, its layer scales too
             setattr(result.model, tower, copy.deepcopy(getattr(source.model, tower)))
         if outcome is not None:
@@ -115,70 +129,126 @@ def round_source(
 
 
 def _layers(module: nn.Module, storage: Storage) -> dict[str, nn.Conv2d | nn.Linear]:
-    """The layers whose rounding can be learned, by name. The table of words stays to be rounded by the exporter: what a
-    row is off by can be taken up by no other."""
+    """The layers whose rounding can be learned, by name. The table of words is none: what a row is off by can be taken
+    up by no other."""
+    found = _on_grids(module, storage)
+    return {name: layer for name, layer in found.items() if isinstance(layer, nn.Conv2d | nn.Linear)}
+
+
+def _on_grids(module: nn.Module, storage: Storage) -> dict[str, nn.Conv2d | nn.Linear | nn.Embedding]:
+    """Every layer whose weight is stored on a grid, by name; but for pruned ones, whose zeros would have to be learned
+    too."""
     layers = {f"{name}.weight": layer for name, layer in module.named_modules()}
     return {
         name.removesuffix(".weight"): layer
         for name, grid in storage.items()
-        if grid.kind != "float" and not grid.pruned and isinstance(layer := layers.get(name), nn.Conv2d | nn.Linear)
+        if grid.kind != "float"
+        and not grid.pruned
+        and isinstance(layer := layers.get(name), nn.Conv2d | nn.Linear | nn.Embedding)
     }
 
 
 def _round_tower(
-    tower: TowerName, module: nn.Module, layers: Layers, storage: Storage, data: CalibrationSet, progress: Progress
+    tower: TowerName,
+    module: nn.Module,
+    storage: Storage,
+    data: CalibrationSet,
+    task: Task | None,
+    progress: Progress,
 ) -> RoundedTower:
-    """Put a tower's layers on their grids, in place."""
+    """Put a tower's layers on their grids, in place, and tune it where there is a task."""
+    layers = _layers(module, storage)
     held = data.held_back(tower)
     wanted = _embed(module, held)
     nearest = _with_nearest(module, storage)
     nearest_db = _decibels(wanted, _embed(nearest, held))
     module.requires_grad_(False)
-    learned_from = gather(module, layers, data.learned(tower).split(BATCH), SEED, progress)
-    judged_by = gather(module, layers, held.split(BATCH), SEED + 1)
-    kept = []
+    learned_from = gather(module, layers, data.learned(tower).split(WITH_GRADIENTS), SEED, progress)
+    judged_by = gather(module, layers, held.split(WITH_GRADIENTS), SEED + 1)
+    placed: dict[str, Placed] = {}
     for number, (name, layer) in enumerate(layers.items(), 1):
         progress(f"{tower} tower, rounding, layer {number} of {len(layers)}")
         plain = nearest.get_submodule(name).weight
         assert isinstance(plain, Tensor)
-        if _round_layer(layer, storage[f"{name}.weight"], learned_from[name], judged_by[name], plain):
-            kept.append(f"{name}.weight")
+        weight = _round_layer(layer, storage[f"{name}.weight"], learned_from[name], judged_by[name], plain)
+        if weight is not None:
+            placed[name] = weight
     rounded = copy.deepcopy(module)
     with torch.no_grad():
-        for name, grid in storage.items():
-            if name not in kept and grid.kind != "float":
-                rounded.get_parameter(name).copy_(nearest.get_parameter(name))
+        for name in _on_grids(module, storage):
+            if name not in placed:
+                _weight(rounded, name).copy_(_weight(nearest, name))
     learned_db = _decibels(wanted, _embed(rounded, held))
-    return RoundedTower(
-        tower, tuple(kept) if learned_db > nearest_db else (), len(layers), round(nearest_db, 2), round(learned_db, 2)
-    )
+    method = "gptq"
+    if task is not None:
+        tuned, every = copy.deepcopy(module), _all_placed(module, storage, placed)
+        tune(tuned, every, task, TuningSettings(), lambda text: progress(f"{tower} tower, {text}"))
+        tuned_db = _decibels(wanted, _embed(tuned, held))
+        if tuned_db > learned_db:
+            method, placed, learned_db = "tuned", every, tuned_db
+            module.load_state_dict(tuned.state_dict())
+    if not learned_db > nearest_db:
+        method, placed = METHODS[0], {}
+    names = tuple(f"{name}.weight" for name in placed)
+    return RoundedTower(tower, method, names, len(layers), round(nearest_db, 2), round(learned_db, 2))
+
+
+def _all_placed(module: nn.Module, storage: Storage, placed: Mapping[str, Placed]) -> dict[str, Placed]:
+    """Every weight on its lattice: those whose rounding was not learned at their nearest points."""
+    every = {}
+    for name, layer in _on_grids(module, storage).items():
+        if name in placed:
+            every[name] = placed[name]
+            continue
+        groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+        weight, grid = layer.weight.detach(), storage[f"{name}.weight"]
+        rows = weight.reshape(groups, weight.shape[0] // groups, -1)
+        lattice = lattice_of(grid, weight, torch.ones(groups, rows.shape[2]))
+        every[name] = Placed(grid, lattice, lattice.all_nearest(rows), weight.shape)
+    return every
+
+
+def _task(source: Source, tower: TowerName, data: CalibrationSet) -> Task:
+    """What a tower is tuned to. It ranks embeddings of the other tower, where there are any, else its own."""
+    inputs = data.learned(tower)
+    wanted = F.normalize(_embed(make_tower(source.model, tower), inputs), dim=1)
+    other: TowerName = "text" if tower == "image" else "image"
+    shown = data.learned(other)
+    across = wanted
+    if other in source.model.towers and len(shown):
+        across = F.normalize(_embed(make_tower(source.model, other), shown), dim=1)
+    return Task(inputs, wanted, across, source.model.logit_factor)
 
 
 @torch.no_grad()
 def _round_layer(
     layer: nn.Conv2d | nn.Linear, grid: Grid, learned_from: Moments, judged_by: Moments, nearest: Tensor
-) -> bool:
-    """Put a layer on its grid, its bias taking up the mean of the error; whether that is nearer than the nearest.
+) -> Placed | None:
+    """Put a layer on its grid, its bias taking up the mean of the error.
 
-    Where it is not, on the inputs held back, the layer stays as it was.
+    None where that is not nearer than the nearest on the inputs held back: the layer stays as it was.
     """
     centred = layer.bias is not None
     hessian = learned_from.centred() if centred else learned_from.second
     moments = hessian.diagonal(dim1=1, dim2=2).clamp(min=0)
     weight = layer.weight.reshape(len(hessian), -1, hessian.shape[1])  # [G, R, n]
-    rounded = round_columns(weight, hessian, lattice_of(grid, layer.weight, moments))
+    lattice = lattice_of(grid, layer.weight, moments)
+    rounded = round_columns(weight, hessian, lattice)
     if rounded is None:
-        return False
+        return None
     error = weight - rounded
-    # The bias is learned too: what the held-back inputs say of it counts.
     correction = (error @ learned_from.mean[:, :, None])[..., 0]  # [G, R]
     cost = judged_by.cost_with_bias(error, correction) if centred else judged_by.cost(error)
     if not cost < judged_by.cost(weight - nearest.reshape(weight.shape)):
-        return False
+        return None
     layer.weight.copy_(rounded.reshape(layer.weight.shape))
     if layer.bias is not None:
         layer.bias.add_(correction.flatten())
-    return True
+    return Placed(grid, lattice, rounded, layer.weight.shape)
+
+
+def _weight(module: nn.Module, name: str) -> Tensor:
+    return module.get_parameter(f"{name}.weight")
 
 
 @torch.no_grad()

@@ -22,8 +22,9 @@ from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["Moments", "gather"]
 
-# So many positions of an input are enough: a layer of a larger map is looked at in every second, third, ... one.
-POSITIONS = 1024
+# So many positions of an input are enough, of hundreds of inputs: of a larger map every second, third, ... row and
+# column is looked at.
+POSITIONS = 256
 
 
 @dataclass
@@ -119,11 +120,13 @@ def _positions(layer: nn.Module, given: Tensor, gradient: Tensor) -> tuple[Tenso
     """What a layer takes at every position, [G, n, P], and what an error there costs, [G, P]."""
     if isinstance(layer, nn.Conv2d):
         size, groups = given.shape[0], layer.groups
-        columns = F.unfold(given, layer.kernel_size, layer.dilation, _pair(layer.padding), layer.stride)
+        height, width = gradient.shape[2:]
+        step = math.ceil(math.sqrt(height * width / POSITIONS)) if min(height, width) > 1 else 1
+        stride = tuple(own * step for own in layer.stride)
+        columns = F.unfold(given, layer.kernel_size, layer.dilation, _pair(layer.padding), stride)
         columns = columns.reshape(size, groups, -1, columns.shape[2])  # [B, G, n, L]
-        weights = gradient.reshape(size, groups, -1, columns.shape[3]).square().sum(dim=2)  # [B, G, L]
-        step = math.ceil(columns.shape[3] / POSITIONS)
-        columns, weights = columns[..., ::step], weights[..., ::step] * step
+        kept = gradient[:, :, ::step, ::step] * step
+        weights = kept.reshape(size, groups, -1, columns.shape[3]).square().sum(dim=2)  # [B, G, L]
         return columns.permute(1, 2, 0, 3).flatten(2), weights.transpose(0, 1).flatten(1)
     columns = given.reshape(1, -1, given.shape[-1]).transpose(1, 2)
     return columns, gradient.reshape(1, -1, gradient.shape[-1]).square().sum(dim=2)

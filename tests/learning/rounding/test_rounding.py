@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -18,10 +19,12 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle.opening import ROUNDING
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.rounding import CalibrationSet, read_calibration_set, round_source, rounding
+from mobileclip_deploy.learning.rounding import CalibrationSet, Learning, read_calibration_set, round_source, rounding
 from mobileclip_deploy.learning.rounding.statistics import gather
+from mobileclip_deploy.learning.rounding.tuning import TuningSettings
 from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.integers import int4_blocks
 from mobileclip_deploy.towers import make_tower
 
 CALIBRATION = models_dir() / "nano" / "calibration"
@@ -144,7 +147,7 @@ def test_learned_towers_are_nearer_and_their_source_stays(
 ) -> None:
     source = Source.of(mcd.load_model()).folded()
     before = {key: values.clone() for key, values in source.model.state_dict().items()}
-    rounded = round_source(source, get_target(name), {tower: precision}, data, {})
+    rounded = round_source(source, get_target(name), {tower: precision}, data, Learning("gptq"))
     (outcome,) = rounded.towers
     assert outcome.learned_db > outcome.nearest_db + 0.5
     assert len(outcome.layers) > 30
@@ -152,16 +155,39 @@ def test_learned_towers_are_nearer_and_their_source_stays(
     assert rounded.source.provenance == source.provenance
 
 
+def test_tuning_takes_the_table_of_words_along(data: CalibrationSet) -> None:
+    source = Source.of(mcd.load_model()).folded()
+    steps = TuningSettings(steps=6, batch=12)
+    with (
+        mock.patch.object(rounding, "TuningSettings", return_value=steps),
+        mock.patch.object(rounding, "_decibels", side_effect=[20.0, 21.0, 22.0]),  # nearest, gptq, tuned
+    ):
+        rounded = round_source(source, get_target("onnx"), {"text": "w4"}, data, Learning("tuned"))
+    (outcome,) = rounded.towers
+    assert outcome.method == "tuned"
+    assert "encoder.token_embedding.weight" in outcome.layers
+    before, after = (one.state_dict() for one in (source.model, rounded.source.model))
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert {"text.token_embedding.weight", "text.positional_embedding", "text.final_norm.weight"} <= changed
+    # The exporter finds the table's numbers again.
+    table = after["text.token_embedding.weight"][::50].numpy()
+    integers, scales = int4_blocks(table, 16)
+    assert np.array_equal((integers * scales[..., None]).reshape(table.shape), table)
+
+
 def test_a_tower_that_learning_does_not_help_stays_as_it_was(data: CalibrationSet) -> None:
     source = Source.of(mcd.load_model()).folded()
 
-    def worse(layer: torch.nn.Conv2d, *_: object) -> bool:
+    learn = rounding._round_layer
+
+    def worse(layer: torch.nn.Conv2d, *rest: Any) -> Any:
+        found = learn(layer, *rest)
         with torch.no_grad():
             layer.weight.mul_(1.1)
-        return True
+        return found
 
     with mock.patch.object(rounding, "_round_layer", worse):
-        rounded = round_source(source, get_target("coreml"), {"image": "w4"}, data, {})
+        rounded = round_source(source, get_target("coreml"), {"image": "w4"}, data, Learning("gptq"))
     (outcome,) = rounded.towers
     assert outcome.layers == ()
     assert "learning did not help" in outcome.describe()
