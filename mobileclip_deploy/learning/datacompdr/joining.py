@@ -85,39 +85,41 @@ def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Pr
         raise InvalidInput(f"{folder} holds no shards (*.tar)")
     others = _others(folder, shards, images)
     bad: list[str] = []
-    rows: list[_Row] = []
+    parts: list[_Rows] = []
     counts = {"image": 0, "text": 0}
     for number, (shard, other) in enumerate(zip(shards, others, strict=True)):
         progress(f"looking through shard {number + 1} of {len(shards)}")
         try:
-            rows += _samples(number, shard, other, counts, bad if skip_bad else None)
+            parts.append(_samples(number, shard, other, counts, bad if skip_bad else None))
         except InvalidInput as error:
             if not skip_bad:
                 raise
             bad.append(error.line)
-    if not rows:
+    if not any(len(part.file) for part in parts):
         without = ", ".join(f"{count:,} without {part}" for part, count in counts.items() if count)
         advice = "" if images else "; where are its images? Name the folder of their shards with `images`"
         raise InvalidInput(f"{folder} holds no sample that can be trained on ({without or 'no samples'}){advice}")
     return Joined(
         shards=tuple(shards),
         images=tuple(others),
-        file=np.array([row.file for row in rows], np.int32),
-        places=np.array([row.places for row in rows], np.int64),
-        apart=np.array([row.apart for row in rows], np.bool_),
-        kind=np.array([row.kind for row in rows], np.int8),
+        file=np.concatenate([part.file for part in parts]),
+        places=np.concatenate([part.places for part in parts]),
+        apart=np.concatenate([part.apart for part in parts]),
+        kind=np.concatenate([part.kind for part in parts]),
         without_image=counts["image"],
         without_text=counts["text"],
         bad=bad,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    file: int
-    places: tuple[tuple[int, int], ...]
-    apart: tuple[bool, bool]
-    kind: int
+@dataclass(frozen=True)
+class _Rows:
+    """The samples of one shard, as `Joined` holds those of all."""
+
+    file: npt.NDArray[np.int32]
+    places: npt.NDArray[np.int64]
+    apart: npt.NDArray[np.bool_]
+    kind: npt.NDArray[np.int8]
 
 
 def _others(folder: Path, shards: list[Path], images: Path | None) -> list[Path | None]:
@@ -134,10 +136,12 @@ def _others(folder: Path, shards: list[Path], images: Path | None) -> list[Path 
     return [found.get(shard.relative_to(folder), named.get(shard.name)) for shard in shards]
 
 
-def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int], bad: list[str] | None) -> list[_Row]:
+def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int], bad: list[str] | None) -> _Rows:
     inside = scan(shard)
     outside = _by_uid(other, scan(other), inside) if other is not None else {}
-    rows = []
+    places: list[list[tuple[int, int]]] = []
+    apart: list[tuple[bool, bool]] = []
+    kinds: list[int] = []
     for key, parts in inside.items():
         beside = outside.get(key, {})
         image, image_apart = _found(parts, beside, IMAGE_SUFFIXES)
@@ -157,9 +161,15 @@ def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int
             bad.append(line)
             continue
         rest = (parts.get("syn.json"), parts["paug.json"], parts[ENDINGS["embeddings"][kind]])
-        places = tuple((ABSENT, 0) if one is None else (one.offset, one.size) for one in (image, text, *rest))
-        rows.append(_Row(number, places, (image_apart, text_apart), kind))
-    return rows
+        places.append([(ABSENT, 0) if one is None else (one.offset, one.size) for one in (image, text, *rest)])
+        apart.append((image_apart, text_apart))
+        kinds.append(kind)
+    return _Rows(
+        np.full(len(kinds), number, np.int32),
+        np.array(places, np.int64).reshape(-1, len(PARTS), 2),
+        np.array(apart, np.bool_).reshape(-1, 2),
+        np.array(kinds, np.int8),
+    )
 
 
 def _found(parts: dict[str, Place], beside: dict[str, Place], endings: tuple[str, ...]) -> tuple[Place | None, bool]:
