@@ -30,6 +30,12 @@ __all__ = ["reinforce"]
     show_default=True,
     help="The form of the shards; DataCompDR's is what Apple publishes and trains on.",
 )
+@click.option(
+    "--captioner",
+    metavar="MODEL:FILE",
+    help="A CoCa model of open_clip that writes synthetic captions: coca_ViT-L-14:FILE, or :TAG, or hf-hub:OWNER/NAME.",
+)
+@click.option("--synthetic", type=click.IntRange(1), default=5, show_default=True, help="Captions that it writes.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--force", is_flag=True, help="Begin anew: keep nothing of what is stored there.")
 @json_option
@@ -40,6 +46,8 @@ def reinforce(
     seed: int,
     shard_rows: int,
     write: str,
+    captioner: str | None,
+    synthetic: int,
     output: Path,
     force: bool,
     as_json: bool,
@@ -73,6 +81,8 @@ def reinforce(
             seed=seed,
             shard_rows=shard_rows,
             write=write,
+            captioner=captioner,
+            synthetic=synthetic,
             force=force,
             progress=update,
         )

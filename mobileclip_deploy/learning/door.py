@@ -19,6 +19,8 @@ from mobileclip_deploy.learning.reinforcement import (
     Reinforced,
     ReinforcementSettings,
     Teacher,
+    caption_pairs,
+    load_captioner,
     read_pairs,
 )
 from mobileclip_deploy.learning.reinforcement import reinforce as _reinforce
@@ -53,6 +55,8 @@ def reinforce(
     seed: Seed = 0,
     shard_rows: Count = 256,
     write: str = "safetensors",
+    captioner: str | None = None,
+    synthetic: Count = 5,
     force: bool = False,
     progress: Progress = silent,
 ) -> Reinforced:
@@ -68,6 +72,8 @@ def reinforce(
         shard_rows: pairs in a file.
         write: "safetensors", or the form in which Apple publishes such datasets, which `train` reads and `recover` does
             not: "datacompdr" (float32) or "datacompdr-bf16". Its augmentations are the published ones.
+        captioner: a CoCa model of open_clip that writes `synthetic` captions for each image, which are stored behind
+            those that a pair has: "coca_ViT-L-14:FILE", "coca_ViT-L-14:TAG" or "hf-hub:OWNER/NAME".
         force: keep nothing of a dataset that stands in the folder, whatever it was made of.
 
     Raises:
@@ -81,8 +87,12 @@ def reinforce(
     if policy is not None and form is not SAFETENSORS:
         raise UsageError(f"{write} has the published augmentations; leave `policy` out")
     settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows, form)
+    read = read_pairs(Path(pairs))
+    if captioner is not None:
+        kept = Path(f"{Path(output)}.captions.json")
+        read = caption_pairs(read, load_captioner(captioner), synthetic, seed, kept, progress)
     return _reinforce(
-        read_pairs(Path(pairs)),
+        read,
         [Teacher.of(model) for model in listed],
         Path(output),
         settings,

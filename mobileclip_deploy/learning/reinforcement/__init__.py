@@ -9,6 +9,7 @@ from mobileclip_deploy.learning.reinforcement.building import (
     ReinforcementSettings,
     reinforce,
 )
+from mobileclip_deploy.learning.reinforcement.captioning import Captioner, caption_pairs, load_captioner
 from mobileclip_deploy.learning.reinforcement.dataset import ReinforcedDataset
 from mobileclip_deploy.learning.reinforcement.pairs import Pairs, read_pairs
 from mobileclip_deploy.learning.reinforcement.samples import (
@@ -26,6 +27,7 @@ __all__ = [
     "SAFETENSORS",
     "AugmentationPolicy",
     "Batch",
+    "Captioner",
     "Choice",
     "Existing",
     "Form",
@@ -38,7 +40,9 @@ __all__ = [
     "Sample",
     "Teacher",
     "TrainingData",
+    "caption_pairs",
     "collate",
+    "load_captioner",
     "read_pairs",
     "reinforce",
 ]

@@ -1,0 +1,181 @@
+"""Synthetic captions by a CoCa model of open_clip, drawn as MobileCLIP's were (arXiv 2311.17049, section 3.2).
+
+The settings are those of apple/ml-mobileclip-dr, scripts/gen.py (`CaptionModel`) at commit 418551d: nucleus sampling at
+0.9, thirty tokens at most and five at least, cut at the end of the text and at the first full stop. open_clip's own
+`generate` needs transformers and draws from torch's global generator; here each image has a generator of its own, so
+that its captions depend on the seed and its number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mobileclip_deploy.errors import InvalidInput, UsageError, suggestion
+from mobileclip_deploy.files import file_sha256, write_whole
+from mobileclip_deploy.learning.reinforcement.pairs import Pair, Pairs
+from mobileclip_deploy.model.preprocessing import load_image
+from mobileclip_deploy.progress import Progress, silent
+
+__all__ = ["Captioner", "caption_pairs", "load_captioner", "nucleus"]
+
+TOP_P, LONGEST, SHORTEST = 0.9, 30, 5
+START, END, PAD = 49406, 49407, 0
+STARTS, ENDS = "<start_of_text>", "<end_of_text>"
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A CoCa model in eval mode, what makes its inputs, and what tells it from others."""
+
+    model: Any
+    preprocess: Callable[[Image.Image], Tensor]
+    identity: str
+
+    @torch.no_grad()
+    def captions(
+        self, images: Sequence[Image.Image], count: int, generators: Sequence[torch.Generator]
+    ) -> list[list[str]]:
+        """`count` captions of each RGB image, drawn by the generator of each."""
+        pixels = torch.stack([self.preprocess(image) for image in images])
+        latent, tokens = self.model._encode_image(pixels)  # what its forward does first, once instead of at each token
+
+        def logits(texts: Tensor) -> Tensor:
+            found = self.model(pixels, texts, image_latent=latent, image_embs=tokens, output_labels=False)
+            last: Tensor = found["logits"][:, -1]
+            return last
+
+        drawn = [_draw(logits, len(images), generators) for _ in range(count)]
+        return [[_text(ids[number]) for ids in drawn] for number in range(len(images))]
+
+
+def load_captioner(name: str) -> Captioner:
+    """A CoCa model by its name: ARCHITECTURE:FILE, ARCHITECTURE:TAG of open_clip's published weights, or
+    hf-hub:OWNER/NAME. Files are read without executing anything in them.
+
+    Raises:
+        UsageError: open_clip knows no such architecture, or it writes no captions.
+        InvalidInput: the weights cannot be read, or are of another architecture.
+    """
+    import open_clip
+
+    architecture, _, weights = (name, "", "") if name.startswith("hf-hub:") else name.partition(":")
+    known = open_clip.list_models()
+    if weights and architecture not in known:
+        near = [one for one in known if one.startswith("coca")]
+        raise UsageError(f"open_clip has no {architecture!r}{suggestion(architecture, near)}; known: {', '.join(near)}")
+    if not weights and not name.startswith("hf-hub:"):
+        raise UsageError(f"{name!r} names no captioner; give ARCHITECTURE:FILE, ARCHITECTURE:TAG or hf-hub:OWNER/NAME")
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=weights or None)
+    except Exception as error:  # its loaders raise RuntimeError, OSError, UnpicklingError, KeyError, ...
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise InvalidInput(f"the captioner {name} cannot be loaded ({reason}); is the file of that model?") from error
+    if not isinstance(model, open_clip.CoCa):
+        raise UsageError(f"{name} is no CoCa model, it writes no captions; take one of those, such as coca_ViT-L-14")
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode() + value.contiguous().numpy().tobytes())
+    return Captioner(model.eval().requires_grad_(False), preprocess, digest.hexdigest())
+
+
+def nucleus(logits: Tensor, share: float = TOP_P) -> Tensor:
+    """Probabilities [N, V] of the fewest tokens that have `share` of the probability together (arXiv 1904.09751)."""
+    ordered, places = logits.softmax(1).sort(1, descending=True)
+    # A token stays if those before it do not have the share yet; the first always does.
+    kept = ordered * (ordered.cumsum(1) - ordered < share)
+    return torch.zeros_like(logits).scatter(1, places, kept / kept.sum(1, keepdim=True))
+
+
+def _draw(logits: Callable[[Tensor], Tensor], rows: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Token ids [N, LONGEST], padded."""
+    texts = torch.full((rows, 1), START)
+    for length in range(1, LONGEST - 1):
+        ended = (texts[:, -1] == END) | (texts[:, -1] == PAD)
+        if length > 1 and bool(ended.all()):
+            break
+        values = logits(texts)
+        if length < SHORTEST:
+            values[:, END] = -torch.inf
+        probabilities = nucleus(values)
+        following = [
+            torch.tensor([PAD]) if over else torch.multinomial(row, 1, generator=generator)
+            for row, over, generator in zip(probabilities, ended.tolist(), generators, strict=True)
+        ]
+        texts = torch.cat((texts, torch.stack(following)), dim=1)
+    return texts
+
+
+def _text(ids: Tensor) -> str:
+    import open_clip
+
+    text: str = open_clip.decode(ids)
+    return text.split(ENDS)[0].split(STARTS)[-1].split(".")[0].rstrip()
+
+
+def caption_pairs(
+    pairs: Pairs, captioner: Captioner, count: int, seed: int, kept: Path, progress: Progress = silent
+) -> Pairs:
+    """The same pairs with `count` synthetic captions each behind those that they have.
+
+    Args:
+        kept: a file for what is done: a run that was stopped goes on, as far as captioner, settings and images are the
+            same.
+
+    Raises:
+        InvalidInput: pairs without true captions, or an image that cannot be read.
+    """
+    if not pairs.captioned:
+        raise InvalidInput(f"{pairs.folder} has no true captions, which synthetic ones stand beside; give them as text")
+    done = _Done(kept, {"captioner": captioner.identity, "count": count, "seed": seed, "top_p": TOP_P})
+    rows: list[Pair] = []
+    for start in range(0, len(pairs.rows), BATCH):
+        progress(f"captions of image {start} of {len(pairs.rows)}")
+        batch = pairs.rows[start : start + BATCH]
+        digests = [file_sha256(pairs.folder / row.image) for row in batch]
+        made = done.get(start, digests)
+        if made is None:
+            images = [load_image(pairs.folder / row.image) for row in batch]
+            numbers = range(start, start + len(batch))
+            chance = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in numbers]
+            made = captioner.captions(images, count, chance)
+            done.add(start, digests, made)
+        rows += [
+            row.model_copy(update={"captions": (*row.captions, *texts)}) for row, texts in zip(batch, made, strict=True)
+        ]
+    return Pairs(pairs.folder, tuple(rows))
+
+
+class _Done:
+    """Captions that were made, in a JSON file, batch by batch."""
+
+    def __init__(self, file: Path, settings: dict[str, Any]) -> None:
+        self.file, self.settings = file, settings
+        self.batches: dict[str, Any] = {}
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if found["settings"] == settings:
+                self.batches = dict(found["batches"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass  # made anew
+
+    def get(self, start: int, digests: list[str]) -> list[list[str]] | None:
+        found = self.batches.get(str(start))
+        if not isinstance(found, dict) or found.get("images") != digests:
+            return None
+        texts: list[list[str]] = found["captions"]
+        return texts
+
+    def add(self, start: int, digests: list[str], texts: list[list[str]]) -> None:
+        self.batches[str(start)] = {"images": digests, "captions": texts}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.file, json.dumps({"settings": self.settings, "batches": self.batches}))
