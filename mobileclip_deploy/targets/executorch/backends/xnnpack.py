@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar
 
 from mobileclip_deploy.targets.executorch.backends.base import Backend
@@ -41,6 +42,11 @@ class XnnpackBackend(Backend):
         if job.options.fast_depthwise:
             split_large_depthwise(module)
         return module
+
+    def lowering(self) -> AbstractContextManager[None]:
+        from mobileclip_deploy.targets.executorch.idle_passes import without_idle_passes
+
+        return without_idle_passes()
 
     def partitioner(self, job: LoweringJob) -> Partitioner:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

@@ -1,0 +1,56 @@
+"""Passes that are left out where they find nothing: the bytes are those that all passes give."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
+
+from mobileclip_deploy.targets.executorch.idle_passes import without_idle_passes
+
+
+class Busy(nn.Module):
+    """Something for half of the passes: batch norms behind a convolution and alone, ReLU, six parts put together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.fused, self.alone = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        found = torch.relu(self.fused(self.convolution(pixels)))
+        return self.alone(torch.softmax(torch.cat([found] * 6, 2), 3))
+
+
+def lowered(how: AbstractContextManager[None]) -> bytes:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    torch.manual_seed(0)
+    with torch.no_grad(), how:
+        program = torch.export.export(Busy().eval(), (torch.ones(1, 3, 8, 8),), strict=False)
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        return bytes(edge.to_executorch().buffer)
+
+
+def test_the_bytes_are_those_that_all_passes_give() -> None:
+    """nano's and S0's own bytes were compared when the passes were left out."""
+    assert lowered(without_idle_passes()) == lowered(contextlib.nullcontext())
+
+
+def test_what_is_replaced_is_put_back() -> None:
+    import torch._export.utils
+    from executorch.backends.xnnpack import _passes
+
+    def held() -> list[object]:
+        return [_passes.DecomposeBatchNorm.call, torch._export.utils._materialize_cpp_cia_ops]
+
+    before = held()
+    with pytest.raises(ValueError, match="broken"), without_idle_passes():
+        assert all(one is not other for one, other in zip(held(), before, strict=True))
+        raise ValueError("broken")
+    assert held() == before
