@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.benchmarking import ComputeUnits, RuntimePlace, Session, SessionSetup, installed
 from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS
+from mobileclip_deploy.targets.coremltools_alone import import_coremltools
 
 __all__ = ["CoreMLSession", "places"]
 
@@ -39,8 +40,7 @@ class CoreMLSession(Session):
     def __init__(self, path: Path, setup: SessionSetup, function: str | None) -> None:
         if platform.system() != "Darwin":
             raise NotRun("Core ML exists on macOS only")
-        import coremltools as ct
-
+        ct = import_coremltools()
         units = ct.ComputeUnit[COMPUTE_UNITS[setup.place.compute_units or "all"]]
         self._setup = setup
         self._model = ct.models.MLModel(str(path), compute_units=units, function_name=function)

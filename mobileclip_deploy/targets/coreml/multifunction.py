@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.targets.coremltools_alone import import_coremltools
 from mobileclip_deploy.targets.mlpackage import SPECIFICATION, make_reproducible
 from mobileclip_deploy.targets.quiet import conversion
 
@@ -24,6 +25,7 @@ def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None
         ExportError: coremltools refused them.
     """
     with conversion("Core ML package of both towers"):
+        import_coremltools()
         from coremltools.models.utils import MultiFunctionDescriptor, save_multifunction
 
         functions = MultiFunctionDescriptor()

@@ -14,6 +14,7 @@ from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.coreml.activations import quantize_activations
 from mobileclip_deploy.targets.coreml.compression import compress_weights
 from mobileclip_deploy.targets.coreml.recipes import recipe_of
+from mobileclip_deploy.targets.coremltools_alone import import_coremltools
 from mobileclip_deploy.targets.mlpackage import make_reproducible
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
@@ -52,8 +53,9 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
     Args:
         target: the deployment target, such as "iOS16".
     """
-    import coremltools as ct
     import numpy as np
+
+    ct = import_coremltools()
 
     if job.tower == "image":
         source = ct.ImageType(name=input_name, shape=job.example.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
@@ -86,6 +88,7 @@ def exported(job: TowerJob) -> torch.export.ExportedProgram:
 @contextlib.contextmanager
 def _checked_by_pipeline() -> Iterator[None]:
     """Have coremltools check its program after each pipeline, not after each of its 80 passes: a fifth of the time."""
+    import_coremltools()
     from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
 
     original = PassPipelineManager.apply_pipeline

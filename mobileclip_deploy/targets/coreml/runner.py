@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets.base import Runner
+from mobileclip_deploy.targets.coremltools_alone import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ class CoreMLRunner:
     def __init__(self, path: Path, unit: str = "all", function: str | None = None) -> None:
         self.engine = f"Core ML (macOS {platform.mac_ver()[0]}, {unit})"
         with quiet():
-            import coremltools as ct
-
+            ct = import_coremltools()
             units = ct.ComputeUnit[COMPUTE_UNITS[unit]]
             try:
                 self._model = ct.models.MLModel(str(path), compute_units=units, function_name=function)

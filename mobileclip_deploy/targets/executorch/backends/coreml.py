@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from mobileclip_deploy.targets.coremltools_alone import import_coremltools
 from mobileclip_deploy.targets.executorch.backends.base import Backend
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class CoreMLBackend(Backend):
         return reproducible_payloads()
 
     def partitioner(self, job: LoweringJob) -> Partitioner:
-        import coremltools as ct
+        ct = import_coremltools()
         from executorch.backends.apple.coreml.compiler import CoreMLBackend as Compiler
         from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 
