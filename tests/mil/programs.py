@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mobileclip_deploy.mil import load
+from mobileclip_deploy.targets.coremltools_alone import import_coremltools
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def quiet() -> Iterator[None]:
 
 
 with quiet():
-    import coremltools as ct
+    ct = import_coremltools()
     from coremltools.converters.mil.mil import Builder as mb
     from coremltools.converters.mil.mil import Function, types
 
