@@ -63,6 +63,10 @@ class _Unusable(ValueError):
     """The image cannot be used: the sample is skipped and counted."""
 
 
+class _OtherTeachers(ValueError):
+    """Embeddings that are not of the recipe's teachers."""
+
+
 class PublishedDataset(TrainingData):
     """Reinforced shards (DataCompDR, DFNDR, what raygen or `reinforce --write datacompdr` writes) for a student.
 
@@ -140,6 +144,11 @@ class PublishedDataset(TrainingData):
         stored = self._decoded(row, "embeddings", lambda content: members.embeddings(content, self.joined.ending(row)))
         try:
             return self._matched(text, synthetic, augmentations, stored)
+        except _OtherTeachers as error:
+            where = self.joined.where(row, "embeddings")
+            assert where is not None
+            advice = "say how long each one's are and its scale with `teachers` under `datacompdr:` in the recipe"
+            raise InvalidInput(f"{where[0]}: {member_name(*where)}: {error}; {advice}") from error
         except ValueError as error:
             raise self._refusal(row, "embeddings", error) from error
 
@@ -158,7 +167,7 @@ class PublishedDataset(TrainingData):
         for name, value in stored.items():
             if value.shape[1] != wanted and (name in ("image_emb", "text_emb") or name.endswith("_emb")):
                 listed = " + ".join(map(str, self.dimensions))
-                raise ValueError(f"{name} has {value.shape[1]} values where the teachers give {listed}")
+                raise _OtherTeachers(f"{name} has {value.shape[1]} values where the teachers give {listed}")
         if len(images) != len(augmentations):
             raise ValueError(f"{len(augmentations)} augmentations, but image_emb has {len(images)} rows")
         # The rows behind the true caption's are those of all sets; newer writers give each set an array of its own.
