@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from mobileclip_deploy.evaluation import Dataset, Embedder, EvaluationResult, Measuring, measure
+from mobileclip_deploy.evaluation import Dataset, Embedder, Measurement, Measuring, measure
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import Target, TowerJob, targets
@@ -95,10 +95,10 @@ class Store:
         """
         how = Measuring(cache=self.folder / f"embeddings-{torch.get_num_threads()}")
 
-        def evaluate(embedder: Embedder, dataset: Dataset, progress: Progress) -> EvaluationResult:
-            return measure(embedder, dataset, how=how, progress=progress).result
+        def stored(embedder: Embedder, dataset: Dataset, progress: Progress) -> Measurement:
+            return measure(embedder, dataset, how=how, progress=progress)
 
-        with mock.patch.object(checks, "evaluate", evaluate), mock.patch.object(subject, "evaluate", evaluate):
+        with mock.patch.object(checks, "measure", stored), mock.patch.object(subject, "measure", stored):
             yield
 
     def _stored(self, method: Callable[..., Any]) -> Callable[..., Any]:

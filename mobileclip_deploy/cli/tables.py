@@ -286,9 +286,10 @@ def figure(check: Check | None, name: str) -> str:
 
 
 def figures(check: Check) -> str:
-    """All accuracies of a task check."""
+    """All accuracies of a task check, and how sure they are."""
     names = [name for name in check.figures or {} if not name.endswith("_drop")]
-    return ", ".join(f"{name} {figure(check, name)}" for name in names) + f"; {check.engine}"
+    accuracies = ", ".join(f"{name} {figure(check, name)}" for name in names)
+    return "; ".join(part for part in (accuracies, check.detail, check.engine) if part)
 
 
 def verdict(checks: Sequence[Check]) -> str:

@@ -12,7 +12,7 @@ from mobileclip_deploy.evaluation.evaluate import (
     evaluate,
     measure,
 )
-from mobileclip_deploy.evaluation.metrics import Interval, paired_difference
+from mobileclip_deploy.evaluation.metrics import Interval, Loss, paired_difference, paired_loss
 from mobileclip_deploy.evaluation.reading import accuracy_dataset, builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.templates import parse_templates
 
@@ -22,6 +22,7 @@ __all__ = [
     "Embedder",
     "EvaluationResult",
     "Interval",
+    "Loss",
     "Measurement",
     "accuracy_dataset",
     "Measuring",
@@ -34,6 +35,7 @@ __all__ = [
     "measure",
     "model_embedder",
     "paired_difference",
+    "paired_loss",
     "parse_templates",
     "read_dataset",
     "tower_runner",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
@@ -10,8 +13,10 @@ __all__ = [
     "RESAMPLES",
     "SEED",
     "Interval",
+    "Loss",
     "classify",
     "paired_difference",
+    "paired_loss",
     "percentage",
     "ranks_of",
     "retrieval_ranks",
@@ -83,6 +88,44 @@ def retrieval_ranks(images: Floats, texts: Floats, owners: Ranks) -> tuple[Ranks
     return np.asarray(to_text, dtype=np.int64), np.concatenate(to_image)
 
 
+@dataclass(frozen=True)
+class Loss:
+    """What one of two loses on the same examples: `lost` were hit by the other alone, `won` by itself alone."""
+
+    lost: int
+    won: int
+    examples: int
+
+    @property
+    def points(self) -> float:
+        """Of a figure in percent."""
+        return 100 * (self.lost - self.won) / self.examples
+
+    @property
+    def error(self) -> float:
+        """Half of the 95% interval, in points: of paired shares, whose difference depends on nothing but the examples
+        that they do not agree on (McNemar, Psychometrika 12, 1947)."""
+        flipped, difference = self.lost + self.won, self.lost - self.won
+        return 196 * math.sqrt(flipped - difference**2 / self.examples) / self.examples
+
+    def more_for(self, bound: float) -> int | None:
+        """How many more examples like these would tell on which side of a bound, in points, the loss is; None where
+        these do, and where it is the bound itself, which no number would tell."""
+        apart = abs(self.points - bound)
+        if self.error <= apart or apart == 0:
+            return None
+        return math.ceil(self.examples * ((self.error / apart) ** 2 - 1))
+
+    def describe(self, bound: float) -> str:
+        """In words, and whether the interval leaves it open on which side of the bound the loss is."""
+        text = f"{self.points:+.2f} \N{PLUS-MINUS SIGN} {self.error:.2f} points ({self.lost} lost, {self.won} won)"
+        if self.error <= abs(self.points - bound):
+            return text
+        more = self.more_for(bound)
+        told = "no number of examples would tell" if more is None else f"{more:,} more would tell"
+        return f"{text}, undecided: {told}"
+
+
 def percentage(hits: npt.NDArray[np.bool_]) -> Interval:
     """Share of hits [N] in percent."""
     return _bootstrap(hits.astype(np.float64))
@@ -92,6 +135,11 @@ def paired_difference(hits: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_])
     """What `hits` [N] have over `other` [N] on the same examples, in points. Resampled in pairs: what both find hard
     is in both, so the interval is far narrower than that of either alone."""
     return _bootstrap(hits.astype(np.float64) - other.astype(np.float64))
+
+
+def paired_loss(hits: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> Loss:
+    """What `other` [N] loses against `hits` [N] on the same examples."""
+    return Loss(int((hits & ~other).sum()), int((other & ~hits).sum()), len(hits))
 
 
 def _bootstrap(values: npt.NDArray[np.float64]) -> Interval:

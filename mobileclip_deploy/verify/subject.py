@@ -15,7 +15,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun
-from mobileclip_deploy.evaluation import Dataset, EvaluationResult, Measurement, evaluate, measure, model_embedder
+from mobileclip_deploy.evaluation import Dataset, Measurement, measure, model_embedder
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -40,12 +40,12 @@ class TaskReference:
     """A dataset, and the checkpoint's own figures on it."""
 
     dataset: Dataset
-    checkpoint: EvaluationResult
+    checkpoint: Measurement
 
     @classmethod
     def compute(cls, model: MobileCLIP, dataset: Dataset, progress: Progress = silent) -> TaskReference:
         """Measure the checkpoint."""
-        return cls(dataset, evaluate(model_embedder(model), dataset, progress=about("checkpoint", progress)))
+        return cls(dataset, measure(model_embedder(model), dataset, progress=about("checkpoint", progress)))
 
 
 @dataclass(frozen=True)

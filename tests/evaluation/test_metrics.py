@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mobileclip_deploy.evaluation.metrics import Interval, paired_difference, percentage, ranks_of, retrieval_ranks
+from mobileclip_deploy.evaluation.metrics import (
+    Interval,
+    Loss,
+    paired_difference,
+    paired_loss,
+    percentage,
+    ranks_of,
+    retrieval_ranks,
+)
 
 SIMILARITY = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.9, 0.5, 0.1]], dtype=np.float32)
 
@@ -67,3 +75,26 @@ def test_nan_among_ones_own_captions_is_no_hit() -> None:
     images = np.array([[1, 0], [0, 1]], dtype=np.float32)
     to_text, _ = retrieval_ranks(images, texts, np.array([0, 0, 1]))
     assert to_text.tolist() == [1, 1]
+
+
+def test_a_loss_depends_on_the_examples_that_the_two_do_not_agree_on() -> None:
+    before, after = np.ones(2000, bool), np.ones(2000, bool)
+    before[:9], after[9:33] = False, False
+    loss = paired_loss(before, after)
+    assert (loss.lost, loss.won, loss.examples) == (24, 9, 2000)
+    assert loss.points == pytest.approx(0.75)
+    # McNemar: the variance of (24 - 9) / 2000 is (24 + 9 - 15 ** 2 / 2000) / 2000 ** 2.
+    assert loss.error == pytest.approx(1.96 * 100 * np.sqrt(33 - 225 / 2000) / 2000)
+
+
+def test_a_loss_within_chance_of_its_bound_is_undecided() -> None:
+    half = Loss(24, 9, 2000)  # 0.75, and 0.56 to either side
+    assert half.more_for(0.0) is None
+    assert half.describe(2.0) == "+0.75 ± 0.56 points (24 lost, 9 won)"
+    assert half.describe(0.5).endswith("undecided: 8,108 more would tell")
+    more = half.more_for(0.5)
+    assert more is not None
+    scale = (2000 + more) / 2000
+    assert Loss(round(24 * scale), round(9 * scale), 2000 + more).more_for(0.5) is None
+    assert Loss(10, 0, 2000).describe(0.5).endswith("undecided: no number of examples would tell")
+    assert Loss(0, 0, 2000).describe(0.5) == "+0.00 ± 0.00 points (0 lost, 0 won)"

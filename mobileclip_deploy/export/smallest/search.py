@@ -190,7 +190,7 @@ def _trials(
         own = measure(model_embedder(source.model), dataset, how=Measuring(cache=folder / "embeddings"), progress=told)
     measured = dataset if own is not None else None
     trials = Trials(plan, source.folded(), reference, folder, measured, own, progress)
-    task = TaskReference(measured, own.result) if measured is not None and own is not None else None
+    task = TaskReference(measured, own) if measured is not None and own is not None else None
     return trials, task
 
 
