@@ -218,6 +218,8 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     steps = [f"try {' or '.join(finer)}"] if finer else []
     steps += ["let `precision='smallest'` search"]
     if plan.target.recoverable and set(plan.precisions.values()) & set(RECOVERED):
+        if plan.rounding is None:
+            steps += ["learn its rounding (`rounding='gptq'`)"]
         steps += [f"train it for {precision_label(dict(plan.precisions))} with `recover`"]
     return f"{', or '.join(steps)}; "
 

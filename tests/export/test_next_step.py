@@ -1,4 +1,4 @@
-"""What a refused export advises: a finer precision, a search, training; nothing where the conversion went wrong."""
+"""What a refused export advises: a finer precision, a search, learning; nothing where the conversion went wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from mobileclip_deploy.targets import get_target
         (
             "w4",
             "shipped",
-            "try w8 or w8a8 or fp16 or fp32, or let `precision='smallest'` search, or train it for w4 with `recover`; ",
+            "try w8 or w8a8 or fp16 or fp32, or let `precision='smallest'` search, or learn its rounding "
+            "(`rounding='gptq'`), or train it for w4 with `recover`; ",
         ),
         ("fp16", "task", "try fp32, or let `precision='smallest'` search; "),
         ("fp32", "shipped", ""),
