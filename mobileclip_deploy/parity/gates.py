@@ -11,7 +11,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.parity.metrics import Deviation
 
-__all__ = ["Bound", "Gates", "exported_gates", "parse_gates", "passes"]
+__all__ = ["LEAST", "MULTIPLE", "Bound", "Gates", "exported_gates", "parse_gates", "passes"]
 
 # How far a probability may be from the checkpoint's: in float32 arithmetic (a logit is a cosine times up to 100), and
 # by the bits of a weight. A probability near one half moves by a quarter of what its logit moves, and at a logit scale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,12 @@ class Inputs:
     def of(self, tower: TowerName) -> npt.NDArray[np.generic]:
         """The input of one tower."""
         return self.pixels if tower == "image" else self.ids
+
+    def some(self, tower: TowerName, rows: npt.NDArray[np.intp]) -> Inputs:
+        """With these of one tower's inputs alone, by number."""
+        if tower == "image":
+            return replace(self, images=tuple(self.images[row] for row in rows), pixels=self.pixels[rows])
+        return replace(self, prompts=tuple(self.prompts[row] for row in rows), ids=self.ids[rows])
 
 
 def sample_inputs(model: MobileCLIP, images: Sequence[Path] = (), texts: Sequence[str] = ()) -> Inputs:

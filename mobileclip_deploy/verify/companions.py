@@ -40,7 +40,7 @@ def check_golden(subject: Subject) -> list[Check]:
     golden, towers = subject.golden, tuple(subject.bundle.manifest.towers)
     if golden is None or subject.source is None:
         return [Check.not_run("golden", tower, subject.needs_checkpoint) for tower in towers]
-    engine, gates, floor = f"torch {torch.__version__}, float64", subject.gates, golden.fresh.floor
+    engine, gates, floor = f"torch {torch.__version__}", subject.gates, golden.fresh.floor
     wanted, found = sample_inputs(subject.source.model), golden.stored.inputs
     checks = []
     for tower in towers:

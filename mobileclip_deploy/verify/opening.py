@@ -69,15 +69,16 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
         subject.calibration, subject.thorough = request.calibration, request.thorough
         if source is not None:
             progress(f"{bundle.path.name}: reference embeddings")
-            subject.golden = Golden(stored, _answers(bundle, stored, source))
-            reference = Reference.compute(source.model, own) if own is not None else subject.golden.fresh
+            fresh, reference = _answers(bundle, stored, source)
+            subject.golden = Golden(stored, fresh)
+            reference = reference if own is None else Reference.compute(source.model, own)
             subject.evidence = _evidence(request, bundle, source, reference, progress)
             subject.source = source.folded()
         yield subject
 
 
-def _answers(bundle: Bundle, stored: Reference, source: Source) -> Reference:
-    """What the checkpoint itself answers to the stored inputs.
+def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Reference, Reference]:
+    """What the checkpoint itself answers to the stored inputs, and the reference that comes of both.
 
     Raises:
         InvalidInput: they are no inputs of it.
@@ -85,7 +86,7 @@ def _answers(bundle: Bundle, stored: Reference, source: Source) -> Reference:
     vocabulary = bundle.manifest.tokenizer.vocab_size
     if stored.inputs.ids.min(initial=0) < 0 or stored.inputs.ids.max(initial=0) >= vocabulary:
         raise InvalidInput(f"{bundle.golden} is damaged: it holds ids outside of the {vocabulary} of the vocabulary")
-    return Reference.compute(source.model, stored.inputs)
+    return Reference.again(source.model, stored)
 
 
 def _own_inputs(request: VerifyRequest, source: Source | None) -> Inputs | None:

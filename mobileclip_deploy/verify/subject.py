@@ -76,7 +76,8 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Golden:
-    """The answers that stand in a bundle, and the checkpoint's own to the same inputs, asked before it was folded."""
+    """The answers that stand in a bundle, and the checkpoint's own to the same inputs, asked before it was folded: see
+    `Reference.again`."""
 
     stored: Reference
     fresh: Reference
