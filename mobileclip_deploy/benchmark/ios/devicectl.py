@@ -11,11 +11,17 @@ from typing import Any
 from mobileclip_deploy.benchmark.ios.failures import CoreDeviceFailed, NoSuchRemoteFile, read_failure
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["CoreDeviceFailed", "NoSuchRemoteFile", "devicectl"]
+__all__ = ["CoreDeviceFailed", "NoSuchRemoteFile", "UnknownCommand", "devicectl"]
 
 # devicectl refuses less than 5; its own limit comes first, so that it can still write why.
 SECONDS = 60
 GRACE = 30
+USAGE = 64
+"""devicectl's exit code for words that it does not know: EX_USAGE of sysexits, as swift-argument-parser has it."""
+
+
+class UnknownCommand(RuntimeFailed):
+    """This Xcode's devicectl has no such command."""
 
 
 def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECONDS) -> dict[str, Any]:
@@ -31,6 +37,7 @@ def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECOND
 
     Raises:
         NoSuchRemoteFile: a file that was asked for is not on the device.
+        UnknownCommand: it is older than the command.
         CoreDeviceFailed: any other failure that devicectl tells.
         RuntimeFailed: there is no devicectl, or it told nothing.
     """
@@ -52,6 +59,8 @@ def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECOND
     failure = document.get("error")
     if isinstance(failure, dict):
         raise read_failure(failure, name)
+    if done.returncode == USAGE:
+        raise UnknownCommand(f"this Xcode's devicectl does not know {name}; update Xcode")
     result = document.get("result")
     if done.returncode != 0 or not isinstance(result, dict):
         told = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]

@@ -13,7 +13,14 @@ from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
 from mobileclip_deploy.benchmark.ios.devices import CONNECT, choose, list_devices
-from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, longer_stream, stream_of, write_stream
+from mobileclip_deploy.benchmark.ios.fetching import (
+    checked_run,
+    interrupted,
+    longer_stream,
+    stream_of,
+    with_looks,
+    write_stream,
+)
 from mobileclip_deploy.benchmark.ios.following import Launched, Patience, follow
 from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
 from mobileclip_deploy.benchmark.ios.phone import Phone
@@ -69,8 +76,8 @@ class IosDriver(Driver):
             left = len(outstanding(plan.job, read_stream(plan.stream, plan.job)))
             seconds = plan.job.protocol.seconds_per_round
             launched = Launched(run_id, process, f"{results}.progress.json", left, seconds)
-            follow(phone, launched, counter, self.patience)
-            run = checked_run(phone.pull(f"{results}.run.json"), plan, self.kind)
+            looked_at = follow(phone, launched, counter, self.patience)
+            run = with_looks(checked_run(phone.pull(f"{results}.run.json"), plan, self.kind), looked_at)
         except RuntimeFailed as failure:
             self._keep(phone, plan, f"{results}.rounds.jsonl")
             raise interrupted(failure, plan) from failure

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.files import write_whole
 
-__all__ = ["checked_run", "interrupted", "longer_stream", "stream_of", "write_stream"]
+__all__ = ["checked_run", "interrupted", "longer_stream", "stream_of", "with_looks", "write_stream"]
 
 
 def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
@@ -38,6 +40,18 @@ def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
         raise RuntimeFailed(f"{name} was measured on a device of kind {run.device.kind}, not {kind}")
     simulated = run.device.simulated or platform.system() != "Darwin"
     return run.model_copy(update={"device": run.device.model_copy(update={"simulated": simulated})})
+
+
+def with_looks(run: Run, turns: Collection[Turn]) -> Run:
+    """The run, with a warning at every round during which the device was asked how far it was."""
+    warning = "looked at: the device was asked how far it is during this round"
+    rounds = tuple(
+        item.model_copy(update={"warnings": (*item.warnings, warning)})
+        if Turn(cell=item.cell, round=item.round) in turns
+        else item
+        for item in run.rounds
+    )
+    return run.model_copy(update={"rounds": rounds})
 
 
 def interrupted(failure: RuntimeFailed, plan: Plan) -> RuntimeFailed:

@@ -9,8 +9,9 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.benchmark.counting import RoundCounter
-from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed
+from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed, UnknownCommand
 from mobileclip_deploy.benchmark.ios.phone import Phone
+from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["Launched", "Patience", "RunProgress", "follow", "read_progress"]
@@ -30,11 +31,6 @@ class Patience:
     still: float = 900
 
 
-class _Turn(BaseModel):
-    cell: str
-    round: int
-
-
 class RunProgress(BaseModel):
     """<run_id>.progress.json as HarnessCore writes it (RunProgress.swift), without what is not needed here."""
 
@@ -42,7 +38,7 @@ class RunProgress(BaseModel):
     state: Literal["running", "finished", "failed"]
     error: str | None = None
     finished_turns: int
-    turn: _Turn | None = None
+    turn: Turn | None = None
 
     @property
     def what(self) -> str:
@@ -64,22 +60,33 @@ class Launched:
     seconds_per_round: float
 
 
-def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Patience) -> None:
+def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Patience) -> frozenset[Turn]:
     """Return when the run is finished.
 
-    A look disturbs what is being measured. So the next one comes when the run can be finished at the earliest, and not
-    after every so many seconds: a long run is looked at a few times.
+    A look disturbs what is being measured. Where Xcode can wait for the end of a process, there is a look at most
+    every `patience.longest` seconds, and none in a run that takes less. Elsewhere the next one comes when the run can
+    be finished at the earliest, by the protocol and by how long the rounds took so far: a run is looked at a few times.
+
+    Returns:
+        The turns that were in progress at a look.
 
     Raises:
         RuntimeFailed: the run failed, the app ended, stands still, or the connection stayed broken.
     """
     last: RunProgress | None = None
     unseen = 0
-    moved = seen = time.monotonic()
-    left = launched.turns
+    looked_at: set[Turn] = set()
+    began = moved = seen = time.monotonic()
+    left, each, can_wait = launched.turns, launched.seconds_per_round, True
     while True:
-        earliest = left * launched.seconds_per_round
-        time.sleep(max(patience.between, min(earliest, patience.longest)))
+        rested = time.monotonic()
+        try:
+            ended = can_wait and phone.wait(launched.process, patience.longest)
+        except UnknownCommand:
+            ended = can_wait = False
+        if not ended:
+            rest = patience.between if can_wait else max(patience.between, min(left * each, patience.longest))
+            time.sleep(max(0.0, rest - (time.monotonic() - rested)))
         now = time.monotonic()
         try:
             alive = phone.is_running(launched.process)  # asked first: what it wrote before it ended is then read below
@@ -93,11 +100,15 @@ def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Pa
             continue
         if current is not None and current.state == "failed":
             raise RuntimeFailed(f"the run failed on the device: {current.error}")
+        if current is not None and current.turn is not None:
+            looked_at.add(current.turn)
         if current is not None and current != last:
             last, moved, left = current, now, counter.total - current.finished_turns
+            if finished := launched.turns - left:
+                each = max(launched.seconds_per_round, (now - began) / finished)
             counter.tell(current.finished_turns, current.what)
         if current is not None and current.state == "finished":
-            return
+            return frozenset(looked_at)
         unseen = unseen + 1 if not alive and current is None else 0
         if not alive and not 0 < unseen <= LOOKS_AFTER_THE_END:
             where = f" in {last.what}" if last and last.turn else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,12 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.benchmark.ios.building import App
-from mobileclip_deploy.benchmark.ios.devicectl import SECONDS, CoreDeviceFailed, NoSuchRemoteFile, devicectl
+from mobileclip_deploy.benchmark.ios.devicectl import (
+    SECONDS,
+    CoreDeviceFailed,
+    NoSuchRemoteFile,
+    devicectl,
+)
 from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["Phone"]
 
 COPY_SECONDS = 600
+LEAST_SECONDS = 5
+"""devicectl takes no shorter limit."""
 PAUSES = (1.0, 5.0, 15.0)
 """Seconds before each new attempt at what a broken connection refused."""
 LOOKS_AT_PREPARING = 60
@@ -81,6 +89,24 @@ class Phone:
         """Whether the process is there."""
         running = _patiently("device", "info", "processes", "--device", self.udid).get("runningProcesses") or ()
         return any(entry.get("processIdentifier") == process for entry in running)
+
+    def wait(self, process: int, seconds: float) -> bool:
+        """Wait until a process ends, at most so long, without asking the device for anything meanwhile.
+
+        Returns:
+            Whether it ended. If not, the time is up, or the connection broke: a look tells which.
+
+        Raises:
+            UnknownCommand: this Xcode cannot; 27 and newer can.
+        """
+        limit = max(LEAST_SECONDS, math.ceil(seconds))
+        try:
+            devicectl(
+                "device", "process", "awaitTermination", "--device", self.udid, "--pid", str(process), seconds=limit
+            )
+        except CoreDeviceFailed:
+            return False
+        return True
 
     def _container(self) -> tuple[str, ...]:
         """The app's documents. Without the user some systems find no file in it."""

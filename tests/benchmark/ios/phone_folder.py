@@ -47,7 +47,7 @@ class FolderPhone:
         script = Path(__file__).with_name("stand_in_xcrun.py")
         for name in ("xcrun", "xcodebuild"):
             program = tools / name
-            program.write_text(f"#!{sys.executable}\n{script.read_text(encoding='utf-8')}", encoding="utf-8")
+            program.write_text(f"#!{sys.executable} -IS\n{script.read_text(encoding='utf-8')}", encoding="utf-8")
             program.chmod(0o755)
 
     def settings(self, **changes: Any) -> None:

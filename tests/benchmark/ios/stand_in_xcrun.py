@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,20 +30,31 @@ def main(program: str, arguments: list[str]) -> None:
     assert arguments[0] == "devicectl", arguments
     print("a table that nobody should parse | {} |")
     command = " ".join(takewhile_words(arguments[1:]))
+    if command == settings().get("hangs"):
+        time.sleep(600)
     failure = next_failure(command)
     if failure is not None:
         answer(arguments, {"error": failure, "info": {"outcome": "failed", "jsonVersion": 2}})
         sys.exit(1)
+    check_patience(command, arguments)
     result = COMMANDS[command](arguments)
     answer(arguments, {"info": {"outcome": "success", "jsonVersion": 2}, "result": result})
+
+
+def check_patience(command: str, arguments: list[str]) -> None:
+    """What takes longer than the limit that was given is abandoned as a failure."""
+    if settings().get("slow", {}).get(command, 0) > int(value(arguments, "--timeout")):
+        fail(arguments, "com.apple.dt.CoreDeviceError", 1, "The operation timed out.")
 
 
 def takewhile_words(words: list[str]) -> list[str]:
     """The command itself: its words before the first option or path."""
     for count in (4, 3, 2):
-        if " ".join(words[:count]) in COMMANDS:
+        command = " ".join(words[:count])
+        if command in COMMANDS and not (command == AWAIT and settings().get("xcode", 27) < 27):
             return words[:count]
-    raise SystemExit(f"unknown command: {words}")
+    print(f"Error: {len(words)} unexpected arguments: {words}", file=sys.stderr)
+    sys.exit(64)  # and no JSON file: the words are not understood before anything is done
 
 
 def value(arguments: list[str], option: str) -> str:
@@ -156,6 +168,15 @@ def processes(arguments: list[str]) -> dict[str, Any]:
     return {"runningProcesses": [{"processIdentifier": 1}, *([{"processIdentifier": pid}] if alive(pid) else [])]}
 
 
+def await_termination(arguments: list[str]) -> dict[str, Any]:
+    pid, end = int(value(arguments, "--pid")), time.monotonic() + int(value(arguments, "--timeout"))
+    while alive(pid):
+        if time.monotonic() > end:
+            fail(arguments, "com.apple.dt.CoreDeviceError", 1, "The operation timed out.")
+        time.sleep(0.01)
+    return {"process": {"processIdentifier": pid}}
+
+
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
@@ -180,7 +201,9 @@ def xcodebuild(arguments: list[str]) -> None:
     (app / "bundle_id").write_text(given["PRODUCT_BUNDLE_IDENTIFIER"], encoding="utf-8")
 
 
+AWAIT = "device process awaitTermination"
 COMMANDS = {
+    AWAIT: await_termination,
     "list devices": list_devices,
     "device info lockState": lock_state,
     "device info processes": processes,

@@ -16,7 +16,8 @@ from command_line import Outcome
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import Plan
-from mobileclip_deploy.benchmark.ios import building, following
+from mobileclip_deploy.benchmark.ios import building, devicectl, following
+from mobileclip_deploy.benchmark.ios.devicectl import UnknownCommand
 from mobileclip_deploy.benchmark.ios.devices import parse_devices
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.benchmark.ios.failures import REMEDIES, TUNNEL, NoSuchRemoteFile, read_failure
@@ -132,19 +133,66 @@ def test_a_long_run_is_looked_at_when_it_can_be_finished(monkeypatch: pytest.Mon
     monkeypatch.setattr(following.time, "monotonic", lambda: now[0])
 
     class Watched:
-        """A run of ten rounds that take 40 s each, where the protocol asks for 30."""
+        """A run of ten rounds that take 40 s each, by an Xcode that cannot wait for its end."""
+
+        def wait(self, process: int, seconds: float) -> bool:
+            raise UnknownCommand("awaitTermination")
 
         def is_running(self, process: int) -> bool:
             return True
 
         def pull(self, remote: str) -> bytes:
             turns = min(10, int(now[0] / 40))
-            state = "finished" if turns == 10 else "running"
-            return json.dumps({"run_id": "r", "state": state, "finished_turns": turns}).encode()
+            state = {"run_id": "r", "state": "finished" if turns == 10 else "running", "finished_turns": turns}
+            return json.dumps(state | {"turn": {"cell": "c", "round": turns} if turns < 10 else None}).encode()
 
-    counter = RoundCounter(10, lambda text: None)
-    following.follow(Watched(), following.Launched("r", 1, "p", 10, 30), counter, Patience())  # type: ignore[arg-type]
-    assert slept == [300, 90, 30]
+    for least, looks in ((30, [300, 3 * 300 / 7]), (0, [10, 10, 10, 10, 9 * 40])):
+        now[0] = 0.0
+        slept.clear()
+        counter = RoundCounter(10, lambda text: None)
+        launched = following.Launched("r", 1, "p", 10, least)
+        looked_at = following.follow(Watched(), launched, counter, Patience())  # type: ignore[arg-type]
+        assert slept == [pytest.approx(one) for one in looks]
+        assert now[0] >= 400
+        assert len(looked_at) <= len(looks) - 1
+
+
+def test_an_xcode_that_can_wait_asks_nothing_of_the_phone_while_it_measures(
+    benchmark: IphoneBenchmark, phone: FolderPhone
+) -> None:
+    assert benchmark("--tower", "text").code == 0
+    commands = [" ".join(call[2:5]) for call in phone.calls() if call[0] == "xcrun"]
+    run = max(number for number, command in enumerate(commands[:-1]) if command == "device process launch")
+    assert [command.partition(" --")[0] for command in commands[run:]] == [
+        "device process launch",
+        "device process awaitTermination",
+        "device info processes",
+        "device copy from",
+        "device copy from",
+        "device process launch",
+    ]
+    assert {
+        text for cell in read_result(benchmark.output).cells for text in cell.warnings if "looked at" in text
+    } == set()
+
+
+def test_a_round_during_which_an_older_xcode_looked_is_marked(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
+    phone.settings(xcode=26)
+    phone.core_ml(answers=benchmark.answers, microseconds=dict.fromkeys(("cpuOnly", "cpuAndGPU", "all"), 20_000))
+    assert benchmark("--tower", "text").code == 0
+    warning = "looked at: the device was asked how far it is during this round"
+    assert [item for cell in read_result(benchmark.output).cells for item in cell.rounds if warning in item.warnings]
+
+
+def test_a_devicectl_that_is_slow_is_waited_for_and_one_that_hangs_is_ended(
+    benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone.settings(slow={"device install app": 500, "device info processes": 70})  # of 600 s, and of 60
+    assert "info processes failed: The operation timed out (com.apple.dt.CoreDeviceError 1)" in refused(benchmark())
+    assert ["device", "install", "app"] in [call[2:5] for call in phone.calls()]
+    phone.settings(hangs="list devices")
+    monkeypatch.setattr(devicectl, "GRACE", 0.5 - devicectl.SECONDS)
+    assert "devicectl list devices did not answer within 0.5 s; unplug the device" in refused(benchmark())
 
 
 @pytest.mark.parametrize("option", [("--threads", "1,4"), ("--profile",)], ids=["threads", "profile"])
@@ -200,6 +248,7 @@ def test_a_run_that_stands_still_is_given_up(
     benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(IosDriver, "patience", Patience(between=0.05, broken=0.5, still=0.3))
+    phone.settings(xcode=26)
     phone.core_ml(answers=benchmark.answers, microseconds={"cpuOnly": 3_000_000})
     assert "has stood still" in refused(benchmark("--tower", "text"))
 
