@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         devices,
         write_job,
     )
+    from mobileclip_deploy.benchmark.placement import explain_placement
     from mobileclip_deploy.benchmark.report import report
     from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.checkpoints.convert import Conversion, convert
@@ -122,6 +123,7 @@ __all__ = [
     "evaluate",
     "evaluate_suite",
     "explain",
+    "explain_placement",
     "export",
     "inspect",
     "layouts",
@@ -152,6 +154,7 @@ DOORS = {
         "devices",
         "write_job",
     ),
+    "benchmark.placement": ("explain_placement",),
     "benchmark.report": ("report",),
     "bundle": ("Bundle",),
     "checkpoints.convert": (

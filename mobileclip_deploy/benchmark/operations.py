@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.neural_engine import UNIT
-from mobileclip_deploy.benchmark.result import PlannedOperation, Result
+from mobileclip_deploy.benchmark.result import CellResult, PlannedOperation, Result
 
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
 
-__all__ = ["operations_elsewhere"]
+__all__ = ["elsewhere", "operations_elsewhere", "planned"]
 
 NAMED = 3
 UNITS = {"cpu": "the CPU", "gpu": "the GPU", "unknown": "a unit that Core ML does not tell"}
@@ -25,20 +25,27 @@ def operations_elsewhere(result: Result, lints: Sequence[LintReport] = ()) -> tu
     Args:
         lints: of the packages that were measured, for the reasons: what `lint` finds of an operation of the same name.
     """
-    lines = []
+    return tuple((cell.label, text) for cell, text in elsewhere(result, lints))
+
+
+def planned(found: CellResult) -> tuple[PlannedOperation, ...]:
+    """The plan of the first round that has one."""
+    return next((item.operations for item in found.rounds if item.operations), ())
+
+
+def elsewhere(result: Result, lints: Sequence[LintReport]) -> Iterator[tuple[Cell, str]]:
+    """Of every cell for CPU and Neural Engine that has a plan a sentence for each other unit and reason."""
+    simulated = "SIMULATED: " if result.device.simulated else ""
     for cell, found in result.pairs():
-        planned = next((item.operations for item in found.rounds if item.operations), ())
-        if cell.compute_units != "cpuAndNeuralEngine" or not planned:
+        if cell.compute_units != "cpuAndNeuralEngine":
             continue
         reasons = _reasons(cell, lints)
         groups: dict[tuple[str, str | None], list[PlannedOperation]] = {}
-        for operation in planned:
+        for operation in planned(found):
             if operation.unit != UNIT:
                 groups.setdefault((operation.unit, reasons.get(operation.name)), []).append(operation)
-        simulated = "SIMULATED: " if result.device.simulated else ""
         for (unit, reason), operations in groups.items():
-            lines.append((cell.label, simulated + _sentence(unit, reason, operations, known=bool(reasons))))
-    return tuple(lines)
+            yield cell, simulated + _sentence(unit, reason, operations, known=bool(reasons))
 
 
 def _reasons(cell: Cell, lints: Sequence[LintReport]) -> dict[str, str | None]:

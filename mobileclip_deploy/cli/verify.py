@@ -35,6 +35,13 @@ __all__ = ["verify"]
     "--explain", is_flag=True, help="Name the first operation that is not the checkpoint's, and list every layer."
 )
 @click.option(
+    "--placement",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="RESULT",
+    help="With --explain: of `benchmark`; why operations leave the Neural Engine there; may be repeated.",
+)
+@click.option(
     "--checks",
     type=click.Choice(["quick", "full"]),
     default="full",
@@ -57,6 +64,7 @@ def verify(
     calibration: Path | None,
     dataset: Path | None,
     explain: bool,
+    placement: tuple[Path, ...],
     checks: str,
     gate_texts: tuple[str, ...],
     as_json: bool,
@@ -76,10 +84,11 @@ def verify(
     Example:
       mobileclip-deploy verify out/nano-onnx-fp16
       mobileclip-deploy verify out/mobileclip_s0-coreml-fp16 --checkpoint mobileclip_s0.pt --images photos/
-      mobileclip-deploy verify out/nano-coreml-fp16 --explain
+      mobileclip-deploy verify out/nano-coreml-fp16 --explain --placement iphone.json
       mobileclip-deploy verify out/nano-onnx-fp16 --baseline parity.lock.json --junit parity.xml
       mobileclip-deploy verify out/* --junit parity.xml
     """
+    from mobileclip_deploy.benchmark.placement import measured, with_placement
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_verified
     from mobileclip_deploy.cli.words import put_in_flags
@@ -91,6 +100,9 @@ def verify(
 
     if accept and baseline is None:
         raise UsageError("--accept writes a lock file; name it with --baseline LOCK")
+    if placement and not explain:
+        raise UsageError("--placement says more about what --explain lists: add --explain")
+    plans = measured(placement, bundles) if placement else ()
     for option, file in (("junit", junit), ("markdown", markdown), ("baseline", baseline if accept else None)):
         if file is not None:
             check_file_destination(file, force=True, option=option)
@@ -99,6 +111,8 @@ def verify(
     lock = several.Baseline(baseline, accept) if baseline is not None else None
     with progress() as update:
         found = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
+    if plans:
+        found = with_placement(found, plans)
     for one in found:
         if isinstance(one, several.Refused):
             put_in_flags(one.failure)

@@ -30,7 +30,8 @@ class Explanation(BaseModel):
 
     `finding`: `unreadable`; `interface` (an input or output is not what a conversion gives); `operation` (this one
     is another, has other parameters or computes something else: the first such); `precision` (the same graph and
-    weights; this operation is the first whose result precision moves by more than `bound`); `none`.
+    weights; this operation is the first whose result precision moves by more than `bound`); `placement` (where a device
+    that it was measured on meant to run it); `none`.
     `relative` is the deviation of its result, `before` the last operation that still agreed, `position` its number in
     the order in which the outputs need them.
     """
@@ -38,7 +39,7 @@ class Explanation(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     tower: str
-    finding: Literal["unreadable", "interface", "operation", "precision", "none"]
+    finding: Literal["unreadable", "interface", "operation", "precision", "placement", "none"]
     detail: str
     type: str | None = None
     operation: str | None = None

@@ -2,6 +2,8 @@ import Foundation
 
 #if canImport(CryptoKit)
 import CryptoKit
+#else
+import PlainSHA256
 #endif
 
 /// The SHA-256 of a file, or of a package (a folder) as docs/benchmark.md defines it.
