@@ -2,6 +2,7 @@
 
 python assemble.py                                  fetches the runtimes' wheels, builds, and fills the folder
 python assemble.py --programs FOLDER --wheels FOLDER --into FOLDER    of what is built and fetched already
+python assemble.py --machine x86_64                 the same for an emulator on a PC, by this machine's own compiler
 
 It needs what android_harness/README.md lists, and mobileclip_deploy, whose targets say which versions are proven.
 """
@@ -18,21 +19,43 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
+
+class Machine(NamedTuple):
+    """What the programs are built for: the preset, where its C library is, the loader there, and the tools' prefix."""
+
+    name: str
+    preset: str
+    system: Path
+    loader: str
+    tools: str
+
+
+MACHINES = {
+    one.name: one
+    for one in (
+        Machine(
+            "aarch64",
+            "aarch64-linux",
+            Path("/usr/aarch64-linux-gnu/lib"),
+            "ld-linux-aarch64.so.1",
+            "aarch64-linux-gnu-",
+        ),
+        Machine("x86_64", "host", Path("/lib/x86_64-linux-gnu"), "ld-linux-x86-64.so.2", ""),
+    )
+}
 HERE = Path(__file__).resolve().parent
 HARNESS = HERE.parent
-SYSTEM = Path("/usr/aarch64-linux-gnu/lib")
-TOOLS = "aarch64-linux-gnu-"
-LOADER = "ld-linux-aarch64.so.1"
 PYTHON = "3.11"
-PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 """The first is the proven versions'; older ones have the others."""
 RUNTIMES = {"onnxruntime": "onnx", "executorch": "executorch"}
 """Package, runtime -> the target that says which version is proven."""
 LINKED = ("executorch",)
 """Runtimes that the programs are linked against: that version and no other."""
 # ExecuTorch's libraries that no program of ours links.
-LEFT_OUT = ("openvino", "etdump")
+LEFT_OUT = ("openvino", "qnn", "etdump")
 
 
 def main() -> None:
@@ -40,52 +63,57 @@ def main() -> None:
     parser.add_argument("--programs", type=Path)
     parser.add_argument("--wheels", type=Path)
     parser.add_argument("--into", type=Path, default=HERE / "mobileclip_deploy_android" / "files")
+    parser.add_argument("--machine", choices=sorted(MACHINES), default="aarch64")
     chosen = parser.parse_args()
-    wheels = chosen.wheels or fetch(HARNESS / "build" / "aarch64-wheels")
-    assemble(chosen.programs or build(wheels), wheels, chosen.into)
+    machine = MACHINES[chosen.machine]
+    wheels = chosen.wheels or fetch(HARNESS / "build" / f"{machine.name}-wheels", machine.name)
+    assemble(chosen.programs or build(wheels, machine), wheels, chosen.into, machine)
     megabytes = sum(file.stat().st_size for file in chosen.into.iterdir()) / 1e6
     print(f"{chosen.into}: {len(list(chosen.into.iterdir()))} files, {megabytes:.1f} MB", file=sys.stderr)
 
 
-def fetch(into: Path) -> Path:
-    """The runtimes' wheels for 64-bit ARM Linux, from PyPI, in the versions that are proven."""
+def fetch(into: Path, machine: str = "aarch64") -> Path:
+    """The runtimes' wheels for a machine's Linux, from PyPI, in the versions that are proven."""
     from mobileclip_deploy.targets import get_target
 
     wanted = [f"{name}=={get_target(target).proven[name]}" for name, target in RUNTIMES.items()]
     shutil.rmtree(into, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--python-version", PYTHON, "--platform", PLATFORMS[0], "--dest", str(into), *wanted]
+    command += ["--python-version", PYTHON, "--platform", f"{PLATFORMS[0]}_{machine}", "--dest", str(into), *wanted]
     subprocess.run(command, check=True)
     return into
 
 
-def build(wheels: Path) -> Path:
-    """The harness for 64-bit ARM Linux, against ExecuTorch's wheel; the folder of its programs."""
-    folder = HARNESS / "build" / "aarch64-runners"
+def build(wheels: Path, machine: Machine) -> Path:
+    """The harness for a machine's Linux, against ExecuTorch's wheel; the folder of its programs."""
+    folder = HARNESS / "build" / f"{machine.name}-runners"
     sdk = folder / "sdk"
     shutil.rmtree(sdk, ignore_errors=True)
     with zipfile.ZipFile(wheel_of(wheels, "executorch")) as archive:
         archive.extractall(sdk)
     options = ["-DBUILD_TESTS=OFF", f"-DEXECUTORCH_ROOT={sdk / 'executorch'}", "-B", str(folder)]
-    subprocess.run(["cmake", "--preset", "aarch64-linux", *options], cwd=HARNESS, check=True)
+    subprocess.run(["cmake", "--preset", machine.preset, *options], cwd=HARNESS, check=True)
     subprocess.run(["cmake", "--build", str(folder)], check=True)
     return folder / "bin"
 
 
-def assemble(programs: Path, wheels: Path, into: Path) -> None:
+def assemble(programs: Path, wheels: Path, into: Path, machine: Machine = MACHINES["aarch64"]) -> None:
     """Programs, stripped, and every library of the system that they or the runtimes need; and what all that is."""
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     for program in ("mobileclip-bench", *(f"mobileclip-bench-{runtime}" for runtime in RUNTIMES)):
-        run(f"{TOOLS}strip", "-o", str(into / program), str(programs / program))
-    described = [describe(wheels, runtime) for runtime in sorted(RUNTIMES)]
+        run(f"{machine.tools}strip", "-o", str(into / program), str(programs / program))
+    described = [describe(wheels, runtime, machine) for runtime in sorted(RUNTIMES)]
     libraries: dict[str, bytes] = {}
     for wheel in described:
         with zipfile.ZipFile(wheels / str(wheel["file"])) as archive:
             libraries |= {name: archive.read(member) for member, name in dict(wheel["members"]).items()}  # type: ignore[call-overload]
-    for name in system_libraries([file.read_bytes() for file in into.iterdir()] + list(libraries.values()), libraries):
-        shutil.copy(SYSTEM / name, into / name)
-    packages = {package_of(file) for file in into.iterdir() if (SYSTEM / file.name).exists()}
+    contained = [file.read_bytes() for file in into.iterdir()] + list(libraries.values())
+    for name in system_libraries(contained, libraries, machine):
+        shutil.copy(machine.system / name, into / name)
+    packages = {
+        package_of(machine.system / file.name) for file in into.iterdir() if (machine.system / file.name).exists()
+    }
     for package in packages:
         shutil.copy(f"/usr/share/doc/{package}/copyright", into / f"copyright.{package}")
     version = re.search(r'^version = "([^"]+)"$', (HARNESS.parent / "pyproject.toml").read_text(), re.MULTILINE)
@@ -93,7 +121,7 @@ def assemble(programs: Path, wheels: Path, into: Path) -> None:
     contents = {
         "schema_version": 1,
         "version": version[1],
-        "machine": "aarch64",
+        "machine": machine.name,
         "c_library": "glibc",
         "files": {file.name: sha256(file.read_bytes()) for file in sorted(into.iterdir())},
         "wheels": [{name: value for name, value in wheel.items() if name != "file"} for wheel in described],
@@ -102,7 +130,7 @@ def assemble(programs: Path, wheels: Path, into: Path) -> None:
     (into / "runners.json").write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
 
 
-def describe(wheels: Path, runtime: str) -> dict[str, object]:
+def describe(wheels: Path, runtime: str, machine: Machine) -> dict[str, object]:
     """A runtime's wheel, and which of its files are needed under which name."""
     wheel = wheel_of(wheels, runtime)
     with zipfile.ZipFile(wheel) as archive:
@@ -122,7 +150,7 @@ def describe(wheels: Path, runtime: str) -> dict[str, object]:
         "sha256": sha256(wheel.read_bytes()),
         "bytes": wheel.stat().st_size,
         "python": PYTHON,
-        "platforms": PLATFORMS,
+        "platforms": [f"{one}_{machine.name}" for one in PLATFORMS],
         "members": members,
         "file": wheel.name,
     }
@@ -133,26 +161,31 @@ def wheel_of(wheels: Path, package: str) -> Path:
     return found
 
 
-def system_libraries(contents: list[bytes], provided: dict[str, bytes]) -> list[str]:
-    """What these files need and the system of the cross compiler has, and what that needs in turn."""
-    found, queue = {LOADER}, list(contents)
+def system_libraries(contents: list[bytes], provided: dict[str, bytes], machine: Machine) -> list[str]:
+    """What these files need and the machine's system has, and what that needs in turn."""
+    found, queue = {machine.loader}, list(contents)
     while queue:
-        for name in needed(queue.pop()):
+        for name in needed(queue.pop(), machine.tools):
             if name not in provided and name not in found:
                 found.add(name)
-                queue.append((SYSTEM / name).read_bytes())
+                queue.append((machine.system / name).read_bytes())
     return sorted(found)
 
 
-def needed(content: bytes) -> list[str]:
+def needed(content: bytes, tools: str) -> list[str]:
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
-        return re.findall(r"\(NEEDED\)\s+Shared library: \[(.+?)\]", run(f"{TOOLS}readelf", "-d", file.name))
+        return re.findall(r"\(NEEDED\)\s+Shared library: \[(.+?)\]", run(f"{tools}readelf", "-d", file.name))
 
 
 def package_of(file: Path) -> str:
-    return run("dpkg-query", "-S", str(SYSTEM / file.name)).partition(":")[0]
+    """Debian's package of a file; its folder may be a link to where the package put it."""
+    for path in (file, Path("/usr") / file.relative_to("/")):
+        done = subprocess.run(["dpkg-query", "-S", str(path)], capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout.partition(":")[0]
+    raise SystemExit(f"no package of Debian's has {file}")
 
 
 def package_version(package: str) -> str:

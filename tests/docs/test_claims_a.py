@@ -213,6 +213,8 @@ def test_workflows_do_what_the_page_says_where_it_says() -> None:
     assert where["android.yml", "runners"][1] == "debian:13"
     system, _, steps = where["android.yml", "emulator"]
     assert (system, "x86_64" in steps, "--device android --quick" in steps) == ("ubuntu-24.04", True, True)
+    assert "MOBILECLIP_ANDROID_RUNNERS=ready PYTHONPATH=ready mobileclip-deploy benchmark" in steps
+    assert "assemble.py --machine x86_64" in where["android.yml", "runners"][2]
 
 
 def test_versions_on_the_pages_are_those_of_the_package() -> None:

@@ -10,7 +10,7 @@ from mobileclip_deploy.benchmark.android.adb import Adb, listed_devices, quoted,
 from mobileclip_deploy.benchmark.android.claiming import PhoneBusy, claimed
 from mobileclip_deploy.benchmark.android.cooling import wait_until_cool
 from mobileclip_deploy.benchmark.android.device import AndroidPhone, describe, fast_cores, parse_thermal, snapshot
-from mobileclip_deploy.benchmark.android.programs import LOADER, PLAN, InstalledPrograms, NotStarting, runner
+from mobileclip_deploy.benchmark.android.programs import PLAN, InstalledPrograms, NotStarting, loader_among, runner
 from mobileclip_deploy.benchmark.android.rounds import Rounds
 from mobileclip_deploy.benchmark.android.session import PhoneSession
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners, find_runners
@@ -59,7 +59,7 @@ class AndroidDriver(Driver):
         adb = Adb(self._serial(), self._settings.folder)
         phone = describe(adb)
         _check_machine(phone, runners, adb.serial)
-        programs = InstalledPrograms(adb, self._settings.folder, runners.glibc)
+        programs = InstalledPrograms(adb, self._settings.folder, loader_among(path.name for path in runners.files))
         self._end_interrupted_run(programs, plan)
         with claimed(adb, programs.base) as alone:
             session = self._session(programs, phone, job)
@@ -154,9 +154,9 @@ class AndroidDriver(Driver):
         Raises:
             RuntimeFailed: another benchmark runs there.
         """
-        has_loader = programs.adb.shell(f"[ -e {quoted(f'{programs.folder}/{LOADER}')} ]").code == 0
+        there = programs.adb.shell(f"ls -- {quoted(programs.folder)} 2>/dev/null").output.split()
         with suppress(NotStarting):  # nothing is there yet, or nothing that could have begun a run
-            self._end_own_run(replace(programs, glibc=has_loader), plan)
+            self._end_own_run(replace(programs, loader=loader_among(there)), plan)
 
     def _bring(self, programs: InstalledPrograms, rounds: Rounds, runners: Runners, alone: bool) -> None:
         """Programs, models and golden files onto the phone; what an interrupted run of this job left there, here."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["BUSY", "LOADER", "PLAN", "InstalledPrograms", "NotStarting", "runner"]
+__all__ = ["BUSY", "LOADERS", "PLAN", "InstalledPrograms", "NotStarting", "loader_among", "runner"]
 
 PLAN = "mobileclip-bench"
-LOADER = "ld-linux-aarch64.so.1"
-"""glibc's, which ready-made runners bring along: Android has another C library."""
+LOADERS = ("ld-linux-aarch64.so.1", "ld-linux-x86-64.so.2")
+"""glibc's, which ready-made runners bring along: Android has another C library. The second is for emulators on PCs."""
 BUSY = 4
 
 
 def runner(runtime: str) -> str:
     """The program that runs a runtime's cells."""
     return f"{PLAN}-{runtime}"
+
+
+def loader_among(names: Iterable[str]) -> str | None:
+    """The loader of glibc among these file names; None: they are of programs for Android's own C library."""
+    return next((name for name in names if name in LOADERS), None)
 
 
 class NotStarting(RuntimeFailed):
@@ -31,12 +36,12 @@ class InstalledPrograms:
 
     Args:
         base: the folder that holds `bin`, `job` and `lock`.
-        glibc: the programs are started by the loader that lies beside them.
+        loader: the file beside the programs that starts them; None: the system does.
     """
 
     adb: Adb
     base: str
-    glibc: bool = False
+    loader: str | None = None
 
     @property
     def folder(self) -> str:
@@ -52,8 +57,8 @@ class InstalledPrograms:
             under: words of a program that starts this one, such as `timeout`.
         """
         path = f"{self.folder}/{program}"
-        if self.glibc:
-            return quoted(*under, f"{self.folder}/{LOADER}", "--library-path", self.folder, path, *arguments)
+        if self.loader is not None:
+            return quoted(*under, f"{self.folder}/{self.loader}", "--library-path", self.folder, path, *arguments)
         return f"LD_LIBRARY_PATH={quoted(self.folder)} {quoted(*under, path, *arguments)}"
 
     def is_busy(self) -> bool:

@@ -84,7 +84,7 @@ class Contents(Frozen):
 
     schema_version: Literal[1]
     version: str
-    machine: Literal["aarch64"]
+    machine: Literal["aarch64", "x86_64"]
     c_library: Literal["glibc"]
     files: dict[str, Sha256]
     wheels: tuple[Wheel, ...]

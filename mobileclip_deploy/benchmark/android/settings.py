@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.benchmark.android.programs import LOADER, PLAN, runner
+from mobileclip_deploy.benchmark.android.programs import PLAN, runner
 from mobileclip_deploy.benchmark.android.ready import package_folder, ready_runners
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
@@ -83,14 +83,10 @@ class AndroidSettings:
 
 @dataclass(frozen=True)
 class Runners:
-    """The programs and shared libraries to be pushed, and the machine they were built for (as `uname -m` says it).
-
-    `glibc`: they bring the C library that they run on; otherwise it is the phone's.
-    """
+    """The programs and shared libraries to be pushed, and the machine they were built for (as `uname -m` says it)."""
 
     files: tuple[Path, ...]
     machine: str
-    glibc: bool = False
 
 
 def find_runners(chosen: Path | None, runtimes: Mapping[str, Collection[str]], progress: Progress) -> Runners:
@@ -111,7 +107,7 @@ def find_runners(chosen: Path | None, runtimes: Mapping[str, Collection[str]], p
     if package is None:
         raise RuntimeFailed(HOW_TO_GET)
     files = ready_runners(package, runtimes, progress)
-    return Runners(files, _machine(package / PLAN), glibc=True)
+    return Runners(files, _machine(package / PLAN))
 
 
 def _built_runners(folder: Path, runtimes: frozenset[str]) -> Runners:
@@ -124,7 +120,7 @@ def _built_runners(folder: Path, runtimes: frozenset[str]) -> Runners:
         if not (folder / library).is_file():
             raise RuntimeFailed(f"{folder} lacks {library}: {remedy}")
     files = tuple(folder / name for name in wanted) + tuple(libraries)
-    return Runners(files, _machine(folder / PLAN), glibc=(folder / LOADER).is_file())
+    return Runners(files, _machine(folder / PLAN))
 
 
 def _machine(program: Path) -> str:

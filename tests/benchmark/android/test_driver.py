@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from pathlib import Path
 
@@ -260,6 +261,16 @@ def test_a_phone_without_flock_is_measured_all_the_same(phones: Phones, built: P
     phones.program("flock", "exit 127")
     result = run(phones, scripted_runners(built, tmp_path / "bin"), tiny.plan(tmp_path / "plan"))
     assert result.cells[0].status == "done"
+
+
+def test_runners_that_bring_a_c_library_are_started_by_its_loader(phones: Phones, built: Path, tmp_path: Path) -> None:
+    runners = Path(shutil.copytree(built / "bin", tmp_path / "bin"))
+    loader = runners / "ld-linux-x86-64.so.2"
+    loader.write_text(f'#!/bin/sh\nshift 2; echo "$1" >>"$(dirname "$0")/started"; exec /lib64/{loader.name} "$@"\n')
+    loader.chmod(0o755)
+    assert run(phones, runners, tiny.plan(tmp_path / "plan")).cells[0].status == "done"
+    started = {Path(line).name for line in (phones.storage / "x/bin/started").read_text().splitlines()}
+    assert started == {"mobileclip-bench", "mobileclip-bench-onnxruntime"}
 
 
 def test_two_phones_are_measured_at_once(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
