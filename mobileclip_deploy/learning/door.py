@@ -89,7 +89,7 @@ def reinforce(
     settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows, form)
     read = read_pairs(Path(pairs))
     if captioner is not None:
-        kept = Path(f"{Path(output)}.captions.json")
+        kept = Path(f"{Path(output)}.captions.jsonl")
         read = caption_pairs(read, load_captioner(captioner), synthetic, seed, kept, progress)
     return _reinforce(
         read,

@@ -156,26 +156,29 @@ def caption_pairs(
 
 
 class _Done:
-    """Captions that were made, in a JSON file, batch by batch."""
+    """Captions that were made, a line a batch behind a line of settings; what is not a line of them is made anew."""
 
     def __init__(self, file: Path, settings: dict[str, Any]) -> None:
-        self.file, self.settings = file, settings
-        self.batches: dict[str, Any] = {}
+        self.file, self.batches = file, dict[int, Any]()
+        head = json.dumps(settings) + "\n"
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if found["settings"] == settings:
-                self.batches = dict(found["batches"])
+            with file.open(encoding="utf-8") as stream:
+                if stream.readline() == head:
+                    for line in stream:  # the last one may be half written
+                        found = json.loads(line)
+                        self.batches[found["start"]] = found
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass  # made anew
+            pass
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, head + "".join(json.dumps(one) + "\n" for one in self.batches.values()))
 
     def get(self, start: int, digests: list[str]) -> list[list[str]] | None:
-        found = self.batches.get(str(start))
-        if not isinstance(found, dict) or found.get("images") != digests:
+        found = self.batches.get(start)
+        if found is None or found.get("images") != digests:
             return None
         texts: list[list[str]] = found["captions"]
         return texts
 
     def add(self, start: int, digests: list[str], texts: list[list[str]]) -> None:
-        self.batches[str(start)] = {"images": digests, "captions": texts}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.file, json.dumps({"settings": self.settings, "batches": self.batches}))
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"start": start, "images": digests, "captions": texts}) + "\n")
