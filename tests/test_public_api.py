@@ -55,6 +55,7 @@ PUBLIC = [
     "evaluate",
     "evaluate_suite",
     "explain",
+    "explain_placement",
     "export",
     "inspect",
     "layouts",
