@@ -38,6 +38,7 @@ from mobileclip_deploy.parity import Bound, Check, Gates, ParityLock, ParityRepo
 from mobileclip_deploy.parity.baseline import LockedBundle, Tolerances
 from mobileclip_deploy.progress import Lines
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.base import Form
 from mobileclip_deploy.targets.coreai import compression
 from mobileclip_deploy.targets.coreai.storage import storage as coreai_storage
 from mobileclip_deploy.targets.coreai.target import CoreAITarget
@@ -447,7 +448,7 @@ def test_onnx_files_are_named_and_asked_for_as_the_table_says() -> None:
         for part, stem in {"image": "vision_model", "text": "text_model", "classifier": "classifier"}.items():
             assert target.artifact_name(variant, part, name) == f"onnx/{stem}{suffixes[name]}.onnx"
         assert file.endswith(f"{suffixes[name]}.onnx")
-    _, result = target.ports(variant, "image", 5)
+    _, result = target.ports(variant, "image", Form(labels=5))
     assert (result.name, result.dtype, result.shape[-1]) == ("probabilities", "float32", 5)
 
 
