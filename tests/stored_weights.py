@@ -152,10 +152,11 @@ def onnx_weights(path: Path) -> list[Weight]:
                     As("integers", settings["bits"], 0, None if size == settings["K"] else size),
                 )
             )
-        elif users[0].op_type == "GatherBlockQuantized":
-            size = settings["block_size"]
-            blocks = integers.astype(np.float32).reshape(len(integers), -1, size)
-            values = (blocks * scales.astype(np.float32)[..., None]).reshape(integers.shape)
+        elif users[0].op_type == "Gather" and integers.dtype == np.uint8:  # two numbers a byte
+            halves = np.stack((integers & 0xF, integers >> 4), axis=-1).reshape(len(integers), -1).astype(np.float32)
+            size = halves.shape[1] // scales.shape[1]
+            blocks = (halves - 8).reshape(len(integers), -1, size)
+            values = (blocks * scales.astype(np.float32)[..., None]).reshape(halves.shape)
             found.append(Weight(values, As("integers", 4, 0, None if size == values.shape[1] else size)))
         else:
             axis = settings.get("axis", 0) if scales.ndim == 1 else int(np.argmax(scales.shape))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from chromium import open_page
 from exports import Exports
 from PIL import Image
 
@@ -111,3 +116,55 @@ def test_every_other_precision_loads_by_its_dtype_and_holds_its_gate(
     metric, bound, _ = Gates().shipped(precision)
     for tower in ("image", "text"):
         assert compare(reference.of(tower), answers[precision][tower]).value(metric) >= bound
+
+
+@contextlib.contextmanager
+def served(places: dict[str, str]) -> Iterator[str]:
+    """Files and folders at addresses of a server of this machine alone; gives its own address."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def translate_path(self, path: str) -> str:
+            path = path.partition("?")[0]
+            prefix = next((prefix for prefix in places if path.startswith(prefix)), None)
+            return "" if prefix is None else f"{places[prefix]}{path.removeprefix(prefix)}"
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_w4_loads_in_chromium_with_the_wasm_that_the_client_brings(
+    client: Callable[[dict[str, Any]], list[dict[str, Any]]], exports: Exports, image: Path
+) -> None:
+    bundle = exports.bundle("onnx", "w4").path
+    places = {
+        "/embed.html": f"{HERE}/embed.html",
+        "/picture.png": str(image),
+        "/client/": f"{CLIENT}/",
+        "/bundles/": f"{bundle.parent}/",
+    }
+    with served(places) as address, open_page() as page:
+        page.visit(f"{address}/embed.html?name={bundle.name}&image=q4&text=q4")
+        page.wait("window.answer")
+        answer = page.evaluate("window.answer")
+    assert "error" not in answer, (answer, page.complaints)
+    for tower, inputs in (("text", mcd.tokenize(["a photo of a cat", "собака"])), ("image", None)):
+        given = mcd.preprocess([image], bundle) if inputs is None else inputs
+        native = mcd.load_runner(bundle, tower)(given)  # type: ignore[arg-type]
+        assert compare(native, np.array(answer[tower], dtype=np.float32)).cosine > 0.9999
+
+
+def test_webnn_is_told_the_batch_in_config_json(exports: Exports) -> None:
+    config = json.loads((exports.bundle("onnx", "w4").path / "config.json").read_text())
+    overrides = config["transformers.js_config"]["device_config"]["webnn"]["free_dimension_overrides"]
+    assert overrides == {"batch": 1}
+    for tower in ("image", "text"):
+        graph = onnx.load(exports.bundle("onnx", "w4").artifact(tower), load_external_data=False).graph  # type: ignore[arg-type]
+        assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"

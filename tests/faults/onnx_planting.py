@@ -17,7 +17,7 @@ __all__ = ["PlantedOnnx", "Weight"]
 Array = npt.NDArray[Any]
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 # The operations that take stored weights, beside those that take floats.
-STORED = ("Cast", "DequantizeLinear", "MatMulInteger", "MatMulNBits", "GatherBlockQuantized")
+STORED = ("Cast", "DequantizeLinear", "MatMulInteger", "MatMulNBits")
 
 
 def called(node: onnx.NodeProto) -> str:
@@ -128,11 +128,11 @@ class PlantedOnnx:
 
     def _weights(self, *, tables: bool = False) -> Iterator[Weight]:
         for node in self.graph.node:
-            index = 0 if node.op_type in ("Gather", "GatherBlockQuantized", "Cast", "DequantizeLinear") else 1
+            index = 0 if node.op_type in ("Gather", "Cast", "DequantizeLinear") else 1
             name = node.input[index] if len(node.input) > index else ""
             if not self.has(name) or node.op_type not in (*PRODUCTS, *STORED, "Gather"):
                 continue
-            if (node.op_type in ("Gather", "GatherBlockQuantized")) != tables or len(self._tensors[name].dims) < 2:
+            if (node.op_type == "Gather") != tables or len(self._tensors[name].dims) < 2:
                 continue
             yield Weight(self, name, node)
 
@@ -163,7 +163,7 @@ class Weight:
 
     @property
     def _packed(self) -> bool:
-        return self.node.op_type == "MatMulNBits"
+        return self.p.array(self.name).dtype == np.uint8  # two numbers a byte, of a product or a table
 
     def get(self) -> Array:
         """The numbers as they are stored (integers as int64), outputs first."""

@@ -19,7 +19,6 @@ __all__ = ["load", "read_graph"]
 
 # What ONNX Runtime calls the inputs of its own operators; onnx has no schema of them.
 MICROSOFT_INPUTS = {
-    "GatherBlockQuantized": ("data", "indices", "scales", "zero_points"),
     "MatMulNBits": ("A", "B", "scales", "zero_points", "g_idx", "bias"),
 }
 

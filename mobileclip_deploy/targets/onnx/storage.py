@@ -37,7 +37,8 @@ def storage(tower: TowerName, module: nn.Module, precision: str, four_bit: froze
             return None
         # ONNX Runtime has 4-bit products and look-ups, no 4-bit convolutions. The projection would cost nano's text
         # tower 3 dB of its 21.
-        can = layer.is_table or (layer.is_product(tower) and not layer.is_projection)
+        whole_blocks = layer.is_table and layer.weight.shape[1] % TABLE_BLOCK == 0
+        can = whole_blocks or (layer.is_product(tower) and not layer.is_projection)
         if recipe.products_of(tower) != "four bits" or not can:
             return eight
         if precision == "mixed" and layer.parameter not in four_bit:

@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 # The input of an operation that holds its weight.
 WEIGHTS = {"Conv": "W", "MatMul": "B", "Gemm": "B", "Gather": "data", "MatMulInteger": "B"}
-BLOCKS = {"com.microsoft.MatMulNBits": ("A", "B", "scales"), "com.microsoft.GatherBlockQuantized": ("data", "scales")}
+BLOCKS = {"com.microsoft.MatMulNBits": ("A", "B", "scales")}
 
 
 def read_weights(path: Path) -> tuple[StoredWeight, ...]:
@@ -46,11 +46,17 @@ class _Reader:
 
     def weights(self) -> Iterator[StoredWeight]:
         """Raises ValueError for a form that no export writes."""
+        steps = {id(found[1]) for node in self.graph.nodes if (found := self._table_of_halves(node)) is not None}
         for number in self.order:
             node = self.graph.nodes[number]
             inputs = dict(node.inputs)
             if node.type in BLOCKS:
                 yield _blocks(node)
+                continue
+            if (table := self._table_of_halves(node)) is not None:
+                yield _halves(*table)
+                continue
+            if node.type == "Gather" and id(inputs["data"]) in steps:
                 continue
             value = inputs.get(WEIGHTS.get(node.type, ""))
             scales = None
@@ -63,6 +69,24 @@ class _Reader:
                 node.type == "Gemm" and not node.settings["transB"]
             )
             yield _turned(stored) if inputs_first else stored
+
+    def _table_of_halves(self, node: Node) -> tuple[Constant, Constant] | None:
+        """A look-up table with two numbers a byte, and its scales, which are looked up by the same ids; None of what is
+        no such table.
+
+        Raises ValueError for one whose scales are not found.
+        """
+        inputs = dict(node.inputs)
+        data = inputs.get("data")
+        if node.type != "Gather" or not isinstance(data, Constant) or data.values.dtype != np.uint8:
+            return None
+        for other in self.graph.nodes:
+            given = dict(other.inputs)
+            scales = given.get("data")
+            same = other.type == "Gather" and given["indices"] == inputs["indices"]
+            if same and isinstance(scales, Constant) and scales.values.dtype == np.float16:
+                return data, scales
+        raise ValueError(f"the 4-bit numbers of {data.name} have no scales")
 
     def _stored(self, value: Input, scales: Array | None) -> StoredWeight | None:
         """A weight as it stands there: floats, or integers that are restored in front of what takes them; None for
@@ -131,30 +155,41 @@ def _integers(name: str, stored: Array, scales: Array, zeros: Array | None = Non
 
 
 def _blocks(node: Node) -> StoredWeight:
-    """int4 with a scale a block of inputs, of a product or a table: [outputs, inputs] or [rows, width].
-
-    A table's scales are float16 and its rows are rounded to that when they are looked up; here they are not.
-    """
+    """int4 with a scale a block of inputs, of a product: [outputs, inputs]."""
     inputs, wanted = dict(node.inputs), BLOCKS[node.type]
     data, scales, block = inputs[wanted[-2]], inputs[wanted[-1]], node.settings["block_size"]
-    if set(inputs) - {*wanted, "indices"} or not isinstance(data, Constant) or not isinstance(scales, Constant):
+    if set(inputs) - {*wanted} or not isinstance(data, Constant) or not isinstance(scales, Constant):
         raise ValueError(f"the 4-bit numbers of {node.name} are in a form that no export writes")
-    stored = data.values
-    if stored.dtype == np.uint8:  # [N, blocks, block / 2], two numbers a byte
-        halves = np.stack((stored & 15, stored >> 4), axis=-1).reshape(len(stored), -1)
-        stored = halves[:, : node.settings["K"]].astype(np.int8) - np.int8(8)
-    integers = stored.astype(np.float32)  # [N, K]
+    integers = _apart(data.values)[:, : node.settings["K"]]  # [N, K]
     if node.settings.get("bits", 4) != 4 or scales.values.shape != (len(integers), -(-integers.shape[1] // block)):
         raise ValueError(f"the scales of {node.name} are not one of {block} numbers of 4 bits")
 
+    return _four_bits(data.name, integers, scales.values, block)
+
+
+def _halves(data: Constant, scales: Constant) -> StoredWeight:
+    """A look-up table with two numbers a byte [rows, width / 2] and scales [rows, blocks]: [rows, width]."""
+    integers, steps = _apart(data.values), scales.values
+    if steps.ndim != 2 or len(steps) != len(integers) or integers.shape[1] % steps.shape[1]:
+        raise ValueError(f"the scales of {data.name} are not those of its rows")
+    return _four_bits(data.name, integers, steps, integers.shape[1] // steps.shape[1])
+
+
+def _apart(stored: Array) -> Floats:
+    """Two numbers a byte, the lower half first, 8 above what they are: [N, ...] -> [N, K]."""
+    halves = np.stack((stored & 15, stored >> 4), axis=-1).reshape(len(stored), -1)
+    return halves.astype(np.float32) - 8
+
+
+def _four_bits(name: str, integers: Floats, scales: Array, block: int) -> StoredWeight:
     def steps() -> Floats:
-        return np.repeat(scales.values.astype(np.float32), block, axis=1)[:, : integers.shape[1]]
+        return np.repeat(scales.astype(np.float32), block, axis=1)[:, : integers.shape[1]]
 
     def nearest(numbers: Floats) -> Floats:
         found: Floats = np.clip(np.rint(numbers / steps()), -8, 7) * steps()
         return found
 
-    return StoredWeight(data.name, integers * steps(), 4, "integers", nearest)
+    return StoredWeight(name, integers * steps(), 4, "integers", nearest)
 
 
 def _turned(stored: StoredWeight) -> StoredWeight:

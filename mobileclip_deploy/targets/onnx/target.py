@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import Attachment, Runner, Target, TensorInfo, TowerJob
 from mobileclip_deploy.targets.onnx.recipes import RECIPES
+from mobileclip_deploy.targets.options import TargetOptions, option
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
     from mobileclip_deploy.layouts import Layout
@@ -21,9 +25,16 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.storage import Storage
     from mobileclip_deploy.targets.stored import StoredWeight
 
-__all__ = ["OnnxTarget"]
+__all__ = ["OnnxOptions", "OnnxTarget"]
 
 DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 10: "float16"}
+
+
+@dataclass(frozen=True)
+class OnnxOptions(TargetOptions):
+    """`ort`: beside each file the same as .ort, the only format that small builds of ONNX Runtime read."""
+
+    ort: bool = option("--ort", "Each file as .ort as well, for ONNX Runtime's small builds.", default=False)
 
 
 class OnnxTarget(Target):
@@ -39,6 +50,8 @@ class OnnxTarget(Target):
     foreign_suffix = ".onnx"
     precisions = tuple(RECIPES)
     mixes = recoverable = absorbs_layer_scales = True
+    Options = OnnxOptions
+    options: OnnxOptions
 
     def storage(
         self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
@@ -83,6 +96,19 @@ class OnnxTarget(Target):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_graph(job, path, *self.ports(job.variant, job.tower, job.form))
         return ()
+
+    def attach(
+        self,
+        artifact: Path,
+        inputs: npt.NDArray[np.generic],
+        expected: npt.NDArray[np.float32],
+        tolerance: float,
+    ) -> tuple[Attachment, ...]:
+        if not self.options.ort:
+            return ()
+        from mobileclip_deploy.targets.onnx.ort_file import write_ort
+
+        return (Attachment("ort", write_ort(artifact, inputs, expected, tolerance), tolerance),)
 
     def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
         from mobileclip_deploy.targets.onnx.reading import load

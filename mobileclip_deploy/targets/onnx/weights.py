@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,25 +108,60 @@ def int8_operands(editor: Editor, weight: Weight) -> tuple[ir.Value, ir.Value]:
 def four_bits(editor: Editor, weight: Weight, block: int) -> None:
     """Store the weight of a MatMul, or a look-up table, as int4 in blocks of inputs, and have its node take it so.
 
-    The nodes are ONNX Runtime's own: onnx has no 4-bit look-up, and no blocks before opset 21.
+    A product is ONNX Runtime's own operation: onnx has no blocks before opset 21.
     """
-    editor.graph.opset_imports.setdefault(MICROSOFT, 1)
     name, node, values = weight.name, weight.node, rows_of(weight)
+    integers, scales = int4_blocks(values, block)
     if node.op_type == "Gather":
-        integers, scales = int4_blocks(values, block)
-        packed = pack_int4(integers.reshape(len(values), -1)[:, : values.shape[1]], 0)
-        table = ir.PackedTensor(packed, ir.DataType.INT4, shape=values.shape)
-        stored, half = editor.instead(weight.value, f"{name}_int4", table), editor.value(f"{node.outputs[0].name}_half")
-        inputs = [stored, node.inputs[1], editor.constant(f"{name}_scale", scales.astype(np.float16))]
-        settings = {"block_size": block, "gather_axis": 0, "quantize_axis": 1}
-        nodes = [
-            op("GatherBlockQuantized", inputs, [half], MICROSOFT, **settings),
-            op("Cast", [half], [ir.Value()], to=ir.DataType.FLOAT.value),
-        ]
-    else:
-        integers, scales = int4_blocks(values, block)
-        stored = editor.instead(weight.value, f"{name}_int4", pack_int4(integers, 8))
-        inputs = [node.inputs[0], stored, editor.constant(f"{name}_scale", scales)]
-        settings = {"K": values.shape[1], "N": values.shape[0], "bits": 4, "block_size": block}
-        nodes = [op("MatMulNBits", inputs, [ir.Value()], MICROSOFT, **settings)]
-    editor.replace(node, nodes)
+        _table_of_halves(editor, weight, integers, scales)
+        return
+    editor.graph.opset_imports.setdefault(MICROSOFT, 1)
+    stored = editor.instead(weight.value, f"{name}_int4", pack_int4(integers, 8))
+    inputs = [node.inputs[0], stored, editor.constant(f"{name}_scale", scales)]
+    settings = {"K": values.shape[1], "N": values.shape[0], "bits": 4, "block_size": block}
+    editor.replace(node, [op("MatMulNBits", inputs, [ir.Value()], MICROSOFT, **settings)])
+
+
+def _table_of_halves(
+    editor: Editor, weight: Weight, integers: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]
+) -> None:
+    """A look-up table with two numbers a byte [rows, width / 2], taken apart where a row has been looked up.
+
+    Every build of ONNX Runtime has these operations; its own 4-bit look-up, GatherBlockQuantized, is not in the one
+    that transformers.js loads in browsers. They count in floats, in which bytes are exact.
+
+    Args:
+        integers: -8 ... 7, [rows, blocks, block]; the blocks fill the width (see `storage`).
+        scales: [rows, blocks].
+    """
+    name, ids = weight.name, weight.node.inputs[1]  # [N, 77]
+    rows, blocks, block = integers.shape
+    called = weight.node.outputs[0].name
+    nodes: list[ir.Node] = []
+
+    def computed(kind: str, part: str, *inputs: ir.Value | None, **settings: Any) -> ir.Value:
+        result = editor.value(f"{called}_{part}")
+        nodes.append(op(kind, inputs, [result], **settings))
+        return result
+
+    def whole(part: str, *numbers: int) -> ir.Value:
+        return editor.constant(f"{name}_{part}", np.array(numbers, dtype=np.int64))
+
+    def real(part: str, number: float) -> ir.Value:
+        return editor.constant(f"{name}_{part}", np.array(number, dtype=np.float32))
+
+    packed = pack_int4(integers.reshape(rows, -1), 8)
+    stored = editor.instead(weight.value, f"{name}_int4", packed)
+    steps = editor.constant(f"{name}_scale", scales.astype(np.float16))
+    last, float32 = whole("last", -1), ir.DataType.FLOAT.value
+    both = computed("Cast", "bytes", computed("Gather", "rows", stored, ids, axis=0), to=float32)  # [N, 77, width / 2]
+    upper = computed("Floor", "upper", computed("Mul", "shifted", both, real("sixteenth", 1 / 16)))
+    lower = computed("Sub", "lower", both, computed("Mul", "raised", upper, real("sixteen", 16)))
+    halves = [computed("Unsqueeze", f"{part}_half", half, last) for part, half in (("lower", lower), ("upper", upper))]
+    pairs = computed("Concat", "halves", *halves, axis=-1)  # [N, 77, width / 2, 2]
+    grouped = computed("Reshape", "blocks", pairs, whole("blocks", 0, 0, blocks, block))
+    numbers = computed("Sub", "numbers", grouped, real("eight", 8))
+    looked = computed("Cast", "scales_float", computed("Gather", "scales", steps, ids, axis=0), to=float32)
+    product = computed("Mul", "product", numbers, computed("Unsqueeze", "steps", looked, last))
+    nodes.append(op("Reshape", [product, whole("flat", 0, 0, blocks * block)], [ir.Value()]))
+    editor.replace(weight.node, nodes)
