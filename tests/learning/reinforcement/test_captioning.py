@@ -54,6 +54,12 @@ def captioner(name: str) -> Captioner:
     return load_captioner(name)
 
 
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captions of eight tokens: each takes a step of the model."""
+    monkeypatch.setattr(captioning, "LONGEST", 8)
+
+
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     return write_pairs(tmp_path / "pairs", 9)
@@ -88,6 +94,7 @@ def test_a_nucleus_is_the_fewest_tokens_with_the_share() -> None:
 def test_with_the_smallest_nucleus_the_model_s_own_forward_gives_the_tokens(
     captioner: Captioner, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(captioning, "LONGEST", 30)
     monkeypatch.setattr(captioning.nucleus, "__defaults__", (1e-9,))
     image = load_image(next(pairs.glob("*.png")))
     pixels = captioner.preprocess(image)[None]
