@@ -50,6 +50,7 @@ open class MLModel: NSObject {
     public static func compileModel(at modelURL: URL) async throws -> URL {
         let name = modelURL.lastPathComponent
         try StandIn.script.failure(of: .compile, name)
+        StandIn.script.pause("compile")
         guard FileManager.default.fileExists(atPath: modelURL.path) else { throw StandInError(text: "no package at \(name)") }
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).mlmodelc")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)

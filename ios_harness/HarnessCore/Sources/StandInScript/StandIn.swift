@@ -51,7 +51,8 @@ public struct StandIn: Codable, Sendable {
     public var failing: [String: [String]] = [:]
     /// Packages, by name, that write their output elsewhere than into the memory that they are given, and say nothing.
     public var backingsIgnored: [String]?
-    /// Microseconds of an inference, by compute units ("cpuOnly", ...), and of specializing ("specialize").
+    /// Microseconds of an inference, by compute units ("cpuOnly", ...), of compiling ("compile") and specializing
+    /// ("specialize").
     public var microseconds: [String: Int] = [:]
     public var plans: [String: [PlannedOperation]] = [:]
     /// Functions that packages hold besides the default one.
