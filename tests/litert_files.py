@@ -6,8 +6,10 @@ import importlib.util
 import os
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import tiny_variant
@@ -50,4 +52,9 @@ class Files:
         return path
 
     def write(self, tower: TowerName, precision: str, path: Path) -> None:
-        get_target("litert").write(job_of(self.model, tower, precision), path)
+        job = job_of(self.model, tower, precision)
+        if tower == "text" and job.calibration is not None:  # the packaged prompts have words that it does not know
+            ids = np.random.default_rng(1).integers(1, 90, (8, 8))
+            ids[:, 0], ids[:, 6] = 90, 91
+            job = replace(job, calibration=ids)
+        get_target("litert").write(job, path)

@@ -30,21 +30,24 @@ def int8_channels(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.i
     return np.clip(np.rint(values / scales), -127, 127).astype(np.int8), scales
 
 
-def int4_blocks(rows: npt.NDArray[Any], block: int) -> tuple[npt.NDArray[np.int8], Floats]:
+def int4_blocks(rows: npt.NDArray[Any], block: int, positive: bool = False) -> tuple[npt.NDArray[np.int8], Floats]:
     """Symmetric int4 in -8 ... 7 of rows [N, K], one scale a block along K (the last block may be shorter).
 
     The scale of a block is, of several, the one with the smallest squared error. It is a float16 number, so that it
     can be stored as one.
 
+    Args:
+        positive: only scales above 0, for formats that take no others.
+
     Returns:
         int8 [N, B, block] that hold four bits each (padded with 0), and float32 scales [N, B].
     """
     # Piece by piece: a table of 49,408 rows would be held in ten copies.
-    parts = [_int4_blocks(rows[start : start + ROWS], block) for start in range(0, len(rows), ROWS)]
+    parts = [_int4_blocks(rows[start : start + ROWS], block, positive) for start in range(0, len(rows), ROWS)]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
-def _int4_blocks(rows: npt.NDArray[Any], block: int) -> tuple[npt.NDArray[np.int8], Floats]:
+def _int4_blocks(rows: npt.NDArray[Any], block: int, positive: bool) -> tuple[npt.NDArray[np.int8], Floats]:
     count, length = rows.shape
     blocks = -(-length // block)
     padded = np.zeros((count, blocks * block), np.float32)
@@ -54,7 +57,9 @@ def _int4_blocks(rows: npt.NDArray[Any], block: int) -> tuple[npt.NDArray[np.int
     best = np.zeros_like(padded, np.int8)
     scales = np.ones((count, blocks, 1), np.float32)
     error = np.full((count, blocks, 1), np.inf, np.float32)
-    for share in SHARES:
+    if positive:
+        extreme = -np.abs(extreme)
+    for share in TRIED.astype(np.float32) if positive else SHARES:
         scale = _nonzero((extreme * share / np.float32(-8)).astype(np.float16).astype(np.float32))
         found = np.clip(np.rint(padded / scale), -8, 7)
         missed = ((found * scale - padded) ** 2).sum(axis=2, keepdims=True)

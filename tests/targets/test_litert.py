@@ -33,8 +33,12 @@ GRIDS = {
     ("image", "fp32"): {"float32"},
     ("image", "fp16"): {"float16"},
     ("image", "w8"): {"float32", "int8, a scale an output"},
+    ("image", "w8a8"): {"float32", "int8, a scale an output", "int8, a scale an output and 3 bands of rows"},
+    ("image", "w4"): {"float32", "int8, a scale an output", "int4, a scale 32 inputs"},
     ("text", "fp16"): {"float16"},
     ("text", "w8"): {"float32", "int8, a scale an output"},
+    ("text", "w8a8"): {"int8, a scale an output"},
+    ("text", "w4"): {"float32", "int8, a scale an output", "int4, a scale 32 inputs"},
 }
 
 
@@ -74,7 +78,7 @@ def test_every_weight_is_read_back_on_its_grid(files: Files, tower: TowerName, p
     assert {storage[match.layer].describe() for match in found} == GRIDS[tower, precision]
 
 
-@pytest.mark.parametrize(("tower", "precision"), [("image", "w8"), ("text", "w8"), ("text", "fp16")])
+@pytest.mark.parametrize(("tower", "precision"), [("image", "w4"), ("text", "w8"), ("text", "fp16")])
 def test_the_plain_file_is_torch_with_the_stored_weights(files: Files, tower: TowerName, precision: str) -> None:
     """Norms stand in the products behind them, and a convolution of three bands is one weight."""
     target, module, path = get_target("litert"), make_tower(files.model, tower), files.path(tower, precision)
@@ -90,9 +94,49 @@ def test_the_plain_file_is_torch_with_the_stored_weights(files: Files, tower: To
 
 
 @pytest.mark.parametrize("tower", TOWERS)
+def test_int8_activations_are_near_the_stored_weights_and_ports_stay_float32(files: Files, tower: TowerName) -> None:
+    target, module, path = get_target("litert"), make_tower(files.model, tower), files.path(tower, "w8a8")
+    found, _ = matched_weights(module, target.weights(path))
+    as_stored = tower_as_stored(module, found, target.storage(tower, module, "w8a8"))
+    with torch.no_grad():
+        expected = as_stored(torch.from_numpy(inputs(tower))).numpy()
+    runner = target.plain_runner(path)
+    assert runner is not None
+    # Biases are whole steps of their sums.
+    assert compare(expected, runner(inputs(tower))).cosine > 0.999
+    assert compare(expected, target.runner(path)(inputs(tower))).cosine > 0.9
+    model = read_model(path)
+    assert {model.tensors[place].dtype for place in model.outputs.values()} == {"float32"}
+    assert {tensor.dtype for tensor in model.tensors if tensor.values is None} >= {"int8", "float32"}
+
+
+def test_pooling_counts_in_float32_and_caps_with_a_minimum(files: Files) -> None:
+    """Its triangle is no layer's weight; LiteRT's GPU has no kernel for a clamp to 0 and 1."""
+    for precision in ("w8", "w8a8", "w4"):
+        model = read_model(files.path("text", precision))
+        (triangle,) = [t for t in model.tensors if t.shape == (8, 8) and t.values is not None]
+        assert triangle.dtype == "float32"
+        operators = {operator.type for operator in model.operators}
+        assert ("MINIMUM" in operators, "RELU_0_TO_1" in operators) == (True, False)
+
+
+def test_a_band_of_rows_outside_of_its_map_leaves_the_convolution_whole(files: Files) -> None:
+    """At 64 pixels the last maps are 2 x 2: rows two away from the centre meet nothing there."""
+    model = read_model(files.path("image", "w8a8"))
+    windows = [
+        (model.tensors[one.inputs[1]].shape[1:3], model.tensors[one.inputs[0]].shape[1])
+        for one in model.operators
+        if one.type == "DEPTHWISE_CONV_2D"
+    ]
+    bands = {shape for shape, height in windows if height > 2 and shape[1] == 7}
+    assert {(3, 7), (2, 7)} <= bands
+    assert {shape for shape, height in windows if height == 2 and shape[1] == 7} == {(7, 7)}
+
+
+@pytest.mark.parametrize("tower", TOWERS)
 def test_a_second_export_has_the_same_bytes(files: Files, tower: TowerName, tmp_path: Path) -> None:
-    files.write(tower, "w8", tmp_path / "again.tflite")
-    assert (tmp_path / "again.tflite").read_bytes() == files.path(tower, "w8").read_bytes()
+    files.write(tower, "w8a8", tmp_path / "again.tflite")
+    assert (tmp_path / "again.tflite").read_bytes() == files.path(tower, "w8a8").read_bytes()
 
 
 @pytest.mark.parametrize("tower", TOWERS)

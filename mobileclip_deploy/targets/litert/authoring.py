@@ -14,7 +14,8 @@ from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.depthwise import split_large_depthwise
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import parse_model
-from mobileclip_deploy.targets.litert.quantizing import store_weights
+from mobileclip_deploy.targets.litert.quantizing import placed_layers, store_weights
+from mobileclip_deploy.targets.litert.static import quantize_static
 from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
@@ -51,8 +52,15 @@ def write_model(job: TowerJob, path: Path, storage: Storage, input_name: str, ou
     """
     with conversion(f"LiteRT conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
         content = _converted(job, input_name, output_name)
+        model, stored = parse_model(content), frozenset[int]()
+        if job.calibration is not None:
+            placed = placed_layers(model, job.module, storage)
+            layers = [place for place, (name, _) in placed.items() if storage[name].kind == "integers"]
+            content = quantize_static(content, model, layers, job.calibration)
+            stored = frozenset(place for place, tensor in enumerate(parse_model(content).tensors) if tensor.quantized)
         editor = Editor(content)
-        store_weights(editor, parse_model(content), job.module, storage)
+        store_weights(editor, model, job.module, storage, stored)
+        editor.cap_by_minimum()
         editor.add_metadata(METADATA, _metadata(job))
         path.write_bytes(editor.packed())
 

@@ -66,7 +66,8 @@ class Editor:
         tensor = self.graph.tensors[place]
         half = self.constant(tensor.name + b"_half", values)
         tensor.buffer = 0
-        operator = self.schema.OperatorT(opcodeIndex=self._dequantize(), inputs=[half], outputs=[place])
+        code = self._code(self.schema.BuiltinOperator.DEQUANTIZE, 3)
+        operator = self.schema.OperatorT(opcodeIndex=code, inputs=[half], outputs=[place])
         operator.builtinOptionsType = self.schema.BuiltinOptions.DequantizeOptions
         operator.builtinOptions = self.schema.DequantizeOptionsT()
         self.graph.operators.insert(0, operator)
@@ -80,6 +81,20 @@ class Editor:
                 self.schema.TensorType.FLOAT32,
                 None,
             )
+
+    def cap_by_minimum(self) -> None:
+        """Write RELU_0_TO_1 of what is never negative as a minimum with 1: LiteRT's GPU has no kernel for the other."""
+        builtin, codes = self.schema.BuiltinOperator, self.model.operatorCodes
+        for operator in self.graph.operators:
+            if codes[operator.opcodeIndex].builtinCode == builtin.RELU_0_TO_1:
+                operator.opcodeIndex = self._code(builtin.MINIMUM, 1)
+                operator.inputs = [operator.inputs[0], self.constant(b"one", np.ones(1, np.float32))]
+                operator.builtinOptionsType = self.schema.BuiltinOptions.MaximumMinimumOptions
+                operator.builtinOptions = self.schema.MaximumMinimumOptionsT()
+        used = sorted({operator.opcodeIndex for operator in self.graph.operators})
+        self.model.operatorCodes = [codes[place] for place in used]
+        for operator in self.graph.operators:
+            operator.opcodeIndex = used.index(operator.opcodeIndex)
 
     def leave_out(self, types: tuple[str, ...], same: dict[int, int]) -> None:
         """Leave operators out, and take instead of each tensor of `same` the other one."""
@@ -120,14 +135,12 @@ class Editor:
         self.model.buffers.append(self.schema.BufferT(data))
         return len(self.model.buffers) - 1
 
-    def _dequantize(self) -> int:
-        """Which entry of the file's operator codes raises halves to float32."""
-        number = self.schema.BuiltinOperator.DEQUANTIZE
+    def _code(self, number: int, version: int) -> int:
+        """Which entry of the file's operator codes is a builtin operator; a new one where there is none."""
         codes = self.model.operatorCodes
         found = next((place for place, code in enumerate(codes) if code.builtinCode == number), None)
         if found is None:
-            # Version 3 takes float16, and integers with a scale a channel.
-            codes.append(self.schema.OperatorCodeT(deprecatedBuiltinCode=number, version=3, builtinCode=number))
+            codes.append(self.schema.OperatorCodeT(deprecatedBuiltinCode=number, version=version, builtinCode=number))
             found = len(codes) - 1
         return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,13 +22,16 @@ __all__ = ["bfloat16", "placed_layers", "store_weights"]
 Floats = npt.NDArray[np.float32]
 
 
-def store_weights(editor: Editor, model: ModelFile, module: nn.Module, storage: Storage) -> None:
+def store_weights(
+    editor: Editor, model: ModelFile, module: nn.Module, storage: Storage, stored: Collection[int] = ()
+) -> None:
     """Store the weights of a float32 file as the storage says: halves are raised to float32 before an operator takes
     them; integers are taken as they are, with activations that the runtime rounds to int8 as it goes.
 
     Args:
         model: the file that `editor` changes.
         module: what was converted.
+        stored: weights that are integers already.
 
     Raises:
         ExportError: a weight that is to be stored on a grid does not stand in the file.
@@ -36,6 +41,8 @@ def store_weights(editor: Editor, model: ModelFile, module: nn.Module, storage: 
     for place, (name, axis) in found.items():
         grid, values = storage[name], model.tensors[place].values
         assert values is not None
+        if place in stored:
+            continue
         if grid.kind == "integers" and grid.block is not None:
             integers, scales = _int4(values, grid)
             editor.store_int4(place, pack_int4(integers.reshape(-1), 0), scales, grid.block)
@@ -75,7 +82,7 @@ def _bands(module: nn.Module) -> dict[str, str]:
 def _int4(rows: Floats, grid: Grid) -> tuple[npt.NDArray[np.int8], Floats]:
     """int4 [N, K] and scales [N, blocks]. XNNPACK keeps bfloat16 of a scale: the integers are those of that."""
     assert grid.block is not None
-    scales = bfloat16(int4_blocks(rows, grid.block)[1])
+    scales = bfloat16(int4_blocks(rows, grid.block, positive=True)[1])
     steps = scales.repeat(grid.block, axis=1)[:, : rows.shape[1]]
     return np.clip(np.rint(rows / steps), -8, 7).astype(np.int8), scales
 

@@ -37,14 +37,14 @@ class LiteRTTarget(Target):
     suffixes = (".tflite",)
     order = 5
     runtime_modules = ("ai_edge_litert.interpreter",)
-    precisions = ("fp32", "fp16", "w8")
+    precisions = ("fp32", "fp16", "w8", "w8a8", "w4")
 
     def storage(
         self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
     ) -> Storage:
         from mobileclip_deploy.targets.litert.storage import storage
 
-        return storage(tower, module, precision)
+        return storage(module, precision)
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.tflite"

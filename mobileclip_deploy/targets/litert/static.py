@@ -1,0 +1,83 @@
+"""Convolutions and products in int8 with ranges measured beforehand, by LiteRT's own quantizer with ranges of ours.
+
+The quantizer knows which operators must share a scale and how a bias is rounded. Its own calibration follows the first
+input with a moving average, and its own recipe makes integers of inputs and outputs too; neither is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.targets.litert.model_file import ModelFile
+from mobileclip_deploy.targets.ranges import Range, ranges_of
+
+__all__ = ["measure_ranges", "quantize_static"]
+
+# What else there is stays float32: with GELU and additions in int8 as well it is no faster, and nano loses 0.6 dB.
+OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+def quantize_static(
+    content: bytes, model: ModelFile, layers: Collection[int], inputs: npt.NDArray[np.generic]
+) -> bytes:
+    """A float32 file in int8, with float32 inputs and outputs.
+
+    Args:
+        model: the file read.
+        layers: the tensors that are weights of layers; what other products there are stays float32.
+        inputs: of the tower, [N, ...], which ranges are measured on.
+    """
+    from ai_edge_quantizer.qtyping import TFLOperationName
+    from ai_edge_quantizer.quantizer import AlgorithmName, Quantizer
+
+    quantizer = Quantizer(bytearray(content))
+    for name in OPERATORS:
+        quantizer.add_static_config(".*", TFLOperationName(name), activation_num_bits=8, weight_num_bits=8)
+    for operator in model.operators:
+        if operator.type in OPERATORS and operator.inputs[1] not in layers:
+            scope = f"^{re.escape(model.tensors[operator.outputs[0]].name)};$"
+            quantizer.update_quantization_recipe(
+                scope, TFLOperationName(operator.type), algorithm_key=AlgorithmName.NO_QUANTIZE
+            )
+    measured = {
+        name: {"min": np.float32(known.low), "max": np.float32(known.high)}
+        for name, known in measure_ranges(content, model, inputs).items()
+    }
+    found = quantizer.quantize(measured).quantized_model
+    if found is None:
+        raise ExportError("LiteRT's quantizer gave no file")
+    return bytes(found)
+
+
+def measure_ranges(content: bytes, model: ModelFile, inputs: npt.NDArray[np.generic]) -> dict[str, Range]:
+    """The range of everything that a float32 file computes, by the tensor's name, over all inputs.
+
+    One thread and LiteRT's plain kernels: XNNPACK keeps no values in between.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=content,
+        num_threads=1,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    (place,) = model.inputs.values()
+    computed = {*model.inputs.values(), *(place for operator in model.operators for place in operator.outputs)}
+    names = {place: model.tensors[place].name for place in sorted(computed) if model.tensors[place].dtype == "float32"}
+    if len(set(names.values())) != len(names):
+        raise ExportError("two tensors of the converted file have one name; their ranges cannot be told apart")
+
+    def values() -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+        for row in inputs:
+            interpreter.set_tensor(place, row[None].astype(model.tensors[place].dtype))
+            interpreter.invoke()
+            yield {name: interpreter.get_tensor(number) for number, name in names.items()}
+
+    return ranges_of(values)
