@@ -436,6 +436,12 @@ def test_core_ai_has_the_precisions_and_gates_of_the_table() -> None:
     assert table == {name: (PRECISIONS[name].metric, PRECISIONS[name].gate) for name in CoreAITarget.precisions}
 
 
+def test_litert_has_the_precisions_and_gates_of_the_table() -> None:
+    target = get_target("litert")
+    table = {name: gate(bound) for name, _, _, bound in rows("litert", "Precisions")}
+    assert table == {name: (PRECISIONS[name].metric, PRECISIONS[name].gate) for name in target.precisions}
+
+
 def test_onnx_files_are_named_and_asked_for_as_the_table_says() -> None:
     table = {
         name.partition(" ")[0]: (file, dtype) for name, file, dtype, *_ in rows("onnx", "Precisions and file names")
