@@ -7,6 +7,7 @@ A document may gain keys within a `schema_version`, and loses none.
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core.core_schema import FloatSchema
+from pydantic_core.core_schema import DataclassSchema, FloatSchema
 
 from mobileclip_deploy.benchmark.documents import SCHEMAS as BENCHMARK
 from mobileclip_deploy.benchmark.documents import schema_text
@@ -270,6 +271,12 @@ class _Schema(GenerateJsonSchema):
 
     def float_schema(self, schema: FloatSchema) -> JsonSchemaValue:
         return super().float_schema(schema) | {"type": ["number", "string"], "pattern": "^(-?Infinity|NaN)$"}
+
+    def dataclass_schema(self, schema: DataclassSchema) -> JsonSchemaValue:
+        # Pydantic before 2.12 leaves a dataclass's own words out.
+        text = inspect.cleandoc(schema["cls"].__doc__ or "")
+        own = {"description": text} if text and not text.startswith(f"{schema['cls'].__name__}(") else {}
+        return own | super().dataclass_schema(schema)
 
     def generate(self, *arguments: Any, **options: Any) -> JsonSchemaValue:
         return _open(super().generate(*arguments, **options))
