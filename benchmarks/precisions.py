@@ -88,7 +88,8 @@ def page(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         own = sum(row["bytes"].values())
         cells = [row["target"], *(row["precision"][tower] for tower in TOWERS), row["needs"]]
-        cells += [f"{own / 1e6:.2f}", f"{own / whole[row['target']]:.2f}"]
+        of_whole = f"{own / whole[row['target']]:.2f}" if row["target"] in whole else ""
+        cells += [f"{own / 1e6:.2f}", of_whole]
         cells += [faster.get((row["bundle"], tower), "") for tower in TOWERS]
         cells.append(", ".join(f"{row['deviation'][tower]['cosine']:.4f}" for tower in TOWERS))
         cells.append(", ".join(f"{row['deviation'][tower]['snr_db']:.1f}" for tower in TOWERS))

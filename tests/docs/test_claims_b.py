@@ -192,7 +192,10 @@ def test_nano_at_the_default_and_at_w8_is_as_good_as_the_page_says() -> None:
     assert [row["failed"] for row in bytes_ if row["failed"]] == []
 
 
-@pytest.mark.parametrize(("name", "of"), [("proof", "rows"), ("recovery", None)])
+TABLES = [("proof", "rows"), ("recovery", None), ("coreai_unseen", "rows"), ("coreai_layout", "rows")]
+
+
+@pytest.mark.parametrize(("name", "of"), TABLES)
 def test_a_table_of_a_page_is_that_of_its_results(name: str, of: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     own = script(name, monkeypatch)
     result = json.loads(own["RESULTS"].read_text(encoding="utf-8"))

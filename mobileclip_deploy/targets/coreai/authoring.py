@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,27 @@ from torch import Tensor, nn
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.coreai.asset import is_readable
 from mobileclip_deploy.targets.coreai.image_entry import FromBytes, blank, take_image
+from mobileclip_deploy.targets.coreai.maps import as_maps
 from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
 
-__all__ = ["FUNCTION", "convert", "metadata_of", "write_asset"]
+__all__ = ["FUNCTION", "Form", "convert", "metadata_of", "write_asset"]
 
 # What a program of one function calls it; Core AI looks for this one where no other is named.
 FUNCTION = "main"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a tower is written. `picture`: an image tower takes one, 32-bit BGRA, in place of float32 pixels. `maps`:
+    linear layers are convolutions of 1 x 1, and sequences maps."""
+
+    picture: bool = False
+    maps: bool = False
+
+
+PLAIN = Form()
 
 
 class HalfTower(nn.Module):
@@ -34,11 +48,9 @@ class HalfTower(nn.Module):
 
 
 def write_asset(
-    job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str, *, picture: bool = False
+    job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str, form: Form = PLAIN
 ) -> None:
     """Convert a tower and write the .aimodel, its weights as `storage` says.
-
-    `picture`: an image tower takes one, 32-bit BGRA, in place of float32 pixels.
 
     The same job gives the same content, not the same bytes: Apple's converter names constants and functions at random.
 
@@ -46,20 +58,24 @@ def write_asset(
         ExportError: coreai-torch refused the tower.
     """
     with conversion(f"Core AI conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
-        program = convert(job, storage, input_name, output_name, picture=picture)
+        program = convert(job, storage, input_name, output_name, form)
         program.save_asset(path, _metadata(job))
     is_readable(path)
 
 
-def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str, *, picture: bool = False) -> Any:
+def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str, form: Form = PLAIN) -> Any:
     """A tower as coreai's AIProgram."""
     import coreai_torch
 
     from mobileclip_deploy.targets.coreai.compression import compressed
 
-    module = job.module if job.precision == "fp32" else HalfTower(compressed(job.module, storage)).eval()
+    module = job.module if job.precision == "fp32" else compressed(job.module, storage)
+    if form.maps:
+        module = as_maps(module)
+    if job.precision != "fp32":
+        module = HalfTower(module).eval()
     example = job.example if job.tower == "image" else job.example.to(torch.int32)
-    if picture:
+    if form.picture:
         module, example = FromBytes(module).eval(), blank(example)
     exported = torch.export.export(module, (example,)).run_decompositions(coreai_torch.get_decomp_table())
     # The other mode writes where on this machine each operation's code stands.
@@ -67,7 +83,7 @@ def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str, 
     program = converter.add_exported_program(
         exported, input_names=[input_name], output_names=[output_name], entrypoint_name=FUNCTION
     ).to_coreai()
-    if picture:
+    if form.picture:
         take_image(program)
     return program
 

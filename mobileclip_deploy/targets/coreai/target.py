@@ -32,11 +32,17 @@ WHERE = "coreai-core has wheels for Linux x86-64 (glibc 2.34 or newer) and macOS
 @dataclass(frozen=True)
 class CoreAIOptions(TargetOptions):
     """`multifunction` puts both towers into one asset, a function each. `image_entry`: the image tower takes a picture,
-    32-bit BGRA as a camera gives it, in place of float32 pixels."""
+    32-bit BGRA as a camera gives it, in place of float32 pixels. `as_maps`: linear layers are written as convolutions
+    of 1 x 1 and sequences as maps of height 1, as Apple prefers them on the Neural Engine."""
 
     multifunction: bool = option("--multifunction", "Both towers in one asset, a function each.", default=False)
     image_entry: bool = option(
         "--image-entry", "The image tower takes a picture (32-bit BGRA), not float32 pixels.", default=False
+    )
+    as_maps: bool = option(
+        "--as-maps",
+        "Linear layers as 1 x 1 convolutions, sequences as maps: Apple's advice (fp32 and fp16).",
+        default=False,
     )
 
 
@@ -75,6 +81,9 @@ class CoreAITarget(Target):
             UsageError, DependencyMissing: see `Target.require`.
         """
         super().require(precisions, mixed)
+        others = sorted(set(precisions.values()) - {"fp32", "fp16"})
+        if self.options.as_maps and others:
+            raise UsageError(f"`as_maps` is for fp32 and fp16, not for {', '.join(others)}")
         if self.options.multifunction and len(precisions) == 1:
             (tower,) = precisions
             raise UsageError(
@@ -83,6 +92,8 @@ class CoreAITarget(Target):
 
     def require_searchable(self) -> None:
         super().require_searchable()
+        if self.options.as_maps:
+            raise UsageError("smallest searches among precisions with grids; `as_maps` is for fp32 and fp16")
         if self.options.multifunction:
             raise UsageError("smallest searches a precision for each tower; leave `multifunction` out")
 
@@ -115,11 +126,11 @@ class CoreAITarget(Target):
         return ("float32",) if tower == "image" else ("int32",)
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
-        from mobileclip_deploy.targets.coreai.authoring import write_asset
+        from mobileclip_deploy.targets.coreai.authoring import Form, write_asset
 
         storage = self.storage(job.tower, job.module, job.precision, job.four_bit)
-        picture = self.options.image_entry and job.tower == "image"
-        write_asset(job, path, storage, *self.port_names(job), picture=picture)
+        form = Form(self.options.image_entry and job.tower == "image", self.options.as_maps)
+        write_asset(job, path, storage, *self.port_names(job), form)
         return ()
 
     def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
