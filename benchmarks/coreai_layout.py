@@ -4,7 +4,7 @@ as maps of height 1, softmax over channels.
     python benchmarks/coreai_layout.py    # benchmarks/results/coreai_layout.json, and the table in docs/coreai.md
 
 Each tower is converted to Core AI in float16 as it is and with `--as-maps`, and so to Core ML; operations, bytes,
-findings of `lint`, and in float32 the deviation from the tower in Apple's runtime, and the CPU time of an inference there.
+findings of `lint`, and in float32 the deviation from the tower in Apple's runtime, and the CPU time of an inference.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     """A row a tower and form."""
     told = (("linear", "linear layers"), ("single-last-axis", "last axis 1"), ("softmax-axis", "softmax, last axis"))
     titles = ["tower", "form", "operations", "MB", *(title for _, title in told), "unaligned", "half head"]
-    titles += ["Core ML: operations", "leave", "advice", "relative", "CPU ms"]
+    titles += ["Core ML: operations", "leave", "findings", "relative", "CPU ms"]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in rows:
         own, other = row["coreai"], row["coreml"]
         cells = [row["tower"], row["form"], str(own["operations"]), f"{own['bytes'] / 1e6:.2f}"]
         cells += [str(own["findings"].get(name, 0)) for name in (*(name for name, _ in told), "unaligned", "half-head")]
-        advice = sum(other["findings"].values())
-        cells += [str(other["operations"]), str(other["status"].get("leaves", 0)), str(advice)]
+        found = sum(other["findings"].values())
+        cells += [str(other["operations"]), str(other["status"].get("leaves", 0)), str(found)]
         cells += [f"{row['relative']:.1e}", f"{row['cpu_ms']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
