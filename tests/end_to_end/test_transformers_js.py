@@ -168,3 +168,20 @@ def test_webnn_is_told_the_batch_in_config_json(exports: Exports) -> None:
     for tower in ("image", "text"):
         graph = onnx.load(exports.bundle("onnx", "w4").artifact(tower), load_external_data=False).graph  # type: ignore[arg-type]
         assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_the_client_s_zero_shot_pipeline_gives_the_probabilities_of_classify(
+    client: Callable[[dict[str, Any]], list[dict[str, Any]]], exports: Exports, image: Path
+) -> None:
+    bundle, labels, template = exports.bundle("onnx", "fp32"), ["cat", "dog", "rocket"], "a photo of a {}"
+    shutil.copy(HERE / "zero_shot.mjs", CLIENT)
+    arguments = [str(exports.folder), bundle.path.name, str(bundle.manifest.logit_scale), str(image), template]
+    program = shutil.which("node")
+    assert program is not None
+    done = subprocess.run(
+        [program, "zero_shot.mjs", *arguments, *labels], cwd=CLIENT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    found = {one["label"]: one["score"] for one in json.loads(done.stdout)}
+    wanted = mcd.classify(bundle, [image], labels, template=template)[0].probabilities
+    assert found == pytest.approx(wanted, abs=1e-5)
