@@ -74,7 +74,8 @@ def _inputs(job: LoweringJob) -> torch.Tensor:
 
 def _stages(job: LoweringJob, inputs: torch.Tensor) -> Stages:
     cosine = None if job.precision in FLOAT else PRECISIONS[job.precision].gate
-    return Stages(job.tower, job.module, inputs[:COMPARED], cosine)
+    fixed = PRECISIONS[job.precision].calibrated
+    return Stages(job.tower, job.module, inputs[:COMPARED], cosine, fixed=fixed)
 
 
 def _written(job: LoweringJob, backend: Backend, inputs: torch.Tensor, stages: Stages) -> nn.Module:

@@ -18,8 +18,10 @@ __all__ = ["StageBroke", "Stages"]
 
 # A stage that quantizes nothing may move embeddings by rounding alone; random weights amplify it (S2: 3e-4).
 SAME = 1e-3
-# Lowered against converted: the same integers, other roundings of what lies between them.
-LOWERED = 0.99
+# Lowered against converted: the same integers of weights, other roundings of what lies between them. Where ranges are
+# measured at run time nano came to 0.99995 and S0's filling to 0.9998; where they are fixed, rounding adds up through
+# nano's image tower (0.9963).
+LOWERED, LOWERED_FIXED = 0.999, 0.99
 
 
 class StageBroke(ExportError):
@@ -34,10 +36,13 @@ class Stages:
         module: the folded tower.
         inputs: a few inputs of it, [N, ...].
         cosine: what a quantized stage must hold against the folded tower; None where nothing is quantized.
+        fixed: whether the ranges of activations stand in the file.
     """
 
-    def __init__(self, tower: str, module: nn.Module, inputs: Tensor, cosine: float | None) -> None:
-        self._tower, self._inputs, self._cosine = tower, inputs, cosine
+    def __init__(
+        self, tower: str, module: nn.Module, inputs: Tensor, cosine: float | None, *, fixed: bool = False
+    ) -> None:
+        self._tower, self._inputs, self._cosine, self._fixed = tower, inputs, cosine, fixed
         self._reference = self._last = self._outputs(module)
         self.checks: tuple[Check, ...] = ()
 
@@ -78,7 +83,9 @@ class Stages:
         except (InvalidInput, ValueError) as error:
             self.checks += (Check(step="lowered", tower=self._tower, status="failed", detail=str(error)),)
             raise StageBroke(f"the {self._tower} tower broke at stage lowered: {error}") from error
-        metric, bound = ("relative", SAME) if self._cosine is None else ("cosine", LOWERED)
+        metric, bound = "cosine", LOWERED_FIXED if self._fixed else LOWERED
+        if self._cosine is None:
+            metric, bound = "relative", SAME
         self._check("lowered", deviation, metric, bound, runner.engine)
 
     def _outputs(self, module: nn.Module) -> npt.NDArray[np.float32]:
