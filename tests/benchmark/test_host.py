@@ -146,7 +146,7 @@ def test_kill_nine_loses_no_finished_round(exports: Exports, tmp_path: Path) -> 
         (("--protocol", "standart"), "did you mean standard?"),
         (("--resume",), "name it"),
         (("--resume", "--json", "nothing.json"), "no interrupted run"),
-        (("--against", "a.tflite"), "is an .onnx or a .pte file"),
+        (("--against", "a.bin"), "is an .onnx or a .pte"),
         (("--against", "a.onnx"), "no such file"),
     ],
 )

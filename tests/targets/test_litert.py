@@ -21,6 +21,7 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.benchmarking import SessionSetup
 from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.verify.graph import tower_as_stored
@@ -206,3 +207,17 @@ def test_neither_writing_nor_running_says_anything(files: Files, tmp_path: Path)
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("(1, 24)\n", "")
+
+
+def test_a_session_answers_as_the_runner_does_and_foreign_files_say_what_they_take(files: Files) -> None:
+    target, path = get_target("litert"), files.path("text", "w8")
+    source, result = target.describe(path)
+    (place,) = target.places("host", {})
+    assert place.label == "litert-cpu"
+    assert target.places("android", {}) == ()
+    session = target.session(path, SessionSetup(place, 1, source, result))
+    session.feed(inputs("text")[:1])
+    session.run()
+    assert np.array_equal(session.answer(), target.runner(path)(inputs("text")[:1])[0])
+    (taken,), (given,) = target.declared(path)
+    assert (taken.dtype, taken.shape, given.dtype, given.shape) == ("int32", (1, 8), "float32", (1, 24))

@@ -46,9 +46,10 @@ class HostDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         device = describe()
-        packages = [one.runtime_package or one.packages[0] for one in targets().values() if one.foreign_suffix]
-        missing = [package for package in packages if importlib.util.find_spec(package) is None]
-        remedy = f"without {' and '.join(missing)}: pip install 'mobileclip-deploy[all]'" if missing else None
+        timed = {one.runtime_package or one.packages[0]: one.extra for one in targets().values() if one.foreign_suffix}
+        missing = {name: extra for name, extra in timed.items() if importlib.util.find_spec(name) is None}
+        extras = ",".join(str(extra) for extra in missing.values())
+        remedy = f"without {' and '.join(missing)}: pip install 'mobileclip-deploy[{extras}]'" if missing else None
         name = f"{device.model}, {device.cores} cores, {device.os} {device.architecture}"
         return (Listing("host", name, "ready", remedy),)
 

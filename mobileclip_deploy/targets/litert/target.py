@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.litert.model_file import ModelFile
     from mobileclip_deploy.targets.storage import Storage
@@ -37,6 +38,7 @@ class LiteRTTarget(Target):
     suffixes = (".tflite",)
     order = 5
     runtime_modules = ("ai_edge_litert.interpreter",)
+    foreign_suffix = ".tflite"
     precisions = ("fp32", "fp16", "w8", "w8a8", "w4")
 
     def storage(
@@ -119,3 +121,18 @@ class LiteRTTarget(Target):
         from mobileclip_deploy.targets.litert.runner import LiteRTRunner
 
         return LiteRTRunner(path, plain_model(path), ", float32 with the stored weights")
+
+    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        from mobileclip_deploy.targets.litert.benchmarking import places
+
+        return places(device)
+
+    def session(self, path: Path, setup: SessionSetup) -> Session:
+        from mobileclip_deploy.targets.litert.benchmarking import LiteRTSession
+
+        return LiteRTSession(path, setup)
+
+    def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+        from mobileclip_deploy.targets.litert.benchmarking import declared
+
+        return declared(path)
