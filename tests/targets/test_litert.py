@@ -30,16 +30,18 @@ from mobileclip_deploy.verify.matching import matched_weights
 require_litert()
 
 # What the layers of the small network are stored as.
+EIGHT, FOUR = "int8, a scale an output", "int4, a scale 32 inputs"
+BANDED = f"{EIGHT} and 3 bands of rows"
 GRIDS = {
     ("image", "fp32"): {"float32"},
     ("image", "fp16"): {"float16"},
-    ("image", "w8"): {"float32", "int8, a scale an output"},
-    ("image", "w8a8"): {"float32", "int8, a scale an output", "int8, a scale an output and 3 bands of rows"},
-    ("image", "w4"): {"float32", "int8, a scale an output", "int4, a scale 32 inputs"},
+    ("image", "w8"): {"float32", EIGHT, BANDED},
+    ("image", "w8a8"): {"float32", EIGHT, BANDED},
+    ("image", "w4"): {"float32", EIGHT, BANDED, FOUR},
     ("text", "fp16"): {"float16"},
-    ("text", "w8"): {"float32", "int8, a scale an output"},
-    ("text", "w8a8"): {"int8, a scale an output"},
-    ("text", "w4"): {"float32", "int8, a scale an output", "int4, a scale 32 inputs"},
+    ("text", "w8"): {"float32", EIGHT},
+    ("text", "w8a8"): {EIGHT},
+    ("text", "w4"): {"float32", EIGHT, FOUR},
 }
 
 
