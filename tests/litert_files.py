@@ -47,8 +47,11 @@ class Files:
 
     def path(self, tower: TowerName, precision: str) -> Path:
         path = self.folder / f"{tower}_{precision}.tflite"
-        if not path.exists():
-            self.write(tower, precision, path)
+        if not path.exists():  # two processes may both write it: the same bytes
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(f".{os.getpid()}")
+            self.write(tower, precision, part)
+            part.replace(path)
         return path
 
     def write(self, tower: TowerName, precision: str, path: Path) -> None:

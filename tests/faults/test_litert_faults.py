@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from conversions import Store
 from faults.kinds import Edit, cases
 from faults.litert_faults import FAULTS, HARMLESS
 from litert_files import Files, require_litert
@@ -21,8 +22,8 @@ PRECISIONS: dict[TowerName, tuple[str, ...]] = {"image": ("w8a8",), "text": ("w4
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return Files(tmp_path_factory.mktemp("litert"))
+def files(store: Store) -> Files:
+    return Files(store.folder / "litert")
 
 
 @cache

@@ -14,6 +14,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from conversions import Store
 from litert_files import Files, require_litert
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput
@@ -46,8 +47,8 @@ GRIDS = {
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return Files(tmp_path_factory.mktemp("litert"))
+def files(store: Store) -> Files:
+    return Files(store.folder / "litert")
 
 
 def inputs(tower: TowerName) -> np.ndarray:
