@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _trained(arm: str, seed: int, chosen: argparse.Namespace, index: Index) -> dict[str, Any]:
     """One run: trained in a process of its own unless it is there."""
-    dataset = hashlib.sha256(json.dumps(index.request(), sort_keys=True, default=str).encode()).hexdigest()
+    dataset = hashlib.sha256(index.model_dump_json(exclude={"shards", "images"}).encode()).hexdigest()
     folder = chosen.work / f"{dataset[:8]}-{chosen.steps}x{chosen.batch}" / f"{arm}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     recipe = {

@@ -22,7 +22,7 @@ PACKAGE = Path(mcd.__file__).parent
 FLAG = re.compile(r"(^|[\s(`'\"])--[a-z]")
 
 
-PIPS = re.compile(r"pip install --force-reinstall|==\S+ --hash=")
+PIPS = re.compile(r"pip install --force-reinstall| --hash=sha256:")
 
 
 def sentences() -> Iterator[tuple[str, str]]:

@@ -357,7 +357,7 @@ def test_a_folder_of_embeddings_that_was_named_is_replaced_only_when_asked_for(t
 def test_embeddings_of_another_checkpoint_are_refused(pairs: Path, tmp_path: Path) -> None:
     mcd.reinforce(pairs, [mcd.load_model()], tmp_path / "own", augmentations=1)
     index = json.loads((tmp_path / "own" / "index.json").read_text())
-    index["teachers"][0]["sha256"] = "0" * 64
+    index["teachers"][0] |= {"sha256": "0" * 64, "weights": "0" * 64}
     (tmp_path / "own" / "index.json").write_text(json.dumps(index))
     with pytest.raises(InvalidInput, match=r"not by weights\.safetensors alone"):
         mcd.recover(mcd.load_model(), "w4", tmp_path / "own", tmp_path / "x.safetensors", settings=FEW)

@@ -1,5 +1,7 @@
 // One round of one cell: load, check the answers, warm up, time. Nanoseconds everywhere but for performance.now().
 
+import { inferencesPerSample } from "./sampling.js";
+
 // Threads of the runtime are workers of this one: counted, because a page that is not isolated silently gets one.
 let started = 0;
 const Plain = self.Worker;
@@ -15,8 +17,6 @@ const BUILDS = {
   webgpu: ["ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify"],
 };
 const ARRAYS = { float32: Float32Array, int32: Int32Array, int64: BigInt64Array, uint8: Uint8Array };
-// A time of fewer steps of the clock than these says little: then several inferences make one sample.
-const STEPS = 100;
 // Browsers may tell that the GPU is done in steps of 100 ms (Firefox does): an empty command takes microseconds.
 const SLOWEST_COMPLETION_MS = 20;
 
@@ -113,7 +113,7 @@ async function measure({ cell, round, beside, protocol, step }, base, judge) {
   for (let number = 0; number < protocol.warm_up_iterations; number += 1) await infer(feeds);
   const probing = performance.now();
   await infer(feeds);
-  const inferences_per_sample = Math.max(1, Math.ceil((STEPS * step) / Math.max(since(probing), step)));
+  const inferences_per_sample = inferencesPerSample(since(probing), step);
   const samples_ns = [];
   const start = performance.now();
   const enough = () => (
