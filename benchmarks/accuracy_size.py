@@ -15,13 +15,20 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "benchmarks" / "results" / "precision_table.json"
 PLOT = ROOT / "docs" / "accuracy_size.svg"
-COLOURS = {"onnx": "#0b6e99", "coreml": "#b2471d", "coreai": "#7a4cb2", "executorch": "#4c7a34"}
-TITLES = {"onnx": "ONNX", "coreml": "Core ML", "coreai": "Core AI", "executorch": "ExecuTorch"}
+COLOURS = {
+    "onnx": "#0b6e99",
+    "coreml": "#b2471d",
+    "coreai": "#7a4cb2",
+    "litert": "#a67c00",
+    "executorch": "#4c7a34",
+}
+TITLES = {"onnx": "ONNX", "coreml": "Core ML", "coreai": "Core AI", "litert": "LiteRT", "executorch": "ExecuTorch"}
 # Where a point's label stands: offset in points, and which of its sides is at the point.
 LABELS = {
     "onnx": ((6, -9), "left"),
     "coreml": ((-6, 4), "right"),
     "coreai": ((-6, -9), "right"),
+    "litert": ((8, 4), "left"),
     "executorch": ((6, 4), "left"),
 }
 GATE = 0.5  # points of top-1 that an export may lose
