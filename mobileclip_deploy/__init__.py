@@ -1,4 +1,4 @@
-"""mobileclip-deploy: a trained MobileCLIP checkpoint to Core ML, ONNX and ExecuTorch, proven to be the same model.
+"""mobileclip-deploy: a trained MobileCLIP checkpoint to an app's format, proven to be the same model.
 
 import mobileclip_deploy as mcd
 
