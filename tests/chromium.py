@@ -53,6 +53,7 @@ class Page:
 
     def visit(self, file: Path | str) -> None:
         """Load a file, or what is at an address, and wait until it has loaded."""
+        self._events.clear()  # the page before has loaded, too
         self.call("Page.navigate", url=file.as_uri() if isinstance(file, Path) else file)
         while "Page.loadEventFired" not in self._events:
             self._read()

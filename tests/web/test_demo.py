@@ -24,7 +24,7 @@ from mobileclip_deploy.web.server import PageServer, serving
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "onnxruntime_web"
 PICTURES = ROOT / "models/nano/evaluation/images"
-READY = "/^Ready|differently|Stopped/.test(document.getElementById('state').textContent)"
+READY = "/^Ready|differently|Stopped/.test(document.getElementById('state')?.textContent)"
 LABELS = ("cat face", "pizza", "automobile", "rocket", "tree")
 
 

@@ -38,10 +38,17 @@ def name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "coca_tiny.json").write_text(json.dumps(TINY))
     paths, configs = list(factory._MODEL_CONFIG_PATHS), dict(factory._MODEL_CONFIGS)
     open_clip.add_model_config(folder / "coca_tiny.json")
-    torch.manual_seed(0)
-    weights = open_clip.create_model("coca_tiny").state_dict()
-    # open_clip begins with zeros in places: then every token is as probable as any other.
-    weights = {key: value if value.any() else torch.randn_like(value) for key, value in weights.items()}
+    model = open_clip.create_model("coca_tiny")
+    # All of them here: open_clip leaves some at zero, with which every token is as probable as any other, and others at
+    # what the memory held before.
+    numbers = torch.Generator().manual_seed(0)
+    weights = model.state_dict()
+    for key, value in model.named_parameters():
+        if value.ndim > 1:
+            weights[key] = torch.randn(value.shape, generator=numbers) / value.shape[-1] ** 0.5
+        elif value.ndim == 1:
+            norm = "ln" in key and key.endswith("weight")
+            weights[key] = torch.ones(value.shape) if norm else 0.1 * torch.randn(value.shape, generator=numbers)
     torch.save(weights, folder / "weights.pt")
     yield f"coca_tiny:{folder / 'weights.pt'}"
     factory._MODEL_CONFIG_PATHS[:] = paths
