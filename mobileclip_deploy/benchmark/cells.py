@@ -13,7 +13,7 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.foreign import declared, fit, foreign_target
 from mobileclip_deploy.benchmark.golden import golden_inputs, write_golden
-from mobileclip_deploy.benchmark.job import CHECKPOINT, Accuracy, Cell, Gate, Golden, Tensor
+from mobileclip_deploy.benchmark.job import CHECKPOINT, Accuracy, Cell, Gate, Golden, Tensor, weights_beside
 from mobileclip_deploy.benchmark.request import Request
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.manifest import TensorEntry
@@ -179,8 +179,7 @@ class Cells:
                 shutil.copytree(source, destination, copy_function=_link)
             else:
                 _link(str(source), str(destination))
-        # The names by which ONNX's tools call the weights of a model that is larger than a protobuf may be.
-        for companion in (source.with_name(f"{source.name}.data"), source.with_name(f"{source.name}_data")):
+        for companion in map(source.with_name, weights_beside(source.name)):
             if companion.is_file() and not (beside := destination.with_name(companion.name)).exists():
                 _link(str(companion), str(beside))
         return destination.relative_to(self._folder).as_posix()

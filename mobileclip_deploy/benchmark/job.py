@@ -22,6 +22,7 @@ __all__ = [
     "RawTensor",
     "Sha256",
     "Turn",
+    "weights_beside",
 ]
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -178,3 +179,8 @@ class Job(Frozen):
     def cell(self, name: str) -> Cell:
         """The cell of that id."""
         return next(cell for cell in self.cells if cell.id == name)
+
+
+def weights_beside(file: str) -> tuple[str, str]:
+    """The names by which ONNX's tools call the weights of a model that is larger than a protobuf may be."""
+    return f"{file}.data", f"{file}_data"

@@ -14,7 +14,7 @@ from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.golden import outcome
-from mobileclip_deploy.benchmark.job import Cell, Turn
+from mobileclip_deploy.benchmark.job import Cell, Turn, weights_beside
 from mobileclip_deploy.benchmark.result import Browser, GoldenOutcome, RoundResult
 from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import InvalidInput
@@ -50,7 +50,7 @@ class BrowserSession:
         golden inputs. Nothing else is served, golden outputs least of all."""
         found: dict[str, Path] = {}
         for cell in self._plan.job.cells:
-            names = [cell.file, *_beside(cell)]
+            names = [cell.file, *weights_beside(cell.file)]
             names += [cell.golden.inputs.file] if cell.golden else []
             found |= {name: self._plan.folder / name for name in names if (self._plan.folder / name).is_file()}
         return found
@@ -81,7 +81,7 @@ class BrowserSession:
                 "run": self._plan.job.run_id,
                 "round": turns[0].round,
                 "cell": cell.model_dump(mode="json"),
-                "beside": [name for name in self.files if name in _beside(cell)],
+                "beside": [name for name in self.files if name in weights_beside(cell.file)],
                 "protocol": self._plan.job.protocol.model_dump(mode="json"),
             }
 
@@ -143,8 +143,3 @@ class BrowserSession:
 
     def _outstanding(self) -> tuple[Turn, ...]:
         return outstanding(self._plan.job, read_stream(self._plan.stream, self._plan.job))
-
-
-def _beside(cell: Cell) -> tuple[str, str]:
-    """The names by which ONNX's tools call the weights of a model that is larger than a protobuf may be."""
-    return f"{cell.file}.data", f"{cell.file}_data"
