@@ -150,21 +150,39 @@ def test_a_written_page_holds_all_that_it_loads_and_the_licences(
     assert not (tmp_path / "site/images").exists()
 
 
+def keep_at_most(page: Page, size: int, server: PageServer) -> None:
+    """However much room this machine has, pages of this server may keep so many bytes."""
+    page.call("Storage.overrideQuotaForOrigin", origin=f"http://127.0.0.1:{server.server_port}", quotaSize=size)
+
+
 def test_a_written_page_opens_again_without_a_network(
     exports: Exports, cached: None, tmp_path: Path, require_tool: Callable[[str, str], str]
 ) -> None:
     require_tool("npm", "apt-get install npm")
     site = write_demo(exports.bundle("onnx", "fp32"), tmp_path / "site")
     files = {path.relative_to(site).as_posix(): path for path in site.rglob("*") if path.is_file()}
+    state = "document.getElementById('state').textContent"
     with open_page() as page:
         with serving(PageServer(files, {})) as server:
+            keep_at_most(page, 10**9, server)
             page.visit(server.address)
             page.wait("navigator.serviceWorker.controller")
             page.visit(server.address)  # now what is loaded is kept
             page.wait(READY)
+            assert page.evaluate(state).startswith("Ready")
+            assert page.evaluate("document.getElementById('kept').textContent") == ""
         page.visit(server.address)
         page.wait(READY)
+        assert page.evaluate(state).startswith("Ready")
         assert page.evaluate("document.querySelector('#proof summary').innerText").endswith("equal to the checkpoint's")
+        with serving(PageServer(files, {})) as server:
+            keep_at_most(page, 10**6, server)
+            page.visit(server.address)
+            page.wait("navigator.serviceWorker.controller")
+            page.visit(server.address)
+            page.wait(READY)
+            assert page.evaluate(state).startswith("Ready")
+            page.wait("document.getElementById('kept').textContent.includes('Quota exceeded')")
 
 
 def test_the_command_says_the_address_and_ends_with_ctrl_c(exports: Exports, cached: None) -> None:

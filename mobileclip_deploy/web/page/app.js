@@ -189,7 +189,13 @@ async function main() {
   by("model").textContent = settings.title;
   by("licence").textContent = settings.licence;
   by("labels").value = settings.labels.join("\n");
-  if (settings.offline && navigator.serviceWorker) navigator.serviceWorker.register("offline.js").catch(() => {});
+  if (settings.offline && navigator.serviceWorker) {
+    navigator.serviceWorker.addEventListener("message", ({ data }) => {
+      by("kept").textContent = `This browser does not keep the page (${data.notKept}): to open it again needs a network.`;
+    });
+    navigator.serviceWorker.startMessages(); // what was sent while the page was read
+    navigator.serviceWorker.register("offline.js").catch(() => {});
+  }
   listen();
   show(await ask("start", { settings }), (performance.now() - begun) / 1000);
   inputs.forEach((one) => { one.disabled = false; });

@@ -8,15 +8,26 @@ self.addEventListener("fetch", (event) => {
   if (event.request.method !== "GET") return;
   // The network first: a bundle that was exchanged on the server must not be mixed with one that was kept.
   event.respondWith((async () => {
-    const cache = await caches.open(NAME);
+    let answer;
     try {
-      const answer = await fetch(event.request);
-      if (answer.ok) await cache.put(event.request, answer.clone());
-      return answer;
+      answer = await fetch(event.request);
     } catch (error) {
-      const found = await cache.match(event.request);
+      const found = await caches.match(event.request, { cacheName: NAME });
       if (found) return found;
       throw error;
     }
+    if (answer.ok) await keep(event.request, answer.clone());
+    return answer;
   })());
 });
+
+// A full disk or a private window keeps nothing: the page works all the same, and is told.
+async function keep(request, answer) {
+  const cache = await caches.open(NAME);
+  try {
+    await cache.put(request, answer);
+  } catch (error) {
+    await cache.delete(request); // an older one must not be mixed with what is newer
+    for (const page of await self.clients.matchAll()) page.postMessage({ notKept: error.message });
+  }
+}
