@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.base import TensorInfo
 from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup, installed
+from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
 
 __all__ = ["ExecuTorchSession", "declared", "places"]
 
@@ -40,8 +41,7 @@ class ExecuTorchSession(Session):
     """ExecuTorch's runtime of the wheel, with a thread pool of `threads`."""
 
     def __init__(self, path: Path, setup: SessionSetup) -> None:
-        from executorch.extension.pybindings import portable_lib
-
+        _, portable_lib = import_runtime()
         portable_lib._unsafe_reset_threadpool(setup.threads)
         self._path = path
         self._module = portable_lib._load_for_executorch(str(path))
@@ -68,8 +68,7 @@ class ExecuTorchSession(Session):
 
 def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     """Inputs and outputs of any .pte; a .pte does not name its tensors."""
-    from executorch.extension.pybindings import portable_lib
-
+    _, portable_lib = import_runtime()
     meta = portable_lib._load_for_executorch(str(path)).method_meta("forward")
     inputs = [_info(meta.input_tensor_meta(index), f"input_{index}") for index in range(meta.num_inputs())]
     outputs = [_info(meta.output_tensor_meta(index), f"output_{index}") for index in range(meta.num_outputs())]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
 from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import quiet
 
@@ -50,8 +51,7 @@ def check_bundled_program(path: Path, cases: int, tolerance: float) -> None:
         ExportError: an output is further from the expected one, or the file is damaged.
     """
     with quiet(), hold_back():
-        from executorch.extension.pybindings import portable_lib
-
+        _, portable_lib = import_runtime()
         bundled = portable_lib._load_bundled_program_from_buffer(path.read_bytes())
         for case in range(cases):
             try:

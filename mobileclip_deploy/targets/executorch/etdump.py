@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.benchmarking import KernelTime
+from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,9 +45,8 @@ def operator_times(path: Path, row: Tensor) -> tuple[KernelTime, ...]:
 
 
 def _trace(path: Path, row: Tensor, dump: Path) -> None:
-    from executorch.runtime import Runtime
-
-    program = Runtime.get().load_program(path, enable_etdump=True)
+    runtime, _ = import_runtime()
+    program = runtime.Runtime.get().load_program(path, enable_etdump=True)
     method = program.load_method("forward")
     assert method is not None
     for _ in range(WARM_UP + COUNTED):

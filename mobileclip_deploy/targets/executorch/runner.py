@@ -11,6 +11,7 @@ import torch
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.targets.base import Runner
 from mobileclip_deploy.targets.executorch.program_file import TensorSpec, read_program
+from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
 from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import quiet
 
@@ -50,11 +51,10 @@ class RuntimeRunner:
         program = read_program(path)
         self._input: TensorSpec = program.inputs[0]
         with quiet(), hold_back():
-            from executorch.extension.pybindings import portable_lib
-            from executorch.runtime import Runtime
             from executorch.version import __version__
 
-            runtime = Runtime.get()
+            module, portable_lib = import_runtime()
+            runtime = module.Runtime.get()
             available = runtime.backend_registry.registered_backend_names
             missing = [name for name in program.backends if name not in available]
             if missing:

@@ -1,0 +1,27 @@
+"""coremltools and ExecuTorch's runtime as they are imported here: without what they would import for nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys
+from mobileclip_deploy.targets.coremltools_alone import import_coremltools
+from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
+coremltools = import_coremltools()
+assert coremltools is sys.modules["coremltools"] is import_coremltools()
+assert not {"sklearn", "executorch"} & set(sys.modules)
+runtime, bindings = import_runtime()
+assert (runtime, bindings) == import_runtime()
+assert "XnnpackBackend" in runtime.Runtime.get().backend_registry.registered_backend_names
+assert not [name for name in sys.modules if name.startswith("executorch.exir")]
+import executorch.exir
+assert executorch.exir.to_edge_transform_and_lower
+from coremltools.converters.mil.mil import Builder
+"""
+
+
+def test_what_is_left_out_of_an_import_is_neither_imported_nor_in_the_way_later() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
