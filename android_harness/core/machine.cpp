@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <regex>
 #include <sched.h>
@@ -39,13 +40,41 @@ std::string cpu_file(long core, const char* name) {
     return "/sys/devices/system/cpu/cpu" + std::to_string(core) + "/cpufreq/" + name;
 }
 
+// What a command writes. Only fixed commands: nothing of the job reaches this shell.
+std::string output_of(const std::string& command) {
+    FILE* pipe = popen((command + " 2>/dev/null").c_str(), "r");
+    if (pipe == nullptr) return "";
+    std::string text;
+    std::array<char, 4096> buffer{};
+    for (std::size_t count; (count = fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) text.append(buffer.data(), count);
+    pclose(pipe);
+    return text;
+}
+
 #ifdef __ANDROID__
 std::string property(const char* name) {
     std::array<char, PROP_VALUE_MAX> value{};
     __system_property_get(name, value.data());
     return value.data();
 }
+#else
+// glibc knows nothing of Android's properties; the phone's shell does, and elsewhere there is no such command.
+std::string property(const char* name) {
+    const auto text = output_of(std::string("getprop ") + name);
+    return text.substr(0, text.find('\n'));
+}
 #endif
+
+// As mobileclip_deploy/benchmark/android/device.py tells a phone from what answers in its place.
+bool is_stand_in() {
+    if (!std::filesystem::exists("/system/bin/linker64")) return true;
+    if (property("ro.kernel.qemu") == "1" || property("ro.boot.qemu") == "1") return true;
+    const auto hardware = property("ro.hardware");
+    for (const char* one : {"goldfish", "ranchu", "cutf_cvm", "vsoc", "waydroid", "redroid", "nox", "vbox86"}) {
+        if (hardware.rfind(one, 0) == 0) return true;
+    }
+    return false;
+}
 
 }  // namespace
 
@@ -54,21 +83,24 @@ Json describe_device(bool simulated) {
     uname(&system);
     const long cores = sysconf(_SC_NPROCESSORS_CONF);
     Json device{{"simulated", simulated}, {"architecture", system.machine}, {"cores", cores}};
-#ifdef __ANDROID__
-    device["kind"] = "android";
-    device["name"] = property("ro.product.model");
-    device["model"] = property("ro.product.model");
-    device["soc"] = property("ro.soc.model");
-    device["os"] = "Android";
-    device["os_version"] = property("ro.build.version.release");
-    device["build"] = property("ro.build.fingerprint");
-#else
-    device["kind"] = "host";
-    device["name"] = "host";
-    device["model"] = system.machine;
-    device["os"] = system.sysname;
-    device["os_version"] = system.release;
-#endif
+    if (const auto version = property("ro.build.version.release"); !version.empty()) {
+        device["kind"] = "android";
+        device["simulated"] = simulated || is_stand_in();
+        device["name"] = device["model"] = property("ro.product.model");
+        device["os"] = "Android";
+        device["os_version"] = version;
+        for (const auto& [field, name] : {std::pair{"architecture", "ro.product.cpu.abi"},
+                                          std::pair{"soc", "ro.soc.model"},
+                                          std::pair{"build", "ro.build.fingerprint"}}) {
+            if (const auto value = property(name); !value.empty()) device[field] = value;
+        }
+    } else {
+        device["kind"] = "host";
+        device["name"] = "host";
+        device["model"] = system.machine;
+        device["os"] = system.sysname;
+        device["os_version"] = system.release;
+    }
     device["memory_bytes"] = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
     device["core_maximum_khz"] = Json::array();
     for (long core = 0; core < cores; ++core) {
@@ -127,14 +159,7 @@ Json cores_used(const std::map<int, std::int64_t>& inferences) {
 }
 
 std::optional<std::string> thermal_state() {
-    // A fixed command: nothing of the job reaches this shell.
-    FILE* pipe = popen("dumpsys thermalservice 2>/dev/null", "r");
-    if (pipe == nullptr) return std::nullopt;
-    std::string text;
-    std::array<char, 4096> buffer{};
-    for (std::size_t count; (count = fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) text.append(buffer.data(), count);
-    pclose(pipe);
-    return parse_thermal_state(text);
+    return parse_thermal_state(output_of("dumpsys thermalservice"));
 }
 
 std::optional<std::string> parse_thermal_state(const std::string& dump) {

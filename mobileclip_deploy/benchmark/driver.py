@@ -133,7 +133,9 @@ class Driver(ABC):
         Raises:
             UsageError: devices of this kind take none.
         """
-        raise UsageError(f"{self.kind} devices are measured by `benchmark` itself; `job` is for device='ios'")
+        raise UsageError(
+            f"{self.kind} devices are measured by `benchmark` itself; `job` is for device='ios' and 'android'"
+        )
 
     @abstractmethod
     def run(self, plan: Plan, progress: Progress) -> Run:

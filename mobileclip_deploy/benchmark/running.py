@@ -95,7 +95,7 @@ def write_job(request: Request, driver: Driver, protocol: Protocol, seed: int | 
     chosen = secrets.randbelow(2**31) if seed is None else seed
     with tempfile.TemporaryDirectory(prefix="mobileclip-job-") as place:
         job, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), Path(place))
-        return driver.write_job(Plan(Path(place), job), into)
+        return driver.write_job(Plan(Path(place), job, versions=_versions(request, job)), into)
 
 
 def _versions(request: Request, job: Job) -> dict[str, frozenset[str]]:

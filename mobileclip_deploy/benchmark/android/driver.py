@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from mobileclip_deploy.benchmark.android.adb import Adb, listed_devices, quoted, remedy_for_state
 from mobileclip_deploy.benchmark.android.claiming import PhoneBusy, claimed
 from mobileclip_deploy.benchmark.android.cooling import wait_until_cool
 from mobileclip_deploy.benchmark.android.device import AndroidPhone, describe, fast_cores, parse_thermal, snapshot
+from mobileclip_deploy.benchmark.android.job_folder import write_job_folder
 from mobileclip_deploy.benchmark.android.programs import PLAN, InstalledPrograms, NotStarting, loader_among, runner
 from mobileclip_deploy.benchmark.android.rounds import Rounds
 from mobileclip_deploy.benchmark.android.session import PhoneSession
@@ -21,7 +23,7 @@ from mobileclip_deploy.benchmark.result import Environment, Harness, Run
 from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
 __all__ = ["AndroidDriver"]
@@ -49,6 +51,10 @@ class AndroidDriver(Driver):
             remedy = "connect one by USB, and turn on USB debugging in its developer options"
             return (Listing("android", "Android phones", "none connected", remedy),)
         return tuple(self._listing(serial, state) for serial, state in found)
+
+    def write_job(self, plan: Plan, into: Path) -> Path:
+        runners = find_runners(self._settings.runners, plan.proven, silent)
+        return write_job_folder(plan, runners, self._settings.turn_limit(plan.job.protocol), into)
 
     def run(self, plan: Plan, progress: Progress) -> Run:
         if plan.profile:

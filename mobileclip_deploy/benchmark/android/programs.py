@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["BUSY", "LOADERS", "PLAN", "InstalledPrograms", "NotStarting", "loader_among", "runner"]
+__all__ = [
+    "BUSY",
+    "LOADERS",
+    "PLAN",
+    "InstalledPrograms",
+    "NotStarting",
+    "loader_among",
+    "plan_words",
+    "runner",
+    "start_command",
+]
 
 PLAN = "mobileclip-bench"
 LOADERS = ("ld-linux-aarch64.so.1", "ld-linux-x86-64.so.2")
@@ -24,6 +34,26 @@ def runner(runtime: str) -> str:
 def loader_among(names: Iterable[str]) -> str | None:
     """The loader of glibc among these file names; None: they are of programs for Android's own C library."""
     return next((name for name in names if name in LOADERS), None)
+
+
+def plan_words(base: str, loader: str | None, turn_seconds: float) -> list[str]:
+    """What `mobileclip-bench` is told, whoever starts it, about the folder that holds `bin`, `job` and `lock`.
+
+    Args:
+        loader: see `InstalledPrograms`.
+        turn_seconds: a round that takes longer is ended, and its cell failed.
+    """
+    words = [f"{base}/job", "--resume", "--lock", f"{base}/lock", "--runners", f"{base}/bin"]
+    words += ["--turn-timeout", f"{turn_seconds:.3f}"]
+    return words + (["--loader", f"{base}/bin/{loader}"] if loader is not None else [])
+
+
+def start_command(folder: str, loader: str | None, program: str, *arguments: str, under: Sequence[str] = ()) -> str:
+    """A line for the phone's shell that starts a program of this folder, see `InstalledPrograms.command`."""
+    path = f"{folder}/{program}"
+    if loader is not None:
+        return quoted(*under, f"{folder}/{loader}", "--library-path", folder, path, *arguments)
+    return f"LD_LIBRARY_PATH={quoted(folder)} {quoted(*under, path, *arguments)}"
 
 
 class NotStarting(RuntimeFailed):
@@ -56,10 +86,7 @@ class InstalledPrograms:
         Args:
             under: words of a program that starts this one, such as `timeout`.
         """
-        path = f"{self.folder}/{program}"
-        if self.loader is not None:
-            return quoted(*under, f"{self.folder}/{self.loader}", "--library-path", self.folder, path, *arguments)
-        return f"LD_LIBRARY_PATH={quoted(self.folder)} {quoted(*under, path, *arguments)}"
+        return start_command(self.folder, self.loader, program, *arguments, under=under)
 
     def is_busy(self) -> bool:
         """Whether a benchmark runs on the phone.

@@ -13,7 +13,7 @@ from typing import IO
 
 from mobileclip_deploy.benchmark.android.adb import END, Answer, DeviceLost
 from mobileclip_deploy.benchmark.android.claiming import PhoneBusy
-from mobileclip_deploy.benchmark.android.programs import BUSY, PLAN, InstalledPrograms
+from mobileclip_deploy.benchmark.android.programs import BUSY, PLAN, InstalledPrograms, plan_words
 from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["PhoneSession", "launch_script"]
@@ -122,10 +122,8 @@ class PhoneSession:
 def launch_script(session: PhoneSession) -> str:
     """What the phone's shell is told: it holds every limit itself, so that a pulled cable leaves nothing running."""
     programs = session.programs
-    words = [f"{programs.base}/job", "--resume", "--lock", f"{programs.base}/lock"]
-    words += ["--runners", programs.folder, "--turn-timeout", f"{session.turn_seconds:.3f}"]
+    words = plan_words(programs.base, programs.loader, session.turn_seconds)
     words += ["--simulated"] if session.simulated else []
-    words += ["--loader", f"{programs.folder}/{programs.loader}"] if programs.loader is not None else []
     for threads, cores in session.cores.items():
         words += ["--pin", f"{threads}={','.join(map(str, cores))}"] if cores else []
     limit = ("timeout", "-k", "5", f"{session.total_seconds:.0f}")

@@ -245,7 +245,8 @@ class Phones:
         if self.arm:
             _program(folder / "uname", '[ "$*" = -m ] && echo aarch64 || exec /usr/bin/uname "$@"')
             self.set_property("ro.product.cpu.abi", "arm64-v8a", number)
-        _program(folder / "getprop", f"cat {here}/properties/*")
+        one = "sed 's/^[^:]*: .//; s/.$//'"
+        _program(folder / "getprop", f'[ $# -eq 0 ] && cat {here}/properties/* || {one} {here}/properties/"$1"')
         _program(folder / "dumpsys", f'cat {here}/"$1"')
         _program(folder / "settings", "echo 0")
         _program(folder / "cmd", f'echo "cmd $*" >>{here}/log')

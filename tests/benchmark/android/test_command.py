@@ -9,6 +9,7 @@ from benchmark.android.standin import Phones, when
 from command_line import run
 from exports import Exports
 
+from mobileclip_deploy.benchmark.android.adb import quoted
 from mobileclip_deploy.benchmark.documents import read_result
 
 
@@ -86,3 +87,26 @@ def test_without_a_phone_it_is_exit_code_3_and_one_line(phones: Phones, exports:
     assert found.code == 3
     assert found.stderr.splitlines()[-1].startswith("error: no Android phone is connected: plug one in")
     assert not list(tmp_path.glob("none*"))
+
+
+def test_a_job_for_a_phone_out_of_reach_brings_its_programs_and_report_reads_what_it_leaves(
+    phones: Phones, exports: Exports, tmp_path: Path
+) -> None:
+    bundle = exports.bundle("onnx", "fp32").path
+    done = run("benchmark", bundle, "--device", "android", "--quick", "--tower", "text", "--job", tmp_path / "jobs")
+    assert done.code == 0, done.stderr
+    (job,) = (tmp_path / "jobs").iterdir()
+    assert done.stdout == f"wrote {job}\n"
+    assert phones.running() == []
+    place = f"{phones.storage}/by hand"
+    phones.adb("push", str(job), place)
+    said = phones.adb("shell", f"sh {quoted(place + '/run.sh')}").splitlines()
+    assert said[-1] == "mobileclip-shell-ended 0", said
+    phones.adb("pull", f"{place}/results/{job.name}.run.json", str(tmp_path))
+    result = read_result(tmp_path / f"{job.name}.run.json")
+    assert [cell.status for cell in result.cells] == ["done"]
+    assert (result.device.kind, result.device.name, result.device.simulated) == ("android", "Phone 1", True)
+    # As the driver pins: the faster of two kinds.
+    assert {used.core for item in result.cells[0].rounds for used in item.cores} == {1}
+    assert phones.asked()[-1] == "cmd power set-fixed-performance-mode-enabled false"
+    assert run("report", tmp_path / f"{job.name}.run.json", "-o", tmp_path / "page.html").code == 0
