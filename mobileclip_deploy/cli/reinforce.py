@@ -36,6 +36,11 @@ __all__ = ["reinforce"]
     help="A CoCa model of open_clip that writes synthetic captions: coca_ViT-L-14:FILE, or :TAG, or hf-hub:OWNER/NAME.",
 )
 @click.option("--synthetic", type=click.IntRange(1), default=5, show_default=True, help="Captions that it writes.")
+@click.option(
+    "--scheduler",
+    metavar="local|tcp://HOST:PORT",
+    help="Make shards on Dask: on this machine's cores, as memory allows, or on a cluster.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--force", is_flag=True, help="Begin anew: keep nothing of what is stored there.")
 @json_option
@@ -48,6 +53,7 @@ def reinforce(
     write: str,
     captioner: str | None,
     synthetic: int,
+    scheduler: str | None,
     output: Path,
     force: bool,
     as_json: bool,
@@ -66,8 +72,10 @@ def reinforce(
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress
     from mobileclip_deploy.learning.reinforcement import read_pairs
+    from mobileclip_deploy.scheduling import check_scheduler
 
-    read_pairs(pairs)  # refused before a teacher is loaded
+    check_scheduler(scheduler)  # refused before a teacher is loaded
+    read_pairs(pairs)
     with progress() as update:
         teachers = [load_model(None, file, announce=note, progress=update) for file in teacher_files or (None,)]
     for teacher in teachers:
@@ -83,6 +91,7 @@ def reinforce(
             write=write,
             captioner=captioner,
             synthetic=synthetic,
+            scheduler=scheduler,
             force=force,
             progress=update,
         )

@@ -28,6 +28,7 @@ from mobileclip_deploy.learning.training import LogRow, Trained, read_recipe
 from mobileclip_deploy.learning.training import train as _train
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.scheduling import check_scheduler
 
 __all__ = [
     "AugmentationPolicy",
@@ -57,6 +58,7 @@ def reinforce(
     write: str = "safetensors",
     captioner: str | None = None,
     synthetic: Count = 5,
+    scheduler: str | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> Reinforced:
@@ -74,10 +76,16 @@ def reinforce(
             not: "datacompdr" (float32) or "datacompdr-bf16". Its augmentations are the published ones.
         captioner: a CoCa model of open_clip that writes `synthetic` captions for each image, which are stored behind
             those that a pair has: "coca_ViT-L-14:FILE", "coca_ViT-L-14:TAG" or "hf-hub:OWNER/NAME".
+        scheduler: "local", for as many processes on this machine as its cores and its memory allow; or the address of
+            a Dask scheduler, such as "tcp://10.0.0.1:8786", whose workers see pairs and output under the same names.
+            Each shard is a task on one thread. None for this process alone.
         force: keep nothing of a dataset that stands in the folder, whatever it was made of.
 
     Raises:
-        UsageError: the folder holds something else, the form is unknown, or has no policy.
+        UsageError: the folder holds something else, the form is unknown, or has no policy; or a shard needs more memory
+            than a process can have.
+        DependencyMissing: `scheduler` without Dask.
+        RuntimeFailed: the scheduler does not answer or is lost; what was stored stays.
         InvalidInput: pairs or images cannot be used; what was stored before stays.
     """
     listed = [Source.of(one).model for one in ((teachers,) if isinstance(teachers, MobileCLIP) else teachers)]
@@ -87,6 +95,7 @@ def reinforce(
     if policy is not None and form is not SAFETENSORS:
         raise UsageError(f"{write} has the published augmentations; leave `policy` out")
     settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows, form)
+    check_scheduler(scheduler)
     read = read_pairs(Path(pairs))
     if captioner is not None:
         kept = Path(f"{Path(output)}.captions.jsonl")
@@ -98,6 +107,7 @@ def reinforce(
         settings,
         progress,
         "discard" if force else "continue",
+        scheduler,
     )
 
 

@@ -59,10 +59,11 @@ def _sample(row: Pair, number: int, making: Making, index: Index) -> Iterator[tu
     digest = hashlib.sha256(original).hexdigest()
     uid = hashlib.sha256(f"{number} {digest}".encode()).hexdigest()[:32]
     opened = members.image(stored)
-    size = max(teacher.entry.image_size for teacher in making.teachers)
+    teachers = making.present
+    size = max(teacher.entry.image_size for teacher in teachers)
     chance = np.random.default_rng((index.seed, number))
     drawn = draw(index.augmentations, opened.width, opened.height, size, chance)
-    images, texts = said(opened, drawn, row.texts, making.teachers)
+    images, texts = said(opened, drawn, row.texts, teachers)
     arrays = {"image_emb": images, "text_emb": texts}
     parts = {
         ending: stored,

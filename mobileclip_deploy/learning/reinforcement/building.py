@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,6 +16,7 @@ from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import file_sha256, write_whole
+from mobileclip_deploy.files.leftovers import claimed
 from mobileclip_deploy.learning.reinforcement.augmentation import PARAMETERS, AugmentationPolicy, draw
 from mobileclip_deploy.learning.reinforcement.index import (
     INDEX,
@@ -24,11 +27,13 @@ from mobileclip_deploy.learning.reinforcement.index import (
     read_index,
     text_sha256,
 )
+from mobileclip_deploy.learning.reinforcement.lending import Lent, borrowed, lend
 from mobileclip_deploy.learning.reinforcement.pairs import Pair, Pairs
 from mobileclip_deploy.learning.reinforcement.shards import SHARDS, Shard, read_shard, write_shard
-from mobileclip_deploy.learning.reinforcement.teachers import Teacher
+from mobileclip_deploy.learning.reinforcement.teachers import BATCH, Teacher, Views
 from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.scheduling import Failed, Task, require_scheduler, run_tasks
 
 __all__ = ["SAFETENSORS", "Existing", "Form", "Making", "Reinforced", "ReinforcementSettings", "reinforce"]
 
@@ -37,7 +42,12 @@ Existing = Literal["continue", "replace", "discard"]
 settings; go on with it and replace such a one; or begin anew."""
 
 TARS = f"{'[0-9]' * 8}.tar"
-LEFT_BY_IT = (PAIRS, f".{PAIRS}.", f".{INDEX}.")
+TEACHERS = "teachers"
+LEFT_BY_IT = (PAIRS, f".{PAIRS}.", f".{INDEX}.", f".{TEACHERS}.")
+MOST_SHARDS = 15_000
+"""An index of more would be larger than any file of settings that is read."""
+OWN_BYTES, PIXEL_BYTES, PICTURE_BYTES = 600_000_000, 240, 500_000
+"""Of a process without weights; of an image tower for a pixel of a batch (measured: 150 at most); of a picture."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,12 @@ class Making:
     rows: Sequence[Pair]
     first: int
     folder: Path
-    teachers: Sequence[Teacher]
+    teachers: Sequence[Teacher | Lent]
+
+    @property
+    def present(self) -> list[Teacher]:
+        """The teachers, where they are needed."""
+        return [borrowed(one) for one in self.teachers]
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,7 @@ def reinforce(
     settings: ReinforcementSettings = ReinforcementSettings(),
     progress: Progress = silent,
     existing: Existing = "continue",
+    scheduler: str | None = None,
 ) -> Reinforced:
     """Store the teachers' embeddings of pairs; what an earlier run with the same arguments stored is kept, as far as
     the pictures have the contents that they had then.
@@ -115,14 +131,19 @@ def reinforce(
         folder: created when missing. One that holds something else is refused.
         progress: told which shard comes next.
         existing: see `Existing`.
+        scheduler: see `scheduling.run_tasks`; a shard is a task, which then computes on one thread, so that the bytes
+            are the same on any number of processes.
 
     Raises:
         UsageError: the folder holds a dataset of other pairs, teachers or settings that is not to be replaced, or
-            other files.
+            other files; or the shards are more than an index holds.
+        DependencyMissing, RuntimeFailed: see `run_tasks`.
         InvalidInput: an image is missing or cannot be read; shards that are complete stay.
     """
     if not teachers or settings.augmentations < 1 or settings.shard_rows < 1:
         raise UsageError("a reinforced dataset needs a teacher, an augmentation and a pair in a shard at least")
+    require_scheduler(scheduler)
+    _check_count(len(pairs.rows), settings.shard_rows)
     lines, form = pairs.as_lines(), settings.form
     ours = form.format == OURS
     wanted = Index(
@@ -143,18 +164,77 @@ def reinforce(
     kept = {entry.first: entry for entry in found.shards if _holds(folder, found, entry, pairs, form)}
     index = found.model_copy(update={"images": wanted.images, "shards": tuple(kept.values())})
     starts = range(0, len(pairs.rows), settings.shard_rows)
-    for number, first in enumerate(starts):
-        if first in kept:
-            continue
-        progress(f"shard {number + 1} of {len(starts)}")
-        rows = pairs.rows[first : first + settings.shard_rows]
-        entry = form.write(Making(rows, first, pairs.folder, teachers), index, folder)
-        shards = sorted((*index.shards, entry), key=lambda one: one.first)
+    wanted_names = {first: f"shard {number + 1} of {len(starts)}" for number, first in enumerate(starts)}
+    failures: list[Failed] = []
+
+    def record(_: Task, made: ShardEntry | Failed) -> None:
+        nonlocal index
+        if isinstance(made, Failed):
+            failures.append(made)
+            return
+        shards = sorted((*index.shards, made), key=lambda one: one.first)
         index = index.model_copy(update={"shards": tuple(shards)})
         index.write(folder)
+
+    with _lent(teachers, folder, scheduler) as given:
+        alone = index.model_copy(update={"shards": ()})  # as it travels
+        need = task_memory(teachers, settings)
+        place = folder.absolute()
+        tasks = []
+        for first in (one for one in starts if one not in kept):
+            rows = pairs.rows[first : first + settings.shard_rows]
+            making = Making(rows, first, pairs.folder.absolute(), given)
+            tasks.append(Task(wanted_names[first], _make, (form, making, alone, place, scheduler), need))
+        run_tasks(tasks, record, scheduler, progress=progress)
+    if failures:
+        raise failures[0].error
     if len(kept) == len(starts) and index != found:
         index.write(folder)  # the same pictures, in another place
     return Reinforced(folder, index, pairs.captioned, made=len(starts) - len(kept), kept=len(kept))
+
+
+def _check_count(rows: int, shard_rows: int) -> None:
+    if -(-rows // shard_rows) > MOST_SHARDS:
+        raise UsageError(
+            f"{rows:,} pairs in shards of {shard_rows} are more shards than an index holds ({MOST_SHARDS:,}); "
+            f"write at least {-(-rows // MOST_SHARDS)} pairs in each with `shard_rows`"
+        )
+
+
+def task_memory(teachers: Sequence[Teacher], settings: ReinforcementSettings) -> int:
+    """Bytes that a process has at most which makes a shard: itself and its packages, the weights twice (while they are
+    read), what an image tower keeps of a batch, and the shard.
+
+    Measured with docs/reinforcement.md's command: a nano's process had 0.4 GB, one of mobileclip_s0 1.2 GB.
+    """
+    weights = sum(weight.numel() for teacher in teachers for weight in teacher.model.parameters())
+    pixels = max(teacher.entry.image_size for teacher in teachers) ** 2
+    said = settings.augmentations * sum(teacher.entry.embed_dim for teacher in teachers)
+    return OWN_BYTES + 8 * weights + BATCH * pixels * PIXEL_BYTES + settings.shard_rows * (PICTURE_BYTES + 8 * said)
+
+
+@contextlib.contextmanager
+def _lent(teachers: Sequence[Teacher], folder: Path, scheduler: str | None) -> Iterator[Sequence[Teacher | Lent]]:
+    """The teachers as tasks get them: themselves, or files of their weights for other processes, removed at the end."""
+    if scheduler is None:
+        yield teachers
+        return
+    with claimed(folder.absolute() / TEACHERS) as claim:
+        claim.partial.mkdir()
+        yield [lend(teacher, claim.partial / f"{number}.safetensors") for number, teacher in enumerate(teachers)]
+
+
+def _make(form: Form, making: Making, index: Index, folder: Path, scheduler: str | None) -> ShardEntry:
+    """One shard, in whichever process."""
+    if scheduler is not None:
+        torch.set_num_threads(1)  # sums of float32 depend on how many threads share them
+        for place in (folder, making.folder):
+            if not place.is_dir():
+                raise InvalidInput(
+                    f"{place} is not there on {socket.gethostname()}; pairs and output have to be on a disk that all "
+                    "workers see under the same name"
+                )
+    return form.write(making, index, folder)
 
 
 def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index:
@@ -192,22 +272,24 @@ def _holds(folder: Path, index: Index, entry: ShardEntry, pairs: Pairs, form: Fo
 
 
 def _embed(making: Making, index: Index) -> Shard:
-    images, digests, parameters = [], [], []
-    policy, rows, teachers = index.policy or AugmentationPolicy(), making.rows, making.teachers
+    digests, parameters = [], []
+    policy, rows = index.policy or AugmentationPolicy(), making.rows
+    watching = [(teacher, Views(teacher)) for teacher in making.present]
     for number, row in enumerate(rows, start=making.first):
         image, digest = read_image(making.folder / row.image)
         chance = np.random.default_rng((index.seed, number))
-        parameters.append(draw(policy, index.augmentations, image.width, image.height, chance))
-        images.append(image)
+        drawn = draw(policy, index.augmentations, image.width, image.height, chance)
+        for _, views in watching:
+            views.add(image, torch.from_numpy(drawn))
+        parameters.append(drawn)
         digests.append(np.frombuffer(digest, np.uint8))
-    drawn = torch.from_numpy(np.stack(parameters))
     texts = [text for row in rows for text in row.texts]
     return Shard(
-        parameters=drawn,
+        parameters=torch.from_numpy(np.stack(parameters)),
         image_sha256=torch.from_numpy(np.stack(digests)),
         captions=torch.tensor([len(row.texts) for row in rows]),
-        images=tuple(teacher.images(images, drawn) for teacher in teachers),
-        texts=tuple(teacher.texts(texts) for teacher in teachers),
+        images=tuple(views.embeddings().reshape(len(rows), index.augmentations, -1) for _, views in watching),
+        texts=tuple(teacher.texts(texts) for teacher, _ in watching),
     )
 
 

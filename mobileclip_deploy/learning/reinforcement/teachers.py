@@ -19,7 +19,7 @@ from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TOWERS
 
-__all__ = ["Teacher"]
+__all__ = ["BATCH", "Teacher", "Views"]
 
 BATCH = 64
 
@@ -56,13 +56,6 @@ class Teacher:
         return cls(model, entry)
 
     @torch.no_grad()
-    def images(self, images: Sequence[Image.Image], parameters: Tensor) -> Tensor:
-        """Unit embeddings bfloat16 [N, K, D] of the augmentations [N, K, P] of N RGB images."""
-        spec = self.model.variant.preprocess
-        views = [replay(i, p, spec.size, spec.interpolation) for i, p in zip(images, parameters, strict=True)]
-        return self.views(torch.cat(views)).to(torch.bfloat16).reshape(len(images), -1, self.entry.embed_dim)
-
-    @torch.no_grad()
     def views(self, pixels: Tensor) -> Tensor:
         """Unit embeddings float32 [N, D] of images [N, 3, S, S] in [0, 1]; those of another size are resized (bicubic),
         as apple/ml-mobileclip-dr does it (scripts/gen.py at commit 418551d)."""
@@ -89,3 +82,31 @@ class Teacher:
         if not torch.isfinite(embedded).all():
             raise InvalidInput(f"teacher {self.entry.file} gives embeddings that are not finite; take another one")
         return F.normalize(embedded, dim=-1)
+
+
+class Views:
+    """A teacher's embeddings of augmented images, which are given one after another; a batch is in memory at a time."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+        self._waiting: list[Tensor] = []
+        self._done: list[Tensor] = []
+
+    def add(self, image: Image.Image, parameters: Tensor) -> None:
+        """The augmentations [K, P] of one RGB image."""
+        spec = self.teacher.model.variant.preprocess
+        self._waiting += replay(image, parameters, spec.size, spec.interpolation)
+        while len(self._waiting) >= BATCH:
+            self._embed(BATCH)
+
+    def embeddings(self) -> Tensor:
+        """Unit embeddings bfloat16 [N, D] of all augmentations that were given."""
+        if self._waiting:
+            self._embed(len(self._waiting))
+        return torch.cat(self._done)
+
+    def _embed(self, count: int) -> None:
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        # Channels last, as the views are and as the image tower is fastest.
+        pixels = torch.stack(batch).contiguous(memory_format=torch.channels_last)
+        self._done.append(self.teacher.views(pixels).to(torch.bfloat16))

@@ -1,0 +1,69 @@
+"""A task: one piece of the work, what it needs, and how it ended."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mobileclip_deploy.errors import MobileClipDeployError, RuntimeFailed
+
+__all__ = ["Failed", "Task", "Told", "in_gigabytes", "perform"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work that needs no other.
+
+    Args:
+        name: what it is, for progress and errors: "shard 3".
+        call: a function of a module, which other processes import by its name.
+        arguments: of `call`; they travel, so large things are named by their files.
+        memory: bytes that its process has at most while it runs, all included.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    memory: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A task that ended in an error."""
+
+    error: MobileClipDeployError
+
+
+Told = Callable[[Task, Any], None]
+"""Told how a task ended when it did: what its call gave, or `Failed`."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error on its way between processes. Errors have constructors of their own; their type and text are enough."""
+
+    kind: type[MobileClipDeployError]
+    line: str
+
+    def failed(self) -> Failed:
+        return Failed(self.kind.__new__(self.kind, self.line))
+
+
+def perform(task: Task) -> Any:
+    """What a process does with a task: its result, or a `Refusal`. No exception crosses the network."""
+    try:
+        return task.call(*task.arguments)
+    except MobileClipDeployError as error:
+        return Refusal(type(error), error.line)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
+        text = " ".join(str(error).split())[:300]
+        return Refusal(RuntimeFailed, f"{task.name}: {type(error).__name__}: {text} ({place})")
+
+
+def in_gigabytes(count: float) -> str:
+    """Bytes in GB (10^9), for people."""
+    return f"{count / 1e9:.1f} GB"

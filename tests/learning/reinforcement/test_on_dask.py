@@ -1,0 +1,71 @@
+"""A reinforced dataset has the same bytes on however many processes, also if one of them is killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from emoji_pairs import write_pairs
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.learning.reinforcement import ReinforcementSettings, Teacher, read_pairs, reinforce
+from mobileclip_deploy.learning.reinforcement.building import task_memory
+from mobileclip_deploy.learning.reinforcement.lending import borrowed, lend
+
+SETTINGS = ReinforcementSettings(augmentations=2, shard_rows=3)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def test_two_processes_one_of_which_is_killed_write_what_one_writes(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
+    import psutil
+
+    pairs, teachers = read_pairs(write_pairs(tmp_path / "pairs", 12)), [Teacher.of(mcd.load_model())]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        reinforce(pairs, teachers, tmp_path / "one", SETTINGS)
+    finally:
+        torch.set_num_threads(threads)
+    killed = []
+
+    def kill(text: str) -> None:
+        if not killed and ", 2 running, " in text and not text.startswith("0 "):
+            children = psutil.Process().children(recursive=True)
+            killed.extend(one for one in children if "spawn_main" in " ".join(one.cmdline()))
+            killed[0].kill()
+
+    made = reinforce(pairs, teachers, tmp_path / "two", SETTINGS, kill, scheduler="local")
+    assert len(killed) == 2
+    assert made.made == 4
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_a_teacher_that_was_lent_says_the_same(tmp_path: Path) -> None:
+    teacher = Teacher.of(mcd.load_model())
+    lent = lend(teacher, tmp_path / "0.safetensors")
+    assert all(one.is_meta for one in lent.teacher.model.parameters())
+    given = borrowed(lent)
+    assert given.entry == teacher.entry
+    assert borrowed(lent) is given
+    assert torch.equal(given.texts(["a cat"]), teacher.texts(["a cat"]))
+
+
+def test_a_task_is_expected_to_need_more_for_larger_teachers_and_shards() -> None:
+    teacher = Teacher.of(mcd.load_model())
+    one = task_memory([teacher], SETTINGS)
+    assert task_memory([teacher] * 2, SETTINGS) - one >= 8 * 6_000_000
+    assert one > 600e6
+
+
+def test_more_shards_than_an_index_holds_are_refused(tmp_path: Path) -> None:
+    pairs = read_pairs(write_pairs(tmp_path / "pairs", 2))
+    many = type(pairs)(pairs.folder, pairs.rows * 10_000)
+    with pytest.raises(UsageError, match=r"write at least 2 pairs in each with `shard_rows`"):
+        reinforce(many, [Teacher.of(mcd.load_model())], tmp_path / "made", ReinforcementSettings(shard_rows=1))
+    assert not (tmp_path / "made").exists()

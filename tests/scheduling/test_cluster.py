@@ -1,0 +1,153 @@
+"""On Dask: the same results, memory that is kept to, lost workers and schedulers, all told in one line."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from emoji_pairs import write_pairs
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
+from mobileclip_deploy.files import read_json
+from mobileclip_deploy.scheduling import Failed, Task, run_tasks
+
+distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
+from mobileclip_deploy.scheduling import cluster as scheduling  # noqa: E402
+
+GB = 10**9
+
+
+def _cluster(workers: int, **options: Any) -> Any:
+    """A scheduler whose workers are threads of this process."""
+    place = {"protocol": "tcp", "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    return distributed.LocalCluster(n_workers=workers, processes=False, **place, **options)
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A scheduler with two workers, as threads of this process."""
+    options: dict[str, Any] = {
+        "protocol": "tcp",
+        "host": "127.0.0.1",
+        "dashboard_address": None,
+        "memory_limit": 4 * GB,
+    }
+    with scheduling._quiet(), distributed.LocalCluster(2, processes=False, threads_per_worker=1, **options) as made:
+        yield made.scheduler_address
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_every_task_is_done_once_and_progress_says_how_many_are_left(address: str, tmp_path: Path) -> None:
+    tasks = [Task(f"root {number}", math.isqrt, (number,), GB) for number in range(9)]
+    tasks.insert(4, Task("missing", read_json, (tmp_path,), GB))
+    ends: list[tuple[str, Any]] = []
+    said: list[str] = []
+    run_tasks(tasks, lambda task, end: ends.append((task.name, end)), address, go_on=True, progress=said.append)
+    assert len(ends) == 10
+    found = dict(ends)
+    failed = found.pop("missing")
+    assert found == {f"root {number}": math.isqrt(number) for number in range(9)}
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, InvalidInput)
+    assert failed.error.line == f"{tmp_path} is not a regular file"
+    assert re.fullmatch(r"0 of 10 done, 0 failed, [12] running, [89] left \([12] processes\)", said[0])
+
+
+def test_a_failure_ends_what_is_not_to_go_on(address: str, tmp_path: Path) -> None:
+    bad = [Task(f"bad {number}", read_json, (tmp_path,), 3 * GB) for number in range(8)]
+    ends: list[str] = []
+    run_tasks(bad, lambda task, _: ends.append(task.name), address)
+    assert ends[0] == "bad 0"
+    assert len(ends) <= 2
+
+
+def test_memory_is_kept_to_on_each_machine() -> None:
+    placing = scheduling.Placing({"here": 20 * GB, "there": 9 * GB})
+    for number in range(4):
+        placing.workers[f"here-{number}"] = scheduling.Worker(f"here-{number}", "here", None)
+    placing.workers["there"] = scheduling.Worker("there", "there", 5 * GB)
+    large, small = (Task(name, math.isqrt, (1,), size * GB) for name, size in (("large", 6), ("small", 2)))
+    running: list[scheduling.Given] = []
+    while (worker := placing.fits(large, running)) is not None:
+        running.append(scheduling.Given(large, worker, None))
+    assert [one.worker.address for one in running] == ["here-0", "here-1", "here-2"]
+    fourth = placing.fits(small, running)
+    assert fourth is not None
+    assert fourth.address == "here-3"
+    running.append(scheduling.Given(small, fourth, None))
+    fifth = placing.fits(small, running)
+    assert fifth is not None
+    assert fifth.address == "there"
+    assert placing.largest() == 20 * GB
+
+
+def test_a_task_that_fits_nowhere_is_refused_before_any_is_begun(address: str) -> None:
+    tasks = [Task("small", math.isqrt, (1,), GB), Task("large", math.isqrt, (1,), 5 * GB)]
+    with pytest.raises(
+        UsageError, match=r"large needs 5\.0 GB of memory where a process can have [34]\.\d GB; free some"
+    ):
+        run_tasks(tasks, lambda *_: pytest.fail("begun"), address)
+
+
+def test_a_task_whose_process_dies_too_often_has_failed_and_the_others_are_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduling, "DEATHS", 1)
+    tasks = [Task("dying", os._exit, (9,), GB // 10), Task("living", math.isqrt, (4,), GB // 10)]
+    ends: dict[str, Any] = {}
+    environment = dict(os.environ)
+    run_tasks(tasks, lambda task, end: ends.update({task.name: end}), "local", go_on=True)
+    assert dict(os.environ) == environment  # Dask sets the numbers of threads of its processes there
+    assert ends["living"] == 2
+    assert ends["dying"].error.line == (
+        "dying: its process ended 1 times, killed or crashed; it was expected to need 0.1 GB, is there more to be had?"
+    )
+
+
+def test_a_scheduler_that_is_lost_is_told(tmp_path: Path) -> None:
+    with scheduling._quiet(), _cluster(1) as made:
+        tasks = [Task(f"wait {number}", time.sleep, (0.2,), 0) for number in range(500)]
+        closing = threading.Thread(target=made.close)
+        ends: list[str] = []
+
+        def told(task: Task, _: object) -> None:
+            ends.append(task.name)
+            if len(ends) == 2:
+                closing.start()
+
+        with pytest.raises(
+            RuntimeFailed, match=r"was lost; what is done is kept, and the same command goes on with it"
+        ):
+            run_tasks(tasks, told, made.scheduler_address)
+        closing.join()
+    assert 2 <= len(ends) < 500
+
+
+def test_nothing_is_written_where_no_scheduler_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduling, "ANSWERS", 1.0)
+    where = f"tcp://127.0.0.1:{free_port()}"
+    pairs = write_pairs(tmp_path / "pairs", 2)
+    with pytest.raises(RuntimeFailed, match=f"no Dask scheduler answers at {where}; start one with `dask scheduler`"):
+        mcd.reinforce(pairs, mcd.load_model(), tmp_path / "made", scheduler=where)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_scheduler_without_workers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduling, "APPEARS", 1.0)
+    told = r"has no workers; start some with `dask worker tcp://127\.0\.0\.1"
+    with scheduling._quiet(), _cluster(0) as made, pytest.raises(RuntimeFailed, match=told):
+        run_tasks([Task("one", math.isqrt, (1,), 0)], lambda *_: None, made.scheduler_address)
