@@ -35,6 +35,8 @@ START_SECONDS = 120
 PATIENCE_SECONDS = 900
 """Loading a large tower takes minutes in a browser; an inference never does."""
 LOOK_SECONDS = 0.5
+IDLE_STARTS = 3
+"""A browser that ends so often in a row before it asks for a round never will."""
 
 
 class BrowserDriver(Driver):
@@ -105,8 +107,14 @@ def _posts(session: BrowserSession) -> dict[str, Callable[[dict[str, str], bytes
 
 
 def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
-    """Start the browser, and again whenever it ends before the job does."""
+    """Start the browser, and again whenever it ends before the job does.
+
+    Raises:
+        RuntimeFailed: it does not open the page, or ends every time before it begins a round.
+    """
+    idle = 0
     while not session.finished.is_set():
+        given = session.given
         with _started(browser, address) as process:
             patience = START_SECONDS if session.browser is None else PATIENCE_SECONDS
             while not session.finished.is_set():
@@ -122,6 +130,12 @@ def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
                     raise RuntimeFailed(f"{browser.program} did not open the page ({why}): does it start by hand?")
                 session.died("the browser ended" if process.poll() is not None else f"no answer within {patience} s")
                 break
+        idle = idle + 1 if session.given == given else 0
+        if idle == IDLE_STARTS and not session.finished.is_set():
+            raise RuntimeFailed(
+                f"{browser.program} opened the page and began no round, {IDLE_STARTS} times in a row: "
+                "does it stay open when started by hand?"
+            )
 
 
 def _wait_for_somebody(session: BrowserSession, address: str, progress: Progress) -> None:

@@ -38,6 +38,8 @@ class BrowserSession:
         self._begun: Turn | None = None
         self._deaths: Counter[Turn] = Counter()
         self._golden: dict[Turn, GoldenOutcome] = {}
+        self.given = 0
+        """How many rounds pages were given so far, those that were given again included."""
         self.browser: Browser | None = None
         """What the page said of its browser; None until one has come."""
         self.finished = threading.Event()
@@ -75,6 +77,7 @@ class BrowserSession:
                 self.finished.set()
                 return {"done": True}
             self._begun = turns[0]
+            self.given += 1
             cell = self._plan.job.cell(turns[0].cell)
             self._tell(len(self._plan.job.order) - len(turns), cell)
             return {

@@ -47,6 +47,8 @@ def post(name, body=b""):
     asked = urllib.request.Request(address + name, data=body, headers={"Origin": origin}, method="POST")
     return json.loads(urllib.request.urlopen(asked, timeout=60).read())
 post("hello", page.encode())
+if sys.argv[3] == "says hello":
+    sys.exit(0)
 while not (task := post("next")).get("done"):
     if ends:
         sys.exit(0)
@@ -176,12 +178,12 @@ def test_what_takes_less_than_a_hundred_steps_of_the_clock_is_timed_several_time
 
 
 class StandIn(Browser):
-    """Runs the stand-in page; the first time it ends in the middle."""
+    """Runs the stand-in page. It begins as the lines of the file `program` say, one a start; then it goes on."""
 
     def start(self, address: str, profile: Path) -> subprocess.Popen[bytes]:
-        begun = Path(self.program)
-        ends = "goes on" if begun.exists() else "ends"
-        begun.touch()
+        lines = Path(self.program).read_text().splitlines()
+        ends = lines[0] if lines else "goes on"
+        Path(self.program).write_text("\n".join(lines[1:]))
         command = [sys.executable, "-c", STAND_IN, address, json.dumps(PAGE), ends]
         return subprocess.Popen(command, start_new_session=True)
 
@@ -203,9 +205,22 @@ def test_a_browser_that_ends_is_started_again_and_no_round_is_lost(
     tmp_path: Path, started: Callable[[Browser], BrowserDriver]
 ) -> None:
     found = plan(tmp_path / "job")
-    result = assemble(started(StandIn("chromium", str(tmp_path / "begun"))).run(found, silent))
+    # Twice in a row it does not get as far as asking; a start that did so between them is no reason to give up.
+    (tmp_path / "starts").write_text("says hello\nsays hello\nends\nsays hello\nsays hello")
+    result = assemble(started(StandIn("chromium", str(tmp_path / "starts"))).run(found, silent))
     (cell,) = result.cells
     assert (cell.status, [item.samples_ns for item in cell.rounds]) == ("done", [(5, 5, 5), (5, 5, 5)])
+    assert (tmp_path / "starts").read_text() == ""
+
+
+def test_a_browser_that_ends_whenever_it_has_opened_the_page_is_given_up(
+    tmp_path: Path, started: Callable[[Browser], BrowserDriver]
+) -> None:
+    (tmp_path / "starts").write_text("says hello\n" * 3)
+    browser = StandIn("chromium", str(tmp_path / "starts"))
+    said = rf"^{tmp_path}/starts opened the page and began no round, 3 times in a row: "
+    with pytest.raises(RuntimeFailed, match=f"{said}does it stay open when started by hand\\?$"):
+        started(browser).run(plan(tmp_path / "job"), silent)
 
 
 def test_a_browser_that_does_not_start_says_so(tmp_path: Path, started: Callable[[Browser], BrowserDriver]) -> None:
