@@ -13,7 +13,7 @@ from mobileclip_deploy.checkpoints.fitting import expected
 from mobileclip_deploy.checkpoints.golden import fill
 from mobileclip_deploy.model.variants import Variant
 
-__all__ = ["TINY", "checkpoint", "tiny_variant", "write_cards"]
+__all__ = ["TINY", "card", "checkpoint", "tiny_variant", "write_cards"]
 
 TEXT = {"kind": "base", "width": 32, "depth": 2, "heads": 2, "causal": False}
 MCI = {
@@ -90,7 +90,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 def tiny_variant(name: str) -> Variant:
     """The card of one of TINY."""
-    return Variant.model_validate(_card(name))
+    return Variant.model_validate(card(name))
 
 
 def write_cards(folder: Path) -> dict[str, Path]:
@@ -98,7 +98,7 @@ def write_cards(folder: Path) -> dict[str, Path]:
     paths = {}
     for name in TINY:
         paths[name] = folder / f"{name}.json"
-        paths[name].write_text(json.dumps(_card(name)), encoding="utf-8")
+        paths[name].write_text(json.dumps(card(name)), encoding="utf-8")
     return paths
 
 
@@ -112,7 +112,8 @@ def checkpoint(name: str, layout: str, seed: int = 0) -> dict[str, Tensor]:
     return tensors
 
 
-def _card(name: str) -> dict[str, Any]:
+def card(name: str) -> dict[str, Any]:
+    """One of TINY as what its file holds."""
     tiny = TINY[name]
     return {
         "schema_version": 1,

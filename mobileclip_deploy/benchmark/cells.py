@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
+
+import numpy as np
 
 from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.foreign import declared, fit, foreign_target
@@ -24,6 +26,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates, exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
+from mobileclip_deploy.towers.contexts import fitting
 from mobileclip_deploy.towers.head import Head
 
 __all__ = ["Cells"]
@@ -43,7 +46,7 @@ class Cells:
         self._references = {bundle.path: Reference.read(bundle.golden) for bundle in request.bundles}
 
     def of_bundle(self, bundle: Bundle) -> Iterator[Cell]:
-        """Its towers, at every place where they run."""
+        """Its towers, at every place where they run; a text tower at each of its contexts."""
         manifest = bundle.manifest
         if any(entry.input.any_size for entry in manifest.towers.values()) and not self._driver.takes_pictures:
             raise NotRun(f"its image tower takes pictures of any size, which are not fed to {self._driver.devices}")
@@ -70,10 +73,11 @@ class Cells:
                 options={"function": entry.function} if entry.function else {},
                 input=source,
                 output=_tensor(entry.output, manifest.embed_dim),
-                golden=self._golden(bundle, tower, source, bool(entry.output.normalised)),
-                gate=_gate(exported_gates(manifest.options), entry.precision),
             )
-            yield from self._spread(cell, places)
+            gate = _gate(exported_gates(manifest.options), entry.precision)
+            for sized in _contexts(cell, bundle, entry.contexts or ()):
+                golden = self._golden(bundle, tower, sized.input, bool(entry.output.normalised))
+                yield from self._spread(sized.model_copy(update={"golden": golden, "gate": gate}), places)
 
     def of_checkpoint(self, bundle: Bundle) -> Iterator[Cell]:
         """What a bundle was exported from, in the forms of torch that were asked for."""
@@ -186,13 +190,33 @@ class Cells:
 
     def _golden(self, bundle: Bundle, tower: TowerName, source: Tensor, length_one: bool = False) -> Golden:
         reference = self._references[bundle.path]
+        tokenizer, length, mark = bundle.manifest.tokenizer, source.shape[-1], ""
+        if tower == "text" and length < tokenizer.context_length:  # what fits of a text tower that takes several
+            ids = reference.inputs.ids
+            reference = reference.some("text", np.flatnonzero(fitting(ids, (length,), tokenizer) == length))
+            ids, mark = reference.inputs.ids[:, :length], f".{length}tokens"
+            reference = replace(reference, inputs=replace(reference.inputs, ids=ids))
         inputs = golden_inputs(reference, tower, source)
         if inputs.shape[1:] not in (source.shape, source.shape[1:]):
             raise InvalidInput(f"{bundle.golden}: its inputs do not fit the {tower} tower; export the bundle again")
         space = _safe(bundle.manifest.embedding_space)
         head = Head(normalised=length_one)
         outputs = head.scaled(reference.of(tower))
-        return write_golden(inputs, outputs, self._folder, f"{space}.{tower}{'.normalised' if length_one else ''}")
+        named = f"{space}.{tower}{'.normalised' if length_one else ''}{mark}"
+        return write_golden(inputs, outputs, self._folder, named)
+
+
+def _contexts(cell: Cell, bundle: Bundle, contexts: Sequence[int]) -> Iterator[Cell]:
+    """A text tower's cell at each of its contexts, the longest first; any other cell as it is."""
+    if not contexts:
+        yield cell
+    for length in reversed(contexts):
+        changes = {
+            "id": f"{cell.id}.{length}tokens",
+            "label": f"{bundle.path.name}, {length} tokens {cell.tower}",
+            "input": cell.input.model_copy(update={"shape": (1, length)}),
+        }
+        yield cell.model_copy(update=changes)
 
 
 def _tensor(entry: TensorEntry, size: int) -> Tensor:

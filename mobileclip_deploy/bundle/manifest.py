@@ -66,8 +66,10 @@ class TowerEntry(_Frozen):
     """One artifact: `file` is relative to the bundle; a package's bytes and hash are those of the files in it.
 
     `function`: of the file, where it holds several (a Core ML package of both towers); its bytes and hash are then
-    those of the whole file, in both entries. `contents`: delegates, operators outside of them and bytes by kind, for
-    targets that tell. `attachments`: what was asked for beside the artifact, by kind (`bundled_program`, `etrecord`).
+    those of the whole file, in both entries. `contexts`: the lengths in tokens that a text tower takes, the longest
+    last, where there are several: a prompt that fits has the same embedding at each. `contents`: delegates, operators
+    outside of them and bytes by kind, for targets that tell. `attachments`: what was asked for beside the artifact, by
+    kind (`bundled_program`, `etrecord`).
     """
 
     file: str
@@ -77,6 +79,7 @@ class TowerEntry(_Frozen):
     precision: str
     input: TensorEntry
     output: TensorEntry
+    contexts: tuple[int, ...] | None = None
     contents: dict[str, dict[str, int]] | None = None
     attachments: dict[str, AttachmentEntry] | None = None
 

@@ -37,6 +37,12 @@ __all__ = ["export"]
     show_default=True,
     help="Of the image tower. bytes: one picture of any size, resized and cropped inside of the graph (ONNX).",
 )
+@click.option(
+    "--contexts",
+    metavar="TOKENS,...",
+    help="Lengths that the text tower takes beside its full one, as in 16,32: short prompts cost short time. Of causal "
+    "text towers (mobileclip_b, mobileclip_blt, mobileclip2_b).",
+)
 @click.option("--normalise", is_flag=True, help="Embeddings leave the artifacts at length 1.")
 @model_options
 @click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
@@ -90,6 +96,7 @@ def export(
     target_names: tuple[str, ...],
     layout: str | None,
     input_form: str,
+    contexts: str | None,
     normalise: bool,
     tower: Literal["image", "text", "both"],
     precisions: tuple[str, ...],
@@ -132,6 +139,7 @@ def export(
     from mobileclip_deploy.export.steps import ExportGateFailed
     from mobileclip_deploy.layouts import read_layout
     from mobileclip_deploy.parity import parse_gates
+    from mobileclip_deploy.towers.contexts import parse_contexts
     from mobileclip_deploy.towers.head import read_head
 
     request = ExportRequest(
@@ -142,6 +150,7 @@ def export(
         head=read_head(labels, template, normalise),
         layout=None if layout is None else read_layout(layout),
         input=input_form,
+        contexts=parse_contexts(contexts),
         options=options,
         calibration=calibration,
         rounding=rounding,

@@ -15,6 +15,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, Preprocess, TowerName
 from mobileclip_deploy.targets import Runner, installed_target
+from mobileclip_deploy.towers.contexts import ContextRunner
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.taken import taken_inputs
 
@@ -42,14 +43,17 @@ class Embedder:
 
 
 def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
-    """Run one of a bundle's artifacts here.
+    """Run one of a bundle's artifacts here; a text tower of several contexts at the shortest that holds a prompt.
 
     Raises:
         UsageError: the bundle lacks the tower.
         NotRun, RuntimeFailed: nothing here can run it.
     """
-    artifact = bundle.artifact(tower)
-    return installed_target(bundle.manifest.target, bundle.manifest.towers[tower].function).runner(artifact)
+    artifact, entry = bundle.artifact(tower), bundle.manifest.towers[tower]
+    runner = installed_target(bundle.manifest.target, entry.function).runner(artifact)
+    if entry.contexts is None:
+        return runner
+    return ContextRunner(runner, runner.engine, entry.contexts, bundle.manifest.tokenizer)
 
 
 @dataclass
@@ -79,7 +83,8 @@ def model_runner(model: MobileCLIP, tower: TowerName) -> Runner:
 
 class CheckedRunner:
     """One tower of a bundle or of a checkpoint, ready to run; refuses what `towers.taken` does not take, of whatever
-    target. `engine` says what computes it; `preprocess` and `tokenizer` what its inputs are made by.
+    target. `engine` says what computes it; `preprocess` and `tokenizer` what its inputs are made by; `contexts` the
+    lengths of ids that it takes, ascending.
 
     Raises:
         UsageError, NotRun, RuntimeFailed: as `tower_runner`.
@@ -89,14 +94,15 @@ class CheckedRunner:
         self.tower = tower
         known = subject.variant if isinstance(subject, MobileCLIP) else subject.manifest
         self.preprocess, self.tokenizer = known.preprocess, known.tokenizer
+        self.contexts: tuple[int, ...] = (self.tokenizer.context_length,)
+        if not isinstance(subject, MobileCLIP) and tower == "text" and tower in subject.manifest.towers:
+            self.contexts = subject.manifest.towers[tower].contexts or self.contexts
         self._runner = model_runner(subject, tower) if isinstance(subject, MobileCLIP) else tower_runner(subject, tower)
         self.engine = self._runner.engine
 
     def __call__(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
         words = self.tokenizer
-        return self._runner(
-            taken_inputs(inputs, self.tower, self.preprocess.size, words.context_length, words.vocab_size)
-        )
+        return self._runner(taken_inputs(inputs, self.tower, self.preprocess.size, self.contexts, words.vocab_size))
 
 
 def bundle_embedder(

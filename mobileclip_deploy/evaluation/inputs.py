@@ -21,6 +21,7 @@ from mobileclip_deploy.model.preprocessing import load_image, rgb_image
 from mobileclip_deploy.model.preprocessing import preprocess as preprocess_image
 from mobileclip_deploy.model.tokenizer import tokenize as tokenize_texts
 from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec, Variant, load_variant
+from mobileclip_deploy.towers.contexts import fitting
 
 __all__ = ["ImageLike", "InputsOf", "preprocess", "tokenize"]
 
@@ -65,12 +66,15 @@ def preprocess(images: ImageLike | Iterable[ImageLike], model: InputsOf) -> npt.
 def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.NDArray[np.int64]:
     """Texts as the text tower of any target takes them, encoded as open_clip does; what is too long is cut.
 
+    Of a bundle, or a runner, whose text tower takes several lengths (`export(contexts=...)`), ids have the shortest
+    that holds all the texts.
+
     Args:
         texts: strings, or one.
         model: as for `preprocess`. May be left out: all packaged variants have one vocabulary and length 77.
 
     Returns:
-        int64 [N, 77].
+        int64 [N, 77], or shorter.
 
     Raises:
         InvalidInput: no text, or something else than strings.
@@ -81,7 +85,26 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
     prompts = [texts] if isinstance(texts, str) else list(texts)
     if not prompts:
         raise InvalidInput("no texts were given")
-    return tokenize_texts(prompts, length)
+    ids = tokenize_texts(prompts, length)
+    contexts = () if model is None else _contexts(model)
+    if model is None or not contexts:
+        return ids
+    shortest = int(fitting(ids, contexts, _specs(model)[1]).max())
+    return np.ascontiguousarray(ids[:, :shortest])
+
+
+def _contexts(model: InputsOf) -> tuple[int, ...]:
+    """The lengths that a text tower takes, where there are several."""
+    if isinstance(model, CheckedRunner):
+        return model.contexts if model.tower == "text" and len(model.contexts) > 1 else ()
+    if isinstance(model, MobileCLIP | Variant):
+        return ()
+    if not isinstance(model, Bundle):
+        if not (Path(model) / MANIFEST).is_file():
+            return ()
+        model = Bundle.unread(model)
+    text = model.manifest.towers.get("text")
+    return () if text is None else text.contexts or ()
 
 
 def _specs(model: InputsOf) -> tuple[Preprocess, TokenizerSpec]:

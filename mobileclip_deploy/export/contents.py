@@ -38,6 +38,7 @@ def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Pla
         precision=plan.precisions[tower],
         input=TensorEntry.of(source),
         output=TensorEntry.of(result),
+        contexts=plan.contexts or None if tower == "text" else None,
         contents=target.contents(artifact),
     )
 

@@ -40,6 +40,7 @@ class ExportChoices(TypedDict, total=False):
     layout: StrPath | None
     normalise: bool
     input: str
+    contexts: Sequence[int]
     max_drop: float | None
     max_size: float | None
     budget: float | None
@@ -90,6 +91,7 @@ def export(
     layout: StrPath | None = None,
     normalise: bool = False,
     input: str = "pixels",
+    contexts: Sequence[int] = (),
     max_drop: float | None = None,
     budget: float | None = None,
     max_size: float | None = None,
@@ -125,6 +127,9 @@ def export(
             your own app's; the bundle is `<variant>-<layout>-<precision>` then.
         input: of the image tower: "pixels" float32 [N, 3, S, S] as `preprocess` makes them, or "bytes" of one picture
             of any size, uint8 [H, W, 3 or 4], which the artifact resizes, crops and scales itself; ONNX has that.
+        contexts: lengths in tokens, such as (16, 32), that the text tower takes beside its full one; runners take the
+            shortest that holds a prompt. Of causal text towers (MobileCLIP-B and -B LT, MobileCLIP2-B, OpenAI's and
+            LAION's ViT-B/16) alone: in the others padding is part of the model.
         normalise: embeddings leave the artifacts at length 1.
         max_drop: of "smallest": points of top-1 and recall@1 that may be lost on the dataset (0.5).
         max_size: of "smallest": MB that the artifacts may have together; nothing larger is tried.
@@ -147,6 +152,7 @@ def export(
         head=read_head(labels, template, normalise),
         layout=None if layout is None else read_layout(layout),
         input=input,
+        contexts=tuple(contexts),
         options=options or {},
         calibration=optional_path(calibration),
         rounding=rounding,

@@ -23,6 +23,7 @@ from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.targets import Form, Target, named_targets, names_all, targets
 from mobileclip_deploy.towers.calibration import check_calibration
+from mobileclip_deploy.towers.contexts import chosen_contexts
 from mobileclip_deploy.towers.head import EMBEDDING, Head
 
 __all__ = [
@@ -82,11 +83,12 @@ class ExportRequest:
 
     `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
     precisions each target has its default one. `layout`: an app's, whose target and precision stand for those that are
-    not given. `input`: of the image tower, "pixels" or "bytes" (see `targets.Form`). `tower`: "image", "text"
-    or "both" (those that the checkpoint has). `options`: of the targets, by the names of their fields; those that are
-    None were not given. `calibration`: a folder of images and prompts. `rounding`: how weights get onto their grids, of
-    `METHODS`. `limits`: of a search, which "smallest" asks for. `allow_failing`: write a bundle that fails its gate all
-    the same, marked as such. `dataset`: what accuracy is compared on; None for the checkpoint's own.
+    not given. `input`: of the image tower, "pixels" or "bytes" (see `targets.Form`). `contexts`: lengths in tokens that
+    the text tower takes beside its full one. `tower`: "image", "text" or "both" (those that the checkpoint has).
+    `options`: of the targets, by the names of their fields; those that are None were not given. `calibration`: a folder
+    of images and prompts. `rounding`: how weights get onto their grids, of `METHODS`. `limits`: of a search, which
+    "smallest" asks for. `allow_failing`: write a bundle that fails its gate all the same, marked as such. `dataset`:
+    what accuracy is compared on; None for the checkpoint's own.
     """
 
     targets: tuple[str, ...]
@@ -105,6 +107,7 @@ class ExportRequest:
     dataset: Path | None = None
     layout: Layout | None = None
     input: str = "pixels"
+    contexts: tuple[int, ...] = ()
 
     @property
     def learns(self) -> bool:
@@ -134,10 +137,9 @@ class Choices:
 class BundlePlan:
     """One bundle to be written: where, for which target with which options settled, each tower at which precision.
 
-    `layout`: an app's names, where they were asked for. `pictures`: see `targets.Form`. `four_bit`: the layers of
-    precision "mixed", see `TowerJob`.
-    `rounding`: how it is learned, on `learned_on`; None where every number goes to the nearest. `search` instead of
-    precisions: they are found.
+    `layout`: an app's names, where they were asked for. `pictures`, `contexts`: see `targets.Form`. `four_bit`: the
+    layers of precision "mixed", see `TowerJob`. `rounding`: how it is learned, on `learned_on`; None where every number
+    goes to the nearest. `search` instead of precisions: they are found.
     """
 
     path: Path
@@ -146,6 +148,7 @@ class BundlePlan:
     head: Head = EMBEDDING
     layout: Layout | None = None
     pictures: bool = False
+    contexts: tuple[int, ...] = ()
     calibration: Path | None = None
     four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
     rounding: str | None = None
@@ -159,7 +162,7 @@ class BundlePlan:
     @property
     def form(self) -> Form:
         """What is wanted of the artifacts beside their numbers."""
-        return Form(len(self.head.names), self.head.normalised, self.pictures, self.layout)
+        return Form(len(self.head.names), self.head.normalised, self.pictures, self.layout, self.contexts)
 
     @property
     def towers(self) -> tuple[TowerName, ...]:
@@ -196,6 +199,10 @@ def choose(request: ExportRequest) -> Choices:
     if _pictures(request):
         for target in chosen:
             target.require_pictures()
+    if request.contexts:
+        _check_contexts(request, towers)
+        for target in chosen:
+            target.require_contexts()
     if request.searched:
         _check_search(request, chosen)
         return Choices(request, tuple((target, None) for target in chosen), tuple(notes))
@@ -258,6 +265,14 @@ def _pictures(request: ExportRequest) -> bool:
     return request.input == BYTES
 
 
+def _check_contexts(request: ExportRequest, towers: Sequence[TowerName]) -> None:
+    """Refuse lengths of ids where no text tower is asked for, or none is written as it stands."""
+    if "text" not in towers:
+        raise UsageError("`contexts` are of the text tower; leave them out")
+    if request.searched:
+        raise UsageError("`precision='smallest'` searches towers of one length; leave `contexts` out")
+
+
 def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:
     """Of `all` those whose packages are here, and a line for each other: not every format has packages everywhere.
 
@@ -289,6 +304,9 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
             f"this checkpoint has no {request.tower} tower; export the one it has with `tower='{model.towers[0]}'`"
         )
     request.head.check(model, towers)
+    if "text" not in towers and request.contexts:
+        raise UsageError("`contexts` are of the text tower, which this checkpoint does not have; leave them out")
+    request = replace(request, contexts=chosen_contexts(source.variant, request.contexts))
     learned_on = _learned_on(request, source, towers)
     bundles = {}
     for target, precisions in choices.pairs:
@@ -356,12 +374,15 @@ def _bundle(
         kind = "-normalised"
     if request.input == BYTES and not (layout is not None and layout.pictures):
         kind += "-bytes"
+    if request.contexts:
+        kind += "-contexts"
     # A layout stands for its target; what tells backends of one target apart stays.
     called = target.label if layout is None else layout.name + target.label.removeprefix(target.name)
     return BundlePlan(
         path=request.output / f"{source.variant.name}-{called}-{label}{kind}",
         layout=layout,
         pictures=request.input == BYTES,
+        contexts=request.contexts,
         target=target if request.searched else target.settled(precisions),
         precisions=precisions,
         head=request.head,

@@ -135,6 +135,7 @@ def tower(work: Work) -> None:
             four_bit=plan.four_bit.get(name, frozenset()),
             layout=plan.layout,
             pictures=plan.pictures,
+            contexts=plan.contexts,
         )
 
 

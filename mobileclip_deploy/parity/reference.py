@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,11 @@ class Reference:
         if tower not in self.embeddings:
             raise InvalidInput(f"there are no reference embeddings of the {tower} tower; export the bundle again")
         return self.embeddings[tower]
+
+    def some(self, tower: TowerName, rows: npt.NDArray[np.intp]) -> Reference:
+        """With these of one tower's inputs alone, by number."""
+        embeddings = self.embeddings | {tower: self.of(tower)[rows]}
+        return replace(self, inputs=self.inputs.some(tower, rows), embeddings=embeddings)
 
     def collapsed(self, tower: TowerName) -> str | None:
         """What to say of a tower whose answers to different inputs hardly differ; None where they do."""

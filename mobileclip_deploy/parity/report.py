@@ -24,7 +24,8 @@ class Check(BaseModel):
     `step` is `structure` (names, types, shapes, bytes), `settings` (what clients are told about inputs), `folded`,
     `tower`, `twin` (the semantic step's stages), `authored`, `embedding`, `prepared`, `converted`, `lowered`
     (ExecuTorch's stages, each against the one before it), `companions` (files beside the artifacts), `golden` (the
-    stored inputs and reference), `shipped` (the artifact as written; one check for each engine here), `weights` (as
+    stored inputs and reference), `shipped` (the artifact as written; one check for each engine here), `contexts` (the
+    same of prompts at a shorter length of ids; one check for each), `weights` (as
     they stand in the file, against the checkpoint's), `graph` (the artifact against torch with those weights),
     `reproduced` (the artifact against one converted again), `task` (accuracy in percent, and what it dropped in points:
     `figures`), `sampled` (the same on some of the images) or `baseline` (today's figures against those last accepted).

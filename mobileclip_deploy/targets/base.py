@@ -52,13 +52,15 @@ class Form:
     """What is wanted of an artifact beside its numbers.
 
     `labels`: how many a classifier has. `normalised`: embeddings have length 1. `pictures`: the image tower takes one
-    picture of any size as bytes and resizes, crops and scales it itself. `layout`: an app's names.
+    picture of any size as bytes and resizes, crops and scales it itself. `layout`: an app's names. `contexts`: the
+    lengths in tokens that the text tower takes, the longest last; none where it takes its full length alone.
     """
 
     labels: int = 0
     normalised: bool = False
     pictures: bool = False
     layout: Layout | None = None
+    contexts: tuple[int, ...] = ()
 
 
 PLAIN = Form()
@@ -107,7 +109,8 @@ class TowerJob:
     classifier, whose module gives probabilities [N, L] in this order; none for a tower that gives embeddings.
     `four_bit`: for precision "mixed", the names in `module` of the weights to store at 4 bits; all others have 8.
     `embedding_space`, `checkpoint_sha256`: of the source, for formats that say where their weights came from.
-    `normalised`: the module's embeddings have length 1. `pictures`, `layout`: see `Form`.
+    `normalised`: the module's embeddings have length 1. `pictures`, `layout`, `contexts`: see `Form`; with contexts
+    the module takes ids of each of these lengths.
     """
 
     variant: Variant
@@ -124,11 +127,12 @@ class TowerJob:
     normalised: bool = False
     pictures: bool = False
     layout: Layout | None = None
+    contexts: tuple[int, ...] = ()
 
     @property
     def form(self) -> Form:
         """What is wanted beside the numbers."""
-        return Form(len(self.labels), self.normalised, self.pictures, self.layout)
+        return Form(len(self.labels), self.normalised, self.pictures, self.layout, self.contexts)
 
     @property
     def artifact(self) -> str:
@@ -199,6 +203,8 @@ class Target(ABC):
     """Whether inputs and outputs have names in its artifacts, by which an app asks for them."""
     no_pictures: ClassVar[str] = "its artifacts take pixels of one size"
     """Why its image towers cannot take pictures of any size (`Form.pictures`)."""
+    no_contexts: ClassVar[str] = "its text towers take ids of one length"
+    """Why its text towers cannot take ids of several lengths (`Form.contexts`)."""
     foreign_suffix: ClassVar[str | None] = None
     """Suffix of files that others wrote in this format and `declared` reads; None: it reads none."""
 
@@ -371,6 +377,8 @@ class Target(ABC):
             # One at a time: height, width and 3 or 4 channels.
             source = replace(source, dtype="uint8", shape=(0, 0, 0), range=(0.0, 255.0))
             result = replace(result, shape=(1, *result.shape[1:]))
+        if form.contexts and tower == "text":
+            source = replace(source, shape=(*source.shape[:-1], 0))
         return source, result
 
     def require_pictures(self) -> None:
@@ -380,6 +388,14 @@ class Target(ABC):
             UsageError: the text says why this format cannot.
         """
         raise UsageError(f"`input='bytes'` is refused for {self.title}: {self.no_pictures}")
+
+    def require_contexts(self) -> None:
+        """Refuse text towers that take ids of several lengths.
+
+        Raises:
+            UsageError: the text says why this format cannot.
+        """
+        raise UsageError(f"`contexts` is refused for {self.title}: {self.no_contexts}")
 
     def require_layout(self, layout: Layout) -> None:
         """Refuse a layout that wants what the format, or this target, does not have.

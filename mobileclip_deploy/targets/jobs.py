@@ -26,6 +26,7 @@ def tower_job(
     four_bit: frozenset[str] = frozenset(),
     layout: Layout | None = None,
     pictures: bool = False,
+    contexts: tuple[int, ...] = (),
 ) -> TowerJob:
     """The job of one tower of a folded source.
 
@@ -33,17 +34,18 @@ def tower_job(
         head: what the artifact answers with.
         calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
             samples.
-        four_bit, layout, pictures: see `TowerJob`.
+        four_bit, layout, pictures, contexts: see `TowerJob`; contexts are of the text tower alone.
 
     Raises:
         UsageError: the source is not folded, or does not have the tower.
         InvalidInput: the calibration folder holds no image, or one that cannot be read.
     """
     model, calibrated = source.model, PRECISIONS[precision].calibrated
+    contexts = contexts if tower == "text" else ()
     return TowerJob(
         variant=source.variant,
         tower=tower,
-        module=head.module(model, tower),
+        module=head.module(model, tower, bool(contexts)),
         labels=head.names,
         example=example_input(model, tower),
         precision=precision,
@@ -55,4 +57,5 @@ def tower_job(
         normalised=head.normalised,
         layout=layout,
         pictures=pictures and tower == "image",
+        contexts=contexts,
     )

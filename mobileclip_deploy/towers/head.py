@@ -76,15 +76,18 @@ class Head:
                 "a classifier is the image tower alone, and its labels need a checkpoint with a text tower"
             )
 
-    def module(self, model: MobileCLIP, tower: TowerName) -> nn.Module:
+    def module(self, model: MobileCLIP, tower: TowerName, short: bool = False) -> nn.Module:
         """The tower of a folded model with this head, in eval mode: [N, ...] -> [N, D], or [N, L] with labels.
+
+        Args:
+            short: see `make_tower`.
 
         Raises:
             UsageError: the model is not folded, or lacks a tower.
         """
         if self.labels is not None:
             return make_classifier(model, self.labels)
-        own = make_tower(model, tower)
+        own = make_tower(model, tower, short)
         return Normalised(own).eval() if self.normalised else own
 
     def answers(self, model: MobileCLIP, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

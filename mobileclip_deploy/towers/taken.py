@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,13 +16,15 @@ __all__ = ["taken_ids", "taken_inputs", "taken_pixels"]
 ROUNDING = 1e-5
 
 
-def taken_inputs(given: object, tower: TowerName, size: int, length: int, words: int) -> npt.NDArray[np.generic]:
+def taken_inputs(
+    given: object, tower: TowerName, size: int, lengths: Sequence[int], words: int
+) -> npt.NDArray[np.generic]:
     """The input of a tower: `taken_pixels` of an image tower, `taken_ids` of a text tower.
 
     Args:
         given: an array, or what numpy makes one of.
         size: of the images, in pixels.
-        length: of the ids, in tokens.
+        lengths: of the ids, in tokens; the longest last.
         words: size of the vocabulary.
 
     Raises:
@@ -30,7 +34,7 @@ def taken_inputs(given: object, tower: TowerName, size: int, length: int, words:
         values = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths, a tensor on a device
         raise InvalidInput(f"no array can be made of the {tower} tower's input: {error}; {_maker(tower)}") from error
-    return taken_pixels(values, size) if tower == "image" else taken_ids(values, length, words)
+    return taken_pixels(values, size) if tower == "image" else taken_ids(values, lengths, words)
 
 
 def taken_pixels(values: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.float32]:
@@ -58,13 +62,14 @@ def taken_pixels(values: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.f
     return values.astype(np.float32, copy=False)
 
 
-def taken_ids(values: npt.NDArray[np.generic], length: int, words: int) -> npt.NDArray[np.int64]:
-    """Token ids int64 [N, length]; of any other integers the same.
+def taken_ids(values: npt.NDArray[np.generic], lengths: Sequence[int], words: int) -> npt.NDArray[np.int64]:
+    """Token ids int64 [N, L], L one of the lengths; of any other integers the same.
 
     Raises:
         InvalidInput: floats or truth values, another shape, no text at all, or ids that are not of the vocabulary.
     """
-    _check_shape(values, (length,), "token ids")
+    short = values.ndim == 2 and values.shape[1] in lengths
+    _check_shape(values, values.shape[1:] if short else (lengths[-1],), "token ids")
     if not np.issubdtype(values.dtype, np.integer):
         raise InvalidInput(
             f"token ids of type {values.dtype}; a text tower takes integers, as the tokenizer gives them"

@@ -43,15 +43,16 @@ class TextTower(nn.Module):
 
     The feature at the first end-of-text token is selected by a product with a 0/1 row instead of by argmax and gather:
     int64 argmax and gather_nd are what runtimes and the Neural Engine lack. A row without the token gives the
-    embedding of zeros; the tokenizer always writes one.
+    embedding of zeros; the tokenizer always writes one. With `short` it takes any length up to the context length.
     """
 
     earlier: Tensor
 
-    def __init__(self, model: MobileCLIP) -> None:
+    def __init__(self, model: MobileCLIP, short: bool = False) -> None:
         super().__init__()
         assert model.text is not None
         self.encoder = model.text
+        self.short = short
         self.eot = model.variant.tokenizer.eot
         length = model.variant.tokenizer.context_length
         # [L, L], 1 where the row is before the column: ids @ earlier counts what comes before each position.
@@ -60,15 +61,20 @@ class TextTower(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         # First, next to the lookup of the embeddings: both work on integers, which the Neural Engine does not.
         is_eot = (ids == self.eot).to(self.earlier.dtype)
-        features = self.encoder.features(ids)  # [N, L, C], before the last norm
+        features = self.encoder.features(ids, self.short)  # [N, L, C], before the last norm
+        # A slice of everything would stand in the graph.
+        earlier = self.earlier[: ids.shape[1], : ids.shape[1]] if self.short else self.earlier
         # [N, L] @ [L, L] counts the end-of-text tokens before each position; the first has none.
-        first = is_eot * (1 - torch.clamp(is_eot @ self.earlier, 0.0, 1.0))
+        first = is_eot * (1 - torch.clamp(is_eot @ earlier, 0.0, 1.0))
         pooled = (first.unsqueeze(1) @ features).squeeze(1)  # [N, 1, L] @ [N, L, C] -> [N, C]
         return self.encoder.projection(self.encoder.final_norm(pooled))
 
 
-def make_tower(model: MobileCLIP, name: TowerName) -> ImageTower | TextTower:
+def make_tower(model: MobileCLIP, name: TowerName, short: bool = False) -> ImageTower | TextTower:
     """The tower of a folded model, sharing its weights, in eval mode.
+
+    Args:
+        short: the text tower takes ids of any length up to its context length (see `towers.contexts`).
 
     Raises:
         UsageError: the model is not folded, or does not have the tower.
@@ -77,7 +83,7 @@ def make_tower(model: MobileCLIP, name: TowerName) -> ImageTower | TextTower:
         raise UsageError(f"this checkpoint has no {name} tower; export the one it has with `tower='{model.towers[0]}'`")
     if not is_folded(model):
         raise UsageError("only folded models are exported; call mobileclip_deploy.reparameterize(model) first")
-    return (ImageTower(model) if name == "image" else TextTower(model)).eval()
+    return (ImageTower(model) if name == "image" else TextTower(model, short)).eval()
 
 
 def example_input(model: MobileCLIP, name: TowerName, batch: int = 1) -> Tensor:

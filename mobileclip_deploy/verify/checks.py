@@ -20,6 +20,7 @@ from mobileclip_deploy.targets import Runner, Target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.towers.inputs import embed
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
+from mobileclip_deploy.verify.contexts import check_contexts
 from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.pictures import check_pictures
 from mobileclip_deploy.verify.reproduction import check_reproduced
@@ -249,6 +250,7 @@ TOWER_CHECKS: tuple[tuple[str, Callable[[Subject, TowerName], Iterable[Check]]],
     ("stages", check_stages),
     ("as written", check_shipped),
     ("pictures of other sizes", check_pictures),
+    ("shorter contexts", check_contexts),
     ("weights", check_weights),
     ("graph with the stored weights", check_graph),
     ("converted again", check_reproduced),

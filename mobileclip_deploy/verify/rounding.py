@@ -43,13 +43,13 @@ def stored_sha256(stored: StoredWeight) -> str:
     return hashlib.sha256(np.ascontiguousarray(stored.values, dtype=np.float32).tobytes()).hexdigest()
 
 
-def tower_to_round(source: Source, tower: TowerName, target: Target) -> nn.Module:
+def tower_to_round(source: Source, tower: TowerName, target: Target, short: bool = False) -> nn.Module:
     """A copy of a folded source's tower as rounding is learned on it: with its layer scales in the weights, where the
-    target's exporter puts them."""
+    target's exporter puts them. `short`: see `make_tower`."""
     model = copy.deepcopy(source.model)
     if target.absorbs_layer_scales:
         absorb_layer_scales(getattr(model, tower))
-    return make_tower(model, tower)
+    return make_tower(model, tower, short)
 
 
 def learned_floats(before: nn.Module, after: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:

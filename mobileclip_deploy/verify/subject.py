@@ -144,7 +144,13 @@ class Subject:
         manifest = self.bundle.manifest
         image = manifest.towers.get("image")
         pictures = image is not None and image.input.any_size
-        return Form(len(self.head.names), self.head.normalised, pictures, manifest.layout)
+        return Form(len(self.head.names), self.head.normalised, pictures, manifest.layout, self.contexts)
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        """The lengths in tokens that the text tower takes, the longest last; none where it takes one."""
+        text = self.bundle.manifest.towers.get("text")
+        return () if text is None else text.contexts or ()
 
     def wanted(self, tower: TowerName) -> npt.NDArray[np.float32]:
         """What the artifact of a tower should answer to the reference's inputs: [N, D], or probabilities [N, L].
@@ -191,7 +197,7 @@ class Subject:
         if not self.chosen(tower):
             return self.head.module(self.source.model, tower)
         if tower not in self._to_round:
-            module = tower_to_round(self.source, tower, self._target)
+            module = tower_to_round(self.source, tower, self._target, tower == "text" and bool(self.contexts))
             read_floats(self.bundle, tower, module)
             self._to_round[tower] = module
         return self._to_round[tower]
@@ -241,6 +247,7 @@ class Subject:
                 four_bit=self.four_bit(tower),
                 layout=self.bundle.manifest.layout,
                 pictures=self.form.pictures,
+                contexts=self.contexts,
             )
             if self.chosen(tower) and precision == self.bundle.manifest.towers[tower].precision:
                 found = self.matched.get(tower) or ()

@@ -91,4 +91,4 @@ def test_rounding_beyond_the_ends_is_no_fault_and_is_kept() -> None:
     assert taken_pixels(-1e-6 * over, 4).min() < 0
     assert taken_pixels(np.full((1, 3, 4, 4), 1.001, np.float16), 4).dtype == np.float32
     ids = np.zeros((1, 77), np.int64)
-    assert taken_ids(ids, 77, 49408) is ids
+    assert taken_ids(ids, (77,), 49408) is ids

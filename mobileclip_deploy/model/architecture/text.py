@@ -52,11 +52,21 @@ class TextTransformer(nn.Module):
         mask = torch.full((length, length), MASKED, device="cpu").triu(1) if spec.causal else None
         self.register_buffer("causal_mask", mask, persistent=False)
 
-    def features(self, ids: Tensor) -> Tensor:
-        """Token ids [N, L] -> features of every token [N, L, C], before the last norm."""
-        x = self.token_embedding(ids) + self.positional_embedding  # [N, L, C] + [L, C]
+    def features(self, ids: Tensor, short: bool = False) -> Tensor:
+        """Token ids [N, L] -> features of every token [N, L, C], before the last norm.
+
+        Args:
+            short: L may be below the context length. Of a causal tower the features of what is there stay the same.
+        """
+        length = ids.shape[1]
+        position: Tensor = self.positional_embedding
+        mask = self.causal_mask
+        if short:
+            position = position[:length]
+            mask = None if mask is None else mask[:length, :length]
+        x = self.token_embedding(ids) + position  # [N, L, C] + [L, C]
         for block in self.blocks:
-            x = block(x, self.causal_mask) if isinstance(block, TransformerBlock) else block(x)
+            x = block(x, mask) if isinstance(block, TransformerBlock) else block(x)
         return x
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class HalfTower(nn.Module):
 
 
 def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInfo) -> None:
-    """Write the model: opset 20, first dimension free, metadata of the exporter removed.
+    """Write the model: opset 20, first dimension free (with contexts the second too), metadata of the exporter removed.
 
     Weights in float32 are the network's own until they are written: the largest tower has 1.3 GB of them.
 
@@ -53,7 +53,7 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
             opset_version=OPSET,
             input_names=[source.name],
             output_names=[result.name],
-            dynamic_shapes=({0: "batch"},),
+            dynamic_shapes=({0: "batch", 1: "tokens"} if job.contexts else {0: "batch"},),
             verbose=False,
         )
         assert program is not None

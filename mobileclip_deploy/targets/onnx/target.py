@@ -81,6 +81,9 @@ class OnnxTarget(Target):
     def require_pictures(self) -> None:
         """It can."""
 
+    def require_contexts(self) -> None:
+        """It can: the second dimension of the ids is free."""
+
     @property
     def _own(self) -> Layout:
         """What is written where no layout is asked for."""

@@ -1,0 +1,80 @@
+"""A causal text tower that takes several lengths, from export to benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from contexts import CONTEXTS, causal_model
+from torch import Tensor
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.benchmark.cells import Cells
+from mobileclip_deploy.benchmark.host.driver import HostDriver
+from mobileclip_deploy.benchmark.request import Request
+from mobileclip_deploy.errors import GateFailed, InvalidInput, UsageError
+from mobileclip_deploy.export.plan import ExportRequest, choose
+from mobileclip_deploy.model.architecture.text import TextTransformer
+
+SHORT, LONGER = "a cat", "a photo of " + "dog " * 20  # 4 and 25 tokens
+
+
+def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = mcd.export(causal_model(tmp_path, monkeypatch), "onnx", "fp32", tmp_path, contexts=(32, 16))
+    assert bundle.path.name == "tiny_causal-onnx-fp32-contexts"
+    entry = bundle.manifest.towers["text"]
+    assert (entry.contexts, entry.input.shape) == (CONTEXTS, (0, 0))
+
+    report = mcd.verify(bundle)
+    assert report.passed
+    found = [check.detail for check in report.checks if check.step == "contexts"]
+    assert found == ["16 tokens, 15 of 24 prompts", "32 tokens, 22 of 24 prompts"]
+    assert next(check for check in report.checks if check.step == "reproduced").status == "passed"
+
+    runner = mcd.load_runner(bundle, "text")
+    ids = mcd.tokenize([SHORT, LONGER], bundle)
+    assert (ids.shape, mcd.tokenize(SHORT, bundle).shape) == ((2, 32), (1, 16))
+    assert mcd.tokenize(SHORT, runner).shape == (1, 16)
+    whole = mcd.tokenize([SHORT, LONGER])
+    assert whole.shape == (2, 77)
+    wanted = mcd.load_runner(mcd.load_model("tiny_causal", tmp_path / "tiny_causal.safetensors"), "text")(whole)
+    for given in (ids, whole):
+        assert np.abs(runner(given) - wanted).max() < 1e-5 * np.abs(wanted).max()
+    with pytest.raises(InvalidInput, match=r"token ids of shape \[2, 20\]; the model takes \[N, 77\]"):
+        runner(ids[:, :20])
+
+    cells = list(Cells(Request((bundle,)), HostDriver(), tmp_path / "job").of_bundle(bundle))
+    assert [cell.id.split(".")[2] for cell in cells] == ["77tokens", "32tokens", "16tokens"]
+    assert [cell.input.shape for cell in cells] == [(1, 77), (1, 32), (1, 16)]
+    assert [cell.golden.inputs.shape for cell in cells if cell.golden] == [(24, 77), (22, 32), (15, 16)]
+
+
+def test_a_tower_that_is_right_at_its_full_length_alone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = causal_model(tmp_path, monkeypatch)
+    right = TextTransformer.features
+
+    def from_the_end(self: TextTransformer, ids: Tensor, short: bool = False) -> Tensor:
+        if not short:
+            return right(self, ids)
+        x = self.token_embedding(ids) + self.positional_embedding[77 - ids.shape[1] :]
+        for block in self.blocks:
+            x = block(x, None if self.causal_mask is None else self.causal_mask[: ids.shape[1], : ids.shape[1]])
+        return x
+
+    monkeypatch.setattr(TextTransformer, "features", from_the_end)
+    with pytest.raises(GateFailed, match="text contexts"):
+        mcd.export(model, "onnx", "fp32", tmp_path, contexts=(16,))
+
+
+def test_what_cannot_have_contexts_is_refused_before_anything_runs() -> None:
+    with pytest.raises(UsageError, match="the text tower of nano is bidirectional"):
+        mcd.export(mcd.load_model(), "onnx", contexts=(16,))
+    with pytest.raises(UsageError, match="`contexts` are of the text tower; leave them out"):
+        choose(ExportRequest(targets=("onnx",), contexts=(16,), tower="image"))
+    with pytest.raises(UsageError, match="searches towers of one length"):
+        choose(ExportRequest(targets=("onnx",), precisions=("smallest",), contexts=(16,)))
+    with pytest.raises(UsageError, match=r"`contexts` is refused for Core AI: ."):
+        choose(ExportRequest(targets=("coreai",), contexts=(16,)))
