@@ -1,4 +1,4 @@
-"""Prefixes that training code puts before every key: DistributedDataParallel, torch.compile, Lightning."""
+"""Prefixes that training code puts before every key: DistributedDataParallel, torch.compile, Lightning, TinyCLIP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 __all__ = ["plain_names"]
 
-WRAPPERS = ("module.", "_orig_mod.")
+# TinyCLIP keeps its towers and the temperature in modules of their own.
+WRAPPERS = ("module.", "_orig_mod.", "_image_encoder.", "_text_encoder.", "_logit_scale.")
 # Stripped only where every key has it: `model.` may also be a part of a layout's own names.
 COMMON = ("model.", "clip.", "net.")
 

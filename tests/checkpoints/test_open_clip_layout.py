@@ -243,3 +243,18 @@ class TestImageSize:
         assert model.encode_image(torch.rand(1, 3, 128, 128)).shape == (1, 24)
         assert model.provenance is not None
         assert model.provenance.image_size == 128
+
+
+def test_tinyclip_s_own_checkpoint(tmp_path: Path) -> None:
+    """Its towers and temperature are in modules of their own, wrapped for distributed training."""
+    modules = {"visual.": "_image_encoder", "logit_scale": "_logit_scale", "": "_text_encoder"}
+    weights = {
+        f"{next(module for start, module in modules.items() if key.startswith(start))}.module.{key}": value
+        for key, value in checkpoint("tiny_plain", "open_clip").items()
+    }
+    assert {key.split(".")[0] for key in weights} == set(modules.values())
+    model = load(write(tmp_path / "tiny.pt", {"state_dict": weights}), "tiny_plain")
+    torch.testing.assert_close(
+        model.state_dict(),
+        load(write(tmp_path / "b.pt", checkpoint("tiny_plain", "open_clip")), "tiny_plain").state_dict(),
+    )
