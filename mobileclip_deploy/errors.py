@@ -25,6 +25,7 @@ __all__ = [
     "MobileClipDeployError",
     "NotRun",
     "RuntimeFailed",
+    "Undecided",
     "UsageError",
     "first_problem",
     "no_room",
@@ -96,6 +97,12 @@ class GateFailed(MobileClipDeployError):
     """An artifact was produced and measured, and is further from the checkpoint than its gate allows."""
 
     exit_code = 1
+
+
+class Undecided(MobileClipDeployError):
+    """Nothing failed, and what accuracy was measured on is too little to tell whether a gate is held."""
+
+    exit_code = 4
 
 
 class DependencyMissing(MobileClipDeployError):

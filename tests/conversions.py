@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from mobileclip_deploy.evaluation import Dataset, Embedder, Measurement, Measuring, measure
+from mobileclip_deploy.evaluation import Dataset, Embedder, Measurement, Measuring, looks, measure
+from mobileclip_deploy.evaluation.evaluate import IN_FULL
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, TowerJob, targets
-from mobileclip_deploy.verify import checks, subject
+from mobileclip_deploy.verify import subject, task
 
 __all__ = ["ROOT", "STORED", "Store", "files_digest", "locked"]
 
@@ -93,12 +94,16 @@ class Store:
 
         Of each number of threads apart: it decides in which order sums are taken.
         """
-        how = Measuring(cache=self.folder / f"embeddings-{torch.get_num_threads()}")
+        cache = self.folder / f"embeddings-{torch.get_num_threads()}"
 
-        def stored(embedder: Embedder, dataset: Dataset, progress: Progress) -> Measurement:
-            return measure(embedder, dataset, how=how, progress=progress)
+        def stored(
+            embedder: Embedder, dataset: Dataset, how: Measuring = IN_FULL, progress: Progress = silent
+        ) -> Measurement:
+            return measure(embedder, dataset, how=replace(how, cache=cache), progress=progress)
 
-        with mock.patch.object(checks, "measure", stored), mock.patch.object(subject, "measure", stored):
+        with contextlib.ExitStack() as patches:
+            for room in (looks, subject, task):
+                patches.enter_context(mock.patch.object(room, "measure", stored))
             yield
 
     def _stored(self, method: Callable[..., Any]) -> Callable[..., Any]:

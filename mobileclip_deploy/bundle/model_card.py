@@ -44,6 +44,8 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
     lines += ["", "## Parity with the checkpoint", ""]
     if failed := [f"{check.tower} {check.step}" for check in checks if check.status == "failed"]:
         lines += [f"**FAILED: {', '.join(failed)}. Written because `allow_failing` asked for it; do not ship it.**", ""]
+    if any(check.status == "undecided" for check in checks):
+        lines += ["**UNDECIDED**: accuracy was measured on too few pictures to tell whether its gate is held.", ""]
     if checks:
         lines += [f"What was measured, on which machine and within which bounds, is in `{manifest.measurements}`.", ""]
         lines += ["| tower | check | outcome |", "|---|---|---|"]

@@ -76,7 +76,9 @@ def cli() -> None:
       mobileclip-deploy export --target all -o out/
 
     Exit codes: 0 done; 1 a gate failed; 2 wrong use or bad input; 3 a device or runtime is missing or failed;
-    130 interrupted by Ctrl-C; 143 terminated. The result is on stdout, progress and errors are on stderr.
+    4 undecided: too few pictures to tell; 130 interrupted by Ctrl-C; 143 terminated.
+
+    The result is on stdout, progress and errors are on stderr.
     """
 
 

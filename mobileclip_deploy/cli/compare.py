@@ -43,7 +43,7 @@ def compare(
     from mobileclip_deploy import compare as run
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_comparison
-    from mobileclip_deploy.errors import GateFailed, NotRun, UsageError
+    from mobileclip_deploy.errors import GateFailed, NotRun, Undecided, UsageError
     from mobileclip_deploy.parity import parse_gates
 
     if markdown and as_json:
@@ -59,6 +59,6 @@ def compare(
         click.echo(comparison.markdown(), nl=False)
     else:
         print_comparison(comparison)
-    for status, error in (("failed", GateFailed), ("not run", NotRun)):
+    for status, error in (("failed", GateFailed), ("not run", NotRun), ("undecided", Undecided)):
         if names := [row.bundle for row in comparison.bundles if row.status == status]:
             conclude(error(f"{status.upper()}: {', '.join(names)}; why stands beside it."))

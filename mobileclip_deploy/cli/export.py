@@ -133,7 +133,7 @@ def export(
     """
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_exports, print_failed_export
-    from mobileclip_deploy.errors import NotRun
+    from mobileclip_deploy.errors import NotRun, Undecided
     from mobileclip_deploy.export.door import export_plan
     from mobileclip_deploy.export.plan import ExportRequest, choose, plan_export, search_limits
     from mobileclip_deploy.export.steps import ExportGateFailed
@@ -141,6 +141,7 @@ def export(
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.towers.contexts import parse_contexts
     from mobileclip_deploy.towers.head import read_head
+    from mobileclip_deploy.verify.several import UNDECIDED
 
     request = ExportRequest(
         targets=target_names,
@@ -184,3 +185,6 @@ def export(
         note(f"FAILED, and written because of --allow-failing: {', '.join(failed)}. The manifest says so.")
     if any(result.report is not None and result.report.not_run for result in results):
         conclude(NotRun("Some checks could not be run here; they are listed as not run, not as passed."))
+    undecided = [result.bundle.path.name for result in results if result.report is not None and result.report.undecided]
+    if undecided:
+        conclude(Undecided(f"UNDECIDED, and written: {', '.join(undecided)}: {UNDECIDED}."))

@@ -90,7 +90,8 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
         click.echo(line)
 
 
-DECIDING = {"passed": "green", "failed": "red", "FAILED": "red", "not run": "yellow", "missing": "yellow"}
+DECIDING = {"passed": "green", "failed": "red", "FAILED": "red"}
+DECIDING |= dict.fromkeys(("not run", "undecided", "missing"), "yellow")
 
 
 def _coloured(line: str) -> str:

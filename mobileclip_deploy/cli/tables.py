@@ -70,6 +70,10 @@ def print_exports(results: Sequence[Written]) -> None:
     else:
         click.echo("nothing was checked (--no-verify): `verify` does")
     for result in results:
+        for check in result.report.checks if result.report is not None else ():
+            if check.step == "task" and check.losses:
+                click.echo(f"{result.bundle.path.name}: {check.detail}")
+    for result in results:
         click.echo(f"{'wrote' if result.written else 'not written:'} {result.bundle.path}")
     for result in results:
         if isinstance(result, Smallest):
@@ -276,13 +280,15 @@ def decibels(check: Check | None) -> str:
 
 
 def figure(check: Check | None, name: str) -> str:
-    """An accuracy in percent, with what it dropped in points."""
-    if check is None or not check.figures:
+    """An accuracy in percent, and what it changed by in points, with its 95% interval where that was measured."""
+    if check is None or check.figures is None or name not in check.figures:  # not every dataset has classes, captions
         return ""
     if f"{name}_drop" not in check.figures:
         return f"{check.figures[name]:.3g}"
-    change = round(-check.figures[f"{name}_drop"], 1) + 0.0  # no negative zero
-    return f"{check.figures[name]:.1f} ({change:+.1f})"
+    lost = (check.losses or {}).get(name)
+    change = round(-(lost.points if lost else check.figures[f"{name}_drop"]), 2) + 0.0  # no negative zero
+    sure = f" \N{PLUS-MINUS SIGN} {lost.error:.2f}" if lost else ""
+    return f"{check.figures[name]:.1f} ({change:+.2f}{sure})"
 
 
 def figures(check: Check) -> str:
@@ -295,5 +301,5 @@ def figures(check: Check) -> str:
 def verdict(checks: Sequence[Check]) -> str:
     """passed, FAILED, not run; or not verified when there are no checks."""
     states = {check.status for check in checks}
-    worst = next((state for state in ("failed", "not run", "passed") if state in states), "not verified")
+    worst = next((state for state in ("failed", "not run", "undecided", "passed") if state in states), "not verified")
     return "FAILED" if worst == "failed" else worst

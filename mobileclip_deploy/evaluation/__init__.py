@@ -12,6 +12,7 @@ from mobileclip_deploy.evaluation.evaluate import (
     evaluate,
     measure,
 )
+from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks
 from mobileclip_deploy.evaluation.metrics import Interval, Loss, paired_difference, paired_loss
 from mobileclip_deploy.evaluation.reading import accuracy_dataset, builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.templates import parse_templates
@@ -22,6 +23,7 @@ __all__ = [
     "Embedder",
     "EvaluationResult",
     "Interval",
+    "Looks",
     "Loss",
     "Measurement",
     "accuracy_dataset",
@@ -34,7 +36,9 @@ __all__ = [
     "evaluate",
     "measure",
     "model_embedder",
+    "Paired",
     "paired_difference",
+    "paired_looks",
     "paired_loss",
     "parse_templates",
     "read_dataset",

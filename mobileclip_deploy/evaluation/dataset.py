@@ -63,6 +63,17 @@ class Dataset:
         total = len(self.images)
         return self if total <= count else self._of([n * total // count for n in range(count)], self.skipped)
 
+    def divided(self) -> tuple[Dataset, Dataset]:
+        """Every third of its images, and the others: what was chosen on the one can be confirmed on the other.
+
+        Of fewer than three there is no other: both are the whole.
+        """
+        if len(self.images) < 3:
+            return self, self
+        total = range(len(self.images))
+        own, other = [n for n in total if n % 3 == 0], [n for n in total if n % 3]
+        return self._of(own, self.skipped), self._of(other, self.skipped)
+
     def _of(self, kept: Sequence[int], skipped: tuple[str, ...]) -> Dataset:
         place = {old: new for new, old in enumerate(kept)}
         captions = [(text, place[i]) for text, i in zip(self.captions, self.caption_images, strict=True) if i in place]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.evaluation.views import AS_IT_STANDS, View
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, Preprocess, TowerName
 from mobileclip_deploy.targets import Runner, installed_target
@@ -26,7 +27,8 @@ __all__ = ["CheckedRunner", "Embedder", "bundle_embedder", "model_embedder", "mo
 class Embedder:
     """Both towers of something that can be run here, and what they need to know about their inputs.
 
-    `artifact` gives what tells a tower from all others: a hash of its file or weights.
+    `artifact` gives what tells a tower from all others: a hash of its file or weights. `view`: what it is shown of
+    every picture.
     """
 
     name: str
@@ -40,6 +42,11 @@ class Embedder:
     context_length: int
     template: str
     logit_scale: float
+    view: View = AS_IT_STANDS
+
+    def seeing(self, view: View) -> Embedder:
+        """The same, shown a view of every picture."""
+        return replace(self, view=view, template=view.template or self.template)
 
 
 def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:

@@ -45,6 +45,8 @@ def _open_store(embedder: Embedder, tower: TowerName, cache: Path | None) -> Emb
         return None
     spec = embedder.preprocess
     how = f"{spec.size} {spec.resize} {spec.crop} {spec.interpolation}" if tower == "image" else "ids"
+    if tower == "image" and not embedder.view.whole:
+        how += f" {embedder.view}"
     return EmbeddingStore(
         cache,
         {
@@ -165,7 +167,7 @@ def _load_pixels(embedder: Embedder, content: bytes, name: str) -> Floats:
     Raises:
         InvalidInput: it is no image, or one that cannot be used; `name` is what the error calls it.
     """
-    image = decode_image(content, name)
+    image = embedder.view.of(decode_image(content, name))
     try:
         return preprocess(image, embedder.preprocess).numpy()
     except InvalidInput as error:

@@ -85,23 +85,28 @@ class Measuring:
         templates: of prompts, instead of the dataset's or the model's own; several are averaged.
         skip_bad: leave out images that cannot be used instead of refusing the first.
         cache: a folder of embeddings to take from and add to.
+        captions: the embeddings of the dataset's captions, unit length [M, D], where they are known already.
     """
 
     templates: tuple[str, ...] = ()
     skip_bad: bool = False
     cache: Path | None = None
+    captions: npt.NDArray[np.float32] | None = None
 
 
-AS_IT_STANDS = Measuring()
+IN_FULL = Measuring()
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A result, and which examples were hit by each of its figures: what a paired comparison needs."""
+    """A result, and what a paired comparison needs: which examples were hit by each of its figures, and embeddings of
+    unit length, of images [N, D] and of what they are told apart by [M, D], captions or else classes."""
 
     result: EvaluationResult
     hits: dict[str, npt.NDArray[np.bool_]]
     examples: tuple[str, ...]
+    images: npt.NDArray[np.float32]
+    texts: npt.NDArray[np.float32]
 
 
 def evaluate(
@@ -131,7 +136,7 @@ def measure(
     embedder: Embedder,
     dataset: Dataset,
     tasks: Sequence[str] | None = None,
-    how: Measuring = AS_IT_STANDS,
+    how: Measuring = IN_FULL,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
     """Measure an embedder on a dataset, a batch of images in memory at a time.
@@ -156,10 +161,11 @@ def measure(
     mean_ranks: dict[str, float] = {}
     per_class: tuple[ClassFigures, ...] = ()
     confusion: dict[str, dict[str, int]] = {}
+    texts = np.zeros((0, images.shape[1]), np.float32)
     prompts = how.templates or dataset.templates or (embedder.template,)
     if "classification" in wanted:
         progress("class prompts")
-        classes = embed_classes(embedder, dataset.classes, prompts, how.cache)
+        texts = classes = embed_classes(embedder, dataset.classes, prompts, how.cache)
         labels = np.asarray(dataset.labels)
         ranks, nearest = classify(images, classes, labels)
         hits |= {f"top{k}": ranks < k for k in (1, 5)}
@@ -167,7 +173,7 @@ def measure(
         confusion = _confusion(dataset.classes, labels, nearest)
     if "retrieval" in wanted:
         progress("captions")
-        texts = embed_prompts(embedder, dataset.captions, how.cache)
+        texts = embed_prompts(embedder, dataset.captions, how.cache) if how.captions is None else how.captions
         directions = retrieval_ranks(images, texts, np.asarray(dataset.caption_images))
         for name, ranks in zip(("image_to_text", "text_to_image"), directions, strict=True):
             hits |= {f"{name}_recall@{k}": ranks < k for k in (1, 5, 10)}
@@ -187,7 +193,7 @@ def measure(
         confusion=confusion,
         skipped=dataset.skipped,
     )
-    return Measurement(result, hits, dataset.rows)
+    return Measurement(result, hits, dataset.rows, images, texts)
 
 
 def _per_class(

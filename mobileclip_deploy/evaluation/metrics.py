@@ -15,6 +15,7 @@ __all__ = [
     "Interval",
     "Loss",
     "classify",
+    "divergence",
     "paired_difference",
     "paired_loss",
     "percentage",
@@ -24,6 +25,8 @@ __all__ = [
 
 RESAMPLES = 1000
 SEED = 0
+# Standard errors of a 95% interval that holds whichever of two looks it is taken at: Pocock's constant for two.
+LOOKED_TWICE = 2.178
 # Rows of a similarity matrix in memory at a time: COCO's 5,000 x 25,000 would take 500 MB at once.
 BLOCK = 256
 
@@ -90,36 +93,62 @@ def retrieval_ranks(images: Floats, texts: Floats, owners: Ranks) -> tuple[Ranks
 
 @dataclass(frozen=True)
 class Loss:
-    """What one of two loses on the same examples: `lost` were hit by the other alone, `won` by itself alone."""
+    """What one of two loses on the same examples: `lost` were hit by the other alone, `won` by itself alone.
+
+    Attributes:
+        looks: at how many views of each example; what was lost and won is the sum over them.
+        squares: the sum over examples of the square of what each lost more than it won, over its looks; None for a
+            single look, where it is what was lost and won.
+        unseen: added to `squares`: half an example each way, since what did not happen on few examples may happen
+            (Agresti and Min, Statistics in Medicine 24, 2005). 0 where nothing can have changed.
+    """
 
     lost: int
     won: int
     examples: int
+    looks: int = 1
+    squares: int | None = None
+    unseen: float = 1.0
 
     @property
     def points(self) -> float:
         """Of a figure in percent."""
-        return 100 * (self.lost - self.won) / self.examples
+        return 100 * (self.lost - self.won) / (self.examples * self.looks)
 
     @property
     def error(self) -> float:
-        """Half of the 95% interval, in points: of paired shares, whose difference depends on nothing but the examples
-        that they do not agree on (McNemar, Psychometrika 12, 1947)."""
-        flipped, difference = self.lost + self.won, self.lost - self.won
-        return 196 * math.sqrt(flipped - difference**2 / self.examples) / self.examples
+        """Half of the 95% interval, in points.
+
+        Of paired shares, whose difference depends on nothing but the examples that the two do not agree on (McNemar,
+        Psychometrika 12, 1947); the looks at an example count as one draw, so that nothing is assumed of how they go
+        together. 2.178 standard errors instead of 1.96, because it may be asked twice: after one look, and after all
+        (Pocock, Biometrika 64, 1977).
+        """
+        squares = self.lost + self.won if self.squares is None else self.squares
+        difference = self.lost - self.won
+        spread = squares + self.unseen - difference**2 / self.examples
+        return 100 * LOOKED_TWICE * math.sqrt(max(spread, 0.0)) / (self.examples * self.looks)
+
+    def side(self, bound: float) -> int | None:
+        """On which side of a bound, in points, the whole interval lies: -1 below or at it, 1 above; None: neither."""
+        if self.points + self.error <= bound:
+            return -1
+        return 1 if self.points - self.error > bound else None
 
     def more_for(self, bound: float) -> int | None:
         """How many more examples like these would tell on which side of a bound, in points, the loss is; None where
         these do, and where it is the bound itself, which no number would tell."""
         apart = abs(self.points - bound)
-        if self.error <= apart or apart == 0:
+        if self.side(bound) is not None or apart == 0:
             return None
-        return math.ceil(self.examples * ((self.error / apart) ** 2 - 1))
+        return max(1, math.ceil(self.examples * ((self.error / apart) ** 2 - 1)))
 
     def describe(self, bound: float) -> str:
         """In words, and whether the interval leaves it open on which side of the bound the loss is."""
-        text = f"{self.points:+.2f} \N{PLUS-MINUS SIGN} {self.error:.2f} points ({self.lost} lost, {self.won} won)"
-        if self.error <= abs(self.points - bound):
+        over = "" if self.looks == 1 else f" in {self.looks} looks"
+        text = f"{self.points:+.2f} \N{PLUS-MINUS SIGN} {self.error:.2f} points"
+        text += f" ({self.lost} lost, {self.won} won{over})"
+        if self.side(bound) is not None:
             return text
         more = self.more_for(bound)
         told = "no number of examples would tell" if more is None else f"{more:,} more would tell"
@@ -137,9 +166,47 @@ def paired_difference(hits: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_])
     return _bootstrap(hits.astype(np.float64) - other.astype(np.float64))
 
 
-def paired_loss(hits: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> Loss:
-    """What `other` [N] loses against `hits` [N] on the same examples."""
-    return Loss(int((hits & ~other).sum()), int((other & ~hits).sum()), len(hits))
+def paired_loss(hits: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], exact: bool = False) -> Loss:
+    """What `other` loses against `hits` on the same examples: [N], or [L, N] for L looks at each.
+
+    Args:
+        exact: the two compute the same, so that what is not seen to flip does not.
+    """
+    hits, other = np.atleast_2d(hits), np.atleast_2d(other)
+    lost, won = hits & ~other, other & ~hits  # [L, N]
+    net = lost.sum(axis=0) - won.sum(axis=0)  # [N]
+    return Loss(
+        int(lost.sum()),
+        int(won.sum()),
+        hits.shape[1],
+        looks=len(hits),
+        squares=int((net**2).sum()) if len(hits) > 1 else None,
+        unseen=0.0 if exact else 1.0,
+    )
+
+
+def divergence(wanted: Floats, found: Floats, candidates: tuple[Floats, Floats], scale: float) -> float:
+    """The mean Kullback-Leibler divergence, in nats, of what `found` makes of the candidates from what `wanted` does.
+
+    Each image's softmax over the candidates, of `scale` times cosines: what retrieval ranks by. It has next to no noise
+    where a hit more or less is chance.
+
+    Args:
+        wanted, found: images of unit length [N, D].
+        candidates: texts of unit length [M, D], as the one and as the other embeds them.
+    """
+    total = 0.0
+    for start in range(0, len(wanted), BLOCK):
+        pairs = zip((wanted, found), candidates, strict=True)
+        logits = [scale * (images[start : start + BLOCK] @ texts.T).astype(np.float64) for images, texts in pairs]
+        own, other = (rows - _log_sum(rows) for rows in logits)  # log of the softmax, [B, M]
+        total += float((np.exp(own) * (own - other)).sum())
+    return max(total / len(wanted), 0.0)
+
+
+def _log_sum(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    top = rows.max(axis=1, keepdims=True)
+    return top + np.log(np.exp(rows - top).sum(axis=1, keepdims=True))
 
 
 def _bootstrap(values: npt.NDArray[np.float64]) -> Interval:

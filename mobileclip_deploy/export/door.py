@@ -19,7 +19,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.towers.head import read_head
 from mobileclip_deploy.towers.inputs import sample_inputs
-from mobileclip_deploy.verify.subject import Evidence, TaskReference
+from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
 __all__ = ["export", "export_plan"]
 
@@ -184,7 +184,7 @@ def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
     reference = Reference.compute(plan.source.model, sample_inputs(plan.source.model))
     task = None
     if plan.dataset is not None and any(bundle.search is None for bundle in plan.bundles):
-        task = TaskReference.compute(plan.source.model, plan.dataset, progress)
+        task = checkpoint_looks(plan.source.model, plan.dataset, progress)
     written: list[Written] = []
     for bundle in plan.bundles:
         try:

@@ -90,7 +90,7 @@ class BundleInspection(_Inspection):
     licence: str
     towers: dict[TowerName, TowerInspection]
     labels: int | None = None
-    parity: Literal["failed", "not run", "passed", "not verified"]
+    parity: Literal["failed", "not run", "undecided", "passed", "not verified"]
     environment: dict[str, str]
 
 
@@ -103,7 +103,7 @@ class ListedBundle(_Inspection):
     precision: str | None = None
     bytes: int | None = None
     embedding_space: str | None = None
-    parity: Literal["failed", "not run", "passed", "not verified"] | None = None
+    parity: Literal["failed", "not run", "undecided", "passed", "not verified"] | None = None
     fault: str | None = None
 
 
@@ -119,8 +119,8 @@ class FolderInspection(_Inspection):
         return tuple(one.fault for one in self.bundles if one.fault is not None)
 
 
-Outcome = Literal["failed", "not run", "passed"]
-OUTCOMES: tuple[Outcome, ...] = ("failed", "not run", "passed")
+Outcome = Literal["failed", "not run", "undecided", "passed"]
+OUTCOMES: tuple[Outcome, ...] = ("failed", "not run", "undecided", "passed")
 Inspection = CheckpointInspection | ArtifactInspection | PackageInspection | BundleInspection | FolderInspection
 
 

@@ -13,9 +13,23 @@ from pydantic import BaseModel, ConfigDict
 from mobileclip_deploy.parity.gates import SCALE, Bound, passes
 from mobileclip_deploy.parity.metrics import Deviation, compare
 
-__all__ = ["Check", "ParityReport", "StoredLayer", "StoredWeights"]
+__all__ = ["Check", "Lost", "ParityReport", "StoredLayer", "StoredWeights"]
 
-Status = Literal["passed", "failed", "not run"]
+Status = Literal["passed", "failed", "undecided", "not run"]
+
+
+class Lost(BaseModel):
+    """What an artifact loses of a figure, in points, with half of its 95% interval (`error`): how many examples it
+    `lost` and `won` in `looks` looks at each of `examples`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    points: float
+    error: float
+    lost: int
+    won: int
+    examples: int
+    looks: int
 
 
 class Check(BaseModel):
@@ -29,6 +43,7 @@ class Check(BaseModel):
     they stand in the file, against the checkpoint's), `graph` (the artifact against torch with those weights),
     `reproduced` (the artifact against one converted again), `task` (accuracy in percent, and what it dropped in points:
     `figures`), `sampled` (the same on some of the images) or `baseline` (today's figures against those last accepted).
+    Of `task`, `losses` is what was lost by figure, over all looks, and `divergence` that of retrieval, in nats.
     `left_out`: not run because the user did not want it. `seconds` that it took; None where nobody measured it.
     """
 
@@ -41,6 +56,8 @@ class Check(BaseModel):
     gate: str | None = None
     deviation: Deviation | None = None
     figures: dict[str, float] | None = None
+    losses: dict[str, Lost] | None = None
+    divergence: float | None = None
     detail: str | None = None
     left_out: bool = False
     seconds: float | None = None
@@ -166,6 +183,11 @@ class ParityReport(BaseModel):
         return tuple(check for check in self.checks if check.status == "failed")
 
     @property
+    def undecided(self) -> tuple[Check, ...]:
+        """Checks whose gate lies within what chance alone explains."""
+        return tuple(check for check in self.checks if check.status == "undecided")
+
+    @property
     def not_run(self) -> tuple[Check, ...]:
         """Checks that could not be carried out; those that were left out on purpose are not counted."""
         return tuple(check for check in self.checks if check.status == "not run" and not check.left_out)
@@ -177,13 +199,13 @@ class ParityReport(BaseModel):
     @property
     def passed(self) -> bool:
         """Every check that was wanted was run and passed."""
-        return bool(self.checks) and not self.failed and not self.not_run
+        return bool(self.checks) and not self.failed and not self.undecided and not self.not_run
 
     def markdown(self) -> str:
         """The report in Markdown, as a job summary shows it: what did not pass first, then every check."""
-        state = "passed" if self.passed else "failed" if self.failed else "not run"
+        unmet = (*self.failed, *self.undecided, *self.not_run)
+        state = unmet[0].status if unmet else "passed" if self.passed else "not run"
         lines = [f"### {self.bundle}: parity {state}", ""]
-        unmet = (*self.failed, *self.not_run)
         if unmet:
             lines += [f"- **{check.tower} {check.step} {check.status}**: {check.describe()}" for check in unmet] + [""]
         lines += ["| tower | check | outcome | gate | relative | cosine | dB | figures |"]
@@ -192,13 +214,13 @@ class ParityReport(BaseModel):
         return "\n".join([*lines, *rows, *(f"\n{note}" for note in self.notes)]) + "\n"
 
     def suite(self) -> ElementTree.Element:
-        """The report as a suite of JUnit: a failed check is a failure, one that could not be run an error."""
+        """The report as a suite of JUnit: a failed check is a failure, one not run or not decided an error."""
         suite = ElementTree.Element(
             "testsuite",
             name=f"parity of {self.bundle}",
             tests=str(len(self.checks)),
             failures=str(len(self.failed)),
-            errors=str(len(self.not_run)),
+            errors=str(len(self.not_run) + len(self.undecided)),
             skipped=str(len(self.left_out)),
         )
         names = Counter((check.tower, check.step) for check in self.checks)

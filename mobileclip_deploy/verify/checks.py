@@ -12,10 +12,8 @@ import torch
 
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
-from mobileclip_deploy.evaluation import bundle_embedder, measure, paired_difference, paired_loss
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check, ParityReport
-from mobileclip_deploy.progress import about
 from mobileclip_deploy.targets import Runner, Target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.towers.inputs import embed
@@ -25,22 +23,17 @@ from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.pictures import check_pictures
 from mobileclip_deploy.verify.reproduction import check_reproduced
 from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.task import check_sampled, check_task
 from mobileclip_deploy.verify.weights import check_weights
 
 __all__ = [
-    "TASK_FIGURES",
     "TOWER_CHECKS",
-    "check_sampled",
     "check_shipped",
-    "check_task",
     "collapsed_towers",
     "verify_subject",
 ]
 
 P = ParamSpec("P")
-
-# What an artifact may lose of, in points (Gates.task).
-TASK_FIGURES = ("top1", "image_to_text_recall@1")
 
 
 def verify_subject(subject: Subject) -> ParityReport:
@@ -180,68 +173,6 @@ def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
     if len(refusals) == len(checks) and not isinstance(refusals[0], NotRun):
         raise refusals[0]
     return checks
-
-
-def check_task(subject: Subject) -> list[Check]:
-    """What the artifacts lose on the task, in points, against the checkpoint; gaining is not failing.
-
-    The gate bounds the loss on these images. What it would be on others the interval says; where the bound lies within
-    it, that is undecided, and the detail says so.
-    """
-    task, gates = subject.evidence.task, subject.gates
-    if not subject.thorough and subject.complete:
-        return [Check.not_wanted("task", "both")]
-    if task is None or not subject.complete:
-        return []
-    try:
-        embedder = bundle_embedder(subject.bundle, load=subject.runner)
-    except NotRun as error:
-        return [Check.not_run("task", "both", str(error))]
-    measured = measure(embedder, task.dataset, progress=about(subject.name, subject.progress))
-    own, found = task.checkpoint.result.figures, measured.result.figures
-    figures = {name: interval.value for name, interval in found.items() if name in TASK_FIGURES}
-    drops = {name: own[name].value - value for name, value in figures.items()}
-    within = all(gates.allow_drop(drop) for drop in drops.values())
-    losses = {name: paired_loss(task.checkpoint.hits[name], measured.hits[name]) for name in figures}
-    return [
-        Check(
-            step="task",
-            tower="both",
-            status="passed" if within else "failed",
-            engine=measured.result.engine,
-            gate=f"drop <= {gates.task:g} points",
-            figures=figures | {f"{name}_drop": drop for name, drop in drops.items()},
-            detail="; ".join(f"{name} drops {loss.describe(gates.task)}" for name, loss in losses.items()),
-        )
-    ]
-
-
-def check_sampled(subject: Subject) -> list[Check]:
-    """As `check_task`, on some of the images: of so few a handful more or less is chance. So it fails where the whole
-    95% interval of the loss, image by image against the checkpoint, lies beyond the gate."""
-    sampled, gates = subject.evidence.sampled, subject.gates
-    if sampled is None:
-        return []
-    try:
-        embedder = bundle_embedder(subject.bundle, load=subject.runner)
-    except NotRun as error:
-        return [Check.not_run("sampled", "both", str(error))]
-    measured = measure(embedder, sampled.dataset, progress=about(subject.name, subject.progress))
-    names = [name for name in TASK_FIGURES if name in measured.hits]
-    lost = {name: paired_difference(sampled.checkpoint.hits[name], measured.hits[name]) for name in names}
-    within = all(gates.allow_drop(one.low) for one in lost.values())
-    figures = {name: measured.result.figures[name].value for name in names}
-    return [
-        Check(
-            step="sampled",
-            tower="both",
-            status="passed" if within else "failed",
-            engine=measured.result.engine,
-            gate=f"drop <= {gates.task:g} points, but for chance",
-            figures=figures | {f"{name}_drop": one.value for name, one in lost.items()},
-            detail=f"on {len(sampled.dataset.images)} of {sampled.total:,} images",
-        )
-    ]
 
 
 TOWER_CHECKS: tuple[tuple[str, Callable[[Subject, TowerName], Iterable[Check]]], ...] = (

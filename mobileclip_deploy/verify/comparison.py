@@ -25,8 +25,9 @@ from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.verify.checks import TASK_FIGURES, check_shipped, collapsed_towers
+from mobileclip_deploy.verify.checks import check_shipped, collapsed_towers
 from mobileclip_deploy.verify.subject import Evidence, Subject
+from mobileclip_deploy.verify.task import TASK_FIGURES
 
 __all__ = ["ComparedBundle", "Comparison", "compare_bundles"]
 
@@ -34,7 +35,8 @@ __all__ = ["ComparedBundle", "Comparison", "compare_bundles"]
 class ComparedBundle(BaseModel):
     """One row. `relative` and `snr_db` are of the worst tower on the bundle's golden inputs (None: exact, or not run).
     `figures` are top-1 and recall@1 in percent; `differences` what they are above `baseline` (below: negative) in
-    points, with paired 95% bootstrap intervals. `reasons`: the gates that failed, or what could not be run."""
+    points, with paired 95% bootstrap intervals. A drop has failed its gate where the whole interval is beyond it; where
+    the figure alone is, that is undecided. `reasons`: the gates that failed, or what could not be run or told."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
@@ -49,7 +51,7 @@ class ComparedBundle(BaseModel):
     figures: dict[str, Interval] = {}
     baseline: str | None = None
     differences: dict[str, Interval] = {}
-    status: Literal["passed", "failed", "not run"]
+    status: Literal["passed", "failed", "undecided", "not run"]
     reasons: tuple[str, ...] = ()
 
 
@@ -165,10 +167,16 @@ def _row(
     deviations = [check.deviation for check in checks if check.deviation is not None]
     ratios = [deviation.snr_db for deviation in deviations if deviation.snr_db is not None]
     failed = [f"{check.tower} {check.step}: {check.describe()}" for check in checks if check.status == "failed"]
-    failed += [
-        f"{name} dropped by {-change.value:.2f} points, more than {gates.task:g}"
-        for name, change in differences.items()
-        if not gates.allow_drop(-change.value)
+    beyond = {name: change for name, change in differences.items() if not gates.allow_drop(-change.value)}
+    told = {
+        name: f"{name} dropped by {-change.value:.2f} points, more than {gates.task:g}"
+        for name, change in beyond.items()
+    }
+    failed += [told[name] for name, change in beyond.items() if not gates.allow_drop(-change.high)]
+    unsure = [
+        f"{told[name]}, which {found.result.images:,} images do not tell from chance"
+        for name, change in beyond.items()
+        if found is not None and gates.allow_drop(-change.high)
     ]
     lacking = [f"{check.tower} {check.step}: {check.detail}" for check in checks if check.status == "not run"]
     return ComparedBundle(
@@ -183,8 +191,8 @@ def _row(
         figures=figures,
         baseline=None if baseline is None or found is None else baseline.result.model,
         differences=differences,
-        status="failed" if failed else "not run" if lacking else "passed",
-        reasons=(*failed, *lacking),
+        status="failed" if failed else "not run" if lacking else "undecided" if unsure else "passed",
+        reasons=(*failed, *lacking, *unsure),
     )
 
 

@@ -22,7 +22,7 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import installed_target
 from mobileclip_deploy.towers.inputs import Inputs, sample_inputs
 from mobileclip_deploy.towers.samples import read_prompts
-from mobileclip_deploy.verify.subject import Evidence, Golden, SampledReference, Subject, TaskReference
+from mobileclip_deploy.verify.subject import Evidence, Golden, SampledReference, Subject, checkpoint_looks
 
 __all__ = ["QUICK_IMAGES", "VerifyRequest", "opened_subject"]
 
@@ -109,7 +109,7 @@ def _evidence(
         return Evidence(reference)
     if not request.thorough:
         return Evidence(reference, sampled=SampledReference.compute(source.model, data, QUICK_IMAGES, progress))
-    return Evidence(reference, TaskReference.compute(source.model, data, progress))
+    return Evidence(reference, checkpoint_looks(source.model, data, progress))
 
 
 def _images(folder: Path) -> list[Path]:

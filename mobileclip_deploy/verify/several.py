@@ -10,13 +10,18 @@ from typing import Any
 from xml.etree import ElementTree
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun
+from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, Undecided
 from mobileclip_deploy.parity import ParityReport
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.verify.baselines import accept_baseline, check_baseline
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.explanation import Explanation, explain_subject
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
+
+UNDECIDED = (
+    "what accuracy loses is too near to its gate to be told apart from chance; measure on more pictures (`dataset`), "
+    "or allow more (`gate='task=1'`)"
+)
 
 __all__ = ["Baseline", "Refused", "Verified", "junit", "markdown", "verify_bundle", "verify_bundles", "worst"]
 
@@ -40,13 +45,15 @@ class Verified:
 
     @property
     def failure(self) -> MobileClipDeployError | None:
-        """GateFailed where a check failed, else NotRun where one was not run; to be raised or told."""
+        """GateFailed where a check failed, else NotRun where one was not run, else Undecided; to be raised or told."""
         report = self.report
         if report.failed:
             return GateFailed(f"FAILED: {len(report.failed)} of {len(report.checks)} checks.")
         if report.not_run:
             of = f"{len(report.not_run)} of {len(report.checks)}"
             return NotRun(f"NOT RUN: {of} checks; what they need stands beside them.")
+        if report.undecided:
+            return Undecided(f"UNDECIDED: {UNDECIDED}.")
         return None
 
     def as_dict(self) -> dict[str, Any]:
@@ -120,11 +127,11 @@ def verify_bundles(
 
 
 def worst(found: Sequence[Verified | Refused]) -> MobileClipDeployError | None:
-    """What is to be told in the end: what was refused (exit code 2), else what failed (1), else what was not run."""
+    """What is to be told in the end: what was refused (exit code 2), failed (1), was not run (3), is undecided (4)."""
     failures = [(one, one.failure) for one in found]
     if len(found) == 1:
         return failures[0][1]
-    for code in (2, 1, 3):
+    for code in (2, 1, 3, 4):
         named = [(_name(one), why) for one, why in failures if why is not None and why.exit_code == code]
         if named:
             of = f"{sum(why is not None for _, why in failures)} of {len(found)} bundles did not pass"

@@ -15,7 +15,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun
-from mobileclip_deploy.evaluation import Dataset, Measurement, measure, model_embedder
+from mobileclip_deploy.evaluation import Dataset, Looks, Measurement, measure, model_embedder
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -32,20 +32,14 @@ from mobileclip_deploy.towers.labels import LabelSet
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_stored
 
-__all__ = ["Evidence", "Golden", "SampledReference", "Subject", "TaskReference", "head_of", "lacks_to_convert"]
+__all__ = ["Evidence", "Golden", "SampledReference", "Subject", "checkpoint_looks", "head_of", "lacks_to_convert"]
 
 
-@dataclass(frozen=True)
-class TaskReference:
-    """A dataset, and the checkpoint's own figures on it."""
-
-    dataset: Dataset
-    checkpoint: Measurement
-
-    @classmethod
-    def compute(cls, model: MobileCLIP, dataset: Dataset, progress: Progress = silent) -> TaskReference:
-        """Measure the checkpoint."""
-        return cls(dataset, measure(model_embedder(model), dataset, progress=about("checkpoint", progress)))
+def checkpoint_looks(model: MobileCLIP, dataset: Dataset, progress: Progress = silent) -> Looks:
+    """What a checkpoint finds on a dataset: the pictures as they stand at once, before anything is changed of it."""
+    looks = Looks(model_embedder(model), dataset, progress=about("checkpoint", progress))
+    looks.first(1)
+    return looks
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class Evidence:
     a whole dataset or on some images of it."""
 
     reference: Reference
-    task: TaskReference | None = None
+    task: Looks | None = None
     sampled: SampledReference | None = None
 
 

@@ -78,14 +78,15 @@ def test_the_example_of_an_error_is_what_is_printed(tmp_path: Path, monkeypatch:
 
 def test_refused_is_worse_than_failed_and_failed_than_not_run() -> None:
     failures: list[errors.MobileClipDeployError] = [
+        errors.Undecided("too few"),
         errors.NotRun("no runtime"),
         errors.GateFailed("far"),
         errors.InvalidInput("damaged"),
     ]
     while failures:
-        found = several.worst([several.Refused(Path(one.kind), one) for one in (*failures, errors.NotRun("here"))])
+        found = several.worst([several.Refused(Path(one.kind), one) for one in (*failures, errors.Undecided("here"))])
         assert found is not None
-        assert found.exit_code == max(failures, key=lambda one: (3, 1, 2).index(one.exit_code)).exit_code
+        assert found.exit_code == max(failures, key=lambda one: (4, 3, 1, 2).index(one.exit_code)).exit_code
         failures.pop()
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from mobileclip_deploy.evaluation import unit
 from mobileclip_deploy.evaluation.metrics import (
     Interval,
     Loss,
+    divergence,
     paired_difference,
     paired_loss,
     percentage,
@@ -83,18 +86,47 @@ def test_a_loss_depends_on_the_examples_that_the_two_do_not_agree_on() -> None:
     loss = paired_loss(before, after)
     assert (loss.lost, loss.won, loss.examples) == (24, 9, 2000)
     assert loss.points == pytest.approx(0.75)
-    # McNemar: the variance of (24 - 9) / 2000 is (24 + 9 - 15 ** 2 / 2000) / 2000 ** 2.
-    assert loss.error == pytest.approx(1.96 * 100 * np.sqrt(33 - 225 / 2000) / 2000)
+    # McNemar: the variance of (24 - 9) / 2000 is (24 + 9 - 15 ** 2 / 2000) / 2000 ** 2; half a flip more each way.
+    assert loss.error == pytest.approx(2.178 * 100 * np.sqrt(34 - 225 / 2000) / 2000)
+    assert paired_loss(before, after, exact=True).error == pytest.approx(2.178 * 100 * np.sqrt(33 - 225 / 2000) / 2000)
+
+
+def test_looks_at_the_same_examples_count_as_one_draw() -> None:
+    before, after = np.ones((4, 500), bool), np.ones((4, 500), bool)
+    after[:, :5] = False  # the same five in every look: no more is known than from one
+    same, one = paired_loss(before, after), paired_loss(before[0], after[0])
+    assert (same.lost, same.won, same.looks, same.squares) == (20, 0, 4, 80)
+    assert same.points == one.points == pytest.approx(1.0)
+    assert same.error == pytest.approx(2.178 * 100 * np.sqrt(81 - 400 / 500) / 2000)
+    assert one.error > same.error > 0.9 * one.error
+    for look in range(4):
+        after[look] = True
+        after[look, 5 * look : 5 * look + 5] = False  # others in every look
+    assert paired_loss(before, after).error < 0.55 * one.error
+
+
+def test_divergence_is_that_of_the_softmax_over_candidates() -> None:
+    random = np.random.default_rng(0)
+    images, texts = (unit(random.normal(size=(size, 8)).astype(np.float32)) for size in (300, 20))
+    assert divergence(images, images, (texts, texts), 100.0) == 0.0
+    other = unit(images + np.float32(0.2))
+    own, found = (torch.from_numpy(10 * rows @ texts.T).double().log_softmax(1) for rows in (images, other))
+    wanted = torch.nn.functional.kl_div(found, own, reduction="batchmean", log_target=True)
+    assert divergence(images, other, (texts, texts), 10.0) == pytest.approx(float(wanted), rel=1e-4)
 
 
 def test_a_loss_within_chance_of_its_bound_is_undecided() -> None:
-    half = Loss(24, 9, 2000)  # 0.75, and 0.56 to either side
+    half = Loss(24, 9, 2000)  # 0.75, and 0.63 to either side
     assert half.more_for(0.0) is None
-    assert half.describe(2.0) == "+0.75 ± 0.56 points (24 lost, 9 won)"
-    assert half.describe(0.5).endswith("undecided: 8,108 more would tell")
+    assert (half.side(0.0), half.side(0.5), half.side(2.0)) == (1, None, -1)
+    assert half.describe(2.0) == "+0.75 ± 0.63 points (24 lost, 9 won)"
+    assert half.describe(0.5).endswith("undecided: 10,861 more would tell")
     more = half.more_for(0.5)
     assert more is not None
-    scale = (2000 + more) / 2000
-    assert Loss(round(24 * scale), round(9 * scale), 2000 + more).more_for(0.5) is None
+    assert 6 * 2000 < 2000 + more < 7 * 2000
+    assert [Loss(24 * n, 9 * n, 2000 * n).side(0.5) for n in (6, 7)] == [None, 1]
     assert Loss(10, 0, 2000).describe(0.5).endswith("undecided: no number of examples would tell")
-    assert Loss(0, 0, 2000).describe(0.5) == "+0.00 ± 0.00 points (0 lost, 0 won)"
+    assert Loss(0, 0, 2000).describe(0.5) == "+0.00 ± 0.11 points (0 lost, 0 won)"
+    assert Loss(0, 0, 16).side(0.5) is None  # nothing was lost on 16, which says little
+    assert Loss(0, 0, 16, unseen=0).side(0.5) == -1
+    assert "(3 lost, 0 won in 5 looks)" in Loss(3, 0, 100, looks=5).describe(9)

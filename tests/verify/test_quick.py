@@ -14,7 +14,7 @@ from exports import Exports
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.evaluation import Dataset
 from mobileclip_deploy.parity import Check, Gates
-from mobileclip_deploy.verify import checks
+from mobileclip_deploy.verify import task
 
 
 def test_quick_checks_measure_accuracy_on_some_images_and_say_on_how_many(exports: Exports) -> None:
@@ -50,8 +50,8 @@ def sampled(lost: int, monkeypatch: pytest.MonkeyPatch) -> list[Check]:
     interval = SimpleNamespace(value=100 * found.mean())
     result = SimpleNamespace(figures={"top1": interval}, engine="engine")
     measured = SimpleNamespace(hits={"top1": found}, result=result)
-    monkeypatch.setattr(checks, "bundle_embedder", lambda *_, **__: None)
-    monkeypatch.setattr(checks, "measure", lambda *_, **__: measured)
+    monkeypatch.setattr(task, "bundle_embedder", lambda *_, **__: None)
+    monkeypatch.setattr(task, "measure", lambda *_, **__: measured)
     reference = SimpleNamespace(dataset=dataset(128), checkpoint=SimpleNamespace(hits={"top1": right}), total=1911)
     own: Any = SimpleNamespace(
         evidence=SimpleNamespace(sampled=reference),
@@ -61,7 +61,7 @@ def sampled(lost: int, monkeypatch: pytest.MonkeyPatch) -> list[Check]:
         name="b",
         progress=lambda _: None,
     )
-    return checks.check_sampled(own)
+    return task.check_sampled(own)
 
 
 def test_what_a_few_images_lose_by_chance_passes_and_a_real_loss_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_without_a_runtime_it_was_not_run(monkeypatch: pytest.MonkeyPatch) -> No
     def none(*_: Any, **__: Any) -> None:
         raise NotRun("no runtime here")
 
-    monkeypatch.setattr(checks, "bundle_embedder", none)
+    monkeypatch.setattr(task, "bundle_embedder", none)
     own: Any = SimpleNamespace(evidence=SimpleNamespace(sampled=object()), gates=Gates(), bundle=None, runner=None)
-    (check,) = checks.check_sampled(own)
+    (check,) = task.check_sampled(own)
     assert (check.status, check.left_out, check.detail) == ("not run", False, "no runtime here")

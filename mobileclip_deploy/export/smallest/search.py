@@ -2,7 +2,8 @@
 
 A tower that fails its own gate is tried once, and whatever holds it is passed over; accuracy, which needs both towers,
 is measured only for what is left. The bundle itself is then written and verified in full, as every export is: if that
-fails, the search goes on. So what is returned has passed.
+fails, the search goes on. So what is returned has passed. Accuracy is confirmed on other images than it was chosen on:
+of many candidates the first that passes has luck on its side.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from mobileclip_deploy.bundle import Bundle, staged_bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import GateFailed
-from mobileclip_deploy.evaluation import Dataset, Measuring, measure, model_embedder
+from mobileclip_deploy.errors import GateFailed, Undecided
+from mobileclip_deploy.evaluation import Dataset, Looks, Measuring, measure, model_embedder
 from mobileclip_deploy.export.plan import BundlePlan, Limits
 from mobileclip_deploy.export.smallest.candidates import Candidate, four_bit_layers, in_order, tower_choices
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
@@ -33,7 +34,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.calibration import calibration_inputs
-from mobileclip_deploy.verify.subject import Evidence, TaskReference
+from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
 __all__ = ["NothingPasses", "SearchLog", "Smallest", "Trial", "find_smallest"]
 
@@ -49,7 +50,7 @@ class Trial(BaseModel):
     bytes: int | None = None
     drops: dict[str, float] = {}
     four_bit: dict[TowerName, tuple[str, ...]] = {}
-    outcome: Literal["passed", "failed"]
+    outcome: Literal["passed", "failed", "undecided"]
     reason: str | None = None
 
 
@@ -155,8 +156,9 @@ def find_smallest(
             continue
         try:
             found = _write(trials, candidate, task, log())
-        except GateFailed as error:
-            tried[-1] = tried[-1].model_copy(update={"outcome": "failed", "reason": str(error)})
+        except (GateFailed, Undecided) as error:
+            outcome = "failed" if isinstance(error, GateFailed) else "undecided"
+            tried[-1] = tried[-1].model_copy(update={"outcome": outcome, "reason": str(error)})
             continue
         shutil.rmtree(trials.folder, ignore_errors=True)
         return found
@@ -179,19 +181,19 @@ def _what_failed(tried: Sequence[Trial], limits: Limits, larger: Candidate | Non
 
 def _trials(
     plan: BundlePlan, source: Source, reference: Reference, dataset: Dataset | None, progress: Progress
-) -> tuple[Trials, TaskReference | None]:
-    """Where candidates are tried; the checkpoint's own accuracy is measured before it is folded."""
+) -> tuple[Trials, Looks | None]:
+    """Where candidates are tried, and what the one chosen is confirmed on; the checkpoint's own accuracy is measured
+    before it is folded."""
     settings = f"{source.provenance.sha256} {sorted(plan.target.options.recorded().items())} {plan.calibration}"
     # Another checkpoint or other options never find what a search has kept.
     folder = plan.path.parent / f".{plan.path.name}.search-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
-    own = None
+    own = chosen_on = confirmed_on = None
     if dataset is not None and plan.towers == TOWERS:
-        told = about("checkpoint", progress)
-        own = measure(model_embedder(source.model), dataset, how=Measuring(cache=folder / "embeddings"), progress=told)
-    measured = dataset if own is not None else None
-    trials = Trials(plan, source.folded(), reference, folder, measured, own, progress)
-    task = TaskReference(measured, own) if measured is not None and own is not None else None
-    return trials, task
+        chosen_on, others = dataset.divided()
+        how, told = Measuring(cache=folder / "embeddings"), about("checkpoint", progress)
+        own = measure(model_embedder(source.model), chosen_on, how=how, progress=told)
+        confirmed_on = checkpoint_looks(source.model, others, progress)
+    return Trials(plan, source.folded(), reference, folder, chosen_on, own, progress), confirmed_on
 
 
 def _try(candidate: Candidate, trials: Trials, layers: dict[TowerName, tuple[Layer, ...]], limits: Limits) -> Trial:
@@ -244,8 +246,13 @@ def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
     return layers
 
 
-def _write(trials: Trials, candidate: Candidate, task: TaskReference | None, log: SearchLog) -> Smallest:
-    """Write the bundle as any other, verified, and let it take its place under the name that was asked for."""
+def _write(trials: Trials, candidate: Candidate, task: Looks | None, log: SearchLog) -> Smallest:
+    """Write the bundle as any other, verified, and let it take its place under the name that was asked for.
+
+    Raises:
+        GateFailed: it fails a check.
+        Undecided: the images that it is confirmed on are too few to tell whether its accuracy holds its gate.
+    """
     plan = trials.plan
     found = replace(
         plan,
@@ -258,6 +265,8 @@ def _write(trials: Trials, candidate: Candidate, task: TaskReference | None, log
     )
     written = write_bundle(found, trials.source, Evidence(trials.reference, task), trials.progress)
     assert written.report is not None
+    if written.report.undecided:
+        raise Undecided("; ".join(check.describe() for check in written.report.undecided))
     with staged_bundle(plan.path, plan.force) as staging:
         shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
         (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")

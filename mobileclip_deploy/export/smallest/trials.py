@@ -18,7 +18,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import TowerJob
 from mobileclip_deploy.targets.jobs import tower_job
-from mobileclip_deploy.verify.checks import TASK_FIGURES
+from mobileclip_deploy.verify.task import TASK_FIGURES
 
 __all__ = ["TriedTower", "Trials"]
 

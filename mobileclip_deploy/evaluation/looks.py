@@ -1,0 +1,90 @@
+"""What one embedder loses against another on the same pictures: one look, and where that leaves it open, all views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.evaluation.evaluate import IN_FULL, Measurement, Measuring, measure
+from mobileclip_deploy.evaluation.metrics import Loss, divergence, paired_loss
+from mobileclip_deploy.evaluation.views import VIEWS
+from mobileclip_deploy.progress import Progress, silent
+
+__all__ = ["Looks", "Paired", "paired_looks"]
+
+
+@dataclass
+class Looks:
+    """An embedder's measurements on a dataset, a view each (`VIEWS`), made when they are first asked for."""
+
+    embedder: Embedder
+    dataset: Dataset
+    how: Measuring = IN_FULL
+    progress: Progress = silent
+    taken: list[Measurement] = field(default_factory=list)
+
+    @property
+    def plain(self) -> Measurement:
+        """Of the pictures as they stand."""
+        return self.first(1)[0]
+
+    def first(self, count: int) -> list[Measurement]:
+        """The first `count` looks."""
+        while len(self.taken) < count:
+            captioned = bool(self.taken) and "retrieval" in self.dataset.tasks
+            how = replace(self.how, captions=self.taken[0].texts) if captioned else self.how
+            view = VIEWS[len(self.taken)]
+            self.taken.append(measure(self.embedder.seeing(view), self.dataset, how=how, progress=self.progress))
+        return self.taken[:count]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What is lost of each figure, and the mean divergence of what images are taken for, in nats (`divergence`)."""
+
+    losses: dict[str, Loss]
+    divergence: float
+
+    def outcome(self, bound: float) -> Literal["passed", "failed", "undecided"]:
+        """Whether as much as `bound` points is lost: failed where one loss is more by its whole interval, passed where
+        none can be, else undecided."""
+        sides = {loss.side(bound) for loss in self.losses.values()}
+        return "failed" if 1 in sides else "undecided" if None in sides else "passed"
+
+    def describe(self, bound: float) -> str:
+        """In words: each loss, and the divergence."""
+        told = [f"{name} drops {loss.describe(bound)}" for name, loss in self.losses.items()]
+        return "; ".join([*told, f"KL {self.divergence:.2g} nats"])
+
+
+def paired_looks(own: Looks, found: Looks, figures: Sequence[str], bound: float, exact: bool = False) -> Paired:
+    """What `found` loses of figures against `own`.
+
+    Args:
+        figures: of `Measurement.hits`; those that the dataset has none of are left out.
+        bound: in points; where one look tells on which side of it every loss is, there is no second.
+        exact: the two compute the same but for rounding in float32.
+
+    Raises:
+        InvalidInput: an image cannot be used.
+    """
+    before, after = own.plain, found.plain
+    apart = divergence(before.images, after.images, (before.texts, after.texts), own.embedder.logit_scale)
+    paired = Paired({}, apart)
+    for count in (1, len(VIEWS)):
+        both = own.first(count), found.first(count)
+        pairs = {name: (_hits(both[0], name), _hits(both[1], name)) for name in figures if name in before.hits}
+        paired = Paired({name: paired_loss(*hits, exact) for name, hits in pairs.items()}, apart)
+        if paired.outcome(bound) != "undecided":
+            break
+    return paired
+
+
+def _hits(looks: Sequence[Measurement], name: str) -> npt.NDArray[np.bool_]:
+    return np.stack([look.hits[name] for look in looks])  # [L, N]

@@ -1,0 +1,92 @@
+"""What artifacts lose of accuracy against their checkpoint, and whether that can be told from chance."""
+
+from __future__ import annotations
+
+from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.evaluation import Looks, Paired, bundle_embedder, measure, paired_difference, paired_looks
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.parity import Check, Gates
+from mobileclip_deploy.parity.report import Lost
+from mobileclip_deploy.progress import about
+from mobileclip_deploy.verify.subject import Subject
+
+__all__ = ["TASK_FIGURES", "check_sampled", "check_task", "judged"]
+
+# What an artifact may lose of, in points (Gates.task).
+TASK_FIGURES = ("top1", "image_to_text_recall@1")
+
+
+def check_task(subject: Subject) -> list[Check]:
+    """What the artifacts lose on the task, in points, against the checkpoint; gaining is not failing.
+
+    The gate bounds what would be lost on all pictures like these: it is held where the upper end of the 95% interval
+    holds it, and failed where the lower end does not. Between them it is undecided. One look at the pictures, and only
+    where that does not tell, the other views.
+    """
+    task, gates = subject.evidence.task, subject.gates
+    if not subject.thorough and subject.complete:
+        return [Check.not_wanted("task", "both")]
+    if task is None or not subject.complete:
+        return []
+    try:
+        embedder = bundle_embedder(subject.bundle, load=subject.runner)
+    except NotRun as error:
+        return [Check.not_run("task", "both", str(error))]
+    found = Looks(embedder, task.dataset, progress=about(subject.name, subject.progress))
+    exact = all(PRECISIONS[entry.precision].bits == 32 for entry in subject.bundle.manifest.towers.values())
+    return [judged(task, found, paired_looks(task, found, TASK_FIGURES, gates.task, exact), gates)]
+
+
+def judged(own: Looks, found: Looks, paired: Paired, gates: Gates) -> Check:
+    """The check of accuracy: the figures are of the pictures as they stand, the losses of all looks."""
+    before, after = own.plain.result.figures, found.plain.result
+    figures = {name: after.figures[name].value for name in paired.losses}
+    return Check(
+        step="task",
+        tower="both",
+        status=paired.outcome(gates.task),
+        engine=after.engine,
+        gate=f"drop <= {gates.task:g} points",
+        figures=figures | {f"{name}_drop": before[name].value - value for name, value in figures.items()},
+        losses={
+            name: Lost(
+                points=loss.points,
+                error=loss.error,
+                lost=loss.lost,
+                won=loss.won,
+                examples=loss.examples,
+                looks=loss.looks,
+            )
+            for name, loss in paired.losses.items()
+        },
+        divergence=paired.divergence,
+        detail=paired.describe(gates.task),
+    )
+
+
+def check_sampled(subject: Subject) -> list[Check]:
+    """As `check_task`, on some of the images: of so few a handful more or less is chance. So it fails where the whole
+    95% interval of the loss, image by image against the checkpoint, lies beyond the gate."""
+    sampled, gates = subject.evidence.sampled, subject.gates
+    if sampled is None:
+        return []
+    try:
+        embedder = bundle_embedder(subject.bundle, load=subject.runner)
+    except NotRun as error:
+        return [Check.not_run("sampled", "both", str(error))]
+    measured = measure(embedder, sampled.dataset, progress=about(subject.name, subject.progress))
+    names = [name for name in TASK_FIGURES if name in measured.hits]
+    lost = {name: paired_difference(sampled.checkpoint.hits[name], measured.hits[name]) for name in names}
+    within = all(gates.allow_drop(one.low) for one in lost.values())
+    figures = {name: measured.result.figures[name].value for name in names}
+    return [
+        Check(
+            step="sampled",
+            tower="both",
+            status="passed" if within else "failed",
+            engine=measured.result.engine,
+            gate=f"drop <= {gates.task:g} points, but for chance",
+            figures=figures | {f"{name}_drop": one.value for name, one in lost.items()},
+            detail=f"on {len(sampled.dataset.images)} of {sampled.total:,} images",
+        )
+    ]
