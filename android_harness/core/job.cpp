@@ -23,7 +23,7 @@ Json with_defaults(Json document) {
     fill_in(document.at("protocol"), {{"golden_inputs", 0}});
     for (auto& cell : document.at("cells")) {
         for (const char* name : {"bundle", "variant", "target", "precision", "accuracy", "backend", "compute_units", "golden",
-                                 "gate"}) {
+                                 "gate", "resizing"}) {
             fill_in(cell, {{name, nullptr}});
         }
         fill_in(cell, {{"options", Json::object()}});

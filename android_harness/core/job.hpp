@@ -91,10 +91,11 @@ struct Cell {
     Tensor output;
     std::optional<Golden> golden;
     std::optional<Gate> gate;
+    Json resizing;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, id, label, competitor, bundle, variant, tower, target, precision, accuracy, file,
                                    sha256, bytes, runtime, backend, compute_units, threads, options, input, output,
-                                   golden, gate)
+                                   golden, gate, resizing)
 
 struct Turn {
     std::string cell;

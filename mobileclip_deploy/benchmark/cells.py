@@ -73,6 +73,7 @@ class Cells:
                 options={"function": entry.function} if entry.function else {},
                 input=source,
                 output=_tensor(entry.output, manifest.embed_dim),
+                resizing=_resizing(bundle, tower) if entry.input.any_size else None,
             )
             gate = _gate(exported_gates(manifest.options), entry.precision)
             for sized in _contexts(cell, bundle, entry.contexts or ()):
@@ -245,6 +246,13 @@ def _accuracy(bundle: Bundle) -> Accuracy | None:
         return None
     dataset = f"{manifest.variant}'s held-out set" if manifest.checkpoint.builtin else "the dataset of its export"
     return Accuracy(metric="zero-shot top-1", dataset=dataset, percent=figures["top1"])
+
+
+def _resizing(bundle: Bundle, tower: TowerName) -> str | None:
+    """How far the tower's own resizing is from Pillow's, and what it costs, where `export` or `verify` measured it."""
+    checks = (check for check in bundle.parity if (check.step, check.tower) == ("pictures", tower))
+    found = next(checks, None)
+    return None if found is None else f"{found.status}: {found.describe()}"
 
 
 def _safe(text: str) -> str:

@@ -113,7 +113,8 @@ class Cell(Frozen):
     (ONNX Runtime: cpu; ExecuTorch: xnnpack; torch: unfolded, folded, compiled); `compute_units` is Apple's.
     `competitor`: a file that this project did not write; answers that miss the gate are then noted, not condemned.
     Without `golden` they are not checked. `options` go to the runtime as they are (ONNX Runtime: session entries; Core
-    ML and Core AI: `function` of a file with several).
+    ML and Core AI: `function` of a file with several). `resizing`: of a tower that resizes pictures
+    itself, what its export found.
     """
 
     id: Identifier
@@ -137,6 +138,7 @@ class Cell(Frozen):
     output: Tensor
     golden: Golden | None = None
     gate: Gate | None = None
+    resizing: str | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Cell:

@@ -73,6 +73,8 @@ def print_exports(results: Sequence[Written]) -> None:
         for check in result.report.checks if result.report is not None else ():
             if check.step == "task" and check.losses:
                 click.echo(f"{result.bundle.path.name}: {check.detail}")
+            if check.step == "pictures":
+                click.echo(f"resizing inside {result.bundle.path.name}: {check.status}; {check.describe()}")
     for result in results:
         click.echo(f"{'wrote' if result.written else 'not written:'} {result.bundle.path}")
     for result in results:

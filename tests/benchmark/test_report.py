@@ -71,6 +71,17 @@ def test_markdown_holds_the_figures_the_conditions_and_what_went_wrong(sources: 
     assert set(lines[:4]) == {lines[0]}
 
 
+def test_what_an_export_found_of_resizing_inside_is_said_once_a_tower(sources: list[Path], tmp_path: Path) -> None:
+    whole = answer("nano").model_dump(mode="json")
+    cell = whole["job"]["cells"][0]
+    cell["resizing"] = found = "passed: relative 2.0e-03; a photograph of 12 megapixels adds 0.34"
+    write_document(tmp_path / "r.json", Result.model_validate(whole))
+    for name in ("r.html", "r.md"):
+        assert run("report", tmp_path / "r.json", "-o", tmp_path / name).code == 0
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert text.count(found) == text.count(f"resizing inside {cell['label']}") == 1
+
+
 def test_an_invalid_cell_has_no_figure_and_no_point(sources: list[Path]) -> None:
     (figure,) = figures([answer("mobileclip_s0")])
     assert len(figure.points) == 1

@@ -139,7 +139,9 @@ def conditions(result: Result) -> tuple[tuple[str, str], ...]:
         ("before", _state(environment.before)),
         ("after", _state(environment.after) if environment.after else "never reached"),
     )
-    return tuple((name, value) for name, value in known if value)
+    # Said of a file once, however many places and threads it was measured with.
+    resizing = {f"resizing inside {cell.label}": cell.resizing for cell in result.job.cells}
+    return tuple((name, value) for name, value in (*known, *resizing.items()) if value)
 
 
 def _browser(browser: Browser) -> str:

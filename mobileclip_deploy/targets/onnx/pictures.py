@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from mobileclip_deploy.model.variants import Preprocess
@@ -14,65 +16,235 @@ __all__ = ["take_pictures"]
 
 MODES: dict[str, dict[str, Any]] = {"bilinear": {"mode": "linear"}, "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5}}
 CHANNELS = 3
+LARGE = 1_000_000
+"""Pixels. Below, Resize takes little time; and the fewer rows are added up, the more a level's difference weighs."""
+LARGE_RATIO = 4
+"""A picture is not large either where its shorter side is scaled by less: as of a panorama."""
+BLOCK = 8
+"""So many rows are made of one stretch of rows: fewer copy the picture's bytes more often, more multiply by more zeros.
+8 is the fastest of 2 to 64 (benchmarks/pictures.py)."""
+
+
+@dataclass(frozen=True)
+class _Filter:
+    """A resizing filter. `reach`: where it ends, in pixels; its weights become bytes: `zero` is the byte that stands
+    for 0, `top` what the largest weight gets, so that rounding leads neither below 0 nor above 255."""
+
+    reach: int
+    zero: int
+    top: int
+
+
+FILTERS = {"bilinear": _Filter(1, 0, 254), "bicubic": _Filter(2, 32, 220)}
 
 
 def take_pictures(model: ir.Model, spec: Preprocess) -> None:
     """Put in front of a tower what makes its pixels of one picture of any size: uint8 [H, W, 3 or 4], RGB or RGBA.
 
-    The shorter side is scaled to the tower's size, antialiased, and the middle cut out, in the bytes' own arithmetic:
-    ONNX Runtime's antialiased Resize of bytes follows Pillow's, two passes in fixed point with weights outside of the
-    picture left out (`exclude_outside`). The fourth channel is dropped, not blended.
+    The shorter side is scaled to the tower's size, antialiased, and the middle cut out. The fourth channel is dropped,
+    not blended. Two ways lead there, and the picture's size chooses:
+
+    - ONNX Runtime's antialiased Resize of bytes follows Pillow's: two passes in fixed point, with weights outside of
+      the picture left out (`exclude_outside`). Hardly a value differs, but its loop takes one number at a time: of a
+      photograph of 12 megapixels it takes nine tenths of the time of S0's image tower.
+    - Of large pictures each axis is a product of bytes (`_Front.product`): a third of that time. Rows come before
+      columns there, where Pillow begins with the columns: more values differ by one level.
     """
     editor, graph = Editor(model), model.graph
     tower_input = graph.inputs[0]
     picture = ir.Value(
         name=tower_input.name, type=ir.TensorType(ir.DataType.UINT8), shape=ir.Shape(["height", "width", "channels"])
     )
-    nodes: list[ir.Node] = []
+    front = _Front(editor, spec)
+    axes = front.axes(picture)
+    large = front.large(axes)
+    ways = {}
+    for name, way in (("then_branch", _by_products), ("else_branch", _by_resize)):
+        branch = front.branch()
+        ways[name] = ir.Graph([], [way(branch, picture, axes)], nodes=branch.nodes, name=f"picture_{name}")
+    planes = front.op("If", large, **ways)  # uint8 [1, 3, S, S]
+    pixels = front.op("Div", front.floats(planes), front.float(255))
+    tower_input.replace_all_uses_with(pixels)
+    tower_input.name = None
+    graph.inputs[0] = picture
+    graph.insert_before(graph[0], front.nodes)
+    (result,) = graph.outputs
+    assert result.shape is not None
+    result.shape = ir.Shape([1, *result.shape.dims[1:]])
 
-    def whole(name: str, *values: int) -> ir.Value:
-        return editor.constant(f"picture_{name}", np.array(values, dtype=np.int64))
 
-    def computed(kind: str, name: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-        result = editor.value(f"picture_{name}")
-        nodes.append(op(kind, inputs, [result], **attributes))
-        return result
-
-    size, two, first, last = whole("size", spec.size), whole("two", 2), whole("axis", 0), whole("channel_axis", 3)
-    sides = computed("Shape", "sides", picture, end=2)  # [H, W]
-    shorter = computed("ReduceMin", "shorter", sides, keepdims=1)
-    # Whole numbers, cut off and not rounded, as torchvision computes the longer side.
-    scaled = computed("Div", "scaled", computed("Mul", "product", sides, size), shorter)
-    batch = computed("Unsqueeze", "batch", picture, first)
-    resized = computed(
+def _by_resize(front: _Front, picture: ir.Value, axes: tuple[_Axis, _Axis]) -> ir.Value:
+    """uint8 [H, W, C] -> [1, 3, S, S], by ONNX Runtime's Resize."""
+    first, last, size = front.whole(0), front.whole(3), front.whole(front.spec.size)
+    resized = front.op(
         "Resize",
-        "resized",
-        batch,
+        front.op("Unsqueeze", picture, first),
         None,
         None,
-        scaled,
+        front.op("Concat", *(axis.scaled for axis in axes), axis=0),
         axes=[1, 2],
         antialias=1,
         exclude_outside=1,
         coordinate_transformation_mode="half_pixel",
-        **MODES[spec.interpolation],
+        **MODES[front.spec.interpolation],
     )
-    # Half of what is left over; of an odd number the even half, as Python rounds.
-    over = computed("Sub", "over", scaled, size)
-    half = computed("Div", "half", over, two)
-    odd = computed("Mul", "odd", computed("Mod", "over_odd", over, two), computed("Mod", "half_odd", half, two))
-    start = computed("Add", "start", half, odd)
-    end = computed("Add", "end", start, size)
-    cropped = computed("Slice", "cropped", resized, start, end, whole("axes", 1, 2))
-    colours = computed("Slice", "colours", cropped, first, whole("channels", CHANNELS), last)
-    planes = computed("Transpose", "planes", colours, perm=[0, 3, 1, 2])  # [1, 3, S, S]
-    floats = computed("Cast", "floats", planes, to=ir.DataType.FLOAT.value)
-    levels = editor.constant("picture_levels", np.array(255, dtype=np.float32))
-    pixels = computed("Div", "pixels", floats, levels)
-    tower_input.replace_all_uses_with(pixels)
-    tower_input.name = None
-    graph.inputs[0] = picture
-    graph.insert_before(graph[0], nodes)
-    (result,) = graph.outputs
-    assert result.shape is not None
-    result.shape = ir.Shape([1, *result.shape.dims[1:]])
+    start = front.op("Concat", *(axis.start for axis in axes), axis=0)
+    cropped = front.op("Slice", resized, start, front.op("Add", start, size), front.whole(1, 2))
+    colours = front.op("Slice", cropped, first, front.whole(CHANNELS), last)
+    return front.op("Transpose", colours, perm=[0, 3, 1, 2])
+
+
+def _by_products(front: _Front, picture: ir.Value, axes: tuple[_Axis, _Axis]) -> ir.Value:
+    """uint8 [H, W, C] -> [1, 3, S, S], by products of bytes. Rows that are cut off are not computed."""
+    height, width = axes
+    rows = front.product(picture, height)  # [S, W, C]
+    colours = front.op("Slice", rows, front.whole(0), front.whole(CHANNELS), front.whole(2))
+    turned = front.op("Transpose", colours, perm=[1, 2, 0])  # [W, 3, S]
+    columns = front.product(turned, width)  # [S of the width, 3, S of the height]
+    return front.op("Unsqueeze", front.op("Transpose", columns, perm=[1, 2, 0]), front.whole(0))
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Height or width of the picture, int64 [1] each: its pixels, the pixels that they are scaled to, and the first of
+    the middle."""
+
+    length: ir.Value
+    scaled: ir.Value
+    start: ir.Value
+
+
+class _Front:
+    """Nodes in front of the tower, in their order."""
+
+    def __init__(self, editor: Editor, spec: Preprocess, constants: dict[bytes, ir.Value] | None = None) -> None:
+        self.spec = spec
+        self._editor, self._constants = editor, {} if constants is None else constants
+        self.nodes: list[ir.Node] = []
+
+    def branch(self) -> _Front:
+        """For the nodes of a graph inside of this one."""
+        return _Front(self._editor, self.spec, self._constants)
+
+    def op(self, kind: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
+        result = self._editor.value("picture")
+        self.nodes.append(op(kind, inputs, [result], **attributes))
+        return result
+
+    def whole(self, *values: int) -> ir.Value:
+        return self._constant(np.array(values, dtype=np.int64))
+
+    def float(self, value: float) -> ir.Value:
+        return self._constant(np.array(value, dtype=np.float32))
+
+    def constant(self, value: int, dtype: type[np.generic] = np.int64) -> ir.Value:
+        """A whole number without an axis."""
+        return self._constant(np.array(value, dtype=dtype))
+
+    def floats(self, value: ir.Value) -> ir.Value:
+        return self.op("Cast", value, to=ir.DataType.FLOAT.value)
+
+    def _constant(self, values: npt.NDArray[Any]) -> ir.Value:
+        key = repr((values.dtype, values.shape)).encode() + values.tobytes()
+        if key not in self._constants:
+            self._constants[key] = self._editor.constant("picture_constant", values)
+        return self._constants[key]
+
+    def axes(self, picture: ir.Value) -> tuple[_Axis, _Axis]:
+        """The picture's height and width."""
+        sides, two = self.op("Shape", picture, end=2), self.whole(2)
+        size, shorter = self.whole(self.spec.size), self.op("ReduceMin", sides, keepdims=1)
+        found = []
+        for axis in (0, 1):
+            length = self.op("Slice", sides, self.whole(axis), self.whole(axis + 1), self.whole(0))
+            # Whole numbers, cut off and not rounded, as torchvision computes the longer side.
+            scaled = self.op("Div", self.op("Mul", length, size), shorter)
+            # Half of what is left over; of an odd number the even half, as Python rounds.
+            over = self.op("Sub", scaled, size)
+            half = self.op("Div", over, two)
+            odd = self.op("Mul", self.op("Mod", over, two), self.op("Mod", half, two))
+            found.append(_Axis(length, scaled, self.op("Add", half, odd)))
+        height, width = found
+        return height, width
+
+    def large(self, axes: tuple[_Axis, _Axis]) -> ir.Value:
+        """Whether `LARGE` and `LARGE_RATIO` say that a picture is large: bool, without an axis."""
+        height, width = axes
+        pixels = self.op("Mul", height.length, width.length)
+        shorter = self.op("Min", height.length, width.length)
+        many = self.op("GreaterOrEqual", pixels, self.whole(LARGE))
+        wide = self.op("GreaterOrEqual", shorter, self.whole(LARGE_RATIO * self.spec.size))
+        return self.op("Squeeze", self.op("And", many, wide), self.whole(0))
+
+    def product(self, rows: ir.Value, axis: _Axis) -> ir.Value:
+        """Bytes [N, A, B] -> bytes [S, A, B]: an axis of the picture, which is N long, scaled and its middle cut out.
+
+        Weights become bytes that add up to the same number in every row, and multiply the rows that they reach.
+        """
+        size = self.spec.size
+        block = next(number for number in range(min(BLOCK, size), 0, -1) if size % number == 0)
+        kind = FILTERS[self.spec.interpolation]
+        ratio = self.op("Div", self.floats(axis.length), self.floats(axis.scaled))  # [1]
+        stretch = self.op("Max", ratio, self.float(1))
+        support = self.op("Mul", stretch, self.float(kind.reach))
+        numbers = self._constant(np.arange(size, dtype=np.float32).reshape(-1, block, 1) + np.float32(0.5))
+        centers = self.op("Mul", self.op("Add", numbers, self.floats(axis.start)), ratio)  # [S / block, block, 1]
+        lowest = self.op("ReduceMin", centers, self.whole(1, 2), keepdims=0)  # [S / block]
+        first = self.op("Floor", self.op("Sub", lowest, support))
+        # A block's stretch of rows: from the support of its first row to that of its last.
+        spread = self.op("Add", self.op("Mul", ratio, self.float(block - 1)), self.op("Add", support, support))
+        count = self.op("Add", self.op("Ceil", spread), self.float(2))
+        counted = self.op("Squeeze", self.op("Cast", count, to=ir.DataType.INT64.value), self.whole(0))
+        steps = self.op("Range", self.constant(0), counted, self.constant(1))
+        places = self.op("Add", self.op("Unsqueeze", first, self.whole(1)), self.floats(steps))  # [S / block, K]
+        end = self.op("Sub", self.floats(axis.length), self.float(1))
+        inside = self.op("Min", self.op("Max", places, self.float(0)), end)
+        weights = self._weights(places, inside, centers, stretch)  # [S / block, block, K]
+        largest = self.op("ReduceMax", weights, keepdims=0)
+        total = self.op("Floor", self.op("Div", self.float(kind.top), largest))  # what a row's bytes add up to
+        bytes_ = self._as_bytes(weights, total, kind.zero)
+        one, nothing = self.float(1), self.constant(0, np.uint8)
+        zero = self.constant(kind.zero, np.uint8)
+        shape = self.op("Shape", rows)
+        flat = self.op("Reshape", rows, self.whole(0, -1))  # [N, A * B]
+        indices = self.op("Cast", inside, to=ir.DataType.INT64.value)
+        stretches = self.op("Gather", flat, indices, axis=0)  # [S / block, K, A * B]
+        scale = self.op("Div", one, total)
+        product = self.op("QLinearMatMul", bytes_, scale, zero, stretches, one, nothing, one, nothing)
+        rest = self.op("Slice", shape, self.whole(1), self.whole(3), self.whole(0))
+        return self.op("Reshape", product, self.op("Concat", self.whole(size), rest, axis=0))
+
+    def _weights(self, places: ir.Value, inside: ir.Value, centers: ir.Value, stretch: ir.Value) -> ir.Value:
+        """How much each place counts for each of a block's rows, float32 [S / block, block, K]: they add up to 1, and
+        what lies outside of the picture counts nothing."""
+        middles = self.op("Unsqueeze", self.op("Add", places, self.float(0.5)), self.whole(1))
+        away = self.op("Abs", self.op("Div", self.op("Sub", middles, centers), stretch))
+        kept = self.op("Unsqueeze", self.floats(self.op("Equal", places, inside)), self.whole(1))
+        found = self.op("Mul", self._filtered(away), kept)
+        return self.op("Div", found, self.op("ReduceSum", found, self.whole(2), keepdims=1))
+
+    def _filtered(self, away: ir.Value) -> ir.Value:
+        """The filter's value at a distance in pixels, of the scaled picture where that is smaller."""
+        if self.spec.interpolation == "bilinear":
+            return self.op("Relu", self.op("Sub", self.float(1), away))
+        # Keys' cubic with a = -0.5: 1.5 t^3 - 2.5 t^2 + 1 up to 1, -0.5 t^3 + 2.5 t^2 - 4 t + 2 up to 2.
+        near = self._polynomial(away, 1.5, -2.5, 0.0, 1.0)
+        far = self._polynomial(self.op("Min", away, self.float(2)), -0.5, 2.5, -4.0, 2.0)
+        return self.op("Where", self.op("Less", away, self.float(1)), near, far)
+
+    def _polynomial(self, t: ir.Value, *factors: float) -> ir.Value:
+        found = self.float(factors[0])
+        for factor in factors[1:]:
+            found = self.op("Add", self.op("Mul", found, t), self.float(factor))
+        return found
+
+    def _as_bytes(self, weights: ir.Value, total: ir.Value, zero: int) -> ir.Value:
+        """Weights as uint8 whose sum is `total` in every row: their running sums are rounded, so that no row becomes
+        brighter."""
+        axis = self.constant(2)
+        behind, before = (
+            self.op("Round", self.op("Mul", self.op("CumSum", weights, axis, exclusive=exclusive), total))
+            for exclusive in (0, 1)
+        )
+        found = self.op("Add", self.op("Sub", behind, before), self.float(zero))
+        return self.op("Cast", found, to=ir.DataType.UINT8.value)

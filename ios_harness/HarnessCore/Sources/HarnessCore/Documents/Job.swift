@@ -99,6 +99,8 @@ public struct Cell: Codable, Equatable, Sendable {
     public var output: Tensor
     public var golden: Golden?
     public var gate: Gate?
+    /// Of a tower that takes pictures of any size: what its export found.
+    public var resizing: String?
 }
 
 /// One round of one cell; `round` counts from 0.
