@@ -63,7 +63,7 @@ def take_pictures(model: ir.Model, spec: Preprocess) -> None:
         branch = front.branch()
         ways[name] = ir.Graph([], [way(branch, picture, axes)], nodes=branch.nodes, name=f"picture_{name}")
     planes = front.op("If", large, **ways)  # uint8 [1, 3, S, S]
-    pixels = front.op("Div", front.floats(planes), front.float(255))
+    pixels = front.op("Div", front.floats(planes), front.number(255))
     tower_input.replace_all_uses_with(pixels)
     tower_input.name = None
     graph.inputs[0] = picture
@@ -134,7 +134,7 @@ class _Front:
     def whole(self, *values: int) -> ir.Value:
         return self._constant(np.array(values, dtype=np.int64))
 
-    def float(self, value: float) -> ir.Value:
+    def number(self, value: float) -> ir.Value:
         return self._constant(np.array(value, dtype=np.float32))
 
     def constant(self, value: int, dtype: type[np.generic] = np.int64) -> ir.Value:
@@ -185,25 +185,25 @@ class _Front:
         block = next(number for number in range(min(BLOCK, size), 0, -1) if size % number == 0)
         kind = FILTERS[self.spec.interpolation]
         ratio = self.op("Div", self.floats(axis.length), self.floats(axis.scaled))  # [1]
-        stretch = self.op("Max", ratio, self.float(1))
-        support = self.op("Mul", stretch, self.float(kind.reach))
+        stretch = self.op("Max", ratio, self.number(1))
+        support = self.op("Mul", stretch, self.number(kind.reach))
         numbers = self._constant(np.arange(size, dtype=np.float32).reshape(-1, block, 1) + np.float32(0.5))
         centers = self.op("Mul", self.op("Add", numbers, self.floats(axis.start)), ratio)  # [S / block, block, 1]
         lowest = self.op("ReduceMin", centers, self.whole(1, 2), keepdims=0)  # [S / block]
         first = self.op("Floor", self.op("Sub", lowest, support))
         # A block's stretch of rows: from the support of its first row to that of its last.
-        spread = self.op("Add", self.op("Mul", ratio, self.float(block - 1)), self.op("Add", support, support))
-        count = self.op("Add", self.op("Ceil", spread), self.float(2))
+        spread = self.op("Add", self.op("Mul", ratio, self.number(block - 1)), self.op("Add", support, support))
+        count = self.op("Add", self.op("Ceil", spread), self.number(2))
         counted = self.op("Squeeze", self.op("Cast", count, to=ir.DataType.INT64.value), self.whole(0))
         steps = self.op("Range", self.constant(0), counted, self.constant(1))
         places = self.op("Add", self.op("Unsqueeze", first, self.whole(1)), self.floats(steps))  # [S / block, K]
-        end = self.op("Sub", self.floats(axis.length), self.float(1))
-        inside = self.op("Min", self.op("Max", places, self.float(0)), end)
+        end = self.op("Sub", self.floats(axis.length), self.number(1))
+        inside = self.op("Min", self.op("Max", places, self.number(0)), end)
         weights = self._weights(places, inside, centers, stretch)  # [S / block, block, K]
         largest = self.op("ReduceMax", weights, keepdims=0)
-        total = self.op("Floor", self.op("Div", self.float(kind.top), largest))  # what a row's bytes add up to
+        total = self.op("Floor", self.op("Div", self.number(kind.top), largest))  # what a row's bytes add up to
         bytes_ = self._as_bytes(weights, total, kind.zero)
-        one, nothing = self.float(1), self.constant(0, np.uint8)
+        one, nothing = self.number(1), self.constant(0, np.uint8)
         zero = self.constant(kind.zero, np.uint8)
         shape = self.op("Shape", rows)
         flat = self.op("Reshape", rows, self.whole(0, -1))  # [N, A * B]
@@ -217,7 +217,7 @@ class _Front:
     def _weights(self, places: ir.Value, inside: ir.Value, centers: ir.Value, stretch: ir.Value) -> ir.Value:
         """How much each place counts for each of a block's rows, float32 [S / block, block, K]: they add up to 1, and
         what lies outside of the picture counts nothing."""
-        middles = self.op("Unsqueeze", self.op("Add", places, self.float(0.5)), self.whole(1))
+        middles = self.op("Unsqueeze", self.op("Add", places, self.number(0.5)), self.whole(1))
         away = self.op("Abs", self.op("Div", self.op("Sub", middles, centers), stretch))
         kept = self.op("Unsqueeze", self.floats(self.op("Equal", places, inside)), self.whole(1))
         found = self.op("Mul", self._filtered(away), kept)
@@ -226,16 +226,16 @@ class _Front:
     def _filtered(self, away: ir.Value) -> ir.Value:
         """The filter's value at a distance in pixels, of the scaled picture where that is smaller."""
         if self.spec.interpolation == "bilinear":
-            return self.op("Relu", self.op("Sub", self.float(1), away))
+            return self.op("Relu", self.op("Sub", self.number(1), away))
         # Keys' cubic with a = -0.5: 1.5 t^3 - 2.5 t^2 + 1 up to 1, -0.5 t^3 + 2.5 t^2 - 4 t + 2 up to 2.
         near = self._polynomial(away, 1.5, -2.5, 0.0, 1.0)
-        far = self._polynomial(self.op("Min", away, self.float(2)), -0.5, 2.5, -4.0, 2.0)
-        return self.op("Where", self.op("Less", away, self.float(1)), near, far)
+        far = self._polynomial(self.op("Min", away, self.number(2)), -0.5, 2.5, -4.0, 2.0)
+        return self.op("Where", self.op("Less", away, self.number(1)), near, far)
 
     def _polynomial(self, t: ir.Value, *factors: float) -> ir.Value:
-        found = self.float(factors[0])
+        found = self.number(factors[0])
         for factor in factors[1:]:
-            found = self.op("Add", self.op("Mul", found, t), self.float(factor))
+            found = self.op("Add", self.op("Mul", found, t), self.number(factor))
         return found
 
     def _as_bytes(self, weights: ir.Value, total: ir.Value, zero: int) -> ir.Value:
@@ -246,5 +246,5 @@ class _Front:
             self.op("Round", self.op("Mul", self.op("CumSum", weights, axis, exclusive=exclusive), total))
             for exclusive in (0, 1)
         )
-        found = self.op("Add", self.op("Sub", behind, before), self.float(zero))
+        found = self.op("Add", self.op("Sub", behind, before), self.number(zero))
         return self.op("Cast", found, to=ir.DataType.UINT8.value)
