@@ -6,6 +6,9 @@
 #   ONNXRUNTIME_LIBRARY    libonnxruntime.so* for the device; copied into bin/, not linked
 #   ONNXRUNTIME_AAR        onnxruntime-android-*.aar instead of the two
 #   EXECUTORCH_ROOT        the folder `executorch` of the wheel for the device's platform
+#   LITERT_ROOT            the folder `ai_edge_litert` of the wheel for the device's platform, the wheel's .dist-info beside
+#                          it; copied into bin/, not linked
+#   LITERT_AAR             litert-VERSION.aar instead of it, with the libraries for its GPU
 
 set(third_party "${CMAKE_BINARY_DIR}/third_party")
 
@@ -89,6 +92,39 @@ if(BUILD_EXECUTORCH)
   file(GLOB libraries "${EXECUTORCH_ROOT}/lib/libexecutorch*.so")
   list(FILTER libraries EXCLUDE REGEX "openvino|qnn|etdump")
   foreach(library ${libraries})
+    cmake_path(GET library FILENAME name)
+    bring_along("${library}" "${name}")
+  endforeach()
+endif()
+
+if(BUILD_LITERT)
+  # The library does not tell its version: what its package says lies beside it.
+  set(metadata "${third_party}/libLiteRt.so.metadata")
+  if(LITERT_AAR)
+    if(NOT LITERT_AAR MATCHES "litert-([0-9][0-9A-Za-z.]*)\\.aar$")
+      message(FATAL_ERROR "${LITERT_AAR}: its name does not tell its version: call it litert-VERSION.aar, as Maven does")
+    endif()
+    file(WRITE "${metadata}" "Version: ${CMAKE_MATCH_1}\n")
+    unpack_aar("${LITERT_AAR}" "${third_party}/litert_aar")
+    if(NOT ANDROID_ABI)
+      set(ANDROID_ABI arm64-v8a)
+    endif()
+    file(GLOB litert_libraries "${third_party}/litert_aar/jni/${ANDROID_ABI}/libLiteRt*.so")
+  elseif(LITERT_ROOT)
+    file(GLOB described "${LITERT_ROOT}/../ai_edge_litert-*.dist-info/METADATA")
+    if(NOT described)
+      message(FATAL_ERROR "no ai_edge_litert-*.dist-info/METADATA beside ${LITERT_ROOT}: unpack the whole wheel there")
+    endif()
+    file(COPY_FILE "${described}" "${metadata}" ONLY_IF_DIFFERENT)
+    set(litert_libraries "${LITERT_ROOT}/libLiteRt.so")
+  endif()
+  if(NOT litert_libraries)
+    message(STATUS "Neither LITERT_AAR nor LITERT_ROOT is given: put libLiteRt.so for the device into bin/ yourself, and "
+                   "a line `Version: ...` into libLiteRt.so.metadata")
+  else()
+    bring_along("${metadata}" libLiteRt.so.metadata)
+  endif()
+  foreach(library ${litert_libraries})
     cmake_path(GET library FILENAME name)
     bring_along("${library}" "${name}")
   endforeach()

@@ -17,7 +17,7 @@ class Engine {
     Engine& operator=(const Engine&) = delete;
     virtual ~Engine() = default;
 
-    // The job's word for it: onnxruntime, executorch.
+    // The job's word for it: onnxruntime, executorch, litert.
     virtual std::string runtime() const = 0;
     virtual std::string version() const = 0;
 

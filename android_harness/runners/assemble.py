@@ -49,11 +49,23 @@ HERE = Path(__file__).resolve().parent
 HARNESS = HERE.parent
 PYTHON = "3.11"
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
-"""The first is the proven versions'; older ones have the others."""
-RUNTIMES = {"onnxruntime": "onnx", "executorch": "executorch"}
-"""Package, runtime -> the target that says which version is proven."""
-LINKED = ("executorch",)
-"""Runtimes that the programs are linked against: that version and no other."""
+"""The proven versions have the first and the second; older ones have the others."""
+
+
+class Runtime(NamedTuple):
+    """A runtime's package on PyPI, the target that says which version is proven, and whether the programs are linked
+    against it: that version and no other."""
+
+    package: str
+    target: str
+    linked: bool = False
+
+
+RUNTIMES = {
+    "onnxruntime": Runtime("onnxruntime", "onnx"),
+    "executorch": Runtime("executorch", "executorch", linked=True),
+    "litert": Runtime("ai-edge-litert", "litert"),
+}
 # ExecuTorch's libraries that no program of ours links.
 LEFT_OUT = ("openvino", "qnn", "etdump")
 
@@ -76,10 +88,11 @@ def fetch(into: Path, machine: str = "aarch64") -> Path:
     """The runtimes' wheels for a machine's Linux, from PyPI, in the versions that are proven."""
     from mobileclip_deploy.targets import get_target
 
-    wanted = [f"{name}=={get_target(target).proven[name]}" for name, target in RUNTIMES.items()]
+    wanted = [f"{one.package}=={get_target(one.target).proven[one.package]}" for one in RUNTIMES.values()]
     shutil.rmtree(into, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--python-version", PYTHON, "--platform", f"{PLATFORMS[0]}_{machine}", "--dest", str(into), *wanted]
+    command += [word for platform in PLATFORMS for word in ("--platform", f"{platform}_{machine}")]
+    command += ["--python-version", PYTHON, "--dest", str(into), *wanted]
     subprocess.run(command, check=True)
     return into
 
@@ -108,7 +121,8 @@ def assemble(programs: Path, wheels: Path, into: Path, machine: Machine = MACHIN
     for wheel in described:
         with zipfile.ZipFile(wheels / str(wheel["file"])) as archive:
             libraries |= {name: archive.read(member) for member, name in dict(wheel["members"]).items()}  # type: ignore[call-overload]
-    contained = [file.read_bytes() for file in into.iterdir()] + list(libraries.values())
+    contained = [file.read_bytes() for file in into.iterdir()]
+    contained += [content for content in libraries.values() if content.startswith(b"\x7fELF")]
     for name in system_libraries(contained, libraries, machine):
         shutil.copy(machine.system / name, into / name)
     packages = {
@@ -132,10 +146,14 @@ def assemble(programs: Path, wheels: Path, into: Path, machine: Machine = MACHIN
 
 def describe(wheels: Path, runtime: str, machine: Machine) -> dict[str, object]:
     """A runtime's wheel, and which of its files are needed under which name."""
-    wheel = wheel_of(wheels, runtime)
+    wheel = wheel_of(wheels, RUNTIMES[runtime].package)
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    if runtime == "onnxruntime":
+    package = RUNTIMES[runtime].package
+    if runtime == "litert":  # without its GPU library: that needs a Vulkan for glibc, which no phone has
+        described = f"ai_edge_litert-{wheel.name.split('-')[1]}.dist-info/METADATA"
+        members = {"ai_edge_litert/libLiteRt.so": "libLiteRt.so", described: "libLiteRt.so.metadata"}
+    elif runtime == "onnxruntime":
         members = {name: "libonnxruntime.so" for name in names if name.startswith("onnxruntime/capi/libonnxruntime.so")}
     else:
         members = {
@@ -145,8 +163,9 @@ def describe(wheels: Path, runtime: str, machine: Machine) -> dict[str, object]:
         }
     return {
         "runtime": runtime,
+        **({} if package == runtime else {"package": package}),
         "version": wheel.name.split("-")[1],
-        "linked": runtime in LINKED,
+        "linked": RUNTIMES[runtime].linked,
         "sha256": sha256(wheel.read_bytes()),
         "bytes": wheel.stat().st_size,
         "python": PYTHON,
@@ -157,7 +176,7 @@ def describe(wheels: Path, runtime: str, machine: Machine) -> dict[str, object]:
 
 
 def wheel_of(wheels: Path, package: str) -> Path:
-    (found,) = wheels.glob(f"{package}-*.whl")
+    (found,) = wheels.glob(f"{package.replace('-', '_')}-*.whl")
     return found
 
 

@@ -51,7 +51,7 @@ class Cells:
         if any(entry.input.any_size for entry in manifest.towers.values()) and not self._driver.takes_pictures:
             raise NotRun(f"its image tower takes pictures of any size, which are not fed to {self._driver.devices}")
         places = self._driver.places(manifest.target, manifest.options)
-        name = self._name(bundle.path.name)
+        name, gates = self._name(bundle.path.name), exported_gates(manifest.options)
         for tower in self._towers(bundle):
             entry = manifest.towers[tower]
             source = _tensor(entry.input, manifest.preprocess.size)
@@ -75,10 +75,10 @@ class Cells:
                 output=_tensor(entry.output, manifest.embed_dim),
                 resizing=_resizing(bundle, tower) if entry.input.any_size else None,
             )
-            gate = _gate(exported_gates(manifest.options), entry.precision)
+            gate = _gate(gates, entry.precision)
             for sized in _contexts(cell, bundle, entry.contexts or ()):
                 golden = self._golden(bundle, tower, sized.input, bool(entry.output.normalised))
-                yield from self._spread(sized.model_copy(update={"golden": golden, "gate": gate}), places)
+                yield from self._spread(sized.model_copy(update={"golden": golden, "gate": gate}), places, gates)
 
     def of_checkpoint(self, bundle: Bundle) -> Iterator[Cell]:
         """What a bundle was exported from, in the forms of torch that were asked for."""
@@ -146,8 +146,12 @@ class Cells:
         )
         yield from self._spread(cell, places)
 
-    def _spread(self, cell: Cell, places: tuple[RuntimePlace, ...]) -> Iterator[Cell]:
-        """The cell at every place, with every number of threads."""
+    def _spread(self, cell: Cell, places: tuple[RuntimePlace, ...], gates: Gates | None = None) -> Iterator[Cell]:
+        """The cell at every place, with every number of threads.
+
+        Args:
+            gates: of what the cell runs; None where its own holds wherever it runs.
+        """
         for place in places:
             for threads in self._request.threads:
                 changes = {
@@ -157,6 +161,7 @@ class Cells:
                     "compute_units": place.compute_units,
                     "threads": threads,
                     "options": cell.options | dict(place.options),
+                    "gate": _looser(cell.gate, gates, place.arithmetic) if gates and cell.gate else cell.gate,
                 }
                 yield cell.model_copy(update=changes)
 
@@ -229,6 +234,14 @@ def _tensor(entry: TensorEntry, size: int) -> Tensor:
 def _gate(gates: Gates, precision: str) -> Gate:
     bound = gates.shipped(precision)
     return Gate.model_validate({"metric": bound.metric, "bound": bound.value})
+
+
+def _looser(gate: Gate, gates: Gates, arithmetic: str | None) -> Gate:
+    """For a place that computes at a precision of its own: that precision's gate, unless the file's is looser."""
+    if arithmetic is None:
+        return gate
+    rounded = _gate(gates, arithmetic)
+    return rounded if gate.metric == "relative" or rounded.bound < gate.bound else gate
 
 
 def _loosest(gates: Gates) -> Gate:

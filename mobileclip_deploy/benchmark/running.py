@@ -20,6 +20,7 @@ from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, RuntimeFailed, UsageError
 from mobileclip_deploy.files import check_file_destination
 from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.targets import get_target
 
 __all__ = ["Outcome", "run_benchmark", "write_job"]
 
@@ -101,9 +102,13 @@ def write_job(request: Request, driver: Driver, protocol: Protocol, seed: int | 
 def _versions(request: Request, job: Job) -> dict[str, frozenset[str]]:
     """Runtime -> the versions that wrote and proved the bundles whose cells it runs."""
     found: dict[str, set[str]] = {}
-    recorded = {bundle.path.name: bundle.manifest.environment for bundle in request.bundles}
+    manifests = {bundle.path.name: bundle.manifest for bundle in request.bundles}
     for cell in job.cells:
-        version = recorded.get(cell.bundle or "", {}).get(cell.runtime)
+        manifest = manifests.get(cell.bundle or "")
+        if manifest is None:
+            continue
+        package = get_target(manifest.target).runtime_packages.get(cell.runtime, cell.runtime)
+        version = manifest.environment.get(package)
         if version is not None:
             found.setdefault(cell.runtime, set()).add(version.partition("+")[0])
     return {runtime: frozenset(versions) for runtime, versions in found.items()}

@@ -197,6 +197,9 @@ class Target(ABC):
 
     runtime_package: ClassVar[str | None] = None
     """The package whose version a benchmark on this machine records; None: the first of `packages`."""
+    runtime_packages: ClassVar[Mapping[str, str]] = {}
+    """Of the runtimes that `places` names, those that are not called as the package is whose version the manifest
+    records, with that package."""
     runtime_modules: ClassVar[tuple[str, ...]] = ()
     """What a session needs, imported before the clock of its loading runs."""
     named_tensors: ClassVar[bool] = True

@@ -41,13 +41,15 @@ class RuntimePlace:
     """A runtime, and where in it a file runs.
 
     `backend` is the runtime's own word (ONNX Runtime: cpu; ExecuTorch: xnnpack), `compute_units` Apple's;
-    `options` go to the runtime as they are.
+    `options` go to the runtime as they are. `arithmetic`: the precision that it computes in, whatever a file stores;
+    None: the file's. Answers are held to that precision's gate, where it is looser than the file's.
     """
 
     runtime: str
     backend: str | None = None
     compute_units: ComputeUnits | None = None
     options: tuple[tuple[str, str], ...] = ()
+    arithmetic: str | None = None
 
     @property
     def label(self) -> str:

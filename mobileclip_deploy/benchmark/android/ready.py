@@ -39,11 +39,13 @@ INDEX = "files.json"
 class Wheel(Frozen):
     """A runtime's wheel for the phone, and which of its files are pushed under which names.
 
-    `linked`: the programs are linked against this version; otherwise they open whichever lies beside them.
+    `package`: what it is called on PyPI; None: like the runtime. `linked`: the programs are linked against this
+    version; otherwise they open whichever lies beside them.
     `sha256`, `bytes`: None for a version that the package does not name.
     """
 
     runtime: Identifier
+    package: Identifier | None = None
     version: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+]*$")]
     linked: bool
     sha256: Sha256 | None
@@ -53,8 +55,12 @@ class Wheel(Frozen):
     members: dict[str, Identifier]
 
     @property
+    def distribution(self) -> str:
+        return self.package or self.runtime
+
+    @property
     def title(self) -> str:
-        return f"{self.runtime} {self.version}"
+        return f"{self.distribution} {self.version}"
 
     def of(self, versions: Collection[str]) -> Wheel:
         """The wheel of the version that bundles were proven with, this one where none says.
@@ -64,16 +70,16 @@ class Wheel(Frozen):
         """
         if len(versions) > 1:
             raise RuntimeFailed(
-                f"the bundles were proven with {self.runtime} {' and '.join(sorted(versions))}, and one run has one "
-                "version: measure them one after the other"
+                f"the bundles were proven with {self.distribution} {' and '.join(sorted(versions))}, and one run has "
+                "one version: measure them one after the other"
             )
         wanted = next(iter(versions), self.version)
         if wanted == self.version:
             return self
         if self.linked:
             raise RuntimeFailed(
-                f"the bundle was proven with {self.runtime} {wanted}, and the ready runners run {self.title} only: "
-                f"type pip install {self.runtime}=={self.version}, and export the bundle again"
+                f"the bundle was proven with {self.distribution} {wanted}, and the ready runners run {self.title} "
+                f"only: type pip install {self.distribution}=={self.version}, and export the bundle again"
             )
         members = {member.replace(self.version, wanted): name for member, name in self.members.items()}
         return self.model_copy(update={"version": wanted, "sha256": None, "bytes": None, "members": members})
@@ -158,7 +164,7 @@ def _libraries(wheel: Wheel, known: str, progress: Progress) -> tuple[Path, ...]
 def _fetch(wheel: Wheel, known: str, place: Path, progress: Progress) -> Path:
     wanted = place / "requirements.txt"
     digest = f" --hash=sha256:{wheel.sha256}" if wheel.sha256 else ""
-    wanted.write_text(f"{wheel.runtime}=={wheel.version}{digest}\n", encoding="utf-8")
+    wanted.write_text(f"{wheel.distribution}=={wheel.version}{digest}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--python-version", wheel.python]
     command += [word for platform in wheel.platforms for word in ("--platform", platform)]
@@ -179,7 +185,7 @@ def _fetch(wheel: Wheel, known: str, place: Path, progress: Progress) -> Path:
     elif wheel.version != known and "from versions:" in said:
         remedy = (
             "the bundle was proven with it. Is PyPI reachable? If it is, there is none for phones: type pip install "
-            f"{wheel.runtime}=={known}, which the ready runners know, and export the bundle again"
+            f"{wheel.distribution}=={known}, which the ready runners know, and export the bundle again"
         )
     else:
         remedy = "is PyPI reachable? Try again"

@@ -24,8 +24,13 @@ HOW_TO_GET = (
     "there are no runners for Android phones: type pip install 'mobileclip-deploy[android]' for ready-made ones, or "
     "build them with the NDK as android_harness/README.md says"
 )
-LIBRARIES = {"onnxruntime": ("libonnxruntime.so", "copy the one of the onnxruntime-android AAR there")}
+LIBRARIES = {
+    "onnxruntime": ("libonnxruntime.so", "copy the one of the onnxruntime-android AAR there"),
+    "litert": ("libLiteRt.so", "copy the litert AAR's there, and a line `Version: ...` as libLiteRt.so.metadata"),
+}
 """What a runner loads when it starts: its build does not bring it."""
+OWN = {"onnxruntime": "libonnxruntime", "executorch": "libexecutorch", "litert": "libLiteRt"}
+"""How the files of a runtime begin: of one that is not measured they stay here."""
 MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
 
 
@@ -115,7 +120,8 @@ def _built_runners(folder: Path, runtimes: frozenset[str]) -> Runners:
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
         raise RuntimeFailed(f"{folder} lacks {', '.join(missing)}: {HOW_TO_BUILD}")
-    libraries = sorted(path for path in folder.glob("*.so*") if path.is_file())
+    others = tuple(begin for runtime, begin in OWN.items() if runtime not in runtimes)
+    libraries = sorted(path for path in folder.glob("*.so*") if path.is_file() and not path.name.startswith(others))
     for library, remedy in (LIBRARIES[runtime] for runtime in sorted(runtimes & LIBRARIES.keys())):
         if not (folder / library).is_file():
             raise RuntimeFailed(f"{folder} lacks {library}: {remedy}")

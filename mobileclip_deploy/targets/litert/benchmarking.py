@@ -1,4 +1,4 @@
-"""Timing .tflite files on this machine: LiteRT's interpreter on so many threads."""
+"""Timing .tflite files: LiteRT's interpreter on so many threads of this machine, and the places of Android phones."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from mobileclip_deploy.targets.native_output import hold_back
 
 __all__ = ["LiteRTSession", "declared", "places"]
 
+CPU = RuntimePlace("litert", "cpu")
+GPU = RuntimePlace("litert", "gpu", arithmetic="fp16")
+
 
 def places(device: str) -> tuple[RuntimePlace, ...]:
-    """The CPU of this machine.
+    """The CPU of this machine; on Android phones the GPU as well, the CPU first.
 
     Raises:
         NotRun: LiteRT is not installed here.
     """
-    if device != "host":
-        return ()
-    installed("ai_edge_litert", "litert-run")
-    return (RuntimePlace("litert", "cpu"),)
+    if device == "host":
+        installed("ai_edge_litert", "litert-run")
+    return {"host": (CPU,), "android": (CPU, GPU)}.get(device, ())
 
 
 class LiteRTSession(Session):

@@ -38,6 +38,7 @@ class LiteRTTarget(Target):
     suffixes = (".tflite",)
     order = 5
     runtime_modules = ("ai_edge_litert.interpreter",)
+    runtime_packages: ClassVar[Mapping[str, str]] = {"litert": "ai_edge_litert"}
     foreign_suffix = ".tflite"
     precisions = ("fp32", "fp16", "w8", "w8a8", "w4")
 

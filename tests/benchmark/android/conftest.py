@@ -38,4 +38,5 @@ def phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phones]:
 
 def _host_libraries() -> dict[str, str | Path]:
     library = next((harness.package_folder("onnxruntime") / "capi").glob("libonnxruntime.so.*"))
-    return {"ONNXRUNTIME_LIBRARY": library, "EXECUTORCH_ROOT": harness.package_folder("executorch")}
+    roots = {"EXECUTORCH_ROOT": "executorch", "LITERT_ROOT": "ai_edge_litert"}
+    return {"ONNXRUNTIME_LIBRARY": library} | {name: harness.package_folder(one) for name, one in roots.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -14,7 +15,17 @@ from typing import Any
 import pytest
 from conversions import ROOT, files_digest, locked
 
-__all__ = ["SOURCE", "WHEELS", "arm_libraries", "assembling", "build", "needs", "package_folder", "version"]
+__all__ = [
+    "SOURCE",
+    "WHEELS",
+    "arm_libraries",
+    "assembling",
+    "build",
+    "needs",
+    "package_folder",
+    "software_vulkan",
+    "version",
+]
 
 SOURCE = ROOT / "android_harness"
 WHEELS = ROOT / "build" / "android" / "aarch64-wheels"
@@ -57,6 +68,17 @@ def needs(*programs: str, headers: bool = True) -> None:
     pytest.skip(text)
 
 
+def software_vulkan() -> str:
+    """The file that names Mesa's driver for machines without a GPU."""
+    found = sorted(Path("/usr/share/vulkan/icd.d").glob("lvp_icd*.json"))
+    if found:
+        return str(found[0])
+    text = "install what this test needs: apt-get install libvulkan1 mesa-vulkan-drivers"
+    if os.environ.get("CI"):
+        pytest.fail(text)
+    pytest.skip(text)
+
+
 def package_folder(name: str) -> Path:
     """The folder of an installed Python package."""
     found = importlib.util.find_spec(name)
@@ -91,11 +113,13 @@ def _build(preset: str, into: Path, definitions: dict[str, str | Path]) -> None:
 
 
 def version(package: str) -> str:
-    """As the wheel's own library says it; of ExecuTorch the file that its CMake package reads."""
+    """As the wheel's own library says it; of ExecuTorch the file that its CMake package reads, of LiteRT the wheel."""
     if package == "onnxruntime":
         import onnxruntime
 
         return str(onnxruntime.__version__)
+    if package == "litert":
+        return importlib.metadata.version("ai-edge-litert")
     file = package_folder("executorch") / "share/cmake/executorch-config-version.cmake"
     (line,) = [line for line in file.read_text().splitlines() if line.startswith("set(EXECUTORCH_BUILD_VERSION")]
     return line.split('"')[1]
@@ -112,7 +136,7 @@ def assembling() -> Any:
 
 
 def arm_libraries() -> dict[str, str | Path]:
-    """An AAR with the library of ONNX Runtime's aarch64 wheel, and ExecuTorch's wheel."""
+    """An AAR with the library of ONNX Runtime's aarch64 wheel, and ExecuTorch's and LiteRT's wheels."""
     folder = assembling().fetch(WHEELS)
     for wheel in folder.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
@@ -123,6 +147,7 @@ def arm_libraries() -> dict[str, str | Path]:
     return {
         "ONNXRUNTIME_AAR": _archive_of(folder / "onnxruntime-android.aar", onnx_aar),
         "EXECUTORCH_ROOT": folder / "executorch",
+        "LITERT_ROOT": folder / "ai_edge_litert",
     }
 
 

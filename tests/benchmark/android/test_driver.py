@@ -32,11 +32,12 @@ def run(phones: Phones, runners: Path, plan: Plan, **changes: float) -> Result:
     return assemble(driver(phones, runners, **changes).run(plan, silent))
 
 
-def test_both_runtimes_are_measured_checked_and_marked_simulated(phones: Phones, built: Path, tmp_path: Path) -> None:
-    plan = tiny.plan(tmp_path / "plan", ("onnxruntime", "executorch"))
+def test_all_runtimes_are_measured_checked_and_marked_simulated(phones: Phones, built: Path, tmp_path: Path) -> None:
+    runtimes = ("onnxruntime", "executorch", "litert")
+    plan = tiny.plan(tmp_path / "plan", runtimes)
     told: list[str] = []
     result = assemble(driver(phones, built / "bin").run(plan, told.append))
-    assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * 2
+    assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * 3
     for cell in result.cells:
         assert cell.golden is not None
         assert cell.golden.passed
@@ -55,11 +56,11 @@ def test_both_runtimes_are_measured_checked_and_marked_simulated(phones: Phones,
     assert result.environment.before.battery_celsius == 29.7
     assert result.environment.before.fixed_performance_mode is True
     assert result.environment.after is not None
-    assert set(result.runtimes) == {"onnxruntime", "executorch"}
+    assert result.runtimes == {name: harness.version(name) for name in runtimes}
     assert result.harness.affinity == (1,)
     assert phones.asked()[-1] == "cmd power set-fixed-performance-mode-enabled false"
-    assert re.fullmatch(r"4 of 4 rounds, about 0 s left: done", told[-1])
-    counts = [int(text.partition(" of 4 rounds")[0]) for text in told]
+    assert re.fullmatch(r"6 of 6 rounds, about 0 s left: done", told[-1])
+    counts = [int(text.partition(" of 6 rounds")[0]) for text in told]
     assert counts == sorted(counts)
 
 
@@ -202,7 +203,7 @@ def test_a_harness_that_does_not_start_is_told(phones: Phones, built: Path, tmp_
 
 
 def test_what_a_phone_does_not_run_is_refused_with_the_reason() -> None:
-    with pytest.raises(NotRun, match="coreml does not run on Android phones: export onnx or executorch"):
+    with pytest.raises(NotRun, match="coreml does not run on Android phones: export onnx or executorch or litert"):
         AndroidDriver().places("coreml", {})
     with pytest.raises(NotRun, match="only xnnpack is in the Android harness, not vulkan"):
         AndroidDriver().places("executorch", {"backend": "vulkan"})
@@ -215,7 +216,7 @@ def test_further_places_are_named_and_one_that_the_runtime_lacks_fails_its_cell(
     chosen = AndroidSettings.of({"MOBILECLIP_ANDROID_PLACES": "onnxruntime-xnnpack, onnxruntime-webgpu"})
     found = AndroidDriver(settings=chosen).places("onnx", {})
     assert [place.label for place in found] == ["onnxruntime-cpu", "onnxruntime-xnnpack", "onnxruntime-webgpu"]
-    with pytest.raises(UsageError, match="is no place on Android phones; known: executorch-xnnpack, onnxruntime-cpu"):
+    with pytest.raises(UsageError, match="is no place on Android phones; known: executorch-xnnpack, litert-cpu"):
         AndroidDriver(settings=AndroidSettings(places=("onnxruntime-qnn",))).places("executorch", {})
     result = run(phones, built / "bin", tiny.plan(tmp_path / "plan", backends=("cpu", "xnnpack", "webgpu")))
     assert [cell.status for cell in result.cells] == ["done", "failed", "failed"]

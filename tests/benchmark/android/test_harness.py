@@ -1,4 +1,4 @@
-"""The harness without a driver: its unit tests, and the tiny job by both runtimes, here and on emulated 64-bit ARM."""
+"""The harness without a driver: its unit tests, and the tiny job by every runtime, here and on emulated 64-bit ARM."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import pytest
 from benchmark.android import harness, tiny
 from benchmark.android.harness import SOURCE
 
@@ -17,7 +18,7 @@ from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.stream import read_stream
 
-RUNTIMES = ("onnxruntime", "executorch")
+RUNTIMES = ("onnxruntime", "executorch", "litert")
 PATIENCE_SECONDS = 300
 
 
@@ -35,7 +36,7 @@ def bench(program: Path, *arguments: str, **environment: str) -> str:
 
 
 def run(folder: Path, programs: Path, *arguments: str, **environment: str) -> Result:
-    """The tiny job by both runtimes."""
+    """The tiny job by every runtime."""
     plan = tiny.plan(folder, RUNTIMES)
     bench(programs, str(folder), *arguments, **environment)
     result = read_result(folder / f"{plan.job.run_id}.run.json")
@@ -48,7 +49,7 @@ def run(folder: Path, programs: Path, *arguments: str, **environment: str) -> Re
 
 
 def assert_measured(result: Result) -> None:
-    assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * 2
+    assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * len(RUNTIMES)
     for cell in result.cells:
         assert cell.golden is not None
         assert (cell.golden.inputs, cell.golden.passed) == (2, True)
@@ -67,7 +68,7 @@ def test_its_record_is_what_the_schema_says(built: Path, tmp_path: Path) -> None
     result = run(tmp_path / "job", built / "bin", "--simulated")
     assert_measured(result)
     assert result.device.simulated
-    assert set(result.runtimes) == set(RUNTIMES)
+    assert result.runtimes == {name: harness.version(name) for name in RUNTIMES}
     assert result.environment.after is not None
     assert result.harness.name == "mobileclip-bench"
 
@@ -85,10 +86,60 @@ def test_a_runtime_that_is_missing_fails_its_cells_and_no_others(built: Path, tm
     plan = tiny.plan(tmp_path / "job", RUNTIMES)
     bench(built / "bin", str(tmp_path / "job"), MOBILECLIP_ONNXRUNTIME="/no/such/library.so")
     result = read_result(tmp_path / "job" / f"{plan.job.run_id}.run.json")
-    assert [cell.status for cell in result.cells] == ["failed", "done"]
+    assert [cell.status for cell in result.cells] == ["failed", "done", "done"]
     assert result.cells[0].error is not None
     assert "/no/such/library.so" in result.cells[0].error
     assert result.cells[0].error.endswith("put libonnxruntime.so beside this program")
+
+
+def test_litert_runs_on_a_gpu_and_computes_in_float16_there(built: Path, tmp_path: Path) -> None:
+    """Vulkan in software, which Mesa has for machines without a GPU; the library for it lies beside the runtime's."""
+    environment = {"VK_ICD_FILENAMES": harness.software_vulkan(), "MOBILECLIP_LITERT": str(tmp_path / "libLiteRt.so")}
+    (tmp_path / "libLiteRt.so.metadata").symlink_to(built / "bin/libLiteRt.so.metadata")
+    for library in ("libLiteRt.so", "libLiteRtWebGpuAccelerator.so"):
+        (tmp_path / library).symlink_to(harness.package_folder("ai_edge_litert") / library)
+    folder = tmp_path / "job"
+    plan = tiny.plan(folder, ("litert",), bound=3e-3, rounds=1, backends=("cpu", "gpu"))
+    bench(built / "bin", str(folder), **environment)
+    cpu, gpu = read_result(folder / f"{plan.job.run_id}.run.json").cells
+    assert [cpu.status, gpu.status, gpu.error] == ["done", "done", None]
+    assert cpu.golden is not None
+    assert gpu.golden is not None
+    assert (cpu.golden.relative or 1) < 1e-5
+    assert 1e-4 < (gpu.golden.relative or 0) < 3e-3
+
+
+def test_litert_without_a_gpu_fails_that_cell_and_says_what_is_missing(built: Path, tmp_path: Path) -> None:
+    plan = tiny.plan(tmp_path / "job", ("litert",), rounds=1, backends=("cpu", "gpu", "npu"))
+    bench(built / "bin", str(tmp_path / "job"))
+    cells = read_result(tmp_path / "job" / f"{plan.job.run_id}.run.json").cells
+    assert [cell.status for cell in cells] == ["done", "failed", "failed"]
+    assert "LiteRT has no library for the GPU that loads here" in str(cells[1].error)
+    assert cells[2].error == "LiteRT place npu is unknown here; known: cpu, gpu"
+
+
+@pytest.mark.parametrize(
+    ("library", "said"),
+    [
+        (None, "/no/such/library.so"),
+        ("onnxruntime", "is no LiteRT from 2.1.6 on: it lacks LiteRtCreateModelFromFd"),
+        ("litert", "libLiteRt.so.metadata does not say which version of LiteRT this is"),
+    ],
+    ids=["missing", "another", "unknown version"],
+)
+def test_a_litert_that_cannot_be_used_is_told(built: Path, tmp_path: Path, library: str | None, said: str) -> None:
+    names = {"onnxruntime": "libonnxruntime.so", "litert": "libLiteRt.so"}
+    file = tmp_path / "libLiteRt.so" if library else Path("/no/such/library.so")
+    if library:
+        file.symlink_to(built / "bin" / names[library])
+    done = subprocess.run(
+        [str(built / "bin/mobileclip-bench-litert"), "--version"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"MOBILECLIP_LITERT": str(file)},
+    )
+    assert done.returncode == 3
+    assert said in done.stderr
 
 
 def test_wrong_use_is_told(built: Path, tmp_path: Path) -> None:

@@ -9,17 +9,21 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmark.android import harness
+from benchmark.android import harness, tiny
 from benchmark.android.harness import SOURCE, WHEELS
 from benchmark.android.standin import Phones
 from conversions import ROOT
 from exports import Exports
 
-from mobileclip_deploy.benchmark.android import ready
+from mobileclip_deploy.benchmark.android import ready, settings
+from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.ready import ready_runners
+from mobileclip_deploy.benchmark.android.settings import AndroidSettings
+from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.host.driver import HostDriver
@@ -32,7 +36,7 @@ from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.inspect.doctor import tools
 from mobileclip_deploy.progress import Progress, silent
 
-RUNTIMES = ("executorch", "onnxruntime")
+RUNTIMES = ("executorch", "litert", "onnxruntime")
 PACKAGE = "mobileclip_deploy_android"
 NEWEST = {"onnxruntime": frozenset({"1.32.0"})}
 
@@ -79,15 +83,44 @@ def test_a_fresh_environment_with_adb_alone_measures_both_runtimes_on_an_emulate
     assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * 2
     assert all(cell.golden and cell.golden.passed and cell.summary for cell in result.cells)
     assert (result.device.architecture, result.device.simulated) == ("arm64-v8a", True)
-    assert result.runtimes == {name: harness.version(name) for name in RUNTIMES}
+    measured = ("executorch", "onnxruntime")
+    assert result.runtimes == {name: harness.version(name) for name in measured}
     assert result.harness.c_library == "glibc"
     assert any("compare it with other glibc results only" in text for text in run_warnings(result))
     # No terminal: a line a stage, and none for each look at what pip has fetched.
-    for name in RUNTIMES:
+    for name in measured:
         number = harness.version(name).partition("+")[0]
         fetching = rf"^fetching {name} {re.escape(number)} for the phone: 0\.0 of .* MB$"
         assert len(re.findall(fetching, done.stderr, re.MULTILINE)) == 1
         assert f"\nunpacking {name} {number}\n" in done.stderr
+
+
+def test_litert_is_measured_on_an_emulated_arm_phone_in_the_version_that_the_bundle_names(
+    installed: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
+    monkeypatch.setattr(settings, "package_folder", lambda: files)
+    version = harness.version("litert")
+    plan = replace(
+        tiny.plan(tmp_path / "plan", ("litert",), rounds=1, backends=("cpu", "gpu")),
+        versions={"litert": frozenset({version})},
+    )
+    told: list[str] = []
+    with Phones(tmp_path / "phones", arm=True) as phones:
+        monkeypatch.setenv("PATH", phones.path)
+        chosen = AndroidSettings(folder=f"{phones.storage}/x", runners=Path("ready"))
+        result = assemble(AndroidDriver(settings=chosen).run(plan, told.append))
+        there = {path.name for path in (phones.storage / "x/bin").iterdir()}
+    cpu, gpu = result.cells
+    assert (cpu.status, cpu.golden and cpu.golden.passed, cpu.error) == ("done", True, None)
+    assert cpu.summary is not None
+    assert result.runtimes == {"litert": version}
+    assert re.fullmatch(rf"fetching ai-edge-litert {version} for the phone: 0\.0 of \d+\.\d MB", told[0])
+    # Android's Vulkan is built for Android's C library: the ready runners cannot load it, on a phone no more than here.
+    assert gpu.status == "failed"
+    assert "LiteRT has no library for the GPU that loads here" in str(gpu.error)
+    assert {"libLiteRt.so", "libLiteRt.so.metadata", "ld-linux-aarch64.so.1"} <= there
+    assert not [name for name in there if name.startswith(("libonnxruntime", "libexecutorch"))]
 
 
 def fresh_environment(folder: Path, installed: Path) -> Path:
@@ -174,9 +207,14 @@ def wheel(name: str, version: str, into: Path, content: dict[str, bytes]) -> Non
             "the bundles were proven with onnxruntime 1.31.0 and 1.32.0, and one run has one version: measure them one "
             "after the other",
         ),
-        ({"litert": set()}, "the ready runners for Android phones are for executorch, onnxruntime, not litert"),
+        ({"tvm": set()}, "the ready runners for Android phones are for executorch, litert, onnxruntime, not tvm"),
+        (
+            {"litert": {"2.3.0", "2.2.0"}},
+            "the bundles were proven with ai-edge-litert 2.2.0 and 2.3.0, and one run has one version: measure them "
+            "one after the other",
+        ),
     ],
-    ids=["linked", "no such wheel", "two", "unknown"],
+    ids=["linked", "no such wheel", "two", "unknown", "two of another name"],
 )
 def test_a_version_that_cannot_be_had_is_refused_with_both_versions_and_the_remedy(
     files: Path, versions: dict[str, set[str]], said: str
@@ -215,6 +253,33 @@ def test_the_versions_of_a_plan_are_those_that_its_bundles_record(exports: Expor
         run_benchmark(request, Looking(), RunOptions(quick(get_protocol("standard")), tmp_path / "r.json"), silent)
     version = bundle.manifest.environment["onnxruntime"].partition("+")[0]
     assert seen[0].proven == {"onnxruntime": frozenset({version})}
+
+
+def test_a_bundle_of_litert_runs_on_the_cpu_and_the_gpu_of_which_float16_is_asked(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a bundle's manifest alone: nothing is converted."""
+    bundle = exports.copy("onnx", "fp32", tmp_path)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest |= {"target": "litert", "environment": manifest["environment"] | {"ai_edge_litert": "2.2.9"}}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    seen: list[Plan] = []
+
+    class Looking(AndroidDriver):
+        def run(self, plan: Plan, progress: Progress) -> Run:
+            seen.append(plan)
+            raise RuntimeFailed("seen")
+
+    request, driver = make_request((bundle,), "text"), Looking(settings=AndroidSettings(places=("litert-gpu",)))
+    with pytest.raises(RuntimeFailed, match="seen"):
+        run_benchmark(request, driver, RunOptions(quick(get_protocol("standard")), tmp_path / "r.json"), silent)
+    (plan,) = seen
+    assert plan.proven == {"litert": frozenset({"2.2.9"})}
+    gates = {cell.id: (cell.gate.metric, cell.gate.bound) for cell in plan.job.cells if cell.gate}
+    assert gates == {
+        f"{bundle.name}.text.litert-cpu.t1": ("relative", 1e-4),
+        f"{bundle.name}.text.litert-gpu.t1": ("cosine", 0.999),
+    }
 
 
 def test_doctor_lists_the_ready_runners(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
