@@ -9,7 +9,6 @@ key a .cls (the number of a class) or a .txt (a caption a line).
 from __future__ import annotations
 
 import re
-import tarfile
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
@@ -19,6 +18,7 @@ from mobileclip_deploy.evaluation.dataset import Dataset, Row, assemble
 from mobileclip_deploy.evaluation.image_sources import ArchiveImage
 from mobileclip_deploy.evaluation.templates import read_templates
 from mobileclip_deploy.evaluation.text_files import read_text
+from mobileclip_deploy.files.tars import first_bytes, is_plain, members
 
 __all__ = ["IMAGES", "NOTE_BYTES", "has_shards", "read_webdataset", "shards_of"]
 
@@ -82,26 +82,19 @@ def shards_of(folder: Path, split: str) -> list[Path]:
 
 
 def _samples(shard: Path, retrieval: bool, bad: BadRows) -> list[Row]:
-    if not shard.is_file():
-        raise InvalidInput(f"{shard} is not a regular file")
     images: dict[str, ArchiveImage] = {}
     notes: dict[str, bytes] = {}
     wanted = ".txt" if retrieval else ".cls"
-    try:
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                if not member.isreg() or member.issparse():
-                    if not member.isdir():
-                        bad.add(f"{shard}/{member.name}: a link or a special file instead of a file")
-                    continue
-                place = Path(member.name)
-                key, suffix = member.name.removesuffix(place.suffix), place.suffix.lower()
-                if suffix in IMAGES:
-                    images[key] = ArchiveImage(shard, member.name, member.offset_data, member.size)
-                elif suffix == wanted and (content := archive.extractfile(member)) is not None:
-                    notes[key] = content.read(NOTE_BYTES)
-    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
-        raise InvalidInput(f"{shard} is not a readable tar archive: {error}") from error
+    for archive, member in members(shard):
+        if not is_plain(member):
+            bad.add(f"{shard}/{member.name}: a link or a special file instead of a file")
+            continue
+        place = Path(member.name)
+        key, suffix = member.name.removesuffix(place.suffix), place.suffix.lower()
+        if suffix in IMAGES:
+            images[key] = ArchiveImage(shard, member.name, member.offset_data, member.size)
+        elif suffix == wanted:
+            notes[key] = first_bytes(archive, member, NOTE_BYTES)
     rows = []
     for key in dict.fromkeys((*images, *notes)):
         if key not in images or key not in notes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mobileclip_deploy.evaluation.image_sources import ArchiveImage, ImageSource
 from mobileclip_deploy.evaluation.templates import read_templates
 from mobileclip_deploy.evaluation.text_files import read_lines
 from mobileclip_deploy.evaluation.webdataset import IMAGES, NOTE_BYTES, shards_of
+from mobileclip_deploy.files.tars import first_bytes, is_plain, members
 
 __all__ = ["Samples", "read_samples"]
 
@@ -67,28 +67,20 @@ _Parts = tuple[ArchiveImage | None, bytes | None, bytes | None]
 
 def _members(shard: Path) -> dict[str, _Parts]:
     found: dict[str, _Parts] = {}
-    try:
-        if not shard.is_file():
-            raise InvalidInput(f"{shard} is not a regular file")
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                if member.isdir():
-                    continue
-                if not member.isreg() or member.issparse():
-                    raise InvalidInput(f"{shard}/{member.name}: a link or a special file instead of a file")
-                suffix = Path(member.name).suffix
-                key = member.name.removesuffix(suffix)
-                image, label, group = found.get(key, (None, None, None))
-                if suffix.lower() in IMAGES:
-                    image = ArchiveImage(shard, member.name, member.offset_data, member.size)
-                elif suffix in (".cls", ".npy") and (content := archive.extractfile(member)) is not None:
-                    note = content.read(NOTE_BYTES)
-                    label, group = (note, group) if suffix == ".cls" else (label, note)
-                else:
-                    continue
-                found[key] = image, label, group
-    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
-        raise InvalidInput(f"{shard} is not a readable tar archive: {error}") from error
+    for archive, member in members(shard):
+        if not is_plain(member):
+            raise InvalidInput(f"{shard}/{member.name}: a link or a special file instead of a file")
+        suffix = Path(member.name).suffix
+        key = member.name.removesuffix(suffix)
+        image, label, group = found.get(key, (None, None, None))
+        if suffix.lower() in IMAGES:
+            image = ArchiveImage(shard, member.name, member.offset_data, member.size)
+        elif suffix in (".cls", ".npy"):
+            note = first_bytes(archive, member, NOTE_BYTES)
+            label, group = (note, group) if suffix == ".cls" else (label, note)
+        else:
+            continue
+        found[key] = image, label, group
     return found
 
 

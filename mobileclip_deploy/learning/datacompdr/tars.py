@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files.tars import is_plain, members
 
 __all__ = ["Place", "member_name", "read_place", "scan"]
 
@@ -30,26 +30,17 @@ def scan(shard: Path) -> dict[str, dict[str, Place]]:
         InvalidInput: no readable tar, or a member that is no plain file, leaves the folder, or is there twice.
     """
     samples: dict[str, dict[str, Place]] = {}
-    try:
-        if not shard.is_file():
-            raise InvalidInput(f"{shard} is not a regular file")
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                if member.isdir():
-                    continue
-                path = PurePosixPath(member.name)
-                if path.is_absolute() or ".." in path.parts:
-                    raise InvalidInput(f"{shard}: {member.name!r} would leave the folder; leave the shard out")
-                if not member.isreg() or member.issparse():
-                    raise InvalidInput(f"{shard}: {member.name!r} is a link or a special file; leave the shard out")
-                stem, _, suffix = path.name.partition(".")
-                parts = samples.setdefault((path.parent / stem).as_posix(), {})
-                if suffix in parts:
-                    raise InvalidInput(f"{shard} holds {member.name!r} twice; leave the shard out")
-                parts[suffix] = Place(member.offset_data, member.size)
-    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidInput(f"{shard} is not a readable tar ({reason}); download it again or leave it out") from error
+    for _, member in members(shard):
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts:
+            raise InvalidInput(f"{shard}: {member.name!r} would leave the folder; leave the shard out")
+        if not is_plain(member):
+            raise InvalidInput(f"{shard}: {member.name!r} is a link or a special file; leave the shard out")
+        stem, _, suffix = path.name.partition(".")
+        parts = samples.setdefault((path.parent / stem).as_posix(), {})
+        if suffix in parts:
+            raise InvalidInput(f"{shard} holds {member.name!r} twice; leave the shard out")
+        parts[suffix] = Place(member.offset_data, member.size)
     return samples
 
 
