@@ -65,10 +65,10 @@ def devices(context: click.Context, parameter: click.Parameter, typed: str) -> l
 
 
 def chips(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """A chip with a Neural Engine."""
-    from mobileclip_deploy.inspect.linting import CHIPS
+    """A chip with a Neural Engine, or a GPU."""
+    from mobileclip_deploy.inspect.linting import CHIPS, PLACES
 
-    return _starting(typed, CHIPS)
+    return _starting(typed, (*CHIPS, *PLACES))
 
 
 def _target_names() -> list[str]:

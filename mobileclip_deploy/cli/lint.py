@@ -20,6 +20,10 @@ HONEST = (
     "ready: no public source known here speaks against it. Core ML decides on the device; "
     "only MLComputePlan there (iOS 17.4+, macOS 14.4+) tells what it decided."
 )
+HONEST_GPU = (
+    "ready: LiteRT's compiler made a kernel of it for a GPU of software. A phone's driver is another one, and compiles "
+    "again on the device."
+)
 
 
 @click.command()
@@ -30,7 +34,7 @@ HONEST = (
     show_default=True,
     metavar="CHIP",
     shell_complete=completion.chips,
-    help="a14 to a19, m1 to m5.",
+    help="a14 to a19, m1 to m5; gpu for LiteRT.",
 )
 @click.option(
     "--compare", "other", type=click.Path(path_type=Path), metavar="OTHER", help="A second package or bundle."
@@ -38,17 +42,19 @@ HONEST = (
 @json_option
 def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
     """Say which operations of a Core ML package or a Core AI asset will leave the Neural Engine, or may, by public
-    sources.
+    sources; or which of a LiteRT file will leave the GPU, by LiteRT's own compiler.
 
-    In a bundle each tower is evaluated once on its stored input, so that ranges of values are looked at too.
+    In a bundle each tower is evaluated once on its stored input, so that ranges of values are looked at too. A LiteRT
+    file is compiled for the GPU on Mesa's software Vulkan.
 
     \b
     Examples:
       mobileclip-deploy lint out/nano-coreml-fp16
       mobileclip-deploy lint a_image.mlpackage --device a16 --compare b_image.mlpackage
+      mobileclip-deploy lint out/nano-litert-w8 --device gpu
     """
     from mobileclip_deploy.cli.output import MOMENT, print_json, progress
-    from mobileclip_deploy.inspect.linting import compare_all, lint_path
+    from mobileclip_deploy.inspect.linting import PLACES, compare_all, lint_path
 
     with progress(MOMENT) as update:
         reports = lint_path(path, device, update)
@@ -65,7 +71,7 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
         _print_comparison(comparison)
     if other is None:
         _print_sources(reports)
-    click.echo(HONEST)
+    click.echo(HONEST_GPU if device.lower() in PLACES else HONEST)
 
 
 def _shares(report: LintReport) -> dict[str, object]:

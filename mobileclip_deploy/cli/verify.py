@@ -48,6 +48,11 @@ __all__ = ["verify"]
     show_default=True,
     help="quick: do not convert again, and measure accuracy on 128 images at most.",
 )
+@click.option(
+    "--place",
+    type=click.Choice(["gpu"]),
+    help="Compile for this place as well, and ask it for answers: LiteRT, on Mesa's software Vulkan.",
+)
 @gate_option
 @json_option
 @click.option(
@@ -66,6 +71,7 @@ def verify(
     explain: bool,
     placement: tuple[Path, ...],
     checks: str,
+    place: str | None,
     gate_texts: tuple[str, ...],
     as_json: bool,
     baseline: Path | None,
@@ -87,6 +93,7 @@ def verify(
       mobileclip-deploy verify out/nano-coreml-fp16 --explain --placement iphone.json
       mobileclip-deploy verify out/nano-onnx-fp16 --baseline parity.lock.json --junit parity.xml
       mobileclip-deploy verify out/* --junit parity.xml
+      mobileclip-deploy verify out/nano-litert-fp16 --place gpu
     """
     from mobileclip_deploy.benchmark.placement import measured, with_placement
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
@@ -107,7 +114,9 @@ def verify(
         if file is not None:
             check_file_destination(file, force=True, option=option)
     gates = parse_gates(gate_texts) if gate_texts else None
-    request = VerifyRequest(bundles[0], checkpoint, images, prompts, dataset, calibration, gates, checks == "full")
+    request = VerifyRequest(
+        bundles[0], checkpoint, images, prompts, dataset, calibration, gates, checks == "full", place
+    )
     lock = several.Baseline(baseline, accept) if baseline is not None else None
     with progress() as update:
         found = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)

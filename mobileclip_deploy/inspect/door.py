@@ -56,7 +56,8 @@ def inspect(path: StrPath, *, progress: Progress = silent) -> Inspection:
 
 
 def lint(path: StrPath, device: str = "a14", *, progress: Progress = silent) -> tuple[LintReport, ...]:
-    """Which operations of a Core ML package, or of each tower of a bundle, are ready for the Neural Engine of a chip.
+    """Which operations of a Core ML package, or of each tower of a bundle, are ready for the Neural Engine of a chip;
+    with `device="gpu"` which operations of a LiteRT file or bundle run on the GPU.
 
     Raises:
         UsageError: no such device, or the bundle is of another target.

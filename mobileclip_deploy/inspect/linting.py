@@ -22,6 +22,7 @@ __all__ = [
     "Comparison",
     "Finding",
     "LintReport",
+    "PLACES",
     "Share",
     "compare_all",
     "lint_path",
@@ -31,7 +32,9 @@ __all__ = [
 
 
 CHIPS = tuple(DEVICES)
-"""What can be linted for, by name."""
+"""Chips with a Neural Engine that can be linted for, by name."""
+PLACES = ("gpu",)
+"""What else can: places that a target's own compiler compiles for on this machine (`Target.compiled_places`)."""
 
 
 def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[LintReport, ...]:
@@ -41,16 +44,19 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
         UsageError: no such device, or the bundle is of another target.
         InvalidInput: there is neither a package nor a bundle there, or it is damaged.
     """
-    find_device(device)
+    if device.lower() not in PLACES:
+        find_device(device)
     if not path.exists():
         raise InvalidInput(f"no file or folder at {path}")
     progress(f"{path.name}: reading")
     if (target := next((one for one in readable_targets() if path.suffix in one.suffixes), None)) is not None:
+        _refuse_place(target, device)
         functions = _program(target, path, evaluate=False).functions
         found = (lint(_program(target.for_function(name), path, evaluate=False), device) for name in functions)
         return tuple(report.model_copy(update={"folder": path.absolute().parent.name}) for report in found)
     if path.suffix and (own := next((one for one in targets().values() if path.suffix in one.suffixes), None)):
         own.require_installed()
+        _refuse_place(own, device)
         if linted := own.lint(path, device):
             return linted
     if not (path / MANIFEST).is_file():
@@ -62,6 +68,7 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
     for tower, entry in bundle.manifest.towers.items():
         progress(f"{path.name}: {tower} tower")
         target = installed_target(bundle.manifest.target, entry.function)
+        _refuse_place(target, device)
         if not target.readable:
             if not (linted := target.lint(bundle.artifact(tower), device)):
                 raise UsageError(
@@ -74,6 +81,15 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
         report = lint(program, device, program_input(program, inputs, 0))
         reports.append(report.model_copy(update={"folder": bundle.path.absolute().name}))
     return tuple(reports)
+
+
+def _refuse_place(target: Target, device: str) -> None:
+    """Refuse to lint what runs on a Neural Engine for another place, and the other way round."""
+    place = device.lower()
+    if place in PLACES and place not in target.compiled_places:
+        raise UsageError(f"{target.title} is not compiled for the {place} here; name a chip, such as a14")
+    if place not in PLACES and target.compiled_places:
+        raise UsageError(f"{target.title} does not run on a Neural Engine; it is linted for `device='gpu'`")
 
 
 def readable_targets() -> tuple[Target, ...]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.inspection import PackageInspection
+    from mobileclip_deploy.targets.placement import Compiled
     from mobileclip_deploy.targets.storage import Storage
     from mobileclip_deploy.targets.stored import StoredWeight
 
@@ -208,6 +209,8 @@ class Target(ABC):
     """Why its image towers cannot take pictures of any size (`Form.pictures`)."""
     no_contexts: ClassVar[str] = "its text towers take ids of one length"
     """Why its text towers cannot take ids of several lengths (`Form.contexts`)."""
+    compiled_places: ClassVar[tuple[str, ...]] = ()
+    """Places of a device, such as `gpu`, that an artifact can be compiled for on this machine (`compiled`)."""
     foreign_suffix: ClassVar[str | None] = None
     """Suffix of files that others wrote in this format and `declared` reads; None: it reads none."""
 
@@ -565,6 +568,30 @@ class Target(ABC):
         A loader raises NotRun and RuntimeFailed as `runner` does.
         """
         yield lambda: self.runner(path)
+
+    def compiled(self, path: Path, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
+        """Compile an artifact for one of `compiled_places`, and ask it for answers there.
+
+        Args:
+            inputs: of the tower, [N, ...]; the first of them are asked for.
+
+        Raises:
+            UsageError: there is no such place for this format.
+            InvalidInput: the file is damaged.
+            NotRun: this machine lacks what compiles for it, or it did not return in time.
+        """
+        self.require_place(place)
+        raise NotImplementedError(f"{type(self).__name__} names the place {place}, and does not compile for it")
+
+    def require_place(self, place: str) -> None:
+        """Refuse a place that this format is not compiled for here.
+
+        Raises:
+            UsageError: see there.
+        """
+        if place not in self.compiled_places:
+            has = f"it has {', '.join(self.compiled_places)}" if self.compiled_places else "it has none"
+            raise UsageError(f"`place` {place!r}: {self.title} cannot be compiled for that on this machine; {has}")
 
     # Timing
 

@@ -21,6 +21,7 @@ from mobileclip_deploy.verify.companions import check_companions, check_golden, 
 from mobileclip_deploy.verify.contexts import check_contexts
 from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.pictures import check_pictures
+from mobileclip_deploy.verify.places import check_place
 from mobileclip_deploy.verify.reproduction import check_reproduced
 from mobileclip_deploy.verify.subject import Subject
 from mobileclip_deploy.verify.task import check_sampled, check_task
@@ -185,6 +186,7 @@ TOWER_CHECKS: tuple[tuple[str, Callable[[Subject, TowerName], Iterable[Check]]],
     ("weights", check_weights),
     ("graph with the stored weights", check_graph),
     ("converted again", check_reproduced),
+    ("compiled for its place", check_place),
 )
 """What is checked of each tower, and in which words progress tells it. A new check is a function here."""
 

@@ -34,6 +34,7 @@ class VerifyChoices(TypedDict, total=False):
     calibration: StrPath | None
     gates: Gates | None
     thorough: bool
+    place: str | None
     baseline: StrPath | None
     accept: bool
     progress: Progress
@@ -55,6 +56,7 @@ def verify(
     calibration: StrPath | None = None,
     gates: Gates | None = None,
     thorough: bool = True,
+    place: str | None = None,
     baseline: StrPath | None = None,
     accept: bool = False,
     progress: Progress = silent,
@@ -73,12 +75,14 @@ def verify(
         gates: the bounds; those that the bundle was exported with when None.
         thorough: convert again and measure accuracy on the whole dataset; otherwise the report names these checks as
             left out, and accuracy is measured on a sample of it (check `sampled`).
+        place: `gpu` compiles LiteRT's artifacts for the GPU as well, on Mesa's software Vulkan (docs/litert.md).
         baseline: a lock file with the figures last accepted (docs/ci.md); drift beyond noise fails as well.
         accept: write today's figures into `baseline` instead, if every check passed.
 
     Raises:
         InvalidInput: the bundle is damaged, another checkpoint was given, or the baseline does not know the bundle.
-        UsageError: no bundle, or figures are to be accepted, and no baseline is named.
+        UsageError: no bundle, or figures are to be accepted, and no baseline is named; or the bundle's format is not
+            compiled for the place.
         RuntimeFailed: the runtime refused an artifact.
     """
     if accept and baseline is None:
@@ -95,6 +99,7 @@ def verify(
         calibration=optional_path(calibration),
         gates=gates,
         thorough=thorough,
+        place=place,
     )
     locked = None if baseline is None else Baseline(Path(baseline), accept)
     requests = (replace(request, bundle=one) for one in listed)

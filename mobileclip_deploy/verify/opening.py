@@ -38,7 +38,8 @@ class VerifyRequest:
     needs it is reported as not run. `images`, `prompts`: a folder and a file instead of the stored inputs. `dataset`:
     on which accuracy is compared; for the built-in checkpoint its own held-out set. `calibration`: the images that the
     bundle was calibrated on, if on the user's. `gates`: those that the bundle was exported with when None. `thorough`:
-    convert again and measure accuracy on the whole dataset; otherwise on some of its images.
+    convert again and measure accuracy on the whole dataset; otherwise on some of its images. `place`: compile the
+    artifacts for this place of a device, such as `gpu`, as well.
     """
 
     bundle: Bundle | StrPath
@@ -49,6 +50,7 @@ class VerifyRequest:
     calibration: Path | None = None
     gates: Gates | None = None
     thorough: bool = True
+    place: str | None = None
 
 
 @contextlib.contextmanager
@@ -57,16 +59,20 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
 
     Raises:
         InvalidInput: the bundle is damaged, another checkpoint was given, or inputs of one's own need the checkpoint.
+        UsageError: its format is not compiled for the place.
     """
     bundle = Bundle.of(request.bundle)
     gates = request.gates or exported_gates(bundle.manifest.options)
     source = open_source(bundle, request.checkpoint)
     stored = Reference.read(bundle.golden)
-    installed_target(bundle.manifest.target)
+    target = installed_target(bundle.manifest.target)
+    if request.place is not None:
+        target.require_place(request.place)
     own = _own_inputs(request, source)
     with tempfile.TemporaryDirectory(prefix="mobileclip-verify-") as folder:
         subject = Subject(bundle, Evidence(stored), gates, Path(folder), progress=progress)
         subject.calibration, subject.thorough = request.calibration, request.thorough
+        subject.place = request.place
         if source is not None:
             progress(f"{bundle.path.name}: reference embeddings")
             fresh, reference = _answers(bundle, stored, source)

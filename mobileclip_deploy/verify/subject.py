@@ -84,7 +84,8 @@ class Subject:
     `source` is folded; None where it is not at hand. `stages` are what the conversion measured, of a bundle that was
     written just now; None for one that was opened: then they are measured again, and what stands in the bundle beside
     its artifacts, such as its `golden` answers, is checked too. `calibration` is the folder of images that it was
-    calibrated on, if on one of the exporter's. `thorough`: convert again and measure accuracy, too. `folder` takes what
+    calibrated on, if on one of the exporter's. `thorough`: convert again and measure accuracy, too. `place` of a device
+    that artifacts are compiled for as well; None for none. `folder` takes what
     is converted again. `matched` and `layers`: which weight of the file is which layer's, and how far it is from it, as
     the check of weights found; None where they cannot be read.
     """
@@ -99,6 +100,7 @@ class Subject:
     calibration: Path | None = None
     name: str = ""
     thorough: bool = True
+    place: str | None = None
     progress: Progress = silent
     matched: dict[TowerName, tuple[Matched, ...] | None] = field(default_factory=dict)
     layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)

@@ -52,15 +52,19 @@ def write_model(job: TowerJob, path: Path, storage: Storage, input_name: str, ou
     """
     with conversion(f"LiteRT conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
         content = _converted(job, input_name, output_name)
+        editor = Editor(content)
+        editor.cap_by_minimum()
+        editor.keep_ranks()
         model, stored = parse_model(content), frozenset[int]()
         if job.calibration is not None:
+            content = editor.packed()
+            model = parse_model(content)
             placed = placed_layers(model, job.module, storage)
             layers = [place for place, (name, _) in placed.items() if storage[name].kind == "integers"]
             content = quantize_static(content, model, layers, job.calibration)
             stored = frozenset(place for place, tensor in enumerate(parse_model(content).tensors) if tensor.quantized)
-        editor = Editor(content)
+            editor = Editor(content)
         store_weights(editor, model, job.module, storage, stored)
-        editor.cap_by_minimum()
         editor.add_metadata(METADATA, _metadata(job))
         path.write_bytes(editor.packed())
 

@@ -62,15 +62,76 @@ class Editor:
         self._store(place, self.schema.TensorType.INT4, packed, grid)
 
     def store_half(self, place: int, values: Array) -> None:
-        """Put float16 in the place of a constant, and have it raised to float32 before anything takes it."""
-        tensor = self.graph.tensors[place]
+        """Put float16 in the place of a constant, and have it raised to float32 before anything takes it.
+
+        Of a table of words only the rows that are looked up are raised: LiteRT's GPU takes no other form of it, and on
+        a CPU the table needs no second copy.
+        """
+        tensor, builtin = self.graph.tensors[place], self.schema.BuiltinOperator
         half = self.constant(tensor.name + b"_half", values)
         tensor.buffer = 0
-        code = self._code(self.schema.BuiltinOperator.DEQUANTIZE, 3)
+        lookups = [one for one in self.graph.operators if place in one.inputs and self._is(one, "EMBEDDING_LOOKUP")]
+        for lookup in lookups:
+            self._look_up_half(lookup, half)
+        if lookups:
+            return
+        code = self._code(builtin.DEQUANTIZE, 3)
         operator = self.schema.OperatorT(opcodeIndex=code, inputs=[half], outputs=[place])
         operator.builtinOptionsType = self.schema.BuiltinOptions.DequantizeOptions
         operator.builtinOptions = self.schema.DequantizeOptionsT()
         self.graph.operators.insert(0, operator)
+
+    def _look_up_half(self, lookup: Any, table: int) -> None:
+        """Have rows of float16 looked up, and these cast to float32."""
+        schema, (rows,) = self.schema, lookup.outputs
+        shape = list(self.graph.tensors[rows].shape)
+        found = schema.TensorT(name=b"rows_half", shape=shape, type=schema.TensorType.FLOAT16, hasRank=True)
+        self.graph.tensors.append(found)
+        lookup.opcodeIndex = self._code(schema.BuiltinOperator.GATHER, 1)
+        lookup.builtinOptionsType = schema.BuiltinOptions.GatherOptions
+        lookup.builtinOptions = schema.GatherOptionsT(axis=0, batchDims=0)
+        lookup.inputs, lookup.outputs = [table, lookup.inputs[0]], [len(self.graph.tensors) - 1]
+        cast = schema.OperatorT(opcodeIndex=self._code(schema.BuiltinOperator.CAST, 1), outputs=[rows])
+        cast.inputs = lookup.outputs
+        cast.builtinOptionsType = schema.BuiltinOptions.CastOptions
+        kinds = schema.TensorType.FLOAT16, schema.TensorType.FLOAT32
+        cast.builtinOptions = schema.CastOptionsT(inDataType=kinds[0], outDataType=kinds[1])
+        self.graph.operators.insert(self.graph.operators.index(lookup) + 1, cast)
+
+    def keep_ranks(self) -> None:
+        """Give products the rank [1, N, K] of what is around them: LiteRT's GPU compiles integer weights of no other.
+
+        Where the converter folds rows to [N, K], it is next to a RESHAPE or to an ADD that stretches them again.
+        """
+        tensors, given = self.graph.tensors, {place: one for one in self.graph.operators for place in one.outputs}
+        for operator in self.graph.operators:
+            (result,) = operator.outputs[:1]
+            shape = list(tensors[result].shape)
+            if not self._is(operator, "FULLY_CONNECTED") or len(shape) != 2 or shape[0] == 1:
+                continue
+            takers = [one for one in self.graph.operators if result in one.inputs]
+            source = operator.inputs[0]
+            folded = len(tensors[source].shape) == 2
+            stretched = all(
+                self._is(one, "RESHAPE") or (self._is(one, "ADD") and len(tensors[one.outputs[0]].shape) == 3)
+                for one in takers
+            )
+            if not stretched or (folded and not self._is(given.get(source), "RESHAPE")):
+                continue
+            if folded:
+                self._reshape(given[source], [1, *tensors[source].shape])
+            tensors[result].shape, tensors[result].shapeSignature = [1, *shape], None
+            operator.builtinOptions.keepNumDims = True
+
+    def _reshape(self, operator: Any, shape: list[int]) -> None:
+        """Have a RESHAPE give another shape of as many numbers."""
+        (result,) = operator.outputs
+        tensor = self.graph.tensors[result]
+        tensor.shape, tensor.shapeSignature = shape, None
+        wanted = np.asarray(shape, np.int32)
+        operator.inputs = [operator.inputs[0], self.constant(tensor.name + b"_shape", wanted)]
+        if operator.builtinOptions is not None:
+            operator.builtinOptions.newShape = wanted
 
     def store_float(self, place: int, values: Array | None) -> None:
         """Have a tensor hold float32: these numbers, or what is computed."""
@@ -86,7 +147,7 @@ class Editor:
         """Write RELU_0_TO_1 of what is never negative as a minimum with 1: LiteRT's GPU has no kernel for the other."""
         builtin, codes = self.schema.BuiltinOperator, self.model.operatorCodes
         for operator in self.graph.operators:
-            if codes[operator.opcodeIndex].builtinCode == builtin.RELU_0_TO_1:
+            if self._is(operator, "RELU_0_TO_1"):
                 operator.opcodeIndex = self._code(builtin.MINIMUM, 1)
                 operator.inputs = [operator.inputs[0], self.constant(b"one", np.ones(1, np.float32))]
                 operator.builtinOptionsType = self.schema.BuiltinOptions.MaximumMinimumOptions
@@ -110,8 +171,9 @@ class Editor:
                 entry.tensorIndex = same.get(entry.tensorIndex, entry.tensorIndex)
 
     def constant(self, name: bytes, values: Array) -> int:
-        """The place of a new constant of float32 or float16."""
-        kind = self.schema.TensorType.FLOAT16 if values.dtype == np.float16 else self.schema.TensorType.FLOAT32
+        """The place of a new constant of float32, float16 or int32."""
+        kinds = {"float32": "FLOAT32", "float16": "FLOAT16", "int32": "INT32"}
+        kind = getattr(self.schema.TensorType, kinds[values.dtype.name])
         tensor = self.schema.TensorT(name=name, shape=list(values.shape), type=kind, hasRank=True)
         tensor.buffer = self._buffer(values)
         self.graph.tensors.append(tensor)
@@ -135,12 +197,18 @@ class Editor:
         self.model.buffers.append(self.schema.BufferT(data))
         return len(self.model.buffers) - 1
 
+    def _is(self, operator: Any, name: str) -> bool:
+        """Whether there is an operator, and it is of this type."""
+        number = getattr(self.schema.BuiltinOperator, name)
+        return operator is not None and self.model.operatorCodes[operator.opcodeIndex].builtinCode == number
+
     def _code(self, number: int, version: int) -> int:
         """Which entry of the file's operator codes is a builtin operator; a new one where there is none."""
         codes = self.model.operatorCodes
         found = next((place for place, code in enumerate(codes) if code.builtinCode == number), None)
         if found is None:
-            codes.append(self.schema.OperatorCodeT(deprecatedBuiltinCode=number, version=version, builtinCode=number))
+            older = min(number, 127)  # a field of one byte, for runtimes of before 2020
+            codes.append(self.schema.OperatorCodeT(deprecatedBuiltinCode=older, version=version, builtinCode=number))
             found = len(codes) - 1
         return found
 

@@ -10,13 +10,17 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
+    from mobileclip_deploy.mil.lint import LintReport
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.litert.model_file import ModelFile
+    from mobileclip_deploy.targets.placement import Compiled
     from mobileclip_deploy.targets.storage import Storage
     from mobileclip_deploy.targets.stored import StoredWeight
 
@@ -40,6 +44,7 @@ class LiteRTTarget(Target):
     runtime_modules = ("ai_edge_litert.interpreter",)
     runtime_packages: ClassVar[Mapping[str, str]] = {"litert": "ai_edge_litert"}
     foreign_suffix = ".tflite"
+    compiled_places = ("gpu",)
     precisions = ("fp32", "fp16", "w8", "w8a8", "w4")
 
     def storage(
@@ -122,6 +127,18 @@ class LiteRTTarget(Target):
         from mobileclip_deploy.targets.litert.runner import LiteRTRunner
 
         return LiteRTRunner(path, plain_model(path), ", float32 with the stored weights")
+
+    def compiled(self, path: Path, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
+        from mobileclip_deploy.targets.litert.gpu import compile_for_gpu
+
+        self.require_place(place)
+        return compile_for_gpu(path, inputs)
+
+    def lint(self, path: Path, device: str) -> tuple[LintReport, ...]:
+        from mobileclip_deploy.targets.litert.linting import lint_model
+
+        self.require_place(device.lower())
+        return (lint_model(path, device.lower()),)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         from mobileclip_deploy.targets.litert.benchmarking import places

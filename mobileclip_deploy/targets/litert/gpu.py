@@ -1,0 +1,179 @@
+"""What LiteRT's GPU compiler makes of a .tflite, without a phone: on Mesa's software Vulkan, in a process of its own.
+
+The compiler (ML Drift, through WebGPU) is the one of the runtime, and its shaders compute in float16 as on a phone;
+only the driver below it is another.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.targets.litert.gpu_process import ANSWERED, COMPILED
+from mobileclip_deploy.targets.litert.model_file import ModelFile, read_model
+from mobileclip_deploy.targets.litert.reading import graph_of
+from mobileclip_deploy.targets.placement import Compiled, Left
+
+__all__ = ["compile_for_gpu", "layer_name", "software_vulkan"]
+
+FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
+SECONDS = 600
+"""How long a file may take to compile and answer; nano takes a few seconds of one core, most of it shaders."""
+ANSWER_SECONDS = 30
+"""After so long no further input is asked for."""
+RETRIES = 2
+PROCESS = "mobileclip_deploy.targets.litert.gpu_process"
+DRIVER_VARIABLES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")  # the second for loaders before 1.3.207
+# The runtime waits two minutes for an answer, shaders included. Mesa keeps these: the next process goes on from there.
+WAITED = ("DEADLINE_EXCEEDED", "Failed to lock custom tensor buffer")
+MISSING = (
+    "LiteRT's GPU compiler runs here on Mesa's software Vulkan, which was not found; type: apt install "
+    "mesa-vulkan-drivers libvulkan1"
+)
+
+
+def software_vulkan() -> Path:
+    """The file by which Vulkan's loader finds Mesa's driver for the CPU.
+
+    Raises:
+        NotRun: it is not installed here.
+    """
+    if sys.platform != "linux":
+        raise NotRun("LiteRT's GPU compiler is run on Linux alone, on Mesa's software Vulkan")
+    found = [path for folder in FOLDERS for path in sorted(Path(folder).glob("lvp_icd*.json"))]
+    if not found:
+        raise NotRun(MISSING)
+    return found[0]
+
+
+def compile_for_gpu(path: Path, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
+    """Compile a file for the GPU, and ask it for answers.
+
+    Args:
+        inputs: of the tower, [N, ...]; the first of them are asked for.
+
+    Raises:
+        InvalidInput: the file is damaged.
+        NotRun: there is no software Vulkan here, or the compiler did not return in time.
+    """
+    model = read_model(path)
+    graph_of(model, path)  # the runtime trusts what a file says of its tensors
+    driver = software_vulkan()
+    with tempfile.TemporaryDirectory(prefix="mobileclip-gpu-") as folder:
+        run = _run(path, driver, Path(folder), inputs)
+        for _ in range(RETRIES):
+            if run.waited:
+                run = _run(path, driver, Path(folder), inputs)
+        answers = np.load(run.answers) if run.answered else None
+    adapter = re.search(r"Selected adapter: ([^,]+(?:,[^,)]*\))?)", run.log)
+    if adapter is None:
+        raise NotRun(f"{MISSING} (it found no device)")
+    engine = f"LiteRT {importlib.metadata.version('ai-edge-litert')} (GPU, WebGPU on {adapter[1]})"
+    return Compiled(
+        engine=engine,
+        operations=len(model.operators),
+        left=_left(model, run.log),
+        refusal=None if run.compiled else _refusal(run),
+        answers=answers,
+        silence=_silence(run) if answers is None and inputs is not None else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a process said: its exit status, None where it was stopped; the log; how far it came."""
+
+    returned: int | None
+    log: str
+    compiled: bool
+    answered: bool
+    answers: Path
+
+    @property
+    def waited(self) -> bool:
+        """Whether the runtime gave up waiting for an answer."""
+        return self.compiled and self.returned not in (0, None) and any(words in self.log for words in WAITED)
+
+    @property
+    def end(self) -> str:
+        """How it ended, in words."""
+        if self.returned is None:
+            return f"was stopped after {SECONDS} s"
+        if self.returned < 0:
+            return f"died ({signal.Signals(-self.returned).name})"
+        return "failed"
+
+
+def _run(path: Path, driver: Path, folder: Path, inputs: npt.NDArray[np.generic] | None) -> _Run:
+    answers = folder / "answers.npy"
+    command = [sys.executable, "-m", PROCESS, str(path.absolute())]
+    if inputs is not None:
+        np.save(folder / "inputs.npy", inputs)
+        command += [str(folder / "inputs.npy"), str(answers), str(ANSWER_SECONDS)]
+    package = str(Path(__file__).parents[3])
+    places = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
+    # Shaders as LLVM gives them without optimizing: the same answers, in a third of the time.
+    own = {"PYTHONPATH": places, "GALLIVM_PERF": "nopt"} | dict.fromkeys(DRIVER_VARIABLES, str(driver))
+    said, log = folder / "said", folder / "log"
+    with said.open("wb") as out, log.open("wb") as err:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=os.environ | own)
+        try:
+            returned: int | None = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            returned = None
+        finally:
+            process.kill()
+            process.wait()
+    words = said.read_text(errors="replace").split()
+    return _Run(returned, log.read_text(errors="replace"), COMPILED in words, ANSWERED in words, answers)
+
+
+def _left(model: ModelFile, log: str) -> tuple[Left, ...]:
+    """The operations that the log says stay on the CPU: it names them by type, with a reason for each type."""
+    told = re.search(r"not supported by GPU delegate:\n(.*?)\n[^\n]*operations will run on the", log, re.DOTALL)
+    if told is None:
+        return ()
+    reasons = {}
+    for line in told[1].splitlines():
+        kind, _, reason = line.partition(":")
+        reasons[kind] = reason.strip().removeprefix(f"{kind}: ")
+    return tuple(
+        Left(operator.type, layer_name(model.tensors[operator.outputs[0]].name), reasons[operator.type])
+        for operator in model.operators
+        if operator.type in reasons
+    )
+
+
+def layer_name(tensor: str) -> str:
+    """The layer that a tensor of a converted file is of, as torch calls it: `tower.text.layers.0.attention`.
+
+    The converter writes the classes into the names: `a.b.Linear_qkv` for a layer called `qkv`.
+    """
+    parts = tensor.split(";")[0].split("/")[1:]
+    return ".".join(part.rpartition(".")[2].partition("_")[2] or part for part in parts) or tensor
+
+
+def _refusal(run: _Run) -> str:
+    found = re.search(r"Failed to create litert::ml_drift::\w+: ([^\n]*)", run.log)
+    why = "" if found is None else f": {found[1].split('; ')[0].rstrip('.')[:300]}"
+    if run.returned is None:
+        raise NotRun(f"LiteRT's GPU compiler {run.end}")
+    return f"the compiler {run.end}{why}"
+
+
+def _silence(run: _Run) -> str:
+    if not run.compiled:
+        return "it was not compiled"
+    waited = ": an answer took longer than the runtime waits" if run.waited else ""
+    return f"the GPU {run.end} before its first answer{waited}"

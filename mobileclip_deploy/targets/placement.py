@@ -1,0 +1,37 @@
+"""What a compiler made of an artifact for one place, such as a GPU: what stays on the CPU, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Compiled", "Left"]
+
+
+@dataclass(frozen=True)
+class Left:
+    """An operation that stays on the CPU, and what the compiler says of it; nothing where it gives no reason."""
+
+    type: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An artifact compiled for one place.
+
+    `engine`: what compiled it, with its version, and for which device. `operations`: how many the artifact has, `left`:
+    those that stay on the CPU. `refusal`: why nothing of it runs there, a driver that died among the reasons; None
+    where something does. `answers`: to as many of the inputs as there was time for, [N, D]; None where there are none,
+    and `silence` says why.
+    """
+
+    engine: str
+    operations: int
+    left: tuple[Left, ...] = ()
+    refusal: str | None = None
+    answers: npt.NDArray[np.float32] | None = None
+    silence: str | None = None

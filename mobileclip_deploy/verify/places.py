@@ -1,0 +1,66 @@
+"""The check of what a compiler makes of an artifact for one place of a device, where the user asks for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.targets.placement import Compiled
+from mobileclip_deploy.verify.subject import Subject
+
+__all__ = ["check_place"]
+
+INPUTS = 4
+"""So many of the inputs are asked for: a GPU that is made of software is slow."""
+NAMED = 3
+
+
+def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
+    """Whether every operation runs at the place, and what it answers.
+
+    A GPU computes in float16 whatever the artifact stores: answers are held to the gate of that, or to a looser one
+    that the precision has.
+    """
+    place = subject.place
+    if place is None:
+        return
+    inputs, answers = subject.evidence.reference.inputs.of(tower)[:INPUTS], f"{place} answers"
+    try:
+        found = subject.target(tower).compiled(subject.bundle.artifact(tower), place, inputs)
+    except NotRun as error:
+        yield from (Check.not_run(step, tower, str(error)) for step in (place, answers))
+        return
+    yield Check(
+        step=place,
+        tower=tower,
+        status="failed" if found.left or found.refusal is not None else "passed",
+        engine=found.engine,
+        gate="every operation",
+        figures={"operations": found.operations, "on_cpu": _on_cpu(found)},
+        detail=found.refusal or _told(found),
+    )
+    if found.answers is None:
+        yield Check.not_run(answers, tower, found.silence or "it gave no answers")
+        return
+    precision = subject.bundle.manifest.towers[tower].precision
+    bound = subject.gates.shipped("fp16" if precision == "fp32" else precision, None, bool(subject.head.names))
+    wanted = subject.wanted(tower)[: len(found.answers)]
+    yield Check.of_answers(answers, tower, wanted, found.answers, bound, found.engine)
+
+
+def _on_cpu(found: Compiled) -> int:
+    return found.operations if found.refusal is not None else len(found.left)
+
+
+def _told(found: Compiled) -> str | None:
+    """What stays on the CPU: types with how many there are of each, why, and the first by name."""
+    told = []
+    for kind, count in Counter(one.type for one in found.left).items():
+        those = [one for one in found.left if one.type == kind]
+        names = ", ".join(one.name for one in those[:NAMED]) + (", ..." if count > NAMED else "")
+        reason = f" ({those[0].reason})" if those[0].reason else ""
+        told.append(f"{count} {kind}{reason}: {names}")
+    return "; ".join(told) or None

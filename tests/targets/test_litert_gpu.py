@@ -1,0 +1,148 @@
+"""LiteRT's GPU compiler on Mesa's software Vulkan: what it takes, what it leaves, and what becomes of a failure."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from conversions import Store
+from litert_files import Files, require_litert
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
+from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.litert import gpu
+from mobileclip_deploy.targets.litert.editing import Editor
+from mobileclip_deploy.targets.litert.model_file import read_model
+from mobileclip_deploy.targets.placement import Compiled, Left
+from mobileclip_deploy.verify.places import check_place
+
+require_litert()
+
+
+@pytest.fixture(scope="module")
+def files(store: Store) -> Files:
+    return Files(store.folder / "litert")
+
+
+@pytest.fixture(scope="module")
+def vulkan() -> None:
+    try:
+        gpu.software_vulkan()
+    except NotRun as error:
+        if os.environ.get("CI") and sys.platform == "linux":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+def ids() -> np.ndarray:
+    return np.array([[90, 5, 6, 7, 91, 0, 0, 0]])
+
+
+@pytest.mark.usefixtures("vulkan")
+@pytest.mark.parametrize("precision", ["fp16", "w8"])
+def test_the_text_tower_runs_whole_on_the_gpu_and_answers_in_float16(files: Files, precision: str) -> None:
+    """Products keep the rank of what is around them, and of a table in float16 the rows are cast."""
+    path = files.path("text", precision)
+    found = get_target("litert").compiled(path, "gpu", ids())
+    assert (found.left, found.refusal, found.silence) == ((), None, None)
+    assert found.operations == len(read_model(path).operators)
+    assert found.engine.startswith("LiteRT 2.3")
+    assert "WebGPU on llvmpipe" in found.engine
+    assert found.answers is not None
+    assert 1e-6 < compare(get_target("litert").runner(path)(ids()), found.answers).relative < 0.02
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_what_the_gpu_has_no_kernel_for_is_named_with_its_layer(files: Files, tmp_path: Path) -> None:
+    path = tmp_path / "clamped.tflite"
+    clamped = Editor(files.path("text", "w8").read_bytes())
+    (minimum,) = [one for one in clamped.graph.operators if clamped._is(one, "MINIMUM")]
+    minimum.opcodeIndex = clamped._code(clamped.schema.BuiltinOperator.RELU_0_TO_1, 1)
+    minimum.inputs, minimum.builtinOptionsType, minimum.builtinOptions = minimum.inputs[:1], 0, None
+    path.write_bytes(clamped.packed())
+    found = get_target("litert").compiled(path, "gpu")
+    assert [(one.type, one.name.split(".")[0]) for one in found.left] == [("RELU_0_TO_1", "tower")]
+    assert (found.refusal, found.answers) == (None, None)
+    (report,) = mcd.lint(path, "gpu")
+    assert [op.type for op in report.operations if op.status == "leaves"] == ["RELU_0_TO_1"]
+    assert [rule.name for rule in report.rules] == ["unsupported"]
+    assert report.shares["ready"].operations == found.operations - 1
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_a_driver_that_dies_is_a_finding(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "PROCESS", "gpu_that_dies")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    found = get_target("litert").compiled(files.path("text", "w8"), "gpu", ids())
+    assert found.refusal == "the compiler died (SIGSEGV)"
+    assert found.silence == "it was not compiled"
+    (report,) = mcd.lint(files.path("text", "w8"), "gpu")
+    assert report.shares["leaves"].of_operations == 1
+    assert [finding.detail for finding in report.package_findings] == ["the compiler died (SIGSEGV)"]
+
+
+def test_without_a_software_vulkan_the_package_is_named(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "FOLDERS", ())
+    with pytest.raises(NotRun, match="apt install mesa-vulkan-drivers") as raised:
+        get_target("litert").compiled(files.path("text", "w8"), "gpu")
+    assert raised.value.exit_code == 3
+
+
+def test_a_damaged_file_never_meets_a_driver(tmp_path: Path) -> None:
+    (tmp_path / "cut.tflite").write_bytes(bytes(99))
+    with mock.patch.object(gpu, "_run") as run, pytest.raises(InvalidInput, match="not a usable"):
+        get_target("litert").compiled(tmp_path / "cut.tflite", "gpu")
+    assert run.call_count == 0
+
+
+def test_places_are_refused_that_a_format_is_not_compiled_for(files: Files) -> None:
+    with pytest.raises(UsageError, match="ONNX cannot be compiled for that on this machine; it has none"):
+        get_target("onnx").require_place("gpu")
+    with pytest.raises(UsageError, match="does not run on a Neural Engine; it is linted for `device='gpu'`"):
+        mcd.lint(files.path("text", "w8"), "a16")
+
+
+@pytest.mark.parametrize("precision", ["w8", "w8a8"])
+def test_products_keep_three_dimensions(files: Files, precision: str) -> None:
+    model = read_model(files.path("text", precision))
+    shapes = [model.tensors[one.outputs[0]].shape for one in model.operators if one.type == "FULLY_CONNECTED"]
+    assert len(shapes) >= 4
+    assert {shape[:-1] for shape in shapes} <= {(1, 8), (1,)}
+
+
+def checked(outcome: Compiled | NotRun) -> list[tuple[str, str, str | None]]:
+    """Steps, statuses and details of what the check makes of a compiler's outcome; answers should be ones."""
+    subject = mock.MagicMock(place="gpu", gates=Gates())
+    subject.head.names = ()
+    subject.evidence.reference.inputs.of.return_value = np.repeat(ids(), 6, axis=0)
+    subject.wanted.return_value = np.ones((6, 4), np.float32)
+    subject.bundle.manifest.towers = {"text": mock.Mock(precision="fp32")}
+    subject.target.return_value.compiled.side_effect = [outcome]
+    found = list(check_place(subject, "text"))
+    (call,) = subject.target.return_value.compiled.call_args_list
+    assert (call.args[1], len(call.args[2])) == ("gpu", 4)
+    return [(check.step, check.status, check.detail) for check in found]
+
+
+def test_the_check_fails_for_what_stays_on_the_cpu_and_for_answers_that_are_not_the_checkpoints() -> None:
+    ones = np.ones((2, 4), np.float32)
+    assert checked(Compiled("E", 9, answers=ones)) == [("gpu", "passed", None), ("gpu answers", "passed", None)]
+    left = tuple(Left("CAST", f"tower.{number}", "no kernel") for number in range(4))
+    told = "4 CAST (no kernel): tower.0, tower.1, tower.2, ..."
+    assert checked(Compiled("E", 9, left, answers=ones * np.nan)) == [
+        ("gpu", "failed", told),
+        ("gpu answers", "failed", None),
+    ]
+    died = Compiled("E", 9, refusal="the compiler died (SIGSEGV)", silence="it was not compiled")
+    assert checked(died) == [
+        ("gpu", "failed", "the compiler died (SIGSEGV)"),
+        ("gpu answers", "not run", "it was not compiled"),
+    ]
+    assert {status for _, status, _ in checked(NotRun("no driver"))} == {"not run"}
