@@ -25,6 +25,7 @@ def check_contexts(subject: Subject, tower: TowerName) -> Iterator[Check]:
     """
     if tower != "text" or not subject.contexts:
         return
+    subject.tell(tower, "shorter contexts")
     bound = subject.gates.shipped(subject.bundle.manifest.towers[tower].precision, subject.floor(tower))
     for load in subject.target(tower).runners(subject.bundle.artifact(tower)):
         try:

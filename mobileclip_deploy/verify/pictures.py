@@ -36,6 +36,7 @@ def check_pictures(subject: Subject, tower: TowerName) -> list[Check]:
     """
     if not (tower == "image" and subject.form.pictures):
         return []
+    subject.tell(tower, "pictures of other sizes")
     try:
         runner = subject.target(tower).plain_runner(subject.bundle.artifact(tower))
     except NotRun as error:

@@ -121,6 +121,10 @@ class Subject:
         """Why a check was not run where the source is not at hand."""
         return f"needs the checkpoint {self.bundle.manifest.checkpoint.file}; give it with `checkpoint`"
 
+    def tell(self, tower: TowerName, what: str) -> None:
+        """Progress: what is checked of a tower from now on."""
+        self.progress(f"{self.name}: {tower} tower, {what}")
+
     def target(self, tower: TowerName) -> Target:
         """The target that wrote a tower, with the options that the manifest records."""
         return self._target.for_function(self.bundle.manifest.towers[tower].function)
