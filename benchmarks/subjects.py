@@ -101,6 +101,19 @@ class Subjects:
                 path.write_bytes(edge.to_executorch().buffer)
         return path
 
+    def plain_tflite(self, variant: str) -> Path:
+        """The same network by LiteRT's converter as it is."""
+        path = self.folder / f"open_clip_{variant}_plain.tflite"
+        if not path.exists():
+            from mobileclip_deploy.targets.quiet import quiet
+
+            visual, example = open_clip_image_tower(variant)
+            with quiet():
+                import litert_torch
+
+                litert_torch.convert(visual, (example,)).export(str(path))
+        return path
+
 
 def image_weights(variant: str) -> dict[str, Any]:
     """The tensors of a variant's image tower in its first layout, from the seed."""
@@ -135,6 +148,8 @@ if __name__ == "__main__":  # builds everything: python benchmarks/subjects.py F
     subjects.folder.mkdir(parents=True, exist_ok=True)
     for name in ("mobileclip2_s0", "mobileclip2_s2", "mobileclip2_b", "clip_vit_b16"):
         print(subjects.bundle(name, "onnx"), flush=True)
-    print(subjects.bundle("mobileclip2_s0", "executorch"), flush=True)
+    for name in ("executorch", "litert"):
+        print(subjects.bundle("mobileclip2_s0", name), flush=True)
     print(subjects.plain_onnx("mobileclip2_s0"), flush=True)
     print(subjects.stock_pte("mobileclip2_s0"), flush=True)
+    print(subjects.plain_tflite("mobileclip2_s0"), flush=True)

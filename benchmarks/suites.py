@@ -31,6 +31,8 @@ from mobileclip_deploy.bundle import Bundle
 RESULTS = ROOT / "benchmarks" / "results"
 S0 = "mobileclip2_s0"
 SEEDS = (1, 2)
+TARGETS = ("onnx", "executorch", "litert")
+"""Those whose fp32 is compared."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def _folding(subjects: Subjects) -> Request:
 
 
 def _runtimes(subjects: Subjects) -> Request:
-    bundles = [subjects.bundle(variant, target) for variant in (S0, "nano") for target in ("onnx", "executorch")]
+    bundles = [subjects.bundle(variant, target) for variant in (S0, "nano") for target in TARGETS]
     return Request(_open(*bundles))
 
 
@@ -79,8 +81,8 @@ def _answers_rightly(bundle: Bundle) -> bool:
 
 def _peers(subjects: Subjects) -> Request:
     return Request(
-        _open(subjects.bundle(S0, "onnx"), subjects.bundle(S0, "executorch")),
-        against=(subjects.plain_onnx(S0), subjects.stock_pte(S0)),
+        _open(*(subjects.bundle(S0, target) for target in TARGETS)),
+        against=(subjects.plain_onnx(S0), subjects.stock_pte(S0), subjects.plain_tflite(S0)),
     )
 
 
@@ -98,7 +100,7 @@ SUITES = {
     ),
     "runtimes": Suite(
         "Runtimes",
-        "The same folded towers in ONNX Runtime and ExecuTorch (XNNPACK).",
+        "The same folded towers in ONNX Runtime, ExecuTorch (XNNPACK) and LiteRT (XNNPACK).",
         "onnxruntime",
         _runtimes,
         within=("variant",),
@@ -113,8 +115,8 @@ SUITES = {
     ),
     "peers": Suite(
         "Peers",
-        "The same weights through others' recipes: open_clip's own S0 image tower by torch.onnx.export as it is, and "
-        "by ExecuTorch's documented XNNPACK recipe.",
+        "The same weights through others' recipes: open_clip's own S0 image tower by torch.onnx.export as it is, by "
+        "ExecuTorch's documented XNNPACK recipe, and by litert_torch.convert as it is.",
         "plain",
         _peers,
     ),
