@@ -85,4 +85,5 @@ class Lines:
         if not self._text or now - (self._began if first else self._wrote) < (self._patience if first else self._every):
             return
         self._wrote = now
-        self._write(self._text if first else f"{self._text} ({now - self._began:.0f} s)")
+        # Of several lines, as a code to scan has, the last is what is waited for.
+        self._write(self._text if first else f"{self._text.rpartition(chr(10))[2]} ({now - self._began:.0f} s)")

@@ -1,10 +1,12 @@
-"""The page's server: on the loopback address alone, behind a secret in the address, and nothing but the job's files."""
+"""The page's server: behind a secret in the address, with nothing but the job's files; on the loopback address, unless
+it is given a certificate and another one."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import secrets
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +20,7 @@ from mobileclip_deploy.errors import InvalidInput
 
 __all__ = ["Answer", "PageServer", "serving"]
 
+LOOPBACK = "127.0.0.1"
 LARGEST_POST = 64 * 2**20
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -46,26 +49,39 @@ Answer = Callable[[dict[str, str], bytes], object]
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves `files` by GET and `posts` by POST, below /<secret>/ at `address`."""
+    """Serves `files` by GET and `posts` by POST, below /<secret>/ at `address`: over http on the loopback address, or
+    with a certificate (`tls`) over https at this machine's address `host`."""
 
     daemon_threads = True
 
-    def __init__(self, files: Mapping[str, Path], posts: Mapping[str, Answer], port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        posts: Mapping[str, Answer],
+        port: int = 0,
+        host: str = LOOPBACK,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__((host, port), _Handler)
+        self.host, self.scheme = host, "http" if tls is None else "https"
+        if tls is not None:  # a client that says nothing keeps its own thread waiting, not the others
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.files, self.posts = dict(files), dict(posts)
         self.secret = secrets.token_urlsafe(16)
         # A page of another site may post here, and a name of its own may lead here: neither says these.
-        self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
+        names = (host, "localhost") if host == LOOPBACK else (host,)
+        self.hosts = {f"{name}:{self.server_port}" for name in names}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that ends closes its connections in the middle: that is no error of the server."""
-        if not isinstance(sys.exception(), ConnectionError):
+        """A browser that ends closes its connections in the middle, and one that does not know the certificate ends the
+        handshake: that is no error of the server."""
+        if not isinstance(sys.exception(), (ConnectionError, ssl.SSLError)):
             super().handle_error(request, client_address)
 
     @property
     def address(self) -> str:
         """What a browser opens."""
-        return f"http://127.0.0.1:{self.server_port}/{self.secret}/"
+        return f"{self.scheme}://{self.host}:{self.server_port}/{self.secret}/"
 
 
 @contextlib.contextmanager
@@ -124,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _is_own_page(self) -> bool:
         """Whether a POST comes from the page that was served: browsers say where they come from."""
         origin = self.headers.get("Origin")
-        return origin is not None and origin.removeprefix("http://") in self.server.hosts
+        return origin is not None and origin.removeprefix(f"{self.server.scheme}://") in self.server.hosts
 
     def _say(self, status: HTTPStatus, answer: object = None) -> None:
         content = json.dumps(answer).encode()

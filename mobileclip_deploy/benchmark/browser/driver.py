@@ -22,13 +22,14 @@ from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
+from mobileclip_deploy.web.lan import Certificate, code, local_address, self_signed
 from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.web.server import PageServer, serving
 
 __all__ = ["BrowserDriver"]
 
 PAGE = Path(__file__).parent / "page"
-SERVE = "serve"
+SERVE, LAN = "serve", "lan"
 PLACES = "MOBILECLIP_BROWSER_PLACES"
 START_SECONDS = 120
 """A browser that has not loaded the page by then never will."""
@@ -40,14 +41,17 @@ IDLE_STARTS = 3
 
 
 class BrowserDriver(Driver):
-    """A browser: one of this machine (`chromium`, `firefox`, a path), or whichever opens the page (`serve`)."""
+    """A browser: one of this machine (`chromium`, `firefox`, a path), or whichever opens the page, of this machine
+    (`serve`) or of its local network (`lan`)."""
 
     kind = "browser"
     devices = "browsers"
 
     def discover(self) -> tuple[Listing, ...]:
         found = tuple(Listing(f"browser:{one.family}", one.program, "ready") for one in installed_browsers())
-        remedy = "install one (Debian: apt-get install chromium), or open the page on any device: browser:serve"
+        remedy = (
+            "install one (Debian: apt-get install chromium), or open the page elsewhere: browser:serve, browser:lan"
+        )
         return found or (Listing("browser", "browsers", "none installed", remedy),)
 
     def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
@@ -57,7 +61,7 @@ class BrowserDriver(Driver):
     def run(self, plan: Plan, progress: Progress) -> Run:
         if plan.profile:
             raise NotRun("operator times are not recorded in browsers: leave `profile` out")
-        browser = None if self.selector == SERVE else find_browser(self.selector)
+        browser = None if self.selector in (SERVE, LAN) else find_browser(self.selector)
         runtime = runtime_folder(progress)
         before = plan.environment_before(snapshot)
         counter = RoundCounter(len(plan.job.order), progress)
@@ -65,11 +69,18 @@ class BrowserDriver(Driver):
         files = {file.name: file for file in PAGE.iterdir()}
         files |= {f"runtime/{name}": runtime / name for name in FILES}
         files |= {f"plan/{name}": file for name, file in session.files.items()}
-        with serving(PageServer(files, _posts(session))) as server:
-            if browser is None:
-                _wait_for_somebody(session, server.address, progress)
-            else:
-                _drive(browser, session, server.address)
+        posts = _posts(session)
+        if self.selector == LAN:
+            host = local_address()
+            own = self_signed(host)
+            with serving(PageServer(files, posts, host=host, tls=own.context)) as server:
+                _wait_for_somebody(session, _to_other_devices(server, own), progress)
+        else:
+            with serving(PageServer(files, posts)) as server:
+                if browser is None:
+                    _wait_for_somebody(session, _to_this_machine(server), progress)
+                else:
+                    _drive(browser, session, server.address)
         counter.tell(len(plan.job.order), "done")
         return Run(
             schema_version=1,
@@ -138,11 +149,21 @@ def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
             )
 
 
-def _wait_for_somebody(session: BrowserSession, address: str, progress: Progress) -> None:
-    port = address.split(":")[2].partition("/")[0]
-    progress(
-        f"open {address} in a browser of this machine; on an Android phone after: adb reverse tcp:{port} tcp:{port}"
-    )
+def _to_this_machine(server: PageServer) -> str:
+    port = f"tcp:{server.server_port}"
+    return f"open {server.address} in a browser of this machine; on an Android phone after: adb reverse {port} {port}"
+
+
+def _to_other_devices(server: PageServer, own: Certificate) -> str:
+    """With a code to scan, where it can be drawn."""
+    drawn = code(server.address)
+    lines = [drawn if drawn is not None else "a code to scan: pip install 'mobileclip-deploy[lan]'"]
+    lines.append(f"The browser warns of a certificate that it does not know; ours has SHA-256 {own.fingerprint}")
+    return "\n".join([*lines, f"open {server.address} in a browser of the same network, as a phone's"])
+
+
+def _wait_for_somebody(session: BrowserSession, invitation: str, progress: Progress) -> None:
+    progress(invitation)
     while not session.finished.wait(LOOK_SECONDS):
         pass
 
