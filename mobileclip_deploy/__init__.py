@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     )
     from mobileclip_deploy.model.architecture import MobileCLIP
     from mobileclip_deploy.parity import Gates, ParityReport
+    from mobileclip_deploy.sweep.door import SweepResult, sweep
     from mobileclip_deploy.targets import Runner
     from mobileclip_deploy.towers.door import reparameterize
     from mobileclip_deploy.verify.door import Comparison, Explanation, compare, explain, verify
@@ -109,6 +110,7 @@ __all__ = [
     "Reinforced",
     "Runner",
     "SuiteResult",
+    "SweepResult",
     "Trained",
     "Variant",
     "benchmark",
@@ -136,6 +138,7 @@ __all__ = [
     "reinforce",
     "reparameterize",
     "report",
+    "sweep",
     "tokenize",
     "train",
     "variants",
@@ -215,6 +218,7 @@ DOORS = {
         "Gates",
         "ParityReport",
     ),
+    "sweep.door": ("SweepResult", "sweep"),
     "targets": ("Runner",),
     "towers.door": ("reparameterize",),
     "verify.door": (

@@ -28,6 +28,7 @@ from mobileclip_deploy.cli.recover import recover
 from mobileclip_deploy.cli.reinforce import reinforce
 from mobileclip_deploy.cli.reparameterize import reparameterize
 from mobileclip_deploy.cli.report import report
+from mobileclip_deploy.cli.sweep import sweep
 from mobileclip_deploy.cli.train import train
 from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
@@ -89,6 +90,7 @@ for command in (
     reparameterize,
     convert,
     export,
+    sweep,
     verify,
     lint,
     evaluate,

@@ -40,6 +40,7 @@ from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
 from mobileclip_deploy.learning.training import LeftOut, LogRow
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, ParityReport
+from mobileclip_deploy.sweep.result import SweepResult
 from mobileclip_deploy.targets.inspection import PackageInspection
 from mobileclip_deploy.verify.comparison import Comparison
 from mobileclip_deploy.verify.explanation import Explanation
@@ -248,6 +249,7 @@ DOCUMENTS: dict[str, Any] = {
     "reparameterize": FoldedDocument,
     "convert": ConvertedDocument,
     "export": list[ExportedDocument],
+    "sweep": SweepResult,
     "verify": VerifiedDocument | VerifiedBundlesDocument,
     "lint": LintDocument,
     "evaluate": EvaluationResult | SuiteResult,

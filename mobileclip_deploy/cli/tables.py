@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.export.smallest import SearchLog
     from mobileclip_deploy.export.steps import ExportGateFailed, Written
     from mobileclip_deploy.parity import Check, ParityReport
+    from mobileclip_deploy.sweep.result import State, SweepResult
     from mobileclip_deploy.verify.comparison import Comparison
     from mobileclip_deploy.verify.several import Refused, Verified
 
@@ -26,6 +27,7 @@ __all__ = [
     "print_failed_export",
     "print_report",
     "print_suite",
+    "print_sweep",
     "print_verified",
 ]
 
@@ -305,3 +307,14 @@ def verdict(checks: Sequence[Check]) -> str:
     states = {check.status for check in checks}
     worst = next((state for state in ("failed", "not run", "undecided", "passed") if state in states), "not verified")
     return "FAILED" if worst == "failed" else worst
+
+
+def print_sweep(result: SweepResult) -> None:
+    """A row a cell, then how many ended how."""
+    from mobileclip_deploy.sweep.running import TABLE
+    from mobileclip_deploy.sweep.table import COLUMNS, cells_of
+
+    print_table(None, COLUMNS, [cells_of(row) for row in result.rows])
+    states: tuple[State, ...] = ("passed", "failed", "not run", "error", "left")
+    counted = ", ".join(f"{result.count(state)} {state}" for state in states if result.count(state))
+    click.echo(f"wrote {result.output}/{TABLE}: {counted}")

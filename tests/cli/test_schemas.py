@@ -54,6 +54,7 @@ ELSEWHERE = {
     "export": "cli/test_commands.py",
     "layouts": "layouts/test_layouts.py",
     "evaluate": "cli/test_commands.py",
+    "sweep": "sweep/test_sweep.py",
     "verify": "verify/test_several.py",
     "demo": "web/test_demo.py",
 }

@@ -1,0 +1,150 @@
+"""A sweep makes every combination once, keeps what is done and every error, and refuses what it cannot follow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import refusal, run
+from emoji_pairs import write_pairs
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.sweep import running
+from mobileclip_deploy.sweep.cells import Cell, cell_memory, list_cells
+from mobileclip_deploy.sweep.result import Row
+from mobileclip_deploy.sweep.specification import CheckpointChoice, Specification, read_specification
+from mobileclip_deploy.sweep.table import markdown
+
+SWEEP = """\
+version = 1
+targets = ["onnx"]
+precisions = ["fp32"]
+dataset = "mine"
+device = "android:none"
+"""
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Dask is not installed: in this process."""
+    monkeypatch.setattr(running, "usual_scheduler", lambda: None)
+
+
+def write(folder: Path, text: str = SWEEP) -> Path:
+    file = folder / "sweep.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.usefixtures("here")
+def test_what_failed_keeps_its_error_and_is_tried_again_and_what_is_done_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("sweep", write(tmp_path), "-o", tmp_path / "out")
+    without = run(*command, "--json")
+    assert without.code == 2
+    (row,) = without.json["rows"]
+    assert row["state"] == "error"
+    assert str(tmp_path / "mine") in row["error"]["message"]
+    assert without.stderr.splitlines()[-1].startswith('{"schema_version": 1, "error": ')
+
+    (write_pairs(tmp_path / "mine", 12) / "dataset.json").write_text('{"name": "mine", "pairs": "pairs.jsonl"}')
+    made = run(*command, "--json")
+    (row,) = made.json["rows"]
+    assert (row["state"], row["bundle"], row["variant"]) == ("passed", "nano/nano-onnx-fp32", "nano")
+    assert (tmp_path / "out" / row["bundle"] / "manifest.json").is_file()
+    assert min(row["cosine"].values()) > 0.9999
+    assert row["drop"] == {"image_to_text_recall@1": 0}
+    # The bundle is there; the phone is not, which ends the command as it would end `benchmark`.
+    assert made.code == 3
+    assert made.json["latency_error"]["message"] in json.loads(made.stderr.splitlines()[-1])["error"]["message"]
+
+    monkeypatch.setattr(running, "make_cell", lambda *_: pytest.fail("made again"))
+    again = run(*command)
+    assert "wrote" in again.stdout
+    assert "1 passed" in again.stdout
+    table = (tmp_path / "out" / "sweep.md").read_text()
+    assert "| nano | onnx | fp32 |" in table
+    assert table in markdown(mcd.SweepResult.model_validate(made.json))
+
+
+def test_every_combination_is_a_cell_and_what_there_is_not_is_said(tmp_path: Path) -> None:
+    text = """\
+version = 1
+targets = ["onnx", "coreml"]
+precisions = ["fp16", "w4p", "image=fp16,text=fp32"]
+[checkpoints.first]
+[checkpoints.second]
+[options.plain]
+[options.ios17]
+deployment_target = "iOS17"
+"""
+    cells, notes = list_cells(read_specification(write(tmp_path, text)))
+    named = [(cell.target, cell.precision, cell.named) for cell in cells if cell.checkpoint == "first"]
+    assert named == [
+        ("onnx", "fp16", "plain"),
+        ("onnx", "image=fp16,text=fp32", "plain"),
+        ("coreml", "fp16", "plain"),
+        ("coreml", "w4p", "plain"),
+        ("coreml", "image=fp16,text=fp32", "plain"),
+        ("coreml", "fp16", "ios17"),
+        ("coreml", "w4p", "ios17"),
+        ("coreml", "image=fp16,text=fp32", "ios17"),
+    ]
+    assert len(cells) == 16
+    assert notes == ["onnx has no w4p: left out."]
+    assert len({cell.record for cell in cells}) == 16
+
+
+def test_a_larger_checkpoint_is_expected_to_need_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def need(variant: str) -> int:
+        choice = CheckpointChoice(variant=variant, download=True)
+        return cell_memory(Cell("one", choice, variant, "onnx", "fp16", None, {}, None, None))
+
+    nano, large = need("nano"), need("mobileclip2_l14")
+    weights = load_variant("mobileclip2_l14").parameters_image + load_variant("mobileclip2_l14").parameters_text
+    assert large - nano > 24 * (weights - 7_000_000)
+    assert 4 * large > 24 * 10**9 > large  # four of them do not start on 24 GB
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("version = 1\ntargets = [", "is not TOML"),
+        ("version = 1", 'field targets is missing; for example `targets = ["onnx", "coreml"]`'),
+        (SWEEP + 'precision = "w8"', "unknown field precision, did you mean precisions?; known: version, targets"),
+        (SWEEP + '[checkpoints.a]\nfiel = "a.pt"', "unknown field checkpoints.a.fiel, did you mean file?; known: file"),
+        (SWEEP + '[checkpoints."../a"]\n', "field checkpoints"),
+        (SWEEP + '[checkpoints.a]\nfile = "a.pt"', "a.pt"),
+        (SWEEP + '[checkpoints.a]\nfile = "hf:o/n"', "checkpoints.a: say which network it is, as in variant ="),
+        (SWEEP.replace("onnx", "onxn"), "unknown target 'onxn'"),
+        (SWEEP.replace("fp32", "fp31"), "unknown precision 'fp31'"),
+        (SWEEP + '[options.a]\ndeployment_target = "iOS17"', "none of onnx has an option 'deployment_target'; known: "),
+        (SWEEP.replace("fp32", "w4p"), "nothing is left to sweep over: onnx has no w4p: left out."),
+        (SWEEP.replace("version = 1", "version = 2"), "field version: Input should be 1"),
+    ],
+)
+def test_a_file_that_cannot_be_followed_is_one_line_and_nothing_is_written(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    assert words in refusal(run("sweep", write(tmp_path, text), "-o", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="exists and holds no sweep; choose another output"):
+        mcd.sweep(write(tmp_path), tmp_path)
+
+
+def test_a_cell_that_failed_a_gate_or_has_no_bundle_decides_how_the_command_ends() -> None:
+    row = Row(checkpoint="a", target="onnx", precision="w4", options=None)
+    failed = row.model_copy(update={"state": "failed", "failures": ("text task",)})
+    result = mcd.SweepResult(output="out", rows=(row.model_copy(update={"state": "passed"}), failed))
+    assert result.failure is not None
+    assert result.failure.exit_code == 1
+    assert result.failure.line == "FAILED its gate, and written marked: a, onnx, w4 (text task)"
+    assert mcd.SweepResult(output="out", rows=result.rows[:1]).failure is None
+    assert Specification(version=1, targets=("onnx",)).checkpoints == {"nano": CheckpointChoice()}
