@@ -101,28 +101,30 @@ def write_job(
     quick: bool = False,
     tower: str = "both",
     seed: Seed | None = None,
+    progress: Progress = silent,
 ) -> Path:
     """Write a job for a phone that is out of reach, such as a device farm's, and measure nothing.
 
     Args:
         bundles: as returned by `export`, or their folders; or one.
         folder: the job goes into a folder of its own in it. What the phone sends back is read by `report`.
-        device, protocol, quick, tower, seed: as of `benchmark`.
+        device, protocol, quick, tower, seed, progress: as of `benchmark`.
 
     Returns:
-        The job's folder.
+        The job's folder. For an Android phone the programs that run it, and a script that starts them, lie in it too.
 
     Raises:
         InvalidInput: a bundle is damaged.
         UsageError: an unknown device or protocol, or a device that takes no job by hand.
         NotRun: the device runs nothing of it.
+        RuntimeFailed: there are no programs for the phone, or they cannot be had.
     """
     listed = (bundles,) if isinstance(bundles, Bundle | str | PathLike) else bundles
     found = tuple(one.path if isinstance(one, Bundle) else Path(one) for one in listed)
     chosen = get_protocol(protocol)
     request = make_request(found, tower, (1,), (), (), None)
     return running.write_job(
-        request, get_driver(device), quick_protocol(chosen) if quick else chosen, seed, Path(folder)
+        request, get_driver(device), quick_protocol(chosen) if quick else chosen, seed, Path(folder), progress
     )
 
 

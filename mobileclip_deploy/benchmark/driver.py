@@ -127,7 +127,7 @@ class Driver(ABC):
         first, *others = Driver.places(self, target, options)
         return (first, *(place for place in others if place.label in named))
 
-    def write_job(self, plan: Plan, into: Path) -> Path:
+    def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
         """Write `into`/<run_id>, a job with real files, for who starts it on the device by hand.
 
         Raises:

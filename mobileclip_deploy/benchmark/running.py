@@ -83,7 +83,9 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
     return Outcome(result, output, left_out)
 
 
-def write_job(request: Request, driver: Driver, protocol: Protocol, seed: int | None, into: Path) -> Path:
+def write_job(
+    request: Request, driver: Driver, protocol: Protocol, seed: int | None, into: Path, progress: Progress
+) -> Path:
     """Write a job for a device that is out of reach, with the files that it names: what runs it needs nothing else.
 
     Returns:
@@ -96,7 +98,7 @@ def write_job(request: Request, driver: Driver, protocol: Protocol, seed: int | 
     chosen = secrets.randbelow(2**31) if seed is None else seed
     with tempfile.TemporaryDirectory(prefix="mobileclip-job-") as place:
         job, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), Path(place))
-        return driver.write_job(Plan(Path(place), job, versions=_versions(request, job)), into)
+        return driver.write_job(Plan(Path(place), job, versions=_versions(request, job)), into, progress)
 
 
 def _versions(request: Request, job: Job) -> dict[str, frozenset[str]]:

@@ -88,7 +88,17 @@ def benchmark(
     from mobileclip_deploy.cli.output import conclude, note, progress
 
     if job_folder is not None:
-        written = write_job(bundles, job_folder, device=device, protocol=protocol, quick=quick, tower=tower, seed=seed)
+        with progress() as update:
+            written = write_job(
+                bundles,
+                job_folder,
+                device=device,
+                protocol=protocol,
+                quick=quick,
+                tower=tower,
+                seed=seed,
+                progress=update,
+            )
         click.echo(f"wrote {written}")
         return
     printed = output == Path("-")

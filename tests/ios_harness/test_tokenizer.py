@@ -48,6 +48,14 @@ def test_texts_outside_of_the_vectors_are_open_clips_too(swift: Path, folder: Pa
         assert row == wanted, text
 
 
+def test_mojibake_is_left_alone(swift: Path, folder: Path) -> None:
+    text = "caf\u00c3\u00a9"
+    assert is_mojibake(text)
+    (row,) = ids(swift, folder, [text])
+    assert row[:4] != tokenize([text]).tolist()[0][:4]  # which repairs it
+    assert tokenize([text]).tolist() == tokenize(["caf\u00e9"]).tolist()
+
+
 def test_the_table_of_entities_is_what_its_command_writes() -> None:
     table = HARNESS / "HarnessCore" / "Sources" / "CLIPTokenizer" / "HTMLEntityTable.swift"
     done = subprocess.run(

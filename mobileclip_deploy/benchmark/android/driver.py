@@ -23,7 +23,7 @@ from mobileclip_deploy.benchmark.result import Environment, Harness, Run
 from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
 __all__ = ["AndroidDriver"]
@@ -52,8 +52,8 @@ class AndroidDriver(Driver):
             return (Listing("android", "Android phones", "none connected", remedy),)
         return tuple(self._listing(serial, state) for serial, state in found)
 
-    def write_job(self, plan: Plan, into: Path) -> Path:
-        runners = find_runners(self._settings.runners, plan.proven, silent)
+    def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
+        runners = find_runners(self._settings.runners, plan.proven, progress)
         return write_job_folder(plan, runners, self._settings.turn_limit(plan.job.protocol), into)
 
     def run(self, plan: Plan, progress: Progress) -> Run:

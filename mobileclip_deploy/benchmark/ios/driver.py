@@ -49,7 +49,7 @@ class IosDriver(Driver):
         except RuntimeFailed as failure:
             return (Listing("ios", "iPhones and iPads", "out of reach", str(failure)),)
 
-    def write_job(self, plan: Plan, into: Path) -> Path:
+    def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
         check_plan(plan)
         return write_job_folder(plan, into, in_parts=False)
 

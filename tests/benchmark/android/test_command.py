@@ -99,6 +99,7 @@ def test_a_job_for_a_phone_out_of_reach_brings_its_programs_and_report_reads_wha
     assert done.stdout == f"wrote {job}\n"
     assert phones.running() == []
     place = f"{phones.storage}/by hand"
+    phones.set_clock(1, "scaling_max_freq", 1_500_000)
     phones.adb("push", str(job), place)
     said = phones.adb("shell", f"sh {quoted(place + '/run.sh')}").splitlines()
     assert said[-1] == "mobileclip-shell-ended 0", said
@@ -106,7 +107,8 @@ def test_a_job_for_a_phone_out_of_reach_brings_its_programs_and_report_reads_wha
     result = read_result(tmp_path / f"{job.name}.run.json")
     assert [cell.status for cell in result.cells] == ["done"]
     assert (result.device.kind, result.device.name, result.device.simulated) == ("android", "Phone 1", True)
-    # As the driver pins: the faster of two kinds.
+    # As the driver pins: the faster of two kinds; and what a phone does to it is told of as in any other run.
     assert {used.core for item in result.cells[0].rounds for used in item.cores} == {1}
+    assert result.cells[0].warnings[0] == "throttled: core 1 was allowed 1.5 GHz of 2.9 GHz"
     assert phones.asked()[-1] == "cmd power set-fixed-performance-mode-enabled false"
     assert run("report", tmp_path / f"{job.name}.run.json", "-o", tmp_path / "page.html").code == 0

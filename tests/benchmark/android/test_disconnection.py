@@ -109,6 +109,10 @@ def test_what_the_phone_finished_while_the_cable_was_out_is_not_measured_again(
     puller.join()
     on_phone = phones.storage / f"x/job/{plan.job.run_id}.run.json"
     when(on_phone.exists, lambda: None).join()
+    # Asked whether it may, then switched on for the run, and off at its end: by the phone, which is alone.
+    fixed = [f"cmd power set-fixed-performance-mode-enabled {state}" for state in ("true", "false")] * 2
+    when(lambda: phones.asked() == fixed, lambda: None).join()
+    assert phones.asked() == fixed
     phones.connect()
     assert run(phones, runners, plan).cells[0].status == "done"
     assert (phones.storage / "x/turns").read_text() == "0\n1\n"

@@ -33,6 +33,7 @@ from mobileclip_deploy.benchmark.request import RunOptions, make_request
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.inspect.doctor import tools
 from mobileclip_deploy.progress import Progress, silent
 
@@ -134,6 +135,22 @@ def fresh_environment(folder: Path, installed: Path) -> Path:
     shutil.copytree(installed / PACKAGE, place / PACKAGE)
     (place / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")  # behind ours; its own .pth are not read
     return folder / "bin" / "python"
+
+
+def test_what_is_shipped_is_debians_own_with_its_licences(installed: Path) -> None:
+    files = installed / PACKAGE / "files"
+    contents = ready.Contents.model_validate_json((files / "runners.json").read_bytes())
+    assert contents.files == {file.name: file_sha256(file) for file in files.iterdir() if file.name != "runners.json"}
+    system = harness.assembling().MACHINES["aarch64"].system
+    libraries = [name for name in contents.files if ".so" in name]
+    assert {"ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1"} <= set(libraries)
+    assert [name for name in libraries if (files / name).read_bytes() != (system / name).read_bytes()] == []
+    packages = {name.removeprefix("copyright.") for name in contents.files if name.startswith("copyright.")}
+    assert packages == contents.debian_packages.keys()
+    assert all(re.match(r"\d", version) for version in contents.debian_packages.values())
+    said = {name: (files / f"copyright.{name}").read_text(encoding="utf-8") for name in packages}
+    assert "License: LGPL-2.1+" in said["libc6-arm64-cross"]
+    assert "Runtime Library Exception" in said["libstdc++6-arm64-cross"]
 
 
 def test_what_was_fetched_is_kept_and_what_is_damaged_fetched_again(files: Path) -> None:

@@ -17,19 +17,30 @@ final class ZeroShotClassifier {
     private let imageModel: MLModel
     private let textModel: MLModel
 
-    init(bundle: URL, computeUnits: MLComputeUnits = .all) async throws {
-        manifest = try JSONDecoder().decode(Manifest.self, from: Data(contentsOf: bundle.appendingPathComponent("manifest.json")))
-        imageSize = manifest.preprocess.size
-        tokenizer = try CLIPTokenizer(folder: bundle.appendingPathComponent("tokenizer"))
+    /// - Parameter isolation: whoever asks, and leave it out. Neither this class nor Core ML's models may go from one actor
+    ///   to another, which Swift 6 mode checks: what is loaded for an actor stays there.
+    static func load(
+        bundle: URL, computeUnits: MLComputeUnits = .all, isolation: isolated (any Actor)? = #isolation
+    ) async throws -> ZeroShotClassifier {
+        let manifest = try JSONDecoder().decode(
+            Manifest.self, from: Data(contentsOf: bundle.appendingPathComponent("manifest.json")))
+        let (image, text) = (manifest.towers.image.file, manifest.towers.text.file)
+        // An app that ships its models lets Xcode compile them instead.
+        return try ZeroShotClassifier(
+            manifest, CLIPTokenizer(folder: bundle.appendingPathComponent("tokenizer")), computeUnits,
+            compiledImageModel: await MLModel.compileModel(at: bundle.appendingPathComponent(image)),
+            compiledTextModel: await MLModel.compileModel(at: bundle.appendingPathComponent(text)))
+    }
+
+    private init(
+        _ manifest: Manifest, _ tokenizer: CLIPTokenizer, _ computeUnits: MLComputeUnits, compiledImageModel: URL,
+        compiledTextModel: URL
+    ) throws {
         let configuration = MLModelConfiguration()
         configuration.computeUnits = computeUnits
-        func load(_ tower: Manifest.Tower) async throws -> MLModel {
-            // An app that ships its models lets Xcode compile them instead.
-            let compiled = try await MLModel.compileModel(at: bundle.appendingPathComponent(tower.file))
-            return try MLModel(contentsOf: compiled, configuration: configuration)
-        }
-        imageModel = try await load(manifest.towers.image)
-        textModel = try await load(manifest.towers.text)
+        imageModel = try MLModel(contentsOf: compiledImageModel, configuration: configuration)
+        textModel = try MLModel(contentsOf: compiledTextModel, configuration: configuration)
+        (self.manifest, self.tokenizer, imageSize) = (manifest, tokenizer, manifest.preprocess.size)
     }
 
     /// A label's embedding, of length 1: compute it once and keep it.
