@@ -132,17 +132,19 @@ def deviation_of(golden: str, tower: Any, path: Path) -> Any:
 
 def torch_float16(golden: str, tower: Any) -> dict[str, float]:
     """How far the tower itself is in float16: random weights amplify rounding (S1, S2), whatever the export does."""
+    import copy
+
     import torch
 
     from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
     from mobileclip_deploy.parity import compare
-    from mobileclip_deploy.targets.onnx.graph import HalfTower
     from mobileclip_deploy.towers import make_tower
 
     answers = Golden(golden)
-    half = HalfTower(make_tower(folded_golden(golden), tower))
+    half = copy.deepcopy(make_tower(folded_golden(golden), tower)).half()
     with torch.no_grad():
-        outputs = torch.cat([half(row) for row in answers.inputs(tower).split(1)])
+        rows = answers.inputs(tower).split(1)
+        outputs = torch.cat([half(row.half() if row.is_floating_point() else row).float() for row in rows])
     found = compare(answers.arrays[f"{tower}_embeddings"].numpy(), outputs.numpy())
     return {"relative": found.relative, "cosine": found.cosine}
 

@@ -156,7 +156,8 @@ def _feed(update: Callable[[bytes], None], value: Any) -> None:
         update(value.model_dump_json().encode())
     elif is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
-            _feed(update, [field.name, getattr(value, field.name)])
+            if field.compare:  # what equal values may differ in decides nothing, such as what a job shares with others
+                _feed(update, [field.name, getattr(value, field.name)])
     elif isinstance(value, Mapping):
         for name, held in value.items():
             _feed(update, [name, held])

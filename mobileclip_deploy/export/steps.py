@@ -23,6 +23,7 @@ from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import TowerJob
 from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.targets.shared import Shared
 from mobileclip_deploy.towers.head import labels_json
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.subject import Evidence, Subject
@@ -136,6 +137,8 @@ def tower(work: Work) -> None:
             layout=plan.layout,
             pictures=plan.pictures,
             contexts=plan.contexts,
+            # With its twin, which `check` converts.
+            shared=Shared() if plan.verify and work.rounded is None and precision != "fp32" else None,
         )
 
 
@@ -189,6 +192,7 @@ def check(work: Work) -> None:
                 calibration=plan.calibration,
                 name=plan.path.name,
                 progress=work.progress,
+                shared={name: job.shared for name, job in work.jobs.items() if job.shared is not None},
             )
         )
     failures = "; ".join(f"{one.tower} {one.step} ({one.describe()})" for one in work.report.failed)

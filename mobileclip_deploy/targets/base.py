@@ -10,9 +10,9 @@ import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun, UsageError
 from mobileclip_deploy.targets.options import TargetOptions
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.placement import Compiled
+    from mobileclip_deploy.targets.shared import Shared
     from mobileclip_deploy.targets.storage import Storage
     from mobileclip_deploy.targets.stored import StoredWeight
 
@@ -46,6 +47,9 @@ __all__ = [
     "TensorInfo",
     "TowerJob",
 ]
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ class TowerJob:
     `four_bit`: for precision "mixed", the names in `module` of the weights to store at 4 bits; all others have 8.
     `embedding_space`, `checkpoint_sha256`: of the source, for formats that say where their weights came from.
     `normalised`: the module's embeddings have length 1. `pictures`, `layout`, `contexts`: see `Form`; with contexts
-    the module takes ids of each of these lengths.
+    the module takes ids of each of these lengths. `shared`: with the jobs of other precisions of the same module, by
+    the same target and options; None for a job that stands alone.
     """
 
     variant: Variant
@@ -129,6 +134,11 @@ class TowerJob:
     pictures: bool = False
     layout: Layout | None = None
     contexts: tuple[int, ...] = ()
+    shared: Shared | None = field(default=None, compare=False)
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """What `make` gives, which no precision changes; nobody may change it."""
+        return make() if self.shared is None else self.shared.of(what, make)
 
     @property
     def form(self) -> Form:

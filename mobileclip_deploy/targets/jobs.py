@@ -9,6 +9,7 @@ from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.base import TowerJob
+from mobileclip_deploy.targets.shared import Shared
 from mobileclip_deploy.towers import example_input
 from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.towers.head import EMBEDDING, Head
@@ -27,6 +28,7 @@ def tower_job(
     layout: Layout | None = None,
     pictures: bool = False,
     contexts: tuple[int, ...] = (),
+    shared: Shared | None = None,
 ) -> TowerJob:
     """The job of one tower of a folded source.
 
@@ -34,7 +36,7 @@ def tower_job(
         head: what the artifact answers with.
         calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
             samples.
-        four_bit, layout, pictures, contexts: see `TowerJob`; contexts are of the text tower alone.
+        four_bit, layout, pictures, contexts, shared: see `TowerJob`; contexts are of the text tower alone.
 
     Raises:
         UsageError: the source is not folded, or does not have the tower.
@@ -58,4 +60,5 @@ def tower_job(
         layout=layout,
         pictures=pictures and tower == "image",
         contexts=contexts,
+        shared=shared,
     )

@@ -25,6 +25,7 @@ from mobileclip_deploy.parity.report import StoredLayer
 from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.targets import Form, Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.targets.shared import Shared
 from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, labels_json
@@ -87,7 +88,8 @@ class Subject:
     calibrated on, if on one of the exporter's. `thorough`: convert again and measure accuracy, too. `place` of a device
     that artifacts are compiled for as well; None for none. `folder` takes what
     is converted again. `matched` and `layers`: which weight of the file is which layer's, and how far it is from it, as
-    the check of weights found; None where they cannot be read.
+    the check of weights found; None where they cannot be read. `shared`: what the conversion that wrote an artifact has
+    in common with others of its tower.
     """
 
     bundle: Bundle
@@ -104,6 +106,7 @@ class Subject:
     progress: Progress = silent
     matched: dict[TowerName, tuple[Matched, ...] | None] = field(default_factory=dict)
     layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)
+    shared: dict[TowerName, Shared] = field(default_factory=dict)
     _runners: dict[TowerName, Runner] = field(default_factory=dict)
     _to_round: dict[TowerName, nn.Module] = field(default_factory=dict)
     _converted: dict[tuple[TowerName, str], Path] = field(default_factory=dict)
@@ -236,7 +239,8 @@ class Subject:
             self._target.require_converter()
         except DependencyMissing as error:  # a bundle can be read and run without
             raise NotRun(str(error)) from error
-        precision = precision or self.bundle.manifest.towers[tower].precision
+        own = self.bundle.manifest.towers[tower].precision
+        precision = precision or own
         if (tower, precision) not in self._converted:
             job = tower_job(
                 self.source,
@@ -248,16 +252,19 @@ class Subject:
                 layout=self.bundle.manifest.layout,
                 pictures=self.form.pictures,
                 contexts=self.contexts,
+                shared=self.shared.setdefault(tower, Shared()),
             )
-            if self.chosen(tower) and precision == self.bundle.manifest.towers[tower].precision:
+            if self.chosen(tower) and precision == own:
                 found = self.matched.get(tower) or ()
-                job = replace(job, module=with_stored(self.module(tower), found, self.chosen(tower)))
+                job = replace(job, module=with_stored(self.module(tower), found, self.chosen(tower)), shared=None)
             path = self.folder / precision / self._target.artifact_name(job.variant, job.artifact, precision)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._target.write(job, path)
             if self.head.names:  # Core ML's own runner reads the labels' order beside the package
                 (path.parent / "labels.json").write_text(labels_json(self.head.names), encoding="utf-8")
             self._converted[tower, precision] = path
+            if self.stages is not None or {(tower, own), (tower, "fp32")} <= self._converted.keys():
+                self.shared[tower].drop()  # nothing more is converted
         return self._converted[tower, precision]
 
 

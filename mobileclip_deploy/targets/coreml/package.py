@@ -66,7 +66,7 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
     if job.labels:
         result = {"classifier_config": ct.ClassifierConfig(list(job.labels), predicted_feature_name="classLabel")}
     return ct.convert(
-        exported(job),
+        job.once("coreml", lambda: exported(job)),
         inputs=[source],
         **result,
         convert_to="mlprogram",

@@ -51,7 +51,7 @@ def write_model(job: TowerJob, path: Path, storage: Storage, input_name: str, ou
         ExportError: a converter refused the tower.
     """
     with conversion(f"LiteRT conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
-        content = _converted(job, input_name, output_name)
+        content = job.once("litert", lambda: _converted(job, input_name, output_name))
         editor = Editor(content)
         editor.cap_by_minimum()
         editor.keep_ranks()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 import torch
-from torch import Tensor, nn
 
 from mobileclip_deploy.targets.base import TensorInfo, TowerJob
+from mobileclip_deploy.targets.onnx.halves import halve
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
 from mobileclip_deploy.targets.onnx.quantization import quantize
+from mobileclip_deploy.targets.onnx.recipes import recipe_of
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
 
@@ -23,17 +23,6 @@ OPSET = 20
 TRACE_BATCH = 2
 
 
-class HalfTower(nn.Module):
-    """A tower in float16 with float32 pixels (or integer ids) in and float32 embeddings out."""
-
-    def __init__(self, tower: nn.Module) -> None:
-        super().__init__()
-        self.tower = copy.deepcopy(tower).half()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.tower(x.half() if x.is_floating_point() else x).float()
-
-
 def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInfo) -> None:
     """Write the model: opset 20, first dimension free (with contexts the second too), metadata of the exporter removed.
 
@@ -42,31 +31,41 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
     Raises:
         ExportError: the exporter or the checker refused the tower.
     """
-    module = HalfTower(job.module).eval() if job.precision == "fp16" else job.module
-    dtype = job.example.dtype if job.pictures else getattr(torch, source.dtype)
-    example = job.example.to(dtype).expand(TRACE_BATCH, *job.example.shape[1:])
     with conversion(f"ONNX export of the {job.tower} tower"), torch.no_grad():
-        program = torch.onnx.export(
-            module,
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[source.name],
-            output_names=[result.name],
-            dynamic_shapes=({0: "batch", 1: "tokens"} if job.contexts else {0: "batch"},),
-            verbose=False,
+        model = job.once("onnx", lambda: _captured(job, source, result)).clone()  # of the nodes; weights are shared
+        model.metadata_props.update(
+            variant=job.variant.name, tower=job.tower, precision=job.precision, licence=job.licence
         )
-        assert program is not None
-        model = program.model
-        del program
-        _free_names(model)
-        _strip(model, job)
+        if recipe_of(job.precision).weights == "float16":
+            halve(model)
         model = quantize(model, job)
         if job.pictures:
             take_pictures(model, job.variant.preprocess)
         write_model(model, path)
         del model
         onnx.checker.check_model(str(path))
+
+
+def _captured(job: TowerJob, source: TensorInfo, result: TensorInfo) -> ir.Model:
+    """The tower in float32, as every precision begins."""
+    dtype = job.example.dtype if job.pictures else getattr(torch, source.dtype)
+    example = job.example.to(dtype).expand(TRACE_BATCH, *job.example.shape[1:])
+    program = torch.onnx.export(
+        job.module,
+        (example,),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[source.name],
+        output_names=[result.name],
+        dynamic_shapes=({0: "batch", 1: "tokens"} if job.contexts else {0: "batch"},),
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model
+    del program
+    _free_names(model)
+    _strip(model, job)
+    return model
 
 
 def _free_names(model: ir.Model) -> None:
@@ -79,10 +78,9 @@ def _free_names(model: ir.Model) -> None:
 
 
 def _strip(model: ir.Model, job: TowerJob) -> None:
-    """Remove stack traces with absolute paths and value names; say what the model is and under which licence."""
+    """Remove stack traces with absolute paths and value names; say what the graph is."""
     graph = model.graph
     graph.name = f"{job.variant.name}_{job.tower}"
     for item in (model, graph, *graph, *graph.initializers.values(), *graph.inputs, *graph.outputs):
         item.metadata_props.clear()
         item.doc_string = ""
-    model.metadata_props.update(variant=job.variant.name, tower=job.tower, precision=job.precision, licence=job.licence)

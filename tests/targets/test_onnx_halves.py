@@ -1,0 +1,54 @@
+"""Float16 files: the float32 graph, cast, is the graph that a tower in float16 gives."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_variant
+from torch import Tensor, nn
+from writing import job_of
+
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.architecture import build_model
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.graph import first_difference
+from mobileclip_deploy.targets.shared import Shared
+from mobileclip_deploy.towers.head import Head
+
+
+class HalfTower(nn.Module):
+    """A tower in float16 with float32 pixels or integer ids in and float32 embeddings out."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = copy.deepcopy(tower).half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tower(x.half() if x.is_floating_point() else x).float()
+
+
+@pytest.mark.parametrize(("variant", "tower"), [("tiny_mci", "image"), ("tiny_later", "text")])
+def test_it_is_the_graph_of_a_tower_in_float16(variant: str, tower: TowerName, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, onnx = build_model(tiny_variant(variant)), get_target("onnx")
+    fold(model)
+    half = job_of(model, tower, "fp16", head=Head(normalised=True))
+    traced = replace(half, module=HalfTower(half.module).eval(), precision="fp32")
+    for name, job in {"cast": half, "traced": traced}.items():
+        onnx.write(job, tmp_path / f"{name}.onnx")
+    assert first_difference(onnx.graph(tmp_path / "cast.onnx"), onnx.graph(tmp_path / "traced.onnx")) is None
+
+
+def test_what_jobs_share_is_not_changed_by_any(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, onnx, shared = build_model(tiny_variant("tiny_mci")), get_target("onnx"), Shared()
+    fold(model)
+    for precision in ("fp16", "w8", "fp32"):
+        onnx.write(job_of(model, "text", precision, shared=shared), tmp_path / "shared.onnx")
+    onnx.write(job_of(model, "text", "fp32"), tmp_path / "alone.onnx")
+    assert (tmp_path / "shared.onnx").read_bytes() == (tmp_path / "alone.onnx").read_bytes()
