@@ -1,20 +1,23 @@
-"""What short prompts cost of a causal text tower that takes several lengths: MobileCLIP-B's, in ONNX Runtime.
+"""What short prompts cost of a causal text tower that takes several lengths: MobileCLIP-B's, in ONNX Runtime and in
+ExecuTorch.
 
     python benchmarks/contexts.py
 
 Golden weights (checkpoints/golden.py), one thread, CPU time, lengths and files in turn, round after round; only ratios
 mean anything. `plain` is the tower exported without contexts. Writes benchmarks/results/contexts.json and the table in
-docs/onnx.md. About 2 minutes of one core.
+docs/onnx.md. About 4 minutes of one core; `--runtime executorch` renews those rows alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,51 +37,74 @@ from mobileclip_deploy.targets.onnx.session import open_session
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "contexts.json"
 PAGE = ROOT.parent / "docs" / "onnx.md"
-CONTEXTS, PRECISIONS = (16, 32, 77), ("fp32", "fp16", "w8", "w8a8")
+CONTEXTS = (16, 32, 77)
+PRECISIONS = {"onnx": ("fp32", "fp16", "w8", "w8a8"), "executorch": ("fp32", "w8")}
+PACKAGES = ("mobileclip-deploy", "onnx", "onnxruntime", "executorch", "torch", "numpy")
+Ask = Callable[[Any], Any]
 PROMPT = "a photo of a cat on a red sofa"  # 11 tokens with start and end
 ROUNDS, WARM_UP = 30, 3
 
 
 def main() -> None:
     """Measure, write the figures, and renew the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runtime", choices=list(PRECISIONS), help="measure this one alone; the other rows stay")
+    chosen = parser.parse_args().runtime
     torch.set_num_threads(1)
+    before = [] if chosen is None else json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
+    rows = {name: [row for row in before if row["runtime"] == name] for name in PRECISIONS}
+    for name in PRECISIONS if chosen is None else [chosen]:
+        rows[name] = [row for precision in PRECISIONS[name] for row in measured(name, precision)]
     result = {
         "schema_version": 1,
-        "versions": {name: version(name) for name in ("mobileclip-deploy", "onnx", "onnxruntime", "torch", "numpy")},
+        "versions": {name: version(name) for name in PACKAGES},
         "machine": {"processor": processor(), "python": platform.python_version()},
         "prompt": PROMPT,
-        "rows": [row for precision in PRECISIONS for row in measured(precision)],
+        "rows": [row for found in rows.values() for row in found],
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     replace_block(PAGE, "<!-- begin: benchmarks/contexts.py -->", "<!-- end -->", table(result["rows"]))
     print(table(result["rows"]))
 
 
-def measured(precision: str) -> list[dict[str, Any]]:
+def opened(runtime: str, path: Path) -> Ask:
+    """A file at one thread: ids -> embedding."""
+    if runtime == "onnx":
+        session = open_session(path, threads=1)
+        name = session.get_inputs()[0].name
+        return lambda ids: session.run(None, {name: ids})[0]
+    from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
+
+    return RuntimeRunner(path, 1)
+
+
+def measured(runtime: str, precision: str) -> list[dict[str, Any]]:
     """CPU time and answers of a precision at every length, and of the plain export."""
-    model, target = golden("mobileclip-b.apple"), get_target("onnx")
+    model, target = golden("mobileclip-b.apple"), get_target(runtime)
     ids = tokenize([PROMPT])
-    sessions: dict[str, tuple[Any, int]] = {}
+    sessions: dict[str, tuple[Ask, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, contexts in (("plain", ()), ("contexts", CONTEXTS)):
-            print(f"{precision} {name}", file=sys.stderr, flush=True)
-            path = Path(folder) / f"{name}.onnx"
+            print(f"{runtime} {precision} {name}", file=sys.stderr, flush=True)
+            path = Path(folder) / f"{name}.file"
             target.write(tower_job(Source.of(model), "text", precision, contexts=contexts), path)
-            session = open_session(path, threads=1)
-            sessions |= {f"{name} {length}": (session, length) for length in contexts or (77,)}
+            ask = opened(runtime, path)
+            sessions |= {f"{name} {length}": (ask, length) for length in contexts or (77,)}
     times: dict[str, list[float]] = {name: [] for name in sessions}
     answers: dict[str, np.ndarray[Any, Any]] = {}
     order = list(sessions)
     for turn in range(WARM_UP + ROUNDS):
         for name in order[turn % len(order) :] + order[: turn % len(order)]:
-            session, length = sessions[name]
+            ask, length = sessions[name]
+            given = np.ascontiguousarray(ids[:, :length])
             start = time.process_time()
-            (answers[name],) = session.run(None, {session.get_inputs()[0].name: ids[:, :length]})
+            answers[name] = ask(given)
             if turn >= WARM_UP:
                 times[name].append(1000 * (time.process_time() - start))
     full = np.array(times[f"contexts {CONTEXTS[-1]}"])
     return [
         {
+            "runtime": runtime,
             "precision": precision,
             "file": name.split()[0],
             "tokens": length,
@@ -92,10 +118,10 @@ def measured(precision: str) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """As Markdown."""
-    lines = ["| precision | file | tokens | CPU ms | times as fast as 77 | from the plain file's embedding |"]
-    lines.append("|---|---|---:|---:|---:|---:|")
+    lines = ["| runtime | precision | file | tokens | CPU ms | times as fast as 77 | from the plain file's embedding |"]
+    lines.append("|---|---|---|---:|---:|---:|---:|")
     for row in rows:
-        cells = [row["precision"], row["file"], str(row["tokens"]), f"{row['cpu_ms']:.1f}"]
+        cells = [row["runtime"], row["precision"], row["file"], str(row["tokens"]), f"{row['cpu_ms']:.1f}"]
         cells += [f"{row['times_as_fast_as_full']:.2f}", f"{row['relative']:.1e}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mobileclip_deploy.model.architecture.attention import FeatureMapAttention, SelfAttention
 from mobileclip_deploy.model.architecture.fastvit import MCi
 from mobileclip_deploy.model.architecture.text import SequenceRepMixerBlock
+from mobileclip_deploy.towers import TextTower
 
 __all__ = ["authored"]
 
@@ -24,6 +26,9 @@ __all__ = ["authored"]
 def authored(tower: nn.Module) -> nn.Module:
     """A copy of a tower in eval mode, with every module replaced that XNNPACK would leave in pieces."""
     copied = copy.deepcopy(tower)
+    for part in copied.modules():
+        if isinstance(part, TextTower) and part.short:
+            _lengthen_tables(part)
     # `modules` goes from the outside in and sees a replacement's children as it comes to them.
     for parent in copied.modules():
         for name, child in list(parent.named_children()):
@@ -31,6 +36,17 @@ def authored(tower: nn.Module) -> nn.Module:
             if replacement is not None:
                 setattr(parent, name, replacement(child))
     return copied.eval()
+
+
+@torch.no_grad()
+def _lengthen_tables(tower: TextTower) -> None:
+    """A row more, which no length reaches: torch.export asks of a slice whether it takes everything, and where the
+    longest does, it refuses a length that is free."""
+    encoder = tower.encoder
+    tower.earlier = F.pad(tower.earlier, (0, 1, 0, 1))
+    encoder.positional_embedding = nn.Parameter(F.pad(encoder.positional_embedding, (0, 0, 0, 1)))
+    if encoder.causal_mask is not None:
+        encoder.causal_mask = F.pad(encoder.causal_mask, (0, 1, 0, 1))
 
 
 def attend(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:

@@ -20,3 +20,8 @@ class LoweringJob(TowerJob):
     def free_batch(self) -> bool:
         """Whether the text tower is to take several prompts at a time."""
         return self.options.dynamic_batch and self.tower == "text"
+
+    @property
+    def shortest(self) -> int | None:
+        """Of a text tower that takes several lengths of ids the shortest; None where it takes one."""
+        return self.contexts[0] if self.contexts else None

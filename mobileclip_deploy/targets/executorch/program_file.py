@@ -24,7 +24,8 @@ INLINE = 0
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Type and shape of an input or output; the first dimension is 0 where the batch is free, up to `largest_batch`."""
+    """Type and shape of an input or output; the first dimension is 0 where the batch is free, up to `largest_batch`,
+    and the last where ids may be shorter."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -137,8 +138,10 @@ def _tensors(plan: Table, field: int) -> tuple[TensorSpec, ...]:
         sizes = tensor.integers(2, "<i")
         dynamic = tensor.integer(8, "<b") != 0
         code = tensor.integer(0, "<b")
-        shape = (0, *sizes[1:]) if dynamic and sizes else sizes
         largest = sizes[0] if sizes else 1
+        shape = sizes
+        if dynamic and sizes:  # the file has the largest sizes; a batch that is free is one of several
+            shape = (0, *sizes[1:]) if largest > 1 else (*sizes[:-1], 0)
         specs.append(TensorSpec(SCALAR_TYPES.get(code, f"type {code}"), shape, largest))
     return tuple(specs)
 

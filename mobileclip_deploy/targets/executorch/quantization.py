@@ -28,6 +28,7 @@ def quantize(
     stages: Stages,
     grids: Mapping[str, Grid],
     free_batch: bool = False,
+    shortest: int | None = None,
 ) -> nn.Module:
     """A tower that is written for XNNPACK, with quantized weights and activations.
 
@@ -37,7 +38,7 @@ def quantize(
         inputs: of the tower [N, ...]; w8a8 measures activations on them.
         stages: told of every step.
         grids: of the weights, by `provenance.weight_sha256`; w8 and w8a8 are XNNPACK's own choice, which they describe.
-        free_batch: what comes out takes batches (see `lowering.traced`), not one input.
+        free_batch, shortest: what comes out takes batches, or shorter ids (see `lowering.traced`), not one input.
 
     Raises:
         StageBroke: a stage no longer computes what the stage before it computed.
@@ -46,10 +47,12 @@ def quantize(
     stages.near("embedding", module)
     if precision == "w4":
         return _int4_linear(module, stages, grids)
-    return _pt2e(module, inputs, stages, precision == "w8", free_batch)
+    graph = traced(module, inputs[:1], free_batch, shortest).module()
+    return _pt2e(graph, inputs, stages, dynamic=precision == "w8")
 
 
-def _pt2e(module: nn.Module, inputs: Tensor, stages: Stages, dynamic: bool, free_batch: bool) -> nn.Module:
+def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) -> nn.Module:
+    """What `traced` gives, quantized."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
@@ -58,7 +61,6 @@ def _pt2e(module: nn.Module, inputs: Tensor, stages: Stages, dynamic: bool, free
 
     quantizer = XNNPACKQuantizer()
     quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic))
-    graph = traced(module, inputs[:1], free_batch).module()
     prepared = prepare_pt2e(graph, quantizer)
     stages.same("prepared", prepared, observes=True)
     # Observers of weights see them when the graph runs: once is enough where activations are measured at run time.

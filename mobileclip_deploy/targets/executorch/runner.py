@@ -94,7 +94,9 @@ class RuntimeRunner:
         return output.numpy().astype(np.float32, copy=True)
 
     def _check_shape(self, inputs: npt.NDArray[np.generic]) -> None:
-        if tuple(inputs.shape[1:]) != self._input.shape[1:]:
+        sizes = self._input.shape[1:]
+        fits = inputs.ndim - 1 == len(sizes)
+        if not fits or any(size not in (0, found) for size, found in zip(sizes, inputs.shape[1:], strict=True)):
             wanted = ", ".join(str(size) for size in self._input.shape[1:])
             raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
 

@@ -126,6 +126,17 @@ class ExecuTorchTarget(Target):
             return TensorInfo(OUTPUT, "float32", (1, labels))
         return TensorInfo(OUTPUT, "float32", (1, variant.embed_dim), normalised=False)
 
+    def require_contexts(self) -> None:
+        """It can where the backend's shapes need not be fixed.
+
+        Raises:
+            UsageError: they need be, or prompts come in batches.
+        """
+        if self.backend.static_shapes is not None:
+            raise UsageError(f"`contexts` is refused on {self.backend.name}: {self.backend.static_shapes}")
+        if self.options.dynamic_batch:
+            raise UsageError("`contexts` is for prompts one by one; leave `dynamic_batch` out, or `contexts`")
+
     def takes_batches(self, tower: TowerName) -> bool:
         return self.options.dynamic_batch and tower == "text"
 

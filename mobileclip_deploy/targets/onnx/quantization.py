@@ -75,9 +75,17 @@ def _static(model: ir.Model, job: TowerJob, names: Mapping[str, str]) -> ir.Mode
 
 
 def _products(model: ir.Model, names: Mapping[str, str]) -> dict[str, Weight]:
-    """The weights of convolutions and matrix products, by the name of what their node computes."""
+    """The weights of convolutions and matrix products that run in int8, by the name of what their node computes.
+
+    Grouped convolutions run in float: ONNX Runtime's int8 kernel takes each group by itself, four times as long as the
+    float one. S0's image tower takes 0.87 of its float32 time with them in int8, and 0.54 without.
+    """
     found = weights(model.graph, names)
-    return {str(weight.node.outputs[0].name): weight for weight in found if weight.node.op_type != "Gather"}
+    return {str(weight.node.outputs[0].name): weight for weight in found if _runs_in_int8(weight.node)}
+
+
+def _runs_in_int8(node: ir.Node) -> bool:
+    return node.op_type != "Gather" and node.attributes.get_int("group", 1) == 1
 
 
 def _store(editor: Editor, products: Products, tower: TowerName, names: Mapping[str, str], grids: Storage) -> None:
