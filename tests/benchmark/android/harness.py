@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from conversions import ROOT, files_digest, locked
 
+from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.targets.litert import gpu
+
 __all__ = [
     "SOURCE",
     "WHEELS",
@@ -70,13 +73,12 @@ def needs(*programs: str, headers: bool = True) -> None:
 
 def software_vulkan() -> str:
     """The file that names Mesa's driver for machines without a GPU."""
-    found = sorted(Path("/usr/share/vulkan/icd.d").glob("lvp_icd*.json"))
-    if found:
-        return str(found[0])
-    text = "install what this test needs: apt-get install libvulkan1 mesa-vulkan-drivers"
-    if os.environ.get("CI"):
-        pytest.fail(text)
-    pytest.skip(text)
+    try:
+        return str(gpu.software_vulkan())
+    except NotRun as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
 
 
 def package_folder(name: str) -> Path:
