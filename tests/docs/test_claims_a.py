@@ -216,7 +216,9 @@ def test_workflows_do_what_the_page_says_where_it_says() -> None:
     system, _, steps = where["android.yml", "emulator"]
     assert (system, "x86_64" in steps, "--device android --quick" in steps) == ("ubuntu-24.04", True, True)
     assert "MOBILECLIP_ANDROID_RUNNERS=ready PYTHONPATH=ready mobileclip-deploy benchmark" in steps
+    assert "am instrument -w -r org.mobileclipdeploy.farm.test/org.mobileclipdeploy.farm.FarmRunner" in steps
     assert "assemble.py --machine x86_64" in where["android.yml", "runners"][2]
+    assert "android_harness/farm/build.py job/*" in where["android.yml", "runners"][2]
 
 
 def test_versions_on_the_pages_are_those_of_the_package() -> None:

@@ -20,6 +20,7 @@ from conversions import ROOT
 from exports import Exports
 
 from mobileclip_deploy.benchmark.android import ready, settings
+from mobileclip_deploy.benchmark.android.adb import quoted
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.ready import ready_runners
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
@@ -112,6 +113,19 @@ def test_litert_is_measured_on_an_emulated_arm_phone_in_the_version_that_the_bun
         chosen = AndroidSettings(folder=f"{phones.storage}/x", runners=Path("ready"))
         result = assemble(AndroidDriver(settings=chosen).run(plan, told.append))
         there = {path.name for path in (phones.storage / "x/bin").iterdir()}
+        # And without adb: the job brings all of it along, and its script starts the programs by the loader beside them.
+        job = AndroidDriver(settings=chosen).write_job(plan, tmp_path / "jobs", silent)
+        phones.adb("push", str(job), f"{phones.storage}/by hand")
+        assert phones.adb("shell", f"sh {quoted(f'{phones.storage}/by hand/run.sh')}").endswith("ended 0\n")
+        phones.adb("pull", f"{phones.storage}/by hand/results/{job.name}.run.json", str(tmp_path))
+    by_hand = read_result(tmp_path / f"{job.name}.run.json")
+    assert [cell.status for cell in by_hand.cells] == ["done", "failed"]
+    assert (by_hand.device.kind, by_hand.device.architecture, by_hand.device.simulated) == (
+        "android",
+        "arm64-v8a",
+        True,
+    )
+    assert by_hand.harness.c_library == "glibc"
     cpu, gpu = result.cells
     assert (cpu.status, cpu.golden and cpu.golden.passed, cpu.error) == ("done", True, None)
     assert cpu.summary is not None
