@@ -41,8 +41,9 @@ class Check(BaseModel):
     stored inputs and reference), `shipped` (the artifact as written; one check for each engine here), `contexts` (the
     same of prompts at a shorter length of ids; one check for each), `weights` (as
     they stand in the file, against the checkpoint's), `graph` (the artifact against torch with those weights),
-    `reproduced` (the artifact against one converted again), `gpu` and `gpu answers` (what its compiler for the GPU
-    leaves on the CPU, and what comes of the rest), `task` (accuracy in percent, and what it dropped in points:
+    `reproduced` (the artifact against one converted again), `gpu`, `gpu range` and `gpu answers` (what its compiler for
+    the GPU leaves on the CPU, whether the rest fits into float16, and what comes of it), `task` (accuracy in percent,
+    and what it dropped in points:
     `figures`), `sampled` (the same on some of the images) or `baseline` (today's figures against those last accepted).
     Of `task`, `losses` is what was lost by figure, over all looks, and `divergence` that of retrieval, in nats.
     `left_out`: not run because the user did not want it. `seconds` that it took; None where nobody measured it.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Compiled", "Left"]
+__all__ = ["Compiled", "Extreme", "Left"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,22 @@ class Left:
 
 
 @dataclass(frozen=True)
+class Extreme:
+    """The largest of some numbers, without its sign, and the layer that gave it."""
+
+    value: float
+    name: str
+
+
+@dataclass(frozen=True)
 class Compiled:
     """An artifact compiled for one place.
 
     `engine`: what compiled it, with its version, and for which device. `operations`: how many the artifact has, `left`:
     those that stay on the CPU. `refusal`: why nothing of it runs there, a driver that died among the reasons; None
     where something does. `answers`: to as many of the inputs as there was time for, [N, D]; None where there are none,
-    and `silence` says why.
+    and `silence` says why. `largest`: of all values that the artifact computes on the inputs, and `largest_sum`: of
+    those that a mean adds up; None where they were not measured.
     """
 
     engine: str
@@ -35,3 +44,5 @@ class Compiled:
     refusal: str | None = None
     answers: npt.NDArray[np.float32] | None = None
     silence: str | None = None
+    largest: Extreme | None = None
+    largest_sum: Extreme | None = None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
+
+import numpy as np
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.model.variants import TowerName
@@ -16,13 +19,14 @@ __all__ = ["check_place"]
 INPUTS = 4
 """So many of the inputs are asked for: a GPU that is made of software is slow."""
 NAMED = 3
+HALF, LARGEST = float(np.finfo(np.float16).max), float(np.finfo(np.float32).max)
 
 
 def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
     """Whether every operation runs at the place, and what it answers.
 
-    A GPU computes in float16 whatever the artifact stores: answers are held to the gate of that, or to a looser one
-    that the precision has.
+    A GPU computes in float16 whatever the artifact stores: no value may be larger than that holds, and answers are
+    held to its gate, or to a looser one that the precision has.
     """
     place = subject.place
     if place is None:
@@ -42,6 +46,8 @@ def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
         figures={"operations": found.operations, "on_cpu": _on_cpu(found)},
         detail=found.refusal or _told(found),
     )
+    if found.largest is not None:
+        yield _range(found, tower, f"{place} range")
     if found.answers is None:
         yield Check.not_run(answers, tower, found.silence or "it gave no answers")
         return
@@ -49,6 +55,22 @@ def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
     bound = subject.gates.shipped("fp16" if precision == "fp32" else precision, None, bool(subject.head.names))
     wanted = subject.wanted(tower)[: len(found.answers)]
     yield Check.of_answers(answers, tower, wanted, found.answers, bound, found.engine)
+
+
+def _range(found: Compiled, tower: TowerName, step: str) -> Check:
+    """Whether what is computed on the inputs, and what a mean adds up, is a number of float16."""
+    values = {"largest": found.largest, "largest_sum": found.largest_sum}
+    known = {name: one for name, one in values.items() if one is not None}
+    over = [f"{name} in {one.name}" for name, one in known.items() if not one.value <= HALF]
+    return Check(
+        step=step,
+        tower=tower,
+        status="failed" if over else "passed",
+        engine=f"float32 on the CPU, {INPUTS} inputs",
+        gate=f"at most {HALF:g}",
+        figures={name: one.value if math.isfinite(one.value) else LARGEST for name, one in known.items()},
+        detail="; ".join(over) or None,
+    )
 
 
 def _on_cpu(found: Compiled) -> int:

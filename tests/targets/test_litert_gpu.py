@@ -9,18 +9,23 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from conversions import Store
 from litert_files import Files, require_litert
+from torch import nn
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
+from mobileclip_deploy.model.architecture.mobileone import SqueezeExcite
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.litert import gpu
 from mobileclip_deploy.targets.litert.editing import Editor
+from mobileclip_deploy.targets.litert.halves import extremes
 from mobileclip_deploy.targets.litert.model_file import read_model
-from mobileclip_deploy.targets.placement import Compiled, Left
+from mobileclip_deploy.targets.placement import Compiled, Extreme, Left
+from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.verify.places import check_place
 
 require_litert()
@@ -146,3 +151,33 @@ def test_the_check_fails_for_what_stays_on_the_cpu_and_for_answers_that_are_not_
         ("gpu answers", "not run", "it was not compiled"),
     ]
     assert {status for _, status, _ in checked(NotRun("no driver"))} == {"not run"}
+
+
+def test_a_mean_that_adds_up_more_than_float16_holds_fails() -> None:
+    ones, fits = np.ones((2, 4), np.float32), Extreme(9.0, "tower.stem")
+    found = Compiled("E", 9, answers=ones, largest=fits, largest_sum=Extreme(65504.0, "tower.se"))
+    assert checked(found)[1] == ("gpu range", "passed", None)
+    found = Compiled("E", 9, answers=ones, largest=fits, largest_sum=Extreme(65505.0, "tower.se"))
+    assert checked(found)[1] == ("gpu range", "failed", "largest_sum in tower.se")
+
+
+def test_sums_behind_means_are_those_of_torch(files: Files) -> None:
+    """Those of squeeze-and-excite here: the maps before the final mean are smaller."""
+    pixels = np.random.default_rng(0).random((2, 3, 64, 64), np.float32)
+    sums: list[float] = []
+
+    def adds_up(module: nn.Module, given: tuple[torch.Tensor], result: torch.Tensor) -> None:
+        sums.append(float(given[0].abs().sum(dim=(2, 3)).max()))
+
+    tower = make_tower(files.model, "image")
+    hooks = [one.register_forward_hook(adds_up) for one in tower.modules() if isinstance(one, SqueezeExcite)]
+    with torch.no_grad():
+        tower(torch.from_numpy(pixels))
+    for hook in hooks:
+        hook.remove()  # a conversion would meet them
+    largest, largest_sum = extremes(files.path("image", "w8"), pixels)
+    assert len(hooks) == len(sums) > 1
+    assert largest_sum is not None
+    assert largest_sum.value == pytest.approx(max(sums), rel=1e-3)
+    assert largest_sum.name.endswith(".se")
+    assert largest.value == pytest.approx(float(pixels.max()), rel=1e-6)  # nothing in this network is above 1

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.litert.model_file import ModelFile
+from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.ranges import Range, ranges_of
 
-__all__ = ["measure_ranges", "quantize_static"]
+__all__ = ["computed_values", "measure_ranges", "quantize_static"]
 
 # What else there is stays float32: with GELU and additions in int8 as well it is no faster, and nano loses 0.6 dB.
 OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -55,29 +56,43 @@ def quantize_static(
 
 
 def measure_ranges(content: bytes, model: ModelFile, inputs: npt.NDArray[np.generic]) -> dict[str, Range]:
-    """The range of everything that a float32 file computes, by the tensor's name, over all inputs.
+    """The range of everything that a float32 file computes, by the tensor's name, over all inputs."""
+    names = {place: model.tensors[place].name for place in _floats(model)}
+    if len(set(names.values())) != len(names):
+        raise ExportError("two tensors of the converted file have one name; their ranges cannot be told apart")
+
+    def values() -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+        for found in computed_values(content, model, inputs):
+            yield {names[place]: value for place, value in found.items()}
+
+    return ranges_of(values)
+
+
+def computed_values(
+    content: bytes, model: ModelFile, inputs: npt.NDArray[np.generic]
+) -> Iterator[dict[int, npt.NDArray[np.float32]]]:
+    """What a file takes and computes in float32, by the tensor's place, input by input.
 
     One thread and LiteRT's plain kernels: XNNPACK keeps no values in between.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    interpreter = Interpreter(
-        model_content=content,
-        num_threads=1,
-        experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    interpreter.allocate_tensors()
+    with hold_back():
+        interpreter = Interpreter(
+            model_content=content,
+            num_threads=1,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        interpreter.allocate_tensors()
     (place,) = model.inputs.values()
+    for row in inputs:
+        interpreter.set_tensor(place, row[None].astype(model.tensors[place].dtype))
+        interpreter.invoke()
+        yield {number: interpreter.get_tensor(number) for number in _floats(model)}
+
+
+def _floats(model: ModelFile) -> list[int]:
+    """What a file takes and computes in float32."""
     computed = {*model.inputs.values(), *(place for operator in model.operators for place in operator.outputs)}
-    names = {place: model.tensors[place].name for place in sorted(computed) if model.tensors[place].dtype == "float32"}
-    if len(set(names.values())) != len(names):
-        raise ExportError("two tensors of the converted file have one name; their ranges cannot be told apart")
-
-    def values() -> Iterator[dict[str, npt.NDArray[np.float32]]]:
-        for row in inputs:
-            interpreter.set_tensor(place, row[None].astype(model.tensors[place].dtype))
-            interpreter.invoke()
-            yield {name: interpreter.get_tensor(number) for number, name in names.items()}
-
-    return ranges_of(values)
+    return [place for place in sorted(computed) if model.tensors[place].dtype == "float32"]

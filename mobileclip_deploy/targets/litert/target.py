@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -130,9 +131,14 @@ class LiteRTTarget(Target):
 
     def compiled(self, path: Path, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
         from mobileclip_deploy.targets.litert.gpu import compile_for_gpu
+        from mobileclip_deploy.targets.litert.halves import extremes
 
         self.require_place(place)
-        return compile_for_gpu(path, inputs)
+        found = compile_for_gpu(path, inputs)
+        if inputs is None:
+            return found
+        largest, largest_sum = extremes(path, inputs)
+        return replace(found, largest=largest, largest_sum=largest_sum)
 
     def lint(self, path: Path, device: str) -> tuple[LintReport, ...]:
         from mobileclip_deploy.targets.litert.linting import lint_model
