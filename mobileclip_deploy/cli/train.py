@@ -26,18 +26,22 @@ def train(recipe: Path, output: Path, data: Path | None, images: Path | None, as
     """Train as RECIPE (YAML) says, or go on where the same command was stopped.
 
     DIR gets checkpoint.pt and log.csv (loss and held-out recall) on the way, and weights.safetensors at the end. Every
-    measurement is also printed on stderr, without --quiet.
+    measurement is also printed on stderr, without --quiet. Under torchrun all processes train together.
 
     \b
     Example:
       mobileclip-deploy train recipe.yaml -o runs/first
       mobileclip-deploy train recipe.yaml --data DataCompDR-12M --images DataComp-12M -o runs/dr
+      torchrun --nproc-per-node 8 -m mobileclip_deploy train recipe.yaml -o runs/eight
     """
+    from contextlib import nullcontext
     from dataclasses import asdict
 
     from mobileclip_deploy import train as run
     from mobileclip_deploy.cli.output import note, print_json, print_table, progress, quiet
     from mobileclip_deploy.learning.training import LogRow
+    from mobileclip_deploy.learning.training.processes import OtherFailed, leads
+    from mobileclip_deploy.progress import silent
 
     def show(row: LogRow) -> None:
         if quiet():
@@ -45,8 +49,13 @@ def train(recipe: Path, output: Path, data: Path | None, images: Path | None, as
         recalls = f"{row.image_to_text_recall:.2f}% image to text, {row.text_to_image_recall:.2f}% text to image"
         note(f"step {row.step}, loss {row.loss:.3f}, held-out recall@1 {recalls}")
 
-    with progress() as update:
-        result = run(recipe, output, data=data, images=images, progress=update, measured=show)
+    try:
+        with progress() if leads() else nullcontext(silent) as update:
+            result = run(recipe, output, data=data, images=images, progress=update, measured=show)
+    except OtherFailed as error:
+        raise SystemExit(error.exit_code) from error  # the process that failed has said why
+    if not leads():
+        return
     left = result.left_out
     if as_json:
         rows = [asdict(row) for row in result.log]

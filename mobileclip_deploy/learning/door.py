@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mobileclip_deploy.arguments import Count, Seed
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import UsageError, suggestion
+from mobileclip_deploy.errors import MobileClipDeployError, UsageError, suggestion
 from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.learning.datacompdr import BFLOAT16, FLOAT32
 from mobileclip_deploy.learning.recovery import Recovery, RecoveryRequest, plan_recovery
@@ -26,6 +26,7 @@ from mobileclip_deploy.learning.reinforcement import (
 from mobileclip_deploy.learning.reinforcement import reinforce as _reinforce
 from mobileclip_deploy.learning.training import LogRow, Trained, read_recipe
 from mobileclip_deploy.learning.training import train as _train
+from mobileclip_deploy.learning.training.processes import OtherFailed, leads
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling import check_scheduler
@@ -121,7 +122,7 @@ def train(
     measured: Callable[[LogRow], None] = lambda _: None,
 ) -> Trained:
     """Train on a reinforced dataset, on shards as Apple publishes them or on plain pairs (docs/reinforcement.md), or go
-    on where the same run was stopped.
+    on where the same run was stopped. Under torchrun all processes train together, to the weights of one.
 
     Args:
         recipe: a YAML file, see `training.Recipe`.
@@ -134,9 +135,13 @@ def train(
         InvalidInput: the recipe or its data cannot be used.
         UsageError: the folder holds another training.
     """
-    return _train(
-        read_recipe(Path(recipe), optional_path(data), optional_path(images)), Path(output), progress, measured
-    )
+    try:
+        read = read_recipe(Path(recipe), optional_path(data), optional_path(images))
+    except MobileClipDeployError as error:
+        if leads():
+            raise
+        raise OtherFailed(error.line, error.exit_code) from error  # the first process says it
+    return _train(read, Path(output), progress, measured)
 
 
 def recover(

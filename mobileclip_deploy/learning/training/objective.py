@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,51 @@ from mobileclip_deploy.learning.training.recipe import AnchorSettings, Recipe
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize
 
-__all__ = ["AnchoredObjective", "Objective", "ReinforcedObjective", "objective"]
+__all__ = ["AnchoredObjective", "Embedded", "Objective", "ReinforcedObjective", "Towers", "objective"]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What the towers say of a batch: unit embeddings of its images [B, D] and of the texts that an objective
+    reads [C, D], and the factor of their cosines."""
+
+    images: Tensor
+    texts: Tensor
+    scale: Tensor
+
+
+class Towers(nn.Module):
+    """A model as a training asks it: unit embeddings of images in [0, 1] and of ids, and the factor of their cosines.
+    `autocast`: towers compute in bfloat16 where torch thinks it safe; weights and the rest stay float32."""
+
+    def __init__(self, model: MobileCLIP, autocast: bool = False) -> None:
+        super().__init__()
+        self.model, self.autocast = model, autocast
+
+    def forward(self, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        device = self.model.logit_scale.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
+            images = self.model.encode_image(normalize(pixels.to(device), self.model.variant.preprocess))
+            texts = self.model.encode_text(ids.to(device))
+        scale = self.model.logit_scale.exp()
+        return F.normalize(images.to(scale.dtype), dim=1), F.normalize(texts.to(scale.dtype), dim=1), scale
 
 
 class Objective(nn.Module, ABC):
     """The loss of a batch, and what is trained with the model only for the sake of it (`parameters()`)."""
 
     @abstractmethod
+    def read(self, batch: Batch, rank: int = 0, count: int = 1) -> Tensor:
+        """Token ids [C, L] of the texts that the text tower reads of a batch; of the share of one of `count`
+        processes, which has every `count`th pair from number `rank` on."""
+
+    @abstractmethod
+    def loss(self, embedded: Embedded, batch: Batch) -> Tensor:
+        """The loss, a scalar, of a whole batch, whose pixels it does not look at."""
+
     def forward(self, model: MobileCLIP, batch: Batch) -> Tensor:
         """The loss, a scalar."""
+        return self.loss(Embedded(*Towers(model)(batch.pixels, self.read(batch))), batch)
 
 
 def objective(recipe: Recipe, dataset: TrainingData, model: MobileCLIP) -> Objective:
@@ -45,14 +82,13 @@ class ReinforcedObjective(Objective):
         super().__init__()
         self.scales, self.weight = [teacher.scale for teacher in dataset.teachers], weight
 
-    def forward(self, model: MobileCLIP, batch: Batch) -> Tensor:
-        device = model.logit_scale.device
-        pixels = normalize(batch.pixels.to(device), model.variant.preprocess)
-        images = F.normalize(model.encode_image(pixels), dim=1)  # [B, D]
-        count, captions, length = batch.ids.shape
-        texts = F.normalize(model.encode_text(batch.ids.reshape(-1, length).to(device)), dim=1)
-        texts = texts.reshape(count, captions, -1)  # [B, T, D]
-        scale = model.logit_scale.exp()
+    def read(self, batch: Batch, rank: int = 0, count: int = 1) -> Tensor:
+        return batch.ids.flatten(0, 1)
+
+    def loss(self, embedded: Embedded, batch: Batch) -> Tensor:
+        images, device = embedded.images, embedded.images.device
+        count, captions = batch.ids.shape[:2]
+        texts = embedded.texts.reshape(count, captions, -1)  # [B, T, D]
         total = images.new_zeros(())
         for number in range(captions):
             ids = batch.ids[:, number]
@@ -61,7 +97,7 @@ class ReinforcedObjective(Objective):
                 TeacherBatch(image.to(device), text[:, number].to(device), theirs)
                 for image, text, theirs in zip(batch.images, batch.texts, self.scales, strict=True)
             ]
-            total = total + reinforced_loss(images, texts[:, number], scale, teachers, self.weight, same)
+            total = total + reinforced_loss(images, texts[:, number], embedded.scale, teachers, self.weight, same)
         return total
 
 
@@ -97,19 +133,20 @@ class AnchoredObjective(Objective):
         model.train(mode)
         self.weight.copy_(F.normalize(embedded, dim=1))
 
-    def forward(self, model: MobileCLIP, batch: Batch) -> Tensor:
-        device = model.logit_scale.device
-        pixels = normalize(batch.pixels.to(device), model.variant.preprocess)
-        images = F.normalize(model.encode_image(pixels), dim=1)  # [B, D]
-        read = torch.arange(min(self.settings.captions, len(images)))
+    def read(self, batch: Batch, rank: int = 0, count: int = 1) -> Tensor:
+        read = torch.arange(rank, min(self.settings.captions, len(batch.rows) * count), count)
+        return batch.ids[read // count, read % batch.ids.shape[1]]
+
+    def loss(self, embedded: Embedded, batch: Batch) -> Tensor:
+        images, texts = embedded.images, embedded.texts  # [B, D], [C, D]
+        read = torch.arange(len(texts))
         column = read % batch.ids.shape[1]  # the true caption of one pair, the synthetic one of the next
-        texts = F.normalize(model.encode_text(batch.ids[read, column].to(device)), dim=1)  # [C, D]
-        concepts = self.concepts[batch.rows].to(device)  # [B]
+        concepts = self.concepts[batch.rows.cpu()].to(images.device)  # [B]
         meaning = texts.new_zeros(len(read), len(self.weight))  # [C, K]: 1 where a caption is true of a concept
         for number, caption in enumerate(batch.captions[read, column].tolist()):
             meaning[number, self.owners[caption]] = 1
         pairs = meaning[:, concepts]  # [C, B]
-        anchors, scale = F.normalize(self.weight, dim=1), model.logit_scale.exp()
+        anchors, scale = F.normalize(self.weight, dim=1), embedded.scale
         smoothing = self.settings.label_smoothing
         loss = F.cross_entropy(scale * images @ anchors.T, concepts, label_smoothing=smoothing)
         loss = loss + soft_cross_entropy(scale * texts @ anchors.T, meaning, smoothing)

@@ -41,7 +41,8 @@ class Recipe(BaseModel):
     every step, as far as `augmentation` says (the policy of `reinforce` when left out). `anchors` is for pairs in which
     few captions have many images each, without teachers. `datacompdr` is for shards as Apple publishes them. `preset`
     names one of the papers' runs, whose fields stand where the recipe has none. With `schedule` "cosine" the rate rises
-    linearly over `warmup_steps`, as open_clip's.
+    linearly over `warmup_steps`, as open_clip's. `accumulate`: in how many parts a batch goes through the towers, for
+    devices that have no memory for all of it; the loss is that of the whole batch. `autocast`: towers compute in it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +69,8 @@ class Recipe(BaseModel):
     average: float = Field(default=0.995, ge=0, lt=1)
     layer_scale: float = Field(default=0.3, gt=0)
     seed: int = Field(default=0, ge=0)
+    accumulate: int | None = Field(default=None, gt=0)
+    autocast: Literal["bfloat16"] | None = None
     device: str = "cpu"
     workers: int = Field(default=0, ge=0)
     checkpoint_every: int = Field(default=100, gt=0)
@@ -77,6 +80,8 @@ class Recipe(BaseModel):
     def _anchors_or_teachers(self) -> Recipe:
         if self.anchors is not None and self.distillation > 0:
             raise ValueError("anchors go without teachers; set distillation to 0")
+        if self.anchors is not None and (self.accumulate or 1) > 1:
+            raise ValueError("anchors read too few captions to be accumulated; leave accumulate out")
         if (self.schedule is None) != (self.warmup_steps is None):
             raise ValueError("schedule and warmup_steps go together; leave both out, or give both")
         return self
@@ -105,6 +110,8 @@ EXAMPLES = {
     "schedule": "cosine",
     "warmup_steps": "1000",
     "betas": "[0.9, 0.95]",
+    "accumulate": "4",
+    "autocast": "bfloat16",
     "device": "cuda",
 }
 """What a field may look like; the others have a default, which is their example."""

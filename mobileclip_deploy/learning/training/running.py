@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -28,7 +29,9 @@ from mobileclip_deploy.learning.reinforcement import (
 )
 from mobileclip_deploy.learning.reinforcement.index import INDEX, OURS, read_index
 from mobileclip_deploy.learning.training.network import optimizer, schedule, start, write_weights
-from mobileclip_deploy.learning.training.objective import objective
+from mobileclip_deploy.learning.training.normalization import normalise_across
+from mobileclip_deploy.learning.training.objective import Embedded, Towers, objective
+from mobileclip_deploy.learning.training.processes import ALONE, Processes, joined
 from mobileclip_deploy.learning.training.recipe import Recipe
 from mobileclip_deploy.learning.training.saving import WEIGHTS, LogRow, read_state, write_log, write_state
 from mobileclip_deploy.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLIP
@@ -81,10 +84,11 @@ def _together(samples: Sequence[Sample | InvalidInput]) -> Batch | InvalidInput:
 
 
 class Batches(Sampler[list[Any]]):
-    """The batches of a training from step `first` on; each depends on the seed and its own number alone."""
+    """This process's shares of the batches of a training from step `first` on; each batch depends on the seed and its
+    own number alone."""
 
-    def __init__(self, dataset: TrainingData, recipe: Recipe, first: int) -> None:
-        self.dataset, self.recipe, self.first = dataset, recipe, first
+    def __init__(self, dataset: TrainingData, recipe: Recipe, first: int, processes: Processes = ALONE) -> None:
+        self.dataset, self.recipe, self.first, self.processes = dataset, recipe, first, processes
 
     def __len__(self) -> int:
         return self.recipe.steps - self.first
@@ -93,20 +97,25 @@ class Batches(Sampler[list[Any]]):
         for step in range(self.first, self.recipe.steps):
             # Neighbouring seeds give unrelated numbers: torch mixes them (Mersenne twister, seeded through a hash).
             generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
-            yield self.dataset.choose(self.recipe.batch, generator)
+            yield self.processes.share(self.dataset.choose(self.recipe.batch, generator))
 
 
 class _Training:
     """Everything that a step changes."""
 
-    def __init__(self, recipe: Recipe, dataset: TrainingData, folder: Path) -> None:
-        self.recipe, self.folder = recipe, folder
+    def __init__(self, recipe: Recipe, dataset: TrainingData, folder: Path, processes: Processes = ALONE) -> None:
+        self.recipe, self.folder, self.processes = recipe, folder, processes
         self.held_out = builtin_dataset() if recipe.evaluation is None else read_dataset(recipe.evaluation)
-        self.model = start(recipe).to(recipe.device)
-        self.objective = objective(recipe, dataset, self.model).to(recipe.device)
+        device = processes.device(recipe.device)
+        self.model = start(recipe).to(device)
+        self.objective = objective(recipe, dataset, self.model).to(device)
         decay = get_ema_multi_avg_fn(recipe.average)
         self.average = AveragedModel(self.model, multi_avg_fn=decay, use_buffers=True)
         self.average.requires_grad_(False).eval()
+        if processes.count > 1:
+            normalise_across(self.model, device)
+        self.towers = Towers(self.model, recipe.autocast is not None)
+        self.parallel = processes.parallel(self.towers)
         self.optimizer = optimizer(self.model, self.objective, recipe)
         self.schedule = schedule(self.optimizer, recipe)
         self.step = 0
@@ -153,12 +162,10 @@ class _Training:
         write_state(self.folder, state | {"identity": self.identity})
 
     def update(self, batch: Batch) -> None:
-        """One step."""
-        loss = self.objective(self.model, batch)
-        if not torch.isfinite(loss):
-            raise InvalidInput(f"the loss is {loss.item()} at step {self.step}; lower the recipe's learning_rate")
+        """One step, of this process's share of a batch."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self._gradients(self.processes.widened(batch, self.model.logit_scale.device))
+        self.processes.averaged(self.objective)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_norm)
         self.optimizer.step()
         self.schedule.step()
@@ -168,6 +175,55 @@ class _Training:
         self.losses.append(loss.item())
         self.skipped += batch.skipped
         self.step += 1
+
+    def _gradients(self, batch: Batch) -> Tensor:
+        """The loss, whose gradients then stand in the weights.
+
+        In parts (`accumulate`), every part goes through the towers twice: without gradients, for the loss of the whole
+        batch, and with them, each for what the loss says of its embeddings (arXiv 2101.06983; open_clip has it so too).
+        """
+        processes, labels = self.processes, self.processes.labels(batch, self.model.logit_scale.device)
+        parts = _parts(batch, self.recipe.accumulate or 1)
+        if len(parts) == 1:
+            loss = self._loss(self.parallel(batch.pixels, self._read(batch)), labels)
+            loss.backward()
+            return loss
+        buffers = {name: value.clone() for name, value in self.model.named_buffers()}
+        with torch.no_grad():
+            said = [self.towers(part.pixels, self._read(part)) for part in parts]
+            for name, value in self.model.named_buffers():  # BatchNorm counts each part once
+                value.copy_(buffers[name])
+        images, texts = (torch.cat([one[number] for one in said]).requires_grad_() for number in range(2))
+        scale = said[-1][2].clone().requires_grad_()
+        loss = self._loss((images, texts, scale), labels)
+        loss.backward()
+        assert images.grad is not None
+        assert texts.grad is not None
+        wanted = zip(images.grad.chunk(len(parts)), texts.grad.chunk(len(parts)), strict=True)
+        for number, (part, (of_images, of_texts)) in enumerate(zip(parts, wanted, strict=True), start=1):
+            last = number == len(parts)  # gradients are averaged over processes once, with the last part
+            alone = processes.count == 1 or last
+            with contextlib.nullcontext() if alone else self.parallel.no_sync():  # type: ignore[operator]
+                found = self.parallel(part.pixels, self._read(part))
+                told = (found[0] * of_images).sum() + (found[1] * of_texts).sum()
+                (told + found[2] * (scale.grad if last else 0)).backward()
+        return loss
+
+    def _read(self, batch: Batch) -> Tensor:
+        return self.objective.read(batch, self.processes.rank, self.processes.count)
+
+    def _loss(self, embedded: tuple[Tensor, Tensor, Tensor], labels: Batch) -> Tensor:
+        """Of the whole batch, from this process's share of the embeddings."""
+        images, texts, scale = embedded
+        # Texts of one pair stay together: [C, D] as [b, texts of a pair, D].
+        grouped = texts.reshape(len(images), -1, texts.shape[1]) if len(texts) % len(images) == 0 else texts[:, None]
+        gathered = self.processes.gathered(grouped).flatten(0, 1)
+        loss = self.objective.loss(Embedded(self.processes.gathered(images), gathered, scale), labels)
+        bad = None
+        if not torch.isfinite(loss):
+            bad = InvalidInput(f"the loss is {loss.item()} at step {self.step}; lower the recipe's learning_rate")
+        self.processes.agreed(bad)
+        return loss
 
     def measure(self) -> None:
         """A row for the log."""
@@ -221,6 +277,7 @@ def train(
     measured: Callable[[LogRow], None] = lambda _: None,
 ) -> Trained:
     """Train as a recipe says, or go on where an earlier run of it was stopped: on one thread of a CPU to the same bits.
+    Under torchrun all processes train together, and to the weights of one (docs/reinforcement.md).
 
     Args:
         recipe: see `Recipe`.
@@ -230,35 +287,101 @@ def train(
 
     Raises:
         InvalidInput: the data is incomplete, damaged or has no captions, or the loss is no longer a number.
-        UsageError: the folder holds another training, or the recipe augments images whose augmentations are stored.
+        UsageError: the folder holds another training, the recipe augments images whose augmentations are stored, its
+            device is not to be had, or its batch cannot be dealt out.
+        OtherFailed: another process of this training cannot go on.
     """
-    dataset = training_data(recipe, progress)
-    if folder.is_file():
-        raise UsageError(f"{folder} is a file; choose another output with `output`")
-    folder.mkdir(parents=True, exist_ok=True)
-    training = _Training(recipe, dataset, folder)
-    training.resume()
+    _check_device(recipe)
+    with joined(recipe.device) as processes:
+        tell, row = (progress, measured) if processes.first else (silent, lambda _: None)
+        return _train(recipe, folder, processes, tell, row)
+
+
+def _train(
+    recipe: Recipe, folder: Path, processes: Processes, progress: Progress, measured: Callable[[LogRow], None]
+) -> Trained:
+    dataset = processes.together(lambda: training_data(recipe, progress))
+    processes.together(lambda: _check_shares(recipe, processes))
+    training = processes.together(lambda: _begun(recipe, dataset, folder, processes))
     first = training.step
     loader = DataLoader(
         _Guarded(dataset),
-        batch_sampler=Batches(dataset, recipe, first),
+        batch_sampler=Batches(dataset, recipe, first, processes),
         collate_fn=_together,
         num_workers=recipe.workers,
     )
     for batch in loader:
-        if isinstance(batch, InvalidInput):
-            raise batch
+        processes.agreed(batch if isinstance(batch, InvalidInput) else None)
+        assert isinstance(batch, Batch)
         training.update(batch)
-        if training.step % recipe.evaluate_every == 0 or training.step == recipe.steps:
+        last = training.step == recipe.steps
+        if processes.first and (training.step % recipe.evaluate_every == 0 or last):
             training.measure()
             measured(training.log[-1])
-        if training.step % recipe.checkpoint_every == 0 or training.step == recipe.steps:
+        if processes.first and (training.step % recipe.checkpoint_every == 0 or last):
             training.save()
         if training.losses:
             progress(f"step {training.step} of {recipe.steps}, loss {training.losses[-1]:.3f}")
-    write_log(folder, training.log)
-    write_weights(training.averaged, folder / WEIGHTS)
-    return Trained(folder, folder / WEIGHTS, first, tuple(training.log), _left_out(dataset, training.skipped))
+    if processes.first:
+        write_log(folder, training.log)
+        write_weights(training.averaged, folder / WEIGHTS)
+    skipped = processes.total(training.skipped)
+    return Trained(folder, folder / WEIGHTS, first, tuple(training.log), _left_out(dataset, skipped))
+
+
+def _begun(recipe: Recipe, dataset: TrainingData, folder: Path, processes: Processes) -> _Training:
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; choose another output with `output`")
+    folder.mkdir(parents=True, exist_ok=True)
+    training = _Training(recipe, dataset, folder, processes)
+    training.resume()
+    return training
+
+
+def _check_device(recipe: Recipe) -> None:
+    """Refuse a device, or arithmetic of it, that is not to be had here."""
+    try:
+        torch.empty(0, device=recipe.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or ["unknown"])[0][:160]
+        raise UsageError(f"the device {recipe.device!r} is not to be had here ({reason}); take device: cpu") from error
+    if recipe.autocast and recipe.device.startswith("cuda") and not torch.cuda.is_bf16_supported(False):
+        raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
+
+
+def _check_shares(recipe: Recipe, processes: Processes) -> None:
+    """Refuse a batch that cannot be dealt out evenly: every share is to count the same."""
+    parts = processes.count * (recipe.accumulate or 1)
+    if recipe.batch % parts:
+        raise UsageError(
+            f"a batch of {recipe.batch} cannot be dealt out to {processes.count} processes in {recipe.accumulate or 1} "
+            f"parts each; take a multiple of {parts}"
+        )
+    read = min(recipe.anchors.captions, recipe.batch) if recipe.anchors is not None else 0
+    if read % processes.count:
+        raise UsageError(
+            f"{read} captions of anchors cannot be dealt out to {processes.count} processes; take a multiple of it"
+        )
+
+
+def _parts(batch: Batch, count: int) -> list[Batch]:
+    """A batch in as many equal parts, one after another."""
+    if count == 1:
+        return [batch]
+    size = len(batch.rows) // count
+    slices = [slice(start, start + size) for start in range(0, len(batch.rows), size)]
+    return [
+        replace(
+            batch,
+            rows=batch.rows[one],
+            pixels=batch.pixels[one],
+            captions=batch.captions[one],
+            ids=batch.ids[one],
+            images=tuple(values[one] for values in batch.images),
+            texts=tuple(values[one] for values in batch.texts),
+        )
+        for one in slices
+    ]
 
 
 def _left_out(dataset: TrainingData, skipped: int) -> LeftOut | None:

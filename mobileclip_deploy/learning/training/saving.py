@@ -52,7 +52,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     if not file.is_file():
         raise InvalidInput(f"{file} is not a regular file; remove it to train from the beginning")
     try:
-        state: dict[str, Any] = torch.load(file, weights_only=True)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise InvalidInput(f"{file} is damaged; remove it to train from the beginning") from error
     return state

@@ -13,10 +13,12 @@ import pytest
 import torch
 from command_line import Outcome, refusal, run
 from emoji_pairs import write_pairs
+from safetensors.torch import load_file
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.training import read_recipe
+from mobileclip_deploy.learning.reinforcement import Batch
+from mobileclip_deploy.learning.training import read_recipe, running
 from mobileclip_deploy.learning.training.network import start
 
 RECIPE = """\
@@ -179,3 +181,37 @@ def test_pairs_without_captions_are_not_trained_on(tmp_path: Path) -> None:
     mcd.reinforce(pairs, [mcd.load_model()], tmp_path / "reinforced", augmentations=1)
     with pytest.raises(InvalidInput, match="has no captions"):
         mcd.train(write(tmp_path), tmp_path / "out")
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def test_two_processes_go_on_from_one_to_the_weights_of_one(
+    folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    update = running._Training.update
+
+    def stopping(training: running._Training, batch: Batch) -> None:
+        if training.step == 2:
+            raise Stopped
+        update(training, batch)
+
+    with monkeypatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr(running._Training, "update", stopping)
+        mcd.train(folder / "recipe.yaml", tmp_path / "two")
+    command = [*TORCHRUN, "-m", "mobileclip_deploy", "train", str(folder / "recipe.yaml"), "-o", str(tmp_path / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("resumed at step 2") == 1  # one of the processes tells
+    ours, theirs = (load_file(place / "weights.safetensors") for place in (trained, tmp_path / "two"))
+    assert list(ours) == list(theirs)
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=2e-5, msg=lambda text, n=name: f"{n}: {text}")
+    rows = [list(csv.DictReader((place / "log.csv").open())) for place in (trained, tmp_path / "two")]
+    for one, two in zip(*rows, strict=True):
+        assert {name: float(value) for name, value in two.items()} == pytest.approx(
+            {name: float(value) for name, value in one.items()}, rel=1e-4
+        )
