@@ -443,6 +443,9 @@ def _foreign(names: Sequence[str], named: Sequence[Target]) -> UsageError:
     if owner is None:
         known = ", ".join(sorted({own.name for _, own in every}))
         return UsageError(f"unknown option {names[0]!r}; known: {known}")
+    for target in named:
+        if reason := target.refused_options.get(names[0]):
+            return UsageError(f"`{names[0]}` is refused for {target.title}: {reason}")
     flags = [f"`{own.name}`" for own in fields(owner.options) if own.name in names]
     if owner in named:
         return UsageError(f"{' and '.join(flags)}: of no use to {owner.label}; leave it out")

@@ -219,6 +219,8 @@ class Target(ABC):
     """Why its image towers cannot take pictures of any size (`Form.pictures`)."""
     no_contexts: ClassVar[str] = "its text towers take ids of one length"
     """Why its text towers cannot take ids of several lengths (`Form.contexts`)."""
+    refused_options: ClassVar[Mapping[str, str]] = {}
+    """Options of other targets that this one was asked for and cannot have, by name, and why."""
     compiled_places: ClassVar[tuple[str, ...]] = ()
     """Places of a device, such as `gpu`, that an artifact can be compiled for on this machine (`compiled`)."""
     foreign_suffix: ClassVar[str | None] = None

@@ -17,7 +17,8 @@ import torch
 from conversions import Store
 from litert_files import Files, require_litert
 
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.export.plan import ExportRequest, choose
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
@@ -224,3 +225,8 @@ def test_a_session_answers_as_the_runner_does_and_foreign_files_say_what_they_ta
     assert np.array_equal(session.answer(), target.runner(path)(inputs("text")[:1])[0])
     (taken,), (given,) = target.declared(path)
     assert (taken.dtype, taken.shape, given.dtype, given.shape) == ("int32", (1, 8), "float32", (1, 24))
+
+
+def test_a_free_batch_is_refused_with_the_reason() -> None:
+    with pytest.raises(UsageError, match=r"`dynamic_batch` is refused for LiteRT: litert-torch .* cannot convert"):
+        choose(ExportRequest(targets=("litert",), options={"dynamic_batch": True}))

@@ -46,6 +46,10 @@ class LiteRTTarget(Target):
     runtime_packages: ClassVar[Mapping[str, str]] = {"litert": "ai_edge_litert"}
     foreign_suffix = ".tflite"
     compiled_places = ("gpu",)
+    refused_options: ClassVar[Mapping[str, str]] = {
+        "dynamic_batch": "litert-torch 0.10.0 cannot convert a text tower whose first dimension is free; leave it out, "
+        "and embed prompts one by one"
+    }
     precisions = ("fp32", "fp16", "w8", "w8a8", "w4")
 
     def storage(
