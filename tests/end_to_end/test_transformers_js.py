@@ -15,21 +15,27 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from chromium import open_page
+from chromium import Page, open_page
 from exports import Exports
+from firefox import FirefoxPage, open_firefox
 from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation import builtin_dataset
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.towers.inputs import embed_images, sample_inputs
+from mobileclip_deploy.towers.samples import image_paths
+from mobileclip_deploy.web.demo import PAGE
 
 HERE = Path(__file__).parent / "transformers_js"
 # Installed once a checkout: 470 MB that nothing else needs.
 CLIENT = Path(__file__).parents[2] / "build" / "transformers_js"
 DTYPES = {"fp32": "fp32", "fp16": "fp16", "w8": "int8", "w8a8": "q8", "w4": "q4"}
 """By which the client asks for the file of a precision."""
+# What resizing by the client itself moves nano's embeddings of the packaged photographs by: relative at most, cosine at
+# least. sharp in Node, the canvas in Chromium.
+NODE, CANVAS = (0.75, 0.8), (0.7, 0.82)
 TEXTS = [
     "a photo of a cat",
     "",
@@ -38,6 +44,11 @@ TEXTS = [
     "собака и 猫",
     "DOG!",
 ]
+
+
+def photographs() -> list[Path]:
+    """Those of the package, in the sizes that they have: none is the model's."""
+    return list(image_paths())
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +65,7 @@ def client(require_tool: Callable[[str, str], str]) -> Callable[[dict[str, Any]]
         subprocess.run(command, cwd=CLIENT, check=True, timeout=500)
         installed.write_text(manifest)
     shutil.copy(HERE / "embed.mjs", CLIENT)
+    shutil.copy(PAGE / "resize.js", CLIENT / "resize.mjs")
 
     def embed(job: dict[str, Any]) -> list[dict[str, Any]]:
         done = subprocess.run(
@@ -73,6 +85,8 @@ def answers(
     bundles = {name: exports.bundle("onnx", name).path for name in DTYPES}
     asked = [{"name": path.name, "image": DTYPES[p], "text": DTYPES[p]} for p, path in bundles.items()]
     job = {"folder": str(exports.folder), "image": str(image), "texts": TEXTS, "bundles": asked}
+    job["photographs"] = [str(path) for path in photographs()]
+    job["preprocess"] = mcd.load_model().variant.preprocess.model_dump(mode="json")
     return dict(zip(bundles, client(job), strict=True))
 
 
@@ -140,25 +154,61 @@ def served(places: dict[str, str]) -> Iterator[str]:
         server.server_close()
 
 
-def test_w4_loads_in_chromium_with_the_wasm_that_the_client_brings(
-    client: Callable[[dict[str, Any]], list[dict[str, Any]]], exports: Exports, image: Path
-) -> None:
-    bundle = exports.bundle("onnx", "w4").path
-    places = {
-        "/embed.html": f"{HERE}/embed.html",
-        "/picture.png": str(image),
-        "/client/": f"{CLIENT}/",
-        "/bundles/": f"{bundle.parent}/",
-    }
-    with served(places) as address, open_page() as page:
-        page.visit(f"{address}/embed.html?name={bundle.name}&image=q4&text=q4")
-        page.wait("window.answer")
-        answer = page.evaluate("window.answer")
-    assert "error" not in answer, (answer, page.complaints)
+Asked = Callable[[Page | FirefoxPage, mcd.Bundle, str, list[Path]], dict[str, Any]]
+
+
+@pytest.fixture
+def asked(client: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> Asked:
+    """What embed.html answers in a browser, with a bundle's towers of a dtype."""
+
+    def ask(page: Page | FirefoxPage, bundle: mcd.Bundle, dtype: str, pictures: list[Path]) -> dict[str, Any]:
+        places = {f"/pictures/{number}": str(path) for number, path in reversed([*enumerate(pictures)])}
+        places |= {
+            "/embed.html": f"{HERE}/embed.html",
+            "/client/": f"{CLIENT}/",
+            "/page/": f"{PAGE}/",
+            "/bundles/": f"{bundle.path.parent}/",
+        }
+        with served(places) as address:
+            given = f"name={bundle.path.name}&image={dtype}&text={dtype}&pictures={len(pictures)}"
+            page.visit(f"{address}/embed.html?{given}")
+            page.wait("document.getElementById('answer')")
+            answer = json.loads(page.evaluate("document.getElementById('answer').textContent"))
+        assert "error" not in answer, answer
+        return dict(answer)
+
+    return ask
+
+
+def near(bundle: mcd.Bundle, answer: dict[str, Any], image: Path) -> None:
+    """A browser's answers of embed.html are the native runtime's."""
     for tower, inputs in (("text", mcd.tokenize(["a photo of a cat", "собака"])), ("image", None)):
         given = mcd.preprocess([image], bundle) if inputs is None else inputs
         native = mcd.load_runner(bundle, tower)(given)  # type: ignore[arg-type]
         assert compare(native, np.array(answer[tower], dtype=np.float32)).cosine > 0.9999
+
+
+def test_w4_loads_in_firefox_with_the_wasm_that_the_client_brings(asked: Asked, exports: Exports, image: Path) -> None:
+    bundle = exports.bundle("onnx", "w4")
+    with open_firefox() as page:
+        near(bundle, asked(page, bundle, "q4", [image]), image)
+
+
+def test_photographs_are_resized_by_the_client_which_moves_their_embeddings(
+    asked: Asked, exports: Exports, image: Path, answers: dict[str, dict[str, Any]]
+) -> None:
+    bundle, model = exports.bundle("onnx", "fp32"), mcd.load_model()
+    wanted = embed_images(model, mcd.preprocess(photographs(), model))
+    with open_page() as page:
+        near(exports.bundle("onnx", "w4"), asked(page, exports.bundle("onnx", "w4"), "q4", [image]), image)
+        canvas = asked(page, bundle, "fp32", photographs())
+    for found, (relative, cosine) in ((answers["fp32"]["photographs"], NODE), (canvas["image"], CANVAS)):
+        deviation = compare(wanted, np.array(found, dtype=np.float32))
+        assert relative / 2 < deviation.relative < relative
+        assert deviation.cosine > cosine
+    for found in (answers["fp32"]["prepared"], canvas["prepared"]):
+        deviation = compare(wanted, np.array(found, dtype=np.float32))
+        assert deviation.relative < 0.02
 
 
 def test_webnn_is_told_the_batch_in_config_json(exports: Exports) -> None:

@@ -3,6 +3,7 @@ sent anywhere."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "onnxruntime_web"
 PICTURES = ROOT / "models/nano/evaluation/images"
 READY = "/^Ready|differently|Stopped/.test(document.getElementById('state')?.textContent)"
-LABELS = ("cat face", "pizza", "automobile", "rocket", "tree")
+LABELS = ("cat face", "pizza", "automobile", "rocket", "tree $&")  # which JavaScript's replace would put "{}" into
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,13 @@ def text(shown: Shown, id: str) -> str:
     return str(shown.page.evaluate(f"document.getElementById('{id}').innerText"))
 
 
+def write_labels(shown: Shown, text: str) -> None:
+    shown.page.evaluate(
+        f"document.getElementById('labels').value = {json.dumps(text)};"
+        "document.getElementById('labels').dispatchEvent(new Event('input'))"
+    )
+
+
 def test_the_page_shows_that_it_answers_as_the_checkpoint(shown: Shown) -> None:
     assert re.fullmatch(r"Ready in [\d.]+ s, \d threads?\.", text(shown, "state"))
     summary = shown.page.evaluate("document.querySelector('#proof summary').innerText")
@@ -90,10 +98,7 @@ def test_the_page_shows_that_it_answers_as_the_checkpoint(shown: Shown) -> None:
 def test_probabilities_are_those_of_classify(shown: Shown, exports: Exports, tmp_path: Path) -> None:
     picture = pizza(tmp_path)
     wanted = mcd.classify(exports.bundle("onnx", "fp32"), [picture], labels=LABELS)[0].probabilities
-    shown.page.evaluate(
-        "document.getElementById('labels').value = " + repr("\n".join(LABELS)) + ";"
-        "document.getElementById('labels').dispatchEvent(new Event('input'))"
-    )
+    write_labels(shown, "\n".join(LABELS))
     shown.page.choose("#picture", picture)
     shown.page.wait("document.querySelectorAll('#answers li').length === 5")
     rows = shown.page.evaluate(
@@ -108,12 +113,28 @@ def test_one_label_is_none_and_what_is_no_picture_is_said(shown: Shown, tmp_path
     (tmp_path / "broken.png").write_bytes(b"no picture")
     shown.page.choose("#picture", tmp_path / "broken.png")
     shown.page.wait("document.getElementById('label-problem').textContent.startsWith('broken.png: not a picture')")
-    shown.page.evaluate(
-        "document.getElementById('labels').value = 'pizza';"
-        "document.getElementById('labels').dispatchEvent(new Event('input'))"
-    )
-    shown.page.wait("document.getElementById('label-problem').textContent.includes('two labels or more')")
-    assert shown.page.evaluate("document.querySelectorAll('#answers li').length") == 0
+    for labels in ("pizza", "", " \n "):
+        write_labels(shown, labels)
+        shown.page.wait("document.getElementById('label-problem').textContent.includes('two labels or more')")
+        assert shown.page.evaluate("document.querySelectorAll('#answers li').length") == 0
+        shown.page.evaluate("document.getElementById('label-problem').textContent = ''")
+
+
+def test_a_picture_of_more_than_100_megabytes_is_refused_unread(shown: Shown, tmp_path: Path) -> None:
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(100_000_001)  # takes no room on the disk
+    shown.page.choose("#picture", tmp_path / "large.png")
+    shown.page.wait("document.getElementById('label-problem').textContent === 'large.png: larger than 100 MB.'")
+
+
+def test_labels_stay_text_whatever_they_say(shown: Shown, tmp_path: Path) -> None:
+    hostile = ["<img src=x onerror=alert(1)>", "</li><script>alert(1)</script>", "{}", "\u202e evil", "a" * 5000]
+    write_labels(shown, "\n".join([*hostile, hostile[0]]))
+    shown.page.choose("#picture", pizza(tmp_path))
+    shown.page.wait("document.querySelectorAll('#answers li').length === 5")
+    rows = shown.page.evaluate("[...document.querySelectorAll('#answers li')].map((one) => one.firstChild.textContent)")
+    assert sorted(rows) == sorted(hostile)
+    assert shown.page.evaluate("document.querySelectorAll('#answers img, #answers script').length") == 0
 
 
 def test_pictures_are_found_by_words_and_stay_text_whatever_they_are_called(shown: Shown) -> None:

@@ -54,7 +54,7 @@ class CoreAITarget(Target):
     extra = "coreai"
     suffixes = (".aimodel",)
     order = 4
-    no_pictures = "it has no antialiased resizing, without which embeddings of photographs are other ones"
+    no_pictures = "its converter has no antialiased resizing, without which embeddings of photographs are other ones"
     Options = CoreAIOptions
     options: CoreAIOptions
     precisions = ("fp32", "fp16", "w8", "w6p", "w4p", "w4")

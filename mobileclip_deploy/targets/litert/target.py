@@ -31,6 +31,7 @@ __all__ = ["LiteRTTarget"]
 class LiteRTTarget(Target):
     name = "litert"
     title = "LiteRT"
+    no_pictures = "its resizing has no antialiasing, and its converter takes no picture of a free height and width"
     packages = ("ai_edge_litert",)
     converters = ("litert_torch",)
     proven: ClassVar[Mapping[str, str]] = {

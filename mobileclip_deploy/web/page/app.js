@@ -46,7 +46,7 @@ const classify = newest(async () => {
       by("label-problem").textContent = "Write two labels or more: one alone is always 100%.";
     };
   }
-  const prompts = labels.map((label) => settings.template.replace("{}", label));
+  const prompts = labels.map((label) => settings.template.replace("{}", () => label));
   const found = await ask("texts", { texts: prompts });
   const logits = found.map((text) => settings.logit_scale * dot(picture, text));
   const top = Math.max(...logits);
