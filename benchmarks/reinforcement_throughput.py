@@ -76,7 +76,7 @@ def measure(teacher: str, workers: int, shard: int) -> dict[str, Any]:
     }
 
 
-def block(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         f"{AUGMENTATIONS} augmentations and one caption a sample, one teacher, workers of one thread:",
         "",
@@ -100,7 +100,7 @@ def main() -> None:
     rows = json.loads(RESULTS.read_text(encoding="utf-8")) if asked.add else []
     rows += [measure(teacher, workers, asked.shard) for teacher in asked.teacher for workers in (1, 2)]
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, BEGIN, END, block(rows))
+    replace_block(PAGE, BEGIN, END, table(rows))
 
 
 if __name__ == "__main__":

@@ -192,7 +192,13 @@ def test_nano_at_the_default_and_at_w8_is_as_good_as_the_page_says() -> None:
     assert [row["failed"] for row in bytes_ if row["failed"]] == []
 
 
-TABLES = [("proof", "rows"), ("recovery", None), ("coreai_unseen", "rows"), ("coreai_layout", "rows")]
+TABLES = [
+    ("proof", "rows"),
+    ("recovery", None),
+    ("reinforcement_throughput", None),
+    ("coreai_unseen", "rows"),
+    ("coreai_layout", "rows"),
+]
 
 
 @pytest.mark.parametrize(("name", "of"), TABLES)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.learning.datacompdr.lines import SUFFIX, line_shards, scan_lines
 from mobileclip_deploy.learning.datacompdr.members import IMAGE_SUFFIXES, LIMIT
 from mobileclip_deploy.learning.datacompdr.tars import Place, read_place, scan
 from mobileclip_deploy.progress import Progress, silent
@@ -18,7 +19,12 @@ from mobileclip_deploy.progress import Progress, silent
 __all__ = ["PARTS", "Joined", "join", "shard_files"]
 
 PARTS = ("image", "text", "synthetic", "parameters", "embeddings")
-ENDINGS = {"text": ("txt",), "synthetic": ("syn.json",), "parameters": ("paug.json",), "embeddings": ("npz", "pth.gz")}
+ENDINGS = {
+    "text": ("txt",),
+    "synthetic": ("syn.json",),
+    "parameters": ("paug.json",),
+    "embeddings": ("npz", "pth.gz", "jsonl"),
+}
 ABSENT = -1
 
 
@@ -62,8 +68,8 @@ class Joined:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The tars of a folder, to the bottom, in order."""
-    return sorted(folder.rglob("*.tar"))
+    """The tars of a folder, to the bottom, in order; where there is none, raygen's shards of JSON lines."""
+    return sorted(folder.rglob("*.tar")) or line_shards(folder)
 
 
 def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Progress = silent) -> Joined:
@@ -127,18 +133,18 @@ def _others(folder: Path, shards: list[Path], images: Path | None) -> list[Path 
         return [None] * len(shards)
     if not images.is_dir():
         raise InvalidInput(f"no folder of shards at {images}; give the one with the images")
-    found = {file.relative_to(images): file for file in shard_files(images)}
+    found = {file.relative_to(images).with_suffix(""): file for file in shard_files(images)}
     if not found:
         raise InvalidInput(f"{images} holds no shards (*.tar)")
-    named = {file.name: file for file in found.values()}
+    named = {file.stem: file for file in found.values()}
     if len(named) < len(found):  # numbers begin anew in each subfolder: the name alone does not tell
         named = {}
-    return [found.get(shard.relative_to(folder), named.get(shard.name)) for shard in shards]
+    return [found.get(shard.relative_to(folder).with_suffix(""), named.get(shard.stem)) for shard in shards]
 
 
 def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int], bad: list[str] | None) -> _Rows:
-    inside = scan(shard)
-    outside = _by_uid(other, scan(other), inside) if other is not None else {}
+    inside = _scanned(shard)
+    outside = _by_uid(other, _scanned(other), inside) if other is not None else {}
     places: list[list[tuple[int, int]]] = []
     apart: list[tuple[bool, bool]] = []
     kinds: list[int] = []
@@ -170,6 +176,10 @@ def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int
         np.array(apart, np.bool_).reshape(-1, 2),
         np.array(kinds, np.int8),
     )
+
+
+def _scanned(shard: Path) -> dict[str, dict[str, Place]]:
+    return scan_lines(shard) if shard.suffix == SUFFIX else scan(shard)
 
 
 def _found(parts: dict[str, Place], beside: dict[str, Place], endings: tuple[str, ...]) -> tuple[Place | None, bool]:

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.learning.datacompdr.lines import embeddings_of
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, parse
 from mobileclip_deploy.model.preprocessing import MAX_PIXELS
 
@@ -74,12 +75,13 @@ def parameters(content: bytes) -> tuple[Augmentation, ...]:
 
 
 def embeddings(content: bytes, suffix: str) -> dict[str, Tensor]:
-    """The float arrays of an `npz`, or of a `pth.gz`, which is what torch.save wrote, compressed: [rows, values].
+    """The float arrays of an `npz`, of a `pth.gz`, which is what torch.save wrote, compressed, or of raygen's line:
+    [rows, values].
 
     Raises:
         ValueError: damaged, pickled objects, larger than `LIMIT`, no table of floats, or values that are not finite.
     """
-    found = _npz(content) if suffix == "npz" else _torch(content)
+    found = {"npz": _npz, "pth.gz": _torch, "jsonl": embeddings_of}[suffix](content)
     for name, value in found.items():
         if value.ndim != 2 or not value.is_floating_point():
             raise ValueError(f"{name} is {str(value.dtype).removeprefix('torch.')} {list(value.shape)}, no embeddings")
