@@ -79,6 +79,25 @@ def instead(kind: str, other: str, number: int = 0) -> Plant:
     return plant
 
 
+def toggled(kind: str, name: str) -> Plant:
+    """A switch of an operator, the other way."""
+
+    def plant(editor: Editor) -> str:
+        operator = found(editor, kind)[-1]
+        setattr(operator.builtinOptions, name, not getattr(operator.builtinOptions, name))
+        return name_of(editor, operator)
+
+    return plant
+
+
+def one_more(values: np.ndarray) -> None:
+    values.reshape(-1)[0] += 1
+
+
+def backwards(values: np.ndarray) -> None:
+    values[:] = values[::-1].copy()
+
+
 def spoil_first(values: np.ndarray) -> None:
     """Bits of its highest byte: a number becomes another one by far, whatever it is."""
     values.view(np.uint8)[values.itemsize - 1] ^= 0x41
@@ -106,6 +125,47 @@ def swap_operands(editor: Editor) -> None:
     """What is named is what computes them: in the order of need the other one comes first."""
     operator = found(editor, "BATCH_MATMUL")[0]
     operator.inputs = operator.inputs[::-1]
+
+
+def leave_out(editor: Editor) -> None:
+    """What takes the last GELU's result takes what it was given."""
+    left = found(editor, "GELU")[-1]
+    for operator in editor.graph.operators:
+        operator.inputs = [left.inputs[0] if place == left.outputs[0] else place for place in operator.inputs]
+
+
+def swap_weights(editor: Editor) -> None:
+    """Two convolutions of the same shape, each with the other's weight."""
+    shapes: dict[tuple[int, ...], Any] = {}
+    for operator in found(editor, CONV):
+        other = shapes.setdefault(tuple(editor.graph.tensors[operator.inputs[1]].shape), operator)
+        if other is not operator:
+            operator.inputs[1], other.inputs[1] = other.inputs[1], operator.inputs[1]
+            return
+    raise AssertionError("no two convolutions of a shape")
+
+
+def answer_earlier(editor: Editor) -> None:
+    """The embedding as it is before its last operator."""
+    last = editor.graph.operators[-1]
+    editor.graph.outputs = [last.inputs[0]]
+    editor.model.signatureDefs[0].outputs[0].tensorIndex = last.inputs[0]
+
+
+def widen_result(editor: Editor) -> None:
+    grid_ = editor.graph.tensors[found(editor, CONV)[-1].outputs[0]].quantization
+    grid_.scale = np.array(grid_.scale) * np.float32(1.5)
+
+
+def rename_input(editor: Editor) -> None:
+    editor.model.signatureDefs[0].inputs[0].name = b"source"
+
+
+def reorder_codes(editor: Editor) -> None:
+    """The list of kinds of operators the other way round."""
+    editor.model.operatorCodes = editor.model.operatorCodes[::-1]
+    for operator in editor.graph.operators:
+        operator.opcodeIndex = len(editor.model.operatorCodes) - 1 - operator.opcodeIndex
 
 
 def rename_port(editor: Editor) -> None:
@@ -155,10 +215,51 @@ FAULTS = [
     Edit("a zero point", grid(CONV, lambda one: one.zeroPoint.__setitem__(0, 1)), IMAGE, ("w8", "w8a8")),
     Edit("a range of activations", grid(CONV, times(1.5), place=0), IMAGE, ("w8a8",)),
     Edit("another name of the output", rename_port),
+    Edit("another name of the input", rename_input, TEXT),
+    Edit("another dilation of a convolution", setting(CONV, "dilationWFactor", 2), IMAGE),
+    Edit("another stride of a band", setting(DEPTHWISE, "strideH", 2, number=-1), IMAGE),
+    Edit("another depth multiplier", setting(DEPTHWISE, "depthMultiplier", 3), IMAGE),
+    Edit("an activation behind a residual", setting("ADD", "fusedActivationFunction", 1, number=-1), TEXT),
+    Edit("an activation behind a factor", setting("MUL", "fusedActivationFunction", 1), IMAGE),
+    Edit("an activation behind a product", setting(PRODUCT, "fusedActivationFunction", 3), TEXT),
+    Edit("inputs of a product rounded with a zero point", setting(PRODUCT, "asymmetricQuantizeInputs", True), TEXT),
+    Edit("a factor turned", toggled("BATCH_MATMUL", "adjY"), TEXT),
+    Edit("a mean that keeps its dimensions", toggled("MEAN", "keepDims"), TEXT),
+    Edit("a mean over another axis", numbers("MEAN", 1, one_more, "<i4"), IMAGE),
+    Edit("axes the other way round", numbers("TRANSPOSE", 1, backwards, "<i4"), IMAGE),
+    Edit("another shape", numbers("RESHAPE", 1, one_more, "<i4"), TEXT),
+    Edit("a longer slice", numbers("SLICE", 2, one_more, "<i4"), TEXT),
+    Edit("more padding", numbers("PAD", 1, one_more, "<i4"), IMAGE),
+    Edit("the sum instead of the mean", instead("MEAN", "SUM", number=-1), TEXT),
+    Edit("the largest instead of the mean", instead("MEAN", "REDUCE_MAX"), IMAGE),
+    Edit("no sum to one", instead("SOFTMAX", "LOGISTIC"), TEXT),
+    Edit("ReLU instead of the logistic function", instead("LOGISTIC", "RELU"), IMAGE),
+    Edit("a root instead of its inverse", instead("RSQRT", "SQRT"), TEXT),
+    Edit("a difference that is not squared", instead("SQUARED_DIFFERENCE", "SUB"), TEXT),
+    Edit("a bound on the other side", instead("MINIMUM", "MAXIMUM"), TEXT),
+    Edit("another bound", numbers("MINIMUM", 1, one_more), TEXT),
+    Edit("a GELU left out", leave_out, IMAGE),
+    Edit("weights of two layers swapped", swap_weights, IMAGE),
+    Edit("the embedding before its last operator", answer_earlier, IMAGE),
+    Edit("one tap of a kernel", numbers(DEPTHWISE, 1, spoil_first), IMAGE),
+    Edit("a kernel backwards", numbers(DEPTHWISE, 1, backwards), TEXT),
+    Edit("neighbours of a bias swapped", numbers(CONV, 2, swap_rows), TEXT),
+    Edit("one number of a norm's weight", numbers("MUL", 1, spoil_first), TEXT),
+    Edit("a number of the norm's bias", numbers("ADD", 1, spoil_first), TEXT),
+    Edit("a scale of a product's weight", grid(PRODUCT, times(1.01)), IMAGE, ("w8a8",)),
+    Edit("a scale of a bias", grid(CONV, times(2), place=2), IMAGE, ("w8a8",)),
+    Edit(
+        "a zero point of activations",
+        grid(CONV, lambda one: one.zeroPoint.__setitem__(0, 1), place=0),
+        IMAGE,
+        ("w8a8",),
+    ),
+    Edit("a range of results", widen_result, IMAGE, ("w8a8",)),
 ]
 HARMLESS = [
     Edit("other names of tensors", rename_tensors),
     Edit("buffers in another order", reorder_buffers),
     Edit("a constant that nothing takes", add_unused),
     Edit("another description", describe_otherwise),
+    Edit("kinds of operators in another order", reorder_codes),
 ]
