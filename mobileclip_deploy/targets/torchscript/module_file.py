@@ -19,7 +19,7 @@ from mobileclip_deploy.targets.base import TensorInfo, TowerJob
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.stored import StoredWeight, as_float
 
-__all__ = ["TorchScriptRunner", "described", "operators", "read_weights", "write_module"]
+__all__ = ["TorchScriptRunner", "described", "load", "operators", "read_weights", "write_module"]
 
 PORTS = "tensors.json"
 # A trace of one example would take its batch for a constant here and there.
@@ -82,7 +82,12 @@ def _counted_from_nothing(entries: dict[str, bytes]) -> dict[str, bytes]:
     return dict(sorted(changed.items()))
 
 
-def _load(path: Path, extra: dict[str, Any] | None = None) -> Any:
+def load(path: Path, extra: dict[str, Any] | None = None) -> Any:
+    """A file as torch's module.
+
+    Raises:
+        InvalidInput: it is damaged.
+    """
     try:
         return torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
     except (RuntimeError, OSError, ValueError) as error:
@@ -97,7 +102,7 @@ def described(path: Path) -> tuple[TensorInfo, TensorInfo]:
         InvalidInput: it is damaged, or another program wrote it.
     """
     extra: dict[str, Any] = {PORTS: ""}
-    _load(path, extra)
+    load(path, extra)
     try:
         source, result = (
             TensorInfo(**{**port, "shape": tuple(port["shape"]), "range": port["range"] and tuple(port["range"])})
@@ -114,7 +119,7 @@ def operators(path: Path) -> dict[str, int]:
     Raises:
         InvalidInput: the file is damaged.
     """
-    kinds = (node.kind() for node in _load(path).inlined_graph.nodes())
+    kinds = (node.kind() for node in load(path).inlined_graph.nodes())
     return dict(Counter(kind.removeprefix("aten::") for kind in kinds if kind.startswith("aten::")))
 
 
@@ -126,7 +131,7 @@ def read_weights(path: Path) -> tuple[StoredWeight, ...]:
     """
     return tuple(
         as_float(name, value.detach().numpy())
-        for name, value in _load(path).named_parameters()
+        for name, value in load(path).named_parameters()
         if value.ndim >= 2 and name.endswith("weight")
     )
 
@@ -140,7 +145,7 @@ class TorchScriptRunner:
     """
 
     def __init__(self, path: Path) -> None:
-        self._module = _load(path).eval()
+        self._module = load(path).eval()
         self.engine = f"TorchScript, torch {torch.__version__}"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

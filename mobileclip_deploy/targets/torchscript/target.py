@@ -11,6 +11,7 @@ from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.stored import StoredWeight
 
 __all__ = ["TorchScriptTarget"]
@@ -57,6 +58,11 @@ class TorchScriptTarget(Target):
         from mobileclip_deploy.targets.torchscript.module_file import operators
 
         return operators(path)
+
+    def graph(self, path: Path) -> Graph:
+        from mobileclip_deploy.targets.torchscript.reading import read_graph
+
+        return read_graph(path)
 
     def weights(self, path: Path) -> tuple[StoredWeight, ...]:
         from mobileclip_deploy.targets.torchscript.module_file import read_weights
