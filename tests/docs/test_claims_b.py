@@ -120,8 +120,8 @@ def entries(file: str, name: str) -> int:
         )
         if any(isinstance(one, ast.Name) and one.id == name for one in targets):
             value = getattr(node, "value", None)
-            assert isinstance(value, ast.Tuple | ast.Dict)
-            return len(value.elts if isinstance(value, ast.Tuple) else value.keys)
+            assert isinstance(value, ast.Tuple | ast.List | ast.Dict)
+            return len(value.keys if isinstance(value, ast.Dict) else value.elts)
     raise AssertionError(f"{file} has no {name}")
 
 
@@ -129,11 +129,13 @@ def test_numbers_of_faults_and_harmless_edits() -> None:
     text = " ".join(page("proof.md").partition("## The table of faults")[2].split())
     told = re.search(
         r"(\d+) in Core ML packages .*?(\d+) in ONNX files .*?about (\d+) in ExecuTorch .*?(\d+) in Core AI assets .*?"
-        r"(\d+) in what stands beside them; and (\d+), (\d+), (\d+), (\d+) and (\d+) harmless edits",
+        r"(\d+) in LiteRT files .*?(\d+) in TorchScript files .*?(\d+) in what stands beside them; and "
+        r"(\d+), (\d+), (\d+), (\d+), (\d+), (\d+) and (\d+) harmless edits",
         text,
     )
     assert told is not None
-    files = ("onnx_faults.py", "executorch_faults.py", "coreai_faults.py", "test_companion_faults.py")
+    targets = ("onnx", "executorch", "coreai", "litert", "torchscript")
+    files = (*(f"{target}_faults.py" for target in targets), "test_companion_faults.py")
     faults = [entries("faults.py", "FAULTS"), *(entries(file, "FAULTS") for file in files)]
     harmless = [entries("harmless.py", "EDITS"), *(entries(file, "HARMLESS") for file in files)]
     assert [int(number) for number in told.groups()] == faults + harmless
