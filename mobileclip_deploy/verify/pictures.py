@@ -51,7 +51,7 @@ def check_pictures(subject: Subject, tower: TowerName) -> list[Check]:
     check = Check.of_answers(STEP, tower, np.stack(wanted), np.stack(found), BOUND, runner.engine)
     shipped = subject.runner(tower)
     assert isinstance(shipped, PictureRunner)
-    cost = f"a photograph of 12 megapixels adds {_cost(shipped, spec.size):.2f} of the tower's CPU time"
+    cost = f"a photograph of 12 megapixels adds {_cost(shipped, spec.size):.2f} times the tower's CPU time"
     return [check.model_copy(update={"detail": cost if check.detail is None else f"{check.detail}; {cost}"})]
 
 

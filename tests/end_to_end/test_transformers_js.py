@@ -208,7 +208,7 @@ def test_photographs_are_resized_by_the_client_which_moves_their_embeddings(
         assert deviation.cosine > cosine
     for found in (answers["fp32"]["prepared"], canvas["prepared"]):
         deviation = compare(wanted, np.array(found, dtype=np.float32))
-        assert deviation.relative < 0.02
+        assert deviation.relative < 1e-5
 
 
 def test_webnn_is_told_the_batch_in_config_json(exports: Exports) -> None:

@@ -74,7 +74,7 @@ def test_it_was_verified_with_pictures_from_64_pixels_to_12_megapixels(bundle: m
     assert (check.status, check.tower, check.gate) == ("passed", "image", "relative <= 0.01")
     assert check.deviation is not None
     assert 0 < check.deviation.relative < 0.006
-    assert re.fullmatch(r"a photograph of 12 megapixels adds \d+\.\d\d of the tower's CPU time", check.detail or "")
+    assert re.fullmatch(r"a photograph of 12 megapixels adds \d+\.\d\d times the tower's CPU time", check.detail or "")
 
 
 def test_a_benchmark_s_job_says_what_the_export_found_of_resizing(bundle: mcd.Bundle) -> None:
