@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import threading
 from importlib.metadata import version
-from os import getloadavg, killpg
+from os import cpu_count, getloadavg, killpg
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,8 @@ def main() -> None:
     result = {
         "schema_version": 1,
         "versions": {name: version(name) for name in ("mobileclip-deploy", "onnxruntime")},
-        "machine": {"processor": processor(), "system": platform.system(), "load": getloadavg()[0]},
+        "machine": {"processor": processor(), "system": platform.system()}
+        | {"cores": cpu_count(), "load": round(getloadavg()[0], 1)},
         "first_answer_ms": statistics.median(one["answered"] for one in few),
         "page_loaded_ms": statistics.median(one["loaded"] for one in few),
         "ready_ms": statistics.median(one["ready"] for one in few),
@@ -137,11 +138,13 @@ def opened(bundle: Bundle, images: Path) -> dict[str, float]:
 
 def table(found: dict[str, Any]) -> str:
     """The figures as Markdown."""
+    machine = found["machine"]
     rows = (
         ("from opening the page to its first answer about a picture", f"{found['first_answer_ms'] / 1000:.1f} s"),
         ("of that, until the page had loaded", f"{found['page_loaded_ms'] / 1000:.1f} s"),
         (f"to embed {found['pictures']:,} pictures of nano's held-out set", f"{found['embedded_in_s']:.0f} s"),
         ("the longest time for which the page did nothing meanwhile", f"{found['longest_block_ms']:.0f} ms"),
+        (f"the machine: {machine['cores']} cores, with a load from elsewhere of", f"{machine['load']:.0f}"),
     )
     return "\n".join(
         ["| nano, float32, in Chromium | |", "|---|---:|", *(f"| {what} | {time} |" for what, time in rows)]
