@@ -70,7 +70,8 @@ def pack(source: Path, assets: dict[str, Path], into: Path, place: Path, framewo
         for name, path in assets.items():
             archive.write(path, name)
     run("zipalign", "-f", "4", str(unaligned), str(into))
-    run("apksigner", "sign", "--ks", str(place / "key"), "--ks-pass", f"pass:{PASSWORD}", str(into))
+    signing = ["--ks", str(place / "key"), "--ks-pass", f"pass:{PASSWORD}", "--v4-signing-enabled", "false"]
+    run("apksigner", "sign", *signing, str(into))
     return into
 
 

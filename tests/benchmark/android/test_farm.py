@@ -56,6 +56,7 @@ def test_both_apks_are_signed_by_one_key_and_the_test_carries_the_job(packed: tu
         for path in (app, test)
     }
     assert len(certificates) == 1
+    assert {path.name for path in app.parent.iterdir()} == {"app.apk", "test.apk"}
     for path in (app, test):
         said_by("zipalign", "-c", "4", path)
         assert "sdkVersion:'29'" in said_by("aapt2", "dump", "badging", path)
