@@ -315,6 +315,6 @@ def print_sweep(result: SweepResult) -> None:
     from mobileclip_deploy.sweep.table import COLUMNS, cells_of
 
     print_table(None, COLUMNS, [cells_of(row) for row in result.rows])
-    states: tuple[State, ...] = ("passed", "failed", "not run", "error", "left")
+    states: tuple[State, ...] = ("passed", "failed", "undecided", "not run", "error", "left")
     counted = ", ".join(f"{result.count(state)} {state}" for state in states if result.count(state))
     click.echo(f"wrote {result.output}/{TABLE}: {counted}")

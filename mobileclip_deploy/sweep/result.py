@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mobileclip_deploy.errors import GateFailed, InvalidInput, MobileClipDeployError, NotRun, RuntimeFailed
+from mobileclip_deploy.errors import GateFailed, InvalidInput, MobileClipDeployError, NotRun, RuntimeFailed, Undecided
 from mobileclip_deploy.export.steps import Written
 from mobileclip_deploy.model.variants import TowerName
 
 __all__ = ["Row", "RowError", "State", "SweepResult", "row_of"]
 
-State = Literal["passed", "failed", "not run", "error", "left"]
+State = Literal["passed", "failed", "undecided", "not run", "error", "left"]
 
 
 class RowError(BaseModel):
@@ -34,10 +34,11 @@ class Row(BaseModel):
     """One cell: which `checkpoint` and set of `options` (by their names; None for the target's own) for which target at
     which precision.
 
-    `state`: "passed"; "failed", a gate (`failures` says which checks; the bundle is there, marked); "not run", some
-    checks could not be; "error", there is no bundle; "left", not done yet. `bundle` is relative to the sweep's folder.
-    `bytes`: of the artifacts. `cosine`: the worst of each tower with the checkpoint's answers. `accuracy` in percent
-    and `drop` in points, of top-1 and recall@1, where there is a dataset. `latency`: milliseconds of each tower.
+    `state`: "passed"; "failed", a gate, and the bundle is there, marked; "undecided", there were too few pictures to
+    tell; "not run", some checks could not be (`failures`: of these three, which checks); "error", there is no bundle;
+    "left", not done yet. `bundle` is relative to the sweep's folder. `bytes`: of the artifacts. `cosine`: the worst of
+    each tower with the checkpoint's answers. `accuracy` in percent and `drop` in points, of top-1 and recall@1, where
+    there is a dataset. `latency`: milliseconds of each tower.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -84,7 +85,7 @@ class SweepResult(BaseModel):
     @property
     def failure(self) -> MobileClipDeployError | None:
         """What ends the command with a code other than 0, the worst of it: a cell without a bundle, then a device that
-        failed, then a gate, then checks that could not be run."""
+        failed, then a gate, then too few pictures, then checks that could not be run."""
         errors = [row for row in self.rows if row.error is not None]
         if errors:
             first = max(errors, key=lambda row: row.error.exit_code if row.error is not None else 0)
@@ -98,6 +99,9 @@ class SweepResult(BaseModel):
             first = failed[0]
             more = f"; and {len(failed) - 1} more" if len(failed) > 1 else ""
             return GateFailed(f"FAILED its gate, and written marked: {first.name} ({', '.join(first.failures)}){more}")
+        undecided = [row.name for row in self.rows if row.state == "undecided"]
+        if undecided:
+            return Undecided(f"UNDECIDED, and written: {'; '.join(undecided)}: too few pictures to tell.")
         if self.count("not run"):
             return NotRun("Some checks could not be run here; they are listed as not run, not as passed.")
         return None
@@ -116,9 +120,10 @@ def row_of(row: Row, written: Written, bundle: str) -> Row:
                     cosine[tower] = min(cosine.get(tower, 1.0), check.deviation.cosine)
         if check.step == "task" and check.figures is not None:
             figures = check.figures
+    unmet = () if report is None else report.failed or report.undecided or report.not_run
     state: State = "passed"
     if report is not None and not report.passed:
-        state = "failed" if report.failed else "not run"
+        state = "failed" if report.failed else "undecided" if report.undecided else "not run"
     return row.model_copy(
         update={
             "state": state,
@@ -128,6 +133,6 @@ def row_of(row: Row, written: Written, bundle: str) -> Row:
             "cosine": cosine,
             "accuracy": {name: value for name, value in figures.items() if not name.endswith("_drop")},
             "drop": {name.removesuffix("_drop"): value for name, value in figures.items() if name.endswith("_drop")},
-            "failures": tuple(f"{one.tower} {one.step}" for one in report.failed) if report is not None else (),
+            "failures": tuple(f"{one.tower} {one.step}" for one in unmet),
         }
     )
