@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mobileclip_deploy.benchmark.answers import judge
+from mobileclip_deploy.benchmark.arithmetic import arithmetic_of
 from mobileclip_deploy.benchmark.job import Cell, Job
 from mobileclip_deploy.benchmark.judgement import cell_warnings, marked
 from mobileclip_deploy.benchmark.result import CellResult, Result, RoundResult, Run
@@ -21,7 +22,7 @@ def assemble(run: Run) -> Result:
         by_cell[item.cell].append(item)
     pinned = run.harness.affinity
     cells = tuple(_cell_result(cell, run.job, tuple(by_cell[cell.id]), pinned) for cell in run.job.cells)
-    return Result.of(run, cells)
+    return Result.of(run, _counted(run, cells))
 
 
 def complete(result: Result) -> Result:
@@ -38,7 +39,17 @@ def complete(result: Result) -> Result:
         changes = {name: getattr(found, name) for name in OWN if not getattr(computed, name)}
         changes["warnings"] = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
         cells.append(computed.model_copy(update=changes))
-    return result.model_copy(update={"cells": tuple(cells)})
+    return result.model_copy(update={"cells": _counted(result, tuple(cells))})
+
+
+def _counted(run: Run | Result, cells: tuple[CellResult, ...]) -> tuple[CellResult, ...]:
+    """The cells with what each computes, where there is a limit to hold it against: counting takes torch."""
+    if not run.peaks:
+        return cells
+    return tuple(
+        found.model_copy(update={"arithmetic_operations": arithmetic_of(cell)})
+        for cell, found in zip(run.job.cells, cells, strict=True)
+    )
 
 
 def _with_golden(found: CellResult) -> tuple[RoundResult, ...]:

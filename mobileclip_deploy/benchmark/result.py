@@ -157,6 +157,19 @@ class OperatorTime(Frozen):
     total_ns: Count
 
 
+class Peak(Frozen):
+    """What these cores reached before the first round in a product of two 1024 x 1024 matrices: multiplications and
+    additions a second in float32 and in int8 (None: not measured), in which engine, and the bytes a second that a copy
+    reads and writes. CPU time at one thread, wall time at several.
+    """
+
+    engine: str
+    threads: Annotated[Count, Field(ge=1)]
+    float32_operations_per_second: float
+    int8_operations_per_second: float | None = None
+    copied_bytes_per_second: float
+
+
 class RoundResult(Frozen):
     """One finished round of one cell: one line of `<run_id>.rounds.jsonl`.
 
@@ -198,7 +211,7 @@ class RoundResult(Frozen):
 
 
 class _Measured(Frozen):
-    """What was asked for, and what it was measured on."""
+    """What was asked for, and what it was measured on. `peaks`: the limit of its cores, by number of threads."""
 
     schema_version: Literal[1]
     run_id: Identifier
@@ -207,6 +220,7 @@ class _Measured(Frozen):
     harness: Harness
     runtimes: dict[str, str]
     environment: Environment
+    peaks: Annotated[tuple[Peak, ...], Field(fail_fast=True)] = ()
 
     @model_validator(mode="after")
     def _of_the_job(self) -> Self:
@@ -257,7 +271,9 @@ class Summary(Frozen):
 class CellResult(Frozen):
     """One cell: its rounds and their summary. A cell that was not measured has none, and says why in `error`.
 
-    `load_first_ns` and the like are the first round's; memory is the largest over the rounds.
+    `load_first_ns` and the like are the first round's; memory is the largest over the rounds. `arithmetic_operations`:
+    how many multiplications and additions an inference has, counted from shapes; of runs whose limit was measured,
+    where the network is known.
     """
 
     id: Identifier
@@ -271,6 +287,7 @@ class CellResult(Frozen):
     golden: GoldenOutcome | None = None
     placement: Annotated[tuple[Placement, ...], Field(fail_fast=True)] = ()
     profile: Annotated[tuple[OperatorTime, ...], Field(fail_fast=True)] = ()
+    arithmetic_operations: Count | None = None
     summary: Summary | None = None
     warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
     rounds: Annotated[tuple[RoundResult, ...], Field(fail_fast=True)] = ()

@@ -44,6 +44,7 @@ def print_result(result: Result) -> None:
     for asked, found in result.pairs():
         if found.profile:
             _print_profile(f"{asked.label}, {asked.threads} thread(s): one inference by operator", found.profile)
+    _print_limits(result)
     versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
     click.echo(f"run {result.run_id}; {versions}")
     for label, text in planned_placement(result):
@@ -51,6 +52,25 @@ def print_result(result: Result) -> None:
     for one in neural_engine_evidence(result):
         click.echo(f"{one.label}: {one.text}")
     click.echo("what the warnings mean: `mobileclip-deploy report` says it in full, and so does docs/benchmark.md")
+
+
+def _print_limits(result: Result) -> None:
+    """How near each cell comes to what its cores can, where that was measured."""
+    from mobileclip_deploy.benchmark.limit import describe_peak, reached
+
+    rows = []
+    for asked, found in result.pairs():
+        near = reached(asked, found, result.peaks)
+        if near is not None:
+            shares = (near.float32_percent, near.int8_percent)
+            told = ("" if share is None else f"{share:.0f}" for share in shares)
+            where = " ".join(part for part in (asked.runtime, asked.backend) if part)
+            rows.append([asked.label, where, str(asked.threads), f"{near.per_second / 1e9:.3g}", *told])
+    if rows:
+        columns = ["what", "where", ">threads", ">GOP/s", ">% of float32's limit", ">% of int8's limit"]
+        print_table("how near to the limit of these cores", columns, rows)
+        for peak in result.peaks:
+            click.echo(f"limit at {describe_peak(peak)}")
 
 
 def _print_profile(title: str, profile: Sequence[OperatorTime]) -> None:

@@ -20,7 +20,7 @@ from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.golden import outcome
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Turn
-from mobileclip_deploy.benchmark.result import Environment, Harness, RoundResult, Run
+from mobileclip_deploy.benchmark.result import Environment, Harness, Peak, RoundResult, Run
 from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.progress import Progress
@@ -56,6 +56,8 @@ class HostDriver(Driver):
     def run(self, plan: Plan, progress: Progress) -> Run:
         job = plan.job
         before = plan.environment_before(snapshot)
+        progress("the limit of this machine")
+        peaks = [_peak(threads, progress) for threads in sorted({cell.threads for cell in job.cells})]
         counter = RoundCounter(len(job.order), progress)
         while turns := outstanding(job, read_stream(plan.stream, job)):
             counter.tell(len(job.order) - len(turns), job.cell(turns[0].cell).label)
@@ -71,8 +73,25 @@ class HostDriver(Driver):
             ),
             runtimes=_versions(job),
             environment=Environment(before=before, after=snapshot()),
+            peaks=tuple(peak for peak in peaks if peak is not None),
             rounds=read_stream(plan.stream, job),
         )
+
+
+def _peak(threads: int, progress: Progress) -> Peak | None:
+    """What the probe finds, in a process of its own, as every cell is; None where it fails, of which is told."""
+    command = [sys.executable, "-m", "mobileclip_deploy.benchmark.host.peak", str(threads)]
+    try:
+        done = subprocess.run(
+            command, env=_environment(threads), capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        progress(f"the limit of this machine was not found within {PATIENCE_SECONDS} s: no share of it is told")
+        return None
+    if done.returncode == 0 and done.stdout.strip():
+        return parse_document(done.stdout, Peak, "the probe of this machine's limit")
+    progress(f"the limit of this machine was not found, {_death(done)}: no share of it is told")
+    return None
 
 
 def _versions(job: Job) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.job import Cell
+from mobileclip_deploy.benchmark.limit import describe_peak, reached
 from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence, planned_placement
 from mobileclip_deploy.benchmark.operations import operations_elsewhere
 from mobileclip_deploy.benchmark.report.points import milliseconds
@@ -33,7 +34,12 @@ def columns(result: Result) -> tuple[str, ...]:
     words = ("model", "tower", "precision", "runtime", "place", "threads")
     judged = (f"{statistic}, ms", "95% of median, ms", "status", "answers", "warnings")
     times = ("p90, ms", "p99, ms", *_own(result), "load, ms", "again, ms", "first, ms")
-    return (*words, *judged, *times, "last/first", "memory, MB", "file, MB")
+    return (*words, *judged, *_limits(result), *times, "last/first", "memory, MB", "file, MB")
+
+
+def _limits(result: Result) -> tuple[str, ...]:
+    """Where the limit of the cores was measured."""
+    return ("GOP/s", "of float32's limit, %", "of int8's limit, %") if result.peaks else ()
 
 
 def _own(result: Result) -> tuple[str, ...]:
@@ -52,10 +58,22 @@ def specializes(result: Result) -> bool:
 def rows(result: Result) -> tuple[tuple[Field, ...], ...]:
     """A row a cell, in the order of the job."""
     own, statistic = _own(result), result.job.protocol.statistic
-    return tuple(_row(cell, found, statistic, own) for cell, found in result.pairs())
+    return tuple(_row(cell, found, statistic, own, _reached(result, cell, found)) for cell, found in result.pairs())
 
 
-def _row(cell: Cell, found: CellResult, statistic: str, own: tuple[str, ...]) -> tuple[Field, ...]:
+def _reached(result: Result, cell: Cell, found: CellResult) -> tuple[Field, ...]:
+    """A field for each of `_limits`."""
+    if not result.peaks:
+        return ()
+    near = reached(cell, found, result.peaks)
+    if near is None:
+        return (_figure(None),) * 3
+    return tuple(_figure(value) for value in (near.per_second / 1e9, near.float32_percent, near.int8_percent))
+
+
+def _row(
+    cell: Cell, found: CellResult, statistic: str, own: tuple[str, ...], limits: tuple[Field, ...]
+) -> tuple[Field, ...]:
     summary = found.summary if found.status == "done" else None
     interval = summary.median_interval_ns if summary else None
     place = " ".join(part for part in (cell.backend, cell.compute_units) if part)
@@ -86,6 +104,7 @@ def _row(cell: Cell, found: CellResult, statistic: str, own: tuple[str, ...]) ->
         Field(found.status, found.status),
         _answers(found),
         Field(", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings)), float(len(found.warnings))),
+        *limits,
         *(_figure(None if time is None else time / 1e6) for time in times),
         _figure(trend),
         _figure(None if found.peak_memory_bytes is None else found.peak_memory_bytes / 1e6),
@@ -136,6 +155,7 @@ def conditions(result: Result) -> tuple[tuple[str, str], ...]:
             f"{protocol.name}: {at_least} and {protocol.seconds_per_round:g} s, reported: {protocol.statistic}",
         ),
         ("order shuffled with seed", str(result.job.seed)),
+        ("limit", "; ".join(map(describe_peak, result.peaks)) or None),
         ("before", _state(environment.before)),
         ("after", _state(environment.after) if environment.after else "never reached"),
     )

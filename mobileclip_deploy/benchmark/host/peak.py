@@ -1,0 +1,103 @@
+"""The limit of this machine, measured by a short probe: products of two large matrices, and copies of memory.
+
+    python -m mobileclip_deploy.benchmark.host.peak THREADS
+
+A process of its own, as every cell has one, just before the first round: on the same cores in the same run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from mobileclip_deploy.benchmark.result import Peak
+
+__all__ = ["measure_peak"]
+
+SIDE = 1024
+REPEATS = 5
+COPIED = 64 << 20
+"""Bytes: more than the last cache of most processors has."""
+
+
+def measure_peak(threads: int) -> Peak:
+    """What a product of two 1024 x 1024 matrices reaches in float32 and in int8 (uint8 by int8, as activations by
+    weights), in ONNX Runtime where it is installed, else in torch and in float32 alone; and what a copy reaches.
+
+    The fastest of five, by CPU time at one thread and by the clock at several.
+    """
+    clock = time.process_time_ns if threads == 1 else time.perf_counter_ns
+    integers = None
+    if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
+        import onnxruntime
+
+        engine = f"onnxruntime {onnxruntime.__version__}"
+        floats = _rate(_onnx_product("MatMul", threads), clock)
+        integers = _rate(_onnx_product("MatMulInteger", threads), clock)
+    else:
+        import torch
+
+        engine = f"torch {torch.__version__}"
+        torch.set_num_threads(threads)
+        left, right = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
+        floats = _rate(lambda: torch.mm(left, right), clock)
+    source, destination = np.ones(COPIED, np.uint8), np.empty(COPIED, np.uint8)
+    seconds = _fastest(lambda: np.copyto(destination, source), clock)
+    return Peak(
+        engine=engine,
+        threads=threads,
+        float32_operations_per_second=floats,
+        int8_operations_per_second=integers,
+        copied_bytes_per_second=2 * COPIED / seconds,
+    )
+
+
+def _rate(product: Callable[[], object], clock: Callable[[], int]) -> float:
+    """Multiplications and additions a second."""
+    return 2 * SIDE**3 / _fastest(product, clock)
+
+
+def _fastest(work: Callable[[], object], clock: Callable[[], int]) -> float:
+    """Seconds, the least of several, after one that does not count."""
+    work()
+    found = []
+    for _ in range(REPEATS):
+        started = clock()
+        work()
+        found.append(clock() - started)
+    return max(min(found), 1) / 1e9
+
+
+def _onnx_product(kind: str, threads: int) -> Callable[[], object]:
+    """One product in ONNX Runtime, the right matrix constant, as weights are."""
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    integer = kind == "MatMulInteger"
+    types = (TensorProto.UINT8, TensorProto.INT32) if integer else (TensorProto.FLOAT, TensorProto.FLOAT)
+    random = np.random.default_rng(0)
+    left, right = random.random((2, SIDE, SIDE), np.float32)
+    if integer:
+        left, right = (left * 255).astype(np.uint8), (right * 255 - 128).astype(np.int8)
+    graph = helper.make_graph(
+        [helper.make_node(kind, ["x", "weight"], ["y"])],
+        "product",
+        [helper.make_tensor_value_info("x", types[0], (SIDE, SIDE))],
+        [helper.make_tensor_value_info("y", types[1], (SIDE, SIDE))],
+        [numpy_helper.from_array(right, "weight")],
+    )
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"x": left})
+
+
+if __name__ == "__main__":
+    print(measure_peak(int(sys.argv[1])).model_dump_json())

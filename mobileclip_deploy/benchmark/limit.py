@@ -1,0 +1,57 @@
+"""How near a cell comes to what its cores can: its operations a second, and their share of the measured limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mobileclip_deploy.benchmark.job import Cell
+from mobileclip_deploy.benchmark.result import CellResult, Peak
+from mobileclip_deploy.model.precision import PRECISIONS
+
+__all__ = ["Reached", "describe_peak", "reached"]
+
+NARROW = 8
+"""Bits of weights up to which a runtime may multiply integers."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Multiplications and additions a second, and in percent of the limit in float32; in int8 of files whose weights
+    have 8 bits or fewer, whether or not their runtime multiplies integers."""
+
+    per_second: float
+    float32_percent: float
+    int8_percent: float | None
+
+
+def reached(cell: Cell, found: CellResult, peaks: Sequence[Peak]) -> Reached | None:
+    """By CPU time at one thread, as the limit was measured, and by the median at several.
+
+    None where the cell has no figures, its arithmetic is not known, or no limit was measured for its threads.
+    """
+    peak = next((one for one in peaks if one.threads == cell.threads), None)
+    summary = found.summary if found.status == "done" else None
+    if peak is None or summary is None or found.arithmetic_operations is None:
+        return None
+    spent = summary.cpu_ns if cell.threads == 1 and summary.cpu_ns else summary.median_ns
+    speed = found.arithmetic_operations / spent * 1e9
+    recipe = PRECISIONS.get(cell.precision or "")
+    integers = peak.int8_operations_per_second if recipe is not None and recipe.bits <= NARROW else None
+    return Reached(
+        per_second=speed,
+        float32_percent=100 * speed / peak.float32_operations_per_second,
+        int8_percent=None if integers is None else 100 * speed / integers,
+    )
+
+
+def describe_peak(peak: Peak) -> str:
+    """`1 thread: 95 GOP/s in float32, 379 in int8 (onnxruntime 1.32.0, ...); memory copied at 25 GB/s`"""
+    integers = (
+        "" if peak.int8_operations_per_second is None else f", {peak.int8_operations_per_second / 1e9:.0f} in int8"
+    )
+    return (
+        f"{peak.threads} thread{'s' if peak.threads > 1 else ''}: "
+        f"{peak.float32_operations_per_second / 1e9:.0f} GOP/s in float32{integers} (a product of 1024 x 1024 matrices "
+        f"in {peak.engine}); memory copied at {peak.copied_bytes_per_second / 1e9:.0f} GB/s"
+    )
