@@ -58,6 +58,10 @@ def test_arithmetic_is_that_of_every_layer(variant: str, tower: Any) -> None:
     assert tower_arithmetic(variant, tower, length) == by_layers(variant, tower)
 
 
+def test_s0_s_image_tower_is_4_77_billion() -> None:
+    assert tower_arithmetic("mobileclip_s0", "image", 256) == 4_770_299_904
+
+
 def test_short_prompts_are_less_arithmetic() -> None:
     width, depth, dimensions = 512, 12, 512
     # A token: stacked qkv, projection, and two layers of four times the width; attention by the square of the length.
