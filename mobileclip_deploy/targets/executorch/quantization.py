@@ -34,7 +34,7 @@ def quantize(
 
     Args:
         module: in eval mode, folded; its embeddings are replaced in place.
-        precision: w8a8 (static), w8 (dynamic, linear layers) or w4 (dynamic, int4 groups of 32).
+        precision: w8a8 (static), w8 (dynamic, linear layers) or w4 (dynamic, int4 groups of 32, the projection int8).
         inputs: of the tower [N, ...]; w8a8 measures activations on them.
         stages: told of every step.
         grids: of the weights, by `provenance.weight_sha256`; w8 and w8a8 are XNNPACK's own choice, which they describe.
@@ -46,7 +46,7 @@ def quantize(
     quantize_embeddings(module)
     stages.near("embedding", module)
     if precision == "w4":
-        return _int4_linear(module, stages, grids)
+        return _linear(module, stages, grids)
     graph = traced(module, inputs[:1], free_batch, shortest).module()
     return _pt2e(graph, inputs, stages, dynamic=precision == "w8")
 
@@ -71,11 +71,12 @@ def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) ->
     return converted
 
 
-def _int4_linear(module: nn.Module, stages: Stages, grids: Mapping[str, Grid]) -> nn.Module:
-    """Linear layers with int4 weights in -7 ... 7, a scale a group of inputs, and activations measured at run time.
+def _linear(module: nn.Module, stages: Stages, grids: Mapping[str, Grid]) -> nn.Module:
+    """Linear layers with int4 weights in -7 ... 7, a scale a group of inputs, or int8 ones, a scale an output, as their
+    grids say; and activations measured at run time.
 
-    The largest value of a group stands at 7, as on Core ML (torchao's own symmetric mapping puts it at 7.5 and cuts it
-    off): so weights that `recover` trained keep their integers.
+    The largest value of a group stands at the end of the range, as on Core ML (torchao's own symmetric mapping puts it
+    half a step further and cuts it off): so weights that `recover` trained keep their integers.
     """
     from torchao.quantization import IntxUnpackedToInt8Tensor
 
@@ -84,13 +85,14 @@ def _int4_linear(module: nn.Module, stages: Stages, grids: Mapping[str, Grid]) -
             continue
         weight = layer.weight.detach()  # [O, I]
         grid = grids.get(weight_sha256(weight.numpy()))
-        if grid is not None and grid.block is not None:
-            largest = weight.reshape(len(weight), -1, grid.block).abs().amax(dim=2)  # [O, I / block]
+        if grid is not None:
+            block = grid.block or weight.shape[1]
+            largest = weight.reshape(len(weight), -1, block).abs().amax(dim=2)  # [O, I / block]
             scale = torch.where(largest == 0, torch.ones_like(largest), largest / grid.high)
             quantized = IntxUnpackedToInt8Tensor.from_hp(
                 weight,
-                (1, grid.block),
-                getattr(torch, "int4"),  # noqa: B009 (torch's stubs lack it)
+                (1, block),
+                torch.int8 if grid.bits == 8 else getattr(torch, "int4"),  # noqa: B009 (torch's stubs lack it)
                 activation_quantization="int8_asym_per_token",
                 intx_choose_qparams_algorithm=None,
                 custom_scale=scale,
