@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from page import conditions, ratio_rows
-from subjects import NANO_PRECISIONS, Subjects
+from subjects import LEARNED, NANO_PRECISIONS, Subjects
 from suites import RESULTS, ROOT, SUITES, measure, protocol_named
 
 from mobileclip_deploy.benchmark.assembly import complete
@@ -44,14 +44,18 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="mobileclip-precisions-") as temporary:
             subjects = Subjects(arguments.folder or Path(temporary))
             subjects.folder.mkdir(parents=True, exist_ok=True)
-            chosen = [choice for choice in NANO_PRECISIONS if arguments.target in (None, choice[0])]
+            chosen: list[tuple[Any, ...]] = [
+                choice for choice in NANO_PRECISIONS if arguments.target in (None, choice[0])
+            ]
+            chosen += [choice for choice in LEARNED if arguments.target in (None, choice[0])]
             rows = [row(Bundle.open(subjects.bundle("nano", *choice))) for choice in chosen]
+            order = list(dict.fromkeys(target for target, *_ in NANO_PRECISIONS))
+            rows.sort(key=lambda one: order.index(one["target"]))
             if arguments.target is None:
                 measure("precisions", subjects, protocol_named(arguments.protocol))
             else:
                 before = json.loads(TABLE.read_text(encoding="utf-8"))["rows"]
                 others = [old for old in before if old["target"] != arguments.target]
-                order = [target for target, _, _ in NANO_PRECISIONS]
                 rows = sorted([*others, *rows], key=lambda one: order.index(one["target"]))
         TABLE.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(json.loads(TABLE.read_text(encoding="utf-8"))["rows"]), encoding="utf-8")
@@ -61,16 +65,21 @@ def row(bundle: Bundle) -> dict[str, Any]:
     """What a bundle's manifest says of its bytes and its checks."""
     manifest = bundle.manifest
     shipped = {check.tower: check for check in bundle.parity if check.step == "shipped"}
+    learned = manifest.rounding
     (task,) = (check for check in bundle.parity if check.step == "task")
     return {
         "bundle": bundle.path.name,
         "target": manifest.target,
         "needs": manifest.options.get("deployment_target", ""),
         "precision": {tower: manifest.towers[tower].precision for tower in TOWERS},
+        "rounding": {} if learned is None else {tower: one.method for tower, one in learned.towers.items()},
         "bytes": {tower: manifest.towers[tower].bytes for tower in TOWERS},
         "deviation": {tower: _deviation(shipped[tower]) for tower in TOWERS},
         "figures": task.figures,
-        "failed": [f"{check.tower} {check.step}" for check in bundle.parity if check.status != "passed"],
+        "losses": {name: lost.model_dump() for name, lost in (task.losses or {}).items()},
+        "divergence": task.divergence,
+        "failed": [f"{check.tower} {check.step}" for check in bundle.parity if check.status in ("failed", "not run")],
+        "undecided": [f"{check.tower} {check.step}" for check in bundle.parity if check.status == "undecided"],
     }
 
 
@@ -83,22 +92,41 @@ def page(rows: list[dict[str, Any]]) -> str:
     """The page: how to read it, the table, and what it was measured on."""
     faster, measured_on = times()
     whole = {row["target"]: sum(row["bytes"].values()) for row in rows if set(row["precision"].values()) == {"fp32"}}
-    titles = [*TITLES, *(title for name in DROPS.values() for title in (f"{name} %", "drop")), "gates"]
+    titles = [*TITLES, *(title for name in DROPS.values() for title in (f"{name} %", "drop")), "KL", "gates"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for row in rows:
         own = sum(row["bytes"].values())
-        cells = [row["target"], *(row["precision"][tower] for tower in TOWERS), row["needs"]]
+        how = row.get("rounding", {})
+        cells = [row["target"], *(f"{row['precision'][tower]} {how.get(tower, '')}".strip() for tower in TOWERS)]
+        cells.append(row["needs"])
         of_whole = f"{own / whole[row['target']]:.2f}" if row["target"] in whole else ""
         cells += [f"{own / 1e6:.2f}", of_whole]
         cells += [faster.get((row["bundle"], tower), "") for tower in TOWERS]
         cells.append(", ".join(f"{row['deviation'][tower]['cosine']:.4f}" for tower in TOWERS))
         cells.append(", ".join(f"{row['deviation'][tower]['snr_db']:.1f}" for tower in TOWERS))
         for name in DROPS:
-            cells += [f"{row['figures'][name]:.2f}", f"{row['figures'][f'{name}_drop']:+.2f}"]
-        cells.append(f"**fails**: {', '.join(row['failed'])}" if row["failed"] else "passes")
+            cells += [f"{row['figures'][name]:.2f}", _drop(row, name)]
+        cells.append("" if row.get("divergence") is None else f"{row['divergence']:.2g}")
+        cells.append(_outcome(row))
         lines.append("| " + " | ".join(cells) + " |")
     head = HEAD.read_text(encoding="utf-8").strip()
     return "\n".join([head, "", *lines, "", f"Times: {measured_on}"]) + "\n"
+
+
+def _drop(row: dict[str, Any], name: str) -> str:
+    """What is lost, in points, with its interval and what flipped; the figure alone where an earlier version measured
+    it."""
+    lost = row.get("losses", {}).get(name)
+    if lost is None:
+        return f"{row['figures'][f'{name}_drop']:+.2f}"
+    flips = f"{lost['lost']} lost, {lost['won']} won" + (f" in {lost['looks']} looks" if lost["looks"] > 1 else "")
+    return f"{lost['points']:+.2f} \N{PLUS-MINUS SIGN} {lost['error']:.2f} ({flips})"
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    if row["failed"]:
+        return f"**fails**: {', '.join(row['failed'])}"
+    return f"undecided: {', '.join(row['undecided'])}" if row.get("undecided") else "passes"
 
 
 def times() -> tuple[dict[tuple[str, TowerName], str], str]:

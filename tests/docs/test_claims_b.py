@@ -174,8 +174,9 @@ def test_the_page_of_precisions_is_what_its_script_writes(monkeypatch: pytest.Mo
     rows = json.loads(own["TABLE"].read_text(encoding="utf-8"))["rows"]
     assert page("precisions.md") == own["page"](rows), "type: python benchmarks/precisions.py --page-only"
     measured = {(row["target"], precision_label(row["precision"])) for row in rows}
+    subjects = script("subjects", monkeypatch)
     wanted = (
-        (target, parse_precisions(name)) for target, name, _ in script("subjects", monkeypatch)["NANO_PRECISIONS"]
+        (target, parse_precisions(name)) for target, name, *_ in (*subjects["NANO_PRECISIONS"], *subjects["LEARNED"])
     )
     assert measured == {(target, precision_label(precisions)) for target, precisions in wanted}
 
