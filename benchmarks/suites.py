@@ -23,8 +23,8 @@ from subjects import NANO_PRECISIONS, ROOT, Subjects
 
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.job import Protocol
-from mobileclip_deploy.benchmark.planning import Request
 from mobileclip_deploy.benchmark.protocol import get_protocol
+from mobileclip_deploy.benchmark.request import Request, RunOptions
 from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.bundle import Bundle
 
@@ -145,10 +145,10 @@ def measure(name: str, subjects: Subjects, protocol: Protocol) -> None:
         output = RESULTS / f"{name}-{number}.json"
         shutil.rmtree(output.with_name(f"{output.name}.partial"), ignore_errors=True)
 
-        def say(done: int, total: int, what: str, number: int = number) -> None:
-            print(f"{name}, run {number}: {done} of {total} rounds, {what}", file=sys.stderr, flush=True)
+        def say(text: str, number: int = number) -> None:
+            print(f"{name}, run {number}: {text}", file=sys.stderr, flush=True)
 
-        outcome = run_benchmark(request, get_driver("host"), protocol, output, say, seed=seed, force=True)
+        outcome = run_benchmark(request, get_driver("host"), RunOptions(protocol, output, seed, force=True), say)
         failed = [cell for cell in outcome.result.cells if cell.status != "done"]
         assert not failed, [(cell.id, cell.error) for cell in failed]
 

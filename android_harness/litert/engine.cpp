@@ -32,7 +32,8 @@ std::string packaged_version(const std::filesystem::path& library) {
         if (!line.empty() && line.back() == '\r') line.pop_back();
         return line;
     }
-    throw std::runtime_error(file.string() + " does not say which version of LiteRT this is: put its package's METADATA there");
+    throw std::runtime_error(file.string() +
+                             " does not say which version of LiteRT this is: put its package's METADATA there");
 }
 
 std::int32_t element_type(const std::string& dtype) {
@@ -117,7 +118,7 @@ class LiteRt final : public bench::Engine {
         check(api_->UnlockTensorBuffer(output_), "give the output");
     }
 
-    // One environment has one kind of place: the GPU's library takes memory and threads, which a CPU's cell must not pay.
+    // Of one kind of place: the GPU's library takes memory and threads, which a CPU's cell must not pay for.
     void open_environment() {
         if (environment_ != nullptr) return;
         folder_ = api().library.parent_path().string();
@@ -130,8 +131,8 @@ class LiteRt final : public bench::Engine {
         std::size_t found = 0;
         check(api_->GetNumAccelerators(environment_, &found), "start");
         if (found == 0) {
-            throw std::runtime_error("LiteRT has no library for the GPU that loads here (libLiteRt...Accelerator.so); PyPI's "
-                                     "have none for phones, Android's AAR has");
+            throw std::runtime_error("LiteRT has no library for the GPU that loads here (libLiteRt...Accelerator.so); "
+                                     "PyPI's wheels have none for phones, Android's AAR has");
         }
     }
 
@@ -152,7 +153,11 @@ class LiteRt final : public bench::Engine {
             check(api_->AddOpaqueOptions(raw, opaque), "start");  // which owns it from here on
         }
         const auto status = api_->CreateCompiledModel(environment_, model_, raw, &compiled_);
-        check(status, on_gpu_ ? "compile all of the model for the GPU" : "compile the model");
+        if (status == 0) return;
+        const auto why = bench::litert::status_text(status);
+        if (!on_gpu_) throw std::runtime_error("LiteRT cannot compile the model: " + why);
+        throw std::runtime_error("LiteRT cannot compile all of the model for the GPU: " + why +
+                                 "; mobileclip-deploy verify --place gpu names what it lacks");
     }
 
     void bind(const bench::Cell& cell) {
@@ -178,7 +183,9 @@ class LiteRt final : public bench::Engine {
         check(api_->GetRankedTensorType(tensor, &type), "tell the shape of a tensor");
         bool same = type.element == element_type(stated.dtype) && type.rank == stated.shape.size();
         for (std::size_t i = 0; same && i < stated.shape.size(); ++i) same = type.dimensions[i] == stated.shape[i];
-        if (!same) throw std::runtime_error("the model's " + which + " is not " + stated.dtype + " of the shape that the job says");
+        if (!same) {
+            throw std::runtime_error("the model's " + which + " is not " + stated.dtype + " of the shape that the job says");
+        }
         Handle buffer = nullptr;
         check(api_->CreateManagedTensorBufferFromRequirements(environment_, &type, requirements, &buffer), "get memory");
         return buffer;

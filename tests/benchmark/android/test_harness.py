@@ -92,21 +92,39 @@ def test_a_runtime_that_is_missing_fails_its_cells_and_no_others(built: Path, tm
     assert result.cells[0].error.endswith("put libonnxruntime.so beside this program")
 
 
-def test_litert_runs_on_a_gpu_and_computes_in_float16_there(built: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def with_gpu(built: Path, tmp_path: Path) -> dict[str, str]:
     """Vulkan in software, which Mesa has for machines without a GPU; the library for it lies beside the runtime's."""
-    environment = {"VK_ICD_FILENAMES": harness.software_vulkan(), "MOBILECLIP_LITERT": str(tmp_path / "libLiteRt.so")}
     (tmp_path / "libLiteRt.so.metadata").symlink_to(built / "bin/libLiteRt.so.metadata")
     for library in ("libLiteRt.so", "libLiteRtWebGpuAccelerator.so"):
         (tmp_path / library).symlink_to(harness.package_folder("ai_edge_litert") / library)
+    return {"VK_ICD_FILENAMES": harness.software_vulkan(), "MOBILECLIP_LITERT": str(tmp_path / "libLiteRt.so")}
+
+
+def test_litert_runs_on_a_gpu_and_computes_in_float16_there(
+    built: Path, tmp_path: Path, with_gpu: dict[str, str]
+) -> None:
     folder = tmp_path / "job"
     plan = tiny.plan(folder, ("litert",), bound=3e-3, rounds=1, backends=("cpu", "gpu"))
-    bench(built / "bin", str(folder), **environment)
+    bench(built / "bin", str(folder), **with_gpu)
     cpu, gpu = read_result(folder / f"{plan.job.run_id}.run.json").cells
     assert [cpu.status, gpu.status, gpu.error] == ["done", "done", None]
     assert cpu.golden is not None
     assert gpu.golden is not None
     assert (cpu.golden.relative or 1) < 1e-5
     assert 1e-4 < (gpu.golden.relative or 0) < 3e-3
+
+
+def test_a_model_with_an_operation_that_the_gpu_lacks_is_not_run_on_the_cpu_in_its_name(
+    built: Path, tmp_path: Path, with_gpu: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tiny.FILES, "litert", ("tiny.tflite", lambda: tiny.flatbuffer(capped=True)))
+    plan = tiny.plan(tmp_path / "job", ("litert",), rounds=1, backends=("gpu",))
+    bench(built / "bin", str(tmp_path / "job"), **with_gpu)
+    (cell,) = read_result(tmp_path / "job" / f"{plan.job.run_id}.run.json").cells
+    assert (cell.status, cell.summary) == ("failed", None)
+    assert "LiteRT cannot compile all of the model for the GPU: compilation failed (status 504); " in str(cell.error)
+    assert str(cell.error).endswith("verify --place gpu names what it lacks")
 
 
 def test_litert_without_a_gpu_fails_that_cell_and_says_what_is_missing(built: Path, tmp_path: Path) -> None:

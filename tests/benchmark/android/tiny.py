@@ -57,8 +57,8 @@ def program() -> bytes:
 
 
 @functools.cache
-def flatbuffer() -> bytes:
-    """The same as a LiteRT model."""
+def flatbuffer(capped: bool = False) -> bytes:
+    """The same as a LiteRT model. `capped`: to 0 and 1 by an operation that LiteRT's GPU does not have."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -74,23 +74,29 @@ def flatbuffer() -> bytes:
             ("shape", (2,), int32, 1),
             ("flat", shape, float32, 0),
             ("w", weight.shape, float32, 2),
+            ("product", (1, WIDTH), float32, 0),
             ("y", (1, WIDTH), float32, 0),
         )
     ]
-    kinds = schema.BuiltinOperator.RESHAPE, schema.BuiltinOperator.FULLY_CONNECTED
-    model.operatorCodes = [_table(schema.OperatorCodeT, builtinCode=kind, deprecatedBuiltinCode=kind) for kind in kinds]
+    operators = schema.BuiltinOperator
+    model.operatorCodes = [
+        _table(schema.OperatorCodeT, builtinCode=kind, deprecatedBuiltinCode=min(kind, 127))
+        for kind in (operators.RESHAPE, operators.FULLY_CONNECTED, operators.RELU_0_TO_1)
+    ]
     product = {
         "builtinOptionsType": schema.BuiltinOptions.FullyConnectedOptions,
         "builtinOptions": schema.FullyConnectedOptionsT(),
     }
     graph.operators = [
         _table(schema.OperatorT, opcodeIndex=0, inputs=[0, 1], outputs=[2]),
-        _table(schema.OperatorT, opcodeIndex=1, inputs=[2, 3, -1], outputs=[4], **product),
+        _table(schema.OperatorT, opcodeIndex=1, inputs=[2, 3, -1], outputs=[4 if capped else 5], **product),
     ]
-    graph.inputs, graph.outputs, model.subgraphs = [0], [4], [graph]
+    if capped:
+        graph.operators.append(_table(schema.OperatorT, opcodeIndex=2, inputs=[4], outputs=[5]))
+    graph.inputs, graph.outputs, model.subgraphs = [0], [5], [graph]
     signature.signatureKey = "serving_default"
     signature.inputs = [_table(schema.TensorMapT, name="x", tensorIndex=0)]
-    signature.outputs = [_table(schema.TensorMapT, name="y", tensorIndex=4)]
+    signature.outputs = [_table(schema.TensorMapT, name="y", tensorIndex=5)]
     model.signatureDefs = [signature]
     builder = flatbuffers.Builder()
     builder.Finish(model.Pack(builder), b"TFL3")
