@@ -181,8 +181,10 @@ class RoundResult(Frozen):
     the plan behind `placement`, where the Neural Engine may be used.
     `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
 
-    Of a browser: `fetch_ns`, loading the runtime and the model from the server; `compile_ns`, compiling the runtime;
-    `inferences_per_sample`: a sample is the mean of so many, because of its clock; `threads_used`: those that it gave.
+    `inferences_per_sample`: where a sample is the mean of several (a browser's clock is coarse, and an inference may be
+    shorter than what disturbs it), of how many; `cpu_ns` is then that of one inference a sample. Of a browser:
+    `fetch_ns`, loading the runtime and the model from the server; `compile_ns`, compiling the runtime; `threads_used`:
+    those that it gave.
     """
 
     run_id: Identifier
