@@ -100,7 +100,7 @@ SUITES = {
     ),
     "runtimes": Suite(
         "Runtimes",
-        "The same folded towers in ONNX Runtime, ExecuTorch (XNNPACK) and LiteRT (XNNPACK).",
+        "The same folded towers in ONNX Runtime and ExecuTorch (XNNPACK).",
         "onnxruntime",
         _runtimes,
         within=("variant",),
@@ -115,8 +115,8 @@ SUITES = {
     ),
     "peers": Suite(
         "Peers",
-        "The same weights through others' recipes: open_clip's own S0 image tower by torch.onnx.export as it is, by "
-        "ExecuTorch's documented XNNPACK recipe, and by litert_torch.convert as it is.",
+        "The same weights through others' recipes: open_clip's own S0 image tower by torch.onnx.export as it is, and "
+        "by ExecuTorch's documented XNNPACK recipe.",
         "plain",
         _peers,
     ),
