@@ -209,7 +209,7 @@ def test_two_processes_go_on_from_one_to_the_weights_of_one(
     ours, theirs = (load_file(place / "weights.safetensors") for place in (trained, tmp_path / "two"))
     assert list(ours) == list(theirs)
     for name, value in ours.items():
-        torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=2e-5, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(theirs[name], value, rtol=1e-5, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
     rows = [list(csv.DictReader((place / "log.csv").open())) for place in (trained, tmp_path / "two")]
     for one, two in zip(*rows, strict=True):
         assert {name: float(value) for name, value in two.items()} == pytest.approx(
