@@ -38,11 +38,11 @@ GRIDS = {
     ("image", "fp32"): {"float32"},
     ("image", "fp16"): {"float16"},
     ("image", "w8"): {"float32", EIGHT, BANDED},
-    ("image", "w8a8"): {"float32", EIGHT, BANDED},
+    ("image", "w8a8"): {"float32", EIGHT},
     ("image", "w4"): {"float32", EIGHT, BANDED, FOUR},
     ("text", "fp16"): {"float16"},
     ("text", "w8"): {"float32", EIGHT},
-    ("text", "w8a8"): {EIGHT},
+    ("text", "w8a8"): {"float32", EIGHT},
     ("text", "w4"): {"float32", EIGHT, FOUR},
 }
 

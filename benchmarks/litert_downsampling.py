@@ -1,0 +1,104 @@
+"""A 7 x 7 convolution of stride 2 that doubles the channels, as one and as two and a concatenation, in LiteRT on a CPU.
+
+    python benchmarks/litert_downsampling.py --json benchmarks/results/litert_downsampling.json
+
+The sizes are those of S0's three downsamplings. Times are CPU time of one thread, both in turn, the median of the
+rounds; only their ratio means anything. Both have to give the same numbers, or the script fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+# Scripts here are called what packages are called; their folder must not be searched first.
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
+SIZES = ((64, 64), (128, 32), (256, 16))
+CALLS = 5
+
+
+def main() -> int:
+    """Convert, compare, measure, print, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="of five inferences each, by default %(default)s")
+    parser.add_argument("--json", type=Path, help="write the table to this file")
+    arguments = parser.parse_args()
+    rows = [measured(channels, size, arguments.rounds) for channels, size in SIZES]
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(row["difference"] == 0 for row in rows) else 1
+
+
+def measured(channels: int, size: int, rounds: int) -> dict[str, Any]:
+    """One size: how far the two are apart, and what each takes."""
+    import numpy as np
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    one = nn.Conv2d(channels, 2 * channels, 7, 2, 3, groups=channels)
+    halves = [nn.Conv2d(channels, channels, 7, 2, 3, groups=channels) for _ in range(2)]
+    for number, half in enumerate(halves):
+        half.weight.data, half.bias.data = one.weight.data[number::2].clone(), one.bias.data[number::2].clone()
+    image = torch.randn(1, size, size, channels)
+    calls = [interpreter([one], image), interpreter(halves, image)]
+    (whole, apart), order = [answer(call) for call in calls], np.r_[0 : 2 * channels : 2, 1 : 2 * channels : 2]
+    times: list[list[float]] = [[], []]
+    for _ in range(rounds):
+        for call, own in zip(calls, times, strict=True):
+            started = time.process_time()
+            for _ in range(CALLS):
+                call.invoke()
+            own.append((time.process_time() - started) * 1000 / CALLS)
+    whole_ms, apart_ms = (statistics.median(own) for own in times)
+    row = {
+        "channels": channels,
+        "pixels": size,
+        "difference": float(np.abs(whole[..., order] - apart).max()),
+        "one_cpu_ms": round(whole_ms, 3),
+        "two_cpu_ms": round(apart_ms, 3),
+        "ratio": round(apart_ms / whole_ms, 2),
+    }
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def interpreter(convolutions: list[Any], image: Any) -> Any:
+    """LiteRT on one thread with an image [1, H, W, C] set, of convolutions whose results stand one behind the other."""
+    import litert_torch
+    import torch
+    from ai_edge_litert.interpreter import Interpreter
+    from torch import nn
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList(convolutions)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            planes = image.permute(0, 3, 1, 2)  # LiteRT has its channels last, as between layers of a tower
+            found = [part(planes) for part in self.parts]
+            return (torch.cat(found, dim=1) if len(found) > 1 else found[0]).permute(0, 2, 3, 1)
+
+    with torch.no_grad():
+        content = litert_torch.convert(Joined().eval(), (image,)).model_content()
+    made = Interpreter(model_content=content, num_threads=1)
+    made.allocate_tensors()
+    made.set_tensor(made.get_input_details()[0]["index"], image.numpy())
+    made.invoke()
+    return made
+
+
+def answer(made: Any) -> Any:
+    """What the last inference gave."""
+    return made.get_tensor(made.get_output_details()[0]["index"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
