@@ -187,7 +187,7 @@ TOWER_CHECKS: tuple[tuple[str | None, Callable[[Subject, TowerName], Iterable[Ch
     ("weights", check_weights),
     ("graph with the stored weights", check_graph),
     ("converted again", check_reproduced),
-    ("compiled for its place", check_place),
+    (None, check_place),
 )
 """What is checked of each tower, and in which words progress tells it; few bundles have what those without words check,
 which tell it themselves. A new check is a function here."""

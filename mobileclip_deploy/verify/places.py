@@ -31,6 +31,7 @@ def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
     place = subject.place
     if place is None:
         return
+    subject.tell(tower, f"compiled for its {place}")
     inputs, answers = subject.evidence.reference.inputs.of(tower)[:INPUTS], f"{place} answers"
     try:
         found = subject.target(tower).compiled(subject.bundle.artifact(tower), place, inputs)

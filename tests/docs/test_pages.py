@@ -121,3 +121,9 @@ def test_the_hooks_of_pre_commit_are_what_make_lint_runs_and_need_no_network() -
     assert recipe is not None
     commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
     assert [hook["entry"].removesuffix(" --force-exclude") for hook in hooks] == commands
+
+
+def test_what_a_user_notices_is_in_files_that_a_release_can_collect() -> None:
+    """Towncrier takes a number alone behind the kind, and stops at two fragments without one."""
+    names = [path.name for path in (ROOT / "changelog.d").glob("*.md")]
+    assert [name for name in names if not re.fullmatch(r"\d+\.(added|changed|fixed|removed)\.\d+\.md", name)] == []

@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent / "files"
 
 
 def summary() -> str:
-    """`0.2.0 for executorch 1.5.1, onnxruntime 1.32.0`"""
+    """`0.3.0 for executorch 1.5.1, onnxruntime 1.32.0`"""
     contents = json.loads((FOLDER / "runners.json").read_text(encoding="utf-8"))
     runtimes = sorted(f"{wheel['runtime']} {wheel['version']}" for wheel in contents["wheels"])
     return f"{contents['version']} for {', '.join(runtimes)}"
