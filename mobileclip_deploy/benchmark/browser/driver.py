@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import logging
 import os
 import signal
 import subprocess
@@ -27,6 +28,8 @@ from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folde
 from mobileclip_deploy.web.server import PageServer, serving
 
 __all__ = ["BrowserDriver"]
+
+log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page"
 SERVE, LAN = "serve", "lan"
@@ -74,11 +77,11 @@ class BrowserDriver(Driver):
             host = local_address()
             own = self_signed(host)
             with serving(PageServer(files, posts, host=host, tls=own.context)) as server:
-                _wait_for_somebody(session, _to_other_devices(server, own), progress)
+                _wait_for_somebody(session, _to_other_devices(server, own))
         else:
             with serving(PageServer(files, posts)) as server:
                 if browser is None:
-                    _wait_for_somebody(session, _to_this_machine(server), progress)
+                    _wait_for_somebody(session, _to_this_machine(server))
                 else:
                     _drive(browser, session, server.address)
         counter.tell(len(plan.job.order), "done")
@@ -162,8 +165,8 @@ def _to_other_devices(server: PageServer, own: Certificate) -> str:
     return "\n".join([*lines, f"open {server.address} in a browser of the same network, as a phone's"])
 
 
-def _wait_for_somebody(session: BrowserSession, invitation: str, progress: Progress) -> None:
-    progress(invitation)
+def _wait_for_somebody(session: BrowserSession, invitation: str) -> None:
+    log.warning("%s", invitation)  # no progress, which `quiet` leaves out: nobody comes who does not know the address
     while not session.finished.wait(LOOK_SECONDS):
         pass
 

@@ -239,7 +239,7 @@ def test_serving_waits_for_whoever_opens_the_page(
     monkeypatch.setattr(driving, "local_address", lambda: "127.0.0.1")
     found, pages = plan(tmp_path / "job"), []
 
-    def opening(text: str) -> None:
+    def opening(_: str, text: str) -> None:
         *before, line = text.split("\n")
         if line.startswith("open http") and not pages:
             assert ("SHA-256" in "".join(before)) == line.startswith("open https://") == (selector == "lan")
@@ -247,7 +247,8 @@ def test_serving_waits_for_whoever_opens_the_page(
                 subprocess.Popen([sys.executable, "-c", STAND_IN, line.split()[1], json.dumps(PAGE), "goes on"])
             )
 
-    result = assemble(driver.run(found, opening))
+    monkeypatch.setattr(driving.log, "warning", opening)
+    result = assemble(driver.run(found, silent))
     assert pages[0].wait(60) == 0
     assert [cell.status for cell in result.cells] == ["done"]
     assert (result.device.name, result.device.os, result.device.architecture) == (
