@@ -20,6 +20,9 @@ Plant = Callable[[Asset], str | None]
 IMAGE: tuple[TowerName, ...] = ("image",)
 TEXT: tuple[TowerName, ...] = ("text",)
 CONV, GELU, PAD, ADD = "coreai.conv2d", "coreai.gelu", "coreai.pad", "coreai.decomposable.broadcasting_add"
+MUL, SUB = "coreai.decomposable.broadcasting_mul", "coreai.decomposable.broadcasting_sub"
+LARGER, SMALLER = "coreai.decomposable.broadcasting_maximum", "coreai.decomposable.broadcasting_minimum"
+MEAN, CALL = "coreai.reduce_mean", "coreai.invoke"
 SCALED, LOOKED_UP = "coreai.blockwise_shift_scale", "coreai.lut_to_dense"
 
 
@@ -98,6 +101,57 @@ def little_noise(values: Array) -> Array:
 
 def add(amount: float) -> Change:
     return lambda values: values + values.dtype.type(amount)
+
+
+def attribute(kind: str, name: str, value: str) -> Plant:
+    """Another setting of the last operation of a kind."""
+
+    def plant(asset: Asset) -> None:
+        from coreai._compiler.ir import Attribute
+
+        operation = found(asset, kind)[-1]
+        with asset.module.context:
+            operation.attributes[name] = Attribute.parse(value)
+
+    return plant
+
+
+def called_with(*places: int) -> Plant:
+    """The first call, attention's, takes its inputs in another order: queries, keys and values have one shape."""
+
+    def plant(asset: Asset) -> None:
+        call = next(one for one in found(asset, CALL) if "sdpa" in str(one.attributes["callee"]))
+        values = list(call.operands)
+        for place, source in enumerate(places):
+            call.operands[place] = values[source]
+
+    return plant
+
+
+def residual_left_out(asset: Asset) -> None:
+    """The last sum of two values that were computed is the first of them."""
+    operation = next(one for one in found(asset, ADD)[::-1] if one.operands[1].owner.name != "coreai.constant")
+    operation.results[0].replace_all_uses_with(operation.operands[0])
+    operation.operation.erase()
+
+
+def weights_exchanged(asset: Asset) -> None:
+    """Two convolutions of one shape, each with the other's weight."""
+    shapes: dict[str, Any] = {}
+    for operation in found(asset, CONV):
+        other = shapes.setdefault(str(operation.operands[1].type), operation)
+        if other is not operation:
+            mine, theirs = operation.operands[1], other.operands[1]
+            late = operation.operands[1].owner
+            if late.name != "coreai.constant":  # its scales and indices come along, from where both can see them
+                late.operation.move_before(other)
+                for value in late.operands:
+                    value.owner.operation.move_before(late)
+            else:
+                late.operation.move_before(other)
+            operation.operands[1], other.operands[1] = theirs, mine
+            return
+    raise AssertionError("no two convolutions of a shape")
 
 
 def left_out(kind: str) -> Plant:
@@ -194,6 +248,19 @@ def copied_constant(asset: Asset) -> None:
     changed(asset, found(asset, PAD)[0], 1, lambda values: values)
 
 
+def constants_first(asset: Asset) -> None:
+    """The last constant of the function before all its operations."""
+    body = list(operations(asset.function(None)))
+    last = next(one for one in body[::-1] if one.name == "coreai.constant")
+    last.operation.move_before(body[0].operation)
+
+
+def functions_reordered(asset: Asset) -> None:
+    """A called function behind the one that calls it."""
+    private = next(graph for name, graph in asset.graphs.items() if name not in asset.functions)
+    private.operation.move_after(asset.function(None).operation)
+
+
 def rare_word(asset: Asset) -> None:
     """The row of one word, in its numbers, its scales or its table."""
     operation, place = found(asset, "coreai.gather_nd")[0], 0
@@ -237,6 +304,32 @@ FAULTS: tuple[Edit[Asset], ...] = (
     Edit("an operation behind the output", behind_the_output),
     Edit("a value added to itself", operands_exchanged),
     Edit("a layer norm declared with another epsilon", declared, TEXT),
+    Edit("the approximate GELU", attribute(GELU, "approximate", "#coreai.approximate<tanh>")),
+    Edit("the sum instead of the mean", exchanged(MEAN, "coreai.reduce_sum")),
+    Edit("the largest instead of the mean", exchanged(MEAN, "coreai.reduce_max")),
+    Edit("ReLU instead of the logistic function", exchanged("coreai.sigmoid", "coreai.relu"), IMAGE),
+    Edit("the logistic function instead of ReLU", exchanged("coreai.relu", "coreai.sigmoid"), IMAGE),
+    Edit("a gate left out", left_out("coreai.sigmoid"), IMAGE),
+    Edit("a ReLU left out", left_out("coreai.relu"), IMAGE),
+    Edit("a root instead of its inverse", exchanged("coreai.rsqrt", "coreai.sqrt"), TEXT),
+    Edit("a root left out", left_out("coreai.rsqrt"), TEXT),
+    Edit("a difference instead of a sum", exchanged(ADD, SUB)),
+    Edit("a sum instead of a factor", exchanged(MUL, ADD)),
+    Edit("a sum instead of a difference", exchanged(SUB, ADD), TEXT),
+    Edit("a bound on the other side", exchanged(SMALLER, LARGER), TEXT),
+    Edit("another bound on the other side", exchanged(LARGER, SMALLER), TEXT),
+    Edit("another bound", edited(SMALLER, 1, add(1)), TEXT),
+    Edit("another epsilon", edited(ADD, 1, add(1e-3)), TEXT, ("fp32",)),
+    Edit("a norm's weight scaled", edited(CALL, 1, scale_first(1.05)), TEXT),
+    Edit("a norm's bias moved", edited(CALL, 2, add(0.01)), TEXT),
+    Edit("a softmax left out", left_out("coreai.softmax")),
+    Edit("keys and queries the other way round", called_with(1, 0, 2)),
+    Edit("values for keys", called_with(0, 2, 2)),
+    Edit("a residual left out", residual_left_out),
+    Edit("weights of two layers exchanged", weights_exchanged),
+    Edit("a kernel backwards", weight(lambda values: values[::-1])),
+    Edit("a scale of another layer", edited(SCALED, 1, scale_first(1.05), -1), precisions=("w4", "w4p")),
+    Edit("an entry of a table", edited(LOOKED_UP, 1, change_one, -1), TEXT, ("w4p",)),
     Edit("the input called otherwise", renamed_port("arg_attrs", "pixels")),
     Edit("the output called otherwise", renamed_port("res_attrs", "embedding")),
 )
@@ -244,4 +337,6 @@ HARMLESS: tuple[Edit[Asset], ...] = (
     Edit("a called function by another name", renamed_call),
     Edit("a constant that nothing takes", unused),
     Edit("a constant written twice", copied_constant),
+    Edit("a constant in another place", constants_first),
+    Edit("functions in another order", functions_reordered),
 )

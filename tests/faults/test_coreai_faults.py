@@ -53,3 +53,8 @@ def test_what_says_the_same_passes(
     assets: Assets, tower: TowerName, precision: str, edit: Edit[Asset], tmp_path: Path
 ) -> None:
     assert planted(assets.path(tower, precision), edit, tmp_path)[0] is None
+
+
+def test_there_are_as_many_kinds_as_of_every_target() -> None:
+    assert len(FAULTS) >= 40
+    assert len(HARMLESS) >= 5
