@@ -20,7 +20,7 @@ from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
 
 UNDECIDED = (
     "what accuracy loses is too near to its gate to be told apart from chance; measure on more pictures (`dataset`), "
-    "or allow more (`gate='task=1'`)"
+    "or allow more with `gates`"
 )
 
 __all__ = ["Baseline", "Refused", "Verified", "junit", "markdown", "verify_bundle", "verify_bundles", "worst"]

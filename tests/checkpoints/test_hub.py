@@ -74,14 +74,15 @@ class TestReferences:
     def test_a_path_is_none(self) -> None:
         assert not is_reference("hf/apple.pt")
 
-    @pytest.mark.parametrize("name", [name for name in variant_names() if name != "nano"])
+    @pytest.mark.parametrize("name", [name for name in variant_names() if load_variant(name).sources])
     def test_every_variant_has_a_usual_source(self, name: str) -> None:
         source = usual_source(name)
         assert parse(f"hf:{source.repository}:{source.file}") == HubFile(source.repository, None, source.file)
 
-    def test_a_variant_that_is_not_published(self) -> None:
-        with pytest.raises(UsageError, match="nano is not published on the hub"):
-            usual_source("nano")
+    @pytest.mark.parametrize("name", ["nano", "tinyclip_8m_16"])
+    def test_a_variant_that_is_not_published(self, name: str) -> None:
+        with pytest.raises(UsageError, match=f"{name} is not published on the hub"):
+            usual_source(name)
 
 
 class TestDownloads:

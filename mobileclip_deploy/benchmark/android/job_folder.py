@@ -14,31 +14,7 @@ __all__ = ["SCRIPT", "write_job_folder"]
 
 SCRIPT = "run.sh"
 # The core is the one that device.fast_cores finds for one thread, told from the phone that the script runs on.
-TEXT = """\
-# Runs the job beside this file: `sh run.sh` in the phone's shell. It leaves RUN_ID.run.json in results/.
-cd "$(dirname "$0")" || exit 3
-chmod 755 bin/*
-core= fastest= slowest=
-for file in /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do
-  khz=$(cat "$file" 2>/dev/null) || continue
-  number=${{file#/sys/devices/system/cpu/cpu}}
-  number=${{number%%/*}}
-  [ "$khz" -ge "${{slowest:-$khz}}" ] || slowest=$khz
-  slowest=${{slowest:-$khz}}
-  if [ "$khz" -gt "${{fastest:-0}}" ] || {{ [ "$khz" -eq "$fastest" ] && [ "$number" -gt "$core" ]; }}; then
-    fastest=$khz core=$number
-  fi
-done
-pin=
-[ "${{fastest:-0}}" -le "${{slowest:-0}}" ] || pin="--pin 1=$core"
-cmd power set-fixed-performance-mode-enabled true >/dev/null 2>&1
-{command} $pin 2>&1 >/dev/null
-code=$?
-mkdir -p results && cp job/*.run.json results/
-cmd power set-fixed-performance-mode-enabled false >/dev/null 2>&1
-echo "mobileclip-shell-ended $code"
-exit $code
-"""
+TEMPLATE = Path(__file__).with_suffix(".sh")
 
 
 def write_job_folder(plan: Plan, runners: Runners, turn_seconds: float, into: Path) -> Path:
@@ -58,6 +34,6 @@ def write_job_folder(plan: Plan, runners: Runners, turn_seconds: float, into: Pa
     loader = loader_among(path.name for path in runners.files)
     limit = ("timeout", "-k", "5", f"{turn_seconds * (len(plan.job.order) + 1):.0f}")
     command = start_command("./bin", loader, PLAN, *plan_words(".", loader, turn_seconds), under=limit)
-    script = TEXT.format(command=command)
+    script = TEMPLATE.read_text(encoding="utf-8").replace("@COMMAND@", command)
     (folder / SCRIPT).write_text(script, encoding="utf-8", newline="\n")
     return folder

@@ -59,7 +59,7 @@ class TestB:
 @pytest.mark.parametrize("name", [n for n in variant_names() if n not in ("nano",)])
 def test_causal_towers_are_the_ones_known_to_be(name: str) -> None:
     card = load_variant(name)
-    causal = name.startswith("clip_") or (card.image.kind == "vit" and not name.endswith("l14"))
+    causal = name.startswith(("clip_", "dfn_", "tinyclip_")) or (card.image.kind == "vit" and not name.endswith("l14"))
     assert card.text.causal == causal
 
 
