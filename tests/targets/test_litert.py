@@ -218,7 +218,7 @@ def test_a_session_answers_as_the_runner_does_and_foreign_files_say_what_they_ta
     source, result = target.describe(path)
     (place,) = target.places("host", {})
     assert place.label == "litert-cpu"
-    assert target.places("android", {}) == ()
+    assert [one.label for one in target.places("android", {})] == ["litert-cpu", "litert-gpu"]
     session = target.session(path, SessionSetup(place, 1, source, result))
     session.feed(inputs("text")[:1])
     session.run()
