@@ -36,6 +36,8 @@ DEATHS = 3
 """So often a task may lose its process before it counts as failed."""
 SHARE = 0.9
 """Of the memory that is free, what tasks may have."""
+# A process of ours that is near its limit would never begin the task that it was given: what fits is decided before.
+NO_PAUSES = {f"distributed.worker.memory.{what}": False for what in ("pause", "spill", "target")}
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,12 @@ class Placing:
 
     memory: dict[str, int] = field(default_factory=dict)
     workers: dict[str, Worker] = field(default_factory=dict)
+    paused: frozenset[str] = frozenset()
+    """Workers that begin nothing at the moment, because their process is near its limit of memory."""
 
     def fits(self, task: Task, running: Sequence[Given]) -> Worker | None:
         """An idle worker whose machine has the memory for the task, if there is one."""
-        busy = {one.worker.address for one in running}
+        busy = {one.worker.address for one in running} | self.paused
         for worker in self.workers.values():
             taken = sum(one.task.memory for one in running if one.worker.machine == worker.machine)
             if worker.address not in busy and task.memory <= min(
@@ -247,6 +251,7 @@ class _Run:
             raise RuntimeFailed(
                 f"the scheduler {self.scheduler} was lost; what is done is kept, and the same command goes on with it"
             ) from error
+        self.placing.paused = frozenset(name for name, found in known.items() if found.get("status") == "paused")
         workers = self.placing.workers
         new = [address for address in known if address not in workers]
         for address in [address for address in workers if address not in known]:
@@ -287,7 +292,7 @@ def _client(tasks: Sequence[Task], scheduler: str) -> Iterator[Any]:
     from distributed import Client
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": f"{ANSWERS:.0f}s"}))
+        stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": f"{ANSWERS:.0f}s", **NO_PAUSES}))
         where: Any = stack.enter_context(_local(tasks)) if scheduler == LOCAL else scheduler
         try:
             client = stack.enter_context(Client(where, timeout=ANSWERS, set_as_default=False))

@@ -20,10 +20,18 @@ from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 from mobileclip_deploy.files import read_json
 from mobileclip_deploy.scheduling import Failed, Task, run_tasks
 
+dask = pytest.importorskip("dask", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
 distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
 from mobileclip_deploy.scheduling import cluster as scheduling  # noqa: E402
 
 GB = 10**9
+
+
+@pytest.fixture(autouse=True)
+def whatever_this_process_holds() -> Iterator[None]:
+    """Workers that are threads of this process have its memory, which grows from test to test."""
+    with dask.config.set(scheduling.NO_PAUSES):
+        yield
 
 
 def _cluster(workers: int, **options: Any) -> Any:
@@ -93,6 +101,18 @@ def test_memory_is_kept_to_on_each_machine() -> None:
     assert fifth is not None
     assert fifth.address == "there"
     assert placing.largest() == 20 * GB
+
+
+def test_a_process_that_is_paused_for_its_memory_is_given_nothing() -> None:
+    placing = scheduling.Placing({"here": 20 * GB})
+    for name in ("a", "b"):
+        placing.workers[name] = scheduling.Worker(name, "here", None)
+    placing.paused = frozenset({"a"})
+    found = placing.fits(Task("one", math.isqrt, (1,), GB), [])
+    assert found is not None
+    assert found.address == "b"
+    placing.paused = frozenset({"a", "b"})
+    assert placing.fits(Task("one", math.isqrt, (1,), GB), []) is None
 
 
 def test_a_task_that_fits_nowhere_is_refused_before_any_is_begun(address: str) -> None:
