@@ -32,7 +32,14 @@ RESULTS = ROOT / "benchmarks" / "results" / "proof.json"
 PAGE = ROOT / "docs" / "proof.md"
 BEGIN, END = "<!-- begin: benchmarks/proof.py -->", "<!-- end -->"
 EVERY_TARGET = ("nano", "mobileclip-s0.apple", "mobileclip-s2.apple", "mobileclip2-s2.openclip")
-TITLES = {"onnx": "ONNX Runtime", "coreml": "Core ML, evaluated", "executorch": "ExecuTorch"}
+TITLES = {
+    "onnx": "ONNX Runtime",
+    "coreml": "Core ML, evaluated",
+    "executorch": "ExecuTorch",
+    "litert": "LiteRT",
+    "torchscript": "TorchScript",
+    "coreai": "Core AI",
+}
 
 
 def main() -> int:
