@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import io
 import json
 import math
 import pickle
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.learning.datacompdr.gzipped import gunzipped
 from mobileclip_deploy.learning.datacompdr.tars import Place
 
 __all__ = ["BYTES", "SUFFIX", "embeddings_of", "line_shards", "member", "scan_lines"]
@@ -131,13 +130,7 @@ def _base64(text: object) -> bytes:
 def _array(text: object) -> Tensor:
     if isinstance(text, list):  # as raygen's own reader allows it
         return torch.tensor(text, dtype=torch.float32)
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(_base64(text))) as stream:
-            content = stream.read(BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"an array is damaged ({error})") from error
-    if len(content) > BYTES:
-        raise ValueError(f"an array unpacks to more than {BYTES:,} bytes")
+    content = gunzipped(_base64(text), BYTES, "an array")
     try:
         found = _Arrays(io.BytesIO(content)).load()
     except ValueError:

@@ -7,7 +7,6 @@ and the image.
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import math
@@ -24,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.learning.datacompdr.gzipped import gunzipped
 from mobileclip_deploy.learning.datacompdr.lines import embeddings_of
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, parse
 from mobileclip_deploy.model.preprocessing import MAX_PIXELS
@@ -152,13 +152,7 @@ def _npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
 
 
 def _torch(content: bytes) -> dict[str, Tensor]:
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            unpacked = stream.read(LIMIT + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"the pth.gz is damaged ({error})") from error
-    if len(unpacked) > LIMIT:
-        raise ValueError(f"the pth.gz unpacks to more than {LIMIT:,} bytes")
+    unpacked = gunzipped(content, LIMIT, "the pth.gz")
     try:
         with zipfile.ZipFile(io.BytesIO(unpacked)) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
