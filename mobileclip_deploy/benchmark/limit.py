@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import CellResult, Peak
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.precision import is_precision, precision_of
 
 __all__ = ["Reached", "describe_peak", "reached"]
 
@@ -36,7 +36,7 @@ def reached(cell: Cell, found: CellResult, peaks: Sequence[Peak]) -> Reached | N
         return None
     spent = summary.cpu_ns if cell.threads == 1 and summary.cpu_ns else summary.median_ns
     speed = found.arithmetic_operations / spent * 1e9
-    recipe = PRECISIONS.get(cell.precision or "")
+    recipe = precision_of(cell.precision) if cell.precision and is_precision(cell.precision) else None
     integers = peak.int8_operations_per_second if recipe is not None and recipe.bits <= NARROW else None
     return Reached(
         per_second=speed,

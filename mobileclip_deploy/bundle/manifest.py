@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mobileclip_deploy.layouts import Layout
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.precision import is_precision
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec, TowerName
 from mobileclip_deploy.parity import Check
@@ -86,7 +86,7 @@ class TowerEntry(_Frozen):
     @field_validator("precision")
     @classmethod
     def _known_precision(cls, name: str) -> str:
-        if name not in PRECISIONS:
+        if not is_precision(name):
             raise ValueError(f"this version does not know the precision {name!r}")
         return name
 

@@ -24,12 +24,15 @@ def target_lists(context: click.Context, parameter: click.Parameter, typed: str)
 
 def precisions(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
     """A precision, or one for each tower."""
-    from mobileclip_deploy.model.precision import PRECISIONS
+    from mobileclip_deploy.model.precision import PRECISIONS, TABLE, TABLES
     from mobileclip_deploy.model.variants import TOWERS
 
     known = [name for name in PRECISIONS if name != "mixed"]  # which a search alone chooses
     before, comma, last = typed.rpartition(",")
     tower, equals, name = last.partition("=")
+    if TABLE in (name if equals else last):
+        first, between, table = typed.rpartition(TABLE)
+        return [f"{first}{between}{one}" for one in _starting(table, TABLES)]
     if equals:
         return [f"{before}{comma}{tower}={one}" for one in _starting(name, known)]
     others = [f"{before}{comma}{one}=" for one in _starting(last, TOWERS)]

@@ -52,7 +52,8 @@ __all__ = ["export"]
     multiple=True,
     metavar="P | image=P,text=P",
     shell_complete=completion.precisions,
-    help="fp32, fp16, w8, ...; or smallest, which searches for the smallest bundle that passes its gates. "
+    help="fp32, fp16, w8, ...; w4p-table-w6p: the text tower's table of words at w6p, all else at w4p; "
+    "or smallest, which searches for the smallest bundle that passes its gates. "
     "[default: fp16; executorch: fp32] May be repeated: a bundle for each.",
 )
 @click.option(

@@ -12,7 +12,7 @@ from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, StoredWeights, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
@@ -93,7 +93,7 @@ def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, Tow
 def recorded_options(plan: BundlePlan) -> dict[str, str]:
     """What was chosen, without paths of this machine: an artifact can be made again from it."""
     recorded = plan.target.options.recorded()
-    if plan.calibration is not None and any(PRECISIONS[name].calibrated for name in plan.precisions.values()):
+    if plan.calibration is not None and any(precision_of(name).calibrated for name in plan.precisions.values()):
         recorded["calibration"] = plan.calibration.resolve().name
         recorded["calibration_sha256"] = calibration_digest(plan.calibration)
     if (gates := plan.gates.recorded()) is not None:

@@ -108,7 +108,7 @@ def export(
         target: such as "onnx", "coreml", "executorch" or "executorch-vulkan"; "all"; or a list of them. Of "all" those
             that lack a precision are left out. The layout's when None.
         precision: one for both towers, "image=fp16,text=fp32", or "smallest" (alone); a list of such; the target's own
-            default when None.
+            default when None. "w4p-table-w6p": the text tower's table of words at w6p, all else at w4p.
         tower: "image", "text" or "both".
         options: of the target, by name, such as {"deployment_target": "iOS17"}.
         calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged

@@ -17,7 +17,7 @@ from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.rounding import record_rounding
 from mobileclip_deploy.learning.rounding import Learning, Rounded, round_source
-from mobileclip_deploy.model.precision import PRECISIONS, precision_label
+from mobileclip_deploy.model.precision import PRECISIONS, precision_label, precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.progress import Progress, silent
@@ -211,7 +211,7 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
         return ""
     from mobileclip_deploy.learning.recovery.student import PRECISIONS as RECOVERED
 
-    bits = min(PRECISIONS[name].bits for name in plan.precisions.values())
+    bits = min(precision_of(name).bits for name in plan.precisions.values())
     if bits == 32:
         return ""
     finer = [

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.tokenizer import TokenizerFile
 from mobileclip_deploy.model.variants import TOWERS, TowerName, Variant
 
@@ -159,9 +160,10 @@ class Layout(_Frozen):
         Raises:
             UsageError: it has no such artifact, or no name for this precision.
         """
-        if self.suffixes and precision not in self.suffixes:
+        rest = precision_of(precision).rest  # apps have no name for another precision of the table of words
+        if self.suffixes and rest not in self.suffixes:
             raise UsageError(f"the layout {self.name} has no {precision}; it has {', '.join(self.suffixes)}")
-        put = {"variant": variant.name, "precision": precision, "suffix": self.suffixes.get(precision, "")}
+        put = {"variant": variant.name, "precision": precision, "suffix": self.suffixes.get(rest, "")}
         return PLACEHOLDER.sub(lambda found: put[found[1]], self.artifact(name).file)
 
     def as_dict(self) -> dict[str, Any]:

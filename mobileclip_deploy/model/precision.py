@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mobileclip_deploy.errors import UsageError, suggestion
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 
-__all__ = ["PRECISIONS", "Precision", "parse_precisions", "precision_label"]
+__all__ = [
+    "PRECISIONS",
+    "TABLE",
+    "TABLES",
+    "Precision",
+    "is_precision",
+    "parse_precisions",
+    "precision_label",
+    "precision_of",
+]
+
+
+TABLE = "-table-"
+"""Stands between two precisions, as in `w4p-table-w6p`: everything at the first, the table of words at the second."""
+
+# A table is stored, not computed with: what rounds activations or prunes is none of one, and halves gain nothing.
+TABLES = ("w8", "w6p", "w4p", "w4")
+RESTS = ("w8", "w8a8", "w6p", "w4p", "w4")
 
 
 @dataclass(frozen=True)
 class Precision:
     """One recipe. `bits` is what a weight takes in the file; `metric` and `gate` are what the artifact must hold;
-    `calibrated` ones measure activations on sample inputs."""
+    `calibrated` ones measure activations on sample inputs. `table`: the precision of a text tower's table of words,
+    where it is another than that of the rest."""
 
     name: str
     bits: int
@@ -23,6 +41,12 @@ class Precision:
     metric: Literal["relative", "cosine"]
     gate: float
     calibrated: bool = False
+    table: str | None = None
+
+    @property
+    def rest(self) -> str:
+        """The precision of everything but the table of words: its own name where the table has none."""
+        return self.name.partition(TABLE)[0]
 
 
 PRECISIONS: dict[str, Precision] = {
@@ -41,10 +65,34 @@ PRECISIONS: dict[str, Precision] = {
 }
 
 
+def is_precision(name: str) -> bool:
+    """Whether it is one of `PRECISIONS`, or two of them with `-table-` between."""
+    rest, between, table = name.partition(TABLE)
+    return rest in RESTS and table in TABLES if between else name in PRECISIONS
+
+
+def precision_of(name: str) -> Precision:
+    """The recipe of a name, `w4p-table-w6p` among them: what is not said of the table is as of the first.
+
+    Raises:
+        KeyError: there is no such precision; whoever takes names from a user asks `is_precision` before.
+    """
+    if TABLE not in name:
+        return PRECISIONS[name]
+    if not is_precision(name):
+        raise KeyError(name)
+    rest, _, table = name.partition(TABLE)
+    first, second = PRECISIONS[rest], PRECISIONS[table]
+    summary = f"{first.summary}; the table of words: {second.summary}"
+    return replace(first, name=name, summary=summary, gate=min(first.gate, second.gate), table=table)
+
+
 def parse_precisions(
     text: str, towers: Sequence[TowerName] = TOWERS, others: Sequence[str] = ()
 ) -> dict[TowerName, str]:
     """`fp16` or `image=fp16,text=fp32`, in any capitals -> a precision for each of `towers`.
+
+    `w4p-table-w6p` is of text towers, which alone have a table of words; said of both, the image tower has `w4p`.
 
     Args:
         others: what the caller takes in the place of such a text, named where this one is refused.
@@ -53,12 +101,15 @@ def parse_precisions(
         UsageError: unknown precision or tower, or a tower left out; the text lists what is known.
     """
     if "=" not in text:
-        return {tower: _known(text, others) for tower in towers}
+        found = precision_of(_known(text, others))
+        return {tower: found.name if tower == "text" else found.rest for tower in towers}
     pairs = [part.partition("=") for part in text.split(",")]
     chosen = {tower.strip().lower(): _known(name) for tower, _, name in pairs}
     if not set(towers) <= set(chosen) <= set(TOWERS) or len(pairs) != len(chosen):
         example = ",".join(f"{tower}=fp16" for tower in towers)
         raise UsageError(f"`precision` {text}: name {' and '.join(towers)}, each once, as in {example}")
+    if (rest := precision_of(chosen.get("image", "fp32"))).table is not None:
+        raise UsageError(f"`precision` {text}: an image tower has no table of words; give image={rest.rest}")
     return {tower: chosen[tower] for tower in towers}
 
 
@@ -66,12 +117,19 @@ def precision_label(precisions: dict[TowerName, str]) -> str:
     """How a bundle's folder names its precisions: `fp16`, or `image-fp16-text-fp32` where towers differ."""
     if len(set(precisions.values())) == 1:
         return next(iter(precisions.values()))
+    if len(precisions) == 2 and precision_of(precisions["text"]).rest == precisions["image"]:
+        return precisions["text"]
     return "-".join(f"{tower}-{name}" for tower, name in precisions.items())
 
 
 def _known(name: str, others: Sequence[str] = ()) -> str:
     found = name.strip().lower()
-    if found not in PRECISIONS:
+    if not is_precision(found):
         known = [*(one for one in PRECISIONS if one != "mixed"), *others]  # which a search chooses, nobody names
+        if TABLE in found:
+            raise UsageError(
+                f"unknown precision {name.strip()!r}: before `{TABLE}` goes {', '.join(RESTS)}, behind it "
+                f"{', '.join(TABLES)}"
+            )
         raise UsageError(f"unknown precision {name.strip()!r}{suggestion(found, known)}; known: {', '.join(known)}")
     return found

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 from mobileclip_deploy.arguments import Bounds, checked_fields
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity.metrics import Deviation
 
 __all__ = ["LEAST", "MULTIPLE", "Bound", "Gates", "exported_gates", "parse_gates", "passes"]
@@ -88,7 +88,7 @@ class Gates:
 
     def shipped(self, precision: str, floor: float | None = None, probabilities: bool = False) -> Bound:
         """For an artifact as written; at float32 with a known noise floor as strict as `exact`."""
-        recipe = PRECISIONS[precision]
+        recipe = precision_of(precision)
         if probabilities:
             return Bound("probabilities", COARSE if recipe.calibrated else PROBABILITIES.get(recipe.bits, COARSE))
         if recipe.metric == "cosine":

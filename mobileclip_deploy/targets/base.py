@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar, runtime_checkable
@@ -199,6 +199,9 @@ class Target(ABC):
     default_precision: str = "fp16"
     readable: ClassVar[bool] = False
     """Whether `program` gives an artifact as a program to be followed operation by operation."""
+    tables: ClassVar[tuple[str, ...]] = ()
+    """Of its precisions those that a text tower's table of words can have while the rest has another
+    (`w4p-table-w6p`)."""
     mixes: ClassVar[bool] = False
     """Whether it can store each layer at bits of its own (precision "mixed", see `TowerJob.four_bit`)."""
     recoverable: ClassVar[bool] = False
@@ -242,9 +245,9 @@ class Target(ABC):
             four_bit: see `TowerJob`.
         """
         from mobileclip_deploy.model.precision import PRECISIONS
-        from mobileclip_deploy.targets.storage import evenly
+        from mobileclip_deploy.targets.storage import evenly, with_table
 
-        return evenly(module, PRECISIONS[precision].bits)
+        return with_table(module, precision, lambda name: evenly(module, PRECISIONS[name].bits))
 
     @property
     def label(self) -> str:
@@ -279,7 +282,16 @@ class Target(ABC):
 
     def has(self, precisions: Precisions) -> bool:
         """Whether the target has these precisions for these towers."""
-        return set(precisions.values()) <= set(self.precisions)
+        return all(self._has(tower, precision) for tower, precision in precisions.items())
+
+    def _has(self, tower: TowerName, precision: str) -> bool:
+        from mobileclip_deploy.model.precision import is_precision, precision_of
+
+        if precision in self.precisions or not is_precision(precision):
+            return precision in self.precisions
+        found = precision_of(precision)
+        own = found.rest.removesuffix("a8")  # of a table, which nothing is multiplied by, w8a8 is w8
+        return tower == "text" and found.rest in self.precisions and found.table in self.tables and found.table != own
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
         """Refuse what cannot be done before anything heavy runs.
@@ -292,11 +304,22 @@ class Target(ABC):
                 be used with it.
             DependencyMissing: a package is not installed; the text holds the pip line.
         """
-        for precision in precisions.values():
+        for tower, precision in precisions.items():
             named = self.mixes and precision == "mixed" and mixed
-            if precision not in self.precisions and not named:
-                raise UsageError(f"{self.name} has no precision {precision}; it has {', '.join(self.precisions)}")
+            if not self._has(tower, precision) and not named:
+                raise self._lacking(self.name, precision, self.precisions)
         self.require_converter()
+
+    def _lacking(self, name: str, precision: str, known: Iterable[str]) -> UsageError:
+        """A precision that `name` does not have, with those that it has."""
+        text = f"{name} has no precision {precision}; it has {', '.join(known)}"
+        rest, between, _ = precision.partition("-table-")
+        if between and rest in known:
+            others = [table for table in self.tables if table != rest.removesuffix("a8")]
+            text += f"; at {rest} the table of words can have {', '.join(others)}"
+            if not others:
+                text = f"{name} stores the table of words in one way alone; give {rest} in the place of {precision}"
+        return UsageError(text)
 
     def require_installed(self) -> None:
         """Refuse to read or run this format without its packages.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.layouts import Layout
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.shared import Shared
@@ -42,7 +42,7 @@ def tower_job(
         UsageError: the source is not folded, or does not have the tower.
         InvalidInput: the calibration folder holds no image, or one that cannot be read.
     """
-    model, calibrated = source.model, PRECISIONS[precision].calibrated
+    model, calibrated = source.model, precision_of(precision).calibrated
     contexts = contexts if tower == "text" else ()
     return TowerJob(
         variant=source.variant,

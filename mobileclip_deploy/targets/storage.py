@@ -14,6 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.towers.layer_scales import scaled_layers
@@ -35,6 +36,7 @@ __all__ = [
     "stored_in_half",
     "summary",
     "total_bytes",
+    "with_table",
 ]
 
 # Smaller weights are not worth their scales or tables; coremltools' default too.
@@ -185,6 +187,21 @@ def stored_as(module: nn.Module, whole: Grid, choose: Callable[[Layer], Grid | N
     """
     chosen = {layer.parameter: choose(layer) for layer in layers(module)}
     return {name: chosen.get(name) or whole for name, _ in _tensors(module)}
+
+
+def with_table(module: nn.Module, precision: str, choose: Callable[[str], Storage]) -> Storage:
+    """The storage of a precision whose table of words may have one of its own: `w4p-table-w6p`.
+
+    Args:
+        module: what is exported.
+        choose: the storage of a precision without.
+    """
+    found = precision_of(precision)
+    if found.table is None:
+        return choose(precision)
+    words = {layer.parameter for layer in layers(module) if layer.is_table}
+    table = choose(found.table)
+    return {name: table[name] if name in words else grid for name, grid in choose(found.rest).items()}
 
 
 def divisor(channels: int, sizes: Sequence[int]) -> int | None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.precision import PRECISIONS, precision_of
 from mobileclip_deploy.model.preprocessing import IMAGE_SUFFIXES, image_files, load_batch
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TowerName, Variant
@@ -32,7 +32,7 @@ def check_calibration(precisions: dict[TowerName, str], folder: Path | None) -> 
     """
     if folder is None:
         return
-    if not any(PRECISIONS[name].calibrated for name in precisions.values()):
+    if not any(precision_of(name).calibrated for name in precisions.values()):
         known = ", ".join(name for name, recipe in PRECISIONS.items() if recipe.calibrated)
         unused = ", ".join(sorted(set(precisions.values())))
         raise UsageError(f"{unused} uses no calibration images (only {known} does); leave `calibration` out")

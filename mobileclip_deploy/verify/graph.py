@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import InvalidInput, NotRun
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
 from mobileclip_deploy.targets.storage import Storage, stored_in_half
@@ -56,7 +56,7 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
         wanted = exact(fed.double() if tower == "image" else fed).float().numpy()
     floor = subject.floor(tower)
     bound = subject.gates.exact(floor)
-    if PRECISIONS[bundle.manifest.towers[tower].precision].calibrated:
+    if precision_of(bundle.manifest.towers[tower].precision).calibrated:
         bound = CALIBRATED
     elif stored_in_half(grids):
         bound = Bound("relative", max(bound.value, HALF_LEAST, HALF_FLOORS * (floor or 0.0)))

@@ -17,7 +17,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun
 from mobileclip_deploy.evaluation import Dataset, Looks, Measurement, measure, model_embedder
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check, Gates, StoredWeights
 from mobileclip_deploy.parity.reference import Reference
@@ -287,7 +287,7 @@ def lacks_to_convert(subject: Subject, tower: TowerName) -> str | None:
     options, precision = bundle.manifest.options, bundle.manifest.towers[tower].precision
     if precision == "mixed" and not subject.four_bit(tower):
         return f"needs {SEARCH_LOG}, which says the layers that have 4 bits; it is not in the bundle"
-    if not PRECISIONS[precision].calibrated or "calibration" not in options:
+    if not precision_of(precision).calibrated or "calibration" not in options:
         return None
     if folder is None:
         return f"needs the images in {options['calibration']!r} that it was calibrated on; give them with `calibration`"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.evaluation import Looks, Paired, bundle_embedder, measure, paired_difference, paired_looks
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.report import Lost
 from mobileclip_deploy.progress import about
@@ -33,7 +33,7 @@ def check_task(subject: Subject) -> list[Check]:
     except NotRun as error:
         return [Check.not_run("task", "both", str(error))]
     found = Looks(embedder, task.dataset, progress=about(subject.name, subject.progress))
-    exact = all(PRECISIONS[entry.precision].bits == 32 for entry in subject.bundle.manifest.towers.values())
+    exact = all(precision_of(entry.precision).bits == 32 for entry in subject.bundle.manifest.towers.values())
     return [judged(task, found, paired_looks(task, found, TASK_FIGURES, gates.task, exact), gates)]
 
 

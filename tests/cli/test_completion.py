@@ -15,6 +15,7 @@ from mobileclip_deploy.cli import cli
         (["export", "--target"], "onnx,co", {"onnx,coreml"}),
         (["export", "--precision"], "", {"fp16", "w8", "smallest", "image=", "text="}),
         (["export", "--precision"], "image=fp16,text=w8", {"image=fp16,text=w8", "image=fp16,text=w8a8"}),
+        (["export", "--precision"], "image=w8,text=w4p-table-w", {"image=w8,text=w4p-table-w6p"}),
         (["export", "--variant"], "mobileclip2_s", {"mobileclip2_s0", "mobileclip2_s4"}),
         (["recover", "--target"], "OnN", {"onnx"}),
         (["convert", "--layout"], "", {"apple", "open_clip", "folded"}),

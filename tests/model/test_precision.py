@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.precision import PRECISIONS, parse_precisions, precision_label
+from mobileclip_deploy.model.precision import PRECISIONS, is_precision, parse_precisions, precision_label, precision_of
 
 
 def test_one_name_is_for_both_towers() -> None:
@@ -50,6 +50,26 @@ def test_a_folder_names_one_precision_or_each_towers() -> None:
     assert precision_label({"image": "fp16", "text": "fp16"}) == "fp16"
     assert precision_label({"image": "fp16", "text": "fp32"}) == "image-fp16-text-fp32"
     assert precision_label({"text": "fp32"}) == "fp32"
+
+
+@pytest.mark.parametrize("text", ["w4p-table-w6p", "image=w4p,text=W4P-table-w6p"])
+def test_a_text_towers_table_of_words_can_have_its_own(text: str) -> None:
+    found = parse_precisions(text)
+    assert found == {"image": "w4p", "text": "w4p-table-w6p"}
+    assert precision_label(found) == "w4p-table-w6p"
+    recipe = precision_of(found["text"])
+    assert (recipe.rest, recipe.table, recipe.bits, recipe.gate) == ("w4p", "w6p", 4, 0.98)
+    assert precision_of("w8a8-table-w4").calibrated
+    assert (precision_of("w8").rest, precision_of("w8").table) == ("w8", None)
+
+
+def test_a_table_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"an image tower has no table of words; give image=w4$"):
+        parse_precisions("image=w4-table-w8,text=w8")
+    for text in ("w4-table-fp16", "fp16-table-w4", "w4-table-w4p-p50", "w4-table-w8-table-w8", "w4-table-"):
+        assert not is_precision(text)
+        with pytest.raises(UsageError, match="before `-table-` goes w8, w8a8, w6p, w4p, w4, behind it w8, w6p, w4p"):
+            parse_precisions(text)
 
 
 def test_fewer_bits_never_have_a_stricter_gate() -> None:

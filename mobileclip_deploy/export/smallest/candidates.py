@@ -11,7 +11,7 @@ from torch import nn
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.smallest.sensitivity import Layer, mixes
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.storage import total_bytes
@@ -88,7 +88,7 @@ def _has(target: Target, choice: TowerChoice) -> bool:
 
 def _order(choice: TowerChoice) -> tuple[int, bool, str]:
     # Of equal size first what needs no calibration: its activations stay exact.
-    return choice.predicted, PRECISIONS[choice.precision].calibrated, choice.label
+    return choice.predicted, precision_of(choice.precision).calibrated, choice.label
 
 
 def in_order(choices: Mapping[TowerName, Sequence[TowerChoice]]) -> Iterator[Candidate]:

@@ -12,7 +12,7 @@ from mobileclip_deploy.files import check_file_destination
 from mobileclip_deploy.learning.recovery.settings import Settings
 from mobileclip_deploy.learning.recovery.student import PRECISIONS
 from mobileclip_deploy.learning.reinforcement import Existing
-from mobileclip_deploy.model.precision import parse_precisions
+from mobileclip_deploy.model.precision import parse_precisions, precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import Target, get_target, targets
 
@@ -85,7 +85,7 @@ def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
     if target.label not in known:
         raise UsageError(f"cannot recover for target {target.label!r}; known: {', '.join(known)}")
     for tower, precision in precisions.items():
-        if precision not in PRECISIONS:
+        if precision_of(precision).rest not in PRECISIONS:
             raise UsageError(f"precision {precision} cannot be recovered; {', '.join(PRECISIONS)} can")
         if not target.has({tower: precision}):
             raise UsageError(

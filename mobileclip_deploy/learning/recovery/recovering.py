@@ -26,6 +26,7 @@ from mobileclip_deploy.learning.recovery.student import (
 )
 from mobileclip_deploy.learning.recovery.training import Closeness, closeness, train
 from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.provenance import Provenance, Recovered
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.progress import Progress, silent
@@ -132,7 +133,7 @@ def _tower(
 
 
 def _activations(stack: ExitStack, model: MobileCLIP, tower: TowerName, precision: str, inputs: TowerInputs) -> None:
-    if precision == "w8a8":
+    if precision_of(precision).calibrated:
         given, _ = inputs.held_back()
         encode = _encoder(model, tower)
         stack.enter_context(rounded_activations(getattr(model, tower), lambda: encode(given)))

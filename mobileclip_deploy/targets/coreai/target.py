@@ -58,6 +58,7 @@ class CoreAITarget(Target):
     Options = CoreAIOptions
     options: CoreAIOptions
     precisions = ("fp32", "fp16", "w8", "w6p", "w4p", "w4")
+    tables = ("w8", "w6p", "w4p", "w4")
     mixes = True
     runtime_modules = ("coreai.runtime",)
 
@@ -104,8 +105,9 @@ class CoreAITarget(Target):
         self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
     ) -> Storage:
         from mobileclip_deploy.targets.coreai.storage import storage
+        from mobileclip_deploy.targets.storage import with_table
 
-        return storage(module, precision, four_bit)
+        return with_table(module, precision, lambda name: storage(module, name, four_bit))
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.aimodel"

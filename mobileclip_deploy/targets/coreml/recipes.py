@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mobileclip_deploy.errors import UsageError, suggestion
+from mobileclip_deploy.model.precision import precision_of
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
@@ -64,13 +65,19 @@ MIXED = Recipe("iOS18", "4-bit weights in blocks", "linear", 4)
 
 
 def recipe_of(precision: str) -> Recipe:
-    """The recipe of a precision, "mixed" among them."""
-    return MIXED if precision == "mixed" else RECIPES[precision]
+    """The recipe of a precision, "mixed" among them; of one with a table of its own that of the rest."""
+    return MIXED if precision == "mixed" else RECIPES[precision_of(precision).rest]
+
+
+def _parts(precisions: Iterable[str]) -> list[str]:
+    """The precisions themselves, a table's own apart, each once."""
+    found = [precision_of(name) for name in precisions]
+    return list(dict.fromkeys(name for one in found for name in (one.rest, one.table) if name is not None))
 
 
 def reported(precisions: Iterable[str]) -> str | None:
     """What others report of these precisions on devices, which nothing here can see; None for those without reports."""
-    narrow = [name for name in dict.fromkeys(precisions) if recipe_of(name).bits == 4]
+    narrow = [name for name in _parts(precisions) if recipe_of(name).bits == 4]
     if not narrow:
         return None
     return (
@@ -97,7 +104,7 @@ def settle_target(precisions: Sequence[str], wanted: str | None) -> str:
     if wanted is not None and wanted not in DEPLOYMENT_TARGETS:
         close = suggestion(wanted, DEPLOYMENT_TARGETS)
         raise UsageError(f"unknown deployment target {wanted!r}{close}; known: {', '.join(DEPLOYMENT_TARGETS)}")
-    needed = max(precisions, key=lambda name: DEPLOYMENT_TARGETS.index(recipe_of(name).oldest))
+    needed = max(_parts(precisions), key=lambda name: DEPLOYMENT_TARGETS.index(recipe_of(name).oldest))
     recipe = recipe_of(needed)
     if wanted is None:
         return max(DEFAULT_TARGET, recipe.oldest, key=DEPLOYMENT_TARGETS.index)

@@ -13,7 +13,6 @@ from mobileclip_deploy.targets.coreml.recipes import (
     DEFAULT_TARGET,
     RECIPES,
     is_older,
-    recipe_of,
     reported,
     settle_multifunction,
     settle_target,
@@ -60,6 +59,7 @@ class CoreMLTarget(Target):
     Options = CoreMLOptions
     options: CoreMLOptions
     precisions = tuple(RECIPES)
+    tables = ("w8", "w6p", "w4p", "w4")
     mixes = recoverable = absorbs_layer_scales = True
     readable = True
     no_pictures = (
@@ -106,7 +106,7 @@ class CoreMLTarget(Target):
         if self.options.deployment_target is not None or not is_older(DEFAULT_TARGET, target):
             return None
         raised = [
-            name for name in dict.fromkeys(precisions.values()) if is_older(DEFAULT_TARGET, recipe_of(name).oldest)
+            name for name in dict.fromkeys(precisions.values()) if is_older(DEFAULT_TARGET, settle_target([name], None))
         ]
         if self.options.multifunction:
             raised = ["`multifunction`"]
@@ -116,8 +116,10 @@ class CoreMLTarget(Target):
         self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
     ) -> Storage:
         from mobileclip_deploy.targets.coreml.storage import storage
+        from mobileclip_deploy.targets.storage import with_table
 
-        return storage(module, precision, self._oldest(precision), four_bit)
+        oldest = self._oldest(precision)
+        return with_table(module, precision, lambda name: storage(module, name, oldest, four_bit))
 
     def _oldest(self, precision: str) -> str:
         return self.options.deployment_target or settle_target([precision], None)

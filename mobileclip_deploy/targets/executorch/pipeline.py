@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets.base import Runner
 from mobileclip_deploy.targets.executorch.backends import Backend, get_backend
@@ -73,8 +73,8 @@ def _inputs(job: LoweringJob) -> torch.Tensor:
 
 
 def _stages(job: LoweringJob, inputs: torch.Tensor) -> Stages:
-    cosine = None if job.precision in FLOAT else PRECISIONS[job.precision].gate
-    fixed = PRECISIONS[job.precision].calibrated
+    cosine = None if job.precision in FLOAT else precision_of(job.precision).gate
+    fixed = precision_of(job.precision).calibrated
     return Stages(job.tower, job.module, inputs[:COMPARED], cosine, fixed=fixed)
 
 

@@ -86,9 +86,8 @@ class ExecuTorchTarget(Target):
         for tower, precision in precisions.items():
             if (reason := backend.refused.get((tower, precision))) is not None:
                 raise UsageError(f"{tower}={precision} is refused on {backend.name}: {reason}")
-            if precision not in backend.precisions:
-                known = ", ".join(backend.precisions)
-                raise UsageError(f"executorch on {backend.name} has no precision {precision}; it has {known}")
+            if not self._has(tower, precision):
+                raise self._lacking(f"executorch on {backend.name}", precision, backend.precisions)
         if dynamic_batch and "text" not in precisions:
             raise UsageError("`dynamic_batch` is for prompts: the image tower takes one image; leave it out")
         if dynamic_batch and backend.static_shapes is not None:

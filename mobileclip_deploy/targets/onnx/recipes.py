@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from mobileclip_deploy.model.precision import precision_of
+
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
 
@@ -45,5 +47,5 @@ MIXED = RECIPES["w4"]
 
 
 def recipe_of(precision: str) -> Recipe:
-    """The recipe of a precision, "mixed" among them."""
-    return MIXED if precision == "mixed" else RECIPES[precision]
+    """The recipe of a precision, "mixed" among them; of one with a table of its own that of the rest."""
+    return MIXED if precision == "mixed" else RECIPES[precision_of(precision).rest]

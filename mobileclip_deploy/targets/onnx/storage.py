@@ -11,7 +11,7 @@ from torch import nn
 
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.onnx.recipes import recipe_of
-from mobileclip_deploy.targets.storage import Grid, Layer, Storage, integers, stored_as
+from mobileclip_deploy.targets.storage import Grid, Layer, Storage, integers, stored_as, with_table
 
 __all__ = ["BLOCK", "TABLE_BLOCK", "storage"]
 
@@ -22,13 +22,17 @@ TABLE_BLOCK = 16
 
 
 def storage(tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()) -> Storage:
-    """How a tower or classifier is stored.
+    """How a tower or classifier is stored, its table of words perhaps at a precision of its own.
 
     Args:
         module: what is exported, folded.
         four_bit: for precision "mixed": names of the weights to store at 4 bits, where these kinds can be; the others
             have 8.
     """
+    return with_table(module, precision, lambda name: _storage(tower, module, name, four_bit))
+
+
+def _storage(tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str]) -> Storage:
     recipe = recipe_of(precision)
     eight = integers(8, scale_bytes=4)
 

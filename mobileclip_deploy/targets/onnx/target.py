@@ -49,6 +49,7 @@ class OnnxTarget(Target):
     runtime_modules = ("onnxruntime",)
     foreign_suffix = ".onnx"
     precisions = tuple(RECIPES)
+    tables = ("w8", "w4")
     mixes = recoverable = absorbs_layer_scales = True
     Options = OnnxOptions
     options: OnnxOptions

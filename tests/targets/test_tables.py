@@ -1,0 +1,102 @@
+"""A text tower's table of words at a precision of its own: in the file, and refused where it cannot be had."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_variant
+from writing import chosen, job_of
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.architecture import build_model
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.storage import layers, stored_in_half
+from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.verify.matching import matched_weights
+
+TABLE = "encoder.token_embedding.weight"
+PRODUCT = "encoder.blocks.0.fc1.weight"
+# What is asked for -> kind and bits of the table and of a product.
+CASES = {
+    ("onnx", "w4-table-w8"): (("integers", 8), ("integers", 4)),
+    ("onnx", "w8-table-w4"): (("integers", 4), ("integers", 8)),
+    ("onnx", "w8a8-table-w4"): (("integers", 4), ("integers", 8)),
+    ("coreml", "w4p-table-w6p"): (("table", 6), ("table", 4)),
+    ("coreml", "w4-table-w6p"): (("table", 6), ("integers", 4)),
+    ("coreml", "w8a8-table-w6p"): (("table", 6), ("integers", 8)),
+    ("coreai", "w6p-table-w4"): (("integers", 4), ("table", 6)),
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> mcd.MobileCLIP:
+    torch.manual_seed(0)
+    network = build_model(tiny_variant("tiny_twin")).eval()
+    mcd.reparameterize(network)
+    return network
+
+
+@pytest.mark.parametrize(("name", "precision"), CASES)
+def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
+    model: mcd.MobileCLIP, name: str, precision: str, tmp_path: Path
+) -> None:
+    target = get_target(name).settled({"text": precision})
+    target.require({"text": precision})
+    module = make_tower(model, "text")
+    said = target.storage("text", module, precision)
+    rest, _, other = precision.partition("-table-")
+    assert said == target.storage("text", module, rest) | {TABLE: target.storage("text", module, other)[TABLE]}
+    path = tmp_path / target.artifact_name(model.variant, "text", precision)
+    # Of a vocabulary of 92, which the packaged prompts are not of.
+    ids = np.random.default_rng(0).integers(0, 92, (4, 8))
+    target.write(replace(job_of(model, "text", precision), calibration=ids), path)
+    found, lost = matched_weights(module, target.weights(path) or ())
+    stored = {match.layer: match.stored for match in found}
+    assert not lost
+    kinds = [(stored[layer].kind, stored[layer].bits) for layer in (TABLE, PRODUCT)]
+    assert kinds == [*CASES[name, precision]]
+    half = stored_in_half(said)
+    assert all(match.wrong(said[match.layer], half) is None for match in found)
+    alone = target.storage("text", module, rest)  # a file with the table at the other precision is not this one
+    assert [match.layer for match in found if match.wrong(alone[match.layer], half) is not None] == [TABLE]
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "complaint"),
+    [
+        ("onnx", "w4-table-w6p", "onnx has no precision w4-table-w6p; .* at w4 the table of words can have w8$"),
+        ("onnx", "w8a8-table-w8", "at w8a8 the table of words can have w4$"),
+        ("coreai", "w8a8-table-w4", "coreai has no precision w8a8-table-w4; it has fp32, fp16, w8, w6p, w4p, w4$"),
+        ("litert", "w4-table-w8", "litert stores the table of words in one way alone; give w4 in the place of"),
+        ("executorch", "w4-table-w8", "executorch on xnnpack stores the table of words in one way alone; give w4 in"),
+    ],
+)
+def test_a_table_that_a_target_does_not_have_is_refused_with_those_it_has(
+    name: str, precision: str, complaint: str
+) -> None:
+    assert not get_target(name).has({"text": precision})
+    with pytest.raises(UsageError, match=complaint):
+        get_target(name).require({"text": precision})
+
+
+def test_the_deployment_target_is_what_both_parts_need() -> None:
+    coreml = get_target("coreml")
+    for precision, needed in {"w4p-table-w6p": "iOS16", "w6p-table-w4": "iOS18", "w4-table-w8": "iOS18"}.items():
+        assert vars(coreml.settled({"text": precision}).options)["deployment_target"] == needed
+    assert "raised from iOS16 to iOS18, which w6p-table-w4 needs" in str(coreml.advice({"text": "w6p-table-w4"}))
+    assert "w4: 4-bit weights are reported" in str(coreml.advice({"text": "w6p-table-w4"}))
+    with pytest.raises(UsageError, match="precision w4 needs iOS18"):
+        chosen("coreml", deployment_target="iOS17").require({"text": "w6p-table-w4"})
+
+
+def test_a_tower_without_a_table_is_stored_as_the_rest(model: mcd.MobileCLIP) -> None:
+    module = make_tower(model, "image")
+    assert not any(layer.is_table for layer in layers(module))
+    for name in ("onnx", "coreml", "coreai", "torchscript"):
+        target = get_target(name)
+        assert target.storage("image", module, "w4-table-w8") == target.storage("image", module, "w4")
