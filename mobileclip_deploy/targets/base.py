@@ -208,6 +208,8 @@ class Target(ABC):
     """Whether `recover` can train on its storage: its exporter finds the very integers of a trained weight again."""
     absorbs_layer_scales: ClassVar[bool] = False
     """Whether weights are trained with the layer scales multiplied into them."""
+    absorbs_norms: ClassVar[bool] = False
+    """Whether weights are trained with those of the norms before them multiplied into them."""
 
     runtime_package: ClassVar[str | None] = None
     """The package whose version a benchmark on this machine records; None: the first of `packages`."""
@@ -248,6 +250,26 @@ class Target(ABC):
         from mobileclip_deploy.targets.storage import evenly, with_table
 
         return with_table(module, precision, lambda name: evenly(module, PRECISIONS[name].bits))
+
+    def absorb(self, tower: nn.Module) -> None:
+        """Multiply into the weights of a folded tower, in place, what the exporter multiplies into them; the tower
+        computes the same. A weight that was put on its grid then stays there."""
+        from mobileclip_deploy.towers.layer_scales import absorb_layer_scales
+        from mobileclip_deploy.towers.norms import absorb_norms
+
+        if self.absorbs_layer_scales:
+            absorb_layer_scales(tower)
+        if self.absorbs_norms:
+            absorb_norms(tower)
+
+    def fixed(self, tower: nn.Module) -> frozenset[str]:
+        """The parameters of a tower, by name, that stay as `absorb` left them while others are trained: what exporters
+        multiply into weights would move these off their grids."""
+        from mobileclip_deploy.towers.norms import normed_layers
+
+        norms = {norm for _, _, norm in normed_layers(tower)} if self.absorbs_norms else set()
+        found = {f"{name}.weight" for name, module in tower.named_modules() if module in norms}
+        return frozenset(found | {name for name, _ in tower.named_parameters() if "layer_scale" in name})
 
     @property
     def label(self) -> str:

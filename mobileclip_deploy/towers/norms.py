@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 from mobileclip_deploy.model.architecture.attention import AttentionBlock, TransformerBlock
 from mobileclip_deploy.model.architecture.text import TextTransformer
 from mobileclip_deploy.model.architecture.vit import ViT
 
-__all__ = ["normed_layers"]
+__all__ = ["absorb_norms", "normed_layers"]
 
 
 def normed_layers(module: nn.Module) -> Iterator[tuple[str, nn.Linear, nn.LayerNorm]]:
@@ -27,3 +28,25 @@ def normed_layers(module: nn.Module) -> Iterator[tuple[str, nn.Linear, nn.LayerN
             yield f"{name}.token_mixer.qkv", block.token_mixer.qkv, block.norm
         elif isinstance(block, TextTransformer | ViT):
             yield f"{name}.projection", block.projection, block.final_norm
+
+
+@torch.no_grad()
+def absorb_norms(tower: nn.Module) -> None:
+    """Leave ones in the place of the weight of every norm of a folded tower that one linear layer alone takes; what it
+    computes stays the same to rounding.
+
+    LiteRT's converter multiplies a norm's weight into the product behind it, and then its weight is stored: one that
+    was trained on a grid would leave it. Where the layer has no bias the norm keeps its own, divided by its weight; a
+    channel whose weight is 0 then stays as it is.
+    """
+    for _, layer, norm in normed_layers(tower):
+        if layer.bias is not None:
+            layer.bias.add_(layer.weight @ norm.bias)
+            layer.weight.mul_(norm.weight)
+            norm.weight.fill_(1)
+            norm.bias.fill_(0)
+            continue
+        factors = torch.where(norm.weight == 0, 1.0, norm.weight)
+        layer.weight.mul_(factors)
+        norm.bias.div_(factors)
+        norm.weight.div_(factors)

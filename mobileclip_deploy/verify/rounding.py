@@ -27,7 +27,6 @@ from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.storage import Grid
 from mobileclip_deploy.targets.stored import StoredWeight
 from mobileclip_deploy.towers import make_tower
-from mobileclip_deploy.towers.layer_scales import absorb_layer_scales
 from mobileclip_deploy.verify.matching import Matched
 
 __all__ = ["learned_floats", "read_floats", "stored_sha256", "tower_to_round", "unlike_choice", "with_stored"]
@@ -44,11 +43,10 @@ def stored_sha256(stored: StoredWeight) -> str:
 
 
 def tower_to_round(source: Source, tower: TowerName, target: Target, short: bool = False) -> nn.Module:
-    """A copy of a folded source's tower as rounding is learned on it: with its layer scales in the weights, where the
-    target's exporter puts them. `short`: see `make_tower`."""
+    """A copy of a folded source's tower as rounding is learned on it: with its layer scales and norms in the weights,
+    where the target's exporter puts them. `short`: see `make_tower`."""
     model = copy.deepcopy(source.model)
-    if target.absorbs_layer_scales:
-        absorb_layer_scales(getattr(model, tower))
+    target.absorb(getattr(model, tower))
     return make_tower(model, tower, short)
 
 

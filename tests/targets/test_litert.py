@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import getpass
 import importlib.util
 import json
@@ -19,6 +20,8 @@ from litert_files import Files, require_litert
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.export.plan import ExportRequest, choose
+from mobileclip_deploy.export.smallest.candidates import four_bit_layers
+from mobileclip_deploy.learning.recovery.student import attach, detach, grids
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
@@ -26,6 +29,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.benchmarking import SessionSetup
 from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import ImageTower
 from mobileclip_deploy.verify.graph import tower_as_stored
 from mobileclip_deploy.verify.matching import matched_weights
 
@@ -33,13 +37,12 @@ require_litert()
 
 # What the layers of the small network are stored as.
 EIGHT, FOUR = "int8, a scale an output", "int4, a scale 32 inputs"
-BANDED = f"{EIGHT} and 3 bands of rows"
 GRIDS = {
     ("image", "fp32"): {"float32"},
     ("image", "fp16"): {"float16"},
-    ("image", "w8"): {"float32", EIGHT, BANDED},
+    ("image", "w8"): {"float32", EIGHT},
     ("image", "w8a8"): {"float32", EIGHT},
-    ("image", "w4"): {"float32", EIGHT, BANDED, FOUR},
+    ("image", "w4"): {"float32", EIGHT, FOUR},
     ("text", "fp16"): {"float16"},
     ("text", "w8"): {"float32", EIGHT},
     ("text", "w8a8"): {"float32", EIGHT},
@@ -81,6 +84,54 @@ def test_every_weight_is_read_back_on_its_grid(files: Files, tower: TowerName, p
     assert missing == []
     assert [match.wrong(storage[match.layer], half=False) for match in found] == [None] * len(found)
     assert {storage[match.layer].describe() for match in found} == GRIDS[tower, precision]
+
+
+def test_the_weights_of_the_search_for_the_smallest_have_four_bits_where_they_were_named(files: Files) -> None:
+    target, module = get_target("litert"), make_tower(files.model, "text")
+    four, eight = (target.storage("text", module, precision) for precision in ("w4", "w8"))
+    able = four_bit_layers(target, "text", module)
+    assert able == {name for name, grid in four.items() if grid.bits == 4}
+    assert len(able) == 6
+    chosen = min(able)
+    mixed = target.storage("text", module, "mixed", frozenset({chosen}))
+    assert mixed == eight | {chosen: four[chosen]}
+    target.require({"text": "mixed"}, mixed=True)
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_what_the_converter_multiplies_into_weights_is_in_them_before_training(files: Files, tower: TowerName) -> None:
+    target, model = get_target("litert"), copy.deepcopy(files.model)
+    assert model.text is not None
+    with torch.no_grad():
+        model.text.final_norm.weight[0] = 0
+    module = make_tower(model, tower)
+    before = wanted(model, tower)
+    target.absorb(module)
+    assert compare(before, wanted(model, tower)).relative < 5e-6
+    fixed = [float(value) for name in target.fixed(module) for value in module.get_parameter(name).detach().flatten()]
+    assert [value for value in fixed if value != 1] == ([0.0] if tower == "text" else [])
+    assert len(target.fixed(module)) == {"image": 5, "text": 7}[tower]
+
+
+def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: Path) -> None:
+    """Products whose norms stand in them, at 4 and at 8 bits, and the table of words."""
+    target, model, drawn = get_target("litert"), copy.deepcopy(files.model), torch.Generator().manual_seed(0)
+    trainee = attach(model, "text", "w4", target)
+    fixed = target.fixed(trainee)
+    with torch.no_grad():
+        for name, parameter in trainee.named_parameters():
+            if name not in fixed:
+                parameter.mul_(1 + 0.1 * torch.randn(parameter.shape, generator=drawn))
+    trained = {f"encoder.{name}.weight": (grid, layer.weight.detach().numpy()) for name, layer, grid in grids(trainee)}
+    detach(trainee)
+    recovered = Files(tmp_path)
+    recovered.model = model
+    found, _ = matched_weights(make_tower(model, "text"), target.weights(recovered.path("text", "w4")))
+    held = {match.layer: match.stored for match in found}
+    assert [grid.bits for grid, _ in trained.values()].count(4) == 6
+    for name, (grid, values) in trained.items():
+        assert held[name].bits == grid.bits
+        assert compare(values.reshape(len(values), -1), held[name].values.reshape(len(values), -1)).relative < 1e-6
 
 
 @pytest.mark.parametrize(("tower", "precision"), [("image", "w4"), ("text", "w8"), ("text", "fp16")])
@@ -136,6 +187,15 @@ def test_a_band_of_rows_outside_of_its_map_leaves_the_convolution_whole(files: F
     bands = {shape for shape, height in windows if height > 2 and shape[1] == 7}
     assert {(3, 7), (2, 7)} <= bands
     assert {shape for shape, height in windows if height == 2 and shape[1] == 7} == {(7, 7)}
+
+
+def test_the_storage_says_bands_where_the_maps_are_large_enough_for_them(files: Files) -> None:
+    module = make_tower(files.model, "image")
+    assert isinstance(module, ImageTower)
+    for size, bands in ((64, 0), (256, 2)):
+        module.input_shape = (3, size, size)
+        storage = get_target("litert").storage("image", module, "w8")
+        assert len([name for name, grid in storage.items() if grid.bands]) == bands
 
 
 @pytest.mark.parametrize("tower", TOWERS)

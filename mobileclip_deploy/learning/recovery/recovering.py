@@ -125,7 +125,8 @@ def _tower(
     with ExitStack() as stack:
         _activations(stack, student, tower, precision, inputs)
         encode = _encoder(student, tower)
-        train(trainee, encode, inputs, settings, lambda text: progress(f"{tower} tower, {text}"))
+        fixed = plan.target.fixed(trainee)
+        train(trainee, encode, inputs, settings, fixed, lambda text: progress(f"{tower} tower, {text}"))
         trained = closeness(encode, inputs, settings.batch)
     weights = tuple(_grid_weight(name, module, grid) for name, module, grid in grids(trainee))
     detach(trainee)

@@ -15,7 +15,6 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.ranges import ranges_of
 from mobileclip_deploy.towers import make_tower
-from mobileclip_deploy.towers.layer_scales import absorb_layer_scales
 
 __all__ = ["PRECISIONS", "attach", "detach", "grids", "round_plainly", "rounded_activations"]
 
@@ -32,8 +31,7 @@ def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) 
         target: whose export it is.
     """
     module: nn.Module = getattr(model, tower)
-    if target.absorbs_layer_scales:
-        absorb_layer_scales(module)
+    target.absorb(module)
     exported = make_tower(model, tower)
     for name, grid in target.storage(tower, exported, precision).items():
         if grid.kind != "float":

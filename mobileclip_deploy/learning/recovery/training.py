@@ -48,20 +48,27 @@ def closeness(encode: Encode, inputs: TowerInputs, batch: int) -> Closeness:
     return Closeness(float(cosines.mean()), float(cosines.min()), float(agreement.double().mean()))
 
 
-def train(tower: nn.Module, encode: Encode, inputs: TowerInputs, settings: Settings, progress: Progress) -> None:
+def train(
+    tower: nn.Module,
+    encode: Encode,
+    inputs: TowerInputs,
+    settings: Settings,
+    fixed: frozenset[str],
+    progress: Progress,
+) -> None:
     """Minimise how far the tower's embeddings are from the original's, in place; the tower ends in eval mode.
 
     The loss is 1 - cosine, and a tenth of the divergence between what the two say of `RANKED` embeddings of the other
     tower: what retrieval and classification ask.
 
     Args:
-        tower: folded, its layer scales absorbed, with grids attached.
+        tower: folded, with grids attached (`attach`).
         encode: calls the tower.
+        fixed: the parameters that stay as they are (`Target.fixed`).
     """
     generator = torch.Generator().manual_seed(settings.seed)
     tower.requires_grad_(True).train()
-    # Layer scales stay what they were made (see `scales`): trained, they would move the weights off their grids.
-    trained = [parameter for name, parameter in tower.named_parameters() if "layer_scale" not in name]
+    trained = [parameter for name, parameter in tower.named_parameters() if name not in fixed]
     optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=WARM_UP

@@ -125,16 +125,18 @@ def _integers(grid: Grid, rows: Tensor, moments: Tensor, blocks: Tensor) -> Inte
 
 
 def _ends(grid: Grid, extreme: Tensor) -> list[Tensor]:
-    """The integers at which a block's extreme may stand. Where the range is longer below zero a scale may be negative,
-    and either end can be the extreme's."""
-    if grid.low == -grid.high:
+    """The integers at which a block's extreme may stand: the end on its side. Where the range is longer below zero a
+    scale may be negative, unless it has to be positive, and either end can be the extreme's."""
+    if grid.low == -grid.high or grid.positive:
         return [torch.where(extreme < 0, float(grid.low), float(grid.high))]
     return [torch.full_like(extreme, grid.low), torch.full_like(extreme, grid.high)]
 
 
 def held_scale(grid: Grid, scale: Tensor) -> Tensor:
     """A scale as the file can hold it; 1 for a block of zeros."""
-    held = scale.half().float() if grid.scale_bytes == 2 and grid.bits < 8 else scale
+    held = scale
+    if grid.scale_bytes == 2 and grid.bits < 8:
+        held = scale.bfloat16().float() if grid.positive else scale.half().float()
     return torch.where(held == 0, torch.ones_like(held), held)
 
 

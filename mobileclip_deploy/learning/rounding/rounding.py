@@ -25,7 +25,6 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, targets
 from mobileclip_deploy.targets.storage import Grid, Storage
 from mobileclip_deploy.towers import make_tower
-from mobileclip_deploy.towers.layer_scales import absorb_layer_scales
 
 __all__ = ["METHODS", "Learning", "Rounded", "RoundedTower", "check_rounding", "round_source"]
 
@@ -113,13 +112,12 @@ def round_source(
     result = Source(copy.deepcopy(source.model), source.provenance)
     outcomes = []
     for tower, precision in precisions.items():
-        if target.absorbs_layer_scales:
-            absorb_layer_scales(getattr(result.model, tower))
+        target.absorb(getattr(result.model, tower))
         module = make_tower(result.model, tower)
         storage = target.storage(tower, module, precision, learning.four_bit.get(tower, frozenset()))
         outcome = None
         if _layers(module, storage):
-            task = _task(source, tower, data) if learning.method == "tuned" else None
+            task = _task(source, tower, data, target.fixed(module)) if learning.method == "tuned" else None
             outcome = _round_tower(tower, module, storage, data, task, progress)
         if outcome is None or not outcome.layers:  # as it was, its layer scales too
             setattr(result.model, tower, copy.deepcopy(getattr(source.model, tower)))
@@ -208,7 +206,7 @@ def _all_placed(module: nn.Module, storage: Storage, placed: Mapping[str, Placed
     return every
 
 
-def _task(source: Source, tower: TowerName, data: CalibrationSet) -> Task:
+def _task(source: Source, tower: TowerName, data: CalibrationSet, fixed: frozenset[str]) -> Task:
     """What a tower is tuned to. It ranks embeddings of the other tower, where there are any, else its own."""
     inputs = data.learned(tower)
     wanted = F.normalize(_embed(make_tower(source.model, tower), inputs), dim=1)
@@ -217,7 +215,7 @@ def _task(source: Source, tower: TowerName, data: CalibrationSet) -> Task:
     across = wanted
     if other in source.model.towers and len(shown):
         across = F.normalize(_embed(make_tower(source.model, other), shown), dim=1)
-    return Task(inputs, wanted, across, source.model.logit_factor)
+    return Task(inputs, wanted, across, source.model.logit_factor, fixed)
 
 
 @torch.no_grad()

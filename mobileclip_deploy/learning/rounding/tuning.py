@@ -48,12 +48,14 @@ class Placed:
 @dataclass(frozen=True, eq=False)
 class Task:
     """What a tower is tuned to: to answer `inputs` as the float original did (`wanted`, unit [N, D]), and to rank
-    `across`, unit embeddings [M, D] of the other tower, as it did, at the model's factor of the cosines."""
+    `across`, unit embeddings [M, D] of the other tower, as it did, at the model's factor of the cosines. `fixed`: the
+    parameters of the tower that stay as they are (`Target.fixed`)."""
 
     inputs: Tensor
     wanted: Tensor
     across: Tensor
     scale: float
+    fixed: frozenset[str] = frozenset()
 
 
 def tune(
@@ -69,7 +71,7 @@ def tune(
         fixed = _fixed(weight)
         parametrize.register_parametrization(tower.get_submodule(name), "weight", fixed, unsafe=True)
     tower.requires_grad_(False)
-    floats, relative = _trained(tower)
+    floats, relative = _trained(tower, task.fixed)
     optimizer = torch.optim.Adam(
         [{"params": floats, "lr": settings.learning_rate}, {"params": relative, "lr": settings.relative_rate}]
     )
@@ -94,13 +96,12 @@ def tune(
     tower.requires_grad_(False)
 
 
-def _trained(tower: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What is float anyway, and the scales and entries. Layer scales stay what they are: converters multiply them into
-    weights, which would leave their grids."""
+def _trained(tower: nn.Module, fixed: frozenset[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What is float anyway, but for what is fixed; and the scales and entries."""
     floats: list[nn.Parameter] = []
     relative: list[nn.Parameter] = []
     for name, parameter in tower.named_parameters():
-        if name.endswith(".original") or "layer_scale" in name:
+        if name.endswith(".original") or name in fixed:
             continue
         parameter.requires_grad_(True)
         (relative if ".parametrizations." in name else floats).append(parameter)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import nn
 
-from mobileclip_deploy.targets.depthwise import KERNEL_ROWS, is_split
+from mobileclip_deploy.targets.depthwise import KERNEL_ROWS, split_convolutions
 from mobileclip_deploy.targets.storage import Grid, Layer, Storage, integers, stored_as
+from mobileclip_deploy.towers.tower import ImageTower
 
 __all__ = ["BLOCK", "storage"]
 
@@ -20,15 +22,18 @@ BLOCK = 32
 """So many inputs of an output share a scale at 4 bits, as XNNPACK's kernels want it."""
 
 
-def storage(module: nn.Module, precision: str) -> Storage:
+def storage(module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()) -> Storage:
     """How a tower or classifier is stored.
 
     Args:
         module: what is exported, folded.
+        four_bit: for precision "mixed": names of the weights to store at 4 bits, where these kinds can be; the others
+            have 8.
     """
     eight = integers(8, scale_bytes=4)
     # The scale of a block is searched for; what it cuts off at the lower end reaches one step further.
-    four = Grid(4, "integers", block=BLOCK, low=-8, high=7, scale_bytes=2)
+    four = Grid(4, "integers", block=BLOCK, low=-8, high=7, scale_bytes=2, positive=True)
+    split = frozenset() if precision in ("fp32", "fp16", "w8a8") else _split(module)
 
     def choose(layer: Layer) -> Grid | None:
         if precision == "fp32":
@@ -37,12 +42,20 @@ def storage(module: nn.Module, precision: str) -> Storage:
             return None if layer.module is None else Grid(16)
         if _stays_float(layer) if precision == "w8a8" else not layer.is_large:
             return None
-        if precision == "w4" and _has_four_bits(layer):
+        four_asked = precision == "w4" or (precision == "mixed" and layer.parameter in four_bit)
+        if four_asked and _has_four_bits(layer):
             return four
-        split = isinstance(layer.module, nn.Conv2d) and is_split(layer.module)
-        return replace(eight, axis=layer.axis, bands=KERNEL_ROWS if split else ())
+        return replace(eight, axis=layer.axis, bands=KERNEL_ROWS if layer.module in split else ())
 
     return stored_as(module, Grid(32), choose)
+
+
+def _split(module: nn.Module) -> frozenset[nn.Module]:
+    """The convolutions that are written as three, which maps of few rows are too small for."""
+    image = next((part for part in module.modules() if isinstance(part, ImageTower)), None)
+    if image is None:
+        return frozenset()
+    return frozenset(split_convolutions(image, torch.full((1, *image.input_shape), 0.5)))
 
 
 def _stays_float(layer: Layer) -> bool:

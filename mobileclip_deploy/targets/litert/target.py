@@ -52,13 +52,14 @@ class LiteRTTarget(Target):
         "and embed prompts one by one"
     }
     precisions = ("fp32", "fp16", "w8", "w8a8", "w4")
+    mixes = recoverable = absorbs_layer_scales = absorbs_norms = True
 
     def storage(
         self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
     ) -> Storage:
         from mobileclip_deploy.targets.litert.storage import storage
 
-        return storage(module, precision)
+        return storage(module, precision, four_bit)
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.tflite"
