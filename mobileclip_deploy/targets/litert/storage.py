@@ -30,7 +30,8 @@ def storage(module: nn.Module, precision: str, four_bit: frozenset[str] = frozen
         four_bit: for precision "mixed": names of the weights to store at 4 bits, where these kinds can be; the others
             have 8.
     """
-    eight = integers(8, scale_bytes=4)
+    # A scale of four bytes, and beside it a zero point of eight, which every runtime wants though it is 0.
+    eight = integers(8, scale_bytes=12)
     # The scale of a block is searched for; what it cuts off at the lower end reaches one step further.
     four = Grid(4, "integers", block=BLOCK, low=-8, high=7, scale_bytes=2, positive=True)
     split = frozenset() if precision in ("fp32", "fp16", "w8a8") else _split(module)
