@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mobileclip_deploy.model.architecture.attention import AttentionBlock, TransformerBlock
 from mobileclip_deploy.model.architecture.text import TextTransformer
@@ -40,8 +40,9 @@ def absorb_norms(tower: nn.Module) -> None:
     channel whose weight is 0 then stays as it is.
     """
     for _, layer, norm in normed_layers(tower):
-        if layer.bias is not None:
-            layer.bias.add_(layer.weight @ norm.bias)
+        bias: Tensor | None = layer.bias
+        if bias is not None:
+            bias.add_(layer.weight @ norm.bias)
             layer.weight.mul_(norm.weight)
             norm.weight.fill_(1)
             norm.bias.fill_(0)
