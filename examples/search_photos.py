@@ -16,7 +16,7 @@ import mobileclip_deploy as mcd
 def main(bundle: str, folder: str, words: str, count: str = "3") -> None:
     """Print cosine and file of the `count` photos that are nearest to the words."""
     with tempfile.TemporaryDirectory() as scratch:
-        written = mcd.embed(bundle, folder, Path(scratch) / "photos.npy", normalise=True, skip_bad=True)
+        written = mcd.embed(bundle, folder, Path(scratch) / "photos.npy", normalise=True)
         photos = np.load(written.path)  # [N, D], each of length 1
         names = json.loads((Path(scratch) / "photos.json").read_text(encoding="utf-8"))["names"]
     query = mcd.load_runner(bundle, "text")(mcd.tokenize(words, bundle))[0]  # [D]

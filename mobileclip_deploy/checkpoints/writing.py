@@ -7,6 +7,8 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -15,7 +17,7 @@ from torch import Tensor
 from mobileclip_deploy.errors import DiskFull, InvalidInput
 from mobileclip_deploy.files import replacing
 
-__all__ = ["write_tensors"]
+__all__ = ["write_rows", "write_tensors"]
 
 LENGTH = struct.Struct("<Q")
 
@@ -35,6 +37,28 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:160]
         raise InvalidInput(f"cannot write {path}: {reason}; choose another place or make room") from error
+
+
+def write_rows(path: Path, name: str, rows: npt.NDArray[np.float32], metadata: Mapping[str, str]) -> None:
+    """As `write_tensors` one tensor [N, D] to a .safetensors file, the same bytes; of rows that are mapped from a file
+    a piece at a time is in memory.
+
+    Raises:
+        InvalidInput: as `write_tensors`.
+    """
+    described = {"dtype": "F32", "shape": list(rows.shape), "data_offsets": [0, rows.nbytes]}
+    header = json.dumps(
+        {"__metadata__": dict(sorted(metadata.items())), name: described}, ensure_ascii=False, separators=(",", ":")
+    ).encode()
+    header = header.ljust(-(-len(header) // LENGTH.size) * LENGTH.size)
+    try:
+        with replacing(path) as partial:
+            with partial.open("wb") as stream:
+                stream.write(LENGTH.pack(len(header)) + header)
+                rows.tofile(stream)
+            partial.chmod(0o644)
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another place or make room") from error
 
 
 def _write(partial: Path, suffix: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

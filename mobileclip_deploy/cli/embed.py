@@ -16,31 +16,61 @@ __all__ = ["embed"]
 @click.argument("sources", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="IMAGES...|TEXTS")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE")
 @click.option("--normalise", is_flag=True, help="Scale embeddings to length 1, so that products are cosines.")
-@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be used, and count them.")
+@click.option(
+    "--skip-bad/--no-skip-bad",
+    default=True,
+    show_default=True,
+    help="Leave out images that cannot be used, and name them; else the first ends the command.",
+)
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads [default: a core each].")
+@click.option(
+    "--fast-jpeg", is_flag=True, help="Decode large JPEGs at a part of their size; moves embeddings a little."
+)
 @click.option("--force", is_flag=True, help="Replace FILE.")
 @json_option
 def embed(
-    bundle: Path, sources: tuple[Path, ...], output: Path, normalise: bool, skip_bad: bool, force: bool, as_json: bool
+    bundle: Path,
+    sources: tuple[Path, ...],
+    output: Path,
+    normalise: bool,
+    skip_bad: bool,
+    workers: int | None,
+    fast_jpeg: bool,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Write a bundle's embeddings of images, or of the texts in a file.
 
     IMAGES are files, folders and patterns; TEXTS is a .txt with one a line, or a .jsonl. FILE is .safetensors or
-    .jsonl, and says which embedding space it is of; or .npy, beside which a .json says it. An interrupted command goes
-    on where it was when it is given again.
+    .jsonl, and says which embedding space it is of; or .npy, beside which a .json says it. All cores are used. An
+    interrupted command goes on where it was when it is given again.
 
     \b
     Examples:
       mobileclip-deploy embed out/nano-onnx-fp16 photos/ -o photos.safetensors --normalise
       mobileclip-deploy embed out/nano-onnx-fp16 labels.txt -o labels.jsonl
-      mobileclip-deploy embed out/nano-onnx-fp16 'photos/**/*.jpg' -o photos.npy --skip-bad
+      mobileclip-deploy embed out/nano-onnx-fp16 'photos/**/*.jpg' -o photos.npy --fast-jpeg
     """
     from mobileclip_deploy import embed as run
-    from mobileclip_deploy.cli.output import print_json, progress
+    from mobileclip_deploy.cli.output import note, print_json, progress, quiet
     from mobileclip_deploy.cli.tables import note_skipped
 
     with progress() as update:
-        written = run(bundle, sources, output, normalise=normalise, skip_bad=skip_bad, force=force, progress=update)
+        written = run(
+            bundle,
+            sources,
+            output,
+            normalise=normalise,
+            skip_bad=skip_bad,
+            workers=workers,
+            fast_jpeg=fast_jpeg,
+            force=force,
+            progress=update,
+        )
     note_skipped(written.skipped, "image", len(written.skipped))
+    if written.per_second is not None and not quiet():
+        kept = "" if written.computed == written.count else f", of {written.count:,}"
+        note(f"{written.computed:,} images{kept} in {written.seconds:.1f} s: {written.per_second:.3g} a second.")
     if as_json:
         print_json({name: str(v) if isinstance(v, Path) else v for name, v in vars(written).items()})
         return

@@ -52,7 +52,7 @@ def evaluate(
     from mobileclip_deploy import evaluate as run
     from mobileclip_deploy import evaluate_suite, load_model
     from mobileclip_deploy.checkpoints.source import Source
-    from mobileclip_deploy.cli.output import note_provenance, print_json, progress
+    from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress, quiet
     from mobileclip_deploy.cli.tables import note_skipped, print_evaluation, print_suite
     from mobileclip_deploy.errors import UsageError
 
@@ -85,6 +85,8 @@ def evaluate(
     with progress() as update:
         result = run(model, task=task, progress=update, **data.arguments())
     note_skipped(result.skipped)
+    if result.images_per_second is not None and not quiet():
+        note(f"{result.images_per_second:.3g} images a second.")
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:

@@ -54,6 +54,12 @@ class EmbeddingStore:
         for shard in sorted(self._folder.glob("*.safetensors")):
             for row, name in enumerate(_names(shard)):
                 self._places[name] = shard, row
+        self._had = frozenset(self._places)
+
+    def had(self, name: str) -> bool:
+        """Whether it was kept when the store was opened: another thread may add to it meanwhile, and how many inputs
+        are computed together must not depend on how far that is."""
+        return name in self._had
 
     def __contains__(self, name: str) -> bool:
         return name in self._places or name in self._pending

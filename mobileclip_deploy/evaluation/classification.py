@@ -15,8 +15,8 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder, embed_prompts, model_embedder, unit
 from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.evaluation.embedding import embed_dataset_images
 from mobileclip_deploy.evaluation.image_files import find_images
+from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 from mobileclip_deploy.files import StrPath, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
@@ -97,14 +97,14 @@ def classify(
     files = find_images(paths(images))
     names, embedder, shares = _classifier(bundle, asked, template)
     rows = [str(file) for file in files]
-    answers, bad = embed_dataset_images(embedder, files, rows, skip_bad=skip_bad, progress=progress)
-    used = [file for number, file in enumerate(files) if number not in bad]
+    answers, tally = embed_dataset_images(embedder, files, rows, Reading(skip_bad), progress)
+    used = [file for number, file in enumerate(files) if number not in tally.bad]
     return Classifications(
         images=tuple(
             Classification(file, {names[index]: float(row[index]) for index in np.argsort(-row)[:top]})
             for file, row in zip(used, _rows(answers, shares, embedder.name), strict=True)
         ),
-        skipped=tuple(bad[number] for number in sorted(bad)),
+        skipped=tally.skipped,
     )
 
 

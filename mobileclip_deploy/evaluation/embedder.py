@@ -16,6 +16,7 @@ from mobileclip_deploy.evaluation.views import AS_IT_STANDS, View
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, Preprocess, TowerName
 from mobileclip_deploy.targets import Runner, installed_target
+from mobileclip_deploy.targets.base import ThreadedRunner
 from mobileclip_deploy.towers.contexts import ContextRunner
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.taken import taken_inputs
@@ -28,7 +29,7 @@ class Embedder:
     """Both towers of something that can be run here, and what they need to know about their inputs.
 
     `artifact` gives what tells a tower from all others: a hash of its file or weights. `view`: what it is shown of
-    every picture.
+    every picture. `alone`: gives `images` for many threads at once, each call on one core; None where that cannot be.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Embedder:
     template: str
     logit_scale: float
     view: View = AS_IT_STANDS
+    alone: Callable[[], Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] | None = None
 
     def seeing(self, view: View) -> Embedder:
         """The same, shown a view of every picture."""
@@ -138,7 +140,12 @@ def bundle_embedder(
         context_length=manifest.tokenizer.context_length,
         template=manifest.template,
         logit_scale=manifest.logit_scale,
+        alone=_alone(runners.get("image")),
     )
+
+
+def _alone(runner: Runner | None) -> Callable[[], Runner] | None:
+    return runner.alone if isinstance(runner, ThreadedRunner) else None
 
 
 def model_embedder(model: MobileCLIP) -> Embedder:

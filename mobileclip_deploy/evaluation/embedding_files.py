@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints.writing import write_tensors
+from mobileclip_deploy.checkpoints.writing import write_rows
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder, model_embedder, unit
 from mobileclip_deploy.evaluation.bad_rows import BadRows
-from mobileclip_deploy.evaluation.embedding import embed_dataset_images, embed_texts
+from mobileclip_deploy.evaluation.embedding import embed_texts
 from mobileclip_deploy.evaluation.image_files import find_images
+from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.evaluation.text_files import parse_json, read_lines
 from mobileclip_deploy.files import check_file_destination, file_sha256, replacing, write_whole
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -28,6 +29,10 @@ __all__ = ["EmbeddingFile", "check_embedding_destination", "embed_to_file"]
 
 FORMATS = (".safetensors", ".jsonl", ".npy")
 TEXTS = (".txt", ".jsonl")
+# Of 100 MB that safetensors reads, with room for the rest of the header.
+NAMES_BYTES = 90_000_000
+LENIENTLY = Reading(skip_bad=True)
+Floats = npt.NDArray[np.float32]
 DESCRIBED = ("tower", "variant", "embedding_space", "dtype", "count", "dimension", "normalised")
 
 
@@ -35,7 +40,8 @@ DESCRIBED = ("tower", "variant", "embedding_space", "dtype", "count", "dimension
 class EmbeddingFile:
     """What was written: embeddings float32 [count, dimension]; `skipped` are the images that were left out, and why.
 
-    `description`: the file beside an array that says what it holds.
+    `description`: the file beside an array that says what it holds. `computed`: embeddings that this call computed, in
+    `seconds`, reading included; the others were kept of one that was interrupted. `per_second`: the one by the other.
     """
 
     path: Path
@@ -48,6 +54,10 @@ class EmbeddingFile:
     dimension: int
     normalised: bool
     skipped: tuple[str, ...]
+    fast_jpeg: bool = False
+    computed: int = 0
+    seconds: float = 0.0
+    per_second: float | None = None
 
 
 def check_embedding_destination(output: Path, force: bool) -> None:
@@ -73,10 +83,10 @@ def embed_to_file(
     output: Path,
     *,
     normalise: bool = False,
-    skip_bad: bool = False,
+    how: Reading = LENIENTLY,
     progress: Callable[[str], None] = lambda _: None,
 ) -> EmbeddingFile:
-    """Embed images, or the texts of a file, and write them.
+    """Embed images, or the texts of a file, and write them. Of images nothing but their names stays in memory.
 
     What is computed is kept in a folder `.NAME.partial` beside the output until that is complete: the same command
     goes on where it was interrupted or killed, and ends with the same bytes.
@@ -88,27 +98,30 @@ def embed_to_file(
             `tower`, `variant`, `normalised` and `artifact`), .jsonl (an object a line: `image` or `text`, `embedding`,
             `embedding_space`, `normalised`), or .npy (the array alone; a .json beside it says the rest).
         normalise: scale each embedding to length 1; they are as the artifact gives them otherwise.
-        skip_bad: leave out images that cannot be used instead of refusing the first.
+        how: images are read; its `cache` is this function's own.
 
     Raises:
-        UsageError: a tower the bundle does not hold, or texts and images together.
+        UsageError: a tower the bundle does not hold, texts and images together, or more names than a .safetensors file
+            can hold.
         InvalidInput: a source cannot be read, or holds nothing.
         NotRun, RuntimeFailed: nothing here can run the bundle.
     """
     tower: TowerName = "text" if len(sources) == 1 and sources[0].suffix.lower() in TEXTS else "image"
     names, files = ([], _images(sources)) if tower == "image" else (_texts(sources[0]), [])
+    names = names or [str(file) for file in files]
+    _check_names(output, names)
     embedder = bundle_embedder(subject, (tower,)) if isinstance(subject, Bundle) else model_embedder(subject)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.parent / f".{output.name}.partial"
-    bad: dict[int, str] = {}
+    tally = Tally()
     if tower == "image":
-        names = [str(file) for file in files]
-        values, bad = embed_dataset_images(embedder, files, names, skip_bad=skip_bad, cache=partial, progress=progress)
-        names = [name for number, name in enumerate(names) if number not in bad]
+        how = replace(how, cache=partial)
+        with closing(image_embeddings(embedder, files, names, how, tally, progress)) as parts:
+            values = _gathered((unit(part) if normalise else part for part in parts), partial)
+        names = [name for number, name in enumerate(names) if number not in tally.bad]
     else:
         values = embed_texts(embedder, names, cache=partial, progress=progress)
-    if normalise:
-        values = unit(values)
+        values = unit(values) if normalise else values
     written = EmbeddingFile(
         path=output,
         description=_description(output),
@@ -119,14 +132,42 @@ def embed_to_file(
         count=len(values),
         dimension=values.shape[1],
         normalised=normalise,
-        skipped=tuple(bad[number] for number in sorted(bad)),
+        skipped=tally.skipped,
+        fast_jpeg=how.fast_jpeg and tower == "image",
+        computed=tally.computed,
+        seconds=tally.seconds,
+        per_second=tally.per_second,
     )
     _write(written, names, values, embedder.artifact(tower))
+    del values  # it may be a file of that folder
     shutil.rmtree(partial)
     return written
 
 
-def _write(written: EmbeddingFile, names: Sequence[str], values: npt.NDArray[np.float32], artifact: str) -> None:
+def _check_names(output: Path, names: Sequence[str]) -> None:
+    """Refused before anything is computed: a reader of .safetensors takes a header of 100 MB at most."""
+    if output.suffix != ".safetensors":
+        return
+    quoted = (json.dumps(json.dumps(name, ensure_ascii=False), ensure_ascii=False) for name in names)
+    if sum(len(text.encode()) for text in quoted) > NAMES_BYTES:
+        many = f"{len(names):,} names are more than a .safetensors file can hold"
+        raise UsageError(f"{many}; give `output` a name that ends with .npy or .jsonl")
+
+
+def _gathered(parts: Iterable[Floats], folder: Path) -> Floats:
+    """All rows [N, D] of parts, as a file in a folder that is mapped into memory."""
+    rows, dimension = 0, 0
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "rows"
+    with path.open("wb") as stream:
+        for part in parts:
+            part.tofile(stream)
+            rows, dimension = rows + len(part), part.shape[1]
+    return np.memmap(path, np.float32, "r", shape=(rows, dimension))
+
+
+def _write(written: EmbeddingFile, names: Sequence[str], values: Floats, artifact: str) -> None:
+    fast = {"fast_jpeg": True} if written.fast_jpeg else {}
     if written.path.suffix == ".safetensors":
         metadata = {
             "names": json.dumps(names, ensure_ascii=False),
@@ -135,8 +176,9 @@ def _write(written: EmbeddingFile, names: Sequence[str], values: npt.NDArray[np.
             "variant": written.variant,
             "normalised": json.dumps(written.normalised),
             "artifact": artifact,
+            **{name: json.dumps(value) for name, value in fast.items()},
         }
-        write_tensors(written.path, {"embeddings": torch.from_numpy(values)}, metadata)
+        write_rows(written.path, "embeddings", values, metadata)
         return
     if written.description is not None:
         with replacing(written.path) as partial, partial.open("wb") as stream:
@@ -146,6 +188,7 @@ def _write(written: EmbeddingFile, names: Sequence[str], values: npt.NDArray[np.
             "embeddings": written.path.name,
             "sha256": file_sha256(written.path),
             **{name: value for name, value in vars(written).items() if name in DESCRIBED},
+            **fast,
             "artifact": artifact,
             "names": list(names),
         }
@@ -158,6 +201,7 @@ def _write(written: EmbeddingFile, names: Sequence[str], values: npt.NDArray[np.
                 "embedding": [float(str(value)) for value in row],  # float32's shortest decimals
                 "embedding_space": written.embedding_space,
                 "normalised": written.normalised,
+                **fast,
             }
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
 

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.evaluation.embedding import embed_classes, embed_dataset_images, embed_prompts, unit
+from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts, unit
 from mobileclip_deploy.evaluation.metrics import Interval, classify, percentage, retrieval_ranks
+from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 
 __all__ = [
     "TASKS",
@@ -46,7 +47,8 @@ class EvaluationResult(BaseModel):
     """Figures of one embedder on one dataset, in percent; mean ranks count from 1.
 
     `confusion[a][b]`: images of class a whose nearest class is b, where there are any. `skipped`: the rows that were
-    left out, and why.
+    left out, and why. `images_per_second`: of those that were embedded, reading included; None where it was not asked
+    for, or all were in the cache.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,6 +67,7 @@ class EvaluationResult(BaseModel):
     per_class: tuple[ClassFigures, ...] = ()
     confusion: dict[str, dict[str, int]] = {}
     skipped: tuple[str, ...] = ()
+    images_per_second: float | None = None
 
     def most_confused(self, count: int) -> list[tuple[str, str, int]]:
         """The pairs of classes that are most often taken for each other: the right one, the nearest, how often."""
@@ -100,13 +103,15 @@ IN_FULL = Measuring()
 @dataclass(frozen=True)
 class Measurement:
     """A result, and what a paired comparison needs: which examples were hit by each of its figures, and embeddings of
-    unit length, of images [N, D] and of what they are told apart by [M, D], captions or else classes."""
+    unit length, of images [N, D] and of what they are told apart by [M, D], captions or else classes. How fast it was
+    stands here, not in the result, which is the same on every machine."""
 
     result: EvaluationResult
     hits: dict[str, npt.NDArray[np.bool_]]
     examples: tuple[str, ...]
     images: npt.NDArray[np.float32]
     texts: npt.NDArray[np.float32]
+    images_per_second: float | None = None
 
 
 def evaluate(
@@ -151,12 +156,12 @@ def measure(
     """
     wanted = check_tasks(dataset, tasks)
     progress(f"accuracy on {dataset.name}, {len(dataset.images):,} images")
-    images, bad = embed_dataset_images(
-        embedder, dataset.images, dataset.rows, skip_bad=how.skip_bad, cache=how.cache, progress=progress
+    images, tally = embed_dataset_images(
+        embedder, dataset.images, dataset.rows, Reading(how.skip_bad, how.cache), progress
     )
     images = unit(images)  # [N, D] of length 1, so that products with prompts [C, D] are cosines
-    if bad:
-        dataset = dataset.without(bad)
+    if tally.bad:
+        dataset = dataset.without(tally.bad)
     hits: dict[str, npt.NDArray[np.bool_]] = {}
     mean_ranks: dict[str, float] = {}
     per_class: tuple[ClassFigures, ...] = ()
@@ -193,7 +198,7 @@ def measure(
         confusion=confusion,
         skipped=dataset.skipped,
     )
-    return Measurement(result, hits, dataset.rows, images, texts)
+    return Measurement(result, hits, dataset.rows, images, texts, tally.per_second)
 
 
 def _per_class(

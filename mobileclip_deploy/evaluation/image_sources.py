@@ -8,7 +8,7 @@ from pathlib import Path
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import read_regular
 
-__all__ = ["ArchiveImage", "ImageSource", "read_image"]
+__all__ = ["ArchiveImage", "Content", "ImageSource", "read_image"]
 
 
 IMAGE_BYTES = 1 << 30
@@ -27,7 +27,18 @@ class ArchiveImage:
         return f"{self.archive}/{self.name}"
 
 
-ImageSource = Path | ArchiveImage
+@dataclass(frozen=True)
+class Content:
+    """The bytes of a file that was read already, and what errors call it."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+ImageSource = Path | ArchiveImage | Content
 
 
 def read_image(source: ImageSource) -> bytes:
@@ -37,6 +48,8 @@ def read_image(source: ImageSource) -> bytes:
         InvalidInput: they cannot be read.
     """
     try:
+        if isinstance(source, Content):
+            return source.content
         if isinstance(source, Path):
             return read_regular(source, IMAGE_BYTES)
         with source.archive.open("rb") as stream:

@@ -7,15 +7,16 @@ import io
 import logging
 import stat
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError, _imaging
 
 from mobileclip_deploy.errors import InvalidInput
 
@@ -25,11 +26,13 @@ __all__ = [
     "PreprocessSpec",
     "decode_image",
     "image_files",
+    "kept_memory",
     "load_batch",
     "load_image",
     "normalize",
     "preprocess",
     "rgb_image",
+    "tower_bytes",
 ]
 
 _T = TypeVar("_T")
@@ -40,6 +43,9 @@ MAX_PIXELS = 100_000_000
 MAX_JPEG = 250_000_000
 """Of JPEG files, such as phones' photographs of 200 megapixels: above `MAX_PIXELS` they are decoded at half their size,
 from the same coefficients, which takes a quarter of the memory."""
+
+PICTURE_BLOCKS = 6
+"""Of Pillow's blocks of 16 MB: 12 megapixels take three, and the same turned upright three more."""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of the files that count as images in a folder, in lower case."""
@@ -94,18 +100,34 @@ def load_image(path: str | PathLike[str]) -> Image.Image:
     return _decode(path, str(path))
 
 
-def decode_image(content: bytes, name: str) -> Image.Image:
+def decode_image(content: bytes, name: str, least: int | None = None) -> Image.Image:
     """As `load_image`, of a file's content; `name` is what errors call it.
+
+    Args:
+        least: a JPEG may be decoded at a half, a quarter or an eighth of its size, with this many pixels a side at
+            least: libjpeg leaves out the finer frequencies, which saves most of the work and changes pixels a little.
 
     Raises:
         InvalidInput: see `load_image`.
     """
     if not content:
         raise InvalidInput(f"{name}: an empty file")
-    return _decode(io.BytesIO(content), name)
+    return _decode(io.BytesIO(content), name, least)
 
 
-def _decode(source: Path | io.BytesIO, path: str) -> Image.Image:
+@contextlib.contextmanager
+def kept_memory(pictures: int) -> Iterator[None]:
+    """While the block runs Pillow keeps the memory of so many pictures for the next ones: of 12 megapixels, half the
+    time of decoding is the system's handing out 48 MB anew."""
+    before = _imaging.get_blocks_max()  # PILLOW_BLOCKS_MAX, which Pillow reads when it is imported
+    _imaging.set_blocks_max(max(before, PICTURE_BLOCKS * pictures))
+    try:
+        yield
+    finally:
+        _imaging.set_blocks_max(before)  # frees what is above it
+
+
+def _decode(source: Path | io.BytesIO, path: str, least: int | None = None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
@@ -115,6 +137,8 @@ def _decode(source: Path | io.BytesIO, path: str) -> Image.Image:
                     raise Image.DecompressionBombError
                 if pixels > MAX_PIXELS:
                     image.draft(None, (image.width // 2, image.height // 2))
+                elif least is not None:
+                    image.draft(None, (least, least))  # of other formats it does nothing
                 image.load()
                 # Damaged metadata: shown as stored, as browsers and photo viewers do.
                 with contextlib.suppress(Exception):
@@ -183,6 +207,15 @@ def preprocess(image: Image.Image, spec: PreprocessSpec) -> torch.Tensor:
         InvalidInput: not RGB, not square although the variant crops nothing, so elongated that the resized image would
             have more than `MAX_PIXELS` pixels, or a resize, crop or interpolation that does not exist.
     """
+    return torch.from_numpy(tower_bytes(image, spec)).to(torch.float32).div(255)
+
+
+def tower_bytes(image: Image.Image, spec: PreprocessSpec) -> npt.NDArray[np.uint8]:
+    """As `preprocess`, the bytes [3, size, size] that it divides by 255. Computed on the calling thread alone.
+
+    Raises:
+        InvalidInput: see `preprocess`.
+    """
     if image.mode != "RGB":
         raise InvalidInput(f"an image of mode {image.mode} instead of RGB; read files with load_image")
     resampling = _choice("interpolation", spec.interpolation, _RESAMPLING)
@@ -197,8 +230,7 @@ def preprocess(image: Image.Image, spec: PreprocessSpec) -> torch.Tensor:
         image = image.crop((left, top, left + spec.size, top + spec.size))
     elif width != height:
         raise InvalidInput(f"{image.width} x {image.height} pixels: the variant takes square images without cropping")
-    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
-    return pixels.permute(2, 0, 1).contiguous().to(torch.float32).div(255)
+    return np.ascontiguousarray(np.array(image, dtype=np.uint8).transpose(2, 0, 1))
 
 
 def normalize(x: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
@@ -254,7 +286,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    rgb = image.convert("RGB")
+    rgb = image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
     rgb.info = {}  # pixels only: an orientation left here would be applied twice
     return rgb
 

@@ -165,6 +165,19 @@ class Runner(Protocol):
 
 
 @runtime_checkable
+class ThreadedRunner(Runner, Protocol):
+    """Runs a tower that many threads may ask at once."""
+
+    def alone(self) -> Runner:
+        """The same tower, the same answers, computed on the thread that asks and on no other.
+
+        Raises:
+            RuntimeFailed: the runtime refused it.
+        """
+        ...
+
+
+@runtime_checkable
 class PictureRunner(Runner, Protocol):
     """Runs an image tower that takes pictures of any size (`Form.pictures`)."""
 

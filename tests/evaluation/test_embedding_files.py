@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import refusal, run
 from exports import Exports
 from PIL import Image
 from safetensors import safe_open
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints.writing import write_rows, write_tensors
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.evaluation import cache
+from mobileclip_deploy.evaluation import cache, embedding_files
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 
@@ -63,38 +65,83 @@ def test_json_lines_hold_what_the_artifact_gives(exports: Exports, tmp_path: Pat
         assert np.array_equal(np.array([line["embedding"] for line in lines], dtype=np.float32), wanted)
 
 
-def test_a_run_that_goes_on_ends_with_the_same_bytes(
+def test_a_run_that_goes_on_ends_with_the_same_bytes_whatever_the_number_of_workers(
     exports: Exports, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = exports.bundle("onnx", "fp16")
     monkeypatch.setattr(cache, "SHARD", 64)
-    mcd.embed(bundle, [photos], tmp_path / "whole.safetensors")
+    first = mcd.embed(bundle, [photos], tmp_path / "whole.safetensors", workers=3)
     whole, original, seen = (tmp_path / "whole.safetensors").read_bytes(), OnnxRunner.__call__, []
 
     def dies(self: OnnxRunner, inputs: Any) -> Any:
         seen.append(len(inputs))
-        if len(seen) == 3:
+        if len(seen) == 30:
             raise KeyboardInterrupt
         return original(self, inputs)
 
     with monkeypatch.context() as patch:
         patch.setattr(OnnxRunner, "__call__", dies)
         with pytest.raises(KeyboardInterrupt):
-            mcd.embed(bundle, [photos], tmp_path / "e.safetensors")
+            mcd.embed(bundle, [photos], tmp_path / "e.safetensors", workers=1)
         assert not (tmp_path / "e.safetensors").exists()
-        mcd.embed(bundle, [photos], tmp_path / "e.safetensors")
-    assert seen == [64, 64, 22, 22]
+        rest = mcd.embed(bundle, [photos], tmp_path / "e.safetensors", workers=1)
+    assert (first.computed, rest.computed) == (150, 150 - 29 * 4)
     assert (tmp_path / "e.safetensors").read_bytes() == whole
 
 
-def test_a_bad_image_is_refused_or_left_out(exports: Exports, photos: Path, tmp_path: Path) -> None:
+def test_a_bad_image_is_left_out_and_named_or_refused(exports: Exports, photos: Path, tmp_path: Path) -> None:
     bundle = exports.bundle("onnx", "fp16").path
     (photos / "a" / "000.png").write_bytes(b"x")
     arguments = ["embed", bundle, photos, "-o", tmp_path / "e.jsonl"]
-    assert "000.png" in refusal(run(*arguments))
-    found = run(*arguments, "--skip-bad")
-    assert (found.code, "Skipped 1 bad image" in found.stderr) == (0, True)
+    assert "000.png" in refusal(run(*arguments, "--no-skip-bad"))
+    found = run(*arguments, "--json")
+    assert (found.code, found.json["count"], "Skipped 1 bad image" in found.stderr) == (0, 149, True)
+    assert "000.png" in found.json["skipped"][0]
     assert len((tmp_path / "e.jsonl").read_text(encoding="utf-8").splitlines()) == 149
+
+
+def test_how_many_images_a_second_is_said(exports: Exports, photos: Path, tmp_path: Path) -> None:
+    found = run("embed", exports.bundle("onnx", "fp16").path, photos / "b", "-o", tmp_path / "e.npy", "--json")
+    assert found.json["computed"] == 50
+    assert found.json["per_second"] == pytest.approx(50 / found.json["seconds"])
+    assert f"50 images in {found.json['seconds']:.1f} s: {found.json['per_second']:.3g} a second." in found.stderr
+
+
+def test_large_jpegs_are_decoded_at_a_part_of_their_size_where_that_is_asked_for(
+    exports: Exports, tmp_path: Path
+) -> None:
+    bundle, size = exports.bundle("onnx", "fp16"), 8 * exports.bundle("onnx", "fp16").manifest.preprocess.size
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    photo = Image.fromarray(coarse).resize((size + 40, size), Image.Resampling.BICUBIC)
+    photo.save(tmp_path / "a.jpg", quality=95)
+    photo.save(tmp_path / "b.png")
+    rows = {}
+    for fast in (False, True):
+        mcd.embed(bundle, [tmp_path / "a.jpg", tmp_path / "b.png"], tmp_path / "e.npy", fast_jpeg=fast, force=True)
+        rows[fast] = np.load(tmp_path / "e.npy")
+        assert json.loads((tmp_path / "e.json").read_text(encoding="utf-8")).get("fast_jpeg", False) is fast
+    assert np.array_equal(rows[False][1], rows[True][1])  # no JPEG
+    assert not np.array_equal(rows[False][0], rows[True][0])
+    assert rows[False][0] @ rows[True][0] > 0.99 * np.prod(np.linalg.norm([rows[False][0], rows[True][0]], axis=1))
+
+
+def test_more_names_than_safetensors_reads_are_refused_before_anything_is_computed(
+    exports: Exports, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = exports.bundle("onnx", "fp16")
+    monkeypatch.setattr(embedding_files, "NAMES_BYTES", 1000)
+    with pytest.raises(UsageError, match=r"150 names .*`output` a name that ends with .npy or .jsonl"):
+        mcd.embed(bundle, photos, tmp_path / "e.safetensors")
+    assert not (tmp_path / ".e.safetensors.partial").exists()
+
+
+def test_rows_are_written_as_safetensors_writes_them(tmp_path: Path) -> None:
+    rows = np.arange(15, dtype=np.float32).reshape(5, 3)
+    for names in ("[]", '["a", "\u00e9"]', "abcdefg"):
+        metadata = {"z": "1", "names": names}
+        write_tensors(tmp_path / "a.safetensors", {"embeddings": torch.from_numpy(rows)}, metadata)
+        write_rows(tmp_path / "b.safetensors", "embeddings", rows, metadata)
+        assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
 def test_what_cannot_be_embedded_is_refused(exports: Exports, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from evaluation.embedders import Counted, by_colour
 from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation import Measuring, embed_classes, measure, parse_templates, read_dataset
+from mobileclip_deploy.evaluation import Measuring, embed_classes, measure, parse_templates, pictures, read_dataset
 from mobileclip_deploy.evaluation.cache import SHARD, EmbeddingStore
 
 
@@ -168,9 +168,10 @@ def test_the_cache_may_not_be_a_file(tmp_path: Path) -> None:
 def test_what_is_measured_is_said_first_and_how_long_it_will_take_with_each_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter([0.0, 8.0, 70.0])
-    monkeypatch.setattr("mobileclip_deploy.evaluation.embedding.BATCH", 1)
-    monkeypatch.setattr("mobileclip_deploy.evaluation.embedding.time.monotonic", lambda: next(clock))
+    clock = iter([0.0, 8.0, 70.0, 80.0])
+    monkeypatch.setattr(pictures, "BATCH", 1)
+    monkeypatch.setattr(pictures, "TOGETHER", 1)
+    monkeypatch.setattr("mobileclip_deploy.evaluation.pictures.time.monotonic", lambda: next(clock))
     told: list[str] = []
     measure(
         by_colour(),
@@ -180,6 +181,6 @@ def test_what_is_measured_is_said_first_and_how_long_it_will_take_with_each_batc
     assert told[:4] == [
         "accuracy on data, 3 images",
         "image 0 of 3",
-        "image 1 of 3, about 16 s left",
-        "image 2 of 3, about 35 s left",
+        "image 1 of 3, 0.125 a second, about 16 s left",
+        "image 2 of 3, 0.0286 a second, about 35 s left",
     ]

@@ -13,15 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.evaluation.embedding import (
-    BATCH,
-    embed_classes,
-    embed_contents,
-    embed_dataset_images,
-    embed_prompts,
-    unit,
-)
+from mobileclip_deploy.evaluation.embedding import BATCH, embed_classes, embed_prompts, unit
 from mobileclip_deploy.evaluation.metrics import Interval, classify, retrieval_ranks
+from mobileclip_deploy.evaluation.pictures import Reading, embed_contents, embed_dataset_images
 from mobileclip_deploy.evaluation.suite import figures
 from mobileclip_deploy.evaluation.suite.samples import read_samples
 from mobileclip_deploy.evaluation.suite.tables import read_captioned, read_puzzles
@@ -163,19 +157,18 @@ def _row(task: Task, folder: Path, run: _Run, known: float | None) -> Row:
 
 def _classification(task: Task, folder: Path, run: _Run) -> _Measured:
     samples = read_samples(folder)
-    embedded, bad = embed_dataset_images(
-        run.embedder, samples.images, samples.rows, skip_bad=run.skip_bad, cache=run.cache, progress=run.progress
+    embedded, tally = embed_dataset_images(
+        run.embedder, samples.images, samples.rows, Reading(run.skip_bad, run.cache), run.progress
     )
-    kept = np.array([number for number in range(len(samples.rows)) if number not in bad])
+    kept = np.array([number for number in range(len(samples.rows)) if number not in tally.bad])
     classes = embed_classes(run.embedder, samples.classes, samples.templates, run.cache)
     labels = samples.labels[kept]
     ranks, nearest = classify(unit(embedded), classes, labels)
     groups = None if samples.groups is None else samples.groups[kept]
     if groups is None and task.metric in ("acc_worst_region", "acc_wg", "acc_top5_wg"):
         raise InvalidInput(f"{folder}: no sample has an .npy with its group, which {task.metric} needs")
-    skipped = tuple(bad[number] for number in sorted(bad))
     figure = figures.percent(_metered(task, labels, ranks, nearest, groups), len(kept))
-    return _Measured(examples=len(kept), figure=figure, skipped=skipped)
+    return _Measured(examples=len(kept), figure=figure, skipped=tally.skipped)
 
 
 def _metered(

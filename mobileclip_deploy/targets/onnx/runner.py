@@ -24,16 +24,18 @@ class OnnxRunner:
     Args:
         path: the file.
         content: what to run in its place.
+        threads: as many as the runtime chooses when None.
 
     Raises:
         RuntimeFailed: the session does not start, or fails on valid inputs.
     """
 
-    def __init__(self, path: Path, content: bytes | None = None) -> None:
+    def __init__(self, path: Path, content: bytes | None = None, threads: int | None = None) -> None:
         import onnxruntime
 
+        self._path = path if content is None else None  # contents are not held: they may be large
         try:
-            self._session = open_session(path if content is None else content)
+            self._session = open_session(path if content is None else content, threads)
         except Exception as error:  # the runtime's own exceptions have no common base
             raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
         self._input = self._session.get_inputs()[0]
@@ -51,6 +53,11 @@ class OnnxRunner:
             raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes {self._input.shape}")
         parts = [self._ask(inputs[start : start + BATCH].astype(dtype)) for start in range(0, len(inputs), BATCH)]
         return np.concatenate(parts).astype(np.float32)
+
+    def alone(self) -> OnnxRunner:
+        """See `ThreadedRunner`. Any session's `run` may be called by many threads; one of a single thread starts no
+        others."""
+        return self if self._path is None else OnnxRunner(self._path, threads=1)
 
     def picture(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """See `PictureRunner`."""

@@ -1,0 +1,290 @@
+"""Embedding many pictures: read, decoded and, where the runtime allows it, computed on all cores, a few at a time.
+
+What comes out does not depend on how many threads there are or which is faster: pictures are taken in order, and how
+many are computed together follows from their order alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.cache import EmbeddingStore, content_id
+from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.evaluation.embedding import BATCH, open_store
+from mobileclip_deploy.evaluation.image_sources import Content, ImageSource, read_image
+from mobileclip_deploy.model.preprocessing import decode_image, kept_memory, tower_bytes
+from mobileclip_deploy.progress import Progress, silent
+
+__all__ = ["Reading", "Tally", "available_cores", "embed_contents", "embed_dataset_images", "image_embeddings"]
+
+TOGETHER = 4
+"""Pictures that a thread takes at once: int8 towers are fastest at few, float ones as fast as at many."""
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read.
+
+    Attributes:
+        skip_bad: leave out those that cannot be used instead of refusing the first.
+        cache: a folder of embeddings to take from and add to.
+        workers: threads; as many as there are cores when None.
+        fast_jpeg: decode large JPEGs at a part of their size; see `decode_image`.
+        remedy: what the refusal of a picture ends with.
+    """
+
+    skip_bad: bool = False
+    cache: Path | None = None
+    workers: int | None = None
+    fast_jpeg: bool = False
+    remedy: str = "; correct it, or leave such images out with `skip_bad=True`"
+
+
+PLAINLY = Reading()
+
+
+@dataclass
+class Tally:
+    """What became of pictures: what is wrong with those that cannot be used, by position; how many were computed (the
+    others were kept), and the seconds that it took."""
+
+    bad: dict[int, str] = field(default_factory=dict)
+    computed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """What is wrong with those that cannot be used, in order."""
+        return tuple(self.bad[number] for number in sorted(self.bad))
+
+    @property
+    def per_second(self) -> float | None:
+        """Pictures computed a second; None where there were none."""
+        return self.computed / self.seconds if self.computed and self.seconds else None
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def embed_dataset_images(
+    embedder: Embedder,
+    images: Sequence[ImageSource],
+    rows: Sequence[str],
+    how: Reading = PLAINLY,
+    progress: Progress = silent,
+) -> tuple[Floats, Tally]:
+    """Embeddings of image files as the artifact gives them, not normalised, all in memory at once.
+
+    Args:
+        rows: where each image stands, for errors.
+
+    Returns:
+        float32 [N, D] of the usable images in order, and what became of them all.
+
+    Raises:
+        InvalidInput: an image cannot be used, or none can.
+    """
+    tally = Tally()
+    with closing(image_embeddings(embedder, images, rows, how, tally, progress)) as parts:
+        return np.concatenate(list(parts)), tally
+
+
+def image_embeddings(
+    embedder: Embedder,
+    images: Sequence[ImageSource],
+    rows: Sequence[str],
+    how: Reading,
+    tally: Tally,
+    progress: Progress = silent,
+) -> Generator[Floats]:
+    """As `embed_dataset_images`, a few embeddings [k, D] at a time; `tally` fills meanwhile. To be closed, so that its
+    threads end and what is computed is kept.
+
+    Raises:
+        InvalidInput: an image cannot be used, or none can.
+    """
+    store = open_store(embedder, "image", how.cache, how.fast_jpeg)
+    workers = how.workers or available_cores()
+    alone = None if embedder.alone is None else embedder.alone()
+    reader = _Reader(embedder, images, rows, how, store, alone)
+    numbers = range(len(images))
+    parts = (numbers[start : start + TOGETHER] for start in range(0, len(images), TOGETHER))
+    told, began = _told(len(images), tally), time.monotonic()
+    progress(f"image 0 of {len(images)}")
+    done = 0
+    with _threads(workers) as threads, kept_memory(workers):
+        try:
+            # Ahead by a whole batch where that is computed at once, so that decoding goes on meanwhile.
+            at_once = 1 if alone is not None else max(1, BATCH // TOGETHER)
+            ahead = workers + 2 * at_once
+            read = _in_order(threads, reader.read, parts, ahead)
+            while batch := list(islice(read, at_once)):
+                tally.bad |= {number: text for part in batch for number, text in part.bad.items()}
+                found, computed = _gathered(batch, store, embedder)
+                tally.computed += computed
+                tally.seconds = time.monotonic() - began
+                if (done + len(found)) // BATCH > done // BATCH:
+                    progress(told(batch[-1].last + 1))
+                done += len(found)
+                if len(found):
+                    yield found
+        finally:
+            if store is not None:  # also when interrupted
+                store.flush()
+    if images and len(tally.bad) == len(images):
+        raise InvalidInput(f"none of the {len(images)} images can be used; the first: {next(iter(tally.bad.values()))}")
+
+
+def embed_contents(embedder: Embedder, images: Sequence[tuple[str, bytes]], cache: Path | None = None) -> Floats:
+    """Embeddings [N, D] of image files' contents, not normalised; equal ones are computed once.
+
+    Args:
+        images: what errors call each, and its bytes.
+
+    Raises:
+        InvalidInput: one cannot be used, or the cache cannot.
+    """
+    places: dict[bytes, int] = {}
+    where = [places.setdefault(content, len(places)) for _, content in images]
+    given = {content: Content(name, content) for name, content in reversed(images)}
+    once = [given[content] for content in places]
+    rows = embed_dataset_images(embedder, once, [one.name for one in once], Reading(cache=cache, remedy=""))[0]
+    return rows[where]
+
+
+@dataclass
+class _Part:
+    """A few pictures as a thread hands them on: the names of those that can be used, in order; the bytes of those that
+    are not kept; what the others have; and the answers where the thread computed them."""
+
+    last: int
+    names: list[str] = field(default_factory=list)
+    new: dict[str, Bytes] = field(default_factory=dict)
+    bad: dict[int, str] = field(default_factory=dict)
+    answers: dict[str, Floats] | None = None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What a thread does: reads and decodes, and computes where `alone` can be called from many threads."""
+
+    embedder: Embedder
+    images: Sequence[ImageSource]
+    rows: Sequence[str]
+    how: Reading
+    store: EmbeddingStore | None
+    alone: Callable[[Floats], Floats] | None
+
+    def read(self, numbers: Sequence[int]) -> _Part:
+        """The pictures at these positions.
+
+        Raises:
+            InvalidInput: one cannot be used, and such are not to be left out.
+        """
+        part = _Part(numbers[-1])
+        for number in numbers:
+            source, row = self.images[number], self.rows[number]
+            try:
+                content = read_image(source)
+                name = content_id(content)
+                if name not in part.new and (self.store is None or not self.store.had(name)):
+                    part.new[name] = self._decoded(content, str(source))
+            except InvalidInput as error:
+                text = str(error) if row == str(source) else f"{row}: {error}"
+                if not self.how.skip_bad:
+                    raise InvalidInput(f"{text}{self.how.remedy}") from None
+                part.bad[number] = text
+                continue
+            part.names.append(name)
+        if self.alone is not None:
+            part.answers, part.new = _answers(self.alone, part.new), {}
+        return part
+
+    def _decoded(self, content: bytes, name: str) -> Bytes:
+        spec = self.embedder.preprocess
+        image = self.embedder.view.of(decode_image(content, name, 2 * spec.size if self.how.fast_jpeg else None))
+        try:
+            return tower_bytes(image, spec)
+        except InvalidInput as error:
+            raise InvalidInput(f"{name}: {error}") from None
+
+
+def _gathered(batch: Sequence[_Part], store: EmbeddingStore | None, embedder: Embedder) -> tuple[Floats, int]:
+    """The embeddings [k, D] of a batch in order, kept; and how many were computed. Of equal pictures the first counts,
+    whichever thread was faster."""
+    new = {name: pixels for part in batch for name, pixels in part.new.items() if store is None or name not in store}
+    answers = _answers(embedder.images, new)
+    for part in batch:
+        answers = (part.answers or {}) | answers
+    if store is not None:
+        answers = {name: row for name, row in answers.items() if name not in store}
+        if answers:
+            store.add(answers, np.stack(list(answers.values())))
+    names = [name for part in batch for name in part.names]
+    found = [answers[name] if name in answers or store is None else store.get(name) for name in names]
+    stacked = np.stack(found).astype(np.float32, copy=False) if found else np.zeros((0, 0), np.float32)
+    return stacked, len(answers)
+
+
+def _answers(compute: Callable[[Floats], Floats], new: dict[str, Bytes]) -> dict[str, Floats]:
+    if not new:
+        return {}
+    pixels: Floats = np.stack(list(new.values())).astype(np.float32)  # [N, 3, S, S]
+    pixels /= 255  # as `preprocess` does
+    return dict(zip(new, compute(pixels), strict=True))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that are not waited for longer than what they are at, where the block ends early."""
+    threads = ThreadPoolExecutor(count, thread_name_prefix="pictures")
+    try:
+        yield threads
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    threads: ThreadPoolExecutor, work: Callable[[Item], Done], items: Iterable[Item], ahead: int
+) -> Iterator[Done]:
+    """What `work` makes of the items, in their order, begun for `ahead` of them at most before they are asked for."""
+    rest = iter(items)
+    begun: deque[Future[Done]] = deque(threads.submit(work, item) for item in islice(rest, ahead))
+    while begun:
+        found = begun.popleft().result()
+        begun.extend(threads.submit(work, item) for item in islice(rest, 1))
+        yield found
+
+
+def _told(total: int, tally: Tally) -> Callable[[int], str]:
+    """What to say when so many of `total` are done."""
+
+    def said(done: int) -> str:
+        text = f"image {done} of {total}"
+        if tally.per_second is None:
+            return text
+        minutes, rest = divmod(round((total - done) * tally.seconds / done), 60)
+        left = f"about {minutes} min {rest} s left" if minutes else f"about {rest} s left"
+        return f"{text}, {tally.per_second:.3g} a second" + (f", {left}" if minutes or rest else "")
+
+    return said
