@@ -16,7 +16,7 @@ from mobileclip_deploy.evaluation.views import AS_IT_STANDS, View
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, Preprocess, TowerName
 from mobileclip_deploy.targets import Runner, installed_target
-from mobileclip_deploy.targets.base import ThreadedRunner
+from mobileclip_deploy.targets.values import ThreadedRunner
 from mobileclip_deploy.towers.contexts import ContextRunner
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.taken import taken_inputs

@@ -7,8 +7,9 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from mobileclip_deploy.errors import DependencyMissing, UsageError, suggestion
-from mobileclip_deploy.targets.base import Attachment, Form, Place, Precisions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import Target
 from mobileclip_deploy.targets.options import TargetOptions
+from mobileclip_deploy.targets.values import Attachment, Form, Place, Precisions, Runner, TensorInfo, TowerJob
 
 __all__ = [
     "GROUP",

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.targets.base import TensorInfo
+from mobileclip_deploy.targets.values import TensorInfo
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.targets.base import Runner
+    from mobileclip_deploy.targets.values import Runner
 
 __all__ = [
     "ComputeUnits",

@@ -8,8 +8,8 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.shared import Shared
+from mobileclip_deploy.targets.values import TowerJob
 from mobileclip_deploy.towers import example_input
 from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.towers.head import EMBEDDING, Head

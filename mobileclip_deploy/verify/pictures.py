@@ -13,7 +13,7 @@ from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.model.preprocessing import load_image, preprocess
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
-from mobileclip_deploy.targets.base import PictureRunner
+from mobileclip_deploy.targets.values import PictureRunner
 from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.verify.subject import Subject
 

@@ -38,7 +38,6 @@ from mobileclip_deploy.parity import Bound, Check, Gates, ParityLock, ParityRepo
 from mobileclip_deploy.parity.baseline import LockedBundle, Tolerances
 from mobileclip_deploy.progress import Lines
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.base import Form
 from mobileclip_deploy.targets.coreai import compression
 from mobileclip_deploy.targets.coreai.storage import storage as coreai_storage
 from mobileclip_deploy.targets.coreai.target import CoreAITarget
@@ -48,6 +47,7 @@ from mobileclip_deploy.targets.integers import SHARES as INT4_SHARES
 from mobileclip_deploy.targets.onnx import sensitivity
 from mobileclip_deploy.targets.ranges import PERCENTILE
 from mobileclip_deploy.targets.storage import Layer, Storage, layers
+from mobileclip_deploy.targets.values import Form
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.calibration import LIMIT
 from mobileclip_deploy.towers.head import read_head

@@ -12,9 +12,9 @@ from litert_files import require_litert
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.base import TensorInfo
 from mobileclip_deploy.targets.benchmarking import RuntimePlace, SessionSetup
 from mobileclip_deploy.targets.litert import profiling
+from mobileclip_deploy.targets.values import TensorInfo
 
 require_litert()
 from benchmark.android import tiny  # noqa: E402

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets import Target, get_target
-from mobileclip_deploy.targets.base import TensorInfo
 from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup
+from mobileclip_deploy.targets.values import TensorInfo
 
 __all__ = ["TorchSession", "import_runtime", "open_session"]
 

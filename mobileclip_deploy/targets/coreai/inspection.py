@@ -9,11 +9,11 @@ from typing import Any
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes
-from mobileclip_deploy.targets.base import TensorInfo
 from mobileclip_deploy.targets.coreai.asset import IMAGE, OWN, Asset, TensorType, operations, tensor_type
 from mobileclip_deploy.targets.coreai.reading import graph_of, port_names
 from mobileclip_deploy.targets.coreai.weights import RESTORED
 from mobileclip_deploy.targets.inspection import PackageInspection
+from mobileclip_deploy.targets.values import TensorInfo
 
 __all__ = ["LARGEST", "describe", "inspect_asset", "operators"]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
-from mobileclip_deploy.targets.base import Place, Precisions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import Target
 from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.values import Place, Precisions, Runner, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from torch import nn

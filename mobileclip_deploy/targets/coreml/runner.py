@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
-from mobileclip_deploy.targets.base import Runner
 from mobileclip_deploy.targets.coremltools_alone import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
+from mobileclip_deploy.targets.values import Runner
 
 if TYPE_CHECKING:
     from mobileclip_deploy.mil import Program

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.targets.base import Place, Precisions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import Target
 from mobileclip_deploy.targets.coreml.recipes import (
     DEFAULT_TARGET,
     RECIPES,
@@ -18,6 +18,7 @@ from mobileclip_deploy.targets.coreml.recipes import (
     settle_target,
 )
 from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.values import Place, Precisions, Runner, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from torch import nn

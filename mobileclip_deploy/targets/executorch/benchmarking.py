@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.targets.base import TensorInfo
 from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup, installed
 from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
+from mobileclip_deploy.targets.values import TensorInfo
 
 __all__ = ["ExecuTorchSession", "declared", "places"]
 

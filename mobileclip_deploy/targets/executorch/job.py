@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
+from mobileclip_deploy.targets.values import TowerJob
 
 __all__ = ["LoweringJob"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun
 from mobileclip_deploy.parity import Bound, Check, Deviation, compare
-from mobileclip_deploy.targets.base import Runner
+from mobileclip_deploy.targets.values import Runner
 
 __all__ = ["StageBroke", "Stages"]
 

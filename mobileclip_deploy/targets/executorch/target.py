@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
-from mobileclip_deploy.targets.base import Attachment, Precisions, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import Target
 from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, UNAVAILABLE, get_backend, parse_backends
 from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
 from mobileclip_deploy.targets.options import TargetOptions
+from mobileclip_deploy.targets.values import Attachment, Precisions, Runner, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.depthwise import split_large_depthwise
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import parse_model
@@ -19,6 +18,7 @@ from mobileclip_deploy.targets.litert.static import quantize_static
 from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
+from mobileclip_deploy.targets.values import TowerJob
 
 __all__ = ["METADATA", "write_model"]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import Target
+from mobileclip_deploy.targets.values import Runner, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     import numpy as np

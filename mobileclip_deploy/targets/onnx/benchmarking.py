@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.targets.base import TensorInfo
 from mobileclip_deploy.targets.benchmarking import (
     KernelTime,
     RuntimePlace,
@@ -20,6 +19,7 @@ from mobileclip_deploy.targets.benchmarking import (
     by_kernel,
     installed,
 )
+from mobileclip_deploy.targets.values import TensorInfo
 
 __all__ = ["OnnxSession", "declared", "places"]
 

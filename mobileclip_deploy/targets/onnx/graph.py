@@ -8,13 +8,13 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from mobileclip_deploy.targets.base import TensorInfo, TowerJob
 from mobileclip_deploy.targets.onnx.halves import halve
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
 from mobileclip_deploy.targets.onnx.quantization import quantize
 from mobileclip_deploy.targets.onnx.recipes import recipe_of
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
 __all__ = ["write_graph"]
 

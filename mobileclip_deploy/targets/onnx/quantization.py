@@ -13,7 +13,6 @@ import onnx_ir as ir
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.targets.base import TowerJob
 from mobileclip_deploy.targets.onnx.calibrating import answers, measure_ranges
 from mobileclip_deploy.targets.onnx.dynamic import DynamicProducts
 from mobileclip_deploy.targets.onnx.editing import Editor
@@ -24,6 +23,7 @@ from mobileclip_deploy.targets.onnx.static import quantize_static, surroundings
 from mobileclip_deploy.targets.onnx.storage import storage
 from mobileclip_deploy.targets.onnx.weights import Weight, four_bits, restore_int8, weights
 from mobileclip_deploy.targets.storage import Storage, by_numbers, require_all
+from mobileclip_deploy.targets.values import TowerJob
 
 __all__ = ["quantize"]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.base import Attachment, Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import Target
 from mobileclip_deploy.targets.onnx.recipes import RECIPES
 from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.values import Attachment, Runner, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     import numpy as np

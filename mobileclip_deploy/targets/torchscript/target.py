@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from mobileclip_deploy.targets.base import Runner, Target, TensorInfo, TowerJob
+from mobileclip_deploy.targets.base import Target
+from mobileclip_deploy.targets.values import Runner, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant

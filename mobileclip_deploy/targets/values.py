@@ -1,0 +1,165 @@
+"""What targets are given and what they give back: jobs, tensors, files, and runners of artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor, nn
+
+    from mobileclip_deploy.layouts import Layout
+    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.targets.shared import Shared
+
+__all__ = [
+    "PLAIN",
+    "Attachment",
+    "Form",
+    "PictureRunner",
+    "Place",
+    "Precisions",
+    "Runner",
+    "TensorInfo",
+    "TowerJob",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is wanted of an artifact beside its numbers.
+
+    `labels`: how many a classifier has. `normalised`: embeddings have length 1. `pictures`: the image tower takes one
+    picture of any size as bytes and resizes, crops and scales it itself. `layout`: an app's names. `contexts`: the
+    lengths in tokens that the text tower takes, the longest last; none where it takes its full length alone.
+    """
+
+    labels: int = 0
+    normalised: bool = False
+    pictures: bool = False
+    layout: Layout | None = None
+    contexts: tuple[int, ...] = ()
+
+
+PLAIN = Form()
+
+Precisions = Mapping["TowerName", str]
+"""A precision for each of the towers that are exported."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An artifact's input or output, as the manifest tells it. A dimension of 0 is free (the batch)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    range: tuple[float, float] | None = None
+    colour: str | None = None
+    normalised: bool | None = None
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file that was written beside an artifact because it was asked for.
+
+    `tolerance`: by how much an output may differ from what the file expects; None where it expects nothing.
+    """
+
+    kind: str
+    path: Path
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tower is in its bundle: a file, and a function in it where it holds several."""
+
+    file: str
+    function: str | None = None
+
+
+@dataclass(frozen=True)
+class TowerJob:
+    """One tower to be written: the module in eval mode, an input to trace it with, and what it is called.
+
+    `calibration`: inputs of the tower, for precisions that measure activations; None for the others. `labels`: of a
+    classifier, whose module gives probabilities [N, L] in this order; none for a tower that gives embeddings.
+    `four_bit`: for precision "mixed", the names in `module` of the weights to store at 4 bits; all others have 8.
+    `embedding_space`, `checkpoint_sha256`: of the source, for formats that say where their weights came from.
+    `normalised`: the module's embeddings have length 1. `pictures`, `layout`, `contexts`: see `Form`; with contexts
+    the module takes ids of each of these lengths. `shared`: with the jobs of other precisions of the same module, by
+    the same target and options; None for a job that stands alone.
+    """
+
+    variant: Variant
+    tower: TowerName
+    module: nn.Module
+    example: Tensor
+    precision: str
+    licence: str
+    calibration: npt.NDArray[np.generic] | None = None
+    labels: tuple[str, ...] = ()
+    four_bit: frozenset[str] = frozenset()
+    embedding_space: str = ""
+    checkpoint_sha256: str = ""
+    normalised: bool = False
+    pictures: bool = False
+    layout: Layout | None = None
+    contexts: tuple[int, ...] = ()
+    shared: Shared | None = field(default=None, compare=False)
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """What `make` gives, which no precision changes; nobody may change it."""
+        return make() if self.shared is None else self.shared.of(what, make)
+
+    @property
+    def form(self) -> Form:
+        """What is wanted beside the numbers."""
+        return Form(len(self.labels), self.normalised, self.pictures, self.layout, self.contexts)
+
+    @property
+    def artifact(self) -> str:
+        """What the artifact is named after: its tower, or "classifier"."""
+        return "classifier" if self.labels else self.tower
+
+
+class Runner(Protocol):
+    """Runs an artifact on this machine.
+
+    Image towers take float32 [N, 3, S, S] in [0, 1], text towers int64 [N, 77], which callers have prepared; what a
+    user gives is held to that by the public `load_runner` (`towers/taken.py`). Both give float32 [N, D], not
+    normalised; a classifier gives probabilities [N, L]. `engine` says what computed it, with its version.
+    """
+
+    engine: str
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]: ...
+
+
+@runtime_checkable
+class ThreadedRunner(Runner, Protocol):
+    """Runs a tower that many threads may ask at once."""
+
+    def alone(self) -> Runner:
+        """The same tower, the same answers, computed on the thread that asks and on no other.
+
+        Raises:
+            RuntimeFailed: the runtime refused it.
+        """
+        ...
+
+
+@runtime_checkable
+class PictureRunner(Runner, Protocol):
+    """Runs an image tower that takes pictures of any size (`Form.pictures`)."""
+
+    def picture(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """One picture, RGB or RGBA [H, W, 3 or 4] -> its embedding [D]."""
+        ...
