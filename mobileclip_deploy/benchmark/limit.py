@@ -50,8 +50,9 @@ def describe_peak(peak: Peak) -> str:
     integers = (
         "" if peak.int8_operations_per_second is None else f", {peak.int8_operations_per_second / 1e9:.0f} in int8"
     )
+    cached = f", in a cache at {peak.cached_bytes_per_second / 1e9:.0f}" if peak.cached_bytes_per_second else ""
     return (
         f"{peak.threads} thread{'s' if peak.threads > 1 else ''}: "
         f"{peak.float32_operations_per_second / 1e9:.0f} GOP/s in float32{integers} (a product of 1024 x 1024 matrices "
-        f"in {peak.engine}); memory copied at {peak.copied_bytes_per_second / 1e9:.0f} GB/s"
+        f"in {peak.engine}); memory copied at {peak.copied_bytes_per_second / 1e9:.0f} GB/s{cached}"
     )

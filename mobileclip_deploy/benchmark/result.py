@@ -18,6 +18,7 @@ __all__ = [
     "Harness",
     "MedianInterval",
     "OperatorTime",
+    "OperatorWork",
     "Placement",
     "PlannedOperation",
     "Result",
@@ -149,18 +150,34 @@ class CoreUse(Frozen):
     maximum_khz: Count | None = None
 
 
+class OperatorWork(Frozen):
+    """What the calls of an operator compute and move together: multiplications and additions (0: it has no products),
+    and the bytes of their inputs, weights and outputs, each once.
+
+    `kind`: of a convolution, its window and how its channels are grouped (`7x7 depthwise`). `arithmetic`: what is
+    multiplied; None where nothing is.
+    """
+
+    arithmetic_operations: Count
+    moved_bytes: Count
+    kind: str | None = None
+    arithmetic: Literal["float32", "float16", "int8"] | None = None
+
+
 class OperatorTime(Frozen):
-    """What the operators of one type took in one inference of a profiled run, which is never one of the samples."""
+    """What the operators of one type, and of one kind of work, took in one inference of a profiled run, which is never
+    one of the samples. `work`: what they did, where the runtime tells."""
 
     operator: str
     calls: Count
     total_ns: Count
+    work: OperatorWork | None = None
 
 
 class Peak(Frozen):
     """What these cores reached before the first round in a product of two 1024 x 1024 matrices: multiplications and
     additions a second in float32 and in int8 (None: not measured), in which engine, and the bytes a second that a copy
-    reads and writes. CPU time at one thread, wall time at several.
+    reads and writes, in memory and within a cache. CPU time at one thread, wall time at several.
     """
 
     engine: str
@@ -168,6 +185,7 @@ class Peak(Frozen):
     float32_operations_per_second: float
     int8_operations_per_second: float | None = None
     copied_bytes_per_second: float
+    cached_bytes_per_second: float | None = None
 
 
 class RoundResult(Frozen):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -10,12 +9,10 @@ import click
 from mobileclip_deploy.cli.output import print_table
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.benchmark.result import CellResult, OperatorTime, Result
+    from mobileclip_deploy.benchmark.job import Cell
+    from mobileclip_deploy.benchmark.result import CellResult, Result
 
 __all__ = ["print_result"]
-
-# More rows of a profile than this say little.
-PROFILED = 12
 
 
 def print_result(result: Result) -> None:
@@ -43,7 +40,7 @@ def print_result(result: Result) -> None:
     print_table(f"{device}:{simulated} protocol {result.job.protocol.name}, seed {result.job.seed}", columns, rows)
     for asked, found in result.pairs():
         if found.profile:
-            _print_profile(f"{asked.label}, {asked.threads} thread(s): one inference by operator", found.profile)
+            _print_profile(asked, found, result)
     _print_limits(result)
     versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
     click.echo(f"run {result.run_id}; {versions}")
@@ -73,14 +70,19 @@ def _print_limits(result: Result) -> None:
             click.echo(f"limit at {describe_peak(peak)}")
 
 
-def _print_profile(title: str, profile: Sequence[OperatorTime]) -> None:
-    """The most expensive operators, and the others in one row."""
-    whole = sum(one.total_ns for one in profile) or 1
-    rows = [(one.operator, one.calls, one.total_ns) for one in profile[:PROFILED]]
-    if rest := profile[PROFILED:]:
-        rows.append((f"{len(rest)} others", sum(one.calls for one in rest), sum(one.total_ns for one in rest)))
-    cells = [[name, str(calls), f"{spent / 1e6:.3f}", f"{100 * spent / whole:.1f}"] for name, calls, spent in rows]
-    print_table(title, ["operator", ">calls", ">ms", ">share %"], cells)
+def _print_profile(asked: Cell, found: CellResult, result: Result) -> None:
+    """The most expensive operators, and the others in one row; and how near they come to the limit."""
+    from mobileclip_deploy.benchmark.report.operators import OPERATOR_COLUMNS, operator_rows
+    from mobileclip_deploy.benchmark.roofline import operator_shares, roofline
+
+    peak = next((one for one in result.peaks if one.threads == asked.threads), None)
+    rows = [list(row) for row in operator_rows(operator_shares(found.profile, peak))]
+    names = OPERATOR_COLUMNS[: len(rows[0])]
+    columns = [name if name in ("operator", "arithmetic") else f">{name}" for name in names]
+    print_table(f"{asked.label}, {asked.threads} thread(s): one inference by operator", columns, rows)
+    drawn = roofline(asked, found, result.peaks)
+    if drawn is not None:
+        click.echo("; ".join(drawn.sentences()))
 
 
 def _figures(found: CellResult, statistic: str) -> list[str]:

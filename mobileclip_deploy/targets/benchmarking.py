@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,7 +24,9 @@ __all__ = [
     "RuntimePlace",
     "Session",
     "SessionSetup",
+    "Work",
     "by_kernel",
+    "by_work",
     "installed",
 ]
 
@@ -68,12 +69,27 @@ class SessionSetup:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a call computes and moves, where a runtime tells: multiplications and additions of products and convolutions
+    (0: it has none), and the bytes of its inputs, weights and outputs, each once.
+
+    `kind`: of a convolution, `7x7 depthwise`. `arithmetic`: what is multiplied; None where nothing is.
+    """
+
+    arithmetic_operations: int
+    moved_bytes: int
+    kind: str | None = None
+    arithmetic: Literal["float32", "float16", "int8"] | None = None
+
+
+@dataclass(frozen=True)
 class KernelTime:
-    """What the operators of one type took in one inference."""
+    """What the operators of one type, and one kind of work, took in one inference; `work` is that of all its calls."""
 
     operator: str
     calls: int
     total_ns: int
+    work: Work | None = None
 
 
 class Session(ABC):
@@ -123,11 +139,30 @@ class RunnerSession(Session):
 
 def by_kernel(times: Iterable[tuple[str, int]]) -> tuple[KernelTime, ...]:
     """(operator, nanoseconds) of every call -> a row for each operator, the most expensive first."""
-    grouped: dict[str, list[int]] = defaultdict(list)
-    for operator, duration in times:
-        grouped[operator].append(duration)
-    found = [KernelTime(name, len(durations), sum(durations)) for name, durations in grouped.items()]
-    return tuple(sorted(found, key=lambda one: (-one.total_ns, one.operator)))
+    return by_work((operator, duration, None) for operator, duration in times)
+
+
+def by_work(calls: Iterable[tuple[str, int, Work | None]]) -> tuple[KernelTime, ...]:
+    """(operator, nanoseconds, work) of every call -> a row for each operator and kind, the most expensive first."""
+    grouped: dict[tuple[object, ...], KernelTime] = {}
+    for operator, duration, work in calls:
+        kind = (operator, work and work.kind, work and work.arithmetic, work is None)
+        before = grouped.get(
+            kind, KernelTime(operator, 0, 0, work and replace(work, arithmetic_operations=0, moved_bytes=0))
+        )
+        grouped[kind] = KernelTime(
+            operator, before.calls + 1, before.total_ns + duration, work and _together(before.work, work)
+        )
+    return tuple(sorted(grouped.values(), key=lambda one: (-one.total_ns, one.operator)))
+
+
+def _together(one: Work | None, other: Work) -> Work:
+    assert one is not None
+    return replace(
+        other,
+        arithmetic_operations=one.arithmetic_operations + other.arithmetic_operations,
+        moved_bytes=one.moved_bytes + other.moved_bytes,
+    )
 
 
 def installed(package: str, target: str) -> None:

@@ -70,6 +70,12 @@ def test_a_profile_names_the_operators(finished: tuple[Path, str]) -> None:
     onnx, _, torch = read_result(finished[0]).cells
     assert "FusedConv" in {one.operator for one in onnx.profile} or "Conv" in {one.operator for one in onnx.profile}
     assert torch.profile
+    # Counted call by call it is what is counted of the whole network, but for channels that kernels fill up.
+    counted = [one.work.arithmetic_operations for one in onnx.profile if one.work]
+    assert len(counted) == len(onnx.profile)
+    assert onnx.arithmetic_operations
+    assert 1 <= sum(counted) / onnx.arithmetic_operations < 1.01
+    assert "This tower reaches" in finished[1]
 
 
 def test_a_result_is_not_overwritten_unless_asked(finished: tuple[Path, str], exports: Exports) -> None:

@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mobileclip_deploy.benchmark.report.points import Figure, Point
 
-__all__ = ["HEIGHT", "WIDTH", "Drawing", "Measured", "Published", "draw", "scale", "ticks"]
+__all__ = [
+    "HEIGHT",
+    "WIDTH",
+    "Box",
+    "Drawing",
+    "LabelPlace",
+    "Measured",
+    "Published",
+    "draw",
+    "is_free",
+    "label_places",
+    "scale",
+    "ticks",
+]
 
 WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 56
 
 Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class LabelPlace:
+    """Where a label may stand: its end that the SVG `text-anchor` names, on its base line, and what it covers."""
+
+    across: float
+    down: float
+    anchor: str
+    box: Box
 
 
 @dataclass(frozen=True)
@@ -95,19 +119,30 @@ def draw(figure: Figure) -> Drawing:
 
 def _labelled(point: Point, x: float, y: float, taken: list[Box]) -> Published:
     """A published point; its label goes where nothing of `taken` is, and is added to it."""
-    width = 5.8 * len(point.label)  # a letter of 10.5 px is about 5.8 px wide
+    places = label_places(point.label, x, y, 8)
+    place = next((one for one in places if is_free(one.box, taken)), places[0])
+    taken.append(place.box)
+    return Published(point, x, y, place.across, place.down, place.anchor)
+
+
+def label_places(text: str, x: float, y: float, away: float) -> tuple[LabelPlace, ...]:
+    """Right of a point, left of it, above and below, so far from its middle."""
+    width = 5.8 * len(text)  # a letter of 10.5 px is about 5.8 px wide
     places = [
-        (x + 8, y + 4, "start", x + 8),
-        (x - 8, y + 4, "end", x - 8 - width),
-        (x, y - 8, "middle", x - width / 2),
-        (x, y + 17, "middle", x - width / 2),
+        (x + away, y + 4, "start", x + away),
+        (x - away, y + 4, "end", x - away - width),
+        (x, y - away, "middle", x - width / 2),
+        (x, y + away + 9, "middle", x - width / 2),
     ]
-    boxes = [(left, down - 8, left + width, down + 2) for _, down, _, left in places]
-    free = [index for index, box in enumerate(boxes) if box[2] < WIDTH and not any(_meet(box, one) for one in taken)]
-    chosen = free[0] if free else 0
-    taken.append(boxes[chosen])
-    across, down, anchor, _ = places[chosen]
-    return Published(point, x, y, across, down, anchor)
+    return tuple(
+        LabelPlace(across, down, anchor, (left, down - 8, left + width, down + 2))
+        for across, down, anchor, left in places
+    )
+
+
+def is_free(box: Box, taken: Iterable[Box]) -> bool:
+    """Whether a box is within the figure and meets none of `taken`."""
+    return box[2] < WIDTH and not any(_meet(box, one) for one in taken)
 
 
 def _meet(one: Box, other: Box) -> bool:

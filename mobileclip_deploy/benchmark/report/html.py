@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.report.drawing import draw
+from mobileclip_deploy.benchmark.report.operators import OPERATOR_COLUMNS, operator_rows
 from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, figures
+from mobileclip_deploy.benchmark.report.roofline_drawing import draw_roofline
 from mobileclip_deploy.benchmark.report.table import columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.roofline import operator_shares, rooflines
 
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
@@ -39,6 +42,10 @@ def html_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> st
         "device_name": device_name,
         "numeric": _numeric,
         "reference": REFERENCE,
+        "operator_columns": OPERATOR_COLUMNS,
+        "operator_rows": operator_rows,
+        "operator_shares": operator_shares,
+        "roofline_drawings": lambda result: [draw_roofline(one) for one in rooflines(result)],
     }
     page = environment.get_template("page.html")
     return page.render(

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.judgement import run_warnings
+from mobileclip_deploy.benchmark.report.operators import OPERATOR_COLUMNS, operator_rows
 from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, figures
 from mobileclip_deploy.benchmark.report.table import columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.roofline import rooflines
 
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
@@ -29,6 +31,10 @@ def markdown_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -
         lines += _table(columns(result), [[field.text for field in row] for row in rows(result)])
         lines += ["", *(f"- {_escape(label)}: {_escape(text)}" for label, text in remarks(result, lints))]
         lines += ["", *(f"- {term}: {_escape(text)}" for term, text in conditions(result)), ""]
+        for drawn in rooflines(result):
+            lines += [f"### How near to the limit: {drawn.cell.label}, {drawn.cell.runtime}", ""]
+            lines += [_escape(f"{'; '.join(drawn.sentences())}."), ""]
+            lines += [*_table(OPERATOR_COLUMNS, operator_rows(drawn.shares)), ""]
     for figure in figures(results):
         lines += [f"## Accuracy against latency: {figure.device}", "", f"{figure.accuracy}.", ""]
         points = [[point.label, f"{point.x:.3g}", f"{point.y:.1f}", "here"] for point in figure.points]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from mobileclip_deploy.targets.benchmarking import (
     RuntimePlace,
     Session,
     SessionSetup,
-    by_kernel,
     installed,
 )
 from mobileclip_deploy.targets.values import TensorInfo
@@ -29,6 +26,7 @@ CPU = RuntimePlace(
 )
 # What a build of ONNX Runtime for phones may have besides; PyPI's have neither.
 PHONE = (CPU, RuntimePlace("onnxruntime", "xnnpack", options=CPU.options), RuntimePlace("onnxruntime", "webgpu"))
+GRAPH = "graph.onnx"
 BROWSER = (RuntimePlace("onnxruntime-web", "wasm"), RuntimePlace("onnxruntime-web", "webgpu"))
 
 
@@ -47,7 +45,7 @@ def places(device: str) -> tuple[RuntimePlace, ...]:
 class OnnxSession(Session):
     """ONNX Runtime on the CPU: a pool of `threads`, operators one after the other."""
 
-    def __init__(self, path: Path, setup: SessionSetup, profiled: bool = False) -> None:
+    def __init__(self, path: Path, setup: SessionSetup, profiled: Path | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -57,9 +55,11 @@ class OnnxSession(Session):
         for name, value in setup.place.options:
             options.add_session_config_entry(name, value)
         self._path, self._setup = path, setup
-        if profiled:
+        if profiled is not None:  # into this folder: its events, and the graph as the runtime made it
             options.enable_profiling = True
-            options.profile_file_prefix = os.path.join(tempfile.mkdtemp(), "profile")
+            options.profile_file_prefix = str(profiled / "profile")
+            options.optimized_model_filepath = str(profiled / GRAPH)
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._names = [setup.output.name]
         self._feeds: dict[str, npt.NDArray[Any]] = {}
@@ -76,14 +76,12 @@ class OnnxSession(Session):
         return np.asarray(self._outputs[0], dtype=np.float32).reshape(-1)
 
     def profile(self) -> tuple[KernelTime, ...]:
-        twin = OnnxSession(self._path, self._setup, profiled=True)
-        twin._feeds = self._feeds
-        for _ in range(3):  # the last one counts
-            twin.run()
-        events = json.loads(Path(twin._session.end_profiling()).read_text(encoding="utf-8"))
-        kernels = [event for event in events if str(event.get("name", "")).endswith("_kernel_time")]
-        last = kernels[len(kernels) * 2 // 3 :]
-        return by_kernel((event["args"]["op_name"], event["dur"] * 1000) for event in last)  # dur: microseconds
+        from mobileclip_deploy.targets.onnx.profiling import operator_times
+
+        with tempfile.TemporaryDirectory(prefix="mobileclip-profile-") as folder:
+            twin = OnnxSession(self._path, self._setup, Path(folder))
+            twin._feeds = self._feeds
+            return operator_times(twin._session, twin.run, Path(folder) / GRAPH)
 
 
 def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
