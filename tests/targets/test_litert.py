@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +18,7 @@ import pytest
 import torch
 from conversions import Store
 from litert_files import Files, require_litert
+from writing import job_of
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.export.plan import ExportRequest, choose
@@ -29,6 +31,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.benchmarking import SessionSetup
 from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.head import Classifier
 from mobileclip_deploy.towers.tower import ImageTower
 from mobileclip_deploy.verify.graph import tower_as_stored
 from mobileclip_deploy.verify.matching import matched_weights
@@ -209,6 +212,32 @@ def test_nothing_in_a_file_names_this_machine(files: Files, tower: TowerName) ->
     words = [str(Path.cwd()), "site-packages", "/home/", "/tmp/", f"/{getpass.getuser()}/", "mobileclip_deploy/"]
     data = files.path(tower, "fp32").read_bytes()
     assert [word for word in words if word.encode() in data] == []
+
+
+def test_a_classifier_gives_probabilities_and_its_labels_stay_float32(files: Files, tmp_path: Path) -> None:
+    """At w8 too: products with label embeddings are logits."""
+    target, path, labels = get_target("litert"), tmp_path / "classifier.tflite", tuple(map(str, range(100)))
+    embeddings = torch.nn.functional.normalize(torch.randn(100, 24, generator=torch.Generator().manual_seed(0)))
+    tower = make_tower(files.model, "image")
+    assert isinstance(tower, ImageTower)
+    module = Classifier(tower, embeddings, 20.0).eval()
+    target.write(replace(job_of(files.model, "image", "w8"), module=module, labels=labels), path)
+    source, result = target.describe(path)
+    assert (source.name, result.name, result.shape) == ("image", "probabilities", (1, 100))
+    assert json.loads(read_model(path).metadata["mobileclip_deploy"])["labels"] == list(labels)
+    storage = target.storage("image", module, "w8")
+    found, missing = matched_weights(module, target.weights(path))
+    assert missing == []
+    assert [match.wrong(storage[match.layer], half=False) for match in found] == [None] * len(found)
+    assert {match.layer: match.stored.kind for match in found}["weights"] == "float"
+    layers = [match for match in found if match.layer != "weights"]  # which the file holds as [L, D]
+    with torch.no_grad():
+        exact = module(torch.from_numpy(inputs("image"))).numpy()
+        as_stored = tower_as_stored(module, layers, storage)(torch.from_numpy(inputs("image"))).numpy()
+    plain = target.plain_runner(path)
+    assert plain is not None
+    assert np.abs(plain(inputs("image")) - as_stored).max() < 1e-5
+    assert np.abs(target.runner(path)(inputs("image")) - exact).max() < 0.1
 
 
 def test_a_file_says_what_it_is_and_where_its_weights_came_from(files: Files) -> None:

@@ -1,8 +1,8 @@
 """Which weight a LiteRT file stores how.
 
 On a grid are the weights of convolutions, products and tables of more than 2,048 numbers; at `w8a8` all but those of
-the stem, of the downsampling and of depthwise convolutions. What else there is stays float32, and so does the triangle
-that pooling counts with.
+the stem, of the downsampling and of depthwise convolutions. What else there is stays float32: a classifier's label
+embeddings too, and the triangle that pooling counts with.
 """
 
 from __future__ import annotations
@@ -39,14 +39,17 @@ def storage(module: nn.Module, precision: str, four_bit: frozenset[str] = frozen
     def choose(layer: Layer) -> Grid | None:
         if precision == "fp32":
             return None
+        # A classifier's label embeddings, whose products are logits: 256 steps from -100 to 100 would be too coarse.
+        if layer.module is None:
+            return None
         if precision == "fp16":
-            return None if layer.module is None else Grid(16)
+            return Grid(16)
         if _stays_float(layer) if precision == "w8a8" else not layer.is_large:
             return None
         four_asked = precision == "w4" or (precision == "mixed" and layer.parameter in four_bit)
         if four_asked and _has_four_bits(layer):
             return four
-        return replace(eight, axis=layer.axis, bands=KERNEL_ROWS if layer.module in split else ())
+        return replace(eight, bands=KERNEL_ROWS if layer.module in split else ())
 
     return stored_as(module, Grid(32), choose)
 
@@ -64,8 +67,6 @@ def _stays_float(layer: Layer) -> bool:
 
     Of a depthwise convolution each channel has its own range, and all share a scale.
     """
-    if layer.module is None and not layer.is_large:  # the triangle
-        return True
     depthwise = isinstance(layer.module, nn.Conv2d) and layer.module.groups > 1
     return depthwise or layer.name.startswith("stem.") or ".downsample.0.conv" in layer.name
 
