@@ -13,7 +13,7 @@ from mobileclip_deploy.checkpoints.fitting import expected
 from mobileclip_deploy.checkpoints.golden import fill
 from mobileclip_deploy.model.variants import Variant
 
-__all__ = ["TINY", "card", "checkpoint", "tiny_variant", "write_cards"]
+__all__ = ["IMAGE_ALONE", "TINY", "card", "checkpoint", "tiny_variant", "write_cards"]
 
 TEXT = {"kind": "base", "width": 32, "depth": 2, "heads": 2, "causal": False}
 MCI = {
@@ -86,17 +86,27 @@ TINY: dict[str, dict[str, Any]] = {
         "size": 64,
     },
 }
+IMAGE_ALONE: dict[str, dict[str, Any]] = {
+    "tiny_classes": {
+        "image": MCI | {"squeeze_excite": [False] * 4, "patch_activation": False, "projection_bias": True},
+        "classes": "imagenet_1k",
+        "embed_dim": 1000,
+        "preprocess": {"crop_fraction": 0.9, "interpolation": "bicubic"},
+        "layouts": {"open_clip": {}},
+        "size": 64,
+    },
+}
 
 
 def tiny_variant(name: str) -> Variant:
-    """The card of one of TINY."""
+    """The card of one of TINY or IMAGE_ALONE."""
     return Variant.model_validate(card(name))
 
 
 def write_cards(folder: Path) -> dict[str, Path]:
     """All tiny cards as files."""
     paths = {}
-    for name in TINY:
+    for name in (*TINY, *IMAGE_ALONE):
         paths[name] = folder / f"{name}.json"
         paths[name].write_text(json.dumps(card(name)), encoding="utf-8")
     return paths
@@ -113,19 +123,21 @@ def checkpoint(name: str, layout: str, seed: int = 0) -> dict[str, Tensor]:
 
 
 def card(name: str) -> dict[str, Any]:
-    """One of TINY as what its file holds."""
-    tiny = TINY[name]
-    return {
+    """One of TINY or IMAGE_ALONE as what its file holds."""
+    tiny = (TINY | IMAGE_ALONE)[name]
+    texts = {
+        "text": tiny.get("text"),
+        "tokenizer": {"vocab_size": 92, "context_length": 8, "sot": 90, "eot": 91},
+        "parameters_text": 1,
+    }
+    return (texts if name in TINY else {"classes": tiny.get("classes")}) | {
         "schema_version": 1,
         "name": name,
         "title": name,
-        "embed_dim": 24,
+        "embed_dim": tiny.get("embed_dim", 24),
         "image": tiny["image"],
-        "text": tiny["text"],
-        "tokenizer": {"vocab_size": 92, "context_length": 8, "sot": 90, "eot": 91},
-        "preprocess": {"size": tiny["size"]},
+        "preprocess": {"size": tiny["size"]} | tiny.get("preprocess", {}),
         "layouts": tiny["layouts"],
         "parameters_image": 1,
-        "parameters_text": 1,
         "licence": {"name": "none", "research_only": False},
     }

@@ -53,7 +53,8 @@ def tower_arithmetic(variant: str, tower: TowerName, length: int) -> int:
         else:
             assert model.text is not None
             model.text.features(torch.empty(1, length, dtype=torch.int64, device="meta"), short=True)
-    return counter.get_total_flops() + _projected(tower, card.text.width, card.embed_dim)
+    width = 0 if card.text is None else card.text.width
+    return counter.get_total_flops() + _projected(tower, width, card.embed_dim)
 
 
 def _projected(tower: TowerName, width: int, dimensions: int) -> int:

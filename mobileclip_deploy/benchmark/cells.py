@@ -27,7 +27,8 @@ from mobileclip_deploy.parity.gates import Gates, exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 from mobileclip_deploy.towers.contexts import fitting
-from mobileclip_deploy.towers.head import Head
+from mobileclip_deploy.towers.head import EMBEDDING, Head, softmax
+from mobileclip_deploy.verify.subject import head_of
 
 __all__ = ["Cells"]
 
@@ -52,6 +53,7 @@ class Cells:
             raise NotRun(f"its image tower takes pictures of any size, which are not fed to {self._driver.devices}")
         places = self._driver.places(manifest.target, manifest.options)
         name, gates = self._name(bundle.path.name), exported_gates(manifest.options)
+        head = head_of(bundle)
         for tower in self._towers(bundle):
             entry = manifest.towers[tower]
             source = _tensor(entry.input, manifest.preprocess.size)
@@ -77,7 +79,7 @@ class Cells:
             )
             gate = _gate(gates, entry.precision)
             for sized in _contexts(cell, bundle, entry.contexts or ()):
-                golden = self._golden(bundle, tower, sized.input, bool(entry.output.normalised))
+                golden = self._golden(bundle, tower, sized.input, head)
                 yield from self._spread(sized.model_copy(update={"golden": golden, "gate": gate}), places, gates)
 
     def of_checkpoint(self, bundle: Bundle) -> Iterator[Cell]:
@@ -89,7 +91,7 @@ class Cells:
         if path is None:
             raise NotRun(f"the checkpoint {manifest.checkpoint.file} is not at hand; give it with `checkpoint`")
         name = self._name(f"{manifest.variant}-{CHECKPOINT}-fp32")
-        size, length = manifest.preprocess.size, manifest.tokenizer.context_length
+        size, length = manifest.preprocess.size, manifest.context_length
         for tower in self._towers(bundle):
             if tower == "image":
                 source = Tensor(name="input", dtype="float32", shape=(1, 3, size, size))
@@ -122,7 +124,7 @@ class Cells:
         fits = []
         for bundle in self._request.bundles:
             manifest = bundle.manifest
-            size, length = manifest.preprocess.size, manifest.tokenizer.context_length
+            size, length = manifest.preprocess.size, manifest.context_length
             fitted = fit(path, inputs, outputs, size, length, manifest.embed_dim)
             fits.append((bundle, replace(fitted, comparable=fitted.comparable and fitted.tower in manifest.towers)))
         bundle, fitted = next((pair for pair in fits if pair[1].comparable), fits[0])
@@ -194,21 +196,22 @@ class Cells:
                 _link(str(companion), str(beside))
         return destination.relative_to(self._folder).as_posix()
 
-    def _golden(self, bundle: Bundle, tower: TowerName, source: Tensor, length_one: bool = False) -> Golden:
+    def _golden(self, bundle: Bundle, tower: TowerName, source: Tensor, head: Head = EMBEDDING) -> Golden:
         reference = self._references[bundle.path]
-        tokenizer, length, mark = bundle.manifest.tokenizer, source.shape[-1], ""
-        if tower == "text" and length < tokenizer.context_length:  # what fits of a text tower that takes several
+        length, mark = source.shape[-1], ""
+        if tower == "text" and length < bundle.manifest.context_length:  # what fits of one that takes several
             ids = reference.inputs.ids
-            reference = reference.some("text", np.flatnonzero(fitting(ids, (length,), tokenizer) == length))
+            shortest = fitting(ids, (length,), bundle.manifest.tokens)
+            reference = reference.some("text", np.flatnonzero(shortest == length))
             ids, mark = reference.inputs.ids[:, :length], f".{length}tokens"
             reference = replace(reference, inputs=replace(reference.inputs, ids=ids))
         inputs = golden_inputs(reference, tower, source)
         if inputs.shape[1:] not in (source.shape, source.shape[1:]):
             raise InvalidInput(f"{bundle.golden}: its inputs do not fit the {tower} tower; export the bundle again")
         space = _safe(bundle.manifest.embedding_space)
-        head = Head(normalised=length_one)
-        outputs = head.scaled(reference.of(tower))
-        named = f"{space}.{tower}{'.normalised' if length_one else ''}{mark}"
+        outputs = softmax(reference.of(tower)) if head.own else head.scaled(reference.of(tower))
+        form = ".probabilities" if head.own else ".normalised" if head.normalised else ""
+        named = f"{space}.{tower}{form}{mark}"
         return write_golden(inputs, outputs, self._folder, named)
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.model.precision import is_precision
 from mobileclip_deploy.model.provenance import Provenance
-from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec, TowerName
+from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec, TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
 
 __all__ = [
@@ -98,10 +98,11 @@ class PreprocessEntry(Preprocess):
 
 
 class ClassifierEntry(_Frozen):
-    """What a classifier tells apart, in the order of its probabilities; its bundle holds no text tower."""
+    """What a classifier tells apart, in the order of its probabilities; its bundle holds no text tower. `template`: of
+    the prompts that stand for the labels; None where they are the classes that the network itself was trained on."""
 
     labels: tuple[str, ...] = Field(min_length=2)
-    template: str
+    template: str | None = None
 
 
 class RoundedTowerEntry(_Frozen):
@@ -134,9 +135,9 @@ class Manifest(_Frozen):
     """manifest.json. `embedding_space`: embeddings of different ids must not be compared.
 
     `layout`: how files and tensors are called and what stands beside them, where an app's names were asked for; None
-    for the target's own. `measurements`: the file with what one machine measured of the bundle; all else here is the
-    same for the same checkpoint, options and versions. Schema version 1 had the checks in the manifest itself,
-    as `parity`.
+    for the target's own. `tokenizer`: None of a variant without a text tower. `measurements`: the file with what one
+    machine measured of the bundle; all else here is the same for the same checkpoint, options and versions. Schema
+    version 1 had the checks in the manifest itself, as `parity`.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -152,11 +153,27 @@ class Manifest(_Frozen):
     embed_dim: int
     logit_scale: float
     template: str
-    tokenizer: TokenizerSpec
+    tokenizer: TokenizerSpec | None = None
     preprocess: PreprocessEntry
     measurements: Literal["parity.json"] | None = None
     parity: tuple[Check, ...] = ()
     environment: dict[str, str]
+
+    @property
+    def tokens(self) -> TokenizerSpec:
+        """What the text tower is asked with.
+
+        Raises:
+            UsageError: the variant has no text tower.
+        """
+        if self.tokenizer is None:
+            raise no_text_tower(self.variant)
+        return self.tokenizer
+
+    @property
+    def context_length(self) -> int:
+        """Of texts in tokens; 0 where none are taken."""
+        return 0 if self.tokenizer is None else self.tokenizer.context_length
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -58,17 +58,21 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
         lines += [f"| {row.tower} | {row.grid} | {row.layers} | {row.weights:,} | {row.bytes:,} |" for row in storage]
     if (classifier := manifest.classifier) is not None:
         names = ", ".join(classifier.labels[:20]) + (", ..." if len(classifier.labels) > 20 else "")
-        lines += ["", "## Labels", "", f"{len(classifier.labels)}, asked as `{classifier.template}`: {names}."]
+        template = classifier.template
+        asked = "which the network was trained on" if template is None else f"asked as `{template}`"
+        lines += ["", "## Labels", "", f"{len(classifier.labels)}, {asked}: {names}."]
     spec = manifest.preprocess
     lines += [
         "",
         "## Input",
         "",
-        f"Images: shorter side to {spec.size} ({spec.interpolation}, antialiased), centre crop, RGB; mean and std are "
-        "in the graph. "
+        f"Images: shorter side to {spec.resized} ({spec.interpolation}, antialiased), centre crop"
+        f"{f' of {spec.size}' if spec.resized != spec.size else ''}, RGB; mean and std are in the graph. "
         + (
             "Out: probabilities in the order of `labels.json`; there is no text tower."
             if classifier is not None
+            else "There is no text tower."
+            if manifest.tokenizer is None
             else f"Text: `tokenizer/`, {manifest.tokenizer.context_length} ids: {manifest.tokenizer.sot}, the text, "
             f"{manifest.tokenizer.eot}, then {manifest.tokenizer.pad} (the padding id is part of the model)."
         ),

@@ -14,7 +14,7 @@ from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifes
 from mobileclip_deploy.bundle.measurements import Measurements
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
 from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256, read_json
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
 
 __all__ = ["ROUNDING", "SEARCH_LOG", "Bundle"]
@@ -90,6 +90,8 @@ class Bundle:
             UsageError: the bundle does not hold the tower.
             InvalidInput: the manifest points outside the bundle.
         """
+        if tower == "text" and self.manifest.tokenizer is None:
+            raise no_text_tower(self.manifest.variant)
         if tower not in self.manifest.towers:
             raise UsageError(f"{self.path} holds no {tower} tower; export it with `tower='both'`")
         return self._inside(self.manifest.towers[tower].file)
@@ -180,9 +182,10 @@ def _read_manifest(path: Path) -> Manifest:
         raise InvalidInput(f"{path}/{MANIFEST} cannot be read: {error}") from error
     sizes = {
         "embed_dim": manifest.embed_dim,
-        "tokenizer.context_length": manifest.tokenizer.context_length,
         "preprocess.size": manifest.preprocess.size,
     }
+    if manifest.tokenizer is not None:
+        sizes["tokenizer.context_length"] = manifest.context_length
     for name, size in sizes.items():
         if not 0 < size <= LARGEST_SIZE:  # arrays of these sizes are made before anything is compared
             raise InvalidInput(f"{path}/{MANIFEST}: {name} is not from 1 to {LARGEST_SIZE}")

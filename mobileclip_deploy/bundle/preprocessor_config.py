@@ -24,7 +24,7 @@ def preprocessor_config(spec: Preprocess) -> dict[str, object]:
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": spec.size},
+        "size": {"shortest_edge": spec.resized},
         "resample": PIL_RESAMPLING[spec.interpolation],
         "do_center_crop": True,
         "crop_size": {"height": spec.size, "width": spec.size},

@@ -17,7 +17,7 @@ from mobileclip_deploy.checkpoints.fitting import (
 from mobileclip_deploy.checkpoints.reading import TensorFile
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.model.provenance import Provenance
-from mobileclip_deploy.model.variants import TOWERS, load_variant
+from mobileclip_deploy.model.variants import load_variant
 
 __all__ = ["Identity", "identify"]
 
@@ -77,7 +77,7 @@ def identify(file: TensorFile, variant: str | None = None, repository: str | Non
             fits = [fit for fit in fits if "apple" in load_variant(fit).layouts] or fits
         hints = [hint for hint in (repository, file.metadata.get("variant")) if hint]
         name, notes = choose(fits, layout, towers, file.path, hints)
-    notes = (*file.notes, *notes, *_missing_tower(towers), *_converted(file, layout, name, towers))
+    notes = (*file.notes, *notes, *_missing_tower(towers, name), *_converted(file, layout, name, towers))
     return Identity(file, name, layout, towers, notes)
 
 
@@ -93,7 +93,8 @@ def _identify_folded(file: TensorFile, variant: str | None) -> Identity:
             f"{file.path} is no whole folded {source.variant}: {result.describe()}; "
             "write it again with `reparameterize`"
         )
-    return Identity(file, source.variant, folded.NAME, source.towers, _missing_tower(source.towers), source)
+    notes = _missing_tower(source.towers, source.variant)
+    return Identity(file, source.variant, folded.NAME, source.towers, notes, source)
 
 
 def _required(file: TensorFile, layout: str, towers: tuple[str, ...], variant: str) -> str:
@@ -125,8 +126,8 @@ def _refuse_reparameterized(file: TensorFile, layout: str) -> None:
         )
 
 
-def _missing_tower(towers: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"the checkpoint has no {tower} tower" for tower in TOWERS if tower not in towers)
+def _missing_tower(towers: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return tuple(f"the checkpoint has no {tower} tower" for tower in load_variant(name).towers if tower not in towers)
 
 
 def _has_zero_bias(file: TensorFile, layout: str, name: str, towers: tuple[str, ...]) -> bool:

@@ -114,5 +114,7 @@ def _canonical(key: str, timm_alone: bool) -> str:
 
 
 def file_name(key: str, variant: Variant) -> str:
-    """The name under which open_clip itself saves a canonical key of the variant."""
+    """The name under which open_clip itself, or timm where it is timm's model alone, saves a canonical key."""
+    if variant.text is None:
+        return key.removeprefix("visual.trunk.")
     return key.removeprefix("text.") if is_plain(variant) else key

@@ -20,6 +20,7 @@ from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 from mobileclip_deploy.files import StrPath, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.towers.head import Head, softmax
 from mobileclip_deploy.towers.labels import LabelSet, given_labels
 
 __all__ = ["Classification", "Classifications", "classify"]
@@ -81,7 +82,7 @@ def classify(
         bundle: as returned by `export`, or its folder; or a model from `load_model`.
         images: files, folders (searched to the bottom) and patterns such as "photos/*.jpg", or one of them.
         labels: what the images may show, two or more, or a text for them ("cat,dog", or a file with one a line); None
-            for a bundle that is a classifier and has its own.
+            for a classifier that has its own, a bundle or a model.
         template: with `{}` where the label goes; the variant's own when None.
         top: how many labels to return of each image, the most probable; all when None.
         skip_bad: leave out images that cannot be used (`Classifications.skipped`) instead of refusing the first.
@@ -120,6 +121,10 @@ def _classifier(
             own = f"{whole.path} is a classifier of {len(baked.labels)} labels of its own"
             raise UsageError(f"{own}; leave `{given}` out")
         return baked.labels, bundle_embedder(whole, ("image",)), lambda probabilities: probabilities
+    if isinstance(whole, MobileCLIP):
+        head = Head(asked).of(whole.variant)
+        if head.own:
+            return head.names, model_embedder(Source.of(whole).model), lambda logits: softmax(logits.astype(np.float64))
     if asked is None:
         what = "a model has" if isinstance(whole, MobileCLIP) else f"{whole.path} has"
         raise UsageError(f"{what} no labels of its own; give them with `labels=['cat', 'dog', 'car']`")
@@ -127,12 +132,7 @@ def _classifier(
     prompt = template or embedder.template
     texts = embed_prompts(embedder, [prompt.replace("{}", label) for label in asked.names])
 
-    def shares(images: Floats) -> Floats:
-        logits = embedder.logit_scale * unit(images) @ texts.T
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
-
-    return asked.names, embedder, shares
+    return asked.names, embedder, lambda images: softmax(embedder.logit_scale * unit(images) @ texts.T)
 
 
 def _rows(answers: Floats, shares: Callable[[Floats], Floats], name: str) -> Iterator[Floats]:

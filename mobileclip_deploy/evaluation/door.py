@@ -26,7 +26,7 @@ from mobileclip_deploy.evaluation.suite import (
 from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.files import StrPath, optional_path, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = [
@@ -128,7 +128,11 @@ def evaluate_suite(
         check_page(page, force)
     whole = subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
     require_some(listed, Path(data))
-    embedder = model_embedder(Source.of(whole).model) if isinstance(whole, MobileCLIP) else bundle_embedder(whole)
+    if isinstance(whole, MobileCLIP) and whole.variant.text is None:
+        raise no_text_tower(whole.variant.name)
+    embedder = (
+        model_embedder(Source.of(whole).model) if isinstance(whole, MobileCLIP) else bundle_embedder(whole, TOWERS)
+    )
     result = measure_suite(
         embedder, listed, Path(data), skip_bad=skip_bad, cache=optional_path(cache), progress=progress
     )

@@ -14,7 +14,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.views import AS_IT_STANDS, View
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TOWERS, Preprocess, TowerName
+from mobileclip_deploy.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName, no_text_tower
 from mobileclip_deploy.targets import Runner, installed_target
 from mobileclip_deploy.targets.values import ThreadedRunner
 from mobileclip_deploy.towers.contexts import ContextRunner
@@ -28,8 +28,10 @@ __all__ = ["CheckedRunner", "Embedder", "bundle_embedder", "model_embedder", "mo
 class Embedder:
     """Both towers of something that can be run here, and what they need to know about their inputs.
 
-    `artifact` gives what tells a tower from all others: a hash of its file or weights. `view`: what it is shown of
-    every picture. `alone`: gives `images` for many threads at once, each call on one core; None where that cannot be.
+    `artifact` gives what tells a tower from all others: a hash of its file or weights. `context_length`: of texts in
+    tokens; 0 where the variant takes images alone. `labels`: of a classifier, whose `images` gives a number for each
+    instead of an embedding. `view`: what it is shown of every picture. `alone`: gives `images` for many threads at
+    once, each call on one core; None where that cannot be.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Embedder:
     context_length: int
     template: str
     logit_scale: float
+    labels: tuple[str, ...] = ()
     view: View = AS_IT_STANDS
     alone: Callable[[], Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] | None = None
 
@@ -62,7 +65,7 @@ def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
     runner = installed_target(bundle.manifest.target, entry.function).runner(artifact)
     if entry.contexts is None:
         return runner
-    return ContextRunner(runner, runner.engine, entry.contexts, bundle.manifest.tokenizer)
+    return ContextRunner(runner, runner.engine, entry.contexts, bundle.manifest.tokens)
 
 
 @dataclass
@@ -85,6 +88,8 @@ def model_runner(model: MobileCLIP, tower: TowerName) -> Runner:
     import torch
 
     if tower not in model.towers:
+        if tower not in model.variant.towers:
+            raise no_text_tower(model.variant.name)
         raise UsageError(f"this checkpoint has no {tower} tower; it has the {model.towers[0]} tower")
     embed = embed_images if tower == "image" else embed_texts
     return TorchRunner(f"torch {torch.__version__}", lambda inputs: embed(model, inputs))
@@ -92,7 +97,7 @@ def model_runner(model: MobileCLIP, tower: TowerName) -> Runner:
 
 class CheckedRunner:
     """One tower of a bundle or of a checkpoint, ready to run; refuses what `towers.taken` does not take, of whatever
-    target. `engine` says what computes it; `preprocess` and `tokenizer` what its inputs are made by; `contexts` the
+    target. `engine` says what computes it; `preprocess` and `tokens` what its inputs are made by; `contexts` the
     lengths of ids that it takes, ascending.
 
     Raises:
@@ -102,24 +107,31 @@ class CheckedRunner:
     def __init__(self, subject: Bundle | MobileCLIP, tower: TowerName) -> None:
         self.tower = tower
         known = subject.variant if isinstance(subject, MobileCLIP) else subject.manifest
-        self.preprocess, self.tokenizer = known.preprocess, known.tokenizer
-        self.contexts: tuple[int, ...] = (self.tokenizer.context_length,)
+        self._known = known
+        self.preprocess = known.preprocess
+        self.contexts: tuple[int, ...] = (known.context_length,) if known.context_length else ()
         if not isinstance(subject, MobileCLIP) and tower == "text" and tower in subject.manifest.towers:
             self.contexts = subject.manifest.towers[tower].contexts or self.contexts
         self._runner = model_runner(subject, tower) if isinstance(subject, MobileCLIP) else tower_runner(subject, tower)
         self.engine = self._runner.engine
 
     def __call__(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        words = self.tokenizer
-        return self._runner(taken_inputs(inputs, self.tower, self.preprocess.size, self.contexts, words.vocab_size))
+        words = self.tokens.vocab_size if self.tower == "text" else 0
+        return self._runner(taken_inputs(inputs, self.tower, self.preprocess.size, self.contexts, words))
+
+    @property
+    def tokens(self) -> TokenizerSpec:
+        """Of the text tower; UsageError where the variant has none."""
+        return self._known.tokens
 
 
 def bundle_embedder(
-    bundle: Bundle, towers: Sequence[TowerName] = TOWERS, load: Callable[[TowerName], Runner] | None = None
+    bundle: Bundle, towers: Sequence[TowerName] | None = None, load: Callable[[TowerName], Runner] | None = None
 ) -> Embedder:
     """Run a bundle's artifacts here; of a tower that is not named nothing is loaded.
 
     Args:
+        towers: both when None, of a classifier its image tower.
         load: gives the runner of a tower, where it has been loaded before.
 
     Raises:
@@ -127,6 +139,8 @@ def bundle_embedder(
         NotRun, RuntimeFailed: nothing here can run it.
     """
     manifest = bundle.manifest
+    if towers is None:
+        towers = TOWERS if manifest.classifier is None else ("image",)
     runners = {tower: load(tower) if load is not None else tower_runner(bundle, tower) for tower in towers}
     return Embedder(
         name=bundle.path.name,
@@ -137,10 +151,11 @@ def bundle_embedder(
         texts=lambda ids: runners["text"](ids),
         artifact=lambda tower: manifest.towers[tower].sha256,
         preprocess=manifest.preprocess,
-        context_length=manifest.tokenizer.context_length,
+        context_length=manifest.context_length,
         template=manifest.template,
         logit_scale=manifest.logit_scale,
         alone=_alone(runners.get("image")),
+        labels=() if manifest.classifier is None else manifest.classifier.labels,
     )
 
 
@@ -162,9 +177,10 @@ def model_embedder(model: MobileCLIP) -> Embedder:
         texts=lambda ids: embed_texts(model, ids),
         artifact=lambda tower: _weights_sha256(model),
         preprocess=model.variant.preprocess,
-        context_length=model.variant.tokenizer.context_length,
+        context_length=model.variant.context_length,
         template=model.variant.template,
         logit_scale=model.logit_factor,
+        labels=model.variant.class_names,
     )
 
 

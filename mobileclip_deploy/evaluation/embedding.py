@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mobileclip_deploy.evaluation.cache import EmbeddingStore, content_id
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.model.tokenizer import tokenize
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.variants import TowerName, no_text_tower
 
 __all__ = [
     "BATCH",
@@ -43,6 +43,8 @@ def open_store(
         return None
     spec = embedder.preprocess
     how = f"{spec.size} {spec.resize} {spec.crop} {spec.interpolation}" if tower == "image" else "ids"
+    if tower == "image" and spec.resized != spec.size:
+        how += f" of {spec.resized}"
     if tower == "image" and not embedder.view.whole:
         how += f" {embedder.view}"
     if fast_jpeg:
@@ -79,7 +81,10 @@ def embed_texts(
 
     Raises:
         InvalidInput: the cache cannot be used.
+        UsageError: it takes images alone.
     """
+    if not embedder.context_length:
+        raise no_text_tower(embedder.variant)
     store = open_store(embedder, "text", cache)
     parts = []
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts, unit
@@ -26,10 +27,12 @@ __all__ = [
     "Measuring",
     "check_tasks",
     "evaluate",
+    "label_rows",
     "measure",
 ]
 
 TASKS = ("classification", "retrieval")
+WORDNET = re.compile(r"n\d{8}")
 
 
 class ClassFigures(BaseModel):
@@ -152,9 +155,10 @@ def measure(
 
     Raises:
         UsageError: the dataset cannot be used for a task.
-        InvalidInput: an image cannot be used.
+        InvalidInput: an image cannot be used, or a classifier does not know a class.
     """
-    wanted = check_tasks(dataset, tasks)
+    wanted = check_tasks(dataset, ("classification",) if tasks is None and embedder.labels else tasks)
+    known = label_rows(embedder.labels, dataset.classes) if embedder.labels else None
     progress(f"accuracy on {dataset.name}, {len(dataset.images):,} images")
     images, tally = embed_dataset_images(
         embedder, dataset.images, dataset.rows, Reading(how.skip_bad, how.cache), progress
@@ -170,7 +174,7 @@ def measure(
     prompts = how.templates or dataset.templates or (embedder.template,)
     if "classification" in wanted:
         progress("class prompts")
-        texts = classes = embed_classes(embedder, dataset.classes, prompts, how.cache)
+        texts = classes = embed_classes(embedder, dataset.classes, prompts, how.cache) if known is None else known
         labels = np.asarray(dataset.labels)
         ranks, nearest = classify(images, classes, labels)
         hits |= {f"top{k}": ranks < k for k in (1, 5)}
@@ -191,7 +195,7 @@ def measure(
         images=len(dataset.images),
         captions=len(dataset.captions),
         classes=len(dataset.classes),
-        templates=prompts if "classification" in wanted else (),
+        templates=prompts if "classification" in wanted and known is None else (),
         figures={name: percentage(found) for name, found in hits.items()},
         mean_ranks=mean_ranks,
         per_class=per_class,
@@ -199,6 +203,26 @@ def measure(
         skipped=dataset.skipped,
     )
     return Measurement(result, hits, dataset.rows, images, texts, tally.per_second)
+
+
+def label_rows(labels: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.float32]:
+    """What stands for the classes of a dataset in the answers of a classifier: a row for each with 1 at its own number,
+    [K, L]. Classes are told by name, or where all of ImageNet's folders are there by their WordNet numbers, whose order
+    is that of the labels.
+
+    Raises:
+        InvalidInput: a class that is no label.
+    """
+    if len(classes) == len(labels) and all(WORDNET.fullmatch(name) for name in classes):
+        return np.eye(len(labels), dtype=np.float32)[np.argsort(np.argsort(classes))]
+    places = {label.casefold(): number for number, label in enumerate(labels)}
+    unknown = next((name for name in classes if name.casefold() not in places), None)
+    if unknown is not None:
+        raise InvalidInput(
+            f"the classifier has no label {unknown!r}; it tells apart {', '.join(labels[:3])} and {len(labels) - 3} "
+            "more, so name the dataset's classes as its labels.json does"
+        )
+    return np.eye(len(labels), dtype=np.float32)[[places[name.casefold()] for name in classes]]
 
 
 def _per_class(

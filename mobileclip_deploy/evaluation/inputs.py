@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.bundle.manifest import MANIFEST
+from mobileclip_deploy.bundle.manifest import MANIFEST, Manifest
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.embedder import CheckedRunner
 from mobileclip_deploy.files import StrPath
@@ -20,7 +20,7 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import load_image, rgb_image
 from mobileclip_deploy.model.preprocessing import preprocess as preprocess_image
 from mobileclip_deploy.model.tokenizer import tokenize as tokenize_texts
-from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec, Variant, load_variant
+from mobileclip_deploy.model.variants import TokenizerSpec, Variant, load_variant
 from mobileclip_deploy.towers.contexts import fitting
 
 __all__ = ["ImageLike", "InputsOf", "preprocess", "tokenize"]
@@ -49,7 +49,7 @@ def preprocess(images: ImageLike | Iterable[ImageLike], model: InputsOf) -> npt.
         InvalidInput: no image, or one that cannot be used, which is named.
         UsageError: `model` names neither a bundle nor a variant.
     """
-    spec = _specs(model)[0]
+    spec = _known(model).preprocess
     given = _listed(images)
     if not given:
         raise InvalidInput("no images were given")
@@ -81,7 +81,7 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
         UsageError: `model` names neither a bundle nor a variant.
         DependencyMissing: open_clip_torch is not installed.
     """
-    length = TokenizerSpec().context_length if model is None else _specs(model)[1].context_length
+    length = TokenizerSpec().context_length if model is None else _known(model).tokens.context_length
     prompts = [texts] if isinstance(texts, str) else list(texts)
     if not prompts:
         raise InvalidInput("no texts were given")
@@ -89,7 +89,7 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
     contexts = () if model is None else _contexts(model)
     if model is None or not contexts:
         return ids
-    shortest = int(fitting(ids, contexts, _specs(model)[1]).max())
+    shortest = int(fitting(ids, contexts, _known(model).tokens).max())
     return np.ascontiguousarray(ids[:, :shortest])
 
 
@@ -107,17 +107,17 @@ def _contexts(model: InputsOf) -> tuple[int, ...]:
     return () if text is None else text.contexts or ()
 
 
-def _specs(model: InputsOf) -> tuple[Preprocess, TokenizerSpec]:
+def _known(model: InputsOf) -> CheckedRunner | Variant | Manifest:
+    """What says how inputs are made."""
     if isinstance(model, CheckedRunner | Variant):
-        return model.preprocess, model.tokenizer
+        return model
     if isinstance(model, MobileCLIP):
-        return model.variant.preprocess, model.variant.tokenizer
+        return model.variant
     if not isinstance(model, Bundle):
         if isinstance(model, str) and not (Path(model) / MANIFEST).is_file() and Path(model).name == model:
-            variant = load_variant(model)
-            return variant.preprocess, variant.tokenizer
+            return load_variant(model)
         model = Bundle.unread(model)
-    return model.manifest.preprocess, model.manifest.tokenizer
+    return model.manifest
 
 
 def _listed(images: ImageLike | Iterable[ImageLike]) -> list[Any]:

@@ -69,7 +69,8 @@ def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, Tow
     variant, target, labels = source.variant, plan.target, plan.head.labels
     classifier = None
     if labels is not None:
-        classifier = ClassifierEntry(labels=labels.names, template=labels.template_for(variant))
+        template = None if plan.head.own else labels.template_for(variant)
+        classifier = ClassifierEntry(labels=labels.names, template=template)
     return Manifest(
         variant=variant.name,
         embedding_space=source.provenance.embedding_space,

@@ -19,7 +19,7 @@ from mobileclip_deploy.files import check_bundle_destination
 from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.learning.rounding import METHODS, CalibrationSet, check_rounding, read_calibration_set
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.targets import Form, Target, named_targets, names_all, targets
 from mobileclip_deploy.towers.calibration import check_calibration
@@ -297,7 +297,7 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     Raises:
         UsageError: the checkpoint lacks a tower, or a destination cannot be used.
     """
-    request, model = choices.request, source.model
+    request, model = _answering(choices.request, source), source.model
     towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if t in model.towers and t in _wanted_towers(request))
     if not towers:
         raise UsageError(
@@ -318,6 +318,26 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     dataset = accuracy_dataset(source, request.dataset) if towers == TOWERS and request.verify else None
     notes = (*_recovered_elsewhere(source, choices), *(learned_on.notes if learned_on is not None else ()))
     return ExportPlan(source, tuple(bundles.values()), dataset, notes)
+
+
+def _answering(request: ExportRequest, source: Source) -> ExportRequest:
+    """The request with the head that the checkpoint's variant has, where it has one of its own.
+
+    Raises:
+        UsageError: another head, text, a search, or what is of embeddings alone is asked for.
+    """
+    variant = source.variant
+    if request.tower == "text" and variant.text is None:
+        raise no_text_tower(variant.name)
+    if variant.classes is not None and request.layout is not None:
+        raise UsageError(f"{variant.name} gives probabilities, and the layout {request.layout.name} is of embeddings")
+    if variant.classes is not None and request.searched:
+        raise UsageError(f"{variant.name} is a classifier, and `precision='smallest'` searches towers; name one")
+    head = request.head.of(variant)
+    if head is not request.head:
+        request = replace(request, head=head)
+        _check_learning(request)
+    return request
 
 
 def _check_learning(request: ExportRequest) -> None:

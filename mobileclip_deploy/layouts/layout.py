@@ -172,19 +172,24 @@ class Layout(_Frozen):
 
 
 def values_of(variant: Variant) -> dict[str, Any]:
-    """What a side file's placeholders stand for. Mean and standard deviation stand inside of the artifacts, so that
-    apps apply none: 0 and 1."""
-    preprocess, tokenizer = variant.preprocess, variant.tokenizer
-    return {
+    """What a side file's placeholders stand for; those of texts only where the variant has a text tower. Mean and
+    standard deviation stand inside of the artifacts, so that apps apply none: 0 and 1."""
+    preprocess = variant.preprocess
+    values = {
         "variant": variant.name,
         "title": variant.title,
         "embed_dim": variant.embed_dim,
         "image_size": preprocess.size,
         "interpolation": preprocess.interpolation,
         "resize_mode": {"shorter_side": "shortest", "squash": "squash"}[preprocess.resize],
-        "text_width": variant.text.width,
-        "text_heads": variant.text.heads,
-        "text_layers": variant.text.depth,
+    }
+    if variant.text is None:
+        return values
+    text, tokenizer = variant.text, variant.tokens
+    return values | {
+        "text_width": text.width,
+        "text_heads": text.heads,
+        "text_layers": text.depth,
         "context_length": tokenizer.context_length,
         "vocab_size": tokenizer.vocab_size,
         "sot": tokenizer.sot,

@@ -64,6 +64,8 @@ class PreprocessSpec(Protocol):
     @property
     def size(self) -> int: ...
     @property
+    def resized(self) -> int: ...  # of the shorter side, before the crop; `size` or more
+    @property
     def resize(self) -> str: ...  # "shorter_side" or "squash"
     @property
     def crop(self) -> str: ...  # "center" or "none"
@@ -193,8 +195,8 @@ def rgb_image(image: Image.Image, name: str) -> Image.Image:
 def preprocess(image: Image.Image, spec: PreprocessSpec) -> torch.Tensor:
     """Resizes and crops an RGB image, before mean and std: those stand inside the exported graph.
 
-    Equal bit for bit to torchvision's `Resize(size, antialias=True)`, `CenterCrop(size)` and `ToTensor()` on a PIL
-    image ("squash": `Resize((size, size))`). CenterCrop's padding never applies: no side is shorter than the size.
+    Equal bit for bit to torchvision's `Resize(resized, antialias=True)`, `CenterCrop(size)` and `ToTensor()` on a PIL
+    image ("squash": `Resize((resized, resized))`). CenterCrop's padding never applies: no side is shorter than that.
 
     Args:
         image: RGB, as `load_image` gives it.
@@ -303,10 +305,10 @@ def _grey_from_16_bits(image: Image.Image) -> Image.Image:
 
 def _resized_size(width: int, height: int, spec: PreprocessSpec) -> tuple[int, int]:
     if _choice("resize", spec.resize, {"squash": True, "shorter_side": False}):
-        return spec.size, spec.size
+        return spec.resized, spec.resized
     shorter, longer = sorted((width, height))
-    longer = int(spec.size * longer / shorter)  # torchvision truncates, it does not round
-    return (spec.size, longer) if width <= height else (longer, spec.size)
+    longer = int(spec.resized * longer / shorter)  # torchvision truncates, it does not round
+    return (spec.resized, longer) if width <= height else (longer, spec.resized)
 
 
 def _choice(what: str, name: str, known: Mapping[str, _T]) -> _T:

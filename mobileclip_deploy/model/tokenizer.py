@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from functools import cache
@@ -13,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.model.open_clip_files import open_clip_module
 
 __all__ = ["TokenizerFile", "tokenize", "tokenizer_file", "write_tokenizer_files", "write_transformers_tokenizer"]
 
@@ -179,17 +179,8 @@ def _added_token(id: int, content: str) -> dict[str, Any]:
 
 @cache
 def _open_clip_tokenizer() -> Any:
-    """open_clip's `SimpleTokenizer`, from its module alone: the package around it takes seconds to import."""
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.origin is None:
-        raise DependencyMissing("open_clip is not installed; type: pip install open_clip_torch")
-    file = Path(package.origin).with_name("tokenizer.py")
-    spec = importlib.util.spec_from_file_location("mobileclip_deploy._open_clip_tokenizer", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.SimpleTokenizer()
+    """open_clip's `SimpleTokenizer`."""
+    return open_clip_module("tokenizer").SimpleTokenizer()
 
 
 def _vocabulary() -> dict[str, int]:

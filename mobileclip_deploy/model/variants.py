@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion
+from mobileclip_deploy.model.classes import ClassSet, class_names
 
 __all__ = [
     "TOWERS",
@@ -26,6 +28,7 @@ __all__ = [
     "ViTTower",
     "load_variant",
     "models_dir",
+    "no_text_tower",
     "read_card",
     "variant_names",
 ]
@@ -51,6 +54,7 @@ class MCiTower(_Frozen):
     mlp_ratios: tuple[PositiveFloat, ...]
     positional: tuple[bool, ...] = Field(description="RepCPE before the stage's blocks")
     squeeze_excite: tuple[bool, ...] = Field(description="squeeze-excite in the stage's patch embedding")
+    patch_activation: bool = Field(True, description="GELU after a patch embedding's large kernel; FastViT has none")
     attention_norm: Literal["batch_norm", "layer_norm"] = "batch_norm"
     head_dim: PositiveInt = 32
     stem_scale_branch: bool = True
@@ -124,9 +128,17 @@ class Preprocess(_Frozen):
     size: PositiveInt
     resize: Literal["shorter_side"] = "shorter_side"
     crop: Literal["center"] = "center"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="what the crop keeps of the resized shorter side (timm's crop_pct); None: all of it"
+    )
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
+
+    @property
+    def resized(self) -> int:
+        """Pixels that the shorter side has before the crop; rounded down, as timm does."""
+        return self.size if self.crop_fraction is None else math.floor(self.size / self.crop_fraction)
 
 
 class Published(_Frozen):
@@ -160,23 +172,59 @@ class PublishedFile(_Frozen):
 class Variant(_Frozen):
     """One model of the family. `layouts` holds what a checkpoint layout changes in the architecture: Apple's and
     timm's definitions of ViT-B/16 differ in stem padding and LayerNorm epsilon, and both are right for their own
-    checkpoints."""
+    checkpoints. `text` and `tokenizer` are None of an image tower alone; `classes` are what such a tower tells apart by
+    itself, and its `embed_dim` numbers are then their logits."""
 
     schema_version: Literal[1]
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     title: str
     embed_dim: PositiveInt
     image: Annotated[MCiTower | ViTTower, Field(discriminator="kind")]
-    text: TextTowerSpec
-    tokenizer: TokenizerSpec = TokenizerSpec()
+    text: TextTowerSpec | None = None
+    tokenizer: TokenizerSpec | None = Field(default_factory=lambda data: TokenizerSpec() if data.get("text") else None)
+    classes: ClassSet | None = None
     preprocess: Preprocess
     layouts: dict[Literal["apple", "open_clip"], dict[str, dict[str, Any]]]
     parameters_image: PositiveInt = Field(description="trainable, unfolded, counted; a test compares with the network")
-    parameters_text: PositiveInt
+    parameters_text: Annotated[int, Field(ge=0)] = 0
     licence: Licence
     sources: tuple[PublishedFile, ...] = ()
     published: Published | None = None
     template: str = "a photo of a {}"
+
+    @model_validator(mode="after")
+    def _texts_and_classes(self) -> Variant:
+        if (self.text is None) != (self.tokenizer is None):
+            raise ValueError("a text tower and its tokenizer go together")
+        if self.classes is not None and (self.text is not None or self.embed_dim != len(self.class_names)):
+            raise ValueError(f"a classifier has no text tower, and embed_dim {len(self.class_names)}, a number a class")
+        return self
+
+    @property
+    def towers(self) -> tuple[TowerName, ...]:
+        """Those that the network has."""
+        return TOWERS if self.text is not None else ("image",)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the network tells apart by itself, in the order of its logits; nothing of a network that embeds."""
+        return () if self.classes is None else class_names(self.classes)
+
+    @property
+    def tokens(self) -> TokenizerSpec:
+        """What the text tower is asked with.
+
+        Raises:
+            UsageError: there is no text tower.
+        """
+        if self.tokenizer is None:
+            raise no_text_tower(self.name)
+        return self.tokenizer
+
+    @property
+    def context_length(self) -> int:
+        """Of texts in tokens; 0 where none are taken."""
+        return 0 if self.tokenizer is None else self.tokenizer.context_length
 
     def for_layout(self, layout: str) -> Variant:
         """The variant as checkpoints of `layout` define it.
@@ -210,6 +258,11 @@ class Variant(_Frozen):
     def image_input_shape(self) -> tuple[int, int, int]:
         """(3, S, S): one image after preprocessing."""
         return (3, self.preprocess.size, self.preprocess.size)
+
+
+def no_text_tower(name: str) -> UsageError:
+    """What to say where texts are asked for of a variant that has its image tower alone."""
+    return UsageError(f"{name} has no text tower: it takes images alone")
 
 
 def models_dir() -> Path:

@@ -52,7 +52,7 @@ def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) 
         return load_batch(image_paths() if folder is None else _spread(_images(folder)), variant.preprocess).numpy()
     files = _prompt_files(folder) if folder is not None else []
     texts = read_prompts(files[0]) if files else prompts()
-    return tokenize(texts[:LIMIT], variant.tokenizer.context_length)
+    return tokenize(texts[:LIMIT], variant.tokens.context_length)
 
 
 def calibration_digest(folder: Path) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.variants import TokenizerSpec, Variant
+from mobileclip_deploy.model.variants import TokenizerSpec, Variant, no_text_tower
 
 __all__ = ["ContextRunner", "chosen_contexts", "fitting", "parse_contexts"]
 
@@ -42,12 +42,14 @@ def chosen_contexts(variant: Variant, wanted: Sequence[int]) -> tuple[int, ...]:
     """
     if not wanted:
         return ()
+    if variant.text is None:
+        raise no_text_tower(variant.name)
     if not variant.text.causal:
         raise UsageError(
             f"the text tower of {variant.name} is bidirectional: padding is part of the model, and the same prompt has "
             "another embedding at another length; leave `contexts` out"
         )
-    full = variant.tokenizer.context_length
+    full = variant.tokens.context_length
     if wrong := [length for length in wanted if not SHORTEST <= length <= full]:
         raise UsageError(f"`contexts` {wrong[0]}: {variant.name} takes lengths from {SHORTEST} to {full} tokens")
     return tuple(sorted({*wanted, full}))

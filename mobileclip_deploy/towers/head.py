@@ -19,7 +19,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.tokenizer import tokenize
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.variants import TowerName, Variant, no_text_tower
 from mobileclip_deploy.towers import ImageTower, make_tower
 from mobileclip_deploy.towers.inputs import exact_texts
 from mobileclip_deploy.towers.labels import LabelSet, given_labels
@@ -29,11 +29,13 @@ __all__ = [
     "Classifier",
     "Head",
     "Normalised",
+    "OwnClassifier",
     "label_embeddings",
     "labels_json",
     "make_classifier",
     "probabilities",
     "read_head",
+    "softmax",
 ]
 
 
@@ -55,15 +57,32 @@ def read_head(labels: str | Sequence[str] | None, template: str | None = None, n
 @dataclass(frozen=True)
 class Head:
     """What a tower answers with: its embedding, as it is or scaled to length 1, or with labels the probability of
-    each."""
+    each. `own`: the labels are the classes that the network itself was trained on (`Variant.classes`)."""
 
     labels: LabelSet | None = None
     normalised: bool = False
+    own: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         """The labels, in the order of the probabilities; none of an embedding."""
         return () if self.labels is None else self.labels.names
+
+    def of(self, variant: Variant) -> Head:
+        """The head of a variant's image tower: a classifier of its own classes is always that.
+
+        Raises:
+            UsageError: such a classifier, and labels or length 1 are asked for.
+        """
+        if variant.classes is None:
+            return self
+        if self.labels is not None or self.normalised:
+            what = "`normalise`" if self.labels is None else "`labels`"
+            raise UsageError(
+                f"{variant.name} tells apart the {len(variant.class_names)} classes that it was trained on; leave "
+                f"{what} out"
+            )
+        return Head(LabelSet(variant.class_names), own=True)
 
     def check(self, model: MobileCLIP, towers: Sequence[TowerName]) -> None:
         """Refuse labels where they cannot be embedded, or where a tower would be left over.
@@ -71,7 +90,11 @@ class Head:
         Raises:
             UsageError: labels, and other towers than the image tower, or a checkpoint without a text tower.
         """
-        if self.labels is not None and (tuple(towers) != ("image",) or "text" not in model.towers):
+        if self.own or self.labels is None:
+            return
+        if model.variant.text is None:
+            raise no_text_tower(model.variant.name)
+        if tuple(towers) != ("image",) or "text" not in model.towers:
             raise UsageError(
                 "a classifier is the image tower alone, and its labels need a checkpoint with a text tower"
             )
@@ -85,6 +108,8 @@ class Head:
         Raises:
             UsageError: the model is not folded, or lacks a tower.
         """
+        if self.own:
+            return OwnClassifier(make_tower(model, "image")).eval()
         if self.labels is not None:
             return make_classifier(model, self.labels)
         own = make_tower(model, tower, short)
@@ -92,6 +117,8 @@ class Head:
 
     def answers(self, model: MobileCLIP, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What a tower with this head should answer where the checkpoint's embeddings are these, [N, D]."""
+        if self.own:
+            return softmax(embeddings.astype(np.float64))
         return self.scaled(embeddings) if self.labels is None else probabilities(model, self.labels, embeddings)
 
     def scaled(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -142,6 +169,18 @@ class Classifier(nn.Module):
         return torch.softmax(unit_length(self.tower(pixels)) @ self.weights, dim=1)
 
 
+class OwnClassifier(nn.Module):
+    """RGB pixels [N, 3, S, S] float32 in [0, 1] -> probabilities [N, L] of the classes that the network was trained on,
+    rows that sum to 1."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.softmax(self.tower(pixels), dim=1)
+
+
 def make_classifier(model: MobileCLIP, labels: LabelSet) -> Classifier:
     """The classifier of a folded model, in eval mode.
 
@@ -176,7 +215,7 @@ _LABELS: WeakKeyDictionary[MobileCLIP, dict[tuple[LabelSet, bool], npt.NDArray[n
 def _embedded(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:
     template = labels.template_for(model.variant)
     prompts = [template.replace("{}", name) for name in labels.names]
-    found = exact_texts(model, tokenize(prompts, model.variant.tokenizer.context_length))
+    found = exact_texts(model, tokenize(prompts, model.variant.tokens.context_length))
     return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -191,9 +230,13 @@ def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.fl
     """
     rows = images.astype(np.float64)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    logits = model.logit_factor * rows @ label_embeddings(model, labels).astype(np.float64).T
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    return softmax(model.logit_factor * rows @ label_embeddings(model, labels).astype(np.float64).T)
+
+
+def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Softmax of rows [N, L]."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def labels_json(labels: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ import torch
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.model.tokenizer import tokenize
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.towers.samples import image_paths, prompts
 
 __all__ = ["Inputs", "embed", "embed_exactly", "embed_images", "embed_texts", "exact_texts", "sample_inputs"]
@@ -26,7 +26,8 @@ EXACT_BATCH = 8
 
 @dataclass(frozen=True)
 class Inputs:
-    """What both sides are given: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, 77]."""
+    """What both sides are given: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, 77]; no ids where the variant
+    has no text tower."""
 
     images: tuple[str, ...]
     prompts: tuple[str, ...]
@@ -49,15 +50,20 @@ def sample_inputs(model: MobileCLIP, images: Sequence[Path] = (), texts: Sequenc
 
     Raises:
         InvalidInput: an image cannot be used.
+        UsageError: texts, and the variant has no text tower.
     """
     paths = list(images) or image_paths()
-    texts = list(texts) or prompts()
     variant = model.variant
+    if variant.text is None:
+        if texts:
+            raise no_text_tower(variant.name)
+    else:
+        texts = list(texts) or prompts()
     return Inputs(
         images=tuple(path.name for path in paths),
         prompts=tuple(texts),
         pixels=load_batch(paths, variant.preprocess).numpy(),
-        ids=tokenize(texts, variant.tokenizer.context_length),
+        ids=np.zeros((0, 0), np.int64) if variant.text is None else tokenize(texts, variant.tokens.context_length),
     )
 
 

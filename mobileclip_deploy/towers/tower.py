@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.variants import TowerName, no_text_tower
 
 __all__ = ["ImageTower", "TextTower", "example_input", "make_tower"]
 
@@ -54,8 +54,8 @@ class TextTower(nn.Module):
         assert model.text is not None
         self.encoder = model.text
         self.short = short
-        self.eot = model.variant.tokenizer.eot
-        length = model.variant.tokenizer.context_length
+        self.eot = model.variant.tokens.eot
+        length = model.variant.tokens.context_length
         # [L, L], 1 where the row is before the column: ids @ earlier counts what comes before each position.
         self.register_buffer("earlier", torch.ones(length, length).triu(1), persistent=False)
 
@@ -80,6 +80,8 @@ def make_tower(model: MobileCLIP, name: TowerName, short: bool = False) -> Image
     Raises:
         UsageError: the model is not folded, or does not have the tower.
     """
+    if name not in model.variant.towers:
+        raise no_text_tower(model.variant.name)
     if name not in model.towers:
         raise UsageError(f"this checkpoint has no {name} tower; export the one it has with `tower='{model.towers[0]}'`")
     if not is_folded(model):
@@ -92,6 +94,6 @@ def example_input(model: MobileCLIP, name: TowerName, batch: int = 1) -> Tensor:
     variant = model.variant
     if name == "image":
         return torch.full((batch, *variant.image_input_shape), 0.5)
-    ids = torch.full((batch, variant.tokenizer.context_length), variant.tokenizer.pad, dtype=torch.int64)
-    ids[:, 0], ids[:, 1] = variant.tokenizer.sot, variant.tokenizer.eot
+    ids = torch.full((batch, variant.tokens.context_length), variant.tokens.pad, dtype=torch.int64)
+    ids[:, 0], ids[:, 1] = variant.tokens.sot, variant.tokens.eot
     return ids

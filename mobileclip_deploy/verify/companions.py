@@ -99,7 +99,10 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
         ("preprocess", manifest.preprocess, variant.preprocess),
         ("tokenizer", manifest.tokenizer, variant.tokenizer),
     ):
-        pairs += [(f"{group}.{name}", getattr(have, name), value) for name, value in want.model_dump().items()]
+        wanted = {} if want is None else want.model_dump()
+        pairs += [(f"{group}.{name}", getattr(have, name, None), value) for name, value in wanted.items()]
+        if want is None:
+            pairs.append((group, have, want))
     for tower, entry in manifest.towers.items():
         ports = subject.target(tower).ports(variant, tower, subject.form)
         pairs.append((f"{tower} input", entry.input, TensorEntry.of(ports[0])))

@@ -39,7 +39,7 @@ def check_contexts(subject: Subject, tower: TowerName) -> Iterator[Check]:
 
 def _check(subject: Subject, length: int, runner: Runner, bound: Bound) -> Check:
     ids = subject.evidence.reference.inputs.ids
-    tokenizer = subject.bundle.manifest.tokenizer
+    tokenizer = subject.bundle.manifest.tokens
     rows = np.flatnonzero(fitting(ids, (length,), tokenizer) == length)
     if not len(rows):
         return Check.not_run(STEP, "text", f"none of the {len(ids)} prompts fits into {length} tokens")

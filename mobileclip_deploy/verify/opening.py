@@ -89,8 +89,9 @@ def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Referen
     Raises:
         InvalidInput: they are no inputs of it.
     """
-    vocabulary = bundle.manifest.tokenizer.vocab_size
-    if stored.inputs.ids.min(initial=0) < 0 or stored.inputs.ids.max(initial=0) >= vocabulary:
+    tokenizer = bundle.manifest.tokenizer
+    vocabulary = 0 if tokenizer is None else tokenizer.vocab_size
+    if stored.inputs.ids.min(initial=0) < 0 or stored.inputs.ids.max(initial=-1) >= vocabulary:
         raise InvalidInput(f"{bundle.golden} is damaged: it holds ids outside of the {vocabulary} of the vocabulary")
     return Reference.again(source.model, stored)
 

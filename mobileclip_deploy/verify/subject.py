@@ -272,7 +272,7 @@ def head_of(bundle: Bundle) -> Head:
     """What a bundle's artifacts answer with."""
     classifier = bundle.manifest.classifier
     if classifier is not None:
-        return Head(LabelSet(classifier.labels, classifier.template))
+        return Head(LabelSet(classifier.labels, classifier.template), own=classifier.template is None)
     return Head(normalised=any(entry.output.normalised for entry in bundle.manifest.towers.values()))
 
 

@@ -17,7 +17,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import StrPath, check_bundle_destination, replacing
 from mobileclip_deploy.model.preprocessing import image_files
-from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.model.variants import TOWERS, no_text_tower
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import get_target
@@ -78,6 +78,8 @@ class DemoPage:
         manifest = bundle.manifest
         if not get_target(manifest.target).places("browser", manifest.options):
             raise UsageError(f"{bundle.path.name}: {manifest.target} does not run in browsers; export another target")
+        if manifest.tokenizer is None:
+            raise no_text_tower(manifest.variant)
         if set(manifest.towers) != set(TOWERS):
             raise InvalidInput(f"{bundle.path.name}: the page needs an image and a text tower; export both")
         _check_tensors(bundle)
@@ -175,7 +177,7 @@ def _check_tensors(bundle: Bundle) -> None:
     """The page makes pixels [N, 3, S, S] in [0, 1] and ids [N, L]; a layout with others needs a page of its own."""
     manifest = bundle.manifest
     image, text = (manifest.towers[tower].input for tower in TOWERS)
-    size, length = manifest.preprocess.size, manifest.tokenizer.context_length
+    size, length = manifest.preprocess.size, manifest.tokens.context_length
     fits = image.dtype == "float32" and image.shape[1:] == (3, size, size) and image.range in (None, (0.0, 1.0))
     if not (fits and text.dtype in ("int64", "int32") and text.shape[1:] == (length,)):
         raise InvalidInput(f"{bundle.path.name}: the page makes float32 pixels and whole ids; export without a layout")
@@ -210,7 +212,7 @@ def _settings(bundle: Bundle, images: list[str], offline: bool) -> dict[str, Any
         "embedding_space": manifest.embedding_space,
         "template": manifest.template,
         "logit_scale": manifest.logit_scale,
-        "tokenizer": manifest.tokenizer.model_dump(mode="json"),
+        "tokenizer": manifest.tokens.model_dump(mode="json"),
         "preprocess": manifest.preprocess.model_dump(mode="json"),
         "towers": {tower: manifest.towers[tower].model_dump(mode="json", exclude_none=True) for tower in TOWERS},
         "golden": golden,

@@ -33,6 +33,10 @@ class Spec:
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
+    @property
+    def resized(self) -> int:
+        return self.size
+
 
 def noise(width: int, height: int, channels: int = 3) -> np.ndarray:
     shape = (height, width, channels) if channels > 1 else (height, width)

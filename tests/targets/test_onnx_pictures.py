@@ -41,9 +41,14 @@ def large(shape: tuple[int, int], size: int) -> bool:
     return shape[0] * shape[1] >= LARGE and min(shape) >= LARGE_RATIO * size
 
 
-@pytest.mark.parametrize(("size", "interpolation"), [(64, "bilinear"), (256, "bilinear"), (224, "bicubic")])
-def test_pixels_are_pillow_s_but_for_one_level_in_some_values(size: int, interpolation: str) -> None:
-    spec = Preprocess(size=size, interpolation=interpolation)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("size", "interpolation", "kept"),
+    [(64, "bilinear", None), (256, "bilinear", None), (224, "bicubic", None), (64, "bicubic", 0.9)],
+)
+def test_pixels_are_pillow_s_but_for_one_level_in_some_values(
+    size: int, interpolation: str, kept: float | None
+) -> None:
+    spec = Preprocess(size=size, interpolation=interpolation, crop_fraction=kept)  # type: ignore[arg-type]
     session = front(spec)
     shapes = (*SIZES, (1003, 1301), (1, 3))
     expected = [(4000, 3000), (3000, 4000), *([] if size == 256 else [(1003, 1301)])]

@@ -48,11 +48,13 @@ console.log(JSON.stringify(found));
 """
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_pictures_are_prepared_in_the_same_bytes(node: Callable[[str, Any], Any], interpolation: str) -> None:
+@pytest.mark.parametrize(("interpolation", "kept"), [("bilinear", None), ("bicubic", 0.9)])
+def test_pictures_are_prepared_in_the_same_bytes(
+    node: Callable[[str, Any], Any], interpolation: str, kept: float | None
+) -> None:
     random = np.random.default_rng(3)
     given, wanted = [], []
-    spec = load_variant("nano").preprocess.model_copy(update={"interpolation": interpolation})
+    spec = load_variant("nano").preprocess.model_copy(update={"interpolation": interpolation, "crop_fraction": kept})
     for width, height in ((64, 64), (65, 64), (67, 131), (640, 427), (31, 40)):
         # Noise has every value next to every other; of the smallest weights too the last bit shows.
         pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -112,7 +112,7 @@ class Trials:
             texts=text,
             artifact=lambda tower: artifact_sha256(artifacts[tower]),
             preprocess=variant.preprocess,
-            context_length=variant.tokenizer.context_length,
+            context_length=variant.tokens.context_length,
             template=variant.template,
             logit_scale=self.source.model.logit_factor,
         )

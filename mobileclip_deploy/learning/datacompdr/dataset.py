@@ -202,7 +202,7 @@ class PublishedDataset(TrainingData):
         if self.settings.mix_synthetic is not None:
             taken = len(texts) - 1 if choice.mixed < self.settings.mix_synthetic else 0
             texts, rows = [texts[taken]], [rows[taken]]
-        length = self.variant.tokenizer.context_length
+        length = self.variant.tokens.context_length
         return Sample(
             row,
             crop,

@@ -72,7 +72,7 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
 
 def _check_enough(pairs: Pairs, plan: RecoveryPlan) -> None:
     """Refuse data that leaves a tower nothing to be held back from training."""
-    needed, length = plan.settings.held_back, plan.source.variant.tokenizer.context_length
+    needed, length = plan.settings.held_back, plan.source.variant.tokens.context_length
     if len(pairs.rows) < needed:
         raise InvalidInput(f"{plan.data} holds {len(pairs.rows)} images; recovery needs {needed} at least")
     if "text" not in plan.precisions:

@@ -103,7 +103,7 @@ class PairDataset(TrainingData):
         self.captions = torch.tensor([len(row.texts) for row in pairs.rows])
         # Captions of all pairs stand one after another: those of pair i from first_caption[i] on, the true one first.
         self.first_caption = torch.cat((torch.zeros(1, dtype=torch.int64), self.captions.cumsum(0)))
-        self.ids = _token_ids([text for row in pairs.rows for text in row.texts], variant.tokenizer.context_length)
+        self.ids = _token_ids([text for row in pairs.rows for text in row.texts], variant.tokens.context_length)
 
     def __len__(self) -> int:
         return len(self.pairs.rows)

@@ -73,7 +73,7 @@ class Teacher:
         different = list(dict.fromkeys(texts))
         if not different:
             return torch.empty(0, self.entry.embed_dim, dtype=dtype)
-        ids = torch.from_numpy(tokenize(different, self.model.variant.tokenizer.context_length))
+        ids = torch.from_numpy(tokenize(different, self.model.variant.tokens.context_length))
         embedded = self._unit(torch.cat([self.model.encode_text(part) for part in ids.split(BATCH)])).to(dtype)
         place = {text: number for number, text in enumerate(different)}
         return embedded[[place[text] for text in texts]]

@@ -80,7 +80,7 @@ def read_calibration_set(
         raise UsageError(f"`calibration` {folder}: no such folder; give one with images and captions like the app's")
     digest, notes = hashlib.sha256(), []
     size = variant.preprocess.size
-    pixels, ids = torch.empty(0, 3, size, size), torch.empty(0, variant.tokenizer.context_length, dtype=torch.int64)
+    pixels, ids = torch.empty(0, 3, size, size), torch.empty(0, variant.tokens.context_length, dtype=torch.int64)
     if "image" in towers:
         files = _spread(image_files(folder), MOST_IMAGES)
         pixels, repeated = _different_pictures(folder, files, variant, dataset)
@@ -135,7 +135,7 @@ def _different_texts(
     folder: Path, texts: Sequence[str], variant: Variant, dataset: Dataset | None
 ) -> tuple[Tensor, int]:
     """The ids of the captions, each once, without those that the gates look at; and how many were left out."""
-    length = variant.tokenizer.context_length
+    length = variant.tokens.context_length
     judged_by = {row.tobytes() for row in tokenize(_judged_texts(dataset), length)}
     different = {row.tobytes(): row for row in tokenize(texts, length)} if texts else {}
     kept = [row for key, row in different.items() if key not in judged_by]

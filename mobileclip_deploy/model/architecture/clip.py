@@ -15,7 +15,7 @@ from mobileclip_deploy.model.architecture.fastvit import MCi
 from mobileclip_deploy.model.architecture.text import TextTransformer
 from mobileclip_deploy.model.architecture.vit import ViT
 from mobileclip_deploy.model.provenance import Provenance
-from mobileclip_deploy.model.variants import TOWERS, MCiTower, Variant
+from mobileclip_deploy.model.variants import TOWERS, MCiTower, Variant, no_text_tower
 
 __all__ = ["LARGEST_LOGIT_FACTOR", "MobileCLIP", "build_model"]
 
@@ -26,7 +26,7 @@ LARGEST_LOGIT_FACTOR = 100.0
 class MobileCLIP(nn.Module):
     """Image tower `image`, text tower `text` and `logit_scale` (a scalar, in log space).
 
-    `towers` names those it has: a checkpoint of one tower gives a model whose other tower is None.
+    `towers` names those it has: a checkpoint or a variant of one tower gives a model whose other tower is None.
     `provenance` names the checkpoint the weights came from; None for weights that came from nowhere.
     """
 
@@ -35,9 +35,11 @@ class MobileCLIP(nn.Module):
     def __init__(self, variant: Variant, towers: tuple[str, ...] = TOWERS) -> None:
         super().__init__()
         self.variant = variant
-        self.towers = towers
-        self.image = _image_tower(variant) if "image" in towers else None
-        self.text = TextTransformer(variant.text, variant.tokenizer, variant.embed_dim) if "text" in towers else None
+        self.towers = tuple(tower for tower in towers if tower in variant.towers)
+        self.image = _image_tower(variant) if "image" in self.towers else None
+        self.text = None
+        if variant.text is not None and "text" in self.towers:
+            self.text = TextTransformer(variant.text, variant.tokens, variant.embed_dim)
         # CLIP's first temperature; a checkpoint has its own. Who uses it takes exp() and stops at 100, as CLIP does.
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
@@ -68,6 +70,8 @@ class MobileCLIP(nn.Module):
             UsageError: the model has no text tower.
         """
         if self.text is None:
+            if self.variant.text is None:
+                raise no_text_tower(self.variant.name)
             raise UsageError("this model has no text tower: its checkpoint holds the image tower alone")
         _require_tensor(ids, 2, "token ids [N, 77]", "text")
         return self.text(ids)

@@ -15,10 +15,11 @@ __all__ = ["MCi"]
 class PatchEmbedding(nn.Sequential):
     """Halves height and width between stages: [N, C, H, W] -> [N, C', H/2, W/2]."""
 
-    def __init__(self, cin: int, cout: int, squeeze_excite: bool) -> None:
+    def __init__(self, cin: int, cout: int, squeeze_excite: bool, activation: bool) -> None:
         # The reduction is timm's: a quarter of the channels, in multiples of eight.
         squeeze = max(8, (cout // 4 + 4) // 8 * 8) if squeeze_excite else None
-        super().__init__(LargeKernelConv(cin, cout, squeeze=squeeze), MobileOneBlock(cout, cout, (1, 1)))
+        large = LargeKernelConv(cin, cout, squeeze=squeeze, activation=activation)
+        super().__init__(large, MobileOneBlock(cout, cout, (1, 1)))
 
 
 class Stage(nn.Module):
@@ -27,9 +28,10 @@ class Stage(nn.Module):
     def __init__(self, spec: MCiTower, index: int) -> None:
         super().__init__()
         width, ratio = spec.widths[index], spec.mlp_ratios[index]
-        self.downsample = (
-            PatchEmbedding(spec.widths[index - 1], width, spec.squeeze_excite[index]) if index else nn.Identity()
-        )
+        self.downsample: nn.Module = nn.Identity()
+        if index:
+            before, squeeze = spec.widths[index - 1], spec.squeeze_excite[index]
+            self.downsample = PatchEmbedding(before, width, squeeze, spec.patch_activation)
         self.position = RepCPE(width) if spec.positional[index] else nn.Identity()
         blocks: list[nn.Module] = []
         for _ in range(spec.depths[index]):

@@ -118,7 +118,7 @@ class CoreAITarget(Target):
             return TensorInfo("image", "uint8", (1, *variant.image_input_shape), (0.0, 255.0), "RGB")
         if tower == "image":
             return TensorInfo("image", "float32", (1, *variant.image_input_shape), (0.0, 1.0), "RGB")
-        return TensorInfo("text", "int32", (1, variant.tokenizer.context_length))
+        return TensorInfo("text", "int32", (1, variant.tokens.context_length))
 
     def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
         if labels:

@@ -118,7 +118,7 @@ def _describe(model: Any, job: TowerJob, input_name: str, output_name: str) -> N
         size = job.variant.preprocess.size
         model.input_description[input_name] = f"RGB image, {size} x {size}"
     else:
-        tokenizer = job.variant.tokenizer
+        tokenizer = job.variant.tokens
         model.input_description[input_name] = (
             f"{tokenizer.context_length} token ids: {tokenizer.sot}, the text, {tokenizer.eot}, then {tokenizer.pad}"
         )

@@ -131,7 +131,7 @@ class CoreMLTarget(Target):
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         if tower == "image":
             return TensorInfo("image", "uint8", (1, *variant.image_input_shape), (0.0, 255.0), "RGB")
-        return TensorInfo("text", "int32", (1, variant.tokenizer.context_length))
+        return TensorInfo("text", "int32", (1, variant.tokens.context_length))
 
     def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
         """Of a classifier a dictionary from label to probability, as Vision reads it; beside it stands `classLabel`."""

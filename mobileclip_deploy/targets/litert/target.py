@@ -68,7 +68,7 @@ class LiteRTTarget(Target):
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         if tower == "image":
             return TensorInfo("image", "float32", (1, *variant.image_input_shape), (0.0, 1.0), "RGB")
-        return TensorInfo("text", "int32", (1, variant.tokenizer.context_length))
+        return TensorInfo("text", "int32", (1, variant.tokens.context_length))
 
     def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
         if labels:

@@ -154,11 +154,12 @@ class _Front:
         """The picture's height and width."""
         sides, two = self.op("Shape", picture, end=2), self.whole(2)
         size, shorter = self.whole(self.spec.size), self.op("ReduceMin", sides, keepdims=1)
+        resized = self.whole(self.spec.resized)
         found = []
         for axis in (0, 1):
             length = self.op("Slice", sides, self.whole(axis), self.whole(axis + 1), self.whole(0))
             # Whole numbers, cut off and not rounded, as torchvision computes the longer side.
-            scaled = self.op("Div", self.op("Mul", length, size), shorter)
+            scaled = self.op("Div", self.op("Mul", length, resized), shorter)
             # Half of what is left over; of an odd number the even half, as Python rounds.
             over = self.op("Sub", scaled, size)
             half = self.op("Div", over, two)

@@ -69,7 +69,7 @@ class OnnxTarget(Target):
         name = self._own.artifact(tower).input.name
         if tower == "image":
             return TensorInfo(name, "float32", (0, *variant.image_input_shape), (0.0, 1.0), "RGB")
-        return TensorInfo(name, "int64", (0, variant.tokenizer.context_length))
+        return TensorInfo(name, "int64", (0, variant.tokens.context_length))
 
     def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
         name = self._own.artifact("classifier" if labels else tower).output.name

@@ -34,7 +34,7 @@ class TorchScriptTarget(Target):
     def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
         if tower == "image":
             return TensorInfo("pixels", "float32", (0, *variant.image_input_shape), (0.0, 1.0), "RGB")
-        return TensorInfo("ids", "int64", (0, variant.tokenizer.context_length))
+        return TensorInfo("ids", "int64", (0, variant.tokens.context_length))
 
     def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
         if labels:

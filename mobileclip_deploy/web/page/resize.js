@@ -88,11 +88,12 @@ function rounded(value) {
 }
 
 /** RGB bytes [height, width, 3] -> float32 [3, S, S] in [0, 1]: resized and cropped as the bundle's manifest says. */
-export function prepare(pixels, width, height, { size, resize: how, crop, interpolation }) {
-  let [outWidth, outHeight] = [size, size];
+export function prepare(pixels, width, height, { size, resize: how, crop, crop_fraction: kept, interpolation }) {
+  const side = kept ? Math.floor(size / kept) : size;
+  let [outWidth, outHeight] = [side, side];
   if (how === "shorter_side") {
-    const longer = Math.trunc((size * Math.max(width, height)) / Math.min(width, height));
-    [outWidth, outHeight] = width <= height ? [size, longer] : [longer, size];
+    const longer = Math.trunc((side * Math.max(width, height)) / Math.min(width, height));
+    [outWidth, outHeight] = width <= height ? [side, longer] : [longer, side];
   } else if (how !== "squash") {
     throw new Error(`no way of resizing ${how}`);
   }

@@ -1,0 +1,203 @@
+"""Variants without a text tower: FastViT's classifiers are timm's, and what asks for texts is told so in one line.
+
+Values are compared with one block a stage: all blocks are of one kind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from timm.data import create_transform
+from timm.models import fastvit
+from tiny import checkpoint
+from unfilled import Unfilled
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints import load
+from mobileclip_deploy.checkpoints.fitting import fitting_variants
+from mobileclip_deploy.checkpoints.golden import relative_errors
+from mobileclip_deploy.checkpoints.open_clip import canonical_names
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.model.classes import class_names
+from mobileclip_deploy.model.preprocessing import load_batch, normalize
+from mobileclip_deploy.model.variants import MCiTower, load_variant, variant_names
+from mobileclip_deploy.towers import samples
+
+CLASSIFIERS = [name for name in variant_names() if name.startswith("fastvit_")]
+IMAGES = samples.image_paths()[:2]
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_cards_say_what_timm_builds_and_prepares(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastvit, "_create_fastvit", lambda name, pretrained, **arguments: arguments)
+    built, card = getattr(fastvit, name)(), load_variant(name)
+    assert isinstance(card.image, MCiTower)
+    said = {"layers": card.image.depths, "embed_dims": card.image.widths, "mlp_ratios": card.image.mlp_ratios}
+    assert {key: built.pop(key) for key in said} == said
+    assert built.pop("token_mixers") == card.image.mixers
+    assert [position is not None for position in built.pop("pos_embs", (None,) * 4)] == [*card.image.positional]
+    assert built == {}
+    published = [timm.get_pretrained_cfg(f"{name}.{tag}") for tag in ("apple_dist_in1k", "apple_in1k")]
+    assert [one.hf_hub_id for one in published] == [source.repository for source in card.sources]
+    spec = card.preprocess
+    for one in published:
+        assert (one.input_size, one.crop_pct, one.crop_mode) == (
+            (3, spec.size, spec.size),
+            spec.crop_fraction,
+            "center",
+        )
+        assert (one.interpolation, one.mean, one.std) == (spec.interpolation, spec.mean, spec.std)
+
+
+def test_names_and_shapes_are_timm_s_at_full_depth() -> None:
+    with torch.device("meta"), Unfilled():
+        theirs = timm.create_model("fastvit_t8").state_dict()
+    shapes = {ours: tuple(theirs[key].shape) for ours, key in canonical_names(theirs).items()}
+    assert fitting_variants("open_clip", shapes) == ["fastvit_t8"]
+
+
+def test_timm_s_classifiers_are_all_here() -> None:
+    assert set(CLASSIFIERS) == {name for name in timm.list_models("fastvit_*") if "mci" not in name}
+
+
+@torch.no_grad()
+def test_pixels_and_answers_are_timm_s(tmp_path: Path) -> None:
+    theirs = fastvit.FastVit(
+        layers=(1, 1, 1, 1),
+        embed_dims=(16, 32, 32, 64),
+        mlp_ratios=(2, 2, 2, 2),
+        downsamples=(False, True, True, True),
+        token_mixers=("repmixer", "repmixer", "repmixer", "attention"),
+        pos_embs=(None, None, None, partial(fastvit.RepConditionalPosEnc, spatial_shape=(7, 7))),
+    ).eval()
+    weights = checkpoint("tiny_classes", "open_clip")
+    del weights["logit_scale"]
+    theirs.load_state_dict(weights)
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    ours = load(tmp_path / "model.safetensors")
+    assert (ours.variant.name, ours.towers) == ("tiny_classes", ("image",))
+    assert ours.provenance is not None
+    assert ours.provenance.notes == ()
+
+    spec = ours.variant.preprocess
+    transform = create_transform((3, 64, 64), crop_pct=0.9, interpolation="bicubic", mean=spec.mean, std=spec.std)
+    pixels = torch.stack([transform(Image.open(path).convert("RGB")) for path in IMAGES])
+    own = normalize(load_batch(IMAGES, spec), spec)
+    assert torch.equal(own, pixels)
+    assert relative_errors(ours.encode_image(own), theirs(pixels)) <= 1e-5
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    names = class_names("imagenet_1k")
+    assert len(set(names)) == len(names) == 1000
+    assert (names[0], names[281], names[657], names[744], names[999]) == (
+        "tench",
+        "tabby cat",
+        "missile",
+        "projectile",
+        "toilet paper",
+    )
+
+
+@pytest.fixture
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("alone") / "model.safetensors"
+    save_file(checkpoint("tiny_classes", "open_clip"), path)
+    return path
+
+
+def test_it_is_exported_as_a_classifier_of_its_classes(weights: Path, tmp_path: Path) -> None:
+    model = mcd.load_model(checkpoint=weights)
+    bundle = mcd.export(model, "onnx", "fp32", tmp_path)
+    assert bundle.path.name == "tiny_classes-onnx-fp32-classifier"
+    names = class_names("imagenet_1k")
+    assert json.loads((bundle.path / "onnx" / "labels.json").read_text()) == list(names)
+    manifest = bundle.manifest
+    assert (manifest.classifier.labels, manifest.classifier.template) == (names, None)  # type: ignore[union-attr]
+    assert (manifest.tokenizer, manifest.preprocess.crop_fraction) == (None, 0.9)
+    assert not (bundle.path / "tokenizer").exists()
+    config = json.loads((bundle.path / "preprocessor_config.json").read_text())
+    assert (config["size"], config["crop_size"]) == ({"shortest_edge": 71}, {"height": 64, "width": 64})
+    assert "shorter side to 71 (bicubic, antialiased), centre crop of 64" in (bundle.path / "MODEL_CARD.md").read_text()
+    assert mcd.verify(bundle, checkpoint=weights, thorough=False).passed
+
+    own, found = mcd.classify(mcd.load_model(checkpoint=weights), IMAGES), mcd.classify(bundle, IMAGES)
+    for one, other in zip(own, found, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+        assert sum(one.probabilities.values()) == pytest.approx(1)
+
+    for place, label in enumerate((found[0].label, "tench")):  # the first is right, the second one is not
+        folder = tmp_path / "data" / label.replace(" ", "_")
+        folder.mkdir(parents=True)
+        (folder / IMAGES[place].name).write_bytes(IMAGES[place].read_bytes())
+    (tmp_path / "data" / "toilet_paper").mkdir()
+    (tmp_path / "data" / "toilet_paper" / "1.jpg").write_bytes(IMAGES[1].read_bytes())
+    result = mcd.evaluate(bundle, dataset=tmp_path / "data")
+    assert (result.classes, result.templates) == (3, ())
+    nearest = max(("tench", "toilet paper", found[0].label), key=lambda name: found[1].probabilities[name])
+    right = 1 + (nearest in ("tench", "toilet paper"))
+    assert result.figures["top1"].value == pytest.approx(100 * right / 3)
+
+    for asked in (
+        lambda: mcd.load_runner(bundle, "text"),
+        lambda: mcd.tokenize("a", bundle),
+        lambda: mcd.embed(bundle, _texts(tmp_path), tmp_path / "out.npy"),
+        lambda: mcd.verify(bundle, checkpoint=weights, prompts=_texts(tmp_path)),
+        lambda: mcd.write_demo(bundle, tmp_path / "page"),
+    ):
+        _refused(asked, "tiny_classes has no text tower: it takes images alone")
+    with pytest.raises(InvalidInput, match="the classifier has no label 'cat'"):
+        (tmp_path / "data" / "cat").mkdir()
+        (tmp_path / "data" / "cat" / "1.jpg").write_bytes(IMAGES[1].read_bytes())
+        mcd.evaluate(bundle, dataset=tmp_path / "data")
+
+
+def _texts(folder: Path) -> Path:
+    (folder / "texts.txt").write_text("a cat\n")
+    return folder / "texts.txt"
+
+
+def _refused(asked: Callable[[], object], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        asked()
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"labels": "cat,dog"}, "tells apart the 1000 classes that it was trained on; leave `labels` out"),
+        ({"normalise": True}, "tells apart the 1000 classes that it was trained on; leave `normalise` out"),
+        ({"tower": "text"}, "has no text tower: it takes images alone"),
+        ({"layout": "immich"}, "gives probabilities, and the layout immich is of embeddings"),
+        ({"precision": "smallest"}, "is a classifier, and `precision='smallest'` searches towers; name one"),
+    ],
+)
+def test_what_it_cannot_be_exported_as(weights: Path, tmp_path: Path, choices: dict[str, Any], words: str) -> None:
+    target = {} if "layout" in choices else {"target": "onnx"}
+    with pytest.raises(UsageError) as caught:
+        mcd.export(mcd.load_model(checkpoint=weights), output=tmp_path, **target, **choices)
+    assert str(caught.value) == f"tiny_classes {words}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_it_refuses_texts(weights: Path) -> None:
+    model = mcd.load_model(checkpoint=weights)
+    for asked in (
+        lambda: model.encode_text(torch.zeros(1, 8, dtype=torch.long)),
+        lambda: mcd.load_runner(model, "text"),
+        lambda: mcd.tokenize("a", model),
+    ):
+        _refused(asked, "tiny_classes has no text tower: it takes images alone")
+    runner = mcd.load_runner(model, "image")
+    assert runner(np.zeros((1, 3, 64, 64), np.float32)).shape == (1, 1000)
