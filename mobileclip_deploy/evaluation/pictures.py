@@ -222,7 +222,7 @@ class _Reader:
 
     def _decoded(self, content: bytes, name: str) -> Bytes:
         spec = self.embedder.preprocess
-        image = self.embedder.view.of(decode_image(content, name, 2 * spec.size if self.how.fast_jpeg else None))
+        image = self.embedder.view.of(decode_image(content, name, 2 * spec.resized if self.how.fast_jpeg else None))
         try:
             return tower_bytes(image, spec)
         except InvalidInput as error:
