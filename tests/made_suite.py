@@ -13,7 +13,7 @@ from PIL import Image
 
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.model.tokenizer import tokenize
-from mobileclip_deploy.model.variants import Preprocess
+from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -87,7 +87,7 @@ class Eye:
             texts=self.texts,
             artifact=lambda tower: f"eye {tower}",
             preprocess=Preprocess(size=16),
-            context_length=77,
+            tokenizer=TokenizerSpec(),
             template="a {}",
             logit_scale=1.0,
         )

@@ -28,10 +28,10 @@ __all__ = ["CheckedRunner", "Embedder", "bundle_embedder", "model_embedder", "mo
 class Embedder:
     """Both towers of something that can be run here, and what they need to know about their inputs.
 
-    `artifact` gives what tells a tower from all others: a hash of its file or weights. `context_length`: of texts in
-    tokens; 0 where the variant takes images alone. `labels`: of a classifier, whose `images` gives a number for each
-    instead of an embedding. `view`: what it is shown of every picture. `alone`: gives `images` for many threads at
-    once, each call on one core; None where that cannot be.
+    `artifact` gives what tells a tower from all others: a hash of its file or weights. `tokenizer`: None where the
+    variant takes images alone. `labels`: of a classifier, whose `images` gives a number for each instead of an
+    embedding. `view`: what it is shown of every picture. `alone`: gives `images` for many threads at once, each call on
+    one core; None where that cannot be.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Embedder:
     texts: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
     artifact: Callable[[TowerName], str]
     preprocess: Preprocess
-    context_length: int
+    tokenizer: TokenizerSpec | None
     template: str
     logit_scale: float
     labels: tuple[str, ...] = ()
@@ -151,7 +151,7 @@ def bundle_embedder(
         texts=lambda ids: runners["text"](ids),
         artifact=lambda tower: manifest.towers[tower].sha256,
         preprocess=manifest.preprocess,
-        context_length=manifest.context_length,
+        tokenizer=manifest.tokenizer,
         template=manifest.template,
         logit_scale=manifest.logit_scale,
         alone=_alone(runners.get("image")),
@@ -177,7 +177,7 @@ def model_embedder(model: MobileCLIP) -> Embedder:
         texts=lambda ids: embed_texts(model, ids),
         artifact=lambda tower: _weights_sha256(model),
         preprocess=model.variant.preprocess,
-        context_length=model.variant.context_length,
+        tokenizer=model.variant.tokenizer,
         template=model.variant.template,
         logit_scale=model.logit_factor,
         labels=model.variant.class_names,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.evaluation.cache import EmbeddingStore, content_id
 from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 
 __all__ = [
@@ -80,17 +80,17 @@ def embed_texts(
     """Text embeddings [M, D] as the artifact gives them, not normalised.
 
     Raises:
-        InvalidInput: the cache cannot be used.
+        InvalidInput: the cache cannot be used, or the text tower has another vocabulary (`encode`).
         UsageError: it takes images alone.
     """
-    if not embedder.context_length:
+    if embedder.tokenizer is None:
         raise no_text_tower(embedder.variant)
     store = open_store(embedder, "text", cache)
     parts = []
     try:
         for start in range(0, len(prompts), BATCH):
             progress(f"text {start} of {len(prompts)}")
-            ids = tokenize(list(prompts[start : start + BATCH]), embedder.context_length)  # [B, 77]
+            ids = encode(list(prompts[start : start + BATCH]), embedder.tokenizer)  # [B, 77]
             names = [content_id(row.tobytes()) for row in ids]
             new = {name: row for name, row in zip(names, ids, strict=True) if store is None or name not in store}
             parts.append(_computed_or_kept(names, new, store, embedder.texts))

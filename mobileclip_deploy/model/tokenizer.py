@@ -14,8 +14,16 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.open_clip_files import open_clip_module
+from mobileclip_deploy.model.variants import TokenizerSpec
 
-__all__ = ["TokenizerFile", "tokenize", "tokenizer_file", "write_tokenizer_files", "write_transformers_tokenizer"]
+__all__ = [
+    "TokenizerFile",
+    "encode",
+    "tokenize",
+    "tokenizer_file",
+    "write_tokenizer_files",
+    "write_transformers_tokenizer",
+]
 
 TokenizerFile = Literal[
     "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
@@ -53,6 +61,21 @@ def tokenize(texts: Sequence[str], context_length: int = 77) -> npt.NDArray[np.i
         if not isinstance(text, str):
             raise InvalidInput(f"prompt {index} is {type(text).__name__} instead of a string")
     ids: npt.NDArray[np.int64] = _open_clip_tokenizer()(list(texts), context_length).numpy()
+    return ids
+
+
+def encode(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64]:
+    """As `tokenize`, for a text tower: int64 [N, L].
+
+    Raises:
+        InvalidInput: as `tokenize`, or the tower knows fewer tokens than the texts have.
+    """
+    ids = tokenize(texts, tokens.context_length)
+    if (largest := int(ids.max(initial=0))) >= tokens.vocab_size:
+        raise InvalidInput(
+            f"the text tower has a vocabulary of {tokens.vocab_size} tokens, and texts are encoded by CLIP's, with ids "
+            f"up to {largest}: a text tower with a tokenizer of its own cannot be used"
+        )
     return ids
 
 

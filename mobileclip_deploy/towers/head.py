@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, Variant, no_text_tower
 from mobileclip_deploy.towers import ImageTower, make_tower
 from mobileclip_deploy.towers.inputs import exact_texts
@@ -215,7 +215,7 @@ _LABELS: WeakKeyDictionary[MobileCLIP, dict[tuple[LabelSet, bool], npt.NDArray[n
 def _embedded(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:
     template = labels.template_for(model.variant)
     prompts = [template.replace("{}", name) for name in labels.names]
-    found = exact_texts(model, tokenize(prompts, model.variant.tokens.context_length))
+    found = exact_texts(model, encode(prompts, model.variant.tokens))
     return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
 

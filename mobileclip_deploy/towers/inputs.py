@@ -13,7 +13,7 @@ import torch
 
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import load_batch, normalize
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.towers.samples import image_paths, prompts
 
@@ -49,7 +49,7 @@ def sample_inputs(model: MobileCLIP, images: Sequence[Path] = (), texts: Sequenc
     """Preprocess and tokenize as the model's variant says; the packaged samples stand in for what is not given.
 
     Raises:
-        InvalidInput: an image cannot be used.
+        InvalidInput: an image cannot be used, or a vocabulary that is not the tokenizer's (`encode`).
         UsageError: texts, and the variant has no text tower.
     """
     paths = list(images) or image_paths()
@@ -63,7 +63,7 @@ def sample_inputs(model: MobileCLIP, images: Sequence[Path] = (), texts: Sequenc
         images=tuple(path.name for path in paths),
         prompts=tuple(texts),
         pixels=load_batch(paths, variant.preprocess).numpy(),
-        ids=np.zeros((0, 0), np.int64) if variant.text is None else tokenize(texts, variant.tokens.context_length),
+        ids=np.zeros((0, 0), np.int64) if variant.text is None else encode(texts, variant.tokens),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from command_line import run
 from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform
@@ -201,3 +202,16 @@ def test_a_model_of_it_refuses_texts(weights: Path) -> None:
         _refused(asked, "tiny_classes has no text tower: it takes images alone")
     runner = mcd.load_runner(model, "image")
     assert runner(np.zeros((1, 3, 64, 64), np.float32)).shape == (1, 1000)
+
+
+def test_a_vocabulary_that_is_not_clip_s_is_refused_in_one_line(tmp_path: Path) -> None:
+    save_file(checkpoint("tiny_plain", "open_clip"), tmp_path / "tiny_plain.safetensors")
+    weights = tmp_path / "tiny_plain.safetensors"
+    found = run("export", "--target", "onnx", "--checkpoint", weights, "-o", tmp_path / "out")
+    why = (
+        "the text tower has a vocabulary of 92 tokens, and texts are encoded by CLIP's, with ids up to 49407: a text "
+        "tower with a tokenizer of its own cannot be used"
+    )
+    assert (found.code, found.stdout, found.stderr.splitlines()[-1]) == (2, "", f"error: {why}")
+    with pytest.raises(InvalidInput, match=why):
+        mcd.classify(mcd.load_model(checkpoint=weights), IMAGES, ["cat", "dog"])

@@ -9,7 +9,7 @@ import numpy as np
 
 from mobileclip_deploy.evaluation import Embedder
 from mobileclip_deploy.model.tokenizer import tokenize
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.model.variants import TokenizerSpec, load_variant
 
 __all__ = ["Counted", "by_colour"]
 
@@ -50,7 +50,7 @@ def by_colour(limit: int | None = None, **changes: object) -> Embedder:
         texts=Counted(texts),
         artifact=lambda tower: "0",
         preprocess=variant.preprocess,
-        context_length=77,
+        tokenizer=TokenizerSpec(),
         template="a {} thing",
         logit_scale=100.0,
     )

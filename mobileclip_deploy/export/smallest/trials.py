@@ -112,7 +112,7 @@ class Trials:
             texts=text,
             artifact=lambda tower: artifact_sha256(artifacts[tower]),
             preprocess=variant.preprocess,
-            context_length=variant.tokens.context_length,
+            tokenizer=variant.tokens,
             template=variant.template,
             logit_scale=self.source.model.logit_factor,
         )

@@ -16,7 +16,7 @@ from mobileclip_deploy.learning.reinforcement.augmentation import replay
 from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TOWERS
 
 __all__ = ["BATCH", "Teacher", "Views"]
@@ -73,7 +73,7 @@ class Teacher:
         different = list(dict.fromkeys(texts))
         if not different:
             return torch.empty(0, self.entry.embed_dim, dtype=dtype)
-        ids = torch.from_numpy(tokenize(different, self.model.variant.tokens.context_length))
+        ids = torch.from_numpy(encode(different, self.model.variant.tokens))
         embedded = self._unit(torch.cat([self.model.encode_text(part) for part in ids.split(BATCH)])).to(dtype)
         place = {text: number for number, text in enumerate(different)}
         return embedded[[place[text] for text in texts]]
