@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.placement import Compiled
+    from mobileclip_deploy.targets.rounded import RoundedFile
     from mobileclip_deploy.targets.storage import Storage
     from mobileclip_deploy.targets.stored import StoredWeight
 
@@ -481,6 +482,17 @@ class Target(ABC):
         Raises:
             NotRun: this machine has nothing that can run it.
             InvalidInput: the file is damaged.
+        """
+        return None
+
+    def rounded(self, path: Path) -> RoundedFile | None:
+        """An artifact of a precision that rounds activations, to be followed from one rounding to the next; None where
+        that cannot be done.
+
+        Raises:
+            NotRun: this machine has nothing that can run it.
+            InvalidInput: the file is damaged, or rounds by what does not stand in it.
+            RuntimeFailed: the runtime refused it.
         """
         return None
 

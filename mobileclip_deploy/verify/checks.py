@@ -17,6 +17,7 @@ from mobileclip_deploy.parity import Bound, Check, ParityReport
 from mobileclip_deploy.targets import Runner, Target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.towers.inputs import embed
+from mobileclip_deploy.verify.activations import check_activations
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
 from mobileclip_deploy.verify.contexts import check_contexts
 from mobileclip_deploy.verify.graph import check_graph
@@ -186,6 +187,7 @@ TOWER_CHECKS: tuple[tuple[str | None, Callable[[Subject, TowerName], Iterable[Ch
     (None, check_contexts),
     ("weights", check_weights),
     ("graph with the stored weights", check_graph),
+    (None, check_activations),
     ("converted again", check_reproduced),
     (None, check_place),
 )

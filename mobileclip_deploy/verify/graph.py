@@ -6,7 +6,7 @@ Rounding of weights is the same on both sides, so that a wrong softmax axis show
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,14 @@ from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
+from mobileclip_deploy.targets.rounded import Floats
 from mobileclip_deploy.targets.storage import Storage, stored_in_half
 from mobileclip_deploy.towers.layer_scales import scaled_layers
 from mobileclip_deploy.towers.norms import normed_layers
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
 
-__all__ = ["check_graph", "tower_as_stored"]
+__all__ = ["INPUTS", "check_graph", "tower_as_stored", "with_whole_steps"]
 
 STEP = "graph"
 # So many inputs are enough: an operation that computes something else does so on every one.
@@ -29,7 +30,7 @@ INPUTS = 4
 # Where what is no layer's weight stands in float16, constants of the graph (1/255, an epsilon, the scale of attention)
 # are rounded as well. nano's towers came to 2.3e-5 and 30 noise floors.
 HALF_LEAST, HALF_FLOORS = 1e-4, 100.0
-# Biases of int8 products are whole steps of their sums.
+# Of a file that rounds activations and cannot be followed: its biases may be whole steps of the sums of int8 products.
 CALIBRATED = Bound("cosine", 0.999)
 
 
@@ -44,19 +45,23 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
         return []
     try:
         runner = target.plain_runner(bundle.artifact(tower))
+        rounded = subject.rounded(tower)
     except (InvalidInput, NotRun) as error:
         return [Check.not_run(STEP, tower, str(error))]
     if runner is None:
         return []
     inputs = subject.evidence.reference.inputs.of(tower)[:INPUTS]
     grids = subject.grids(tower)
-    exact = tower_as_stored(subject.module(tower), found, grids).double()
+    exact = tower_as_stored(subject.module(tower), found, grids)
+    if rounded is not None:
+        with_whole_steps(exact, found, rounded.bias_steps)
+    exact.double()
     fed = torch.from_numpy(inputs)
     with torch.no_grad():
         wanted = exact(fed.double() if tower == "image" else fed).float().numpy()
     floor = subject.floor(tower)
     bound = subject.gates.exact(floor)
-    if precision_of(bundle.manifest.towers[tower].precision).calibrated:
+    if precision_of(bundle.manifest.towers[tower].precision).calibrated and rounded is None:
         bound = CALIBRATED
     elif stored_in_half(grids):
         bound = Bound("relative", max(bound.value, HALF_LEAST, HALF_FLOORS * (floor or 0.0)))
@@ -64,9 +69,9 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
 
 
 @torch.no_grad()
-def tower_as_stored(module: nn.Module, found: Sequence[Matched], grids: Storage) -> nn.Module:
+def tower_as_stored(module: nn.Module, found: Sequence[Matched], grids: Storage | None) -> nn.Module:
     """A copy of a folded tower with the numbers of a file: each layer's weight as it stands there, all other tensors
-    rounded to the floats that the storage says."""
+    rounded to the floats that the storage says; without a storage in the form of the file, and nothing rounded."""
     stored = copy.deepcopy(module)
     tensors: dict[str, Tensor] = dict(stored.named_parameters()) | dict(stored.named_buffers())
     scales = {f"{name}.weight": (layer, scale) for name, layer, scale in scaled_layers(stored)}
@@ -84,9 +89,27 @@ def tower_as_stored(module: nn.Module, found: Sequence[Matched], grids: Storage)
             if layer.bias is not None:
                 layer.bias.mul_(scale.flatten())
             scale.fill_(1)
-        tensors[match.layer].copy_(torch.from_numpy(match.stored.values).reshape(tensors[match.layer].shape))
+        values = match.wanted if grids is None else match.stored.values
+        tensors[match.layer].copy_(torch.from_numpy(values).reshape(tensors[match.layer].shape))
+    if grids is None:
+        return stored
     layers = {match.layer for match in found}
     for name, tensor in tensors.items():
         if name not in layers and grids[name].kind == "float" and grids[name].bits == 16:
             tensor.copy_(tensor.half().float())
     return stored
+
+
+@torch.no_grad()
+def with_whole_steps(tower: nn.Module, found: Sequence[Matched], steps: Mapping[str, Floats]) -> None:
+    """Round the biases that a file holds in whole steps, in place.
+
+    Args:
+        steps: [outputs] of a layer, by the name of its weight in the file.
+    """
+    tensors = dict(tower.named_parameters())
+    for match in found:
+        bias = tensors.get(f"{match.layer.removesuffix('weight')}bias")
+        if match.stored.name in steps and bias is not None:
+            step = torch.from_numpy(steps[match.stored.name].copy())
+            bias.copy_((bias / step).round() * step)

@@ -25,6 +25,7 @@ from mobileclip_deploy.parity.report import StoredLayer
 from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.targets import Form, Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.targets.rounded import RoundedFile
 from mobileclip_deploy.targets.shared import Shared
 from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.towers.calibration import calibration_digest
@@ -108,6 +109,7 @@ class Subject:
     layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)
     shared: dict[TowerName, Shared] = field(default_factory=dict)
     _runners: dict[TowerName, Runner] = field(default_factory=dict)
+    _rounded: dict[TowerName, RoundedFile | None] = field(default_factory=dict)
     _to_round: dict[TowerName, nn.Module] = field(default_factory=dict)
     _converted: dict[tuple[TowerName, str], Path] = field(default_factory=dict)
 
@@ -226,6 +228,19 @@ class Subject:
         if tower not in self._runners:
             self._runners[tower] = self.target(tower).runner(self.bundle.artifact(tower))
         return self._runners[tower]
+
+    def rounded(self, tower: TowerName) -> RoundedFile | None:
+        """The artifact of a tower of a precision that rounds activations, loaded once to be followed; None of others.
+
+        Raises:
+            NotRun, RuntimeFailed: nothing here can run it.
+            InvalidInput: it is damaged, or rounds by what does not stand in it.
+        """
+        if not precision_of(self.bundle.manifest.towers[tower].precision).calibrated:
+            return None
+        if tower not in self._rounded:
+            self._rounded[tower] = self.target(tower).rounded(self.bundle.artifact(tower))
+        return self._rounded[tower]
 
     def converted(self, tower: TowerName, precision: str | None = None) -> Path:
         """The artifact of a tower written once more with the bundle's options, at its own or another precision.

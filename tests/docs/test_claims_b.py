@@ -51,7 +51,7 @@ from mobileclip_deploy.targets.graph import changed_constant
 from mobileclip_deploy.targets.storage import Grid
 from mobileclip_deploy.targets.stored import as_float
 from mobileclip_deploy.towers.inputs import Inputs
-from mobileclip_deploy.verify import graph
+from mobileclip_deploy.verify import activations, graph, rounded
 from mobileclip_deploy.verify.matching import Matched
 
 DOCS, BENCHMARKS = ROOT / "docs", ROOT / "benchmarks"
@@ -72,7 +72,8 @@ def test_bounds_of_written_files() -> None:
 def test_bounds_of_the_graph() -> None:
     assert graph.HALF_LEAST == 1e-4
     assert graph.HALF_FLOORS == 100
-    assert Bound("cosine", 0.999) == graph.CALIBRATED
+    assert Bound("cosine", 0.999) == graph.CALIBRATED == activations.COSINE
+    assert (activations.OFF, activations.WIDTH, activations.ZERO, rounded.TIE) == (0.01, 0.01, 0.75, 0.05)
 
 
 @pytest.mark.parametrize(("half", "off", "right"), [(False, 0.9e-6, True), (False, 2e-6, False), (True, 2e-6, True)])

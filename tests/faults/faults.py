@@ -507,6 +507,14 @@ def range_moved(p: Planted) -> str:
     return p.name(operation)
 
 
+def range_halved(p: Planted) -> str:
+    """On both sides: what is rounded by a step is restored by it."""
+    operation = p.find("quantize", 3)
+    for one in (operation, next(other for other in p.all("dequantize") if p.takes(other, operation.outputs[0].name))):
+        p.set(one, "scale", p.floats(one, "scale") / 2)
+    return p.name(operation)
+
+
 def another_version(p: Planted) -> None:
     p.spec.specificationVersion += 1
 
@@ -542,6 +550,7 @@ FAULTS = (
     Fault("indices shifted by one", "image", indices_shifted, needs="lut"),
     Fault("an activation's range doubled", "image", range_widened, needs="quantize"),
     Fault("an activation's zero point moved", "image", range_moved, needs="quantize"),
+    Fault("an activation's range halved, on both sides", "image", range_halved, needs="quantize"),
     Fault("BGR declared for RGB", "image", bgr_declared),
     Fault("the first convolution's channels in BGR order", "image", channels_reversed),
     Fault("1/255 missing", "image", bytes_unscaled),

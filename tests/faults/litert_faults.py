@@ -157,6 +157,12 @@ def widen_result(editor: Editor) -> None:
     grid_.scale = np.array(grid_.scale) * np.float32(1.5)
 
 
+def swap_ranges(editor: Editor) -> None:
+    """The results of two convolutions, each rounded by the other's step."""
+    first, second = (editor.graph.tensors[one.outputs[0]].quantization for one in found(editor, CONV)[-2:])
+    first.scale, second.scale = second.scale, first.scale
+
+
 def rename_input(editor: Editor) -> None:
     editor.model.signatureDefs[0].inputs[0].name = b"source"
 
@@ -255,6 +261,7 @@ FAULTS = [
         ("w8a8",),
     ),
     Edit("a range of results", widen_result, IMAGE, ("w8a8",)),
+    Edit("ranges of two results swapped", swap_ranges, IMAGE, ("w8a8",)),
 ]
 HARMLESS = [
     Edit("other names of tensors", rename_tensors),

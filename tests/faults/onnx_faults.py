@@ -148,6 +148,36 @@ def activation_zero(p: P) -> str:
     return p.change(p.find("QuantizeLinear", 3).input[2], lambda values: values + 1)
 
 
+def activation_restored(p: P) -> str:
+    """By another step than it was rounded by."""
+    rounded = p.find("QuantizeLinear", 3)
+    (restored,) = p.users(rounded.output[0])
+    restored.input[1] = p.add("planted_step", p.array(restored.input[1]) * np.float32(1.1))
+    return called(restored)
+
+
+def activation_ranges_swapped(p: P) -> str:
+    """What is rounded has the steps of another value, and the other its own."""
+    first, second = (p.find("QuantizeLinear", number).input[1] for number in (3, 8))
+    a, b = p.array(first), p.array(second)
+    p.store(second, a)
+    return p.change(first, lambda _: b)
+
+
+def activations_cut_off(p: P) -> str:
+    """Half of the range, as often as what is rounded is used."""
+    for name in sorted({node.input[1] for node in p.all("QuantizeLinear")}):
+        p.change(name, lambda values: values / 2)
+    return called(p.find("QuantizeLinear"))
+
+
+def activation_not_rounded(p: P) -> str:
+    rounded = p.find("QuantizeLinear", 3)
+    (restored,) = p.users(rounded.output[0])
+    p.graph.node.remove(rounded)
+    return p.bypass(restored, rounded.input[0])
+
+
 def biased_conv(p: P) -> onnx.NodeProto:
     return next(node for node in p.all("Conv") if len(node.input) > 2 and p.has(node.input[2]))
 
@@ -390,6 +420,10 @@ FAULTS: tuple[Edit[P], ...] = (
     Edit("scales of the neighbouring blocks", blocks_shifted, precisions=("w4",)),
     Edit("a range of activations", activation_range, IMAGE, ("w8a8",)),
     Edit("a zero point of activations", activation_zero, IMAGE, ("w8a8",)),
+    Edit("activations restored by another step", activation_restored, IMAGE, ("w8a8",)),
+    Edit("ranges of two activations swapped", activation_ranges_swapped, IMAGE, ("w8a8",)),
+    Edit("every range of activations halved", activations_cut_off, IMAGE, ("w8a8",)),
+    Edit("activations that are not rounded", activation_not_rounded, IMAGE, ("w8a8",)),
     Edit("a kernel flipped", kernel_flipped),
     Edit("one NaN", not_a_number),
     Edit("a bias dropped", bias_dropped),

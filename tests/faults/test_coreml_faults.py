@@ -11,7 +11,7 @@ import pytest
 from conversions import Store
 from coreml_packages import shared_conversions
 from faults.conftest import Healthy, restamped
-from faults.faults import FAULTS, Fault
+from faults.faults import FAULTS, Fault, range_halved, range_widened
 from faults.harmless import EDITS
 from faults.planting import Planted
 from writing import chosen, job_of
@@ -22,8 +22,11 @@ from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets.coreml import reading
 from mobileclip_deploy.targets.coreml.recipes import RECIPES
+from mobileclip_deploy.verify.activations import check_activations
+from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.reproduction import check_reproduced
 from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.weights import check_weights
 
 Judge = Callable[..., tuple[Check, Any]]
 
@@ -132,6 +135,31 @@ def test_what_says_the_same_in_other_words_passes(
 ) -> None:
     check, _ = judge(package, tower, EDITS[edit])
     assert (check.status, check.detail) == ("passed", "the same operations and constants; other bytes")
+
+
+@pytest.mark.parametrize(
+    ("tower", "plant", "failed"),
+    [
+        ("image", None, []),
+        ("text", None, []),
+        ("image", range_halved, ["ranges"]),
+        ("image", range_widened, ["activations"]),
+    ],
+)
+def test_steps_of_activations_are_checked_without_a_conversion(
+    packages: Any, half: Healthy, own: Subject, tower: TowerName, plant: Any, failed: list[str], tmp_path: Path
+) -> None:
+    bundle = packages(("w8a8", "iOS17"))
+    if plant is not None:
+        bundle, _ = replace(half, bundle=bundle).planted(tower, tmp_path, plant)
+    edited = replace(own, bundle=bundle, matched={}, _rounded={})
+    (weights,) = check_weights(edited, tower)
+    (graph,) = check_graph(edited, tower)
+    checks = check_activations(edited, tower)
+    assert weights.status == "passed", weights.detail
+    assert graph.status == ("not run" if "activations" in failed else "passed")
+    assert [check.step for check in checks if check.status == "failed"] == failed
+    assert failed or [check.step for check in checks] == ["activations", "ranges"]
 
 
 def test_every_precision_has_its_faults() -> None:

@@ -33,8 +33,9 @@ from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.head import Classifier
 from mobileclip_deploy.towers.tower import ImageTower
-from mobileclip_deploy.verify.graph import tower_as_stored
+from mobileclip_deploy.verify.graph import tower_as_stored, with_whole_steps
 from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.rounded import RoundedTower, found_places
 
 require_litert()
 
@@ -157,13 +158,21 @@ def test_int8_activations_are_near_the_stored_weights_and_ports_stay_float32(fil
     target, module, path = get_target("litert"), make_tower(files.model, tower), files.path(tower, "w8a8")
     found, _ = matched_weights(module, target.weights(path))
     as_stored = tower_as_stored(module, found, target.storage(tower, module, "w8a8"))
-    with torch.no_grad():
-        expected = as_stored(torch.from_numpy(inputs(tower))).numpy()
-    runner = target.plain_runner(path)
+    runner, rounded = target.plain_runner(path), target.rounded(path)
     assert runner is not None
-    # Biases are whole steps of their sums.
-    assert compare(expected, runner(inputs(tower))).cosine > 0.999
+    assert rounded is not None
+    with_whole_steps(as_stored, found, rounded.bias_steps)
+    rows = torch.from_numpy(inputs(tower))
+    with torch.no_grad():
+        expected = as_stored(rows).numpy()
+    assert compare(expected, runner(inputs(tower))).relative < 5e-6
     assert compare(expected, target.runner(path)(inputs(tower))).cosine > 0.9
+    places, missing = found_places(as_stored, rows[:1], rounded.plain(inputs(tower)[:1]), rounded.values)
+    assert not missing
+    follower = RoundedTower(as_stored, rounded.values, places)
+    answer, integers = rounded.rounded(inputs(tower)[:1])
+    assert compare(follower(rows[:1], integers).numpy(), answer).relative < 1e-6
+    assert (sum(follower.off.values()), len(follower.off)) == (0, len(rounded.values))
     model = read_model(path)
     assert {model.tensors[place].dtype for place in model.outputs.values()} == {"float32"}
     assert {tensor.dtype for tensor in model.tensors if tensor.values is None} >= {"int8", "float32"}

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.inspection import PackageInspection
+    from mobileclip_deploy.targets.rounded import RoundedFile
     from mobileclip_deploy.targets.storage import Storage
     from mobileclip_deploy.targets.stored import StoredWeight
 
@@ -197,6 +198,11 @@ class CoreMLTarget(Target):
         from mobileclip_deploy.targets.coreml.runner import EvaluatorRunner
 
         return EvaluatorRunner(path, self.function, plain=True)
+
+    def rounded(self, path: Path) -> RoundedFile:
+        from mobileclip_deploy.targets.coreml.roundings import RoundedProgram
+
+        return RoundedProgram(path, self.function)
 
     def runners(self, path: Path) -> Iterator[Callable[[], Runner]]:
         from mobileclip_deploy.targets.coreml.runner import load_runners

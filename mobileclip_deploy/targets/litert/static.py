@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,9 +70,10 @@ def measure_ranges(content: bytes, model: ModelFile, inputs: npt.NDArray[np.gene
 
 
 def computed_values(
-    content: bytes, model: ModelFile, inputs: npt.NDArray[np.generic]
-) -> Iterator[dict[int, npt.NDArray[np.float32]]]:
-    """What a file takes and computes in float32, by the tensor's place, input by input.
+    content: bytes, model: ModelFile, inputs: npt.NDArray[np.generic], places: Collection[int] | None = None
+) -> Iterator[dict[int, npt.NDArray[Any]]]:
+    """What a file computes, by the tensor's place, input by input; of no `places` what it takes and computes in
+    float32.
 
     One thread and LiteRT's plain kernels: XNNPACK keeps no values in between.
     """
@@ -86,10 +88,11 @@ def computed_values(
         )
         interpreter.allocate_tensors()
     (place,) = model.inputs.values()
+    wanted = _floats(model) if places is None else places
     for row in inputs:
         interpreter.set_tensor(place, row[None].astype(model.tensors[place].dtype))
         interpreter.invoke()
-        yield {number: interpreter.get_tensor(number) for number in _floats(model)}
+        yield {number: interpreter.get_tensor(number) for number in wanted}
 
 
 def _floats(model: ModelFile) -> list[int]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.litert.model_file import ModelFile
     from mobileclip_deploy.targets.placement import Compiled
+    from mobileclip_deploy.targets.rounded import RoundedFile
     from mobileclip_deploy.targets.storage import Storage
     from mobileclip_deploy.targets.stored import StoredWeight
 
@@ -135,6 +136,11 @@ class LiteRTTarget(Target):
         from mobileclip_deploy.targets.litert.runner import LiteRTRunner
 
         return LiteRTRunner(path, plain_model(path), ", float32 with the stored weights")
+
+    def rounded(self, path: Path) -> RoundedFile:
+        from mobileclip_deploy.targets.litert.roundings import RoundedLiteRT
+
+        return RoundedLiteRT(path)
 
     def compiled(self, path: Path, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
         from mobileclip_deploy.targets.litert.gpu import compile_for_gpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,21 +26,30 @@ class OnnxRunner:
         path: the file.
         content: what to run in its place.
         threads: as many as the runtime chooses when None.
+        as_written: node by node, none fused with others.
 
     Raises:
         RuntimeFailed: the session does not start, or fails on valid inputs.
     """
 
-    def __init__(self, path: Path, content: bytes | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, content: bytes | None = None, threads: int | None = None, *, as_written: bool = False
+    ) -> None:
         import onnxruntime
 
         self._path = path if content is None else None  # contents are not held: they may be large
         try:
-            self._session = open_session(path if content is None else content, threads)
+            self._session = open_session(path if content is None else content, threads, as_written=as_written)
         except Exception as error:  # the runtime's own exceptions have no common base
             raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
         self._input = self._session.get_inputs()[0]
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
+
+    def values(self, row: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[Any]]:
+        """All that the file gives for one input [1, ...], by name, in its order."""
+        given = as_pictures(row)[0] if self._input.type == PICTURE else row.astype(DTYPES[self._input.type])
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._all(np.ascontiguousarray(given)), strict=True))
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         if self._input.type == PICTURE:
@@ -64,11 +74,14 @@ class OnnxRunner:
         return self._ask(np.ascontiguousarray(picture))[0].astype(np.float32)
 
     def _ask(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = self._all(values)[0]
+        return found
+
+    def _all(self, values: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
         try:
-            found: npt.NDArray[np.float32] = self._session.run(None, {self._input.name: values})[0]
+            return list(self._session.run(None, {self._input.name: values}))
         except Exception as error:
             raise RuntimeFailed(f"ONNX Runtime failed: {_first_line(error)}") from error
-        return found
 
 
 def as_pictures(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

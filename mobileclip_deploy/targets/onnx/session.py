@@ -8,12 +8,13 @@ from typing import Any
 __all__ = ["open_session"]
 
 
-def open_session(source: Path | bytes, threads: int | None = None) -> Any:
+def open_session(source: Path | bytes, threads: int | None = None, *, as_written: bool = False) -> Any:
     """An `onnxruntime.InferenceSession`; spinning is off, so that it steals no core from what waits.
 
     Args:
         source: a file, or what stands in one.
         threads: as many as the runtime chooses when None.
+        as_written: run node by node, none fused with others.
 
     Raises:
         Exception: whatever the runtime raises; its exceptions have no common base.
@@ -25,4 +26,6 @@ def open_session(source: Path | bytes, threads: int | None = None) -> Any:
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

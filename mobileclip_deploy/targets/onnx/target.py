@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
+    from mobileclip_deploy.targets.rounded import RoundedFile
     from mobileclip_deploy.targets.storage import Storage
     from mobileclip_deploy.targets.stored import StoredWeight
 
@@ -163,7 +164,12 @@ class OnnxTarget(Target):
         from mobileclip_deploy.targets.onnx.plain import plain_model
         from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 
-        return OnnxRunner(path, plain_model(path).SerializeToString())
+        return OnnxRunner(path, plain_model(path).SerializeToString(), as_written=True)
+
+    def rounded(self, path: Path) -> RoundedFile:
+        from mobileclip_deploy.targets.onnx.roundings import RoundedOnnx
+
+        return RoundedOnnx(path)
 
     def write_companions(self, folder: Path, variant: Variant) -> None:
         """What clients of the default layout look for."""

@@ -1,0 +1,142 @@
+"""The activations that an artifact rounds: what it makes of its own steps, and whether these are the right ones.
+
+Neither needs a converter, so that artifacts of other versions are checked as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.errors import InvalidInput, NotRun
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Bound, Check
+from mobileclip_deploy.targets.ranges import STEPS, Range, ranges_of
+from mobileclip_deploy.targets.rounded import Floats, RoundedFile, RoundedValue
+from mobileclip_deploy.towers.calibration import calibration_inputs
+from mobileclip_deploy.verify.graph import INPUTS, tower_as_stored, with_whole_steps
+from mobileclip_deploy.verify.matching import Matched
+from mobileclip_deploy.verify.rounded import Place, RoundedTower, found_places
+from mobileclip_deploy.verify.subject import Subject
+
+__all__ = ["check_activations"]
+
+ROUNDED, RANGES = "activations", "ranges"
+# Of nano's towers and the golden ones torch came to a relative deviation of 1e-7 at most, with no integer another.
+COSINE = Bound("cosine", 0.999)
+OFF = 0.01  # of a value's integers
+# Of a range's width, and in steps from the exact zero point: scales are float16 in a package of Core ML (2e-3), a zero
+# point is rounded to half a step, and where few values are cut off a number may lie in the next of 8,192 bins.
+WIDTH, ZERO = 0.01, 0.75
+# A value that hardly leaves zero has a range that float16 can hold.
+SMALLEST = 2.0**-9
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """A file that rounds activations, and where its tower in torch computes what it rounds."""
+
+    file: RoundedFile
+    tower: nn.Module
+    places: Sequence[tuple[Place, ...]]
+
+
+def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
+    """The artifact with its activations rounded, against torch that rounds the same values by the same steps; and these
+    steps against the ranges of the checkpoint's own values on the calibration inputs.
+
+    Nothing of a precision that rounds none by steps that stand in the file.
+    """
+    found = subject.matched.get(tower)
+    if found is None or subject.head.names:
+        return []
+    try:
+        file = subject.rounded(tower)
+    except NotRun as error:
+        return [Check.not_run(ROUNDED, tower, str(error))]
+    except InvalidInput as error:
+        return [Check(step=ROUNDED, tower=tower, status="failed", detail=str(error))]
+    if file is None or not file.values:
+        return []
+    subject.tell(tower, "rounded activations")
+    inputs = subject.evidence.reference.inputs.of(tower)[:INPUTS]
+    stored = tower_as_stored(subject.module(tower), found, subject.grids(tower))
+    with_whole_steps(stored, found, file.bias_steps)
+    stored.double()
+    rows = torch.from_numpy(inputs)
+    rows = rows.double() if rows.is_floating_point() else rows
+    try:
+        places, missing = found_places(stored, rows[:1], file.plain(inputs[:1]), file.values)
+    except InvalidInput as error:
+        return [Check(step=ROUNDED, tower=tower, status="failed", detail=str(error))]
+    if missing:
+        detail = f"it rounds {_some(missing)}, which torch does not compute"
+        return [Check(step=ROUNDED, tower=tower, status="failed", engine=file.engine, detail=detail)]
+    followed = _Followed(file, stored, places)
+    return [_rounded(followed, tower, rows, inputs), _ranges(subject, followed, tower, found)]
+
+
+def _rounded(followed: _Followed, tower: TowerName, rows: Tensor, inputs: npt.NDArray[np.generic]) -> Check:
+    """Its answers, and its integers on the way to them."""
+    file = followed.file
+    torchs, wanted, answers = RoundedTower(followed.tower, file.values, followed.places), [], []
+    for row, given in zip(rows.split(1), np.split(inputs, len(inputs)), strict=True):
+        answer, integers = file.rounded(given)
+        answers.append(answer)
+        wanted.append(torchs(row, integers).float().numpy())
+    check = Check.of_answers(ROUNDED, tower, np.concatenate(wanted), np.concatenate(answers), COSINE, file.engine)
+    wrong = [name for name, off in torchs.off.items() if off > OFF * torchs.total[name]]
+    total, off = sum(torchs.total.values()), sum(torchs.off.values())
+    if wrong:
+        first = f"{torchs.off[wrong[0]]:,} of {torchs.total[wrong[0]]:,} integers of {wrong[0]!r} are not torch's"
+        return check.model_copy(update={"status": "failed", "detail": f"{first}; so {off:,} of {total:,}"})
+    detail = f"{total - off:,} of {total:,} integers at {len(torchs.off)} places are torch's"
+    return check.model_copy(update={"detail": detail})
+
+
+def _ranges(subject: Subject, followed: _Followed, tower: TowerName, found: Sequence[Matched]) -> Check:
+    """Every step and zero point."""
+    chosen = subject.chosen(tower)
+    assert subject.source is not None
+    inputs = calibration_inputs(subject.source.variant, tower, subject.calibration)
+    # The checkpoint's numbers in the form that they have in the file; what was learned is measured as it was learned.
+    forms = [replace(match, wanted=match.stored.values) if match.layer in chosen else match for match in found]
+    exact = RoundedTower(tower_as_stored(subject.module(tower), forms, None), followed.file.values, followed.places)
+
+    def computed() -> Iterator[dict[str, Floats]]:
+        for row in torch.from_numpy(inputs).split(1):
+            yield exact.exact(row)
+
+    measured = ranges_of(computed)
+    wrong = [value for value in followed.file.values if not _fits(value, measured[value.name])]
+    if wrong:
+        value, known = wrong[0], measured[wrong[0].name]
+        detail = (
+            f"{value.source!r} is rounded within [{value.low:.4g}, {value.high:.4g}], the checkpoint's values are "
+            f"within [{known.low:.4g}, {known.high:.4g}]"
+        )
+        more = f"; and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        return Check(step=RANGES, tower=tower, status="failed", detail=detail + more)
+    count = len({value.name for value in followed.file.values})
+    return Check(step=RANGES, tower=tower, status="passed", detail=f"{count} are those of the checkpoint's values")
+
+
+def _fits(value: RoundedValue, known: Range) -> bool:
+    """Whether a range is the one that was measured."""
+    if abs(value.low - known.low) <= SMALLEST and abs(value.high - known.high) <= SMALLEST:
+        return True
+    width = known.high - known.low
+    step = width / STEPS
+    return abs(value.high - value.low - width) <= WIDTH * width and (
+        abs(value.least - known.low / step - value.zero_point) <= ZERO
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of some names, and how many more."""
+    return repr(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")

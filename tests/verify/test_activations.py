@@ -1,0 +1,147 @@
+"""Activations that a file rounds: torch rounds them by the same steps, and the steps are the checkpoint's ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exports import Exports
+from faults.onnx_faults import (
+    activation_range,
+    activation_restored,
+    activation_zero,
+    activations_cut_off,
+    attention_scale,
+    constants_as_operations,
+    gelus_by_tanh,
+    outputs_scaled,
+)
+from faults.onnx_planting import PlantedOnnx
+from torch import Tensor, nn
+from writing import subject
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets.rounded import Flow, RoundedValue
+from mobileclip_deploy.verify.activations import check_activations
+from mobileclip_deploy.verify.graph import check_graph
+from mobileclip_deploy.verify.rounded import RoundedTower, found_places
+from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.weights import check_weights
+
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
+
+@pytest.fixture(scope="module")
+def whole(exports: Exports) -> Subject:
+    """The image tower of nano as ONNX at w8a8: its check of weights has passed."""
+    torch.set_num_threads(1)
+    bundle = exports.bundle("onnx", "w8a8")
+    only = {"image": bundle.manifest.towers["image"]}
+    own = Bundle(bundle.path, bundle.manifest.model_copy(update={"towers": only}))
+    found = subject(own, mcd.load_model(None, exports.checkpoint), Reference.read(bundle.golden), Path("nowhere"))
+    (check,) = check_weights(found, "image")
+    assert check.status == "passed", check.detail
+    return found
+
+
+def outcomes(whole: Subject, plant: Callable[[PlantedOnnx], object], folder: Path) -> dict[str, tuple[str, str]]:
+    """What the checks that need no converter say of a copy with an edit: step -> status and detail."""
+    file = PlantedOnnx(whole.bundle.artifact("image").read_bytes())
+    plant(file)
+    own = replace(whole, bundle=Bundle(folder, whole.bundle.manifest), _rounded={})
+    file.save(own.bundle.artifact("image"))
+    checks = [*check_graph(own, "image"), *check_activations(own, "image")]
+    return {check.step: (check.status, str(check.detail)) for check in checks}
+
+
+def test_torch_rounds_what_the_file_rounds_to_the_same_integers(whole: Subject) -> None:
+    (graph,) = check_graph(whole, "image")
+    rounded, ranges = check_activations(whole, "image")
+    assert (graph.step, graph.status) == ("graph", "passed")
+    assert str(graph.gate).startswith("relative")  # nothing is left that would need a cosine
+    assert (rounded.step, rounded.status, rounded.gate) == ("activations", "passed", "cosine >= 0.999")
+    assert rounded.detail == "911,872 of 911,872 integers at 56 places are torch's"
+    assert rounded.deviation is not None
+    assert rounded.deviation.relative < 1e-6
+    assert (ranges.step, ranges.status, ranges.detail) == (
+        "ranges",
+        "passed",
+        "56 are those of the checkpoint's values",
+    )
+
+
+@pytest.mark.parametrize(
+    ("plant", "failed", "said"),
+    [
+        (activation_range, {"ranges"}, "rounded within [-6.377, 5.669], the checkpoint's values are within [-5.778"),
+        (activation_zero, {"ranges"}, "the checkpoint's values are within"),
+        (activations_cut_off, {"ranges"}, "; and 55 more"),
+        (activation_restored, {"activations"}, "is not restored by what it was rounded by"),
+        (outputs_scaled, {"graph", "activations"}, ""),
+        (gelus_by_tanh, {"graph", "activations"}, "which torch does not compute"),
+        (attention_scale, {"graph", "activations"}, "it rounds 'view_4' and 11 more, which torch does not compute"),
+        (constants_as_operations, set(), ""),
+    ],
+)
+def test_a_wrong_step_and_a_wrong_operation_are_found_without_a_converter(
+    whole: Subject, plant: Callable[[PlantedOnnx], object], failed: set[str], said: str, tmp_path: Path
+) -> None:
+    found = outcomes(whole, plant, tmp_path)
+    assert {step for step, (status, _) in found.items() if status == "failed"} == failed
+    assert said in " ".join(detail for _, detail in found.values())
+
+
+@dataclass
+class Small:
+    """A network of two layers that a file rounds behind the first."""
+
+    module: nn.Module
+    value: RoundedValue
+
+    def answer(self, row: Tensor, integers: list[int]) -> tuple[list[float], int]:
+        """The answer, and how many integers were others."""
+        places, missing = found_places(
+            self.module, row, {"first": row.numpy() * 2, "second": row.numpy() * 2 + 1}, [self.value]
+        )
+        assert not missing
+        tower = RoundedTower(self.module, [self.value], places)
+        return tower(row, {"q": np.array([integers], np.int8)})[0].tolist(), tower.off["first"]
+
+
+class Doubled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("integers", "answer", "off"),
+    [
+        ([2, -5], [3.0, -4.0], 0),  # 1.249 is 2.498 steps, as good as 2 or 3
+        ([3, -5], [4.0, -4.0], 0),
+        ([1, -5], [3.0, -4.0], 1),  # this is no rounding of it: torch's own stays
+        ([2, 7], [3.0, -4.0], 1),
+    ],
+)
+def test_a_number_between_two_steps_goes_where_the_file_has_put_it(
+    integers: list[int], answer: list[float], off: int
+) -> None:
+    value = RoundedValue("q", "first", (), 1.0, 0, -128, 127, 1.0)
+    small = Small(Doubled(), value)
+    assert small.answer(torch.tensor([[1.2490, -2.5]]), integers) == (answer, off)
+
+
+def test_what_takes_a_value_is_followed_through_other_shapes() -> None:
+    flow = Flow(frozenset({"out"}))
+    flow.reshape("x", "turned")
+    flow.compute(["turned"], "sum")
+    flow.reshape("restored", "flat")
+    flow.compute(["flat"], "product")
+    assert flow.taking("turned", "restored") == ("product",)  # the sum takes it as it was
+    assert flow.taking("y", "restored") == ()
+    assert flow.taking("y", "restored", alone=False) == ("product",)
