@@ -11,9 +11,10 @@ from torch import Tensor
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import expected
 from mobileclip_deploy.checkpoints.golden import fill
+from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import Variant
 
-__all__ = ["IMAGE_ALONE", "TINY", "card", "checkpoint", "tiny_variant", "write_cards"]
+__all__ = ["IMAGE_ALONE", "TINY", "card", "checkpoint", "filled", "tiny_variant", "write_cards"]
 
 TEXT = {"kind": "base", "width": 32, "depth": 2, "heads": 2, "causal": False}
 MCI = {
@@ -101,6 +102,13 @@ IMAGE_ALONE: dict[str, dict[str, Any]] = {
 def tiny_variant(name: str) -> Variant:
     """The card of one of TINY or IMAGE_ALONE."""
     return Variant.model_validate(card(name))
+
+
+def filled(name: str, layout: str = "open_clip") -> MobileCLIP:
+    """A network of one of TINY in eval mode, unfolded, with golden-style weights."""
+    network = build_model(tiny_variant(name).for_layout(layout))
+    network.load_state_dict({key: fill(0, key, value.shape) for key, value in network.state_dict().items()})
+    return network.eval()
 
 
 def write_cards(folder: Path) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256, re
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
 
-__all__ = ["ROUNDING", "SEARCH_LOG", "Bundle"]
+__all__ = ["ROUNDING", "SEARCH_LOG", "SEARCH_PLOT", "Bundle"]
 
 # Embedding dimension, tokens, pixels: the largest published are 1024, 77 and 384.
 LARGEST_SIZE = 4096
@@ -26,7 +26,8 @@ MOST_FILES = 10_000
 TEXTS, TEXT_BYTES = {".json", ".md", ".txt"}, 8 << 20
 
 SEARCH_LOG = "smallest.json"
-"""What a search for the smallest bundle tried; stands in the bundle that it found."""
+SEARCH_PLOT = "smallest.svg"
+"""What a search for the smallest bundle tried, and a picture of it; they stand in the bundle that it found."""
 
 
 ROUNDING = "rounding.safetensors"

@@ -112,20 +112,33 @@ def print_failed_export(error: ExportGateFailed) -> None:
         print_search(error.log)
 
 
+FRONTIER = ["candidate", ">MB predicted", ">dB predicted", "outcome"]
+
+
 def print_search(log: SearchLog) -> None:
-    """One row a candidate that was measured; those that a failed tower ruled out are counted."""
-    seen: set[str | None] = set()
+    """One row a candidate that was measured, those that are passed over counted; and what else is worth trying."""
     rows = []
     for trial in log.trials:
-        if trial.bytes is None and trial.reason in seen:
-            continue
-        seen.add(trial.reason)
         what = ", ".join(f"{tower} {precision}" for tower, precision in trial.precisions.items())
         size = "" if trial.bytes is None else megabytes(trial.bytes)
         rows.append([what, megabytes(trial.predicted_bytes), size, trial.outcome, trial.reason or ""])
     print_table(f"search on {log.target}", ["candidate", ">MB predicted", ">MB", "outcome", "reason"], rows)
-    if len(rows) < len(log.trials):
-        click.echo(f"{len(log.trials) - len(rows)} more were ruled out by a tower that had failed already.")
+    if len(rows) < log.candidates:
+        click.echo(
+            f"{log.candidates - len(rows)} more of {log.candidates} hold a tower that failed or is predicted to, are "
+            "predicted to be noisier than another that is no larger, or were not reached."
+        )
+    points = [
+        [
+            ", ".join(f"{tower} {precision}" for tower, precision in point.precisions.items()),
+            megabytes(point.predicted_bytes),
+            "exact" if point.snr_db is None else f"{point.snr_db:.1f}",
+            point.outcome or "not tried",
+        ]
+        for point in log.frontier
+    ]
+    if points:
+        print_table("the frontier: no other is nearer without being larger", FRONTIER, points)
 
 
 def print_verified(found: Sequence[Verified | Refused], layers: bool = False) -> None:

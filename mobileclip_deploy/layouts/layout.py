@@ -22,7 +22,7 @@ ARTIFACTS: tuple[ArtifactName, ...] = ("image", "text", "classifier")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 IN_NAMES = {"variant", "precision", "suffix"}
 # What an export writes into every bundle.
-OWN = {"manifest.json", "parity.json", "golden.safetensors", "MODEL_CARD.md", "smallest.json"}
+OWN = {"manifest.json", "parity.json", "golden.safetensors", "MODEL_CARD.md", "smallest.json", "smallest.svg"}
 
 
 class _Frozen(BaseModel):

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tiny import tiny_variant
+from tiny import filled
 from writing import chosen, job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.storage import layers, stored_in_half
 from mobileclip_deploy.towers import make_tower
@@ -35,8 +33,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def model() -> mcd.MobileCLIP:
-    torch.manual_seed(0)
-    network = build_model(tiny_variant("tiny_twin")).eval()
+    network = filled("tiny_twin")
     mcd.reparameterize(network)
     return network
 

@@ -1,32 +1,36 @@
-"""What could be tried: precisions a tower, and the order of their predicted bytes."""
+"""What could be tried: precisions a tower, with their predicted bytes and noise; and which of it is worth trying."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.smallest.sensitivity import Layer, mixes
-from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.model.precision import RESTS, TABLE, TABLES, precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.storage import total_bytes
 
-__all__ = ["Candidate", "TowerChoice", "four_bit_layers", "in_order", "tower_choices"]
+__all__ = ["Candidate", "TowerChoice", "four_bit_layers", "frontier", "in_order", "tower_choices"]
 
 
 @dataclass(frozen=True)
 class TowerChoice:
-    """A precision for one tower, how many bytes its storage sums up to, and the layers of a mix that have 4 bits."""
+    """A precision for one tower, how many bytes its storage sums up to, and the layers of a mix that have 4 bits.
+
+    `noise`: what rounding its weights is predicted to move the embeddings by, see `prediction.Prediction`.
+    """
 
     tower: TowerName
     precision: str
     predicted: int
     four_bit: frozenset[str] = frozenset()
+    noise: float = 0.0
 
     @property
     def label(self) -> str:
@@ -55,13 +59,21 @@ class Candidate:
     def predicted(self) -> int:
         return sum(choice.predicted for choice in self.choices)
 
+    @property
+    def noise(self) -> tuple[float, int]:
+        """That of both towers, which adds up in the products of their embeddings; and how many of them round
+        activations too, which is not predicted and never helps."""
+        calibrated = sum(precision_of(choice.precision).calibrated for choice in self.choices)
+        return sum(choice.noise for choice in self.choices), calibrated
+
 
 def tower_choices(
     target: Target, tower: TowerName, module: nn.Module, layers: Sequence[Layer] = ()
 ) -> tuple[TowerChoice, ...]:
-    """Every precision that a target has for a tower with its options, and every mix of layers, the smallest
-    prediction first."""
+    """Every precision that a target has for a tower with its options, those whose table of words has its own among
+    them, and every mix of layers, the smallest prediction first."""
     choices = [TowerChoice(tower, name, 0) for name in target.precisions]
+    choices += [TowerChoice(tower, f"{rest}{TABLE}{table}", 0) for rest in RESTS for table in TABLES]
     choices += [TowerChoice(tower, "mixed", 0, chosen) for chosen in mixes(layers)]
     sized = []
     for choice in choices:
@@ -95,3 +107,16 @@ def in_order(choices: Mapping[TowerName, Sequence[TowerChoice]]) -> Iterator[Can
     """Every combination, the smallest prediction first; of equal ones the less calibrated, then by name."""
     combined = [Candidate(tuple(found)) for found in itertools.product(*choices.values())]
     yield from sorted(combined, key=lambda one: (one.predicted, [_order(choice) for choice in one.choices]))
+
+
+def frontier(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Those that no other is nearer than without being larger, in their order (see `in_order`).
+
+    Of two that are predicted to be as near the smaller may fail for what no prediction sees, so both stay.
+    """
+    kept, nearest = [], None
+    for candidate in sorted(candidates, key=lambda one: (one.predicted, one.noise)):
+        if nearest is None or candidate.noise <= nearest:
+            kept.append(candidate)
+            nearest = candidate.noise
+    return kept

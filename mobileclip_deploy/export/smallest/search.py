@@ -1,34 +1,50 @@
-"""The search: candidates in the order of their bytes, the first that passes every gate is written.
+"""The search: of the candidates that none is nearer than without being larger, the first that passes every gate.
 
-A tower that fails its own gate is tried once, and whatever holds it is passed over; accuracy, which needs both towers,
-is measured only for what is left. The bundle itself is then written and verified in full, as every export is: if that
-fails, the search goes on. So what is returned has passed. Accuracy is confirmed on other images than it was chosen on:
-of many candidates the first that passes has luck on its side.
+Bytes and noise of each are predicted first, without a conversion. A tower that fails its own gate is tried once, and
+whatever holds it is passed over; accuracy, which needs both towers, is measured only for what is left. The bundle
+itself is then written and verified in full, as every export is: if that fails, the search goes on. So what is returned
+has passed. Accuracy is confirmed on other images than it was chosen on: of many candidates the first that passes has
+luck on its side. Of several that are confirmed on the same images one has again, so each is asked for more than the
+one before (`confirmations.widening`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
+from torch import nn
 
 from mobileclip_deploy.bundle import Bundle, staged_bundle
-from mobileclip_deploy.bundle.opening import SEARCH_LOG
+from mobileclip_deploy.bundle.opening import SEARCH_LOG, SEARCH_PLOT
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed, Undecided
 from mobileclip_deploy.evaluation import Dataset, Looks, Measuring, measure, model_embedder
 from mobileclip_deploy.export.plan import BundlePlan, Limits
-from mobileclip_deploy.export.smallest.candidates import Candidate, four_bit_layers, in_order, tower_choices
+from mobileclip_deploy.export.smallest.candidates import (
+    Candidate,
+    TowerChoice,
+    four_bit_layers,
+    frontier,
+    in_order,
+    tower_choices,
+)
+from mobileclip_deploy.export.smallest.confirmations import Confirmations, doubted
+from mobileclip_deploy.export.smallest.drawing import draw
+from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
+from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
 from mobileclip_deploy.export.smallest.trials import Trials
 from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
 from mobileclip_deploy.files import write_whole
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, about, silent
@@ -36,37 +52,7 @@ from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
-__all__ = ["NothingPasses", "SearchLog", "Smallest", "Trial", "find_smallest"]
-
-
-class Trial(BaseModel):
-    """One candidate: what it is, how large, and what became of it. `bytes` is None where it was passed over before
-    both towers were written; `drops` are in points; `four_bit` names the layers of a "mixed" tower that have 4 bits."""
-
-    model_config = ConfigDict(frozen=True)
-
-    precisions: dict[TowerName, str]
-    predicted_bytes: int
-    bytes: int | None = None
-    drops: dict[str, float] = {}
-    four_bit: dict[TowerName, tuple[str, ...]] = {}
-    outcome: Literal["passed", "failed", "undecided"]
-    reason: str | None = None
-
-
-class SearchLog(BaseModel):
-    """smallest.json: all that was tried, from the smallest upward; the last one is the bundle. `layers`: how sensitive
-    each is, where the target can store layers at bits of their own."""
-
-    model_config = ConfigDict(frozen=True)
-
-    schema_version: Literal[1] = 1
-    target: str
-    max_drop: float
-    max_size: float | None = None
-    dataset: str | None
-    trials: tuple[Trial, ...]
-    layers: dict[TowerName, tuple[Layer, ...]] = {}
+__all__ = ["NothingPasses", "Smallest", "find_smallest"]
 
 
 @dataclass(frozen=True)
@@ -119,64 +105,221 @@ def find_smallest(
     """
     limits = plan.search
     assert limits is not None
-    started = time.monotonic()
+    ends = None if limits.budget is None else time.monotonic() + 60 * limits.budget
     plan = replace(plan, gates=replace(plan.gates, task=limits.max_drop))
     trials, task = _trials(plan, source, reference, dataset, progress)
-    layers = {tower: _layers(trials, tower) for tower in plan.towers} if plan.target.mixes else {}
-    choices = {
-        tower: tower_choices(plan.target, tower, make_tower(source.model, tower), layers.get(tower, ()))
-        for tower in plan.towers
-    }
-    tried: list[Trial] = []
+    search = _Search(trials, limits, ends, task)
+    try:
+        found = search.run()
+    except _BudgetEnded:
+        raise NothingPasses(
+            f"{plan.path.name}: nothing passed within {limits.budget:g} minutes ({len(search.tried)} tried); the "
+            "same command goes on from here, with a larger `budget`",
+            plan.path,
+            search.log(),
+        ) from None
+    if found is None:
+        raise NothingPasses(f"{plan.path.name}: {search.what_failed()}", plan.path, search.log())
+    shutil.rmtree(trials.folder, ignore_errors=True)
+    return found
 
-    def log() -> SearchLog:
+
+class _BudgetEnded(Exception):
+    """The minutes that the user gave are over."""
+
+
+@dataclass
+class _Search:
+    """One search on its way. `ends`: when the budget does, by the monotonic clock; `task`: what accuracy is confirmed
+    on."""
+
+    trials: Trials
+    limits: Limits
+    ends: float | None
+    task: Looks | None
+    layers: dict[TowerName, tuple[Layer, ...]] = field(default_factory=dict)
+    choices: dict[TowerName, list[TowerChoice]] = field(default_factory=dict)
+    ruled_out: dict[TowerName, dict[str, str]] = field(default_factory=dict)
+    candidates: int = 0
+    tried: dict[Candidate, Trial] = field(default_factory=dict)
+    larger: Candidate | None = None
+    confirmations: int = 0
+
+    def run(self) -> Smallest | None:
+        """The smallest that passes; None where nothing does.
+
+        Raises:
+            _BudgetEnded: nothing did in time.
+        """
+        for tower in self.trials.plan.towers:
+            self._prepare(tower)
+        counts = [len(found) + len(self.ruled_out.get(tower, {})) for tower, found in self.choices.items()]
+        self.candidates = math.prod(counts)
+        while (candidate := next((one for one in self._frontier() if one not in self.tried), None)) is not None:
+            if self.limits.max_size is not None and candidate.predicted > 1e6 * self.limits.max_size:
+                self.larger = candidate
+                break
+            self._go_on()
+            self.tried[candidate] = self._try(candidate)
+            if self.tried[candidate].outcome == "passed" and (found := self._confirm(candidate)) is not None:
+                return found
+        return None
+
+    def log(self) -> SearchLog:
+        """All that was tried so far."""
         return SearchLog(
-            target=plan.target.label,
-            max_drop=limits.max_drop,
-            max_size=limits.max_size,
-            dataset=trials.dataset.name if trials.dataset is not None else None,
-            trials=tuple(tried),
-            layers=layers,
+            target=self.trials.plan.target.label,
+            max_drop=self.limits.max_drop,
+            max_size=self.limits.max_size,
+            dataset=self.trials.dataset.name if self.trials.dataset is not None else None,
+            trials=tuple(self.tried.values()),
+            layers=self.layers,
+            candidates=self.candidates,
+            ruled_out=self.ruled_out,
+            frontier=tuple(self._point(candidate) for candidate in self._frontier()),
         )
 
-    larger: Candidate | None = None
-    for candidate in in_order(choices):
-        if limits.max_size is not None and candidate.predicted > 1e6 * limits.max_size:
-            larger = candidate
-            break
-        if limits.budget is not None and time.monotonic() - started > 60 * limits.budget:
-            raise NothingPasses(
-                f"{plan.path.name}: nothing passed within {limits.budget:g} minutes ({len(tried)} tried); the same "
-                "command goes on from here, with a larger `budget`",
-                plan.path,
-                log(),
-            )
-        tried.append(_try(candidate, trials, layers, limits))
-        if tried[-1].outcome == "failed":
-            continue
+    def _point(self, candidate: Candidate) -> Point:
+        noise, _ = candidate.noise
+        trial = self.tried.get(candidate)
+        return Point(
+            precisions=candidate.precisions,
+            predicted_bytes=candidate.predicted,
+            snr_db=decibels(noise),
+            outcome=None if trial is None else trial.outcome,
+        )
+
+    def _frontier(self) -> list[Candidate]:
+        """What is worth trying without the towers that failed."""
+        return frontier(in_order(self.choices)) if self.choices else []
+
+    def _go_on(self) -> None:
+        if self.ends is not None and time.monotonic() > self.ends:
+            raise _BudgetEnded
+
+    def _prepare(self, tower: TowerName) -> None:
+        """Every choice of a tower with what it is predicted to cost."""
+        trials, target = self.trials, self.trials.plan.target
+        module = make_tower(trials.source.model, tower)
+        if target.mixes:
+            self._go_on()
+            self.layers[tower] = _layers(trials, tower)
+        choices = tower_choices(target, tower, module, self.layers.get(tower, ()))
+        predicted = _predictions(trials, tower, module, choices, self._go_on)
+        bound = trials.plan.gates.shipped
+        self.choices[tower] = []
+        for choice in choices:
+            found = predicted[choice.label]
+            reason = found.fails(bound(choice.precision, trials.reference.floor[tower]))
+            if reason is not None:
+                self.ruled_out.setdefault(tower, {})[choice.label] = reason
+                continue
+            self.choices[tower].append(replace(choice, noise=found.noise))
+
+    def _try(self, candidate: Candidate) -> Trial:
+        """Both towers against their gates, and their accuracy on the images that are chosen on."""
+        trials, limit = self.trials, self.limits.max_size
+        named = {
+            tower: tuple(layer.name for layer in self.layers.get(tower, ()) if layer.name in chosen)
+            for tower, chosen in candidate.four_bit.items()
+        }
+        trial = Trial(
+            precisions=candidate.precisions,
+            predicted_bytes=candidate.predicted,
+            predicted_snr_db={choice.tower: decibels(choice.noise) for choice in candidate.choices},
+            four_bit={tower: names for tower, names in named.items() if names},
+            outcome="failed",
+        )
+        size = 0
+        for choice in candidate.choices:
+            tried = trials.tower(choice)
+            if tried.failed is not None:
+                self.choices[choice.tower].remove(choice)
+                return trial.model_copy(update={"reason": tried.failed})
+            size += tried.bytes
+        if limit is not None and size > 1e6 * limit:
+            return trial.model_copy(update={"bytes": size, "reason": f"{size / 1e6:.2f} MB, wanted at most {limit:g}"})
+        drops, gates = trials.drops(candidate), trials.plan.gates
+        over = [f"{name} drops by {drop:.2f} points" for name, drop in drops.items() if not gates.allow_drop(drop)]
+        return trial.model_copy(
+            update={
+                "bytes": size,
+                "drops": {name: round(drop, 4) for name, drop in drops.items()},
+                "outcome": "failed" if over else "passed",
+                "reason": "; ".join(over) or None,
+            }
+        )
+
+    def _confirm(self, candidate: Candidate) -> Smallest | None:
+        """Write the bundle as any other, verified, and let it take its place under the name that was asked for; None
+        where it does not pass, which its trial says then."""
+        self.confirmations += 1
+        self._say(candidate, confirmation=self.confirmations)
+        kept = Confirmations(self.trials, self.task, self.confirmations)
         try:
-            found = _write(trials, candidate, task, log())
+            if (before := kept.of(candidate)) is not None:
+                raise before
+            written = self._written(candidate)
         except (GateFailed, Undecided) as error:
             outcome = "failed" if isinstance(error, GateFailed) else "undecided"
-            tried[-1] = tried[-1].model_copy(update={"outcome": outcome, "reason": str(error)})
-            continue
-        shutil.rmtree(trials.folder, ignore_errors=True)
-        return found
-    raise NothingPasses(f"{plan.path.name}: {_what_failed(tried, limits, larger)}", plan.path, log())
+            self._say(candidate, outcome=outcome, reason=str(error))
+            kept.keep(candidate, error)
+            return None
+        plan, log = self.trials.plan, self.log()
+        with staged_bundle(plan.path, plan.force) as staging:
+            shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
+            (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (staging / SEARCH_PLOT).write_text(draw(log), encoding="utf-8")
+        assert written.report is not None
+        report = written.report.model_copy(update={"bundle": plan.path.name})
+        return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)
+
+    def _say(self, candidate: Candidate, **what: object) -> None:
+        self.tried[candidate] = self.tried[candidate].model_copy(update=what)
+
+    def _written(self, candidate: Candidate) -> Written:
+        """The bundle, not yet in its place.
+
+        Raises:
+            GateFailed: it fails a check.
+            Undecided: the images that it is confirmed on are too few to tell whether its accuracy holds its gate.
+        """
+        trials, plan = self.trials, self.trials.plan
+        found = replace(
+            plan,
+            path=trials.folder / "bundle" / plan.path.name,
+            target=plan.target.settled(candidate.precisions),
+            precisions=candidate.precisions,
+            four_bit=candidate.four_bit,
+            search=None,
+            force=True,
+        )
+        written = write_bundle(found, trials.source, Evidence(trials.reference, self.task), trials.progress)
+        assert written.report is not None
+        if written.report.undecided:
+            raise Undecided("; ".join(check.describe() for check in written.report.undecided))
+        if (doubt := doubted(written.report, self.confirmations, plan.gates)) is not None:
+            raise Undecided(doubt)
+        return written
+
+    def what_failed(self) -> str:
+        """What a search came to that wrote nothing, and what to do next."""
+        tried, limits, larger = [*self.tried.values()], self.limits, self.larger
+        within = "" if limits.max_size is None else f" of at most {limits.max_size:g} MB"
+        after = "" if larger is None else f"; the next candidate needs `max_size` {larger.predicted / 1e6:.2f}"
+        if not tried:
+            return f"there is no candidate{within}{after}"
+        reasons = "; ".join(dict.fromkeys(trial.reason for trial in tried[-3:] if trial.reason))
+        reached = tried[-1].bytes or tried[-1].predicted_bytes
+        return (
+            f"none of {len(tried)} candidates{within} passes; the largest, {reached / 1e6:.2f} MB, failed with: "
+            f"{reasons}{after}; allow a larger `max_drop`, or train the towers for their precision with `recover`"
+        )
 
 
-def _what_failed(tried: Sequence[Trial], limits: Limits, larger: Candidate | None) -> str:
-    """What a search came to that wrote nothing, and what to do next."""
-    within = "" if limits.max_size is None else f" of at most {limits.max_size:g} MB"
-    after = "" if larger is None else f"; the next candidate needs `max_size` {larger.predicted / 1e6:.2f}"
-    if not tried:
-        return f"there is no candidate{within}{after}"
-    reasons = "; ".join(dict.fromkeys(trial.reason for trial in tried[-3:] if trial.reason))
-    reached = tried[-1].bytes or tried[-1].predicted_bytes
-    return (
-        f"none of {len(tried)} candidates{within} passes; the largest, {reached / 1e6:.2f} MB, failed with: {reasons}"
-        f"{after}; allow a larger `max_drop`, or train the towers for their precision with `recover`"
-    )
+def decibels(noise: float) -> float | None:
+    """A share of energy as a signal-to-noise ratio; None for no noise at all."""
+    return -10 * math.log10(noise) if noise > 0 else None
 
 
 def _trials(
@@ -196,40 +339,6 @@ def _trials(
     return Trials(plan, source.folded(), reference, folder, chosen_on, own, progress), confirmed_on
 
 
-def _try(candidate: Candidate, trials: Trials, layers: dict[TowerName, tuple[Layer, ...]], limits: Limits) -> Trial:
-    named = {
-        tower: tuple(layer.name for layer in layers.get(tower, ()) if layer.name in chosen)
-        for tower, chosen in candidate.four_bit.items()
-    }
-    trial = Trial(
-        precisions=candidate.precisions,
-        predicted_bytes=candidate.predicted,
-        four_bit={tower: names for tower, names in named.items() if names},
-        outcome="failed",
-    )
-    size = 0
-    for choice in candidate.choices:
-        tried = trials.tower(choice)
-        if tried.failed is not None:
-            return trial.model_copy(update={"reason": tried.failed})
-        size += tried.bytes
-    limit = limits.max_size
-    if limit is not None and size > 1e6 * limit:
-        return trial.model_copy(update={"bytes": size, "reason": f"{size / 1e6:.2f} MB, wanted at most {limit:g}"})
-    drops = trials.drops(candidate)
-    over = [
-        f"{name} drops by {drop:.2f} points" for name, drop in drops.items() if not trials.plan.gates.allow_drop(drop)
-    ]
-    return trial.model_copy(
-        update={
-            "bytes": size,
-            "drops": {name: round(drop, 4) for name, drop in drops.items()},
-            "outcome": "failed" if over else "passed",
-            "reason": "; ".join(over) or None,
-        }
-    )
-
-
 def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
     """The sensitivity of a tower's layers, measured once a search."""
     file = trials.folder / f"{tower}-layers.json"
@@ -246,29 +355,21 @@ def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
     return layers
 
 
-def _write(trials: Trials, candidate: Candidate, task: Looks | None, log: SearchLog) -> Smallest:
-    """Write the bundle as any other, verified, and let it take its place under the name that was asked for.
-
-    Raises:
-        GateFailed: it fails a check.
-        Undecided: the images that it is confirmed on are too few to tell whether its accuracy holds its gate.
-    """
-    plan = trials.plan
-    found = replace(
-        plan,
-        path=trials.folder / "bundle" / plan.path.name,
-        target=plan.target.settled(candidate.precisions),
-        precisions=candidate.precisions,
-        four_bit=candidate.four_bit,
-        search=None,
-        force=True,
-    )
-    written = write_bundle(found, trials.source, Evidence(trials.reference, task), trials.progress)
-    assert written.report is not None
-    if written.report.undecided:
-        raise Undecided("; ".join(check.describe() for check in written.report.undecided))
-    with staged_bundle(plan.path, plan.force) as staging:
-        shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
-        (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    report = written.report.model_copy(update={"bundle": plan.path.name})
-    return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)
+def _predictions(
+    trials: Trials, tower: TowerName, module: nn.Module, choices: Sequence[TowerChoice], go_on: Callable[[], None]
+) -> dict[str, Prediction]:
+    """What each choice of a tower is predicted to cost, by its label, once a search."""
+    file = trials.folder / f"{tower}-predictions.json"
+    adapter = TypeAdapter(dict[str, Prediction])
+    known = adapter.validate_json(file.read_bytes()) if file.exists() else {}
+    predictor = Predictor(module, trials.reference.inputs.of(tower))
+    trials.folder.mkdir(parents=True, exist_ok=True)
+    # Those of one table one after the other: it is the largest weight, and stays rounded.
+    for choice in sorted(choices, key=lambda one: (precision_of(one.precision).table or one.precision, one.label)):
+        if choice.label not in known:
+            go_on()
+            trials.progress(f"{tower} tower at {choice.precision}: predicting")
+            storage = trials.plan.target.storage(tower, module, choice.precision, choice.four_bit)
+            known[choice.label] = predictor.predict(storage)
+            write_whole(file, adapter.dump_json(known))
+    return known

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target, TargetOptions, TensorInfo, TowerJob
+from mobileclip_deploy.targets.storage import Grid, Storage, stored_as
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 
 __all__ = ["NoisyTarget"]
@@ -47,6 +49,12 @@ class NoisyTarget(Target):
 
     def with_options(self, options: TargetOptions) -> NoisyTarget:
         return self
+
+    def storage(
+        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
+    ) -> Storage:
+        """As many bytes as the bits say, and nothing rounded but at fp16: what is told here is found in the file."""
+        return stored_as(module, Grid(PRECISIONS[precision].bits), lambda _: None)
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{artifact}.json"

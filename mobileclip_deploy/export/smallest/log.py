@@ -1,0 +1,66 @@
+"""What a search did: smallest.json."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mobileclip_deploy.export.smallest.sensitivity import Layer
+from mobileclip_deploy.model.variants import TowerName
+
+__all__ = ["Outcome", "Point", "SearchLog", "Trial"]
+
+Outcome = Literal["passed", "failed", "undecided"]
+
+
+class Trial(BaseModel):
+    """One candidate: what it is, how large, and what became of it. `bytes` is None where it was passed over before
+    both towers were written; `drops` are in points; `four_bit` names the layers of a "mixed" tower that have 4 bits.
+    `predicted_snr_db`: of each tower, by its weights alone; None where nothing is predicted to move. `confirmation`:
+    its number among those whose accuracy was confirmed, on images kept for that; None where it did not come to it.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    precisions: dict[TowerName, str]
+    predicted_bytes: int
+    bytes: int | None = None
+    predicted_snr_db: dict[TowerName, float | None] = {}
+    drops: dict[str, float] = {}
+    four_bit: dict[TowerName, tuple[str, ...]] = {}
+    confirmation: int | None = None
+    outcome: Outcome
+    reason: str | None = None
+
+
+class Point(BaseModel):
+    """A candidate that no other is predicted to be nearer than without being larger. `snr_db`: predicted, of both
+    towers together; None where nothing is predicted to move. `outcome`: None where it was not tried."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    precisions: dict[TowerName, str]
+    predicted_bytes: int
+    snr_db: float | None
+    outcome: Outcome | None = None
+
+
+class SearchLog(BaseModel):
+    """smallest.json: all that was tried, from the smallest upward; the last one is the bundle. `layers`: how sensitive
+    each is, where the target can store layers at bits of their own. `candidates`: how many combinations there were;
+    `ruled_out`: choices of a tower that are predicted to miss its gate by far, with what is predicted; `frontier`: of
+    the rest those combinations that are worth trying, but for towers that failed since."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: Literal[1] = 1
+    target: str
+    max_drop: float
+    max_size: float | None = None
+    dataset: str | None
+    trials: tuple[Trial, ...]
+    layers: dict[TowerName, tuple[Layer, ...]] = {}
+    candidates: int = 0
+    ruled_out: dict[TowerName, dict[str, str]] = {}
+    frontier: tuple[Point, ...] = ()

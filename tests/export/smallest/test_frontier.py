@@ -1,0 +1,145 @@
+"""What is worth trying, by what is predicted; how much is asked of each that is confirmed; and the picture of it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from tiny import filled
+
+from mobileclip_deploy.errors import GateFailed, Undecided
+from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice, frontier, tower_choices
+from mobileclip_deploy.export.smallest.confirmations import Confirmations, doubted, widening
+from mobileclip_deploy.export.smallest.drawing import draw
+from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
+from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
+from mobileclip_deploy.export.smallest.trials import Trials
+from mobileclip_deploy.learning.rounding.nearest import to_nearest
+from mobileclip_deploy.parity import Bound, Check, Gates, ParityReport, compare
+from mobileclip_deploy.parity.report import Lost
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.towers import make_tower
+
+
+def choice(name: str, size: int, noise: float, tower: str = "image") -> TowerChoice:
+    return TowerChoice(tower, name, size, noise=noise)  # type: ignore[arg-type]
+
+
+def text_tower() -> torch.nn.Module:
+    return make_tower(filled("tiny_twin"), "text").eval()
+
+
+def test_what_another_is_nearer_than_without_being_larger_is_passed_over() -> None:
+    named = [("w4", 4, 0.2), ("w4p", 5, 0.3), ("w6p", 6, 0.1), ("w8", 8, 0.1), ("w8a8", 8, 0.1), ("fp32", 32, 0.0)]
+    found = frontier(Candidate((choice(*one),)) for one in named)
+    # w4p is larger and noisier than w4; w8 is as near as w6p, which may fail; w8a8 rounds activations too.
+    assert [one.precisions["image"] for one in found] == ["w4", "w6p", "w8", "fp32"]
+
+
+def test_noise_of_two_towers_adds_up() -> None:
+    pair = Candidate((choice("w4", 4, 0.2), choice("w8a8", 8, 0.05, "text")))
+    assert pair.noise == (0.25, 1)
+
+
+def test_tables_of_their_own_are_candidates_where_the_target_has_them() -> None:
+    module = text_tower()
+    labels = {one.label for one in tower_choices(get_target("onnx"), "text", module)}
+    assert {one for one in labels if "-table-" in one} == {"w4-table-w8", "w8-table-w4", "w8a8-table-w4"}
+    assert not [one for one in tower_choices(get_target("onnx"), "image", module) if "-table-" in one.label]
+    assert not [one for one in tower_choices(get_target("litert"), "text", module) if "-table-" in one.label]
+
+
+def test_a_prediction_is_what_rounding_every_weight_does() -> None:
+    module, target = text_tower(), get_target("coreml").settled({"text": "w4"})
+    ids = np.random.default_rng(0).integers(0, 90, (5, 8))
+    ids[:, 0], ids[:, -1] = 90, 91
+    predictor = Predictor(module, ids)
+    found = {}
+    for precision in ("w4p", "w8", "w4-table-w6p", "w4p"):  # the last as the first, whatever was between
+        storage = target.storage("text", module, precision)
+        rounded = copy.deepcopy(module)
+        with torch.no_grad():
+            for name, tensor in {**dict(rounded.named_parameters()), **dict(rounded.named_buffers())}.items():
+                tensor.copy_(to_nearest(storage[name], tensor))
+            answers = [tower(torch.from_numpy(ids)).numpy() for tower in (module, rounded)]
+        wanted = compare(*answers)
+        found[precision] = predictor.predict(storage)
+        assert found[precision] == Prediction(cosine=wanted.cosine, snr_db=wanted.snr_db)
+    assert found["w4p"].noise > found["w8"].noise > 0
+
+
+def test_only_what_is_predicted_to_miss_its_gate_by_far_is_not_converted() -> None:
+    bound = Bound("cosine", 0.98, 10.0)
+    assert Prediction(cosine=0.97, snr_db=7.5).fails(bound) is None
+    assert Prediction(cosine=0.95, snr_db=15.0).fails(bound) == "predicted cosine 0.9500"
+    assert Prediction(cosine=0.99, snr_db=6.9).fails(bound) == "predicted SNR 6.9 dB"
+    assert Prediction(cosine=math.nan, snr_db=-math.inf).fails(bound) is not None
+    assert Prediction(cosine=0.5, snr_db=None).fails(Bound("relative", 1e-5)) is None
+
+
+def test_each_candidate_confirmed_on_the_same_images_is_asked_for_more() -> None:
+    assert [round(widening(number), 3) for number in (1, 2, 3)] == [1.144, 1.274, 1.395]
+    lost = Lost(points=0.1, error=0.3, lost=9, won=7, examples=1000, looks=5)
+    check = Check(step="task", tower="both", status="passed", losses={"top1": lost})
+    report = ParityReport(bundle="x", variant="nano", target="onnx", checks=(check,))
+    assert doubted(report, 1, Gates()) is None
+    assert "number 2 that these images" in str(doubted(replace_error(report, 0.32), 2, Gates()))
+    assert doubted(replace_error(report, 0.0), 9, Gates()) is None
+
+
+def replace_error(report: ParityReport, error: float) -> ParityReport:
+    (check,) = report.checks
+    assert check.losses is not None
+    lost = {name: one.model_copy(update={"error": error}) for name, one in check.losses.items()}
+    return report.model_copy(update={"checks": (check.model_copy(update={"losses": lost}),)})
+
+
+def test_how_a_confirmation_ended_is_known_after_a_kill_for_the_same_question_alone(tmp_path: Path) -> None:
+    plan = BundlePlan(tmp_path / "bundle", get_target("onnx"), {"image": "w4", "text": "w4"})
+    trials = Trials(plan, None, None, tmp_path / "search")  # type: ignore[arg-type]
+    first, second = (Candidate((choice(name, 4, 0.1),)) for name in ("w4", "w8"))
+    Confirmations(trials, None, 1).keep(first, GateFailed("image lowered"))
+    Confirmations(trials, None, 2).keep(second, Undecided("too few"))
+    again = Confirmations(trials, None, 1).of(first)
+    assert (type(again), str(again)) == (GateFailed, "image lowered")
+    assert isinstance(Confirmations(trials, None, 2).of(second), Undecided)
+    assert Confirmations(trials, None, 2).of(first) is None
+    other = replace(trials, plan=replace(plan, gates=Gates(task=1.0)))
+    assert Confirmations(other, None, 1).of(first) is None
+
+
+def test_the_picture_has_a_point_for_each_that_was_tried_or_worth_it() -> None:
+    points = [
+        Point(precisions={"image": name, "text": name}, predicted_bytes=size, snr_db=level, outcome=outcome)
+        for name, size, level, outcome in (
+            ("w4", 3_600_000, 14.0, "failed"),
+            ("w4-table-w8", 5_000_000, 20.0, "passed"),
+            ("fp32", 26_000_000, None, None),
+        )
+    ]
+    failed = Trial(
+        precisions={"image": "w<3", "text": "w4"},
+        predicted_bytes=3_000_000,
+        predicted_snr_db={"image": 10.0, "text": None},
+        outcome="failed",
+    )
+    log = SearchLog(target="onnx", max_drop=0.5, dataset=None, trials=(failed,), frontier=tuple(points))
+    drawn = draw(log)
+    assert drawn == draw(log)
+    root = ElementTree.fromstring(drawn)
+    titles = [one.text for one in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert titles == [
+        "image w4, text w4: 3.60 MB, 14.0 dB, failed",
+        "image w4-table-w8, text w4-table-w8: 5.00 MB, 20.0 dB, passed",
+        "image fp32, text fp32: 26.00 MB, nothing moves, not tried",
+        "image w<3, text w4: 3.00 MB, 10.0 dB, failed",
+    ]
+    circles = [one for one in root.iter("{http://www.w3.org/2000/svg}circle") if len(one)]
+    assert [float(one.attrib["cx"]) for one in circles[:3]] == sorted(float(one.attrib["cx"]) for one in circles[:3])
+    assert all(0 < float(one.attrib["cy"]) < 420 for one in circles)
