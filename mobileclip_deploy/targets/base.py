@@ -72,6 +72,8 @@ class Target(ABC):
     """Whether it can store each layer at bits of its own (precision "mixed", see `TowerJob.four_bit`)."""
     recoverable: ClassVar[bool] = False
     """Whether `recover` can train on its storage: its exporter finds the very integers of a trained weight again."""
+    learns_rounding: ClassVar[bool] = False
+    """Whether `export(rounding=)` works for it though `recover` does not."""
     absorbs_layer_scales: ClassVar[bool] = False
     """Whether weights are trained with the layer scales multiplied into them."""
     absorbs_norms: ClassVar[bool] = False

@@ -51,7 +51,7 @@ def palette(values: Values, bits: int, *, skip_zeros: bool = False) -> tuple[Val
     kept = flat[flat != 0] if skip_zeros else flat
     if not len(kept):
         kept = np.zeros(1, flat.dtype)
-    points, counts = _distinct(kept)
+    points, counts = _distinct(kept) if kept.dtype == np.float16 else np.unique(kept, return_counts=True)
     if len(points) <= size:
         table = np.concatenate([points, np.repeat(points[-1:], size - len(points))]).astype(flat.dtype)
     else:
@@ -68,16 +68,16 @@ def weighted_table(values: Values, weights: Values, bits: int) -> npt.NDArray[np
     value: by the same search as `palette`.
 
     Args:
-        values: any shape, floating and finite.
+        values: any shape, floating and finite; looked at in float16, as the entries are.
         weights: of the same shape, not negative. None counts less than a ten-thousandth of the largest: a value whose
             error costs nothing on some inputs may cost something on others.
     """
-    flat = np.ascontiguousarray(values).reshape(-1).astype(np.float64)
+    flat = np.ascontiguousarray(values).reshape(-1).astype(np.float16)
     largest = float(weights.max())
     # From 1 up: an empty cluster is told by a mass of 0.
     mass = np.maximum(np.ascontiguousarray(weights).reshape(-1) / (largest or 1.0), 1 / LEAST_WEIGHT) * LEAST_WEIGHT
-    points, places = np.unique(flat, return_inverse=True)
-    counts: Doubles = np.bincount(places, weights=mass).astype(np.float64)
+    points, counts = _distinct(flat, mass)
+    points = points.astype(np.float64)
     size = 2**bits
     if len(points) <= size:
         found = np.concatenate([points, np.repeat(points[-1:], size - len(points))])
@@ -90,11 +90,9 @@ def _nearest(middles: Doubles, values: Values) -> npt.NDArray[np.uint8]:
     return np.searchsorted(middles, values.astype(np.float64)).astype(np.uint8)
 
 
-def _distinct(values: Values) -> tuple[Values, Values]:
-    """The values [N] that there are, ascending, and how often each occurs."""
-    if values.dtype != np.float16:
-        return np.unique(values, return_counts=True)
-    tally = np.bincount(values.view(np.uint16), minlength=2**16)
+def _distinct(values: npt.NDArray[np.float16], mass: Values | None = None) -> tuple[Values, Values]:
+    """The values [N] that there are, ascending, and how often each occurs, or the `mass` of those that are equal."""
+    tally = np.bincount(values.view(np.uint16), weights=mass, minlength=2**16)
     bits = np.flatnonzero(tally).astype(np.uint16)
     # Not in float16: numpy 2.4.6 leaves thousands of them unsorted on CPUs with AVX-512 for float16.
     points, places = np.unique(bits.view(np.float16).astype(np.float32), return_inverse=True)  # two zeros are one

@@ -53,7 +53,8 @@ class Grid:
         block: so many inputs of an output share a scale, with all of their kernel positions; the last block may be
             shorter. None: all inputs.
         low, high: ends of the integers' range. Where they are not symmetric a scale may be negative, unless `positive`.
-        positive: scales are bfloat16 numbers above 0.
+        positive: scales are above 0.
+        bfloat16: scales are bfloat16 numbers.
         bands: the rows of a depthwise kernel that share a scale, where it is written as a sum of several convolutions.
         scale_bytes: of one scale, with its zero point where the format stores one.
         group: so many outputs share a table; None: one table for the weight.
@@ -71,6 +72,7 @@ class Grid:
     group: int | None = None
     pruned: float = 0.0
     positive: bool = False
+    bfloat16: bool = False
 
     def bytes(self, shape: Sequence[int]) -> int:
         """What a weight of this shape takes in a file, with its scales or tables."""

@@ -123,9 +123,9 @@ class BlockGrid(_Blocks):
 
 
 class SearchedGrid(_Blocks):
-    """int4 as ONNX Runtime takes it: -8 ... 7, and a scale may be negative; or as XNNPACK takes it from LiteRT, with
-    bfloat16 scales above 0. The export searches the scale of a block for the smallest error (targets/integers.py), and
-    training starts there.
+    """int4 as ONNX Runtime takes it: -8 ... 7, and a scale may be negative; as Core AI takes it, with scales above 0;
+    or as XNNPACK takes it from LiteRT, with bfloat16 ones above 0. The export searches the scale of a block for the
+    smallest error (targets/integers.py), and training starts there.
 
     The largest value of a block stands 8 or 7 steps out, both of which that search tries.
     """
@@ -133,11 +133,11 @@ class SearchedGrid(_Blocks):
     low, high, steps, most = -8, 7, 8, 1.2
     sign: Tensor
 
-    def __init__(self, weight: Tensor, block: int, positive: bool = False) -> None:
+    def __init__(self, weight: Tensor, block: int, positive: bool = False, bfloat16: bool = False) -> None:
         super().__init__(weight, 4, block)
-        self.positive = positive
+        self.in_bfloat16 = bfloat16
         rows = weight.detach().flatten(1).numpy()
-        scales = torch.from_numpy(int4_blocks(rows, block, positive)[1])[..., None]
+        scales = torch.from_numpy(int4_blocks(rows, block * weight[0, 0].numel(), positive)[1])[..., None]
         largest = self._rows(weight.detach()).abs().amax(dim=2, keepdim=True)
         share = torch.where(largest == 0, torch.ones_like(scales), scales.abs() * self.steps / largest)
         self.register_buffer("sign", scales.sign())
@@ -152,8 +152,8 @@ class SearchedGrid(_Blocks):
         return values.detach()
 
     def _scale(self, rows: Tensor, share: Tensor) -> Tensor:
-        scale = super()._scale(rows, share)
-        return scale.bfloat16().float() if self.positive else self.sign * scale
+        scale = self.sign * super()._scale(rows, share)
+        return scale.bfloat16().float() if self.in_bfloat16 else scale
 
 
 class BandedGrid(TrainableGrid):
@@ -228,7 +228,7 @@ def trainable(stored: Grid, weight: Tensor) -> TrainableGrid:
     elif stored.bands:
         grid = BandedGrid(weight, stored.bits, stored.bands)
     elif stored.block is not None and stored.low != -stored.high:
-        grid = SearchedGrid(weight, stored.block, stored.positive)
+        grid = SearchedGrid(weight, stored.block, stored.positive, stored.bfloat16)
     else:
         grid = BlockGrid(weight, stored.bits, stored.block)
     grid.stored = stored

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -67,14 +68,22 @@ class TableLattice(Lattice):
     entries: Tensor
     tables: Tensor
 
+    @cached_property
+    def chosen(self) -> Tensor:
+        """The entries of each output, [G, R, 2^bits]."""
+        return self.entries[self.tables]
+
+    @cached_property
+    def middles(self) -> Tensor:
+        """Between two of them, [G, R, 2^bits - 1]: on either side another one is nearest."""
+        return (self.chosen[..., 1:] + self.chosen[..., :-1]) / 2
+
     def ordered(self, columns: Tensor) -> TableLattice:
         return self
 
     def nearest(self, column: int, values: Tensor) -> Tensor:
-        entries = self.entries[self.tables]  # [G, R, 2^bits]
-        middles = (entries[..., 1:] + entries[..., :-1]) / 2
-        places = torch.searchsorted(middles.contiguous(), values[..., None].contiguous())
-        return entries.gather(2, places)[..., 0]
+        places = torch.searchsorted(self.middles, values[..., None])
+        return self.chosen.gather(2, places)[..., 0]
 
 
 def lattice_of(grid: Grid, weight: Tensor, moments: Tensor) -> Lattice:
@@ -136,7 +145,7 @@ def held_scale(grid: Grid, scale: Tensor) -> Tensor:
     """A scale as the file can hold it; 1 for a block of zeros."""
     held = scale
     if grid.scale_bytes == 2 and grid.bits < 8:
-        held = scale.bfloat16().float() if grid.positive else scale.half().float()
+        held = scale.bfloat16().float() if grid.bfloat16 else scale.half().float()
     return torch.where(held == 0, torch.ones_like(held), held)
 
 

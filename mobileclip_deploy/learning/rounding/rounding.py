@@ -84,7 +84,7 @@ def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
     Raises:
         UsageError: see there.
     """
-    known = [name for name, one in targets().items() if one.recoverable]
+    known = [name for name, one in targets().items() if one.recoverable or one.learns_rounding]
     if target.label not in known:
         raise UsageError(f"{target.label} takes no learned rounding ({', '.join(known)} do); leave `rounding` out")
     if not set(precisions.values()) & set(LEARNABLE):

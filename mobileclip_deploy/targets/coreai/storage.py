@@ -62,7 +62,7 @@ def storage(module: nn.Module, precision: str, four_bit: frozenset[str] = frozen
             return Grid(recipe.bits, "table", layer.axis, group=divisor(layer.outputs, GROUPS))
         block = divisor(layer.inputs, TABLE_GROUPS if words else GROUPS)
         # The scale of a block is searched for; what it cuts off at the lower end reaches one step further.
-        four = Grid(4, "integers", layer.axis, block, low=-8, high=7, scale_bytes=2)
+        four = Grid(4, "integers", layer.axis, block, low=-8, high=7, scale_bytes=2, positive=True)
         return eight if block is None else four
 
     return stored_as(module, Grid(32 if precision == "fp32" else 16), choose)

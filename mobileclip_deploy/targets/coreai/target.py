@@ -60,7 +60,7 @@ class CoreAITarget(Target):
     options: CoreAIOptions
     precisions = ("fp32", "fp16", "w8", "w6p", "w4p", "w4")
     tables = ("w8", "w6p", "w4p", "w4")
-    mixes = True
+    mixes = learns_rounding = True
     runtime_modules = ("coreai.runtime",)
 
     def __init__(self, options: TargetOptions | None = None, function: str | None = None) -> None:

@@ -33,7 +33,7 @@ def storage(module: nn.Module, precision: str, four_bit: frozenset[str] = frozen
     # A scale of four bytes, and beside it a zero point of eight, which every runtime wants though it is 0.
     eight = integers(8, scale_bytes=12)
     # The scale of a block is searched for; what it cuts off at the lower end reaches one step further.
-    four = Grid(4, "integers", block=BLOCK, low=-8, high=7, scale_bytes=2, positive=True)
+    four = Grid(4, "integers", block=BLOCK, low=-8, high=7, scale_bytes=2, positive=True, bfloat16=True)
     split = frozenset() if precision in ("fp32", "fp16", "w8a8") else _split(module)
 
     def choose(layer: Layer) -> Grid | None:

@@ -10,6 +10,7 @@ import torch
 from mobileclip_deploy.learning.rounding.columns import DAMPING, damped, round_columns
 from mobileclip_deploy.learning.rounding.lattice import IntegerLattice, Lattice, TableLattice, lattice_of
 from mobileclip_deploy.learning.rounding.statistics import Moments
+from mobileclip_deploy.targets.coreai.compression import integers_of, tables_of
 from mobileclip_deploy.targets.integers import int4_blocks, int8_channels
 from mobileclip_deploy.targets.palette import palette, weighted_table
 from mobileclip_deploy.targets.storage import Grid, integers
@@ -59,6 +60,25 @@ def test_a_layer_is_rounded_as_the_papers_equations_round_it() -> None:
     # In float32 a number that stands next to the middle of two may go to the other one: none does here.
     assert np.array_equal(integers_found, np.round(wanted / scales[:, None]))
     assert not np.array_equal(integers_found, np.round(weight[0].numpy() / scales[:, None]))
+
+
+def test_a_layer_is_rounded_as_apples_implementation_rounds_it() -> None:
+    from coremltools.optimize.torch.layerwise_compression.algorithms import GPTQ, ModuleGPTQConfig
+
+    torch.manual_seed(0)
+    linear, inputs = torch.nn.Linear(160, 12, bias=False), torch.randn(480, 160) @ torch.randn(160, 160)
+    weight = linear.weight.detach().clone()
+    options = {"weight_dtype": "uint4", "granularity": "per_channel", "use_activation_order_heuristic": True}
+    theirs = GPTQ(linear, ModuleGPTQConfig.from_dict(options))
+    with torch.no_grad():
+        theirs.add_batch(inputs, linear(inputs))
+        theirs.compress()
+    scales = theirs._quantizer.scale  # [12, 1]
+    lattice = IntegerLattice(scales.expand(1, 12, 160), torch.zeros(1, 12, 160), -8, 7)
+    found = round_columns(weight[None], (inputs.T @ inputs)[None], lattice)
+    assert found is not None
+    assert torch.equal((found[0] / scales).round(), (linear.weight.detach() / scales).round())
+    assert not torch.equal((found[0] / scales).round(), (weight / scales).round().clamp(-8, 7))
 
 
 def test_groups_are_rounded_as_layers_of_their_own() -> None:
@@ -114,6 +134,7 @@ GRIDS = {
     "int8 depthwise": (integers(8, scale_bytes=4), (64, 1, 7, 7)),
     "int4 blocks": (integers(4, block=32, scale_bytes=4), (24, 80)),
     "int4 with a longer end": (Grid(4, "integers", block=16, low=-8, high=7, scale_bytes=2), (24, 80)),
+    "int4 of scales above 0": (Grid(4, "integers", block=16, low=-8, high=7, scale_bytes=2, positive=True), (24, 80)),
     "a table": (Grid(4, "table"), (24, 64)),
     "tables of groups": (Grid(4, "table", group=8), (24, 64)),
 }
@@ -149,6 +170,20 @@ def test_the_scale_that_is_searched_for_is_found_again() -> None:
     integers_found, scales = int4_blocks(weight, 16)
     assert np.array_equal((integers_found * scales[..., None]).reshape(24, 80), weight)
     assert (integers_found.min(), integers_found.max()) == (-8, 7)
+
+
+@pytest.mark.parametrize("name", ["int4 of scales above 0", "tables of groups"])
+def test_core_ai_finds_the_learned_numbers_again(name: str) -> None:
+    weight, grid = learned(name)[0], GRIDS[name][0]
+    if grid.kind == "table":
+        indices, tables = tables_of(weight, grid)
+        entries = tables.reshape(-1, 16).float().repeat_interleave(8, dim=0)
+        assert torch.equal(entries.gather(1, indices.long()), weight)
+        return
+    integers_found, scales = integers_of(weight, grid)
+    assert torch.equal(integers_found * scales.float().repeat_interleave(16, dim=1), weight)
+    assert bool((scales > 0).all())
+    assert (int(integers_found.min()), int(integers_found.max())) == (-8, 7)
 
 
 @pytest.mark.parametrize("name", ["a table", "tables of groups"])
