@@ -55,6 +55,7 @@ class CoreAITarget(Target):
     extra = "coreai"
     suffixes = (".aimodel",)
     order = 4
+    no_contexts = "what checks its programs here reads none of a free length, and what is not checked is not written"
     no_pictures = "its converter has no antialiased resizing, without which embeddings of photographs are other ones"
     Options = CoreAIOptions
     options: CoreAIOptions

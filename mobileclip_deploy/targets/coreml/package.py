@@ -60,7 +60,7 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
     if job.tower == "image":
         source = ct.ImageType(name=input_name, shape=job.example.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
     else:
-        source = ct.TensorType(name=input_name, shape=job.example.shape, dtype=np.int32)
+        source = ct.TensorType(name=input_name, shape=_shape(job, ct), dtype=np.int32)
     # With a ClassifierConfig the outputs are `classLabel` and `classLabel_probs`, the ones Vision looks for.
     result: dict[str, Any] = {"outputs": [ct.TensorType(name=output_name, dtype=np.float32)]}
     if job.labels:
@@ -76,13 +76,27 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
     )
 
 
+def _shape(job: TowerJob, ct: Any) -> Any:
+    """Of the ids. Lengths are enumerated, not a range: the Neural Engine compiles for each that it is told of."""
+    if not job.contexts:
+        return job.example.shape
+    return ct.EnumeratedShapes(shapes=[(1, length) for length in job.contexts], default=job.example.shape)
+
+
 def exported(job: TowerJob) -> torch.export.ExportedProgram:
     """What coremltools reads, the same for every precision and deployment target.
 
     torch.export rather than a trace: with numpy 2.4 the trace frontend breaks (coremltools #2633).
     """
     example = job.example if job.tower == "image" else job.example.to(torch.int32)
-    return torch.export.export(job.module, (example,)).run_decompositions({})
+    if not job.contexts:
+        return torch.export.export(job.module, (example,)).run_decompositions({})
+    # Traced below the full length, at which a slice of the mask is the mask itself; the program is the same, and
+    # coremltools takes the lengths from `convert`.
+    shortest, longest = job.contexts[0], job.contexts[-1]
+    tokens = torch.export.Dim("tokens", min=shortest, max=longest - 1)
+    program = torch.export.export(job.module, (example[:, :shortest].contiguous(),), dynamic_shapes=({1: tokens},))
+    return program.run_decompositions({})
 
 
 @contextlib.contextmanager
@@ -119,8 +133,9 @@ def _describe(model: Any, job: TowerJob, input_name: str, output_name: str) -> N
         model.input_description[input_name] = f"RGB image, {size} x {size}"
     else:
         tokenizer = job.variant.tokens
+        lengths = " or ".join(map(str, job.contexts or (tokenizer.context_length,)))
         model.input_description[input_name] = (
-            f"{tokenizer.context_length} token ids: {tokenizer.sot}, the text, {tokenizer.eot}, then {tokenizer.pad}"
+            f"{lengths} token ids: {tokenizer.sot}, the text, {tokenizer.eot}, then {tokenizer.pad}"
         )
     if job.labels:
         model.short_description = f"{title}, {precision}: classifier of {len(job.labels)} labels"

@@ -143,6 +143,15 @@ class CoreMLTarget(Target):
     def input_types(self, tower: TowerName) -> tuple[str, ...]:
         return ("uint8",) if tower == "image" else ("int32",)
 
+    def require_contexts(self) -> None:
+        """It can, each length enumerated.
+
+        Raises:
+            UsageError: with both towers in one package.
+        """
+        if self.options.multifunction:
+            raise UsageError("`contexts` are of a text tower in a package of its own; leave `multifunction` out")
+
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreml.package import write_package
 

@@ -33,6 +33,7 @@ __all__ = ["LiteRTTarget"]
 class LiteRTTarget(Target):
     name = "litert"
     title = "LiteRT"
+    no_contexts = "litert-torch 0.10.0 cannot convert a text tower whose second dimension is free"
     no_pictures = "its resizing has no antialiasing, and its converter takes no picture of a free height and width"
     packages = ("ai_edge_litert",)
     converters = ("litert_torch",)
