@@ -96,6 +96,14 @@ IMAGE_ALONE: dict[str, dict[str, Any]] = {
         "layouts": {"open_clip": {}},
         "size": 64,
     },
+    "tiny_tokens": {
+        "image": {key: value for key, value in TINY["tiny_five"]["image"].items() if key != "projection_bias"}
+        | {"pooled": False},
+        "embed_dim": 128,
+        "preprocess": {"interpolation": "bicubic"},
+        "layouts": {"llava": {}},
+        "size": 128,
+    },
 }
 
 

@@ -111,7 +111,7 @@ class Cells:
                 runtime=CHECKPOINT,
                 threads=1,
                 input=source,
-                output=Tensor(name="output", dtype="float32", shape=(1, manifest.embed_dim)),
+                output=Tensor(name="output", dtype="float32", shape=(1, *_answer(bundle, tower))),
                 golden=self._golden(bundle, tower, source),
                 gate=_gate(exported_gates(manifest.options), "fp32"),
             )
@@ -226,6 +226,12 @@ def _contexts(cell: Cell, bundle: Bundle, contexts: Sequence[int]) -> Iterator[C
             "input": cell.input.model_copy(update={"shape": (1, length)}),
         }
         yield cell.model_copy(update=changes)
+
+
+def _answer(bundle: Bundle, tower: TowerName) -> tuple[int, ...]:
+    """The shape of one answer of its checkpoint: of tokens as they are, else an embedding or logits."""
+    shape = bundle.manifest.towers[tower].output.shape[1:] if tower in bundle.manifest.towers else ()
+    return shape if len(shape) > 1 else (bundle.manifest.embed_dim,)
 
 
 def _tensor(entry: TensorEntry, size: int) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
 from mobileclip_deploy.model.variants import MCiTower, Variant
 
-__all__ = ["NAME", "TOWERS", "keymap", "recognises"]
+__all__ = ["NAME", "TOWERS", "keymap", "mci_rules", "recognises"]
 
 NAME = "apple"
 TOWERS = {"image": "image_encoder.", "text": "text_encoder."}
@@ -59,12 +59,13 @@ def recognises(keys: Iterable[str]) -> bool:
 
 def keymap(variant: Variant) -> KeyMap:
     """The map from our keys to Apple's for one variant."""
-    image = _mci(variant.image) if isinstance(variant.image, MCiTower) else VIT
+    image = mci_rules(variant.image, "image_encoder.model.") if isinstance(variant.image, MCiTower) else VIT
     return KeyMap([*image, *TEXT, *BRANCHES, *TRANSFORMER])
 
 
-def _mci(spec: MCiTower) -> list[Rule]:
-    """Apple numbers patch embeddings, positional encodings and stages in one list, `network`."""
+def mci_rules(spec: MCiTower, root: str) -> list[Rule]:
+    """Where the parts of an MCi tower are, below `root`: Apple numbers patch embeddings, positional encodings and
+    stages in one list, `network`."""
     index: dict[tuple[int, str], int] = {}
     for stage, positional in enumerate(spec.positional):
         present = (stage > 0, positional, True)
@@ -74,13 +75,13 @@ def _mci(spec: MCiTower) -> list[Rule]:
 
     def network(match: re.Match[str]) -> str:
         part = match[2]
-        return f"image_encoder.model.network.{index[int(match[1]), part]}." + ("proj." if part == "downsample" else "")
+        return f"{root}network.{index[int(match[1]), part]}." + ("proj." if part == "downsample" else "")
 
     return [
-        Rule(r"^image\.stem\.", "image_encoder.model.patch_embed."),
+        Rule(r"^image\.stem\.", f"{root}patch_embed."),
         Rule(r"^image\.stages\.(\d+)\.(downsample|position|blocks)\.", network),
-        Rule(r"^image\.expand\.se\.fc1\.", "image_encoder.model.conv_exp.se.reduce."),
-        Rule(r"^image\.expand\.se\.fc2\.", "image_encoder.model.conv_exp.se.expand."),
-        Rule(r"^image\.expand\.", "image_encoder.model.conv_exp."),
-        Rule(r"^image\.projection\.weight$", "image_encoder.model.head.proj", transposed),
+        Rule(r"^image\.expand\.se\.fc1\.", f"{root}conv_exp.se.reduce."),
+        Rule(r"^image\.expand\.se\.fc2\.", f"{root}conv_exp.se.expand."),
+        Rule(r"^image\.expand\.", f"{root}conv_exp."),
+        Rule(r"^image\.projection\.weight$", f"{root}head.proj", transposed),
     ]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 
-from mobileclip_deploy.checkpoints import apple, folded, open_clip
+from mobileclip_deploy.checkpoints import apple, folded, llava, open_clip
 from mobileclip_deploy.checkpoints.keymap import Shape
 from mobileclip_deploy.checkpoints.positions import grid_side
 from mobileclip_deploy.errors import CheckpointError
-from mobileclip_deploy.folding import fold_structure
+from mobileclip_deploy.folding import REPARAMETERIZED, fold_structure
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import TOWERS, Variant, ViTTower, load_variant, variant_names
 
@@ -32,7 +32,7 @@ __all__ = [
     "summary",
 ]
 
-LAYOUTS: dict[str, ModuleType] = {module.NAME: module for module in (apple, open_clip, folded)}
+LAYOUTS: dict[str, ModuleType] = {module.NAME: module for module in (apple, open_clip, llava, folded)}
 POSITIONS = "image.positional_embedding"
 SHOWN = 4
 
@@ -102,11 +102,13 @@ def find_towers(layout: str, keys: Iterable[str]) -> tuple[str, ...]:
 def empty_model(
     variant: Variant, layout: str, source_layout: str | None = None, towers: tuple[str, ...] = TOWERS
 ) -> MobileCLIP:
-    """The network without memory for weights, as checkpoints of `layout` hold it (folded for "folded")."""
+    """The network without memory for weights, as checkpoints of `layout` hold it: folded for "folded", in part for
+    "llava"."""
     if layout == folded.NAME:
         definition = variant.for_layout(source_layout or next(iter(variant.layouts)))
         return fold_structure(build_model(definition, "meta", towers))
-    return build_model(variant.for_layout(layout), "meta", towers)
+    model = build_model(variant.for_layout(layout), "meta", towers)
+    return fold_structure(model, REPARAMETERIZED) if layout == llava.NAME else model
 
 
 def expected(

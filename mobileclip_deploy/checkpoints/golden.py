@@ -72,7 +72,8 @@ def golden_images(seed: int, size: int) -> Tensor:
 
 
 def relative_errors(ours: Tensor, golden: Tensor) -> float:
-    """The largest ||ours - golden|| / ||golden|| over rows [N, D]."""
+    """The largest ||ours - golden|| / ||golden|| over rows [N, D] or [N, T, D]."""
+    ours, golden = ours.flatten(1), golden.flatten(1)
     return ((ours - golden).norm(dim=1) / golden.norm(dim=1)).max().item()
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mobileclip_deploy.checkpoints import folded, open_clip
+from mobileclip_deploy.checkpoints import folded, llava, open_clip
 from mobileclip_deploy.checkpoints.choosing import choose
 from mobileclip_deploy.checkpoints.fitting import (
     closest_variant,
@@ -64,6 +64,8 @@ def identify(file: TensorFile, variant: str | None = None, repository: str | Non
         return _identify_folded(file, variant)
     if layout == open_clip.NAME:
         file = file.renamed(open_clip.canonical_names(file.shapes))
+    if layout == llava.NAME:
+        file = replace(file.renamed(llava.canonical_names(file.shapes)), notes=(*file.notes, llava.NOTE))
     towers = find_towers(layout, file.shapes)
     notes: tuple[str, ...] = ()
     if variant is not None:
@@ -119,7 +121,7 @@ def _refuse_misfit(file: TensorFile, layout: str, name: str) -> None:
 
 def _refuse_reparameterized(file: TensorFile, layout: str) -> None:
     done = sum(any(mark in key for mark in REPARAMETERIZED) for key in file.shapes)
-    if done and layout != folded.NAME:
+    if done and layout not in (folded.NAME, llava.NAME):
         raise CheckpointError(
             f"{file.path} is already reparameterized, wholly or in part ({done} tensors), which leaves BatchNorms "
             "behind that can no longer be checked; give the training checkpoint"

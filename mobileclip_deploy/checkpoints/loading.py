@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mobileclip_deploy.checkpoints import llava
 from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected, empty_model, expected
 from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample
 from mobileclip_deploy.checkpoints.reading import TensorFile, open_tensors
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.folding import fold_structure
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance, tensors_sha256
 from mobileclip_deploy.model.variants import Variant, ViTTower, load_variant, models_dir
@@ -48,8 +50,8 @@ def load(
 ) -> MobileCLIP:
     """Load a checkpoint into a model in eval mode, float32, with its `variant`, `towers` and `provenance`.
 
-    Training checkpoints give the training form, folded ones the folded form. Nothing in the file is executed.
-    `provenance.notes` says what was assumed or passed over.
+    Training checkpoints give the training form, folded ones, in whole or in part, the folded form. Nothing in the file
+    is executed. `provenance.notes` says what was assumed or passed over.
 
     Args:
         path: .pt, .bin or .safetensors; weights in float16, bfloat16, float32 or float64.
@@ -101,6 +103,8 @@ def assemble(
         )
     # assign: the model is on the meta device, so there is nothing to copy into.
     model.load_state_dict(weights, assign=True)
+    if identity.layout == llava.NAME:
+        fold_structure(model)
     return model.requires_grad_(False).eval()
 
 

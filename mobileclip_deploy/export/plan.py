@@ -329,8 +329,9 @@ def _answering(request: ExportRequest, source: Source) -> ExportRequest:
     variant = source.variant
     if request.tower == "text" and variant.text is None:
         raise no_text_tower(variant.name)
-    if variant.classes is not None and request.layout is not None:
-        raise UsageError(f"{variant.name} gives probabilities, and the layout {request.layout.name} is of embeddings")
+    other = "tokens" if variant.gives_tokens else "probabilities" if variant.classes is not None else None
+    if other is not None and request.layout is not None:
+        raise UsageError(f"{variant.name} gives {other}, and the layout {request.layout.name} is of embeddings")
     if variant.classes is not None and request.searched:
         raise UsageError(f"{variant.name} is a classifier, and `precision='smallest'` searches towers; name one")
     head = request.head.of(variant)

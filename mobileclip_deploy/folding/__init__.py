@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import FoldingError
@@ -18,7 +20,7 @@ from mobileclip_deploy.folding.repcpe import FoldRepCPE
 from mobileclip_deploy.folding.repmixer import FoldRepMixer
 from mobileclip_deploy.model.architecture import MobileCLIP
 
-__all__ = ["PASSES", "FoldPass", "FoldReport", "PassRecord", "fold", "fold_structure", "is_folded"]
+__all__ = ["PASSES", "REPARAMETERIZED", "FoldPass", "FoldReport", "PassRecord", "fold", "fold_structure", "is_folded"]
 
 # In this order: RepMixer consumes folded MobileOne blocks, and conv-bn takes the pairs that nothing else took.
 PASSES: tuple[FoldPass, ...] = (
@@ -29,6 +31,8 @@ PASSES: tuple[FoldPass, ...] = (
     FoldConvBN(),
     FoldAttentionNorm(),
 )
+# What Apple's `reparameterize_model` folds; BatchNorms of feed-forwards are left.
+REPARAMETERIZED: tuple[FoldPass, ...] = PASSES[:4]
 # A wrong fold moves embeddings by percents. Rounding stays below this even where random weights amplify it.
 LARGEST_DEVIATION = 1e-3
 
@@ -90,9 +94,10 @@ def _require_one_form(model: MobileCLIP) -> None:
         raise FoldingError(f"half-folded: {', '.join(sorted(done))} done, {', '.join(sorted(pending))} not")
 
 
-def fold_structure(model: MobileCLIP) -> MobileCLIP:
-    """Fold the structure alone, of a model on the meta device: the shape that folded checkpoints load into."""
-    for one in PASSES:
+def fold_structure(model: MobileCLIP, passes: Sequence[FoldPass] = PASSES) -> MobileCLIP:
+    """Fold by some passes without looking at what comes out: on the meta device for the shape that folded checkpoints
+    load into, and of a file that was folded in part for what is left."""
+    for one in passes:
         one.apply(model)
     return model
 

@@ -64,8 +64,8 @@ def count(model: nn.Module) -> Counts:
 
 
 def relative_deviation(reference: Tensor, other: Tensor) -> float:
-    """max over rows of ||other - reference|| / ||reference||, computed in float64: two tensors [N, D]."""
-    reference, other = reference.double(), other.double()
+    """max over rows of ||other - reference|| / ||reference||, computed in float64: two tensors [N, D] or [N, T, D]."""
+    reference, other = reference.double().flatten(1), other.double().flatten(1)
     return float(((other - reference).norm(dim=1) / reference.norm(dim=1)).max())
 
 

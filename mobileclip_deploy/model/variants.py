@@ -35,6 +35,7 @@ __all__ = [
 
 TowerName = Literal["image", "text"]
 TOWERS: tuple[TowerName, ...] = ("image", "text")
+CheckpointLayout = Literal["apple", "open_clip", "llava"]
 
 LARGEST_IMAGE = 4096
 CARDS_VARIABLE = "MOBILECLIP_DEPLOY_CARDS"
@@ -60,6 +61,9 @@ class MCiTower(_Frozen):
     stem_scale_branch: bool = True
     expansion: PositiveFloat = Field(2.0, description="channels after the last convolution over the last width")
     projection_bias: bool = False
+    pooled: bool = Field(
+        True, description="answers with one vector; False: with one a place, before pooling, as tokens"
+    )
 
     @model_validator(mode="after")
     def _one_entry_a_stage(self) -> MCiTower:
@@ -67,6 +71,11 @@ class MCiTower(_Frozen):
         if any(len(values) != len(self.depths) for values in per_stage):
             raise ValueError("depths, widths, mixers, mlp_ratios, positional and squeeze_excite differ in length")
         return self
+
+    @property
+    def features(self) -> int:
+        """Channels after the last convolution."""
+        return int(self.widths[-1] * self.expansion)
 
     @property
     def size_step(self) -> int:
@@ -162,7 +171,7 @@ class Licence(_Frozen):
 class PublishedFile(_Frozen):
     """Where the checkpoint is published: a repository of the hub, and the file there."""
 
-    layout: Literal["apple", "open_clip"]
+    layout: CheckpointLayout
     repository: str
     file: str
     revision: str | None = None
@@ -184,7 +193,7 @@ class Variant(_Frozen):
     tokenizer: TokenizerSpec | None = Field(default_factory=lambda data: TokenizerSpec() if data.get("text") else None)
     classes: ClassSet | None = None
     preprocess: Preprocess
-    layouts: dict[Literal["apple", "open_clip"], dict[str, dict[str, Any]]]
+    layouts: dict[CheckpointLayout, dict[str, dict[str, Any]]]
     parameters_image: PositiveInt = Field(description="trainable, unfolded, counted; a test compares with the network")
     parameters_text: Annotated[int, Field(ge=0)] = 0
     licence: Licence
@@ -198,7 +207,22 @@ class Variant(_Frozen):
             raise ValueError("a text tower and its tokenizer go together")
         if self.classes is not None and (self.text is not None or self.embed_dim != len(self.class_names)):
             raise ValueError(f"a classifier has no text tower, and embed_dim {len(self.class_names)}, a number a class")
+        if self.gives_tokens and (self.text is not None or self.classes is not None):
+            raise ValueError("an image tower that gives tokens has neither texts nor classes to compare them with")
+        if isinstance(self.image, MCiTower) and self.gives_tokens and self.embed_dim != self.image.features:
+            raise ValueError(f"tokens are not projected: embed_dim {self.image.features} is what the tower ends with")
         return self
+
+    @property
+    def gives_tokens(self) -> bool:
+        """Whether the image tower answers with a vector a place instead of one."""
+        return isinstance(self.image, MCiTower) and not self.image.pooled
+
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """Of one input, for either tower: (D,), or (T, D) of tokens."""
+        places = (self.preprocess.size // self.image.size_step) ** 2
+        return (places, self.embed_dim) if self.gives_tokens else (self.embed_dim,)
 
     @property
     def towers(self) -> tuple[TowerName, ...]:

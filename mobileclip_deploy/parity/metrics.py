@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Deviation", "compare", "spread"]
+__all__ = ["Deviation", "compare", "flat", "spread"]
 
 # References are rounded to float32: what differs by less than a few units of its last place does not differ.
 ALIKE = 1e-6
@@ -55,8 +56,13 @@ def spread(embeddings: npt.ArrayLike) -> float:
     return float(np.sqrt(((e - e.mean(axis=0)) ** 2).sum() / size)) if size > 0 else 0.0
 
 
+def flat(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Answers [N, ...] as a vector an input, [N, D]."""
+    return values.reshape(len(values), -1)
+
+
 def compare(ref: npt.ArrayLike, out: npt.ArrayLike) -> Deviation:
-    """Compare embeddings [N, D] with their reference [N, D].
+    """Compare embeddings [N, D] with their reference [N, D]; tokens [N, T, D] count as one vector an input.
 
     A NaN or infinite value anywhere in `out`, or an embedding of zeros, gives figures that no gate passes.
 
@@ -64,8 +70,9 @@ def compare(ref: npt.ArrayLike, out: npt.ArrayLike) -> Deviation:
         ValueError: the shapes differ or N is 0.
     """
     a, b = np.asarray(ref, dtype=np.float64), np.asarray(out, dtype=np.float64)
-    if a.shape != b.shape or a.ndim != 2 or not len(a):
+    if a.shape != b.shape or a.ndim < 2 or not len(a):
         raise ValueError(f"embeddings of shapes {list(a.shape)} and {list(b.shape)} cannot be compared")
+    a, b = flat(a), flat(b)
     if not np.isfinite(b).all():
         return Deviation(relative=math.inf, cosine=-1.0, snr_db=-math.inf, scale=math.inf, inputs=len(a))
     norm_a, norm_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)  # [N] each

@@ -19,7 +19,7 @@ from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.gates import LEAST, MULTIPLE
-from mobileclip_deploy.parity.metrics import compare, spread
+from mobileclip_deploy.parity.metrics import compare, flat, spread
 from mobileclip_deploy.towers.inputs import Inputs, embed, embed_exactly
 
 __all__ = ["Reference"]
@@ -33,7 +33,8 @@ EXACT = 6
 
 @dataclass(frozen=True)
 class Reference:
-    """Inputs and the checkpoint's embeddings of them, [N, D] a tower; a bundle keeps it as golden.safetensors.
+    """Inputs and the checkpoint's embeddings of them, [N, D] a tower, or tokens [N, T, D]; a bundle keeps it as
+    golden.safetensors.
 
     The embeddings are computed in float64 and rounded to float32: the same on every machine. `floor`: how far the
     checkpoint's own float32 arithmetic is from them, relative, the worst over the inputs, a tower; none of a reference
@@ -104,7 +105,7 @@ class Reference:
             known = stored.embeddings.get(tower)
             if known is None or known.shape != own.shape:
                 known = own
-            apart = np.linalg.norm(own - known, axis=1) / np.linalg.norm(own, axis=1)
+            apart = np.linalg.norm(flat(own - known), axis=1) / np.linalg.norm(flat(own), axis=1)
             # Negated: what is not a number is furthest.
             rows = np.sort(np.argsort(np.where(np.isfinite(apart), -apart, -np.inf), kind="stable")[:EXACT])
             exact = embed_exactly(model, tower, stored.inputs.some(tower, rows))
@@ -133,7 +134,7 @@ class Reference:
 
     def _check(self) -> None:
         for tower, values in self.embeddings.items():
-            if values.ndim != 2 or len(values) != len(self.inputs.of(tower)) or not len(values):
+            if values.ndim < 2 or len(values) != len(self.inputs.of(tower)) or not len(values):
                 raise ValueError(f"{tower} embeddings of shape {list(values.shape)} do not go with its inputs")
 
     @classmethod

@@ -72,8 +72,10 @@ class Head:
         """The head of a variant's image tower: a classifier of its own classes is always that.
 
         Raises:
-            UsageError: such a classifier, and labels or length 1 are asked for.
+            UsageError: such a classifier, and labels or length 1 are asked for; or tokens, and length 1.
         """
+        if variant.gives_tokens and self.normalised:
+            raise UsageError(f"{variant.name} gives tokens, which have no length 1; leave `normalise` out")
         if variant.classes is None:
             return self
         if self.labels is not None or self.normalised:

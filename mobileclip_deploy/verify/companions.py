@@ -127,14 +127,14 @@ def check_companions(subject: Subject) -> list[Check]:
 
 
 def write_companions(folder: Path, target: Target, variant: Variant, head: Head, layout: Layout | None = None) -> None:
-    """Tokenizer, preprocessing, and what an app's layout or clients of the format expect; a classifier has no text to
-    be read."""
-    if not head.names:
+    """Tokenizer, preprocessing, and what an app's layout or clients of the format expect; a classifier, and an image
+    tower alone, have no text to be read."""
+    if not head.names and variant.text is not None:
         write_tokenizer_files(folder / "tokenizer")
-        if layout is None:
-            target.write_companions(folder, variant)
-        else:
-            write_side_files(folder, layout, variant)
+    if not head.names and layout is not None:
+        write_side_files(folder, layout, variant)
+    elif not head.names and variant.text is not None:
+        target.write_companions(folder, variant)
     write_preprocessor_config(folder, variant.preprocess)
 
 

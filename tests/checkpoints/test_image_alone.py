@@ -1,4 +1,4 @@
-"""Variants without a text tower: FastViT's classifiers are timm's, and what asks for texts is told so in one line.
+"""Variants without a text tower: FastViT's classifiers, FastVLM's encoder, and what asks them for texts.
 
 Values are compared with one block a stage: all blocks are of one kind.
 """
@@ -6,6 +6,7 @@ Values are compared with one block a stage: all blocks are of one kind.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,14 +20,16 @@ from command_line import run
 from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform
+from timm.layers import LayerNorm2d
 from timm.models import fastvit
+from timm.utils import reparameterize_model
 from tiny import checkpoint
 from unfilled import Unfilled
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import load
 from mobileclip_deploy.checkpoints.fitting import fitting_variants
-from mobileclip_deploy.checkpoints.golden import relative_errors
+from mobileclip_deploy.checkpoints.golden import fill, relative_errors
 from mobileclip_deploy.checkpoints.open_clip import canonical_names
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.model.classes import class_names
@@ -215,3 +218,92 @@ def test_a_vocabulary_that_is_not_clip_s_is_refused_in_one_line(tmp_path: Path) 
     assert (found.code, found.stdout, found.stderr.splitlines()[-1]) == (2, "", f"error: {why}")
     with pytest.raises(InvalidInput, match=why):
         mcd.classify(mcd.load_model(checkpoint=weights), IMAGES, ["cat", "dog"])
+
+
+@torch.no_grad()
+def published_fastvlm(path: Path) -> Any:
+    """A checkpoint in the form of FastVLM's, written from timm's network, and that network as it was before."""
+    position = partial(fastvit.RepConditionalPosEnc, spatial_shape=(7, 7))
+    theirs = fastvit.FastVit(
+        layers=(1,) * 5,
+        embed_dims=(16, 16, 32, 32, 64),
+        mlp_ratios=(2,) * 5,
+        downsamples=(False, *(True,) * 4),
+        se_downsamples=(False,) * 5,
+        token_mixers=(*("repmixer",) * 3, *("attention",) * 2),
+        pos_embs=(None, None, None, position, position),
+        norm_layer=partial(LayerNorm2d, eps=1e-5),
+        lkc_use_act=True,
+        stem_use_scale_branch=False,
+        num_classes=24,
+    ).eval()
+    theirs.load_state_dict({key: fill(3, key, tuple(value.shape)) for key, value in theirs.state_dict().items()})
+    tensors = {"model.layers.0.mlp.up_proj.weight": torch.zeros(4, 4), "model.mm_projector.0.bias": torch.zeros(4)}
+    for key, value in reparameterize_model(theirs).state_dict().items():
+        tensors[f"model.vision_tower.vision_tower.model.{apple_name(key)}"] = value.to(torch.float16)
+    # The network that stands in the file, not the one before its numbers were rounded.
+    rounded = reparameterize_model(theirs)
+    rounded.load_state_dict({key: value.half().float() for key, value in rounded.state_dict().items()})
+    save_file(tensors, path)
+    return rounded.eval()
+
+
+def apple_name(key: str) -> str:
+    """What apple/ml-fastvlm calls a tensor of timm's reparameterized FastVit: mci.py numbers parts in one list."""
+    stages = {"0": 0, "1": 2, "2": 4, "3": 7, "4": 10}
+    names = (
+        (r"^stem\.", "patch_embed."),
+        (r"^final_conv\.se\.fc1\.", "conv_exp.se.reduce."),
+        (r"^final_conv\.se\.fc2\.", "conv_exp.se.expand."),
+        (r"^final_conv\.", "conv_exp."),
+        (r"^stages\.(\d)\.blocks\.", lambda found: f"network.{stages[found[1]]}."),
+        (
+            r"^stages\.(\d)\.downsample\.proj\.0\.reparam_conv\.",
+            lambda found: f"network.{2 * int(found[1]) - 1 + (found[1] == '4')}.proj.0.lkb_reparam.",
+        ),
+        (
+            r"^stages\.(\d)\.downsample\.",
+            lambda found: f"network.{2 * int(found[1]) - 1 + (found[1] == '4')}.",
+        ),
+        (r"^stages\.(\d)\.pos_emb\.", lambda found: f"network.{stages[found[1]] - 1}."),
+        (r"\.mlp\.", ".convffn."),
+        (r"\.gamma$", ""),
+    )
+    for pattern, name in names:
+        key = re.sub(pattern, name, key)
+    return key
+
+
+@torch.no_grad()
+def test_fastvlm_s_tower_gives_the_tokens_of_timm_s_network(tmp_path: Path) -> None:
+    """All names and values of Apple's own code agreed too, at full depth: docs/variants.md."""
+    theirs = published_fastvlm(tmp_path / "model.safetensors")
+    ours = load(tmp_path / "model.safetensors")
+    assert (ours.variant.name, ours.towers, ours.variant.answer_shape) == ("tiny_tokens", ("image",), (4, 128))
+    assert ours.provenance is not None
+    assert ours.provenance.layout == "llava"
+    assert ours.provenance.notes == ("the language model, its projector and the tower's unused head are left out",)
+    pixels = load_batch(IMAGES, ours.variant.preprocess)
+    wanted = theirs.forward_features(pixels).reshape(2, 128, 4).transpose(1, 2)
+    assert relative_errors(ours.encode_image(pixels), wanted) <= 1e-5
+
+    bundle = mcd.export(ours, "onnx", "fp16", tmp_path / "out")
+    assert bundle.manifest.towers["image"].output.shape == (0, 4, 128)
+    assert mcd.verify(bundle, checkpoint=tmp_path / "model.safetensors", thorough=False).passed
+    found = mcd.load_runner(bundle, "image")(pixels.numpy())
+    assert relative_errors(torch.from_numpy(found), wanted) <= 5e-3
+    _refused(
+        lambda: mcd.export(ours, "onnx", "fp16", tmp_path / "out", normalise=True),
+        "tiny_tokens gives tokens, which have no length 1; leave `normalise` out",
+    )
+    _refused(
+        lambda: mcd.embed(bundle, IMAGES, tmp_path / "tokens.npy"),
+        "tiny_tokens gives tokens [4, 128] of an image, not one embedding; run it with load_runner",
+    )
+
+
+def test_fastvithd_is_mobileclip_s3_s_tower_before_pooling() -> None:
+    card, s3 = load_variant("fastvithd"), load_variant("mobileclip_s3")
+    assert isinstance(s3.image, MCiTower)
+    assert card.image == s3.image.model_copy(update={"pooled": False, "projection_bias": False})
+    assert (card.preprocess.size, card.answer_shape) == (1024, (256, 3072))

@@ -46,12 +46,14 @@ class Stage(nn.Module):
 
 
 class MCi(nn.Module):
-    """Normalised image [N, 3, S, S] -> embedding [N, D], not normalised. S is a multiple of 2 ** (stages + 1)."""
+    """Normalised image [N, 3, S, S] -> embedding [N, D], not normalised. S is a multiple of 2 ** (stages + 1).
+
+    Where the card says `pooled: false`, what is before pooling: a token a place, row by row, [N, T, D].
+    """
 
     def __init__(self, spec: MCiTower, embed_dim: int) -> None:
         super().__init__()
-        width, last = spec.widths[0], spec.widths[-1]
-        features = int(last * spec.expansion)
+        width, last, features = spec.widths[0], spec.widths[-1], spec.features
         scale = spec.stem_scale_branch
         self.stem = nn.Sequential(
             MobileOneBlock(3, width, (3, 3), stride=2, scale_branch=scale),  # [N, 3, S, S] -> [N, C, S/2, S/2]
@@ -60,9 +62,11 @@ class MCi(nn.Module):
         )
         self.stages = nn.Sequential(*(Stage(spec, index) for index in range(len(spec.depths))))
         self.expand = MobileOneBlock(last, features, (3, 3), groups=last, squeeze=features // 16)
-        self.projection = nn.Linear(features, embed_dim, bias=spec.projection_bias)
+        self.projection = nn.Linear(features, embed_dim, bias=spec.projection_bias) if spec.pooled else None
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.expand(self.stages(self.stem(x)))  # [N, features, S / 2 ** (stages + 1), the same]
+        if self.projection is None:
+            return x.flatten(2).transpose(1, 2)  # [N, D, H, W] -> [N, H * W, D]
         # The mean over positions makes the tower independent of S: it runs at image sizes it was not trained at.
         return self.projection(x.mean((2, 3)))

@@ -124,7 +124,7 @@ class CoreAITarget(Target):
     def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
         if labels:
             return TensorInfo("probabilities", "float32", (1, labels))
-        return TensorInfo("final_emb_1", "float32", (1, variant.embed_dim), normalised=False)
+        return TensorInfo("final_emb_1", "float32", (1, *variant.answer_shape), normalised=False)
 
     def input_types(self, tower: TowerName) -> tuple[str, ...]:
         return ("float32",) if tower == "image" else ("int32",)

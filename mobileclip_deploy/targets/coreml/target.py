@@ -138,7 +138,7 @@ class CoreMLTarget(Target):
         """Of a classifier a dictionary from label to probability, as Vision reads it; beside it stands `classLabel`."""
         if labels:
             return TensorInfo("classLabel_probs", "dictionary", ())
-        return TensorInfo("final_emb_1", "float32", (1, variant.embed_dim), normalised=False)
+        return TensorInfo("final_emb_1", "float32", (1, *variant.answer_shape), normalised=False)
 
     def input_types(self, tower: TowerName) -> tuple[str, ...]:
         return ("uint8",) if tower == "image" else ("int32",)

@@ -116,7 +116,7 @@ def _linear(conv: nn.Conv2d) -> nn.Linear:
 
 
 class PlainMCi(nn.Module):
-    """`MCi`: [N, 3, S, S] -> [N, D]."""
+    """`MCi`: [N, 3, S, S] -> [N, D], or tokens [N, T, D]."""
 
     def __init__(self, original: MCi) -> None:
         super().__init__()
@@ -124,7 +124,10 @@ class PlainMCi(nn.Module):
         self.expand, self.projection = original.expand, original.projection
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.expand(self.stages(self.stem(x))).mean((2, 3), keepdim=True)
+        x = self.expand(self.stages(self.stem(x)))
+        if self.projection is None:
+            return x.flatten(2).transpose(1, 2)
+        x = x.mean((2, 3), keepdim=True)
         return self.projection(x.reshape(x.shape[0], x.shape[1]))
 
 

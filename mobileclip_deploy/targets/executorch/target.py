@@ -124,7 +124,7 @@ class ExecuTorchTarget(Target):
     def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
         if labels:
             return TensorInfo(OUTPUT, "float32", (1, labels))
-        return TensorInfo(OUTPUT, "float32", (1, variant.embed_dim), normalised=False)
+        return TensorInfo(OUTPUT, "float32", (1, *variant.answer_shape), normalised=False)
 
     def require_contexts(self) -> None:
         """It can where the backend's shapes need not be fixed.

@@ -75,7 +75,7 @@ class LiteRTTarget(Target):
     def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
         if labels:
             return TensorInfo("probabilities", "float32", (1, labels))
-        return TensorInfo("embedding", "float32", (1, variant.embed_dim), normalised=False)
+        return TensorInfo("embedding", "float32", (1, *variant.answer_shape), normalised=False)
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.litert.authoring import write_model

@@ -76,7 +76,7 @@ class OnnxTarget(Target):
         name = self._own.artifact("classifier" if labels else tower).output.name
         if labels:
             return TensorInfo(name, "float32", (0, labels))
-        return TensorInfo(name, "float32", (0, variant.embed_dim), normalised=False)
+        return TensorInfo(name, "float32", (0, *variant.answer_shape), normalised=False)
 
     def input_types(self, tower: TowerName) -> tuple[str, ...]:
         return ("float32",) if tower == "image" else ("int64", "int32")

@@ -39,7 +39,7 @@ class TorchScriptTarget(Target):
     def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
         if labels:
             return TensorInfo("probabilities", "float32", (0, labels))
-        return TensorInfo("embedding", "float32", (0, variant.embed_dim), normalised=False)
+        return TensorInfo("embedding", "float32", (0, *variant.answer_shape), normalised=False)
 
     def input_types(self, tower: TowerName) -> tuple[str, ...]:
         return ("float32",) if tower == "image" else ("int64", "int32")
