@@ -13,7 +13,7 @@ import torch
 
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import load_batch, normalize
-from mobileclip_deploy.model.tokenizer import encode
+from mobileclip_deploy.model.tokenizer import encode, tokenize
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.towers.samples import image_paths, prompts
 
@@ -63,8 +63,17 @@ def sample_inputs(model: MobileCLIP, images: Sequence[Path] = (), texts: Sequenc
         images=tuple(path.name for path in paths),
         prompts=tuple(texts),
         pixels=load_batch(paths, variant.preprocess).numpy(),
-        ids=np.zeros((0, 0), np.int64) if variant.text is None else encode(texts, variant.tokens),
+        ids=_ids(model, texts),
     )
+
+
+def _ids(model: MobileCLIP, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    tokens = model.variant.tokenizer
+    if tokens is None:
+        return np.zeros((0, 0), np.int64)
+    if "text" not in model.towers:  # nothing looks them up
+        return tokenize(texts, tokens.context_length)
+    return encode(texts, tokens)
 
 
 @torch.no_grad()
