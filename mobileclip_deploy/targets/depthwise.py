@@ -22,16 +22,7 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.targets.stored import Floats, StoredWeight
 
-__all__ = [
-    "KERNEL",
-    "KERNEL_ROWS",
-    "RowBands",
-    "in_bands",
-    "is_split",
-    "joined",
-    "split_convolutions",
-    "split_large_depthwise",
-]
+__all__ = ["KERNEL", "KERNEL_ROWS", "RowBands", "in_bands", "is_split", "joined", "split_large_depthwise"]
 
 T = TypeVar("T")
 
@@ -60,28 +51,21 @@ def split_large_depthwise(module: nn.Module, example: Tensor | None = None) -> i
         example: an input of the module. Where it is given, a convolution is left whole of which a band would lie wholly
             outside of its map: such a band gives zeros, whose range integers cannot have.
     """
-    chosen = split_convolutions(module, example)
     found = [
         (parent, name, child)
         for parent in module.modules()
         for name, child in parent.named_children()
-        if child in chosen
+        if isinstance(child, nn.Conv2d) and is_split(child)
     ]
+    if example is not None:
+        heights = _map_heights(module, [conv for _, _, conv in found], example)
+        found = [(parent, name, conv) for parent, name, conv in found if _all_within(conv, heights[conv])]
     for parent, name, child in found:
         setattr(parent, name, RowBands(child))
     return len(found)
 
 
-def split_convolutions(module: nn.Module, example: Tensor | None = None) -> set[nn.Conv2d]:
-    """The convolutions inside `module` that `split_large_depthwise` replaces when it is given this example."""
-    found = {child for child in module.modules() if isinstance(child, nn.Conv2d) and is_split(child)}
-    if example is None or not found:
-        return found
-    heights = _map_heights(module, found, example)
-    return {conv for conv in found if _all_within(conv, heights[conv])}
-
-
-def _map_heights(module: nn.Module, convs: Iterable[nn.Conv2d], example: Tensor) -> dict[nn.Module, int]:
+def _map_heights(module: nn.Module, convs: list[nn.Conv2d], example: Tensor) -> dict[nn.Module, int]:
     """The height of the map that each convolution takes when the module is given this input."""
     heights: dict[nn.Module, int] = {}
 

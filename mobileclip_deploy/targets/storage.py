@@ -259,8 +259,8 @@ def require_all(storage: Storage, found: Iterator[str] | Sequence[str]) -> None:
 
 
 def stored_in_half(storage: Storage) -> bool:
-    """Whether what is on no grid is float16."""
-    return any(grid.kind == "float" and grid.bits == 16 for grid in storage.values())
+    """Whether all that is on no grid is float16."""
+    return all(grid.bits == 16 for grid in storage.values() if grid.kind == "float")
 
 
 def total_bytes(module: nn.Module, storage: Storage) -> int:

@@ -27,7 +27,6 @@ class ImageTower(nn.Module):
         super().__init__()
         assert model.image is not None
         self.encoder = model.image
-        self.input_shape = model.variant.image_input_shape
         preprocess = model.variant.preprocess
         self.identity = not any(preprocess.mean) and all(value == 1 for value in preprocess.std)
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, 3, 1, 1), persistent=False)

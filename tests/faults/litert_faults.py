@@ -17,10 +17,15 @@ Plant = Callable[[Editor], str | None]
 IMAGE: tuple[TowerName, ...] = ("image",)
 TEXT: tuple[TowerName, ...] = ("text",)
 CONV, DEPTHWISE, PRODUCT = "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"
+MEASURED = "CONV_2D with measured ranges"
 
 
 def found(editor: Editor, kind: str) -> list[Any]:
     """Operators of a kind, in their order."""
+    if kind == MEASURED:
+        grids = [editor.graph.tensors[one.inputs[0]].quantization for one in found(editor, CONV)]
+        known = [grid_ is not None and grid_.scale is not None for grid_ in grids]
+        return [one for one, measured in zip(found(editor, CONV), known, strict=True) if measured]
     codes, number = editor.model.operatorCodes, getattr(editor.schema.BuiltinOperator, kind)
     return [one for one in editor.graph.operators if codes[one.opcodeIndex].builtinCode == number]
 
@@ -44,8 +49,10 @@ def numbers(kind: str, place: int, change: Callable[[np.ndarray], None], dtype: 
     """Other numbers in a constant that an operator takes; the last of its kind has one of its own."""
 
     def plant(editor: Editor) -> None:
-        tensor = editor.graph.tensors[found(editor, kind)[-1].inputs[place]]
-        stored = dtype or ("<f4" if tensor.type == editor.schema.TensorType.FLOAT32 else "i1")
+        taken = found(editor, kind)[-1].inputs[place]
+        halves = {one.outputs[0]: one.inputs[0] for one in found(editor, "DEQUANTIZE")}
+        tensor, kinds = editor.graph.tensors[halves.get(taken, taken)], editor.schema.TensorType
+        stored = dtype or {kinds.FLOAT32: "<f4", kinds.FLOAT16: "<f2"}.get(tensor.type, "i1")
         values = np.frombuffer(bytes(editor.model.buffers[tensor.buffer].data), stored).copy()
         change(values)
         editor.model.buffers[tensor.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
@@ -153,7 +160,7 @@ def answer_earlier(editor: Editor) -> None:
 
 
 def widen_result(editor: Editor) -> None:
-    grid_ = editor.graph.tensors[found(editor, CONV)[-1].outputs[0]].quantization
+    grid_ = editor.graph.tensors[found(editor, MEASURED)[-1].outputs[0]].quantization
     grid_.scale = np.array(grid_.scale) * np.float32(1.5)
 
 
@@ -217,9 +224,9 @@ FAULTS = [
     Edit("a row of words that no prompt holds", numbers("EMBEDDING_LOOKUP", 1, spoil_first), TEXT),
     Edit("pooling at another token", numbers("EQUAL", 1, spoil_first, "<i4"), TEXT),
     Edit("another place to slice", numbers("SLICE", 1, spoil_first, "<i4")),
-    Edit("a scale of a channel", grid(CONV, times(1.01)), IMAGE, ("w8", "w8a8")),
-    Edit("a zero point", grid(CONV, lambda one: one.zeroPoint.__setitem__(0, 1)), IMAGE, ("w8", "w8a8")),
-    Edit("a range of activations", grid(CONV, times(1.5), place=0), IMAGE, ("w8a8",)),
+    Edit("a scale of a channel", grid(MEASURED, times(1.01)), IMAGE, ("w8a8",)),
+    Edit("a zero point", grid(MEASURED, lambda one: one.zeroPoint.__setitem__(0, 1)), IMAGE, ("w8a8",)),
+    Edit("a range of activations", grid(MEASURED, times(1.5), place=0), IMAGE, ("w8a8",)),
     Edit("another name of the output", rename_port),
     Edit("another name of the input", rename_input, TEXT),
     Edit("another dilation of a convolution", setting(CONV, "dilationWFactor", 2), IMAGE),
@@ -253,10 +260,10 @@ FAULTS = [
     Edit("one number of a norm's weight", numbers("MUL", 1, spoil_first), TEXT),
     Edit("a number of the norm's bias", numbers("ADD", 1, spoil_first), TEXT),
     Edit("a scale of a product's weight", grid(PRODUCT, times(1.01)), IMAGE, ("w8a8",)),
-    Edit("a scale of a bias", grid(CONV, times(2), place=2), IMAGE, ("w8a8",)),
+    Edit("a scale of a bias", grid(MEASURED, times(2), place=2), IMAGE, ("w8a8",)),
     Edit(
         "a zero point of activations",
-        grid(CONV, lambda one: one.zeroPoint.__setitem__(0, 1), place=0),
+        grid(MEASURED, lambda one: one.zeroPoint.__setitem__(0, 1), place=0),
         IMAGE,
         ("w8a8",),
     ),

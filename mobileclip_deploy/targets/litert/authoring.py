@@ -15,6 +15,7 @@ from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import parse_model
 from mobileclip_deploy.targets.litert.quantizing import placed_layers, store_weights
 from mobileclip_deploy.targets.litert.static import quantize_static
+from mobileclip_deploy.targets.litert.storage import is_measured
 from mobileclip_deploy.targets.native_output import hold_back
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
@@ -60,7 +61,9 @@ def write_model(job: TowerJob, path: Path, storage: Storage, input_name: str, ou
             content = editor.packed()
             model = parse_model(content)
             placed = placed_layers(model, job.module, storage)
-            layers = [place for place, (name, _) in placed.items() if storage[name].kind == "integers"]
+            layers = [
+                place for place, (name, _) in placed.items() if storage[name].kind == "integers" and is_measured(name)
+            ]
             content = quantize_static(content, model, layers, job.calibration)
             stored = frozenset(place for place, tensor in enumerate(parse_model(content).tensors) if tensor.quantized)
             editor = Editor(content)

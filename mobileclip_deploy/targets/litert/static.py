@@ -1,4 +1,4 @@
-"""Convolutions and products in int8 with ranges measured beforehand, by LiteRT's own quantizer with ranges of ours.
+"""Products in int8 with ranges measured beforehand, by LiteRT's own quantizer with ranges of ours.
 
 The quantizer knows which operators must share a scale and how a bias is rounded. Its own calibration follows the first
 input with a moving average, and its own recipe makes integers of inputs and outputs too; neither is used.
@@ -31,7 +31,7 @@ def quantize_static(
 
     Args:
         model: the file read.
-        layers: the tensors that are weights of layers; what other products there are stays float32.
+        layers: the weights whose products take such ranges; all others stay as they are.
         inputs: of the tower, [N, ...], which ranges are measured on.
     """
     from ai_edge_quantizer.qtyping import TFLOperationName
