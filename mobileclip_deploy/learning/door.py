@@ -29,7 +29,7 @@ from mobileclip_deploy.learning.training import train as _train
 from mobileclip_deploy.learning.training.processes import OtherFailed, leads
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.scheduling import check_scheduler
+from mobileclip_deploy.scheduling import check_scheduler, require_scheduler
 
 __all__ = [
     "AugmentationPolicy",
@@ -79,7 +79,7 @@ def reinforce(
             those that a pair has: "coca_ViT-L-14:FILE", "coca_ViT-L-14:TAG" or "hf-hub:OWNER/NAME".
         scheduler: "local", for as many processes on this machine as its cores and its memory allow; or the address of
             a Dask scheduler, such as "tcp://10.0.0.1:8786", whose workers see pairs and output under the same names.
-            Each shard is a task on one thread. None for this process alone.
+            Each shard, and 64 images that get captions, are a task on one thread. None for this process alone.
         force: keep nothing of a dataset that stands in the folder, whatever it was made of.
 
     Raises:
@@ -100,7 +100,8 @@ def reinforce(
     read = read_pairs(Path(pairs))
     if captioner is not None:
         kept = Path(f"{Path(output)}.captions.jsonl")
-        read = caption_pairs(read, load_captioner(captioner), synthetic, seed, kept, progress)
+        require_scheduler(scheduler)
+        read = caption_pairs(read, load_captioner(captioner), synthetic, seed, kept, progress, scheduler)
     return _reinforce(
         read,
         [Teacher.of(model) for model in listed],

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from mobileclip_deploy.files import file_sha256, write_whole
 from mobileclip_deploy.learning.reinforcement.pairs import Pair, Pairs
 from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.scheduling import Failed, Task, run_tasks
 
 __all__ = ["Captioner", "caption_pairs", "load_captioner", "nucleus"]
 
@@ -31,15 +34,28 @@ TOP_P, LONGEST, SHORTEST = 0.9, 30, 5
 START, END, PAD = 49406, 49407, 0
 STARTS, ENDS = "<start_of_text>", "<end_of_text>"
 BATCH = 8
+TASK = 64
+"""Images in a task of a scheduler, whole batches."""
+OWN_BYTES, PIXEL_BYTES, VOCABULARY = 700_000_000, 240, 49408
 
 
 @dataclass(frozen=True)
 class Captioner:
-    """A CoCa model in eval mode, what makes its inputs, and what tells it from others."""
+    """A CoCa model in eval mode, what makes its inputs, what tells it from others, and by which name it is loaded."""
 
     model: Any
     preprocess: Callable[[Image.Image], Tensor]
     identity: str
+    name: str
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a process has at most which captions a batch: itself, the weights twice while they are read, what
+        the image tower keeps of a batch, and logits of all tokens. For CoCa ViT-L/14 7 GB; no such one was measured."""
+        weights = sum(weight.numel() for weight in self.model.parameters())
+        side = self.model.visual.image_size
+        pixels = side[0] * side[1] if isinstance(side, tuple) else side * side
+        return OWN_BYTES + 8 * weights + BATCH * (pixels * PIXEL_BYTES + LONGEST * VOCABULARY * 8)
 
     @torch.no_grad()
     def captions(
@@ -85,7 +101,9 @@ def load_captioner(name: str) -> Captioner:
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode() + value.contiguous().numpy().tobytes())
-    return Captioner(model.eval().requires_grad_(False), preprocess, digest.hexdigest())
+    if Path(weights).is_file():  # for processes that run elsewhere
+        name = f"{architecture}:{Path(weights).absolute()}"
+    return Captioner(model.eval().requires_grad_(False), preprocess, digest.hexdigest(), name)
 
 
 def nucleus(logits: Tensor, share: float = TOP_P) -> Tensor:
@@ -122,37 +140,128 @@ def _text(ids: Tensor) -> str:
     return text.split(ENDS)[0].split(STARTS)[-1].split(".")[0].rstrip()
 
 
+@dataclass(frozen=True)
+class Captioning:
+    """Images that get captions in one task: those of `rows`, the first of them number `start`, relative to `folder`; by
+    the captioner called `name`, which has to be the one of this `identity`."""
+
+    name: str
+    identity: str
+    folder: Path
+    rows: Sequence[Pair]
+    start: int
+    count: int
+    seed: int
+
+
+Captioned = list[tuple[int, list[str], list[list[str]]]]
+"""Of each batch: its first image, the SHA-256 of its image files, and their captions."""
+
+
 def caption_pairs(
-    pairs: Pairs, captioner: Captioner, count: int, seed: int, kept: Path, progress: Progress = silent
+    pairs: Pairs,
+    captioner: Captioner,
+    count: int,
+    seed: int,
+    kept: Path,
+    progress: Progress = silent,
+    scheduler: str | None = None,
 ) -> Pairs:
     """The same pairs with `count` synthetic captions each behind those that they have.
 
     Args:
         kept: a file for what is done: a run that was stopped goes on, as far as captioner, settings and images are the
             same.
+        scheduler: see `scheduling.run_tasks`; TASK images are a task, which then computes on one thread.
 
     Raises:
         InvalidInput: pairs without true captions, or an image that cannot be read.
+        UsageError, DependencyMissing, RuntimeFailed: see `run_tasks`.
     """
     if not pairs.captioned:
         raise InvalidInput(f"{pairs.folder} has no true captions, which synthetic ones stand beside; give them as text")
     done = _Done(kept, {"captioner": captioner.identity, "count": count, "seed": seed, "top_p": TOP_P})
-    rows: list[Pair] = []
-    for start in range(0, len(pairs.rows), BATCH):
-        progress(f"captions of image {start} of {len(pairs.rows)}")
-        batch = pairs.rows[start : start + BATCH]
-        digests = [file_sha256(pairs.folder / row.image) for row in batch]
-        made = done.get(start, digests)
-        if made is None:
-            images = [load_image(pairs.folder / row.image) for row in batch]
-            numbers = range(start, start + len(batch))
-            chance = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in numbers]
-            made = captioner.captions(images, count, chance)
-            done.add(start, digests, made)
-        rows += [
-            row.model_copy(update={"captions": (*row.captions, *texts)}) for row, texts in zip(batch, made, strict=True)
-        ]
-    return Pairs(pairs.folder, tuple(rows))
+    found: dict[int, list[list[str]]] = {}
+    size = BATCH if scheduler is None else TASK
+    tasks, failures = [], list[Failed]()
+    for start in range(0, len(pairs.rows), size):
+        rows = pairs.rows[start : start + size]
+        known = {
+            place: done.get(place, _digests(pairs.folder, _batch(pairs.rows, place))) for place in _places(start, rows)
+        }
+        found |= {place: texts for place, texts in known.items() if texts is not None}
+        if None in known.values():
+            what = Captioning(captioner.name, captioner.identity, pairs.folder.absolute(), rows, start, count, seed)
+            name = f"captions of images {start} to {start + len(rows) - 1}"
+            if scheduler is None:
+                tasks.append(Task(name, _caption, (what, captioner), captioner.memory))
+            else:
+                tasks.append(Task(name, _caption_alone, (what,), captioner.memory))
+
+    def record(_: Task, made: Captioned | Failed) -> None:
+        if isinstance(made, Failed):
+            failures.append(made)
+            return
+        for start, digests, texts in made:
+            if start not in found:
+                done.add(start, digests, texts)
+            found[start] = texts
+
+    run_tasks(tasks, record, scheduler, progress=progress)
+    if failures:
+        raise failures[0].error
+    texts = [one for place in sorted(found) for one in found[place]]
+    return Pairs(
+        pairs.folder,
+        tuple(
+            row.model_copy(update={"captions": (*row.captions, *own)})
+            for row, own in zip(pairs.rows, texts, strict=True)
+        ),
+    )
+
+
+def _places(start: int, rows: Sequence[Pair]) -> range:
+    """The first images of the batches."""
+    return range(start, start + len(rows), BATCH)
+
+
+def _batch(rows: Sequence[Pair], start: int) -> Sequence[Pair]:
+    return rows[start : start + BATCH]
+
+
+def _digests(folder: Path, rows: Sequence[Pair]) -> list[str]:
+    return [file_sha256(folder / row.image) for row in rows]
+
+
+def _caption(what: Captioning, captioner: Captioner) -> Captioned:
+    """Captions, a batch after another: each image's depend on the seed and its number."""
+    made = []
+    for start in _places(what.start, what.rows):
+        batch = _batch(what.rows, start - what.start)
+        digests, images = _digests(what.folder, batch), [load_image(what.folder / row.image) for row in batch]
+        chance = [torch.Generator().manual_seed(what.seed * 1_000_003 + start + at) for at in range(len(batch))]
+        made.append((start, digests, captioner.captions(images, what.count, chance)))
+    return made
+
+
+def _caption_alone(what: Captioning) -> Captioned:
+    """As `_caption`, in a process of its own, which loads the captioner by its name.
+
+    Raises:
+        InvalidInput: by that name it finds another one, or no such pictures.
+    """
+    torch.set_num_threads(1)  # sums of float32 depend on how many threads share them
+    captioner = _kept_captioner(what.name)
+    if captioner.identity != what.identity:
+        raise InvalidInput(
+            f"the captioner {what.name} is another one on {socket.gethostname()}; all workers have to see the same file"
+        )
+    return _caption(what, captioner)
+
+
+@lru_cache(maxsize=1)
+def _kept_captioner(name: str) -> Captioner:
+    return load_captioner(name)
 
 
 class _Done:
