@@ -24,9 +24,10 @@ Form = Literal["plain", "scaled", "normed"]
 ROUNDING = 1e-6
 # A number half a step from two others may have gone to either.
 TIE = 1e-3
-# Of a number's own size, where scales are float16 and numbers were before they went to a grid: each rounding moves one
-# by 2^-11 at most, and one that stood in the middle is then twice as far from where it went as from its neighbour.
-HALF = 2**-9
+# Of a number's own size, where scales are float16 and numbers were before they went to a grid: each of these roundings
+# moves one by 2^-11 at most, and one that stood in the middle is then twice as far from where it went as from its
+# neighbour; and both are float16 again when they are restored.
+HALF = 3 * 2**-10
 # So many numbers of a weight tell which layer's it is.
 SAMPLE = 4096
 

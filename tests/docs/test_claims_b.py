@@ -82,7 +82,7 @@ def test_bounds_of_a_weight(half: bool, off: float, right: bool) -> None:
     numbers[0, 0] = 1
     match = Matched("a", numbers, as_float("a", numbers + np.float32(off)), "plain")
     assert (match.wrong(Grid(32), half) is None) is right
-    beyond = Matched("a", numbers, as_float("a", numbers * np.float32(1 + 2**-9 + 2**-14)), "plain")
+    beyond = Matched("a", numbers, as_float("a", numbers * np.float32(1 + 3 * 2**-10 + 2**-14)), "plain")
     assert beyond.wrong(Grid(32), True) is not None
 
 

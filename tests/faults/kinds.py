@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from unittest import mock
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -16,7 +18,16 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import Graph
 
-__all__ = ["Edit", "cases", "conversions_read_once", "require_failed", "require_passed"]
+__all__ = [
+    "Edit",
+    "cases",
+    "conversions_read_once",
+    "renumbered",
+    "require_failed",
+    "require_kinds",
+    "require_passed",
+    "swap_neighbours",
+]
 
 File = TypeVar("File")
 
@@ -46,6 +57,25 @@ def cases(edits: Iterable[Edit[File]], kept: Mapping[TowerName, Iterable[str]]) 
         for precision in kept.get(tower, ())
         if not edit.precisions or precision in edit.precisions
     ]
+
+
+def renumbered(stored: bytes, dtype: str, change: Callable[[npt.NDArray[Any]], None]) -> bytes:
+    """The bytes of an array with other numbers in it."""
+    values = np.frombuffer(stored, dtype).copy()
+    change(values)
+    return values.tobytes()
+
+
+def swap_neighbours(values: npt.NDArray[Any]) -> None:
+    """The first two numbers, the next two, and so on, each in the other's place."""
+    pairs = values.reshape(-1, 2)
+    pairs[:] = pairs[:, ::-1].copy()
+
+
+def require_kinds(faults: Sized, harmless: Sized) -> None:
+    """There are as many as of every target."""
+    assert len(faults) >= 40
+    assert len(harmless) >= 5
 
 
 def require_failed(check: Check, named: str | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from faults.kinds import Edit
+from faults.kinds import Edit, renumbered, swap_neighbours
 
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.litert.editing import Editor
@@ -53,9 +53,8 @@ def numbers(kind: str, place: int, change: Callable[[np.ndarray], None], dtype: 
         halves = {one.outputs[0]: one.inputs[0] for one in found(editor, "DEQUANTIZE")}
         tensor, kinds = editor.graph.tensors[halves.get(taken, taken)], editor.schema.TensorType
         stored = dtype or {kinds.FLOAT32: "<f4", kinds.FLOAT16: "<f2"}.get(tensor.type, "i1")
-        values = np.frombuffer(bytes(editor.model.buffers[tensor.buffer].data), stored).copy()
-        change(values)
-        editor.model.buffers[tensor.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
+        held = editor.model.buffers[tensor.buffer]
+        held.data = np.frombuffer(renumbered(bytes(held.data), stored, change), np.uint8)
 
     return plant
 
@@ -108,11 +107,6 @@ def backwards(values: np.ndarray) -> None:
 def spoil_first(values: np.ndarray) -> None:
     """Bits of its highest byte: a number becomes another one by far, whatever it is."""
     values.view(np.uint8)[values.itemsize - 1] ^= 0x41
-
-
-def swap_rows(values: np.ndarray) -> None:
-    rows = values.reshape(-1, 2)
-    rows[:] = rows[:, ::-1].copy()
 
 
 def times(factor: float) -> Callable[[Any], None]:
@@ -219,7 +213,7 @@ FAULTS = [
     Edit("a residual left out", skip_residual),
     Edit("keys and queries the other way round", swap_operands),
     Edit("one number of a weight", numbers(PRODUCT, 1, spoil_first)),
-    Edit("neighbours of a weight swapped", numbers(PRODUCT, 1, swap_rows)),
+    Edit("neighbours of a weight swapped", numbers(PRODUCT, 1, swap_neighbours)),
     Edit("one number of a bias", numbers(CONV, 2, spoil_first)),
     Edit("a row of words that no prompt holds", numbers("EMBEDDING_LOOKUP", 1, spoil_first), TEXT),
     Edit("pooling at another token", numbers("EQUAL", 1, spoil_first, "<i4"), TEXT),
@@ -256,7 +250,7 @@ FAULTS = [
     Edit("the embedding before its last operator", answer_earlier, IMAGE),
     Edit("one tap of a kernel", numbers(DEPTHWISE, 1, spoil_first), IMAGE),
     Edit("a kernel backwards", numbers(DEPTHWISE, 1, backwards), TEXT),
-    Edit("neighbours of a bias swapped", numbers(CONV, 2, swap_rows), TEXT),
+    Edit("neighbours of a bias swapped", numbers(CONV, 2, swap_neighbours), TEXT),
     Edit("one number of a norm's weight", numbers("MUL", 1, spoil_first), TEXT),
     Edit("a number of the norm's bias", numbers("ADD", 1, spoil_first), TEXT),
     Edit("a scale of a product's weight", grid(PRODUCT, times(1.01)), IMAGE, ("w8a8",)),

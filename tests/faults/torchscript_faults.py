@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-from faults.kinds import Edit
+from faults.kinds import Edit, renumbered, swap_neighbours
 
 from mobileclip_deploy.model.variants import TowerName
 
@@ -36,19 +36,13 @@ def numbers(change: Callable[[np.ndarray], None], place: int = 0) -> Plant:
 
     def plant(entries: Entries) -> None:
         names = sorted((name for name in entries if "/data/" in name), key=lambda name: -len(entries[name]))
-        values = np.frombuffer(entries[names[place]], "<f4").copy()
-        change(values)
-        entries[names[place]] = values.tobytes()
+        entries[names[place]] = renumbered(entries[names[place]], "<f4", change)
 
     return plant
 
 
 def spoil(values: np.ndarray) -> None:
     values[0] += 0.01
-
-
-def swap(values: np.ndarray) -> None:
-    values[:2] = values[1::-1].copy()
 
 
 def scale(values: np.ndarray) -> None:
@@ -140,7 +134,7 @@ FAULTS = [
     ),
     Edit("one number of a weight", numbers(spoil)),
     Edit("one number of another weight", numbers(spoil, 3)),
-    Edit("neighbours of a weight swapped", numbers(swap, 1)),
+    Edit("neighbours of a weight swapped", numbers(swap_neighbours, 1)),
     Edit("a weight that is longer", numbers(scale, 2)),
     Edit("weights of two layers swapped", swap_files, IMAGE),
 ]

@@ -1,0 +1,195 @@
+"""Faults of many kinds at once in bundles whose hashes fit again, through `verify`: each check names its own.
+
+Of the targets whose tables of faults are held against the graph of a conversion alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from conversions import Store
+from exports import rehash
+from faults.test_companion_faults import golden, manifest, one_input, text
+from faults.torchscript_faults import Entries
+from safetensors.torch import save_file
+from tiny import card
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints.fitting import expected
+from mobileclip_deploy.checkpoints.golden import fill
+from mobileclip_deploy.model import variants
+from mobileclip_deploy.model.variants import TowerName
+
+Edit = Callable[[Path], object]
+Said = Mapping[tuple[str, str], str]
+"""(tower, check) -> words of the check that failed."""
+NAME = "tiny_words"  # a small network that knows the words of the packaged prompts
+BESIDE: tuple[Edit, ...] = (
+    manifest(lambda data: data.update(logit_scale=2 * data["logit_scale"])),
+    text("tokenizer/merges.txt", "\ni n\n", "\n"),
+    golden(one_input),
+)
+SAID_BESIDE: Said = {("both", "settings"): "logit_scale", ("both", "companions"): "merges.txt"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A bundle, the edits of its artifacts, and what has to be said of them."""
+
+    target: str
+    precision: str
+    edits: Mapping[TowerName, Edit]
+    said: Said
+
+    def __str__(self) -> str:
+        return self.target
+
+
+def in_archive(*names: str) -> Edit:
+    from faults.torchscript_faults import FAULTS
+
+    edits = [next(edit for edit in FAULTS if edit.name == name) for name in names]
+
+    def plant(path: Path) -> None:
+        with zipfile.ZipFile(path) as archive:
+            entries: Entries = {name: archive.read(name) for name in archive.namelist()}
+        for edit in edits:
+            edit.plant(entries)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in entries.items():
+                archive.writestr(name, content)
+
+    return plant
+
+
+def in_flatbuffer(*names: str) -> Edit:
+    def plant(path: Path) -> None:
+        from faults.litert_faults import FAULTS
+
+        from mobileclip_deploy.targets.litert.editing import Editor
+
+        editor = Editor(path.read_bytes())
+        for name in names:
+            next(edit for edit in FAULTS if edit.name == name).plant(editor)
+        path.write_bytes(editor.packed())
+
+    return plant
+
+
+def in_asset(*names: str) -> Edit:
+    def plant(path: Path) -> None:
+        from faults.coreai_faults import FAULTS
+
+        from mobileclip_deploy.targets.coreai.asset import Asset
+
+        asset = Asset(path)
+        for name in names:
+            next(edit for edit in FAULTS if edit.name == name).plant(asset)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        asset.program.save_asset(path)
+
+    return plant
+
+
+CASES = [
+    Case(
+        "torchscript",
+        "fp32",
+        {
+            "image": in_archive("another activation before the gate"),
+            "text": in_archive("one number of a weight", "no bound"),
+        },
+        {
+            ("image", "twin"): "relative",
+            ("image", "shipped"): "relative",
+            ("image", "reproduced"): "gelu",
+            ("text", "weights"): "token_embedding.weight has 1 of",
+            ("text", "reproduced"): "",
+        },
+    ),
+    Case(
+        "litert",
+        "w8a8",
+        {
+            "text": in_flatbuffer(
+                "a row of words that no prompt holds",
+                "the approximate GELU",
+                "a range of activations",
+                "another name of the output",
+            )
+        },
+        {
+            ("text", "structure"): "result",
+            ("text", "weights"): "token_embedding.weight has 1 of",
+            ("text", "graph"): "relative",
+            ("text", "ranges"): "the checkpoint's values are within",
+            ("text", "reproduced"): "",
+        },
+    ),
+    Case(
+        "coreai",
+        "w8",
+        {"text": in_asset("a word's row scaled", "softmax over another axis", "the output called otherwise")},
+        {
+            ("text", "structure"): "embedding",
+            ("text", "weights"): "token_embedding.weight has",
+            ("text", "graph"): "relative",
+            ("text", "reproduced"): "",
+        },
+    ),
+]
+
+
+@contextmanager
+def known(folder: Path) -> Iterator[Path]:
+    """The network's checkpoint, while its card is known."""
+    words = {key: value for key, value in card("tiny_mci").items() if key != "tokenizer"}
+    (folder / f"{NAME}.json").write_text(json.dumps(words | {"name": NAME, "title": NAME}), encoding="utf-8")
+    cards = variants._cards() | {NAME: folder / f"{NAME}.json"}
+    with mock.patch.object(variants, "_cards", return_value=cards):
+        tensors = {
+            entry.key: fill(0, entry.key, entry.shape).contiguous() for entry in expected(NAME, "apple").values()
+        }
+        save_file(tensors, folder / "tiny.safetensors")
+        yield folder / "tiny.safetensors"
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_check_finds_its_fault_in_one_bundle(case: Case, store: Store, tmp_path: Path) -> None:
+    needs(case.target)
+    torch.set_num_threads(1)
+    only: dict[str, TowerName] = {} if len(case.edits) > 1 else {"tower": next(iter(case.edits))}
+    with known(tmp_path) as checkpoint, store.conversions():
+        bundle = mcd.export(mcd.load_model(NAME, checkpoint), case.target, case.precision, tmp_path / "out", **only)
+        for tower, edit in case.edits.items():
+            edit(bundle.artifact(tower))
+        for beside in BESIDE:
+            beside(bundle.path)
+        rehash(bundle.path)
+        report = mcd.verify(bundle.path, checkpoint=checkpoint)
+    found = {(check.tower, check.step): check.describe() for check in report.failed}
+    wanted = SAID_BESIDE | {(tower, "golden"): "" for tower in case.edits} | case.said
+    assert len(wanted) >= 6
+    assert not {key: words for key, words in wanted.items() if words not in found.get(key, "passed")}
+    assert all("\n" not in words for words in found.values())
+
+
+def needs(target: str) -> None:
+    """Skip what is not installed; in CI it fails where `.[dev]` has it."""
+    if target == "litert":
+        from litert_files import require_litert
+
+        require_litert()
+    if target == "coreai":
+        from coreai_assets import require_coreai
+
+        require_coreai()
