@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import read_model
-from mobileclip_deploy.targets.litert.weights import dequantized
+from mobileclip_deploy.targets.litert.weights import PLACES, dequantized
 
-__all__ = ["plain_model"]
+__all__ = ["plain_model", "rounding_as_stored"]
 
 ROUNDINGS = ("QUANTIZE", "DEQUANTIZE")
 
@@ -30,4 +30,24 @@ def plain_model(path: Path) -> bytes:
             (source,), (result,) = operator.inputs, operator.outputs
             same[result] = same.get(source, source)
     editor.leave_out(ROUNDINGS, same)
+    return editor.packed()
+
+
+def rounding_as_stored(path: Path) -> bytes:
+    """The file without what it rounds as it runs: products of activations in float32 have weights in float32.
+
+    Raises:
+        InvalidInput: the file is damaged.
+    """
+    model = read_model(path)
+    editor = Editor(path.read_bytes())
+    weights = {
+        one.inputs[PLACES[one.type]]
+        for one in model.operators
+        if one.type in PLACES and not any(model.tensors[result].quantized for result in one.outputs)
+    }
+    for place in weights:
+        tensor = model.tensors[place]
+        if tensor.quantized is not None and tensor.values is not None:
+            editor.store_float(place, dequantized(tensor))
     return editor.packed()

@@ -1,5 +1,5 @@
 """What a .tflite rounds to int8 by scales that stand in it, followed in LiteRT's plain kernels: XNNPACK keeps no values
-in between."""
+in between. What is rounded as it runs is left as it is: those steps stand nowhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets.flatbuffer import Malformed
 from mobileclip_deploy.targets.litert.model_file import ModelFile, parse_model, read_model
-from mobileclip_deploy.targets.litert.plain import plain_model
+from mobileclip_deploy.targets.litert.plain import plain_model, rounding_as_stored
 from mobileclip_deploy.targets.litert.reading import graph_of
 from mobileclip_deploy.targets.litert.static import computed_values
 from mobileclip_deploy.targets.litert.weights import weight_place
@@ -35,12 +35,13 @@ class RoundedLiteRT(RoundedFile):
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._content, self._model = path, path.read_bytes(), read_model(path)
+        self._path, self._model = path, read_model(path)
         graph_of(self._model, path)  # the runtime trusts what a file says of its tensors
         try:
             self.values = tuple(_rounded_values(self._model))
             self._plain = plain_model(path)
             self._floats = parse_model(self._plain)
+            self._content = rounding_as_stored(path)
         except (Malformed, ValueError, IndexError) as error:
             raise InvalidInput(f"{path}: its roundings cannot be read: {error}") from error
         self.bias_steps = dict(_bias_steps(self._model))

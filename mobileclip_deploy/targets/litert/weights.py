@@ -14,7 +14,7 @@ from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, joined
 from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, StoredTensor, read_model
 from mobileclip_deploy.targets.stored import Floats, StoredWeight, as_float
 
-__all__ = ["dequantized", "in_torch_layout", "output_axis", "read_weights", "stored_weight", "weight_place"]
+__all__ = ["PLACES", "dequantized", "in_torch_layout", "output_axis", "read_weights", "stored_weight", "weight_place"]
 
 # Where the weight of an operator is among its inputs; an embedding takes the ids first, but in float16 last.
 PLACES = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "EMBEDDING_LOOKUP": 1, "GATHER": 0}
