@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch import Tensor
 from mobileclip_deploy.errors import DiskFull, InvalidInput
 from mobileclip_deploy.files import replacing
 
-__all__ = ["write_rows", "write_tensors"]
+__all__ = ["Rows", "write_rows", "write_tensors"]
 
 LENGTH = struct.Struct("<Q")
 
@@ -39,14 +41,21 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         raise InvalidInput(f"cannot write {path}: {reason}; choose another place or make room") from error
 
 
-def write_rows(path: Path, name: str, rows: npt.NDArray[np.float32], metadata: Mapping[str, str]) -> None:
-    """As `write_tensors` one tensor [N, D] to a .safetensors file, the same bytes; of rows that are mapped from a file
-    a piece at a time is in memory.
+@dataclass(frozen=True)
+class Rows:
+    """Numbers float32 of a shape [N, D], of which `parts` gives some rows after others, as often as it is asked."""
+
+    shape: tuple[int, ...]
+    parts: Callable[[], Iterator[npt.NDArray[np.float32]]]
+
+
+def write_rows(path: Path, name: str, rows: Rows, metadata: Mapping[str, str]) -> None:
+    """As `write_tensors` one tensor [N, D] to a .safetensors file, the same bytes, with a part of it in memory.
 
     Raises:
         InvalidInput: as `write_tensors`.
     """
-    described = {"dtype": "F32", "shape": list(rows.shape), "data_offsets": [0, rows.nbytes]}
+    described = {"dtype": "F32", "shape": list(rows.shape), "data_offsets": [0, 4 * math.prod(rows.shape)]}
     header = json.dumps(
         {"__metadata__": dict(sorted(metadata.items())), name: described}, ensure_ascii=False, separators=(",", ":")
     ).encode()
@@ -55,7 +64,8 @@ def write_rows(path: Path, name: str, rows: npt.NDArray[np.float32], metadata: M
         with replacing(path) as partial:
             with partial.open("wb") as stream:
                 stream.write(LENGTH.pack(len(header)) + header)
-                rows.tofile(stream)
+                for part in rows.parts():
+                    part.tofile(stream)
             partial.chmod(0o644)
     except OSError as error:
         raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another place or make room") from error

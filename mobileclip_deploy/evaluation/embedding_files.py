@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints.writing import write_rows
+from mobileclip_deploy.checkpoints.writing import Rows, write_rows
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder, model_embedder, unit
 from mobileclip_deploy.evaluation.bad_rows import BadRows
@@ -31,6 +31,8 @@ FORMATS = (".safetensors", ".jsonl", ".npy")
 TEXTS = (".txt", ".jsonl")
 # Of 100 MB that safetensors reads, with room for the rest of the header.
 NAMES_BYTES = 90_000_000
+# Rows in memory at once while a file is written: of dimension 512 they take 2 MB.
+AT_ONCE = 1000
 LENIENTLY = Reading(skip_bad=True)
 Floats = npt.NDArray[np.float32]
 DESCRIBED = ("tower", "variant", "embedding_space", "dtype", "count", "dimension", "normalised")
@@ -117,20 +119,20 @@ def embed_to_file(
     if tower == "image":
         how = replace(how, cache=partial)
         with closing(image_embeddings(embedder, files, names, how, tally, progress)) as parts:
-            values = _gathered((unit(part) if normalise else part for part in parts), partial)
+            rows = _gathered((unit(part) if normalise else part for part in parts), partial / "rows")
         names = [name for number, name in enumerate(names) if number not in tally.bad]
     else:
         values = embed_texts(embedder, names, cache=partial, progress=progress)
-        values = unit(values) if normalise else values
+        rows = Rows(values.shape, lambda: iter([unit(values) if normalise else values]))
     written = EmbeddingFile(
         path=output,
         description=_description(output),
         tower=tower,
         variant=embedder.variant,
         embedding_space=embedder.embedding_space,
-        dtype=str(values.dtype),
-        count=len(values),
-        dimension=values.shape[1],
+        dtype="float32",
+        count=rows.shape[0],
+        dimension=rows.shape[1],
         normalised=normalise,
         skipped=tally.skipped,
         fast_jpeg=how.fast_jpeg and tower == "image",
@@ -138,8 +140,7 @@ def embed_to_file(
         seconds=tally.seconds,
         per_second=tally.per_second,
     )
-    _write(written, names, values, embedder.artifact(tower))
-    del values  # it may be a file of that folder
+    _write(written, names, rows, embedder.artifact(tower))
     shutil.rmtree(partial)
     return written
 
@@ -154,19 +155,24 @@ def _check_names(output: Path, names: Sequence[str]) -> None:
         raise UsageError(f"{many}; give `output` a name that ends with .npy or .jsonl")
 
 
-def _gathered(parts: Iterable[Floats], folder: Path) -> Floats:
-    """All rows [N, D] of parts, as a file in a folder that is mapped into memory."""
-    rows, dimension = 0, 0
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "rows"
+def _gathered(parts: Iterable[Floats], path: Path) -> Rows:
+    """All rows of parts, kept in a file."""
+    count, dimension = 0, 0
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as stream:
         for part in parts:
             part.tofile(stream)
-            rows, dimension = rows + len(part), part.shape[1]
-    return np.memmap(path, np.float32, "r", shape=(rows, dimension))
+            count, dimension = count + len(part), part.shape[1]
+
+    def again() -> Iterator[Floats]:
+        with path.open("rb") as stream:  # not mapped: pages of a map count as memory
+            while len(part := np.fromfile(stream, np.float32, AT_ONCE * dimension)):
+                yield part.reshape(-1, dimension)
+
+    return Rows((count, dimension), again)
 
 
-def _write(written: EmbeddingFile, names: Sequence[str], values: Floats, artifact: str) -> None:
+def _write(written: EmbeddingFile, names: Sequence[str], rows: Rows, artifact: str) -> None:
     fast = {"fast_jpeg": True} if written.fast_jpeg else {}
     if written.path.suffix == ".safetensors":
         metadata = {
@@ -178,11 +184,14 @@ def _write(written: EmbeddingFile, names: Sequence[str], values: Floats, artifac
             "artifact": artifact,
             **{name: json.dumps(value) for name, value in fast.items()},
         }
-        write_rows(written.path, "embeddings", values, metadata)
+        write_rows(written.path, "embeddings", rows, metadata)
         return
     if written.description is not None:
         with replacing(written.path) as partial, partial.open("wb") as stream:
-            np.save(stream, values)
+            described = {"descr": "<f4", "fortran_order": False, "shape": rows.shape}
+            np.lib.format.write_array_header_1_0(stream, described)
+            for part in rows.parts():
+                part.tofile(stream)
         told = {
             "schema_version": 1,
             "embeddings": written.path.name,
@@ -195,7 +204,8 @@ def _write(written: EmbeddingFile, names: Sequence[str], values: Floats, artifac
         write_whole(written.description, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
         return
     with replacing(written.path) as partial, partial.open("w", encoding="utf-8") as lines:
-        for name, row in zip(names, values, strict=True):
+        every = (row for part in rows.parts() for row in part)
+        for name, row in zip(names, every, strict=True):
             line = {
                 written.tower: name,
                 "embedding": [float(str(value)) for value in row],  # float32's shortest decimals

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.writing import write_rows, write_tensors
+from mobileclip_deploy.checkpoints.writing import Rows, write_rows, write_tensors
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation import cache, embedding_files
 from mobileclip_deploy.files import file_sha256
@@ -140,7 +140,7 @@ def test_rows_are_written_as_safetensors_writes_them(tmp_path: Path) -> None:
     for names in ("[]", '["a", "\u00e9"]', "abcdefg"):
         metadata = {"z": "1", "names": names}
         write_tensors(tmp_path / "a.safetensors", {"embeddings": torch.from_numpy(rows)}, metadata)
-        write_rows(tmp_path / "b.safetensors", "embeddings", rows, metadata)
+        write_rows(tmp_path / "b.safetensors", "embeddings", Rows((5, 3), lambda: iter([rows[:2], rows[2:]])), metadata)
         assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
