@@ -6,28 +6,26 @@ python benchmarks/page.py
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from suites import RESULTS, ROOT, SUITES, Suite
+from ratios import STEADY, Row, ratio_rows
+from suites import ROOT, SUITES, Suite, stored
 
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
-from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.judgement import run_warnings
-from mobileclip_deploy.benchmark.result import CellResult, Result
+from mobileclip_deploy.benchmark.result import Result
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 NOTES = ROOT / "benchmarks" / "notes"
-AGREEMENT = 0.10
 
 
 def main() -> None:
     """Write the page."""
     parts = [(NOTES / "head.md").read_text(encoding="utf-8").strip()]
     for name, suite in SUITES.items():
-        paths = [RESULTS / f"{name}-{number}.json" for number in (1, 2)]
-        if not all(path.exists() for path in paths):
+        paths = stored(name)
+        if not paths:
             parts.append(
                 f"## {suite.title}\n\n{suite.claim}\n\nNot measured yet: `python benchmarks/suites.py {name}`."
             )
@@ -38,65 +36,57 @@ def main() -> None:
 
 
 def section(name: str, suite: Suite, runs: tuple[Result, ...]) -> str:
-    """A suite's table, whether its ratios came out the same twice, and what it was measured on."""
+    """A suite's table, which of its ratios are not steady, and what it was measured on."""
     lines = [f"## {suite.title}", "", suite.claim, ""]
-    scored = any(cell.accuracy for cell in runs[0].job.cells)
-    lines.append(
-        f"| what | runtime | CPU ms | wall ms | faster, run 1 | run 2 |{' top-1 % |' if scored else ''} cosine |"
-    )
+    rows = list(ratio_rows(suite, runs))
+    scored = any(row.cell.accuracy for row in rows)
+    lines.append(f"| what | runtime | CPU ms | wall ms | faster | 95% |{' top-1 % |' if scored else ''} cosine |")
     lines.append(f"|---|---|---|---|---|---|{'---|' if scored else ''}---|")
-    apart = []
-    for cell, found, ratios in ratio_rows(suite, runs):
+    for row in rows:
+        cell, found = row.cell, row.found
         assert found.summary is not None
         assert found.summary.cpu_ns is not None
-        where = f"{cell.runtime} {cell.backend or cell.compute_units or ''}".strip()
         times = f"{found.summary.cpu_ns / 1e6:.2f} | {found.summary.median_ns / 1e6:.2f}"
         accuracy = f" {cell.accuracy.percent:.1f} |" if cell.accuracy else " |" if scored else ""
         cosine = f"{found.golden.cosine:.6f}" if found.golden else "not checked"
-        spread = " | ".join(f"{ratio:.2f}" for ratio in ratios)
-        lines.append(f"| {cell.label} | {where} | {times} | {spread} |{accuracy} {cosine} |")
-        if abs(ratios[1] / ratios[0] - 1) > AGREEMENT:
-            apart.append(f"{cell.label} ({where}): {ratios[0]:.2f} and {ratios[1]:.2f}")
-    verdict = (
-        f"**did not come out the same within {AGREEMENT:.0%}**: {'; '.join(apart)}" if apart else "agree within 10%"
-    )
-    lines += ["", f"The two runs' ratios {verdict}."]
+        interval = "" if row.is_base else f"{row.ratio.low:.2f} to {row.ratio.high:.2f}"
+        ratio = f"{row.ratio.value:.2f} | {interval}"
+        lines.append(f"| {cell.label} | {_where(row)} | {times} | {ratio} |{accuracy} {cosine} |")
+    lines += ["", f"{len(runs)} runs, {rows[0].ratio.rounds} rounds. {_verdict(rows)}"]
     note = NOTES / f"{name}.md"
     if note.exists():
         lines += ["", note.read_text(encoding="utf-8").strip()]
-    lines += ["", f"`python benchmarks/suites.py {name}`; {conditions(runs[0])}"]
+    lines += ["", f"`python benchmarks/suites.py {name}`; {conditions(runs)}"]
     return "\n".join(lines)
 
 
-def ratio_rows(suite: Suite, runs: tuple[Result, ...]) -> Iterator[tuple[Cell, CellResult, list[float]]]:
-    """Every cell of the first run, with its base's CPU time over its own, in every run."""
-    for index, (cell, found) in enumerate(runs[0].pairs()):
-        base = next(
-            number
-            for number, other in enumerate(runs[0].job.cells)
-            if suite.base in f"{other.label} {other.runtime} {other.backend}"
-            and other.tower == cell.tower
-            and all(getattr(other, field) == getattr(cell, field) for field in suite.within)
-        )
-        yield cell, found, [_cpu(run.cells[base]) / _cpu(run.cells[index]) for run in runs]
+def _verdict(rows: list[Row]) -> str:
+    wide = [f"{row.cell.label} ({_where(row)}, {row.ratio.width:.0%})" for row in rows if row.ratio.width >= STEADY]
+    if not wide:
+        return f"Every ratio's interval is narrower than {STEADY:.0%}."
+    return f"**Not known within {STEADY:.0%}**: {'; '.join(wide)}."
 
 
-def _cpu(found: CellResult) -> float:
-    assert found.summary is not None
-    assert found.summary.cpu_ns is not None
-    return found.summary.cpu_ns
+def _where(row: Row) -> str:
+    return f"{row.cell.runtime} {row.cell.backend or row.cell.compute_units or ''}".strip()
 
 
-def conditions(result: Result) -> str:
-    """Machine, versions, protocol, seed and warnings in a line."""
-    device, protocol = result.device, result.job.protocol
-    versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
-    warnings = "; ".join(run_warnings(result))
+def conditions(runs: tuple[Result, ...]) -> str:
+    """Machine, versions, protocol, load and warnings in a line."""
+    device, protocol = runs[0].device, runs[0].job.protocol
+    versions = ", ".join(f"{name} {version}" for name, version in runs[0].runtimes.items())
+    warnings = [text for text in run_warnings(runs[0]) if not text.startswith("busy")]
+    told = [
+        state.load_average_1min for run in runs for state in (run.environment.before, run.environment.after) if state
+    ]
+    loads = [load for load in told if load is not None]
+    load = f"; load average {min(loads):.1f} to {max(loads):.1f}" if loads else ""
+    processor = " ".join((device.model, *device.instructions))
     text = (
-        f"{device.model}, {device.cores} cores, {device.os} {device.architecture}; {versions}; "
-        f"protocol {protocol.name} ({protocol.rounds} rounds of {protocol.iterations_per_round} inferences)"
+        f"{processor}, {device.cores} cores, {device.os} {device.architecture}; {versions}; "
+        f"protocol {protocol.name} ({protocol.rounds} rounds of {protocol.iterations_per_round} inferences){load}"
     )
-    return f"{text}. {warnings.capitalize()}." if warnings else f"{text}."
+    return f"{text}. {'; '.join(warnings).capitalize()}." if warnings else f"{text}."
 
 
 if __name__ == "__main__":

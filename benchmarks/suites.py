@@ -3,15 +3,17 @@
     python benchmarks/suites.py folding            # or runtimes, precisions, peers, paper; several, or all
     python benchmarks/page.py                      # docs/benchmarks.md from what was measured
 
-Each suite is run twice, with two seeds, by the package's own benchmark (a process a turn, in shuffled turns, answers
-checked); the results go to benchmarks/results/SUITE-1.json and SUITE-2.json, which `mobileclip-deploy report` reads.
-Ratios within a run mean something; milliseconds of a shared machine do not. On a machine that is not quiet CPU time is
-what to compare, so everything runs on one thread.
+Each suite is run by the package's own benchmark (a process a turn, in shuffled turns, answers checked) at least twice,
+with other seeds, and on until the interval of every ratio is narrower than 5% or --runs are done; then the page says of
+which it is not. The results go to benchmarks/results/SUITE-1.json, SUITE-2.json and so on, which `mobileclip-deploy
+report` reads. Ratios within a run mean something; milliseconds of a shared machine do not. On a machine that is not
+quiet CPU time is what to compare, so everything runs on one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 import tempfile
@@ -19,18 +21,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ratios import unsteady
 from subjects import NANO_PRECISIONS, ROOT, Subjects
 
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.request import Request, RunOptions
+from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.bundle import Bundle
 
 RESULTS = ROOT / "benchmarks" / "results"
 S0 = "mobileclip2_s0"
-SEEDS = (1, 2)
+FEWEST, MOST = 2, 6
 TARGETS = ("onnx", "executorch", "litert")
 """Those whose fp32 is compared."""
 
@@ -138,19 +142,32 @@ def protocol_named(name: str) -> Protocol:
     return get_protocol("standard").model_copy(update=changes | {"seconds_per_round": 0.0})
 
 
-def measure(name: str, subjects: Subjects, protocol: Protocol) -> None:
-    """Run a suite twice and keep both results."""
-    request = SUITES[name].request(subjects)
-    for number, seed in enumerate(SEEDS, start=1):
+def stored(name: str) -> list[Path]:
+    """The results of a suite, in the order in which they were measured."""
+    found = {path: re.fullmatch(rf"{name}-(\d+)\.json", path.name) for path in RESULTS.glob(f"{name}-*.json")}
+    return sorted((path for path, match in found.items() if match), key=lambda path: int(found[path][1]))  # type: ignore[index]
+
+
+def measure(name: str, subjects: Subjects, protocol: Protocol, most: int) -> None:
+    """Run a suite until its ratios are steady, at most so often, and keep all results; the runs before are deleted."""
+    request, results = SUITES[name].request(subjects), list[Result]()
+    for path in stored(name):
+        path.unlink()
+    for number in range(1, most + 1):
         output = RESULTS / f"{name}-{number}.json"
         shutil.rmtree(output.with_name(f"{output.name}.partial"), ignore_errors=True)
 
         def say(text: str, number: int = number) -> None:
             print(f"{name}, run {number}: {text}", file=sys.stderr, flush=True)
 
-        outcome = run_benchmark(request, get_driver("host"), RunOptions(protocol, output, seed, force=True), say)
+        outcome = run_benchmark(request, get_driver("host"), RunOptions(protocol, output, number, force=True), say)
         failed = [cell for cell in outcome.result.cells if cell.status != "done"]
         assert not failed, [(cell.id, cell.error) for cell in failed]
+        results.append(outcome.result)
+        wide = unsteady(SUITES[name], results)
+        say(f"{len(wide)} of {len(outcome.result.cells)} ratios are not known within 5%")
+        if number >= FEWEST and not wide:
+            return
 
 
 def main() -> None:
@@ -159,6 +176,7 @@ def main() -> None:
     parser.add_argument("suites", nargs="+", choices=[*SUITES, "all"])
     parser.add_argument("--folder", type=Path, help="keep the bundles and files here, and use those that are there")
     parser.add_argument("--protocol", default="standard", help="standard, paper, mlperf, or short for a busy machine")
+    parser.add_argument("--runs", type=int, default=MOST, help="of a suite, at most; by default %(default)s")
     arguments = parser.parse_args()
     protocol = protocol_named(arguments.protocol)
     names = list(SUITES) if "all" in arguments.suites else arguments.suites
@@ -166,7 +184,7 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
-            measure(name, Subjects(folder), protocol)
+            measure(name, Subjects(folder), protocol, arguments.runs)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ class Device(Frozen):
     """What it was measured on. `simulated`: a stand-in answered; its figures are nobody's latency.
 
     `browser`: of kind browser alone. The machine below it is this one, or as much of it as the browser tells.
+    `instructions`: of a host, those that decide how fast it multiplies, by Linux's names (`avx512_vnni`).
     """
 
     kind: Literal["host", "android", "ios", "mac", "browser"]
@@ -72,6 +73,7 @@ class Device(Frozen):
     core_maximum_khz: Annotated[tuple[Count, ...], Field(fail_fast=True)] = ()
     memory_bytes: Count | None = None
     browser: Browser | None = None
+    instructions: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
 
 
 class Harness(Frozen):

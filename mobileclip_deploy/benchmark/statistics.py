@@ -69,7 +69,7 @@ def trend(samples: Samples) -> float | None:
     return percentile(samples[-quarter:], 0.5) / first if first else None
 
 
-def median_interval(samples: Samples) -> MedianInterval:
+def median_interval(samples: Sequence[float]) -> MedianInterval:
     """95% percentile bootstrap interval of the median."""
     values = np.asarray(samples, dtype=np.float64)
     if len(values) > LARGEST_RESAMPLE:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import safe_open
 
 from mobileclip_deploy.benchmark.documents import read_job, read_result
-from mobileclip_deploy.benchmark.host.machine import snapshot
+from mobileclip_deploy.benchmark.host.machine import instructions, snapshot
 from mobileclip_deploy.benchmark.stream import read_stream
 
 QUICK = ("--quick", "--tower", "image")
@@ -183,3 +183,17 @@ def test_the_state_of_a_laptop_is_read_from_sys(tmp_path: Path) -> None:
     found = snapshot(tmp_path)
     assert (found.battery_percent, found.charging, found.temperature_celsius) == (81, False, 46.5)
     assert (found.governor, found.low_power_mode) == ("powersave", True)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni ht", ("avx2", "avx512f", "avx512_vnni")),
+        ("Features\t: fp asimd asimddp i8mm", ("asimddp", "i8mm")),
+        ("model name\t: avx2 by name alone", ()),
+    ],
+)
+def test_a_processor_tells_how_it_multiplies(tmp_path: Path, line: str, found: tuple[str, ...]) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n", encoding="utf-8")
+    assert instructions(tmp_path / "cpuinfo") == found
+    assert instructions(tmp_path / "none") == ()

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from mobileclip_deploy.benchmark.result import Device, Snapshot
 
-__all__ = ["describe", "snapshot"]
+__all__ = ["describe", "instructions", "snapshot"]
 
 SYS = Path("/sys")
+CPU = Path("/proc/cpuinfo")
+PRODUCTS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
+"""Instructions, as Linux calls them, that decide how fast a processor multiplies floats and bytes."""
 
 
 def describe() -> Device:
@@ -30,7 +33,15 @@ def describe() -> Device:
         cores=os.cpu_count() or 1,
         core_maximum_khz=tuple(int(value) for value in frequencies if value is not None),
         memory_bytes=pages,
+        instructions=instructions(),
     )
+
+
+def instructions(file: Path = CPU) -> tuple[str, ...]:
+    """Those of `PRODUCTS` that this processor has; none where the system does not tell."""
+    lines = (_text(file) or "").splitlines()
+    known = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return tuple(name for name in PRODUCTS if name in known)
 
 
 def snapshot(root: Path = SYS) -> Snapshot:
@@ -71,7 +82,7 @@ def _number(path: Path) -> float | None:
 
 
 def _processor() -> str:
-    for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
+    for line in (_text(CPU) or "").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -137,11 +137,12 @@ def conditions(result: Result) -> tuple[tuple[str, str], ...]:
     at_least = f"{protocol.rounds} rounds of at least {protocol.iterations_per_round} inferences"
     versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
     environment = result.environment
+    parts = (device.soc, device.architecture, f"{device.cores} cores", *device.instructions)
     memory = f"{device.memory_bytes / 1e9:.1f} GB" if device.memory_bytes is not None else None
     known = (
         ("run", result.run_id),
         ("device", f"{device.name}: {device.model}"),
-        ("processor", " ".join(part for part in (device.soc, device.architecture, f"{device.cores} cores") if part)),
+        ("processor", " ".join(part for part in parts if part)),
         ("memory", memory),
         ("system", " ".join(part for part in (device.os, device.os_version, device.build) if part)),
         ("harness", " ".join(part for part in (harness.name, harness.version, harness.build) if part)),

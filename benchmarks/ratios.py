@@ -1,0 +1,78 @@
+"""Ratios of CPU times with their intervals, over all runs of a suite; what is known well enough to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mobileclip_deploy.benchmark.job import Cell
+from mobileclip_deploy.benchmark.result import CellResult, Result
+from mobileclip_deploy.benchmark.statistics import median_interval, percentile
+
+if TYPE_CHECKING:
+    from suites import Suite
+
+__all__ = ["STEADY", "Ratio", "Row", "ratio_rows", "unsteady"]
+
+STEADY = 0.05
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast as its base: the median over rounds, and its 95% bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    rounds: int
+
+    @property
+    def width(self) -> float:
+        """Of the interval, as a share of the ratio."""
+        return (self.high - self.low) / self.value
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell as the first run has it, and its ratio over all runs; `is_base`: the others' ratios are taken to it."""
+
+    cell: Cell
+    found: CellResult
+    ratio: Ratio
+    is_base: bool
+
+
+def ratio_rows(suite: Suite, runs: Sequence[Result]) -> Iterator[Row]:
+    """Every cell of the first run. A round of a cell is held against its base's of the same number in the same run:
+    what disturbs the machine for longer than a round disturbs both."""
+    for index, (cell, found) in enumerate(runs[0].pairs()):
+        base = _base(suite, runs[0], cell)
+        ratios = [
+            other / own
+            for run in runs
+            for own, other in zip(_rounds(run.cells[index]), _rounds(run.cells[base]), strict=True)
+        ]
+        interval = median_interval(ratios)
+        yield Row(cell, found, Ratio(percentile(ratios, 0.5), interval.low, interval.high, len(ratios)), base == index)
+
+
+def unsteady(suite: Suite, runs: Sequence[Result]) -> list[Row]:
+    """The rows whose interval is not narrower than `STEADY`."""
+    return [row for row in ratio_rows(suite, runs) if row.ratio.width >= STEADY]
+
+
+def _base(suite: Suite, run: Result, cell: Cell) -> int:
+    return next(
+        number
+        for number, other in enumerate(run.job.cells)
+        if suite.base in f"{other.label} {other.runtime} {other.backend}"
+        and other.tower == cell.tower
+        and all(getattr(other, field) == getattr(cell, field) for field in suite.within)
+    )
+
+
+def _rounds(found: CellResult) -> list[float]:
+    """CPU time of an inference, round by round."""
+    assert all(one.cpu_ns is not None for one in found.rounds), found.id
+    return [(one.cpu_ns or 0) / len(one.samples_ns) for one in found.rounds]

@@ -1,0 +1,87 @@
+"""benchmarks/ratios.py and the suites: ratios with their intervals, and runs until they are known."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from benchmark import documents
+
+from mobileclip_deploy.benchmark.documents import write_document
+from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.statistics import summarize
+
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def suites(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """benchmarks/suites.py as when it is run; it and what it imports are forgotten again."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    yield importlib.import_module("suites")
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(SCRIPTS)):
+            del sys.modules[name]
+
+
+def run(base: list[int], own: list[int]) -> Result:
+    """Both cells done, an inference a round, with these CPU microseconds."""
+    whole = documents.result().model_dump(mode="json")
+    whole["job"]["protocol"]["rounds"] = len(base)
+    whole["job"]["order"] = [
+        {"cell": cell["id"], "round": r} for cell in whole["job"]["cells"] for r in range(len(base))
+    ]
+    template = whole["cells"][0]["rounds"][0]
+    for cell, times in zip(whole["cells"], (base, own), strict=True):
+        summary = summarize([[1000]] * len(times), [1000 * time for time in times], 0.0).model_dump(mode="json")
+        rounds = [
+            template | {"cell": cell["id"], "round": number, "samples_ns": [1000], "cpu_ns": 1000 * time}
+            for number, time in enumerate(times)
+        ]
+        cell |= {"status": "done", "error": None, "golden": documents.GOLDEN, "summary": summary, "rounds": rounds}
+    return Result.model_validate(whole)
+
+
+def suite(suites: ModuleType) -> Any:
+    return suites.Suite("Title", "Claim.", "onnxruntime", lambda _: None)
+
+
+def test_a_ratio_is_taken_round_by_round(suites: ModuleType) -> None:
+    ratios = importlib.import_module("ratios")
+    base, own = ratios.ratio_rows(suite(suites), [run([4, 40, 8], [2, 20, 4]), run([6, 6, 6], [3, 3, 3])])
+    assert (base.is_base, base.ratio.value, base.ratio.width) == (True, 1.0, 0.0)
+    # The machine was ten times as slow in one round: both were.
+    assert (own.is_base, own.ratio.value, own.ratio.low, own.ratio.high, own.ratio.rounds) == (False, 2.0, 2.0, 2.0, 6)
+    (wide,) = ratios.unsteady(suite(suites), [run([4, 4, 4], [2, 4, 3])])
+    assert wide.cell.id == "executorch-image"
+    assert wide.ratio.value == pytest.approx(4 / 3)
+    assert (wide.ratio.low, wide.ratio.high) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(("first", "count"), [([2, 2, 2], 2), ([2, 4, 3], 4)])
+def test_a_suite_runs_until_its_ratios_are_known(
+    suites: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: list[int], count: int
+) -> None:
+    measured = []
+
+    def stand_in(request: object, driver: object, options: Any, say: object) -> Any:
+        measured.append((options.output.name, options.seed))
+        result = run([4, 4, 4], first)
+        write_document(options.output, result)
+        return SimpleNamespace(result=result)
+
+    monkeypatch.setattr(suites, "RESULTS", tmp_path)
+    monkeypatch.setattr(suites, "run_benchmark", stand_in)
+    monkeypatch.setitem(suites.SUITES, "made", suite(suites))
+    for name in ("made-9.json", "other-1.json"):  # of runs before, and of another suite
+        (tmp_path / name).write_text("{}")
+    suites.measure("made", None, suites.protocol_named("short"), 4)
+    assert measured == [(f"made-{number}.json", number) for number in range(1, count + 1)]
+    assert suites.stored("made") == [tmp_path / f"made-{number}.json" for number in range(1, count + 1)]
+    assert (tmp_path / "other-1.json").exists()
