@@ -31,6 +31,7 @@ LABELS = {
     "litert": ((8, 4), "left"),
     "executorch": ((6, 4), "left"),
 }
+HALF = "bottom"
 GATE = 0.5  # points of top-1 that an export may lose
 
 
@@ -65,7 +66,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         for row in rows:
             size, top1 = point(row)
             colour = COLOURS[row["target"]]
-            (marker,) = axes.plot(size, top1, "o", color=colour, mfc="white" if row["failed"] else colour, ms=7)
+            (marker,) = axes.plot(size, top1, "o", color=colour, mfcalt="white", fillstyle=filling(row), ms=7)
             marker.set_gid(f"{row['bundle']}.{row['needs']}.{size:.2f}.{top1:.2f}")
             text = label(row)
             if text is not None and (row["target"], text) not in labelled:
@@ -74,7 +75,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 axes.annotate(text, (size, top1), place, textcoords="offset points", ha=side, fontsize=8, color=colour)
         for target, colour in COLOURS.items():
             axes.plot([], [], "o", color=colour, label=TITLES[target])
-        axes.plot([], [], "o", color="#666666", mfc="white", label="misses a gate: refused")
+        for text, style in (("undecided on so few images", HALF), ("misses a gate: refused", "none")):
+            axes.plot([], [], "o", color="#666666", mfcalt="white", fillstyle=style, label=text)
         axes.set(
             xscale="log", xlim=(2.3, 30), xlabel="MB, both towers", ylabel="zero-shot top-1 on 1,911 held-out images, %"
         )
@@ -83,6 +85,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.legend(loc="lower right", frameon=False)
         figure.savefig(path, metadata={"Date": None}, facecolor="white")
         plt.close(figure)
+
+
+def filling(row: dict[str, Any]) -> str:
+    """Full for what passes its gates, half for what so few pictures leave undecided, none for what fails."""
+    if row["failed"]:
+        return "none"
+    return HALF if row.get("undecided") else "full"
 
 
 def label(row: dict[str, Any]) -> str | None:

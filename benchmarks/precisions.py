@@ -2,6 +2,8 @@
 
     python benchmarks/precisions.py                # docs/precisions.md, benchmarks/results/precision_table.json
     python benchmarks/precisions.py --target coreml   # bytes and accuracy of its rows alone; the rest stays
+    python benchmarks/precisions.py --rows "onnx w4 .*gptq"   # of those whose target, precision, system and rounding
+                                                              # match alone
 
 Exports nano at every precision of every target, verified and never refused (what fails its gate is marked), and runs
 the suite `precisions` on what this machine can time. About 20 minutes of one core.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -38,27 +41,41 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the bundles here, and use those that are there")
     parser.add_argument("--protocol", default="standard", help="standard, or short for a busy machine")
     parser.add_argument("--target", help="measure bytes and accuracy of this target's rows alone, and no times")
+    parser.add_argument("--rows", help="measure bytes and accuracy of the rows that this expression is found in")
     parser.add_argument("--page-only", action="store_true", help="write the page from what was measured before")
     arguments = parser.parse_args()
     if not arguments.page_only:
         with tempfile.TemporaryDirectory(prefix="mobileclip-precisions-") as temporary:
             subjects = Subjects(arguments.folder or Path(temporary))
             subjects.folder.mkdir(parents=True, exist_ok=True)
-            chosen: list[tuple[Any, ...]] = [
-                choice for choice in NANO_PRECISIONS if arguments.target in (None, choice[0])
-            ]
-            chosen += [choice for choice in LEARNED if arguments.target in (None, choice[0])]
+            everything: list[tuple[Any, ...]] = [*NANO_PRECISIONS, *LEARNED]
+            chosen = [one for one in everything if arguments.target in (None, one[0])]
+            if arguments.rows is not None:
+                chosen = [one for one in chosen if re.search(arguments.rows, described(*one))]
             rows = [row(Bundle.open(subjects.bundle("nano", *choice))) for choice in chosen]
-            order = list(dict.fromkeys(target for target, *_ in NANO_PRECISIONS))
-            rows.sort(key=lambda one: order.index(one["target"]))
-            if arguments.target is None:
+            if arguments.target is None and arguments.rows is None:
                 measure("precisions", subjects, protocol_named(arguments.protocol))
             else:
                 before = json.loads(TABLE.read_text(encoding="utf-8"))["rows"]
-                others = [old for old in before if old["target"] != arguments.target]
-                rows = sorted([*others, *rows], key=lambda one: order.index(one["target"]))
+                if arguments.rows is None:  # all of a target's are measured
+                    before = [old for old in before if old["target"] != arguments.target]
+                measured = {key(one): one for one in rows}
+                rows = [measured.pop(key(old), old) for old in before] + list(measured.values())
+            order = list(dict.fromkeys(target for target, *_ in NANO_PRECISIONS))
+            rows.sort(key=lambda one: order.index(one["target"]))
         TABLE.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(json.loads(TABLE.read_text(encoding="utf-8"))["rows"]), encoding="utf-8")
+
+
+def described(target: str, precision: str, system: str | None, rounding: str = "nearest") -> str:
+    """A row in words: target, precision, oldest system where one was chosen, rounding."""
+    return " ".join(word for word in (target, precision, system, rounding) if word)
+
+
+def key(row: dict[str, Any]) -> tuple[str, str, str]:
+    """What a row is of: bundle, oldest system, and how weights were rounded."""
+    methods = set(row.get("rounding", {}).values())
+    return row["bundle"], row["needs"], "tuned" if "tuned" in methods else "gptq" if methods else "nearest"
 
 
 def row(bundle: Bundle) -> dict[str, Any]:

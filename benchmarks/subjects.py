@@ -26,7 +26,10 @@ MIXES = {
 }
 NANO_PRECISIONS = [(target, name, system) for (target, system), names in MIXES.items() for name in names]
 """Every precision of every target, and the mixes of towers that are worth having: target, precision, oldest system."""
-LEARNED = [("coreml", "image=w4p,text=w6p", None, "gptq")]
+LEARNED = [
+    ("coreml", "image=w4p,text=w6p", None, "gptq"),
+    ("onnx", "w4", None, "gptq"),
+]
 """What is worth having with learned rounding: the same, and how."""
 CALIBRATION = ROOT / "models" / "nano" / "calibration"
 UNDECIDED = 4  # the exit code of an export whose accuracy so few pictures do not tell from its gate

@@ -16,7 +16,7 @@ from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_beside, write_manifest
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.rounding import record_rounding
-from mobileclip_deploy.learning.rounding import Learning, Rounded, round_source
+from mobileclip_deploy.learning.rounding import Learning, Rounded, forget, round_source
 from mobileclip_deploy.model.precision import PRECISIONS, precision_label, precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
@@ -103,8 +103,15 @@ def write_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress:
         work = Work(plan, source, evidence, folder, progress)
         for step in STEPS:
             step(work)
+    if plan.rounding is not None:
+        forget(kept_rounding(plan))
     assert work.manifest is not None
     return Written(Bundle(plan.path, work.manifest), work.report)
+
+
+def kept_rounding(plan: BundlePlan) -> Path:
+    """Beside the bundle, until it is written: towers whose rounding was learned."""
+    return plan.path.with_name(f"{plan.path.name}.learned")
 
 
 def fold(work: Work) -> None:
@@ -117,7 +124,7 @@ def learn(work: Work) -> None:
     plan = work.plan
     if plan.rounding is None or plan.learned_on is None:
         return
-    learning = Learning(plan.rounding, plan.four_bit)
+    learning = Learning(plan.rounding, plan.four_bit, kept_rounding(plan))
     work.rounded = round_source(work.source, plan.target, plan.precisions, plan.learned_on, learning, work.tell)
     for outcome in work.rounded.towers:
         work.tell(outcome.describe())

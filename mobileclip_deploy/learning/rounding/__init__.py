@@ -1,6 +1,7 @@
 """Learned rounding: weights put on a target's grids so that outputs stay, not each number to the nearest."""
 
 from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet, read_calibration_set
+from mobileclip_deploy.learning.rounding.kept import forget
 from mobileclip_deploy.learning.rounding.rounding import (
     METHODS,
     Learning,
@@ -17,6 +18,7 @@ __all__ = [
     "Rounded",
     "RoundedTower",
     "check_rounding",
+    "forget",
     "read_calibration_set",
     "round_source",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet
 from mobileclip_deploy.learning.rounding.columns import round_columns
+from mobileclip_deploy.learning.rounding.kept import KeptTower, kept_as
 from mobileclip_deploy.learning.rounding.lattice import lattice_of
 from mobileclip_deploy.learning.rounding.nearest import to_nearest
 from mobileclip_deploy.learning.rounding.statistics import Moments, gather
@@ -72,10 +74,15 @@ class Rounded:
 
 @dataclass(frozen=True)
 class Learning:
-    """How rounding is learned: the method, and the layers of precision "mixed" that have 4 bits (see `TowerJob`)."""
+    """How rounding is learned: the method, and the layers of precision "mixed" that have 4 bits (see `TowerJob`).
+
+    `kept`: a folder for towers that are done, each in a file, from which the same call goes on after a kill; None
+    where nothing is kept.
+    """
 
     method: str
     four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
+    kept: Path | None = None
 
 
 def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
@@ -117,13 +124,33 @@ def round_source(
         storage = target.storage(tower, module, precision, learning.four_bit.get(tower, frozenset()))
         outcome = None
         if _layers(module, storage):
-            task = _task(source, tower, data, target.fixed(module)) if learning.method == "tuned" else None
-            outcome = _round_tower(tower, module, storage, data, task, progress)
+            kept = _kept(source, target, tower, storage, data, learning)
+            before = kept.restore(module) if kept is not None else None
+            if kept is not None and before is not None:
+                outcome = RoundedTower(**{**before, "layers": tuple(before["layers"])})
+                progress(f"{tower} tower, its rounding was learned before: {kept.path}")
+            else:
+                task = _task(source, tower, data, target.fixed(module)) if learning.method == "tuned" else None
+                outcome = _round_tower(tower, module, storage, data, task, progress)
+                if kept is not None:
+                    kept.keep(module, asdict(outcome))
         if outcome is None or not outcome.layers:  # as it was, its layer scales too
             setattr(result.model, tower, copy.deepcopy(getattr(source.model, tower)))
         if outcome is not None:
             outcomes.append(outcome)
     return Rounded(result, tuple(outcomes))
+
+
+def _kept(
+    source: Source, target: Target, tower: TowerName, storage: Storage, data: CalibrationSet, learning: Learning
+) -> KeptTower | None:
+    """Where a tower is kept, and as what."""
+    if learning.kept is None:
+        return None
+    grids = {name: repr(grid) for name, grid in storage.items()}
+    of = {"checkpoint": source.provenance.sha256, "data": data.sha256, "target": target.label}
+    key = kept_as(**of, tower=tower, method=learning.method, grids=grids, towers=source.model.towers)
+    return KeptTower(learning.kept / f"{tower}.safetensors", key)
 
 
 def _layers(module: nn.Module, storage: Storage) -> dict[str, nn.Conv2d | nn.Linear]:

@@ -19,7 +19,14 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle.opening import ROUNDING
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.rounding import CalibrationSet, Learning, read_calibration_set, round_source, rounding
+from mobileclip_deploy.learning.rounding import (
+    CalibrationSet,
+    Learning,
+    forget,
+    read_calibration_set,
+    round_source,
+    rounding,
+)
 from mobileclip_deploy.learning.rounding.statistics import gather
 from mobileclip_deploy.learning.rounding.tuning import TuningSettings
 from mobileclip_deploy.model.variants import load_variant, models_dir
@@ -58,6 +65,7 @@ def checks(bundle: Path) -> dict[str, mcd.Check]:
 
 
 def test_what_was_chosen_is_recorded_and_held_against_the_file(bundle: Path) -> None:
+    assert not list(bundle.parent.glob("*.learned"))
     entry = mcd.Bundle.open(bundle).manifest.rounding
     assert entry is not None
     assert (entry.method, entry.calibration, entry.images, entry.captions) == ("gptq", "mine", 0, 600)
@@ -153,6 +161,30 @@ def test_learned_towers_are_nearer_and_their_source_stays(
     assert len(outcome.layers) > 30
     assert all(torch.equal(values, before[key]) for key, values in source.model.state_dict().items())
     assert rounded.source.provenance == source.provenance
+
+
+def test_a_tower_that_was_learned_is_kept_until_its_bundle_is_written(data: CalibrationSet, tmp_path: Path) -> None:
+    source = Source.of(mcd.load_model()).folded()
+    target, learning = get_target("onnx"), Learning("gptq", kept=tmp_path / "bundle.learned")
+    one = dataclasses.replace(data, ids=data.ids[:40])
+
+    def learn(on: CalibrationSet, called: int) -> Any:
+        with mock.patch.object(rounding, "_round_tower", side_effect=rounding._round_tower) as learned:
+            found = round_source(source, target, {"text": "w4"}, on, learning)
+        assert learned.call_count == called
+        return found
+
+    first = learn(one, called=1)
+    again = learn(one, called=0)  # as after a kill
+    assert again.towers == first.towers
+    wanted, found = (result.source.model.state_dict() for result in (first, again))
+    assert all(torch.equal(found[name], values) for name, values in wanted.items())
+    learn(dataclasses.replace(one, sha256="of other data"), called=1)
+    (tmp_path / "bundle.learned" / "text.safetensors").write_bytes(b"damaged")
+    learn(one, called=1)
+    (tmp_path / "bundle.learned" / "mine.txt").touch()
+    forget(tmp_path / "bundle.learned")
+    assert [path.name for path in (tmp_path / "bundle.learned").iterdir()] == ["mine.txt"]
 
 
 def test_tuning_takes_the_table_of_words_along(data: CalibrationSet) -> None:
