@@ -29,6 +29,7 @@ NANO_PRECISIONS = [(target, name, system) for (target, system), names in MIXES.i
 LEARNED = [
     ("coreml", "image=w4p,text=w6p", None, "gptq"),
     ("onnx", "w4", None, "gptq"),
+    ("executorch", "image=w8a8,text=w4", None, "gptq"),
 ]
 """What is worth having with learned rounding: the same, and how."""
 CALIBRATION = ROOT / "models" / "nano" / "calibration"

@@ -37,6 +37,16 @@ def test_the_picture_is_what_its_script_draws(tmp_path: Path) -> None:
     assert re.findall(r'id="nano-[^"]+"', after) == re.findall(r'id="nano-[^"]+"', before)
 
 
+def test_what_learned_rounding_costs_is_what_was_measured() -> None:
+    page = (ROOT / "docs" / "rounding.md").read_text(encoding="utf-8")
+    rows = json.loads((BENCHMARKS / "results" / "rounding_cost.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["of"] - row["layers"] for row in rows} == {0}
+    for row in rows:
+        cells = [row["tower"], row["layers"], f"{row['cpu_s']} s", f"{row['peak_mb'] / 1000:.1f} GB"]
+        cells += [f"{row[name]:.1f}" for name in ("nearest_db", "learned_db")]
+        assert f"| {' | '.join(map(str, cells))} |" in page
+
+
 def test_the_table_of_golden_core_ml_towers_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))  # scripts there import one another
     script = runpy.run_path(str(BENCHMARKS / "coreml_goldens.py"), run_name="coreml_goldens")
