@@ -41,11 +41,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="rounds of two inferences each, by default %(default)s")
     parser.add_argument("--json", help="write the table to this file")
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="litert-goldens-") as folder:
         rows = [row for tower in PRECISIONS for row in measured(tower, Path(folder), arguments.rounds)]
     export = export_cost()
     print(json.dumps(export), flush=True)
-    told = {"schema_version": 2, "golden": GOLDEN, "versions": versions(), "rows": rows, "export": export}
+    machine = {"load": round(load, 1), "cores": os.cpu_count(), "rounds": arguments.rounds}
+    told = {"schema_version": 2, "golden": GOLDEN, "versions": versions(), "machine": machine}
+    told |= {"rows": rows, "export": export}
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     fast = all(row["ratio"] <= row["goal"] for row in rows if row["goal"])

@@ -5,8 +5,10 @@ python benchmarks/page.py
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from ratios import STEADY, Row, ratio_rows
 from suites import ROOT, SUITES, Suite, stored
@@ -31,8 +33,42 @@ def main() -> None:
             )
             continue
         parts.append(section(name, suite, tuple(complete(read_result(path)) for path in paths)))
+    parts.append(litert(json.loads((RESULTS / "litert_goldens.json").read_text(encoding="utf-8"))))
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def litert(told: dict[str, Any]) -> str:
+    """What `litert_goldens.py` measured: LiteRT's precisions beside ONNX Runtime's fp32, and what an export takes."""
+    lines = [
+        "## LiteRT",
+        "",
+        "S0's towers with golden weights in LiteRT on one thread: CPU time as a share of ONNX Runtime's in float32, in "
+        "turns; and how near: the worst golden input, which are noise, and the worst packaged photograph or prompt.",
+        "",
+        "| tower | precision | MB | time | goal | cosine, golden | cosine, packaged | dB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in told["rows"]:
+        goal = "" if row["goal"] is None else f"{row['goal']:.2f}"
+        near = [f"{row[inputs]['cosine']:.4f}" for inputs in ("golden", "samples")]
+        cells = [row["tower"], row["precision"], f"{row['bytes'] / 1e6:.1f}", f"{row['ratio']:.2f}", goal, *near]
+        lines.append(f"| {' | '.join(cells)} | {row['samples']['snr_db']:.1f} |")
+    export, machine = told["export"], told["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    busy = machine["load"] > machine["cores"] / 2
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Writing S2's image tower at {export['precision']} takes {export['cpu_s']:.0f} CPU seconds, the converter "
+            f"alone {export['bare_cpu_s']:.0f}: {export['ratio']:.2f} (goal {export['goal']}).",
+            "",
+            f"`python benchmarks/litert_goldens.py`; {versions}; {machine['rounds']} rounds of 2 inferences. "
+            + ("Busy" if busy else "Quiet")
+            + f": load average {machine['load']} on {machine['cores']} cores before; compare ratios only.",
+        ]
+    )
 
 
 def section(name: str, suite: Suite, runs: tuple[Result, ...]) -> str:
