@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ratios import STEADY, Row, ratio_rows
-from suites import ROOT, SUITES, Suite, stored
+from suites import RESULTS, ROOT, SUITES, Suite, stored
 
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
