@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from page import conditions, ratio_rows
+from page import conditions
+from ratios import ratio_rows
 from subjects import LEARNED, NANO_PRECISIONS, Subjects
 from suites import RESULTS, ROOT, SUITES, measure, protocol_named
 
@@ -147,13 +148,14 @@ def _outcome(row: dict[str, Any]) -> str:
 
 
 def times() -> tuple[dict[tuple[str, TowerName], str], str]:
-    """How many times as fast as its target's fp32 a tower is, in both runs, and what that was measured on."""
+    """How many times as fast as its target's fp32 a tower is, with the interval, and what that was measured on."""
     runs = tuple(complete(read_result(RESULTS / f"precisions-{number}.json")) for number in (1, 2))
     faster = {
-        (str(cell.bundle), cell.tower): " / ".join(f"{ratio:.2f}" for ratio in ratios)
-        for cell, _, ratios in ratio_rows(SUITES["precisions"], runs)
+        (str(row.cell.bundle), row.cell.tower): f"{row.ratio.value:.2f}"
+        + ("" if row.is_base else f" ({row.ratio.low:.2f} to {row.ratio.high:.2f})")
+        for row in ratio_rows(SUITES["precisions"], runs)
     }
-    return faster, conditions(runs[0])
+    return faster, conditions(runs)
 
 
 if __name__ == "__main__":
