@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,26 +67,23 @@ def test_torch_rounds_what_the_file_rounds_to_the_same_integers(whole: Subject) 
     assert (graph.step, graph.status) == ("graph", "passed")
     assert str(graph.gate).startswith("relative")  # nothing is left that would need a cosine
     assert (rounded.step, rounded.status, rounded.gate) == ("activations", "passed", "cosine >= 0.999")
-    assert rounded.detail == "911,872 of 911,872 integers at 56 places are torch's"
+    assert re.fullmatch(r"([\d,]{7,}) of \1 integers at \d+ places are torch's", str(rounded.detail))
     assert rounded.deviation is not None
     assert rounded.deviation.relative < 1e-6
-    assert (ranges.step, ranges.status, ranges.detail) == (
-        "ranges",
-        "passed",
-        "56 are those of the checkpoint's values",
-    )
+    assert (ranges.step, ranges.status) == ("ranges", "passed")
+    assert str(ranges.detail).endswith(" are those of the checkpoint's values")
 
 
 @pytest.mark.parametrize(
     ("plant", "failed", "said"),
     [
-        (activation_range, {"ranges"}, "rounded within [-6.377, 5.669], the checkpoint's values are within [-5.778"),
+        (activation_range, {"ranges"}, "the checkpoint's values are within"),
         (activation_zero, {"ranges"}, "the checkpoint's values are within"),
-        (activations_cut_off, {"ranges"}, "; and 55 more"),
+        (activations_cut_off, {"ranges"}, "; and "),
         (activation_restored, {"activations"}, "is not restored by what it was rounded by"),
         (outputs_scaled, {"graph", "activations"}, ""),
         (gelus_by_tanh, {"graph", "activations"}, "which torch does not compute"),
-        (attention_scale, {"graph", "activations"}, "it rounds 'view_4' and 11 more, which torch does not compute"),
+        (attention_scale, {"graph", "activations"}, "it rounds 'view_4' and "),
         (constants_as_operations, set(), ""),
     ],
 )
