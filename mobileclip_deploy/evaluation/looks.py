@@ -51,10 +51,10 @@ class Paired:
     losses: dict[str, Loss]
     divergence: float
 
-    def outcome(self, bound: float) -> Literal["passed", "failed", "undecided"]:
-        """Whether as much as `bound` points is lost: failed where one loss is more by its whole interval, passed where
-        none can be, else undecided."""
-        sides = {loss.side(bound) for loss in self.losses.values()}
+    def outcome(self, bound: float, times: float = 1.0) -> Literal["passed", "failed", "undecided"]:
+        """Whether as much as `bound` points is lost: failed where one loss is more by its whole interval (so many
+        `times` as wide), passed where none can be, else undecided."""
+        sides = {loss.side(bound, times) for loss in self.losses.values()}
         return "failed" if 1 in sides else "undecided" if None in sides else "passed"
 
     def describe(self, bound: float) -> str:
@@ -63,13 +63,16 @@ class Paired:
         return "; ".join([*told, f"KL {self.divergence:.2g} nats"])
 
 
-def paired_looks(own: Looks, found: Looks, figures: Sequence[str], bound: float, exact: bool = False) -> Paired:
+def paired_looks(
+    own: Looks, found: Looks, figures: Sequence[str], bound: float, exact: bool = False, times: float = 1.0
+) -> Paired:
     """What `found` loses of figures against `own`.
 
     Args:
         figures: of `Measurement.hits`; those that the dataset has none of are left out.
         bound: in points; where one look tells on which side of it every loss is, there is no second.
         exact: the two compute the same but for rounding in float32.
+        times: how wide an interval is taken, in intervals of 95%.
 
     Raises:
         InvalidInput: an image cannot be used.
@@ -81,7 +84,7 @@ def paired_looks(own: Looks, found: Looks, figures: Sequence[str], bound: float,
         both = own.first(count), found.first(count)
         pairs = {name: (_hits(both[0], name), _hits(both[1], name)) for name in figures if name in before.hits}
         paired = Paired({name: paired_loss(*hits, exact) for name, hits in pairs.items()}, apart)
-        if paired.outcome(bound) != "undecided":
+        if paired.outcome(bound, times) != "undecided":
             break
     return paired
 

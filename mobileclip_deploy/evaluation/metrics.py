@@ -129,11 +129,12 @@ class Loss:
         spread = squares + self.unseen - difference**2 / self.examples
         return 100 * LOOKED_TWICE * math.sqrt(max(spread, 0.0)) / (self.examples * self.looks)
 
-    def side(self, bound: float) -> int | None:
-        """On which side of a bound, in points, the whole interval lies: -1 below or at it, 1 above; None: neither."""
-        if self.points + self.error <= bound:
+    def side(self, bound: float, times: float = 1.0) -> int | None:
+        """On which side of a bound, in points, the whole interval lies, taken so many `times` as wide: -1 below or at
+        it, 1 above; None: neither."""
+        if self.points + times * self.error <= bound:
             return -1
-        return 1 if self.points - self.error > bound else None
+        return 1 if self.points - times * self.error > bound else None
 
     def more_for(self, bound: float) -> int | None:
         """How many more examples like these would tell on which side of a bound, in points, the loss is; None where

@@ -91,6 +91,14 @@ def test_the_deployment_target_is_what_both_parts_need() -> None:
         chosen("coreml", deployment_target="iOS17").require({"text": "w6p-table-w4"})
 
 
+def test_what_is_reported_of_integers_in_blocks_is_said_where_core_ai_is_given_them() -> None:
+    coreai = get_target("coreai")
+    for precisions in ({"image": "w4"}, {"text": "w4p"}, {"text": "w6p-table-w4"}, {"image": "w8", "text": "w4"}):
+        assert "integers with a scale a block are reported to answer wrongly" in str(coreai.advice(precisions))
+    for precisions in ({"image": "w4p"}, {"text": "w4p-table-w6p"}, {"image": "w8", "text": "w6p"}):
+        assert coreai.advice(precisions) is None
+
+
 def test_a_tower_without_a_table_is_stored_as_the_rest(model: mcd.MobileCLIP) -> None:
     module = make_tower(model, "image")
     assert not any(layer.is_table for layer in layers(module))

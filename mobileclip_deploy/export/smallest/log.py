@@ -17,8 +17,9 @@ Outcome = Literal["passed", "failed", "undecided"]
 class Trial(BaseModel):
     """One candidate: what it is, how large, and what became of it. `bytes` is None where it was passed over before
     both towers were written; `drops` are in points; `four_bit` names the layers of a "mixed" tower that have 4 bits.
-    `predicted_snr_db`: of each tower, by its weights alone; None where nothing is predicted to move. `confirmation`:
-    its number among those whose accuracy was confirmed, on images kept for that; None where it did not come to it.
+    `predicted_snr_db`: of each tower, by its weights alone; None where nothing is predicted to move. `widened`:
+    by what the interval of its accuracy was multiplied on the images kept for confirming; None where it did not come to
+    that.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
@@ -29,7 +30,7 @@ class Trial(BaseModel):
     predicted_snr_db: dict[TowerName, float | None] = {}
     drops: dict[str, float] = {}
     four_bit: dict[TowerName, tuple[str, ...]] = {}
-    confirmation: int | None = None
+    widened: float | None = None
     outcome: Outcome
     reason: str | None = None
 
@@ -47,10 +48,11 @@ class Point(BaseModel):
 
 
 class SearchLog(BaseModel):
-    """smallest.json: all that was tried, from the smallest upward; the last one is the bundle. `layers`: how sensitive
-    each is, where the target can store layers at bits of their own. `candidates`: how many combinations there were;
-    `ruled_out`: choices of a tower that are predicted to miss its gate by far, with what is predicted; `frontier`: of
-    the rest those combinations that are worth trying, but for towers that failed since."""
+    """smallest.json: all that was tried; the last one is the bundle. `layers`: how sensitive each is, where the target
+    can store layers at bits of their own. `candidates`: how many combinations there were; `ruled_out`: choices of a
+    tower that are predicted to miss its gate by far, with what is predicted; `frontier`: of the rest those combinations
+    that are worth trying, but for towers that failed since.
+    """
 
     model_config = ConfigDict(frozen=True)
 

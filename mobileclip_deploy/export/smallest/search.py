@@ -1,11 +1,10 @@
-"""The search: of the candidates that none is nearer than without being larger, the first that passes every gate.
+"""The search: of the candidates that none is nearer than without being larger, the smallest that passes every gate.
 
 Bytes and noise of each are predicted first, without a conversion. A tower that fails its own gate is tried once, and
 whatever holds it is passed over; accuracy, which needs both towers, is measured only for what is left. The bundle
 itself is then written and verified in full, as every export is: if that fails, the search goes on. So what is returned
 has passed. Accuracy is confirmed on other images than it was chosen on: of many candidates the first that passes has
-luck on its side. Of several that are confirmed on the same images one has again, so each is asked for more than the
-one before (`confirmations.widening`).
+luck on its side. In which order they are confirmed, and why, stands in `confirmations`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from mobileclip_deploy.export.smallest.candidates import (
     in_order,
     tower_choices,
 )
-from mobileclip_deploy.export.smallest.confirmations import Confirmations, doubted
+from mobileclip_deploy.export.smallest.confirmations import START, going_down, going_up
 from mobileclip_deploy.export.smallest.drawing import draw
 from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
 from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
@@ -143,7 +142,7 @@ class _Search:
     candidates: int = 0
     tried: dict[Candidate, Trial] = field(default_factory=dict)
     larger: Candidate | None = None
-    confirmations: int = 0
+    held: list[Candidate] = field(default_factory=list)
 
     def run(self) -> Smallest | None:
         """The smallest that passes; None where nothing does.
@@ -155,15 +154,80 @@ class _Search:
             self._prepare(tower)
         counts = [len(found) + len(self.ruled_out.get(tower, {})) for tower, found in self.choices.items()]
         self.candidates = math.prod(counts)
-        while (candidate := next((one for one in self._frontier() if one not in self.tried), None)) is not None:
-            if self.limits.max_size is not None and candidate.predicted > 1e6 * self.limits.max_size:
-                self.larger = candidate
-                break
-            self._go_on()
-            self.tried[candidate] = self._try(candidate)
-            if self.tried[candidate].outcome == "passed" and (found := self._confirm(candidate)) is not None:
+        return self.run_prepared()
+
+    def run_prepared(self) -> Smallest | None:
+        """As `run`, of choices that are predicted."""
+        start = self._start()
+        if start is not None:
+            self._go_down(start)
+        while self.held:
+            if (found := self._write(self.held.pop())) is not None:
                 return found
-        return None
+        return self._go_up(start)
+
+    def _start(self) -> Candidate | None:
+        """Where the way down begins: the smallest that is predicted to be near enough, or the nearest of all. Without
+        images to confirm on nothing can be passed by luck, and there is no way down."""
+        found = self._affordable()
+        if self.task is None or not found:
+            return None
+        near = (one for one in found if (level := decibels(one.noise[0])) is None or level >= START)
+        return next(near, found[-1])
+
+    def _go_down(self, candidate: Candidate | None) -> None:
+        """Confirm one after the other, each smaller than the one before, until one is not; those that their gates or
+        the images that are chosen on refuse are passed over."""
+        while candidate is not None:
+            if self._try_once(candidate) and not self._confirmed(candidate, going_down()):
+                return
+            limit = candidate.predicted
+            below = [one for one in self._affordable() if one not in self.tried and one.predicted <= limit]
+            candidate = below[-1] if below else None
+
+    def _go_up(self, start: Candidate | None) -> Smallest | None:
+        """The first that passes, from the smallest upward; above the start where there was one."""
+        least, number = 0 if start is None else start.predicted, 0
+        while True:
+            above = (one for one in self._affordable() if one not in self.tried and one.predicted >= least)
+            candidate = next(above, None)
+            if candidate is None:
+                return None
+            if not self._try_once(candidate):
+                continue
+            if self.task is not None:
+                number += 1
+                if not self._confirmed(candidate, going_up(number)):
+                    continue
+                self.held.pop()
+            if (found := self._write(candidate)) is not None:
+                return found
+
+    def _affordable(self) -> list[Candidate]:
+        """The frontier as far as it is not too large."""
+        most, found = self.limits.max_size, self._frontier()
+        within = [one for one in found if most is None or one.predicted <= 1e6 * most]
+        self.larger = found[len(within)] if len(within) < len(found) else None
+        return within
+
+    def _try_once(self, candidate: Candidate) -> bool:
+        """Whether a candidate may be confirmed."""
+        self._go_on()
+        self.tried[candidate] = self._try(candidate)
+        return self.tried[candidate].outcome == "passed"
+
+    def _confirmed(self, candidate: Candidate, times: float) -> bool:
+        """Whether a candidate's accuracy holds on the images that it was not chosen on; then it is `held`."""
+        assert self.task is not None
+        bound = self.limits.max_drop
+        self._go_on()
+        paired = self.trials.losses(candidate, self.task, bound, times)
+        outcome = paired.outcome(bound, times)
+        told = f"confirming: {paired.describe(bound)}; intervals taken {times:.2f} times as wide"
+        self._say(candidate, outcome=outcome, reason=None if outcome == "passed" else told, widened=round(times, 4))
+        if outcome == "passed":
+            self.held.append(candidate)
+        return outcome == "passed"
 
     def log(self) -> SearchLog:
         """All that was tried so far."""
@@ -250,21 +314,16 @@ class _Search:
             }
         )
 
-    def _confirm(self, candidate: Candidate) -> Smallest | None:
+    def _write(self, candidate: Candidate) -> Smallest | None:
         """Write the bundle as any other, verified, and let it take its place under the name that was asked for; None
         where it does not pass, which its trial says then."""
-        self.confirmations += 1
-        self._say(candidate, confirmation=self.confirmations)
-        kept = Confirmations(self.trials, self.task, self.confirmations)
         try:
-            if (before := kept.of(candidate)) is not None:
-                raise before
             written = self._written(candidate)
         except (GateFailed, Undecided) as error:
             outcome = "failed" if isinstance(error, GateFailed) else "undecided"
             self._say(candidate, outcome=outcome, reason=str(error))
-            kept.keep(candidate, error)
             return None
+        self.tried[candidate] = self.tried.pop(candidate)  # the last one is the bundle
         plan, log = self.trials.plan, self.log()
         with staged_bundle(plan.path, plan.force) as staging:
             shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
@@ -298,8 +357,6 @@ class _Search:
         assert written.report is not None
         if written.report.undecided:
             raise Undecided("; ".join(check.describe() for check in written.report.undecided))
-        if (doubt := doubted(written.report, self.confirmations, plan.gates)) is not None:
-            raise Undecided(doubt)
         return written
 
     def what_failed(self) -> str:

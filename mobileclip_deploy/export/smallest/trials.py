@@ -7,10 +7,11 @@ from pathlib import Path
 
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import ExportError, InvalidInput
-from mobileclip_deploy.evaluation import Dataset, Embedder, Measurement, Measuring, measure
+from mobileclip_deploy.evaluation import Dataset, Embedder, Looks, Measurement, Measuring, Paired, measure, paired_looks
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256, replacing
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.gates import passes
@@ -98,6 +99,19 @@ class Trials:
         own = self.own.result.figures
         figures = found.result.figures
         return {name: own[name].value - figures[name].value for name in TASK_FIGURES if name in figures}
+
+    def losses(self, candidate: Candidate, own: Looks, bound: float, times: float) -> Paired:
+        """What a candidate loses on the images that accuracy is confirmed on.
+
+        Args:
+            own: the checkpoint's measurements of them.
+            bound: in points; times: of the usual width of an interval.
+        """
+        found = Looks(
+            self._embedder(candidate), own.dataset, Measuring(cache=self.folder / "embeddings"), progress=self.progress
+        )
+        exact = all(precision_of(name).bits == 32 for name in candidate.precisions.values())
+        return paired_looks(own, found, TASK_FIGURES, bound, exact, times)
 
     def _embedder(self, candidate: Candidate) -> Embedder:
         artifacts: dict[TowerName, Path] = {choice.tower: self.tower(choice).artifact for choice in candidate.choices}

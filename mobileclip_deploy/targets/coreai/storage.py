@@ -6,14 +6,17 @@ label embeddings; biases, norms, positional embeddings and masks stay float16.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
 
+from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.storage import Grid, Layer, Storage, divisor, integers, stored_as
 
-__all__ = ["RECIPES", "Recipe", "storage"]
+__all__ = ["RECIPES", "Recipe", "reported", "storage"]
 
 # Outputs that share a table, inputs that share a scale: the largest that divides.
 GROUPS = (32, 16, 8)
@@ -66,3 +69,21 @@ def storage(module: nn.Module, precision: str, four_bit: frozenset[str] = frozen
         return eight if block is None else four
 
     return stored_as(module, Grid(32 if precision == "fp32" else 16), choose)
+
+
+def reported(precisions: Mapping[TowerName, str]) -> str | None:
+    """What others report of these precisions on devices, which nothing here can see; None for those without reports."""
+    blocks = [name for tower, name in precisions.items() if _has_blocks(tower, name)]
+    if not blocks:
+        return None
+    return (
+        f"{' and '.join(dict.fromkeys(blocks))}: integers with a scale a block are reported to answer wrongly on the "
+        "Neural Engine of iOS 27, there of 8 bits (coreai-models 279); run the bundle's golden answers on a device "
+        "before you ship it."
+    )
+
+
+def _has_blocks(tower: TowerName, precision: str) -> bool:
+    found = precision_of(precision)
+    table = found.table or found.rest
+    return found.rest in ("w4", "mixed") or (tower == "text" and table in ("w4", "w4p"))

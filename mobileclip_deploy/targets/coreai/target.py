@@ -100,6 +100,11 @@ class CoreAITarget(Target):
         if self.options.multifunction:
             raise UsageError("smallest searches a precision for each tower; leave `multifunction` out")
 
+    def advice(self, precisions: Precisions) -> str | None:
+        from mobileclip_deploy.targets.coreai.storage import reported
+
+        return reported(precisions)
+
     def runtime_version(self) -> str:
         return importlib.metadata.version("coreai-core")
 

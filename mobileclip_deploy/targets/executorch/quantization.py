@@ -16,6 +16,7 @@ from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.executorch.embedding import quantize_embeddings
 from mobileclip_deploy.targets.executorch.lowering import traced
 from mobileclip_deploy.targets.executorch.stages import Stages
+from mobileclip_deploy.targets.executorch.storage import stays_float
 from mobileclip_deploy.targets.storage import Grid
 
 __all__ = ["quantize"]
@@ -51,6 +52,18 @@ def quantize(
     return _pt2e(graph, inputs, stages, dynamic=precision == "w8")
 
 
+def _in_int8(node: torch.fx.Node) -> bool:
+    """Whether an operation of an image tower is quantized: convolutions and products but for those that stay float,
+    and nothing else. Additions and multiplications in int8 round once more and are no faster."""
+    if node.op != "call_function":
+        return True
+    if node.target not in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default):
+        return False
+    *_, (path, _) = node.meta["nn_module_stack"].values()  # "encoder.stem.0.conv"
+    groups = node.args[6] if len(node.args) > 6 else 1
+    return not stays_float(path.rpartition("encoder.")[2], bool(groups != 1))
+
+
 def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) -> nn.Module:
     """What `traced` gives, quantized."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
@@ -61,6 +74,8 @@ def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) ->
 
     quantizer = XNNPACKQuantizer()
     quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic))
+    if inputs.is_floating_point():  # pixels
+        quantizer.set_filter_function(_in_int8)
     prepared = prepare_pt2e(graph, quantizer)
     stages.same("prepared", prepared, observes=True)
     # Observers of weights see them when the graph runs: once is enough where activations are measured at run time.

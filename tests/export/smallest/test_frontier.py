@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 import torch
 from tiny import filled
 
-from mobileclip_deploy.errors import GateFailed, Undecided
-from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.plan import BundlePlan, Limits
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice, frontier, tower_choices
-from mobileclip_deploy.export.smallest.confirmations import Confirmations, doubted, widening
+from mobileclip_deploy.export.smallest.confirmations import going_down, going_up
 from mobileclip_deploy.export.smallest.drawing import draw
 from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
 from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
+from mobileclip_deploy.export.smallest.search import Smallest, _Search
 from mobileclip_deploy.export.smallest.trials import Trials
 from mobileclip_deploy.learning.rounding.nearest import to_nearest
-from mobileclip_deploy.parity import Bound, Check, Gates, ParityReport, compare
-from mobileclip_deploy.parity.report import Lost
+from mobileclip_deploy.parity import Bound, compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.towers import make_tower
 
@@ -83,35 +82,72 @@ def test_only_what_is_predicted_to_miss_its_gate_by_far_is_not_converted() -> No
     assert Prediction(cosine=0.5, snr_db=None).fails(Bound("relative", 1e-5)) is None
 
 
-def test_each_candidate_confirmed_on_the_same_images_is_asked_for_more() -> None:
-    assert [round(widening(number), 3) for number in (1, 2, 3)] == [1.144, 1.274, 1.395]
-    lost = Lost(points=0.1, error=0.3, lost=9, won=7, examples=1000, looks=5)
-    check = Check(step="task", tower="both", status="passed", losses={"top1": lost})
-    report = ParityReport(bundle="x", variant="nano", target="onnx", checks=(check,))
-    assert doubted(report, 1, Gates()) is None
-    assert "number 2 that these images" in str(doubted(replace_error(report, 0.32), 2, Gates()))
-    assert doubted(replace_error(report, 0.0), 9, Gates()) is None
+def test_the_way_down_is_asked_alike_and_each_step_up_more() -> None:
+    assert round(going_down(), 3) == 1.048
+    assert [round(going_up(number), 3) for number in (1, 2, 3)] == [1.432, 1.543, 1.647]
 
 
-def replace_error(report: ParityReport, error: float) -> ParityReport:
-    (check,) = report.checks
-    assert check.losses is not None
-    lost = {name: one.model_copy(update={"error": error}) for name, one in check.losses.items()}
-    return report.model_copy(update={"checks": (check.model_copy(update={"losses": lost}),)})
+def outcome(candidate: Candidate) -> str:
+    return candidate.precisions["image"]
 
 
-def test_how_a_confirmation_ended_is_known_after_a_kill_for_the_same_question_alone(tmp_path: Path) -> None:
-    plan = BundlePlan(tmp_path / "bundle", get_target("onnx"), {"image": "w4", "text": "w4"})
+class Made(_Search):
+    """A search whose candidates fail, are open or pass as they are told, without any file."""
+
+    told: dict[str, str]
+    written: list[str]
+
+    def _try(self, candidate: Candidate) -> Trial:
+        failed = self.told[outcome(candidate)] == "failed"
+        return Trial(
+            precisions=candidate.precisions,
+            predicted_bytes=candidate.predicted,
+            outcome="failed" if failed else "passed",
+        )
+
+    def _confirmed(self, candidate: Candidate, times: float) -> bool:
+        self._say(candidate, widened=round(times, 2))
+        if self.told[outcome(candidate)] == "passed":
+            self.held.append(candidate)
+        return self.told[outcome(candidate)] == "passed"
+
+    def _write(self, candidate: Candidate) -> Smallest | None:
+        self.written.append(outcome(candidate))
+        return None if self.told.get(f"{outcome(candidate)} in full") == "failed" else object()  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("told", "tried", "written"),
+    [
+        # From the smallest of 30 dB down to the first that is open; what the other images refuse is passed over.
+        (
+            {"w4p-p50": "passed", "w4": "open", "w4p": "failed", "w6p": "passed"},
+            ["w8 1.05", "w6p 1.05", "w4p", "w4 1.05"],
+            ["w6p"],
+        ),
+        (
+            {"w4p-p50": "passed", "w6p in full": "failed", "w4": "open"},
+            ["w8 1.05", "w6p 1.05", "w4p 1.05", "w4 1.05"],
+            ["w4p"],
+        ),
+        ({"w6p": "open", "w8 in full": "failed"}, ["w8 1.05", "w6p 1.05", "fp16 1.43"], ["w8", "fp16"]),
+        # Where the first does not pass, upward.
+        ({"w8": "open", "fp16": "open"}, ["w8 1.05", "fp16 1.43", "fp32 1.54"], ["fp32"]),
+    ],
+)
+def test_the_smallest_is_found_from_near_ones_downward(
+    told: dict[str, str], tried: list[str], written: list[str], tmp_path: Path
+) -> None:
+    levels = {"w4p-p50": 12, "w4": 15, "w4p": 20, "w6p": 25, "w8": 31, "fp16": 40, "fp32": 50}
+    plan = BundlePlan(tmp_path / "bundle", get_target("onnx"), {"image": "w4"})
     trials = Trials(plan, None, None, tmp_path / "search")  # type: ignore[arg-type]
-    first, second = (Candidate((choice(name, 4, 0.1),)) for name in ("w4", "w8"))
-    Confirmations(trials, None, 1).keep(first, GateFailed("image lowered"))
-    Confirmations(trials, None, 2).keep(second, Undecided("too few"))
-    again = Confirmations(trials, None, 1).of(first)
-    assert (type(again), str(again)) == (GateFailed, "image lowered")
-    assert isinstance(Confirmations(trials, None, 2).of(second), Undecided)
-    assert Confirmations(trials, None, 2).of(first) is None
-    other = replace(trials, plan=replace(plan, gates=Gates(task=1.0)))
-    assert Confirmations(other, None, 1).of(first) is None
+    search = Made(trials, Limits(), None, object())  # type: ignore[arg-type]
+    search.told, search.written = dict.fromkeys(levels, "passed") | told, []
+    named = enumerate(levels.items())
+    search.choices["image"] = [choice(name, 10 + n, 10 ** (-level / 10)) for n, (name, level) in named]
+    search.run_prepared()
+    found = [f"{one.precisions['image']} {one.widened or ''}".strip() for one in search.tried.values()]
+    assert (found, search.written) == (tried, written)
 
 
 def test_the_picture_has_a_point_for_each_that_was_tried_or_worth_it() -> None:
