@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 import torch
 
+from mobileclip_deploy.targets.onnx.doubling import split_doubling
 from mobileclip_deploy.targets.onnx.halves import halve
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
 from mobileclip_deploy.targets.onnx.quantization import quantize
@@ -39,6 +40,7 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
         if recipe_of(job.precision).weights == "float16":
             halve(model)
         model = quantize(model, job)
+        split_doubling(model)
         if job.pictures:
             take_pictures(model, job.variant.preprocess)
         write_model(model, path)

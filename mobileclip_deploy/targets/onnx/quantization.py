@@ -44,6 +44,8 @@ def quantize(model: ir.Model, job: TowerJob) -> ir.Model:
     recipe = recipe_of(job.precision)
     if recipe.weights != "int8":
         return model
+    if job.tower in recipe.static and job.calibration is None:
+        raise ExportError(f"precision {job.precision} needs calibration inputs")
     grids = storage(job.tower, job.module, job.precision, job.four_bit)
     names = by_numbers(job.module, grids)
     require_all(grids, [weight.layer for weight in weights(model.graph, names)])
@@ -55,8 +57,7 @@ def quantize(model: ir.Model, job: TowerJob) -> ir.Model:
 
 def _static(model: ir.Model, job: TowerJob, names: Mapping[str, str]) -> ir.Model:
     inputs = job.calibration
-    if inputs is None:
-        raise ExportError(f"precision {job.precision} needs calibration inputs")
+    assert inputs is not None
     around = {result: surroundings(weight) for result, weight in _products(model, names).items()}
     ranges = measure_ranges(model, [name for pair in around.values() for name in pair], inputs)
     wanted = answers(model, inputs)

@@ -59,6 +59,10 @@ class _Reader:
             if node.type == "Gather" and id(inputs["data"]) in steps:
                 continue
             value = inputs.get(WEIGHTS.get(node.type, ""))
+            if node.type == "Conv" and (cut := self._made(value)) is not None and cut.type == "Slice":
+                value, start = dict(cut.inputs)["data"], dict(cut.inputs)["starts"]
+                if not isinstance(start, Constant) or start.values.any():
+                    continue  # the others of one weight: see `doubling`
             scales = None
             if isinstance(value, Constant) and value.values.dtype.kind in "iu" and value.values.ndim == 2:
                 scales = self._scales_behind(number, value)

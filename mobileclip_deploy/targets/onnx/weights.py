@@ -92,7 +92,7 @@ def restore_int8(editor: Editor, weight: Weight) -> None:
         ]
         editor.replace(node, nodes)
         return
-    restored, product = editor.value(f"{name}_float"), ir.Value(name=name)
+    restored, product = editor.value(f"{name}_float"), ir.Value(name=name, shape=weight.value.shape)
     cast = op("Cast", [stored], [restored], to=ir.DataType.FLOAT.value)
     editor.graph.insert_before(node, [cast, op("Mul", [restored, scale], [product])])
     weight.value.replace_all_uses_with(product)
