@@ -45,7 +45,7 @@ def embedder(noise: float, calls: list[str]) -> Embedder:
     variant = load_variant("nano")
     small = variant.preprocess.model_copy(update={"size": 8})
     return Embedder(
-        "e", "nano", "numpy", "space", images, texts, lambda tower: tower, small, 77, variant.template, 10.0
+        "e", "nano", "numpy", "space", images, texts, lambda tower: tower, small, variant.tokens, variant.template, 10.0
     )
 
 
