@@ -20,8 +20,9 @@ COLOURS: dict[Outcome | None, str] = {
     None: "#9a9a9a",
 }
 WORDS: dict[Outcome | None, str] = {"passed": "passed", "failed": "failed", "undecided": "undecided", None: "not tried"}
-# Above the nearest candidate that moves at all by so many dB stand those that do not.
-EXACT = 10.0
+# What moves less than this is drawn as what does not move at all, so many dB above the nearest of the rest: float16 and
+# float32 alone would have most of the height.
+MOST, EXACT = 60.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def draw(log: SearchLog) -> str:
     """An SVG: a point for each candidate on the frontier, and for each that was tried and has left it since; its
     colour says what became of it, its title what it is. The same log, of one candidate or more, gives the same text."""
     points = [*log.frontier, *_left(log)]
-    finite = [point.snr_db for point in points if point.snr_db is not None and math.isfinite(point.snr_db)]
+    finite = [point.snr_db for point in points if point.snr_db is not None and abs(point.snr_db) <= MOST]
     exact = max(finite, default=0.0) + EXACT
     sizes = [point.predicted_bytes / 1e6 for point in points]
     axes = _Axes((min(sizes) / 1.1, max(sizes) * 1.1), (math.floor(min(finite, default=0.0)) - 1, exact + 2))
@@ -81,7 +82,8 @@ def _left(log: SearchLog) -> Iterator[Point]:
 
 def _places(points: tuple[Point, ...], exact: float) -> Iterator[tuple[float, float]]:
     for point in points:
-        yield point.predicted_bytes / 1e6, exact if point.snr_db is None else point.snr_db
+        level = exact if point.snr_db is None or point.snr_db > MOST else max(point.snr_db, -MOST)
+        yield point.predicted_bytes / 1e6, level
 
 
 def _point(axes: _Axes, point: Point, exact: float) -> str:
