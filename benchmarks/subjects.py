@@ -28,6 +28,7 @@ NANO_PRECISIONS = [(target, name, system) for (target, system), names in MIXES.i
 """Every precision of every target, and the mixes of towers that are worth having: target, precision, oldest system."""
 LEARNED = [
     ("coreml", "image=w4p,text=w6p", None, "gptq"),
+    ("coreml", "w4p", "iOS18", "gptq"),
     ("onnx", "w4", None, "gptq"),
     ("executorch", "image=w8a8,text=w4", None, "gptq"),
 ]
