@@ -25,7 +25,7 @@ from mobileclip_deploy.evaluation.cache import EmbeddingStore, content_id
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.embedding import BATCH, open_store
 from mobileclip_deploy.evaluation.image_sources import Content, ImageSource, read_image
-from mobileclip_deploy.model.preprocessing import decode_image, kept_memory, tower_bytes
+from mobileclip_deploy.model.preprocessing import decode_image, tower_bytes
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["Reading", "Tally", "available_cores", "embed_contents", "embed_dataset_images", "image_embeddings"]
@@ -132,7 +132,7 @@ def image_embeddings(
     told, began = _told(len(images), tally), time.monotonic()
     progress(f"image 0 of {len(images)}")
     done = 0
-    with _threads(workers) as threads, kept_memory(workers):
+    with _threads(workers) as threads:
         try:
             # Ahead by a whole batch where that is computed at once, so that decoding goes on meanwhile.
             at_once = 1 if alone is not None else max(1, BATCH // TOGETHER)

@@ -7,7 +7,7 @@ import io
 import logging
 import stat
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from os import PathLike
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError, _imaging
+from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from mobileclip_deploy.errors import InvalidInput
 
@@ -26,7 +26,6 @@ __all__ = [
     "PreprocessSpec",
     "decode_image",
     "image_files",
-    "kept_memory",
     "load_batch",
     "load_image",
     "normalize",
@@ -43,9 +42,6 @@ MAX_PIXELS = 100_000_000
 MAX_JPEG = 250_000_000
 """Of JPEG files, such as phones' photographs of 200 megapixels: above `MAX_PIXELS` they are decoded at half their size,
 from the same coefficients, which takes a quarter of the memory."""
-
-PICTURE_BLOCKS = 6
-"""Of Pillow's blocks of 16 MB: 12 megapixels take three, and the same turned upright three more."""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of the files that count as images in a folder, in lower case."""
@@ -115,18 +111,6 @@ def decode_image(content: bytes, name: str, least: int | None = None) -> Image.I
     if not content:
         raise InvalidInput(f"{name}: an empty file")
     return _decode(io.BytesIO(content), name, least)
-
-
-@contextlib.contextmanager
-def kept_memory(pictures: int) -> Iterator[None]:
-    """While the block runs Pillow keeps the memory of so many pictures for the next ones: of 12 megapixels, half the
-    time of decoding is the system's handing out 48 MB anew."""
-    before = _imaging.get_blocks_max()  # PILLOW_BLOCKS_MAX, which Pillow reads when it is imported
-    _imaging.set_blocks_max(max(before, PICTURE_BLOCKS * pictures))
-    try:
-        yield
-    finally:
-        _imaging.set_blocks_max(before)  # frees what is above it
 
 
 def _decode(source: Path | io.BytesIO, path: str, least: int | None = None) -> Image.Image:

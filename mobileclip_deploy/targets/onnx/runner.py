@@ -37,6 +37,7 @@ class OnnxRunner:
     ) -> None:
         import onnxruntime
 
+        self._alone: OnnxRunner | None = None
         self._path = path if content is None else None  # contents are not held: they may be large
         try:
             self._session = open_session(path if content is None else content, threads, as_written=as_written)
@@ -67,7 +68,11 @@ class OnnxRunner:
     def alone(self) -> OnnxRunner:
         """See `ThreadedRunner`. Any session's `run` may be called by many threads; one of a single thread starts no
         others."""
-        return self if self._path is None else OnnxRunner(self._path, threads=1)
+        if self._path is None:
+            return self
+        if self._alone is None:  # opening a session takes as long as some pictures
+            self._alone = OnnxRunner(self._path, threads=1)
+        return self._alone
 
     def picture(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """See `PictureRunner`."""
