@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from export_cost import section as export_costs
 from ratios import STEADY, Row, ratio_rows
 from suites import RESULTS, ROOT, SUITES, Suite, stored
 
@@ -35,6 +36,8 @@ def main() -> None:
         parts.append(section(name, suite, tuple(complete(read_result(path)) for path in paths)))
     parts.append(litert(json.loads((RESULTS / "litert_goldens.json").read_text(encoding="utf-8"))))
     parts.append((NOTES / "int8.md").read_text(encoding="utf-8").strip())
+    if costs := export_costs():
+        parts.append(costs)
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
