@@ -218,7 +218,6 @@ def xnnpack_said(module: nn.Module, storage: Storage) -> Counter[Part]:
             said[Part(tuple(layer.weight.shape), grid.bits, 0, grid.block)] += 1
         elif isinstance(layer, nn.Conv2d):
             outputs, inputs, height, width = layer.weight.shape
-            for rows in grid.bands or (range(height),):
-                dims = (1, len(rows), width, outputs) if layer.groups > 1 else (outputs, len(rows), width, inputs)
-                said[Part(_plain(dims), grid.bits, 3 if layer.groups > 1 else 0, grid.block)] += 1
+            dims = (1, height, width, outputs) if layer.groups > 1 else (outputs, height, width, inputs)
+            said[Part(_plain(dims), grid.bits, 3 if layer.groups > 1 else 0, grid.block)] += 1
     return said

@@ -55,7 +55,6 @@ class Grid:
         low, high: ends of the integers' range. Where they are not symmetric a scale may be negative, unless `positive`.
         positive: scales are above 0.
         bfloat16: scales are bfloat16 numbers.
-        bands: the rows of a depthwise kernel that share a scale, where it is written as a sum of several convolutions.
         scale_bytes: of one scale, with its zero point where the format stores one.
         group: so many outputs share a table; None: one table for the weight.
         pruned: the share of numbers that are zero and stored as a bit mask.
@@ -67,7 +66,6 @@ class Grid:
     block: int | None = None
     low: int = 0
     high: int = 0
-    bands: tuple[tuple[int, ...], ...] = ()
     scale_bytes: int = 0
     group: int | None = None
     pruned: float = 0.0
@@ -83,7 +81,7 @@ class Grid:
         outputs, inputs = shape[self.axis], shape[1 - self.axis]
         if self.kind == "integers":
             blocks = 1 if self.block is None else -(-inputs // self.block)
-            return round(stored + outputs * blocks * max(1, len(self.bands)) * self.scale_bytes)
+            return round(stored + outputs * blocks * self.scale_bytes)
         if self.pruned:
             stored = stored * (1 - self.pruned) + numbers / 8
         tables = 1 if self.group is None else outputs // self.group
@@ -95,7 +93,7 @@ class Grid:
             return f"float{self.bits}"
         if self.kind == "integers":
             shared = "an output" if self.block is None else f"{self.block} inputs"
-            return f"int{self.bits}, a scale {shared}" + (f" and {len(self.bands)} bands of rows" if self.bands else "")
+            return f"int{self.bits}, a scale {shared}"
         shared = "" if self.group is None else f" for {self.group} outputs"
         return f"{self.bits}-bit table{shared}" + (f", {self.pruned:.0%} zeros" if self.pruned else "")
 

@@ -149,11 +149,6 @@ def test_a_grid_says_its_bytes_and_describes_itself(grid: Grid, size: int, words
     assert (grid.bytes((64, 96)), grid.describe()) == (size, words)
 
 
-def test_the_bands_of_a_kernel_have_scales_of_their_own() -> None:
-    grid = replace(integers(8, scale_bytes=4), bands=((0, 2), (1,)))
-    assert grid.bytes((64, 1, 3, 3)) == 64 * 9 + 2 * 64 * 4
-
-
 def test_a_summary_counts_every_tensor_once(model: mcd.MobileCLIP) -> None:
     module, storage = said(model, "coreml", "image", "w4")
     rows = summary(module, storage)

@@ -9,8 +9,6 @@ at least one value of every block stands at the end of its range, and a table ha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +18,7 @@ from mobileclip_deploy.targets.integers import int4_blocks
 from mobileclip_deploy.targets.palette import palette
 from mobileclip_deploy.targets.storage import Grid
 
-__all__ = ["BandedGrid", "BlockGrid", "PaletteGrid", "SearchedGrid", "TrainableGrid", "trainable"]
+__all__ = ["BlockGrid", "PaletteGrid", "SearchedGrid", "TrainableGrid", "trainable"]
 
 # Of the largest value's scale: an outlier that is cut off costs its block less than a coarser step for all others.
 SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
@@ -156,30 +154,6 @@ class SearchedGrid(_Blocks):
         return scale.bfloat16().float() if self.in_bfloat16 else scale
 
 
-class BandedGrid(TrainableGrid):
-    """Of a depthwise kernel [C, 1, K, L]: the rows of each band rounded as a convolution of its own."""
-
-    def __init__(self, weight: Tensor, bits: int, bands: tuple[tuple[int, ...], ...]) -> None:
-        super().__init__()
-        self.bits, self.bands = bits, [list(rows) for rows in bands]
-        self.parts = nn.ModuleList(BlockGrid(weight[:, :, rows], bits, None) for rows in self.bands)
-        order = [row for rows in self.bands for row in rows]
-        self.back = [order.index(row) for row in range(len(order))]
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return self._apart(weight, BlockGrid.forward)
-
-    def codes(self, weight: Tensor) -> Tensor:
-        return self._apart(weight, BlockGrid.codes)
-
-    def plain(self, weight: Tensor) -> Tensor:
-        return self._apart(weight, BlockGrid.plain)
-
-    def _apart(self, weight: Tensor, rounding: Callable[[Any, Tensor], Tensor]) -> Tensor:
-        bands = [rounding(part, weight[:, :, rows]) for part, rows in zip(self.parts, self.bands, strict=True)]
-        return torch.cat(bands, dim=2)[:, :, self.back]
-
-
 class PaletteGrid(TrainableGrid):
     """One table of 2^bits float16 values a weight. While training, every forward pass moves each entry to the mean of
     the values that are nearest to it (a step of Lloyd's algorithm)."""
@@ -225,8 +199,6 @@ def trainable(stored: Grid, weight: Tensor) -> TrainableGrid:
     grid: TrainableGrid
     if stored.kind == "table":
         grid = PaletteGrid(weight, stored.bits)
-    elif stored.bands:
-        grid = BandedGrid(weight, stored.bits, stored.bands)
     elif stored.block is not None and stored.low != -stored.high:
         grid = SearchedGrid(weight, stored.block, stored.positive, stored.bfloat16)
     else:

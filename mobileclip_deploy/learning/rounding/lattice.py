@@ -104,11 +104,6 @@ def lattice_of(grid: Grid, weight: Tensor, moments: Tensor) -> Lattice:
 def _blocks(grid: Grid, weight: Tensor) -> Tensor:
     """The number of the block that each of the n numbers of an output is in."""
     inputs, taps = weight.shape[1], weight[0, 0].numel()
-    if grid.bands:
-        bands = torch.empty(weight.shape[2], dtype=torch.int64)
-        for number, rows in enumerate(grid.bands):
-            bands[list(rows)] = number
-        return bands.repeat_interleave(weight.shape[3]).repeat(inputs)
     block = grid.block or inputs
     return (torch.arange(inputs) // block).repeat_interleave(taps)
 

@@ -87,7 +87,7 @@ def _written(job: LoweringJob, backend: Backend, inputs: torch.Tensor, stages: S
     stages.same("authored", module)
     if job.precision in FLOAT:
         return module
-    grids = storage(job.tower, job.module, job.precision, job.options.fast_depthwise)
+    grids = storage(job.tower, job.module, job.precision)
     by_sha256 = {key: grids[name] for key, name in by_numbers(job.module, grids).items()}
     return quantize(module, job.precision, inputs, stages, by_sha256, job.free_batch, job.shortest)
 

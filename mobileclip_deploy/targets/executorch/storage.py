@@ -7,12 +7,9 @@ whole. The other backends store floats alone.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import nn
 
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets.depthwise import KERNEL_ROWS, is_split
 from mobileclip_deploy.targets.storage import Grid, Layer, Storage, integers, stored_as
 
 __all__ = ["GROUP", "stays_float", "storage"]
@@ -20,12 +17,11 @@ __all__ = ["GROUP", "stays_float", "storage"]
 GROUP = 32
 
 
-def storage(tower: TowerName, module: nn.Module, precision: str, fast_depthwise: bool = True) -> Storage:
+def storage(tower: TowerName, module: nn.Module, precision: str) -> Storage:
     """How a tower or classifier is stored.
 
     Args:
         module: what is exported, folded.
-        fast_depthwise: whether 7 x 7 depthwise convolutions are written as three (see `depthwise`).
     """
     eight = integers(8, scale_bytes=4)
 
@@ -35,10 +31,8 @@ def storage(tower: TowerName, module: nn.Module, precision: str, fast_depthwise:
         if layer.is_table:
             return eight
         if not layer.is_product(tower):
-            if precision != "w8a8" or (tower == "image" and stays_float(layer.name, layer.is_depthwise)):
-                return None
-            split = fast_depthwise and isinstance(layer.module, nn.Conv2d) and is_split(layer.module)
-            return replace(eight, bands=KERNEL_ROWS) if split else eight
+            floats = tower == "image" and stays_float(layer.name, layer.is_depthwise)
+            return eight if precision == "w8a8" and not floats else None
         # Every number of the embedding comes of the projection alone: 4 bits there cost nano's text tower more than in
         # all other products together, and save a thousandth of its bytes.
         if precision != "w4" or layer.is_projection:

@@ -111,7 +111,7 @@ class ExecuTorchTarget(Target):
     ) -> Storage:
         from mobileclip_deploy.targets.executorch.storage import storage
 
-        return storage(tower, module, precision, self.options.fast_depthwise)
+        return storage(tower, module, precision)
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.{self.backend.name}.pte"

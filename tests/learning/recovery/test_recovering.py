@@ -161,18 +161,11 @@ def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(
 def test_xnnpack_stores_the_integers_that_were_trained_for_eight_bits(
     results: dict[str, tuple[Path, Recovery]],
 ) -> None:
-    """7 x 7 depthwise convolutions, which are dealt out to three with scales of their own, put together again."""
     quantized = on_xnnpack(results["executorch"][0], "image", "w8a8")
-    integers = [value.numpy() for value in quantized.state_dict().values() if value.dtype == torch.int8]
-    stored = {sha256(value) for value in integers}
-    bands = [value for value in integers if value.ndim == 4 and value.shape[3] == 7 and value.shape[2] < 7]
-    for parts in zip(bands[::3], bands[1::3], bands[2::3], strict=True):
-        rows = np.concatenate(parts, axis=2)  # [C, 1, 7, 7], its rows in the order 0 3 6, 1 5, 2 4
-        stored.add(sha256(rows[:, :, [0, 3, 5, 1, 6, 4, 2]]))
+    stored = {sha256(value.numpy()) for value in quantized.state_dict().values() if value.dtype == torch.int8}
     weights = results["executorch"][1].towers[0].weights
-    grids = {weight.grid for weight in weights}
-    assert grids == {"int8, a scale an output", "int8, a scale an output and 3 bands of rows"}
-    assert len(bands) > 20
+    assert {weight.grid for weight in weights} == {"int8, a scale an output"}
+    assert len(weights) > 20
     assert [one.name for one in weights if one.sha256 not in stored] == []
 
 
