@@ -21,6 +21,7 @@ from mobileclip_deploy.learning.rounding.lattice import lattice_of
 from mobileclip_deploy.learning.rounding.nearest import to_nearest
 from mobileclip_deploy.learning.rounding.statistics import Moments, gather
 from mobileclip_deploy.learning.rounding.tuning import Placed, Task, TuningSettings, tune
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.progress import Progress, silent
@@ -94,7 +95,7 @@ def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
     known = [name for name, one in targets().items() if one.recoverable or one.learns_rounding]
     if target.label not in known:
         raise UsageError(f"{target.label} takes no learned rounding ({', '.join(known)} do); leave `rounding` out")
-    if not set(precisions.values()) & set(LEARNABLE):
+    if not {precision_of(precision).rest for precision in precisions.values()} & set(LEARNABLE):
         names = " and ".join(dict.fromkeys(precisions.values()))
         raise UsageError(f"{names}: rounding is learned for {', '.join(LEARNABLE)}; leave `rounding` out")
 

@@ -106,6 +106,7 @@ def test_nanos_own_set_can_be_learned_from() -> None:
         (["--precision", "smallest", "--calibration", "."], "searches with rounding to the nearest"),
         (["--precision", "w8", "--calibration", ".", "--labels", "a,b"], "for towers, not for classifiers"),
         (["--precision", "w8", "--calibration", "nowhere"], "--calibration nowhere: no such folder"),
+        (["--precision", "image=fp16,text=w4-table-w8", "--calibration", "nowhere"], "nowhere: no such folder"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(arguments: list[str], says: str, tmp_path: Path) -> None:
