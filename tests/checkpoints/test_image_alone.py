@@ -307,3 +307,15 @@ def test_fastvithd_is_mobileclip_s3_s_tower_before_pooling() -> None:
     assert isinstance(s3.image, MCiTower)
     assert card.image == s3.image.model_copy(update={"pooled": False, "projection_bias": False})
     assert (card.preprocess.size, card.answer_shape) == (1024, (256, 3072))
+
+
+def test_timms_own_image_tower_is_that_of_a_variant(tmp_path: Path) -> None:
+    theirs = timm.create_model("fastvit_mci0.apple_mclip", pretrained=False).eval()
+    filled = {key: fill(1, key, tuple(value.shape)) for key, value in theirs.state_dict().items()}
+    theirs.load_state_dict(filled)
+    save_file(filled, path := tmp_path / "timm.safetensors")
+    ours = mcd.load_model(None, path)
+    assert (ours.variant.name, ours.towers) == ("mobileclip2_s0", ("image",))
+    pixels = torch.rand(1, *ours.variant.image_input_shape)
+    with torch.no_grad():
+        assert relative_errors(ours.encode_image(pixels), theirs(pixels)) < 1e-5
