@@ -197,6 +197,7 @@ def check(work: Work) -> None:
                 source=work.source,
                 stages=work.stages,
                 calibration=plan.calibration,
+                mixed=plan.four_bit,
                 name=plan.path.name,
                 progress=work.progress,
                 shared={name: job.shared for name, job in work.jobs.items() if job.shared is not None},

@@ -87,10 +87,10 @@ class Subject:
     written just now; None for one that was opened: then they are measured again, and what stands in the bundle beside
     its artifacts, such as its `golden` answers, is checked too. `calibration` is the folder of images that it was
     calibrated on, if on one of the exporter's. `thorough`: convert again and measure accuracy, too. `place` of a device
-    that artifacts are compiled for as well; None for none. `folder` takes what
-    is converted again. `matched` and `layers`: which weight of the file is which layer's, and how far it is from it, as
-    the check of weights found; None where they cannot be read. `shared`: what the conversion that wrote an artifact has
-    in common with others of its tower.
+    that artifacts are compiled for as well; None for none. `mixed`: the layers of each tower that a search stored at 4
+    bits; None: as its log in the bundle says. `folder` takes what is converted again. `matched` and `layers`: which
+    weight of the file is which layer's, and how far it is from it, as the check of weights found; None where they
+    cannot be read. `shared`: what the conversion that wrote an artifact has in common with others of its tower.
     """
 
     bundle: Bundle
@@ -104,6 +104,7 @@ class Subject:
     name: str = ""
     thorough: bool = True
     place: str | None = None
+    mixed: Mapping[TowerName, frozenset[str]] | None = None
     progress: Progress = silent
     matched: dict[TowerName, tuple[Matched, ...] | None] = field(default_factory=dict)
     layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)
@@ -177,8 +178,10 @@ class Subject:
 
     def four_bit(self, tower: TowerName) -> frozenset[str]:
         """The layers of a tower of precision "mixed" that have 4 bits."""
-        mixed = self.bundle.manifest.towers[tower].precision == "mixed"
-        return self.bundle.four_bit.get(tower, frozenset()) if mixed else frozenset()
+        if self.bundle.manifest.towers[tower].precision != "mixed":
+            return frozenset()
+        chosen = self.bundle.four_bit if self.mixed is None else self.mixed
+        return chosen.get(tower, frozenset())
 
     def storage(self, tower: TowerName) -> tuple[StoredWeights, ...]:
         """How the weights of a tower are stored: a row a grid, the most bytes first; none without the checkpoint."""

