@@ -160,7 +160,7 @@ def widen_result(editor: Editor) -> None:
 
 def swap_ranges(editor: Editor) -> None:
     """The results of two convolutions, each rounded by the other's step."""
-    first, second = (editor.graph.tensors[one.outputs[0]].quantization for one in found(editor, CONV)[-2:])
+    first, second = (editor.graph.tensors[one.outputs[0]].quantization for one in found(editor, MEASURED)[-2:])
     first.scale, second.scale = second.scale, first.scale
 
 

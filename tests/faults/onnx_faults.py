@@ -211,10 +211,8 @@ def retyped(old: str, new: str) -> Plant:
     return plant
 
 
-def other_gelus(p: P) -> str:
-    """By tanh where they are exact, and exact where they are by tanh."""
-    by_tanh = any(one.s == b"tanh" for node in p.all("Gelu") for one in node.attribute)
-    names = [p.set(node, "approximate", None if by_tanh else "tanh") for node in p.all("Gelu")]
+def gelus_by_tanh(p: P) -> str:
+    names = [p.set(node, "approximate", "tanh") for node in p.all("Gelu")]
     return names[0]
 
 
@@ -431,7 +429,7 @@ FAULTS: tuple[Edit[P], ...] = (
     Edit("a bias dropped", bias_dropped),
     Edit("a bias scaled", bias_scaled),
     Edit("the bias of a product dropped", bias_of_a_product_dropped),
-    Edit("tanh-GELU", other_gelus),
+    Edit("tanh-GELU", gelus_by_tanh),
     Edit("relu for GELU", retyped("Gelu", "Relu")),
     Edit("tanh for sigmoid in squeeze-excite", retyped("Sigmoid", "Tanh"), IMAGE),
     Edit("LayerNorm's epsilon", epsilon, TEXT),
@@ -539,10 +537,8 @@ def constants_as_operations(p: P) -> None:
 
 def defaults_left_out(p: P) -> None:
     for node in p.all("Softmax", "Gelu", "LayerNormalization", "Conv", "Gemm"):
-        by_tanh = any(given.name == "approximate" and given.s != b"none" for given in node.attribute)
         for name in ("axis", "approximate", "stash_type", "auto_pad", "alpha", "beta"):
-            if name != "approximate" or not by_tanh:
-                p.set(node, name, None)
+            p.set(node, name, None)
     for node in p.all("Softmax", "LayerNormalization"):
         assert all(given.name != "axis" for given in node.attribute)
 

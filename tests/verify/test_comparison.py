@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from command_line import refusal, run
@@ -11,7 +12,7 @@ from evaluation.datasets import image
 from exports import Exports
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.evaluation import Dataset
 from mobileclip_deploy.towers.samples import image_paths
 
@@ -109,6 +110,13 @@ def test_nothing_is_evaluated_on_the_built_in_pictures_unless_they_are_asked_for
     )
     with pytest.raises(UsageError, match="dataset='builtin'"):
         mcd.evaluate(path)
-    monkeypatch.setattr("mobileclip_deploy.evaluation.door.measure", lambda embedder, data, *_: data)
-    monkeypatch.setattr(Dataset, "result", property(lambda data: len(data.images)), raising=False)
-    assert mcd.evaluate(path, dataset="builtin") == 1911
+    asked: list[int] = []
+
+    def measure(embedder: object, data: Dataset, *_: object) -> NoReturn:
+        asked.append(len(data.images))
+        raise NotRun("only asked")
+
+    monkeypatch.setattr("mobileclip_deploy.evaluation.door.measure", measure)
+    with pytest.raises(NotRun, match="only asked"):
+        mcd.evaluate(path, dataset="builtin")
+    assert asked == [1911]

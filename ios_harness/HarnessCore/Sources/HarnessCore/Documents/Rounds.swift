@@ -19,11 +19,22 @@ public struct Placement: Codable, Equatable, Sendable {
     public var costShare: Double?
 }
 
+/// What the calls of an operator compute and move together; what is multiplied is nil where nothing is.
+public struct OperatorWork: Codable, Equatable, Sendable {
+    public enum Arithmetic: String, Codable, Sendable { case float32, float16, int8 }
+
+    public var arithmeticOperations: Int
+    public var movedBytes: Int
+    public var kind: String?
+    public var arithmetic: Arithmetic?
+}
+
 /// What the operators of one type took in a profiled inference. This harness writes none; it reads and keeps them.
 public struct OperatorTime: Codable, Equatable, Sendable {
     public var `operator`: String
     public var calls: Int
     public var totalNs: Int
+    public var work: OperatorWork?
 }
 
 /// One operation, by the name of its output, and the unit that a runtime means to run it on.
