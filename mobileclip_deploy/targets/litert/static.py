@@ -96,6 +96,9 @@ def computed_values(
 
 
 def _floats(model: ModelFile) -> list[int]:
-    """What a file takes and computes in float32."""
-    computed = {*model.inputs.values(), *(place for operator in model.operators for place in operator.outputs)}
+    """What a file takes and computes in float32 of what it takes: a weight that was float16 is none of it."""
+    computing = [
+        one for one in model.operators if one.type != "DEQUANTIZE" or model.tensors[one.inputs[0]].values is None
+    ]
+    computed = {*model.inputs.values(), *(place for operator in computing for place in operator.outputs)}
     return [place for place in sorted(computed) if model.tensors[place].dtype == "float32"]

@@ -146,19 +146,19 @@ def test_other_floats_than_those_that_were_learned_are_refused(bundle: Path, tmp
         mcd.Bundle.open(copy)
 
 
-CASES = [("coreml", "image", "w4p"), ("executorch", "image", "w8a8")]
+CASES = [("coreml", "image", "w4p", 31), ("executorch", "image", "w8a8", 17)]
 
 
-@pytest.mark.parametrize(("name", "tower", "precision"), CASES)
+@pytest.mark.parametrize(("name", "tower", "precision", "layers"), CASES)
 def test_learned_towers_are_nearer_and_their_source_stays(
-    name: str, tower: mcd.TowerName, precision: str, data: CalibrationSet
+    name: str, tower: mcd.TowerName, precision: str, layers: int, data: CalibrationSet
 ) -> None:
     source = Source.of(mcd.load_model()).folded()
     before = {key: values.clone() for key, values in source.model.state_dict().items()}
     rounded = round_source(source, get_target(name), {tower: precision}, data, Learning("gptq"))
     (outcome,) = rounded.towers
     assert outcome.learned_db > outcome.nearest_db + 0.5
-    assert len(outcome.layers) > 15
+    assert len(outcome.layers) >= layers
     assert all(torch.equal(values, before[key]) for key, values in source.model.state_dict().items())
     assert rounded.source.provenance == source.provenance
 
