@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 HELD_OUT := models/nano/evaluation/images
-# Of the 20,000 modules that come along a few thousand are ever imported: those are compiled then.
+# Of the 20,000 modules that come along a few thousand are ever imported: those are compiled then, and what was compiled
+# is kept, also where a container's environment says that Python should not: without it every process compiles them anew.
 INSTALL := pip install --quiet --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 # Two processes, each with all tests of a file, so that what a file exports is exported once; in tests/conftest.py's order.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 

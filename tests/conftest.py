@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported;
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Each process its share of the cores: with all of them for each they wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # for those that tests start, too; the Makefile says why
+    sys.dont_write_bytecode = False
 
 import pytest
 import torch
