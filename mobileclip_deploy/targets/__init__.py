@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -40,14 +41,24 @@ def targets() -> Mapping[str, Target]:
     Raises:
         DependencyMissing: a package registers a target that cannot be imported.
     """
-    found = sorted((_load(entry) for entry in entry_points(group=GROUP)), key=lambda one: (one.order, one.name))
+    found = sorted((_load(entry) for entry in _registered()), key=lambda one: (one.order, one.name))
     return {target.name: target for target in found}
 
 
 def _named(name: str) -> Target | None:
     """The target registered under this name; what the others import (torch, coremltools) is left out of the process."""
-    entry = next((one for one in entry_points(group=GROUP) if one.name.casefold() == name), None)
+    entry = next((one for one in _registered() if one.name.casefold() == name), None)
     return None if entry is None else _load(entry)
+
+
+def _registered() -> tuple[EntryPoint, ...]:
+    return _registered_in(tuple(sys.path))
+
+
+@cache
+def _registered_in(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Of the packages that Python finds by this path: what they register stands in a file of each, hundreds of them."""
+    return tuple(entry_points(group=GROUP))
 
 
 def _load(entry: EntryPoint) -> Target:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,18 +37,20 @@ class Table:
     data: bytes
     position: int
 
+    @cached_property
+    def _offsets(self) -> tuple[int, ...]:
+        """Of each field that its kind had when it was written, from `position` on; 0 of one that is left out."""
+        start = self.position - read(self.data, "<i", self.position)
+        return _numbers(self.data, "H", start + 4, max(read(self.data, "<H", start) - 4, 0) // 2)
+
     @property
     def fields(self) -> int:
         """How many fields its kind had when it was written."""
-        return (read(self.data, "<H", self.position - read(self.data, "<i", self.position)) - 4) // 2
+        return len(self._offsets)
 
     def field(self, index: int) -> int | None:
         """Where a field's bytes lie; None when it is left out."""
-        start = self.position - read(self.data, "<i", self.position)
-        entry = 4 + 2 * index
-        if entry >= read(self.data, "<H", start):
-            return None
-        offset = read(self.data, "<H", start + entry)
+        offset = self._offsets[index] if index < len(self._offsets) else 0
         return self.position + offset if offset else None
 
     def integer(self, index: int, form: str, default: int = 0) -> int:

@@ -56,12 +56,17 @@ class Healthy:
         manifest = self.bundle.manifest.model_copy(update={"towers": {tower: entry}})
         return Bundle(folder, manifest)
 
-    def planted(self, tower: TowerName, folder: Path, plant: Any) -> tuple[Bundle, str | None]:
-        """A copy of a tower with a fault in it, its manifest stamped anew, and the operation that is at fault."""
-        bundle = self.copy(tower, folder)
-        package = Planted(bundle.artifact(tower))
+    def edited(self, tower: TowerName, folder: Path, plant: Any) -> tuple[Bundle, str | None]:
+        """A copy of a tower with an edit in it, and the operation that is at fault; its manifest is as it was."""
+        entry = self.bundle.manifest.towers[tower]
+        package = Planted(self.bundle.artifact(tower), folder / entry.file)
         name = plant(package)
         package.save()
+        return Bundle(folder, self.bundle.manifest.model_copy(update={"towers": {tower: entry}})), name
+
+    def planted(self, tower: TowerName, folder: Path, plant: Any) -> tuple[Bundle, str | None]:
+        """The same with its manifest stamped anew, so that the bundle can be opened."""
+        bundle, name = self.edited(tower, folder, plant)
         return restamped(bundle), name
 
     def checks(self, bundle: Bundle, tower: TowerName) -> list[Check]:

@@ -5,8 +5,10 @@ What is written is encoded anew, by the schemas that the reader has; nothing of 
 
 from __future__ import annotations
 
+import pickle
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,8 @@ class PlantedProgram:
         for constant in self.constants:
             offsets.append(len(whole))
             whole += constant + bytes(-len(constant) % 16 + self.spare)
-        held = [bytes(whole), *map(_payload, self.parts), *map(bytes, self.named.values())]
+        payloads = [_payload(pickle.dumps(part)) for part in self.parts]
+        held = [bytes(whole), *payloads, *map(bytes, self.named.values())]
         for index, delegate in enumerate(self.plan["delegates"]):
             delegate["processed"] = {"location": 1, "index": 1 + index}
         behind, segments = bytearray(), []
@@ -182,8 +185,10 @@ def _tensor(kind: str, fields: Fields) -> Fields:
     return tensor
 
 
-def _payload(part: Fields) -> bytes:
-    graph = encoded(part, "Graph", xnnpack_payload.SCHEMAS, xnnpack_payload.IDENTIFIER)
+@lru_cache(maxsize=32)
+def _payload(pickled: bytes) -> bytes:
+    """Of a part, as bytes that tell it from others: most are as they were in the file before."""
+    graph = encoded(pickle.loads(pickled), "Graph", xnnpack_payload.SCHEMAS, xnnpack_payload.IDENTIFIER)
     padded = graph + bytes(-len(graph) % 16)
     header = bytes(4) + b"XH00" + struct.pack("<HIIIQ", 30, 32, len(graph), 32 + len(padded), 0)
     return header + bytes(32 - len(header)) + padded

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from unittest import mock
@@ -13,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import Graph
+from mobileclip_deploy.verify import reproduction
 
 __all__ = [
     "Edit",
@@ -90,9 +93,12 @@ def require_passed(check: Check) -> None:
 
 
 @contextmanager
-def conversions_read_once(target: str, paths: Iterable[Path]) -> Iterator[None]:
-    """The graphs of these files, against which hundreds of edited copies are held, are kept when they were read."""
-    kind, kept, known = type(get_target(target)), dict[Path, Graph | None](), set(paths)
+def conversions_read_once(target: str, known: Collection[Path]) -> Iterator[None]:
+    """The graphs and hashes of these artifacts, against which hundreds of edited copies are held, are kept when read.
+
+    What is added to `known` later is meant too.
+    """
+    kind, kept = type(get_target(target)), dict[Path, Graph | None]()
     read = kind.graph
 
     def graph(own: object, path: Path) -> Graph | None:
@@ -102,5 +108,10 @@ def conversions_read_once(target: str, paths: Iterable[Path]) -> Iterator[None]:
             kept[path] = read(own, path)  # type: ignore[arg-type]
         return kept[path]
 
-    with mock.patch.object(kind, "graph", graph):
+    hashed = cache(artifact_sha256)
+
+    def sha256(path: Path) -> str:
+        return hashed(path) if path in known else artifact_sha256(path)
+
+    with mock.patch.object(kind, "graph", graph), mock.patch.object(reproduction, "artifact_sha256", sha256):
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,11 +41,15 @@ def _shape(value: Any) -> tuple[int, ...]:
 class Planted:
     """A package that is being damaged; `save` writes it. Numbers are edited in the arrays that are given out."""
 
-    def __init__(self, package: Path) -> None:
-        self.package = package
-        self.folder = package / "Data" / "com.apple.CoreML"
-        self.spec = Model_pb2.Model.FromString((self.folder / "model.mlmodel").read_bytes())
-        self.weights = bytearray((self.folder / "weights" / "weight.bin").read_bytes())
+    def __init__(self, package: Path, into: Path | None = None) -> None:
+        """Open a package, to be written over, or `into` a new one beside it."""
+        self.package = into or package
+        inner = Path("Data", "com.apple.CoreML")
+        self.folder = self.package / inner
+        self.spec = Model_pb2.Model.FromString((package / inner / "model.mlmodel").read_bytes())
+        self.weights = bytearray((package / inner / "weights" / "weight.bin").read_bytes())
+        if into is not None:
+            shutil.copytree(package, into, ignore=shutil.ignore_patterns("model.mlmodel", "weight.bin"))
         (self.function,) = self.spec.mlProgram.functions.values()
         self.block = self.function.block_specializations[self.function.opset]
         self._open: list[tuple[tuple[Any, Any], Array]] = []  # values whose numbers were given out as copies

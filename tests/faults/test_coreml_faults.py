@@ -13,14 +13,13 @@ from coreml_packages import shared_conversions
 from faults.conftest import Healthy, restamped
 from faults.faults import FAULTS, Fault, range_halved, range_widened
 from faults.harmless import EDITS
+from faults.kinds import conversions_read_once
 from faults.planting import Planted
 from writing import chosen, job_of
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.targets.coreml import reading
 from mobileclip_deploy.targets.coreml.recipes import RECIPES
 from mobileclip_deploy.verify.activations import check_activations
 from mobileclip_deploy.verify.graph import check_graph
@@ -51,69 +50,47 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def packages(half: Healthy, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Bundle]]:
     """The bundle of a precision and deployment target, converted when it is first asked for."""
     model = half.model
     bundles: dict[tuple[str, str], Bundle] = {}
+    fresh: set[Path] = set()
 
     def bundle(package: tuple[str, str]) -> Bundle:
         if package not in bundles:
             precision, deployment_target = package
             entries = {}
             folder = tmp_path_factory.mktemp("-".join(package))
-            for tower, entry in half.bundle.manifest.towers.items():
-                job = job_of(model, tower, precision)
-                chosen("coreml", deployment_target=deployment_target).write(job, folder / entry.file)
-                entries[tower] = entry.model_copy(update={"precision": precision})
+            with store.conversions(), shared_conversions():
+                for tower, entry in half.bundle.manifest.towers.items():
+                    job = job_of(model, tower, precision)
+                    chosen("coreml", deployment_target=deployment_target).write(job, folder / entry.file)
+                    entries[tower] = entry.model_copy(update={"precision": precision})
             options = {"deployment_target": deployment_target}
             manifest = half.bundle.manifest.model_copy(update={"towers": entries, "options": options})
             bundles[package] = restamped(Bundle(folder, manifest))
+            fresh.update(map(bundles[package].artifact, TOWERS))
         return bundles[package]
 
-    with store.conversions(), shared_conversions():
+    with conversions_read_once("coreml", fresh):
         yield bundle
 
 
-@pytest.fixture(scope="session")
-def graphs() -> dict[Path, Any]:
-    """Of the conversions, each read once."""
-    return {}
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def own(half: Healthy) -> Subject:
     """With the checkpoint, folded once."""
     return half.subject(half.bundle)
 
 
 @pytest.fixture
-def judge(
-    packages: Any,
-    graphs: dict[Path, Any],
-    half: Healthy,
-    own: Subject,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Judge:
+def judge(packages: Any, half: Healthy, own: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
     """Plants an edit in a package, and gives what `reproduced` says of it, with what the edit itself says."""
-    read = reading.read_graph
 
     def judged(package: tuple[str, str], tower: TowerName, plant: Callable[[Planted], Any]) -> tuple[Check, Any]:
         healthy = packages(package)
-        fresh = healthy.artifact(tower)
-
-        def read_once(path: Path, function: str | None = None) -> Any:
-            if path != fresh:
-                return read(path, function)
-            if path not in graphs:
-                graphs[path] = read(path)
-            return graphs[path]
-
-        monkeypatch.setattr(reading, "read_graph", read_once)
-        monkeypatch.setattr(Subject, "converted", lambda *_: fresh)
-        bundle, said = replace(half, bundle=healthy).planted(tower, tmp_path, plant)
-        assert artifact_sha256(bundle.artifact(tower)) != artifact_sha256(fresh), "nothing was edited"
+        monkeypatch.setattr(Subject, "converted", lambda *_: healthy.artifact(tower))
+        bundle, said = replace(half, bundle=healthy).edited(tower, tmp_path, plant)
         (check,) = check_reproduced(replace(own, bundle=bundle), tower)
         return check, said
 
