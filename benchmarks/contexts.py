@@ -30,7 +30,7 @@ from onnx_speed import golden, processor
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets import Form, get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx.session import open_session
 
@@ -87,7 +87,7 @@ def measured(runtime: str, precision: str) -> list[dict[str, Any]]:
         for name, contexts in (("plain", ()), ("contexts", CONTEXTS)):
             print(f"{runtime} {precision} {name}", file=sys.stderr, flush=True)
             path = Path(folder) / f"{name}.file"
-            target.write(tower_job(Source.of(model), "text", precision, contexts=contexts), path)
+            target.write(tower_job(Source.of(model), "text", precision, form=Form(contexts=contexts)), path)
             ask = opened(runtime, path)
             sessions |= {f"{name} {length}": (ask, length) for length in contexts or (77,)}
     times: dict[str, list[float]] = {name: [] for name in sessions}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def chosen(name: str, **options: Any) -> Target:
 
 def job_of(model: mcd.MobileCLIP, tower: TowerName, precision: str, **more: Any) -> TowerJob:
     """A job of a folded model; of weights that came from nowhere, too."""
-    return tower_job(Source(model, model.provenance or NOWHERE), tower, precision, **more)
+    made = {name: more.pop(name) for name in ("head", "form", "calibration") if name in more}
+    return replace(tower_job(Source(model, model.provenance or NOWHERE), tower, precision, **made), **more)
 
 
 def written(

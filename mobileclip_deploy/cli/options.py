@@ -50,14 +50,10 @@ class BundlePath(click.Path):
 
 def model_options(function: F) -> F:
     """--variant, --checkpoint, --download and --image-size, handed over as one `ModelChoice` called `choice`."""
-
-    @functools.wraps(function)
-    def collected(
-        *, variant: str | None, checkpoint: str | None, download: bool, image_size: int | None, **others: Any
-    ) -> Any:
-        return function(choice=ModelChoice(variant, checkpoint, download, image_size), **others)
-
-    options = (
+    return _gathered(
+        function,
+        "choice",
+        ModelChoice,
         click.option(
             "--variant",
             metavar="NAME",
@@ -72,32 +68,15 @@ def model_options(function: F) -> F:
         click.option("--download", is_flag=True, help="Fetch the variant's published weights from the hub."),
         click.option("--image-size", type=int, metavar="PIXELS", help="If it was fine-tuned at another size."),
     )
-    decorated: Any = collected
-    for option in reversed(options):
-        decorated = option(decorated)
-    return decorated
 
 
 def dataset_options(function: F) -> F:
     """--dataset and how to read it, handed over as one `DatasetChoice` called `data`."""
-
-    @functools.wraps(function)
-    def collected(
-        *,
-        dataset: Path | None,
-        class_names: Path | None,
-        templates: tuple[str, ...],
-        images: Path | None,
-        split: str,
-        skip_bad: bool,
-        cache: Path | None,
-        **others: Any,
-    ) -> Any:
-        choice = DatasetChoice(dataset, class_names, templates, images, split, skip_bad, cache)
-        return function(data=choice, **others)
-
     path = click.Path(path_type=Path)
-    options = (
+    return _gathered(
+        function,
+        "data",
+        DatasetChoice,
         click.option(
             "--dataset",
             type=path,
@@ -121,6 +100,16 @@ def dataset_options(function: F) -> F:
             "--cache", type=path, metavar="DIR", help="Keep embeddings here: an interrupted run goes on where it was."
         ),
     )
+
+
+def _gathered(function: F, name: str, kind: type[ModelChoice | DatasetChoice], *options: Callable[[F], F]) -> F:
+    """The command with these options, one for each field of `kind`, which it takes as one value of that name."""
+
+    @functools.wraps(function)
+    def collected(**given: Any) -> Any:
+        own = {field.name: given.pop(field.name) for field in fields(kind)}
+        return function(**{name: kind(**own)}, **given)
+
     decorated: Any = collected
     for option in reversed(options):
         decorated = option(decorated)

@@ -68,33 +68,34 @@ def reinforce(
       mobileclip-deploy reinforce photos/ --teacher mobileclip2_s4.pt --teacher mobileclip2_b.pt -o reinforced/
     """
     from mobileclip_deploy import load_model
-    from mobileclip_deploy import reinforce as store
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress
-    from mobileclip_deploy.learning.reinforcement import read_pairs
-    from mobileclip_deploy.scheduling import check_scheduler
+    from mobileclip_deploy.learning.door import ReinforceRequest, reinforce_by
+    from mobileclip_deploy.model.architecture import MobileCLIP
 
-    check_scheduler(scheduler)  # refused before a teacher is loaded
-    read_pairs(pairs)
+    request = ReinforceRequest(
+        pairs=pairs,
+        output=output,
+        augmentations=augmentations,
+        policy=None,
+        seed=seed,
+        shard_rows=shard_rows,
+        write=write,
+        captioner=captioner,
+        synthetic=synthetic,
+        scheduler=scheduler,
+        force=force,
+    )
+
     with progress() as update:
-        teachers = [load_model(None, file, announce=note, progress=update) for file in teacher_files or (None,)]
-    for teacher in teachers:
-        note_provenance(Source.of(teacher).provenance)
-    with progress() as update:
-        result = store(
-            pairs,
-            teachers,
-            output,
-            augmentations=augmentations,
-            seed=seed,
-            shard_rows=shard_rows,
-            write=write,
-            captioner=captioner,
-            synthetic=synthetic,
-            scheduler=scheduler,
-            force=force,
-            progress=update,
-        )
+
+        def teachers() -> list[MobileCLIP]:
+            found = [load_model(None, file, announce=note, progress=update) for file in teacher_files or (None,)]
+            for teacher in found:
+                note_provenance(Source.of(teacher).provenance)
+            return found
+
+        result = reinforce_by(request, teachers, update)
     if as_json:
         print_json(
             {"output": str(result.folder), "made": result.made, "kept": result.kept}

@@ -100,24 +100,20 @@ def verify(
     from mobileclip_deploy.cli.tables import print_verified
     from mobileclip_deploy.cli.words import put_in_flags
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.files import check_file_destination, write_whole
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.verify import several
     from mobileclip_deploy.verify.opening import VerifyRequest
 
-    if accept and baseline is None:
-        raise UsageError("--accept writes a lock file; name it with --baseline LOCK")
     if placement and not explain:
         raise UsageError("--placement says more about what --explain lists: add --explain")
     plans = measured(placement, bundles) if placement else ()
-    for option, file in (("junit", junit), ("markdown", markdown), ("baseline", baseline if accept else None)):
-        if file is not None:
-            check_file_destination(file, force=True, option=option)
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    records = several.Records(junit, markdown, Path(summary) if summary else None)
+    lock = several.Baseline.of(baseline, accept)
     gates = parse_gates(gate_texts) if gate_texts else None
     request = VerifyRequest(
         bundles[0], checkpoint, images, prompts, dataset, calibration, gates, checks == "full", place
     )
-    lock = several.Baseline(baseline, accept) if baseline is not None else None
     with progress() as update:
         found = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
     if plans:
@@ -125,13 +121,7 @@ def verify(
     for one in found:
         if isinstance(one, several.Refused):
             put_in_flags(one.failure)
-    for file, text in ((junit, several.junit(found)), (markdown, several.markdown(found))):
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(file, text)
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as stream:
-            stream.write(several.markdown(found) + "\n")
+    records.write(found)
     if as_json:
         print_json(found[0].as_dict() if len(found) == 1 else {"bundles": [one.as_dict() for one in found]})
     else:

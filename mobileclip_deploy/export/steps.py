@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,19 +134,11 @@ def tower(work: Work) -> None:
     """Each tower with its head as the module that is converted, with the inputs that its ranges are measured on."""
     plan = work.plan
     for name, precision in plan.precisions.items():
-        work.jobs[name] = tower_job(
-            work.source if work.rounded is None else work.rounded.source,
-            name,
-            precision,
-            head=plan.head,
-            calibration=plan.calibration,
-            four_bit=plan.four_bit.get(name, frozenset()),
-            layout=plan.layout,
-            pictures=plan.pictures,
-            contexts=plan.contexts,
-            # With its twin, which `check` converts.
-            shared=Shared() if plan.verify and work.rounded is None and precision != "fp32" else None,
-        )
+        source = work.source if work.rounded is None else work.rounded.source
+        job = tower_job(source, name, precision, head=plan.head, form=plan.form, calibration=plan.calibration)
+        twin = plan.verify and work.rounded is None and precision != "fp32"  # `check` converts it
+        four_bit = plan.four_bit.get(name, frozenset())
+        work.jobs[name] = replace(job, four_bit=four_bit, shared=Shared() if twin else None)
 
 
 def write(work: Work) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.arguments import Count, Seed
@@ -16,6 +17,8 @@ from mobileclip_deploy.learning.recovery import recover as _recover
 from mobileclip_deploy.learning.reinforcement import (
     SAFETENSORS,
     AugmentationPolicy,
+    CaptionSettings,
+    Existing,
     Reinforced,
     ReinforcementSettings,
     Teacher,
@@ -35,10 +38,12 @@ __all__ = [
     "AugmentationPolicy",
     "Recovery",
     "RecoverySettings",
+    "ReinforceRequest",
     "Reinforced",
     "Trained",
     "recover",
     "reinforce",
+    "reinforce_by",
     "train",
 ]
 
@@ -89,28 +94,70 @@ def reinforce(
         RuntimeFailed: the scheduler does not answer or is lost; what was stored stays.
         InvalidInput: pairs or images cannot be used; what was stored before stays.
     """
-    listed = [Source.of(one).model for one in ((teachers,) if isinstance(teachers, MobileCLIP) else teachers)]
-    if write not in FORMS:
-        raise UsageError(f"unknown form {write!r}{suggestion(write, FORMS)}; known: {', '.join(FORMS)}")
-    form = FORMS[write]
-    if policy is not None and form is not SAFETENSORS:
-        raise UsageError(f"{write} has the published augmentations; leave `policy` out")
-    settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows, form)
-    check_scheduler(scheduler)
-    read = read_pairs(Path(pairs))
-    if captioner is not None:
-        kept = Path(f"{Path(output)}.captions.jsonl")
-        require_scheduler(scheduler)
-        read = caption_pairs(read, load_captioner(captioner), synthetic, seed, kept, progress, scheduler)
-    return _reinforce(
-        read,
-        [Teacher.of(model) for model in listed],
-        Path(output),
-        settings,
-        progress,
-        "discard" if force else "continue",
-        scheduler,
+    request = ReinforceRequest(
+        pairs=Path(pairs),
+        output=Path(output),
+        augmentations=augmentations,
+        policy=policy,
+        seed=seed,
+        shard_rows=shard_rows,
+        write=write,
+        captioner=captioner,
+        synthetic=synthetic,
+        scheduler=scheduler,
+        force=force,
     )
+    listed = (teachers,) if isinstance(teachers, MobileCLIP) else teachers
+    return reinforce_by(request, lambda: listed, progress)
+
+
+@dataclass(frozen=True)
+class ReinforceRequest:
+    """What `reinforce` was asked for; made by the command line and by the Python function alike, whose arguments these
+    are."""
+
+    pairs: Path
+    output: Path
+    augmentations: int
+    policy: AugmentationPolicy | None
+    seed: int
+    shard_rows: int
+    write: str
+    captioner: str | None
+    synthetic: int
+    scheduler: str | None
+    force: bool
+
+    def settings(self) -> ReinforcementSettings:
+        """How the dataset is made.
+
+        Raises:
+            UsageError: the form is unknown, or has no policy.
+        """
+        if self.write not in FORMS:
+            raise UsageError(f"unknown form {self.write!r}{suggestion(self.write, FORMS)}; known: {', '.join(FORMS)}")
+        form = FORMS[self.write]
+        if self.policy is not None and form is not SAFETENSORS:
+            raise UsageError(f"{self.write} has the published augmentations; leave `policy` out")
+        existing: Existing = "discard" if self.force else "continue"
+        policy = self.policy or AugmentationPolicy()
+        return ReinforcementSettings(self.augmentations, policy, self.seed, self.shard_rows, form, existing)
+
+
+def reinforce_by(
+    request: ReinforceRequest, teachers: Callable[[], Sequence[MobileCLIP]], progress: Progress = silent
+) -> Reinforced:
+    """As `reinforce`. What cannot be done is refused before `teachers` are loaded."""
+    settings, output, scheduler = request.settings(), request.output, request.scheduler
+    check_scheduler(scheduler)
+    pairs = read_pairs(request.pairs)
+    asked = [Teacher.of(Source.of(model).model) for model in teachers()]
+    if request.captioner is not None:
+        kept = Path(f"{output}.captions.jsonl")
+        require_scheduler(scheduler)
+        drawn = CaptionSettings(request.synthetic, request.seed)
+        pairs = caption_pairs(pairs, load_captioner(request.captioner), drawn, kept, progress, scheduler)
+    return _reinforce(pairs, asked, output, settings, progress, scheduler)
 
 
 def train(

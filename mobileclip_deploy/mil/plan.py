@@ -88,7 +88,7 @@ def _bind(node: Node, kernel: Kernel, opset: int, last: tuple[str, ...]) -> Step
         if not operands or (len(operands) != 1 and parameter.kind != "tensors"):
             raise InvalidInput(f"the input {name!r} of {node} has {len(operands)} values")
         operand = operands[0]
-        if parameter.kind in ("tensor", "tensors"):
+        if parameter.kind in ("tensor", "tensors", "stored"):
             for one in operands:
                 if one.type.kind != "tensor" or one.type.dtype.kind == "string":
                     raise InvalidInput(f"the input {name!r} of {node} is {one.type}, expected numbers")
@@ -184,7 +184,7 @@ def call(step: Step, lookup: Lookup, raw: Lookup) -> tuple[Any, ...]:
                 raise InvalidInput(f"{what} has rank {tensor.dim()}, expected a scalar or a vector")
             arguments[parameter.name] = _convert(tensor.reshape(-1).tolist(), parameter.kind, what)
         for parameter, operands in step.tensors:
-            get = raw if parameter.name in step.kernel.raw else lookup
+            get = raw if parameter.kind == "stored" else lookup
             if parameter.kind == "tensors":
                 arguments[parameter.name] = [get(operand) for operand in operands]
             else:

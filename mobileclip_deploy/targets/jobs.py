@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets.shared import Shared
-from mobileclip_deploy.targets.values import TowerJob
+from mobileclip_deploy.targets.values import PLAIN, Form, TowerJob
 from mobileclip_deploy.towers import example_input
 from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.towers.head import EMBEDDING, Head
@@ -23,27 +21,23 @@ def tower_job(
     precision: str,
     *,
     head: Head = EMBEDDING,
+    form: Form = PLAIN,
     calibration: Path | None = None,
-    four_bit: frozenset[str] = frozenset(),
-    layout: Layout | None = None,
-    pictures: bool = False,
-    contexts: tuple[int, ...] = (),
-    shared: Shared | None = None,
 ) -> TowerJob:
-    """The job of one tower of a folded source.
+    """The job of one tower of a folded source; for itself, with nothing `shared` and no layer chosen for 4 bits.
 
     Args:
         head: what the artifact answers with.
+        form: what else is wanted of it; how many labels, and whether embeddings have length 1, the head says.
         calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
             samples.
-        four_bit, layout, pictures, contexts, shared: see `TowerJob`; contexts are of the text tower alone.
 
     Raises:
         UsageError: the source is not folded, or does not have the tower.
         InvalidInput: the calibration folder holds no image, or one that cannot be read.
     """
     model, calibrated = source.model, precision_of(precision).calibrated
-    contexts = contexts if tower == "text" else ()
+    contexts = form.contexts if tower == "text" else ()
     return TowerJob(
         variant=source.variant,
         tower=tower,
@@ -53,12 +47,10 @@ def tower_job(
         precision=precision,
         licence=source.provenance.licence,
         calibration=calibration_inputs(source.variant, tower, calibration) if calibrated else None,
-        four_bit=four_bit,
         embedding_space=source.provenance.embedding_space,
         checkpoint_sha256=source.provenance.sha256,
         normalised=head.normalised,
-        layout=layout,
-        pictures=pictures and tower == "image",
+        layout=form.layout,
+        pictures=form.pictures and tower == "image",
         contexts=contexts,
-        shared=shared,
     )

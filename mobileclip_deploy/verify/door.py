@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import TypedDict, Unpack, overload
 
 from mobileclip_deploy.bundle import Bundle
@@ -85,8 +84,7 @@ def verify(
             compiled for the place.
         RuntimeFailed: the runtime refused an artifact.
     """
-    if accept and baseline is None:
-        raise UsageError("`accept=True` writes a lock file; name it with `baseline`")
+    locked = Baseline.of(baseline, accept)
     listed = (bundle,) if isinstance(bundle, Bundle | str | PathLike) else tuple(bundle)
     if not listed:
         raise UsageError("no bundle was given")
@@ -101,7 +99,6 @@ def verify(
         thorough=thorough,
         place=place,
     )
-    locked = None if baseline is None else Baseline(Path(baseline), accept)
     requests = (replace(request, bundle=one) for one in listed)
     reports = tuple(verify_bundle(one, baseline=locked, progress=progress).report for one in requests)
     return reports[0] if isinstance(bundle, Bundle | str | PathLike) else reports

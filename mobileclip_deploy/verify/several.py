@@ -10,7 +10,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, Undecided
+from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, Undecided, UsageError
+from mobileclip_deploy.files import StrPath, check_file_destination, write_whole
 from mobileclip_deploy.parity import ParityReport
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.verify.baselines import accept_baseline, check_baseline
@@ -23,7 +24,7 @@ UNDECIDED = (
     "or allow more with `gates`"
 )
 
-__all__ = ["Baseline", "Refused", "Verified", "junit", "markdown", "verify_bundle", "verify_bundles", "worst"]
+__all__ = ["Baseline", "Records", "Refused", "Verified", "verify_bundle", "verify_bundles", "worst"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,21 @@ class Baseline:
 
     lock: Path
     accept: bool
+
+    @classmethod
+    def of(cls, lock: StrPath | None, accept: bool) -> Baseline | None:
+        """What a user gave; None where figures are not held to any.
+
+        Raises:
+            UsageError: they are to be accepted, and the file is not named or cannot be written.
+        """
+        if lock is None:
+            if accept:
+                raise UsageError("`accept=True` writes a lock file; name it with `baseline`")
+            return None
+        if accept:
+            check_file_destination(Path(lock), force=True, option="baseline")
+        return cls(Path(lock), accept)
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,34 @@ class Refused:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {"bundle": self.path.name, "passed": False, "error": self.failure.as_dict()}
+
+
+@dataclass(frozen=True)
+class Records:
+    """Files that tell how it ended: `junit` and `markdown` are written anew, and `summary` is added to, for a CI job.
+
+    Raises:
+        UsageError: one of the first two cannot be written.
+    """
+
+    junit: Path | None = None
+    markdown: Path | None = None
+    summary: Path | None = None
+
+    def __post_init__(self) -> None:
+        for option, file in (("junit", self.junit), ("markdown", self.markdown)):
+            if file is not None:
+                check_file_destination(file, force=True, option=option)
+
+    def write(self, found: Sequence[Verified | Refused]) -> None:
+        """Write those that are wanted."""
+        for file, text in ((self.junit, junit), (self.markdown, markdown)):
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(file, text(found))
+        if self.summary is not None:
+            with self.summary.open("a", encoding="utf-8") as stream:
+                stream.write(markdown(found) + "\n")
 
 
 def verify_bundle(

@@ -260,18 +260,8 @@ class Subject:
         own = self.bundle.manifest.towers[tower].precision
         precision = precision or own
         if (tower, precision) not in self._converted:
-            job = tower_job(
-                self.source,
-                tower,
-                precision,
-                head=self.head,
-                calibration=self.calibration,
-                four_bit=self.four_bit(tower),
-                layout=self.bundle.manifest.layout,
-                pictures=self.form.pictures,
-                contexts=self.contexts,
-                shared=self.shared.setdefault(tower, Shared()),
-            )
+            job = tower_job(self.source, tower, precision, head=self.head, form=self.form, calibration=self.calibration)
+            job = replace(job, four_bit=self.four_bit(tower), shared=self.shared.setdefault(tower, Shared()))
             if self.chosen(tower) and precision == own:
                 found = self.matched.get(tower) or ()
                 job = replace(job, module=with_stored(self.module(tower), found, self.chosen(tower)), shared=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mobileclip_deploy.checkpoints.source import Source
@@ -81,13 +81,8 @@ class Trials:
         return TriedTower(artifact, artifact_bytes(artifact), None if passes(deviation, bound) else reason)
 
     def _job(self, choice: TowerChoice) -> TowerJob:
-        return tower_job(
-            self.source,
-            choice.tower,
-            choice.precision,
-            calibration=self.plan.calibration,
-            four_bit=choice.four_bit,
-        )
+        job = tower_job(self.source, choice.tower, choice.precision, calibration=self.plan.calibration)
+        return replace(job, four_bit=choice.four_bit)
 
     def drops(self, candidate: Candidate) -> dict[str, float]:
         """Points of accuracy that a candidate loses; empty where accuracy is not compared."""

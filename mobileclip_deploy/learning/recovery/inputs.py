@@ -49,9 +49,8 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
             pairs,
             [Teacher.of(original)],
             plan.work,
-            ReinforcementSettings(augmentations=settings.augmentations, seed=settings.seed),
+            ReinforcementSettings(settings.augmentations, seed=settings.seed, existing=plan.existing),
             progress=lambda text: progress(f"embedding, {text}"),
-            existing=plan.existing,
         )
         data = result.folder
     dataset = ReinforcedDataset(data, original.variant)

@@ -9,7 +9,12 @@ from mobileclip_deploy.learning.reinforcement.building import (
     ReinforcementSettings,
     reinforce,
 )
-from mobileclip_deploy.learning.reinforcement.captioning import Captioner, caption_pairs, load_captioner
+from mobileclip_deploy.learning.reinforcement.captioning import (
+    Captioner,
+    CaptionSettings,
+    caption_pairs,
+    load_captioner,
+)
 from mobileclip_deploy.learning.reinforcement.dataset import ReinforcedDataset
 from mobileclip_deploy.learning.reinforcement.pairs import Pairs, read_pairs
 from mobileclip_deploy.learning.reinforcement.samples import (
@@ -27,6 +32,7 @@ __all__ = [
     "SAFETENSORS",
     "AugmentationPolicy",
     "Batch",
+    "CaptionSettings",
     "Captioner",
     "Choice",
     "Existing",

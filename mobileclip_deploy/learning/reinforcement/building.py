@@ -91,13 +91,15 @@ SAFETENSORS = Form(OURS, "bfloat16", _write, _digests)
 @dataclass(frozen=True)
 class ReinforcementSettings:
     """How many `augmentations` of each image, how far they go (`policy`), the `seed` that they are drawn by (each
-    image's depend on it and on the image's number alone), how many pairs stand in a file, and in which form."""
+    image's depend on it and on the image's number alone), how many pairs stand in a file, and in which form; and what
+    becomes of a dataset that was there before (`existing`)."""
 
     augmentations: int = 4
     policy: AugmentationPolicy = field(default_factory=AugmentationPolicy)
     seed: int = 0
     shard_rows: int = 256
     form: Form = SAFETENSORS
+    existing: Existing = "continue"
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,6 @@ def reinforce(
     folder: Path,
     settings: ReinforcementSettings = ReinforcementSettings(),
     progress: Progress = silent,
-    existing: Existing = "continue",
     scheduler: str | None = None,
 ) -> Reinforced:
     """Store the teachers' embeddings of pairs; what an earlier run with the same arguments stored is kept, as far as
@@ -130,7 +131,6 @@ def reinforce(
         teachers: at least one.
         folder: created when missing. One that holds something else is refused.
         progress: told which shard comes next.
-        existing: see `Existing`.
         scheduler: see `scheduling.run_tasks`; a shard is a task, which then computes on one thread, so that the bytes
             are the same on any number of processes.
 
@@ -159,7 +159,7 @@ def reinforce(
         shard_rows=settings.shard_rows,
         teachers=tuple(teacher.entry for teacher in teachers),
     )
-    found = _begun(folder, wanted, lines, existing)
+    found = _begun(folder, wanted, lines, settings.existing)
     progress("looking at what is stored")
     kept = {entry.first: entry for entry in found.shards if _holds(folder, found, entry, pairs, form)}
     index = found.model_copy(update={"images": wanted.images, "shards": tuple(kept.values())})

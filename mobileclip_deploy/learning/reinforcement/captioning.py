@@ -28,7 +28,7 @@ from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling import Failed, Task, run_tasks
 
-__all__ = ["Captioner", "caption_pairs", "load_captioner", "nucleus"]
+__all__ = ["CaptionSettings", "Captioner", "caption_pairs", "load_captioner", "nucleus"]
 
 TOP_P, LONGEST, SHORTEST = 0.9, 30, 5
 START, END, PAD = 49406, 49407, 0
@@ -141,6 +141,14 @@ def _text(ids: Tensor) -> str:
 
 
 @dataclass(frozen=True)
+class CaptionSettings:
+    """How many captions each image gets, and the `seed` that they are drawn by."""
+
+    count: int
+    seed: int
+
+
+@dataclass(frozen=True)
 class Captioning:
     """Images that get captions in one task: those of `rows`, the first of them number `start`, relative to `folder`; by
     the captioner called `name`, which has to be the one of this `identity`."""
@@ -150,8 +158,7 @@ class Captioning:
     folder: Path
     rows: Sequence[Pair]
     start: int
-    count: int
-    seed: int
+    settings: CaptionSettings
 
 
 Captioned = list[tuple[int, list[str], list[list[str]]]]
@@ -161,13 +168,12 @@ Captioned = list[tuple[int, list[str], list[list[str]]]]
 def caption_pairs(
     pairs: Pairs,
     captioner: Captioner,
-    count: int,
-    seed: int,
+    settings: CaptionSettings,
     kept: Path,
     progress: Progress = silent,
     scheduler: str | None = None,
 ) -> Pairs:
-    """The same pairs with `count` synthetic captions each behind those that they have.
+    """The same pairs with synthetic captions of each behind those that they have.
 
     Args:
         kept: a file for what is done: a run that was stopped goes on, as far as captioner, settings and images are the
@@ -180,7 +186,7 @@ def caption_pairs(
     """
     if not pairs.captioned:
         raise InvalidInput(f"{pairs.folder} has no true captions, which synthetic ones stand beside; give them as text")
-    done = _Done(kept, {"captioner": captioner.identity, "count": count, "seed": seed, "top_p": TOP_P})
+    done = _Done(kept, {"captioner": captioner.identity, **vars(settings), "top_p": TOP_P})
     found: dict[int, list[list[str]]] = {}
     size = BATCH if scheduler is None else TASK
     tasks, failures = [], list[Failed]()
@@ -191,7 +197,7 @@ def caption_pairs(
         }
         found |= {place: texts for place, texts in known.items() if texts is not None}
         if None in known.values():
-            what = Captioning(captioner.name, captioner.identity, pairs.folder.absolute(), rows, start, count, seed)
+            what = Captioning(captioner.name, captioner.identity, pairs.folder.absolute(), rows, start, settings)
             name = f"captions of images {start} to {start + len(rows) - 1}"
             if scheduler is None:
                 tasks.append(Task(name, _caption, (what, captioner), captioner.memory))
@@ -239,8 +245,9 @@ def _caption(what: Captioning, captioner: Captioner) -> Captioned:
     for start in _places(what.start, what.rows):
         batch = _batch(what.rows, start - what.start)
         digests, images = _digests(what.folder, batch), [load_image(what.folder / row.image) for row in batch]
-        chance = [torch.Generator().manual_seed(what.seed * 1_000_003 + start + at) for at in range(len(batch))]
-        made.append((start, digests, captioner.captions(images, what.count, chance)))
+        seed = what.settings.seed * 1_000_003 + start
+        chance = [torch.Generator().manual_seed(seed + at) for at in range(len(batch))]
+        made.append((start, digests, captioner.captions(images, what.settings.count, chance)))
     return made
 
 

@@ -12,7 +12,7 @@ import math
 import torch
 
 from mobileclip_deploy.mil.faults import InvalidInput
-from mobileclip_deploy.mil.ops.registry import Opset, Shape, Shapes, Tensor, Values, op
+from mobileclip_deploy.mil.ops.registry import Opset, Shape, Shapes, Stored, Tensor, Values, op
 
 __all__ = ["checked_indices"]
 
@@ -42,9 +42,9 @@ def _gather_shape(shapes: Shapes, values: Values) -> Shape:
     return (*x[:axis], *indices[values.get("batch_dims", 0) :], *x[axis + 1 :])
 
 
-@op("gather", exact=True, raw=("x",), shape=_gather_shape)
+@op("gather", exact=True, shape=_gather_shape)
 def gather(
-    x: Tensor, indices: Tensor, opset: Opset, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False
+    x: Stored, indices: Tensor, opset: Opset, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False
 ) -> Tensor:
     """Slices of x along `axis`: x [D], indices [N] -> [D[:axis], N[batch_dims:], D[axis + 1:]].
 

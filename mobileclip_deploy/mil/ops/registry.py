@@ -3,6 +3,7 @@
 The annotation of a parameter decides what the function is given:
 
 - `Tensor`: a torch tensor (float16 values come in float32); `Tensors`: a list of them;
+- `Stored`: a tensor as it is stored, float16 included, so that a large table is not converted as a whole;
 - `int`, `float`, `bool`, `str`, `Ints`, `Bools`, `Labels`: a Python value, read once when the program is built where
   the input is a constant, and from the computed tensor otherwise;
 - `Opset`: not an input of the op, but the number of the opset (16 for CoreML6, iOS 16).
@@ -35,6 +36,7 @@ __all__ = [
     "Parameter",
     "Shape",
     "Shapes",
+    "Stored",
     "Tensor",
     "Tensors",
     "Types",
@@ -46,6 +48,7 @@ __all__ = [
 
 Tensor = torch.Tensor
 Tensors = list[torch.Tensor]
+Stored = NewType("Stored", torch.Tensor)
 Ints = tuple[int, ...]
 Bools = tuple[bool, ...]
 Labels = list[Any]
@@ -61,6 +64,7 @@ ResultRule = str | DType | None | Callable[[Types, Values], DType | tuple[DType,
 _KINDS: dict[Any, str] = {
     Tensor: "tensor",
     Tensors: "tensors",
+    Stored: "stored",
     int: "int",
     float: "float",
     bool: "bool",
@@ -92,7 +96,6 @@ class Kernel:
             the inputs' types and constant values, or None where it is not a tensor.
         same: inputs that must have one element type.
         exact: whether results hold only values of the inputs, so that there is nothing to round.
-        raw: inputs that are taken as stored, float16 included, so that a large table is not converted as a whole.
         shape: the shape of every result: the name of the input that has it, or a function of the inputs' shapes
             (several for a variadic input) and constant values. Where it is None, the function itself is run on torch's
             meta tensors; that is left to ops for which it is cheap, since many meta kernels import torch._dynamo.
@@ -104,7 +107,6 @@ class Kernel:
     result: ResultRule
     same: tuple[str, ...]
     exact: bool
-    raw: tuple[str, ...]
     shape: ShapeRule | None
     by_value: bool
 
@@ -126,7 +128,6 @@ def op(
     result: ResultRule = "x",
     same: tuple[str, ...] = (),
     exact: bool = False,
-    raw: tuple[str, ...] = (),
     shape: ShapeRule | None = None,
     by_value: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -141,7 +142,7 @@ def op(
         for name in names:
             if name in _TABLE:
                 raise ValueError(f"the op {name} is defined twice")
-            _TABLE[name] = Kernel(function, MappingProxyType(parameters), result, same, exact, raw, shape, by_value)
+            _TABLE[name] = Kernel(function, MappingProxyType(parameters), result, same, exact, shape, by_value)
         return function
 
     return register

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
 from mobileclip_deploy.targets.values import TowerJob
 
-__all__ = ["LoweringJob"]
+__all__ = ["FIXED", "FreeShape", "LoweringJob"]
+
+
+@dataclass(frozen=True)
+class FreeShape:
+    """What of a tower's input may vary: its `batch`, or the length of ids from `shortest` to the example's."""
+
+    batch: bool = False
+    shortest: int | None = None
+
+
+FIXED = FreeShape()
 
 
 @dataclass(frozen=True)
@@ -17,11 +28,7 @@ class LoweringJob(TowerJob):
     options: ExecuTorchOptions = field(kw_only=True)
 
     @property
-    def free_batch(self) -> bool:
-        """Whether the text tower is to take several prompts at a time."""
-        return self.options.dynamic_batch and self.tower == "text"
-
-    @property
-    def shortest(self) -> int | None:
-        """Of a text tower that takes several lengths of ids the shortest; None where it takes one."""
-        return self.contexts[0] if self.contexts else None
+    def free(self) -> FreeShape:
+        """Of a text tower that is to take several prompts at a time, or several lengths of ids; of others nothing."""
+        batch = self.options.dynamic_batch and self.tower == "text"
+        return FreeShape(batch, self.contexts[0] if self.contexts else None)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.targets.executorch.backends import Backend
 from mobileclip_deploy.targets.executorch.etrecord import etrecord_path, write_etrecord
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.targets.executorch.job import LoweringJob
+from mobileclip_deploy.targets.executorch.job import FreeShape, LoweringJob
 
 __all__ = ["LARGEST_BATCH", "lower", "traced"]
 
@@ -29,7 +26,7 @@ def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> 
 
     record = job.options.etrecord
     with torch.no_grad(), backend.lowering():
-        program = traced(module, job.example, job.free_batch, job.shortest)
+        program = traced(module, job.example, job.free)
         edge = to_edge_transform_and_lower(program, partitioner=[backend.partitioner(job)], generate_etrecord=record)
         lowered = edge.to_executorch()
     if record:
@@ -37,18 +34,15 @@ def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> 
     return bytes(lowered.buffer)
 
 
-def traced(
-    module: nn.Module, example: Tensor, free_batch: bool, shortest: int | None = None
-) -> torch.export.ExportedProgram:
-    """The module as torch.export sees it on an input [1, ...]; for batches from 1 to `LARGEST_BATCH` where free, and
-    with `shortest` for ids [1, L] from that length to the example's.
+def traced(module: nn.Module, example: Tensor, free: FreeShape) -> torch.export.ExportedProgram:
+    """The module as torch.export sees it on an input [1, ...], of which this is free; a batch up to `LARGEST_BATCH`.
 
     The upper bound is lost when the example is smaller than it: the example is repeated as often as the bound says.
     """
-    if shortest is not None:
-        tokens = torch.export.Dim("tokens", min=shortest, max=example.shape[1])
+    if free.shortest is not None:
+        tokens = torch.export.Dim("tokens", min=free.shortest, max=example.shape[1])
         return torch.export.export(module, (example,), dynamic_shapes=({1: tokens},), strict=False)
-    if not free_batch:
+    if not free.batch:
         return torch.export.export(module, (example,), strict=False)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     inputs = example.repeat(LARGEST_BATCH, *[1] * (example.dim() - 1))

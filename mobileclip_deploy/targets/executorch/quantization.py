@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.executorch.embedding import quantize_embeddings
+from mobileclip_deploy.targets.executorch.job import FIXED, FreeShape
 from mobileclip_deploy.targets.executorch.lowering import traced
 from mobileclip_deploy.targets.executorch.stages import Stages
 from mobileclip_deploy.targets.executorch.storage import stays_float
@@ -28,8 +29,7 @@ def quantize(
     inputs: Tensor,
     stages: Stages,
     grids: Mapping[str, Grid],
-    free_batch: bool = False,
-    shortest: int | None = None,
+    free: FreeShape = FIXED,
 ) -> nn.Module:
     """A tower that is written for XNNPACK, with quantized weights and activations.
 
@@ -39,7 +39,7 @@ def quantize(
         inputs: of the tower [N, ...]; w8a8 measures activations on them.
         stages: told of every step.
         grids: of the weights, by `provenance.weight_sha256`; w8 and w8a8 are XNNPACK's own choice, which they describe.
-        free_batch, shortest: what comes out takes batches, or shorter ids (see `lowering.traced`), not one input.
+        free: of the inputs that what comes out takes.
 
     Raises:
         StageBroke: a stage no longer computes what the stage before it computed.
@@ -48,7 +48,7 @@ def quantize(
     stages.near("embedding", module)
     if precision == "w4":
         return _linear(module, stages, grids)
-    graph = traced(module, inputs[:1], free_batch, shortest).module()
+    graph = traced(module, inputs[:1], free).module()
     return _pt2e(graph, inputs, stages, dynamic=precision == "w8")
 
 

@@ -19,6 +19,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.learning.reinforcement import (
     Captioner,
+    CaptionSettings,
     caption_pairs,
     captioning,
     load_captioner,
@@ -193,7 +194,7 @@ def test_on_dask_the_captions_are_those_of_one_process(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        alone = caption_pairs(read, captioner, 1, 3, tmp_path / "alone.jsonl")
+        alone = caption_pairs(read, captioner, CaptionSettings(1, 3), tmp_path / "alone.jsonl")
         told: list[str] = []
         place = {"protocol": "tcp", "host": "127.0.0.1", "dashboard_address": None, "memory_limit": 8 * 10**9}
         with (
@@ -203,10 +204,10 @@ def test_on_dask_the_captions_are_those_of_one_process(
             distributed.LocalCluster(2, processes=False, threads_per_worker=1, **place) as cluster,
         ):
             address = cluster.scheduler_address
-            found = caption_pairs(read, captioner, 1, 3, tmp_path / "dask.jsonl", told.append, address)
+            found = caption_pairs(read, captioner, CaptionSettings(1, 3), tmp_path / "dask.jsonl", told.append, address)
             other = replace(captioner, identity="another")
             with pytest.raises(InvalidInput, match="is another one on "):
-                caption_pairs(read, other, 1, 3, tmp_path / "other.jsonl", scheduler=address)
+                caption_pairs(read, other, CaptionSettings(1, 3), tmp_path / "other.jsonl", scheduler=address)
     finally:
         torch.set_num_threads(threads)
         captioning._kept_captioner.cache_clear()

@@ -11,14 +11,14 @@ import torch
 
 from mobileclip_deploy.mil.faults import InvalidInput
 from mobileclip_deploy.mil.ops.gather import checked_indices
-from mobileclip_deploy.mil.ops.registry import Opset, Shape, Shapes, Tensor, Values, op
+from mobileclip_deploy.mil.ops.registry import Opset, Shape, Shapes, Stored, Tensor, Values, op
 
 __all__: list[str] = []
 
 
-@op("gather_along_axis", exact=True, raw=("x",), shape="indices")
+@op("gather_along_axis", exact=True, shape="indices")
 def gather_along_axis(
-    x: Tensor, indices: Tensor, opset: Opset, axis: int = 0, validate_indices: bool = False
+    x: Stored, indices: Tensor, opset: Opset, axis: int = 0, validate_indices: bool = False
 ) -> Tensor:
     """x[..., indices[..., i, ...], ...]: x and indices of one rank -> the shape of the indices."""
     return torch.gather(x, axis, checked_indices(indices, x.shape[axis], opset))
@@ -29,8 +29,8 @@ def _gather_nd_shape(shapes: Shapes, values: Values) -> Shape:
     return (*indices[:-1], *x[values.get("batch_dims", 0) + indices[-1] :])
 
 
-@op("gather_nd", exact=True, raw=("x",), shape=_gather_nd_shape)
-def gather_nd(x: Tensor, indices: Tensor, opset: Opset, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
+@op("gather_nd", exact=True, shape=_gather_nd_shape)
+def gather_nd(x: Stored, indices: Tensor, opset: Opset, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
     """Slices of x at index vectors: x [D], indices [K] -> [K[:-1], D[batch_dims + K[-1]:]]."""
     depth = indices.shape[-1]
     if not 0 <= batch_dims < indices.dim() or batch_dims + depth > x.dim():
