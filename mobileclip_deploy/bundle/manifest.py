@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.model.precision import is_precision
@@ -28,11 +28,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TensorEntry(_Frozen):
+class TensorEntry(BaseModel, frozen=True, extra="forbid"):
     """An artifact's input or output. A dimension of 0 is free."""
 
     name: str
@@ -53,7 +49,7 @@ class TensorEntry(_Frozen):
         return cls(**vars(info))
 
 
-class AttachmentEntry(_Frozen):
+class AttachmentEntry(BaseModel, frozen=True, extra="forbid"):
     """A file beside an artifact. `tolerance`: by how much one value of an output may differ from those in the file."""
 
     file: str
@@ -62,7 +58,7 @@ class AttachmentEntry(_Frozen):
     tolerance: float | None = None
 
 
-class TowerEntry(_Frozen):
+class TowerEntry(BaseModel, frozen=True, extra="forbid"):
     """One artifact: `file` is relative to the bundle; a package's bytes and hash are those of the files in it.
 
     `function`: of the file, where it holds several (a Core ML package of both towers); its bytes and hash are then
@@ -91,13 +87,13 @@ class TowerEntry(_Frozen):
         return name
 
 
-class PreprocessEntry(Preprocess):
+class PreprocessEntry(Preprocess, frozen=True):
     """The variant's preprocessing, and where mean and std are applied: inside the graph."""
 
     where: Literal["graph"] = "graph"
 
 
-class ClassifierEntry(_Frozen):
+class ClassifierEntry(BaseModel, frozen=True, extra="forbid"):
     """What a classifier tells apart, in the order of its probabilities; its bundle holds no text tower. `template`: of
     the prompts that stand for the labels; None where they are the classes that the network itself was trained on."""
 
@@ -105,7 +101,7 @@ class ClassifierEntry(_Frozen):
     template: str | None = None
 
 
-class RoundedTowerEntry(_Frozen):
+class RoundedTowerEntry(BaseModel, frozen=True, extra="forbid"):
     """A tower whose rounding was learned, by `method`: as asked for, or a simpler one that came nearer. `layers`: of
     each such layer's weight the SHA-256 of its numbers as the artifact holds them, dequantized, float32. `nearest_db`,
     `learned_db`: how near the tower is to its float original, centred SNR on inputs that were not learned from, rounded
@@ -117,7 +113,7 @@ class RoundedTowerEntry(_Frozen):
     learned_db: float
 
 
-class RoundingEntry(_Frozen):
+class RoundingEntry(BaseModel, frozen=True, extra="forbid"):
     """How weights were put on their grids where it was not to the nearest: `method`, on what it was learned (folder,
     SHA-256, pictures, captions), and `floats`, the file with what else was learned: biases. Towers that are not here
     are rounded to the nearest."""
@@ -131,7 +127,7 @@ class RoundingEntry(_Frozen):
     towers: dict[TowerName, RoundedTowerEntry]
 
 
-class Manifest(_Frozen):
+class Manifest(BaseModel, frozen=True, extra="forbid"):
     """manifest.json. `embedding_space`: embeddings of different ids must not be compared.
 
     `layout`: how files and tensors are called and what stands beside them, where an app's names were asked for; None

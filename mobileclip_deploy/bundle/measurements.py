@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mobileclip_deploy.parity import Check, ParityReport
 
@@ -15,14 +15,12 @@ __all__ = ["MEASUREMENTS", "Measurements"]
 MEASUREMENTS: Literal["parity.json"] = "parity.json"
 
 
-class Measurements(BaseModel):
+class Measurements(BaseModel, frozen=True, extra="forbid"):
     """The checks of a bundle with their figures, and where they were taken.
 
     `threads` that torch used, `processor` and the instruction set (`capability`) decide the last bits of a figure;
     `floor` is the noise floor of each tower (see `ParityReport`).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     threads: int

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
+from pydantic import BaseModel, TypeAdapter, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import DataclassSchema, FloatSchema
 
@@ -54,13 +54,12 @@ def _widened(name: str, base: type[BaseModel], text: str, **added: Any) -> Any:
     return create_model(name, __doc__=text, **fields, **added)
 
 
-class ArtifactDocument(BaseModel):
+class ArtifactDocument(BaseModel, extra="allow"):
     """An artifact of a target that tells no more of it; and, by kind, what else the target counts in it.
 
     `bytes`: of the whole, or of each part where the target tells them apart.
     """
 
-    model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, dict[str, int]]
 
     kind: str

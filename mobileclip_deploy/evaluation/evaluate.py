@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
@@ -35,10 +35,8 @@ TASKS = ("classification", "retrieval")
 WORDNET = re.compile(r"n\d{8}")
 
 
-class ClassFigures(BaseModel):
+class ClassFigures(BaseModel, frozen=True):
     """One class: its images, and the share of them in percent whose nearest class it is, or is among the nearest 5."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     images: int
@@ -46,15 +44,13 @@ class ClassFigures(BaseModel):
     top5: float | None
 
 
-class EvaluationResult(BaseModel):
+class EvaluationResult(BaseModel, frozen=True):
     """Figures of one embedder on one dataset, in percent; mean ranks count from 1.
 
     `confusion[a][b]`: images of class a whose nearest class is b, where there are any. `skipped`: the rows that were
     left out, and why. `images_per_second`: of those that were embedded, reading included; None where it was not asked
     for, or all were in the cache.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     schema_version: Literal[1] = 1
     model: str

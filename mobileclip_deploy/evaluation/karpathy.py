@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.bad_rows import BadRows
@@ -15,24 +15,18 @@ from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, parse_json, rea
 __all__ = ["read_karpathy"]
 
 
-class _Sentence(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
+class _Sentence(BaseModel, extra="ignore"):
     raw: str
 
 
-class _Image(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
+class _Image(BaseModel, extra="ignore"):
     filename: str
     filepath: str = ""
     split: str
     sentences: Annotated[list[_Sentence], Field(fail_fast=True)]
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
+class _File(BaseModel, extra="ignore"):
     images: Annotated[list[_Image], Field(fail_fast=True)]
     dataset: str
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 __all__ = [
     "RESAMPLES",
@@ -34,10 +34,8 @@ Ranks = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 
-class Interval(BaseModel):
+class Interval(BaseModel, frozen=True):
     """A figure in percent with its 95% bootstrap interval over the examples (1,000 resamples, seed 0)."""
-
-    model_config = ConfigDict(frozen=True)
 
     value: float
     low: float

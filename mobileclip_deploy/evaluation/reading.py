@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput, UsageError
@@ -23,10 +23,8 @@ BUILTIN = "builtin"
 """What stands in the place of a dataset's path for the built-in one."""
 
 
-class _Description(BaseModel):
+class _Description(BaseModel, extra="ignore"):
     """dataset.json: file names are relative to it."""
-
-    model_config = ConfigDict(extra="ignore")
 
     name: str
     pairs: str = "pairs.jsonl"

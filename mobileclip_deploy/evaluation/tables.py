@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.bad_rows import BadRows
@@ -24,10 +24,8 @@ COLUMNS = {
 }
 
 
-class _Line(BaseModel):
+class _Line(BaseModel, extra="ignore"):
     """One line of a JSON lines file."""
-
-    model_config = ConfigDict(extra="ignore")
 
     image: str
     text: str | Annotated[list[str], Field(fail_fast=True)] | None = None

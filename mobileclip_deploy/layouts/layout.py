@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.precision import precision_of
@@ -25,11 +25,7 @@ IN_NAMES = {"variant", "precision", "suffix"}
 OWN = {"manifest.json", "parity.json", "golden.safetensors", "MODEL_CARD.md", "smallest.json", "smallest.svg"}
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TensorLayout(_Frozen):
+class TensorLayout(BaseModel, frozen=True, extra="forbid"):
     """An input or output: its name, and of an input the type of its numbers; the target's own where it is left out.
 
     `any_size`: an image as bytes [H, W, 3 or 4], resized, cropped and scaled inside of the artifact.
@@ -40,7 +36,7 @@ class TensorLayout(_Frozen):
     any_size: bool = False
 
 
-class ArtifactLayout(_Frozen):
+class ArtifactLayout(BaseModel, frozen=True, extra="forbid"):
     """One artifact. `file`: its path inside the bundle, in which `{variant}`, `{precision}` and `{suffix}` are put."""
 
     file: str
@@ -60,7 +56,7 @@ class ArtifactLayout(_Frozen):
         return output
 
 
-class SideFile(_Frozen):
+class SideFile(BaseModel, frozen=True, extra="forbid"):
     """A file beside the artifacts: one of the tokenizer's, or an object of JSON, its `content`, in which a text that is
     `{name}` and nothing else stands for what the variant's card says (see `values_of`)."""
 
@@ -77,7 +73,7 @@ class SideFile(_Frozen):
         return self
 
 
-class Layout(_Frozen):
+class Layout(BaseModel, frozen=True, extra="forbid"):
     """What one app, or one client library, expects of a bundle.
 
     `source`: where it was read how the app loads its files. `target`: the format. `default`: what the target writes

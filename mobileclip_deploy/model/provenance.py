@@ -7,16 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 __all__ = ["Provenance", "Recovered", "tensors_sha256", "weight_sha256"]
 
 
-class Recovered(BaseModel):
+class Recovered(BaseModel, frozen=True, extra="forbid"):
     """That towers were trained for a precision (`recover`): `precisions` by tower, and the checkpoint whose answers
     they were trained to give. `target` is the one whose export stores the very integers that were trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     precisions: dict[str, str]
     target: str = "coreml"  # files from before it was recorded were trained for Core ML
@@ -34,7 +32,7 @@ class Recovered(BaseModel):
         )
 
 
-class Provenance(BaseModel):
+class Provenance(BaseModel, frozen=True, extra="forbid"):
     """The source checkpoint of a model. `layout` is the source's own, also for a folded copy of it.
 
     `sha256` is the file's, `weights` that of the tensors in it (`tensors_sha256`), the same whatever kind of file holds
@@ -43,8 +41,6 @@ class Provenance(BaseModel):
     from the file to the model. `recovered` is set when the weights were trained for a precision: then `file`, `sha256`
     and `weights` are of the recovered file.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     variant: str
     layout: str

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion
 from mobileclip_deploy.model.classes import ClassSet, class_names
@@ -41,11 +41,7 @@ LARGEST_IMAGE = 4096
 CARDS_VARIABLE = "MOBILECLIP_DEPLOY_CARDS"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MCiTower(_Frozen):
+class MCiTower(BaseModel, frozen=True, extra="forbid"):
     """An MCi image tower (FastViT with MobileOne stem): one entry a stage in every tuple."""
 
     kind: Literal["mci"]
@@ -83,7 +79,7 @@ class MCiTower(_Frozen):
         return int(2 ** (len(self.depths) + 1))
 
 
-class ViTTower(_Frozen):
+class ViTTower(BaseModel, frozen=True, extra="forbid"):
     """A ViT image tower: a convolutional stem (MobileCLIP-B) or one patch convolution (OpenAI's, LAION's ViTs)."""
 
     kind: Literal["vit"]
@@ -108,7 +104,7 @@ class ViTTower(_Frozen):
         return self.patch
 
 
-class TextTowerSpec(_Frozen):
+class TextTowerSpec(BaseModel, frozen=True, extra="forbid"):
     """A text tower: `base` is a transformer, `mct` puts a RepMixer block before and after it."""
 
     kind: Literal["base", "mct"]
@@ -121,7 +117,7 @@ class TextTowerSpec(_Frozen):
     activation: Literal["gelu", "quick_gelu"] = "gelu"
 
 
-class TokenizerSpec(_Frozen):
+class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     """Token ids that are part of the model: bidirectional towers attend to the padding."""
 
     vocab_size: PositiveInt = 49408
@@ -131,7 +127,7 @@ class TokenizerSpec(_Frozen):
     pad: int = 0
 
 
-class Preprocess(_Frozen):
+class Preprocess(BaseModel, frozen=True, extra="forbid"):
     """How an image file becomes the tower's input; mean and std are applied inside the exported graph."""
 
     size: PositiveInt
@@ -150,7 +146,7 @@ class Preprocess(_Frozen):
         return self.size if self.crop_fraction is None else math.floor(self.size / self.crop_fraction)
 
 
-class Published(_Frozen):
+class Published(BaseModel, frozen=True, extra="forbid"):
     """Figures somebody else published, with where they were read. Never measured by this project."""
 
     imagenet_top1: float | None = None
@@ -160,7 +156,7 @@ class Published(_Frozen):
     source: str
 
 
-class Licence(_Frozen):
+class Licence(BaseModel, frozen=True, extra="forbid"):
     """The licence of the weights (the code has its own)."""
 
     name: str
@@ -168,7 +164,7 @@ class Licence(_Frozen):
     research_only: bool
 
 
-class PublishedFile(_Frozen):
+class PublishedFile(BaseModel, frozen=True, extra="forbid"):
     """Where the checkpoint is published: a repository of the hub, and the file there."""
 
     layout: CheckpointLayout
@@ -178,7 +174,7 @@ class PublishedFile(_Frozen):
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="refuse the file when it is another")
 
 
-class Variant(_Frozen):
+class Variant(BaseModel, frozen=True, extra="forbid"):
     """One model of the family. `layouts` holds what a checkpoint layout changes in the architecture: Apple's and
     timm's definitions of ViT-B/16 differ in stem padding and LayerNorm epsilon, and both are right for their own
     checkpoints. `text` and `tokenizer` are None of an image tower alone; `classes` are what such a tower tells apart by

@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import read_json
@@ -24,11 +24,7 @@ __all__ = ["LockedBundle", "ParityLock", "Tolerances", "check_drift", "locked_fi
 LOCKED_STEPS = ("twin", "shipped", "task")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Tolerances(_Frozen):
+class Tolerances(BaseModel, frozen=True, extra="forbid"):
     """What counts as noise.
 
     A relative deviation or a distance 1 - cosine may grow to `deviation_factor` times what was accepted, or by
@@ -45,7 +41,7 @@ class Tolerances(_Frozen):
     bytes: float = 0.01
 
 
-class LockedBundle(_Frozen):
+class LockedBundle(BaseModel, frozen=True, extra="forbid"):
     """The accepted figures of one bundle: by "tower step" (as "image shipped"), and bytes by tower.
 
     `weights`: the hash of the checkpoint's tensors, the same whatever file holds them; None where an earlier version
@@ -58,7 +54,7 @@ class LockedBundle(_Frozen):
     bytes: dict[str, Annotated[int, Field(ge=0, lt=2**63)]]
 
 
-class ParityLock(_Frozen):
+class ParityLock(BaseModel, frozen=True, extra="forbid"):
     """A lock file: several bundles by name, and what counts as noise."""
 
     schema_version: Literal[1] = 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 __all__ = ["Deviation", "compare", "flat", "spread"]
 
@@ -15,7 +15,7 @@ __all__ = ["Deviation", "compare", "flat", "spread"]
 ALIKE = 1e-6
 
 
-class Deviation(BaseModel):
+class Deviation(BaseModel, frozen=True, ser_json_inf_nan="strings"):  # JSON has no word for infinity
     """How far `out` is from `ref`.
 
     `relative`: max ||out - ref|| / ||ref||. `cosine`: min cosine. `snr_db`: 10 log10 of sum |ref - mean(ref)|^2 over
@@ -24,8 +24,6 @@ class Deviation(BaseModel):
     one, or equal ones. `scale`: of the ratios ||out|| / ||ref|| the one furthest from 1, which a cosine does not see.
     `spread`: how much the embeddings in `ref` differ (see `spread`); None in figures of earlier versions.
     """
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")  # JSON has no word for infinity
 
     relative: float
     cosine: float

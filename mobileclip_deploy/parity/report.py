@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mobileclip_deploy.parity.gates import SCALE, Bound, passes
 from mobileclip_deploy.parity.metrics import Deviation, compare
@@ -18,11 +18,9 @@ __all__ = ["Check", "Lost", "ParityReport", "StoredLayer", "StoredWeights"]
 Status = Literal["passed", "failed", "undecided", "not run"]
 
 
-class Lost(BaseModel):
+class Lost(BaseModel, frozen=True):
     """What an artifact loses of a figure, in points, with half of its 95% interval (`error`): how many examples it
     `lost` and `won` in `looks` looks at each of `examples`."""
-
-    model_config = ConfigDict(frozen=True)
 
     points: float
     error: float
@@ -32,7 +30,7 @@ class Lost(BaseModel):
     looks: int
 
 
-class Check(BaseModel):
+class Check(BaseModel, frozen=True):
     """One check of one tower.
 
     `step` is `structure` (names, types, shapes, bytes), `settings` (what clients are told about inputs), `folded`,
@@ -50,8 +48,6 @@ class Check(BaseModel):
     Of `task`, `losses` is what was lost by figure, over all looks, and `divergence` that of retrieval, in nats.
     `left_out`: not run because the user did not want it. `seconds` that it took; None where nobody measured it.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     step: str
     tower: str
@@ -136,10 +132,8 @@ class Check(BaseModel):
         return cls(step=step, tower=tower, status="not run", detail="left out of the quick checks", left_out=True)
 
 
-class StoredWeights(BaseModel):
+class StoredWeights(BaseModel, frozen=True):
     """How some weights of a tower stand in the artifact: the grid in words, how many they are, and their bytes."""
-
-    model_config = ConfigDict(frozen=True)
 
     tower: str
     grid: str
@@ -148,13 +142,11 @@ class StoredWeights(BaseModel):
     bytes: int
 
 
-class StoredLayer(BaseModel):
+class StoredLayer(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """One weight of an artifact beside the checkpoint's: its grid in words, and how far rounding moved it (relative).
 
     `wrong` says in words how it is not the checkpoint's weight on that grid; None where it is.
     """
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     tower: str
     layer: str
@@ -163,14 +155,12 @@ class StoredLayer(BaseModel):
     wrong: str | None = None
 
 
-class ParityReport(BaseModel):
+class ParityReport(BaseModel, frozen=True):
     """All checks of one bundle, and how its weights are stored (nothing where the checkpoint is not at hand).
 
     `floor`: the noise floor of each tower, the relative deviation of the checkpoint's own float32 answers from its
     exact ones, worst over the inputs. `notes`: what a reader should know of the checkpoint itself, in sentences.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     schema_version: Literal[1] = 1
     bundle: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mobileclip_deploy.errors import GateFailed, InvalidInput, MobileClipDeployError, NotRun, RuntimeFailed, Undecided
 from mobileclip_deploy.export.steps import Written
@@ -15,10 +15,8 @@ __all__ = ["Row", "RowError", "State", "SweepResult", "row_of"]
 State = Literal["passed", "failed", "undecided", "not run", "error", "left"]
 
 
-class RowError(BaseModel):
+class RowError(BaseModel, frozen=True):
     """Why a cell has no bundle, or its bundle no latency: as `MobileClipDeployError.as_dict`."""
-
-    model_config = ConfigDict(frozen=True)
 
     kind: str
     message: str
@@ -30,7 +28,7 @@ class RowError(BaseModel):
         return cls.model_validate(error.as_dict())
 
 
-class Row(BaseModel):
+class Row(BaseModel, frozen=True):
     """One cell: which `checkpoint` and set of `options` (by their names; None for the target's own) for which target at
     which precision.
 
@@ -40,8 +38,6 @@ class Row(BaseModel):
     each tower with the checkpoint's answers. `accuracy` in percent and `drop` in points, of top-1 and recall@1, where
     there is a dataset. `latency`: milliseconds of each tower.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     checkpoint: str
     target: str
@@ -64,11 +60,9 @@ class Row(BaseModel):
         return ", ".join(part for part in (self.checkpoint, self.target, self.precision, self.options) if part)
 
 
-class SweepResult(BaseModel):
+class SweepResult(BaseModel, frozen=True):
     """A sweep as far as it came. `notes`: what was left out, in sentences. `device`, `protocol`: of the latencies;
     `latency_error`: why there are none, or not all."""
-
-    model_config = ConfigDict(frozen=True)
 
     schema_version: Literal[1] = 1
     output: str

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion
 from mobileclip_deploy.evaluation.reading import BUILTIN
@@ -29,11 +29,9 @@ def _some(values: tuple[str, ...]) -> tuple[str, ...]:
 Names = Annotated[tuple[str, ...], AfterValidator(_some)]
 
 
-class CheckpointChoice(BaseModel):
+class CheckpointChoice(BaseModel, frozen=True, extra="forbid"):
     """As the options of `export` name a checkpoint; the built-in one where all is left out. `file` is relative to the
     specification, or a place on the hub ("hf:OWNER/NAME"), whose `variant` has to be named."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str | None = None
     variant: str | None = None
@@ -41,15 +39,13 @@ class CheckpointChoice(BaseModel):
     image_size: int | None = Field(default=None, gt=0)
 
 
-class Specification(BaseModel):
+class Specification(BaseModel, frozen=True, extra="forbid"):
     """A sweep. Paths are relative to its file.
 
     `targets` and `precisions` are as those of `export` ("all", "image=fp16,text=w8"); without precisions each target
     has its default one. `dataset` is what accuracy is compared on (of the built-in checkpoint its own when left out),
     `calibration` what ranges of activations are measured on. `device`: of `benchmark`, where latencies are measured.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1]
     targets: Names

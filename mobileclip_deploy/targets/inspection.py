@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 __all__ = ["FunctionInspection", "PackageInspection", "PortInspection", "StoredKind", "StoredTensor"]
 
 
-class _Told(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PortInspection(_Told):
+class PortInspection(BaseModel, frozen=True, extra="forbid"):
     """An input or output; a size of None is free. `scale` and `bias` are applied to an image's bytes on the way in,
     `shapes` are all that it may have, `ranges` from and to of each size (-1: any)."""
 
@@ -28,7 +24,7 @@ class PortInspection(_Told):
     ranges: tuple[tuple[int, int], ...] | None = None
 
 
-class StoredKind(_Told):
+class StoredKind(BaseModel, frozen=True, extra="forbid"):
     """The weights that are stored in one way: how many tensors and numbers, and their bytes as stored."""
 
     tensors: int
@@ -36,7 +32,7 @@ class StoredKind(_Told):
     bytes: int
 
 
-class StoredTensor(_Told):
+class StoredTensor(BaseModel, frozen=True, extra="forbid"):
     """One weight, and its bits a number as stored."""
 
     name: str
@@ -47,7 +43,7 @@ class StoredTensor(_Told):
     bits: float
 
 
-class FunctionInspection(_Told):
+class FunctionInspection(BaseModel, frozen=True, extra="forbid"):
     """What a function takes, gives and computes: operations by type and by what they compute in, those that the
     evaluator does not know, weights by kind, and the largest."""
 
@@ -62,7 +58,7 @@ class FunctionInspection(_Told):
     largest: tuple[StoredTensor, ...]
 
 
-class PackageInspection(_Told):
+class PackageInspection(BaseModel, frozen=True, extra="forbid"):
     """A package: `bytes` is its size on disk; weights that functions share are counted in each. `title`: what people
     call such a file."""
 

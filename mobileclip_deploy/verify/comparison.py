@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import NotRun, UsageError
@@ -32,13 +32,11 @@ from mobileclip_deploy.verify.task import TASK_FIGURES
 __all__ = ["ComparedBundle", "Comparison", "compare_bundles"]
 
 
-class ComparedBundle(BaseModel):
+class ComparedBundle(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """One row. `relative` and `snr_db` are of the worst tower on the bundle's golden inputs (None: exact, or not run).
     `figures` are top-1 and recall@1 in percent; `differences` what they are above `baseline` (below: negative) in
     points, with paired 95% bootstrap intervals. A drop has failed its gate where the whole interval is beyond it; where
     the figure alone is, that is undecided. `reasons`: the gates that failed, or what could not be run or told."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     bundle: str
     variant: str
@@ -55,11 +53,9 @@ class ComparedBundle(BaseModel):
     reasons: tuple[str, ...] = ()
 
 
-class Comparison(BaseModel):
+class Comparison(BaseModel, frozen=True):
     """All rows, in the order given, and what a reader must know about them. `dataset`: None where accuracy was not
     measured."""
-
-    model_config = ConfigDict(frozen=True)
 
     schema_version: Literal[1] = 1
     dataset: str | None

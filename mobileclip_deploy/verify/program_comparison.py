@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil import Computed, Precision, Program
@@ -25,7 +25,7 @@ __all__ = ["Explanation", "Followed", "compare_programs", "relative_deviation"]
 VALUE_BOUND = 1e-4  # relative, of a result: two evaluations of the same graph here agree to the bit
 
 
-class Explanation(BaseModel):
+class Explanation(BaseModel, frozen=True):
     """What was found for one tower.
 
     `finding`: `unreadable`; `interface` (an input or output is not what a conversion gives); `operation` (this one
@@ -35,8 +35,6 @@ class Explanation(BaseModel):
     `relative` is the deviation of its result, `before` the last operation that still agreed, `position` its number in
     the order in which the outputs need them.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     tower: str
     finding: Literal["unreadable", "interface", "operation", "precision", "placement", "none"]

@@ -48,17 +48,7 @@ def judged(own: Looks, found: Looks, paired: Paired, gates: Gates) -> Check:
         engine=after.engine,
         gate=f"drop <= {gates.task:g} points",
         figures=figures | {f"{name}_drop": before[name].value - value for name, value in figures.items()},
-        losses={
-            name: Lost(
-                points=loss.points,
-                error=loss.error,
-                lost=loss.lost,
-                won=loss.won,
-                examples=loss.examples,
-                looks=loss.looks,
-            )
-            for name, loss in paired.losses.items()
-        },
+        losses={name: Lost.model_validate(loss, from_attributes=True) for name, loss in paired.losses.items()},
         divergence=paired.divergence,
         detail=paired.describe(gates.task),
     )

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.evaluation.embedder import Embedder
@@ -29,12 +29,10 @@ T = TypeVar("T")
 Floats = npt.NDArray[np.float32]
 
 
-class Row(BaseModel):
+class Row(BaseModel, frozen=True):
     """One dataset. `figure` is in percent, None where it was not run or has failed, which `reason` explains.
     `published` is what the variant's authors have, and `difference` what the figure has over it, in points, with the
     figure's own interval. `skipped`: images that were left out, and why."""
-
-    model_config = ConfigDict(frozen=True)
 
     key: str
     name: str
@@ -49,10 +47,8 @@ class Row(BaseModel):
     skipped: tuple[str, ...] = ()
 
 
-class SuiteResult(BaseModel):
+class SuiteResult(BaseModel, frozen=True):
     """A suite of a model. `average` is the plain mean of the figures, and None unless each dataset was measured."""
-
-    model_config = ConfigDict(frozen=True)
 
     suite: str
     source: str

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mobileclip_deploy.errors import UsageError, suggestion
 
@@ -26,11 +26,9 @@ Metric = Literal[
 ]
 
 
-class Task(BaseModel):
+class Task(BaseModel, frozen=True, extra="forbid"):
     """One dataset: its `key` in the suite's own list, the `folder` it is looked for in, and its metric. `examples` is
     how many the list says it has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     name: str
@@ -40,10 +38,8 @@ class Task(BaseModel):
     examples: int
 
 
-class Suite(BaseModel):
+class Suite(BaseModel, frozen=True, extra="forbid"):
     """A list of datasets; `source` says where it was published."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     title: str
@@ -51,9 +47,7 @@ class Suite(BaseModel):
     datasets: tuple[Task, ...]
 
 
-class _Published(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Published(BaseModel, frozen=True, extra="forbid"):
     suite: str
     source: str
     percent: dict[str, dict[str, float]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mobileclip_deploy.export.smallest.sensitivity import Layer
 from mobileclip_deploy.model.variants import TowerName
@@ -14,15 +14,13 @@ __all__ = ["Outcome", "Point", "SearchLog", "Trial"]
 Outcome = Literal["passed", "failed", "undecided"]
 
 
-class Trial(BaseModel):
+class Trial(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """One candidate: what it is, how large, and what became of it. `bytes` is None where it was passed over before
     both towers were written; `drops` are in points; `four_bit` names the layers of a "mixed" tower that have 4 bits.
     `predicted_snr_db`: of each tower, by its weights alone; None where nothing is predicted to move. `widened`:
     by what the interval of its accuracy was multiplied on the images kept for confirming; None where it did not come to
     that.
     """
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     precisions: dict[TowerName, str]
     predicted_bytes: int
@@ -35,11 +33,9 @@ class Trial(BaseModel):
     reason: str | None = None
 
 
-class Point(BaseModel):
+class Point(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """A candidate that no other is predicted to be nearer than without being larger. `snr_db`: predicted, of both
     towers together; None where nothing is predicted to move. `outcome`: None where it was not tried."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     precisions: dict[TowerName, str]
     predicted_bytes: int
@@ -47,14 +43,12 @@ class Point(BaseModel):
     outcome: Outcome | None = None
 
 
-class SearchLog(BaseModel):
+class SearchLog(BaseModel, frozen=True):
     """smallest.json: all that was tried; the last one is the bundle. `layers`: how sensitive each is, where the target
     can store layers at bits of their own. `candidates`: how many combinations there were; `ruled_out`: choices of a
     tower that are predicted to miss its gate by far, with what is predicted; `frontier`: of the rest those combinations
     that are worth trying, but for towers that failed since.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     schema_version: Literal[1] = 1
     target: str

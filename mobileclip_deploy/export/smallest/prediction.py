@@ -11,7 +11,7 @@ import copy
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from mobileclip_deploy.learning.rounding.nearest import to_nearest
@@ -27,11 +27,9 @@ BATCH = 32
 TIMES, DECIBELS = 2.0, 3.0
 
 
-class Prediction(BaseModel):
+class Prediction(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """`cosine`: of the worst input. `snr_db`: the centred signal-to-noise ratio; None where nothing moves, and where
     inputs do not differ."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     cosine: float
     snr_db: float | None

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from mobileclip_deploy.model.provenance import weight_sha256
@@ -29,11 +29,9 @@ ALLOWED = 0.04
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.03)
 
 
-class Layer(BaseModel):
+class Layer(BaseModel, frozen=True):
     """One weight: `noise` is the energy of what the embeddings move by at 4 bits, over that of the embeddings; `sha256`
     that of `weight_sha256`."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     sha256: str

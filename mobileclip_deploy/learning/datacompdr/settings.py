@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
 
 __all__ = ["PublishedTeacher", "ShardSettings"]
 
 
-class PublishedTeacher(BaseModel):
+class PublishedTeacher(BaseModel, frozen=True, extra="forbid"):
     """One teacher: how many of the values of an embedding are its own, and the factor of its cosines."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     embed_dim: int = Field(gt=0)
     scale: float = Field(gt=0)
@@ -25,15 +23,13 @@ class PublishedTeacher(BaseModel):
         return TeacherEntry(file="", sha256="", variant="", embed_dim=self.embed_dim, image_size=224, scale=self.scale)
 
 
-class ShardSettings(BaseModel):
+class ShardSettings(BaseModel, frozen=True, extra="forbid"):
     """Of a training on published shards. `images` is the folder of shards with the images and true captions, where
     these are not in the reinforced shards themselves. `teachers` lie one after another in each embedding; where left
     out, those that an index.json beside the shards names, else DataCompDR's. `captions` is a regular expression of the
     keys of synthetic captions that are used, one of which is drawn for each sample. With `mix_synthetic` a sample has
     one caption instead of two, a synthetic one in that share of cases. `skip_bad` leaves out what is damaged instead of
     refusing it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: Path | None = None
     teachers: tuple[PublishedTeacher, ...] | None = Field(default=None, min_length=1)

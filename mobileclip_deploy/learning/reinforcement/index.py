@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import read_json, write_whole
@@ -21,11 +21,9 @@ OURS: Literal["mobileclip-deploy/reinforced"] = "mobileclip-deploy/reinforced"
 PUBLISHED: Literal["mobileclip-deploy/datacompdr"] = "mobileclip-deploy/datacompdr"
 
 
-class TeacherEntry(BaseModel):
+class TeacherEntry(BaseModel, frozen=True, extra="forbid"):
     """One teacher. `scale` is the factor of its cosines, `image_size` what it saw the augmented images at. `weights`:
     the hash of its tensors, the same whatever file holds them; None in what earlier versions wrote."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str
     sha256: str
@@ -45,10 +43,8 @@ class TeacherEntry(BaseModel):
         return self.is_of(other.sha256, other.weights) and self.model_dump(include=use) == other.model_dump(include=use)
 
 
-class ShardEntry(BaseModel):
+class ShardEntry(BaseModel, frozen=True, extra="forbid"):
     """One file of `rows` pairs, the first of which is number `first`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str
     sha256: str
@@ -56,15 +52,13 @@ class ShardEntry(BaseModel):
     rows: int
 
 
-class Index(BaseModel):
+class Index(BaseModel, frozen=True, extra="forbid"):
     """index.json; the format is described in docs/reinforcement.md. Beside shards in the published form it says what
     those do not: teachers and completeness. Augmentations are then the published ones, without `parameters` and policy.
 
     `images` is the folder that the pairs' images are relative to, `augmentations` how many each image has. A dataset
     is complete when its shards hold all `rows`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["mobileclip-deploy/reinforced", "mobileclip-deploy/datacompdr"] = OURS
     version: Literal[1] = 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import read_json, read_regular
@@ -17,13 +17,11 @@ __all__ = ["PAIRS_BYTES", "Pair", "Pairs", "parse_pairs", "read_pairs"]
 PAIRS_BYTES = 2 << 30
 
 
-class Pair(BaseModel):
+class Pair(BaseModel, frozen=True, extra="ignore"):
     """One image, its true caption, and captions that were made for it; other fields of a row are ignored.
 
     `image` is relative to the folder of the pairs. Without `text` there are no `captions` either.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     image: str
     text: str | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion
 from mobileclip_deploy.files import read_regular
@@ -20,17 +20,15 @@ __all__ = ["AnchorSettings", "Recipe", "read_recipe"]
 RECIPE_BYTES, MOST_BRACKETS = 64 << 10, 1000
 
 
-class AnchorSettings(BaseModel):
+class AnchorSettings(BaseModel, frozen=True, extra="forbid"):
     """Of a training with one trained vector, an anchor, for each different true caption: how many of a batch's captions
     are read (the anchors stand for the others), and the label smoothing of the cross-entropy against anchors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     captions: int = Field(default=32, gt=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
 
-class Recipe(BaseModel):
+class Recipe(BaseModel, frozen=True, extra="forbid"):
     """A training of one variant on a reinforced dataset or on plain pairs. Paths are relative to the recipe's file.
 
     `start` is a checkpoint to go on from; without one weights are drawn, with layer scales at `layer_scale` (the
@@ -44,8 +42,6 @@ class Recipe(BaseModel):
     linearly over `warmup_steps`, as open_clip's. `accumulate`: in how many parts a batch goes through the towers, for
     devices that have no memory for all of it; the loss is that of the whole batch. `autocast`: towers compute in it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1]
     variant: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.mil.lint.report import STATUSES, LintReport, Share
@@ -10,24 +10,20 @@ from mobileclip_deploy.mil.lint.report import STATUSES, LintReport, Share
 __all__ = ["Change", "Comparison", "compare"]
 
 
-class Change(BaseModel):
+class Change(BaseModel, frozen=True):
     """A status or a rule, with its share in both packages."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     before: Share
     after: Share
 
 
-class Comparison(BaseModel):
+class Comparison(BaseModel, frozen=True):
     """Two packages on one device: `statuses` always all three, `rules` those that either package falls under.
 
     `before` and `after` tell them apart: by the packages' names, or where these are the same by their folders', and
     `package` is the name that they share.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     package: str | None = None
     before: str

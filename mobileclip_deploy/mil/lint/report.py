@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mobileclip_deploy.mil.lint.rule import Level, Rule
 
@@ -16,11 +16,7 @@ Status = Literal["ready", "risk", "leaves"]
 STATUSES: tuple[Status, ...] = ("ready", "risk", "leaves")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Finding(_Frozen):
+class Finding(BaseModel, frozen=True):
     """A rule that an operation, or the package as a whole, falls under; `detail` says what of it does."""
 
     rule: str
@@ -37,7 +33,7 @@ def findings_of(rules: Iterable[Rule[Looked]], looked_at: Looked) -> tuple[Findi
     )
 
 
-class LintedOperation(_Frozen):
+class LintedOperation(BaseModel, frozen=True):
     """An operation: `ready`, `risk` or `leaves` by the worst of its findings; advice leaves it ready."""
 
     name: str
@@ -54,7 +50,7 @@ class LintedOperation(_Frozen):
         return cls(name=name, type=type, status=status, weight_bytes=weight_bytes, findings=findings)
 
 
-class RuleText(_Frozen):
+class RuleText(BaseModel, frozen=True):
     """A rule that was found broken: what it says and where that comes from (title -> address)."""
 
     name: str
@@ -69,7 +65,7 @@ class RuleText(_Frozen):
         return cls(name=rule.name, level=rule.level, text=rule.text, sources=addresses)
 
 
-class Share(_Frozen):
+class Share(BaseModel, frozen=True):
     """How much of a program a set of operations is: counts, bytes of weights, and both as fractions of 1."""
 
     operations: int
@@ -78,7 +74,7 @@ class Share(_Frozen):
     of_bytes: float
 
 
-class LintReport(_Frozen):
+class LintReport(BaseModel, frozen=True):
     """What was found in a program.
 
     Attributes:
