@@ -9,11 +9,6 @@ before. Every pipeline is a process that stays; they run one after another over 
 another order; ratios are taken round by round. CPU seconds are those of the process and of its workers, whose threads
 wait without spinning. Writes benchmarks/results/library.json and the tables in docs/evaluation.md. About 5 minutes of
 CPU; bundles, photographs and what was measured stay in WORK: a run that was stopped goes on.
-
-    python benchmarks/library.py WORK --many 100000
-
-Measures what a library costs beside its network: as many files of 8 x 8 pixels, embedded by their mean colour; killed
-half way, and begun again; and a hundredth of the files for comparison. About 2 minutes of CPU.
 """
 
 from __future__ import annotations
@@ -24,7 +19,6 @@ import os
 import platform
 import random
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -88,12 +82,8 @@ def main() -> None:
     """Measure, write the figures, and renew the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--many", type=int, metavar="FILES")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.many is not None:
-        print(json.dumps(many(given.work, given.many), indent=1))
-        return
     if given.serve is not None:
         serve(given.work, Pipeline(**json.loads(given.serve)))
         return
@@ -130,60 +120,6 @@ def main() -> None:
     RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     replace_block(PAGE, "<!-- begin: benchmarks/library.py -->", "<!-- end -->", tables(result))
     print(tables(result))
-
-
-def many(work: Path, count: int) -> dict[str, Any]:
-    """Seconds and peak memory of `count` files, after a kill half way, and of a hundredth of them."""
-    told: dict[str, Any] = {}
-    for number in (count // 100, count):
-        folder, output = work / f"many-{number}", work / f"many-{number}.npy"
-        folder.mkdir(parents=True, exist_ok=True)
-        header = (
-            b"BM" + struct.pack("<IHHI", 246, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 24, 0, 192, *[0] * 4)
-        )
-        for index in range(number):
-            path = folder / f"{index // 1000:03d}" / f"{index:06d}.bmp"
-            if not path.exists():
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(header + index.to_bytes(4, "little") * 48)
-        command = [sys.executable, "-c", COUNTED, str(folder), str(output)]
-        if number == count:
-            killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            while len(list((work / f".{output.name}.partial").glob("*/*.safetensors"))) < count // 2 // 256:
-                time.sleep(0.2)
-                assert killed.poll() is None
-            killed.kill()
-            killed.wait()
-        told[str(number)] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    return told
-
-
-# Run by itself, so that its peak is its own.
-COUNTED = """
-import json, resource, sys, time
-from pathlib import Path
-import numpy as np
-from mobileclip_deploy.evaluation import Embedder, embedding_files
-from mobileclip_deploy.model.variants import load_variant
-from mobileclip_deploy.progress import Lines
-
-variant = load_variant("nano")
-mean = lambda pixels: np.repeat(pixels.mean(axis=(2, 3)), 171, axis=1)[:, :512].astype(np.float32)
-embedder = Embedder(
-    name="colours", variant="nano", engine="numpy", embedding_space="colours", images=mean, texts=mean,
-    artifact=lambda tower: "0", preprocess=variant.preprocess, tokenizer=variant.tokenizer, template="",
-    logit_scale=1.0, alone=lambda: mean,
-)
-embedding_files.model_embedder = lambda _: embedder
-cpu, wall = time.process_time(), time.perf_counter()
-lines = Lines(lambda text: print(text, file=sys.stderr))
-found = embedding_files.embed_to_file(None, [Path(sys.argv[1])], Path(sys.argv[2]), progress=lines)
-used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({
-    "count": found.count, "computed": found.computed, "seconds": time.perf_counter() - wall,
-    "cpu_seconds": time.process_time() - cpu, "peak_mb": used.ru_maxrss / 1000,
-}))
-"""
 
 
 def photographs(work: Path, name: str) -> Path:

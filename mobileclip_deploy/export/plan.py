@@ -7,7 +7,7 @@ before one is read; `plan_export` decides the rest. Whoever has an `ExportPlan` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mobileclip_deploy.learning.rounding import METHODS, CalibrationSet, check_r
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.targets import Form, Target, named_targets, names_all, targets
+from mobileclip_deploy.targets import Form, Target, chosen_targets, names_all, targets
 from mobileclip_deploy.towers.calibration import check_calibration
 from mobileclip_deploy.towers.contexts import chosen_contexts
 from mobileclip_deploy.towers.head import EMBEDDING, Head
@@ -192,7 +192,9 @@ def choose(request: ExportRequest) -> Choices:
     towers = _wanted_towers(request)
     _check_learning(request)
     every = names_all(request.targets)
-    chosen, notes = _installed(_with_options(request)) if every else ([*_with_options(request)], [])
+    chosen, notes = [*chosen_targets(request.targets, request.options)], list[str]()
+    if every:
+        chosen, notes = _installed(chosen)
     if request.layout is not None:
         for target in chosen:
             target.require_layout(request.layout)
@@ -430,48 +432,6 @@ def _wanted_towers(request: ExportRequest) -> tuple[TowerName, ...]:
     if not found:
         raise UsageError(f"the layout {request.layout.name} has no {request.tower} tower; leave `tower` out")
     return found
-
-
-def _with_options(request: ExportRequest) -> tuple[Target, ...]:
-    """The targets that were named, each with those of the options that are its own; a backend is a target each.
-
-    Raises:
-        UsageError: an option is of none of them, or none makes anything of it as it was chosen.
-    """
-    given = {name: value for name, value in request.options.items() if value is not None}
-    named: list[Target] = []
-    used: set[str] = set()
-    for target in named_targets(request.targets):
-        known = {own.name: own for own in fields(target.options)}
-        own = {name: value for name, value in given.items() if name in known}
-        for name, value in own.items():
-            kind = bool if isinstance(known[name].default, bool) else str
-            if not isinstance(value, kind):
-                raise UsageError(f"the option `{name}` takes a {kind.__name__}, not {value!r}")
-        options = type(target.options)(**{**vars(target.options), **own})
-        chosen = target.with_options(options).variations()
-        used |= {name for name in own if any(one.uses(name) for one in chosen)}
-        named += chosen
-    if foreign := [name for name in given if name not in used]:
-        raise _foreign(foreign, named)
-    return tuple(named)
-
-
-def _foreign(names: Sequence[str], named: Sequence[Target]) -> UsageError:
-    """What to say of options that nothing which was named uses: those that one target has, in one sentence."""
-    every = [(target, own) for target in (*named, *targets().values()) for own in fields(target.options)]
-    owner = next((target for target, own in every if own.name == names[0]), None)
-    if owner is None:
-        known = ", ".join(sorted({own.name for _, own in every}))
-        return UsageError(f"unknown option {names[0]!r}; known: {known}")
-    for target in named:
-        if reason := target.refused_options.get(names[0]):
-            return UsageError(f"`{names[0]}` is refused for {target.title}: {reason}")
-    flags = [f"`{own.name}`" for own in fields(owner.options) if own.name in names]
-    if owner in named:
-        return UsageError(f"{' and '.join(flags)}: of no use to {owner.label}; leave it out")
-    verb = "is" if len(flags) == 1 else "are"
-    return UsageError(f"{' and '.join(flags)} {verb} {owner.title}'s; add `target='{owner.name}'`")
 
 
 def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:

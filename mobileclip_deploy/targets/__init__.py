@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from mobileclip_deploy.errors import DependencyMissing, UsageError, suggestion
 from mobileclip_deploy.targets.base import Target
@@ -23,6 +25,7 @@ __all__ = [
     "TargetOptions",
     "TensorInfo",
     "TowerJob",
+    "chosen_targets",
     "get_target",
     "installed_target",
     "named_targets",
@@ -126,6 +129,51 @@ def named_targets(names: tuple[str, ...]) -> tuple[Target, ...]:
     if not wanted:
         raise UsageError(f"no target is named; known: {', '.join(targets())}, all")
     return tuple({target.label: target for target in map(get_target, wanted)}.values())
+
+
+def chosen_targets(names: tuple[str, ...], options: Mapping[str, Any]) -> tuple[Target, ...]:
+    """The targets that such texts name, each with those of the options that are its own; a backend is a target each.
+
+    Args:
+        options: by the names of their fields; those that are None were not given.
+
+    Raises:
+        UsageError: an option is of none of them, or none makes anything of it as it was chosen.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    named: list[Target] = []
+    used: set[str] = set()
+    for target in named_targets(names):
+        known = {own.name: own for own in fields(target.options)}
+        own = {name: value for name, value in given.items() if name in known}
+        for name, value in own.items():
+            kind = bool if isinstance(known[name].default, bool) else str
+            if not isinstance(value, kind):
+                raise UsageError(f"the option `{name}` takes a {kind.__name__}, not {value!r}")
+        settled = type(target.options)(**{**vars(target.options), **own})
+        chosen = target.with_options(settled).variations()
+        used |= {name for name in own if any(one.uses(name) for one in chosen)}
+        named += chosen
+    if foreign := [name for name in given if name not in used]:
+        raise _foreign(foreign, named)
+    return tuple(named)
+
+
+def _foreign(names: Sequence[str], named: Sequence[Target]) -> UsageError:
+    """What to say of options that nothing which was named uses: those that one target has, in one sentence."""
+    every = [(target, own) for target in (*named, *targets().values()) for own in fields(target.options)]
+    owner = next((target for target, own in every if own.name == names[0]), None)
+    if owner is None:
+        known = ", ".join(sorted({own.name for _, own in every}))
+        return UsageError(f"unknown option {names[0]!r}; known: {known}")
+    for target in named:
+        if reason := target.refused_options.get(names[0]):
+            return UsageError(f"`{names[0]}` is refused for {target.title}: {reason}")
+    flags = [f"`{own.name}`" for own in fields(owner.options) if own.name in names]
+    if owner in named:
+        return UsageError(f"{' and '.join(flags)}: of no use to {owner.label}; leave it out")
+    verb = "is" if len(flags) == 1 else "are"
+    return UsageError(f"{' and '.join(flags)} {verb} {owner.title}'s; add `target='{owner.name}'`")
 
 
 def names_all(names: tuple[str, ...]) -> bool:
