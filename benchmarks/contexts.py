@@ -32,7 +32,7 @@ from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets import Form, get_target
 from mobileclip_deploy.targets.jobs import tower_job
-from mobileclip_deploy.targets.onnx.session import open_session
+from mobileclip_deploy.targets.onnx.runner import open_session
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "contexts.json"

@@ -63,7 +63,7 @@ def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
     from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
     from mobileclip_deploy.model.precision import PRECISIONS
     from mobileclip_deploy.targets import get_target
-    from mobileclip_deploy.targets.native_output import hold_back
+    from mobileclip_deploy.targets.quiet import hold_back
 
     torch.set_num_threads(1)
     precision = BACKENDS[backend]

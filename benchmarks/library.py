@@ -317,7 +317,7 @@ def parts(work: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
 
     from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.model.preprocessing import decode_image, tower_bytes
-    from mobileclip_deploy.targets.onnx.session import open_session
+    from mobileclip_deploy.targets.onnx.runner import open_session
 
     bundle = Bundle.of(Subjects(work).bundle(VARIANT, "onnx", "fp32"))
     spec, session = bundle.manifest.preprocess, open_session(bundle.artifact("image"), threads=1)

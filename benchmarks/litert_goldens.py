@@ -63,7 +63,7 @@ def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
     from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import TowerJob, get_target
-    from mobileclip_deploy.targets.shared import Shared
+    from mobileclip_deploy.targets.values import Shared
     from mobileclip_deploy.towers import example_input, make_tower
     from mobileclip_deploy.towers.calibration import calibration_inputs
 

@@ -34,7 +34,7 @@ from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx.recipes import RECIPES
-from mobileclip_deploy.targets.onnx.session import open_session
+from mobileclip_deploy.targets.onnx.runner import open_session
 from mobileclip_deploy.towers.inputs import sample_inputs
 
 ROOT = Path(__file__).resolve().parent

@@ -31,7 +31,7 @@ from mobileclip_deploy.model.variants import Preprocess, load_variant
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx import pictures
-from mobileclip_deploy.targets.onnx.session import open_session
+from mobileclip_deploy.targets.onnx.runner import open_session
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "pictures.json"

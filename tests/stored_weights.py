@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from mobileclip_deploy.targets.storage import Grid, Storage
-from mobileclip_deploy.towers.layer_scales import scaled_layers
+from mobileclip_deploy.towers.absorbing import scaled_layers
 
 __all__ = ["As", "as_said", "coreml_weights", "named", "onnx_weights", "xnnpack_said", "xnnpack_weights"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import pickles
-from mobileclip_deploy.checkpoints.prefixes import plain_names
 from mobileclip_deploy.errors import CheckpointError, InvalidInput
 from mobileclip_deploy.files import check_tensors
 
-__all__ = ["TensorFile", "open_tensors"]
+__all__ = ["TensorFile", "open_tensors", "plain_names"]
 
 LFS_POINTER = b"version https://git-lfs"
 HEADER_LENGTH = 8
@@ -114,3 +113,24 @@ def _plain_names(path: Path, names: Mapping[str, object] | list[str]) -> dict[st
     if len(plain) < len(names):
         raise CheckpointError(f"{path} holds weights twice, with and without the prefix `module.`; save one of the two")
     return plain
+
+
+# TinyCLIP keeps its towers and the temperature in modules of their own.
+WRAPPERS = ("module.", "_orig_mod.", "_image_encoder.", "_text_encoder.", "_logit_scale.")
+# Stripped only where every key has it: `model.` may also be a part of a layout's own names.
+COMMON = ("model.", "clip.", "net.")
+
+
+def plain_names(names: Sequence[str]) -> dict[str, str]:
+    """The names without wrappers' prefixes: {plain: as in the file}. Shorter than `names` when two become one."""
+    stripped = {_unwrapped(name): name for name in names}
+    for prefix in COMMON:
+        if stripped and all(plain.startswith(prefix) for plain in stripped):
+            return {_unwrapped(plain.removeprefix(prefix)): name for plain, name in stripped.items()}
+    return stripped
+
+
+def _unwrapped(name: str) -> str:
+    while name.startswith(WRAPPERS):
+        name = name[name.index(".") + 1 :]
+    return name

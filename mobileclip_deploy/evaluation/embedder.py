@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.evaluation.views import AS_IT_STANDS, View
+from mobileclip_deploy.evaluation.image_sources import AS_IT_STANDS, View
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName, no_text_tower
 from mobileclip_deploy.targets import Runner, installed_target

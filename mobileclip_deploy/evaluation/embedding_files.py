@@ -18,7 +18,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder, model_embedder, unit
 from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.embedding import embed_texts
-from mobileclip_deploy.evaluation.image_files import find_images
+from mobileclip_deploy.evaluation.image_sources import find_images
 from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.evaluation.text_files import parse_json, read_lines
 from mobileclip_deploy.files import check_file_destination, file_sha256, replacing, write_whole

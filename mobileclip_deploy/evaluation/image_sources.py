@@ -1,15 +1,20 @@
-"""Where an image of a dataset is: a file of its own, or a stretch of an archive."""
+"""Where images are, as a user or a dataset names them: files, patterns, stretches of archives; and the parts of each
+that are looked at."""
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.model.preprocessing import image_files
 
-__all__ = ["ArchiveImage", "Content", "ImageSource", "read_image"]
-
+__all__ = ["AS_IT_STANDS", "ArchiveImage", "Content", "ImageSource", "VIEWS", "View", "find_images", "read_image"]
 
 IMAGE_BYTES = 1 << 30
 
@@ -59,3 +64,75 @@ def read_image(source: ImageSource) -> bytes:
         raise InvalidInput(f"{source}: no such file") from None
     except OSError as error:
         raise InvalidInput(f"{source}: cannot be read ({error.strerror or error})") from error
+
+
+def find_images(sources: Sequence[Path]) -> list[Path]:
+    """Image files, each once, in order: those named, those of folders (to the bottom) and those that fit a pattern.
+
+    A file that is missing or no image is left to whoever reads it.
+
+    Raises:
+        InvalidInput: nothing is named, a folder holds no image, or nothing fits a pattern.
+    """
+    if not sources:
+        raise InvalidInput("no images were given")
+    return list(dict.fromkeys(file for source in sources for path in _matching(source) for file in _files(path)))
+
+
+def _matching(source: Path) -> list[Path]:
+    text = str(source)
+    if not glob.has_magic(text) or source.exists():
+        return [source]
+    found = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
+    if not found:
+        raise InvalidInput(f"{source}: no file fits this pattern")
+    return found
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    found = image_files(path)
+    if not found:
+        raise InvalidInput(f"{path} holds no images")
+    yield from found
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of each picture, from `left` and `top` to `right` and `bottom` as shares of its sides, and a prompt.
+
+    `template`: with `{}` for the class, where neither the dataset nor the caller names any; the model's own when None.
+    """
+
+    left: float = 0.0
+    top: float = 0.0
+    right: float = 1.0
+    bottom: float = 1.0
+    template: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether pictures are as they stand."""
+        return (self.left, self.top, self.right, self.bottom) == (0.0, 0.0, 1.0, 1.0)
+
+    def of(self, image: Image.Image) -> Image.Image:
+        """The part of a picture that this view shows, to the nearest pixel, one pixel at least."""
+        if self.whole:
+            return image
+        width, height = image.size
+        left, top = round(self.left * width), round(self.top * height)
+        right, bottom = max(round(self.right * width), left + 1), max(round(self.bottom * height), top + 1)
+        return image.crop((left, top, right, bottom))
+
+
+AS_IT_STANDS = View()
+# As training augments: a little shifted, a little nearer.
+VIEWS = (
+    AS_IT_STANDS,
+    View(0.0, 0.0, 0.94, 0.94, "a picture of {}"),
+    View(0.06, 0.06, 1.0, 1.0, "{}"),
+    View(0.0, 0.06, 0.94, 1.0, "an image of {}"),
+    View(0.05, 0.05, 0.95, 0.95, "this is {}"),
+)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.evaluate import IN_FULL, Measurement, Measuring, measure
+from mobileclip_deploy.evaluation.image_sources import VIEWS
 from mobileclip_deploy.evaluation.metrics import Loss, divergence, paired_loss
-from mobileclip_deploy.evaluation.views import VIEWS
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["Looks", "Paired", "paired_looks"]

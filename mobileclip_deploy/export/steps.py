@@ -23,7 +23,7 @@ from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import TowerJob
 from mobileclip_deploy.targets.jobs import tower_job
-from mobileclip_deploy.targets.shared import Shared
+from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.head import labels_json
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.subject import Evidence, Subject

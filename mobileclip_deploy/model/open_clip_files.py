@@ -1,14 +1,16 @@
-"""Single modules of open_clip: the package around them takes seconds to import."""
+"""What is read of open_clip's files one by one, since the package around them takes seconds to import: single modules,
+and the classes that networks were trained to tell apart."""
 
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mobileclip_deploy.errors import DependencyMissing
 
-__all__ = ["open_clip_module"]
+__all__ = ["ClassSet", "class_names", "open_clip_module"]
 
 
 def open_clip_module(name: str) -> Any:
@@ -27,3 +29,21 @@ def open_clip_module(name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+ClassSet = Literal["imagenet_1k"]
+
+# open_clip's list is made for prompts, and calls two pairs of classes by one name. WordNet's first words for one of
+# each pair.
+TOLD_APART = {744: "projectile", 836: "sunglass"}
+
+
+@cache
+def class_names(classes: ClassSet) -> tuple[str, ...]:
+    """Of the 1,000 classes of ImageNet the names that OpenAI curated, each once.
+
+    Raises:
+        DependencyMissing: open_clip_torch is not installed.
+    """
+    names = open_clip_module("zero_shot_metadata").IMAGENET_CLASSNAMES
+    return tuple(TOLD_APART.get(number, name) for number, name in enumerate(names))

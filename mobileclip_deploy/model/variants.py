@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion
-from mobileclip_deploy.model.classes import ClassSet, class_names
+from mobileclip_deploy.model.open_clip_files import ClassSet, class_names
 
 __all__ = [
     "TOWERS",

@@ -2,9 +2,8 @@
 
 from mobileclip_deploy.parity.baseline import ParityLock, check_drift, locked_figures, read_lock
 from mobileclip_deploy.parity.gates import Bound, Gates, parse_gates
-from mobileclip_deploy.parity.metrics import Deviation, compare
+from mobileclip_deploy.parity.metrics import Deviation, compare, value_tolerance
 from mobileclip_deploy.parity.report import Check, ParityReport, StoredWeights
-from mobileclip_deploy.parity.tolerance import value_tolerance
 
 __all__ = [
     "Bound",

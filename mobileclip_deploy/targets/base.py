@@ -122,8 +122,7 @@ class Target(ABC):
     def absorb(self, tower: nn.Module) -> None:
         """Multiply into the weights of a folded tower, in place, what the exporter multiplies into them; the tower
         computes the same. A weight that was put on its grid then stays there."""
-        from mobileclip_deploy.towers.layer_scales import absorb_layer_scales
-        from mobileclip_deploy.towers.norms import absorb_norms
+        from mobileclip_deploy.towers.absorbing import absorb_layer_scales, absorb_norms
 
         if self.absorbs_layer_scales:
             absorb_layer_scales(tower)
@@ -133,7 +132,7 @@ class Target(ABC):
     def fixed(self, tower: nn.Module) -> frozenset[str]:
         """The parameters of a tower, by name, that stay as `absorb` left them while others are trained: what exporters
         multiply into weights would move these off their grids."""
-        from mobileclip_deploy.towers.norms import normed_layers
+        from mobileclip_deploy.towers.absorbing import normed_layers
 
         norms = {norm for _, _, norm in normed_layers(tower)} if self.absorbs_norms else set()
         found = {f"{name}.weight" for name, module in tower.named_modules() if module in norms}

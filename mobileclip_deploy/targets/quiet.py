@@ -1,4 +1,4 @@
-"""Keeping converters' chatter from the user: it is held back, and shown only when the conversion fails."""
+"""Keeping the chatter of converters and runtimes from the user: it is shown only when a conversion fails."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import contextlib
 import gc
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 
 from mobileclip_deploy.errors import ExportError
 
-__all__ = ["conversion", "quiet"]
+__all__ = ["conversion", "hold_back", "quiet"]
 
 LOGGERS = ("coremltools", "torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "onnxruntime", "executorch")
 
@@ -86,3 +88,21 @@ def _shared_origins() -> Iterator[None]:
         yield
     finally:
         del NodeSource.__deepcopy__  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def hold_back() -> Iterator[None]:
+    """Send both descriptors to nowhere; sys.stdout and sys.stderr are flushed before and keep their objects."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        for number, copy in enumerate(saved, start=1):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)

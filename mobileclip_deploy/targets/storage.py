@@ -17,8 +17,7 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.towers.layer_scales import scaled_layers
-from mobileclip_deploy.towers.norms import normed_layers
+from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 
 __all__ = [
     "THRESHOLD",

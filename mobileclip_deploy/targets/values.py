@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
     import numpy as np
@@ -14,21 +14,44 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
 
     from mobileclip_deploy.layouts import Layout
     from mobileclip_deploy.model.variants import TowerName, Variant
-    from mobileclip_deploy.targets.shared import Shared
 
 __all__ = [
-    "PLAIN",
     "Attachment",
     "Form",
+    "PLAIN",
     "PictureRunner",
     "Place",
     "Precisions",
     "Runner",
+    "Shared",
     "TensorInfo",
     "TowerJob",
 ]
 
 T = TypeVar("T")
+
+
+class Shared:
+    """What conversions of one tower have in common, whatever their precision: made for the first, kept for the next.
+
+    Kept by whoever converts the same module with the same options more than once, such as an artifact and its
+    float32 twin; given to each of their jobs.
+
+    What is kept may hold another copy of the weights, so it is dropped as soon as nothing more is converted.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def of(self, what: str, make: Callable[[], T]) -> T:
+        """What `make` gave the first time; nobody may change it."""
+        if what not in self._made:
+            self._made[what] = make()
+        return self._made[what]
+
+    def drop(self) -> None:
+        """Keep nothing more."""
+        self._made.clear()
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
 from mobileclip_deploy.targets.rounded import Floats
 from mobileclip_deploy.targets.storage import Storage, stored_in_half
-from mobileclip_deploy.towers.layer_scales import scaled_layers
-from mobileclip_deploy.towers.norms import normed_layers
+from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
 

@@ -13,8 +13,7 @@ from torch import nn
 
 from mobileclip_deploy.targets.storage import Grid, layers
 from mobileclip_deploy.targets.stored import StoredWeight
-from mobileclip_deploy.towers.layer_scales import scaled_layers
-from mobileclip_deploy.towers.norms import normed_layers
+from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 
 __all__ = ["Form", "Matched", "matched_weights"]
 

@@ -26,8 +26,8 @@ from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.targets import Form, Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.rounded import RoundedFile
-from mobileclip_deploy.targets.shared import Shared
 from mobileclip_deploy.targets.storage import Storage, summary
+from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.labels import LabelSet

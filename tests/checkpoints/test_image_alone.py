@@ -32,7 +32,7 @@ from mobileclip_deploy.checkpoints.fitting import fitting_variants
 from mobileclip_deploy.checkpoints.golden import fill, relative_errors
 from mobileclip_deploy.checkpoints.open_clip import canonical_names
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.model.classes import class_names
+from mobileclip_deploy.model.open_clip_files import class_names
 from mobileclip_deploy.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.model.variants import MCiTower, load_variant, variant_names
 from mobileclip_deploy.towers import samples

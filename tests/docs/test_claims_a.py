@@ -55,8 +55,8 @@ from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.calibration import LIMIT
 from mobileclip_deploy.towers.head import read_head
 from mobileclip_deploy.verify import checks, several
-from mobileclip_deploy.verify.baselines import accept_baseline
 from mobileclip_deploy.verify.reproduction import check_reproduced
+from mobileclip_deploy.verify.several import accept_baseline
 
 DOCS = ROOT / "docs"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))

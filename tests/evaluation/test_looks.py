@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobileclip_deploy.evaluation import Dataset, Embedder, Looks, paired_looks
-from mobileclip_deploy.evaluation.image_sources import ImageSource
-from mobileclip_deploy.evaluation.views import VIEWS, View
+from mobileclip_deploy.evaluation.image_sources import VIEWS, ImageSource, View
 from mobileclip_deploy.model.variants import load_variant
 
 Floats = NDArray[np.float32]

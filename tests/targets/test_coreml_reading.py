@@ -14,7 +14,7 @@ from writing import chosen, job_of
 import mobileclip_deploy as mcd
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.towers.layer_scales import scaled_layers
+from mobileclip_deploy.towers.absorbing import scaled_layers
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 

@@ -17,7 +17,7 @@ from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import first_difference
-from mobileclip_deploy.targets.shared import Shared
+from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.head import Head
 
 

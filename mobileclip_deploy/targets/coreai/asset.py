@@ -21,8 +21,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import read_json
 from mobileclip_deploy.targets.coreai.bytecode import read_resources
-from mobileclip_deploy.targets.native_output import hold_back
-from mobileclip_deploy.targets.quiet import quiet
+from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 __all__ = [
     "HASH",

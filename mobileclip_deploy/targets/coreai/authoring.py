@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from mobileclip_deploy.targets.coreai.asset import is_readable
 from mobileclip_deploy.targets.coreai.image_entry import FromBytes, blank, take_image
 from mobileclip_deploy.targets.coreai.maps import as_maps
-from mobileclip_deploy.targets.native_output import hold_back
-from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.coreai.asset import OWN, Asset, is_readable
 from mobileclip_deploy.targets.coreai.authoring import metadata_of
-from mobileclip_deploy.targets.native_output import hold_back
-from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.quiet import conversion, hold_back
 
 __all__ = ["join"]
 

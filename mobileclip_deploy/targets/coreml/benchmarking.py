@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.benchmarking import ComputeUnits, RuntimePlace, Session, SessionSetup, installed
 from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS
-from mobileclip_deploy.targets.coremltools_alone import import_coremltools
+from mobileclip_deploy.targets.mlpackage import import_coremltools
 
 __all__ = ["CoreMLSession", "places"]
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.targets.coremltools_alone import import_coremltools
-from mobileclip_deploy.targets.mlpackage import SPECIFICATION, make_reproducible
+from mobileclip_deploy.targets.mlpackage import SPECIFICATION, import_coremltools, make_reproducible
 from mobileclip_deploy.targets.quiet import conversion
 
 __all__ = ["join"]

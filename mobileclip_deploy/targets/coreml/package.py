@@ -13,8 +13,7 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.coreml.activations import quantize_activations
 from mobileclip_deploy.targets.coreml.compression import compress_weights
 from mobileclip_deploy.targets.coreml.recipes import recipe_of
-from mobileclip_deploy.targets.coremltools_alone import import_coremltools
-from mobileclip_deploy.targets.mlpackage import make_reproducible
+from mobileclip_deploy.targets.mlpackage import import_coremltools, make_reproducible
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob

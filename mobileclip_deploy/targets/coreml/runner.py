@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
-from mobileclip_deploy.targets.coremltools_alone import import_coremltools
+from mobileclip_deploy.targets.mlpackage import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.values import Runner
 

@@ -10,8 +10,7 @@ import torch
 
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
-from mobileclip_deploy.targets.native_output import hold_back
-from mobileclip_deploy.targets.quiet import quiet
+from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 __all__ = ["check_bundled_program", "write_bundled_program"]
 

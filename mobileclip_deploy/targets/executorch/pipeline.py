@@ -13,8 +13,7 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets.executorch.backends import Backend, get_backend
 from mobileclip_deploy.targets.executorch.job import LoweringJob
 from mobileclip_deploy.targets.executorch.stages import StageBroke, Stages
-from mobileclip_deploy.targets.native_output import hold_back
-from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import by_numbers
 from mobileclip_deploy.targets.values import Runner
 from mobileclip_deploy.towers.calibration import calibration_inputs

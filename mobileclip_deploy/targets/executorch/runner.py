@@ -11,8 +11,7 @@ import torch
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.targets.executorch.program_file import TensorSpec, read_program
 from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
-from mobileclip_deploy.targets.native_output import hold_back
-from mobileclip_deploy.targets.quiet import quiet
+from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import Runner
 
 __all__ = ["RuntimeRunner", "load_runner"]

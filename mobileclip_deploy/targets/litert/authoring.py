@@ -16,8 +16,7 @@ from mobileclip_deploy.targets.litert.model_file import parse_model
 from mobileclip_deploy.targets.litert.quantizing import placed_layers, store_weights
 from mobileclip_deploy.targets.litert.static import quantize_static
 from mobileclip_deploy.targets.litert.storage import is_measured
-from mobileclip_deploy.targets.native_output import hold_back
-from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup, installed
-from mobileclip_deploy.targets.native_output import hold_back
+from mobileclip_deploy.targets.quiet import hold_back
 from mobileclip_deploy.targets.values import TensorInfo
 
 __all__ = ["LiteRTSession", "declared", "places"]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.benchmarking import KernelTime, by_kernel
-from mobileclip_deploy.targets.native_output import hold_back
+from mobileclip_deploy.targets.quiet import hold_back
 
 __all__ = ["operator_times"]
 

@@ -12,8 +12,7 @@ import torch
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets.litert.model_file import SIGNATURE, read_model
 from mobileclip_deploy.targets.litert.reading import graph_of
-from mobileclip_deploy.targets.native_output import hold_back
-from mobileclip_deploy.targets.quiet import quiet
+from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 __all__ = ["LiteRTRunner"]
 

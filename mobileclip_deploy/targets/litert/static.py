@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.litert.model_file import ModelFile
-from mobileclip_deploy.targets.native_output import hold_back
+from mobileclip_deploy.targets.quiet import hold_back
 from mobileclip_deploy.targets.ranges import Range, ranges_of
 
 __all__ = ["computed_values", "measure_ranges", "quantize_static"]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from mobileclip_deploy.targets.onnx.session import open_session
+from mobileclip_deploy.targets.onnx.runner import open_session
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.ranges import PERCENTILE, Range, ranges_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.targets.coremltools_alone import import_coremltools
 from mobileclip_deploy.targets.executorch.backends.base import Backend
+from mobileclip_deploy.targets.mlpackage import import_coremltools
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner

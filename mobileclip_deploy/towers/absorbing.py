@@ -1,4 +1,4 @@
-"""Norms whose result one linear layer alone takes: its weight may stand in a file with the norm's in it."""
+"""Factors beside a layer that its weight may take in: layer scales behind it, norms before it. Converters do so."""
 
 from __future__ import annotations
 
@@ -8,10 +8,36 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.model.architecture.attention import AttentionBlock, TransformerBlock
+from mobileclip_deploy.model.architecture.repmixer import RepMixerBlock
 from mobileclip_deploy.model.architecture.text import TextTransformer
 from mobileclip_deploy.model.architecture.vit import ViT
 
-__all__ = ["absorb_norms", "normed_layers"]
+__all__ = ["absorb_layer_scales", "absorb_norms", "normed_layers", "scaled_layers"]
+
+
+def scaled_layers(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d | nn.Linear, Tensor]]:
+    """Every layer of a folded tower that a layer scale follows: its name, the layer, and the scale [C, 1, 1]."""
+    for name, block in module.named_modules():
+        if isinstance(block, RepMixerBlock):
+            yield f"{name}.ffn.fc2", block.ffn.fc2, block.layer_scale
+        elif isinstance(block, AttentionBlock):
+            yield f"{name}.token_mixer.proj", block.token_mixer.proj, block.layer_scale_1
+            yield f"{name}.ffn.fc2", block.ffn.fc2, block.layer_scale_2
+
+
+@torch.no_grad()
+def absorb_layer_scales(tower: nn.Module) -> None:
+    """Leave ones in the place of every layer scale of a folded tower; what it computes stays the same.
+
+    Core ML's converter multiplies a scale into the weight before it, and then quantizes: a weight that was trained on
+    a grid would leave it.
+    """
+    for _, layer, scale in scaled_layers(tower):
+        factors = scale.flatten()  # [C, 1, 1] -> [C]
+        layer.weight.mul_(factors.reshape(-1, *[1] * (layer.weight.ndim - 1)))
+        if layer.bias is not None:
+            layer.bias.mul_(factors)
+        scale.fill_(1)
 
 
 def normed_layers(module: nn.Module) -> Iterator[tuple[str, nn.Linear, nn.LayerNorm]]:
