@@ -19,9 +19,8 @@ from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.towers.inputs import embed
 from mobileclip_deploy.verify.activations import check_activations
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
-from mobileclip_deploy.verify.contexts import check_contexts
+from mobileclip_deploy.verify.forms import check_contexts, check_pictures
 from mobileclip_deploy.verify.graph import check_graph
-from mobileclip_deploy.verify.pictures import check_pictures
 from mobileclip_deploy.verify.places import check_place
 from mobileclip_deploy.verify.reproduction import check_reproduced
 from mobileclip_deploy.verify.subject import Subject

@@ -18,7 +18,7 @@ from mobileclip_deploy.model.variants import Preprocess
 from mobileclip_deploy.targets import targets
 from mobileclip_deploy.targets.onnx.pictures import LARGE, LARGE_RATIO, take_pictures
 from mobileclip_deploy.towers.samples import image_paths
-from mobileclip_deploy.verify.pictures import SIZES
+from mobileclip_deploy.verify.forms import SIZES
 
 
 def front(spec: Preprocess) -> onnxruntime.InferenceSession:

@@ -1,28 +1,31 @@
-"""Of an image tower that takes pictures of any size: its own resizing against Pillow's, and what it costs."""
+"""Of artifacts that take more than one form of input: pictures of any size, and prompts at lengths of their own."""
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.model.preprocessing import load_image, preprocess
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
+from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.values import PictureRunner
+from mobileclip_deploy.towers.contexts import fitting
 from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.verify.subject import Subject
 
-__all__ = ["BOUND", "SIZES", "check_pictures"]
+__all__ = ["RESIZED", "SIZES", "check_contexts", "check_pictures"]
 
-STEP = "pictures"
+PICTURES = "pictures"
 SIZES = ((64, 48), (48, 64), (85, 64), (427, 640), (1001, 751), (4000, 3000), (3000, 4000))
 """Width and height: from 64 pixels to 12 megapixels, wide and high; of two an odd number of columns is left over."""
-BOUND = Bound("relative", 0.01)
+RESIZED = Bound("relative", 0.01)
 """Of large photographs the same filter in exact arithmetic moves nano's embeddings by up to 0.0047, because Pillow
 rounds to bytes between its two passes; ours by up to 0.0053. A browser's canvas moves them by 0.06 to 0.3."""
 TIMES = 3
@@ -40,7 +43,7 @@ def check_pictures(subject: Subject, tower: TowerName) -> list[Check]:
     try:
         runner = subject.target(tower).plain_runner(subject.bundle.artifact(tower))
     except NotRun as error:
-        return [Check.not_run(STEP, tower, str(error))]
+        return [Check.not_run(PICTURES, tower, str(error))]
     assert isinstance(runner, PictureRunner)
     spec = subject.bundle.manifest.preprocess
     wanted, found = [], []
@@ -48,8 +51,8 @@ def check_pictures(subject: Subject, tower: TowerName) -> list[Check]:
         picture = load_image(path).resize(size, Image.Resampling.LANCZOS)
         wanted.append(runner(preprocess(picture, spec).numpy()[None])[0])
         found.append(runner.picture(_bytes(picture, number % 2 == 1)))
-    bound = subject.gates.shipped("fp16", None, True) if subject.head.names else BOUND
-    check = Check.of_answers(STEP, tower, np.stack(wanted), np.stack(found), bound, runner.engine)
+    bound = subject.gates.shipped("fp16", None, True) if subject.head.names else RESIZED
+    check = Check.of_answers(PICTURES, tower, np.stack(wanted), np.stack(found), bound, runner.engine)
     shipped = subject.runner(tower)
     assert isinstance(shipped, PictureRunner)
     cost = f"a photograph of 12 megapixels adds {_cost(shipped, spec.size):.2f} times the tower's CPU time"
@@ -74,3 +77,40 @@ def _cost(runner: PictureRunner, size: int) -> float:
 def _bytes(picture: Image.Image, alpha: bool) -> npt.NDArray[np.uint8]:
     """[H, W, 3], or with a channel that says nothing [H, W, 4]."""
     return np.asarray(picture.convert("RGBA") if alpha else picture, dtype=np.uint8)
+
+
+CONTEXTS = "contexts"
+
+
+def check_contexts(subject: Subject, tower: TowerName) -> Iterator[Check]:
+    """The reference's prompts that a context holds, cut to it, against what the checkpoint answers at full length.
+
+    The bound is that of `shipped`, whose inputs have the full length.
+    """
+    if tower != "text" or not subject.contexts:
+        return
+    subject.tell(tower, "shorter contexts")
+    bound = subject.gates.shipped(subject.bundle.manifest.towers[tower].precision, subject.floor(tower))
+    for load in subject.target(tower).runners(subject.bundle.artifact(tower)):
+        try:
+            runner = load()
+        except RuntimeFailed as error:  # where no engine takes it, `shipped` has said so
+            yield Check.not_run(CONTEXTS, tower, str(error))
+            continue
+        for length in subject.contexts[:-1]:
+            yield _at_length(subject, length, runner, bound)
+
+
+def _at_length(subject: Subject, length: int, runner: Runner, bound: Bound) -> Check:
+    ids = subject.evidence.reference.inputs.ids
+    tokenizer = subject.bundle.manifest.tokens
+    rows = np.flatnonzero(fitting(ids, (length,), tokenizer) == length)
+    if not len(rows):
+        return Check.not_run(CONTEXTS, "text", f"none of the {len(ids)} prompts fits into {length} tokens")
+    try:
+        found = runner(np.ascontiguousarray(ids[rows, :length]))
+    except (InvalidInput, RuntimeFailed) as error:  # it takes the full length alone
+        detail = f"{length} tokens: {error}"
+        return Check(step=CONTEXTS, tower="text", status="failed", engine=runner.engine, detail=detail)
+    check = Check.of_answers(CONTEXTS, "text", subject.wanted("text")[rows], found, bound, runner.engine)
+    return check.model_copy(update={"detail": f"{length} tokens, {len(rows)} of {len(ids)} prompts"})
