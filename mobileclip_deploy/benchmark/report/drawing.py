@@ -13,6 +13,7 @@ __all__ = [
     "WIDTH",
     "Box",
     "Drawing",
+    "Frame",
     "LabelPlace",
     "Measured",
     "Published",
@@ -27,6 +28,24 @@ WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 56
 
 Box = tuple[float, float, float, float]
+
+
+Marks = tuple[tuple[float, float], ...]
+"""Of an axis: where, in pixels, and how much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The axes of a figure and the room around them, in pixels from the upper left corner."""
+
+    across: Marks
+    down: Marks
+    top: int = TOP
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    bottom: int = HEIGHT - BOTTOM
 
 
 @dataclass(frozen=True)
@@ -62,21 +81,13 @@ class Published:
     anchor: str
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure laid out. `latencies` and `accuracies` are the axes' marks: where, and how much."""
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Frame):
+    """A figure laid out: latencies across, accuracies down."""
 
     figure: Figure
-    latencies: tuple[tuple[float, float], ...]
-    accuracies: tuple[tuple[float, float], ...]
     published: tuple[Published, ...]
     measured: tuple[Measured, ...]
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = LEFT
-    right: int = WIDTH - RIGHT
-    top: int = TOP
-    bottom: int = HEIGHT - BOTTOM
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -109,9 +120,9 @@ def draw(figure: Figure) -> Drawing:
     spots = [(x(point.x), y(point.y)) for point in (*figure.points, *figure.reference)]
     taken = [(across - 5, down - 5, across + 5, down + 5) for across, down in spots]
     return Drawing(
-        figure,
-        latencies=tuple((x(value), value) for value in ticks(x0, x1)),
-        accuracies=tuple((y(value), value) for value in marks),
+        figure=figure,
+        across=tuple((x(value), value) for value in ticks(x0, x1)),
+        down=tuple((y(value), value) for value in marks),
         published=tuple(_labelled(point, x(point.x), y(point.y), taken) for point in figure.reference),
         measured=tuple(Measured(one, x(one.low), x(one.x), x(one.high), y(one.y)) for one in figure.points),
     )

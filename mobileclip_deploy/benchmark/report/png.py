@@ -46,10 +46,10 @@ class _Pen:
         self._text(drawing.left, 8, drawing.figure.device, "la", size=14)
         self._text(drawing.left, 27, drawing.figure.accuracy, "la", GREY)
         self._top += HEAD
-        for across, value in drawing.latencies:
+        for across, value in drawing.across:
             self._line(across, drawing.top, across, drawing.bottom, GRID)
             self._text(across, drawing.bottom + 18, f"{value:g}", "ms")
-        for down, value in drawing.accuracies:
+        for down, value in drawing.down:
             self._line(drawing.left, down, drawing.right, down, GRID)
             self._text(drawing.left - 8, down, f"{value:g}", "rm")
         self._text((drawing.left + drawing.right) / 2, drawing.height - 12, "latency, ms (logarithmic)", "ms")

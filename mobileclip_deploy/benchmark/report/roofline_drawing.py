@@ -5,12 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mobileclip_deploy.benchmark.report.drawing import HEIGHT, WIDTH, Box, LabelPlace, is_free, label_places, ticks
+from mobileclip_deploy.benchmark.report.drawing import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    WIDTH,
+    Box,
+    Frame,
+    LabelPlace,
+    is_free,
+    label_places,
+    ticks,
+)
 from mobileclip_deploy.benchmark.roofline import Roofline, Share, limit_of
 
 __all__ = ["Roof", "RooflineDrawing", "Spot", "draw_roofline"]
 
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 28, 56
+TOP = 28
 SMALLEST, LARGEST = 4.0, 26.0
 """Radii of a spot: of one that takes no time, and of one that takes all of it."""
 MARKS = 9
@@ -40,21 +52,13 @@ class Spot:
     label: LabelPlace | None
 
 
-@dataclass(frozen=True)
-class RooflineDrawing:
-    """A roofline laid out; `across` and `down` are the axes' marks: where, and how much."""
+@dataclass(frozen=True, kw_only=True)
+class RooflineDrawing(Frame):
+    """A roofline laid out: operations a byte across, 10^9 of them a second down."""
 
     roofline: Roofline
-    across: tuple[tuple[float, float], ...]
-    down: tuple[tuple[float, float], ...]
     roofs: tuple[Roof, ...]
     spots: tuple[Spot, ...]
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = LEFT
-    right: int = WIDTH - RIGHT
-    top: int = TOP
-    bottom: int = HEIGHT - BOTTOM
 
 
 def draw_roofline(drawn: Roofline) -> RooflineDrawing:
@@ -84,7 +88,8 @@ def draw_roofline(drawn: Roofline) -> RooflineDrawing:
     roofs = [roof(name, limit, peak.copied_bytes_per_second, cached is not None) for name, limit in limits]
     roofs += [roof(name, limit, cached, False) for name, limit in limits if cached]
     return RooflineDrawing(
-        drawn,
+        roofline=drawn,
+        top=TOP,
         across=tuple((x(value), value) for value in _decades(x0, x1)),
         down=tuple((y(value), value) for value in _decades(y0, y1)),
         roofs=tuple(roofs),
