@@ -1,14 +1,17 @@
-"""MODEL_CARD.md of a bundle: what it is, what it may be used for, what was measured on it."""
+"""What is read of a bundle beside its manifest: MODEL_CARD.md by people, which says what it is, what it may be used for
+and what was measured; preprocessor_config.json by clients of the Hugging Face libraries, to prepare images."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from mobileclip_deploy.bundle import Manifest
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.model.variants import Preprocess, load_variant
 from mobileclip_deploy.parity import Check, StoredWeights
 
-__all__ = ["MODEL_CARD", "model_card"]
+__all__ = ["MODEL_CARD", "PREPROCESSOR_CONFIG", "model_card", "preprocessor_config", "write_preprocessor_config"]
 
 MODEL_CARD = "MODEL_CARD.md"
 
@@ -82,3 +85,28 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
 
 def _outcome(check: Check) -> str:
     return "FAILED" if check.status == "failed" else check.status
+
+
+PREPROCESSOR_CONFIG = "preprocessor_config.json"
+PIL_RESAMPLING = {"bilinear": 2, "bicubic": 3}
+
+
+def write_preprocessor_config(folder: Path, spec: Preprocess) -> None:
+    """Write it into a bundle's folder."""
+    (folder / PREPROCESSOR_CONFIG).write_text(json.dumps(preprocessor_config(spec), indent=2) + "\n", encoding="utf-8")
+
+
+def preprocessor_config(spec: Preprocess) -> dict[str, object]:
+    """transformers' CLIPImageProcessor. It does not normalize: mean and std stand in the graph."""
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": spec.resized},
+        "resample": PIL_RESAMPLING[spec.interpolation],
+        "do_center_crop": True,
+        "crop_size": {"height": spec.size, "width": spec.size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": False,
+    }

@@ -115,6 +115,7 @@ def _plain_names(path: Path, names: Mapping[str, object] | list[str]) -> dict[st
     return plain
 
 
+# Prefixes that training code puts before every key: DistributedDataParallel, torch.compile, Lightning, TinyCLIP.
 # TinyCLIP keeps its towers and the temperature in modules of their own.
 WRAPPERS = ("module.", "_orig_mod.", "_image_encoder.", "_text_encoder.", "_logit_scale.")
 # Stripped only where every key has it: `model.` may also be a part of a layout's own names.

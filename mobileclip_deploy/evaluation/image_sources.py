@@ -128,7 +128,8 @@ class View:
 
 
 AS_IT_STANDS = View()
-# As training augments: a little shifted, a little nearer.
+# Where one look leaves open what an artifact loses, more can tell: as training augments, a little shifted, a little
+# nearer.
 VIEWS = (
     AS_IT_STANDS,
     View(0.0, 0.0, 0.94, 0.94, "a picture of {}"),

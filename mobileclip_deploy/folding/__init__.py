@@ -1,6 +1,6 @@
-"""Structural reparameterization: every branch and every BatchNorm is folded away, one pass a file.
+"""Structural reparameterization: every branch and every BatchNorm is folded away, pass by pass.
 
-`fold` runs the passes in order and audits them. To add a pass: one file with a `FoldPass`, one entry in PASSES.
+`fold` runs the passes in order and audits them. To add a pass: one `FoldPass`, one entry in PASSES.
 """
 
 from __future__ import annotations
@@ -10,14 +10,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import FoldingError
-from mobileclip_deploy.folding.attention_norm import FoldAttentionNorm
 from mobileclip_deploy.folding.audit import FoldReport, PassRecord, count, embeddings, relative_deviation
-from mobileclip_deploy.folding.conv_bn import FoldConvBN
+from mobileclip_deploy.folding.batch_norms import FoldAttentionNorm, FoldConvBN
+from mobileclip_deploy.folding.branches import FoldLargeKernel, FoldMobileOne, FoldRepCPE, FoldRepMixer
 from mobileclip_deploy.folding.fold_pass import FoldPass
-from mobileclip_deploy.folding.large_kernel import FoldLargeKernel
-from mobileclip_deploy.folding.mobileone import FoldMobileOne
-from mobileclip_deploy.folding.repcpe import FoldRepCPE
-from mobileclip_deploy.folding.repmixer import FoldRepMixer
 from mobileclip_deploy.model.architecture import MobileCLIP
 
 __all__ = ["PASSES", "REPARAMETERIZED", "FoldPass", "FoldReport", "PassRecord", "fold", "fold_structure", "is_folded"]

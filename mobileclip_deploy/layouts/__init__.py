@@ -1,8 +1,14 @@
 """Layouts: how an app that exists wants its files called, its tensors named, and what stands beside them; as data."""
 
-from mobileclip_deploy.layouts.companions import write_side_files
 from mobileclip_deploy.layouts.layout import ArtifactLayout, Layout, SideFile, TensorLayout
-from mobileclip_deploy.layouts.reading import default_layout, layout_names, layouts, packaged_layout, read_layout
+from mobileclip_deploy.layouts.reading import (
+    default_layout,
+    layout_names,
+    layouts,
+    packaged_layout,
+    read_layout,
+    write_side_files,
+)
 
 __all__ = [
     "ArtifactLayout",

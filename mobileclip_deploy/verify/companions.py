@@ -14,8 +14,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.bundle.manifest import Manifest, TensorEntry
-from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card
-from mobileclip_deploy.bundle.preprocessor_config import write_preprocessor_config
+from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card, write_preprocessor_config
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.layouts import Layout, packaged_layout, write_side_files

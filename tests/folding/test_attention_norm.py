@@ -6,7 +6,7 @@ import torch
 from folding_support import deviation, trained
 from torch import nn
 
-from mobileclip_deploy.folding.attention_norm import FoldAttentionNorm
+from mobileclip_deploy.folding.batch_norms import FoldAttentionNorm
 from mobileclip_deploy.model.architecture.attention import AttentionBlock, ChannelLayerNorm
 
 

@@ -7,7 +7,7 @@ import torch
 from folding_support import deviation, trained
 from torch import nn
 
-from mobileclip_deploy.folding.conv_bn import FoldConvBN
+from mobileclip_deploy.folding.batch_norms import FoldConvBN
 from mobileclip_deploy.model.architecture.mobileone import ConvBN
 from mobileclip_deploy.model.architecture.repmixer import ConvFFN
 from mobileclip_deploy.model.architecture.vit import convolutional_stem

@@ -11,7 +11,7 @@ from tiny import tiny_variant
 
 from mobileclip_deploy.errors import FoldingError
 from mobileclip_deploy.folding import PASSES, fold, fold_structure, is_folded
-from mobileclip_deploy.folding.mobileone import FoldMobileOne
+from mobileclip_deploy.folding.branches import FoldMobileOne
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import load_variant, variant_names
 

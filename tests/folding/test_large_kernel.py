@@ -6,7 +6,7 @@ import pytest
 import torch
 from folding_support import deviation, trained
 
-from mobileclip_deploy.folding.large_kernel import FoldLargeKernel
+from mobileclip_deploy.folding.branches import FoldLargeKernel
 from mobileclip_deploy.model.architecture.mobileone import LargeKernelConv
 
 

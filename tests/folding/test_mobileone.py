@@ -8,7 +8,7 @@ import pytest
 import torch
 from folding_support import deviation, trained
 
-from mobileclip_deploy.folding.mobileone import FoldMobileOne
+from mobileclip_deploy.folding.branches import FoldMobileOne
 from mobileclip_deploy.model.architecture.mobileone import MobileOneBlock
 
 BLOCKS: dict[str, dict[str, Any]] = {

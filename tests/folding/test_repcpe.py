@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from folding_support import deviation, trained
 
-from mobileclip_deploy.folding.repcpe import FoldRepCPE
+from mobileclip_deploy.folding.branches import FoldRepCPE
 from mobileclip_deploy.model.architecture.repmixer import RepCPE
 
 

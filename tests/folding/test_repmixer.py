@@ -6,8 +6,7 @@ import pytest
 import torch
 from folding_support import deviation, trained
 
-from mobileclip_deploy.folding.mobileone import FoldMobileOne
-from mobileclip_deploy.folding.repmixer import FoldRepMixer
+from mobileclip_deploy.folding.branches import FoldMobileOne, FoldRepMixer
 from mobileclip_deploy.model.architecture.repmixer import RepMixer
 
 

@@ -16,7 +16,7 @@ from writing import job_of
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.folding import PASSES
-from mobileclip_deploy.folding.attention_norm import FoldAttentionNorm
+from mobileclip_deploy.folding.batch_norms import FoldAttentionNorm
 from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
