@@ -63,7 +63,6 @@ def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
         return [Check(step=ROUNDED, tower=tower, status="failed", detail=str(error))]
     if file is None or not file.values:
         return []
-    subject.tell(tower, "rounded activations")
     inputs = subject.evidence.reference.inputs.of(tower)[:INPUTS]
     stored = tower_as_stored(subject.module(tower), found, subject.grids(tower))
     with_whole_steps(stored, found, file.bias_steps)

@@ -12,6 +12,7 @@ import torch
 
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check, ParityReport
 from mobileclip_deploy.targets import Runner, Target
@@ -46,10 +47,10 @@ def verify_subject(subject: Subject) -> ParityReport:
     """
     checks = [check for whole in (check_settings, check_companions, check_golden) for check in _timed(whole, subject)]
     for tower in subject.bundle.manifest.towers:
-        for what, check in TOWER_CHECKS:
-            if what is not None:
+        for what, check, concerns in TOWER_CHECKS:
+            if concerns(subject, tower):
                 subject.tell(tower, what)
-            checks += _timed(check, subject, tower)
+                checks += _timed(check, subject, tower)
     for check_whole in (check_task, check_sampled):
         checks += _timed(check_whole, subject)
     manifest = subject.bundle.manifest
@@ -177,21 +178,36 @@ def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
     return checks
 
 
-TOWER_CHECKS: tuple[tuple[str | None, Callable[[Subject, TowerName], Iterable[Check]]], ...] = (
-    ("structure", check_structure),
-    ("float32 twin", check_semantic),
-    ("stages", check_stages),
-    ("as written", check_shipped),
-    (None, check_pictures),
-    (None, check_contexts),
-    ("weights", check_weights),
-    ("graph with the stored weights", check_graph),
-    (None, check_activations),
-    ("converted again", check_reproduced),
-    (None, check_place),
+def _every(subject: Subject, tower: TowerName) -> bool:
+    return True
+
+
+def _precision(subject: Subject, tower: TowerName) -> str:
+    return subject.bundle.manifest.towers[tower].precision
+
+
+TowerCheck = Callable[[Subject, TowerName], Iterable[Check]]
+
+TOWER_CHECKS: tuple[tuple[str, TowerCheck, Callable[[Subject, TowerName], bool]], ...] = (
+    ("structure", check_structure, _every),
+    ("float32 twin", check_semantic, _every),
+    ("stages", check_stages, _every),
+    ("as written", check_shipped, _every),
+    ("pictures of other sizes", check_pictures, lambda subject, tower: tower == "image" and subject.form.pictures),
+    ("shorter contexts", check_contexts, lambda subject, tower: tower == "text" and bool(subject.contexts)),
+    ("weights", check_weights, _every),
+    # At float32 `shipped` is this check.
+    ("graph with the stored weights", check_graph, lambda subject, tower: _precision(subject, tower) != "fp32"),
+    (
+        "rounded activations",
+        check_activations,
+        lambda subject, tower: precision_of(_precision(subject, tower)).calibrated,
+    ),
+    ("converted again", check_reproduced, lambda subject, tower: subject.stages is None),
+    ("compiled for a place of a device", check_place, lambda subject, tower: subject.place is not None),
 )
-"""What is checked of each tower, and in which words progress tells it; few bundles have what those without words check,
-which tell it themselves. A new check is a function here."""
+"""What is checked of each tower, in which words progress tells it, and which bundles it concerns. A new check is a
+function here."""
 
 
 def _run(step: str, subject: Subject, tower: TowerName, runner: Runner, bound: Bound) -> Check:

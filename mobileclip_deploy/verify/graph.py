@@ -36,11 +36,11 @@ CALIBRATED = Bound("cosine", 0.999)
 def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
     """The artifact, with nothing rounded but what stands in it, against the checkpoint's tower with those weights.
 
-    Nothing to be said at float32, where `shipped` is this check, nor of a target that cannot run its artifacts so.
+    Nothing to be said of a target that cannot run its artifacts so.
     """
     bundle, target = subject.bundle, subject.target(tower)
     found = subject.matched.get(tower)
-    if found is None or bundle.manifest.towers[tower].precision == "fp32" or subject.head.names:
+    if found is None or subject.head.names:
         return []
     try:
         runner = target.plain_runner(bundle.artifact(tower))

@@ -29,9 +29,7 @@ def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
     held to its gate, or to a looser one that the precision has.
     """
     place = subject.place
-    if place is None:
-        return
-    subject.tell(tower, f"compiled for its {place}")
+    assert place is not None
     inputs, answers = subject.evidence.reference.inputs.of(tower)[:INPUTS], f"{place} answers"
     try:
         found = subject.target(tower).compiled(subject.bundle.artifact(tower), place, inputs)
