@@ -10,8 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mobileclip_deploy.arguments import checked
-from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, TowerEntry
-from mobileclip_deploy.bundle.measurements import Measurements
+from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, Measurements, TowerEntry
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
 from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256, read_json
 from mobileclip_deploy.model.variants import TowerName, no_text_tower

@@ -15,7 +15,7 @@ from mobileclip_deploy.evaluation.evaluate import (
 from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks
 from mobileclip_deploy.evaluation.metrics import Interval, Loss, paired_difference, paired_loss
 from mobileclip_deploy.evaluation.reading import accuracy_dataset, builtin_dataset, read_dataset
-from mobileclip_deploy.evaluation.templates import parse_templates
+from mobileclip_deploy.evaluation.text_files import parse_templates
 
 __all__ = [
     "TASKS",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.class_names import ClassNames, names_of_folders
 from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.text_files import BadRows
 from mobileclip_deploy.model.preprocessing import image_files
 
 __all__ = ["read_class_folders"]

@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.bad_rows import BadRows
-from mobileclip_deploy.evaluation.text_files import parse_json, read_lines, read_text
+from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, read_lines, read_text
 
 __all__ = ["ClassNames", "names_of_folders", "read_class_names"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.class_names import ClassNames
 from mobileclip_deploy.evaluation.image_sources import ImageSource
+from mobileclip_deploy.evaluation.text_files import BadRows
 
 __all__ = ["Dataset", "Row", "assemble"]
 

@@ -23,7 +23,7 @@ from mobileclip_deploy.evaluation.suite import (
     require_some,
     write_page,
 )
-from mobileclip_deploy.evaluation.templates import parse_templates
+from mobileclip_deploy.evaluation.text_files import parse_templates
 from mobileclip_deploy.files import StrPath, optional_path, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower

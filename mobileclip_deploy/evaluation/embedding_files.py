@@ -16,11 +16,10 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.writing import Rows, write_rows
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder, model_embedder, unit
-from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.embedding import embed_texts
 from mobileclip_deploy.evaluation.image_sources import find_images
 from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
-from mobileclip_deploy.evaluation.text_files import parse_json, read_lines
+from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, read_lines
 from mobileclip_deploy.files import check_file_destination, file_sha256, replacing, write_whole
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName

@@ -8,9 +8,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.dataset import Dataset, Row, assemble
-from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, parse_json, read_text, validated
+from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, BadRows, parse_json, read_text, validated
 
 __all__ = ["read_karpathy"]
 

@@ -9,12 +9,10 @@ from pydantic import BaseModel, Field
 
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, assemble
 from mobileclip_deploy.evaluation.tables import TABLES, read_table
-from mobileclip_deploy.evaluation.templates import parse_templates
-from mobileclip_deploy.evaluation.text_files import parse_json, read_text, validated
+from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, parse_templates, read_text, validated
 from mobileclip_deploy.model.variants import models_dir
 
 __all__ = ["accuracy_dataset", "builtin_dataset", "read_dataset"]

@@ -9,9 +9,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.dataset import Row
-from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, parse_json, read_lines, validated
+from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, BadRows, parse_json, read_lines, validated
 
 __all__ = ["TABLES", "read_table"]
 

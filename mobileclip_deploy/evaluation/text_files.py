@@ -1,18 +1,50 @@
-"""Text files of a dataset, read as UTF-8 line by line, so that what is wrong can be named by its line."""
+"""Text files of a dataset, read as UTF-8 line by line, so that what is wrong can be named by its line: lists, tables,
+and prompt templates with `{}` where the class name goes (`{c}` in CLIP_benchmark's files)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput, first_problem
-from mobileclip_deploy.evaluation.bad_rows import BadRows
+from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
 from mobileclip_deploy.files import read_regular
 
-__all__ = ["TABLE_BYTES", "parse_json", "read_lines", "read_text", "validated"]
+__all__ = [
+    "BadRows",
+    "TABLE_BYTES",
+    "parse_json",
+    "parse_templates",
+    "read_lines",
+    "read_templates",
+    "read_text",
+    "validated",
+]
+
+
+class BadRows:
+    """What was found wrong, a line each; `skip` says whether a bad row is left out or refused."""
+
+    def __init__(self, skip: bool) -> None:
+        self.skip = skip
+        self.found: list[str] = []
+
+    def add(self, text: str) -> None:
+        """One row cannot be used.
+
+        Args:
+            text: names the file and the row, and what is wrong with it.
+
+        Raises:
+            InvalidInput: bad rows are not to be left out.
+        """
+        if not self.skip:
+            raise InvalidInput(f"{text}; correct it, or leave such rows out with `skip_bad=True`")
+        self.found.append(text)
+
 
 M = TypeVar("M", bound=BaseModel)
 # Of a list of classes or templates, and of a table or Karpathy's JSON (COCO's takes 144 MB).
@@ -79,3 +111,37 @@ def _read_bytes(path: Path, limit: int) -> bytes:
         return read_regular(path, limit)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:
+    """Templates as given: each a template, or a file of them; or one.
+
+    Raises:
+        UsageError: neither a template with `{}` nor a file.
+        InvalidInput: a file cannot be read.
+    """
+    templates: list[str] = []
+    for text in (texts,) if isinstance(texts, str) else texts:
+        if "{}" in text or "{c}" in text:
+            templates.append(text.replace("{c}", "{}"))
+        elif Path(text).is_file():
+            templates += read_templates(Path(text))
+        else:
+            raise UsageError(f"the template {text!r} has no {{}} for the class, and is not a file of templates")
+    return tuple(dict.fromkeys(templates))
+
+
+def read_templates(path: Path) -> tuple[str, ...]:
+    """One template a line.
+
+    Raises:
+        UsageError: a line has no `{}`, or there is none.
+        InvalidInput: it cannot be read.
+    """
+    lines = read_lines(path, BadRows(skip=False))
+    for number, line in lines:
+        if "{}" not in line and "{c}" not in line:
+            raise UsageError(f"{path}:{number}: the template {line!r} has no {{}} for the class")
+    if not lines:
+        raise UsageError(f"{path} holds no template")
+    return tuple(dict.fromkeys(line.strip().replace("{c}", "{}") for _, line in lines))

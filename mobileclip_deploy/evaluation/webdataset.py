@@ -12,12 +12,10 @@ import re
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, Row, assemble
 from mobileclip_deploy.evaluation.image_sources import ArchiveImage
-from mobileclip_deploy.evaluation.templates import read_templates
-from mobileclip_deploy.evaluation.text_files import read_text
+from mobileclip_deploy.evaluation.text_files import BadRows, read_templates, read_text
 from mobileclip_deploy.files.tars import first_bytes, is_plain, members
 
 __all__ = ["IMAGES", "NOTE_BYTES", "has_shards", "read_webdataset", "shards_of"]

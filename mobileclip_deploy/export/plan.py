@@ -220,7 +220,7 @@ def choose(request: ExportRequest) -> Choices:
             target.require(precisions)
             if request.learns:
                 check_rounding(target, precisions)
-            else:
+            elif request.calibration is not None:
                 check_calibration(precisions, request.calibration)
             pairs.append((target, precisions))
             if (advice := target.advice(precisions)) is not None:
@@ -308,7 +308,8 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     request.head.check(model, towers)
     if "text" not in towers and request.contexts:
         raise UsageError("`contexts` are of the text tower, which this checkpoint does not have; leave them out")
-    request = replace(request, contexts=chosen_contexts(source.variant, request.contexts))
+    if request.contexts:
+        request = replace(request, contexts=chosen_contexts(source.variant, request.contexts))
     learned_on = _learned_on(request, source, towers)
     bundles = {}
     for target, precisions in choices.pairs:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.bundle import Bundle, Manifest, staged_bundle
-from mobileclip_deploy.bundle.manifest import TowerEntry
-from mobileclip_deploy.bundle.measurements import MEASUREMENTS, Measurements
+from mobileclip_deploy.bundle.manifest import MEASUREMENTS, Measurements, TowerEntry
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_beside, write_manifest

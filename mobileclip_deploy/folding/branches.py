@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from torch import nn
 
-from mobileclip_deploy.folding.arithmetic import (
+from mobileclip_deploy.folding.fold_pass import (
+    FoldPass,
     batch_norm_affine,
     convolution,
     fold_conv_bn,
     identity_kernel,
     pad_kernel,
 )
-from mobileclip_deploy.folding.fold_pass import FoldPass
-from mobileclip_deploy.model.architecture.mobileone import LargeKernelConv, MobileOneBlock
-from mobileclip_deploy.model.architecture.repmixer import RepCPE, RepMixer
+from mobileclip_deploy.model.architecture.blocks import LargeKernelConv, MobileOneBlock, RepCPE, RepMixer
 
 __all__ = ["FoldLargeKernel", "FoldMobileOne", "FoldRepCPE", "FoldRepMixer"]
 

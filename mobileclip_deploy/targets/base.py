@@ -33,8 +33,7 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.placement import Compiled
     from mobileclip_deploy.targets.rounded import RoundedFile
-    from mobileclip_deploy.targets.storage import Storage
-    from mobileclip_deploy.targets.stored import StoredWeight
+    from mobileclip_deploy.targets.storage import Storage, StoredWeight
 
 __all__ = ["Target"]
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.targets.stored import Floats, StoredWeight
+from mobileclip_deploy.targets.storage import Floats, StoredWeight
 
 __all__ = ["KERNEL", "KERNEL_ROWS", "RowBands", "in_bands", "is_split", "joined", "split_large_depthwise"]
 

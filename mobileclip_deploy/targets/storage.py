@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import ExportError
@@ -20,11 +22,13 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 
 __all__ = [
-    "THRESHOLD",
     "Grid",
     "Layer",
     "Row",
     "Storage",
+    "StoredWeight",
+    "THRESHOLD",
+    "as_float",
     "by_numbers",
     "divisor",
     "evenly",
@@ -300,3 +304,38 @@ def layers(module: nn.Module) -> Iterator[Layer]:
         # Only a classifier has one with numbers of its own: the towers' are masks, of two values (see `is_large`).
         if buffer.ndim == 2 and buffer.is_floating_point():
             yield Layer(name, buffer, None)
+
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """One weight as the file holds it.
+
+    Attributes:
+        name: in the file, for messages.
+        values: dequantized, float32, in torch's layout: [O, I], [O, I, KH, KW] or [rows, width]. Where a format holds
+            a transpose or another layout, its reader turns it back.
+        bits: that one number takes (32 and 16: floats).
+        kind: as `targets.storage.Grid.kind`: "float", "integers" or "table".
+        nearest: what the file's own grid (its scales, zero points, tables) can hold that is nearest to numbers of the
+            same shape, as float32.
+    """
+
+    name: str
+    values: Floats
+    bits: int
+    kind: str
+    nearest: Callable[[Floats], Floats]
+
+
+def as_float(name: str, values: npt.NDArray[Any]) -> StoredWeight:
+    """A weight that stands there as float32 or float16."""
+    dtype = values.dtype
+
+    def nearest(numbers: Floats) -> Floats:
+        with np.errstate(over="ignore"):
+            return numbers.astype(dtype).astype(np.float32)
+
+    return StoredWeight(name, values.astype(np.float32), values.dtype.itemsize * 8, "float", nearest)

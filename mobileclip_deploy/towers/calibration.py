@@ -23,15 +23,13 @@ LIMIT = 128
 PROMPT_FILES = ("prompts.json", "prompts.txt")
 
 
-def check_calibration(precisions: dict[TowerName, str], folder: Path | None) -> None:
+def check_calibration(precisions: dict[TowerName, str], folder: Path) -> None:
     """Refuse a calibration folder that would not be used, or that holds nothing.
 
     Raises:
         UsageError: none of the precisions measures activations.
         InvalidInput: not a folder, or no image in it.
     """
-    if folder is None:
-        return
     if not any(precision_of(name).calibrated for name in precisions.values()):
         known = ", ".join(name for name, recipe in PRECISIONS.items() if recipe.calibrated)
         unused = ", ".join(sorted(set(precisions.values())))

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from mobileclip_deploy.targets.storage import Grid, layers
-from mobileclip_deploy.targets.stored import StoredWeight
+from mobileclip_deploy.targets.storage import Grid, StoredWeight, layers
 from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 
 __all__ = ["Form", "Matched", "matched_weights"]

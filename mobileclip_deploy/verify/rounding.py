@@ -24,8 +24,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
-from mobileclip_deploy.targets.storage import Grid
-from mobileclip_deploy.targets.stored import StoredWeight
+from mobileclip_deploy.targets.storage import Grid, StoredWeight
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.verify.matching import Matched
 

@@ -48,8 +48,7 @@ from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import changed_constant
-from mobileclip_deploy.targets.storage import Grid
-from mobileclip_deploy.targets.stored import as_float
+from mobileclip_deploy.targets.storage import Grid, as_float
 from mobileclip_deploy.towers.inputs import Inputs
 from mobileclip_deploy.verify import activations, graph, rounded
 from mobileclip_deploy.verify.matching import Matched

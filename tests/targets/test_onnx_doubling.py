@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from mobileclip_deploy.targets.onnx.doubling import split_doubling
+from mobileclip_deploy.targets.onnx.rewriting import split_doubling
 from mobileclip_deploy.targets.onnx.runner import open_session
 from mobileclip_deploy.targets.onnx.stored import read_weights
 from mobileclip_deploy.targets.onnx.writing import write_model

@@ -18,7 +18,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.stored import StoredWeight
+from mobileclip_deploy.targets.storage import StoredWeight
 from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.subject import Subject
 from mobileclip_deploy.verify.weights import check_weights

@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.bad_rows import BadRows
 from mobileclip_deploy.evaluation.image_sources import ArchiveImage, ImageSource
-from mobileclip_deploy.evaluation.templates import read_templates
-from mobileclip_deploy.evaluation.text_files import read_lines
+from mobileclip_deploy.evaluation.text_files import BadRows, read_lines, read_templates
 from mobileclip_deploy.evaluation.webdataset import IMAGES, NOTE_BYTES, shards_of
 from mobileclip_deploy.files.tars import first_bytes, is_plain, members
 

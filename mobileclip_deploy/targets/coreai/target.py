@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import RuntimePlace
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.inspection import PackageInspection
-    from mobileclip_deploy.targets.storage import Storage
-    from mobileclip_deploy.targets.stored import StoredWeight
+    from mobileclip_deploy.targets.storage import Storage, StoredWeight
 
 __all__ = ["CoreAITarget"]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_type
-from mobileclip_deploy.targets.stored import StoredWeight, as_float
+from mobileclip_deploy.targets.storage import StoredWeight, as_float
 
 __all__ = ["RESTORED", "read_weights", "restored"]
 

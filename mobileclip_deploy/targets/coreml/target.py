@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.rounded import RoundedFile
-    from mobileclip_deploy.targets.storage import Storage
-    from mobileclip_deploy.targets.stored import StoredWeight
+    from mobileclip_deploy.targets.storage import Storage, StoredWeight
 
 __all__ = ["CoreMLOptions", "CoreMLTarget"]
 

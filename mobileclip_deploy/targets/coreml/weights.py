@@ -17,7 +17,7 @@ from mobileclip_deploy.mil.graph import Fixed, Node, Reference
 from mobileclip_deploy.targets.coreml.reading import read_graph
 from mobileclip_deploy.targets.graph import needed
 from mobileclip_deploy.targets.quiet import quiet
-from mobileclip_deploy.targets.stored import StoredWeight, as_float
+from mobileclip_deploy.targets.storage import StoredWeight, as_float
 
 __all__ = ["read_weights"]
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobileclip_deploy.model.architecture.attention import FeatureMapAttention, SelfAttention
-from mobileclip_deploy.model.architecture.fastvit import MCi
-from mobileclip_deploy.model.architecture.text import SequenceRepMixerBlock
+from mobileclip_deploy.model.architecture.encoders import MCi, SequenceRepMixerBlock
 from mobileclip_deploy.towers import TextTower
 
 __all__ = ["authored"]

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.executorch.job import LoweringJob
     from mobileclip_deploy.targets.executorch.program_file import TensorSpec
     from mobileclip_deploy.targets.graph import Graph
-    from mobileclip_deploy.targets.storage import Storage
-    from mobileclip_deploy.targets.stored import StoredWeight
+    from mobileclip_deploy.targets.storage import Storage, StoredWeight
 
 __all__ = ["ExecuTorchTarget"]
 

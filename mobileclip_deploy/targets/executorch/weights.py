@@ -14,7 +14,7 @@ from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, joined
 from mobileclip_deploy.targets.executorch.reading import read_graph
 from mobileclip_deploy.targets.flatbuffer import Malformed
 from mobileclip_deploy.targets.graph import Constant, Input, Node, Wire
-from mobileclip_deploy.targets.stored import Floats, StoredWeight, as_float
+from mobileclip_deploy.targets.storage import Floats, StoredWeight, as_float
 
 __all__ = ["read_weights"]
 

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.litert.model_file import ModelFile
     from mobileclip_deploy.targets.placement import Compiled
     from mobileclip_deploy.targets.rounded import RoundedFile
-    from mobileclip_deploy.targets.storage import Storage
-    from mobileclip_deploy.targets.stored import StoredWeight
+    from mobileclip_deploy.targets.storage import Storage, StoredWeight
 
 __all__ = ["LiteRTTarget"]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, joined
 from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, StoredTensor, read_model
-from mobileclip_deploy.targets.stored import Floats, StoredWeight, as_float
+from mobileclip_deploy.targets.storage import Floats, StoredWeight, as_float
 
 __all__ = ["PLACES", "dequantized", "in_torch_layout", "output_axis", "read_weights", "stored_weight", "weight_place"]
 

@@ -8,11 +8,10 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from mobileclip_deploy.targets.onnx.doubling import split_doubling
-from mobileclip_deploy.targets.onnx.halves import halve
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
 from mobileclip_deploy.targets.onnx.quantization import quantize
 from mobileclip_deploy.targets.onnx.recipes import recipe_of
+from mobileclip_deploy.targets.onnx.rewriting import halve, split_doubling
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
@@ -37,9 +36,11 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
         model.metadata_props.update(
             variant=job.variant.name, tower=job.tower, precision=job.precision, licence=job.licence
         )
-        if recipe_of(job.precision).weights == "float16":
+        weights = recipe_of(job.precision).weights
+        if weights == "float16":
             halve(model)
-        model = quantize(model, job)
+        elif weights == "int8":
+            model = quantize(model, job)
         split_doubling(model)
         if job.pictures:
             take_pictures(model, job.variant.preprocess)

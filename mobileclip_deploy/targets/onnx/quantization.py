@@ -29,7 +29,7 @@ __all__ = ["quantize"]
 
 
 def quantize(model: ir.Model, job: TowerJob) -> ir.Model:
-    """A tower's graph at its precision.
+    """A tower's graph at a precision whose weights are integers.
 
     Args:
         model: in float32, which is changed.
@@ -42,8 +42,6 @@ def quantize(model: ir.Model, job: TowerJob) -> ir.Model:
         ExportError: the recipe is static and the job has no calibration inputs.
     """
     recipe = recipe_of(job.precision)
-    if recipe.weights != "int8":
-        return model
     if job.tower in recipe.static and job.calibration is None:
         raise ExportError(f"precision {job.precision} needs calibration inputs")
     grids = storage(job.tower, job.module, job.precision, job.four_bit)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
 from mobileclip_deploy.targets.onnx.reading import read_graph
-from mobileclip_deploy.targets.stored import StoredWeight, as_float
+from mobileclip_deploy.targets.storage import StoredWeight, as_float
 
 __all__ = ["read_weights"]
 

@@ -16,7 +16,7 @@ import torch
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets.quiet import conversion
-from mobileclip_deploy.targets.stored import StoredWeight, as_float
+from mobileclip_deploy.targets.storage import StoredWeight, as_float
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
 __all__ = ["TorchScriptRunner", "described", "load", "operators", "read_weights", "write_module"]

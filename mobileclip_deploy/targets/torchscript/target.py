@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.graph import Graph
-    from mobileclip_deploy.targets.stored import StoredWeight
+    from mobileclip_deploy.targets.storage import StoredWeight
 
 __all__ = ["TorchScriptTarget"]
 
