@@ -149,28 +149,14 @@ __all__ = [
 
 # Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
 DOORS = {
-    "benchmark.door": (
-        "BenchmarkOutcome",
-        "BenchmarkResult",
-        "DeviceListing",
-        "benchmark",
-        "devices",
-        "write_job",
-    ),
+    "benchmark.door": ("BenchmarkOutcome", "BenchmarkResult", "DeviceListing", "benchmark", "devices", "write_job"),
     "benchmark.placement": ("explain_placement",),
     "benchmark.report": ("report",),
     "bundle": ("Bundle",),
-    "checkpoints.convert": (
-        "Conversion",
-        "convert",
-    ),
+    "checkpoints.convert": ("Conversion", "convert"),
     "checkpoints.door": ("load_model",),
     "errors": ("MobileClipDeployError",),
-    "evaluation.classification": (
-        "Classification",
-        "Classifications",
-        "classify",
-    ),
+    "evaluation.classification": ("Classification", "Classifications", "classify"),
     "evaluation.door": (
         "EmbeddingFile",
         "EvaluationResult",
@@ -180,10 +166,7 @@ DOORS = {
         "evaluate_suite",
         "load_runner",
     ),
-    "evaluation.inputs": (
-        "preprocess",
-        "tokenize",
-    ),
+    "evaluation.inputs": ("preprocess", "tokenize"),
     "export.door": ("export",),
     "folding": ("FoldReport",),
     "inspect.door": (
@@ -198,11 +181,7 @@ DOORS = {
         "lint",
         "variants",
     ),
-    "layouts": (
-        "Layout",
-        "layouts",
-        "read_layout",
-    ),
+    "layouts": ("Layout", "layouts", "read_layout"),
     "learning.door": (
         "AugmentationPolicy",
         "Recovery",
@@ -214,20 +193,11 @@ DOORS = {
         "train",
     ),
     "model.architecture": ("MobileCLIP",),
-    "parity": (
-        "Gates",
-        "ParityReport",
-    ),
+    "parity": ("Gates", "ParityReport"),
     "sweep.door": ("SweepResult", "sweep"),
     "targets": ("Runner",),
     "towers.door": ("reparameterize",),
-    "verify.door": (
-        "Comparison",
-        "Explanation",
-        "compare",
-        "explain",
-        "verify",
-    ),
+    "verify.door": ("Comparison", "Explanation", "compare", "explain", "verify"),
     "web.demo": ("demo", "write_demo"),
 }
 

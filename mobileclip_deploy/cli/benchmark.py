@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mobileclip_deploy.cli import completion
-from mobileclip_deploy.cli.options import BundlePath
+from mobileclip_deploy.cli.options import FILE, BundlePath
 
 __all__ = ["benchmark"]
 
@@ -26,15 +26,13 @@ __all__ = ["benchmark"]
 @click.option("--quick", is_flag=True, help="A few inferences only, to see that it runs.")
 @click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
 @click.option("--threads", default="1", show_default=True, metavar="N[,N...]", help="Threads of the runtime.")
-@click.option(
-    "--against", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="A competitor, .onnx or .pte."
-)
+@click.option("--against", multiple=True, type=FILE, metavar="FILE", help="A competitor, .onnx or .pte.")
 @click.option("--torch", "forms", metavar="FORM[,FORM]", help="The checkpoint too: unfolded, folded, compiled or all.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="The source, for --torch.")
+@click.option("--checkpoint", type=FILE, metavar="FILE", help="The source, for --torch.")
 @click.option(
     "--json",
     "output",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE|-",
     help="Where the result goes; -: on stdout too, instead of the table [default: benchmark-KIND-TIME.json].",
 )
@@ -45,7 +43,7 @@ __all__ = ["benchmark"]
 @click.option(
     "--job",
     "job_folder",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FOLDER",
     help="Write the job there, for a phone that is out of reach (docs/farms.md), and measure nothing.",
 )

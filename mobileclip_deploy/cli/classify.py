@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobileclip_deploy.cli.options import BundlePath, json_option
+from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 
 if TYPE_CHECKING:
     from mobileclip_deploy.evaluation.classification import Classifications
@@ -19,7 +19,7 @@ SHOWN = 5
 
 @click.command()
 @click.argument("bundle", type=BundlePath())
-@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="IMAGES...")
+@click.argument("images", type=FILE, nargs=-1, required=True, metavar="IMAGES...")
 @click.option("--labels", metavar="FILE|A,B,C", help="What the image may show: a list, or a file with one a line.")
 @click.option("--template", metavar="TEXT", help='Prompt for a label, "a photo of a {}" [default: the model\'s own].')
 @click.option("--top", type=click.IntRange(1), metavar="N", help="Labels of each image [default: 5; all with --json].")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobileclip_deploy.cli.options import BundlePath, dataset_options, gate_option, json_option
+from mobileclip_deploy.cli.options import FILE, BundlePath, dataset_options, gate_option, json_option
 
 if TYPE_CHECKING:
     from mobileclip_deploy.cli.options import DatasetChoice
@@ -18,7 +18,7 @@ __all__ = ["compare"]
 @click.command()
 @click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")
 @dataset_options
-@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="The source of the bundles.")
+@click.option("--checkpoint", type=FILE, metavar="FILE", help="The source of the bundles.")
 @gate_option
 @click.option("--markdown", is_flag=True, help="Print the table in Markdown.")
 @json_option

@@ -7,29 +7,20 @@ from pathlib import Path
 import click
 
 from mobileclip_deploy.cli import completion
-from mobileclip_deploy.cli.options import json_option
+from mobileclip_deploy.cli.options import FILE, json_option
 
 __all__ = ["convert"]
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=FILE)
 @click.option(
-    "--layout",
-    required=True,
-    metavar="NAME",
-    shell_complete=completion.layouts,
-    help="apple, open_clip or folded.",
+    "--layout", required=True, metavar="NAME", shell_complete=completion.layouts, help="apple, open_clip or folded."
 )
 @click.option(
-    "--variant",
-    metavar="NAME",
-    shell_complete=completion.variants,
-    help="Told from the checkpoint when left out.",
+    "--variant", metavar="NAME", shell_complete=completion.variants, help="Told from the checkpoint when left out."
 )
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT", help=".safetensors or .pt"
-)
+@click.option("-o", "--output", type=FILE, required=True, metavar="OUT", help=".safetensors or .pt")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @json_option
 def convert(checkpoint: Path, layout: str, variant: str | None, output: Path, force: bool, as_json: bool) -> None:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import BundlePath, json_option
+from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 
 __all__ = ["demo"]
 
 
 @click.command()
 @click.argument("bundle", type=BundlePath())
-@click.option("--images", type=click.Path(path_type=Path), metavar="DIR", help="Pictures that the page searches.")
-@click.option("--static", type=click.Path(path_type=Path), metavar="DIR", help="Write the page there, to be hosted.")
+@click.option("--images", type=FILE, metavar="DIR", help="Pictures that the page searches.")
+@click.option("--static", type=FILE, metavar="DIR", help="Write the page there, to be hosted.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Any free one when left out.")
 @click.option("--open", "opened", is_flag=True, help="Open the page in this machine's browser.")
 @click.option("--force", is_flag=True, help="Replace a page that is there.")

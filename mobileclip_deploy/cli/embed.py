@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import BundlePath, json_option
+from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 
 __all__ = ["embed"]
 
 
 @click.command()
 @click.argument("bundle", type=BundlePath())
-@click.argument("sources", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="IMAGES...|TEXTS")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE")
+@click.argument("sources", type=FILE, nargs=-1, required=True, metavar="IMAGES...|TEXTS")
+@click.option("-o", "--output", type=FILE, required=True, metavar="FILE")
 @click.option("--normalise", is_flag=True, help="Scale embeddings to length 1, so that products are cosines.")
 @click.option(
     "--skip-bad/--no-skip-bad",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobileclip_deploy.cli.options import BundlePath, dataset_options, json_option
+from mobileclip_deploy.cli.options import FILE, BundlePath, dataset_options, json_option
 
 if TYPE_CHECKING:
     from mobileclip_deploy.cli.options import DatasetChoice
@@ -21,8 +21,8 @@ __all__ = ["evaluate"]
 @dataset_options
 @click.option("--task", type=click.Choice(["classification", "retrieval"]), help="[default: all the dataset allows]")
 @click.option("--suite", type=click.Choice(["datacomp"]), help="All datasets of a list, each by its own metric.")
-@click.option("--data", "suite_data", type=click.Path(path_type=Path), metavar="DIR", help="Of --suite: its datasets.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Of --suite: write a page, too.")
+@click.option("--data", "suite_data", type=FILE, metavar="DIR", help="Of --suite: its datasets.")
+@click.option("--html", type=FILE, metavar="FILE", help="Of --suite: write a page, too.")
 @click.option("--force", is_flag=True, help="Replace that page.")
 @json_option
 def evaluate(

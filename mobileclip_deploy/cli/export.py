@@ -8,7 +8,15 @@ from typing import Any, Literal
 import click
 
 from mobileclip_deploy.cli import completion
-from mobileclip_deploy.cli.options import ModelChoice, TargetCommand, gate_option, json_option, load, model_options
+from mobileclip_deploy.cli.options import (
+    FILE,
+    ModelChoice,
+    TargetCommand,
+    gate_option,
+    json_option,
+    load,
+    model_options,
+)
 
 __all__ = ["export"]
 
@@ -58,7 +66,7 @@ __all__ = ["export"]
 )
 @click.option(
     "--calibration",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="DIR",
     help="Images (and prompts.txt) to measure activations on, for w8a8 [default: packaged samples], or to learn "
     "--rounding on.",
@@ -80,10 +88,10 @@ __all__ = ["export"]
     help="Write a classifier of these labels, a list or a file with one a line: image only, probabilities out.",
 )
 @click.option("--template", metavar="TEXT", help='With --labels: "a photo of a {}" [default: the model\'s own].')
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="[default: .]")
+@click.option("-o", "--output", type=FILE, default=Path(), metavar="DIR", help="[default: .]")
 @click.option(
     "--dataset",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="PATH|builtin",
     help="Compare accuracy on this [default: for the built-in checkpoint its own, for others none].",
 )

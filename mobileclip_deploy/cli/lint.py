@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobileclip_deploy.cli import completion
-from mobileclip_deploy.cli.options import BundlePath, json_option
+from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import Comparison, Finding, LintReport, Share
@@ -36,9 +36,7 @@ HONEST_GPU = (
     shell_complete=completion.chips,
     help="a14 to a19, m1 to m5; gpu for LiteRT.",
 )
-@click.option(
-    "--compare", "other", type=click.Path(path_type=Path), metavar="OTHER", help="A second package or bundle."
-)
+@click.option("--compare", "other", type=FILE, metavar="OTHER", help="A second package or bundle.")
 @json_option
 def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
     """Say which operations of a Core ML package or a Core AI asset will leave the Neural Engine, or may, by public

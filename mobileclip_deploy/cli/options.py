@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.checkpoints.source import Source
 
 __all__ = [
+    "FILE",
     "BundlePath",
     "DatasetChoice",
     "ModelChoice",
@@ -28,6 +29,8 @@ __all__ = [
     "model_options",
 ]
 
+FILE = click.Path(path_type=Path)
+"""A file or folder, which need not be there."""
 F = TypeVar("F", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
@@ -72,19 +75,18 @@ def model_options(function: F) -> F:
 
 def dataset_options(function: F) -> F:
     """--dataset and how to read it, handed over as one `DatasetChoice` called `data`."""
-    path = click.Path(path_type=Path)
     return _gathered(
         function,
         "data",
         DatasetChoice,
         click.option(
             "--dataset",
-            type=path,
+            type=FILE,
             metavar="PATH|builtin",
             help="Yours, or the built-in emoji [default: for the built-in checkpoint its own, for others none].",
         ),
         click.option(
-            "--class-names", type=path, metavar="FILE", help="One class name a line; or lines FOLDER NAME; or JSON."
+            "--class-names", type=FILE, metavar="FILE", help="One class name a line; or lines FOLDER NAME; or JSON."
         ),
         click.option(
             "--template",
@@ -93,11 +95,11 @@ def dataset_options(function: F) -> F:
             metavar="TEXT|FILE",
             help="Prompt for a class, {} where the name goes, or a file of them. Several are averaged.",
         ),
-        click.option("--images", type=path, metavar="DIR", help="Where the images of a table or JSON file are."),
+        click.option("--images", type=FILE, metavar="DIR", help="Where the images of a table or JSON file are."),
         click.option("--split", default="test", show_default=True, help="Of Karpathy's JSON and of shards."),
         click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, and count them."),
         click.option(
-            "--cache", type=path, metavar="DIR", help="Keep embeddings here: an interrupted run goes on where it was."
+            "--cache", type=FILE, metavar="DIR", help="Keep embeddings here: an interrupted run goes on where it was."
         ),
     )
 

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from mobileclip_deploy.cli import completion
-from mobileclip_deploy.cli.options import ModelChoice, json_option, load, model_options
+from mobileclip_deploy.cli.options import FILE, ModelChoice, json_option, load, model_options
 
 __all__ = ["recover"]
 
@@ -25,7 +25,7 @@ __all__ = ["recover"]
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=FILE,
     required=True,
     metavar="DIR",
     help="Images and captions like those of the app (as for `reinforce`), or a dataset this checkpoint reinforced.",
@@ -44,10 +44,8 @@ __all__ = ["recover"]
 @click.option("--batch", type=click.IntRange(1), help="Inputs in a step [default: 64].")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="[default: 0.0002].")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option(
-    "--work", type=click.Path(path_type=Path), metavar="DIR", help="Where embeddings are kept for another run."
-)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.safetensors")
+@click.option("--work", type=FILE, metavar="DIR", help="Where embeddings are kept for another run.")
+@click.option("-o", "--output", type=FILE, required=True, metavar="OUT.safetensors")
 @click.option("--force", is_flag=True, help="Replace the output if it exists, and embed anew.")
 @json_option
 def recover(

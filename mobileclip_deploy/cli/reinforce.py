@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import json_option
+from mobileclip_deploy.cli.options import FILE, json_option
 
 __all__ = ["reinforce"]
 
 
 @click.command()
-@click.argument("pairs", type=click.Path(path_type=Path))
+@click.argument("pairs", type=FILE)
 @click.option(
     "--teacher",
     "teacher_files",
@@ -41,7 +41,7 @@ __all__ = ["reinforce"]
     metavar="local|tcp://HOST:PORT",
     help="Make shards on Dask: on this machine's cores, as memory allows, or on a cluster.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("-o", "--output", type=FILE, required=True, metavar="DIR")
 @click.option("--force", is_flag=True, help="Begin anew: keep nothing of what is stored there.")
 @json_option
 def reinforce(

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import ModelChoice, json_option, load, model_options
+from mobileclip_deploy.cli.options import FILE, ModelChoice, json_option, load, model_options
 
 __all__ = ["reparameterize"]
 
 
 @click.command()
 @model_options
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.safetensors")
+@click.option("-o", "--output", type=FILE, required=True, metavar="OUT.safetensors")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @json_option
 def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool) -> None:

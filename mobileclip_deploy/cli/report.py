@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import BundlePath, json_option
+from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 
 __all__ = ["report"]
 
 
 @click.command()
-@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
+@click.argument("results", nargs=-1, required=True, type=FILE, metavar="RESULT...")
 @click.option(
     "-o",
     "outputs",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=FILE,
     default=("report.html",),
     show_default="report.html",
     metavar="FILE",

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from mobileclip_deploy.cli import completion
-from mobileclip_deploy.cli.options import json_option
+from mobileclip_deploy.cli.options import FILE, json_option
 
 __all__ = ["sweep"]
 
 
 @click.command()
-@click.argument("specification", type=click.Path(path_type=Path), metavar="FILE.toml")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.argument("specification", type=FILE, metavar="FILE.toml")
+@click.option("-o", "--output", type=FILE, required=True, metavar="DIR")
 @click.option(
     "--scheduler",
     metavar="local|tcp://HOST:PORT",

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from mobileclip_deploy.cli.options import json_option
+from mobileclip_deploy.cli.options import FILE, json_option
 
 __all__ = ["train"]
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR")
-@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Instead of the recipe's data.")
+@click.argument("recipe", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, metavar="DIR")
+@click.option("--data", type=FILE, metavar="DIR", help="Instead of the recipe's data.")
 @click.option(
     "--images",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="DIR",
     help="Of DataCompDR's shards: the folder of DataComp's, which have the images and captions.",
 )

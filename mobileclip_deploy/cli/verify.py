@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobileclip_deploy.cli.options import BundlePath, gate_option, json_option
+from mobileclip_deploy.cli.options import FILE, BundlePath, gate_option, json_option
 
 if TYPE_CHECKING:
     from mobileclip_deploy.verify.several import Refused, Verified
@@ -19,24 +19,22 @@ __all__ = ["verify"]
 
 @click.command()
 @click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")
-@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="The source of the bundles.")
-@click.option(
-    "--images", type=click.Path(path_type=Path), metavar="DIR", help="Your images instead of the stored ones."
-)
-@click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE", help="Your prompts, one a line, or JSON.")
+@click.option("--checkpoint", type=FILE, metavar="FILE", help="The source of the bundles.")
+@click.option("--images", type=FILE, metavar="DIR", help="Your images instead of the stored ones.")
+@click.option("--prompts", type=FILE, metavar="FILE", help="Your prompts, one a line, or JSON.")
 @click.option(
     "--calibration",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="DIR",
     help="The images it was calibrated on, if on yours: it is converted again and compared.",
 )
-@click.option("--dataset", type=click.Path(path_type=Path), metavar="DIR", help="Compare accuracy on this as well.")
+@click.option("--dataset", type=FILE, metavar="DIR", help="Compare accuracy on this as well.")
 @click.option(
     "--explain", is_flag=True, help="Name the first operation that is not the checkpoint's, and list every layer."
 )
 @click.option(
     "--placement",
-    type=click.Path(path_type=Path),
+    type=FILE,
     multiple=True,
     metavar="RESULT",
     help="With --explain: of `benchmark`; why operations leave the Neural Engine there; may be repeated.",
@@ -55,12 +53,10 @@ __all__ = ["verify"]
 )
 @gate_option
 @json_option
-@click.option(
-    "--baseline", type=click.Path(path_type=Path), metavar="LOCK", help="Compare with the figures last accepted."
-)
+@click.option("--baseline", type=FILE, metavar="LOCK", help="Compare with the figures last accepted.")
 @click.option("--accept", is_flag=True, help="Write today's figures into LOCK, if every check passed.")
-@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcome as Markdown too.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcome as JUnit XML too.")
+@click.option("--markdown", type=FILE, metavar="FILE", help="Write the outcome as Markdown too.")
+@click.option("--junit", type=FILE, metavar="FILE", help="Write the outcome as JUnit XML too.")
 def verify(
     bundles: tuple[Path, ...],
     checkpoint: Path | None,
