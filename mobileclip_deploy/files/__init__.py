@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from os import PathLike
@@ -21,6 +22,7 @@ __all__ = [
     "StrPath",
     "artifact_bytes",
     "artifact_sha256",
+    "cache_folder",
     "check_bundle_destination",
     "check_file_destination",
     "check_tensors",
@@ -256,3 +258,10 @@ def artifact_sha256(path: Path) -> str:
 
 def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of this user that survives between runs, as the system has it; it may not exist yet."""
+    base = Path.home() / "Library" / "Caches" if sys.platform == "darwin" else None
+    cache = base or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "mobileclip-deploy" / name

@@ -22,8 +22,8 @@ from typing import Any
 
 from mobileclip_deploy.errors import MobileClipDeployError, RuntimeFailed, UsageError
 from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.scheduling.running import LOCAL
 from mobileclip_deploy.scheduling.tasks import Failed, Refusal, Task, Told, in_gigabytes, perform
-from mobileclip_deploy.scheduling.words import LOCAL
 
 __all__ = ["reach", "run_on_dask"]
 

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Sequence
 
-from mobileclip_deploy.errors import MobileClipDeployError
+from mobileclip_deploy.errors import DependencyMissing, MobileClipDeployError, UsageError
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling.tasks import Failed, Task, Told
-from mobileclip_deploy.scheduling.words import LOCAL, check_scheduler
 
-__all__ = ["require_scheduler", "run_tasks"]
+__all__ = ["LOCAL", "check_scheduler", "require_scheduler", "run_tasks"]
+
+LOCAL = "local"
+ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://[^\s/]+:\d+/?")
+
+
+def check_scheduler(scheduler: str | None) -> None:
+    """Whether it is one, and Dask is here.
+
+    Raises:
+        UsageError: neither "local" nor an address.
+        DependencyMissing: Dask is not installed.
+    """
+    if scheduler is None:
+        return
+    if scheduler != LOCAL and ADDRESS.fullmatch(scheduler) is None:
+        raise UsageError(
+            f"`scheduler` {scheduler!r} is no scheduler; give local, or the address of Dask's, "
+            "such as tcp://10.0.0.1:8786"
+        )
+    if importlib.util.find_spec("distributed") is None:
+        raise DependencyMissing(
+            "`scheduler` needs Dask, which is not installed; type: pip install 'mobileclip-deploy[scale]'"
+        )
 
 
 def require_scheduler(scheduler: str | None) -> None:

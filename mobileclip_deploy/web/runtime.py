@@ -10,8 +10,7 @@ import tempfile
 from pathlib import Path
 
 from mobileclip_deploy.errors import RuntimeFailed
-from mobileclip_deploy.files import file_sha256, replacing
-from mobileclip_deploy.files.cache import cache_folder
+from mobileclip_deploy.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.progress import Progress
 
 __all__ = ["FILES", "RUNTIME", "VERSION", "runtime_folder"]

@@ -23,8 +23,7 @@ from pydantic import Field, ValidationError
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner
 from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
 from mobileclip_deploy.errors import RuntimeFailed, first_problem
-from mobileclip_deploy.files import file_sha256, replacing
-from mobileclip_deploy.files.cache import cache_folder
+from mobileclip_deploy.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.progress import Progress
 
 __all__ = ["Contents", "Wheel", "package_folder", "ready_runners"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mobileclip_deploy.benchmark.ios.harness_sources import harness_sources
 from mobileclip_deploy.errors import RuntimeFailed
-from mobileclip_deploy.files.cache import cache_folder
+from mobileclip_deploy.files import cache_folder
 
 __all__ = ["TEAM_VARIABLE", "App", "build_app", "signing_team"]
 

@@ -18,7 +18,7 @@ from mobileclip_deploy.benchmark.ios.harness_sources import harness_sources
 from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
-from mobileclip_deploy.files.cache import cache_folder
+from mobileclip_deploy.files import cache_folder
 from mobileclip_deploy.progress import Progress
 
 __all__ = ["MacDriver", "build_harness"]
