@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import check_tensors
+from mobileclip_deploy.files.spilling import spilling_database, telling_of_room
 
 __all__ = ["SHARD", "EmbeddingStore", "content_id"]
 
@@ -32,14 +35,14 @@ def content_id(content: bytes) -> str:
 
 
 class EmbeddingStore:
-    """The embeddings of one artifact, by content.
+    """The embeddings of one artifact, by content. Any number takes the same memory. To be closed.
 
     Args:
         folder: of all artifacts; made when the first shard is written.
         identity: all that decides the embeddings beside the content: embedding space, artifact, engine, preprocessing.
 
     Raises:
-        InvalidInput: the folder is a file, or a shard in it cannot be read.
+        InvalidInput: the folder is a file, a shard in it cannot be read, or there is no room for a list of them.
     """
 
     def __init__(self, folder: Path, identity: dict[str, str]) -> None:
@@ -48,21 +51,19 @@ class EmbeddingStore:
         self._identity = {"format": FORMAT} | identity
         key = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:32]
         self._folder = folder / key
-        self._places: dict[str, tuple[Path, int]] = {}
+        self._places = _Places()
         self._open: tuple[Path, npt.NDArray[np.float32]] | None = None
         self._pending: dict[str, npt.NDArray[np.float32]] = {}
         for shard in sorted(self._folder.glob("*.safetensors")):
-            for row, name in enumerate(_names(shard)):
-                self._places[name] = shard, row
-        self._had = frozenset(self._places)
+            self._places.add(shard, _names(shard), had=True)
 
     def had(self, name: str) -> bool:
         """Whether it was kept when the store was opened: another thread may add to it meanwhile, and how many inputs
         are computed together must not depend on how far that is."""
-        return name in self._had
+        return self._places.had(name)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._places or name in self._pending
+        return name in self._pending or self._places.find(name) is not None
 
     def get(self, name: str) -> npt.NDArray[np.float32]:
         """A kept embedding, float32 [D].
@@ -72,7 +73,9 @@ class EmbeddingStore:
         """
         if name in self._pending:
             return self._pending[name]
-        shard, row = self._places[name]
+        found = self._places.find(name)
+        assert found is not None, name
+        shard, row = found
         if self._open is None or self._open[0] != shard:  # neighbours were written together
             self._open = shard, _embeddings(shard)
         return self._open[1][row]
@@ -101,8 +104,54 @@ class EmbeddingStore:
         values = torch.from_numpy(np.stack(list(self._pending.values())))
         metadata = self._identity | {"names": json.dumps(names)}
         write_tensors(shard, {"embeddings": values}, metadata)
-        self._places |= {name: (shard, row) for row, name in enumerate(names)}
+        self._places.add(shard, names, had=False)
         self._pending = {}
+
+    def close(self) -> None:
+        """Write what is not written yet, and give up the list of what is.
+
+        Raises:
+            InvalidInput: see `flush`.
+        """
+        try:
+            self.flush()
+        finally:
+            self._places.close()
+
+
+class _Places:
+    """Where each embedding is, and whether it was there at the beginning; asked by several threads."""
+
+    def __init__(self) -> None:
+        self._shards: list[Path] = []
+        self._lock = threading.Lock()
+        self._found = spilling_database(
+            "places (name TEXT PRIMARY KEY, shard INTEGER, line INTEGER, had INTEGER) WITHOUT ROWID"
+        )
+
+    def add(self, shard: Path, names: Iterable[str], had: bool) -> None:
+        number = len(self._shards)
+        self._shards.append(shard)
+        rows = ((name, number, line, had) for line, name in enumerate(names))
+        with self._lock, telling_of_room():
+            self._found.executemany("INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)", rows)
+
+    def had(self, name: str) -> bool:
+        return bool((self._row(name) or (0, 0, False))[2])
+
+    def find(self, name: str) -> tuple[Path, int] | None:
+        row = self._row(name)
+        return None if row is None else (self._shards[row[0]], row[1])
+
+    def _row(self, name: str) -> tuple[int, int, int] | None:
+        with self._lock, telling_of_room():
+            found: sqlite3.Cursor = self._found.execute("SELECT shard, line, had FROM places WHERE name = ?", (name,))
+            row: tuple[int, int, int] | None = found.fetchone()
+            return row
+
+    def close(self) -> None:
+        with self._lock:
+            self._found.close()
 
 
 def _names(shard: Path) -> list[str]:

@@ -15,7 +15,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder, embed_prompts, model_embedder, unit
 from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.evaluation.image_sources import find_images
+from mobileclip_deploy.evaluation.image_listing import find_images
 from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 from mobileclip_deploy.files import StrPath, paths
 from mobileclip_deploy.model.architecture import MobileCLIP

@@ -96,7 +96,7 @@ def embed_texts(
             parts.append(_computed_or_kept(names, new, store, embedder.texts))
     finally:
         if store is not None:
-            store.flush()
+            store.close()
     return np.concatenate(parts)
 
 

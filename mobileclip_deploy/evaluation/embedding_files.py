@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from mobileclip_deploy.checkpoints.writing import Rows, write_rows
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder, model_embedder, unit
 from mobileclip_deploy.evaluation.embedding import embed_texts
-from mobileclip_deploy.evaluation.image_sources import find_images
+from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, read_lines
-from mobileclip_deploy.files import check_file_destination, file_sha256, replacing, write_whole
+from mobileclip_deploy.files import check_file_destination, file_sha256, replacing
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 
@@ -108,47 +108,49 @@ def embed_to_file(
         NotRun, RuntimeFailed: nothing here can run the bundle.
     """
     tower: TowerName = "text" if len(sources) == 1 and sources[0].suffix.lower() in TEXTS else "image"
-    names, files = ([], _images(sources)) if tower == "image" else (_texts(sources[0]), [])
-    names = names or [str(file) for file in files]
-    _check_names(output, names)
-    embedder = bundle_embedder(subject, (tower,)) if isinstance(subject, Bundle) else model_embedder(subject)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.parent / f".{output.name}.partial"
-    tally = Tally()
-    if tower == "image":
-        how = replace(how, cache=partial)
-        with closing(image_embeddings(embedder, files, names, how, tally, progress)) as parts:
-            rows = _gathered((unit(part) if normalise else part for part in parts), partial / "rows")
-        names = [name for number, name in enumerate(names) if number not in tally.bad]
-    else:
-        values = embed_texts(embedder, names, cache=partial, progress=progress)
-        rows = Rows(values.shape, lambda: iter([unit(values) if normalise else values]))
-    written = EmbeddingFile(
-        path=output,
-        description=_description(output),
-        tower=tower,
-        variant=embedder.variant,
-        embedding_space=embedder.embedding_space,
-        dtype="float32",
-        count=rows.shape[0],
-        dimension=rows.shape[1],
-        normalised=normalise,
-        skipped=tally.skipped,
-        fast_jpeg=how.fast_jpeg and tower == "image",
-        computed=tally.computed,
-        seconds=tally.seconds,
-        per_second=tally.per_second,
-    )
-    _write(written, names, rows, embedder.artifact(tower))
-    shutil.rmtree(partial)
-    return written
+    with ExitStack() as opened:
+        given: list[str] | ImageListing
+        given = _texts(sources[0]) if tower == "text" else opened.enter_context(_images(sources))
+        _check_names(output, given)
+        embedder = bundle_embedder(subject, (tower,)) if isinstance(subject, Bundle) else model_embedder(subject)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = output.parent / f".{output.name}.partial"
+        tally = Tally()
+        if isinstance(given, ImageListing):
+            how = replace(how, cache=partial)
+            images = ((file, str(file)) for file in given)
+            with closing(image_embeddings(embedder, images, len(given), how, tally, progress)) as parts:
+                rows = _gathered((unit(part) if normalise else part for part in parts), partial / "rows")
+        else:
+            values = embed_texts(embedder, given, cache=partial, progress=progress)
+            rows = Rows(values.shape, lambda: iter([unit(values) if normalise else values]))
+        written = EmbeddingFile(
+            path=output,
+            description=_description(output),
+            tower=tower,
+            variant=embedder.variant,
+            embedding_space=embedder.embedding_space,
+            dtype="float32",
+            count=rows.shape[0],
+            dimension=rows.shape[1],
+            normalised=normalise,
+            skipped=tally.skipped,
+            fast_jpeg=how.fast_jpeg and tower == "image",
+            computed=tally.computed,
+            seconds=tally.seconds,
+            per_second=tally.per_second,
+        )
+        names = (str(name) for number, name in enumerate(given) if number not in tally.bad)
+        _write(written, names, rows, embedder.artifact(tower))
+        shutil.rmtree(partial)
+        return written
 
 
-def _check_names(output: Path, names: Sequence[str]) -> None:
+def _check_names(output: Path, names: list[str] | ImageListing) -> None:
     """Refused before anything is computed: a reader of .safetensors takes a header of 100 MB at most."""
     if output.suffix != ".safetensors":
         return
-    quoted = (json.dumps(json.dumps(name, ensure_ascii=False), ensure_ascii=False) for name in names)
+    quoted = (json.dumps(json.dumps(str(name), ensure_ascii=False), ensure_ascii=False) for name in names)
     if sum(len(text.encode()) for text in quoted) > NAMES_BYTES:
         many = f"{len(names):,} names are more than a .safetensors file can hold"
         raise UsageError(f"{many}; give `output` a name that ends with .npy or .jsonl")
@@ -171,11 +173,11 @@ def _gathered(parts: Iterable[Floats], path: Path) -> Rows:
     return Rows((count, dimension), again)
 
 
-def _write(written: EmbeddingFile, names: Sequence[str], rows: Rows, artifact: str) -> None:
+def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: str) -> None:
     fast = {"fast_jpeg": True} if written.fast_jpeg else {}
     if written.path.suffix == ".safetensors":
         metadata = {
-            "names": json.dumps(names, ensure_ascii=False),
+            "names": json.dumps(list(names), ensure_ascii=False),
             "embedding_space": written.embedding_space,
             "tower": written.tower,
             "variant": written.variant,
@@ -198,9 +200,8 @@ def _write(written: EmbeddingFile, names: Sequence[str], rows: Rows, artifact: s
             **{name: value for name, value in vars(written).items() if name in DESCRIBED},
             **fast,
             "artifact": artifact,
-            "names": list(names),
         }
-        write_whole(written.description, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+        _describe(written.description, told, names)
         return
     with replacing(written.path) as partial, partial.open("w", encoding="utf-8") as lines:
         every = (row for part in rows.parts() for row in part)
@@ -215,11 +216,23 @@ def _write(written: EmbeddingFile, names: Sequence[str], rows: Rows, artifact: s
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _images(sources: Sequence[Path]) -> list[Path]:
+def _describe(path: Path, told: dict[str, object], names: Iterable[str]) -> None:
+    """Write an object and, as its last field, names of which there may be more than memory holds: as `json` would."""
+    head = json.dumps(told | {"names": []}, indent=2, ensure_ascii=False).removesuffix("]\n}")
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(head)
+        comma = ""
+        for name in names:
+            stream.write(f"{comma}\n    {json.dumps(name, ensure_ascii=False)}")
+            comma = ","
+        stream.write("\n  ]\n}\n" if comma else "]\n}\n")
+
+
+def _images(sources: Sequence[Path]) -> ImageListing:
     for source in sources:
         if source.suffix.lower() in TEXTS:
             raise UsageError(f"{source}: a file of texts is embedded alone, without images beside it")
-    return find_images(sources)
+    return ImageListing(sources)
 
 
 def _texts(path: Path) -> list[str]:

@@ -1,10 +1,7 @@
-"""Where images are, as a user or a dataset names them: files, patterns, stretches of archives; and the parts of each
-that are looked at."""
+"""Where images are, as a dataset names them: files, stretches of archives; and the parts of each that are looked at."""
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +9,8 @@ from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import read_regular
-from mobileclip_deploy.model.preprocessing import image_files
 
-__all__ = ["AS_IT_STANDS", "ArchiveImage", "Content", "ImageSource", "VIEWS", "View", "find_images", "read_image"]
+__all__ = ["AS_IT_STANDS", "ArchiveImage", "Content", "ImageSource", "VIEWS", "View", "read_image"]
 
 IMAGE_BYTES = 1 << 30
 
@@ -64,39 +60,6 @@ def read_image(source: ImageSource) -> bytes:
         raise InvalidInput(f"{source}: no such file") from None
     except OSError as error:
         raise InvalidInput(f"{source}: cannot be read ({error.strerror or error})") from error
-
-
-def find_images(sources: Sequence[Path]) -> list[Path]:
-    """Image files, each once, in order: those named, those of folders (to the bottom) and those that fit a pattern.
-
-    A file that is missing or no image is left to whoever reads it.
-
-    Raises:
-        InvalidInput: nothing is named, a folder holds no image, or nothing fits a pattern.
-    """
-    if not sources:
-        raise InvalidInput("no images were given")
-    return list(dict.fromkeys(file for source in sources for path in _matching(source) for file in _files(path)))
-
-
-def _matching(source: Path) -> list[Path]:
-    text = str(source)
-    if not glob.has_magic(text) or source.exists():
-        return [source]
-    found = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
-    if not found:
-        raise InvalidInput(f"{source}: no file fits this pattern")
-    return found
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    found = image_files(path)
-    if not found:
-        raise InvalidInput(f"{path} holds no images")
-    yield from found
 
 
 @dataclass(frozen=True)

@@ -105,14 +105,15 @@ def embed_dataset_images(
         InvalidInput: an image cannot be used, or none can.
     """
     tally = Tally()
-    with closing(image_embeddings(embedder, images, rows, how, tally, progress)) as parts:
+    given = zip(images, rows, strict=True)
+    with closing(image_embeddings(embedder, given, len(images), how, tally, progress)) as parts:
         return np.concatenate(list(parts)), tally
 
 
 def image_embeddings(
     embedder: Embedder,
-    images: Sequence[ImageSource],
-    rows: Sequence[str],
+    images: Iterable[tuple[ImageSource, str]],
+    count: int,
     how: Reading,
     tally: Tally,
     progress: Progress = silent,
@@ -120,17 +121,21 @@ def image_embeddings(
     """As `embed_dataset_images`, a few embeddings [k, D] at a time; `tally` fills meanwhile. To be closed, so that its
     threads end and what is computed is kept.
 
+    Args:
+        images: each with where it stands, for errors; gone through once, a few ahead of what comes out.
+        count: how many they are.
+
     Raises:
         InvalidInput: an image cannot be used, or none can.
     """
     store = open_store(embedder, "image", how.cache, how.fast_jpeg)
     workers = how.workers or available_cores()
     alone = None if embedder.alone is None else embedder.alone()
-    reader = _Reader(embedder, images, rows, how, store, alone)
-    numbers = range(len(images))
-    parts = (numbers[start : start + TOGETHER] for start in range(0, len(images), TOGETHER))
-    told, began = _told(len(images), tally), time.monotonic()
-    progress(f"image 0 of {len(images)}")
+    reader = _Reader(embedder, how, store, alone)
+    given = ((number, *image) for number, image in enumerate(images))
+    parts = iter(lambda: tuple(islice(given, TOGETHER)), ())
+    told, began = _told(count, tally), time.monotonic()
+    progress(f"image 0 of {count}")
     done = 0
     with _threads(workers) as threads:
         try:
@@ -150,9 +155,9 @@ def image_embeddings(
                     yield found
         finally:
             if store is not None:  # also when interrupted
-                store.flush()
-    if images and len(tally.bad) == len(images):
-        raise InvalidInput(f"none of the {len(images)} images can be used; the first: {next(iter(tally.bad.values()))}")
+                store.close()
+    if count and len(tally.bad) == count:
+        raise InvalidInput(f"none of the {count} images can be used; the first: {next(iter(tally.bad.values()))}")
 
 
 def embed_contents(embedder: Embedder, images: Sequence[tuple[str, bytes]], cache: Path | None = None) -> Floats:
@@ -189,21 +194,18 @@ class _Reader:
     """What a thread does: reads and decodes, and computes where `alone` can be called from many threads."""
 
     embedder: Embedder
-    images: Sequence[ImageSource]
-    rows: Sequence[str]
     how: Reading
     store: EmbeddingStore | None
     alone: Callable[[Floats], Floats] | None
 
-    def read(self, numbers: Sequence[int]) -> _Part:
-        """The pictures at these positions.
+    def read(self, given: Sequence[tuple[int, ImageSource, str]]) -> _Part:
+        """These pictures, each with its position and where it stands.
 
         Raises:
             InvalidInput: one cannot be used, and such are not to be left out.
         """
-        part = _Part(numbers[-1])
-        for number in numbers:
-            source, row = self.images[number], self.rows[number]
+        part = _Part(given[-1][0])
+        for number, source, row in given:
             try:
                 content = read_image(source)
                 name = content_id(content)

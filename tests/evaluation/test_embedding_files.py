@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import refusal, run
+from evaluation.embedders import by_colour
 from exports import Exports
 from PIL import Image
 from safetensors import safe_open
@@ -17,7 +20,8 @@ from safetensors import safe_open
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.writing import Rows, write_rows, write_tensors
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.evaluation import cache, embedding_files
+from mobileclip_deploy.evaluation import cache, embedding_files, image_listing
+from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 
@@ -133,6 +137,66 @@ def test_more_names_than_safetensors_reads_are_refused_before_anything_is_comput
     with pytest.raises(UsageError, match=r"150 names .*`output` a name that ends with .npy or .jsonl"):
         mcd.embed(bundle, photos, tmp_path / "e.safetensors")
     assert not (tmp_path / ".e.safetensors.partial").exists()
+
+
+def taken(work: Callable[[], object]) -> int:
+    """Bytes of Python's own at the most, while `work` is done."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_list_of_files_takes_the_same_memory_whatever_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(count: int) -> None:
+        found: Iterator[Path] = (tmp_path / f"{number % 97}" / f"{number}.jpg" for number in range(count))
+        monkeypatch.setattr(image_listing, "walk_images", lambda _: found)
+        with ImageListing([tmp_path]) as listing:
+            assert (len(listing), sum(1 for _ in listing)) == (count, count)
+
+    listed(20_000)  # makes room in Python's table of names, once
+    assert taken(lambda: listed(20_000)) < taken(lambda: listed(200)) + 20_000
+
+
+def test_embedding_takes_the_same_memory_whatever_the_number_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = Image.new("RGB", (2, 2))
+    for number in range(1600):
+        path = tmp_path / ("few" if number < 400 else "many") / f"{number:04d}.bmp"
+        path.parent.mkdir(exist_ok=True)
+        header.putpixel((0, 0), (number % 256, number // 256, 0))
+        header.save(path)
+    monkeypatch.setattr(embedding_files, "model_embedder", lambda _: by_colour())
+    model: Any = None
+    embed = lambda name: embedding_files.embed_to_file(model, [tmp_path / name], tmp_path / f"{name}.npy")  # noqa: E731
+    embed("few")
+    few = taken(lambda: embed("few"))
+    with monkeypatch.context() as patch:  # begun again after two thirds, as the first shards are kept then
+        patch.setattr(embedding_files, "_gathered", lambda parts, _: [next(parts) for _ in range(12)] and 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            embed("many")
+    assert taken(lambda: embed("many")) < few + 1200 * 50  # a name alone would take twice as much
+    assert len(np.load(tmp_path / "many.npy")) == 1200
+
+
+def test_files_stand_in_the_order_of_their_paths_each_once(tmp_path: Path) -> None:
+    shown = ("a/b.png", "a.png", "a-.png", "a/\u00e9.JPG", "B/c/d.webp", "a b/1.gif")
+    for name in (*shown, "B/.hidden.png", "B/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    wanted = sorted(tmp_path / name for name in shown)
+    with ImageListing([tmp_path]) as listing:
+        assert list(listing) == wanted
+        (tmp_path / "later.png").touch()
+        assert list(listing) == wanted
+    first = tmp_path / "a" / "b.png"
+    with ImageListing([first, tmp_path / "B", tmp_path / "a"]) as listing:
+        assert list(listing) == [first, tmp_path / "B/c/d.webp", tmp_path / "a" / "\u00e9.JPG"]
 
 
 def test_rows_are_written_as_safetensors_writes_them(tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""Images as a user names them: files, folders, and patterns for the shells that leave those to the program."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files.spilling import spilling_database, telling_of_room
+from mobileclip_deploy.model.preprocessing import walk_images
+
+__all__ = ["ImageListing", "find_images"]
+
+
+class ImageListing:
+    """Image files as `find_images` gives them, of which any number takes the same memory. To be closed.
+
+    They are listed once, when this is made, and may be gone through often: a file that comes later is not among them.
+
+    Raises:
+        InvalidInput: see `find_images`; or there is no room for a list of them.
+    """
+
+    def __init__(self, sources: Sequence[Path]) -> None:
+        if not sources:
+            raise InvalidInput("no images were given")
+        self._found = spilling_database("found (path BLOB PRIMARY KEY, place INTEGER, parts BLOB) WITHOUT ROWID")
+        try:
+            paths = (path for source in sources for path in _matching(source))
+            with telling_of_room():
+                for place, path in enumerate(paths):
+                    self._found.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?)", _rows(place, path))
+                (self._count,) = self._found.execute("SELECT count(*) FROM found").fetchone()
+        except BaseException:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return int(self._count)
+
+    def __iter__(self) -> Iterator[Path]:
+        with telling_of_room():
+            for (path,) in self._found.execute("SELECT path FROM found ORDER BY place, parts"):
+                yield Path(os.fsdecode(path))
+
+    def close(self) -> None:
+        """Leave nothing of the list."""
+        self._found.close()
+
+    def __enter__(self) -> ImageListing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _rows(place: int, path: Path) -> Iterator[tuple[bytes, int, bytes]]:
+    """What is kept of the files at one place that was named. Ordered by `parts` they stand as paths are sorted, folder
+    by folder, and not as texts, in which `a.b` comes before `a/b`."""
+    for file in _files(path):
+        yield os.fsencode(file), place, b"\0".join(os.fsencode(os.path.normcase(part)) for part in file.parts)
+
+
+def find_images(sources: Sequence[Path]) -> list[Path]:
+    """Image files, each once, in order: those named, those of folders (to the bottom) and those that fit a pattern.
+
+    A file that is missing or no image is left to whoever reads it.
+
+    Raises:
+        InvalidInput: nothing is named, a folder holds no image, or nothing fits a pattern.
+    """
+    with ImageListing(sources) as listing:
+        return list(listing)
+
+
+def _matching(source: Path) -> list[Path]:
+    text = str(source)
+    if not glob.has_magic(text) or source.exists():
+        return [source]
+    found = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
+    if not found:
+        raise InvalidInput(f"{source}: no file fits this pattern")
+    return found
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    empty = True
+    for file in walk_images(path):
+        empty = False
+        yield file
+    if empty:
+        raise InvalidInput(f"{path} holds no images")
