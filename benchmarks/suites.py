@@ -17,8 +17,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ratios import unsteady
@@ -44,6 +44,7 @@ class Suite:
     """A claim, what is measured for it, and words of the label and place that ratios are taken to.
 
     `within`: fields of a cell that its base has in common with it; the base is one for all where there are none.
+    `parts`: what the claim says, in place of {}, of cells whose label or runtime holds a word.
     """
 
     title: str
@@ -51,6 +52,13 @@ class Suite:
     base: str
     request: Callable[[Subjects], Request]
     within: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def claimed(self, run: Result | None = None) -> str:
+        """The claim, of what was measured in a run; of everything where there is none."""
+        cells = [" ".join(self.parts)] if run is None else [f"{cell.label} {cell.runtime}" for cell in run.job.cells]
+        told = [text for word, text in self.parts.items() if any(word in cell for cell in cells)]
+        return self.claim.replace("{}", " and ".join(filter(None, (", ".join(told[:-1]), *told[-1:]))))
 
 
 def _open(*paths: Path) -> tuple[Bundle, ...]:
@@ -104,10 +112,15 @@ SUITES = {
     ),
     "runtimes": Suite(
         "Runtimes",
-        "The same folded towers in ONNX Runtime and ExecuTorch (XNNPACK).",
+        "The same folded towers in {}.",
         "onnxruntime",
         _runtimes,
         within=("variant",),
+        parts={
+            "onnxruntime": "ONNX Runtime",
+            "executorch": "ExecuTorch (XNNPACK)",
+            "litert": "LiteRT (XNNPACK)",
+        },
     ),
     "precisions": Suite(
         "Precisions",
@@ -119,10 +132,14 @@ SUITES = {
     ),
     "peers": Suite(
         "Peers",
-        "The same weights through others' recipes: open_clip's own S0 image tower by torch.onnx.export as it is, and "
-        "by ExecuTorch's documented XNNPACK recipe.",
+        "The same weights through others' recipes: open_clip's own S0 image tower {}.",
         "plain",
         _peers,
+        parts={
+            "plain.onnx": "by torch.onnx.export as it is",
+            "stock.pte": "by ExecuTorch's documented XNNPACK recipe",
+            "plain.tflite": "by litert_torch.convert as documented",
+        },
     ),
     "paper": Suite(
         "The paper's ratio",

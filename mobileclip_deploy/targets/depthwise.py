@@ -17,12 +17,22 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.targets.storage import Floats, StoredWeight
 
-__all__ = ["KERNEL", "KERNEL_ROWS", "RowBands", "in_bands", "is_split", "joined", "split_large_depthwise"]
+__all__ = [
+    "BANDS",
+    "KERNEL",
+    "KERNEL_ROWS",
+    "RowBands",
+    "all_within",
+    "in_bands",
+    "in_turn",
+    "is_split",
+    "joined",
+    "split_large_depthwise",
+]
 
 T = TypeVar("T")
 
@@ -44,47 +54,21 @@ class RowBands(nn.Module):
         return first(x) + second(x) + third(x)
 
 
-def split_large_depthwise(module: nn.Module, example: Tensor | None = None) -> int:
-    """Replace every 7 x 7 depthwise convolution inside `module`, in place; says how many there were.
-
-    Args:
-        example: an input of the module. Where it is given, a convolution is left whole of which a band would lie wholly
-            outside of its map: such a band gives zeros, whose range integers cannot have.
-    """
+def split_large_depthwise(module: nn.Module) -> int:
+    """Replace every 7 x 7 depthwise convolution inside `module`, in place; says how many there were."""
     found = [
         (parent, name, child)
         for parent in module.modules()
         for name, child in parent.named_children()
         if isinstance(child, nn.Conv2d) and is_split(child)
     ]
-    if example is not None:
-        heights = _map_heights(module, [conv for _, _, conv in found], example)
-        found = [(parent, name, conv) for parent, name, conv in found if _all_within(conv, heights[conv])]
     for parent, name, child in found:
         setattr(parent, name, RowBands(child))
     return len(found)
 
 
-def _map_heights(module: nn.Module, convs: list[nn.Conv2d], example: Tensor) -> dict[nn.Module, int]:
-    """The height of the map that each convolution takes when the module is given this input."""
-    heights: dict[nn.Module, int] = {}
-
-    def note(conv: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        heights[conv] = inputs[0].shape[2]
-
-    hooks = [conv.register_forward_pre_hook(note) for conv in convs]
-    try:
-        with torch.no_grad():
-            module(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return heights
-
-
-def _all_within(conv: nn.Conv2d, height: int) -> bool:
+def all_within(height: int, stride: int) -> bool:
     """Whether each band has a row that meets a map of this height."""
-    stride = int(conv.stride[0])
     last = (height - 1) // stride * stride  # the centre of the last window
     reaches = [[row - KERNEL // 2 for row in rows] for rows in KERNEL_ROWS]
     return all(any(last + reach >= 0 if reach < 0 else reach < height for reach in band) for band in reaches)
@@ -122,6 +106,19 @@ def in_bands(found: Iterable[Mapping[tuple[int, int], T]]) -> list[list[T]]:
     """Of convolutions of one input each, by dilation and number of rows, those that are all bands of one, in order."""
     wanted = [(step, rows) for _, step, rows in BANDS]
     return [[bands[band] for band in wanted] for bands in found if set(bands) == set(wanted)]
+
+
+def in_turn(parts: list[StoredWeight]) -> StoredWeight:
+    """One weight [C * M, ...] of M with one output of each group, [C, ...]: the first of each, then the second."""
+    first, count = parts[0], len(parts)
+
+    def whole(part: Callable[[int], Floats]) -> Floats:
+        return np.stack([part(number) for number in range(count)], axis=1).reshape(-1, *first.values.shape[1:])
+
+    def nearest(given: Floats) -> Floats:
+        return whole(lambda number: parts[number].nearest(given[number::count]))
+
+    return StoredWeight(first.name, whole(lambda number: parts[number].values), first.bits, first.kind, nearest)
 
 
 def joined(bands: list[StoredWeight]) -> StoredWeight:

@@ -52,6 +52,15 @@ def suite(suites: ModuleType) -> Any:
     return suites.Suite("Title", "Claim.", "onnxruntime", lambda _: None)
 
 
+def test_a_claim_names_what_was_measured_alone(suites: ModuleType) -> None:
+    measured = run([1], [1])
+    runtimes = {cell.runtime for cell in measured.job.cells}
+    parts = {name: name.upper() for name in sorted(runtimes)} | {"plain.tflite": "LITERT"}
+    told = suites.Suite("Title", "Towers in {}.", "x", lambda _: None, parts=parts)
+    assert told.claimed(measured) == f"Towers in {' and '.join(name.upper() for name in sorted(runtimes))}."
+    assert told.claimed().endswith("and LITERT.")
+
+
 def test_a_ratio_is_taken_round_by_round(suites: ModuleType) -> None:
     ratios = importlib.import_module("ratios")
     base, own = ratios.ratio_rows(suite(suites), [run([4, 40, 8], [2, 20, 4]), run([6, 6, 6], [3, 3, 3])])

@@ -29,6 +29,7 @@ from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.benchmarking import SessionSetup
+from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
 from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.head import Classifier
@@ -210,6 +211,20 @@ def test_a_band_of_rows_outside_of_its_map_leaves_the_convolution_whole(files: F
     bands = {shape for shape, height in windows if height > 2 and shape[1] == 7}
     assert {(3, 7), (2, 7)} <= bands
     assert {shape for shape, height in windows if height == 2 and shape[1] == 7} == {(7, 7)}
+
+
+def test_convolutions_that_double_the_channels_are_two_with_one_output_a_channel(files: Files) -> None:
+    model = read_model(files.path("image", "fp32"))
+    large = [
+        one
+        for one in model.operators
+        if one.type == "DEPTHWISE_CONV_2D" and model.tensors[one.inputs[1]].shape[2] == KERNEL
+    ]
+    assert {one.settings["multiplier"] for one in large} == {1}
+    assert sum(one.settings["stride_h"] == 2 for one in large) == 3 * 2 * len(BANDS)
+    weights = {one.values.shape for one in get_target("litert").weights(files.path("image", "fp32"))}
+    assert {(64, 1, 7, 7), (128, 1, 7, 7), (256, 1, 7, 7)} <= weights
+    assert len({tensor.name for tensor in model.tensors}) == len(model.tensors)
 
 
 @pytest.mark.parametrize("tower", TOWERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.targets.depthwise import split_large_depthwise
+from mobileclip_deploy.targets.litert.bands import deal_out
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import parse_model
 from mobileclip_deploy.targets.litert.quantizing import placed_layers, store_weights
@@ -52,35 +51,31 @@ def write_model(job: TowerJob, path: Path, storage: Storage, input_name: str, ou
     """
     with conversion(f"LiteRT conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
         content = job.once("litert", lambda: _converted(job, input_name, output_name))
-        editor = Editor(content)
-        editor.cap_by_minimum()
-        editor.keep_ranks()
         model, stored = parse_model(content), frozenset[int]()
         if job.calibration is not None:
-            content = editor.packed()
-            model = parse_model(content)
             placed = placed_layers(model, job.module, storage)
             layers = [
                 place for place, (name, _) in placed.items() if storage[name].kind == "integers" and is_measured(name)
             ]
             content = quantize_static(content, model, layers, job.calibration)
             stored = frozenset(place for place, tensor in enumerate(parse_model(content).tensors) if tensor.quantized)
-            editor = Editor(content)
+        editor = Editor(content)
         store_weights(editor, model, job.module, storage, stored)
         editor.add_metadata(METADATA, _metadata(job))
         path.write_bytes(editor.packed())
 
 
 def _converted(job: TowerJob, input_name: str, output_name: str) -> bytes:
-    """What the converter makes of a tower, in float32."""
+    """What the converter makes of a tower, in float32, written for XNNPACK and for LiteRT's GPU."""
     import litert_torch
 
     example = job.example if job.tower == "image" else job.example.to(torch.int32)
-    module = copy.deepcopy(job.module)
-    split_large_depthwise(module, example)
-    named = (_ImageNamed if job.tower == "image" else _TextNamed)(module, output_name).eval()
-    content: bytes = litert_torch.convert(named, sample_kwargs={input_name: example}).model_content()
-    return content
+    named = (_ImageNamed if job.tower == "image" else _TextNamed)(job.module, output_name).eval()
+    editor = Editor(litert_torch.convert(named, sample_kwargs={input_name: example}).model_content())
+    deal_out(editor)
+    editor.cap_by_minimum()
+    editor.keep_ranks()
+    return editor.packed()
 
 
 def _metadata(job: TowerJob) -> bytes:

@@ -70,7 +70,7 @@ class Editor:
         tensor, builtin = self.graph.tensors[place], self.schema.BuiltinOperator
         half = self.constant(tensor.name + b"_half", values)
         tensor.buffer = 0
-        lookups = [one for one in self.graph.operators if place in one.inputs and self._is(one, "EMBEDDING_LOOKUP")]
+        lookups = [one for one in self.graph.operators if place in one.inputs and self.is_type(one, "EMBEDDING_LOOKUP")]
         for lookup in lookups:
             self._look_up_half(lookup, half)
         if lookups:
@@ -107,16 +107,16 @@ class Editor:
         for operator in self.graph.operators:
             (result,) = operator.outputs[:1]
             shape = list(tensors[result].shape)
-            if not self._is(operator, "FULLY_CONNECTED") or len(shape) != 2 or shape[0] == 1:
+            if not self.is_type(operator, "FULLY_CONNECTED") or len(shape) != 2 or shape[0] == 1:
                 continue
             takers = [one for one in self.graph.operators if result in one.inputs]
             source = operator.inputs[0]
             folded = len(tensors[source].shape) == 2
             stretched = all(
-                self._is(one, "RESHAPE") or (self._is(one, "ADD") and len(tensors[one.outputs[0]].shape) == 3)
+                self.is_type(one, "RESHAPE") or (self.is_type(one, "ADD") and len(tensors[one.outputs[0]].shape) == 3)
                 for one in takers
             )
-            if not stretched or (folded and not self._is(given.get(source), "RESHAPE")):
+            if not stretched or (folded and not self.is_type(given.get(source), "RESHAPE")):
                 continue
             if folded:
                 self._reshape(given[source], [1, *tensors[source].shape])
@@ -147,7 +147,7 @@ class Editor:
         """Write RELU_0_TO_1 of what is never negative as a minimum with 1: LiteRT's GPU has no kernel for the other."""
         builtin, codes = self.schema.BuiltinOperator, self.model.operatorCodes
         for operator in self.graph.operators:
-            if self._is(operator, "RELU_0_TO_1"):
+            if self.is_type(operator, "RELU_0_TO_1"):
                 operator.opcodeIndex = self._code(builtin.MINIMUM, 1)
                 operator.inputs = [operator.inputs[0], self.constant(b"one", np.ones(1, np.float32))]
                 operator.builtinOptionsType = self.schema.BuiltinOptions.MaximumMinimumOptions
@@ -170,6 +170,12 @@ class Editor:
             for entry in signature.outputs:
                 entry.tensorIndex = same.get(entry.tensorIndex, entry.tensorIndex)
 
+    def computed(self, name: bytes, shape: list[int]) -> int:
+        """The place of a new tensor of float32 that an operator gives."""
+        kind, sizes = self.schema.TensorType.FLOAT32, [int(size) for size in shape]
+        self.graph.tensors.append(self.schema.TensorT(name=name, shape=sizes, type=kind, hasRank=True))
+        return len(self.graph.tensors) - 1
+
     def constant(self, name: bytes, values: Array) -> int:
         """The place of a new constant of float32, float16 or int32."""
         kinds = {"float32": "FLOAT32", "float16": "FLOAT16", "int32": "INT32"}
@@ -178,6 +184,20 @@ class Editor:
         tensor.buffer = self._buffer(values)
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
+
+    def drop_tensors(self) -> None:
+        """Leave out the tensors that nothing takes or gives any more, of a file in which none is quantized."""
+        graph, signature = self.graph, self.model.signatureDefs[0]
+        ports = [*signature.inputs, *signature.outputs]
+        lists = [graph.inputs, graph.outputs, *(own for one in graph.operators for own in (one.inputs, one.outputs))]
+        kept = sorted({int(place) for places in lists for place in places if place >= 0})
+        new = {-1: -1} | {old: number for number, old in enumerate(kept)}
+        graph.tensors = [graph.tensors[place] for place in kept]
+        graph.inputs, graph.outputs = ([new[place] for place in places] for places in (graph.inputs, graph.outputs))
+        for one in graph.operators:
+            one.inputs, one.outputs = [new[place] for place in one.inputs], [new[place] for place in one.outputs]
+        for port in ports:
+            port.tensorIndex = new[port.tensorIndex]
 
     def _drop_unused(self) -> None:
         """Leave out the buffers that nothing holds any more; the first is the empty one of whatever is computed."""
@@ -197,7 +217,23 @@ class Editor:
         self.model.buffers.append(self.schema.BufferT(data))
         return len(self.model.buffers) - 1
 
-    def _is(self, operator: Any, name: str) -> bool:
+    def operator(self, name: str, version: int, inputs: list[int], output: int, options: Any) -> Any:
+        """A new operator of one output, not yet in the graph."""
+        made = self.schema.OperatorT(opcodeIndex=self._code(getattr(self.schema.BuiltinOperator, name), version))
+        made.inputs, made.outputs, made.builtinOptions = inputs, [output], options
+        made.builtinOptionsType = getattr(self.schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        return made
+
+    def values(self, place: int) -> Array | None:
+        """A constant's numbers, float32 or int32; None of what is computed."""
+        tensor = self.graph.tensors[place]
+        content = self.model.buffers[tensor.buffer].data
+        if content is None or not len(content):
+            return None
+        kinds = {self.schema.TensorType.FLOAT32: np.float32, self.schema.TensorType.INT32: np.int32}
+        return np.frombuffer(bytes(content), kinds[tensor.type]).reshape(tensor.shape)
+
+    def is_type(self, operator: Any, name: str) -> bool:
         """Whether there is an operator, and it is of this type."""
         number = getattr(self.schema.BuiltinOperator, name)
         return operator is not None and self.model.operatorCodes[operator.opcodeIndex].builtinCode == number
@@ -206,7 +242,9 @@ class Editor:
         """Which entry of the file's operator codes is a builtin operator; a new one where there is none."""
         codes = self.model.operatorCodes
         found = next((place for place, code in enumerate(codes) if code.builtinCode == number), None)
-        if found is None:
+        if found is not None:
+            codes[found].version = max(version, codes[found].version)
+        else:
             older = min(number, 127)  # a field of one byte, for runtimes of before 2020
             codes.append(self.schema.OperatorCodeT(deprecatedBuiltinCode=older, version=version, builtinCode=number))
             found = len(codes) - 1

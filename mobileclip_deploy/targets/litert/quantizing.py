@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from mobileclip_deploy.model.provenance import weight_sha256
-from mobileclip_deploy.targets.depthwise import KERNEL_ROWS, is_split
+from mobileclip_deploy.targets.depthwise import KERNEL, KERNEL_ROWS
 from mobileclip_deploy.targets.integers import int4_blocks, int8_channels, pack_int4
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import ModelFile
@@ -69,13 +70,15 @@ def placed_layers(model: ModelFile, module: nn.Module, storage: Storage) -> dict
 
 
 def _bands(module: nn.Module) -> dict[str, str]:
-    """`by_numbers` for 7 x 7 convolutions that may be written as three."""
+    """`by_numbers` for 7 x 7 convolutions that may be written as three for each output of a group."""
     found = {}
     for layer in layers(module):
-        if isinstance(layer.module, nn.Conv2d) and is_split(layer.module):
-            for rows in KERNEL_ROWS:
-                part = layer.weight.detach()[:, :, list(rows)]
-                found[weight_sha256(part.flatten(1).numpy())] = layer.parameter
+        conv = layer.module
+        if isinstance(conv, nn.Conv2d) and conv.kernel_size == (KERNEL, KERNEL) and conv.groups == conv.in_channels:
+            count = conv.out_channels // conv.groups
+            for part, rows in product(range(count), KERNEL_ROWS):
+                window = layer.weight.detach()[part::count, :, list(rows)]
+                found[weight_sha256(window.flatten(1).numpy())] = layer.parameter
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, joined
+from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
 from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, StoredTensor, read_model
 from mobileclip_deploy.targets.storage import Floats, StoredWeight, as_float
 
@@ -32,7 +32,7 @@ def weight_place(model: ModelFile, operator: Operator) -> int | None:
 
 
 def read_weights(path: Path) -> tuple[StoredWeight, ...]:
-    """The weights of convolutions, products and tables; a 7 x 7 convolution that was written as three is one weight.
+    """The weights of convolutions, products and tables; a 7 x 7 convolution that was dealt out is one weight.
 
     Raises:
         InvalidInput: the file is damaged, or holds a weight in a form that no export writes.
@@ -43,27 +43,33 @@ def read_weights(path: Path) -> tuple[StoredWeight, ...]:
         place = weight_place(model, operator)
         if place is not None:
             found[number] = _turned(operator, stored_weight(model.tensors[place], path), path)
-    for bands in _banded(model, found):
+    sums: dict[int, int] = {}  # what bands add up to -> the first of them
+    for total, bands in _banded(model, found).items():
+        sums[total] = bands[0]
         found[bands[0]] = joined([found.pop(number) for number in bands])
+    for one in model.operators:
+        parts = [sums[place] for place in one.inputs if place in sums]
+        alike = len({found[number].values.shape for number in parts}) == 1
+        if one.type == "CONCATENATION" and len(set(parts)) == len(one.inputs) and alike:
+            found[parts[0]] = in_turn([found.pop(number) for number in parts])
     return tuple(found[number] for number in sorted(found))
 
 
-def _banded(model: ModelFile, found: dict[int, StoredWeight]) -> list[list[int]]:
-    """Convolutions of one input that are the bands of a 7 x 7 one."""
-    depthwise = {n: model.operators[n] for n in found if model.operators[n].type == "DEPTHWISE_CONV_2D"}
-    by_input: dict[tuple[int, int], dict[tuple[int, int], int]] = {}
-    for number, operator in depthwise.items():
-        shape = found[number].values.shape  # [O, 1, rows, columns]
-        if shape[3] == KERNEL:
-            key = _source(model, operator.inputs[0]), shape[0]
-            by_input.setdefault(key, {})[operator.settings["dilation_h"], shape[2]] = number
-    return in_bands(by_input.values())
-
-
-def _source(model: ModelFile, place: int) -> int:
-    """The tensor that was padded, where one was."""
-    pad = next((one for one in model.operators if one.type == "PAD" and place in one.outputs), None)
-    return place if pad is None else pad.inputs[0]
+def _banded(model: ModelFile, found: dict[int, StoredWeight]) -> dict[int, list[int]]:
+    """Convolutions that are the bands of a 7 x 7 one, by the tensor that is their sum."""
+    given = {place: number for number in found for place in model.operators[number].outputs}
+    added = {one.outputs[0]: one.inputs for one in model.operators if one.type == "ADD"}
+    banded = {}
+    for total, (both, *third) in added.items():  # (first + second) + third
+        bands = {}
+        for number in (given[place] for place in (*added.get(both, ()), *third) if place in given):
+            shape = found[number].values.shape  # [O, 1, rows, columns]
+            if model.operators[number].type == "DEPTHWISE_CONV_2D" and shape[3] == KERNEL:
+                bands[model.operators[number].settings["dilation_h"], shape[2]] = number
+        for ordered in in_bands([bands]):
+            if len({len(found[number].values) for number in ordered}) == 1:
+                banded[total] = ordered
+    return banded
 
 
 def stored_weight(tensor: StoredTensor, path: Path) -> StoredWeight:
