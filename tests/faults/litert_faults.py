@@ -128,6 +128,12 @@ def swap_operands(editor: Editor) -> None:
     operator.inputs = operator.inputs[::-1]
 
 
+def swap_parts(editor: Editor) -> None:
+    """Of a convolution that doubles the channels, the second of each channel comes first."""
+    (joined, *_) = (one for one in found(editor, "CONCATENATION") if editor.graph.tensors[one.outputs[0]].shape[1] > 1)
+    joined.inputs = joined.inputs[::-1]
+
+
 def leave_out(editor: Editor) -> None:
     """What takes the last GELU's result takes what it was given."""
     left = found(editor, "GELU")[-1]
@@ -230,6 +236,7 @@ FAULTS = [
     Edit("an activation behind a factor", setting("MUL", "fusedActivationFunction", 1), IMAGE),
     Edit("an activation behind a product", setting(PRODUCT, "fusedActivationFunction", 3), TEXT),
     Edit("inputs of a product rounded with a zero point", setting(PRODUCT, "asymmetricQuantizeInputs", True), TEXT),
+    Edit("the channels of a convolution in another turn", swap_parts, IMAGE),
     Edit("a factor turned", toggled("BATCH_MATMUL", "adjY"), TEXT),
     Edit("a mean that keeps its dimensions", toggled("MEAN", "keepDims"), TEXT),
     Edit("a mean over another axis", numbers("MEAN", 1, one_more, "<i4"), IMAGE),
