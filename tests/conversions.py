@@ -29,6 +29,7 @@ from mobileclip_deploy.evaluation.evaluate import IN_FULL
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, TowerJob, targets
+from mobileclip_deploy.targets.shared import Shared
 from mobileclip_deploy.verify import subject, task
 
 __all__ = ["ROOT", "STORED", "Store", "files_digest", "locked"]
@@ -118,7 +119,8 @@ class Store:
                     making = entry.with_suffix(".making")
                     shutil.rmtree(making, ignore_errors=True)
                     (making / "files").mkdir(parents=True)
-                    checks = method(target, job, making / "files" / f"artifact{path.suffix}")
+                    sharing = replace(job, shared=shared_with(target, job))
+                    checks = method(target, sharing, making / "files" / f"artifact{path.suffix}")
                     texts = [check.model_dump_json() for check in checks]
                     (making / "checks").write_text("\n".join(texts), encoding="utf-8")
                     making.rename(entry)
@@ -130,6 +132,28 @@ class Store:
             return tuple(map(Check.model_validate_json, lines))
 
         return write
+
+
+_SHARED: dict[str, tuple[TowerJob, Shared]] = {}
+"""What conversions of this process have in common, the last used at the end."""
+KEPT = 4
+
+
+def shared_with(target: Target, job: TowerJob) -> Shared:
+    """What conversions of the same tower to other precisions have made: a bundle shares it with its twin alone."""
+    alike = _alike(target, job)
+    found = _SHARED.pop(alike, None)
+    if found is None or _alike(target, found[0]) != alike:  # what was made holds weights, which were changed since
+        found = job, Shared()
+    _SHARED[alike] = found
+    for oldest in list(_SHARED)[:-KEPT]:
+        del _SHARED[oldest]
+    return found[1]
+
+
+def _alike(target: Target, job: TowerJob) -> str:
+    """Of all jobs that may share: but for what no shared part of a conversion knows of."""
+    return content([type(target), vars(target), replace(job, precision="", calibration=None, four_bit=frozenset())])
 
 
 def content(value: Any) -> str:

@@ -20,6 +20,7 @@ from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.shared import Shared
 
 __all__ = ["Files", "require_litert"]
 
@@ -44,19 +45,21 @@ class Files:
         for parameter in self.model.parameters():
             nn.init.normal_(parameter, std=0.1)
         fold(self.model)
+        self.shared: dict[TowerName, Shared] = {"image": Shared(), "text": Shared()}
 
     def path(self, tower: TowerName, precision: str) -> Path:
         path = self.folder / f"{tower}_{precision}.tflite"
         if not path.exists():  # two processes may both write it: the same bytes
             self.folder.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(f".{os.getpid()}")
-            self.write(tower, precision, part)
+            self.write(tower, precision, part, self.shared[tower])
             part.replace(path)
         return path
 
-    def write(self, tower: TowerName, precision: str, path: Path) -> None:
+    def write(self, tower: TowerName, precision: str, path: Path, shared: Shared | None = None) -> None:
+        """Convert anew, or with what other precisions share."""
         measured = (tower, precision) == ("text", "w8a8")  # on ids: it does not know the words of the packaged prompts
-        job = job_of(self.model, tower, "fp32" if measured else precision)
+        job = job_of(self.model, tower, "fp32" if measured else precision, shared=shared)
         if measured:
             ids = np.random.default_rng(1).integers(1, 90, (8, 8))
             ids[:, 0], ids[:, 6] = 90, 91

@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from command_line import PROGRAM, run, spawn
+from command_line import run, spawn
 from conversions import STORED
 from exports import Exports
 
@@ -184,13 +184,13 @@ def test_exporting_again_elsewhere_gives_the_same_bytes(
 
 
 class Running:
-    """An export in a process of its own that stops itself when its artifact is written."""
+    """An export in a process of its own that stops itself when its artifact is written, or taken from the store."""
 
     def __init__(self, output: Path, checkpoint: Path, *more: str) -> None:
         pause = "import importlib, os; s = importlib.import_module('mobileclip_deploy.export.steps'); "
         pause += "at = s.STEPS.index(s.write) + 1; "
         pause += "s.STEPS = (*s.STEPS[:at], lambda _: (print('written', flush=True), os.read(0, 1)), *s.STEPS[at:]); "
-        program = [*PROGRAM[:2], pause + PROGRAM[2]]
+        program = [*STORED[:2], pause + STORED[2]]
         arguments = ["export", "--target", "onnx", "--tower", "image", "--precision", "fp32", "--no-verify", *more]
         self.process = subprocess.Popen(
             [*program, *arguments, "--checkpoint", str(checkpoint), "-o", str(output)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.shared import Shared
 from mobileclip_deploy.targets.storage import total_bytes
 from mobileclip_deploy.towers import make_tower
 
@@ -144,18 +145,18 @@ def test_inputs_of_another_shape_are_refused(exports: Exports, tower: TowerName)
 
 @dataclass(frozen=True)
 class Case:
-    """A golden checkpoint, folded, and its towers in float32, each written once."""
+    """A golden checkpoint, folded, and where its towers are written."""
 
     golden: Golden
     model: MobileCLIP
     folder: Path
-    written: dict[TowerName, Path] = field(default_factory=dict)
 
-    def fp32(self, tower: TowerName) -> Path:
-        if tower not in self.written:
-            self.written[tower] = self.folder / f"{tower}.onnx"
-            get_target("onnx").write(job_of(self.model, tower, "fp32"), self.written[tower])
-        return self.written[tower]
+    def written(self, tower: TowerName, *precisions: str) -> list[Path]:
+        """In these precisions, which share what they begin with, as a bundle and its twin do."""
+        shared, paths = Shared(), [self.folder / f"{tower}-{precision}.onnx" for precision in precisions]
+        for precision, path in zip(precisions, paths, strict=True):
+            get_target("onnx").write(job_of(self.model, tower, precision, shared=shared), path)
+        return paths
 
     def size(self, tower: TowerName, precision: str) -> int:
         """Bytes of all weights, by their storage: that files hold what theirs says, test_storage shows on nano."""
@@ -176,16 +177,15 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @both_towers
-def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case, tower: TowerName, tmp_path: Path) -> None:
+def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case, tower: TowerName) -> None:
     target = get_target("onnx")
     inputs = case.golden.images if tower == "image" else case.golden.tokens
     bound = case.golden.image_bound if tower == "image" else TEXT_BOUND
-    found = target.runner(case.fp32(tower))(inputs.numpy())
+    whole, *smaller = case.written(tower, "fp32", *(["fp16"] if "-s0." in case.golden.name else []))
+    found = target.runner(whole)(inputs.numpy())
     assert compare(case.golden.arrays[f"{tower}_embeddings"], found).relative <= bound
-    if "-s0." in case.golden.name:
-        target.write(job_of(case.model, tower, "fp16"), tmp_path / "half.onnx")
-        half = target.runner(tmp_path / "half.onnx")(inputs.numpy())
-        assert passes(compare(found, half), Gates().shipped("fp16"))
+    for path in smaller:
+        assert passes(compare(found, target.runner(path)(inputs.numpy())), Gates().shipped("fp16"))
 
 
 @pytest.mark.parametrize(("case", "bound"), [("mobileclip-s0", 0.26), ("mobileclip-s2", 0.26)], indirect=["case"])
