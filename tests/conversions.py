@@ -32,7 +32,7 @@ from mobileclip_deploy.targets import Target, TowerJob, targets
 from mobileclip_deploy.targets.shared import Shared
 from mobileclip_deploy.verify import subject, task
 
-__all__ = ["ROOT", "STORED", "Store", "files_digest", "locked"]
+__all__ = ["ROOT", "STORED", "Store", "content", "files_digest", "locked"]
 
 ROOT = Path(__file__).parents[1]
 STORED = [

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conversions import content
 from tiny import tiny_variant
 from torch import nn
 from writing import job_of
@@ -40,11 +41,11 @@ class Files:
 
     def __init__(self, folder: Path, variant: str = "tiny_mci") -> None:
         torch.manual_seed(0)
-        self.folder = folder
         self.model: MobileCLIP = build_model(tiny_variant(variant)).eval()
         for parameter in self.model.parameters():
             nn.init.normal_(parameter, std=0.1)
         fold(self.model)
+        self.folder = folder / content(self.model)
         self.shared: dict[TowerName, Shared] = {"image": Shared(), "text": Shared()}
 
     def path(self, tower: TowerName, precision: str) -> Path:

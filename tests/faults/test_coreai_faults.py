@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from conversions import Store
 from coreai_assets import Assets, require_coreai
 from faults.coreai_faults import FAULTS, HARMLESS
 from faults.kinds import Edit, cases, require_kinds
@@ -21,8 +22,8 @@ PRECISIONS: dict[TowerName, tuple[str, ...]] = {"image": ("fp32", "w4"), "text":
 
 
 @pytest.fixture(scope="module")
-def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
-    return Assets(tmp_path_factory.mktemp("coreai"))
+def assets(store: Store) -> Assets:
+    return Assets(store.folder / "coreai")
 
 
 @cache

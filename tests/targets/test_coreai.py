@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from conversions import Store
 from coreai_assets import Assets, require_coreai
 from writing import chosen, job_of
 
@@ -37,8 +38,8 @@ GRIDS = {
 
 
 @pytest.fixture(scope="module")
-def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
-    return Assets(tmp_path_factory.mktemp("coreai"))
+def assets(store: Store) -> Assets:
+    return Assets(store.folder / "coreai")
 
 
 def inputs(tower: TowerName) -> np.ndarray:
