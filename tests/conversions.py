@@ -29,7 +29,7 @@ from mobileclip_deploy.evaluation.evaluate import IN_FULL
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, TowerJob, targets
-from mobileclip_deploy.targets.shared import Shared
+from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.verify import subject, task
 
 __all__ = ["ROOT", "STORED", "Store", "content", "files_digest", "locked"]

@@ -21,7 +21,7 @@ from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.shared import Shared
+from mobileclip_deploy.targets.values import Shared
 
 __all__ = ["Files", "require_litert"]
 

@@ -27,8 +27,8 @@ from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.shared import Shared
 from mobileclip_deploy.targets.storage import total_bytes
+from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers import make_tower
 
 TEXT_BOUND = 3e-5
