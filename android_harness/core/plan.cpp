@@ -1,6 +1,7 @@
 #include "plan.hpp"
 
 #include <cstdio>
+#include <set>
 
 #include "files.hpp"
 #include "machine.hpp"
@@ -11,7 +12,9 @@
 namespace bench {
 namespace {
 
-constexpr std::chrono::milliseconds kVersionLimit = std::chrono::minutes(1);
+constexpr std::chrono::milliseconds kVersionLimit = std::chrono::minutes(1), kPeakLimit = std::chrono::minutes(5);
+// Ours, beside the runners: measures the limit of the cores in a process of its own, as every round is.
+constexpr const char* kPlan = "mobileclip-bench";
 
 // The program that runs a runtime's cells.
 std::string program(const std::string& runtime) { return "mobileclip-bench-" + runtime; }
@@ -22,13 +25,16 @@ Json answer_of(const Outcome& outcome) {
     return value.is_discarded() ? Json() : value;
 }
 
+Start start_on(const PlanOptions& options, int threads) {
+    const auto pinned = options.cores.find(threads);
+    return {options.loader, pinned == options.cores.end() ? std::vector<int>{} : pinned->second};
+}
+
 Json run_turn(const Job& job, const Turn& turn, const PlanOptions& options) {
     const auto& cell = job.cell(turn.cell);
     const auto name = program(cell.runtime);
-    const auto pinned = options.cores.find(cell.threads);
-    const Start start{options.loader, pinned == options.cores.end() ? std::vector<int>{} : pinned->second};
     const auto outcome = run_process(options.runners / name, {options.folder.string(), turn.cell, std::to_string(turn.round)},
-                                     options.turn_limit, start);
+                                     options.turn_limit, start_on(options, cell.threads));
     if (!outcome.error.empty()) return failed_round(job, turn.cell, turn.round, outcome.error);
     auto found = answer_of(outcome);
     if (!found.is_object() || !is_round(found, job) || found["cell"] != turn.cell || found["round"] != turn.round) {
@@ -48,6 +54,24 @@ Json runtime_versions(const Job& job, const PlanOptions& options) {
         versions[cell.runtime] = answer.is_object() ? answer.value("version", std::string("unknown")) : "unknown";
     }
     return versions;
+}
+
+// The limit of the cores, for every number of threads that the job has; of what fails, nothing but a line for people.
+Json peaks_of(const Job& job, const PlanOptions& options) {
+    std::set<int> threads;
+    for (const auto& cell : job.cells) threads.insert(cell.threads);
+    auto found = Json::array();
+    for (const int count : threads) {
+        const auto outcome =
+            run_process(options.runners / kPlan, {"--peak", std::to_string(count)}, kPeakLimit, start_on(options, count));
+        if (auto one = answer_of(outcome); one.is_object()) {
+            found.push_back(std::move(one));
+        } else {
+            const auto why = outcome.error.empty() ? std::string("no JSON was written") : outcome.error;
+            std::fprintf(stderr, "the limit of these cores was not found: %s\n", one_line(why).c_str());
+        }
+    }
+    return found;
 }
 
 void tell(std::size_t done, std::size_t all, const Json& round) {
@@ -70,6 +94,7 @@ void run_plan(const PlanOptions& options) {
     auto finished = read_stream(options.folder, job);
     const auto before = snapshot();
     const auto versions = runtime_versions(job, options);
+    const auto peaks = peaks_of(job, options);
     const auto all = job.order.size();
     for (auto left = outstanding(job, finished); !left.empty(); left = outstanding(job, finished)) {
         finished.push_back(run_turn(job, left.front(), options));
@@ -86,6 +111,7 @@ void run_plan(const PlanOptions& options) {
                       {"harness", describe_harness()},
                       {"runtimes", versions},
                       {"environment", {{"before", before}, {"after", snapshot()}}},
+                      {"peaks", peaks},
                       {"rounds", finished}};
     replace_file(options.folder / (job.run_id + ".run.json"), compact(record) + "\n");
 }

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <set>
 #include <sys/stat.h>
 
 #include "jobs.hpp"
@@ -57,8 +58,22 @@ TEST_CASE("the plan is run in its order, and the record is whole") {
     const auto record = it.record();
     CHECK(record["job"] == tests::job());
     CHECK(record["runtimes"]["onnxruntime"] == "9.9");
+    CHECK(record["peaks"] == Json::array());
     CHECK(it.rounds("a").at(0)["status"] == "done");
     CHECK(it.rounds("b").size() == 2);
+}
+
+TEST_CASE("the limit of the cores is measured for every number of threads, by a process of its own") {
+    ScriptedPlan it;
+    tests::write(it.folder.path / "bin/mobileclip-bench", "#!/bin/sh\necho \"{\\\"threads\\\":$2}\"\n");
+    chmod((it.folder.path / "bin/mobileclip-bench").c_str(), 0755);
+    run_plan(it.options);
+    std::set<int> wanted, found;
+    for (const auto& cell : it.job.cells) wanted.insert(cell.threads);
+    const auto record = it.record();
+    for (const auto& one : record["peaks"]) found.insert(one["threads"].get<int>());
+    CHECK(found == wanted);
+    CHECK(record["peaks"].size() == wanted.size());
 }
 
 TEST_CASE("a plan that was begun is neither begun again nor lost") {

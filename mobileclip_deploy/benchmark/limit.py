@@ -9,10 +9,12 @@ from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import CellResult, Peak
 from mobileclip_deploy.model.precision import is_precision, precision_of
 
-__all__ = ["Reached", "describe_peak", "reached"]
+__all__ = ["Reached", "describe_peak", "peak_of", "reached"]
 
 NARROW = 8
 """Bits of weights up to which a runtime may multiply integers."""
+ELSEWHERE = ("gpu", "npu", "webgpu", "vulkan", "qnn", "coreml", "mps")
+"""Backends that compute beside the cores, which are what is measured."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,20 @@ class Reached:
     int8_percent: float | None
 
 
+def peak_of(cell: Cell, peaks: Sequence[Peak]) -> Peak | None:
+    """What a cell is held against: the limit of the cores at its number of threads; None where that was not measured,
+    or the cell may compute elsewhere."""
+    if cell.compute_units not in (None, "cpuOnly") or cell.backend in ELSEWHERE:
+        return None
+    return next((one for one in peaks if one.threads == cell.threads), None)
+
+
 def reached(cell: Cell, found: CellResult, peaks: Sequence[Peak]) -> Reached | None:
     """By CPU time at one thread, as the limit was measured, and by the median at several.
 
-    None where the cell has no figures, its arithmetic is not known, or no limit was measured for its threads.
+    None where the cell has no figures, its arithmetic is not known, or there is no limit to hold it against.
     """
-    peak = next((one for one in peaks if one.threads == cell.threads), None)
+    peak = peak_of(cell, peaks)
     summary = found.summary if found.status == "done" else None
     if peak is None or summary is None or found.arithmetic_operations is None:
         return None
@@ -51,8 +61,7 @@ def describe_peak(peak: Peak) -> str:
         "" if peak.int8_operations_per_second is None else f", {peak.int8_operations_per_second / 1e9:.0f} in int8"
     )
     cached = f", in a cache at {peak.cached_bytes_per_second / 1e9:.0f}" if peak.cached_bytes_per_second else ""
-    return (
-        f"{peak.threads} thread{'s' if peak.threads > 1 else ''}: "
-        f"{peak.float32_operations_per_second / 1e9:.0f} GOP/s in float32{integers} (a product of 1024 x 1024 matrices "
-        f"in {peak.engine}); memory copied at {peak.copied_bytes_per_second / 1e9:.0f} GB/s{cached}"
-    )
+    reached = f"{peak.float32_operations_per_second / 1e9:.0f} GOP/s in float32{integers}"
+    product = f"a product of {peak.side} x {peak.side} matrices in {peak.engine}"
+    copied = f"memory copied at {peak.copied_bytes_per_second / 1e9:.0f} GB/s{cached}"
+    return f"{peak.threads} thread{'s' if peak.threads > 1 else ''}: {reached} ({product}); {copied}"

@@ -177,13 +177,14 @@ class OperatorTime(Frozen):
 
 
 class Peak(Frozen):
-    """What these cores reached before the first round in a product of two 1024 x 1024 matrices: multiplications and
-    additions a second in float32 and in int8 (None: not measured), in which engine, and the bytes a second that a copy
-    reads and writes, in memory and within a cache. CPU time at one thread, wall time at several.
+    """What these cores reached before the first round in a product of two matrices of `side` x `side`: multiplications
+    and additions a second in float32 and in int8 (None: not measured), in which engine, and the bytes a second that a
+    copy reads and writes, in memory and within a cache. CPU time at one thread, wall time at several.
     """
 
     engine: str
     threads: Annotated[Count, Field(ge=1)]
+    side: Annotated[Count, Field(ge=1)] = 1024
     float32_operations_per_second: float
     int8_operations_per_second: float | None = None
     copied_bytes_per_second: float

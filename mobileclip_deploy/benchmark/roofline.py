@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mobileclip_deploy.benchmark.job import Cell
+from mobileclip_deploy.benchmark.limit import peak_of
 from mobileclip_deploy.benchmark.result import CellResult, OperatorTime, Peak, Result
 
 __all__ = ["Roofline", "Share", "limit_of", "operator_shares", "roofline", "rooflines"]
@@ -64,7 +65,7 @@ def operator_shares(profile: Sequence[OperatorTime], peak: Peak | None = None) -
 def roofline(cell: Cell, found: CellResult, peaks: Sequence[Peak]) -> Roofline | None:
     """Of a cell that was profiled where the limit of its threads was measured; None of others, and of runtimes that do
     not tell what their operators compute."""
-    peak = next((one for one in peaks if one.threads == cell.threads), None)
+    peak = peak_of(cell, peaks)
     if peak is None or not any(one.work and one.work.arithmetic_operations for one in found.profile):
         return None
     whole = sum(one.total_ns for one in found.profile)

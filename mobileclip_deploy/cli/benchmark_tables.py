@@ -72,11 +72,11 @@ def _print_limits(result: Result) -> None:
 
 def _print_profile(asked: Cell, found: CellResult, result: Result) -> None:
     """The most expensive operators, and the others in one row; and how near they come to the limit."""
+    from mobileclip_deploy.benchmark.limit import peak_of
     from mobileclip_deploy.benchmark.report.operators import OPERATOR_COLUMNS, operator_rows
     from mobileclip_deploy.benchmark.roofline import operator_shares, roofline
 
-    peak = next((one for one in result.peaks if one.threads == asked.threads), None)
-    rows = [list(row) for row in operator_rows(operator_shares(found.profile, peak))]
+    rows = [list(row) for row in operator_rows(operator_shares(found.profile, peak_of(asked, result.peaks)))]
     names = OPERATOR_COLUMNS[: len(rows[0])]
     columns = [name if name in ("operator", "arithmetic") else f">{name}" for name in names]
     print_table(f"{asked.label}, {asked.threads} thread(s): one inference by operator", columns, rows)

@@ -112,6 +112,16 @@ def test_a_share_is_arithmetic_by_cpu_time_by_the_limit() -> None:
     assert reached(cell, found.model_copy(update={"arithmetic_operations": None}), result.peaks) is None
 
 
+@pytest.mark.parametrize(
+    "changes", [{"compute_units": "cpuAndNeuralEngine"}, {"compute_units": "all"}, {"backend": "gpu"}]
+)
+def test_what_computes_beside_the_cores_is_not_held_against_them(changes: dict[str, str]) -> None:
+    result = limited()
+    cell, found = result.pairs()[0]
+    assert reached(cell.model_copy(update={"compute_units": "cpuOnly"}), found, result.peaks) is not None
+    assert reached(cell.model_copy(update=changes), found, result.peaks) is None
+
+
 def test_a_report_has_the_columns_where_a_limit_was_measured() -> None:
     plain = documents.result()
     assert not [name for name in columns(plain) if "limit" in name]
@@ -129,6 +139,7 @@ def test_a_report_has_the_columns_where_a_limit_was_measured() -> None:
     told = dict(conditions(whole))["limit"]
     assert told == describe_peak(PEAK)
     assert told.startswith("1 thread: 100 GOP/s in float32, 400 in int8 (a product of 1024 x 1024 matrices in x 1)")
+    assert "256 x 256 matrices" in describe_peak(PEAK.model_copy(update={"side": 256}))
 
 
 def test_the_probe_measures_products_and_copies(monkeypatch: pytest.MonkeyPatch) -> None:

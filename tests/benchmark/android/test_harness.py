@@ -15,7 +15,7 @@ from benchmark.android.harness import SOURCE
 
 from mobileclip_deploy.benchmark.android.settings import LIBRARIES
 from mobileclip_deploy.benchmark.documents import read_result
-from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.result import Peak, Result
 from mobileclip_deploy.benchmark.stream import read_stream
 
 RUNTIMES = ("onnxruntime", "executorch", "litert")
@@ -71,6 +71,10 @@ def test_its_record_is_what_the_schema_says(built: Path, tmp_path: Path) -> None
     assert result.runtimes == {name: harness.version(name) for name in RUNTIMES}
     assert result.environment.after is not None
     assert result.harness.name == "mobileclip-bench"
+    (peak,) = result.peaks
+    assert (peak.threads, peak.engine.startswith("mobileclip-bench's own loops, float32 by ")) == (1, True)
+    assert min(peak.float32_operations_per_second, peak.copied_bytes_per_second) > 0
+    assert peak.int8_operations_per_second is not None
 
 
 def test_one_binary_runs_another_version_of_onnx_runtime(built: Path, tmp_path: Path) -> None:
@@ -176,6 +180,18 @@ def test_the_arm_builds_unit_tests_pass_emulated(arm: Path) -> None:
     done = subprocess.run(["ctest", "--test-dir", str(arm), "--output-on-failure"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:]
     assert "100% tests passed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("processor", "loops"), [("max", "i8mm"), ("neoverse-n1", "dotprod"), ("cortex-a53", "plain loops")]
+)
+def test_the_limit_of_a_core_is_measured_by_its_fastest_loops(arm: Path, processor: str, loops: str) -> None:
+    command = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu", processor, str(arm / "bin/mobileclip-bench")]
+    done = subprocess.run([*command, "--peak", "1"], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 0, done.stderr
+    peak = Peak.model_validate_json(done.stdout)
+    assert peak.engine == f"mobileclip-bench's own loops, float32 by NEON, int8 by {loops}"
+    assert peak.side < 1024  # emulated, it takes minutes
 
 
 def test_what_cannot_be_built_for_a_phone_is_refused_when_it_is_configured(tmp_path: Path) -> None:

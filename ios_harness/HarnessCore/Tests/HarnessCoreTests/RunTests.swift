@@ -24,6 +24,10 @@ final class RunTests: XCTestCase {
         // per cell: first, 2 golden (round 0), 2 warm-up and 5 samples a round
         XCTAssertEqual(runtime.inferences, 2 * (2 * (1 + 2 + 5) + 2))
         XCTAssertTrue(record.device.simulated)
+        let peaks = try XCTUnwrap(record.peaks)
+        XCTAssertEqual(peaks.map(\.threads), Set(record.job.cells.map(\.threads)).sorted())
+        XCTAssertTrue(peaks.allSatisfy { $0.float32OperationsPerSecond > 0 && $0.copiedBytesPerSecond > 0 })
+        XCTAssertTrue(peaks.allSatisfy { $0.int8OperationsPerSecond == nil && ($0.cachedBytesPerSecond != nil) == ($0.threads == 1) })
         XCTAssertEqual(try DocumentFiles.read(folder.run(runtime).recordFile, as: BenchmarkRecord.self), record)
     }
 

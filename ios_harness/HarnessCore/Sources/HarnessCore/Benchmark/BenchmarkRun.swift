@@ -53,6 +53,7 @@ public struct BenchmarkRun {
     ) throws -> BenchmarkRecord? {
         let stream = RoundStream(file: streamFile, job: job)
         var finished = try stream.read()
+        let peaks = Set(job.cells.map(\.threads)).sorted().map(CoreLimit.measure)
         let runner = RoundRunner(job: job, folder: jobFolder, runtimes: runtimes, machine: machine)
         while let turn = stream.outstanding(finished).first {
             if stop() { return nil }
@@ -69,7 +70,7 @@ public struct BenchmarkRun {
         let record = BenchmarkRecord(
             schemaVersion: job.schemaVersion, runId: job.runId, job: job, device: machine.device, harness: machine.harness,
             runtimes: Dictionary(uniqueKeysWithValues: used.map { ($0.name, $0.version) }),
-            environment: RunEnvironment(before: progress.before, after: machine.snapshot()), rounds: finished)
+            environment: RunEnvironment(before: progress.before, after: machine.snapshot()), peaks: peaks, rounds: finished)
         try DocumentFiles.write(record, to: recordFile)
         (progress.state, progress.turn, progress.finishedTurns) = (.finished, nil, finished.count)
         try DocumentFiles.write(progress, to: progressFile)

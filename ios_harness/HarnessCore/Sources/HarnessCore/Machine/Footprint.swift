@@ -7,7 +7,7 @@ struct Footprint {
     private let peakBefore = Footprint.memory()?.peak
 
     /// The kernel's own peak where this round raised it; else the largest that was seen at a look, for the kernel keeps one
-    /// peak for the whole process, and an earlier round may have set it.
+    /// peak for the whole process, and an earlier round, or the probe before the first, may have set it.
     var largest: Int? {
         if let peak = Footprint.memory()?.peak, let before = peakBefore, peak > before { return peak }
         return seen
