@@ -29,7 +29,12 @@ NANO_PRECISIONS = [(target, name, system) for (target, system), names in MIXES.i
 LEARNED = [
     ("coreml", "image=w4p,text=w6p", None, "gptq"),
     ("coreml", "w4p", "iOS18", "gptq"),
+    ("coreai", "w8", None, "gptq"),
+    ("coreai", "w4p", None, "gptq"),
+    ("onnx", "w8", None, "gptq"),
     ("onnx", "w4", None, "gptq"),
+    ("litert", "w8", None, "gptq"),
+    ("litert", "w4", None, "gptq"),
     ("executorch", "image=w8a8,text=w4", None, "gptq"),
 ]
 """What is worth having with learned rounding: the same, and how."""

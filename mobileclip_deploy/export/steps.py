@@ -209,6 +209,7 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     if plan.four_bit or {check.step for check in report.failed} - {"shipped", "task"}:
         return ""
     from mobileclip_deploy.learning.recovery.student import PRECISIONS as RECOVERED
+    from mobileclip_deploy.learning.rounding import LEARNABLE
 
     bits = min(precision_of(name).bits for name in plan.precisions.values())
     if bits == 32:
@@ -221,9 +222,11 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     finer.sort(key=lambda name: PRECISIONS[name].bits)
     steps = [f"try {' or '.join(finer)}"] if finer else []
     steps += ["let `precision='smallest'` search"]
-    if plan.target.recoverable and set(plan.precisions.values()) & set(RECOVERED):
-        if plan.rounding is None:
-            steps += ["learn its rounding (`rounding='gptq'`)"]
+    rests = {precision_of(name).rest for name in plan.precisions.values()}  # a table of words may have any
+    learns = plan.target.recoverable or plan.target.learns_rounding
+    if learns and plan.rounding is None and rests & set(LEARNABLE):
+        steps += ["learn its rounding (`rounding='gptq'`)"]
+    if plan.target.recoverable and rests & set(RECOVERED):
         steps += [f"train it for {precision_label(dict(plan.precisions))} with `recover`"]
     return f"{', or '.join(steps)}; "
 

@@ -64,7 +64,7 @@ class Target(ABC):
     default_precision: str = "fp16"
     readable: ClassVar[bool] = False
     """Whether `program` gives an artifact as a program to be followed operation by operation."""
-    tables: ClassVar[tuple[str, ...]] = ()
+    tables: tuple[str, ...] = ()
     """Of its precisions those that a text tower's table of words can have while the rest has another
     (`w4p-table-w6p`)."""
     mixes: ClassVar[bool] = False

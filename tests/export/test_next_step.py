@@ -13,20 +13,28 @@ from mobileclip_deploy.targets import get_target
 
 
 @pytest.mark.parametrize(
-    ("precision", "failed", "advice"),
+    ("target", "precision", "failed", "advice"),
     [
         (
+            "onnx",
             "w4",
             "shipped",
             "try w8 or w8a8 or fp16 or fp32, or let `precision='smallest'` search, or learn its rounding "
             "(`rounding='gptq'`), or train it for w4 with `recover`; ",
         ),
-        ("fp16", "task", "try fp32, or let `precision='smallest'` search; "),
-        ("fp32", "shipped", ""),
-        ("w4", "twin", ""),
+        (
+            "coreai",  # which `recover` has no grids for
+            "w4p",
+            "task",
+            "try w6p or w8 or fp16 or fp32, or let `precision='smallest'` search, or learn its rounding "
+            "(`rounding='gptq'`); ",
+        ),
+        ("onnx", "fp16", "task", "try fp32, or let `precision='smallest'` search; "),
+        ("onnx", "fp32", "shipped", ""),
+        ("onnx", "w4", "twin", ""),
     ],
 )
-def test_a_refusal_names_the_next_step(precision: str, failed: str, advice: str) -> None:
-    plan = BundlePlan(Path(), get_target("onnx"), {"image": precision})
+def test_a_refusal_names_the_next_step(target: str, precision: str, failed: str, advice: str) -> None:
+    plan = BundlePlan(Path(), get_target(target), {"image": precision})
     checks = (Check(step=failed, tower="image", status="failed"),)
-    assert _next_step(plan, ParityReport(bundle="b", variant="nano", target="onnx", checks=checks)) == advice
+    assert _next_step(plan, ParityReport(bundle="b", variant="nano", target=target, checks=checks)) == advice

@@ -12,7 +12,7 @@ from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.depthwise import RowBands, split_large_depthwise
 from mobileclip_deploy.targets.executorch.authoring import authored
-from mobileclip_deploy.targets.executorch.embedding import Int8Embedding
+from mobileclip_deploy.targets.executorch.embedding import Int8Embedding, PaletteEmbedding, unpacked
 from mobileclip_deploy.towers import make_tower
 
 BOUND = 1e-5
@@ -89,3 +89,13 @@ def test_int8_rows_are_within_half_a_step_of_the_table() -> None:
     error = (Int8Embedding(embedding)(ids)[0] - embedding.weight).abs()
     assert (error <= 0.5001 * step).all()
     assert Int8Embedding(embedding).table.dtype == torch.int8
+
+
+def test_four_indices_in_three_bytes_are_found_again() -> None:
+    torch.manual_seed(0)
+    embedding = nn.Embedding(50, 16)
+    written = PaletteEmbedding(embedding)
+    assert (written.packed.dtype, written.packed.shape) == (torch.uint8, (50, 12))
+    assert len(unpacked(written.packed).unique()) == len(written.entries.unique()) == 64
+    nearest = (embedding.weight[..., None] - written.entries).abs().amin(dim=2)
+    assert torch.equal((written(torch.arange(50)[None])[0] - embedding.weight).abs(), nearest)

@@ -28,6 +28,8 @@ CASES = {
     ("coreml", "w4-table-w6p"): (("table", 6), ("integers", 4)),
     ("coreml", "w8a8-table-w6p"): (("table", 6), ("integers", 8)),
     ("coreai", "w6p-table-w4"): (("integers", 4), ("table", 6)),
+    ("executorch", "w4-table-w6p"): (("table", 6), ("integers", 4)),
+    ("executorch", "w8-table-w6p"): (("table", 6), ("integers", 8)),
 }
 
 
@@ -70,7 +72,8 @@ def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
         ("onnx", "w8a8-table-w8", "at w8a8 the table of words can have w4$"),
         ("coreai", "w8a8-table-w4", "coreai has no precision w8a8-table-w4; it has fp32, fp16, w8, w6p, w4p, w4$"),
         ("litert", "w4-table-w8", "litert stores the table of words in one way alone; give w4 in the place of"),
-        ("executorch", "w4-table-w8", "executorch on xnnpack stores the table of words in one way alone; give w4 in"),
+        ("executorch", "w4-table-w8", "executorch on xnnpack has .* at w4 the table of words can have w6p$"),
+        ("executorch-vulkan", "w8-table-w6p", "has no precision w8-table-w6p"),
     ],
 )
 def test_a_table_that_a_target_does_not_have_is_refused_with_those_it_has(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -155,50 +156,55 @@ class SearchedGrid(_Blocks):
 
 
 class PaletteGrid(TrainableGrid):
-    """One table of 2^bits float16 values a weight. While training, every forward pass moves each entry to the mean of
-    the values that are nearest to it (a step of Lloyd's algorithm)."""
+    """Tables [T, 2^bits] of float16 values, one a `group` of outputs (None: of all). While training, every forward pass
+    moves each entry to the mean of the values that are nearest to it (a step of Lloyd's algorithm)."""
 
-    table: Tensor
+    tables: Tensor
 
-    def __init__(self, weight: Tensor, bits: int) -> None:
+    def __init__(self, weight: Tensor, bits: int, group: int | None = None) -> None:
         super().__init__()
         self.bits = bits
-        table, _ = palette(weight.detach().numpy(), bits)
-        self.register_buffer("table", torch.from_numpy(table).float().sort().values)
+        found = [palette(part.numpy(), bits)[0] for part in weight.detach().split(group or len(weight))]
+        self.register_buffer("tables", torch.from_numpy(np.stack(found)).float().sort(dim=1).values)
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.no_grad():
             nearest = self._nearest(weight)
             if self.training:
                 self._move(weight, nearest)
-            rounded = self._entries()[nearest].reshape(weight.shape)
+            rounded = self._at(nearest, weight)
         return weight + (rounded - weight).detach()
 
     def codes(self, weight: Tensor) -> Tensor:
         return self._nearest(weight.detach()).to(torch.uint8).reshape(weight.shape)
 
     def plain(self, weight: Tensor) -> Tensor:
-        return self._entries()[self._nearest(weight)].reshape(weight.shape)
+        return self._at(self._nearest(weight), weight)
 
     def _entries(self) -> Tensor:
-        return self.table.half().float()
+        return self.tables.half().float()
+
+    def _at(self, nearest: Tensor, weight: Tensor) -> Tensor:
+        return self._entries().gather(1, nearest).reshape(weight.shape)
 
     def _nearest(self, weight: Tensor) -> Tensor:
+        """The places [T, N] in its table of each number, those that share one in a row."""
         entries = self._entries()
-        return torch.bucketize(weight.flatten(), (entries[1:] + entries[:-1]) / 2)
+        middles = (entries[:, 1:] + entries[:, :-1]) / 2
+        return torch.searchsorted(middles, weight.reshape(len(entries), -1))
 
     def _move(self, weight: Tensor, nearest: Tensor) -> None:
-        size = len(self.table)
-        counts = torch.bincount(nearest, minlength=size)
-        sums = torch.bincount(nearest, weight.flatten(), minlength=size)
-        self.table.copy_(torch.where(counts > 0, sums / counts.clamp(min=1), self.table))
+        counts, sums = torch.zeros_like(self.tables), torch.zeros_like(self.tables)
+        counts.scatter_add_(1, nearest, torch.ones_like(nearest, dtype=counts.dtype))
+        sums.scatter_add_(1, nearest, weight.reshape(nearest.shape))
+        self.tables.copy_(torch.where(counts > 0, sums / counts.clamp(min=1), self.tables))
 
 
 def trainable(stored: Grid, weight: Tensor) -> TrainableGrid:
     """What a weight is trained on, so that an export stores it as `stored` says without changing it."""
     grid: TrainableGrid
     if stored.kind == "table":
-        grid = PaletteGrid(weight, stored.bits)
+        grid = PaletteGrid(weight, stored.bits, stored.group)
     elif stored.block is not None and stored.low != -stored.high:
         grid = SearchedGrid(weight, stored.block, stored.positive, stored.bfloat16)
     else:

@@ -94,6 +94,7 @@ def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
             )
         if tower not in source.model.towers:
             raise UsageError(f"this checkpoint has no {tower} tower; recover the one it has (`tower`)")
+    target = target.settled(precisions)  # what one tower needs decides how the other is stored
     if source.provenance.recovered is not None:
         raise UsageError(f"{source.provenance.file} was recovered before; give the checkpoint it was made from")
     existing: Existing

@@ -3,6 +3,7 @@
 from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet, read_calibration_set
 from mobileclip_deploy.learning.rounding.kept import forget
 from mobileclip_deploy.learning.rounding.rounding import (
+    LEARNABLE,
     METHODS,
     Learning,
     Rounded,
@@ -12,6 +13,7 @@ from mobileclip_deploy.learning.rounding.rounding import (
 )
 
 __all__ = [
+    "LEARNABLE",
     "METHODS",
     "CalibrationSet",
     "Learning",

@@ -19,7 +19,7 @@ from mobileclip_deploy.learning.rounding.columns import round_columns
 from mobileclip_deploy.learning.rounding.kept import KeptTower, kept_as
 from mobileclip_deploy.learning.rounding.lattice import lattice_of
 from mobileclip_deploy.learning.rounding.nearest import to_nearest
-from mobileclip_deploy.learning.rounding.statistics import Moments, gather
+from mobileclip_deploy.learning.rounding.statistics import FOR_JUDGING, Moments, gather
 from mobileclip_deploy.learning.rounding.tuning import Placed, Task, TuningSettings, tune
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
@@ -29,12 +29,13 @@ from mobileclip_deploy.targets import Target, targets
 from mobileclip_deploy.targets.storage import Grid, Storage
 from mobileclip_deploy.towers import make_tower
 
-__all__ = ["METHODS", "Learning", "Rounded", "RoundedTower", "check_rounding", "round_source"]
+__all__ = ["LEARNABLE", "METHODS", "Learning", "Rounded", "RoundedTower", "check_rounding", "round_source"]
 
 METHODS = ("nearest", "gptq", "tuned")
 """How weights get onto their grids; the first learns nothing, the last tunes the floats after the second."""
 
 LEARNABLE = ("w8", "w8a8", "w6p", "w4p", "w4")
+"""Precisions whose rounding can be learned, of everything but the table of words."""
 # Inputs at a time; with gradients a quarter, which S0 takes a gigabyte for.
 BATCH, WITH_GRADIENTS = 32, 8
 SEED = 0
@@ -190,7 +191,7 @@ def _round_tower(
     nearest_db = _decibels(wanted, _embed(nearest, held))
     module.requires_grad_(False)
     learned_from = gather(module, layers, data.learned(tower).split(WITH_GRADIENTS), SEED, progress)
-    judged_by = gather(module, layers, held.split(WITH_GRADIENTS), SEED + 1)
+    judged_by = gather(module, layers, held.split(WITH_GRADIENTS), SEED + 1, samples=FOR_JUDGING)
     placed: dict[str, Placed] = {}
     for number, (name, layer) in enumerate(layers.items(), 1):
         progress(f"{tower} tower, rounding, layer {number} of {len(layers)}")

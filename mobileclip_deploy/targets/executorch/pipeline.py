@@ -88,7 +88,8 @@ def _written(job: LoweringJob, backend: Backend, inputs: torch.Tensor, stages: S
         return module
     grids = storage(job.tower, job.module, job.precision)
     by_sha256 = {key: grids[name] for key, name in by_numbers(job.module, grids).items()}
-    return quantize(module, job.precision, inputs, stages, by_sha256, job.free)
+    rest = precision_of(job.precision).rest
+    return quantize(module, rest, inputs, stages, by_sha256, job.free)
 
 
 def _runner(path: Path) -> Runner:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.model.provenance import weight_sha256
-from mobileclip_deploy.targets.executorch.embedding import quantize_embeddings
+from mobileclip_deploy.targets.executorch.embedding import PaletteEmbedding, quantize_embeddings
 from mobileclip_deploy.targets.executorch.job import FIXED, FreeShape
 from mobileclip_deploy.targets.executorch.lowering import traced
 from mobileclip_deploy.targets.executorch.stages import Stages
@@ -35,7 +35,8 @@ def quantize(
 
     Args:
         module: in eval mode, folded; its embeddings are replaced in place.
-        precision: w8a8 (static), w8 (dynamic, linear layers) or w4 (dynamic, int4 groups of 32, the projection int8).
+        precision: of all but the table of words: w8a8 (static), w8 (dynamic, linear layers) or w4 (dynamic, int4 groups
+            of 32, the projection int8).
         inputs: of the tower [N, ...]; w8a8 measures activations on them.
         stages: told of every step.
         grids: of the weights, by `provenance.weight_sha256`; w8 and w8a8 are XNNPACK's own choice, which they describe.
@@ -44,7 +45,7 @@ def quantize(
     Raises:
         StageBroke: a stage no longer computes what the stage before it computed.
     """
-    quantize_embeddings(module)
+    quantize_embeddings(module, grids)
     stages.near("embedding", module)
     if precision == "w4":
         return _linear(module, stages, grids)
@@ -64,6 +65,12 @@ def _in_int8(node: torch.fx.Node) -> bool:
     return not stays_float(path.rpartition("encoder.")[2], bool(groups != 1))
 
 
+def _outside_of_palettes(node: torch.fx.Node) -> bool:
+    """Whether an operation of a text tower may be quantized: all but those that take indices of a table apart."""
+    kinds = [kind for _, kind in node.meta.get("nn_module_stack", {}).values()]
+    return not any(str(kind).endswith(PaletteEmbedding.__name__) for kind in kinds)
+
+
 def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) -> nn.Module:
     """What `traced` gives, quantized."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
@@ -74,8 +81,8 @@ def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) ->
 
     quantizer = XNNPACKQuantizer()
     quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic))
-    if inputs.is_floating_point():  # pixels
-        quantizer.set_filter_function(_in_int8)
+    pixels = inputs.is_floating_point()
+    quantizer.set_filter_function(_in_int8 if pixels else _outside_of_palettes)
     prepared = prepare_pt2e(graph, quantizer)
     stages.same("prepared", prepared, observes=True)
     # Observers of weights see them when the graph runs: once is enough where activations are measured at run time.

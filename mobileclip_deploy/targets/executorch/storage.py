@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets.storage import Grid, Layer, Storage, integers, stored_as
+from mobileclip_deploy.targets.storage import Grid, Layer, Storage, integers, stored_as, with_table
 
 __all__ = ["GROUP", "stays_float", "storage"]
 
@@ -22,14 +22,19 @@ def storage(tower: TowerName, module: nn.Module, precision: str) -> Storage:
 
     Args:
         module: what is exported, folded.
+        precision: with that of the table of words, where that is another (`w4-table-w6p`).
     """
+    return with_table(module, precision, lambda name: _storage(tower, module, name))
+
+
+def _storage(tower: TowerName, module: nn.Module, precision: str) -> Storage:
     eight = integers(8, scale_bytes=4)
 
     def choose(layer: Layer) -> Grid | None:
         if precision in ("fp32", "fp16") or layer.module is None:
             return None
-        if layer.is_table:
-            return eight
+        if layer.is_table:  # four numbers of six bits are packed in three bytes
+            return Grid(6, "table") if precision == "w6p" and layer.inputs % 4 == 0 else eight
         if not layer.is_product(tower):
             floats = tower == "image" and stays_float(layer.name, layer.is_depthwise)
             return eight if precision == "w8a8" and not floats else None

@@ -57,7 +57,7 @@ class ExecuTorchTarget(Target):
         super().__init__(options)
         self.backends = parse_backends(self.options.backend or DEFAULT_BACKEND)
         self.backend = get_backend(self.backends[0])
-        self.precisions = self.backend.precisions
+        self.precisions, self.tables = self.backend.precisions, self.backend.tables
         self.default_precision = self.precisions[0]
 
     @property

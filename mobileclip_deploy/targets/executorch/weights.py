@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, joined
+from mobileclip_deploy.targets.executorch.embedding import BITS, ENTRIES, unpacked
 from mobileclip_deploy.targets.executorch.reading import read_graph
 from mobileclip_deploy.targets.flatbuffer import Malformed
 from mobileclip_deploy.targets.graph import Constant, Input, Node, Wire
@@ -81,6 +83,13 @@ def _tables(node: Node, nodes: tuple[Node, ...]) -> Iterator[StoredWeight]:
         scales = [scale for scale in rows if scale is not None and scale.shape == (len(stored), 1)]
         if len(scales) == 1:
             yield _integers(node.name, stored, scales[0])
+    elif node.type.startswith("aten::index") and stored.dtype == np.uint8:
+        looked_up = [
+            _numbers(dict(other.inputs)["argument 0"]) for other in nodes if other.type.startswith("aten::index")
+        ]
+        tables = [table for table in looked_up if table is not None and table.shape == (ENTRIES,)]
+        if len(tables) == 1 and stored.shape[1] % 3 == 0:
+            yield _palette(node.name, unpacked(torch.tensor(stored)).numpy(), tables[0])
     elif node.type == "XNNPACK input":
         scale = _numbers(inputs.get("x scale"))
         if scale is None:
@@ -107,6 +116,17 @@ def _integers(name: str, numbers: npt.NDArray[Any], scale: npt.NDArray[Any], zer
 
     values = (numbers.astype(np.float32) - np.float32(zero_point)) * scale
     return StoredWeight(name, values, 8, "integers", nearest)
+
+
+def _palette(name: str, indices: npt.NDArray[Any], entries: npt.NDArray[Any]) -> StoredWeight:
+    """Indices into one table."""
+    ordered = np.sort(entries)
+    middles = (ordered[1:] + ordered[:-1]) / 2
+
+    def nearest(given: Floats) -> Floats:
+        return ordered[np.searchsorted(middles, given)]
+
+    return StoredWeight(name, entries[indices], BITS, "table", nearest)
 
 
 def _grouped(name: str, numbers: npt.NDArray[Any], scales: npt.NDArray[Any]) -> StoredWeight:

@@ -23,6 +23,7 @@ CASES = {
     "int4 of ONNX": (SearchedGrid, weight(40, 96), 4, 32),
     "4-bit table": (PaletteGrid, weight(40, 96), 4, None),
     "6-bit table": (PaletteGrid, weight(40, 96), 6, None),
+    "4-bit tables of groups": (PaletteGrid, weight(40, 96), 4, 8),
 }
 
 
@@ -30,7 +31,7 @@ def lay(case: str, values: torch.Tensor) -> BlockGrid | PaletteGrid:
     if case == "int4 of ONNX":
         return SearchedGrid(values, 32)
     kind, _, bits, block = CASES[case]
-    return (PaletteGrid(values, bits) if kind is PaletteGrid else BlockGrid(values, bits, block)).eval()
+    return (PaletteGrid(values, bits, block) if kind is PaletteGrid else BlockGrid(values, bits, block)).eval()
 
 
 def make(case: str) -> tuple[BlockGrid | PaletteGrid, torch.Tensor]:
@@ -91,14 +92,15 @@ def test_our_onnx_export_finds_them_wherever_the_scales_were_trained_to() -> Non
     assert np.array_equal((found * np.sign(scales)[..., None]).reshape(values.shape), grid.codes(values).numpy())
 
 
-@pytest.mark.parametrize("case", ["4-bit table", "6-bit table"])
+@pytest.mark.parametrize("case", ["4-bit table", "6-bit table", "4-bit tables of groups"])
 def test_our_palette_finds_the_trained_table(case: str) -> None:
     grid, values = make(case)
     with torch.no_grad():
         on_grid = grid(values).half().numpy()
-    table, indices = palette(on_grid, grid.bits)
-    assert np.array_equal(table[indices].reshape(on_grid.shape), on_grid)
-    assert len(np.unique(on_grid)) <= 2**grid.bits
+    for part in np.split(on_grid, len(grid.tables)):
+        table, indices = palette(part, grid.bits)
+        assert np.array_equal(table[indices].reshape(part.shape), part)
+        assert len(np.unique(part)) <= 2**grid.bits
 
 
 def test_training_moves_each_entry_of_a_table_to_the_mean_of_the_values_nearest_to_it() -> None:
@@ -107,7 +109,20 @@ def test_training_moves_each_entry_of_a_table_to_the_mean_of_the_values_nearest_
     nearest = grid.codes(moved)
     grid.train()(moved)
     means = torch.stack([moved[nearest == entry].mean() for entry in nearest.unique()])
-    assert torch.allclose(grid.table[nearest.unique().long()], means, atol=1e-4)
+    assert torch.allclose(grid.tables[0, nearest.unique().long()], means, atol=1e-4)
+
+
+def test_outputs_that_share_a_table_are_rounded_and_trained_as_a_weight_of_their_own() -> None:
+    values, moved = weight(40, 96), weight(40, 96, seed=3)
+    together = PaletteGrid(values, 4, 8)
+    with torch.no_grad():
+        together.train()(moved)  # moves its entries
+        found = together.eval()(moved)
+        for part in range(0, 40, 8):
+            alone = PaletteGrid(values[part : part + 8], 4).train()
+            alone(moved[part : part + 8])
+            assert torch.equal(alone.eval()(moved[part : part + 8]), found[part : part + 8])
+            assert torch.equal(alone.codes(moved[part : part + 8]), together.codes(moved)[part : part + 8])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -119,7 +134,7 @@ def test_gradients_pass_through_the_rounding(case: str) -> None:
     assert (values.grad != 0).float().mean() > 0.8
 
 
-@pytest.mark.parametrize("case", ["int8 depthwise", "4-bit table", "6-bit table"])
+@pytest.mark.parametrize("case", ["int8 depthwise", "4-bit table", "6-bit table", "4-bit tables of groups"])
 def test_without_training_a_grid_changes_nothing_but_the_rounding(case: str) -> None:
     grid, values = make(case)
     with torch.no_grad():

@@ -21,6 +21,7 @@ class XnnpackBackend(Backend):
     name = "xnnpack"
     delegate = "XnnpackBackend"
     precisions = ("fp32", "w8a8", "w8", "w4")
+    tables = ("w6p",)  # which is looked up outside of the delegate, by kernels that take any integers
     runs_in_wheel = True
     refused: ClassVar[dict[tuple[TowerName, str], str]] = {
         **dict.fromkeys(
