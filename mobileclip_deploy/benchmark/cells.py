@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
@@ -32,6 +34,9 @@ from mobileclip_deploy.verify.subject import head_of
 
 __all__ = ["Cells"]
 
+DICTIONARY = "dictionary"
+"""The type of an output that gives probabilities by label (`targets.TensorInfo`)."""
+
 
 class Cells:
     """Makes a request's cells for a device, and fills `folder`.
@@ -52,10 +57,13 @@ class Cells:
         if any(entry.input.any_size for entry in manifest.towers.values()) and not self._driver.takes_pictures:
             raise NotRun(f"its image tower takes pictures of any size, which are not fed to {self._driver.devices}")
         places = self._driver.places(manifest.target, manifest.options)
-        name, gates = self._name(bundle.path.name), exported_gates(manifest.options)
-        head = head_of(bundle)
+        name, head = self._name(bundle.path.name), head_of(bundle)
+        gate_at = partial(_gate, exported_gates(manifest.options), probabilities=bool(head.names))
         for tower in self._towers(bundle):
             entry = manifest.towers[tower]
+            if entry.output.dtype == DICTIONARY:
+                what = "answers with a dictionary of labels, in which nothing is timed"
+                raise NotRun(f"its classifier {what}; time the image tower without `labels`, which computes the same")
             source = _tensor(entry.input, manifest.preprocess.size)
             cell = Cell(
                 id=f"{name}.{tower}",
@@ -77,10 +85,10 @@ class Cells:
                 output=_tensor(entry.output, manifest.embed_dim),
                 resizing=_resizing(bundle, tower) if entry.input.any_size else None,
             )
-            gate = _gate(gates, entry.precision)
+            gate = gate_at(entry.precision)
             for sized in _contexts(cell, bundle, entry.contexts or ()):
                 golden = self._golden(bundle, tower, sized.input, head)
-                yield from self._spread(sized.model_copy(update={"golden": golden, "gate": gate}), places, gates)
+                yield from self._spread(sized.model_copy(update={"golden": golden, "gate": gate}), places, gate_at)
 
     def of_checkpoint(self, bundle: Bundle) -> Iterator[Cell]:
         """What a bundle was exported from, in the forms of torch that were asked for."""
@@ -148,11 +156,13 @@ class Cells:
         )
         yield from self._spread(cell, places)
 
-    def _spread(self, cell: Cell, places: tuple[RuntimePlace, ...], gates: Gates | None = None) -> Iterator[Cell]:
+    def _spread(
+        self, cell: Cell, places: tuple[RuntimePlace, ...], gate_at: Callable[[str], Gate] | None = None
+    ) -> Iterator[Cell]:
         """The cell at every place, with every number of threads.
 
         Args:
-            gates: of what the cell runs; None where its own holds wherever it runs.
+            gate_at: of what the cell runs, at a precision; None where its own holds wherever it runs.
         """
         for place in places:
             for threads in self._request.threads:
@@ -163,7 +173,9 @@ class Cells:
                     "compute_units": place.compute_units,
                     "threads": threads,
                     "options": cell.options | dict(place.options),
-                    "gate": _looser(cell.gate, gates, place.arithmetic) if gates and cell.gate else cell.gate,
+                    "gate": _looser(cell.gate, gate_at(place.arithmetic))
+                    if gate_at and cell.gate and place.arithmetic
+                    else cell.gate,
                 }
                 yield cell.model_copy(update=changes)
 
@@ -209,8 +221,16 @@ class Cells:
         if inputs.shape[1:] not in (source.shape, source.shape[1:]):
             raise InvalidInput(f"{bundle.golden}: its inputs do not fit the {tower} tower; export the bundle again")
         space = _safe(bundle.manifest.embedding_space)
-        outputs = softmax(reference.of(tower)) if head.own else head.scaled(reference.of(tower))
-        form = ".probabilities" if head.own else ".normalised" if head.normalised else ""
+        form = ".normalised" if head.normalised else ""
+        if head.own:
+            outputs, form = softmax(reference.of(tower)), ".probabilities"
+        elif not head.names:
+            outputs = head.scaled(reference.of(tower))
+        elif reference.probabilities is None:
+            raise InvalidInput(f"{bundle.golden} holds no probabilities of its labels; export the bundle again")
+        else:  # classifiers of one checkpoint may have other labels each
+            outputs = reference.probabilities
+            form = f".probabilities.{hashlib.sha256(outputs.tobytes()).hexdigest()[:16]}"
         named = f"{space}.{tower}{form}{mark}"
         return write_golden(inputs, outputs, self._folder, named)
 
@@ -240,16 +260,17 @@ def _tensor(entry: TensorEntry, size: int) -> Tensor:
     return Tensor.model_validate({"name": entry.name, "dtype": entry.dtype, "shape": shape})
 
 
-def _gate(gates: Gates, precision: str) -> Gate:
-    bound = gates.shipped(precision)
+def _gate(gates: Gates, precision: str, probabilities: bool = False) -> Gate:
+    bound = gates.shipped(precision, probabilities=probabilities)
+    if probabilities:  # of two labels that are as likely and are both off by so much, it is twice that of their length
+        return Gate(metric="relative", bound=2 * bound.value)
     return Gate.model_validate({"metric": bound.metric, "bound": bound.value})
 
 
-def _looser(gate: Gate, gates: Gates, arithmetic: str | None) -> Gate:
+def _looser(gate: Gate, rounded: Gate) -> Gate:
     """For a place that computes at a precision of its own: that precision's gate, unless the file's is looser."""
-    if arithmetic is None:
-        return gate
-    rounded = _gate(gates, arithmetic)
+    if rounded.metric == "relative":
+        return rounded if rounded.bound > gate.bound else gate
     return rounded if gate.metric == "relative" or rounded.bound < gate.bound else gate
 
 

@@ -52,7 +52,7 @@ def benchmark(
         protocol: standard, paper or mlperf; `quick` makes a smoke test of it.
         tower: image, text or both.
         threads: of the runtime; each is a cell of its own.
-        against: files of others, .onnx or .pte.
+        against: files of others, .onnx, .pte or .tflite.
         torch: the bundles' checkpoint too, in these of `TORCH_FORMS`; `checkpoint` where it is not found.
         output: where the result goes; None: `benchmark-<kind>-<UTC time>.json` in the working directory.
         seed: of the order of the rounds; random when None.

@@ -86,12 +86,15 @@ def fit(
     source = inputs[0]
     tower: TowerName
     free: tuple[int, ...]
-    if source.dtype in ("float32", "float16") and len(source.shape) == 4 and source.shape[1] in (0, 3):
-        tower, free = "image", (1, 3, size, size)
+    pictures = source.dtype in ("float32", "float16") and len(source.shape) == 4
+    last = pictures and source.shape[3] == 3 != source.shape[1]  # TensorFlow's order, of most .tflite files
+    if pictures and (last or source.shape[1] in (0, 3)):
+        tower, free = "image", (1, size, size, 3) if last else (1, 3, size, size)
     elif source.dtype in ("int32", "int64") and len(source.shape) == 2:
         tower, free = "text", (1, length)
     else:
-        raise InvalidInput(f"`against` {path}: its input ({takes}) is neither pixels [1, 3, S, S] nor ids")
+        forms = "neither pixels [1, 3, S, S] or [1, S, S, 3] nor ids"
+        raise InvalidInput(f"`against` {path}: its input ({takes}) is {forms}")
     floats = [one for one in outputs if one.dtype in ("float32", "float16") and one.shape]
     if not floats:
         raise InvalidInput(f"`against` {path}: it has no float output")

@@ -21,7 +21,7 @@ COLOURS = 3
 
 
 def golden_inputs(reference: Reference, tower: TowerName, source: Tensor) -> npt.NDArray[Any]:
-    """A tower's inputs [N, ...] in the type that a runtime takes; of a picture without a batch [N, S, S, 3].
+    """A tower's inputs [N, ...] in the type that a runtime takes; [N, S, S, 3] where its last dimension is colours.
 
     Args:
         reference: what a bundle keeps as golden.safetensors.
@@ -30,7 +30,7 @@ def golden_inputs(reference: Reference, tower: TowerName, source: Tensor) -> npt
     inputs: npt.NDArray[Any] = reference.inputs.of(tower)
     if source.dtype == "uint8":
         inputs = np.rint(inputs * 255)
-    if tower == "image" and len(source.shape) == 3:
+    if tower == "image" and source.shape[-1] == COLOURS:
         inputs = inputs.transpose(0, 2, 3, 1)
     return inputs.astype(source.dtype)
 

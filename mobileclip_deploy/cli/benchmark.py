@@ -26,7 +26,7 @@ __all__ = ["benchmark"]
 @click.option("--quick", is_flag=True, help="A few inferences only, to see that it runs.")
 @click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
 @click.option("--threads", default="1", show_default=True, metavar="N[,N...]", help="Threads of the runtime.")
-@click.option("--against", multiple=True, type=FILE, metavar="FILE", help="A competitor, .onnx or .pte.")
+@click.option("--against", multiple=True, type=FILE, metavar="FILE", help="A competitor, .onnx, .pte or .tflite.")
 @click.option("--torch", "forms", metavar="FORM[,FORM]", help="The checkpoint too: unfolded, folded, compiled or all.")
 @click.option("--checkpoint", type=FILE, metavar="FILE", help="The source, for --torch.")
 @click.option(

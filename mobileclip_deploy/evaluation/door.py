@@ -172,13 +172,13 @@ def embed(
         force: replace an output that is there.
 
     Raises:
-        UsageError: the output cannot be used, or the bundle lacks the tower.
+        UsageError: the output cannot be used, the bundle lacks the tower, or it answers with probabilities of labels or
+            with tokens.
         InvalidInput: a source cannot be read, or holds nothing, or none of the images can be used.
         RuntimeFailed: nothing here can run the bundle.
     """
     check_embedding_destination(Path(output), force)
     subject = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle)
-    _refuse_tokens(subject)
     return embed_to_file(
         subject,
         paths(sources),
@@ -187,17 +187,6 @@ def embed(
         how=Reading(skip_bad, workers=workers, fast_jpeg=fast_jpeg),
         progress=progress,
     )
-
-
-def _refuse_tokens(subject: Bundle | MobileCLIP) -> None:
-    if isinstance(subject, MobileCLIP):
-        name, shape = subject.variant.name, subject.variant.answer_shape
-    else:
-        image = subject.manifest.towers.get("image")
-        name, shape = subject.manifest.variant, () if image is None else image.output.shape[1:]
-    if len(shape) > 1:
-        tokens = f"tokens {list(shape)} of an image"
-        raise UsageError(f"{name} gives {tokens}, not one embedding; run it with load_runner")
 
 
 def load_runner(bundle: Bundle | MobileCLIP | StrPath, tower: TowerName) -> CheckedRunner:

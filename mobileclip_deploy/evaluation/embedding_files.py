@@ -102,12 +102,14 @@ def embed_to_file(
         how: images are read; its `cache` is this function's own.
 
     Raises:
-        UsageError: a tower the bundle does not hold, texts and images together, or more names than a .safetensors file
-            can hold.
+        UsageError: a tower the bundle does not hold or that gives no embeddings, texts and images together, or more
+            names than a .safetensors file can hold.
         InvalidInput: a source cannot be read, or holds nothing.
         NotRun, RuntimeFailed: nothing here can run the bundle.
     """
     tower: TowerName = "text" if len(sources) == 1 and sources[0].suffix.lower() in TEXTS else "image"
+    if tower == "image":
+        _refuse_other_answers(subject)
     with ExitStack() as opened:
         given: list[str] | ImageListing
         given = _texts(sources[0]) if tower == "text" else opened.enter_context(_images(sources))
@@ -144,6 +146,22 @@ def embed_to_file(
         _write(written, names, rows, embedder.artifact(tower))
         shutil.rmtree(partial)
         return written
+
+
+def _refuse_other_answers(subject: Bundle | MobileCLIP) -> None:
+    """Refuse what answers images with something that is no embedding: tokens, or probabilities of labels."""
+    if isinstance(subject, MobileCLIP):
+        name, shape, labels = subject.variant.name, subject.variant.answer_shape, subject.variant.class_names
+    else:
+        image, classifier = subject.manifest.towers.get("image"), subject.manifest.classifier
+        name, shape = subject.manifest.variant, () if image is None else image.output.shape[1:]
+        labels = () if classifier is None else classifier.labels
+    if labels:
+        name = name if isinstance(subject, MobileCLIP) else subject.path.name
+        raise UsageError(f"{name} tells apart {len(labels)} labels and gives no embedding; use `classify`")
+    if len(shape) > 1:
+        tokens = f"tokens {list(shape)} of an image"
+        raise UsageError(f"{name} gives {tokens}, not one embedding; run it with load_runner")
 
 
 def _check_names(output: Path, names: list[str] | ImageListing) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mobileclip_deploy.bundle import MANIFEST, ClassifierEntry, Manifest, TowerEntry
@@ -105,6 +106,9 @@ def recorded_options(plan: BundlePlan) -> dict[str, str]:
 def write_beside(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
     """Tokenizer, preprocessing and golden answers, and what clients of the format expect."""
     write_companions(folder, plan.target, source.variant, plan.head, plan.layout)
+    if plan.head.names and not plan.head.own:  # whose labels nothing in the bundle could embed again
+        answers = plan.head.answers(source.model, reference.of("image"))
+        reference = replace(reference, probabilities=answers)
     reference.save(folder / "golden.safetensors")
 
 

@@ -29,6 +29,7 @@ __all__ = ["Reference"]
 COLLAPSED = 0.01
 # Of the stored inputs of a tower, so many are answered in float64 again when a bundle is verified.
 EXACT = 6
+PROBABILITIES = "image_probabilities"
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,15 @@ class Reference:
     The embeddings are computed in float64 and rounded to float32: the same on every machine. `floor`: how far the
     checkpoint's own float32 arithmetic is from them, relative, the worst over the inputs, a tower; none of a reference
     that was read from a file. `folded` says that a folded checkpoint answered: then folding itself has nothing to be
-    compared with.
+    compared with. `probabilities`: of a classifier of fixed labels, what it should answer to the images, [N, L]; None
+    of everything else.
     """
 
     inputs: Inputs
     embeddings: dict[TowerName, npt.NDArray[np.float32]]
     folded: bool
     floor: Mapping[TowerName, float] = field(default_factory=dict)
+    probabilities: npt.NDArray[np.float32] | None = None
 
     def of(self, tower: TowerName) -> npt.NDArray[np.float32]:
         """The reference embeddings of one tower.
@@ -122,13 +125,16 @@ class Reference:
 
     def save(self, path: Path) -> None:
         """Write as safetensors: `pixels` uint8 [N, 3, S, S] (divide by 255), `ids` int32 [M, 77], `image_embeddings`
-        and `text_embeddings` float32; names, prompts and `folded` in the metadata."""
+        and `text_embeddings` float32, of a classifier `image_probabilities` float32; names, prompts and `folded` in the
+        metadata."""
         tensors = {
             # Exact: the pixels came from bytes, and the file is a quarter of the size.
             "pixels": torch.from_numpy(np.rint(self.inputs.pixels * 255).astype(np.uint8)),
             "ids": torch.from_numpy(self.inputs.ids.astype(np.int32)),
         }
         tensors |= {f"{tower}_embeddings": torch.from_numpy(values) for tower, values in self.embeddings.items()}
+        if self.probabilities is not None:
+            tensors[PROBABILITIES] = torch.from_numpy(self.probabilities)
         metadata = {"images": self.inputs.images, "prompts": self.inputs.prompts, "folded": self.folded}
         write_tensors(path, tensors, {key: json.dumps(value) for key, value in metadata.items()})
 
@@ -136,6 +142,8 @@ class Reference:
         for tower, values in self.embeddings.items():
             if values.ndim < 2 or len(values) != len(self.inputs.of(tower)) or not len(values):
                 raise ValueError(f"{tower} embeddings of shape {list(values.shape)} do not go with its inputs")
+        if self.probabilities is not None and self.probabilities.shape[:-1] != (len(self.inputs.pixels),):
+            raise ValueError(f"probabilities of shape {list(self.probabilities.shape)} do not go with its images")
 
     @classmethod
     def read(cls, path: Path) -> Reference:
@@ -158,7 +166,8 @@ class Reference:
                 embeddings = {
                     tower: file.get_tensor(f"{tower}_embeddings") for tower in TOWERS if f"{tower}_embeddings" in names
                 }
-                reference = cls(inputs, embeddings, bool(metadata["folded"]))
+                likely = file.get_tensor(PROBABILITIES) if PROBABILITIES in names else None
+                reference = cls(inputs, embeddings, bool(metadata["folded"]), probabilities=likely)
                 reference._check()
                 return reference
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:

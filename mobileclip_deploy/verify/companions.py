@@ -50,6 +50,10 @@ def check_golden(subject: Subject) -> list[Check]:
             continue
         bound = gates.exact(floor[tower])
         checks.append(Check.of_answers("golden", tower, golden.fresh.of(tower), golden.stored.of(tower), bound, engine))
+        if tower == "image" and golden.stored.probabilities is not None:  # which a benchmark holds answers against
+            answers = subject.head.answers(subject.source.model, golden.fresh.of(tower))
+            bound, stored = gates.exact(None, probabilities=True), golden.stored.probabilities
+            checks.append(Check.of_answers("golden probabilities", tower, answers, stored, bound, engine))
     return checks
 
 

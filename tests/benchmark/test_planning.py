@@ -86,6 +86,13 @@ def test_a_competitor_is_told_by_its_shapes() -> None:
     assert (text.tower, text.comparable) == ("text", False)
 
 
+def test_a_competitor_may_have_its_colours_last() -> None:
+    found = fit(Path("a.tflite"), (TensorInfo("x", "float32", (1, 256, 256, 3)),), OUTPUT, 256, 77, 512)
+    assert (found.tower, found.input.shape, found.comparable) == ("image", (1, 256, 256, 3), True)
+    free = fit(Path("a.tflite"), (TensorInfo("x", "float32", (0, 0, 0, 3)),), OUTPUT, 256, 77, 512)
+    assert free.input.shape == (1, 256, 256, 3)
+
+
 def test_a_competitor_of_another_input_size_cannot_be_compared() -> None:
     found = fit(Path("a.onnx"), (TensorInfo("x", "float32", (1, 3, 224, 224)),), OUTPUT, 256, 77, 512)
     assert (found.input.shape, found.comparable) == ((1, 3, 224, 224), False)

@@ -152,6 +152,11 @@ def test_it_is_exported_as_a_classifier_of_its_classes(weights: Path, tmp_path: 
     right = 1 + (nearest in ("tench", "toilet paper"))
     assert result.figures["top1"].value == pytest.approx(100 * right / 3)
 
+    for subject, name in ((bundle, bundle.path.name), (mcd.load_model(checkpoint=weights), "tiny_classes")):
+        _refused(
+            partial(mcd.embed, subject, IMAGES, tmp_path / "out.npy"),
+            f"{name} tells apart 1000 labels and gives no embedding; use `classify`",
+        )
     for asked in (
         lambda: mcd.load_runner(bundle, "text"),
         lambda: mcd.tokenize("a", bundle),

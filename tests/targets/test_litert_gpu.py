@@ -68,7 +68,7 @@ def test_the_text_tower_runs_whole_on_the_gpu_and_answers_in_float16(files: File
 def test_what_the_gpu_has_no_kernel_for_is_named_with_its_layer(files: Files, tmp_path: Path) -> None:
     path = tmp_path / "clamped.tflite"
     clamped = Editor(files.path("text", "w8").read_bytes())
-    (minimum,) = [one for one in clamped.graph.operators if clamped._is(one, "MINIMUM")]
+    (minimum,) = [one for one in clamped.graph.operators if clamped.is_type(one, "MINIMUM")]
     minimum.opcodeIndex = clamped._code(clamped.schema.BuiltinOperator.RELU_0_TO_1, 1)
     minimum.inputs, minimum.builtinOptionsType, minimum.builtinOptions = minimum.inputs[:1], 0, None
     path.write_bytes(clamped.packed())

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from command_line import refusal, run
 from exports import Exports
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.benchmark.documents import read_result
+from mobileclip_deploy.benchmark.driver import get_driver
+from mobileclip_deploy.benchmark.planning import build_job
+from mobileclip_deploy.benchmark.protocol import get_protocol
+from mobileclip_deploy.benchmark.request import Request
+from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset
 from mobileclip_deploy.evaluation.classification import classify
 from mobileclip_deploy.mil import load
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.towers.head import label_embeddings
 from mobileclip_deploy.towers.labels import LabelSet, read_labels
 
@@ -24,7 +32,7 @@ LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
 
-@pytest.fixture(scope="module", params=["onnx", "coreml", "executorch"])
+@pytest.fixture(scope="module", params=["onnx", "coreml", "executorch", "litert"])
 def bundle(request: pytest.FixtureRequest, exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
     """A verified classifier of each target; the checkpoint lies beside it."""
     folder = tmp_path_factory.mktemp("classifiers")
@@ -92,7 +100,8 @@ def test_verify_finds_other_labels_and_needs_the_checkpoint(bundle: mcd.Bundle, 
     assert manifest.classifier is not None
     swapped = manifest.classifier.model_copy(update={"labels": tuple(reversed(LABELS))})
     report = mcd.verify(mcd.Bundle(bundle.path, manifest.model_copy(update={"classifier": swapped})))
-    assert [check.step for check in report.failed] == ["companions", "shipped", "reproduced"]
+    failed = ["companions", "golden probabilities", "shipped", "reproduced"]
+    assert [check.step for check in report.failed] == failed
     gone = manifest.checkpoint.model_copy(update={"sha256": "0" * 64})
     report = mcd.verify(mcd.Bundle(bundle.path, manifest.model_copy(update={"checkpoint": gone})))
     assert [check.step for check in report.not_run] == [
@@ -104,6 +113,40 @@ def test_verify_finds_other_labels_and_needs_the_checkpoint(bundle: mcd.Bundle, 
         "weights",
         "reproduced",
     ]
+
+
+def test_it_has_no_embeddings_to_write(bundle: mcd.Bundle, tmp_path: Path) -> None:
+    line = refusal(run("embed", bundle.path, builtin_dataset().images[0], "-o", tmp_path / "e.npy"))
+    assert f"{bundle.path.name} tells apart 5 labels and gives no embedding; use `classify`" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_benchmark_holds_it_to_the_checkpoints_probabilities(bundle: mcd.Bundle, tmp_path: Path) -> None:
+    if bundle.manifest.target == "coreml":
+        driver, protocol = get_driver("ios"), get_protocol("standard")
+        with pytest.raises(NotRun, match="answers with a dictionary of labels"):
+            build_job(Request((bundle,)), driver, protocol, 1, "a-run", tmp_path)
+        return
+    found = run("benchmark", bundle.path, "--quick", "--json", tmp_path / "r.json")
+    assert found.code == 0, found.stderr
+    (cell,) = read_result(tmp_path / "r.json").cells
+    assert cell.golden is not None
+    assert (cell.status, cell.golden.passed) == ("done", True)
+
+
+def test_a_benchmark_gives_no_time_to_other_probabilities(bundle: mcd.Bundle, tmp_path: Path) -> None:
+    if bundle.manifest.target != "onnx":
+        return
+    copied = Path(shutil.copytree(bundle.path, tmp_path / bundle.path.name))
+    golden, stored = copied / "golden.safetensors", Reference.read(copied / "golden.safetensors")
+    assert stored.probabilities is not None
+    np.testing.assert_allclose(stored.probabilities.sum(axis=1), 1, atol=1e-6)
+    replace(stored, probabilities=stored.probabilities[:, ::-1].copy()).save(golden)
+    found = run("benchmark", copied, "--quick", "--json", tmp_path / "r.json")
+    assert (found.code, "answers miss the gate relative 0.04" in found.stderr) == (1, True)
+    replace(stored, probabilities=None).save(golden)
+    line = refusal(run("benchmark", copied, "--quick", "--json", tmp_path / "s.json"))
+    assert "golden.safetensors holds no probabilities of its labels; export the bundle again" in line
 
 
 def test_an_ordinary_bundle_needs_labels(exports: Exports) -> None:
