@@ -118,20 +118,20 @@ def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
 
 
 def export_cost() -> dict[str, Any]:
-    """CPU seconds of writing S2's image tower, and of the converter alone on the same tower; after a conversion of a
-    small module, so that neither pays for imports."""
+    """CPU seconds of writing S2's image tower, and of the converter alone on the same tower, called as its own pages
+    say; after a conversion of a small module, so that neither pays for imports."""
     import litert_torch
     import torch
 
     from mobileclip_deploy.checkpoints.golden import folded_golden
     from mobileclip_deploy.targets import TowerJob, get_target
-    from mobileclip_deploy.targets.quiet import conversion
+    from mobileclip_deploy.targets.quiet import quiet
     from mobileclip_deploy.towers import example_input, make_tower
 
     model = folded_golden(EXPORTED)
     module, example = make_tower(model, "image"), example_input(model, "image")
     job = TowerJob(model.variant, "image", module, example, "w8", "")
-    with tempfile.TemporaryDirectory(prefix="litert-export-") as folder, conversion("the bare converter"):
+    with tempfile.TemporaryDirectory(prefix="litert-export-") as folder, quiet():
         litert_torch.convert(torch.nn.Linear(4, 4).eval(), (torch.ones(1, 4),)).export(f"{folder}/small.tflite")
         started = time.process_time()
         litert_torch.convert(module, (example,)).export(f"{folder}/bare.tflite")
