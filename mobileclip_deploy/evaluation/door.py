@@ -11,7 +11,13 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
-from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile, check_embedding_destination, embed_to_file
+from mobileclip_deploy.evaluation.embedding_files import (
+    EmbeddingFile,
+    asked_tower,
+    check_embedding_destination,
+    embed_to_file,
+    refuse_other_answers,
+)
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, check_tasks, measure
 from mobileclip_deploy.evaluation.pictures import Reading
 from mobileclip_deploy.evaluation.reading import BUILTIN, read_dataset
@@ -178,10 +184,12 @@ def embed(
         RuntimeFailed: nothing here can run the bundle.
     """
     check_embedding_destination(Path(output), force)
-    subject = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle)
+    subject, given = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle), paths(sources)
+    if asked_tower(given) == "image":
+        refuse_other_answers(subject)
     return embed_to_file(
         subject,
-        paths(sources),
+        given,
         Path(output),
         normalise=normalise,
         how=Reading(skip_bad, workers=workers, fast_jpeg=fast_jpeg),

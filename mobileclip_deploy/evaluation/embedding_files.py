@@ -24,7 +24,13 @@ from mobileclip_deploy.files import check_file_destination, file_sha256, replaci
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["EmbeddingFile", "check_embedding_destination", "embed_to_file"]
+__all__ = [
+    "EmbeddingFile",
+    "asked_tower",
+    "check_embedding_destination",
+    "embed_to_file",
+    "refuse_other_answers",
+]
 
 FORMATS = (".safetensors", ".jsonl", ".npy")
 TEXTS = (".txt", ".jsonl")
@@ -102,14 +108,12 @@ def embed_to_file(
         how: images are read; its `cache` is this function's own.
 
     Raises:
-        UsageError: a tower the bundle does not hold or that gives no embeddings, texts and images together, or more
-            names than a .safetensors file can hold.
+        UsageError: a tower the bundle does not hold, texts and images together, or more names than a .safetensors file
+            can hold.
         InvalidInput: a source cannot be read, or holds nothing.
         NotRun, RuntimeFailed: nothing here can run the bundle.
     """
-    tower: TowerName = "text" if len(sources) == 1 and sources[0].suffix.lower() in TEXTS else "image"
-    if tower == "image":
-        _refuse_other_answers(subject)
+    tower = asked_tower(sources)
     with ExitStack() as opened:
         given: list[str] | ImageListing
         given = _texts(sources[0]) if tower == "text" else opened.enter_context(_images(sources))
@@ -148,8 +152,17 @@ def embed_to_file(
         return written
 
 
-def _refuse_other_answers(subject: Bundle | MobileCLIP) -> None:
-    """Refuse what answers images with something that is no embedding: tokens, or probabilities of labels."""
+def asked_tower(sources: Sequence[Path]) -> TowerName:
+    """Which tower embeds them: one file of texts, or else images."""
+    return "text" if len(sources) == 1 and sources[0].suffix.lower() in TEXTS else "image"
+
+
+def refuse_other_answers(subject: Bundle | MobileCLIP) -> None:
+    """Refuse what answers images with something that is no embedding: tokens, or probabilities of labels.
+
+    Raises:
+        UsageError: it does.
+    """
     if isinstance(subject, MobileCLIP):
         name, shape, labels = subject.variant.name, subject.variant.answer_shape, subject.variant.class_names
     else:
