@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import PROGRAM, spawn
+from command_line import PROGRAM, run
 from exports import Exports
 
 from mobileclip_deploy.files.leftovers import Claim, claimed, clear_leftovers, own_temporary_folder
@@ -150,7 +150,8 @@ def test_an_export_that_was_killed_at_any_moment_leaves_nothing_to_the_next(
         running.send_signal(signal.SIGKILL)
         running.wait()
     left = [(folder, path.name) for folder in (temporary, out) if folder.exists() for path in folder.iterdir()]
-    done = spawn(*command, "--no-verify", "--force")
+    monkeypatch.setattr(tempfile, "tempdir", None)  # this process has asked for it before
+    done = run(*command, "--no-verify", "--force")
     assert done.code == 0, done.stderr
     assert len(names(out)) == 1
     assert names(temporary) == []

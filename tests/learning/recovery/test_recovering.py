@@ -29,7 +29,7 @@ from mobileclip_deploy.targets.storage import by_numbers
 from mobileclip_deploy.towers.inputs import sample_inputs
 
 FEW = Settings(steps=6, batch=12, images=40, augmentations=1, learning_rate=3e-4)
-GENTLE = Settings(steps=16, batch=12, images=40, augmentations=1, learning_rate=5e-5)
+GENTLE = Settings(steps=8, batch=12, images=40, augmentations=1, learning_rate=5e-5)
 # A tower at w8a8 is so near that larger steps lead away: 0.99981 without training, 0.99958 with those of `GENTLE`.
 FINE = replace(GENTLE, learning_rate=2e-6)
 Array = npt.NDArray[np.generic]
