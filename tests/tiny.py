@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import expected
 from mobileclip_deploy.checkpoints.golden import fill
+from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import Variant
 
-__all__ = ["IMAGE_ALONE", "TINY", "card", "checkpoint", "filled", "tiny_variant", "write_cards"]
+__all__ = ["IMAGE_ALONE", "TINY", "WORDS", "card", "checkpoint", "filled", "known", "tiny_variant", "write_cards"]
+
+WORDS = "tiny_words"
+"""A small network that knows the words of the packaged prompts."""
 
 TEXT = {"kind": "base", "width": 32, "depth": 2, "heads": 2, "causal": False}
 MCI = {
@@ -157,3 +165,17 @@ def card(name: str) -> dict[str, Any]:
         "parameters_image": 1,
         "licence": {"name": "none", "research_only": False},
     }
+
+
+@contextmanager
+def known(folder: Path) -> Iterator[Path]:
+    """The checkpoint of WORDS, while its card is known."""
+    words = {key: value for key, value in card("tiny_mci").items() if key != "tokenizer"}
+    (folder / f"{WORDS}.json").write_text(json.dumps(words | {"name": WORDS, "title": WORDS}), encoding="utf-8")
+    cards = variants._cards() | {WORDS: folder / f"{WORDS}.json"}
+    with mock.patch.object(variants, "_cards", return_value=cards):
+        tensors = {
+            entry.key: fill(0, entry.key, entry.shape).contiguous() for entry in expected(WORDS, "apple").values()
+        }
+        save_file(tensors, folder / "tiny.safetensors")
+        yield folder / "tiny.safetensors"

@@ -5,14 +5,11 @@ Of the targets whose tables of faults are held against the graph of a conversion
 
 from __future__ import annotations
 
-import json
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -20,19 +17,14 @@ from conversions import Store
 from exports import rehash
 from faults.test_companion_faults import golden, manifest, one_input, text
 from faults.torchscript_faults import Entries
-from safetensors.torch import save_file
-from tiny import card
+from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.fitting import expected
-from mobileclip_deploy.checkpoints.golden import fill
-from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.variants import TowerName
 
 Edit = Callable[[Path], object]
 Said = Mapping[tuple[str, str], str]
 """(tower, check) -> words of the check that failed."""
-NAME = "tiny_words"  # a small network that knows the words of the packaged prompts
 BESIDE: tuple[Edit, ...] = (
     manifest(lambda data: data.update(logit_scale=2 * data["logit_scale"])),
     text("tokenizer/merges.txt", "\ni n\n", "\n"),
@@ -149,27 +141,13 @@ CASES = [
 ]
 
 
-@contextmanager
-def known(folder: Path) -> Iterator[Path]:
-    """The network's checkpoint, while its card is known."""
-    words = {key: value for key, value in card("tiny_mci").items() if key != "tokenizer"}
-    (folder / f"{NAME}.json").write_text(json.dumps(words | {"name": NAME, "title": NAME}), encoding="utf-8")
-    cards = variants._cards() | {NAME: folder / f"{NAME}.json"}
-    with mock.patch.object(variants, "_cards", return_value=cards):
-        tensors = {
-            entry.key: fill(0, entry.key, entry.shape).contiguous() for entry in expected(NAME, "apple").values()
-        }
-        save_file(tensors, folder / "tiny.safetensors")
-        yield folder / "tiny.safetensors"
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_check_finds_its_fault_in_one_bundle(case: Case, store: Store, tmp_path: Path) -> None:
     needs(case.target)
     torch.set_num_threads(1)
     only: dict[str, TowerName] = {} if len(case.edits) > 1 else {"tower": next(iter(case.edits))}
     with known(tmp_path) as checkpoint, store.conversions():
-        bundle = mcd.export(mcd.load_model(NAME, checkpoint), case.target, case.precision, tmp_path / "out", **only)
+        bundle = mcd.export(mcd.load_model(WORDS, checkpoint), case.target, case.precision, tmp_path / "out", **only)
         for tower, edit in case.edits.items():
             edit(bundle.artifact(tower))
         for beside in BESIDE:

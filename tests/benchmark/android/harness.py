@@ -102,8 +102,8 @@ def build(preset: str, definitions: Callable[[], dict[str, str | Path]]) -> Path
 
 
 def _build(preset: str, into: Path, definitions: dict[str, str | Path]) -> None:
-    # In one piece, without optimization and words for a debugger, and with memory to spare for the compiler: less than a
-    # quarter of the time. What is timed is in the runtimes' own libraries.
+    # In one piece, without optimization or words for a debugger, and with memory to spare for the compiler: less than
+    # a quarter of the time. What is timed is in the runtimes' own libraries.
     fast = {"CMAKE_BUILD_TYPE": "Debug", "CMAKE_UNITY_BUILD": "ON", "CMAKE_UNITY_BUILD_BATCH_SIZE": "0"}
     fast |= {"CMAKE_CXX_FLAGS_DEBUG": "--param ggc-min-expand=400 --param ggc-min-heapsize=1000000"}
     fast |= {"CMAKE_DISABLE_PRECOMPILE_HEADERS": "ON", "CMAKE_COMPILE_WARNING_AS_ERROR": "ON"}
