@@ -27,8 +27,9 @@ def swift_tool(name: str) -> str:
 
 
 def package_options(package: str = "HarnessCore") -> list[str]:
-    """Where a package is, and where its products go: outside of the sources."""
-    return ["--package-path", str(HARNESS / package), "--scratch-path", str(ROOT / "build" / "swift" / package)]
+    """Where a package is, and where its products go: outside of the sources, of all packages into one folder, so that
+    what one has built another that depends on it does not build again."""
+    return ["--package-path", str(HARNESS / package), "--scratch-path", str(ROOT / "build" / "swift" / "tests")]
 
 
 def swift_build(package: str, *options: str) -> Path:
@@ -36,9 +37,9 @@ def swift_build(package: str, *options: str) -> Path:
     command = [swift_tool("swift"), "build", *options, "-j", "2", *package_options(package)]
     scratch = Path(command[-1])
     with locked(scratch / ".lock"):
-        sources = files_digest(HARNESS)
-        if not (scratch / ".sources").exists() or (scratch / ".sources").read_text() != sources:
+        sources, built = files_digest(HARNESS), scratch / f".sources-{package}"
+        if not built.exists() or built.read_text() != sources:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-            (scratch / ".sources").write_text(sources)
+            built.write_text(sources)
     return scratch / "debug"

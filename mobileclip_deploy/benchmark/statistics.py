@@ -13,6 +13,7 @@ __all__ = ["median_interval", "percentile", "summarize", "trend", "trimmed_mean"
 
 RESAMPLES = 1000
 LARGEST_RESAMPLE = 4096
+DRAWS_AT_ONCE = 1 << 16
 Samples = Sequence[int]
 
 
@@ -75,17 +76,22 @@ def median_interval(samples: Sequence[float]) -> MedianInterval:
     if len(values) > LARGEST_RESAMPLE:
         values = values[np.arange(LARGEST_RESAMPLE) * len(values) // LARGEST_RESAMPLE]
     count = len(values)
-    medians = [float(np.median(values[_indices(number * count, count)])) for number in range(RESAMPLES)]
+    at_once = max(1, DRAWS_AT_ONCE // count)
+    medians: list[float] = []
+    for first in range(0, RESAMPLES, at_once):
+        last = min(first + at_once, RESAMPLES)
+        drawn = values[_indices(first * count, last * count, count)].reshape(-1, count)
+        medians += np.median(drawn, axis=1).tolist()
     return MedianInterval(low=percentile(medians, 0.025), high=percentile(medians, 0.975))
 
 
-def _indices(start: int, count: int) -> npt.NDArray[np.int64]:
-    """Draws number `start` to `start + count` of all: integers below `count`.
+def _indices(start: int, end: int, count: int) -> npt.NDArray[np.int64]:
+    """Draws number `start` to `end` of all: integers below `count`.
 
     A fixed stream of SplitMix64 and not NumPy's generators, whose draws may change with its version: a published
     interval comes out of its samples again wherever it is computed.
     """
-    z = (np.arange(start, start + count, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (np.arange(start, end, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
