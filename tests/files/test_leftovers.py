@@ -122,7 +122,11 @@ def test_everything_temporary_is_in_one_folder_that_goes_with_the_process(
 
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_an_export_that_was_killed_at_any_moment_leaves_nothing_to_the_next(
-    exports: Exports, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+    exports: Exports,
+    tmp_path: Path,
+    target: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     temporary, out = tmp_path / "temporary", tmp_path / "out"
     temporary.mkdir()
@@ -155,5 +159,5 @@ def test_an_export_that_was_killed_at_any_moment_leaves_nothing_to_the_next(
     assert done.code == 0, done.stderr
     assert len(names(out)) == 1
     assert names(temporary) == []
-    told = [line for line in done.stderr.splitlines() if line.startswith("note: of a run that was killed")]
+    told = [line for line in caplog.messages if line.startswith("note: of a run that was killed")]
     assert len(told) == len({folder for folder, name in left if re.search(r"\.partial-\w+$", name)})

@@ -30,6 +30,7 @@ from mobileclip_deploy.towers.inputs import sample_inputs
 
 FEW = Settings(steps=6, batch=12, images=40, augmentations=1, learning_rate=3e-4)
 GENTLE = Settings(steps=8, batch=12, images=40, augmentations=1, learning_rate=5e-5)
+LONGER = replace(GENTLE, steps=16)  # ONNX's image tower at w4 is no nearer after 8
 # A tower at w8a8 is so near that larger steps lead away: 0.99981 without training, 0.99958 with those of `GENTLE`.
 FINE = replace(GENTLE, learning_rate=2e-6)
 Array = npt.NDArray[np.generic]
@@ -48,7 +49,7 @@ def results(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     for name, target, precision, settings in (
         ("w4", "coreml", "w4", GENTLE),
         ("w4p", "coreml", "w4p", GENTLE),
-        ("onnx", "onnx", "w4", GENTLE),
+        ("onnx", "onnx", "w4", LONGER),
         ("executorch", "executorch", "image=w8a8,text=w4", FINE),
     ):
         output, work = folder / f"{name}.safetensors", folder / "embeddings"
