@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from emoji_pairs import write_pairs
 
@@ -136,7 +139,19 @@ def test_the_whole_in_miniature(
     work = tmp_path / "work"
     arguments = ["--data", str(tmp_path / "reinforced"), "--work", str(work), "--evaluation", str(tmp_path / "pairs")]
     arguments += ["--steps", "2", "--batch", "4", "--seeds", "1"]
+    in_a_process = subprocess.run
+
+    def once_more(command: list[str], **options: Any) -> Any:
+        """The first arm in a process of its own; the other by the same program in this one, which has torch."""
+        if not command[-1].endswith("reinforced-0"):
+            return in_a_process(command, **options)
+        monkeypatch.setattr(sys, "argv", command[2:])
+        return exec(command[2], {})
+
+    monkeypatch.setattr(subprocess, "run", once_more)
+    threads = torch.get_num_threads()
     script.main(arguments)
+    torch.set_num_threads(threads)
     assert "training plain, seed 0\ntraining reinforced, seed 0" in capsys.readouterr().err
 
     recipes = [yaml.safe_load(path.read_text()) for path in sorted(work.glob("*/*/recipe.yaml"))]
