@@ -27,7 +27,7 @@ from mobileclip_deploy.evaluation import EvaluationResult
 from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile
 from mobileclip_deploy.evaluation.suite import SuiteResult
 from mobileclip_deploy.export.smallest import SearchLog
-from mobileclip_deploy.folding.audit import PassRecord
+from mobileclip_deploy.folding import PassRecord
 from mobileclip_deploy.inspect.doctor import Finding, Tool
 from mobileclip_deploy.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
 from mobileclip_deploy.inspect.linting import Comparison as LintComparison

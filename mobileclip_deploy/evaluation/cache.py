@@ -20,22 +20,18 @@ from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files import check_tensors
+from mobileclip_deploy.files import check_tensors, content_sha256
 from mobileclip_deploy.files.spilling import spilling_database, telling_of_room
 
-__all__ = ["SHARD", "EmbeddingStore", "content_id"]
+__all__ = ["SHARD", "EmbeddingStore"]
 
 SHARD = 256
 FORMAT = "1"
 
 
-def content_id(content: bytes) -> str:
-    """What an input is kept under: the sha256 of its bytes."""
-    return hashlib.sha256(content).hexdigest()
-
-
 class EmbeddingStore:
-    """The embeddings of one artifact, by content. Any number takes the same memory. To be closed.
+    """The embeddings of one artifact, by content: an input is kept under the SHA-256 of its bytes. Any number takes the
+    same memory. To be closed.
 
     Args:
         folder: of all artifacts; made when the first shard is written.
@@ -96,7 +92,7 @@ class EmbeddingStore:
         if not self._pending:
             return
         names = list(self._pending)
-        shard = self._folder / f"{content_id(' '.join(names).encode())[:32]}.safetensors"
+        shard = self._folder / f"{content_sha256(' '.join(names).encode())[:32]}.safetensors"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -9,8 +9,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.evaluation.cache import EmbeddingStore, content_id
+from mobileclip_deploy.evaluation.cache import EmbeddingStore
 from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.files import content_sha256
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 
@@ -91,7 +92,7 @@ def embed_texts(
         for start in range(0, len(prompts), BATCH):
             progress(f"text {start} of {len(prompts)}")
             ids = encode(list(prompts[start : start + BATCH]), embedder.tokenizer)  # [B, 77]
-            names = [content_id(row.tobytes()) for row in ids]
+            names = [content_sha256(row.tobytes()) for row in ids]
             new = {name: row for name, row in zip(names, ids, strict=True) if store is None or name not in store}
             parts.append(_computed_or_kept(names, new, store, embedder.texts))
     finally:

@@ -21,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.cache import EmbeddingStore, content_id
+from mobileclip_deploy.evaluation.cache import EmbeddingStore
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.embedding import BATCH, open_store
 from mobileclip_deploy.evaluation.image_sources import Content, ImageSource, read_image
+from mobileclip_deploy.files import content_sha256
 from mobileclip_deploy.model.preprocessing import decode_image, tower_bytes
 from mobileclip_deploy.progress import Progress, silent
 
@@ -208,7 +209,7 @@ class _Reader:
         for number, source, row in given:
             try:
                 content = read_image(source)
-                name = content_id(content)
+                name = content_sha256(content)
                 if name not in part.new and (self.store is None or not self.store.had(name)):
                     part.new[name] = self._decoded(content, str(source))
             except InvalidInput as error:

@@ -26,6 +26,7 @@ __all__ = [
     "check_bundle_destination",
     "check_file_destination",
     "check_tensors",
+    "content_sha256",
     "file_sha256",
     "optional_path",
     "paths",
@@ -230,6 +231,11 @@ def _open_regular(path: Path) -> BinaryIO:
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
     raise InvalidInput(f"{path} is not a regular file")
+
+
+def content_sha256(content: bytes) -> str:
+    """Hexadecimal SHA-256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.golden import GOLDEN_NAMES, Golden, relative_errors
 from mobileclip_deploy.checkpoints.loading import assemble
-from mobileclip_deploy.folding import fold, is_folded
-from mobileclip_deploy.folding.audit import FoldReport, count
+from mobileclip_deploy.folding import FoldReport, count, fold, is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 
 TEXT_BOUND = 3e-5
