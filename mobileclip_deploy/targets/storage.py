@@ -1,4 +1,5 @@
-"""Storage: how every weight of a tower will stand in an artifact, said before anything is converted.
+"""Storage: how every weight of a tower will stand in an artifact, said before anything is converted; and the form in
+which the weights of an artifact are read back from its file (`StoredWeight`).
 
 Which weight is stored how is each target's own decision, written in its `storage.py` and nowhere else; what targets
 share of it is here. The exporter obeys it, recovery trains on it, the search for the smallest bundle sums its bytes.
