@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import sys
 from mobileclip_deploy.targets.mlpackage import import_coremltools
-from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
+from mobileclip_deploy.targets.executorch.runner import import_runtime
 coremltools = import_coremltools()
 assert coremltools is sys.modules["coremltools"] is import_coremltools()
 assert not {"sklearn", "executorch"} & set(sys.modules)

@@ -8,11 +8,24 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.benchmark.ios.harness_sources import harness_sources
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.files import cache_folder
 
-__all__ = ["TEAM_VARIABLE", "App", "build_app", "signing_team"]
+__all__ = ["App", "TEAM_VARIABLE", "build_app", "harness_sources", "signing_team"]
+
+
+def harness_sources() -> Path:
+    """The folder ios_harness: beside the modules in a wheel, at the top of the repository in a checkout.
+
+    Raises:
+        RuntimeFailed: this installation came without it.
+    """
+    package = Path(__file__).parents[2]
+    for folder in (package / "ios_harness", package.parent / "ios_harness"):
+        if (folder / "HarnessCore" / "Package.swift").is_file():
+            return folder
+    raise RuntimeFailed("the Swift harness is not part of this installation; install mobileclip-deploy from its wheel")
+
 
 SCHEME = "MobileCLIPBench"
 TEAM_VARIABLE = "MOBILECLIP_DEPLOY_TEAM"

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
+from mobileclip_deploy.benchmark.ios.building import harness_sources
 from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, longer_stream, stream_of, write_stream
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
-from mobileclip_deploy.benchmark.ios.harness_sources import harness_sources
 from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed, UsageError

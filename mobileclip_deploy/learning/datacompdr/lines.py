@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import gzip
 import io
 import json
 import math
 import pickle
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,26 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.datacompdr.gzipped import gunzipped
 from mobileclip_deploy.learning.datacompdr.tars import Place
 
-__all__ = ["BYTES", "SUFFIX", "embeddings_of", "line_shards", "member", "scan_lines"]
+__all__ = ["BYTES", "SUFFIX", "embeddings_of", "gunzipped", "line_shards", "member", "scan_lines"]
+
+
+def gunzipped(content: bytes, limit: int, what: str) -> bytes:
+    """What was packed by gzip; of a bomb no more than the limit is unpacked.
+
+    Raises:
+        ValueError: it is damaged, or more than `limit` bytes; the text begins with `what` it is.
+    """
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            unpacked = stream.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{what} is damaged ({error})") from error
+    if len(unpacked) > limit:
+        raise ValueError(f"{what} unpacks to more than {limit:,} bytes")
+    return unpacked
+
 
 SUFFIX, INFO = ".jsonl", "info.json"
 BYTES = 256 << 20

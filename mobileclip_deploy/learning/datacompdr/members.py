@@ -23,8 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.datacompdr.gzipped import gunzipped
-from mobileclip_deploy.learning.datacompdr.lines import embeddings_of
+from mobileclip_deploy.learning.datacompdr.lines import embeddings_of, gunzipped
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, parse
 from mobileclip_deploy.model.preprocessing import MAX_PIXELS
 

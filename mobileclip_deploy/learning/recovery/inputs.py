@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.recovery.plan import RecoveryPlan
-from mobileclip_deploy.learning.recovery.settings import Settings
+from mobileclip_deploy.learning.recovery.plan import RecoveryPlan, Settings
 from mobileclip_deploy.learning.reinforcement import (
     Choice,
     Pairs,

@@ -5,18 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from mobileclip_deploy.arguments import Bounds, Count, Seed, checked_fields
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import check_file_destination
-from mobileclip_deploy.learning.recovery.settings import Settings
 from mobileclip_deploy.learning.recovery.student import PRECISIONS
 from mobileclip_deploy.learning.reinforcement import Existing
 from mobileclip_deploy.model.precision import parse_precisions, precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import Target, get_target, targets
 
-__all__ = ["RecoveryPlan", "RecoveryRequest", "plan_recovery", "report_path"]
+__all__ = ["RecoveryPlan", "RecoveryRequest", "Settings", "plan_recovery", "report_path"]
+
+
+@checked_fields
+@dataclass(frozen=True)
+class Settings:
+    """`steps` of `batch` inputs for each tower, Adam with a warm-up of a tenth and a cosine to 0 from `learning_rate`.
+
+    `images` of the data (spread evenly over it) are embedded, `augmentations` of each. One in `held_back` of them is
+    not trained on but decides whether what was trained is kept.
+
+    Raises:
+        UsageError: one of them is no number, or out of its bounds.
+    """
+
+    steps: Count = 300
+    batch: Count = 64
+    learning_rate: Annotated[float, Bounds(0, above=True)] = 2e-4
+    images: Annotated[int, Bounds(10)] = 4096
+    augmentations: Count = 4
+    held_back: Annotated[int, Bounds(2)] = 10
+    seed: Seed = 0
 
 
 def report_path(output: Path) -> Path:

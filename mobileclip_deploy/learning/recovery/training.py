@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobileclip_deploy.learning.recovery.inputs import TowerInputs
-from mobileclip_deploy.learning.recovery.settings import Settings
+from mobileclip_deploy.learning.recovery.plan import Settings
 from mobileclip_deploy.progress import Progress
 
 __all__ = ["RANKED", "Closeness", "closeness", "distance", "train"]

@@ -29,9 +29,8 @@ from mobileclip_deploy.learning.reinforcement import (
 )
 from mobileclip_deploy.learning.reinforcement.index import INDEX, OURS, read_index
 from mobileclip_deploy.learning.training.network import optimizer, schedule, start, write_weights
-from mobileclip_deploy.learning.training.normalization import normalise_across
 from mobileclip_deploy.learning.training.objective import Embedded, Towers, objective
-from mobileclip_deploy.learning.training.processes import ALONE, Processes, joined
+from mobileclip_deploy.learning.training.processes import ALONE, Processes, joined, normalise_across
 from mobileclip_deploy.learning.training.recipe import Recipe
 from mobileclip_deploy.learning.training.saving import WEIGHTS, LogRow, read_state, write_log, write_state
 from mobileclip_deploy.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLIP

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup, installed
-from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
+from mobileclip_deploy.targets.executorch.runner import import_runtime
 from mobileclip_deploy.targets.values import TensorInfo
 
 __all__ = ["ExecuTorchSession", "declared", "places"]

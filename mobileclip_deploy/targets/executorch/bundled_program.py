@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
+from mobileclip_deploy.targets.executorch.runner import import_runtime
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 __all__ = ["check_bundled_program", "write_bundled_program"]

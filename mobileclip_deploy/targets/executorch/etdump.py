@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.benchmarking import KernelTime
-from mobileclip_deploy.targets.executorch.runtime_alone import import_runtime
+from mobileclip_deploy.targets.executorch.runner import import_runtime
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,17 +1,21 @@
-"""From a tower to the bytes of a .pte: exported by torch.export, lowered to a backend, memory planned."""
+"""From a tower to the bytes of a .pte: exported by torch.export, lowered to a backend, memory planned; and its
+ETRecord, what ExecuTorch's developer tools need to lead a .pte back to the source, without this machine in it."""
 
 from __future__ import annotations
 
+import site
+import sysconfig
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.targets.executorch.backends import Backend
-from mobileclip_deploy.targets.executorch.etrecord import etrecord_path, write_etrecord
 from mobileclip_deploy.targets.executorch.job import FreeShape, LoweringJob
 
-__all__ = ["LARGEST_BATCH", "lower", "traced"]
+__all__ = ["LARGEST_BATCH", "etrecord_path", "lower", "traced", "write_etrecord"]
 
 # Of prompts, where the batch is left free: more than most sets of labels, and little enough memory (S0: 32 MB).
 LARGEST_BATCH = 64
@@ -47,3 +51,40 @@ def traced(module: nn.Module, example: Tensor, free: FreeShape) -> torch.export.
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     inputs = example.repeat(LARGEST_BATCH, *[1] * (example.dim() - 1))
     return torch.export.export(module, (inputs,), dynamic_shapes=({0: batch},), strict=False)
+
+
+# The earliest that a zip file can name.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def etrecord_path(artifact: Path) -> Path:
+    """Where the ETRecord of a .pte is."""
+    return artifact.with_suffix(".etrecord")
+
+
+def write_etrecord(lowered: Any, path: Path) -> None:
+    """Write the ETRecord of an `ExecutorchProgramManager`: its stack traces name files within their packages."""
+    whole = path.with_suffix(".whole")
+    try:
+        lowered.get_etrecord().save(str(whole))
+        with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as target:
+            for name in source.namelist():
+                target.writestr(zipfile.ZipInfo(name, EPOCH), _without_roots(source.read(name)))
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def _without_roots(data: bytes) -> bytes:
+    if not data.startswith(b"{"):  # weights and inputs; programs and maps are JSON
+        return data
+    for root in _roots():
+        data = data.replace(f"{root}/".encode(), b"")
+    return data
+
+
+def _roots() -> list[str]:
+    """Folders that packages are in, the longest first: one may lie inside another."""
+    own = str(Path(__file__).parents[3])
+    paths = sysconfig.get_paths()
+    found = {own, *site.getsitepackages(), paths["purelib"], paths["platlib"], paths["stdlib"]}
+    return sorted(found, key=len, reverse=True)

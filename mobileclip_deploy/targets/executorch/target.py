@@ -173,7 +173,7 @@ class ExecuTorchTarget(Target):
                 check_bundled_program(path, len(inputs), tolerance)
             attached.append(Attachment("bundled_program", path, tolerance))
         if self.options.etrecord:
-            from mobileclip_deploy.targets.executorch.etrecord import etrecord_path
+            from mobileclip_deploy.targets.executorch.lowering import etrecord_path
 
             attached.append(Attachment("etrecord", etrecord_path(artifact)))
         return tuple(attached)
