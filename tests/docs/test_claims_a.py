@@ -45,6 +45,7 @@ from mobileclip_deploy.targets.coreml.recipes import RECIPES
 from mobileclip_deploy.targets.depthwise import RowBands
 from mobileclip_deploy.targets.executorch.backends import BACKENDS
 from mobileclip_deploy.targets.executorch.backends.xnnpack import XnnpackBackend
+from mobileclip_deploy.targets.executorch.doubling import Apart
 from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
 from mobileclip_deploy.targets.integers import SHARES as INT4_SHARES
 from mobileclip_deploy.targets.onnx import sensitivity
@@ -518,7 +519,8 @@ def test_no_fast_depthwise_leaves_kernels_whole() -> None:
     for fast in (True, False):
         job: Any = SimpleNamespace(module=image, options=ExecuTorchOptions(fast_depthwise=fast))
         written = XnnpackBackend().authored(job)
-        assert any(isinstance(module, RowBands) for module in written.modules()) is fast
+        for kind in (RowBands, Apart):
+            assert any(isinstance(module, kind) for module in written.modules()) is fast
 
 
 def test_a_classifiers_folder_is_called_so(tmp_path: Path) -> None:

@@ -505,19 +505,20 @@ def scale_of_attention(p: P) -> str:
     return "XNNPACK input"
 
 
-def layer_scale_forgotten(p: P) -> str:
-    width = (96,) if p.text else None
-    constant_argument(p, width)[...] = 1
-    return "XNNPACK input"
+def halves_swapped(p: P) -> str:
+    """Of a convolution that doubles the channels, whose every other channel is a convolution of its own."""
+    _, node = next(nodes(p, "XNNConcatenate2"))
+    given = node["operation"][1]
+    given["input1_id"], given["input2_id"] = given["input2_id"], given["input1_id"]
+    return "XNNDepthwiseConv2d"
 
 
-def constant_argument(p: P, shape: tuple[int, ...] | None) -> Array:
-    """The first constant of a shape (None: of three dimensions) that a part takes from the program."""
+def constant_argument(p: P, shape: tuple[int, ...]) -> Array:
+    """The first constant of a shape that a part takes from the program."""
     calls = [entry["call"][1] for entry in p.plan["chains"][0]["instructions"] if entry["call"][0] == "DelegateCall"]
     for value in (value for call in calls for value in call["args"]):
         tensor = p.tensor(value)
-        fits = len(tensor["sizes"]) == 3 if shape is None else tensor["sizes"] == shape
-        if tensor["data_buffer_idx"] and fits:
+        if tensor["data_buffer_idx"] and tensor["sizes"] == shape:
             return p.constant(value)
     raise LookupError(shape)
 
@@ -688,7 +689,7 @@ FAULTS = (
     Edit("keys are the queries", keys_are_queries),
     Edit("heads not transposed", heads_not_transposed),
     Edit("attention not scaled", scale_of_attention),
-    Edit("a layer scale forgotten", layer_scale_forgotten, precisions=("fp32", "w8a8")),
+    Edit("halves of a convolution swapped", halves_swapped, IMAGE),
     Edit("LayerNorm's epsilon", epsilon, TEXT),
     Edit("LayerNorm's gain and shift swapped", gain_and_shift_swapped, TEXT),
     Edit("the last LayerNorm dropped", last_norm_dropped, TEXT),

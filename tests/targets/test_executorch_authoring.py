@@ -12,7 +12,12 @@ from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.depthwise import RowBands, split_large_depthwise
 from mobileclip_deploy.targets.executorch.authoring import authored
+<<<<<<< HEAD
 from mobileclip_deploy.targets.executorch.embedding import Int8Embedding, PaletteEmbedding, unpacked
+=======
+from mobileclip_deploy.targets.executorch.doubling import Apart, split_doubling
+from mobileclip_deploy.targets.executorch.embedding import Int8Embedding
+>>>>>>> 141e041 (ExecuTorch: layer scales in the weights before them, doubling convolutions as two depthwise ones)
 from mobileclip_deploy.towers import make_tower
 
 BOUND = 1e-5
@@ -58,6 +63,26 @@ def test_other_convolutions_are_left_alone(conv: nn.Conv2d) -> None:
     assert holder[0] is conv
 
 
+@pytest.mark.parametrize("kernel", [3, 7])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolutions_taken_apart_by_channels_equal_the_one(kernel: int, count: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, count * 6, kernel, 2, kernel // 2, groups=6, bias=bias).double()
+    x = torch.randn(2, 6, 9, 8, dtype=torch.float64)
+    holder = nn.Sequential(conv)
+    assert split_doubling(holder) == 1
+    assert split_large_depthwise(holder) == (count if kernel == 7 else 0)
+    assert torch.allclose(holder.double()(x), conv(x), atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_only_what_makes_several_channels_of_each_one_is_taken_apart(groups: int) -> None:
+    holder = nn.Sequential(nn.Conv2d(4, 4 if groups == 4 else 8, 3, groups=groups), nn.Conv2d(1, 8, 3))
+    assert split_doubling(holder) == 0
+    assert not any(isinstance(module, Apart) for module in holder)
+
+
 @pytest.mark.parametrize("tower", ["image", "text"])
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_an_authored_tower_computes_the_same_and_leaves_the_original_alone(name: str, tower: TowerName) -> None:
@@ -69,13 +94,14 @@ def test_an_authored_tower_computes_the_same_and_leaves_the_original_alone(name:
     original = make_tower(model, tower)
     before = {key: value.clone() for key, value in original.state_dict().items()}
     written = authored(original)
+    split_doubling(written)
     split_large_depthwise(written)
     ids = torch.randint(0, 90, (2, 8))
     ids[:, 5] = 91
     x = torch.rand(2, 3, 64, 64) if tower == "image" else ids
     with torch.no_grad():
         assert relative(written(x), original(x)) <= BOUND
-    assert not any(isinstance(module, RowBands) for module in original.modules())
+    assert not any(isinstance(module, RowBands | Apart) for module in original.modules())
     assert all(torch.equal(value, before[key]) for key, value in original.state_dict().items())
 
 

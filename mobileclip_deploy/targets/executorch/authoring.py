@@ -3,6 +3,9 @@
 `F.scaled_dot_product_attention` decomposes into guards against fully masked rows, expands and scalar products that stay
 outside of the delegate and cut it into pieces; the means and squeezes of the towers do the same. The modules here
 compute the same from slices, batched products of rank three, softmax and reshapes. Values change by rounding alone.
+
+Layer scales are multiplied into the weights before them. A product with [C, 1, 1] is one that executorch 1.5 lays out
+channels first, between two transposes of the whole map, in every block.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.model.architecture.attention import FeatureMapAttention, SelfAttention
+from mobileclip_deploy.model.architecture.attention import AttentionBlock, FeatureMapAttention, SelfAttention
+from mobileclip_deploy.model.architecture.blocks import RepMixerBlock
 from mobileclip_deploy.model.architecture.encoders import MCi, SequenceRepMixerBlock
 from mobileclip_deploy.towers import TextTower
+from mobileclip_deploy.towers.absorbing import absorb_layer_scales
 
 __all__ = ["authored"]
 
@@ -25,6 +30,7 @@ __all__ = ["authored"]
 def authored(tower: nn.Module) -> nn.Module:
     """A copy of a tower in eval mode, with every module replaced that XNNPACK would leave in pieces."""
     copied = copy.deepcopy(tower)
+    absorb_layer_scales(copied)
     for part in copied.modules():
         if isinstance(part, TextTower) and part.short:
             _lengthen_tables(part)
@@ -88,22 +94,46 @@ class PlainSelfAttention(nn.Module):
         return self.proj(attend(self.qkv(x), self.heads, mask))
 
 
+class PlainRepMixerBlock(nn.Module):
+    """`RepMixerBlock` without its layer scale: [N, C, H, W] -> [N, C, H, W]."""
+
+    def __init__(self, original: RepMixerBlock) -> None:
+        super().__init__()
+        self.token_mixer, self.ffn = original.token_mixer, original.ffn
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.token_mixer(x)
+        return mixed + self.ffn(mixed)
+
+
+class PlainAttentionBlock(nn.Module):
+    """`AttentionBlock` without its layer scales: [N, C, H, W] -> [N, C, H, W]."""
+
+    def __init__(self, original: AttentionBlock) -> None:
+        super().__init__()
+        self.norm, self.token_mixer, self.ffn = original.norm, original.token_mixer, original.ffn
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.token_mixer(self.norm(x))
+        return x + self.ffn(x)
+
+
 class PlainSequenceBlock(nn.Module):
-    """`SequenceRepMixerBlock`: [N, L, C] -> [N, L, C]; its 1 x 1 convolutions are the linear layers they equal."""
+    """`SequenceRepMixerBlock` without its layer scale: [N, L, C] -> [N, L, C]; its 1 x 1 convolutions are the linear
+    layers they equal."""
 
     def __init__(self, original: SequenceRepMixerBlock) -> None:
         super().__init__()
         ffn = original.ffn
         self.token_mixer, self.conv, self.act = original.token_mixer, ffn.conv, ffn.act
         self.fc1, self.fc2 = _linear(ffn.fc1), _linear(ffn.fc2)
-        self.layer_scale = nn.Parameter(original.layer_scale.detach().flatten())
 
     def forward(self, x: Tensor) -> Tensor:
         n, length, width = x.shape
         mixed = self.token_mixer(x.transpose(1, 2).reshape(n, width, 1, length))
         tokens = self.conv(mixed).reshape(n, width, length).transpose(1, 2)
         residual = mixed.reshape(n, width, length).transpose(1, 2)
-        return residual + self.layer_scale * self.fc2(self.act(self.fc1(tokens)))
+        return residual + self.fc2(self.act(self.fc1(tokens)))
 
 
 def _linear(conv: nn.Conv2d) -> nn.Linear:
@@ -133,6 +163,8 @@ class PlainMCi(nn.Module):
 REPLACEMENTS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     FeatureMapAttention: PlainFeatureMapAttention,
     SelfAttention: PlainSelfAttention,
+    RepMixerBlock: PlainRepMixerBlock,
+    AttentionBlock: PlainAttentionBlock,
     SequenceRepMixerBlock: PlainSequenceBlock,
     MCi: PlainMCi,
 }

@@ -45,7 +45,7 @@ class ExecuTorchTarget(Target):
     order = 3
     runtime_modules = ("torch", "executorch.extension.pybindings.portable_lib")
     foreign_suffix = ".pte"
-    recoverable = True
+    recoverable = absorbs_layer_scales = True
     # Layer scales stay where they are: XNNPACK's weights have a smallest scale (2^-12, torchao's
     # `get_symmetric_quantization_config`), below which weights that small would fall.
     named_tensors = False

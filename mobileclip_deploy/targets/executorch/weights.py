@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, joined
 from mobileclip_deploy.targets.executorch.embedding import BITS, ENTRIES, unpacked
+from mobileclip_deploy.targets.executorch.doubling import in_turn
 from mobileclip_deploy.targets.executorch.reading import read_graph
 from mobileclip_deploy.targets.flatbuffer import Malformed
 from mobileclip_deploy.targets.graph import Constant, Input, Node, Wire
@@ -22,11 +24,12 @@ __all__ = ["read_weights"]
 
 BFLOAT16 = 2.0**-8  # how far a number may move when it is cut to it
 CONVOLUTION, DEPTHWISE, PRODUCT = "XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"
+SUM, STACK = "XNNAdd", "XNNConcatenate"
 TRANSPOSED = 1  # a flag of products: the weight is [I, O]
 
 
 def read_weights(path: Path) -> tuple[StoredWeight, ...]:
-    """Weights of convolutions and products, and tables; a 7 x 7 convolution that was written as three is one weight.
+    """Weights of convolutions and products, and tables; a convolution that was written as several is one weight.
 
     Raises:
         InvalidInput: see `reading.read_graph`; or a weight does not have the shape that its operation says.
@@ -34,12 +37,11 @@ def read_weights(path: Path) -> tuple[StoredWeight, ...]:
     nodes = read_graph(path).nodes
     tables = tuple(weight for node in nodes for weight in _tables(node, nodes))
     try:
-        filters = {node.name: weight for node in nodes if (weight := _filter(node)) is not None}
+        found = {number: _filter(node) for number, node in enumerate(nodes)}
     except Malformed as error:
         raise InvalidInput(f"{path} is not a usable .pte file: {error}") from error
-    for bands in _banded(nodes):
-        whole = joined([filters.pop(node.name) for node in bands])
-        filters[whole.name] = whole
+    filters = {number: weight for number, weight in found.items() if weight is not None}
+    _assembled(nodes, filters)
     return (*tables, *filters.values())
 
 
@@ -154,12 +156,54 @@ def _rounded(given: Floats, scale: npt.NDArray[Any], low: int, high: int) -> Flo
     return np.where(scale == 0, 0, steps).astype(np.float32)
 
 
-def _banded(nodes: tuple[Node, ...]) -> list[list[Node]]:
-    """Convolutions of one input that are the bands of a 7 x 7 one, in the order of `depthwise.in_bands`."""
-    found: dict[tuple[Any, ...], dict[tuple[int, int], Node]] = {}
-    for node in nodes:
-        source = dict(node.inputs).get("input1")
-        if node.type == DEPTHWISE and isinstance(source, Wire) and node.settings["kernel_width"] == KERNEL:
-            key = source.node, source.output, node.settings["groups"], node.settings["group_output_channels"]
-            found.setdefault(key, {})[node.settings["dilation_height"], node.settings["kernel_height"]] = node
-    return in_bands(found.values())
+class _Takers:
+    """Which operations take what each gives, and what it is added up to."""
+
+    def __init__(self, nodes: tuple[Node, ...]) -> None:
+        self._nodes = nodes
+        self._takers = defaultdict[int, list[int]](list)
+        for number, node in enumerate(nodes):
+            for _, value in node.inputs:
+                if isinstance(value, Wire) and value.node is not None:
+                    self._takers[value.node].append(number)
+
+    def sum(self, node: int) -> int:
+        """The last of the additions that alone take what a node gives."""
+        while len(takers := self._takers[node]) == 1 and self._nodes[takers[0]].type == SUM:
+            (node,) = takers
+        return node
+
+    def stack(self, node: int) -> int | None:
+        """The concatenation that alone takes it."""
+        takers = self._takers[node]
+        return takers[0] if len(takers) == 1 and self._nodes[takers[0]].type.startswith(STACK) else None
+
+
+def _assembled(nodes: tuple[Node, ...], filters: dict[int, StoredWeight]) -> None:
+    """Put together, in place, the weights of convolutions that were taken apart: of bands of rows that are added up,
+    and then of every other channel, whose results are laid side by side. What they became is by the first's number."""
+    takers = _Takers(nodes)
+    bands: dict[tuple[Any, ...], dict[tuple[int, int], int]] = {}
+    for number, source in _depthwise(nodes, filters):
+        settings = nodes[number].settings
+        if settings["kernel_width"] == KERNEL:
+            place = settings["dilation_height"], settings["kernel_height"]
+            bands.setdefault((source, takers.sum(number)), {})[place] = number
+    for group in in_bands(bands.values()):
+        filters[group[0]] = joined([filters.pop(number) for number in group])
+    parts: dict[tuple[Wire, int], dict[int, int]] = {}
+    for number, source in _depthwise(nodes, filters):
+        result = takers.sum(number)
+        stack = takers.stack(result)
+        if stack is not None:
+            order = [value.node for _, value in nodes[stack].inputs if isinstance(value, Wire)]
+            parts.setdefault((source, stack), {})[order.index(result)] = number
+    for found in parts.values():
+        numbers = [found[place] for place in sorted(found)]
+        filters[numbers[0]] = in_turn([filters.pop(number) for number in numbers])
+
+
+def _depthwise(nodes: tuple[Node, ...], filters: Mapping[int, StoredWeight]) -> list[tuple[int, Wire]]:
+    """The depthwise convolutions among those whose weights are in the file, and what each takes."""
+    found = ((number, dict(nodes[number].inputs).get("input1")) for number in filters)
+    return [(n, source) for n, source in found if nodes[n].type == DEPTHWISE and isinstance(source, Wire)]

@@ -38,9 +38,11 @@ class XnnpackBackend(Backend):
     def authored(self, job: LoweringJob) -> nn.Module:
         from mobileclip_deploy.targets.depthwise import split_large_depthwise
         from mobileclip_deploy.targets.executorch.authoring import authored
+        from mobileclip_deploy.targets.executorch.doubling import split_doubling
 
         module = authored(job.module)
         if job.options.fast_depthwise:
+            split_doubling(module)
             split_large_depthwise(module)
         return module
 
