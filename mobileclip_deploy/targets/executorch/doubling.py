@@ -7,15 +7,10 @@ each channel. Taken apart, those of 7 x 7 can be dealt out to bands of rows as a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.targets.storage import Floats, StoredWeight
-
-__all__ = ["Apart", "in_turn", "split_doubling"]
+__all__ = ["Apart", "split_doubling"]
 
 
 class Apart(nn.Module):
@@ -60,16 +55,3 @@ def _part(conv: nn.Conv2d, number: int) -> nn.Conv2d:
     if part.bias is not None and conv.bias is not None:
         part.bias = nn.Parameter(conv.bias.detach()[number::count].clone())
     return part.to(conv.weight.device)
-
-
-def in_turn(parts: list[StoredWeight]) -> StoredWeight:
-    """One weight [count * C, 1, KH, KW] of those of the convolutions of an `Apart`, [C, 1, KH, KW], in their order."""
-    first, count = parts[0], len(parts)
-
-    def whole(part: Callable[[int], Floats]) -> Floats:
-        return np.stack([part(number) for number in range(count)], 1).reshape(-1, *first.values.shape[1:])
-
-    def nearest(given: Floats) -> Floats:
-        return whole(lambda number: parts[number].nearest(given[number::count]))
-
-    return StoredWeight(first.name, whole(lambda number: parts[number].values), first.bits, first.kind, nearest)

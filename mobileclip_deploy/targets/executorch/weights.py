@@ -12,9 +12,8 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, joined
+from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
 from mobileclip_deploy.targets.executorch.embedding import BITS, ENTRIES, unpacked
-from mobileclip_deploy.targets.executorch.doubling import in_turn
 from mobileclip_deploy.targets.executorch.reading import read_graph
 from mobileclip_deploy.targets.flatbuffer import Malformed
 from mobileclip_deploy.targets.graph import Constant, Input, Node, Wire
