@@ -515,12 +515,15 @@ def halves_swapped(p: P) -> str:
 
 def constant_argument(p: P, shape: tuple[int, ...]) -> Array:
     """The first constant of a shape that a part takes from the program."""
-    calls = [entry["call"][1] for entry in p.plan["chains"][0]["instructions"] if entry["call"][0] == "DelegateCall"]
-    for value in (value for call in calls for value in call["args"]):
-        tensor = p.tensor(value)
-        if tensor["data_buffer_idx"] and tensor["sizes"] == shape:
-            return p.constant(value)
-    raise LookupError(shape)
+    found = (value for value, tensor in arguments(p) if tensor["data_buffer_idx"] and tensor["sizes"] == shape)
+    return p.constant(next(found))
+
+
+def arguments(p: P) -> Iterator[tuple[int, Fields]]:
+    """What parts take from the program and give back: values by their numbers."""
+    for entry in p.plan["chains"][0]["instructions"]:
+        if entry["call"][0] == "DelegateCall":
+            yield from ((value, p.tensor(value)) for value in entry["call"][1]["args"])
 
 
 # Kernels outside of the parts
@@ -628,10 +631,7 @@ def jump(p: P) -> str:
 
 
 def state(p: P) -> str:
-    constant = next(
-        e["value"][1] for e in p.plan["values"] if e["value"][0] == "Tensor" and e["value"][1]["data_buffer_idx"]
-    )
-    constant["allocation"] = fresh_place(p)
+    next(tensor for _, tensor in arguments(p) if tensor["data_buffer_idx"])["allocation"] = fresh_place(p)
     return "is state"
 
 
