@@ -12,12 +12,8 @@ from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.depthwise import RowBands, split_large_depthwise
 from mobileclip_deploy.targets.executorch.authoring import authored
-<<<<<<< HEAD
-from mobileclip_deploy.targets.executorch.embedding import Int8Embedding, PaletteEmbedding, unpacked
-=======
 from mobileclip_deploy.targets.executorch.doubling import Apart, split_doubling
-from mobileclip_deploy.targets.executorch.embedding import Int8Embedding
->>>>>>> 141e041 (ExecuTorch: layer scales in the weights before them, doubling convolutions as two depthwise ones)
+from mobileclip_deploy.targets.executorch.embedding import Int8Embedding, PaletteEmbedding, unpacked
 from mobileclip_deploy.towers import make_tower
 
 BOUND = 1e-5
