@@ -15,6 +15,8 @@ import argparse
 import json
 import re
 import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,20 @@ from mobileclip_deploy.parity import Check
 TABLE = RESULTS / "precision_table.json"
 PAGE = ROOT / "docs" / "precisions.md"
 HEAD = ROOT / "benchmarks" / "notes" / "precisions_head.md"
+METHODS = ("nearest", "gptq", "tuned")
+SIDE_BY_SIDE = f"""Each cell: {", ".join(METHODS)}; - where that was not measured. The size is the same: only which
+numbers of the grid stand in the file differs. dB of the packaged photographs and prompts, which nothing was learned
+from; KL and drops over the looks of the gate. `tuned` also trains what is float anyway
+([Learn the rounding](rounding.md))."""
 DROPS = {"top1": "top-1", "image_to_text_recall@1": "recall@1"}
-TITLES = ("target", "image", "text", "needs", "MB", "of fp32", "image: faster", "text", "cosine image, text", "dB")
+TITLES = ("target", "image", "text", "needs", "MB", "of fp32", "image, dB", "text, dB", "KL")
+TITLES += (
+    *(f"{name}: drop" for name in DROPS.values()),
+    "gates",
+    "image: faster",
+    "text: faster",
+    "cosine image, text",
+)
 
 
 def main() -> None:
@@ -107,28 +121,55 @@ def _deviation(check: Check) -> dict[str, Any]:
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    """The page: how to read it, the table, and what it was measured on."""
+    """The page: how to read it, every precision, ways of rounding beside each other, and what it was measured on."""
     faster, measured_on = times()
+    head = HEAD.read_text(encoding="utf-8").strip()
+    parts = [head, "## Every precision", "\n".join(_everything(rows, faster)), f"Times: {measured_on}"]
+    parts += ["## Rounding, side by side", SIDE_BY_SIDE, "\n".join(_side_by_side(rows))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _everything(rows: list[dict[str, Any]], faster: dict[tuple[str, TowerName], str]) -> list[str]:
     whole = {row["target"]: sum(row["bytes"].values()) for row in rows if set(row["precision"].values()) == {"fp32"}}
-    titles = [*TITLES, *(title for name in DROPS.values() for title in (f"{name} %", "drop")), "KL", "gates"]
-    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    lines = _heading(TITLES)
     for row in rows:
         own = sum(row["bytes"].values())
         how = row.get("rounding", {})
         cells = [row["target"], *(f"{row['precision'][tower]} {how.get(tower, '')}".strip() for tower in TOWERS)]
-        cells.append(row["needs"])
-        of_whole = f"{own / whole[row['target']]:.2f}" if row["target"] in whole else ""
-        cells += [f"{own / 1e6:.2f}", of_whole]
+        cells += [row["needs"], f"{own / 1e6:.2f}", f"{own / whole[row['target']]:.2f}"]
+        cells += [f"{row['deviation'][tower]['snr_db']:.1f}" for tower in TOWERS]
+        cells += [_divergence(row), *(_drop(row, name) for name in DROPS), _outcome(row)]
         cells += [faster.get((row["bundle"], tower), "") for tower in TOWERS]
         cells.append(", ".join(f"{row['deviation'][tower]['cosine']:.4f}" for tower in TOWERS))
-        cells.append(", ".join(f"{row['deviation'][tower]['snr_db']:.1f}" for tower in TOWERS))
-        for name in DROPS:
-            cells += [f"{row['figures'][name]:.2f}", _drop(row, name)]
-        cells.append("" if row.get("divergence") is None else f"{row['divergence']:.2g}")
-        cells.append(_outcome(row))
         lines.append("| " + " | ".join(cells) + " |")
-    head = HEAD.read_text(encoding="utf-8").strip()
-    return "\n".join([head, "", *lines, "", f"Times: {measured_on}"]) + "\n"
+    return lines
+
+
+def _side_by_side(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each bundle that was rounded in more than one way."""
+    groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        bundle, needs, method = key(row)
+        groups.setdefault((bundle, needs), {})[method] = row
+    lines = _heading(["target", "image", "text", "needs", "MB", *COMPARED])
+    for (_, needs), ways in groups.items():
+        if len(ways) == 1:
+            continue
+        row = ways["nearest"]
+        cells = [row["target"], *(row["precision"][tower] for tower in TOWERS), needs]
+        cells.append(f"{sum(row['bytes'].values()) / 1e6:.2f}")
+        for show in COMPARED.values():
+            cells.append(", ".join(show(ways[method]) if method in ways else "-" for method in METHODS))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _heading(titles: Sequence[str]) -> list[str]:
+    return ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+
+
+def _divergence(row: dict[str, Any]) -> str:
+    return "" if row.get("divergence") is None else f"{row['divergence']:.2g}"
 
 
 def _drop(row: dict[str, Any], name: str) -> str:
@@ -141,10 +182,25 @@ def _drop(row: dict[str, Any], name: str) -> str:
     return f"{lost['points']:+.2f} \N{PLUS-MINUS SIGN} {lost['error']:.2f} ({flips})"
 
 
+def _points(row: dict[str, Any], name: str) -> str:
+    lost = row.get("losses", {}).get(name)
+    return "-" if lost is None else f"{lost['points']:+.2f} \N{PLUS-MINUS SIGN} {lost['error']:.2f}"
+
+
 def _outcome(row: dict[str, Any]) -> str:
     if row["failed"]:
         return f"**fails**: {', '.join(row['failed'])}"
     return f"undecided: {', '.join(row['undecided'])}" if row.get("undecided") else "passes"
+
+
+COMPARED: dict[str, Callable[[dict[str, Any]], str]] = {
+    "image, dB": lambda row: f"{row['deviation']['image']['snr_db']:.1f}",
+    "text, dB": lambda row: f"{row['deviation']['text']['snr_db']:.1f}",
+    "KL": _divergence,
+    **{f"{title}: drop": partial(_points, name=name) for name, title in DROPS.items()},
+    "gates": lambda row: "fails" if row["failed"] else "undecided" if row.get("undecided") else "passes",
+}
+"""What is said of a bundle beside the same one rounded otherwise."""
 
 
 def times() -> tuple[dict[tuple[str, TowerName], str], str]:

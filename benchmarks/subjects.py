@@ -18,7 +18,10 @@ SEED = 7
 OPEN_CLIP = {"mobileclip2_s0": "MobileCLIP2-S0"}
 MIXES = {
     ("onnx", None): ("fp32", "fp16", "w8", "w8a8", "w4", "image=w8,text=w4"),
-    ("coreml", None): ("fp32", "fp16", "w8", "w8a8", "w6p", "w4p", "image=w8,text=w6p", "image=w8a8,text=w8"),
+    ("coreml", None): (
+        *("fp32", "fp16", "w8", "w8a8", "w6p", "w4p"),
+        *("image=w8,text=w6p", "image=w8a8,text=w8", "image=w4p,text=w6p"),
+    ),
     ("coreml", "iOS18"): ("w6p", "w4p", "w4", "w4p-p50", "image=w6p,text=w4p", "image=w6p,text=w4"),
     ("coreai", None): ("fp32", "fp16", "w8", "w6p", "w4p", "w4"),
     ("litert", None): ("fp32", "fp16", "w8", "w8a8", "w4", "image=w8,text=w4", "image=w8a8,text=w8"),
@@ -26,17 +29,21 @@ MIXES = {
 }
 NANO_PRECISIONS = [(target, name, system) for (target, system), names in MIXES.items() for name in names]
 """Every precision of every target, and the mixes of towers that are worth having: target, precision, oldest system."""
+ROUNDED = {
+    ("coreml", None): ("image=w4p,text=w6p",),
+    ("coreml", "iOS18"): ("w4p",),
+    ("coreai", None): ("w4p",),
+    ("onnx", None): ("w4",),
+    ("litert", None): ("w4",),
+    ("executorch", None): ("image=w8a8,text=w4",),
+}
 LEARNED = [
-    ("coreml", "image=w4p,text=w6p", None, "gptq"),
-    ("coreml", "w4p", "iOS18", "gptq"),
-    ("coreai", "w8", None, "gptq"),
-    ("coreai", "w4p", None, "gptq"),
-    ("onnx", "w8", None, "gptq"),
-    ("onnx", "w4", None, "gptq"),
-    ("litert", "w8", None, "gptq"),
-    ("litert", "w4", None, "gptq"),
-    ("executorch", "image=w8a8,text=w4", None, "gptq"),
+    (target, name, system, rounding)
+    for (target, system), names in ROUNDED.items()
+    for name in names
+    for rounding in ("gptq", "tuned")
 ]
+LEARNED += [(target, "w8", None, "gptq") for target in ("coreai", "onnx", "litert")]
 """What is worth having with learned rounding: the same, and how."""
 CALIBRATION = ROOT / "models" / "nano" / "calibration"
 UNDECIDED = 4  # the exit code of an export whose accuracy so few pictures do not tell from its gate
