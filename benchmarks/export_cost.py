@@ -32,7 +32,13 @@ GOLDENS = {
     "mobileclip2_s4": "mobileclip2-s4.openclip",
 }
 PROGRAM = (sys.executable, "-c", "from mobileclip_deploy.cli import main; main()")
-CONVERTERS = {"onnx": "onnx", "coreml": "coremltools", "litert": "litert-torch", "executorch": "executorch"}
+CONVERTERS = {
+    "onnx": "onnx",
+    "coreml": "coremltools",
+    "coreai": "coreai-torch",
+    "litert": "litert-torch",
+    "executorch": "executorch",
+}
 
 
 def main() -> None:
@@ -133,6 +139,13 @@ def bare(variant: str, path: Path, target: str) -> None:
                 ct.convert(
                     program.run_decompositions({}), inputs=[shape], compute_precision=kept, skip_model_load=True
                 ).save(f"{out}.mlpackage")
+            elif target == "coreai":
+                import coreai_torch
+
+                given = (example.int() if name == "text" else example,)
+                lowered = torch.export.export(module, given).run_decompositions(coreai_torch.get_decomp_table())
+                converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
+                converter.add_exported_program(lowered).to_coreai().save_asset(Path(f"{out}.aimodel"))
             elif target == "litert":
                 import litert_torch
 

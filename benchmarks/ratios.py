@@ -20,7 +20,9 @@ STEADY = 0.05
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast as its base: the median over rounds, and its 95% bootstrap interval."""
+    """How many times as fast as its base: the median over rounds, and its 95% bootstrap interval. Of each round the
+    inference that took the least CPU time counts: at a load of 20 on two cores, means of rounds of one cell differed
+    by half of their value, the least of 400 inferences by a tenth."""
 
     value: float
     low: float
@@ -73,6 +75,8 @@ def _base(suite: Suite, run: Result, cell: Cell) -> int:
 
 
 def _rounds(found: CellResult) -> list[float]:
-    """CPU time of an inference, round by round."""
+    """CPU time of an inference, round by round: the least; of results that do not tell it, the mean."""
     assert all(one.cpu_ns is not None for one in found.rounds), found.id
+    if all(one.cpu_least_ns for one in found.rounds):
+        return [float(one.cpu_least_ns or 0) for one in found.rounds]
     return [(one.cpu_ns or 0) / len(one.samples_ns) for one in found.rounds]

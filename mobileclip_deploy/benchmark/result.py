@@ -195,11 +195,12 @@ class RoundResult(Frozen):
     """One finished round of one cell: one line of `<run_id>.rounds.jsonl`.
 
     `samples_ns`: wall nanoseconds of every inference after the warm-up, in order. `cpu_ns`: CPU nanoseconds, of all
-    threads, that they took together. `specialization_ns`: preparing the model for this device, where the runtime does
-    that apart from loading (Core AI), in round 0; None where it was there already. `load_first_ns`: loading the model,
-    for the first time in the process; `load_again_ns`: once more. `first_inference_ns`: the first one after loading.
-    `golden`: of the round that checked. `cores`: where the thread that called ran, and at which clocks. `operations`:
-    the plan behind `placement`, where the Neural Engine may be used.
+    threads, that they took together; `cpu_least_ns`: what the inference that took the least did. `specialization_ns`:
+    preparing the model for this device, where the runtime does that apart from loading (Core AI), in round 0; None
+    where it was there already. `load_first_ns`: loading the model, for the first time in the process; `load_again_ns`:
+    once more. `first_inference_ns`: the first one after loading. `golden`: of the round that checked. `cores`: where
+    the thread that called ran, and at which clocks. `operations`: the plan behind `placement`, where the Neural Engine
+    may be used.
     `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
 
     `inferences_per_sample`: where a sample is the mean of several (a browser's clock is coarse, and an inference may be
@@ -219,6 +220,7 @@ class RoundResult(Frozen):
     first_inference_ns: Count | None = None
     samples_ns: Annotated[tuple[Count, ...], Field(fail_fast=True)] = ()
     cpu_ns: Count | None = None
+    cpu_least_ns: Count | None = None
     peak_memory_bytes: Count | None = None
     thermal_state: ThermalState | None = None
     golden: GoldenOutcome | None = None

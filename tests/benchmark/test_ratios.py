@@ -73,6 +73,17 @@ def test_a_ratio_is_taken_round_by_round(suites: ModuleType) -> None:
     assert (wide.ratio.low, wide.ratio.high) == (1.0, 2.0)
 
 
+def test_a_ratio_is_of_the_inferences_that_took_the_least_where_that_is_told(suites: ModuleType) -> None:
+    ratios = importlib.import_module("ratios")
+    result = run([4, 9, 5], [4, 4, 30])  # what else ran
+    told = [
+        cell.model_copy(update={"rounds": tuple(one.model_copy(update={"cpu_least_ns": least}) for one in cell.rounds)})
+        for cell, least in zip(result.cells, (3000, 1500), strict=True)
+    ]
+    _, own = ratios.ratio_rows(suite(suites), [result.model_copy(update={"cells": tuple(told)})])
+    assert (own.ratio.value, own.ratio.width) == (2.0, 0.0)
+
+
 @pytest.mark.parametrize(("first", "count"), [([2, 2, 2], 2), ([2, 4, 3], 4)])
 def test_a_suite_runs_until_its_ratios_are_known(
     suites: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: list[int], count: int

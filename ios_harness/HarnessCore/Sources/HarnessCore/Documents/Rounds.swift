@@ -77,7 +77,8 @@ public struct RoundResult: Codable, Equatable, Sendable {
     public var cores: [CoreUse]?
     public var operations: [PlannedOperation]?
     public var warnings: [String]?
-    // Of a browser. This harness writes none; it reads and keeps them.
+    // Of a browser or a host. This harness writes none; it reads and keeps them.
+    public var cpuLeastNs: Int?
     public var fetchNs: Int?
     public var compileNs: Int?
     public var inferencesPerSample: Int?
