@@ -60,6 +60,8 @@ class RoundedTower:
 
     def describe(self) -> str:
         """In a sentence."""
+        if self.nearest_db == float("inf"):
+            return f"{self.tower} tower: its weights are on the grid already, rounding loses nothing"
         figures = f"{self.learned_db:.1f} dB on the inputs held back, {self.nearest_db:.1f} rounded to the nearest"
         if not self.layers:
             return f"{self.tower} tower: rounded to the nearest, learning did not help ({figures})"

@@ -7,6 +7,7 @@ it. They are few (some percent of the weights), so that little data does not mis
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,10 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets.storage import Grid
 
 __all__ = ["Placed", "Task", "TuningSettings", "tune"]
+
+# Of a batch so many go through an image tower together: a step of S0 then takes 2.6 GB and 29 CPU s, by 8 at a time
+# 1.7 GB and 32 CPU s.
+IMAGES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -77,16 +82,25 @@ def tune(
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     generator = torch.Generator().manual_seed(settings.seed)
+    at_once = IMAGES_AT_ONCE if task.inputs.is_floating_point() else settings.batch
+    started = time.monotonic()
     for step in range(settings.steps):
         chosen = torch.randint(len(task.inputs), (settings.batch,), generator=generator)
         others = task.across[torch.randint(len(task.across), (RANKED,), generator=generator)]
-        loss = distance(F.normalize(tower(task.inputs[chosen]), dim=1), task.wanted[chosen], others, task.scale)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total = 0.0
+        for part in chosen.split(at_once):  # both terms of the distance are means over the inputs
+            found = F.normalize(tower(task.inputs[part]), dim=1)
+            loss = distance(found, task.wanted[part], others, task.scale) * (len(part) / len(chosen))
+            loss.backward()
+            total += loss.item()
         optimizer.step()
         schedule.step()
         if step % 10 == 0:
-            progress(f"tuning, step {step} of {settings.steps}, loss {loss.item():.4f}")
+            left = (time.monotonic() - started) / (step + 1) * (settings.steps - step - 1)
+            progress(
+                f"tuning, step {step + 1} of {settings.steps}, loss {total:.4f}, about {left / 60:.1f} minutes left"
+            )
     tower.requires_grad_(False)
     for name in placed:
         layer = tower.get_submodule(name)

@@ -27,6 +27,7 @@ from mobileclip_deploy.learning.rounding import (
     round_source,
     rounding,
 )
+from mobileclip_deploy.learning.rounding.nearest import to_nearest
 from mobileclip_deploy.learning.rounding.statistics import gather
 from mobileclip_deploy.learning.rounding.tuning import TuningSettings
 from mobileclip_deploy.model.variants import load_variant, models_dir
@@ -225,6 +226,20 @@ def test_a_tower_that_learning_does_not_help_stays_as_it_was(data: CalibrationSe
     assert "learning did not help" in outcome.describe()
     kept, was = rounded.source.model.state_dict(), source.model.state_dict()
     assert all(torch.equal(kept[key], was[key]) for key in was)
+
+
+def test_a_tower_that_is_on_its_grid_already_stays_and_is_said_to_be(data: CalibrationSet) -> None:
+    source, target = Source.of(mcd.load_model()).folded(), get_target("onnx")
+    module = make_tower(source.model, "text")
+    grids = target.storage("text", module, "w8")
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(to_nearest(grids[name], parameter))
+    one = dataclasses.replace(data, ids=data.ids[:20])
+    with mock.patch.object(rounding, "_with_nearest", side_effect=lambda module, _: module):
+        (outcome,) = round_source(source, target, {"text": "w8"}, one, Learning("gptq")).towers
+    assert outcome.layers == ()
+    assert outcome.describe() == "text tower: its weights are on the grid already, rounding loses nothing"
 
 
 def test_gradients_that_are_no_numbers_are_refused_by_name(data: CalibrationSet) -> None:
