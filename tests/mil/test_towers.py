@@ -32,9 +32,12 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def _save(model: torch.nn.Module, example: torch.Tensor, port: Any, path: Path, **options: Any) -> Path:
+def _exported(model: torch.nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
     with torch.no_grad():
-        exported = torch.export.export(model, (example,)).run_decompositions({})
+        return torch.export.export(model, (example,)).run_decompositions({})
+
+
+def _save(exported: torch.export.ExportedProgram, port: Any, path: Path, **options: Any) -> Path:
     outputs = [ct.TensorType(name="embedding", dtype=np.float32)]
     return save(exported, path, inputs=[port], outputs=outputs, **options)
 
@@ -57,10 +60,9 @@ def image_tower() -> torch.nn.Module:
 def image_packages(image_tower: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("image")
     port = ct.ImageType(name="image", shape=(1, 3, 256, 256), scale=1 / 255)
+    exported = _exported(image_tower, torch.rand(1, 3, 256, 256))
     return {
-        precision: _save(
-            image_tower, torch.rand(1, 3, 256, 256), port, folder / f"{precision}.mlpackage", precision=precision
-        )
+        precision: _save(exported, port, folder / f"{precision}.mlpackage", precision=precision)
         for precision in ("float32", "float16")
     }
 
@@ -75,7 +77,7 @@ def image_reference(image_tower: torch.nn.Module) -> np.ndarray:
 def text_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     port = ct.TensorType(name="text", shape=IDS.shape, dtype=np.int32)
     path = tmp_path_factory.mktemp("text") / "p.mlpackage"
-    return _save(towers.text(), torch.from_numpy(IDS), port, path, opset=17)
+    return _save(_exported(towers.text(), torch.from_numpy(IDS)), port, path, opset=17)
 
 
 def test_image_tower_in_float32(image_packages: dict[str, Path], image_reference: np.ndarray) -> None:
@@ -96,7 +98,7 @@ def test_image_tower_in_float16(precision: str, image_packages: dict[str, Path],
 def test_text_tower(opset: int, pool: str, tmp_path: Path) -> None:
     tower = towers.text(pool_type=pool)
     port = ct.TensorType(name="text", shape=IDS.shape, dtype=np.int32)
-    program = load(_save(tower, torch.from_numpy(IDS), port, tmp_path / "p.mlpackage", opset=opset))
+    program = load(_save(_exported(tower, torch.from_numpy(IDS)), port, tmp_path / "p.mlpackage", opset=opset))
     with torch.no_grad():
         expected = tower(torch.from_numpy(IDS)).numpy()
     assert _distance(program({"text": IDS})["embedding"], expected) <= GATE
@@ -108,7 +110,7 @@ def test_vision_transformer(tmp_path: Path) -> None:
     tower = towers.vision()
     x = torch.from_numpy(np.random.default_rng(5).random((1, 3, 32, 32), np.float32))
     port = ct.TensorType(name="x", shape=tuple(x.shape), dtype=np.float32)
-    program = load(_save(tower, x, port, tmp_path / "p.mlpackage"))
+    program = load(_save(_exported(tower, x), port, tmp_path / "p.mlpackage"))
     with torch.no_grad():
         assert _distance(program({"x": x})["embedding"], tower(x).numpy()) <= GATE
 
