@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two processes, each with all tests of a file, so that what a file exports is exported once; in tests/conftest.py's order.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint docs wheel android-runners clean
+.PHONY: demo test threads lint docs wheel android-runners clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mobileclip-deploy export --target all --force -o $(DEMO)
@@ -22,6 +22,11 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The figures last accepted, and parity, under another number of threads; bytes are compared by test_nano itself.
+FIGURES := tests/end_to_end/test_nano.py::test_the_bundles_have_the_figures_last_accepted
+threads: $(VENV)/.dev
+	OMP_NUM_THREADS=3 $(BIN)/python -m pytest $(FIGURES) tests/parity
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
