@@ -8,7 +8,7 @@ from torch import nn
 
 from mobileclip_deploy.folding.fold_pass import FoldPass, batch_norm_affine, convolution, fold_conv_bn
 from mobileclip_deploy.model.architecture.attention import AttentionBlock
-from mobileclip_deploy.model.architecture.blocks import ConvBN
+from mobileclip_deploy.model.architecture.mobileone import ConvBN
 
 __all__ = ["FoldAttentionNorm", "FoldConvBN"]
 

@@ -12,7 +12,8 @@ from mobileclip_deploy.folding.fold_pass import (
     identity_kernel,
     pad_kernel,
 )
-from mobileclip_deploy.model.architecture.blocks import LargeKernelConv, MobileOneBlock, RepCPE, RepMixer
+from mobileclip_deploy.model.architecture.mobileone import LargeKernelConv, MobileOneBlock
+from mobileclip_deploy.model.architecture.repmixer import RepCPE, RepMixer
 
 __all__ = ["FoldLargeKernel", "FoldMobileOne", "FoldRepCPE", "FoldRepMixer"]
 

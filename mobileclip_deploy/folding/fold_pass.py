@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import FoldingError
-from mobileclip_deploy.model.architecture.blocks import ConvBN, same_padding
+from mobileclip_deploy.model.architecture.mobileone import ConvBN, same_padding
 
 __all__ = ["FoldPass", "batch_norm_affine", "convolution", "fold_conv_bn", "identity_kernel", "pad_kernel"]
 

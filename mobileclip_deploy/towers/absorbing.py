@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.model.architecture.attention import AttentionBlock, TransformerBlock
-from mobileclip_deploy.model.architecture.blocks import RepMixerBlock
-from mobileclip_deploy.model.architecture.encoders import TextTransformer, ViT
+from mobileclip_deploy.model.architecture.repmixer import RepMixerBlock
+from mobileclip_deploy.model.architecture.text import TextTransformer
+from mobileclip_deploy.model.architecture.vit import ViT
 
 __all__ = ["absorb_layer_scales", "absorb_norms", "normed_layers", "scaled_layers"]
 

@@ -18,7 +18,7 @@ from mobileclip_deploy.checkpoints import apple, load
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.architecture.blocks import ConvBN
+from mobileclip_deploy.model.architecture.mobileone import ConvBN
 from mobileclip_deploy.model.variants import load_variant
 
 __all__ = ["condition", "figures", "publish"]

@@ -8,8 +8,9 @@ from folding_support import deviation, trained
 from torch import nn
 
 from mobileclip_deploy.folding.batch_norms import FoldConvBN
-from mobileclip_deploy.model.architecture.blocks import ConvBN, ConvFFN
-from mobileclip_deploy.model.architecture.encoders import convolutional_stem
+from mobileclip_deploy.model.architecture.mobileone import ConvBN
+from mobileclip_deploy.model.architecture.repmixer import ConvFFN
+from mobileclip_deploy.model.architecture.vit import convolutional_stem
 
 
 def test_feed_forward() -> None:

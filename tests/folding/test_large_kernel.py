@@ -7,7 +7,7 @@ import torch
 from folding_support import deviation, trained
 
 from mobileclip_deploy.folding.branches import FoldLargeKernel
-from mobileclip_deploy.model.architecture.blocks import LargeKernelConv
+from mobileclip_deploy.model.architecture.mobileone import LargeKernelConv
 
 
 @pytest.mark.parametrize("squeeze", [None, 4])

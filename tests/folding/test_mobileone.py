@@ -9,7 +9,7 @@ import torch
 from folding_support import deviation, trained
 
 from mobileclip_deploy.folding.branches import FoldMobileOne
-from mobileclip_deploy.model.architecture.blocks import MobileOneBlock
+from mobileclip_deploy.model.architecture.mobileone import MobileOneBlock
 
 BLOCKS: dict[str, dict[str, Any]] = {
     "all branches": {"cin": 8, "cout": 8, "kernel": (3, 3)},

@@ -6,7 +6,7 @@ import torch
 from folding_support import deviation, trained
 
 from mobileclip_deploy.folding.branches import FoldRepCPE
-from mobileclip_deploy.model.architecture.blocks import RepCPE
+from mobileclip_deploy.model.architecture.repmixer import RepCPE
 
 
 def test_output_is_kept() -> None:

@@ -7,7 +7,7 @@ import torch
 from folding_support import deviation, trained
 
 from mobileclip_deploy.folding.branches import FoldMobileOne, FoldRepMixer
-from mobileclip_deploy.model.architecture.blocks import RepMixer
+from mobileclip_deploy.model.architecture.repmixer import RepMixer
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (1, 11)], ids=["image", "text"])

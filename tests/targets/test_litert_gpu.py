@@ -16,7 +16,7 @@ from torch import nn
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
-from mobileclip_deploy.model.architecture.blocks import SqueezeExcite
+from mobileclip_deploy.model.architecture.mobileone import SqueezeExcite
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.model.architecture.blocks import LAYER_SCALE_INIT, ConvFFN
+from mobileclip_deploy.model.architecture.repmixer import LAYER_SCALE_INIT, ConvFFN
 
 __all__ = [
     "AttentionBlock",

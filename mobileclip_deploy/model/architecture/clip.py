@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.model.architecture.encoders import MCi, TextTransformer, ViT
+from mobileclip_deploy.model.architecture.fastvit import MCi
+from mobileclip_deploy.model.architecture.text import TextTransformer
+from mobileclip_deploy.model.architecture.vit import ViT
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, MCiTower, Variant, no_text_tower
 

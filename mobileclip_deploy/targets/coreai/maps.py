@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.model.architecture.attention import ChannelLayerNorm, FeatureMapAttention, TransformerBlock
-from mobileclip_deploy.model.architecture.encoders import TextTransformer
+from mobileclip_deploy.model.architecture.text import TextTransformer
 
 __all__ = ["as_maps"]
 

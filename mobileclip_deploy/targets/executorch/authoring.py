@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobileclip_deploy.model.architecture.attention import AttentionBlock, FeatureMapAttention, SelfAttention
-from mobileclip_deploy.model.architecture.blocks import RepMixerBlock
-from mobileclip_deploy.model.architecture.encoders import MCi, SequenceRepMixerBlock
+from mobileclip_deploy.model.architecture.fastvit import MCi
+from mobileclip_deploy.model.architecture.repmixer import RepMixerBlock
+from mobileclip_deploy.model.architecture.text import SequenceRepMixerBlock
 from mobileclip_deploy.towers import TextTower
 from mobileclip_deploy.towers.absorbing import absorb_layer_scales
 

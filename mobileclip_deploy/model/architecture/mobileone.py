@@ -1,9 +1,7 @@
-"""Convolutional blocks, of which some train with several branches: MobileOne block, large-kernel convolution, RepMixer,
-squeeze-excite, feed-forward and conditional positional encoding.
+"""MobileOne block, large-kernel convolution and squeeze-excite: convolutions that train with several branches.
 
 Structure after MobileOne (arXiv 2206.04040), RepLKNet (arXiv 2203.06717) and FastViT (arXiv 2303.14189). In training
 form a block sums its branches; in inference form (see `mobileclip_deploy.folding`) it holds one convolution, `conv`.
-One definition serves images (k x k kernels) and, with 1 x k kernels, the `mct` text tower.
 """
 
 from __future__ import annotations
@@ -11,17 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "ConvBN",
-    "ConvFFN",
-    "LargeKernelConv",
-    "MobileOneBlock",
-    "RepCPE",
-    "RepMixer",
-    "RepMixerBlock",
-    "SqueezeExcite",
-    "same_padding",
-]
+__all__ = ["ConvBN", "LargeKernelConv", "MobileOneBlock", "SqueezeExcite", "same_padding"]
 
 
 def same_padding(kernel: tuple[int, int]) -> tuple[int, int]:
@@ -124,76 +112,3 @@ class LargeKernelConv(nn.Module):
         assert self.small is not None
         # The small kernel helps training to see detail; padded with zeros to the large one's size it adds to it.
         return self.act(self.se(self.large(x) + self.small(x)))
-
-
-# Residual branches begin as almost nothing, so that a deep network trains from the identity (arXiv 2103.17239).
-LAYER_SCALE_INIT = 1e-5
-
-
-class RepMixer(nn.Module):
-    """Token mixer x + layer_scale * (mixer(x) - norm(x)), in inference form one depthwise convolution `conv`."""
-
-    def __init__(self, width: int, kernel: tuple[int, int]) -> None:
-        super().__init__()
-        self.kernel = kernel
-        # No branch and no scale: of the block only the skip BatchNorm is left.
-        self.norm: MobileOneBlock | None = MobileOneBlock(
-            width, width, kernel, groups=width, branches=0, scale_branch=False, activation=False
-        )
-        self.mixer: MobileOneBlock | None = MobileOneBlock(width, width, kernel, groups=width, activation=False)
-        self.layer_scale: nn.Parameter | None = nn.Parameter(torch.full((width, 1, 1), LAYER_SCALE_INIT))
-        self.conv: nn.Conv2d | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.conv is not None:
-            return self.conv(x)
-        assert self.mixer is not None
-        assert self.norm is not None
-        assert self.layer_scale is not None
-        return x + self.layer_scale * (self.mixer(x) - self.norm(x))
-
-
-class ConvFFN(nn.Module):
-    """Feed-forward on feature maps: depthwise convolution with BatchNorm, then 1 x 1, GELU, 1 x 1."""
-
-    def __init__(self, width: int, hidden: int, kernel: tuple[int, int]) -> None:
-        super().__init__()
-        self.conv: ConvBN | nn.Conv2d = ConvBN(width, width, kernel, 1, groups=width)
-        self.fc1 = nn.Conv2d(width, hidden, 1)
-        self.act = nn.GELU()
-        self.fc2 = nn.Conv2d(hidden, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(self.conv(x))))
-
-
-class RepCPE(nn.Module):
-    """Conditional positional encoding x + pe(x) (arXiv 2102.10882), in inference form one convolution `conv`."""
-
-    def __init__(self, width: int, kernel: tuple[int, int] = (7, 7)) -> None:
-        super().__init__()
-        self.kernel = kernel
-        self.pe: nn.Conv2d | None = nn.Conv2d(width, width, kernel, padding=same_padding(kernel), groups=width)
-        self.conv: nn.Conv2d | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.conv is not None:
-            return self.conv(x)
-        assert self.pe is not None
-        return x + self.pe(x)
-
-
-class RepMixerBlock(nn.Module):
-    """RepMixer, then convolutional feed-forward with a residual: [N, C, H, W] -> [N, C, H, W]."""
-
-    def __init__(
-        self, width: int, mlp_ratio: float, mixer_kernel: tuple[int, int], ffn_kernel: tuple[int, int]
-    ) -> None:
-        super().__init__()
-        self.token_mixer = RepMixer(width, mixer_kernel)
-        self.ffn = ConvFFN(width, int(width * mlp_ratio), ffn_kernel)
-        self.layer_scale = nn.Parameter(torch.full((width, 1, 1), LAYER_SCALE_INIT))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.token_mixer(x)
-        return x + self.layer_scale * self.ffn(x)
