@@ -16,8 +16,8 @@ from mobileclip_deploy.learning.rounding import Rounded, RoundedTower
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.towers import make_tower
-from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.rounding import learned_floats, stored_sha256, tower_to_round
+from mobileclip_deploy.verify.weights import matched_weights
 
 __all__ = ["record_rounding"]
 

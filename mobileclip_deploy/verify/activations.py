@@ -20,9 +20,9 @@ from mobileclip_deploy.targets.ranges import STEPS, Range, ranges_of
 from mobileclip_deploy.targets.rounded import Floats, RoundedFile, RoundedValue
 from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.verify.graph import INPUTS, tower_as_stored, with_whole_steps
-from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.rounded import Place, RoundedTower, found_places
 from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.weights import Matched
 
 __all__ = ["check_activations"]
 

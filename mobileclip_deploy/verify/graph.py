@@ -18,8 +18,8 @@ from mobileclip_deploy.parity import Bound, Check
 from mobileclip_deploy.targets.rounded import Floats
 from mobileclip_deploy.targets.storage import Storage, stored_in_half
 from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
-from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.weights import Matched
 
 __all__ = ["INPUTS", "check_graph", "tower_as_stored", "with_whole_steps"]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,7 +27,9 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.storage import Grid, StoredWeight
 from mobileclip_deploy.towers import make_tower
-from mobileclip_deploy.verify.matching import Matched
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.verify.weights import Matched
 
 __all__ = ["learned_floats", "read_floats", "stored_sha256", "tower_to_round", "unlike_choice", "with_stored"]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +32,10 @@ from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.labels import LabelSet
-from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_stored
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.verify.weights import Matched
 
 __all__ = ["Evidence", "Golden", "SampledReference", "Subject", "checkpoint_looks", "head_of", "lacks_to_convert"]
 

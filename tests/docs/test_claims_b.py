@@ -51,7 +51,7 @@ from mobileclip_deploy.targets.graph import changed_constant
 from mobileclip_deploy.targets.storage import Grid, as_float
 from mobileclip_deploy.towers.inputs import Inputs
 from mobileclip_deploy.verify import activations, graph, rounded
-from mobileclip_deploy.verify.matching import Matched
+from mobileclip_deploy.verify.weights import Matched
 
 DOCS, BENCHMARKS = ROOT / "docs", ROOT / "benchmarks"
 

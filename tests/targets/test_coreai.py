@@ -22,7 +22,7 @@ from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.towers import make_tower
-from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.weights import matched_weights
 
 require_coreai()
 

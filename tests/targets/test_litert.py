@@ -36,8 +36,8 @@ from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.head import Classifier
 from mobileclip_deploy.towers.tower import ImageTower
 from mobileclip_deploy.verify.graph import tower_as_stored, with_whole_steps
-from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.rounded import RoundedTower, found_places
+from mobileclip_deploy.verify.weights import matched_weights
 
 require_litert()
 

@@ -15,7 +15,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.storage import layers, stored_in_half
 from mobileclip_deploy.towers import make_tower
-from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.weights import matched_weights
 
 TABLE = "encoder.token_embedding.weight"
 PRODUCT = "encoder.blocks.0.fc1.weight"
