@@ -8,6 +8,7 @@ compared with the one before (see `stages`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,10 @@ from mobileclip_deploy.targets.executorch.storage import stays_float
 from mobileclip_deploy.targets.storage import Grid
 
 __all__ = ["quantize"]
+
+# Of weights. executorch's own configuration has 2^-12, which a channel's step reaches when a layer scale is multiplied
+# into it: its weights would be rounded more coarsely than to 127 steps.
+SMALLEST_STEP = 2.0**-24
 
 
 def quantize(
@@ -77,10 +82,13 @@ def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) ->
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
     )
+    from torchao.quantization.pt2e import PerChannelMinMaxObserver
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     quantizer = XNNPACKQuantizer()
-    quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic))
+    config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic)
+    fine = replace(config.weight, observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=SMALLEST_STEP))
+    quantizer.set_global(replace(config, weight=fine))
     pixels = inputs.is_floating_point()
     quantizer.set_filter_function(_in_int8 if pixels else _outside_of_palettes)
     prepared = prepare_pt2e(graph, quantizer)
