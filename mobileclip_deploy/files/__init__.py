@@ -185,9 +185,12 @@ def read_regular(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
         OSError: it cannot be opened.
     """
     with _open_regular(path) as stream:
-        larger = os.fstat(stream.fileno()).st_size > limit
-        content = b"" if larger else stream.read(limit + 1)
-        if larger or len(content) > limit:
+        size = os.fstat(stream.fileno()).st_size
+        # Python makes room for all that it is asked to read: for the file's size, then, and not for the limit.
+        content = b"" if size > limit else stream.read(size + 1)
+        while size < len(content) <= limit and (more := stream.read(PIECE)):  # it grew, or its size is not known
+            content += more
+        if max(size, len(content)) > limit:
             raise InvalidInput(f"{path} is larger than such a file can be ({limit:,} bytes)")
         return content
 
