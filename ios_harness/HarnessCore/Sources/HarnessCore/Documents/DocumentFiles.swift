@@ -74,9 +74,9 @@ public enum DocumentFiles {
         }
     }
 
-    /// loadAverage1Min: load_average_1min; sha256 stays.
+    /// loadAverage1Min: load_average_1min, a number with its unit; float32Operations: float32_operations; sha256 stays.
     static func snakeCase(_ name: String) -> String {
-        name.replacing(#/([0-9]+)([A-Z])/#) { "_\($0.1)\($0.2.lowercased())" }.replacing(#/[A-Z]/#) { "_" + $0.0.lowercased() }
+        name.replacing(#/([0-9]+)Min/#) { "_\($0.1)min" }.replacing(#/[A-Z]/#) { "_" + $0.0.lowercased() }
     }
 
     private static func explain(_ error: DecodingError) -> String {
