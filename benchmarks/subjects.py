@@ -25,7 +25,10 @@ MIXES = {
     ("coreml", "iOS18"): ("w6p", "w4p", "w4", "w4p-p50", "image=w6p,text=w4p", "image=w6p,text=w4"),
     ("coreai", None): ("fp32", "fp16", "w8", "w6p", "w4p", "w4"),
     ("litert", None): ("fp32", "fp16", "w8", "w8a8", "w4", "image=w8,text=w4", "image=w8a8,text=w8"),
-    ("executorch", None): ("fp32", "w8a8", "image=w8a8,text=w8", "image=w8a8,text=w4"),
+    ("executorch", None): (
+        *("fp32", "w8a8", "image=w8a8,text=w8", "image=w8a8,text=w4"),
+        *("image=w8a8,text=w8-table-w6p", "image=w8a8,text=w4-table-w6p"),
+    ),
 }
 NANO_PRECISIONS = [(target, name, system) for (target, system), names in MIXES.items() for name in names]
 """Every precision of every target, and the mixes of towers that are worth having: target, precision, oldest system."""
