@@ -178,7 +178,7 @@ def section() -> str:
         "",
         table(rows),
         "",
-        "; ".join(f"{key} {value}" for key, value in rows[0]["versions"].items())
+        "; ".join(dict.fromkeys(f"{key} {value}" for row in rows for key, value in row["versions"].items()))
         + f"; load average {max(row['machine']['load'] for row in rows):.1f}: compare ratios only. "
         "`python benchmarks/export_cost.py --variant VARIANT --target TARGET` renews a row"
         + (f"; not measured yet: {', '.join(missing)}, and mobileclip2_s4." if missing else ".")
