@@ -165,8 +165,9 @@ def test_a_list_of_files_takes_the_same_memory_whatever_their_number(
         with ImageListing([tmp_path]) as listing:
             assert (len(listing), sum(1 for _ in listing)) == (count, count)
 
-    listed(20_000)  # makes room in Python's table of names, once
-    assert taken(lambda: listed(20_000)) < taken(lambda: listed(200)) + 20_000
+    # The least of three: Python's own table of names makes room for more now and then.
+    few, many = (min(taken(lambda: listed(count)) for _ in range(3)) for count in (200, 20_000))  # noqa: B023
+    assert many < few + 20_000
 
 
 def test_embedding_takes_the_same_memory_whatever_the_number_of_files(
