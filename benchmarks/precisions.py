@@ -179,7 +179,7 @@ def _drop(row: dict[str, Any], name: str) -> str:
     if lost is None:
         return f"{row['figures'][f'{name}_drop']:+.2f}"
     flips = f"{lost['lost']} lost, {lost['won']} won" + (f" in {lost['looks']} looks" if lost["looks"] > 1 else "")
-    return f"{lost['points']:+.2f} \N{PLUS-MINUS SIGN} {lost['error']:.2f} ({flips})"
+    return f"{_points(row, name)} ({flips})"
 
 
 def _points(row: dict[str, Any], name: str) -> str:
