@@ -59,6 +59,25 @@ def own_garbage() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For what several files of tests read."""
+    return tmp_path_factory.mktemp("session", numbered=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_folders(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, session_folder: Path
+) -> Iterator[None]:
+    """What a file of tests wrote goes with it, unless one of them failed: all together write 19 GB."""
+    base, failed = tmp_path_factory.getbasetemp(), request.session.testsfailed
+    before = {session_folder, *base.iterdir()}
+    yield
+    if request.session.testsfailed == failed:
+        for path in set(base.iterdir()) - before:
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)
+
+
 @pytest.fixture(autouse=True)
 def own_random_numbers() -> None:
     """The same for a test whatever ran before it in its process."""

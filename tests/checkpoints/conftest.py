@@ -10,7 +10,7 @@ from tiny import write_cards
 from mobileclip_deploy.model import variants
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny_cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Cards of the small variants."""
     return write_cards(tmp_path_factory.mktemp("cards"))

@@ -121,10 +121,10 @@ def build(precision: str, folder: Path, store: Store) -> Healthy:
 
 
 @pytest.fixture(scope="session")
-def healthy(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Healthy:
-    return build("fp32", tmp_path_factory.mktemp("fp32"), store)
+def healthy(session_folder: Path, store: Store) -> Healthy:
+    return build("fp32", session_folder / "fp32", store)
 
 
 @pytest.fixture(scope="session")
-def half(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Healthy:
-    return build("fp16", tmp_path_factory.mktemp("fp16"), store)
+def half(session_folder: Path, store: Store) -> Healthy:
+    return build("fp16", session_folder / "fp16", store)

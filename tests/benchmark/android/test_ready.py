@@ -45,7 +45,7 @@ PACKAGE = "mobileclip_deploy_android"
 NEWEST = {"onnxruntime": frozenset({"1.32.0"})}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def installed(arm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as pip leaves it, with the package of ready runners."""
     place = tmp_path_factory.mktemp("installed")

@@ -36,7 +36,7 @@ def phone(tmp_path: Path, swift: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     found.switch_off()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def answers(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The golden inputs as Core ML and Core AI get them, and the checkpoint's answers, for the stand-in to give."""
     folder = tmp_path_factory.mktemp("answers")
