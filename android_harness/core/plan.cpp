@@ -1,5 +1,6 @@
 #include "plan.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <set>
 
@@ -60,12 +61,16 @@ Json runtime_versions(const Job& job, const PlanOptions& options) {
 Json peaks_of(const Job& job, const PlanOptions& options) {
     std::set<int> threads;
     for (const auto& cell : job.cells) threads.insert(cell.threads);
+    // No longer than a round may take: whoever ends a slow run counts it as one.
+    const auto limit = std::min(kPeakLimit, options.turn_limit);
     auto found = Json::array();
     for (const int count : threads) {
-        const auto outcome =
-            run_process(options.runners / kPlan, {"--peak", std::to_string(count)}, kPeakLimit, start_on(options, count));
+        std::vector<std::string> words{"--peak", std::to_string(count)};
+        if (job.protocol.short_probe) words.push_back("--short");
+        const auto outcome = run_process(options.runners / kPlan, words, limit, start_on(options, count));
         if (auto one = answer_of(outcome); one.is_object()) {
             found.push_back(std::move(one));
+            std::fprintf(stderr, "the limit of these cores was measured, threads: %d\n", count);  // a word for whoever waits
         } else {
             const auto why = outcome.error.empty() ? std::string("no JSON was written") : outcome.error;
             std::fprintf(stderr, "the limit of these cores was not found: %s\n", one_line(why).c_str());

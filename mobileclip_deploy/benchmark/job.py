@@ -53,7 +53,8 @@ class Protocol(Frozen):
     """How often a cell is measured. A round lasts for at least `iterations_per_round` and `seconds_per_round`.
 
     `trim_fraction` of each round's samples is dropped at both ends for the trimmed mean. `statistic` is the figure that
-    the protocol reports. `golden_inputs`: check at most so many of them; 0 is all.
+    the protocol reports. `golden_inputs`: check at most so many of them; 0 is all. `short_probe`: a phone measures
+    the limit of its cores in a tenth of the time, by smaller products and once.
     """
 
     name: Identifier
@@ -65,6 +66,7 @@ class Protocol(Frozen):
     trim_fraction: Annotated[float, Field(ge=0, lt=0.5)]
     statistic: Literal["median", "p90", "trimmed_mean"]
     golden_inputs: Count = 0
+    short_probe: bool = False
 
 
 class Tensor(Frozen):

@@ -67,5 +67,6 @@ def quick(protocol: Protocol) -> Protocol:
             "iterations_per_round": 3,
             "seconds_per_round": 0.0,
             "golden_inputs": 2,
+            "short_probe": True,
         }
     )

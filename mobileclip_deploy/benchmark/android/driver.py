@@ -54,7 +54,7 @@ class AndroidDriver(Driver):
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
         runners = find_runners(self._settings.runners, plan.proven, progress)
-        return write_job_folder(plan, runners, self._settings.turn_limit(plan.job.protocol), into)
+        return write_job_folder(plan, runners, self._settings, into)
 
     def run(self, plan: Plan, progress: Progress) -> Run:
         if plan.profile:
@@ -82,6 +82,7 @@ class AndroidDriver(Driver):
             rounds.tell()
             self._measure(session, rounds)
         after = snapshot(adb, session.fixed_performance)
+        peaks = rounds.fetch_peaks(adb, programs.base)
         self._clean(adb, plan)
         return Run(
             schema_version=1,
@@ -91,6 +92,7 @@ class AndroidDriver(Driver):
             harness=harness,
             runtimes=runtimes,
             environment=Environment(before=before, after=after),
+            peaks=peaks,
             rounds=read_stream(plan.stream, job),
         )
 
@@ -149,7 +151,7 @@ class AndroidDriver(Driver):
             programs=programs,
             cores={cell.threads: fast_cores(phone.frequencies, cell.threads) for cell in job.cells},
             turn_seconds=turn,
-            total_seconds=turn * (len(job.order) + 1),
+            total_seconds=self._settings.total_limit(job),
             fixed_performance=allowed,
             simulated=phone.device.simulated,
         )

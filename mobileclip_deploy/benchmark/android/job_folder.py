@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.android.programs import PLAN, loader_among, plan_words, start_command
-from mobileclip_deploy.benchmark.android.settings import Runners
+from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners
 from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.benchmark.driver import Plan
 
@@ -17,12 +17,12 @@ SCRIPT = "run.sh"
 TEMPLATE = Path(__file__).with_suffix(".sh")
 
 
-def write_job_folder(plan: Plan, runners: Runners, turn_seconds: float, into: Path) -> Path:
+def write_job_folder(plan: Plan, runners: Runners, settings: AndroidSettings, into: Path) -> Path:
     """Write `into`/<run_id> with `job`, `bin` and the script that runs the one by the other.
 
     Args:
         plan: cells of one thread.
-        turn_seconds: see `programs.plan_words`.
+        settings: how long a round may take, and the whole.
     """
     folder = into / plan.job.run_id
     (folder / "bin").mkdir(parents=True)
@@ -32,8 +32,9 @@ def write_job_folder(plan: Plan, runners: Runners, turn_seconds: float, into: Pa
         shutil.copytree(plan.folder / part, folder / "job" / part)
     write_document(folder / "job" / "job.json", plan.job)
     loader = loader_among(path.name for path in runners.files)
-    limit = ("timeout", "-k", "5", f"{turn_seconds * (len(plan.job.order) + 1):.0f}")
-    command = start_command("./bin", loader, PLAN, *plan_words(".", loader, turn_seconds), under=limit)
+    limit = ("timeout", "-k", "5", f"{settings.total_limit(plan.job):.0f}")
+    words = plan_words(".", loader, settings.turn_limit(plan.job.protocol))
+    command = start_command("./bin", loader, PLAN, *words, under=limit)
     script = TEMPLATE.read_text(encoding="utf-8").replace("@COMMAND@", command)
     (folder / SCRIPT).write_text(script, encoding="utf-8", newline="\n")
     return folder

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
 from mobileclip_deploy.benchmark.counting import RoundCounter
-from mobileclip_deploy.benchmark.documents import parse_document
+from mobileclip_deploy.benchmark.documents import parse_document, read_run
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import Turn
-from mobileclip_deploy.benchmark.result import RoundResult
+from mobileclip_deploy.benchmark.result import Peak, RoundResult
 from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.progress import Progress
@@ -42,15 +46,30 @@ class Rounds:
             RuntimeFailed: the phone is lost.
             InvalidInput: the phone's stream is not this run's.
         """
-        stream = self.plan.stream
-        remote = f"{folder}/job/{stream.name}"
+        with self._pulled(adb, folder, self.plan.stream.name) as local:
+            for finished in read_stream(local, self.plan.job) if local else ():
+                self._keep(finished)
+
+    def fetch_peaks(self, adb: Adb, folder: str) -> tuple[Peak, ...]:
+        """The limit of the phone's cores, as its record of the run has it; none where the run was over before its end.
+
+        Raises:
+            RuntimeFailed: the phone is lost.
+            InvalidInput: the record is damaged.
+        """
+        with self._pulled(adb, folder, f"{self.plan.job.run_id}.run.json") as local:
+            return read_run(local).peaks if local else ()
+
+    @contextmanager
+    def _pulled(self, adb: Adb, folder: str, name: str) -> Iterator[Path | None]:
+        """A file of the job's folder on the phone, here for as long as it is read; None where it is not there."""
+        remote, local = f"{folder}/job/{name}", self.plan.folder / f"phone.{name}"
         if adb.shell(f"[ -f {quoted(remote)} ]").code != 0:
+            yield None
             return
-        local = self.plan.folder / f"phone.{stream.name}"
         try:
             adb.pull(remote, local)
-            for finished in read_stream(local, self.plan.job):
-                self._keep(finished)
+            yield local
         finally:
             local.unlink(missing_ok=True)
 

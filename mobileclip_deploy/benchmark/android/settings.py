@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner
 from mobileclip_deploy.benchmark.android.ready import package_folder, ready_runners
-from mobileclip_deploy.benchmark.job import Protocol
+from mobileclip_deploy.benchmark.job import Job, Protocol
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.progress import Progress
 
@@ -84,6 +84,12 @@ class AndroidSettings:
             return self.turn_seconds
         inferences = protocol.warm_up_iterations + protocol.iterations_per_round
         return 120 + 10 * protocol.seconds_per_round + 2 * inferences
+
+    def total_limit(self, job: Job) -> float:
+        """Seconds after which the phone ends a run: for its rounds, for a probe of the cores' limit at each number of
+        threads, which may take as long as a round, and once more for starting the programs."""
+        probes = len({cell.threads for cell in job.cells})
+        return self.turn_limit(job.protocol) * (len(job.order) + probes + 1)
 
 
 @dataclass(frozen=True)

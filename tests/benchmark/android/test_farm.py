@@ -16,7 +16,7 @@ from benchmark.android import harness, tiny
 from benchmark.android.scripted import scripted_runners
 
 from mobileclip_deploy.benchmark.android.job_folder import write_job_folder
-from mobileclip_deploy.benchmark.android.settings import find_runners
+from mobileclip_deploy.benchmark.android.settings import AndroidSettings, find_runners
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.progress import silent
 
@@ -45,7 +45,8 @@ def packed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     place = tmp_path_factory.mktemp("farm")
     programs = scripted_runners(built, place / "bin")
     plan = tiny.plan(place / "plan")
-    job = write_job_folder(plan, find_runners(programs, plan.proven, silent), 60, place / "jobs")
+    runners = find_runners(programs, plan.proven, silent)
+    job = write_job_folder(plan, runners, AndroidSettings(turn_seconds=60), place / "jobs")
     return (job, *building().build(job, place / "apks"))
 
 

@@ -156,6 +156,7 @@ def plan(
                 "reload_each_round": False,
                 "trim_fraction": 0.1,
                 "statistic": "median",
+                "short_probe": True,
             },
             "cells": cells,
             "order": [{"cell": name, "round": number} for number in range(rounds) for name in names],

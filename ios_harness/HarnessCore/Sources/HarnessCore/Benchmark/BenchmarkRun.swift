@@ -53,7 +53,8 @@ public struct BenchmarkRun {
     ) throws -> BenchmarkRecord? {
         let stream = RoundStream(file: streamFile, job: job)
         var finished = try stream.read()
-        let peaks = Set(job.cells.map(\.threads)).sorted().map(CoreLimit.measure)
+        let isShort = job.protocol.shortProbe ?? false
+        let peaks = Set(job.cells.map(\.threads)).sorted().map { CoreLimit.measure(threads: $0, isShort: isShort) }
         let runner = RoundRunner(job: job, folder: jobFolder, runtimes: runtimes, machine: machine)
         while let turn = stream.outstanding(finished).first {
             if stop() { return nil }

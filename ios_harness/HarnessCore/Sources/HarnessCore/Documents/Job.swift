@@ -40,6 +40,8 @@ public struct MeasurementProtocol: Codable, Equatable, Sendable {
     public var statistic: Statistic
     /// Check at most so many; 0, and absent, is all.
     public var goldenInputs: Int?
+    /// Measure the limit of the cores once, by a smaller product and a smaller copy; absent is false.
+    public var shortProbe: Bool?
 }
 
 /// An input or output as the runtime takes it: batch 1, no free dimension.
