@@ -164,6 +164,26 @@ def test_learned_towers_are_nearer_and_their_source_stays(
     assert rounded.source.provenance == source.provenance
 
 
+def test_of_many_pictures_an_even_share_is_looked_at(data: CalibrationSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Enough(Exception):
+        pass
+
+    looked_at: list[Any] = []
+
+    def gather(module: Any, layers: Any, batches: Any, *rest: Any) -> Any:
+        looked_at.extend(torch.cat(list(batches)))
+        raise Enough
+
+    monkeypatch.setattr(rounding, "gather", gather)
+    monkeypatch.setattr(rounding, "LOOKED_AT", 18)
+    source = Source.of(mcd.load_model()).folded()
+    for tower, wanted in (("image", data.learned("image")[::2]), ("text", data.learned("text"))):
+        looked_at.clear()
+        with pytest.raises(Enough):
+            round_source(source, get_target("coreml"), {tower: "w4p"}, data, Learning("gptq"))  # type: ignore[dict-item]
+        assert torch.equal(torch.stack(looked_at), wanted)
+
+
 def test_a_tower_that_was_learned_is_kept_until_its_bundle_is_written(data: CalibrationSet, tmp_path: Path) -> None:
     source = Source.of(mcd.load_model()).folded()
     target, learning = get_target("onnx"), Learning("gptq", kept=tmp_path / "bundle.learned")
