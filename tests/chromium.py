@@ -132,6 +132,7 @@ def open_page() -> Iterator[Page]:
         line = f'exec "$0" {options} --remote-debugging-pipe --user-data-dir="$1" 3<&{commands} 4>&{answers}'
         browser = subprocess.Popen(
             ["bash", "-c", line, program, profile],
+            env=os.environ | {"TMPDIR": profile},
             pass_fds=(commands, answers),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,6 +64,15 @@ def own_garbage() -> None:
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For what several files of tests read."""
     return tmp_path_factory.mktemp("session", numbered=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Of the programs that tests start: compilers and browsers leave folders behind, which go with all of pytest's."""
+    tempfile.gettempdir()  # this process asked before: its own stays
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary", numbered=False)))
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,6 +8,7 @@ final class FarmTests: XCTestCase {
     func testTheJobsOfThisBundleAreRun() throws {
         let folder = try XCTUnwrap(Bundle(for: FarmTests.self).url(forResource: "job", withExtension: nil))
         let place = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        defer { try? FileManager.default.removeItem(at: place) }
         let workspace = Workspace(documents: place)
         let ids = try workspace.adopt(jobsIn: folder)
         XCTAssertFalse(ids.isEmpty, "the folder job holds no job: write one there, and build again")
@@ -18,6 +19,5 @@ final class FarmTests: XCTestCase {
             attachment.lifetime = .keepAlways
             add(attachment)
         }
-        try FileManager.default.removeItem(at: place)
     }
 }

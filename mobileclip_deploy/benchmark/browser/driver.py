@@ -174,19 +174,19 @@ def _wait_for_somebody(session: BrowserSession, invitation: str) -> None:
 @contextlib.contextmanager
 def _started(browser: Browser, address: str) -> Iterator[subprocess.Popen[bytes]]:
     """A browser, ended with every process of its group and its profile."""
-    with tempfile.TemporaryDirectory(prefix="mobileclip-browser-", ignore_cleanup_errors=True) as profile:
-        process = browser.start(address, Path(profile))
+    with tempfile.TemporaryDirectory(prefix="mobileclip-browser-", ignore_cleanup_errors=True) as folder:
+        process = browser.start(address, Path(folder))
         try:
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            # Its helpers, which may end later than it does, would write to the folder that is removed.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _device(session: BrowserSession, local: bool) -> Device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +52,15 @@ class Browser:
     family: str
     program: str
 
-    def start(self, address: str, profile: Path) -> subprocess.Popen[bytes]:
+    def start(self, address: str, folder: Path) -> subprocess.Popen[bytes]:
         """Open a page, in a process group of its own.
 
         Args:
-            profile: an empty folder that this browser alone uses.
+            folder: an empty one, for the profile and for what the browser leaves in its folder for temporary files.
         """
+        profile, temporary = folder / "profile", folder / "temporary"
+        profile.mkdir()
+        temporary.mkdir()
         if self.family == "firefox":
             (profile / "user.js").write_text(FIREFOX_SETTINGS, encoding="utf-8")
             options = ["--headless", "--no-remote", "--profile", str(profile)]
@@ -70,6 +74,8 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            # On macOS the path of a socket there would be too long.
+            env=os.environ | ({"TMPDIR": str(temporary)} if sys.platform == "linux" else {}),
         )
 
 

@@ -3,6 +3,12 @@ import XCTest
 
 @testable import HarnessCore
 
+/// Where tests write; it goes with their process.
+let place: URL = {
+    atexit { try? FileManager.default.removeItem(at: place) }
+    return FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+}()
+
 /// A job of cells that are all alike, in a folder of its own with its model and golden files.
 struct JobFolder {
     let folder: URL
@@ -15,7 +21,7 @@ struct JobFolder {
         asset: String = "toy.mlpackage"
     ) throws {
         self.asset = asset
-        folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        folder = place.appendingPathComponent(UUID().uuidString)
         let package = folder.appendingPathComponent("models/\(asset)/Data")
         try FileManager.default.createDirectory(at: package, withIntermediateDirectories: true)
         try Data("weights".utf8).write(to: package.appendingPathComponent("weight.bin"))

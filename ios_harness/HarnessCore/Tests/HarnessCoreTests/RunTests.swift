@@ -53,18 +53,17 @@ final class RunTests: XCTestCase {
 
     func testJobsOfABundleAreCopiedToWhereTheyCanBeRun() throws {
         let folder = try JobFolder()
-        let bundle = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        let bundle = place.appendingPathComponent(UUID().uuidString)
         try FileManager.default.createDirectory(at: bundle.appendingPathComponent("empty"), withIntermediateDirectories: true)
         try FileManager.default.copyItem(at: folder.folder, to: bundle.appendingPathComponent("some name"))
         let workspace = Workspace(documents: bundle.appendingPathComponent("documents"))
         let ids = try workspace.adopt(jobsIn: bundle)
         XCTAssertEqual(ids, [try DocumentFiles.read(folder.folder.appendingPathComponent("job.json"), as: Job.self).runId])
         XCTAssertEqual(workspace.jobs().map(\.lastPathComponent), ids)
-        try FileManager.default.removeItem(at: bundle)
     }
 
     func testALargeFileThatCameInPartsIsPutTogether() throws {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        let folder = place.appendingPathComponent(UUID().uuidString)
         let weights = folder.appendingPathComponent("models/a.mlpackage/weight.bin")
         try FileManager.default.createDirectory(at: weights.deletingLastPathComponent(), withIntermediateDirectories: true)
         for (number, text) in ["one ", "two ", "three"].enumerated() {
@@ -75,7 +74,6 @@ final class RunTests: XCTestCase {
         XCTAssertEqual(try FileManager.default.contentsOfDirectory(atPath: weights.deletingLastPathComponent().path), ["weight.bin"])
         try Data("one".utf8).write(to: weights.appendingPathExtension("part000of002"))
         XCTAssertThrowsError(try FileParts.join(below: folder)) { XCTAssertTrue("\($0)".contains("did not arrive whole")) }
-        try FileManager.default.removeItem(at: folder)
     }
 
     func testThePeakOfARoundIsTheKernels() throws {
