@@ -34,8 +34,8 @@ def make_reproducible(path: Path) -> None:
     specification.write_bytes(model.SerializeToString(deterministic=True))
 
 
-# What nothing here is converted from. That coremltools knows torch, and what stands behind it, stays.
-OTHERS = ("sklearn", "executorch")
+# What nothing here is converted from, and what coremltools imports to learn whether it is there. It keeps torch.
+OTHERS = ("sklearn", "executorch", "torchvision", "torchao", "transformers")
 
 
 def import_coremltools() -> ModuleType:

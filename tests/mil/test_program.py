@@ -153,7 +153,8 @@ def test_loading_imports_neither_coremltools_nor_a_compiler(package: Path) -> No
         "p({'x': np.zeros((1, 8, 6, 6))})\n"
         "print([m for m in ('coremltools', 'torch._dynamo', 'sympy', 'open_clip') if m in sys.modules], flush=True)\n"
         "print('quiet so far', file=sys.stderr)\n"
-        "import coremltools\n"
+        "from mobileclip_deploy.targets.mlpackage import import_coremltools\n"
+        "coremltools = import_coremltools()\n"
         f"print(coremltools.utils.load_spec({str(package)!r}).specificationVersion)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

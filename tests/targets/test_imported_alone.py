@@ -11,7 +11,7 @@ from mobileclip_deploy.targets.mlpackage import import_coremltools
 from mobileclip_deploy.targets.executorch.runner import import_runtime
 coremltools = import_coremltools()
 assert coremltools is sys.modules["coremltools"] is import_coremltools()
-assert not {"sklearn", "executorch"} & set(sys.modules)
+assert not {"sklearn", "executorch", "torchvision", "torchao", "transformers"} & set(sys.modules)
 runtime, bindings = import_runtime()
 assert (runtime, bindings) == import_runtime()
 assert "XnnpackBackend" in runtime.Runtime.get().backend_registry.registered_backend_names

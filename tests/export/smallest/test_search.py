@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command_line import refusal, run
 from export.smallest.targets import NoisyTarget
+from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
 import mobileclip_deploy.targets as registry
@@ -30,9 +32,16 @@ ROUGH = 0.3  # cosine 0.958: no gate holds it
 FEW = Limits(max_drop=10)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of a small network: what is decided hangs on the noise that artifacts are told to have, not on the network."""
+    with known(tmp_path_factory.mktemp("tiny")) as path:
+        yield path
+
+
 @pytest.fixture
-def model() -> mcd.MobileCLIP:
-    return mcd.load_model()
+def model(checkpoint: Path) -> mcd.MobileCLIP:
+    return mcd.load_model(WORDS, checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +86,7 @@ def test_the_smallest_is_written_when_it_passes(
     found = search(model, tmp_path, dataset)
     assert outcomes(found) == [("w4", "w4", "passed")]
     assert found.report.passed
-    assert [path.name for path in tmp_path.iterdir()] == ["nano-noisy-smallest"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"{WORDS}-noisy-smallest"]
     log = json.loads((found.bundle.path / "smallest.json").read_text(encoding="utf-8"))
     (trial,) = log["trials"]
     assert trial["drops"].keys() == {"top1", "image_to_text_recall@1"}
@@ -167,17 +176,16 @@ def test_what_the_full_verification_refuses_is_passed_over(
 
 
 def test_a_stopped_search_goes_on_and_decides_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+    model: mcd.MobileCLIP, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
-    model = mcd.load_model()
     noisy(model, monkeypatch, image_w4=ROUGH)
     whole = search(model, tmp_path / "a", dataset)
-    model = mcd.load_model()  # as another process would
+    model = mcd.load_model(WORDS, checkpoint)  # as another process would
     target = noisy(model, monkeypatch, image_w4=ROUGH)
     target.stop_at = "text w4"
     with pytest.raises(KeyboardInterrupt):
         search(model, tmp_path / "b", dataset)
-    model = mcd.load_model()
+    model = mcd.load_model(WORDS, checkpoint)
     again = noisy(model, monkeypatch, image_w4=ROUGH)
     found = search(model, tmp_path / "b", dataset)
     assert found.log == whole.log
@@ -199,13 +207,12 @@ def test_the_budget_ends_a_search_without_a_bundle(
 
 
 def test_nothing_above_the_size_that_was_given_is_tried_and_the_refusal_says_what_it_came_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: mcd.MobileCLIP, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = mcd.load_model()
     noisy(model, monkeypatch, image_w4=ROUGH)
     found = search(model, tmp_path / "a")
     needed = found.log.trials[-1].predicted_bytes / 1e6
-    again = noisy(mcd.load_model(), monkeypatch, image_w4=ROUGH)
+    again = noisy(mcd.load_model(WORDS, checkpoint), monkeypatch, image_w4=ROUGH)
     with pytest.raises(NothingPasses, match=r"candidates of at most .* MB passes; the largest, \d") as failed:
         search(model, tmp_path / "b", limits=Limits(max_size=needed - 1e-6))
     assert f"the next candidate needs `max_size` {needed:.2f}" in str(failed.value)
@@ -231,8 +238,8 @@ def test_a_destination_that_exists_is_refused_before_anything_runs(
     target = noisy(model, monkeypatch)
     with pytest.raises(UsageError, match="leave `multifunction` out"):
         choose(ExportRequest(("coreml",), ("smallest",), tmp_path, options={"multifunction": True}))
-    (tmp_path / "nano-noisy-smallest").mkdir()
-    (tmp_path / "nano-noisy-smallest" / "mine.txt").touch()
+    (tmp_path / f"{WORDS}-noisy-smallest").mkdir()
+    (tmp_path / f"{WORDS}-noisy-smallest" / "mine.txt").touch()
     with pytest.raises(UsageError, match="is not a bundle"):
         search(model, tmp_path)
     assert target.exported == []
