@@ -9,14 +9,14 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from filling import Filling
 from PIL import Image
 from safetensors.torch import save_file
 from tiny import TINY
-from torch import Tensor
 from unfilled import Unfilled
 
 from mobileclip_deploy.checkpoints import load
-from mobileclip_deploy.checkpoints.golden import GOLDEN_NAMES, Golden, fill, relative_errors
+from mobileclip_deploy.checkpoints.golden import Golden, relative_errors
 from mobileclip_deploy.checkpoints.loading import Origin
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import load_batch, normalize
@@ -73,21 +73,19 @@ class Pair:
         )
 
 
-def weights(name: str) -> dict[str, Tensor]:
-    """Golden weights where there is a golden file; the same filling of open_clip's own keys where there is none."""
-    golden = f"{name.lower()}.openclip"
-    if golden in GOLDEN_NAMES:
-        return Golden(golden).state_dict()
-    with torch.device("meta"):
-        keys = open_clip.create_model(name, device="meta").state_dict()
-    return {key: fill(0, key, tuple(tensor.shape)) for key, tensor in keys.items()}
+@pytest.fixture(scope="module")
+def filling() -> Filling:
+    return Filling(f"{name.lower()}.openclip" for name, _, _ in MODELS)
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=[name for name, _, _ in MODELS])
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, filling: Filling) -> Iterator[Pair]:
     name, tag, variant = request.param
     path: Path = tmp_path_factory.mktemp("weights") / f"{variant}.safetensors"
-    save_file(weights(name), path)
+    golden = Golden(f"{name.lower()}.openclip")
+    file = filling.file(golden)
+    save_file({key: file.read(key) for key in file.shapes}, path)
+    filling.done(golden)
     with Unfilled():
         theirs = open_clip.create_model(name, pretrained=str(path)).eval()
     yield Pair(theirs, load(path, origin=NOWHERE), name, tag)

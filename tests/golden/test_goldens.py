@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
+from filling import Filling
 from torch import Tensor, nn
 
 from mobileclip_deploy.checkpoints import identify
-from mobileclip_deploy.checkpoints.golden import GOLDEN_NAMES, Golden, fill, relative_errors
+from mobileclip_deploy.checkpoints.golden import GOLDEN_NAMES, Golden, relative_errors
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.checkpoints.reading import TensorFile
 from mobileclip_deploy.folding import FoldReport, count, fold, is_folded
@@ -25,39 +24,7 @@ FLOAT64_BOUND = 1e-9
 APPLE = [name for name in GOLDEN_NAMES if ".apple" in name]
 LARGE = ("mobileclip2-s3.openclip", "mobileclip2-s4.openclip", "mobileclip2-l-14.openclip")
 """Of these the last image alone is asked: their blocks are those of the others, which are asked three at once."""
-Entry = tuple[int, str, tuple[int, ...]]
-"""What decides a tensor: seed, key and shape."""
 Embeddings = dict[TowerName, Tensor]
-
-
-class Filling:
-    """The weights of all goldens. Half of them are the same tensor as in another: kept until the last that has it."""
-
-    def __init__(self) -> None:
-        self.kept: dict[Entry, Tensor] = {}
-        self.wanted = Counter(entry for name in GOLDEN_NAMES for entry in self.entries(Golden(name)).values())
-
-    @staticmethod
-    def entries(golden: Golden) -> dict[str, Entry]:
-        """Of its tensors, by their keys."""
-        return {key: (golden.card["seed"], key, tuple(shape)) for key, (shape, _) in golden.card["keys"].items()}
-
-    def file(self, golden: Golden) -> TensorFile:
-        """Its checkpoint as if it had been opened."""
-        entries = self.entries(golden)
-
-        def read(key: str) -> Tensor:
-            entry = entries[key]
-            if entry not in self.kept:
-                self.kept[entry] = fill(*entry)
-            return self.kept[entry]
-
-        return TensorFile(Path(f"{golden.name}.pt"), {key: shape for key, (_, _, shape) in entries.items()}, read)
-
-    def done(self, golden: Golden) -> None:
-        """Nothing more is asked of it."""
-        self.wanted.subtract(self.entries(golden).values())
-        self.kept = {entry: value for entry, value in self.kept.items() if self.wanted[entry] > 0}
 
 
 @dataclass
@@ -114,7 +81,7 @@ def float64_deviation(model: MobileCLIP, golden: Golden, towers: list[TowerName]
 
 @pytest.fixture(scope="module")
 def filling() -> Filling:
-    return Filling()
+    return Filling(GOLDEN_NAMES)
 
 
 @pytest.fixture(scope="module", params=GOLDEN_NAMES)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from command_line import refusal, run
 from exports import Exports
+from tiny import WORDS, known
 from writing import job_of
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
@@ -173,13 +174,14 @@ def test_the_core_ml_delegate_is_checked_on_the_package_inside(exports: Exports)
         assert str(Path.cwd()).encode() not in program.delegates[0].payload
 
 
-def test_vulkan_is_written_and_reported_as_not_run(exports: Exports, tmp_path: Path) -> None:
+def test_vulkan_is_written_and_reported_as_not_run(tmp_path: Path) -> None:
     import mobileclip_deploy as mcd
 
-    model = mcd.load_model(None, exports.checkpoint)
-    mcd.reparameterize(model)
-    target, path = get_target("executorch-vulkan"), tmp_path / "image.pte"
-    target.write(job_of(model, "image", "fp16"), path)
+    with known(tmp_path) as checkpoint:
+        model = mcd.load_model(WORDS, checkpoint)
+        mcd.reparameterize(model)
+        target, path = get_target("executorch-vulkan"), tmp_path / "image.pte"
+        target.write(job_of(model, "image", "fp16"), path)
     assert "VulkanBackend" in read_program(path).backends
     with pytest.raises(NotRun, match="needs VulkanBackend"):
         target.runner(path)

@@ -1,0 +1,47 @@
+"""The weights of several golden checkpoints: half of what they hold is the same tensor in another, and is made once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import Tensor
+
+from mobileclip_deploy.checkpoints.golden import Golden, fill
+from mobileclip_deploy.checkpoints.reading import TensorFile
+
+__all__ = ["Filling"]
+
+Entry = tuple[int, str, tuple[int, ...]]
+"""What decides a tensor: seed, key and shape."""
+
+
+class Filling:
+    """Of the goldens called `names`: a tensor is kept until the last of them that has it is done."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.kept: dict[Entry, Tensor] = {}
+        self.wanted = Counter(entry for name in names for entry in self.entries(Golden(name)).values())
+
+    @staticmethod
+    def entries(golden: Golden) -> dict[str, Entry]:
+        """Of its tensors, by their keys."""
+        return {key: (golden.card["seed"], key, tuple(shape)) for key, (shape, _) in golden.card["keys"].items()}
+
+    def file(self, golden: Golden) -> TensorFile:
+        """Its checkpoint as if it had been opened."""
+        entries = self.entries(golden)
+
+        def read(key: str) -> Tensor:
+            entry = entries[key]
+            if entry not in self.kept:
+                self.kept[entry] = fill(*entry)
+            return self.kept[entry]
+
+        return TensorFile(Path(f"{golden.name}.pt"), {key: shape for key, (_, _, shape) in entries.items()}, read)
+
+    def done(self, golden: Golden) -> None:
+        """Nothing more is asked of it."""
+        self.wanted.subtract(self.entries(golden).values())
+        self.kept = {entry: value for entry, value in self.kept.items() if self.wanted[entry] > 0}
