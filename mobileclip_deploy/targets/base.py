@@ -6,6 +6,7 @@ anybody's, with a subclass that an entry point of the group `mobileclip_deploy.t
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
@@ -84,7 +85,7 @@ class Target(ABC):
     """Of the runtimes that `places` names, those that are not called as the package is whose version the manifest
     records, with that package."""
     runtime_modules: ClassVar[tuple[str, ...]] = ()
-    """What a session needs, imported before the clock of its loading runs."""
+    """What `import_runtime` imports."""
     named_tensors: ClassVar[bool] = True
     """Whether inputs and outputs have names in its artifacts, by which an app asks for them."""
     no_pictures: ClassVar[str] = "its artifacts take pixels of one size"
@@ -542,6 +543,11 @@ class Target(ABC):
         from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
         return (RuntimePlace(self.name),) if device == "host" else ()
+
+    def import_runtime(self) -> None:
+        """Import what a session needs, before the clock of its loading runs."""
+        for name in self.runtime_modules:
+            importlib.import_module(name)
 
     def session(self, path: Path, setup: SessionSetup) -> Session:
         """Load an artifact on this machine, to be timed.

@@ -68,7 +68,9 @@ class TorchSession(Session):
 
 def import_runtime(cell: Cell) -> None:
     """Import what a cell needs, so that loading a model is not charged for loading Python modules."""
-    for module in TORCH_MODULES if cell.target == CHECKPOINT else _target(cell).runtime_modules:
+    if cell.target != CHECKPOINT:
+        return _target(cell).import_runtime()
+    for module in TORCH_MODULES:
         importlib.import_module(module)
 
 

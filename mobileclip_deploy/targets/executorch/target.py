@@ -43,7 +43,6 @@ class ExecuTorchTarget(Target):
     unavailable: ClassVar[Mapping[str, str]] = UNAVAILABLE
     suffixes = (".pte",)
     order = 3
-    runtime_modules = ("torch", "executorch.extension.pybindings.portable_lib")
     foreign_suffix = ".pte"
     recoverable = absorbs_layer_scales = True
     # Layer scales stay where they are: XNNPACK's weights have a smallest scale (2^-12, torchao's
@@ -216,6 +215,11 @@ class ExecuTorchTarget(Target):
         from mobileclip_deploy.targets.executorch.benchmarking import places
 
         return places(device, options)
+
+    def import_runtime(self) -> None:
+        from mobileclip_deploy.targets.executorch.runner import import_runtime
+
+        import_runtime()
 
     def session(self, path: Path, setup: SessionSetup) -> Session:
         from mobileclip_deploy.targets.executorch.benchmarking import ExecuTorchSession
