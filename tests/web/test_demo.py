@@ -67,8 +67,13 @@ def shown(exports: Exports, library: Path, cached: None, require_tool: Callable[
         yield Shown(page, server.address)
 
 
-def pizza(folder: Path) -> Path:
-    """An opaque picture, wider than high: what is transparent may differ in the last bit."""
+@pytest.fixture(scope="module")
+def pizza(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An opaque picture, wider than high: what is transparent may differ in the last bit.
+
+    A page that chose it may still be loading it when a test has ended.
+    """
+    folder = tmp_path_factory.mktemp("pizza")
     with Image.open(PICTURES / "1f355.png") as opened:
         opened.convert("RGBA").convert("RGB").resize((301, 200)).save(folder / "pizza.png")
     return folder / "pizza.png"
@@ -95,11 +100,10 @@ def test_the_page_shows_that_it_answers_as_the_checkpoint(shown: Shown) -> None:
     shown.page.resize(1280)
 
 
-def test_probabilities_are_those_of_classify(shown: Shown, exports: Exports, tmp_path: Path) -> None:
-    picture = pizza(tmp_path)
-    wanted = mcd.classify(exports.bundle("onnx", "fp32"), [picture], labels=LABELS)[0].probabilities
+def test_probabilities_are_those_of_classify(shown: Shown, exports: Exports, pizza: Path) -> None:
+    wanted = mcd.classify(exports.bundle("onnx", "fp32"), [pizza], labels=LABELS)[0].probabilities
     write_labels(shown, "\n".join(LABELS))
-    shown.page.choose("#picture", picture)
+    shown.page.choose("#picture", pizza)
     shown.page.wait("document.querySelectorAll('#answers li').length === 5")
     rows = shown.page.evaluate(
         "[...document.querySelectorAll('#answers li')].map((one) => [one.firstChild.textContent, one.lastChild.value])"
@@ -127,10 +131,10 @@ def test_a_picture_of_more_than_100_megabytes_is_refused_unread(shown: Shown, tm
     shown.page.wait("document.getElementById('label-problem').textContent === 'large.png: larger than 100 MB.'")
 
 
-def test_labels_stay_text_whatever_they_say(shown: Shown, tmp_path: Path) -> None:
+def test_labels_stay_text_whatever_they_say(shown: Shown, pizza: Path) -> None:
     hostile = ["<img src=x onerror=alert(1)>", "</li><script>alert(1)</script>", "{}", "\u202e evil", "a" * 5000]
     write_labels(shown, "\n".join([*hostile, hostile[0]]))
-    shown.page.choose("#picture", pizza(tmp_path))
+    shown.page.choose("#picture", pizza)
     shown.page.wait("document.querySelectorAll('#answers li').length === 5")
     rows = shown.page.evaluate("[...document.querySelectorAll('#answers li')].map((one) => one.firstChild.textContent)")
     assert sorted(rows) == sorted(hostile)
@@ -154,19 +158,18 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_is_complained_about(shown:
 
 
 def test_firefox_answers_alike(
-    exports: Exports, library: Path, cached: None, tmp_path: Path, require_tool: Callable[[str, str], str]
+    exports: Exports, library: Path, cached: None, pizza: Path, require_tool: Callable[[str, str], str]
 ) -> None:
     require_tool("npm", "apt-get install npm")
     bundle = exports.bundle("onnx", "fp32")
-    picture = pizza(tmp_path)
-    wanted = mcd.classify(bundle, [picture], labels=LABELS)[0].probabilities
+    wanted = mcd.classify(bundle, [pizza], labels=LABELS)[0].probabilities
     with _served(DemoPage.of(bundle, library, False, silent)) as server, open_firefox() as page:
         page.visit(server.address)
         page.wait(READY)
         summary = page.evaluate("document.querySelector('#proof summary').innerText")
         assert summary == "Answers to 40 golden inputs: equal to the checkpoint's"
         page.evaluate(f"document.getElementById('labels').value = {'|'.join(LABELS)!r}.replaceAll('|', '\\n')")
-        page.choose("#picture", picture)
+        page.choose("#picture", pizza)
         page.wait("document.querySelectorAll('#answers li').length === 5")
         rows = page.evaluate(
             "[...document.querySelectorAll('#answers li')].map((one) => one.innerText.split('\\n')[0])"
