@@ -36,8 +36,9 @@ METHODS = ("nearest", "gptq", "tuned")
 
 LEARNABLE = ("w8", "w8a8", "w6p", "w4p", "w4")
 """Precisions whose rounding can be learned, of everything but the table of words."""
-# Inputs at a time: S0 takes a gigabyte for their gradients.
+# Inputs at a time; with gradients S2's image tower takes half a gigabyte for each.
 BATCH = 8
+WITH_GRADIENTS: Mapping[TowerName, int] = {"image": 4, "text": 8}
 # So many pictures are looked at for second moments: of nano's 346, all are worth less than another seed is (0.1 dB).
 # Captions hold fewer positions that count: twice as many are worth 0.4 dB.
 LOOKED_AT = 256
@@ -198,8 +199,8 @@ def _round_tower(
     inputs = data.learned(tower)
     if tower == "image" and len(inputs) > LOOKED_AT:
         inputs = inputs[torch.arange(LOOKED_AT) * len(inputs) // LOOKED_AT]  # spread evenly
-    learned_from = gather(module, layers, inputs.split(BATCH), SEED, progress)
-    judged_by = gather(module, layers, held.split(BATCH), SEED + 1, samples=FOR_JUDGING)
+    learned_from = gather(module, layers, inputs.split(WITH_GRADIENTS[tower]), SEED, progress)
+    judged_by = gather(module, layers, held.split(WITH_GRADIENTS[tower]), SEED + 1, samples=FOR_JUDGING)
     placed: dict[str, Placed] = {}
     for number, (name, layer) in enumerate(layers.items(), 1):
         progress(f"{tower} tower, rounding, layer {number} of {len(layers)}")
