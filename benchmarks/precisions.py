@@ -155,7 +155,7 @@ def _side_by_side(rows: list[dict[str, Any]]) -> list[str]:
     for (_, needs), ways in groups.items():
         if len(ways) == 1:
             continue
-        row = ways["nearest"]
+        row = next(iter(ways.values()))  # the size is the same
         cells = [row["target"], *(row["precision"][tower] for tower in TOWERS), needs]
         cells.append(f"{sum(row['bytes'].values()) / 1e6:.2f}")
         for show in COMPARED.values():
