@@ -42,7 +42,8 @@ def test_what_learned_rounding_costs_is_what_was_measured() -> None:
     rows = json.loads((BENCHMARKS / "results" / "rounding_cost.json").read_text(encoding="utf-8"))["rows"]
     assert {row["of"] - row["layers"] for row in rows} == {0}
     for row in rows:
-        cells = [row["tower"], row["layers"], f"{row['cpu_s']} s", f"{row['peak_mb'] / 1000:.1f} GB"]
+        size = row["golden"].partition("-")[2].partition(".")[0].upper()
+        cells = [f"{size} {row['tower']}", row["layers"], f"{row['cpu_s']} s", f"{row['peak_mb'] / 1000:.1f} GB"]
         cells += [f"{row[name]:.1f}" for name in ("nearest_db", "learned_db")]
         assert f"| {' | '.join(map(str, cells))} |" in page
 
