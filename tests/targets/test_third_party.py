@@ -104,7 +104,7 @@ def test_the_smallest_is_found(installed: None, exports: Exports, tmp_path: Path
 
 def test_it_is_timed_on_the_host(bundles: list[Path], tmp_path: Path) -> None:
     output = tmp_path / "times.json"
-    done(run("benchmark", bundles[0], "--tower", "image", "--device", "host", "--quick", "--json", output))
+    done(run("benchmark", bundles[0], "--device", "host", "--quick", "--json", output))
     cells = json.loads(output.read_text(encoding="utf-8"))["cells"]
     assert {(cell["id"].split(".")[2], cell["status"]) for cell in cells} == {("npz", "done")}
     assert all(cell["golden"]["passed"] and cell["summary"]["samples"] for cell in cells)

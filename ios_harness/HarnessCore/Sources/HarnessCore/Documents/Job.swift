@@ -40,7 +40,7 @@ public struct MeasurementProtocol: Codable, Equatable, Sendable {
     public var statistic: Statistic
     /// Check at most so many; 0, and absent, is all.
     public var goldenInputs: Int?
-    /// Measure the limit of the cores once, by a smaller product and a smaller copy; absent is false.
+    /// Measure the limit of the cores once, by a smaller product; absent is false.
     public var shortProbe: Bool?
 }
 
