@@ -1,6 +1,6 @@
 """The suites behind the project's figures: each is one command.
 
-    python benchmarks/suites.py folding            # or runtimes, precisions, peers, paper; several, or all
+    python benchmarks/suites.py folding            # or runtimes, precisions, peers, paper, int8; several, or all
     python benchmarks/page.py                      # docs/benchmarks.md from what was measured
 
 Each suite is run by the package's own benchmark (a process a turn, in shuffled turns, answers checked) at least twice,
@@ -33,10 +33,11 @@ from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.bundle import Bundle
 
 RESULTS = ROOT / "benchmarks" / "results"
-S0 = "mobileclip2_s0"
+S0, S2 = "mobileclip2_s0", "mobileclip2_s2"
 FEWEST, MOST = 2, 6
 TARGETS = ("onnx", "executorch", "litert")
-"""Those whose fp32 is compared."""
+"""Those that are compared."""
+RUNTIMES = {"onnxruntime": "ONNX Runtime", "executorch": "ExecuTorch (XNNPACK)", "litert": "LiteRT (XNNPACK)"}
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,13 @@ def _peers(subjects: Subjects) -> Request:
 
 
 def _paper(subjects: Subjects) -> Request:
-    variants = (S0, "mobileclip2_s2", "mobileclip2_b", "clip_vit_b16")
+    variants = (S0, S2, "mobileclip2_b", "clip_vit_b16")
     return Request(_open(*(subjects.bundle(variant, "onnx") for variant in variants)))
+
+
+def _int8(subjects: Subjects) -> Request:
+    choices = [("onnx", "fp32"), *((target, "w8a8") for target in TARGETS)]
+    return Request(_open(*(subjects.bundle(variant, *choice) for variant in (S0, S2) for choice in choices)))
 
 
 SUITES = {
@@ -116,11 +122,7 @@ SUITES = {
         "onnxruntime",
         _runtimes,
         within=("variant",),
-        parts={
-            "onnxruntime": "ONNX Runtime",
-            "executorch": "ExecuTorch (XNNPACK)",
-            "litert": "LiteRT (XNNPACK)",
-        },
+        parts=RUNTIMES,
     ),
     "precisions": Suite(
         "Precisions",
@@ -147,6 +149,14 @@ SUITES = {
         "11.5 ms on an iPhone 12 Pro Max's Neural Engine: 7.7, 3.2, 1.1 and 1 times as fast.",
         "clip_vit_b16",
         _paper,
+    ),
+    "int8": Suite(
+        "Integers of 8 bits",
+        "Image towers of S0 and S2 at `w8a8` in {}, against float32 in ONNX Runtime.",
+        "-onnx-fp32 ",
+        _int8,
+        within=("variant",),
+        parts=RUNTIMES,
     ),
 }
 
