@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ Precision = Literal["float32", "float16"]
 # What a small package may always keep: decompressing its table for every prompt takes longer than all the rest.
 _ALWAYS_KEPT = 64 * 2**20
 _KEPT_SHARE = 0.5  # of the size of the package; see ConstantStore
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,39 @@ class Program:
             InvalidInput: an input is missing, unknown or of another shape or type; or the program contradicts itself.
             UsageError: no such precision.
         """
-        values: dict[str, Any] = {}
-        for _ in self._run(inputs, precision, values):
+        values = self._start(inputs, precision)
+        outputs = self._outputs(values, precision)
+        return {name: write_output(value, self._types[name], precision) for name, value in outputs.items()}
+
+    def many(self, inputs: Sequence[Mapping[str, Any]], precision: Precision = "float32") -> dict[str, Any]:
+        """Evaluate the program on many inputs, some beside each other, which for small ones takes a third of the time.
+
+        Args:
+            inputs: one or more, each as for a call, and all of one shape.
+            precision: as for a call.
+
+        Returns:
+            Each output as for a call, with one dimension more in front: [N, *shape]. The last bits of a sum may differ
+            from a call's, which adds in another order.
+
+        Raises:
+            InvalidInput: as for a call; or an output is a label or a dictionary.
+        """
+        if any(self._types[name].kind != "tensor" for name in self.graph.outputs):
+            raise InvalidInput("a classifier is evaluated on one input at a time")
+        found: dict[str, list[Any]] = {name: [] for name in self.graph.outputs}
+        for first in range(0, len(inputs), _AT_ONCE):
+            started = [self._start(one, precision) for one in inputs[first : first + _AT_ONCE]]
+            stacked = {name: torch.stack([one[name] for one in started]) for name in started[0]}
+            outputs = torch.vmap(lambda values: self._outputs(dict(values), precision))(stacked)
+            for name, value in outputs.items():
+                found[name].append(write_output(value, self._types[name], precision))
+        return {name: np.concatenate(values) for name, values in found.items()}
+
+    def _outputs(self, values: dict[str, Any], precision: Precision) -> dict[str, Any]:
+        for _ in self._run(values, precision):
             pass
-        return {
-            name: write_output(self._final(name, values), self._types[name], precision) for name in self.graph.outputs
-        }
+        return {name: self._final(name, values) for name in self.graph.outputs}
 
     def trace(
         self, inputs: Mapping[str, Any], precision: Precision = "float32", names: Collection[str] | None = None
@@ -139,10 +167,10 @@ class Program:
         computed = {name for node in self.graph.nodes for name, _ in node.outputs}
         if waiting is not None and waiting - computed:
             raise InvalidInput(f"no operation of the program computes {', '.join(sorted(waiting - computed))}")
-        values: dict[str, Any] = {}
         if waiting is not None and not waiting:
             return
-        for index, results in self._run(inputs, precision, values):
+        values = self._start(inputs, precision)
+        for index, results in self._run(values, precision):
             wanted = {name: value for name, value in results.items() if waiting is None or name in waiting}
             if wanted:
                 arrays = {name: write_output(value, self._types[name], precision) for name, value in wanted.items()}
@@ -165,7 +193,13 @@ class Program:
     def _final(self, name: str, values: Mapping[str, Any]) -> Any:
         return values[name] if name in values else self._store.arithmetic(self.graph.fixed[name])
 
-    def _start(self, inputs: Mapping[str, Any], precision: Precision) -> dict[str, torch.Tensor]:
+    def _start(self, inputs: Mapping[str, Any], precision: Precision) -> dict[str, Any]:
+        if self._steps is None:
+            raise (
+                UnsupportedOperation(self.unsupported)
+                if self.unsupported
+                else UsageError(f"{self.path} was loaded for inspection only; load it with evaluate=True to run it")
+            )
         if precision not in ("float32", "float16"):
             raise UsageError(f"there is no precision {precision!r}; known are float32, float16")
         known = {port.name: port for port in self.inputs}
@@ -181,17 +215,9 @@ class Program:
             values[name] = _rounded(value) if precision == "float16" and declared.dtype.name == "float16" else value
         return values
 
-    def _run(
-        self, inputs: Mapping[str, Any], precision: Precision, values: dict[str, Any]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Run step by step; `values` holds what is alive, and at the end the outputs."""
-        if self._steps is None:
-            raise (
-                UnsupportedOperation(self.unsupported)
-                if self.unsupported
-                else UsageError(f"{self.path} was loaded for inspection only; load it with evaluate=True to run it")
-            )
-        values.update(self._start(inputs, precision))
+    def _run(self, values: dict[str, Any], precision: Precision) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Run step by step; `values` holds the inputs, then what is alive, and at the end the outputs."""
+        assert self._steps is not None
 
         def lookup(operand: Operand) -> Any:
             return values[operand.name] if isinstance(operand, Reference) else self._store.arithmetic(operand)

@@ -114,8 +114,9 @@ class _Line:
 
     def between(self, edges: Edges) -> tuple[Doubles, Doubles]:
         """Mass and mean of the clusters between edges [k + 1]; an empty cluster has mean 0."""
-        mass = np.diff(self.mass[edges])
-        return mass, np.diff(self.moment[edges]) / np.maximum(mass, 1)
+        mass, moment = self.mass[edges], self.moment[edges]
+        mass = mass[1:] - mass[:-1]
+        return mass, (moment[1:] - moment[:-1]) / np.maximum(mass, 1)
 
 
 def _start(line: _Line, counts: npt.NDArray[Any], size: int) -> Edges:

@@ -145,6 +145,8 @@ def test_a_classifier_yields_label_and_probabilities(labels: list[Any], tmp_path
     outputs = program({"x": np.log([[1.0, 6.0, 3.0]])})
     assert outputs["classLabel"] == labels[1]
     assert outputs["classLabel_probs"] == pytest.approx(dict(zip(labels, (0.1, 0.6, 0.3), strict=True)))
+    with pytest.raises(InvalidInput, match="one input at a time"):
+        program.many([{"x": np.zeros((1, 3))}])
 
 
 def test_functions_of_a_package_are_chosen_by_name(tmp_path: Path) -> None:
@@ -179,3 +181,20 @@ def test_outputs_have_their_declared_type(tmp_path: Path) -> None:
     assert exact["whole"].dtype == rounded["whole"].dtype == np.int32
     np.testing.assert_array_equal(exact["same"], x.astype(np.float32))
     np.testing.assert_array_equal(rounded["same"], x.astype(np.float16))
+
+
+def test_many_inputs_are_answered_as_one_by_one(lookup: Path, tmp_path: Path) -> None:
+    program = load(_image_package(tmp_path / "p.mlpackage", ct.colorlayout.RGB, scale=1 / 255))
+    pictures = [{"image": np.roll(PIXELS, turn)} for turn in range(19)]  # more than are computed beside each other
+    together = program.many(pictures)["y"]
+    assert together.shape == (19, 1, 3, 4, 5)
+    np.testing.assert_array_equal(together, [program(one)["y"] for one in pictures])
+    words = load(lookup)
+    rows = [{"ids": [[one, 3 - one, 9]]} for one in range(4)]
+    np.testing.assert_array_equal(words.many(rows)["rows"], [words(one)["rows"] for one in rows])
+
+
+def test_one_index_of_many_that_is_out_of_range_is_refused(lookup: Path) -> None:
+    rows = [{"ids": [[one, one, 0]]} for one in (0, 1, 10)]
+    with pytest.raises(InvalidInput, match="indices from 0 to 10 are out of range"):
+        load(lookup).many(rows)

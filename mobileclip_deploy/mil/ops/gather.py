@@ -30,10 +30,26 @@ def checked_indices(indices: Tensor, size: int, opset: int) -> Tensor:
         return resolved
     if opset < 17:
         resolved = torch.where(resolved < 0, resolved + size, resolved)
-    if resolved.numel() and (int(resolved.min()) < 0 or int(resolved.max()) >= size):
-        low, high = int(indices.min()), int(indices.max())
-        raise InvalidInput(f"indices from {low} to {high} are out of range for {size} elements")
-    return resolved
+    return _InRange.apply(resolved, size)  # type: ignore[no-untyped-call]
+
+
+class _InRange(torch.autograd.Function):
+    """Indices as they are, looked at: a function of its own because in a vmap no value can be looked at otherwise."""
+
+    @staticmethod
+    def forward(indices: Tensor, size: int) -> Tensor:
+        if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= size):
+            low, high = int(indices.min()), int(indices.max())
+            raise InvalidInput(f"indices from {low} to {high} are out of range for {size} elements")
+        return indices.clone()
+
+    @staticmethod
+    def setup_context(*_: object) -> None:
+        """Nothing is kept: no gradient is asked for."""
+
+    @staticmethod
+    def vmap(_: object, batched: tuple[int | None, None], indices: Tensor, size: int) -> tuple[Tensor, int | None]:
+        return _InRange.apply(indices, size), batched[0]  # type: ignore[no-untyped-call]
 
 
 def _gather_shape(shapes: Shapes, values: Values) -> Shape:

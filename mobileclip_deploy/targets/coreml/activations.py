@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.targets.coreml.runner import feeds
+from mobileclip_deploy.targets.foreign import exchanged
 from mobileclip_deploy.targets.ranges import ranges_of
 
 if TYPE_CHECKING:
@@ -84,9 +85,5 @@ def _measured(ranges: Ranges) -> Iterator[None]:
     """
     from coremltools.optimize.coreml import _post_training_quantization as foreign
 
-    original = foreign._get_activation_calibration_stats
-    foreign._get_activation_calibration_stats = lambda *_: ranges
-    try:
+    with exchanged(foreign, "_get_activation_calibration_stats", lambda *_: ranges):
         yield
-    finally:
-        foreign._get_activation_calibration_stats = original

@@ -6,7 +6,7 @@ its one group or block size does not divide.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -29,55 +29,67 @@ def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
     Raises:
         ExportError: a weight of the storage is not in the model.
     """
-    import coremltools.optimize.coreml as cto
-
-    names = by_numbers(module, storage)
-    found = {name: names.get(weight_sha256(value)) for name, value in _constants(model).items()}
-    require_all(storage, [weight for weight in found.values() if weight is not None])
-    grids = {name: storage[weight] for name, weight in found.items() if weight is not None}
-    tables = {name: grid for name, grid in grids.items() if grid.kind == "table"}
-    narrow = {name: grid for name, grid in grids.items() if grid.kind == "integers" and grid.bits < 8}
-    wide = {name: grid for name, grid in grids.items() if grid.kind == "integers" and grid.bits == 8}
-    if tables:
-        model = _palettized(model, tables)
-    for integers in (narrow, wide):
-        if integers:
-            choices = {name: _integers(grid) for name, grid in integers.items()}
-            model = cto.linear_quantize_weights(model, _config(choices))
-    return model
-
-
-def _constants(model: Any) -> dict[str, npt.NDArray[Any]]:
-    """Large constants by name: what coremltools' `get_weights_metadata` gives, which sorts each to count its values."""
-    import numpy as np
     from coremltools.converters.mil.frontend.milproto.load import load
+    from coremltools.models.utils import _apply_graph_pass
 
     spec = model.get_spec()
     program = load(spec, spec.specificationVersion, model.weights_dir)
+    names = by_numbers(module, storage)
+    found = {name: names.get(weight_sha256(value)) for name, value in _constants(program).items()}
+    require_all(storage, [weight for weight in found.values() if weight is not None])
+    grids = {name: storage[weight] for name, weight in found.items() if weight is not None}
+    # The public functions are a pass each, and read and convert the whole program for it: here once for all.
+    return _apply_graph_pass(model, list(_passes(grids)), pymil_load_func=lambda **_: program)
+
+
+def _constants(program: Any) -> dict[str, npt.NDArray[Any]]:
+    """Large constants by name: what coremltools' `get_weights_metadata` gives, which sorts each to count its values."""
+    import numpy as np
+
     constants = [op for function in program.functions.values() for op in function.find_ops(op_type="const")]
     values = {op.name: op.val.val for op in constants}
     return {name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.size >= THRESHOLD}
 
 
-def _palettized(model: Any, grids: Mapping[str, Grid]) -> Any:
+def _passes(grids: Mapping[str, Grid]) -> Iterator[Any]:
+    """coremltools' passes over a program, in order: tables first, then integers, those of a block's before others."""
+    tables = {name: grid for name, grid in grids.items() if grid.kind == "table"}
+    if tables:
+        yield from _tables(tables)
+    integers = {name: grid for name, grid in grids.items() if grid.kind == "integers"}
+    for kind in (
+        {name: _integers(grid) for name, grid in integers.items() if grid.bits < 8},
+        {name: _integers(grid) for name, grid in integers.items() if grid.bits == 8},
+    ):
+        if kind:
+            yield _pass("linear_quantize_weights", kind)
+
+
+def _tables(grids: Mapping[str, Grid]) -> Iterator[Any]:
     import coremltools.optimize.coreml as cto
 
     choices = {name: _table(grid) for name, grid in grids.items()}
     sparsity = next(iter(grids.values())).pruned
     if not sparsity:
-        return cto.palettize_weights(model, _config(choices))
+        yield _pass("palettize_weights", choices)
+        return
     pruner = cto.OpMagnitudePrunerConfig(target_sparsity=sparsity, weight_threshold=THRESHOLD)
-    pruned = cto.prune_weights(model, _config(dict.fromkeys(grids, pruner)))
+    yield _pass("prune_weights", dict.fromkeys(grids, pruner))
     # The pruned weight is the result of an operation of this name, whose nonzero values are what is palettized.
     after = {f"{name}_sparsified": choice for name, choice in choices.items()}
-    return cto.palettize_weights(pruned, _config(after), joint_compression=True)
+    yield _pass("palettize_weights", after, joint=True)
 
 
-def _config(choices: dict[str, Any]) -> Any:
-    """These weights and no others."""
+def _pass(name: str, choices: dict[str, Any], joint: bool = False) -> Any:
+    """One of coremltools' compressions, of these weights and no others; `joint`: of what is compressed already."""
     import coremltools.optimize.coreml as cto
+    from coremltools.converters.mil.mil.passes.graph_pass import PassOption
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
-    return cto.OptimizationConfig(global_config=None, op_name_configs=choices)
+    found = PASS_REGISTRY[f"compression::{name}"]
+    config = cto.OptimizationConfig(global_config=None, op_name_configs=choices)
+    found.set_options([PassOption("config", config), PassOption("joint_compression", joint)])
+    return found
 
 
 def _integers(grid: Grid) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.coreml.activations import quantize_activations
 from mobileclip_deploy.targets.coreml.compression import compress_weights
+from mobileclip_deploy.targets.coreml.lean_passes import lean_passes
 from mobileclip_deploy.targets.coreml.recipes import recipe_of
 from mobileclip_deploy.targets.mlpackage import import_coremltools, make_reproducible
 from mobileclip_deploy.targets.quiet import conversion
@@ -33,7 +32,7 @@ def write_package(job: TowerJob, path: Path, target: str, storage: Storage, inpu
         ExportError: coremltools refused the tower, or the precision needs calibration inputs and has none.
     """
     recipe = recipe_of(job.precision)
-    with conversion(f"Core ML conversion of the {job.tower} tower"), torch.no_grad(), _checked_by_pipeline():
+    with conversion(f"Core ML conversion of the {job.tower} tower"), torch.no_grad(), lean_passes():
         model = convert(job, target, input_name, output_name)
         if recipe.activations:
             if job.calibration is None:
@@ -96,29 +95,6 @@ def exported(job: TowerJob) -> torch.export.ExportedProgram:
     tokens = torch.export.Dim("tokens", min=shortest, max=longest - 1)
     program = torch.export.export(job.module, (example[:, :shortest].contiguous(),), dynamic_shapes=({1: tokens},))
     return program.run_decompositions({})
-
-
-@contextlib.contextmanager
-def _checked_by_pipeline() -> Iterator[None]:
-    """Have coremltools check its program after each pipeline, not after each of its 80 passes: a fifth of the time."""
-    import_coremltools()
-    from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
-
-    original = PassPipelineManager.apply_pipeline
-
-    def apply_pipeline(program: Any, pipeline: Any) -> None:
-        program.validate = lambda **_: None
-        try:
-            original(program, pipeline)
-        finally:
-            del program.validate
-        program.validate()
-
-    PassPipelineManager.apply_pipeline = staticmethod(apply_pipeline)
-    try:
-        yield
-    finally:
-        PassPipelineManager.apply_pipeline = staticmethod(original)
 
 
 def _describe(model: Any, job: TowerJob, input_name: str, output_name: str) -> None:

@@ -50,7 +50,7 @@ def load_runners(path: Path, function: str | None = None) -> Iterator[Callable[[
 
 
 class EvaluatorRunner:
-    """Evaluates the written package in torch, op by op, one input at a time.
+    """Evaluates the written package in torch, op by op.
 
     A package whose results are declared float16 is evaluated with every result rounded to float16; a `plain` one in
     float32, with activations that it rounds to integers left as they are.
@@ -67,10 +67,11 @@ class EvaluatorRunner:
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         result = self._program.outputs[-1]  # of a classifier the probabilities, behind the label
-        outputs = [self._program(one, precision=self._precision)[result.name] for one in feeds(self._program, inputs)]
+        given = list(feeds(self._program, inputs))
         if result.kind == "probabilities":
-            return np.array([list(one.values()) for one in outputs], np.float32)
-        return np.concatenate(outputs).astype(np.float32)
+            answers = [self._program(one, precision=self._precision)[result.name] for one in given]
+            return np.array([list(one.values()) for one in answers], np.float32)
+        return self._program.many(given, precision=self._precision)[result.name][:, 0].astype(np.float32)
 
 
 def feeds(program: Program, inputs: npt.NDArray[np.generic]) -> Iterator[dict[str, npt.NDArray[np.generic]]]:

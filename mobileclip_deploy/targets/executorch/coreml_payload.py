@@ -20,6 +20,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 from mobileclip_deploy.targets.flatbuffer import Malformed
+from mobileclip_deploy.targets.foreign import exchanged
 
 __all__ = ["CoreMLPayloadRunner", "extract_package", "payload_files", "reproducible_payloads"]
 
@@ -57,8 +58,8 @@ class CoreMLPayloadRunner:
             raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
         (source,), (result,) = self._package.inputs, self._package.outputs
         rows = inputs.astype(np.float32 if self._input.dtype == "float32" else np.int32)
-        outputs = [self._package({source.name: row[None]}, precision=self._precision)[result.name] for row in rows]
-        return np.concatenate(outputs).astype(np.float32)
+        given = [{source.name: row[None]} for row in rows]
+        return self._package.many(given, precision=self._precision)[result.name][:, 0].astype(np.float32)
 
 
 def extract_package(payload: bytes, folder: Path, source: Path) -> Path:
@@ -130,11 +131,8 @@ def reproducible_payloads() -> Iterator[None]:
         _normalise(Path(path))
         return original(path)
 
-    executorchcoreml.flatten_directory_contents = flatten
-    try:
+    with exchanged(executorchcoreml, "flatten_directory_contents", flatten):
         yield
-    finally:
-        executorchcoreml.flatten_directory_contents = original
 
 
 def _normalise(folder: Path) -> None:
