@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 
 from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.targets.tracing import lean_tracing
 
 __all__ = ["conversion", "hold_back", "quiet"]
 
@@ -46,7 +47,7 @@ def conversion(what: str) -> Iterator[None]:
         ExportError: whatever it raised, in one line, with the original as its cause.
     """
     try:
-        with quiet(), _own_garbage(), _shared_origins():
+        with quiet(), _own_garbage(), lean_tracing():
             yield
     except (KeyboardInterrupt, ExportError):
         raise
@@ -69,25 +70,6 @@ def _own_garbage() -> Iterator[None]:
     finally:
         if not others:  # or whoever froze some before would lose that
             gc.unfreeze()
-
-
-@contextlib.contextmanager
-def _shared_origins() -> Iterator[None]:
-    """Have a copy of a torch.fx node name the node's origins instead of copying them.
-
-    Every pass copies every node with the whole chain of nodes it came from, nothing of which is ever changed: a seventh
-    of an ExecuTorch export.
-    """
-    from torch.fx.traceback import NodeSource
-
-    if hasattr(NodeSource, "__deepcopy__"):  # in one within the other
-        yield
-        return
-    NodeSource.__deepcopy__ = lambda self, _: self  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        del NodeSource.__deepcopy__  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

@@ -6,24 +6,28 @@ import gc
 
 import pytest
 import torch
+import torch._export.utils
 from torch.fx import GraphModule, symbolic_trace
 from torch.fx.traceback import NodeSource
 
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.targets.executorch.late_code import code_when_asked_for
 from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.tracing import lean_tracing
 
 
 def test_garbage_and_origins_of_nodes_are_handled_as_before_even_after_a_failure() -> None:
     gc.unfreeze()
+    materialize = torch._export.utils._materialize_cpp_cia_ops
     with pytest.raises(ExportError, match="outer failed: ValueError: no"), conversion("outer"):
         with conversion("inner"):
             assert gc.get_freeze_count() > 0
         assert gc.get_freeze_count() > 0
         assert hasattr(NodeSource, "__deepcopy__")
+        assert torch._export.utils._materialize_cpp_cia_ops is not materialize
         raise ValueError("no")
     assert gc.get_freeze_count() == 0
     assert not hasattr(NodeSource, "__deepcopy__")
+    assert torch._export.utils._materialize_cpp_cia_ops is materialize
 
 
 def test_what_others_froze_stays_frozen() -> None:
@@ -42,7 +46,7 @@ def doubled(module: GraphModule) -> None:
 
 def test_code_is_that_of_the_graph_whenever_it_is_asked_for() -> None:
     before, x = GraphModule.recompile, torch.tensor([2.0, 3.0])
-    with pytest.raises(ValueError, match="no"), code_when_asked_for():
+    with pytest.raises(ValueError, match="no"), lean_tracing():
         called, read, left = (symbolic_trace(lambda x: torch.add(x, x)) for _ in range(3))
         assert called(x).tolist() == [4, 6]
         for module in (called, read, left):

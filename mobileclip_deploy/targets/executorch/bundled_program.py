@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.targets.executorch.lowering import import_exir
 from mobileclip_deploy.targets.executorch.runner import import_runtime
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
@@ -25,6 +26,7 @@ def write_bundled_program(artifact: Path, inputs: npt.NDArray[np.generic], expec
         expected: what it should answer, [N, D].
     """
     with quiet():
+        import_exir()
         from executorch.devtools import BundledProgram
         from executorch.devtools.bundled_program.config import MethodTestCase, MethodTestSuite
         from executorch.devtools.bundled_program.serialize import (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.benchmarking import KernelTime
+from mobileclip_deploy.targets.executorch.lowering import import_exir
 from mobileclip_deploy.targets.executorch.runner import import_runtime
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def _trace(path: Path, row: Tensor, dump: Path) -> None:
 def _added_up(dump: Path) -> tuple[KernelTime, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that tensors were not recorded
+        import_exir()
         from executorch.devtools import Inspector
 
         blocks = Inspector(etdump_path=str(dump)).event_blocks

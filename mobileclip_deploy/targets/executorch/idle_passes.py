@@ -12,6 +12,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mobileclip_deploy.targets.foreign import exchanged
+
 __all__ = ["without_idle_passes"]
 
 BATCH_NORM = ("aten.native_batch_norm.default", "aten._native_batch_norm_legit_no_training.default")
@@ -33,20 +35,12 @@ LOOKS_FOR = {
 @contextlib.contextmanager
 def without_idle_passes() -> Iterator[None]:
     """In here a pass that has nothing to look at leaves its part as it is."""
-    import torch._export.utils
     from executorch.backends.xnnpack import _passes
 
-    with contextlib.ExitStack() as replaced:
-
-        def replace(owner: Any, name: str, other: Callable[..., Any]) -> None:
-            replaced.callback(setattr, owner, name, getattr(owner, name))
-            setattr(owner, name, other)
-
+    with contextlib.ExitStack() as leaner:
         for name, operations in LOOKS_FOR.items():
             kind = getattr(_passes, name)
-            replace(kind, "call", _unless_idle(kind.call, operations))
-        materialize = torch._export.utils._materialize_cpp_cia_ops
-        replace(torch._export.utils, "_materialize_cpp_cia_ops", _when_new(materialize))
+            leaner.enter_context(exchanged(kind, "call", _unless_idle(kind.call, operations)))
         yield
 
 
@@ -59,19 +53,3 @@ def _unless_idle(call: Callable[..., Any], operations: tuple[str, ...]) -> Calla
         return PassResult(graph_module, False) if names.isdisjoint(operations) else call(self, graph_module)
 
     return checked
-
-
-def _when_new(materialize: Callable[[], None]) -> Callable[[], None]:
-    """Torch looks up every operation of its registry once for each namespace, forty times in a decomposition."""
-    import torch
-
-    seen: list[str] = []
-
-    def once() -> None:
-        nonlocal seen
-        registered = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")
-        if registered != seen:
-            materialize()
-            seen = registered
-
-    return once

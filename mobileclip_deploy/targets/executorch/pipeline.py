@@ -12,6 +12,7 @@ from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets.executorch.backends import Backend, get_backend
 from mobileclip_deploy.targets.executorch.job import LoweringJob
+from mobileclip_deploy.targets.executorch.lowering import import_exir, lower
 from mobileclip_deploy.targets.executorch.stages import StageBroke, Stages
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import by_numbers
@@ -31,12 +32,10 @@ def write_program(job: LoweringJob, path: Path) -> tuple[Check, ...]:
     Raises:
         ExportError: a stage failed, or no longer computes what the stage before it computed.
     """
-    from mobileclip_deploy.targets.executorch.late_code import code_when_asked_for
-    from mobileclip_deploy.targets.executorch.lowering import lower
-
     path.parent.mkdir(parents=True, exist_ok=True)
     backend = get_backend(job.options.backend or "xnnpack")
-    with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back(), code_when_asked_for():
+    with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back():
+        import_exir()
         if not backend.runs_in_wheel:
             path.write_bytes(lower(backend.authored(job), job, backend, path))
             return ()
@@ -61,6 +60,7 @@ def measure_stages(job: LoweringJob, path: Path) -> tuple[Check, ...]:
     stages = _stages(job, inputs)
     with contextlib.suppress(StageBroke):  # its check says it
         with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back():
+            import_exir()
             _written(job, backend, inputs, stages)
         stages.lowered(lambda: _runner(path))
     return stages.checks

@@ -1,7 +1,8 @@
-"""Python code of torch.fx graphs, generated when something asks for it instead of after every pass.
+"""What torch does over and over while a converter exports, decomposes and rewrites a graph, done once.
 
-Each of the hundred passes of a lowering makes its graph into Python source and compiles that; of 1,256 times that this
-happens for nano's text tower in int8, the result is looked at 51 times. It was a fifth of the export.
+Python code of graphs is generated when something asks for it: each of the hundred passes of a lowering makes its graph
+into Python source and compiles that; of 1,256 times that this happens for nano's text tower in int8 by ExecuTorch, the
+result is looked at 51 times. It was a fifth of that export, and a tenth of LiteRT's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["code_when_asked_for"]
+from mobileclip_deploy.targets.foreign import exchanged
+
+__all__ = ["lean_tracing"]
 
 GENERATED = ("_code", "_lineno_map", "_prologue_start")
 
@@ -40,13 +43,49 @@ class _Later:
 
 
 @contextlib.contextmanager
-def code_when_asked_for() -> Iterator[None]:
-    """In here a changed graph has new code when it is called or read; those that are left at the end get it then."""
+def lean_tracing() -> Iterator[None]:
+    """In here torch traces as ever, and leaves out what nobody looks at."""
+    import torch._export.utils
     from torch.fx import GraphModule
+    from torch.fx.traceback import NodeSource
+
+    if hasattr(NodeSource, "__deepcopy__"):  # in one within the other
+        yield
+        return
+    once = _when_new(torch._export.utils._materialize_cpp_cia_ops)
+    with (
+        # Every pass copies every node with the whole chain of nodes it came from, nothing of which is ever changed: a
+        # seventh of an ExecuTorch export.
+        exchanged(NodeSource, "__deepcopy__", lambda self, _: self),
+        exchanged(torch._export.utils, "_materialize_cpp_cia_ops", once),
+        _code_when_asked_for(GraphModule),
+    ):
+        yield
+
+
+def _when_new(materialize: Callable[[], None]) -> Callable[[], None]:
+    """Torch looks up every operation of its registry once for each namespace, forty times in a decomposition."""
+    import torch
+
+    seen: list[str] = []
+
+    def once() -> None:
+        nonlocal seen
+        registered = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")
+        if registered != seen:
+            materialize()
+            seen = registered
+
+    return once
+
+
+@contextlib.contextmanager
+def _code_when_asked_for(kind: Any) -> Iterator[None]:
+    """A changed graph has new code when it is called or read; those that are left at the end get it then."""
     from torch.fx.graph import _PyTreeCodeGen
 
     waiting: weakref.WeakSet[Any] = weakref.WeakSet()
-    original = GraphModule.recompile
+    original = kind.recompile
 
     def generate(module: Any) -> Any:
         waiting.discard(module)
@@ -67,10 +106,9 @@ def code_when_asked_for() -> Iterator[None]:
         waiting.add(module)
         return _Later(module, generate)
 
-    GraphModule.recompile = recompile  # type: ignore[method-assign, assignment]
     try:
-        yield
+        with exchanged(kind, "recompile", recompile):
+            yield
     finally:
-        GraphModule.recompile = original  # type: ignore[method-assign]
         for module in list(waiting):
             generate(module)
