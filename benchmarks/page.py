@@ -34,7 +34,7 @@ def main() -> None:
             continue
         parts.append(section(name, suite, tuple(complete(read_result(path)) for path in paths)))
     parts.append(litert(json.loads((RESULTS / "litert_goldens.json").read_text(encoding="utf-8"))))
-    parts.append((NOTES / "int8.md").read_text(encoding="utf-8").strip())
+    parts.append((NOTES / "int8_limits.md").read_text(encoding="utf-8").strip())
     if costs := export_costs():
         parts.append(costs)
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
