@@ -307,9 +307,10 @@ def test_tables_go_to_stdout_whole(exports: Exports, dataset: Path) -> None:
         assert "…" not in found.stdout
 
 
-def test_a_reader_that_goes_away_ends_the_program_without_a_word() -> None:
+def test_a_reader_that_goes_away_ends_the_program_without_a_word(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([*PROGRAM, "variants"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    own = os.environ | {"TMPDIR": str(tmp_path)}  # or it says what a run that was killed in the shared one left there
+    done = subprocess.run([*PROGRAM, "variants"], stdout=writing, stderr=subprocess.PIPE, check=False, env=own)
     os.close(writing)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
