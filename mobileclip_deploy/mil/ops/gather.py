@@ -25,20 +25,21 @@ def checked_indices(indices: Tensor, size: int, opset: int) -> Tensor:
     """
     if indices.is_floating_point():
         raise InvalidInput("indices are floating-point numbers")
-    resolved = indices.to(torch.int64)
-    if resolved.is_meta:
-        return resolved
-    if opset < 17:
-        resolved = torch.where(resolved < 0, resolved + size, resolved)
-    return _InRange.apply(resolved, size)  # type: ignore[no-untyped-call]
+    indices = indices.to(torch.int64)
+    if indices.is_meta:
+        return indices
+    if opset >= 17:
+        return _Within.apply(indices, 0, size)  # type: ignore[no-untyped-call]
+    within = _Within.apply(indices, -size, size)  # type: ignore[no-untyped-call]
+    return torch.where(within < 0, within + size, within)
 
 
-class _InRange(torch.autograd.Function):
+class _Within(torch.autograd.Function):
     """Indices as they are, looked at: a function of its own because in a vmap no value can be looked at otherwise."""
 
     @staticmethod
-    def forward(indices: Tensor, size: int) -> Tensor:
-        if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= size):
+    def forward(indices: Tensor, lowest: int, size: int) -> Tensor:
+        if indices.numel() and (int(indices.min()) < lowest or int(indices.max()) >= size):
             low, high = int(indices.min()), int(indices.max())
             raise InvalidInput(f"indices from {low} to {high} are out of range for {size} elements")
         return indices.clone()
@@ -48,8 +49,10 @@ class _InRange(torch.autograd.Function):
         """Nothing is kept: no gradient is asked for."""
 
     @staticmethod
-    def vmap(_: object, batched: tuple[int | None, None], indices: Tensor, size: int) -> tuple[Tensor, int | None]:
-        return _InRange.apply(indices, size), batched[0]  # type: ignore[no-untyped-call]
+    def vmap(
+        _: object, batched: tuple[int | None, None, None], indices: Tensor, lowest: int, size: int
+    ) -> tuple[Tensor, int | None]:
+        return _Within.apply(indices, lowest, size), batched[0]  # type: ignore[no-untyped-call]
 
 
 def _gather_shape(shapes: Shapes, values: Values) -> Shape:
