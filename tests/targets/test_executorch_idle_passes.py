@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from contextlib import AbstractContextManager
 
 import pytest
@@ -60,3 +62,11 @@ def test_executorchs_table_of_operations_is_read_as_it_reads_it() -> None:
     read = _ops._edge_dialect_info
     assert read
     assert read == _ops._load_edge_dialect_info()
+
+
+def test_executorchs_own_parser_is_not_asked() -> None:
+    refused = "from ruamel.yaml import YAML; YAML.load = None; "
+    ours = "from mobileclip_deploy.targets.executorch.lowering import import_exir; import_exir(); "
+    for before, code in ((ours, 0), ("", 1)):
+        program = f"{refused}{before}import executorch.exir"
+        assert subprocess.run([sys.executable, "-c", program], stderr=subprocess.DEVNULL).returncode == code

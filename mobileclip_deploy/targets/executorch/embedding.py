@@ -2,8 +2,8 @@
 
 The table is 40 to 60% of a text tower, and no quantizer of linear layers touches it. int8 has one scale a row: frequent
 and rare words have rows of different length. Six bits are indices into a table of 64 entries, three bytes for four
-numbers; the operations that take them apart see the rows of one text, 77 of them. They run in portable kernels, which
-for nano's tower of 0.9 ms of an x86 core takes 1.5 ms more.
+numbers; the operations that take them apart see the rows of one text, 77 of them. They run in portable kernels:
+nano's tower takes 2.4 ms of an x86 core, and 0.9 ms with int8 rows.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@ ETRecord, what ExecuTorch's developer tools need to lead a .pte back to the sour
 
 from __future__ import annotations
 
+import importlib
 import site
 import sysconfig
 import zipfile
@@ -32,7 +33,7 @@ def import_exir() -> None:
 
     if yaml.__with_libyaml__:
         with exchanged(YAML, "load", lambda _, text: yaml.load(text, yaml.CSafeLoader)):
-            pass
+            importlib.import_module("executorch.exir.dialects.edge._ops")
 
 
 def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> bytes:
