@@ -54,7 +54,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    style = {"svg.hashsalt": "accuracy_size", "svg.fonttype": "none", "font.size": 10, "axes.spines.top": False}
+    style: Any = {"svg.hashsalt": "accuracy_size", "svg.fonttype": "none", "font.size": 10, "axes.spines.top": False}
     with mpl.rc_context({**style, "axes.spines.right": False}):
         figure, axes = plt.subplots(figsize=(8.2, 4.4), layout="constrained")
         checkpoint = rows[0]["figures"]["top1"] + rows[0]["figures"]["top1_drop"]
@@ -68,15 +68,15 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             colour = COLOURS[row["target"]]
             (marker,) = axes.plot(size, top1, "o", color=colour, mfcalt="white", fillstyle=filling(row), ms=7)
             marker.set_gid(f"{row['bundle']}.{row['needs']}.{size:.2f}.{top1:.2f}")
-            text = label(row)
-            if text is not None and (row["target"], text) not in labelled:
-                labelled.add((row["target"], text))
+            said = label(row)
+            if said is not None and (row["target"], said) not in labelled:
+                labelled.add((row["target"], said))
                 place, side = LABELS[row["target"]]
-                axes.annotate(text, (size, top1), place, textcoords="offset points", ha=side, fontsize=8, color=colour)
+                axes.annotate(said, (size, top1), place, textcoords="offset points", ha=side, fontsize=8, color=colour)
         for target, colour in COLOURS.items():
             axes.plot([], [], "o", color=colour, label=TITLES[target])
-        for text, style in (("undecided on so few images", HALF), ("misses a gate: refused", "none")):
-            axes.plot([], [], "o", color="#666666", mfcalt="white", fillstyle=style, label=text)
+        for text, filled in (("undecided on so few images", HALF), ("misses a gate: refused", "none")):
+            axes.plot([], [], "o", color="#666666", mfcalt="white", fillstyle=filled, label=text)
         axes.set(
             xscale="log", xlim=(2.3, 30), xlabel="MB, both towers", ylabel="zero-shot top-1 on 1,911 held-out images, %"
         )

@@ -55,7 +55,7 @@ def main() -> None:
     rows = {name: [row for row in before if row["runtime"] == name] for name in PRECISIONS}
     for name in PRECISIONS if chosen is None else [chosen]:
         rows[name] = [row for precision in PRECISIONS[name] for row in measured(name, precision)]
-    result = {
+    result: dict[str, Any] = {
         "schema_version": 1,
         "versions": {name: version(name) for name in PACKAGES},
         "machine": {"processor": processor(), "python": platform.python_version()},

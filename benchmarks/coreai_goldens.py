@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.row:
         what, *rest = arguments.row.split(":")
-        print(json.dumps({"export": export, "bare": bare, "tables": tables}[what](*rest)))
+        steps: dict[str, Callable[..., dict[str, Any]]] = {"export": export, "bare": bare, "tables": tables}
+        print(json.dumps(steps[what](*rest)))
         return 0
     rows = []
     for golden in arguments.goldens.split(","):

@@ -126,7 +126,9 @@ def stored(model: mcd.MobileCLIP, tower: Any, precision: str) -> Callable[[Any],
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tower.aimodel"
         target.write(tower_job(Source.of(model), tower, precision), path)
-        found, missing = matched_weights(module, target.weights(path))
+        read = target.weights(path)
+        assert read is not None, path
+        found, missing = matched_weights(module, read)
     assert not missing, missing
     exact = tower_as_stored(module, found, target.storage(tower, module, precision))
 

@@ -100,6 +100,12 @@ def folded(variant: str) -> Any:
     return model
 
 
+def cell_of(text: str) -> tuple[str, Any]:
+    """Variant and tower of `variant:tower`."""
+    variant, tower = text.split(":")
+    return variant, tower
+
+
 def build(folder: Path, cell: str) -> None:
     """Write a cell's three files and the torch module's input and output."""
     import torch
@@ -114,7 +120,7 @@ def build(folder: Path, cell: str) -> None:
     from mobileclip_deploy.towers import example_input, make_tower
 
     torch.set_num_threads(1)
-    variant, tower = cell.split(":")
+    variant, tower = cell_of(cell)
     model = folded(variant)
     target = folder / f"{variant}_{tower}"
     target.mkdir(parents=True, exist_ok=True)
@@ -130,8 +136,8 @@ def build(folder: Path, cell: str) -> None:
     backend = get_backend("xnnpack")
     with quiet():
         write_graph(job, target / "model.onnx", *get_target("onnx").ports(job.variant, job.tower))
-        (target / "stock.pte").write_bytes(lower(job.module, job, backend))
-        (target / "fast.pte").write_bytes(lower(backend.authored(job), job, backend))
+        (target / "stock.pte").write_bytes(lower(job.module, job, backend, target / "stock.pte"))
+        (target / "fast.pte").write_bytes(lower(backend.authored(job), job, backend, target / "fast.pte"))
     (target / "done").touch()
 
 
@@ -146,7 +152,7 @@ def measure(folder: Path, cell: str, threads: int) -> dict[str, Any]:
     from mobileclip_deploy.towers import example_input, make_tower
 
     torch.set_num_threads(threads)
-    variant, tower = cell.split(":")
+    variant, tower = cell_of(cell)
     files = folder / f"{variant}_{tower}"
     model = folded(variant)
     module = make_tower(model, tower)

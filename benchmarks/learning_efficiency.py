@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Seed by seed: what is stopped early leaves pairs.
     wanted = [(arm, seed) for seed in range(chosen.seeds) for arm in ARMS]
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        runs = list(pool.map(lambda run: _trained(*run, chosen, index), wanted))
+        runs = list(pool.map(lambda run: _trained(run[0], run[1], chosen, index), wanted))
     result = _result(runs, chosen, index)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     plot(result, PLOT)

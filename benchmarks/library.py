@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,7 @@ def open_clip_run(pipeline: Pipeline) -> Callable[[list[Path]], Any]:
     assert not model.load_state_dict(image_weights(VARIANT), strict=False).unexpected_keys
     visual = model.visual.eval()
     if pipeline.folded:
-        from timm.utils import reparameterize_model
+        from timm.utils.model import reparameterize_model
 
         visual = reparameterize_model(visual)
     if pipeline.channels_last:
@@ -249,14 +250,14 @@ def running(work: Path, pipelines: tuple[Pipeline, ...]) -> Iterator[dict[str, C
         return told
 
     try:
-        asked = {}
+        asked: dict[str, Callable[[Path], dict[str, Any]]] = {}
         for pipeline in pipelines:
             command = [sys.executable, __file__, str(work), "--serve", json.dumps(asdict(pipeline))]
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **WAITING}
             )
             opened.append(process)
-            asked[pipeline.name] = lambda folder, process=process: ask(process, folder)
+            asked[pipeline.name] = partial(ask, process)
         yield asked
     finally:
         for process in opened:
@@ -328,9 +329,9 @@ def parts(work: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
         content = next(folder.glob("*.jpg")).read_bytes()
         opened = decode_image(content, size)
         ways: dict[str, Callable[[], Any]] = {
-            "decode_ms": lambda content=content: decode_image(content, "photograph"),
-            "resize_ms": lambda opened=opened: tower_bytes(opened, spec),
-            "fast_jpeg_ms": lambda content=content: tower_bytes(decode_image(content, "", 2 * spec.size), spec),
+            "decode_ms": partial(decode_image, content, "photograph"),
+            "resize_ms": partial(tower_bytes, opened, spec),
+            "fast_jpeg_ms": partial(shrunk, content, spec),
             "tower_ms": lambda: session.run(None, {name: pixels}),
         }
         with ThreadPoolExecutor(1) as thread:  # as `embed` decodes: the system gives a first thread memory otherwise
@@ -338,6 +339,13 @@ def parts(work: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
             row |= {way: thread.submit(milliseconds, run).result() for way, run in ways.items()}
         rows.append(row)
     return rows
+
+
+def shrunk(content: bytes, spec: Any) -> Any:
+    """A photograph as `embed --fast-jpeg` reads it."""
+    from mobileclip_deploy.model.preprocessing import decode_image, tower_bytes
+
+    return tower_bytes(decode_image(content, "", 2 * spec.size), spec)
 
 
 def milliseconds(run: Callable[[], Any], times: int = 11) -> float:

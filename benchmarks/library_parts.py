@@ -17,6 +17,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,14 @@ def parts(work: Path) -> dict[str, tuple[Callable[[], Any], int]]:
         bundle = Bundle.of(Subjects(work).bundle(VARIANT, "onnx", precision))
         session = open_session(bundle.artifact("image"), threads=1)
         given = {session.get_inputs()[0].name: pixels[:OURS]}
-        found[f"embed, {precision}"] = (lambda session=session, given=given: session.run(None, given), OURS)
+        found[f"embed, {precision}"] = (partial(session.run, None, given), OURS)
     last = torch.from_numpy(pixels).to(memory_format=torch.channels_last)
     for name, (folded, narrow) in TOWERS.items():
         model, _, transform = open_clip.create_model_and_transforms(OPEN_CLIP[VARIANT])
         model.load_state_dict(image_weights(VARIANT), strict=False)
         visual = model.visual.eval()
         if folded:
-            from timm.utils import reparameterize_model
+            from timm.utils.model import reparameterize_model
 
             visual = reparameterize_model(visual)
         visual = visual.to(memory_format=torch.channels_last)

@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     torch.set_num_threads(1)
-    result = {
+    result: dict[str, Any] = {
         "schema_version": 1,
         "versions": {name: version(name) for name in ("mobileclip-deploy", "onnx", "onnxruntime", "torch", "numpy")},
         "machine": {"processor": processor(), "python": platform.python_version()},

@@ -12,7 +12,8 @@ from typing import Any
 
 from export_cost import section as export_costs
 from ratios import STEADY, Row, ratio_rows
-from suites import RESULTS, ROOT, SUITES, Suite, stored
+from subjects import ROOT
+from suites import RESULTS, SUITES, Suite, stored
 
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result

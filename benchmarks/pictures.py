@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def main() -> None:
     """Measure, write the figures, and renew the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    result = {
+    result: dict[str, Any] = {
         "schema_version": 1,
         "versions": {name: version(name) for name in ("mobileclip-deploy", "onnxruntime", "numpy")},
         "machine": {"processor": processor(), "python": platform.python_version()},
@@ -72,7 +73,7 @@ def measured() -> list[dict[str, Any]]:
     for _ in range(WARM_UP + ROUNDS):
         tower_times.append(cpu(lambda: tower.run(None, {"pixel_values": pixels})))
         for way, size in times:
-            times[way, size].append(cpu(lambda way=way, size=size: ways[way].run(None, {"pixels": given[size]})))
+            times[way, size].append(cpu(partial(ways[way].run, None, {"pixels": given[size]})))
 
     def share(way: str, size: tuple[int, int, int]) -> float:
         return statistics.median(np.array(times[way, size][WARM_UP:]) / np.array(tower_times[WARM_UP:]))

@@ -22,8 +22,8 @@ from typing import Any
 
 from page import conditions
 from ratios import ratio_rows
-from subjects import LEARNED, NANO_PRECISIONS, Subjects
-from suites import RESULTS, ROOT, SUITES, measure, protocol_named
+from subjects import LEARNED, NANO_PRECISIONS, ROOT, Subjects
+from suites import RESULTS, SUITES, measure, protocol_named
 
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
@@ -40,7 +40,7 @@ numbers of the grid stand in the file differs. dB of the packaged photographs an
 from; KL and drops over the looks of the gate. `tuned` also trains what is float anyway
 ([Learn the rounding](rounding.md))."""
 DROPS = {"top1": "top-1", "image_to_text_recall@1": "recall@1"}
-TITLES = ("target", "image", "text", "needs", "MB", "of fp32", "image, dB", "text, dB", "KL")
+TITLES: tuple[str, ...] = ("target", "image", "text", "needs", "MB", "of fp32", "image, dB", "text, dB", "KL")
 TITLES += (
     *(f"{name}: drop" for name in DROPS.values()),
     "gates",

@@ -95,7 +95,7 @@ def measure(golden: str, target: str) -> dict[str, Any]:
 
     from mobileclip_deploy.parity import reference
 
-    reference.embed_exactly = timed  # type: ignore[attr-defined]
+    reference.embed_exactly = timed  # type: ignore[assignment, attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         request = ExportRequest((target,), ("fp32",), Path(folder), allow_failing=True)
         (written,) = export_plan(plan_export(choose(request), source))

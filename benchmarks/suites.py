@@ -176,7 +176,7 @@ def stored(name: str) -> list[Path]:
     return sorted((path for path, match in found.items() if match), key=lambda path: int(found[path][1]))  # type: ignore[index]
 
 
-def measure(name: str, subjects: Subjects, protocol: Protocol, most: int) -> None:
+def measure(name: str, subjects: Subjects, protocol: Protocol, most: int = MOST) -> None:
     """Run a suite until its ratios are steady, at most so often, and keep all results; the runs before are deleted."""
     request, results = SUITES[name].request(subjects), list[Result]()
     for path in stored(name):

@@ -81,7 +81,7 @@ class _Sums:
         for number, block in enumerate(self._blocks):
             rest = columns[:, number * BLOCK :]
             block.baddbmm_(rest[:, :BLOCK], rest.transpose(1, 2))
-        self._first += (columns * roots[:, None, :]).sum(dim=2)
+        self._first += (columns @ roots[:, :, None])[..., 0]
         self._mass += weights.sum(dim=1)
 
     def moments(self) -> Moments:

@@ -167,7 +167,7 @@ def test_learned_towers_are_nearer_and_their_source_stays(
     assert rounded.source.provenance == source.provenance
 
 
-def test_of_many_pictures_an_even_share_is_looked_at(data: CalibrationSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_inputs_an_even_share_is_looked_at(data: CalibrationSet, monkeypatch: pytest.MonkeyPatch) -> None:
     class Enough(Exception):
         pass
 
@@ -178,10 +178,11 @@ def test_of_many_pictures_an_even_share_is_looked_at(data: CalibrationSet, monke
         raise Enough
 
     monkeypatch.setattr(rounding, "gather", gather)
-    monkeypatch.setattr(rounding, "LOOKED_AT", 18)
     source = Source.of(mcd.load_model()).folded()
-    for tower, wanted in (("image", data.learned("image")[::2]), ("text", data.learned("text"))):
+    for tower in ("image", "text"):
         looked_at.clear()
+        wanted = data.learned(tower)[::2]  # type: ignore[arg-type]
+        monkeypatch.setattr(rounding, "LOOKED_AT", {tower: len(wanted)})
         with pytest.raises(Enough):
             round_source(source, get_target("coreml"), {tower: "w4p"}, data, Learning("gptq"))  # type: ignore[dict-item]
         assert torch.equal(torch.stack(looked_at), wanted)
