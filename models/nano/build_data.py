@@ -29,6 +29,7 @@ from styles import SOURCES, fetch, fit, on_white, plain, read_json, source_image
 T = TypeVar("T")
 HELD_OUT = "emoji-datasource-twitter@16.0.0"
 NAMES = "emojibase-data@17.0.0"
+STYLES = frozenset(one.style for one in SOURCES)
 COPY_LIMIT = 6.0
 """Root mean square difference, in 8-bit levels, under which a training image counts as a copy of a held-out one."""
 
@@ -114,14 +115,14 @@ def training_images(
     names: tarfile.TarFile,
     held_out: tarfile.TarFile,
     work: Path,
-    styles: Container[str] = frozenset(source.style for source in SOURCES),
+    styles: Container[str] = STYLES,
 ) -> Iterator[tuple[Concept, str, np.ndarray]]:
     """Yields (concept, style, pixels on white [SIZE, SIZE, 3]) of these styles, without copies of held-out images."""
     index = {concept.hexcode: number for number, concept in enumerate(concepts)}
     files = held_out_files(held_out)
     targets = [on_white(fit(Image.open(io.BytesIO(files[concept.hexcode][1])), 1.0)) for concept in concepts]
     lookup = icon_names(concepts, names)
-    for source in (source for source in SOURCES if source.style in styles):
+    for source in (one for one in SOURCES if one.style in styles):
         copies, covered = 0, []
         for hexcode, rgba in source_images(source, fetch(source.package, work), lookup):
             # A flag without its colours is a rectangle: nothing a caption could be learnt from.

@@ -68,7 +68,7 @@ class MobileOneBlock(nn.Module):
         super().__init__()
         self.kernel, self.stride, self.groups = kernel, stride, groups
         self.branches = nn.ModuleList(ConvBN(cin, cout, kernel, stride, groups) for _ in range(branches))
-        self.scale = ConvBN(cin, cout, (1, 1), stride, groups) if scale_branch and kernel[0] > 1 else None
+        self.scale = ConvBN(cin, cout, (1, 1), 1, groups) if scale_branch and kernel[0] > 1 else None
         # Without a convolution: BatchNorm alone, of the identity. Folding makes a kernel of it that is 1 in its centre.
         self.skip = nn.BatchNorm2d(cin) if cin == cout and stride == 1 else None
         self.conv: nn.Conv2d | None = None
@@ -79,7 +79,12 @@ class MobileOneBlock(nn.Module):
         if self.conv is not None:
             return self.act(self.se(self.conv(x)))
         terms = [branch(x) for branch in self.branches]
-        terms += [branch(x) for branch in (self.scale, self.skip) if branch is not None]
+        if self.scale is not None:
+            # The pixels that a strided 1 x 1 convolution sees, [N, Cin, H', W']. oneDNN's own of 3 channels, channels
+            # last, writes past its memory when it computes the gradient (uxlfoundation/oneDNN#6035, torch 2.13).
+            terms.append(self.scale(x[:, :, :: self.stride, :: self.stride]))
+        if self.skip is not None:
+            terms.append(self.skip(x))
         return self.act(self.se(sum(terms[1:], terms[0])))
 
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 from tiny import tiny_variant
 from torch import nn
+from torch.nn import functional
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.architecture.attention import ChannelLayerNorm, QuickGELU, SelfAttention, attend
+from mobileclip_deploy.model.architecture.mobileone import MobileOneBlock
 from mobileclip_deploy.model.variants import load_variant, variant_names
 
 IDS = torch.tensor([[90, 5, 6, 91, 0, 0, 0, 0], [90, 91, 0, 0, 0, 0, 0, 0]])
@@ -30,6 +32,26 @@ def test_cards_state_the_parameters_that_the_network_has(name: str) -> None:
     texts = 0 if model.text is None else sum(parameter.numel() for parameter in model.text.parameters())
     assert texts == card.parameters_text
     assert (card.text is None) == (texts == 0)
+
+
+@pytest.mark.parametrize("name", variant_names())
+def test_no_strided_1x1_convolution_sees_few_channels(name: str) -> None:
+    """Their gradient's memory is written past its end by oneDNN, channels last, where there are fewer than 16."""
+    card = load_variant(name)
+    model = build_model(card.for_layout(next(iter(card.layouts))), "meta")
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    points = [one for one in convolutions if one.kernel_size == (1, 1) and one.stride != (1, 1)]
+    assert all(one.in_channels >= 16 for one in points), points
+
+
+@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize(("channels", "groups"), [(3, 1), (4, 4)])
+def test_a_scale_branch_sees_the_pixels_of_a_strided_convolution(size: int, channels: int, groups: int) -> None:
+    block = MobileOneBlock(channels, 8, (3, 3), stride=2, groups=groups, activation=False).eval()
+    assert block.scale is not None
+    pixels = torch.rand(2, channels, size, size)
+    strided = functional.conv2d(pixels, block.scale.conv.weight, stride=2, groups=groups)
+    torch.testing.assert_close(block(pixels), block.branches[0](pixels) + block.scale.bn(strided))
 
 
 class TestB:
