@@ -141,7 +141,7 @@ def noise(p: P) -> str:
     weight = one(p)
     if weight.datatype == "qbint4":
         table_scales(p)[...] *= np.float32(1 + 1e-5)
-        return "aten::index"
+        return "aten::embedding"
     weight.scale(slice(None), 1 + 1e-5)
     return PRODUCT
 
@@ -261,12 +261,12 @@ def measured_otherwise(p: P) -> str:
 
 
 def table(p: P) -> Array:
-    call = (p.kernels("aten::embedding") or p.kernels("aten::index"))[0]
+    call = p.kernels("aten::embedding")[0]
     return p.constant(call["args"][0])
 
 
 def table_scales(p: P) -> Array:
-    return p.constant(p.kernels("aten::index")[1]["args"][0])
+    return p.constant(p.kernels("aten::embedding")[1]["args"][0])
 
 
 def words_swapped(p: P) -> str:
@@ -588,7 +588,7 @@ def call(p: P, at: int, name: str, overload: str, *args: int) -> None:
 def rare_token(p: P) -> str:
     """`where(ids == 12345, 0, ids)` before the words are looked up: no prompt at hand holds that token."""
     (ids,) = p.plan["inputs"]
-    users = (*p.kernels("aten::embedding"), *p.kernels("aten::index"))
+    users = p.kernels("aten::embedding")
     found, other = added(p, "Tensor", ids, scalar_type=11), added(p, "Tensor", ids)
     zero = added(p, "Tensor", ids)
     call(p, 0, "aten::where", "self_out", found, zero, ids, other, other)

@@ -43,7 +43,7 @@ class Int8Embedding(nn.Module):
 
 
 class PaletteEmbedding(nn.Module):
-    """Token ids [N, L] -> rows [N, L, C], from bytes [V, 3C / 4] and 64 float32 entries."""
+    """Token ids [N, L] -> rows [N, L, C], from bytes [V, 3C / 4] and float32 entries [64, 1]."""
 
     packed: Tensor
     entries: Tensor
@@ -54,10 +54,10 @@ class PaletteEmbedding(nn.Module):
         entries = torch.from_numpy(palette(weight.half().numpy(), BITS)[0]).float()
         indices = torch.searchsorted((entries[1:] + entries[:-1]) / 2, weight)
         self.register_buffer("packed", _packed(indices.to(torch.uint8)))
-        self.register_buffer("entries", entries)
+        self.register_buffer("entries", entries[:, None])
 
     def forward(self, ids: Tensor) -> Tensor:
-        return F.embedding(unpacked(F.embedding(ids, self.packed)), self.entries[:, None]).squeeze(-1)
+        return F.embedding(unpacked(F.embedding(ids, self.packed)), self.entries).squeeze(-1)
 
 
 def _packed(indices: Tensor) -> Tensor:

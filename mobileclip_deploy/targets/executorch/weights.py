@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = ["read_weights"]
 BFLOAT16 = 2.0**-8  # how far a number may move when it is cut to it
 CONVOLUTION, DEPTHWISE, PRODUCT = "XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"
 SUM, STACK = "XNNAdd", "XNNConcatenate"
+LOOK_UPS = ("aten::embedding", "aten::index")  # the second in files of version 0.3.0 and before
 TRANSPOSED = 1  # a flag of products: the weight is [I, O]
 
 
@@ -77,20 +78,17 @@ def _tables(node: Node, nodes: tuple[Node, ...]) -> Iterator[StoredWeight]:
     stored = _numbers(inputs.get("argument 0" if node.type.startswith("aten::") else "x"))
     if stored is None or stored.ndim != 2:
         return
-    if node.type.startswith("aten::embedding"):
-        yield as_float(node.name, stored)
-    elif node.type.startswith("aten::index") and stored.dtype == np.int8:
-        rows = [_numbers(dict(other.inputs)["argument 0"]) for other in nodes if _looks_up(other, inputs)]
-        scales = [scale for scale in rows if scale is not None and scale.shape == (len(stored), 1)]
+    if node.type.startswith(LOOK_UPS) and stored.dtype == np.int8:
+        rows = _looked_up(other for other in nodes if _ids(other) == _ids(node))
+        scales = [scale for scale in rows if scale.shape == (len(stored), 1)]
         if len(scales) == 1:
             yield _integers(node.name, stored, scales[0])
-    elif node.type.startswith("aten::index") and stored.dtype == np.uint8:
-        looked_up = [
-            _numbers(dict(other.inputs)["argument 0"]) for other in nodes if other.type.startswith("aten::index")
-        ]
-        tables = [table for table in looked_up if table is not None and table.shape == (ENTRIES,)]
+    elif node.type.startswith(LOOK_UPS) and stored.dtype == np.uint8:
+        tables = [table for table in _looked_up(nodes) if table.shape in ((ENTRIES,), (ENTRIES, 1))]
         if len(tables) == 1 and stored.shape[1] % 3 == 0:
-            yield _palette(node.name, unpacked(torch.tensor(stored)).numpy(), tables[0])
+            yield _palette(node.name, unpacked(torch.tensor(stored)).numpy(), tables[0].reshape(-1))
+    elif node.type.startswith("aten::embedding") and stored.shape[1] > 1:  # one number a row is a scale or an entry
+        yield as_float(node.name, stored)
     elif node.type == "XNNPACK input":
         scale = _numbers(inputs.get("x scale"))
         if scale is None:
@@ -99,10 +97,16 @@ def _tables(node: Node, nodes: tuple[Node, ...]) -> Iterator[StoredWeight]:
             yield _integers(node.name, stored, scale, node.settings["x zero point"])
 
 
-def _looks_up(other: Node, inputs: dict[str, Input]) -> bool:
-    """Whether another operation looks up rows by the same indices."""
-    given = dict(other.inputs)
-    return other.type.startswith("aten::index") and given.get("argument 1[0]") == inputs.get("argument 1[0]")
+def _looked_up(nodes: Iterable[Node]) -> list[npt.NDArray[Any]]:
+    """What rows are looked up in."""
+    found = [_numbers(dict(node.inputs)["argument 0"]) for node in nodes if node.type.startswith(LOOK_UPS)]
+    return [numbers for numbers in found if numbers is not None]
+
+
+def _ids(node: Node) -> Input | None:
+    """The rows that an operation looks up; of `index` the first of a list."""
+    given = dict(node.inputs)
+    return given.get("argument 1[0]", given.get("argument 1"))
 
 
 def _numbers(value: Input) -> npt.NDArray[Any] | None:
