@@ -168,12 +168,12 @@ def section() -> str:
     if not RESULTS.exists():
         return ""
     rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
-    measured = {(row["variant"], row["target"]) for row in rows}
+    found = {(row["variant"], row["target"]) for row in rows}
     missing = [
         f"{variant} on {target}"
         for variant in ("mobileclip_s2", "mobileclip2_s4")
         for target in CONVERTERS
-        if (variant, target) not in measured
+        if (variant, target) not in found
     ]
     lines = [
         "## What an export costs",
