@@ -3,9 +3,9 @@
     python benchmarks/suites.py folding            # or runtimes, precisions, peers, paper, int8; several, or all
     python benchmarks/page.py                      # docs/benchmarks.md from what was measured
 
-Each suite is run by the package's own benchmark (a process a turn, in shuffled turns, answers checked) at least twice,
-with other seeds, and on until the interval of every ratio is narrower than 5% or --runs are done; then the page says of
-which it is not. The results go to benchmarks/results/SUITE-1.json, SUITE-2.json and so on, which `mobileclip-deploy
+Each suite is run by the package's own benchmark (samples in shuffled turns, answers checked) at least twice, with other
+seeds, and on until the interval of every ratio is narrower than 5% or --runs are done; then the page says of which it
+is not. The results go to benchmarks/results/SUITE-1.json, SUITE-2.json and so on, which `mobileclip-deploy
 report` reads. Ratios within a run mean something; milliseconds of a shared machine do not. On a machine that is not
 quiet CPU time is what to compare, so everything runs on one thread.
 """

@@ -46,7 +46,7 @@ class Counted(Session):
 
 def test_an_inference_that_is_not_short_is_a_sample() -> None:
     session = Counted(worker.SHORT)
-    timed = worker._time(session, PROTOCOL)
+    timed = worker._time(session, PROTOCOL, None)
     # The warm-up, three that tell how short one is, and the samples.
     assert (len(timed.samples), timed.together, session.runs) == (3, 1, 1 + 3 + 3)
     assert timed.cpu >= 3 * timed.cpu_least >= 3 * worker.SHORT
@@ -54,7 +54,7 @@ def test_an_inference_that_is_not_short_is_a_sample() -> None:
 
 def test_shorter_ones_are_taken_together_and_told_for_one() -> None:
     session = Counted(100_000)
-    timed = worker._time(session, PROTOCOL)
+    timed = worker._time(session, PROTOCOL, None)
     assert 1 < timed.together <= worker.SAMPLE // 100_000
     assert (len(timed.samples), session.runs) == (3, 1 + 3 + 3 * timed.together)
     assert timed.cpu >= 3 * timed.cpu_least >= 3 * 100_000
@@ -62,12 +62,12 @@ def test_shorter_ones_are_taken_together_and_told_for_one() -> None:
 
 
 def test_what_disturbs_some_inferences_does_not_change_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.accumulate([*[0, 9_000_000] * 3, 0, 9_000_000, 2_000_000, 7_000_000])
+    clock = itertools.accumulate([*[0, 9_000_000] * 3, 0, 9_000_000, 0, 2_000_000, 0, 7_000_000])
     monkeypatch.setattr(worker.time, "process_time_ns", lambda: next(clock))
 
     class Still(Counted):
         def run(self) -> None:
             self.runs += 1
 
-    timed = worker._time(Still(0), PROTOCOL)
+    timed = worker._time(Still(0), PROTOCOL, None)
     assert (timed.cpu, timed.cpu_least, timed.together) == (18_000_000, 2_000_000, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mobileclip_deploy.benchmark.result import Device, Snapshot
 
-__all__ = ["describe", "instructions", "snapshot"]
+__all__ = ["describe", "instructions", "memory_bytes", "snapshot"]
 
 SYS = Path("/sys")
 CPU = Path("/proc/cpuinfo")
@@ -20,7 +20,6 @@ PRODUCTS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp",
 def describe() -> Device:
     """This machine. Its host name is left out: results are published."""
     frequencies = [_number(_cpu(core) / "cpufreq/cpuinfo_max_freq") for core in range(os.cpu_count() or 1)]
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Device(
         kind="host",
         simulated=False,
@@ -32,9 +31,14 @@ def describe() -> Device:
         build=_distribution(),
         cores=os.cpu_count() or 1,
         core_maximum_khz=tuple(int(value) for value in frequencies if value is not None),
-        memory_bytes=pages,
+        memory_bytes=memory_bytes(),
         instructions=instructions(),
     )
+
+
+def memory_bytes() -> int:
+    """All of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def instructions(file: Path = CPU) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
-"""One turn, in a process of its own: load, check, warm up, time; the round goes to stdout as JSON.
+"""A round of one cell, in a process of its own: load, check, warm up, time; the round goes to stdout as JSON.
 
-python -m mobileclip_deploy.benchmark.host.worker JOB_FOLDER CELL ROUND ANSWERS.npy [--profile]
+python -m mobileclip_deploy.benchmark.host.worker JOB_FOLDER CELL ROUND ANSWERS.npy [--profile] [--in-turns]
 
+With --in-turns it says `waits` when it is warm and after every sample, takes one for each line `sample` on stdin, and
+goes on to its end at the line `end`: so the cells of a round take turns (rounds.py).
 The answers to the golden inputs are written to ANSWERS.npy, to be judged by whoever started this process: comparing
 them here would load more into the process whose memory is measured.
 """
@@ -13,9 +15,10 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +30,9 @@ from mobileclip_deploy.benchmark.result import OperatorTime, RoundResult
 from mobileclip_deploy.errors import MobileClipDeployError, NotRun
 from mobileclip_deploy.targets.benchmarking import Session
 
-__all__ = ["turn"]
+__all__ = ["WAITING", "Asked", "turn"]
+
+WAITING = "waits\n"
 
 START, END = 49406, 49407
 """What the tokenizer of all variants puts around a text; the rest is padding, 0."""
@@ -39,12 +44,13 @@ at most, make one sample then. Starting the process takes longer than a round of
 
 def main() -> None:
     """Run the turn that the command line names; what libraries print goes to stderr."""
-    folder, name, number, answers = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
+    folder, name, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     job = read_job(folder / "job.json")
     try:
-        finished = turn(job, job.cell(name), number, folder, answers, "--profile" in sys.argv)
+        driver = stdout if "--in-turns" in sys.argv else None
+        finished = turn(Asked(folder, job, job.cell(name), number, Path(sys.argv[4]), "--profile" in sys.argv, driver))
     except Exception as error:  # whatever a runtime raises is the outcome of this round
         text = str(error) if isinstance(error, MobileClipDeployError) else f"{type(error).__name__}: {error}"
         line = " ".join(text.split())[:500]
@@ -54,33 +60,48 @@ def main() -> None:
     os._exit(0)  # some runtimes' threads crash or hang while an interpreter with them comes down
 
 
-def turn(job: Job, cell: Cell, number: int, folder: Path, answers: Path, profiled: bool) -> RoundResult:
+@dataclass(frozen=True)
+class Asked:
+    """Round `number` of a cell of the job in `folder`. `answers`: where those to the golden inputs go; `driver`: whom
+    to tell that a sample can be taken; None: they follow one another."""
+
+    folder: Path
+    job: Job
+    cell: Cell
+    number: int
+    answers: Path
+    profiled: bool
+    driver: TextIO | None
+
+
+def turn(asked: Asked) -> RoundResult:
     """One round of one cell.
 
     Raises:
         NotRun: this machine has nothing that can run it.
     """
-    inputs = _inputs(cell, folder)
+    job, cell, number = asked.job, asked.cell, asked.number
+    inputs = _inputs(cell, asked.folder)
     import_runtime(cell)
-    load_first, session = _load(cell, folder)
+    load_first, session = _load(cell, asked.folder)
     load_again = None
     if number == 0:
         del session
         gc.collect()
-        load_again, session = _load(cell, folder)
+        load_again, session = _load(cell, asked.folder)
     session.feed(inputs[:1])
     started = time.perf_counter_ns()
     session.run()
     first = time.perf_counter_ns() - started
     if number == 0 and cell.golden is not None:
         count = min(job.protocol.golden_inputs or len(inputs), len(inputs))
-        np.save(answers, _answers(session, inputs[:count]))
+        np.save(asked.answers, _answers(session, inputs[:count]))
         session.feed(inputs[:1])
-    timed = _time(session, job.protocol)
+    timed = _time(session, job.protocol, asked.driver)
     memory = _peak_memory()
     warnings: tuple[str, ...] = ()
     profile: tuple[OperatorTime, ...] = ()
-    if profiled and number == 0:
+    if asked.profiled and number == 0:
         try:
             profile = tuple(OperatorTime(**asdict(one)) for one in session.profile())
         except NotRun as error:
@@ -129,29 +150,48 @@ class _Timed:
     together: int
 
 
-def _time(session: Session, protocol: Protocol) -> _Timed:
+def _alone(protocol: Protocol) -> Iterator[None]:
+    """Samples one after another, until a round is done."""
+    until = time.perf_counter_ns() + int(protocol.seconds_per_round * 1e9)
+    taken = 0
+    while taken < protocol.iterations_per_round or time.perf_counter_ns() < until:
+        yield
+        taken += 1
+
+
+def _told(driver: TextIO, session: Session) -> Iterator[None]:
+    """Samples when stdin says so, between those of other processes."""
+    while True:
+        driver.write(WAITING)
+        driver.flush()
+        line = sys.stdin.readline()
+        if line == "end\n":
+            return
+        if not line:
+            os._exit(1)  # the driver is gone
+        session.run()  # what others left in the caches is no part of the sample
+        yield
+
+
+def _time(session: Session, protocol: Protocol, driver: TextIO | None) -> _Timed:
     """A round's inferences."""
     for _ in range(protocol.warm_up_iterations):
         session.run()
     together = _together(session)
     samples: list[int] = []
+    processed, least = 0, sys.maxsize
     gc.disable()
-    least = sys.maxsize
-    processed = before = time.process_time_ns()
-    begun = time.perf_counter_ns()
-    until = begun + int(protocol.seconds_per_round * 1e9)
-    ended = begun
-    while len(samples) < protocol.iterations_per_round or ended < until:
-        started = time.perf_counter_ns()
+    for _ in _told(driver, session) if driver else _alone(protocol):
+        started, before = time.perf_counter_ns(), time.process_time_ns()
         for _ in range(together):
             session.run()
             after = time.process_time_ns()
+            processed += after - before
             least = min(least, after - before)
             before = after
-        ended = time.perf_counter_ns()
-        samples.append((ended - started) // together)
+        samples.append((time.perf_counter_ns() - started) // together)
     gc.enable()
-    return _Timed(samples, (before - processed) // together, least, together)
+    return _Timed(samples, processed // together, least, together)
 
 
 def _together(session: Session) -> int:

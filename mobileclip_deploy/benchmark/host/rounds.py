@@ -1,0 +1,170 @@
+"""A round on this machine: the cells of it are loaded side by side, each in a process of its own, and take turns.
+
+A shared machine is slower for seconds or minutes by half and more. Rounds that follow one another meet different
+machines then; samples that are taken one after another, a tenth of a second each, meet the same.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from mobileclip_deploy.benchmark.answers import judge
+from mobileclip_deploy.benchmark.documents import parse_document
+from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.golden import outcome
+from mobileclip_deploy.benchmark.host.machine import memory_bytes
+from mobileclip_deploy.benchmark.host.worker import WAITING
+from mobileclip_deploy.benchmark.job import Turn
+from mobileclip_deploy.benchmark.result import RoundResult
+
+__all__ = ["PATIENCE_SECONDS", "death", "environment", "run_round", "side_by_side"]
+
+# Loading and compiling a large tower takes minutes on a slow machine; an inference never does.
+PATIENCE_SECONDS = 900
+WORKER = (sys.executable, "-m", "mobileclip_deploy.benchmark.host.worker")
+PROCESS_BYTES, COPIES = 256 << 20, 4
+"""What a process takes: its libraries, and its file so many times while it is loaded and compiled."""
+
+
+def side_by_side(plan: Plan, turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The first of `turns`, and those behind it of the same round that half of the memory has room for as well."""
+    left = memory_bytes() // 2
+    found: list[Turn] = []
+    for turn in turns:
+        left -= PROCESS_BYTES + COPIES * plan.job.cell(turn.cell).bytes
+        if found and (left < 0 or turn.round != turns[0].round):
+            break
+        found.append(turn)
+    return tuple(found)
+
+
+def run_round(plan: Plan, turns: Sequence[Turn]) -> Iterator[RoundResult]:
+    """One round of each of these cells, judged: an invalid round ends the turns of its cell."""
+    protocol = plan.job.protocol
+    with ExitStack() as held:
+        # One loads after the other.
+        processes = [held.enter_context(_Process(plan, turn, alone=len(turns) == 1)) for turn in turns]
+        chance = random.Random(f"{plan.job.seed}, round {turns[0].round}")
+        started, samples = time.monotonic(), 0
+        while waiting := [process for process in processes if process.waits]:
+            enough = time.monotonic() - started >= protocol.seconds_per_round * len(turns)
+            if enough and samples >= protocol.iterations_per_round:
+                break
+            chance.shuffle(waiting)
+            for process in waiting:
+                process.say("sample")
+            samples += 1
+        for process in processes:
+            yield judge(process.finish(), process.cell, protocol)
+
+
+class _Process:
+    """One cell in a process of its own, worker.py, which says that it waits, takes a sample when it is told to, and
+    ends with its round. `alone`: it takes its samples without being told."""
+
+    def __init__(self, plan: Plan, turn: Turn, alone: bool) -> None:
+        self.cell, self.waits = plan.job.cell(turn.cell), False
+        self._plan, self._turn = plan, turn
+        self._line, self._late = "", False
+        self._patience = PATIENCE_SECONDS + 2 * plan.job.protocol.seconds_per_round
+        self._options = [*(["--profile"] if plan.profile else []), *([] if alone else ["--in-turns"])]
+
+    def __enter__(self) -> Self:
+        with ExitStack() as held:
+            folder = held.enter_context(tempfile.TemporaryDirectory(prefix="mobileclip-benchmark-"))
+            self._answers, self._complaints = Path(folder) / "answers.npy", Path(folder) / "stderr.txt"
+            command = [*WORKER, str(self._plan.folder), self.cell.id, str(self._turn.round), str(self._answers)]
+            self._running = subprocess.Popen(
+                [*command, *self._options],
+                env=environment(self.cell.threads),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=held.enter_context(self._complaints.open("w")),
+                text=True,
+                encoding="utf-8",
+            )
+            held.callback(self._end)
+            self._listen()
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._held.close()
+
+    def say(self, word: str) -> None:
+        """Tell it something, and wait for what it says to that."""
+        assert self._running.stdin
+        with suppress(BrokenPipeError):  # it died: its silence tells
+            self._running.stdin.write(f"{word}\n")
+            self._running.stdin.flush()
+        self._listen()
+
+    def finish(self) -> RoundResult:
+        """Its round, with what its answers are worth where it gave any."""
+        if self.waits:
+            self.say("end")
+        failed = RoundResult(run_id=self._plan.job.run_id, cell=self.cell.id, round=self._turn.round, status="failed")
+        if self._late:
+            return failed.model_copy(
+                update={"error": f"no answer within {self._patience:.0f} s; the process was ended"}
+            )
+        code = self._running.wait()
+        if code or not self._line:
+            return failed.model_copy(update={"error": death(code, self._complaints.read_text(errors="replace"))})
+        finished = parse_document(self._line, RoundResult, f"the process of cell {self.cell.id}")
+        if self.cell.golden is None or not self._answers.exists():
+            return finished
+        found = outcome(self.cell, self._plan.folder, np.load(self._answers))
+        return finished.model_copy(update={"golden": found})
+
+    def _listen(self) -> None:
+        """Its next line: that it waits, or its round; nothing where it died, or was silent for too long."""
+        assert self._running.stdout
+        ending = threading.Timer(self._patience, self._give_up)
+        ending.start()
+        self._line = self._running.stdout.readline()
+        ending.cancel()
+        self.waits = self._line == WAITING
+
+    def _give_up(self) -> None:
+        self._late = True
+        self._running.kill()
+
+    def _end(self) -> None:
+        self._running.kill()
+        self._running.communicate()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Every pool of the size asked for, and none that spins while it waits."""
+    pools = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    package = str(Path(__file__).parents[3])
+    path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
+    return os.environ | pools | {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "PYTHONPATH": path}
+
+
+def death(code: int, complaints: str) -> str:
+    """Why a process ended without an answer, in one line.
+
+    Args:
+        code: as `subprocess` tells it: negative of a signal.
+        complaints: what it printed on stderr.
+    """
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"the process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    lines = complaints.strip().splitlines() or ["nothing was printed"]
+    return f"the process ended with code {code}: {lines[-1][:300]}"
