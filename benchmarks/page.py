@@ -13,7 +13,7 @@ from typing import Any
 from export_cost import section as export_costs
 from ratios import STEADY, Row, ratio_rows
 from subjects import ROOT
-from suites import RESULTS, SUITES, Suite, stored
+from suites import RESULTS, SUITES, Suite, by_processor, processor
 
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
@@ -28,12 +28,11 @@ def main() -> None:
     """Write the page."""
     parts = [(NOTES / "head.md").read_text(encoding="utf-8").strip()]
     for name, suite in SUITES.items():
-        paths = stored(name)
-        if not paths:
-            missing = f"Not measured yet: `python benchmarks/suites.py {name}`."
-            parts.append(f"## {suite.title}\n\n{suite.claimed()}\n\n{missing}")
-            continue
-        parts.append(section(name, suite, tuple(complete(read_result(path)) for path in paths)))
+        measured = [tuple(complete(read_result(path)) for path in paths) for paths in by_processor(name).values()]
+        parts.append(f"## {suite.title}\n\n{suite.claimed(measured[0][0] if measured else None)}")
+        parts += [table(name, suite, runs) for runs in measured]
+        if not measured:
+            parts.append(f"Not measured yet: `python benchmarks/suites.py {name}`.")
     parts.append(litert(json.loads((RESULTS / "litert_goldens.json").read_text(encoding="utf-8"))))
     parts.append((NOTES / "int8_limits.md").read_text(encoding="utf-8").strip())
     if costs := export_costs():
@@ -75,11 +74,11 @@ def litert(told: dict[str, Any]) -> str:
     )
 
 
-def section(name: str, suite: Suite, runs: tuple[Result, ...]) -> str:
-    """A suite's table, which of its ratios are not steady, and what it was measured on."""
-    lines = [f"## {suite.title}", "", suite.claimed(runs[0]), ""]
+def table(name: str, suite: Suite, runs: tuple[Result, ...]) -> str:
+    """A suite on one kind of processor: its ratios, which of them are not steady, and what it was measured on."""
     rows = list(ratio_rows(suite, runs))
     scored = any(row.cell.accuracy for row in rows)
+    lines = [f"`python benchmarks/suites.py {name}`; {conditions(runs)}", ""]
     lines.append(f"| what | runtime | CPU ms | wall ms | faster | 95% |{' top-1 % |' if scored else ''} cosine |")
     lines.append(f"|---|---|---|---|---|---|{'---|' if scored else ''}---|")
     for row in rows:
@@ -93,10 +92,6 @@ def section(name: str, suite: Suite, runs: tuple[Result, ...]) -> str:
         ratio = f"{row.ratio.value:.2f} | {interval}"
         lines.append(f"| {cell.label} | {_where(row)} | {times} | {ratio} |{accuracy} {cosine} |")
     lines += ["", f"{len(runs)} runs, {rows[0].ratio.rounds} rounds. {_verdict(rows)}"]
-    note = NOTES / f"{name}.md"
-    if note.exists():
-        lines += ["", note.read_text(encoding="utf-8").strip()]
-    lines += ["", f"`python benchmarks/suites.py {name}`; {conditions(runs)}"]
     return "\n".join(lines)
 
 
@@ -121,9 +116,8 @@ def conditions(runs: tuple[Result, ...]) -> str:
     ]
     loads = [load for load in told if load is not None]
     load = f"; load average {min(loads):.1f} to {max(loads):.1f}" if loads else ""
-    processor = " ".join((device.model, *device.instructions))
     text = (
-        f"{processor}, {device.cores} cores, {device.os} {device.architecture}; {versions}; "
+        f"{processor(device)}, {device.cores} cores, {device.os} {device.architecture}; {versions}; "
         f"protocol {protocol.name} ({protocol.rounds} rounds of {protocol.iterations_per_round} inferences){load}"
     )
     return f"{text}. {'; '.join(warnings).capitalize()}." if warnings else f"{text}."

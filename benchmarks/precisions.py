@@ -23,7 +23,7 @@ from typing import Any
 from page import conditions
 from ratios import ratio_rows
 from subjects import LEARNED, NANO_PRECISIONS, ROOT, Subjects
-from suites import RESULTS, SUITES, measure, protocol_named
+from suites import RESULTS, SUITES, by_processor, measure, protocol_named
 
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
@@ -205,7 +205,7 @@ COMPARED: dict[str, Callable[[dict[str, Any]], str]] = {
 
 def times() -> tuple[dict[tuple[str, TowerName], str], str]:
     """How many times as fast as its target's fp32 a tower is, with the interval, and what that was measured on."""
-    runs = tuple(complete(read_result(RESULTS / f"precisions-{number}.json")) for number in (1, 2))
+    runs = tuple(complete(read_result(path)) for path in list(by_processor("precisions").values())[-1])
     faster = {
         (str(row.cell.bundle), row.cell.tower): f"{row.ratio.value:.2f}"
         + ("" if row.is_base else f" ({row.ratio.low:.2f} to {row.ratio.high:.2f})")

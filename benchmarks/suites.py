@@ -5,14 +5,16 @@
 
 Each suite is run by the package's own benchmark (samples in shuffled turns, answers checked) at least twice, with other
 seeds, and on until the interval of every ratio is narrower than 5% or --runs are done; then the page says of which it
-is not. The results go to benchmarks/results/SUITE-1.json, SUITE-2.json and so on, which `mobileclip-deploy
-report` reads. Ratios within a run mean something; milliseconds of a shared machine do not. On a machine that is not
-quiet CPU time is what to compare, so everything runs on one thread.
+is not. The results go to benchmarks/results/SUITE-1.json, SUITE-2.json and so on, which `mobileclip-deploy report`
+reads; results of another kind of processor stay, and have a table of their own. Ratios within a run mean something;
+milliseconds of a shared machine do not. On a machine that is not quiet CPU time is what to compare, so everything runs
+on one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import shutil
 import sys
@@ -24,11 +26,13 @@ from pathlib import Path
 from ratios import unsteady
 from subjects import NANO_PRECISIONS, ROOT, Subjects
 
+from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver
+from mobileclip_deploy.benchmark.host.machine import describe
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.request import Request, RunOptions
-from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.result import Device, Result
 from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.bundle import Bundle
 
@@ -176,13 +180,29 @@ def stored(name: str) -> list[Path]:
     return sorted((path for path, match in found.items() if match), key=lambda path: int(found[path][1]))  # type: ignore[index]
 
 
-def measure(name: str, subjects: Subjects, protocol: Protocol, most: int = MOST) -> None:
-    """Run a suite until its ratios are steady, at most so often, and keep all results; the runs before are deleted."""
-    request, results = SUITES[name].request(subjects), list[Result]()
+def processor(device: Device) -> str:
+    """Runs on the same one belong together: its name, which may be a family's, and what it multiplies with."""
+    return " ".join((device.model, *device.instructions))
+
+
+def by_processor(name: str) -> dict[str, tuple[Path, ...]]:
+    """The results of a suite, those of each processor in the order in which they were measured."""
+    found: dict[str, tuple[Path, ...]] = {}
     for path in stored(name):
+        kind = processor(read_result(path).device)
+        found[kind] = (*found.get(kind, ()), path)
+    return found
+
+
+def measure(name: str, subjects: Subjects, protocol: Protocol, most: int = MOST) -> None:
+    """Run a suite until its ratios are steady, at most so often, and keep all results; runs of before on the same kind
+    of processor are deleted, others' stay."""
+    request, results = SUITES[name].request(subjects), list[Result]()
+    for path in by_processor(name).get(processor(describe()), ()):
         path.unlink()
-    for number in range(1, most + 1):
-        output = RESULTS / f"{name}-{number}.json"
+    others = {path.name for path in stored(name)}
+    free = (path for number in itertools.count(1) if (path := RESULTS / f"{name}-{number}.json").name not in others)
+    for number, output in enumerate(itertools.islice(free, most), start=1):
         shutil.rmtree(output.with_name(f"{output.name}.partial"), ignore_errors=True)
 
         def say(text: str, number: int = number) -> None:

@@ -13,6 +13,7 @@ import pytest
 from benchmark import documents
 
 from mobileclip_deploy.benchmark.documents import write_document
+from mobileclip_deploy.benchmark.host.machine import describe
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.statistics import summarize
 
@@ -89,19 +90,26 @@ def test_a_suite_runs_until_its_ratios_are_known(
     suites: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: list[int], count: int
 ) -> None:
     measured = []
+    elsewhere = run([4, 4, 4], [2, 2, 2])
+    here = elsewhere.model_copy(update={"device": describe()})
 
     def stand_in(request: object, driver: object, options: Any, say: object) -> Any:
         measured.append((options.output.name, options.seed))
-        result = run([4, 4, 4], first)
+        result = run([4, 4, 4], first).model_copy(update={"device": describe()})
         write_document(options.output, result)
         return SimpleNamespace(result=result)
 
     monkeypatch.setattr(suites, "RESULTS", tmp_path)
     monkeypatch.setattr(suites, "run_benchmark", stand_in)
     monkeypatch.setitem(suites.SUITES, "made", suite(suites))
-    for name in ("made-9.json", "other-1.json"):  # of runs before, and of another suite
-        (tmp_path / name).write_text("{}")
+    # Of runs before: here, on another processor, and of another suite.
+    for name, before in {"made-9.json": here, "made-2.json": elsewhere, "other-1.json": here}.items():
+        write_document(tmp_path / name, before)
     suites.measure("made", None, suites.protocol_named("short"), 4)
-    assert measured == [(f"made-{number}.json", number) for number in range(1, count + 1)]
-    assert suites.stored("made") == [tmp_path / f"made-{number}.json" for number in range(1, count + 1)]
+    written = [f"made-{number}.json" for number in (1, 3, 4, 5)][:count]
+    assert measured == list(zip(written, (1, 2, 3, 4), strict=False))
+    assert suites.by_processor("made") == {
+        suites.processor(here.device): tuple(tmp_path / name for name in written),
+        suites.processor(elsewhere.device): (tmp_path / "made-2.json",),
+    }
     assert (tmp_path / "other-1.json").exists()
