@@ -6,13 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from tiny import filled
+from torch import Tensor, nn
 from writing import chosen, job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.executorch import embedding
+from mobileclip_deploy.targets.executorch.reading import read_graph
 from mobileclip_deploy.targets.storage import layers, stored_in_half
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.verify.weights import matched_weights
@@ -40,6 +44,11 @@ def model() -> mcd.MobileCLIP:
     return network
 
 
+def few_words() -> npt.NDArray[np.int64]:
+    """Ids [4, 8] of a vocabulary of 92, which the packaged prompts are not of."""
+    return np.random.default_rng(0).integers(0, 92, (4, 8))
+
+
 @pytest.mark.parametrize(("name", "precision"), CASES)
 def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     model: mcd.MobileCLIP, name: str, precision: str, tmp_path: Path
@@ -51,9 +60,7 @@ def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     rest, _, other = precision.partition("-table-")
     assert said == target.storage("text", module, rest) | {TABLE: target.storage("text", module, other)[TABLE]}
     path = tmp_path / target.artifact_name(model.variant, "text", precision)
-    # Of a vocabulary of 92, which the packaged prompts are not of.
-    ids = np.random.default_rng(0).integers(0, 92, (4, 8))
-    target.write(replace(job_of(model, "text", precision), calibration=ids), path)
+    target.write(replace(job_of(model, "text", precision), calibration=few_words()), path)
     found, lost = matched_weights(module, target.weights(path) or ())
     stored = {match.layer: match.stored for match in found}
     assert not lost
@@ -63,6 +70,40 @@ def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     assert all(match.wrong(said[match.layer], half) is None for match in found)
     alone = target.storage("text", module, rest)  # a file with the table at the other precision is not this one
     assert [match.layer for match in found if match.wrong(alone[match.layer], half) is not None] == [TABLE]
+
+
+@pytest.mark.parametrize("precision", ["w8", "w8-table-w6p"])
+def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
+    model: mcd.MobileCLIP, monkeypatch: pytest.MonkeyPatch, precision: str, tmp_path: Path
+) -> None:
+    """As version 0.3.0 wrote it: `index` for every look-up, and the 64 entries in one row."""
+
+    def index_rows(self: embedding.Int8Embedding, ids: Tensor) -> Tensor:
+        return self.table[ids].float() * self.scale[ids]
+
+    def index_entries(self: embedding.PaletteEmbedding, ids: Tensor) -> Tensor:
+        return self.entries[embedding.unpacked(self.packed[ids])]
+
+    def in_one_row(self: embedding.PaletteEmbedding, words: nn.Embedding) -> None:
+        made(self, words)
+        self.entries = self.entries.flatten()
+
+    made = embedding.PaletteEmbedding.__init__
+    monkeypatch.setattr(embedding.Int8Embedding, "forward", index_rows)
+    monkeypatch.setattr(embedding.PaletteEmbedding, "forward", index_entries)
+    monkeypatch.setattr(embedding.PaletteEmbedding, "__init__", in_one_row)
+    target = get_target("executorch")
+    path = tmp_path / "before.pte"
+    target.write(replace(job_of(model, "text", precision), calibration=few_words()), path)
+    assert {node.type.partition(".")[0] for node in read_graph(path).nodes} >= {"aten::index"}
+    module = make_tower(model, "text")
+    found, lost = matched_weights(module, target.weights(path) or ())
+    said = target.storage("text", module, precision)
+    assert not lost
+    assert all(match.wrong(said[match.layer], stored_in_half(said)) is None for match in found)
+    assert {match.layer: match.stored.kind for match in found}[TABLE] == (
+        "table" if "table" in precision else "integers"
+    )
 
 
 @pytest.mark.parametrize(
