@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from page import conditions
-from ratios import ratio_rows
+from ratios import Row, ratio_rows
 from subjects import LEARNED, NANO_PRECISIONS, ROOT, Subjects
 from suites import RESULTS, SUITES, by_processor, measure, protocol_named
 
@@ -124,9 +124,14 @@ def page(rows: list[dict[str, Any]]) -> str:
     """The page: how to read it, every precision, ways of rounding beside each other, and what it was measured on."""
     faster, measured_on = times()
     head = HEAD.read_text(encoding="utf-8").strip()
-    parts = [head, "## Every precision", "\n".join(_everything(rows, faster)), f"Times: {measured_on}"]
+    parts = [head, "## Every precision", "\n".join(_everything(rows, faster)), *_processors(measured_on)]
     parts += ["## Rounding, side by side", SIDE_BY_SIDE, "\n".join(_side_by_side(rows))]
     return "\n\n".join(parts) + "\n"
+
+
+def _processors(measured_on: list[str]) -> list[str]:
+    """What each of the times in a cell was measured on."""
+    return [f"Times, number {number} of a cell: {text}" for number, text in enumerate(measured_on, start=1)]
 
 
 def _everything(rows: list[dict[str, Any]], faster: dict[tuple[str, TowerName], str]) -> list[str]:
@@ -203,15 +208,22 @@ COMPARED: dict[str, Callable[[dict[str, Any]], str]] = {
 """What is said of a bundle beside the same one rounded otherwise."""
 
 
-def times() -> tuple[dict[tuple[str, TowerName], str], str]:
-    """How many times as fast as its target's fp32 a tower is, with the interval, and what that was measured on."""
-    runs = tuple(complete(read_result(path)) for path in list(by_processor("precisions").values())[-1])
-    faster = {
-        (str(row.cell.bundle), row.cell.tower): f"{row.ratio.value:.2f}"
-        + ("" if row.is_base else f" ({row.ratio.low:.2f} to {row.ratio.high:.2f})")
-        for row in ratio_rows(SUITES["precisions"], runs)
-    }
-    return faster, conditions(runs)
+def times() -> tuple[dict[tuple[str, TowerName], str], list[str]]:
+    """How many times as fast as its target's fp32 a tower is, with its interval: on each processor, as `1 · 2`; and
+    what those were measured on, in this order."""
+    measured = [tuple(complete(read_result(path)) for path in paths) for paths in by_processor("precisions").values()]
+    found = [
+        {(str(row.cell.bundle), row.cell.tower): _ratio(row) for row in ratio_rows(SUITES["precisions"], runs)}
+        for runs in measured
+    ]
+    every = dict.fromkeys(cell for one in found for cell in one)
+    faster = {cell: " · ".join(one.get(cell, "-") for one in found) for cell in every}
+    return faster, [conditions(runs) for runs in measured]
+
+
+def _ratio(row: Row) -> str:
+    interval = "" if row.is_base else f" ({row.ratio.low:.2f} to {row.ratio.high:.2f})"
+    return f"{row.ratio.value:.2f}{interval}"
 
 
 if __name__ == "__main__":
