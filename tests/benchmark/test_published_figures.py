@@ -14,7 +14,7 @@ from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 
 ROOT = Path(__file__).parents[2]
-RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*-[0-9].json"))
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*-[0-9]*.json"))
 
 
 def test_the_page_is_what_its_command_makes_of_the_results(tmp_path: Path) -> None:
