@@ -139,7 +139,9 @@ def test_cells_are_side_by_side_as_far_as_memory_goes_and_in_one_round(
     assert side_by_side(plan, order) == order[:1]
 
 
-def test_a_worker_runs_once_before_each_sample_and_ends_when_its_driver_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_runs_once_before_each_sample_and_ends_when_its_driver_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Counted:
         runs = 0
 
