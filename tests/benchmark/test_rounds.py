@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -114,14 +115,24 @@ def test_a_round_of_one_cell_takes_its_samples_without_being_told(plan: Plan) ->
     assert _told(plan) == [("executorch-image", "loads")]
 
 
-def test_an_interruption_leaves_no_process(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+def test_an_interruption_leaves_no_process_and_nothing_to_wait_for(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    say = rounds._Process.say
+
+    class Interrupted:
+        def readline(self) -> str:
+            raise KeyboardInterrupt
+
+    def interrupted(process: rounds._Process, word: str) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(process._running, "stdout", Interrupted())
+            say(process, word)
 
     monkeypatch.setattr(rounds._Process, "say", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(run_round(plan, FIRST))
     assert all(_ended(plan, name) for name in CELLS)
+    # One that still ran down would keep this process from ending, for a quarter of an hour.
+    assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer) and not one.finished.is_set()]
 
 
 def test_cells_are_side_by_side_as_far_as_memory_goes_and_in_one_round(

@@ -135,8 +135,10 @@ class _Process:
         assert self._running.stdout
         ending = threading.Timer(self._patience, self._give_up)
         ending.start()
-        self._line = self._running.stdout.readline()
-        ending.cancel()
+        try:
+            self._line = self._running.stdout.readline()
+        finally:  # interrupted too: this process would not end before the patience does
+            ending.cancel()
         self.waits = self._line == WAITING
 
     def _give_up(self) -> None:
