@@ -29,12 +29,13 @@ def note(word):
 def dies(): os.kill(os.getpid(), signal.SIGKILL)
 def sleeps(): time.sleep(600)
 def fails(): sys.exit("no such model")
+def chatters(): print("a library's first words", flush=True)
 (folder / f"{{name}}.pid").write_text(str(os.getpid()))
 note("loads")
 word = None
 while "--in-turns" in sys.argv and word != "end":
     sys.stdout.write({worker.WAITING!r}); sys.stdout.flush()
-    word = sys.stdin.readline().strip()
+    word = (sys.stdin.readline() or sys.exit(1)).strip()
     note(word)
 result = {{"run_id": "20261124T180000-0011", "cell": name, "round": int(number), "status": "done", "samples_ns": [7]}}
 print(__import__("json").dumps(result))
@@ -92,6 +93,7 @@ def test_their_order_is_the_seeds(plan: Plan) -> None:
     [
         ("loads", "dies", "the process was ended by SIGKILL (out of memory?)"),
         ("loads", "fails", "the process ended with code 1: no such model"),
+        ("loads", "chatters", "the process ended with code 1: nothing was printed"),
         ("sample", "dies", "the process was ended by SIGKILL (out of memory?)"),
         ("sample", "sleeps", "no answer within 6 s; the process was ended"),
         ("end", "fails", "the process ended with code 1: no such model"),

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -95,6 +95,7 @@ class _Process:
                 stderr=held.enter_context(self._complaints.open("w")),
                 text=True,
                 encoding="utf-8",
+                errors="replace",
             )
             held.callback(self._end)
             self._listen()
@@ -116,12 +117,14 @@ class _Process:
         """Its round, with what its answers are worth where it gave any."""
         if self.waits:
             self.say("end")
+        with self._patiently():
+            self._running.communicate()  # stdin is closed: one that still waits ends too
         failed = RoundResult(run_id=self._plan.job.run_id, cell=self.cell.id, round=self._turn.round, status="failed")
         if self._late:
             return failed.model_copy(
                 update={"error": f"no answer within {self._patience:.0f} s; the process was ended"}
             )
-        code = self._running.wait()
+        code = self._running.returncode
         if code or not self._line:
             return failed.model_copy(update={"error": death(code, self._complaints.read_text(errors="replace"))})
         finished = parse_document(self._line, RoundResult, f"the process of cell {self.cell.id}")
@@ -133,13 +136,19 @@ class _Process:
     def _listen(self) -> None:
         """Its next line: that it waits, or its round; nothing where it died, or was silent for too long."""
         assert self._running.stdout
+        with self._patiently():
+            self._line = self._running.stdout.readline()
+        self.waits = self._line == WAITING
+
+    @contextmanager
+    def _patiently(self) -> Iterator[None]:
+        """What waits for the process waits so long; then the process is ended."""
         ending = threading.Timer(self._patience, self._give_up)
         ending.start()
         try:
-            self._line = self._running.stdout.readline()
+            yield
         finally:  # interrupted too: this process would not end before the patience does
             ending.cancel()
-        self.waits = self._line == WAITING
 
     def _give_up(self) -> None:
         self._late = True
