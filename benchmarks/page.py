@@ -16,7 +16,6 @@ from subjects import ROOT
 from suites import RESULTS, SUITES, Suite, by_processor, processor
 
 from mobileclip_deploy.benchmark.assembly import complete
-from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.result import Result
 
@@ -28,7 +27,7 @@ def main() -> None:
     """Write the page."""
     parts = [(NOTES / "head.md").read_text(encoding="utf-8").strip()]
     for name, suite in SUITES.items():
-        measured = [tuple(complete(read_result(path)) for path in paths) for paths in by_processor(name).values()]
+        measured = runs_by_processor(name)
         parts.append(f"## {suite.title}\n\n{suite.claimed(measured[0][0] if measured else None)}")
         parts += [table(name, suite, runs) for runs in measured]
         if not measured:
@@ -39,6 +38,11 @@ def main() -> None:
         parts.append(costs)
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def runs_by_processor(name: str) -> list[tuple[Result, ...]]:
+    """The runs of a suite, those of each processor together."""
+    return [tuple(map(complete, runs.values())) for runs in by_processor(name).values()]
 
 
 def litert(told: dict[str, Any]) -> str:

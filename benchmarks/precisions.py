@@ -20,13 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from page import conditions
+from page import conditions, runs_by_processor
 from ratios import Row, ratio_rows
 from subjects import LEARNED, NANO_PRECISIONS, ROOT, Subjects
-from suites import RESULTS, SUITES, by_processor, measure, protocol_named
+from suites import RESULTS, SUITES, measure, protocol_named
 
-from mobileclip_deploy.benchmark.assembly import complete
-from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
@@ -211,7 +209,7 @@ COMPARED: dict[str, Callable[[dict[str, Any]], str]] = {
 def times() -> tuple[dict[tuple[str, TowerName], str], list[str]]:
     """How many times as fast as its target's fp32 a tower is, with its interval: on each processor, as `1 · 2`; and
     what those were measured on, in this order."""
-    measured = [tuple(complete(read_result(path)) for path in paths) for paths in by_processor("precisions").values()]
+    measured = runs_by_processor("precisions")
     found = [
         {(str(row.cell.bundle), row.cell.tower): _ratio(row) for row in ratio_rows(SUITES["precisions"], runs)}
         for runs in measured

@@ -185,12 +185,12 @@ def processor(device: Device) -> str:
     return " ".join((device.model, *device.instructions))
 
 
-def by_processor(name: str) -> dict[str, tuple[Path, ...]]:
-    """The results of a suite, those of each processor in the order in which they were measured."""
-    found: dict[str, tuple[Path, ...]] = {}
+def by_processor(name: str) -> dict[str, dict[Path, Result]]:
+    """The results of a suite and their files, those of each processor in the order in which they were measured."""
+    found: dict[str, dict[Path, Result]] = {}
     for path in stored(name):
-        kind = processor(read_result(path).device)
-        found[kind] = (*found.get(kind, ()), path)
+        result = read_result(path)
+        found.setdefault(processor(result.device), {})[path] = result
     return found
 
 
