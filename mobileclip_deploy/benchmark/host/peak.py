@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mobileclip_deploy.benchmark.result import Peak
+from mobileclip_deploy.targets.int8_sums import exact_int8, product
 
 __all__ = ["measure_peak"]
 
@@ -88,28 +89,18 @@ def _fastest(work: Callable[[], object], clock: Callable[[], int]) -> float:
 def _onnx_product(kind: str, threads: int) -> Callable[[], object]:
     """One product in ONNX Runtime, the right matrix constant, as weights are."""
     import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
 
-    integer = kind == "MatMulInteger"
-    types = (TensorProto.UINT8, TensorProto.INT32) if integer else (TensorProto.FLOAT, TensorProto.FLOAT)
     random = np.random.default_rng(0)
     left, right = random.random((2, SIDE, SIDE), np.float32)
-    if integer:
+    if kind == "MatMulInteger":
         left, right = (left * 255).astype(np.uint8), (right * 255 - 128).astype(np.int8)
-    graph = helper.make_graph(
-        [helper.make_node(kind, ["x", "weight"], ["y"])],
-        "product",
-        [helper.make_tensor_value_info("x", types[0], (SIDE, SIDE))],
-        [helper.make_tensor_value_info("y", types[1], (SIDE, SIDE))],
-        [numpy_helper.from_array(right, "weight")],
-    )
-    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.x64quantprecision", "1")  # as artifacts are run
+    for name, value in exact_int8():  # as artifacts are run
+        options.add_session_config_entry(name, value)
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(product(right), options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"x": left})
 
 

@@ -16,7 +16,7 @@ from mobileclip_deploy.targets.benchmarking import (
     SessionSetup,
     installed,
 )
-from mobileclip_deploy.targets.onnx.runner import EXACT_INT8
+from mobileclip_deploy.targets.int8_sums import exact_int8
 from mobileclip_deploy.targets.values import TensorInfo
 
 __all__ = ["OnnxSession", "declared", "places"]
@@ -53,7 +53,7 @@ class OnnxSession(Session):
         options.intra_op_num_threads, options.inter_op_num_threads = setup.threads, 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
-        for name, value in (*setup.place.options, EXACT_INT8):
+        for name, value in (*setup.place.options, *exact_int8()):
             options.add_session_config_entry(name, value)
         self._path, self._setup = path, setup
         if profiled is not None:  # into this folder: its events, and the graph as the runtime made it

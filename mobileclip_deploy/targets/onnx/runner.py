@@ -9,12 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.targets.int8_sums import exact_int8
 
-__all__ = ["EXACT_INT8", "OnnxRunner", "open_session"]
-
-
-EXACT_INT8 = ("session.x64quantprecision", "1")
-"""Sums of products of 8 bits that do not saturate on x86 without VNNI; of no effect elsewhere."""
+__all__ = ["OnnxRunner", "open_session"]
 
 
 def open_session(source: Path | bytes, threads: int | None = None, *, as_written: bool = False) -> Any:
@@ -32,7 +29,8 @@ def open_session(source: Path | bytes, threads: int | None = None, *, as_written
 
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry(*EXACT_INT8)
+    for name, value in exact_int8():
+        options.add_session_config_entry(name, value)
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
