@@ -37,7 +37,6 @@ TITLES = {
     "coreml": "Core ML, evaluated",
     "executorch": "ExecuTorch",
     "litert": "LiteRT",
-    "torchscript": "TorchScript",
     "coreai": "Core AI",
 }
 

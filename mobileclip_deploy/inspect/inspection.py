@@ -14,7 +14,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets import Target, installed_target, targets
+from mobileclip_deploy.targets import Target, installed_target, target_of
 from mobileclip_deploy.targets.inspection import PackageInspection
 
 __all__ = [
@@ -129,13 +129,13 @@ def inspect(path: Path) -> Inspection:
 
     Raises:
         InvalidInput: it is none of them, or damaged.
+        UsageError: it is an artifact of a target that has left the package.
     """
     if not path.exists():
         raise InvalidInput(f"no file or folder at {path}")
     if not path.is_file() and not path.is_dir():  # what reads an artifact would wait for a pipe
         raise InvalidInput(f"{path} is not a regular file")
-    target = next((one for one in targets().values() if path.suffix and path.suffix in one.suffixes), None)
-    if target is not None:
+    if (target := target_of(path)) is not None:
         return _artifact(path, target)
     if path.is_dir():
         return _bundle(Bundle.open(path)) if (path / MANIFEST).is_file() else _folder(path)

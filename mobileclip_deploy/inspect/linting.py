@@ -14,7 +14,7 @@ from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, c
 from mobileclip_deploy.mil.lint.devices import DEVICES
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import Target, installed_target, targets
+from mobileclip_deploy.targets import Target, installed_target, target_of, targets
 from mobileclip_deploy.towers.inputs import Inputs
 
 __all__ = [
@@ -54,7 +54,7 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
         functions = _program(target, path, evaluate=False).functions
         found = (lint(_program(target.for_function(name), path, evaluate=False), device) for name in functions)
         return tuple(report.model_copy(update={"folder": path.absolute().parent.name}) for report in found)
-    if path.suffix and (own := next((one for one in targets().values() if path.suffix in one.suffixes), None)):
+    if (own := target_of(path)) is not None:
         own.require_installed()
         _refuse_place(own, device)
         if linted := own.lint(path, device):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.errors import DependencyMissing, UsageError, suggestion
@@ -16,6 +17,7 @@ from mobileclip_deploy.targets.values import Attachment, Form, Place, Precisions
 
 __all__ = [
     "GROUP",
+    "RETIRED",
     "Attachment",
     "Form",
     "Place",
@@ -31,10 +33,13 @@ __all__ = [
     "named_targets",
     "names_all",
     "restored_target",
+    "target_of",
     "targets",
 ]
 
 GROUP = "mobileclip_deploy.targets"
+RETIRED = {"torchscript": (".ts", "examples/third_party_target")}
+"""Targets that have left the package: the suffix of their artifacts, and the package of the repository to install."""
 
 
 @cache
@@ -83,10 +88,29 @@ def get_target(name: str) -> Target:
     wanted = name.casefold()
     family = next((one for part in _families(wanted) if (one := _named(part)) is not None), None)
     if family is None:
+        if wanted in RETIRED:
+            raise _retired(wanted)
         known = targets()
         raise UsageError(f"unknown target {name!r}{suggestion(name, known)}; known: {', '.join(known)}, all")
     own = family.name.casefold()
     return family if own == wanted else family.variation(wanted.removeprefix(f"{own}-"))
+
+
+def _retired(name: str) -> UsageError:
+    _, package = RETIRED[name]
+    return UsageError(f"{name} has left the package; in a clone of its repository, type: pip install {package}")
+
+
+def target_of(path: Path) -> Target | None:
+    """The target whose artifacts are called as this file is; None where it is none's.
+
+    Raises:
+        UsageError: the target has left the package; the text holds the pip line.
+    """
+    found = next((one for one in targets().values() if path.suffix and path.suffix in one.suffixes), None)
+    if found is None and (gone := [name for name, (suffix, _) in RETIRED.items() if path.suffix == suffix]):
+        raise _retired(gone[0])
+    return found
 
 
 def _families(name: str) -> Iterator[str]:

@@ -129,12 +129,12 @@ def test_numbers_of_faults_and_harmless_edits() -> None:
     text = " ".join(page("proof.md").partition("## The table of faults")[2].split())
     told = re.search(
         r"(\d+) in Core ML packages .*?(\d+) in ONNX files .*?about (\d+) in ExecuTorch .*?(\d+) in Core AI assets .*?"
-        r"(\d+) in LiteRT files .*?(\d+) in TorchScript files .*?(\d+) in what stands beside them; and "
-        r"(\d+), (\d+), (\d+), (\d+), (\d+), (\d+) and (\d+) harmless edits",
+        r"(\d+) in LiteRT files .*?(\d+) in what stands beside them; and "
+        r"(\d+), (\d+), (\d+), (\d+), (\d+) and (\d+) harmless edits",
         text,
     )
     assert told is not None
-    targets = ("onnx", "executorch", "coreai", "litert", "torchscript")
+    targets = ("onnx", "executorch", "coreai", "litert")
     files = (*(f"{target}_faults.py" for target in targets), "test_companion_faults.py")
     faults = [entries("faults.py", "FAULTS"), *(entries(file, "FAULTS") for file in files)]
     harmless = [entries("harmless.py", "EDITS"), *(entries(file, "HARMLESS") for file in files)]

@@ -6,7 +6,6 @@ Of the targets whose tables of faults are held against the graph of a conversion
 from __future__ import annotations
 
 import shutil
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ import torch
 from conversions import Store
 from exports import rehash
 from faults.test_companion_faults import golden, manifest, one_input, text
-from faults.torchscript_faults import Entries
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
@@ -44,23 +42,6 @@ class Case:
 
     def __str__(self) -> str:
         return self.target
-
-
-def in_archive(*names: str) -> Edit:
-    from faults.torchscript_faults import FAULTS
-
-    edits = [next(edit for edit in FAULTS if edit.name == name) for name in names]
-
-    def plant(path: Path) -> None:
-        with zipfile.ZipFile(path) as archive:
-            entries: Entries = {name: archive.read(name) for name in archive.namelist()}
-        for edit in edits:
-            edit.plant(entries)
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in entries.items():
-                archive.writestr(name, content)
-
-    return plant
 
 
 def in_flatbuffer(*names: str) -> Edit:
@@ -93,21 +74,6 @@ def in_asset(*names: str) -> Edit:
 
 
 CASES = [
-    Case(
-        "torchscript",
-        "fp32",
-        {
-            "image": in_archive("another activation before the gate"),
-            "text": in_archive("one number of a weight", "no bound"),
-        },
-        {
-            ("image", "twin"): "relative",
-            ("image", "shipped"): "relative",
-            ("image", "reproduced"): "gelu",
-            ("text", "weights"): "token_embedding.weight has 1 of",
-            ("text", "reproduced"): "",
-        },
-    ),
     Case(
         "litert",
         "w8a8",

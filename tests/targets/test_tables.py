@@ -146,6 +146,6 @@ def test_what_is_reported_of_integers_in_blocks_is_said_where_core_ai_is_given_t
 def test_a_tower_without_a_table_is_stored_as_the_rest(model: mcd.MobileCLIP) -> None:
     module = make_tower(model, "image")
     assert not any(layer.is_table for layer in layers(module))
-    for name in ("onnx", "coreml", "coreai", "torchscript"):
+    for name in ("onnx", "coreml", "coreai"):
         target = get_target(name)
         assert target.storage("image", module, "w4-table-w8") == target.storage("image", module, "w4")

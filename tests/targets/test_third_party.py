@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Outcome, run
+from command_line import Outcome, refusal, run
 from exports import Exports, rehash
 
 from mobileclip_deploy.targets import GROUP, targets
@@ -59,6 +59,23 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(outcome: Outcome) -> Outcome:
     assert outcome.code == 0, outcome.stderr
     return outcome
+
+
+def test_what_left_the_package_is_named_in_one_line(exports: Exports, tmp_path: Path) -> None:
+    bundle = exports.copy("onnx", "fp32", tmp_path)  # as 0.3 wrote one
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"target": "torchscript"}), encoding="utf-8")
+    (tmp_path / "nano.ts").write_bytes(b"")
+    line = "error: torchscript has left the package; in a clone of its repository, type: pip install examples/"
+    for words in (
+        ("inspect", tmp_path / "nano.ts"),
+        ("lint", tmp_path / "nano.ts"),
+        ("inspect", bundle),
+        ("verify", bundle),
+        ("export", "--target", "TorchScript", "-o", tmp_path),
+        ("export", "--layout", "yoloe", "-o", tmp_path),
+    ):
+        assert refusal(run(*words)) == line + "third_party_target", words
 
 
 def test_it_is_exported_and_verified(bundles: list[Path]) -> None:
