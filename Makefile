@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two processes, each with all tests of a file, so that what a file exports is exported once; in tests/conftest.py's order.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test threads lint docs wheel android-runners clean
+.PHONY: demo test test-all test-rest threads lint docs wheel android-runners clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mobileclip-deploy export --target all --force -o $(DEMO)
@@ -20,8 +20,15 @@ demo: $(VENV)/.demo
 		$(HELD_OUT)/1f431.png $(HELD_OUT)/1f355.png $(HELD_OUT)/1f697.png --labels "cat face,pizza,automobile,rocket,tree"
 	@echo "The bundles are in $(DEMO)/; look into one with: $(BIN)/mobileclip-deploy inspect $(DEMO)/nano-coreml-fp16"
 
+# Every promise once; every case of each; and what the first leaves of the second (tests/levels.py).
 test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not whole" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-rest: $(VENV)/.dev
+	$(BIN)/python -m pytest -m whole $(PYTEST_ARGS)
 
 # The figures last accepted, and parity, under another number of threads; bytes are compared by test_nano itself.
 FIGURES := tests/end_to_end/test_nano.py::test_the_bundles_have_the_figures_last_accepted

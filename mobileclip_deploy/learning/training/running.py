@@ -331,9 +331,9 @@ def _train(
 def _begun(recipe: Recipe, dataset: TrainingData, folder: Path, processes: Processes) -> _Training:
     if folder.is_file():
         raise UsageError(f"{folder} is a file; choose another output with `output`")
-    folder.mkdir(parents=True, exist_ok=True)
     training = _Training(recipe, dataset, folder, processes)
     training.resume()
+    folder.mkdir(parents=True, exist_ok=True)
     return training
 
 
