@@ -20,7 +20,7 @@ from mobileclip_deploy.cli import main
 
 __all__ = ["PROGRAM", "Outcome", "check_document", "refusal", "run", "spawn", "strict_json"]
 
-PROGRAM = [sys.executable, "-c", "from mobileclip_deploy.cli import main; main()"]
+PROGRAM = [sys.executable, "-P", "-c", "from mobileclip_deploy.cli import main; main()"]
 """What the installed `mobileclip-deploy` does, without needing it on the PATH."""
 
 

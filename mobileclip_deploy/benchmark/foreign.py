@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mobileclip_deploy.benchmark.job import Tensor
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target, TensorInfo, get_target, targets
 
@@ -53,10 +54,8 @@ def declared(path: Path, target: Target) -> tuple[tuple[TensorInfo, ...], tuple[
     """
     if not path.is_file():
         raise InvalidInput(f"`against` {path}: no such file")
-    command = [sys.executable, "-m", "mobileclip_deploy.benchmark.foreign", target.name, str(path)]
-    package = str(Path(__file__).parents[2])
-    places = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": places})
+    command, environment = python("-m", "mobileclip_deploy.benchmark.foreign", target.name, str(path))
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
         raise InvalidInput(f"`against` {path}: {target.name} cannot load it: {reason[:300]}")

@@ -35,6 +35,7 @@ from mobileclip_deploy.cli.verify import verify
 from mobileclip_deploy.cli.words import put_in_flags
 from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.files.leftovers import own_temporary_folder
+from mobileclip_deploy.interpreter import safe_children
 
 __all__ = ["cli", "main"]
 
@@ -115,7 +116,7 @@ def main() -> None:
     # Torch's threads spin while they wait for each other. On a machine that does other work too, that made evaluating
     # a Core ML package 10 to 40 times slower. Read when torch is imported, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with told_errors(), ended_by_sigterm():
+    with told_errors(), ended_by_sigterm(), safe_children():
         with own_temporary_folder():
             code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

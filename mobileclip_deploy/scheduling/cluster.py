@@ -21,6 +21,7 @@ from importlib import metadata
 from typing import Any
 
 from mobileclip_deploy.errors import MobileClipDeployError, RuntimeFailed, UsageError
+from mobileclip_deploy.interpreter import safe_children
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling.running import LOCAL
 from mobileclip_deploy.scheduling.tasks import Failed, Refusal, Task, Told, in_gigabytes, perform
@@ -318,7 +319,7 @@ def _local(tasks: Sequence[Task]) -> Iterator[Any]:
     memory = int(_free_memory() * SHARE)
     smallest = max(min(task.memory for task in tasks), 1)
     count = max(1, min(_cores(), len(tasks), memory // smallest))
-    with _kept_environment(), tempfile.TemporaryDirectory(prefix="mcd-dask-") as scratch:
+    with _kept_environment(), safe_children(), tempfile.TemporaryDirectory(prefix="mcd-dask-") as scratch:
         cluster = LocalCluster(
             n_workers=count,
             threads_per_worker=1,

@@ -49,7 +49,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """Two cells without golden outputs, whose processes are the stand-in."""
     script = tmp_path / "stand_in.py"
     script.write_text(STAND_IN, encoding="utf-8")
-    monkeypatch.setattr(rounds, "WORKER", (sys.executable, str(script)))
+    monkeypatch.setattr(rounds, "WORKER", (str(script),))
     cells = [cell.model_copy(update={"golden": None, "gate": None}).model_dump() for cell in job().cells]
     return Plan(tmp_path, job(cells=cells))
 

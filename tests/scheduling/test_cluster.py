@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from emoji_pairs import write_pairs
+from planted import inside, plant, ran
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
@@ -124,13 +125,15 @@ def test_a_task_that_fits_nowhere_is_refused_before_any_is_begun(address: str) -
 
 
 def test_a_task_whose_process_dies_too_often_has_failed_and_the_others_are_done(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(scheduling, "DEATHS", 1)
     tasks = [Task("dying", os._exit, (9,), GB // 10), Task("living", math.isqrt, (4,), GB // 10)]
     ends: dict[str, Any] = {}
     environment = dict(os.environ)
-    run_tasks(tasks, lambda task, end: ends.update({task.name: end}), "local", go_on=True)
+    with inside(plant(tmp_path)):
+        run_tasks(tasks, lambda task, end: ends.update({task.name: end}), "local", go_on=True)
+    assert ran(tmp_path) == ""
     assert dict(os.environ) == environment  # Dask sets the numbers of threads of its processes there
     assert ends["living"] == 2
     assert ends["dying"].error.line == (

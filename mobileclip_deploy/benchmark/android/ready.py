@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
 import zipfile
@@ -24,6 +22,7 @@ from mobileclip_deploy.benchmark.android.programs import PLAN, runner
 from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
 from mobileclip_deploy.errors import RuntimeFailed, first_problem
 from mobileclip_deploy.files import cache_folder, file_sha256, replacing
+from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.progress import Progress
 
 __all__ = ["Contents", "Wheel", "package_folder", "ready_runners"]
@@ -164,16 +163,16 @@ def _fetch(wheel: Wheel, known: str, place: Path, progress: Progress) -> Path:
     wanted = place / "requirements.txt"
     digest = f" --hash=sha256:{wheel.sha256}" if wheel.sha256 else ""
     wanted.write_text(f"{wheel.distribution}=={wheel.version}{digest}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--python-version", wheel.python]
-    command += [word for platform in wheel.platforms for word in ("--platform", platform)]
-    command += ["--dest", str(place), "--requirement", str(wanted)]
+    words = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    words += ["--only-binary=:all:", "--python-version", wheel.python]
+    words += [word for platform in wheel.platforms for word in ("--platform", platform)]
+    words += ["--dest", str(place), "--requirement", str(wanted)]
 
     def tell(count: int) -> None:
         of = f": {count / 1e6:.1f} of {wheel.bytes / 1e6:.1f} MB" if wheel.bytes else ""
         progress(f"fetching {wheel.title} for the phone{of}")
 
-    code, said = _run_pip(command, place / "unfinished", tell)
+    code, said = _run_pip(words, place / "unfinished", tell)
     found = list(place.glob("*.whl"))
     if code == 0 and len(found) == 1 and wheel.sha256 in (None, file_sha256(found[0])):
         return found[0]
@@ -191,11 +190,11 @@ def _fetch(wheel: Wheel, known: str, place: Path, progress: Progress) -> Path:
     raise RuntimeFailed(f"pip cannot fetch {wheel.title} for the phone ({reason}): {remedy}")
 
 
-def _run_pip(command: list[str], unfinished: Path, tell: Callable[[int], None]) -> tuple[int, str]:
+def _run_pip(words: list[str], unfinished: Path, tell: Callable[[int], None]) -> tuple[int, str]:
     """Exit code, and what it said. `tell` hears how many bytes have come, by the files in `unfinished`: pip shows its
     own bar to people only, or not at all."""
     unfinished.mkdir()
-    environment = os.environ | {"TMPDIR": str(unfinished)}
+    command, environment = python(*words, variables={"TMPDIR": str(unfinished)})
     count = 0
     tell(count)
     with subprocess.Popen(

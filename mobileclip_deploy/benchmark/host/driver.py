@@ -5,17 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import subprocess
-import sys
 
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
-from mobileclip_deploy.benchmark.host.rounds import PATIENCE_SECONDS, death, environment, run_round, side_by_side
+from mobileclip_deploy.benchmark.host.rounds import PATIENCE_SECONDS, death, pools, run_round, side_by_side
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Job
 from mobileclip_deploy.benchmark.result import Environment, Harness, Peak, Run
 from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target, targets
 
@@ -73,11 +73,10 @@ class HostDriver(Driver):
 
 def _peak(threads: int, progress: Progress) -> Peak | None:
     """What the probe finds, in a process of its own, as every cell is; None where it fails, of which is told."""
-    command = [sys.executable, "-m", "mobileclip_deploy.benchmark.host.peak", str(threads)]
+    words = ("-m", "mobileclip_deploy.benchmark.host.peak", str(threads))
+    command, environment = python(*words, variables=pools(threads))
     try:
-        done = subprocess.run(
-            command, env=environment(threads), capture_output=True, text=True, timeout=PATIENCE_SECONDS
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         progress(f"the limit of this machine was not found within {PATIENCE_SECONDS} s: no share of it is told")
         return None

@@ -6,11 +6,9 @@ machines then; samples that are taken one after another, a tenth of a second eac
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -29,12 +27,13 @@ from mobileclip_deploy.benchmark.host.machine import memory_bytes
 from mobileclip_deploy.benchmark.host.worker import WAITING
 from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.benchmark.result import RoundResult
+from mobileclip_deploy.interpreter import python
 
-__all__ = ["PATIENCE_SECONDS", "death", "environment", "run_round", "side_by_side"]
+__all__ = ["PATIENCE_SECONDS", "death", "pools", "run_round", "side_by_side"]
 
 # Loading and compiling a large tower takes minutes on a slow machine; an inference never does.
 PATIENCE_SECONDS = 900
-WORKER = (sys.executable, "-m", "mobileclip_deploy.benchmark.host.worker")
+WORKER = ("-m", "mobileclip_deploy.benchmark.host.worker")
 PROCESS_BYTES, COPIES = 256 << 20, 4
 """What a process takes: its libraries, and its file so many times while it is loaded and compiled."""
 
@@ -86,10 +85,11 @@ class _Process:
         with ExitStack() as held:
             folder = held.enter_context(tempfile.TemporaryDirectory(prefix="mobileclip-benchmark-"))
             self._answers, self._complaints = Path(folder) / "answers.npy", Path(folder) / "stderr.txt"
-            command = [*WORKER, str(self._plan.folder), self.cell.id, str(self._turn.round), str(self._answers)]
+            words = [*WORKER, str(self._plan.folder), self.cell.id, str(self._turn.round), str(self._answers)]
+            command, environment = python(*words, *self._options, variables=pools(self.cell.threads))
             self._running = subprocess.Popen(
-                [*command, *self._options],
-                env=environment(self.cell.threads),
+                command,
+                env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=held.enter_context(self._complaints.open("w")),
@@ -159,12 +159,10 @@ class _Process:
         self._running.communicate()
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Every pool of the size asked for, and none that spins while it waits."""
-    pools = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    package = str(Path(__file__).parents[3])
-    path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
-    return os.environ | pools | {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "PYTHONPATH": path}
+def pools(threads: int) -> dict[str, str]:
+    """Every pool of the size asked for, and none that spins while it waits: variables of a process."""
+    sizes = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return sizes | {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
 
 def death(code: int, complaints: str) -> str:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder, read_dataset
+from mobileclip_deploy.interpreter import safe_children
 from mobileclip_deploy.learning.datacompdr import PublishedDataset, shard_files
 from mobileclip_deploy.learning.reinforcement import (
     AugmentationPolicy,
@@ -291,7 +292,7 @@ def train(
         OtherFailed: another process of this training cannot go on.
     """
     _check_device(recipe)
-    with joined(recipe.device) as processes:
+    with safe_children(), joined(recipe.device) as processes:  # the recipe's workers, too
         tell, row = (progress, measured) if processes.first else (silent, lambda _: None)
         return _train(recipe, folder, processes, tell, row)
 

@@ -8,7 +8,6 @@ import json
 import math
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import read_json
+from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.coreai.bytecode import read_resources
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
@@ -200,7 +200,8 @@ def _check_program(path: Path) -> None:
     if digest in _READABLE:
         return
     read_resources(path / PROGRAM)
-    outcome = subprocess.run([sys.executable, "-c", TRY, str(path)], capture_output=True, check=False)
+    command, environment = python("-c", TRY, str(path))
+    outcome = subprocess.run(command, env=environment, capture_output=True, check=False)
     if outcome.returncode:
         raise InvalidInput(f"{path} is damaged: Apple's reader cannot read {PROGRAM}; export or copy it again")
     _READABLE.add(digest)

@@ -7,7 +7,6 @@ only the driver below it is another.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import re
 import signal
 import subprocess
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.litert.gpu_process import ANSWERED, COMPILED
 from mobileclip_deploy.targets.litert.model_file import ModelFile, read_model
 from mobileclip_deploy.targets.litert.reading import graph_of
@@ -117,17 +117,16 @@ class _Run:
 
 def _run(path: Path, driver: Path, folder: Path, inputs: npt.NDArray[np.generic] | None) -> _Run:
     answers = folder / "answers.npy"
-    command = [sys.executable, "-m", PROCESS, str(path.absolute())]
+    asked = []
     if inputs is not None:
         np.save(folder / "inputs.npy", inputs)
-        command += [str(folder / "inputs.npy"), str(answers), str(ANSWER_SECONDS)]
-    package = str(Path(__file__).parents[3])
-    places = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
+        asked = [str(folder / "inputs.npy"), str(answers), str(ANSWER_SECONDS)]
     # Shaders as LLVM gives them without optimizing: the same answers, in a third of the time.
-    own = {"PYTHONPATH": places, "GALLIVM_PERF": "nopt"} | dict.fromkeys(DRIVER_VARIABLES, str(driver))
+    own = {"GALLIVM_PERF": "nopt"} | dict.fromkeys(DRIVER_VARIABLES, str(driver))
+    command, environment = python("-m", PROCESS, str(path.absolute()), *asked, variables=own)
     said, log = folder / "said", folder / "log"
     with said.open("wb") as out, log.open("wb") as err:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=os.environ | own)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment)
         try:
             returned: int | None = process.wait(SECONDS)
         except subprocess.TimeoutExpired:

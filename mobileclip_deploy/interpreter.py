@@ -1,0 +1,43 @@
+"""How Python processes are started: none looks for modules in the current folder, which may be a stranger's bundle."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+__all__ = ["python", "safe_children"]
+
+SAFE = "PYTHONSAFEPATH"
+
+
+def python(*words: str, variables: Mapping[str, str] | None = None) -> tuple[list[str], dict[str, str]]:
+    """The command line and the environment of a process of this interpreter; nobody else names the interpreter.
+
+    `-m` and `-c` put the current folder in front of all others, unless `-P` is given. A process finds this package
+    where it is found here. An empty or relative entry of PYTHONPATH means the current folder, and is not handed on.
+
+    Args:
+        words: what stands behind the interpreter, `-m` and a module, say.
+        variables: what is added to this process's environment.
+    """
+    own = str(Path(__file__).parents[1])
+    others = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(place)]
+    environment = os.environ | (variables or {})
+    return [sys.executable, "-P", *words], environment | {SAFE: "1", "PYTHONPATH": os.pathsep.join([own, *others])}
+
+
+@contextlib.contextmanager
+def safe_children() -> Iterator[None]:
+    """The same for processes that libraries start meanwhile: those of multiprocessing, Dask and torch."""
+    before = os.environ.get(SAFE)
+    os.environ[SAFE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(SAFE, None)
+        else:
+            os.environ[SAFE] = before
