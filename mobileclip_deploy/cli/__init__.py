@@ -29,6 +29,7 @@ from mobileclip_deploy.cli.reinforce import reinforce
 from mobileclip_deploy.cli.reparameterize import reparameterize
 from mobileclip_deploy.cli.report import report
 from mobileclip_deploy.cli.sweep import sweep
+from mobileclip_deploy.cli.terminal import guard_logging
 from mobileclip_deploy.cli.train import train
 from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
@@ -116,6 +117,7 @@ def main() -> None:
     # Torch's threads spin while they wait for each other. On a machine that does other work too, that made evaluating
     # a Core ML package 10 to 40 times slower. Read when torch is imported, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    guard_logging()
     with told_errors(), ended_by_sigterm(), safe_children():
         with own_temporary_folder():
             code = cli.main(standalone_mode=False)

@@ -8,6 +8,7 @@ import click
 
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, BundlePath
+from mobileclip_deploy.cli.terminal import say, shown_json
 
 __all__ = ["benchmark"]
 
@@ -97,7 +98,7 @@ def benchmark(
                 seed=seed,
                 progress=update,
             )
-        click.echo(f"wrote {written}")
+        say(f"wrote {written}")
         return
     printed = output == Path("-")
     with progress() as update:
@@ -120,10 +121,10 @@ def benchmark(
             progress=update,
         )
     if printed:
-        click.echo(outcome.result.model_dump_json())
+        say(shown_json(outcome.result.model_dump_json()))
     else:
         print_result(outcome.result)
-    click.echo(f"wrote {outcome.output}", err=printed)
+    say(f"wrote {outcome.output}", err=printed)
     for text in (*outcome.left_out, *run_warnings(outcome.result)):
         note(f"Note: {text}")
     if (failure := outcome.failure) is not None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from mobileclip_deploy.cli.output import print_table
+from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
     from mobileclip_deploy.benchmark.job import Cell
@@ -43,12 +42,12 @@ def print_result(result: Result) -> None:
             _print_profile(asked, found, result)
     _print_limits(result)
     versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
-    click.echo(f"run {result.run_id}; {versions}")
+    say(f"run {result.run_id}; {versions}")
     for label, text in planned_placement(result):
-        click.echo(f"{label}: {text}")
+        say(f"{label}: {text}")
     for one in neural_engine_evidence(result):
-        click.echo(f"{one.label}: {one.text}")
-    click.echo("what the warnings mean: `mobileclip-deploy report` says it in full, and so does docs/benchmark.md")
+        say(f"{one.label}: {one.text}")
+    say("what the warnings mean: `mobileclip-deploy report` says it in full, and so does docs/benchmark.md")
 
 
 def _print_limits(result: Result) -> None:
@@ -67,7 +66,7 @@ def _print_limits(result: Result) -> None:
         columns = ["what", "where", ">threads", ">GOP/s", ">% of float32's limit", ">% of int8's limit"]
         print_table("how near to the limit of these cores", columns, rows)
         for peak in result.peaks:
-            click.echo(f"limit at {describe_peak(peak)}")
+            say(f"limit at {describe_peak(peak)}")
 
 
 def _print_profile(asked: Cell, found: CellResult, result: Result) -> None:
@@ -82,7 +81,7 @@ def _print_profile(asked: Cell, found: CellResult, result: Result) -> None:
     print_table(f"{asked.label}, {asked.threads} thread(s): one inference by operator", columns, rows)
     drawn = roofline(asked, found, result.peaks)
     if drawn is not None:
-        click.echo("; ".join(drawn.sentences()))
+        say("; ".join(drawn.sentences()))
 
 
 def _figures(found: CellResult, statistic: str) -> list[str]:

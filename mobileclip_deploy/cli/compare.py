@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobileclip_deploy.cli.options import FILE, BundlePath, dataset_options, gate_option, json_option
+from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
     from mobileclip_deploy.cli.options import DatasetChoice
@@ -56,7 +57,8 @@ def compare(
     if as_json:
         print_json(comparison.model_dump(mode="json"))
     elif markdown:
-        click.echo(comparison.markdown(), nl=False)
+        for line in comparison.markdown().rstrip("\n").split("\n"):
+            say(line)
     else:
         print_comparison(comparison)
     for status, error in (("failed", GateFailed), ("not run", NotRun), ("undecided", Undecided)):

@@ -8,6 +8,7 @@ import click
 
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, json_option
+from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["convert"]
 
@@ -42,4 +43,4 @@ def convert(checkpoint: Path, layout: str, variant: str | None, output: Path, fo
         print_json(fields | {"source_layout": result.source_layout, "layout": result.layout, "notes": result.notes})
         return
     layouts = f"{result.source_layout} -> {result.layout}"
-    click.echo(f"wrote {result.output}: {result.variant}, {layouts}, {result.tensors} tensors")
+    say(f"wrote {result.output}: {result.variant}, {layouts}, {result.tensors} tensors")

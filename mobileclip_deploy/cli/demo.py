@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
+from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["demo"]
 
@@ -40,7 +41,7 @@ def demo(
         if as_json:
             print_json({"address": address, "folder": None})
         else:
-            click.echo(address)
+            say(address)
         note("Open this address in a browser of this machine; Ctrl-C ends the page.")
         if opened:
             click.launch(address)
@@ -53,4 +54,4 @@ def demo(
     if as_json:
         print_json({"address": None, "folder": str(written)})
     else:
-        click.echo(f"wrote {written}")
+        say(f"wrote {written}")

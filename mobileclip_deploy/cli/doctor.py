@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobileclip_deploy.cli.options import json_option
+from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.door import Diagnosis
@@ -44,4 +45,4 @@ def _print_tables(found: Diagnosis) -> None:
     print_table(None, ["for", "package", "installed", "proven together", "what to do"], rows)
     rows = [[tool.purpose, tool.name, tool.path or "missing", tool.remedy] for tool in found.tools]
     print_table(None, ["for", "tool", "found", "what to do"], rows)
-    click.echo(found.machine)
+    say(found.machine)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
+from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["embed"]
 
@@ -76,7 +77,7 @@ def embed(
         return
     beside = "" if written.description is None else f", described in {written.description}"
     kind = "normalised" if written.normalised else "not normalised"
-    click.echo(
+    say(
         f"wrote {written.count} {written.tower} embeddings of dimension {written.dimension} ({kind}, "
         f"{written.embedding_space}) to {written.path}{beside}"
     )

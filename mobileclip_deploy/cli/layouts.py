@@ -8,6 +8,7 @@ import click
 
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import json_option
+from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
     from mobileclip_deploy.layouts import TensorLayout
@@ -54,7 +55,7 @@ def layouts(name: str | None, as_json: bool) -> None:
     ]
     print_table(None, columns, rows)
     for layout in found:
-        click.echo(f"{layout.name}: {layout.title}.")
+        say(f"{layout.name}: {layout.title}.")
 
 
 def _input(source: TensorLayout) -> str:

@@ -9,6 +9,7 @@ import click
 
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
+from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import Comparison, Finding, LintReport, Share
@@ -69,7 +70,7 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
         _print_comparison(comparison)
     if other is None:
         _print_sources(reports)
-    click.echo(HONEST_GPU if device.lower() in PLACES else HONEST)
+    say(HONEST_GPU if device.lower() in PLACES else HONEST)
 
 
 def _shares(report: LintReport) -> dict[str, object]:
@@ -89,7 +90,7 @@ def _print_report(report: LintReport) -> None:
         ]
         for status, share in report.shares.items()
     ]
-    click.echo(f"{report.title} on {report.device}: {len(report.operations)} operations, {report.switches} switches")
+    say(f"{report.title} on {report.device}: {len(report.operations)} operations, {report.switches} switches")
     print_table(None, ["status", ">operations", ">share", ">MB of weights", ">share"], rows)
     found = []
     for rule in report.rules:
@@ -116,16 +117,16 @@ def _print_comparison(comparison: Comparison) -> None:
     ]
     rows.append(["switches", *(str(count) for count in comparison.switches)])
     what = "" if comparison.package is None else f"{comparison.package} "
-    click.echo(f"{what}on {comparison.device}: operations, and their share of the bytes of weights")
+    say(f"{what}on {comparison.device}: operations, and their share of the bytes of weights")
     print_table(None, ["status or rule", f">{comparison.before}", f">{comparison.after}"], rows)
 
 
 def _print_sources(reports: tuple[LintReport, ...]) -> None:
     rules = {rule.name: rule for report in reports for rule in report.rules}
     for rule in rules.values():
-        click.echo(f"{rule.name}: {rule.text}.")
+        say(f"{rule.name}: {rule.text}.")
         for title, url in rule.sources.items():
-            click.echo(f"    {title}: {url}")
+            say(f"    {title}: {url}")
 
 
 def _short(share: Share) -> str:

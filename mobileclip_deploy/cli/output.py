@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from mobileclip_deploy.cli.terminal import say, shown, shown_json
 from mobileclip_deploy.cli.words import in_flags
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def print_json(value: Any) -> None:
     Figures without bound become "Infinity", "-Infinity" and "NaN", for which JSON has no number.
     """
     value = [_versioned(one) for one in value] if isinstance(value, list | tuple) else _versioned(value)
-    click.echo(json.dumps(_strict(value), indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(shown_json(json.dumps(_strict(value), indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 def _versioned(value: dict[str, Any]) -> dict[str, Any]:
@@ -85,8 +86,8 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
     from mobileclip_deploy.cli.layout import laid_out
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    lines = laid_out(columns, [[in_flags(cell) for cell in row] for row in rows], width)
-    for line in (*([] if title is None else [click.style(title, italic=True)]), *map(_coloured, lines), ""):
+    lines = laid_out([*map(shown, columns)], [[shown(in_flags(cell)) for cell in row] for row in rows], width)
+    for line in (*([] if title is None else [click.style(shown(title), italic=True)]), *map(_coloured, lines), ""):
         click.echo(line)
 
 
@@ -102,7 +103,7 @@ def _coloured(line: str) -> str:
 
 def note(text: str) -> None:
     """A remark on stderr."""
-    click.echo(in_flags(text), err=True)
+    say(in_flags(text), err=True)
 
 
 def note_provenance(provenance: Provenance) -> None:
@@ -130,13 +131,13 @@ def progress(patience: float = 0.0) -> Iterator[Progress]:
         return
     stream = sys.stderr  # now: what converters print is held back by putting something else in its place
     if not stream.isatty():
-        with Lines(lambda text: click.echo(text, file=stream), patience=patience).reminding() as lines:
+        with Lines(lambda text: say(text, file=stream), patience=patience).reminding() as lines:
             yield lines
         return
     from rich.console import Console
 
     with Console(stderr=True).status("starting") as status:
-        yield lambda text: status.update(with_bar(text))
+        yield lambda text: status.update(with_bar(shown(text)))
 
 
 def with_bar(text: str) -> RenderableType:
@@ -167,9 +168,10 @@ def json_asked() -> bool:
 def print_error(error: MobileClipDeployError, prefix: str = "error: ") -> None:
     """One line on stderr: the text, or where stdout is JSON the document that docs/ci.md describes."""
     if json_asked():
-        click.echo(json.dumps({"schema_version": 1, "error": error.as_dict()}, ensure_ascii=False), err=True)
+        document = {"schema_version": 1, "error": error.as_dict()}
+        click.echo(shown_json(json.dumps(document, ensure_ascii=False)), err=True)
     else:
-        click.echo(f"{prefix}{error.line}", err=True)
+        say(f"{prefix}{error.line}", err=True)
 
 
 def conclude(error: MobileClipDeployError) -> NoReturn:

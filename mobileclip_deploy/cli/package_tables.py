@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from mobileclip_deploy.cli.output import megabytes, print_table
+from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["print_package"]
 
@@ -14,12 +13,12 @@ __all__ = ["print_package"]
 def print_package(path: str, told: dict[str, Any]) -> None:
     """Print what a target's `inspect` tells."""
     version, target = told["specification_version"], told["deployment_target"]
-    click.echo(f"{path}: {told['title']}, {megabytes(told['bytes'])} MB, {target} (specification version {version})")
+    say(f"{path}: {told['title']}, {megabytes(told['bytes'])} MB, {target} (specification version {version})")
     if told["metadata"]:
         print_table(None, ["metadata", ""], [[key, str(value)] for key, value in told["metadata"].items()])
     for name, function in told["functions"].items():
         if len(told["functions"]) > 1:
-            click.echo(f"function {name}")
+            say(f"function {name}")
         _print_function(function)
 
 
@@ -28,11 +27,11 @@ def _print_function(function: dict[str, Any]) -> None:
     print_table(None, ["", "name", "type", "shape", "range"], [_port(which, port) for which, port in ports])
     types = ", ".join(f"{kind} {count}" for kind, count in function["by_type"].items())
     precisions = ", ".join(f"{dtype} {count}" for dtype, count in function["by_precision"].items())
-    click.echo(f"{function['operations']} operations: {types}")
-    click.echo(f"computed in: {precisions}")
+    say(f"{function['operations']} operations: {types}")
+    say(f"computed in: {precisions}")
     if function["not_evaluated"]:
         unknown = ", ".join(f"{kind} {count}" for kind, count in function["not_evaluated"].items())
-        click.echo(f"unknown to this package's evaluator: {unknown}")
+        say(f"unknown to this package's evaluator: {unknown}")
     weights = [
         [kind, f"{told['tensors']:,}", f"{told['elements']:,}", f"{told['bytes']:,}", _share(told, function)]
         for kind, told in function["weights"].items()

@@ -9,6 +9,7 @@ import click
 
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, ModelChoice, json_option, load, model_options
+from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["recover"]
 
@@ -95,8 +96,6 @@ def recover(
         for one in result.towers
     ]
     print_table(None, ["tower", ">without (mean, worst, agrees)", ">trained (mean, worst, agrees)", "kept"], rows)
-    click.echo("cosine of the embeddings with the float original's, over inputs that were not trained on; agrees: the")
-    click.echo(
-        "nearest embedding of the other tower is the original's. What is better in mean and no worse here is kept"
-    )
-    click.echo(f"wrote {result.output} and {result.report}")
+    say("cosine of the embeddings with the float original's, over inputs that were not trained on; agrees: the")
+    say("nearest embedding of the other tower is the original's. What is better in mean and no worse here is kept")
+    say(f"wrote {result.output} and {result.report}")

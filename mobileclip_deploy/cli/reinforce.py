@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mobileclip_deploy.cli.options import FILE, json_option
+from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["reinforce"]
 
@@ -103,7 +104,7 @@ def reinforce(
         )
         return
     captions = "no captions" if not result.captioned else "captions"
-    click.echo(
+    say(
         f"wrote {result.folder}: {result.index.rows} images x {augmentations} augmentations, {captions}, "
         f"{len(result.index.teachers)} teachers, {result.made} shards made and {result.kept} kept"
     )

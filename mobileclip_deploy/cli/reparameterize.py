@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mobileclip_deploy.cli.options import FILE, ModelChoice, json_option, load, model_options
+from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["reparameterize"]
 
@@ -40,11 +41,11 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
         for record in report.passes
     ]
     print_table(None, ["fold", ">blocks", ">deviation"], rows)
-    click.echo(
+    say(
         f"parameters {report.parameters_before:,} -> {report.parameters_after:,}, modules {report.modules_before} -> "
         f"{report.modules_after}, BatchNorms {report.batch_norms_before} -> {report.batch_norms_after}"
     )
-    click.echo("deviation: of the embeddings after a fold from those before it, relative, worst over samples")
+    say("deviation: of the embeddings after a fold from those before it, relative, worst over samples")
     if report.deviation is not None:
-        click.echo(f"from the unfolded model: {report.deviation:.1e}")
-    click.echo(f"wrote {output} and {written}")
+        say(f"from the unfolded model: {report.deviation:.1e}")
+    say(f"wrote {output} and {written}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
+from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["report"]
 
@@ -54,4 +55,4 @@ def report(
         print_json({"outputs": [str(path) for path in outputs], "runs": notes})
         return
     for path in outputs:
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from mobileclip_deploy.cli.output import megabytes, note, print_table
+from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
     from mobileclip_deploy.evaluation import EvaluationResult, Interval
@@ -70,15 +69,15 @@ def print_exports(results: Sequence[Written]) -> None:
     if reports:
         print_what_figures_mean(reports)
     else:
-        click.echo("nothing was checked (--no-verify): `verify` does")
+        say("nothing was checked (--no-verify): `verify` does")
     for result in results:
         for check in result.report.checks if result.report is not None else ():
             if check.step == "task" and check.losses:
-                click.echo(f"{result.bundle.path.name}: {check.detail}")
+                say(f"{result.bundle.path.name}: {check.detail}")
             if check.step == "pictures":
-                click.echo(f"resizing inside {result.bundle.path.name}: {check.status}; {check.describe()}")
+                say(f"resizing inside {result.bundle.path.name}: {check.status}; {check.describe()}")
     for result in results:
-        click.echo(f"{'wrote' if result.written else 'not written:'} {result.bundle.path}")
+        say(f"{'wrote' if result.written else 'not written:'} {result.bundle.path}")
     for result in results:
         if isinstance(result, Smallest):
             print_search(result.log)
@@ -89,14 +88,12 @@ def print_what_figures_mean(reports: Sequence[ParityReport]) -> None:
     if not any(check.step == "task" for report in reports for check in report.checks):
         whole = any({"image", "text"} <= {check.tower for check in report.checks} for report in reports)
         own = "only the built-in checkpoint has a dataset of its own; name one: --dataset PATH, or --dataset builtin"
-        click.echo(f"accuracy: not measured; {own if whole else 'it needs both towers'}")
-    click.echo("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
+        say(f"accuracy: not measured; {own if whole else 'it needs both towers'}")
+    say("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
     floor = next((report.floor for report in reports if report.floor), {})
     floors = ", ".join(f"{tower} {value:.1e}" for tower, value in floor.items())
-    click.echo("float32 twin: the same graph before its precision was reduced, held to a few times the noise floor")
-    click.echo(
-        f"noise floor: how far the checkpoint's own float32 is from exact arithmetic ({floors or 'not measured'})"
-    )
+    say("float32 twin: the same graph before its precision was reduced, held to a few times the noise floor")
+    say(f"noise floor: how far the checkpoint's own float32 is from exact arithmetic ({floors or 'not measured'})")
 
 
 def print_failed_export(error: ExportGateFailed) -> None:
@@ -124,7 +121,7 @@ def print_search(log: SearchLog) -> None:
         rows.append([what, megabytes(trial.predicted_bytes), size, trial.outcome, trial.reason or ""])
     print_table(f"search on {log.target}", ["candidate", ">MB predicted", ">MB", "outcome", "reason"], rows)
     if len(rows) < log.candidates:
-        click.echo(
+        say(
             f"{log.candidates - len(rows)} more of {log.candidates} hold a tower that failed or is predicted to, are "
             "predicted to be noisier than another that is no larger, or were not reached."
         )
@@ -147,11 +144,11 @@ def print_verified(found: Sequence[Verified | Refused], layers: bool = False) ->
 
     for one in found:
         if isinstance(one, Refused):
-            click.echo(f"{one.path}: {one.failure.line}")
+            say(f"{one.path}: {one.failure.line}")
             continue
         print_report(one.report, layers)
         for explanation in one.explanations or ():
-            click.echo(explanation.describe())
+            say(explanation.describe())
 
 
 def print_report(report: ParityReport, layers: bool = False) -> None:
@@ -173,7 +170,8 @@ def print_report(report: ParityReport, layers: bool = False) -> None:
     print_table(f"{report.bundle}: {report.variant} on {report.target}", columns, rows)
     if report.floor:
         floors = ", ".join(f"{tower} {value:.1e}" for tower, value in report.floor.items())
-        click.echo(f"noise floor of the checkpoint in float32, relative: {floors}\n")
+        say(f"noise floor of the checkpoint in float32, relative: {floors}")
+        say()
     stored = [
         [row.tower, row.grid, str(row.layers), f"{row.weights:,}", megabytes(row.bytes)] for row in report.storage
     ]
@@ -204,7 +202,7 @@ def print_evaluation(result: EvaluationResult) -> None:
     if not result.per_class:
         return
     if len(result.templates) > 1:
-        click.echo(f"class prompts: the mean of {len(result.templates)} templates")
+        say(f"class prompts: the mean of {len(result.templates)} templates")
     worst = sorted((entry.top1, -entry.images, entry.name) for entry in result.per_class if entry.top1 is not None)[
         :CONFUSED
     ]
@@ -213,7 +211,7 @@ def print_evaluation(result: EvaluationResult) -> None:
     if confused := result.most_confused(CONFUSED):
         pairs = [[right, nearest, str(count)] for right, nearest, count in confused]
         print_table("most often taken for another", ["class", "taken for", ">images"], pairs)
-    click.echo("every class and the whole table of confusion: --json")
+    say("every class and the whole table of confusion: --json")
 
 
 def print_suite(result: SuiteResult) -> None:
@@ -236,7 +234,7 @@ def print_suite(result: SuiteResult) -> None:
         note(next(row.reason or "" for row in result.rows if "pyarrow" in (row.reason or "")))
     published = "" if result.published_average is None else f" (published: {result.published_average:.2f})"
     average = "not given: not every dataset was measured" if result.average is None else f"{result.average:.2f}"
-    click.echo(f"average: {average}{published}")
+    say(f"average: {average}{published}")
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -256,10 +254,10 @@ def print_comparison(comparison: Comparison) -> None:
     print_table(None if comparison.dataset is None else f"on {comparison.dataset}", columns, rows)
     against = list(dict.fromkeys(row.baseline for row in comparison.bundles if row.baseline))
     if against:
-        click.echo(f"change: points against {', '.join(against)}, with the 95% interval over the same examples")
+        say(f"change: points against {', '.join(against)}, with the 95% interval over the same examples")
     for row in comparison.bundles:
         for reason in row.reasons:
-            click.echo(f"{row.bundle}: {reason}")
+            say(f"{row.bundle}: {reason}")
 
 
 def percent(interval: Interval | None) -> str:
@@ -330,4 +328,4 @@ def print_sweep(result: SweepResult) -> None:
     print_table(None, COLUMNS, [cells_of(row) for row in result.rows])
     states: tuple[State, ...] = ("passed", "failed", "undecided", "not run", "error", "left")
     counted = ", ".join(f"{result.count(state)} {state}" for state in states if result.count(state))
-    click.echo(f"wrote {result.output}/{TABLE}: {counted}")
+    say(f"wrote {result.output}/{TABLE}: {counted}")

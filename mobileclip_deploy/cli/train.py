@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mobileclip_deploy.cli.options import FILE, json_option
+from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["train"]
 
@@ -68,10 +69,10 @@ def train(recipe: Path, output: Path, data: Path | None, images: Path | None, as
         lines.append([str(row.step), f"{row.samples:,}", f"{row.loss:.3f}", *recalls])
     print_table(None, [">step", ">samples", ">loss", ">image to text @1 %", ">text to image @1 %"], lines)
     if left is not None:
-        click.echo(
+        say(
             f"{left.samples:,} samples; left out: {left.without_image:,} without an image, {left.without_text:,} "
             f"without a caption, {len(left.bad):,} damaged; {left.skipped:,} times one was skipped that cannot be used"
         )
         for line in left.bad:
             note(line)
-    click.echo(f"wrote {result.weights}" + (f", resumed at step {result.resumed_at}" if result.resumed_at else ""))
+    say(f"wrote {result.weights}" + (f", resumed at step {result.resumed_at}" if result.resumed_at else ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mobileclip_deploy.cli.options import json_option
+from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["variants"]
 
@@ -41,4 +42,4 @@ def variants(as_json: bool) -> None:
         for card in cards
     ]
     print_table(None, columns, rows)
-    click.echo("Parameters are counted, in training form. * As published by the models' authors, not measured here.")
+    say("Parameters are counted, in training form. * As published by the models' authors, not measured here.")

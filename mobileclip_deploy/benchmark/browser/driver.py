@@ -166,7 +166,8 @@ def _to_other_devices(server: PageServer, own: Certificate) -> str:
 
 
 def _wait_for_somebody(session: BrowserSession, invitation: str) -> None:
-    log.warning("%s", invitation)  # no progress, which `quiet` leaves out: nobody comes who does not know the address
+    for line in invitation.split("\n"):
+        log.warning("%s", line)  # no progress, which `quiet` leaves out: nobody comes who does not know the address
     while not session.finished.wait(LOOK_SECONDS):
         pass
 
