@@ -12,10 +12,13 @@ import torch
 from exports import Exports
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy import errors
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.source import find_checkpoint
 from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, MobileClipDeployError, UsageError
 from mobileclip_deploy.folding import is_folded
+from mobileclip_deploy.model.architecture import build_model
+from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
 
@@ -230,3 +233,28 @@ def test_figures_are_accepted_and_held_to(exports: Exports, tmp_path: Path) -> N
     assert mcd.verify(bundle, checkpoint=exports.checkpoint, thorough=False, baseline=lock, accept=True).passed
     report = mcd.verify(bundle, checkpoint=exports.checkpoint, thorough=False, baseline=lock)
     assert [check.status for check in report.checks if check.step == "baseline"] == ["passed", "passed"]
+
+
+def test_embeddings_are_not_normalised() -> None:
+    model = build_model(load_variant("nano"))
+    image = mcd.load_runner(model, "image")(np.full((1, 3, 64, 64), 0.5, np.float32))
+    text = mcd.load_runner(model, "text")(mcd.tokenize(["a cat"]))
+    assert all(abs(np.linalg.norm(one) - 1) > 1e-2 for one in (image, text))
+
+
+def test_errors_are_of_one_kind_with_remedies_in_pythons_words(tmp_path: Path) -> None:
+    kinds = [getattr(errors, name) for name in errors.__all__ if name[0].isupper()]
+    assert all(issubclass(kind, mcd.MobileClipDeployError) for kind in kinds)
+    calls: list[Any] = [
+        lambda: mcd.inspect(tmp_path / "gone"),
+        lambda: mcd.load_model("nanoo"),
+        lambda: mcd.load_runner(tmp_path, "image"),
+        lambda: mcd.preprocess([], "nano"),
+        lambda: mcd.export(mcd.load_model(), "onxn", output=tmp_path),
+    ]
+    for call in calls:
+        with pytest.raises(mcd.MobileClipDeployError) as refused:
+            call()
+        assert type(refused.value) in kinds
+        assert "\n" not in str(refused.value)
+    assert mcd.tokenize(["a", "b"]).dtype == np.int64

@@ -92,3 +92,12 @@ def test_on_a_terminal_a_count_is_a_bar(text: str, full: int) -> None:
     Console(file=shown, width=80, no_color=True, force_terminal=True, _environ={"TERM": "xterm"}).print(with_bar(text))
     assert text in shown.getvalue()
     assert shown.getvalue().count("━") == full
+
+
+def test_a_stage_is_told_again_every_15_seconds() -> None:
+    written, now = list[str](), [0.0]
+    lines = Lines(written.append, clock=lambda: now[0])
+    lines("converting")
+    for now[0], told in ((14.9, 1), (15, 2), (29, 2), (30, 3)):
+        lines.remind()
+        assert len(written) == told

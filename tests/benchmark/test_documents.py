@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from benchmark import documents
 
 from mobileclip_deploy.benchmark.documents import read_job, read_result, write_document
 from mobileclip_deploy.benchmark.job import Job
+from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import InvalidInput
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "schemas"
@@ -93,3 +95,9 @@ def test_text_and_booleans_are_no_numbers(tmp_path: Path) -> None:
         file.write_text(json.dumps(json.loads(documents.job().model_dump_json()) | {"seed": value}), encoding="utf-8")
         with pytest.raises(InvalidInput, match="seed"):
             read_job(file)
+
+
+def test_no_result_has_power() -> None:
+    fields = json.dumps(sorted(re.findall(r'"(\w+)": \{', json.dumps(Result.model_json_schema()))))
+    assert "low_power_mode" in fields
+    assert not re.search(r"power(?!_mode)|energy|watt|joule", fields)

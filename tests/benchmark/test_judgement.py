@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from mobileclip_deploy.benchmark.judgement import marked
-from mobileclip_deploy.benchmark.result import CoreUse, RoundResult
+import pytest
+from benchmark import documents
+
+from mobileclip_deploy.benchmark.job import Job
+from mobileclip_deploy.benchmark.judgement import cell_warnings, marked, run_warnings
+from mobileclip_deploy.benchmark.result import CoreUse, Result, RoundResult, Summary
+from mobileclip_deploy.benchmark.statistics import summarize
 
 LITTLE, BIG = 1_800_000, 2_900_000
 
@@ -38,3 +43,55 @@ def test_a_round_on_other_cores_or_clocks_than_the_best_is_marked(
     found = marked(finished, pinned)
     assert found.warnings == said
     assert marked(found, pinned) == found
+
+
+def warned(job: Job | None = None, rounds: tuple[RoundResult, ...] = (), **changes: Any) -> list[str]:
+    """The first words of what is said of a hundred equal samples, with some figures changed."""
+    base = summarize([[1000] * 100], [100_000], 0.1)
+    summary = Summary.model_validate(base.model_dump() | changes)
+    return [text.partition(":")[0] for text in cell_warnings((job or documents.job()).cells[0], summary, rounds)]
+
+
+def test_warnings_come_where_the_table_says() -> None:
+    assert warned() == []
+    assert warned(last_over_first=1.1) == []
+    assert warned(last_over_first=1.11) == ["trend"]
+    assert warned(median_interval_ns={"low": 950.0, "high": 1051.0}) == ["uncertain"]
+    assert warned(median_interval_ns={"low": 951.0, "high": 1050.0}) == []
+    assert warned(samples=99) == ["few samples"]
+    assert warned(cpu_ns=1000 / 1.19) == []
+    assert warned(cpu_ns=1000 / 1.21) == ["waited"]
+    for state, said in (("fair", []), ("serious", ["throttled"]), ("critical", ["throttled"])):
+        hot = RoundResult(run_id="r", cell="c", round=0, status="done", samples_ns=(1,), thermal_state=state)  # type: ignore[arg-type]
+        assert warned(rounds=(hot,)) == said
+    unchecked = [cell.model_dump(mode="json") | {"golden": None, "gate": None} for cell in documents.job().cells]
+    assert warned(documents.job(cells=unchecked)) == ["answers not checked"]
+
+
+def test_what_is_said_of_a_run_as_a_whole() -> None:
+    assert run_warnings(stated(load_average_1min=0.0, battery_percent=20.0, low_power_mode=False)) == (QUICK_RUN,)
+    for changes, word in (
+        ({"load_average_1min": 99.0}, "busy"),
+        ({"battery_percent": 19.0}, "battery"),
+        ({"low_power_mode": True}, "low-power mode"),
+        ({"governor": "powersave"}, "CPU governor"),
+    ):
+        assert [text for text in run_warnings(stated(**changes)) if text.startswith(word)], word
+    broken_off = stated()
+    environment = broken_off.environment.model_copy(update={"after": None})
+    assert any(
+        "interrupted" in text for text in run_warnings(broken_off.model_copy(update={"environment": environment}))
+    )
+
+
+QUICK_RUN = "quick: a smoke test of few inferences; not to be quoted"
+
+
+def stated(**changes: Any) -> Result:
+    """A whole result of a real device whose state before and after was this."""
+    result = documents.result()
+    state = result.environment.before.model_copy(update={"load_average_1min": 0.0, "battery_percent": 90.0} | changes)
+    environment = result.environment.model_copy(update={"before": state, "after": state})
+    device = result.device.model_copy(update={"simulated": False})
+    cells = tuple(cell.model_copy(update={"status": "done"}) for cell in result.cells)
+    return result.model_copy(update={"environment": environment, "device": device, "cells": cells})

@@ -134,3 +134,18 @@ def test_a_stand_in_is_no_evidence() -> None:
 
 def test_other_runtimes_have_no_such_evidence() -> None:
     assert neural_engine_evidence(documents.result()) == ()
+
+
+@pytest.mark.parametrize(
+    ("share", "speedup", "says"),
+    [
+        (0.9, 1.5, "evidence that it runs"),
+        (0.9, 1.49, "mixed"),
+        (0.89, 1.5, "mixed"),
+        (0.1, 9, "does not run"),
+        (0.11, 1.11, "mixed"),
+        (0.99, 1.1, "does not run"),
+    ],
+)
+def test_where_the_verdict_on_the_neural_engine_turns(share: float, speedup: float, says: str) -> None:
+    assert says in Evidence("a", share, (1, 2), speedup, by_cost=True, simulated=False).verdict

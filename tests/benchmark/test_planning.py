@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from exports import Exports
 
+from mobileclip_deploy.benchmark.cells import _loosest
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.foreign import fit
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.planning import build_job
-from mobileclip_deploy.benchmark.protocol import get_protocol
+from mobileclip_deploy.benchmark.protocol import PROTOCOLS, get_protocol, quick
 from mobileclip_deploy.benchmark.request import Request, make_request, parse_forms, parse_threads
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.files import artifact_sha256
+from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.targets import TensorInfo
 
 
@@ -139,3 +141,14 @@ def test_a_device_is_named_in_any_capitals_and_a_slip_meets_its_suggestion() -> 
     assert get_driver("Android:S1").selector == "S1"
     with pytest.raises(UsageError, match="unknown device 'hots', did you mean host"):
         get_driver("hots")
+
+
+def test_a_quick_protocol_is_small_and_named_so() -> None:
+    for name, whole in PROTOCOLS.items():
+        small = quick(whole)
+        assert (small.name, small.iterations_per_round, small.golden_inputs) == (f"{name}-quick", 3, 2)
+        assert small.rounds == min(2, whole.rounds)
+
+
+def test_the_gate_of_a_competitor_is_the_loosest() -> None:
+    assert (_loosest(Gates()).metric, _loosest(Gates()).bound) == ("cosine", 0.98)

@@ -59,3 +59,15 @@ def test_the_interval_holds_the_median_and_narrows_with_more_samples() -> None:
 def test_a_round_without_samples_is_refused() -> None:
     with pytest.raises(ValueError, match="without samples"):
         summarize([[1], []], [None, None], 0.1)
+
+
+def test_a_trend_needs_eight_samples() -> None:
+    assert trend([100] * 7) is None
+    assert trend([100, 100, 5, 5, 5, 5, 300, 300]) == 3
+
+
+def test_of_many_samples_4096_make_the_interval() -> None:
+    samples = [1000] * 10_000
+    for number in range(4096):
+        samples[number * 10_000 // 4096] = 7
+    assert summarize([samples], [None], 0.1).median_interval_ns.high == 7

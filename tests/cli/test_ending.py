@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,24 @@ def test_a_signal_cleans_up_and_ends_with_one_line(
         assert line == f"error: {message}: nothing half-written was left behind"
     assert list((tmp_path / "out").iterdir()) == []
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_second_sigterm_ends_a_process_at_once() -> None:
+    program = """
+import time
+from mobileclip_deploy.cli.ending import SigTerm, ended_by_sigterm
+with ended_by_sigterm():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except SigTerm:
+        print("cleaning", flush=True)
+        time.sleep(60)
+"""
+    running = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=os.environ)
+    assert running.stdout is not None
+    for line in ("ready\n", "cleaning\n"):
+        assert running.stdout.readline() == line
+        running.send_signal(signal.SIGTERM)
+    assert running.wait(30) == -signal.SIGTERM
+    running.stdout.close()

@@ -8,11 +8,14 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
+from conversions import ROOT
 
-ROOT = Path(__file__).parents[2]
+from mobileclip_deploy.model.precision import parse_precisions, precision_label
+
 BENCHMARKS = ROOT / "benchmarks"
 PICTURE = ROOT / "docs" / "accuracy_size.svg"
 
@@ -61,3 +64,45 @@ def test_the_table_of_golden_core_ml_towers_is_that_of_the_results(monkeypatch: 
     begin, end = script["BEGIN"], script["END"]
     shown = page.partition(begin)[2].partition(end)[0].strip()
     assert shown == script["table"](rows), "type: python benchmarks/coreml_goldens.py --page-only"
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))  # scripts there import one another
+    return runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name=name)
+
+
+def between(text: str, begin: str, end: str) -> str:
+    return text.partition(begin)[2].partition(end)[0].strip()
+
+
+def test_the_page_of_precisions_is_what_its_script_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = script("precisions", monkeypatch)
+    rows = json.loads(own["TABLE"].read_text(encoding="utf-8"))["rows"]
+    assert page("precisions.md") == own["page"](rows), "type: python benchmarks/precisions.py --page-only"
+    measured = {(row["target"], precision_label(row["precision"])) for row in rows}
+    subjects = script("subjects", monkeypatch)
+    wanted = (
+        (target, parse_precisions(name)) for target, name, *_ in (*subjects["NANO_PRECISIONS"], *subjects["LEARNED"])
+    )
+    assert measured == {(target, precision_label(precisions)) for target, precisions in wanted}
+
+
+TABLES = [
+    ("proof", "rows"),
+    ("recovery", None),
+    ("reinforcement_throughput", None),
+    ("coreai_unseen", "rows"),
+    ("coreai_layout", "rows"),
+]
+
+
+@pytest.mark.parametrize(("name", "of"), TABLES)
+def test_a_table_of_a_page_is_that_of_its_results(name: str, of: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = script(name, monkeypatch)
+    result = json.loads(own["RESULTS"].read_text(encoding="utf-8"))
+    shown = between(own["PAGE"].read_text(encoding="utf-8"), f"<!-- begin: benchmarks/{name}.py -->", "<!-- end -->")
+    assert shown == own["table"](result if of is None else result[of])

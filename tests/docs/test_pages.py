@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
+from conversions import ROOT
 
-ROOT = Path(__file__).parents[2]
+from mobileclip_deploy.cli import cli
+
 PACKAGE = ROOT / "mobileclip_deploy"
 DOCS = ROOT / "docs"
 FRONT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
@@ -127,3 +131,19 @@ def test_what_a_user_notices_is_in_files_that_a_release_can_collect() -> None:
     """Towncrier takes a number alone behind the kind, and stops at two fragments without one."""
     names = [path.name for path in (ROOT / "changelog.d").glob("*.md")]
     assert [name for name in names if not re.fullmatch(r"\d+\.(added|changed|fixed|removed)\.\d+\.md", name)] == []
+
+
+@by_page
+def test_commands_in_blocks_have_the_options_that_they_are_given(page: Path) -> None:
+    blocks = re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    for line in lines:
+        _, found, rest = line.partition("mobileclip-deploy ")
+        if not found or "=" in line.split("mobileclip-deploy ")[0]:
+            continue
+        words = shlex.split(rest.split(" >> ")[0], comments=True)
+        if words[0].isupper():
+            continue
+        command = cli.commands[words[0]]
+        options = {option for one in command.get_params(click.Context(command)) for option in one.opts}
+        assert [word for word in words if word.startswith("-") and word not in {*options, "-"}] == [], line

@@ -211,3 +211,27 @@ def test_options_without_meaning_for_a_form_are_refused(tmp_path: Path) -> None:
         read_dataset(synsets(tmp_path), images=tmp_path)
     with pytest.raises(MobileClipDeployError, match="`class_names` goes with labels"):
         read_dataset(karpathy(tmp_path), class_names=tmp_path / "names.txt")
+
+
+def test_templates_may_be_a_list(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    (tmp_path / "pairs.jsonl").write_text('{"image": "a.png", "label": "cat"}\n', encoding="utf-8")
+    (tmp_path / "classes.txt").write_text("cat\n", encoding="utf-8")
+    about = {"name": "mine", "pairs": "pairs.jsonl", "classes": "classes.txt", "template": ["a {}", "the {}"]}
+    (tmp_path / "dataset.json").write_text(json.dumps(about), encoding="utf-8")
+    assert read_dataset(tmp_path).templates == ("a {}", "the {}")
+
+
+@pytest.mark.parametrize("image_column", ["image", "filepath", "filename", "path"])
+@pytest.mark.parametrize("other", ["label", "class", "text", "caption", "title"])
+def test_columns_of_a_table(image_column: str, other: str, tmp_path: Path) -> None:
+    image(tmp_path / "pictures" / "a.png")
+    (tmp_path / "data.tsv").write_text(f"{image_column}\t{other}\na.png\tcat\n", encoding="utf-8")
+    data = read_dataset(tmp_path / "data.tsv", images=tmp_path / "pictures")
+    assert data.tasks == (("classification",) if other in ("label", "class") else ("retrieval",))
+
+
+def test_json_lines_may_have_a_list_of_texts(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    (tmp_path / "data.jsonl").write_text('{"image": "a.png", "text": ["one", "two"]}\n', encoding="utf-8")
+    assert read_dataset(tmp_path / "data.jsonl").captions == ("one", "two")

@@ -14,6 +14,7 @@ from PIL import Image
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import Measuring, embed_classes, measure, parse_templates, pictures, read_dataset
 from mobileclip_deploy.evaluation.cache import SHARD, EmbeddingStore
+from mobileclip_deploy.evaluation.metrics import BLOCK, RESAMPLES
 
 
 def counted(embedder: object, tower: str) -> int:
@@ -184,3 +185,30 @@ def test_what_is_measured_is_said_first_and_how_long_it_will_take_with_each_batc
         "image 1 of 3, 0.125 a second, about 16 s left",
         "image 2 of 3, 0.0286 a second, about 35 s left",
     ]
+
+
+def test_images_are_read_64_at_a_time_and_similarities_256(tmp_path: Path) -> None:
+    for number in range(70):
+        path = image(tmp_path / ("even" if number % 2 else "odd") / f"{number}.png")
+        Image.new("RGB", (1, 1), (number, 0, 9)).save(path)  # equal ones are embedded once
+    batches: list[int] = []
+
+    def images(pixels: np.ndarray) -> np.ndarray:
+        batches.append(len(pixels))
+        return pixels.mean(axis=(2, 3)).astype(np.float32) + np.float32(1)
+
+    measure(by_colour(images=images), read_dataset(tmp_path))
+    assert batches == [64, 6]
+    assert (BLOCK, RESAMPLES) == (256, 1000)
+
+
+def test_top5_counts_the_five_nearest_classes(tmp_path: Path) -> None:
+    for letter in "abcdefg":
+        image(tmp_path / letter / f"{letter}.png", f"#0000{ord(letter):02x}")
+    nearest = np.linspace(0.9, 0.3, 7, dtype=np.float32)  # of every image: a first, then b, and so on
+    embedder = by_colour(
+        images=lambda pixels: np.stack([nearest] * len(pixels)), texts=lambda ids: np.eye(7, dtype="f")
+    )
+    figures = measure(embedder, read_dataset(tmp_path)).result.figures
+    assert figures["top1"].value == pytest.approx(100 / 7)
+    assert figures["top5"].value == pytest.approx(500 / 7)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import refusal, run
 
+from mobileclip_deploy import errors
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.plan import Choices, ExportRequest, choose
 from mobileclip_deploy.model.variants import load_variant
@@ -101,3 +103,32 @@ def test_an_option_that_nothing_named_would_use_is_refused(
 def test_an_option_is_taken_where_one_of_those_named_uses_it() -> None:
     assert labels(chosen("coreml", "executorch", **DEPLOYMENT)) == ["coreml", "executorch"]
     assert labels(chosen("executorch", backend="xnnpack,coreml", **DEPLOYMENT)) == ["executorch", "executorch-coreml"]
+
+
+@pytest.mark.parametrize(
+    ("target", "precisions"), [("onnx", ("w6p", "w4p", "w4p-p50")), ("coreai", ("w8a8", "w4p-p50"))]
+)
+def test_precisions_that_a_target_lacks_are_refused(target: str, precisions: tuple[str, ...]) -> None:
+    for name in precisions:
+        with pytest.raises(errors.UsageError, match=f"{target} has no precision {name}; it has"):
+            get_target(target).require({"image": name})
+
+
+def test_all_leaves_out_what_is_not_installed_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, package=None: None if name == "coreai_torch" else find(name, package)
+    )
+    found = choose(ExportRequest(("all",), ("fp32",)))
+    assert "coreai" not in [target.name for target, _ in found.pairs]
+    (note,) = [note for note in found.notes if "coreai" in note]
+    assert note.startswith("Left out: target coreai needs coreai_torch; type: pip install 'mobileclip-deploy[coreai]'")
+    assert "wheels for Linux x86-64 (glibc 2.34 or newer) and macOS 26 on arm64, CPython 3.11 to 3.14" in note
+
+
+def test_a_classifiers_folder_is_called_so(tmp_path: Path) -> None:
+    taken = tmp_path / "nano-onnx-fp16-classifier"
+    taken.mkdir()
+    (taken / "manifest.json").write_text("{}")
+    line = refusal(run("export", "--target", "onnx", "--labels", "pizza,rocket,tree", "-o", tmp_path))
+    assert f"{taken} exists" in line

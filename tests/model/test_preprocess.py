@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from torchvision import transforms
 
+import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model import preprocessing as module
 from mobileclip_deploy.model.preprocessing import decode_image, load_batch, load_image, normalize, preprocess
@@ -348,3 +349,10 @@ def test_an_image_that_would_grow_without_bounds_is_refused_by_name(tmp_path: Pa
 def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(InvalidInput, match="no images"):
         load_batch([], Spec())
+
+
+def test_a_grey_array_is_an_image() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (80, 70)).astype(np.uint8)
+    found = mcd.preprocess(grey, "nano")
+    assert np.array_equal(found, mcd.preprocess(np.stack([grey] * 3, axis=2), "nano"))
+    assert 0 <= found.min() < found.max() <= 1

@@ -151,3 +151,8 @@ def test_cards_of_ones_own_stand_beside_the_packaged_ones(tmp_path: Path) -> Non
     ask = "from mobileclip_deploy.model.variants import *; print(*variant_names(), load_variant('mine').title)"
     done = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
     assert {"mine", "nano"} <= set(done.stdout.split())
+
+
+def test_all_packaged_variants_have_one_vocabulary() -> None:
+    specs = [spec for name in variant_names() if (spec := load_variant(name).tokenizer) is not None]
+    assert len({spec.model_dump_json() for spec in specs}) == 1

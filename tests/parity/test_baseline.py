@@ -11,7 +11,7 @@ import pytest
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.parity import ParityLock, ParityReport, check_drift, locked_figures, read_lock
-from mobileclip_deploy.parity.baseline import LockedBundle
+from mobileclip_deploy.parity.baseline import LockedBundle, Tolerances
 from mobileclip_deploy.parity.report import Check
 
 FIGURES = {
@@ -130,3 +130,22 @@ def test_the_markdown_says_what_failed_before_the_table() -> None:
     assert lines[0] == "### it: parity failed"
     assert lines[2:4] == ["- **image shipped failed**: a|b", "- **text twin not run**: why"]
     assert "| image | shipped | failed |" in text
+
+
+def test_the_tolerances_in_a_lock_file_are_those_that_count() -> None:
+    told = json.loads(ParityLock().to_json())["tolerances"]
+    assert told == {
+        "deviation_factor": 1.5,
+        "deviation_floor": 3e-6,
+        "snr_db": 2,
+        "snr_exact": 100,
+        "points": 0.3,
+        "bytes": 0.01,
+    }
+    accepted, today = (
+        LockedBundle(checkpoint_sha256="a", checks={"image shipped": {"relative": value}}, bytes={"image": 1})
+        for value in (1e-3, 2e-3)
+    )
+    for factor, status in ((1.5, "failed"), (2.5, "passed")):
+        lock = ParityLock(tolerances=Tolerances(deviation_factor=factor)).accept("it", accepted)
+        assert {check.status for check in check_drift("it", today, lock)} == {status}

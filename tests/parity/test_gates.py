@@ -72,3 +72,18 @@ def test_the_last_of_two_bounds_of_one_name_counts() -> None:
 def test_a_malformed_gate_is_refused_with_the_names_there_are(text: str) -> None:
     with pytest.raises(UsageError, match="semantic, relative, cosine, snr, task"):
         parse_gates([text])
+
+
+def test_a_classifier_has_gates_of_its_own() -> None:
+    gates = Gates()
+    assert gates.exact(1e-7, probabilities=True) == Bound("probabilities", 0.001)
+    wanted = {"fp32": 0.001, "fp16": 0.02, "w8": 0.1, "w8a8": 0.2, "w6p": 0.2, "w4p": 0.2, "w4": 0.2}
+    assert {name: gates.shipped(name, probabilities=True).value for name in wanted} == wanted
+
+
+def test_bounds_of_written_files() -> None:
+    cosines = {name: recipe.gate for name, recipe in PRECISIONS.items() if recipe.metric == "cosine"}
+    assert (cosines.pop("fp16"), cosines.pop("w8"), set(cosines.values())) == (0.999, 0.99, {0.98})
+    for scale, passed in ((0.79, False), (0.8, True), (1.25, True), (1.26, False)):
+        found = Deviation(relative=0, cosine=1, snr_db=0.0, scale=scale, inputs=1)
+        assert passes(found, Bound("cosine", 0.98)) is passed

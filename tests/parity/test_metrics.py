@@ -6,10 +6,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from command_line import strict_json
+from tiny import tiny_variant
 
+from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.parity import Deviation, Gates, compare
 from mobileclip_deploy.parity.gates import passes
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.towers.inputs import Inputs
 
 REF = np.array([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
 
@@ -96,3 +101,16 @@ def test_a_deviation_without_bound_is_still_json_and_reads_back() -> None:
     text = found.model_dump_json()
     assert strict_json(text)["relative"] == "Infinity"
     assert Deviation.model_validate_json(text) == found
+
+
+def test_reference_answers_are_float64_rounded_and_the_floor_is_what_float32_is_off() -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny_variant("tiny_patch")).eval()
+    pixels, ids = np.random.default_rng(0).random((2, 3, 64, 64), np.float32), np.array([[90, 5, 91, 0, 0, 0, 0, 0]])
+    found = Reference.compute(model, Inputs(("a", "b"), ("c",), pixels, ids))
+    assert model.text is not None
+    with torch.no_grad():
+        single = model.text(torch.from_numpy(ids)).numpy()
+        exact = model.double().text(torch.from_numpy(ids)).numpy()  # type: ignore[misc]
+    np.testing.assert_array_equal(found.of("text"), exact.astype(np.float32))
+    assert found.floor["text"] == pytest.approx(compare(exact, single).relative)

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from command_line import refusal, run
 from exports import Exports
-from tiny import WORDS, known
+from tiny import WORDS, known, tiny_variant
+from torch import nn
 from writing import job_of
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.export.plan import ExportRequest, choose
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.architecture import build_model
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.depthwise import RowBands
+from mobileclip_deploy.targets.executorch.backends import BACKENDS
+from mobileclip_deploy.targets.executorch.backends.xnnpack import XnnpackBackend
+from mobileclip_deploy.targets.executorch.doubling import Apart
+from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
 from mobileclip_deploy.targets.executorch.program_file import read_program
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
+from mobileclip_deploy.towers import make_tower
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
@@ -185,3 +197,32 @@ def test_vulkan_is_written_and_reported_as_not_run(tmp_path: Path) -> None:
     assert "VulkanBackend" in read_program(path).backends
     with pytest.raises(NotRun, match="needs VulkanBackend"):
         target.runner(path)
+
+
+def test_each_backend_has_its_precisions() -> None:
+    xnnpack = BACKENDS["xnnpack"]
+    have = {
+        tower: {name for name in xnnpack.precisions if (tower, name) not in xnnpack.refused}
+        for tower in ("image", "text")
+    }
+    assert have == {"image": {"fp32", "w8a8"}, "text": {"fp32", "w8a8", "w8", "w4"}}
+    assert BACKENDS["coreml"].precisions == BACKENDS["vulkan"].precisions == ("fp16", "fp32")
+    assert [name for name, one in BACKENDS.items() if one.static_shapes is None] == ["xnnpack"]
+
+
+def tower(name: TowerName) -> nn.Module:
+    """A small tower, folded, with layers of every kind."""
+    model = build_model(tiny_variant("tiny_mci"))
+    fold(model)
+    return make_tower(model, name)
+
+
+def test_no_fast_depthwise_leaves_kernels_whole() -> None:
+    module = build_model(tiny_variant("tiny_mci")).eval()
+    fold(module)
+    image = make_tower(module, "image")
+    for fast in (True, False):
+        job: Any = SimpleNamespace(module=image, options=ExecuTorchOptions(fast_depthwise=fast))
+        written = XnnpackBackend().authored(job)
+        for kind in (RowBands, Apart):
+            assert any(isinstance(module, kind) for module in written.modules()) is fast

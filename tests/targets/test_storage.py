@@ -8,30 +8,38 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from exports import Exports
 from stored_weights import As, as_said, named, onnx_weights, xnnpack_said, xnnpack_weights
+from tiny import tiny_variant
 from torch import nn
-from writing import job_of
+from writing import chosen, job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.architecture import build_model
+from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.coreai.storage import storage as coreai_storage
 from mobileclip_deploy.targets.storage import (
     Grid,
+    Layer,
     Storage,
     by_numbers,
     evenly,
     integers,
+    layers,
     require_all,
     summary,
     total_bytes,
 )
 from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.head import read_head
 
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 
@@ -157,3 +165,94 @@ def test_a_summary_counts_every_tensor_once(model: mcd.MobileCLIP) -> None:
     assert sum(row.bytes for row in rows) == total_bytes(module, storage)
     counted = sum(int(np.prod(value.shape)) for value in (*module.parameters(), *module.buffers()))
     assert sum(row.weights for row in rows) == counted
+
+
+def tower(name: TowerName) -> nn.Module:
+    """A small tower, folded, with layers of every kind."""
+    model = build_model(tiny_variant("tiny_mci"))
+    fold(model)
+    return make_tower(model, name)
+
+
+def stored(target: str, name: TowerName, precision: str, **options: str) -> list[tuple[Layer, Any]]:
+    """The layers of a small tower, and how each is stored."""
+    module = tower(name)
+    found: Storage = (
+        coreai_storage(module, precision)
+        if target == "coreai"
+        else chosen(target, **options).storage(name, module, precision)
+    )
+    return [(layer, found[layer.parameter]) for layer in layers(module) if layer.module is not None]
+
+
+QUANTIZED = [
+    ("coreml", "w8"),
+    ("coreml", "w6p"),
+    ("coreml", "w4p"),
+    ("coreai", "w8"),
+    ("coreai", "w4p"),
+    ("onnx", "w4"),
+]
+
+
+@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize(("target", "precision"), [*QUANTIZED, ("coreai", "w4"), ("onnx", "w8")])
+def test_every_weight_of_more_than_2048_numbers_is_on_a_grid(target: str, precision: str, name: TowerName) -> None:
+    found = stored(target, name, precision)
+    assert {layer.weight.numel() > 2048 for layer, _ in found} == {True, False}
+    for layer, grid in found:
+        assert (grid.kind != "float") == (layer.weight.numel() > 2048), layer.name
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "options"),
+    [
+        ("coreml", "w4p", {}),
+        ("coreml", "w4p", {"deployment_target": "iOS18"}),
+        ("coreml", "w4", {"deployment_target": "iOS18"}),
+        ("coreml", "w4p-p50", {"deployment_target": "iOS18"}),
+        ("coreai", "w4p", {}),
+        ("coreai", "w6p", {}),
+        ("coreai", "w4", {}),
+    ],
+)
+def test_depthwise_convolutions_and_the_main_path_keep_8_bits(
+    target: str, precision: str, options: dict[str, str]
+) -> None:
+    found = stored(target, "image", precision, **options)
+    large = [(layer, grid) for layer, grid in found if layer.weight.numel() > 2048]
+    kept = [layer.name for layer, grid in large if grid.bits == 8]
+    assert any(layer.is_projection for layer, grid in found if grid.bits >= 8)
+    for layer, grid in found:
+        main = layer.name == "projection" or layer.name.startswith("stem.") or ".downsample." in layer.name
+        depthwise = isinstance(layer.module, nn.Conv2d) and layer.module.groups == layer.module.in_channels > 1
+        assert grid.bits >= 8 or not (main or depthwise), layer.name
+    assert len(kept) < len(large)
+
+
+def test_core_ml_has_a_table_a_weight_before_ios_18_and_one_for_32_outputs_since() -> None:
+    old, new = (stored("coreml", "image", "w4p", deployment_target=f"iOS{number}") for number in (17, 18))
+    assert {grid.group for _, grid in old if grid.kind == "table"} == {None}
+    tables = [(layer, grid) for layer, grid in new if grid.kind == "table"]
+    assert tables
+    for layer, grid in tables:
+        assert grid.group == next(size for size in (32, 16, 8) if layer.outputs % size == 0)
+
+
+def test_the_table_of_words_has_int4_in_blocks_of_16_on_core_ai_and_onnx() -> None:
+    for target, precision in (("coreai", "w4p"), ("coreai", "w4"), ("onnx", "w4")):
+        ((_, grid),) = [one for one in stored(target, "text", precision) if one[0].is_table]
+        assert (grid.kind, grid.bits, grid.block, grid.scale_bytes) == ("integers", 4, 16, 2)
+    blocks = {grid.block for layer, grid in stored("onnx", "text", "w4") if grid.bits == 4 and not layer.is_table}
+    assert blocks == {32}
+
+
+def test_on_onnx_the_product_with_a_classifiers_labels_stays_in_float() -> None:
+    model = build_model(load_variant("nano")).eval()
+    fold(model)
+    module = read_head([f"label {number}" for number in range(20)]).module(model, "image")
+    (own,) = [layer.parameter for layer in layers(module) if layer.module is None]
+    for target, kind in (("onnx", "float"), ("coreml", "integers")):
+        assert get_target(target).storage("image", module, "w8")[own].kind == kind
+    assert get_target("executorch").artifact_name(model.variant, "image", "fp32") == "nano_image.xnnpack.pte"
+    assert get_target("executorch").output_info(model.variant, "image", 20).shape == (1, 20)

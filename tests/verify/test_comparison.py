@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pytest
 from command_line import refusal, run
 from evaluation.datasets import image
@@ -14,6 +15,7 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.evaluation import Dataset
+from mobileclip_deploy.targets.graph import changed_constant
 from mobileclip_deploy.towers.samples import image_paths
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
@@ -120,3 +122,17 @@ def test_nothing_is_evaluated_on_the_built_in_pictures_unless_they_are_asked_for
     with pytest.raises(NotRun, match="only asked"):
         mcd.evaluate(path, dataset="builtin")
     assert asked == [1911]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor", "same"),
+    [("int8", 2, False), ("float32", 1 + 5e-7, True), ("float32", 1 + 3e-6, False), ("float16", 1 + 2**-10, True)],
+)
+def test_bounds_of_a_constant(dtype: str, factor: float, same: bool) -> None:
+    wanted = np.ones((8, 8), dtype)
+    written = wanted.copy()
+    written[3, 3] = wanted[3, 3] * factor
+    assert (changed_constant(written, wanted) is None) is same
+    row = wanted.copy()
+    row[0] = 2
+    assert changed_constant(row, wanted) is not None

@@ -14,7 +14,8 @@ from exports import Exports
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.evaluation import Dataset
 from mobileclip_deploy.parity import Check, Gates
-from mobileclip_deploy.verify import task
+from mobileclip_deploy.verify import checks, task
+from mobileclip_deploy.verify.reproduction import check_reproduced
 
 
 def test_quick_checks_measure_accuracy_on_some_images_and_say_on_how_many(exports: Exports) -> None:
@@ -80,3 +81,20 @@ def test_without_a_runtime_it_was_not_run(monkeypatch: pytest.MonkeyPatch) -> No
     own: Any = SimpleNamespace(evidence=SimpleNamespace(sampled=object()), gates=Gates(), bundle=None, runner=None)
     (check,) = task.check_sampled(own)
     assert (check.status, check.left_out, check.detail) == ("not run", False, "no runtime here")
+
+
+def test_quick_checks_leave_out_twin_task_and_reproduced_and_say_so() -> None:
+    manifest = SimpleNamespace(towers={"image": SimpleNamespace(precision="fp16")})
+    own: Any = SimpleNamespace(
+        bundle=SimpleNamespace(manifest=manifest, path=Path("b")),
+        evidence=SimpleNamespace(task=None, sampled=None),
+        gates=Gates(),
+        source=object(),
+        target=lambda _: None,
+        stages=None,
+        thorough=False,
+        complete=True,
+    )
+    found = [checks._twin(own, "image", Gates().exact(None)), *checks.check_task(own), *check_reproduced(own, "image")]
+    assert [(check.step, check.left_out) for check in found] == [("twin", True), ("task", True), ("reproduced", True)]
+    assert {check.detail for check in found} == {"left out of the quick checks"}

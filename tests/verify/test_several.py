@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 from unittest import mock
 from xml.etree import ElementTree
 
@@ -11,8 +12,11 @@ from command_line import run, strict_json
 from exports import Exports
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy import errors
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.verify import door
+from mobileclip_deploy.parity import Check, ParityReport
+from mobileclip_deploy.verify import door, several
+from mobileclip_deploy.verify.several import accept_baseline
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
@@ -71,3 +75,37 @@ def test_the_document_of_one_bundle_is_its_report(exports: Exports) -> None:
     found = run("verify", exports.bundle("onnx", "fp16").path, "--checks", "quick", "--json").json
     assert (found["bundle"], found["schema_version"], found["passed"]) == ("nano-onnx-fp16", 1, True)
     assert found["seconds"] > 0
+
+
+def test_refused_is_worse_than_failed_and_failed_than_not_run() -> None:
+    failures: list[errors.MobileClipDeployError] = [
+        errors.Undecided("too few"),
+        errors.NotRun("no runtime"),
+        errors.GateFailed("far"),
+        errors.InvalidInput("damaged"),
+    ]
+    while failures:
+        found = several.worst([several.Refused(Path(one.kind), one) for one in (*failures, errors.Undecided("here"))])
+        assert found is not None
+        assert found.exit_code == max(failures, key=lambda one: (4, 3, 1, 2).index(one.exit_code)).exit_code
+        failures.pop()
+
+
+def test_what_did_not_pass_is_not_accepted(tmp_path: Path) -> None:
+    check = Check(step="shipped", tower="image", status="failed")
+    report = ParityReport(bundle="b", variant="nano", target="onnx", checks=(check,))
+    with pytest.raises(errors.GateFailed, match="not accepted"):
+        accept_baseline(cast(Any, None), report, tmp_path / "parity.lock.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_summary_of_a_step_is_appended_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n", encoding="utf-8")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    refused = several.Refused(tmp_path / "bundle", errors.InvalidInput("damaged"))
+    monkeypatch.setattr(several, "verify_bundles", lambda *_, **__: [refused])
+    monkeypatch.setattr(mcd.Bundle, "unread", lambda _: None)
+    assert run("verify", tmp_path / "bundle").code == 2
+    told = summary.read_text(encoding="utf-8")
+    assert told.startswith("before\n### bundle: could not be verified\n\ndamaged\n")

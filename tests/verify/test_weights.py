@@ -18,11 +18,11 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.storage import StoredWeight
+from mobileclip_deploy.targets.storage import Grid, StoredWeight, as_float
 from mobileclip_deploy.verify.checks import TOWER_CHECKS
 from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.subject import Subject
-from mobileclip_deploy.verify.weights import check_weights
+from mobileclip_deploy.verify.weights import Matched, check_weights
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
@@ -164,3 +164,13 @@ def test_a_fault_of_six_parts_in_a_million_is_beyond_nanos_floor(reference: Refe
     for tower, floor in reference.floor.items():
         assert floor < 1.2e-6, tower
         assert Gates().exact(floor).value < 6e-6
+
+
+@pytest.mark.parametrize(("half", "off", "right"), [(False, 0.9e-6, True), (False, 2e-6, False), (True, 2e-6, True)])
+def test_bounds_of_a_weight(half: bool, off: float, right: bool) -> None:
+    numbers = np.full((2, 4), 0.5, np.float32)
+    numbers[0, 0] = 1
+    match = Matched("a", numbers, as_float("a", numbers + np.float32(off)), "plain")
+    assert (match.wrong(Grid(32), half) is None) is right
+    beyond = Matched("a", numbers, as_float("a", numbers * np.float32(1 + 3 * 2**-10 + 2**-14)), "plain")
+    assert beyond.wrong(Grid(32), True) is not None

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from benchmark import documents
 from benchmark.android import harness, tiny
 from benchmark.android.scripted import GOOD, answering, scripted_runners
 from benchmark.android.standin import Phones, when
@@ -16,6 +17,7 @@ from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.result import CoreUse, Result
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.progress import silent
@@ -300,3 +302,17 @@ def test_two_phones_are_measured_at_once(tmp_path: Path, built: Path, monkeypatc
             thread.join()
     assert [results[number].device.model for number in (0, 1)] == ["Phone 1", "Phone 2"]
     assert all(cell.status == "done" for result in results.values() for cell in result.cells)
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("standard", 200), ("mlperf", 2788)])
+def test_how_long_a_round_may_take(name: str, seconds: float) -> None:
+    assert AndroidSettings().turn_limit(get_protocol(name)) == seconds
+    assert AndroidSettings.of({"MOBILECLIP_ANDROID_TURN_SECONDS": "7"}).turn_limit(get_protocol(name)) == 7
+    job = documents.job()  # four rounds, a probe for one thread
+    assert AndroidSettings(turn_seconds=7).total_limit(job) == 7 * (4 + 1 + 1)
+    assert AndroidSettings.of({}).cooling_seconds == 600
+
+
+def test_operator_times_are_refused_on_phones(tmp_path: Path) -> None:
+    with pytest.raises(NotRun, match="operator times are not recorded on Android phones: leave `profile` out"):
+        AndroidDriver().run(Plan(tmp_path, None, profile=True), silent)  # type: ignore[arg-type]

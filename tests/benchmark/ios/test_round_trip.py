@@ -15,10 +15,13 @@ from exports import Exports
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.documents import read_result, write_document
-from mobileclip_deploy.benchmark.ios import job_folder
+from mobileclip_deploy.benchmark.driver import get_driver
+from mobileclip_deploy.benchmark.ios import devices, job_folder
+from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.benchmark.operations import operations_elsewhere
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.inspect.door import lint
 from mobileclip_deploy.parity import ParityReport
 from mobileclip_deploy.verify import several
@@ -159,3 +162,17 @@ def test_devices_lists_the_phone(phone: FolderPhone) -> None:
 def benchmark_devices() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(run("devices", "--json").stdout)
     return found
+
+
+def test_of_several_iphones_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        devices.AppleDevice(udid, f"id-{udid}", f"iPhone {udid}", "iPhone 15", "iPhone15,4", "18.1", "ready", None)
+        for udid in ("A1", "B2")
+    ]
+    monkeypatch.setattr(devices, "list_devices", lambda: tuple(found))
+    with pytest.raises(RuntimeFailed, match=r"several devices are ready; name one with `device`: ios:A1 .*ios:B2"):
+        devices.choose(None)
+    assert devices.choose("b2") == found[1]
+    driver = get_driver("ios:B2")
+    assert isinstance(driver, IosDriver)
+    assert driver.selector == "B2"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import Outcome, refusal, run
+from conversions import ROOT
 from emoji_pairs import write_pairs
 from safetensors.torch import load_file
 
@@ -215,3 +216,9 @@ def test_two_processes_go_on_from_one_to_the_weights_of_one(
         assert {name: float(value) for name, value in two.items()} == pytest.approx(
             {name: float(value) for name, value in one.items()}, rel=1e-4
         )
+
+
+def test_recipes_of_nano_are_of_three_kinds() -> None:
+    recipes = [read_recipe(file) for file in sorted((ROOT / "models" / "nano" / "recipes").glob("*.yaml"))]
+    kinds = {(recipe.distillation > 0, recipe.anchors is not None) for recipe in recipes}
+    assert kinds == {(True, False), (False, False), (False, True)}

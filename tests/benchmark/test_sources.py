@@ -1,4 +1,4 @@
-"""What the pages on phones say of programs that run nowhere here as on a phone: held by their sources and settings."""
+"""How programs measure that run on phones alone: held by their sources."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import json
 import re
 from pathlib import Path
 
-import pytest
 from conversions import ROOT
 
-from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.settings import BUILT
-from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.ios import building
-from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.progress import silent
 from mobileclip_deploy.targets import get_target
 
 ANDROID = ROOT / "android_harness"
+
+
 SWIFT = ROOT / "ios_harness" / "HarnessCore" / "Sources" / "HarnessCore"
 
 
@@ -47,17 +43,6 @@ def test_android_runtimes_get_the_cells_threads_and_do_not_spin() -> None:
     assert '"num_threads = " + std::to_string(threads)' in litert
     place, *_ = get_target("onnx").places("android", {})
     assert ("session.intra_op.allow_spinning", "0") in place.options
-
-
-def test_no_result_has_power() -> None:
-    fields = json.dumps(sorted(re.findall(r'"(\w+)": \{', json.dumps(Result.model_json_schema()))))
-    assert "low_power_mode" in fields
-    assert not re.search(r"power(?!_mode)|energy|watt|joule", fields)
-
-
-def test_operator_times_are_refused_on_phones(tmp_path: Path) -> None:
-    with pytest.raises(NotRun, match="operator times are not recorded on Android phones: leave `profile` out"):
-        AndroidDriver().run(Plan(tmp_path, None, profile=True), silent)  # type: ignore[arg-type]
 
 
 def test_the_ndk_preset_is_what_its_page_says() -> None:

@@ -1,0 +1,44 @@
+"""What the workflows may do, and what they use."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+from conversions import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def jobs() -> list[tuple[str, str, dict[Any, Any], dict[str, Any]]]:
+    """Every job of a workflow: the file's name, the job's, the file and the job."""
+    files = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in WORKFLOWS}
+    return [(name, job, file, file["jobs"][job]) for name, file in files.items() for job in file["jobs"]]
+
+
+def test_workflows_may_read_alone_but_for_the_job_that_attaches_to_a_tag() -> None:
+    writing = [(name, job) for name, job, _, own in jobs() if "write" in own.get("permissions", {}).values()]
+    assert writing == [("android.yml", "release")]
+    for name, job, file, own in jobs():
+        assert file["permissions"] == {"contents": "read"}
+        assert file[True]["push"]["branches"] == ["main"]  # `on` is a truth value to YAML
+        if (name, job) == ("android.yml", "release"):
+            assert own["if"] == "startsWith(github.ref, 'refs/tags/v')"
+    assert not any("secrets." in path.read_text(encoding="utf-8") for path in WORKFLOWS)
+
+
+def test_actions_are_pinned_to_commits_and_results_are_kept() -> None:
+    for name, job, _, own in jobs():
+        used = [step["uses"] for step in own["steps"] if "uses" in step]
+        assert [one for one in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", one)] == [], (name, job)
+    kept = {name for name, _, _, own in jobs() if any("upload-artifact" in str(step) for step in own["steps"])}
+    assert kept == {path.name for path in WORKFLOWS} == {"linux.yml", "macos.yml", "android.yml"}
+
+
+def test_make_lint_holds_the_workflows_to_their_schema_and_to_zizmor() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2].partition("\n\n")[0]
+    (schema,) = [line for line in recipe.splitlines() if "check-jsonschema" in line]
+    assert "vendor.github-workflows" in schema
+    assert [path.name for path in WORKFLOWS if f".github/workflows/{path.name}" not in schema] == []
+    assert "zizmor --offline --quiet .github/workflows" in recipe
