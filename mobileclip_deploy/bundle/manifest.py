@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.model.precision import is_precision
+from mobileclip_deploy.model.prompts import Labels, Template
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec, TowerName, no_text_tower
 from mobileclip_deploy.parity import Check, ParityReport
@@ -102,8 +103,8 @@ class ClassifierEntry(BaseModel, frozen=True, extra="forbid"):
     """What a classifier tells apart, in the order of its probabilities; its bundle holds no text tower. `template`: of
     the prompts that stand for the labels; None where they are the classes that the network itself was trained on."""
 
-    labels: tuple[str, ...] = Field(min_length=2)
-    template: str | None = None
+    labels: Labels = Field(min_length=2)
+    template: Template | None = None
 
 
 class RoundedTowerEntry(BaseModel, frozen=True, extra="forbid"):
@@ -153,7 +154,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     rounding: RoundingEntry | None = None
     embed_dim: int
     logit_scale: float
-    template: str
+    template: Template
     tokenizer: TokenizerSpec | None = None
     preprocess: PreprocessEntry
     measurements: Literal["parity.json"] | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, read_lines, read_text
+from mobileclip_deploy.model.prompts import labels_fault
 
 __all__ = ["ClassNames", "names_of_folders", "read_class_names"]
 
@@ -31,7 +32,7 @@ class ClassNames:
         skipped, its images count as images of the first class of that name, since no prompt could tell the two.
 
         Raises:
-            InvalidInput: no name, or one twice.
+            InvalidInput: no name, one twice, or too many or too long ones.
         """
         index: dict[str, int] = {}
         first: dict[str, str] = {}
@@ -44,6 +45,8 @@ class ClassNames:
             positions.append(index[name])
         if not index:
             raise InvalidInput(f"{source} must name at least one class")
+        if (fault := labels_fault(tuple(index))) is not None:
+            raise InvalidInput(f"{source}: {fault}")
         return cls(source, tuple(index), tuple(positions))
 
     def find(self, label: str) -> int | None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
 from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.model.prompts import template_fault
 
 __all__ = [
     "BadRows",
@@ -117,7 +118,7 @@ def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:
     """Templates as given: each a template, or a file of them; or one.
 
     Raises:
-        UsageError: neither a template with `{}` nor a file.
+        UsageError: neither a template with `{}` nor a file, or a template that is too long.
         InvalidInput: a file cannot be read.
     """
     templates: list[str] = []
@@ -127,7 +128,10 @@ def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:
         elif Path(text).is_file():
             templates += read_templates(Path(text))
         else:
-            raise UsageError(f"the template {text!r} has no {{}} for the class, and is not a file of templates")
+            raise UsageError(f"the template {text[:100]!r} has no {{}} for the class, and is not a file of templates")
+    for template in templates:
+        if (fault := template_fault(template)) is not None:
+            raise UsageError(fault)
     return tuple(dict.fromkeys(templates))
 
 
@@ -135,13 +139,15 @@ def read_templates(path: Path) -> tuple[str, ...]:
     """One template a line.
 
     Raises:
-        UsageError: a line has no `{}`, or there is none.
+        UsageError: a line has no `{}` or is too long, or there is none.
         InvalidInput: it cannot be read.
     """
     lines = read_lines(path, BadRows(skip=False))
     for number, line in lines:
         if "{}" not in line and "{c}" not in line:
-            raise UsageError(f"{path}:{number}: the template {line!r} has no {{}} for the class")
+            raise UsageError(f"{path}:{number}: the template {line[:100]!r} has no {{}} for the class")
+        if (fault := template_fault(line.replace("{c}", "{}"))) is not None:
+            raise UsageError(f"{path}:{number}: {fault}")
     if not lines:
         raise UsageError(f"{path} holds no template")
     return tuple(dict.fromkeys(line.strip().replace("{c}", "{}") for _, line in lines))

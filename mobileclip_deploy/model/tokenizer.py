@@ -42,6 +42,12 @@ _PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 # What ftfy does in open_clip's tokenizer: straighten quotes (phones type curly ones), drop control characters.
 _SINGLE_QUOTES = "[\u02bc\u2018-\u201b]"
 _DOUBLE_QUOTES = "[\u201c-\u201f]"
+CHARACTERS_A_TOKEN = 64
+"""As many characters of a text as a context's tokens are given are read. Cleaning is quadratic in some texts
+(`&amp;amp;...`) and so are the merges of a long word, and what is behind the last token is cut anyway. Words, signs and
+blanks take about five characters a token, and the longest token of the vocabulary has 32 bytes, so of an honest text
+the tokens that are kept end long before the characters that are read, and nothing behind a word changes its tokens.
+Where they do not fill the context, as after thousands of blanks, the text is refused."""
 _CONTROL = "[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
 
 
@@ -52,7 +58,8 @@ def tokenize(texts: Sequence[str], context_length: int = 77) -> npt.NDArray[np.i
     and EOT stays last. As in open_clip, "<start_of_text>" and "<end_of_text>" inside a prompt are the special tokens.
 
     Raises:
-        InvalidInput: `texts` is one string instead of a list of them, or holds something else than strings.
+        InvalidInput: `texts` is one string instead of a list of them, holds something else than strings, or a long text
+            with nothing but blanks, entities and the like where the tokens are looked for.
         DependencyMissing: open_clip_torch is not installed.
     """
     if isinstance(texts, str):
@@ -60,7 +67,14 @@ def tokenize(texts: Sequence[str], context_length: int = 77) -> npt.NDArray[np.i
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidInput(f"prompt {index} is {type(text).__name__} instead of a string")
-    ids: npt.NDArray[np.int64] = _open_clip_tokenizer()(list(texts), context_length).numpy()
+    tokenizer, limit = _open_clip_tokenizer(), CHARACTERS_A_TOKEN * context_length
+    ids: npt.NDArray[np.int64] = tokenizer([text[:limit] for text in texts], context_length).numpy()
+    for index, text in enumerate(texts):
+        if len(text) > limit and ids[index, -1] != tokenizer.eot_token_id:
+            raise InvalidInput(
+                f"prompt {index} has {len(text):,} characters, and its first {limit:,} hold less than "
+                f"{context_length} tokens; shorten it"
+            )
     return ids
 
 

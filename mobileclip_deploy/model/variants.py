@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationErr
 
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion
 from mobileclip_deploy.model.open_clip_files import ClassSet, class_names
+from mobileclip_deploy.model.prompts import Template
 
 __all__ = [
     "TOWERS",
@@ -195,7 +196,7 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
     licence: Licence
     sources: tuple[PublishedFile, ...] = ()
     published: Published | None = None
-    template: str = "a photo of a {}"
+    template: Template = "a photo of a {}"
 
     @model_validator(mode="after")
     def _texts_and_classes(self) -> Variant:

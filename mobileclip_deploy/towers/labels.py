@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.model.prompts import labels_fault, template_fault
 from mobileclip_deploy.model.variants import Variant
 
 __all__ = ["LabelSet", "given_labels", "read_labels"]
@@ -25,7 +26,7 @@ class LabelSet:
     it is None.
 
     Raises:
-        UsageError: fewer than two labels, one twice, or a template without `{}`.
+        UsageError: fewer than two labels, one twice, too many or too long ones, or a template without `{}` or too long.
     """
 
     names: tuple[str, ...]
@@ -33,7 +34,10 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         if self.template is not None and "{}" not in self.template:
-            raise UsageError(f"the template {self.template!r} has no {{}} for the label")
+            raise UsageError(f"the template {self.template[:100]!r} has no {{}} for the label")
+        fault = labels_fault(self.names) or template_fault(self.template or "")
+        if fault is not None:
+            raise UsageError(f"{fault}; shorten what was given")
         if len(self.names) < 2:
             # Of one label every image is 100 percent.
             given = f"one label, {self.names[0]!r}" if self.names else "no label"

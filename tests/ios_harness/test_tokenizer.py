@@ -48,6 +48,14 @@ def test_texts_outside_of_the_vectors_are_open_clips_too(swift: Path, folder: Pa
         assert row == wanted, text
 
 
+def test_long_texts_are_read_in_no_time_and_honest_ones_are_open_clips(swift: Path, folder: Path) -> None:
+    honest = ["AT&amp;T, \u201ca long sentence\u201d, " * 3_000, "".join(map(chr, range(0x4E00, 0x9FA5)))]
+    *found, entities, word = ids(swift, folder, [*honest, "&" + "amp;" * 20_000, "qwertz" * 100_000])
+    assert found == tokenize(honest).tolist()
+    assert entities == tokenize(["&"]).tolist()[0]
+    assert word[-1] == 49407
+
+
 def test_mojibake_is_left_alone(swift: Path, folder: Path) -> None:
     text = "caf\u00c3\u00a9"
     assert is_mojibake(text)

@@ -8,6 +8,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 import unicodedata
 from pathlib import Path
 
@@ -131,6 +132,33 @@ def test_ids_are_open_clip_s() -> None:
     assert ids.dtype == np.int64
     assert np.array_equal(ids, reference(texts).numpy())
     assert np.array_equal(tokenize(texts, 16), reference(texts, 16).numpy())
+
+
+def test_of_long_texts_the_beginning_is_read_and_ids_stay_open_clip_s() -> None:
+    from open_clip.tokenizer import tokenize as reference
+
+    rng = random.Random(1)
+    words = ["AT&amp;T", "café", "a", "photo", "“x”", "&lt;b&gt;", "sÃ£o", "1234", "\n", " " * 40, "----------", "猫"]
+    texts = [" ".join(rng.choices(words, k=5_000)) for _ in range(4)]
+    texts.append("".join(chr(rng.randrange(0x4E00, 0x9FA5)) for _ in range(6_000)))
+    assert min(map(len, texts)) > 77 * module.CHARACTERS_A_TOKEN
+    assert np.array_equal(tokenize(texts), reference(texts).numpy())
+
+
+@pytest.mark.parametrize("text", ["&" + "amp;" * 20_000, "&#38;" + "#38;" * 20_000, " " * 10_000 + "a"])
+def test_a_long_text_without_words_where_they_are_read_is_refused_soon(text: str) -> None:
+    began = time.process_time()
+    with pytest.raises(InvalidInput, match=r"prompt 1 has .* characters, and its first 4,928 hold less than 77 tokens"):
+        tokenize(["a", text])
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("text", ["qwertz" * 100_000, "\x1b[" * 40_000 + "m" * 40_000, "0" * 1_000_000])
+def test_a_long_word_takes_no_time(text: str) -> None:
+    tokenize([""])
+    began = time.process_time()
+    assert tokenize([text])[0, -1] == TokenizerSpec().eot
+    assert time.process_time() - began < 2
 
 
 def test_special_ids_are_the_ones_of_the_cards() -> None:

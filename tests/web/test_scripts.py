@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mobileclip_deploy.model.preprocessing import preprocess
-from mobileclip_deploy.model.tokenizer import write_tokenizer_files, write_transformers_tokenizer
+from mobileclip_deploy.model.tokenizer import tokenize, write_tokenizer_files, write_transformers_tokenizer
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.web.demo import PAGE
 
@@ -76,6 +76,10 @@ console.log(JSON.stringify(texts.map((text) => Array.from(tokenizer.encode([text
 """
 
 
+def long_texts() -> list[str]:
+    return ["a long sentence, " * 10_000, "".join(map(chr, range(0x4E00, 0x9FA5)))]
+
+
 def test_text_becomes_open_clips_numbers_but_for_what_the_page_says(
     node: Callable[[str, Any], Any], tmp_path: Path
 ) -> None:
@@ -90,8 +94,12 @@ def test_text_becomes_open_clips_numbers_but_for_what_the_page_says(
     assert len(equal) > 350
     long = " ".join(["a long sentence"] * 40)
     settings = load_variant("nano").tokenizer.model_dump(mode="json")
-    given = {"folder": str(tmp_path), "settings": settings, "texts": [*(one["text"] for one in equal), long, ""]}
-    *found, cut, empty = node(ENCODE, given)
+    texts = [*(one["text"] for one in equal), *long_texts(), long, ""]
+    given = {"folder": str(tmp_path), "settings": settings, "texts": [*texts, "qwertz" * 100_000]}
+    *found, cut, empty, word = node(ENCODE, given)
+    *found, english, chinese = found
+    assert [english, chinese] == tokenize(long_texts()).tolist()
+    assert word[-1] == 49407
     for one, ids in zip(equal, found, strict=True):
         assert ids == [*one["ids"], *[0] * (77 - len(one["ids"]))], one["text"]
     assert (len(cut), cut[0], cut[-1]) == (77, 49406, 49407)

@@ -8,6 +8,10 @@ export const DIFFERENCES = [
 
 const PIECES = /<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/giu;
 
+// As many characters of a text as a context's tokens are given are read: merging is quadratic in a long word, and of an
+// honest text the tokens that are kept end long before (mobileclip_deploy/model/tokenizer.py).
+const CHARACTERS_A_TOKEN = 64;
+
 // Every byte as a character that can be seen: those of Latin-1 that can, the others from U+0100 on.
 const BYTES = (() => {
   const shown = (byte) => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
@@ -30,7 +34,7 @@ export class Tokenizer {
     const { context_length: length, sot, eot, pad } = this.settings;
     const found = new BigInt64Array(texts.length * length).fill(BigInt(pad));
     texts.forEach((text, row) => {
-      const ids = [sot, ...this.pieces(text), eot].slice(0, length);
+      const ids = [sot, ...this.pieces(text.slice(0, CHARACTERS_A_TOKEN * length)), eot].slice(0, length);
       if (ids.length === length) ids[length - 1] = eot;
       ids.forEach((id, index) => { found[row * length + index] = BigInt(id); });
     });

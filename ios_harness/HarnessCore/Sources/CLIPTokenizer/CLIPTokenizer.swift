@@ -48,9 +48,14 @@ public struct CLIPTokenizer: Sendable {
         self.merges = merges
     }
 
+    /// As many characters of a text as a context's tokens are given are read: cleaning and merging are quadratic in some
+    /// texts, and of an honest one the tokens that are kept end long before (mobileclip_deploy/model/tokenizer.py).
+    static let charactersPerToken = 64
+
     /// Start, the text, end, then 0: `contextLength` ids.
     public func encode(_ text: String, contextLength: Int = 77) -> [Int32] {
-        var ids = [CLIPTokenizer.startOfText] + words(of: text) + [CLIPTokenizer.endOfText]
+        let read = text.unicodeScalars.prefix(CLIPTokenizer.charactersPerToken * contextLength)
+        var ids = [CLIPTokenizer.startOfText] + words(of: String(read)) + [CLIPTokenizer.endOfText]
         if ids.count > contextLength {
             ids = ids.prefix(contextLength - 1) + [CLIPTokenizer.endOfText]
         }

@@ -1,0 +1,52 @@
+"""How long texts may be that others name: templates of prompts and labels, told before a network is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator
+
+__all__ = ["Labels", "Template", "labels_fault", "template_fault"]
+
+TEMPLATE_CHARACTERS = 1_000
+LABEL_CHARACTERS = 1_000
+PLACES = 10
+"""Most places for the label in a template."""
+LABELS = 100_000
+
+T = TypeVar("T")
+
+
+def template_fault(template: str) -> str | None:
+    """What makes a template too large, for a reader; None where nothing does."""
+    if len(template) > TEMPLATE_CHARACTERS:
+        return f"a template has at most {TEMPLATE_CHARACTERS:,} characters, this one {len(template):,}"
+    if (places := template.count("{}")) > PLACES:
+        return f"a template holds {{}} at most {PLACES} times, this one {places} times"
+    return None
+
+
+def labels_fault(labels: Sequence[str]) -> str | None:
+    """What makes labels, or names of classes, too many or too long, for a reader; None where nothing does."""
+    if len(labels) > LABELS:
+        return f"there can be at most {LABELS:,} labels, and these are {len(labels):,}"
+    long = next((label for label in labels if len(label) > LABEL_CHARACTERS), None)
+    if long is not None:
+        return f"a label has at most {LABEL_CHARACTERS:,} characters; {long[:20]!r}... has {len(long):,}"
+    return None
+
+
+def _refused(fault: Callable[[T], str | None]) -> AfterValidator:
+    def check(value: T) -> T:
+        if (text := fault(value)) is not None:
+            raise ValueError(text)
+        return value
+
+    return AfterValidator(check)
+
+
+Template = Annotated[str, _refused(template_fault)]
+"""A template in a document."""
+Labels = Annotated[tuple[str, ...], _refused(labels_fault)]
+"""Labels in a document."""
