@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from mobileclip_deploy.targets.storage import Grid, Storage
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.towers.absorbing import scaled_layers
 
 __all__ = ["As", "as_said", "coreml_weights", "named", "onnx_weights", "xnnpack_said", "xnnpack_weights"]

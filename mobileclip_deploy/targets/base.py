@@ -31,10 +31,11 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
+    from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.placement import Compiled
     from mobileclip_deploy.targets.rounded import RoundedFile
-    from mobileclip_deploy.targets.storage import Storage, StoredWeight
+    from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["Target"]
 

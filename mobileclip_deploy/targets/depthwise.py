@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor, nn
 
-from mobileclip_deploy.targets.storage import Floats, StoredWeight
+from mobileclip_deploy.targets.grids.decode import Floats, StoredWeight
 
 __all__ = [
     "BANDS",

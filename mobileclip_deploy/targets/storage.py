@@ -1,5 +1,4 @@
-"""Storage: how every weight of a tower will stand in an artifact, said before anything is converted; and the form in
-which the weights of an artifact are read back from its file (`StoredWeight`).
+"""Storage: how every weight of a tower will stand in an artifact, said before anything is converted.
 
 Which weight is stored how is each target's own decision, written in its `storage.py` and nowhere else; what targets
 share of it is here. The exporter obeys it, recovery trains on it, the search for the smallest bundle sums its bytes.
@@ -7,33 +6,26 @@ share of it is here. The exporter obeys it, recovery trains on it, the search fo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 
 __all__ = [
-    "Grid",
     "Layer",
     "Row",
     "Storage",
-    "StoredWeight",
     "THRESHOLD",
-    "as_float",
     "by_numbers",
     "divisor",
     "evenly",
-    "integers",
     "layers",
     "require_all",
     "stored_as",
@@ -47,69 +39,8 @@ __all__ = [
 THRESHOLD = 2048
 
 
-@dataclass(frozen=True)
-class Grid:
-    """What a weight is rounded to: floats of `bits`, integers times a scale, or the entries of a table of 2^bits.
-
-    Attributes:
-        axis: the dimension of the torch weight with the outputs, each of which has scales of its own (of a look-up
-            table the rows).
-        block: so many inputs of an output share a scale, with all of their kernel positions; the last block may be
-            shorter. None: all inputs.
-        low, high: ends of the integers' range. Where they are not symmetric a scale may be negative, unless `positive`.
-        positive: scales are above 0.
-        bfloat16: scales are bfloat16 numbers.
-        scale_bytes: of one scale, with its zero point where the format stores one.
-        group: so many outputs share a table; None: one table for the weight.
-        pruned: the share of numbers that are zero and stored as a bit mask.
-    """
-
-    bits: int
-    kind: Literal["float", "integers", "table"] = "float"
-    axis: int = 0
-    block: int | None = None
-    low: int = 0
-    high: int = 0
-    scale_bytes: int = 0
-    group: int | None = None
-    pruned: float = 0.0
-    positive: bool = False
-    bfloat16: bool = False
-
-    def bytes(self, shape: Sequence[int]) -> int:
-        """What a weight of this shape takes in a file, with its scales or tables."""
-        numbers = math.prod(shape)
-        stored = numbers * self.bits / 8
-        if self.kind == "float":
-            return round(stored)
-        outputs, inputs = shape[self.axis], shape[1 - self.axis]
-        if self.kind == "integers":
-            blocks = 1 if self.block is None else -(-inputs // self.block)
-            return round(stored + outputs * blocks * self.scale_bytes)
-        if self.pruned:
-            stored = stored * (1 - self.pruned) + numbers / 8
-        tables = 1 if self.group is None else outputs // self.group
-        return round(stored + tables * 2**self.bits * 2)  # entries are float16
-
-    def describe(self) -> str:
-        """In words: bits, and what shares a scale or table."""
-        if self.kind == "float":
-            return f"float{self.bits}"
-        if self.kind == "integers":
-            shared = "an output" if self.block is None else f"{self.block} inputs"
-            return f"int{self.bits}, a scale {shared}"
-        shared = "" if self.group is None else f" for {self.group} outputs"
-        return f"{self.bits}-bit table{shared}" + (f", {self.pruned:.0%} zeros" if self.pruned else "")
-
-
 Storage = Mapping[str, Grid]
 """The grid of every tensor of a tower, by its name in the torch module that is exported."""
-
-
-def integers(bits: int, *, axis: int = 0, block: int | None = None, scale_bytes: int) -> Grid:
-    """Symmetric integers: -127 ... 127 for 8 bits, -7 ... 7 for 4."""
-    high = 2 ** (bits - 1) - 1
-    return Grid(bits, "integers", axis, block, -high, high, scale_bytes=scale_bytes)
 
 
 @dataclass(frozen=True)
@@ -305,38 +236,3 @@ def layers(module: nn.Module) -> Iterator[Layer]:
         # Only a classifier has one with numbers of its own: the towers' are masks, of two values (see `is_large`).
         if buffer.ndim == 2 and buffer.is_floating_point():
             yield Layer(name, buffer, None)
-
-
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class StoredWeight:
-    """One weight as the file holds it.
-
-    Attributes:
-        name: in the file, for messages.
-        values: dequantized, float32, in torch's layout: [O, I], [O, I, KH, KW] or [rows, width]. Where a format holds
-            a transpose or another layout, its reader turns it back.
-        bits: that one number takes (32 and 16: floats).
-        kind: as `targets.storage.Grid.kind`: "float", "integers" or "table".
-        nearest: what the file's own grid (its scales, zero points, tables) can hold that is nearest to numbers of the
-            same shape, as float32.
-    """
-
-    name: str
-    values: Floats
-    bits: int
-    kind: str
-    nearest: Callable[[Floats], Floats]
-
-
-def as_float(name: str, values: npt.NDArray[Any]) -> StoredWeight:
-    """A weight that stands there as float32 or float16."""
-    dtype = values.dtype
-
-    def nearest(numbers: Floats) -> Floats:
-        with np.errstate(over="ignore"):
-            return numbers.astype(dtype).astype(np.float32)
-
-    return StoredWeight(name, values.astype(np.float32), values.dtype.itemsize * 8, "float", nearest)

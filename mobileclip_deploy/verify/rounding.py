@@ -25,7 +25,8 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
-from mobileclip_deploy.targets.storage import Grid, StoredWeight
+from mobileclip_deploy.targets.grids.decode import StoredWeight
+from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.towers import make_tower
 
 if TYPE_CHECKING:

@@ -20,7 +20,9 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.report import Status, StoredLayer
-from mobileclip_deploy.targets.storage import Grid, StoredWeight, layers, stored_in_half
+from mobileclip_deploy.targets.grids.decode import StoredWeight
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.storage import layers, stored_in_half
 from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 from mobileclip_deploy.verify.rounding import unlike_choice
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert

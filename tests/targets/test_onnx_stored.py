@@ -17,7 +17,8 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.storage import StoredWeight, layers
+from mobileclip_deploy.targets.grids.decode import StoredWeight
+from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.inputs import sample_inputs
 

@@ -26,13 +26,12 @@ from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreai.storage import storage as coreai_storage
+from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.storage import (
-    Grid,
     Layer,
     Storage,
     by_numbers,
     evenly,
-    integers,
     layers,
     require_all,
     summary,

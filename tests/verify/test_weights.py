@@ -18,7 +18,8 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.storage import Grid, StoredWeight, as_float
+from mobileclip_deploy.targets.grids.decode import StoredWeight, as_float
+from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.verify.checks import TOWER_CHECKS
 from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.subject import Subject

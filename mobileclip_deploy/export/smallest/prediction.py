@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.learning.rounding.nearest import to_nearest
 from mobileclip_deploy.parity import Bound, compare
-from mobileclip_deploy.targets.storage import Grid, Storage
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["Prediction", "Predictor"]
 

@@ -15,7 +15,6 @@ from torch import nn
 
 from mobileclip_deploy.checkpoints import folded
 from mobileclip_deploy.files import write_whole
-from mobileclip_deploy.learning.recovery.grids import TrainableGrid
 from mobileclip_deploy.learning.recovery.inputs import TowerInputs, own_embeddings, tower_inputs
 from mobileclip_deploy.learning.recovery.plan import RecoveryPlan, report_path
 from mobileclip_deploy.learning.recovery.student import (
@@ -31,6 +30,7 @@ from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.provenance import Provenance, Recovered
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.targets.grids.train import TrainableGrid
 
 __all__ = ["Recovery", "TowerRecovery", "recover"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mobileclip_deploy.learning.recovery.grids import TrainableGrid, trainable
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
+from mobileclip_deploy.targets.grids.train import TrainableGrid, trainable
 from mobileclip_deploy.targets.ranges import ranges_of
 from mobileclip_deploy.towers import make_tower
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.learning.rounding.lattice import Lattice
+from mobileclip_deploy.targets.grids.lattice import Lattice
 
 __all__ = ["DAMPING", "damped", "round_columns"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.learning.recovery.grids import trainable
-from mobileclip_deploy.targets.palette import palette
-from mobileclip_deploy.targets.storage import Grid
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.grids.palette import palette
+from mobileclip_deploy.targets.grids.train import trainable
 
 __all__ = ["to_nearest"]
 

@@ -17,7 +17,6 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet
 from mobileclip_deploy.learning.rounding.columns import round_columns
 from mobileclip_deploy.learning.rounding.kept import KeptTower, kept_as
-from mobileclip_deploy.learning.rounding.lattice import lattice_of
 from mobileclip_deploy.learning.rounding.nearest import to_nearest
 from mobileclip_deploy.learning.rounding.statistics import FOR_JUDGING, Moments, gather
 from mobileclip_deploy.learning.rounding.tuning import Placed, Task, TuningSettings, tune
@@ -26,7 +25,9 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, targets
-from mobileclip_deploy.targets.storage import Grid, Storage
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.grids.lattice import lattice_of
+from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.towers import make_tower
 
 __all__ = ["LEARNABLE", "METHODS", "Learning", "Rounded", "RoundedTower", "check_rounding", "round_source"]

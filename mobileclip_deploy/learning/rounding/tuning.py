@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from mobileclip_deploy.learning.recovery.training import RANKED, distance
-from mobileclip_deploy.learning.rounding.lattice import IntegerLattice, Lattice, TableLattice, held_scale
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets.storage import Grid
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, TableLattice, held_scale
 
 __all__ = ["Placed", "Task", "TuningSettings", "tune"]
 

@@ -14,7 +14,8 @@ from torch import nn
 
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets.storage import Grid, Layer, Storage, divisor, integers, stored_as
+from mobileclip_deploy.targets.grids.grid import Grid, integers
+from mobileclip_deploy.targets.storage import Layer, Storage, divisor, stored_as
 
 __all__ = ["RECIPES", "Recipe", "reported", "storage"]
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace
     from mobileclip_deploy.targets.graph import Graph
+    from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.inspection import PackageInspection
-    from mobileclip_deploy.targets.storage import Storage, StoredWeight
+    from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["CoreAITarget"]
 

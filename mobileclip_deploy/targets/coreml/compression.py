@@ -13,8 +13,9 @@ import numpy.typing as npt
 from torch import nn
 
 from mobileclip_deploy.model.provenance import weight_sha256
-from mobileclip_deploy.targets.palette import palette
-from mobileclip_deploy.targets.storage import THRESHOLD, Grid, Storage, by_numbers, require_all
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.grids.palette import palette
+from mobileclip_deploy.targets.storage import THRESHOLD, Storage, by_numbers, require_all
 
 __all__ = ["compress_weights"]
 

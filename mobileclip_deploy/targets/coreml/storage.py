@@ -9,7 +9,8 @@ from __future__ import annotations
 from torch import nn
 
 from mobileclip_deploy.targets.coreml.recipes import is_older, recipe_of
-from mobileclip_deploy.targets.storage import Grid, Layer, Storage, divisor, integers, stored_as
+from mobileclip_deploy.targets.grids.grid import Grid, integers
+from mobileclip_deploy.targets.storage import Layer, Storage, divisor, stored_as
 
 __all__ = ["storage"]
 

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
+    from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.rounded import RoundedFile
-    from mobileclip_deploy.targets.storage import Storage, StoredWeight
+    from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["CoreMLOptions", "CoreMLTarget"]
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobileclip_deploy.model.provenance import weight_sha256
-from mobileclip_deploy.targets.palette import palette
-from mobileclip_deploy.targets.storage import Grid
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.grids.palette import palette
 
 __all__ = ["BITS", "ENTRIES", "Int8Embedding", "PaletteEmbedding", "quantize_embeddings", "unpacked"]
 

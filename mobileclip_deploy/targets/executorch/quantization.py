@@ -19,7 +19,7 @@ from mobileclip_deploy.targets.executorch.job import FIXED, FreeShape
 from mobileclip_deploy.targets.executorch.lowering import traced
 from mobileclip_deploy.targets.executorch.stages import Stages
 from mobileclip_deploy.targets.executorch.storage import stays_float
-from mobileclip_deploy.targets.storage import Grid
+from mobileclip_deploy.targets.grids.grid import Grid
 
 __all__ = ["quantize"]
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.executorch.job import LoweringJob
     from mobileclip_deploy.targets.executorch.program_file import TensorSpec
     from mobileclip_deploy.targets.graph import Graph
-    from mobileclip_deploy.targets.storage import Storage, StoredWeight
+    from mobileclip_deploy.targets.grids.decode import StoredWeight
+    from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["ExecuTorchTarget"]
 

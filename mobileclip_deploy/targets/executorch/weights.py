@@ -13,11 +13,11 @@ import torch
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
-from mobileclip_deploy.targets.executorch.embedding import BITS, ENTRIES, unpacked
+from mobileclip_deploy.targets.executorch.embedding import ENTRIES, unpacked
 from mobileclip_deploy.targets.executorch.reading import read_graph
 from mobileclip_deploy.targets.flatbuffer import Malformed
 from mobileclip_deploy.targets.graph import Constant, Input, Node, Wire
-from mobileclip_deploy.targets.storage import Floats, StoredWeight, as_float
+from mobileclip_deploy.targets.grids.decode import Affine, Floats, StoredWeight, Tables, as_float, on_grid, spread
 
 __all__ = ["read_weights"]
 
@@ -86,7 +86,7 @@ def _tables(node: Node, nodes: tuple[Node, ...]) -> Iterator[StoredWeight]:
     elif node.type.startswith(LOOK_UPS) and stored.dtype == np.uint8:
         tables = [table for table in _looked_up(nodes) if table.shape in ((ENTRIES,), (ENTRIES, 1))]
         if len(tables) == 1 and stored.shape[1] % 3 == 0:
-            yield _palette(node.name, unpacked(torch.tensor(stored)).numpy(), tables[0].reshape(-1))
+            yield on_grid(node.name, Tables(tables[0].reshape(1, 1, -1)), unpacked(torch.tensor(stored)).numpy())
     elif node.type.startswith("aten::embedding") and stored.shape[1] > 1:  # one number a row is a scale or an entry
         yield as_float(node.name, stored)
     elif node.type == "XNNPACK input":
@@ -115,23 +115,7 @@ def _numbers(value: Input) -> npt.NDArray[Any] | None:
 
 def _integers(name: str, numbers: npt.NDArray[Any], scale: npt.NDArray[Any], zero_point: int = 0) -> StoredWeight:
     """Of 8 bits; `scale` has a shape that numpy stretches to that of the numbers."""
-
-    def nearest(given: Floats) -> Floats:
-        return _rounded(given, scale, -128 - zero_point, 127 - zero_point) * scale
-
-    values = (numbers.astype(np.float32) - np.float32(zero_point)) * scale
-    return StoredWeight(name, values, 8, "integers", nearest)
-
-
-def _palette(name: str, indices: npt.NDArray[Any], entries: npt.NDArray[Any]) -> StoredWeight:
-    """Indices into one table."""
-    ordered = np.sort(entries)
-    middles = (ordered[1:] + ordered[:-1]) / 2
-
-    def nearest(given: Floats) -> Floats:
-        return ordered[np.searchsorted(middles, given)]
-
-    return StoredWeight(name, entries[indices], BITS, "table", nearest)
+    return on_grid(name, Affine(scale, 8, zero_point, steps=lambda given: _steps(given, scale)), numbers)
 
 
 def _grouped(name: str, numbers: npt.NDArray[Any], scales: npt.NDArray[Any]) -> StoredWeight:
@@ -142,20 +126,19 @@ def _grouped(name: str, numbers: npt.NDArray[Any], scales: npt.NDArray[Any]) -> 
     the file's is that scale cut.
     """
     group = numbers.shape[1] // scales.shape[1]
-    scale = scales.repeat(group, axis=1)
 
-    def nearest(given: Floats) -> Floats:
+    def steps(given: Floats) -> Floats:
         whole = np.abs(given.reshape(*scales.shape, group)).max(axis=2) / np.float32(7)
-        uncut = np.where(np.abs(whole - scales) <= scales * BFLOAT16, whole, scales).repeat(group, axis=1)
-        return _rounded(given, uncut, -8, 7) * scale
+        uncut = np.where(np.abs(whole - scales) <= scales * BFLOAT16, whole, scales)
+        return _steps(given, spread(uncut, given.shape))
 
-    return StoredWeight(name, numbers.astype(np.float32) * scale, 4, "integers", nearest)
+    return on_grid(name, Affine(spread(scales, numbers.shape), 4, steps=steps), numbers)
 
 
-def _rounded(given: Floats, scale: npt.NDArray[Any], low: int, high: int) -> Floats:
+def _steps(given: Floats, scale: npt.NDArray[Any]) -> Floats:
+    """Times the inverse, as torchao does: which of two steps a number in the middle goes to depends on it."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Times the inverse, as torchao does: which of two steps a number in the middle goes to depends on it.
-        steps = np.clip(np.round(given * (np.float32(1) / scale)), low, high)
+        steps = given * (np.float32(1) / scale)
     return np.where(scale == 0, 0, steps).astype(np.float32)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, array, read, root
+from mobileclip_deploy.targets.grids.decode import unpack_int4
 
 __all__ = ["Operation", "Value", "XnnpackPart", "read_part"]
 
@@ -235,10 +236,7 @@ def _stored(datatype: str, dims: tuple[int, ...], index: int, constants: _Consta
     if datatype in FOUR_BITS and dims:
         rows = count // max(dims[-1], 1)
         packed = constants.read(index, np.uint8, rows * -(-dims[-1] // 2)).reshape(rows, -1)
-        halves = np.stack((packed & 15, packed >> 4), axis=-1).reshape(rows, -1)[
-            :, : dims[-1]
-        ]  # the lower half is first
-        return halves.astype(np.int8).reshape(dims) - np.int8(ZERO_POINT)
+        return unpack_int4(packed, ZERO_POINT)[:, : dims[-1]].reshape(dims)
     if datatype not in STORED:
         raise Malformed(f"a constant of an XNNPACK part is {datatype}")
     return constants.read(index, STORED[datatype], count).reshape(dims)

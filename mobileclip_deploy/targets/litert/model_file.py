@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, array, root
+from mobileclip_deploy.targets.grids.decode import unpack_int4
 from mobileclip_deploy.targets.litert.schema import DTYPES, IDENTIFIER, OPERATORS, SCHEMAS
 
 __all__ = ["INT4", "SIGNATURE", "ModelFile", "Operator", "Quantized", "StoredTensor", "parse_model", "read_model"]
@@ -171,8 +172,7 @@ def _unpacked(packed: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int8]
     """Two numbers a byte, the first in the lower half."""
     if len(packed) != (count + 1) // 2:
         raise Malformed(f"{len(packed)} bytes for {count} numbers of 4 bits")
-    halves = np.stack([packed & 0xF, packed >> 4], axis=1).reshape(-1)[:count].astype(np.int8)
-    return np.where(halves > 7, halves - 16, halves).astype(np.int8)
+    return unpack_int4(packed, 0)[:count]
 
 
 def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[StoredTensor]) -> StoredTensor:

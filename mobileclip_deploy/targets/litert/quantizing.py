@@ -12,11 +12,12 @@ from torch import nn
 
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.depthwise import KERNEL, KERNEL_ROWS
-from mobileclip_deploy.targets.integers import int4_blocks, int8_channels, pack_int4
+from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
+from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import ModelFile
 from mobileclip_deploy.targets.litert.weights import in_torch_layout, output_axis, weight_place
-from mobileclip_deploy.targets.storage import Grid, Storage, by_numbers, layers, require_all
+from mobileclip_deploy.targets.storage import Storage, by_numbers, layers, require_all
 
 __all__ = ["bfloat16", "placed_layers", "store_weights"]
 

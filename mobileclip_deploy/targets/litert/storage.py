@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from mobileclip_deploy.targets.storage import Grid, Layer, Storage, integers, stored_as
+from mobileclip_deploy.targets.grids.grid import Grid, integers
+from mobileclip_deploy.targets.storage import Layer, Storage, stored_as
 
 __all__ = ["BLOCK", "is_measured", "storage"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
-from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, StoredTensor, read_model
-from mobileclip_deploy.targets.storage import Floats, StoredWeight, as_float
+from mobileclip_deploy.targets.grids.decode import Affine, Floats, StoredWeight, as_float, on_grid, spread, turned
+from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, Quantized, StoredTensor, read_model
 
 __all__ = ["PLACES", "dequantized", "in_torch_layout", "output_axis", "read_weights", "stored_weight", "weight_place"]
 
@@ -81,15 +80,7 @@ def stored_weight(tensor: StoredTensor, path: Path) -> StoredWeight:
         return as_float(tensor.name, tensor.values)
     if tensor.dtype not in ("int8", INT4):
         raise InvalidInput(f"{path}: the weight {tensor.name!r} is of {tensor.dtype}, which no export writes")
-    bits = 4 if tensor.dtype == INT4 else 8
-    scale, zero = _spread(tensor)
-
-    def nearest(numbers: Floats) -> Floats:
-        steps = np.divide(numbers, scale, out=np.zeros_like(numbers), where=scale != 0)
-        low = -(2 ** (bits - 1))
-        return ((np.clip(np.rint(steps + zero), low, -low - 1) - zero) * scale).astype(np.float32)
-
-    return StoredWeight(tensor.name, dequantized(tensor), bits, "integers", nearest)
+    return on_grid(tensor.name, _grid(tensor, tensor.quantized), tensor.values)
 
 
 def dequantized(tensor: StoredTensor) -> Floats:
@@ -97,21 +88,19 @@ def dequantized(tensor: StoredTensor) -> Floats:
     assert tensor.values is not None
     if tensor.quantized is None:
         return tensor.values.astype(np.float32)
-    scale, zero = _spread(tensor)
-    return ((tensor.values.astype(np.float32) - zero) * scale).astype(np.float32)
+    return _grid(tensor, tensor.quantized).restored(tensor.values)
 
 
-def _spread(tensor: StoredTensor) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Scale and zero point of every number, in shapes that numpy stretches to that of the tensor."""
-    grid = tensor.quantized
-    assert grid is not None
-    if grid.block is not None:
-        return grid.scale.repeat(grid.block, axis=1)[:, : tensor.shape[1]], np.zeros(1, np.float32)
+def _grid(tensor: StoredTensor, found: Quantized) -> Affine:
+    """The grid of a tensor of integers."""
+    bits = 4 if tensor.dtype == INT4 else 8
+    if found.block is not None:
+        return Affine(spread(found.scale, tensor.shape, found.block), bits)
     shape = [1] * len(tensor.shape)
-    if len(grid.scale) > 1:
-        shape[grid.axis] = len(grid.scale)
-    zero = grid.zero_point.astype(np.float32)
-    return grid.scale.reshape(shape), zero.reshape(shape) if len(zero) > 1 else zero
+    if len(found.scale) > 1:
+        shape[found.axis] = len(found.scale)
+    zero = found.zero_point
+    return Affine(found.scale.reshape(shape), bits, zero.reshape(shape) if len(zero) > 1 else zero)
 
 
 def output_axis(operator: Operator) -> int:
@@ -122,11 +111,11 @@ def output_axis(operator: Operator) -> int:
 def in_torch_layout(operator: Operator, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """An operator's weight as torch has it: [O, I] or [O, I, KH, KW]."""
     there = _ORDERS.get(operator.type)
-    return values if there is None else np.ascontiguousarray(values.transpose(there[0]))
+    return values if there is None else np.ascontiguousarray(values.transpose(there))
 
 
-# From the file's order of dimensions to torch's, and back: [O, H, W, I], and [1, H, W, O].
-_ORDERS = {"CONV_2D": ((0, 3, 1, 2), (0, 2, 3, 1)), "DEPTHWISE_CONV_2D": ((3, 0, 1, 2), (1, 2, 3, 0))}
+# From the file's order of dimensions to torch's: [O, H, W, I], and [1, H, W, O].
+_ORDERS = {"CONV_2D": (0, 3, 1, 2), "DEPTHWISE_CONV_2D": (3, 0, 1, 2)}
 
 
 def _turned(operator: Operator, stored: StoredWeight, path: Path) -> StoredWeight:
@@ -134,10 +123,4 @@ def _turned(operator: Operator, stored: StoredWeight, path: Path) -> StoredWeigh
         raise InvalidInput(f"{path}: the weight {stored.name!r} has the shape {list(stored.values.shape)}")
     if operator.type not in _ORDERS:
         return stored
-    there, back = _ORDERS[operator.type]
-    nearest = stored.nearest
-    return replace(
-        stored,
-        values=in_torch_layout(operator, stored.values),
-        nearest=lambda numbers: nearest(numbers.transpose(back)).transpose(there),
-    )
+    return turned(stored, *_ORDERS[operator.type])

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from mobileclip_deploy.targets.integers import int8_channels
+from mobileclip_deploy.targets.grids.encode import int8_channels
 from mobileclip_deploy.targets.onnx.editing import Editor, array, op
 from mobileclip_deploy.targets.onnx.weights import Weight
 from mobileclip_deploy.targets.ranges import Range

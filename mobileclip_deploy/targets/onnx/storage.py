@@ -10,8 +10,9 @@ from __future__ import annotations
 from torch import nn
 
 from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.onnx.recipes import recipe_of
-from mobileclip_deploy.targets.storage import Grid, Layer, Storage, integers, stored_as, with_table
+from mobileclip_deploy.targets.storage import Layer, Storage, stored_as, with_table
 
 __all__ = ["BLOCK", "TABLE_BLOCK", "storage"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,12 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
+from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_float, on_grid, spread, turned, unpack_int4
 from mobileclip_deploy.targets.onnx.reading import read_graph
-from mobileclip_deploy.targets.storage import StoredWeight, as_float
 
 __all__ = ["read_weights"]
 
 Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
 # The input of an operation that holds its weight.
 WEIGHTS = {"Conv": "W", "MatMul": "B", "Gemm": "B", "Gather": "data", "MatMulInteger": "B"}
 BLOCKS = {"com.microsoft.MatMulNBits": ("A", "B", "scales")}
@@ -72,7 +70,7 @@ class _Reader:
             inputs_first = node.type in ("MatMul", "MatMulInteger") or (
                 node.type == "Gemm" and not node.settings["transB"]
             )
-            yield _turned(stored) if inputs_first else stored
+            yield turned(stored, 1, 0) if inputs_first else stored
 
     def _table_of_halves(self, node: Node) -> tuple[Constant, Constant] | None:
         """A look-up table with two numbers a byte, and its scales, which are looked up by the same ids; None of what is
@@ -145,17 +143,10 @@ def _takes(node: Node, wire: Wire) -> bool:
     return any(isinstance(given, Wire) and given == wire for _, given in node.inputs)
 
 
-def _integers(name: str, stored: Array, scales: Array, zeros: Array | None = None) -> StoredWeight:
+def _integers(name: str, stored: Array, scales: Array, zeros: Array | float = 0) -> StoredWeight:
     """Integers [...] with scales (and zero points) that broadcast to them."""
-    info, steps = np.iinfo(stored.dtype), scales.astype(np.float32)
-    zero = np.float32(0) if zeros is None else zeros.astype(np.float32)
-
-    def nearest(numbers: Floats) -> Floats:
-        found: Floats = (np.clip(np.rint(numbers / steps + zero), info.min, info.max) - zero) * steps
-        return found.astype(np.float32)
-
-    values = (stored.astype(np.float32) - zero) * steps
-    return StoredWeight(name, values, info.bits, "integers", nearest)
+    info = np.iinfo(stored.dtype)
+    return on_grid(name, Affine(scales, info.bits, zeros, signed=info.min < 0), stored)
 
 
 def _blocks(node: Node) -> StoredWeight:
@@ -164,7 +155,8 @@ def _blocks(node: Node) -> StoredWeight:
     data, scales, block = inputs[wanted[-2]], inputs[wanted[-1]], node.settings["block_size"]
     if set(inputs) - {*wanted} or not isinstance(data, Constant) or not isinstance(scales, Constant):
         raise ValueError(f"the 4-bit numbers of {node.name} are in a form that no export writes")
-    integers = _apart(data.values)[:, : node.settings["K"]]  # [N, K]
+    # [N, bytes] or [N, blocks, bytes] -> [N, K]
+    integers = unpack_int4(data.values, 8).reshape(len(data.values), -1)[:, : node.settings["K"]]
     if node.settings.get("bits", 4) != 4 or scales.values.shape != (len(integers), -(-integers.shape[1] // block)):
         raise ValueError(f"the scales of {node.name} are not one of {block} numbers of 4 bits")
 
@@ -173,29 +165,11 @@ def _blocks(node: Node) -> StoredWeight:
 
 def _halves(data: Constant, scales: Constant) -> StoredWeight:
     """A look-up table with two numbers a byte [rows, width / 2] and scales [rows, blocks]: [rows, width]."""
-    integers, steps = _apart(data.values), scales.values
+    integers, steps = unpack_int4(data.values, 8), scales.values
     if steps.ndim != 2 or len(steps) != len(integers) or integers.shape[1] % steps.shape[1]:
         raise ValueError(f"the scales of {data.name} are not those of its rows")
     return _four_bits(data.name, integers, steps, integers.shape[1] // steps.shape[1])
 
 
-def _apart(stored: Array) -> Floats:
-    """Two numbers a byte, the lower half first, 8 above what they are: [N, ...] -> [N, K]."""
-    halves = np.stack((stored & 15, stored >> 4), axis=-1).reshape(len(stored), -1)
-    return halves.astype(np.float32) - 8
-
-
-def _four_bits(name: str, integers: Floats, scales: Array, block: int) -> StoredWeight:
-    def steps() -> Floats:
-        return np.repeat(scales.astype(np.float32), block, axis=1)[:, : integers.shape[1]]
-
-    def nearest(numbers: Floats) -> Floats:
-        found: Floats = np.clip(np.rint(numbers / steps()), -8, 7) * steps()
-        return found
-
-    return StoredWeight(name, integers * steps(), 4, "integers", nearest)
-
-
-def _turned(stored: StoredWeight) -> StoredWeight:
-    """A product's weight [K, N] as [outputs, inputs]."""
-    return replace(stored, values=stored.values.T, nearest=lambda numbers: stored.nearest(numbers.T).T)
+def _four_bits(name: str, integers: Array, scales: Array, block: int) -> StoredWeight:
+    return on_grid(name, Affine(spread(scales, integers.shape, block), 4), integers)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from mobileclip_deploy.model.provenance import weight_sha256
-from mobileclip_deploy.targets.integers import int4_blocks, int8_channels, pack_int4
+from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
 from mobileclip_deploy.targets.onnx.editing import Array, Editor, array, op
 
 __all__ = ["Weight", "four_bits", "int8_operands", "restore_int8", "rows_of", "weights"]

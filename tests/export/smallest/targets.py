@@ -14,7 +14,8 @@ from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target, TargetOptions, TensorInfo, TowerJob
-from mobileclip_deploy.targets.storage import Grid, Storage, stored_as
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.storage import Storage, stored_as
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 
 __all__ = ["NoisyTarget"]

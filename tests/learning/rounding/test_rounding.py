@@ -34,7 +34,7 @@ from mobileclip_deploy.learning.rounding.statistics import gather
 from mobileclip_deploy.learning.rounding.tuning import TuningSettings
 from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.integers import int4_blocks
+from mobileclip_deploy.targets.grids.encode import int4_blocks
 from mobileclip_deploy.towers import make_tower
 
 CALIBRATION = models_dir() / "nano" / "calibration"

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.learning.rounding.lattice import lattice_of
 from mobileclip_deploy.learning.rounding.tuning import Placed, Task, TuningSettings, tune
-from mobileclip_deploy.targets.integers import int4_blocks, int8_channels
-from mobileclip_deploy.targets.palette import palette
-from mobileclip_deploy.targets.storage import Grid, integers
+from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels
+from mobileclip_deploy.targets.grids.grid import Grid, integers
+from mobileclip_deploy.targets.grids.lattice import lattice_of
+from mobileclip_deploy.targets.grids.palette import palette
 
 GRIDS = {
     "int8": integers(8, scale_bytes=4),

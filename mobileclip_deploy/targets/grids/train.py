@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.targets.integers import int4_blocks
-from mobileclip_deploy.targets.palette import palette
-from mobileclip_deploy.targets.storage import Grid
+from mobileclip_deploy.targets.grids.encode import int4_blocks
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.grids.palette import palette
+from mobileclip_deploy.targets.grids.search import TRAINED, cheapest
 
 __all__ = ["BlockGrid", "PaletteGrid", "SearchedGrid", "TrainableGrid", "trainable"]
 
-# Of the largest value's scale: an outlier that is cut off costs its block less than a coarser step for all others.
-SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 SMALLEST = 0.25
 
 
@@ -84,8 +83,7 @@ class _Blocks(TrainableGrid):
 
     def _scale(self, rows: Tensor, share: Tensor) -> Tensor:
         largest = rows.detach().abs().amax(dim=2, keepdim=True)
-        scale = largest / self.steps * share.clamp(SMALLEST, self.most)
-        return torch.where(largest == 0, torch.ones_like(scale), scale)
+        return torch.where(largest == 0, 1.0, largest / self.steps * share.clamp(SMALLEST, self.most))
 
 
 class BlockGrid(_Blocks):
@@ -111,20 +109,22 @@ class BlockGrid(_Blocks):
         return self._back((rows / scale).round() * scale, weight)
 
     def _best_share(self, weight: Tensor) -> Tensor:
-        """For each block the one of SHRINK with the smallest squared error: [O, blocks, 1]."""
+        """For each block the one of TRAINED with the smallest squared error: [O, blocks, 1]."""
         rows = self._rows(weight)
-        errors = []
-        for shrink in SHRINK:
-            scale = self._scale(rows, torch.tensor(shrink))
+
+        def missed(share: Tensor) -> Tensor:
+            scale = self._scale(rows, share)
             rounded = (rows / scale).round().clamp(self.low, self.high) * scale
-            errors.append(((rounded - rows) ** 2).sum(dim=2, keepdim=True))
-        return torch.tensor(SHRINK)[torch.stack(errors).argmin(dim=0)]
+            return ((rounded - rows) ** 2).sum(dim=2, keepdim=True)
+
+        (best,) = cheapest(((torch.full_like(rows[..., :1], share),) for share in TRAINED), missed)
+        return best
 
 
 class SearchedGrid(_Blocks):
     """int4 as ONNX Runtime takes it: -8 ... 7, and a scale may be negative; as Core AI takes it, with scales above 0;
     or as XNNPACK takes it from LiteRT, with bfloat16 ones above 0. The export searches the scale of a block for the
-    smallest error (targets/integers.py), and training starts there.
+    smallest error (`encode.int4_blocks`), and training starts there.
 
     The largest value of a block stands 8 or 7 steps out, both of which that search tries.
     """

@@ -1,4 +1,4 @@
-"""Weights as integers: int8 with a scale a channel, int4 with a scale a block. numpy alone, and deterministic."""
+"""Weights as integers: int8 with a scale a channel, int4 with a scale a block. Deterministic."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mobileclip_deploy.targets.grids.search import REACHED, cheapest, nonzero
 
 __all__ = ["int4_blocks", "int8_channels", "pack_int4"]
 
 Floats = npt.NDArray[np.float32]
 ROWS = 4096
-# Scales that are tried for a block, as shares of the one at which its extreme just fits: cutting an outlier off costs
-# less than a coarser step for all others, and a negative scale mirrors the range, which reaches one step further down.
-# At 8/7 a block that `recover` trained, whose extreme is 7 steps, finds its own scale.
-TRIED = np.append(np.linspace(1.15, 0.6, 23), 8 / 7)
-SHARES = np.concatenate([TRIED, -TRIED]).astype(np.float32)
 
 
 def int8_channels(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.int8], Floats]:
@@ -26,7 +25,8 @@ def int8_channels(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.i
         `values`. A channel of zeros has scale 1.
     """
     others = tuple(dim for dim in range(values.ndim) if dim != axis % values.ndim)
-    scales = _nonzero(np.abs(values).max(axis=others, keepdims=True).astype(np.float32) / np.float32(127))
+    scales = np.abs(values).max(axis=others, keepdims=True).astype(np.float32) / np.float32(127)
+    scales[scales == 0] = 1
     return np.clip(np.rint(values / scales), -127, 127).astype(np.int8), scales
 
 
@@ -54,27 +54,24 @@ def _int4_blocks(rows: npt.NDArray[Any], block: int, positive: bool) -> tuple[np
     padded[:, :length] = rows
     padded = padded.reshape(count, blocks, block)
     extreme = np.take_along_axis(padded, np.abs(padded).argmax(axis=2, keepdims=True), axis=2)
-    best = np.zeros_like(padded, np.int8)
-    scales = np.ones((count, blocks, 1), np.float32)
-    error = np.full((count, blocks, 1), np.inf, np.float32)
     if positive:
         extreme = -np.abs(extreme)
-    for share in TRIED.astype(np.float32) if positive else SHARES:
-        scale = _nonzero((extreme * share / np.float32(-8)).astype(np.float16).astype(np.float32))
-        found = np.clip(np.rint(padded / scale), -8, 7)
-        missed = ((found * scale - padded) ** 2).sum(axis=2, keepdims=True)
-        better = missed < error
-        best = np.where(better, found, best).astype(np.int8)
-        scales = np.where(better, scale, scales)
-        error = np.where(better, missed, error)
-    return best, scales[..., 0]
+    # A negative scale mirrors the range, which reaches one step further down.
+    shares = REACHED if positive else (*REACHED, *(-share for share in REACHED))
+    trials = ((extreme * share / np.float32(-8)).astype(np.float16).astype(np.float32) for share in shares)
+
+    def found(scale: Floats) -> Floats:
+        return np.clip(np.rint(padded / scale), -8, 7)
+
+    def missed(scale: Tensor) -> Tensor:  # numpy's sum: its last bits decide between scales that are as good
+        steps = scale.numpy()
+        return torch.from_numpy(((found(steps) * steps - padded) ** 2).sum(axis=2, keepdims=True))
+
+    (best,) = cheapest(((nonzero(torch.from_numpy(scale)),) for scale in trials), missed)
+    return found(best.numpy()).astype(np.int8), best.numpy()[..., 0]
 
 
 def pack_int4(values: npt.NDArray[np.int8], offset: int) -> npt.NDArray[np.uint8]:
     """Four-bit integers [..., 2 M] plus `offset`, two a byte, the first in the lower half: uint8 [..., M]."""
     halves = (values.astype(np.int16) + offset).astype(np.uint8) & 0xF
     return (halves[..., 0::2] | (halves[..., 1::2] << 4)).astype(np.uint8)
-
-
-def _nonzero(scales: Floats) -> Floats:
-    return np.where(scales == 0, np.float32(1), scales).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mobileclip_deploy.targets.integers import int4_blocks, int8_channels, pack_int4
+from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
 
 
 @pytest.fixture

@@ -14,14 +14,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.targets.palette import weighted_table
-from mobileclip_deploy.targets.storage import Grid
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.grids.palette import weighted_table
+from mobileclip_deploy.targets.grids.search import LEARNED, cheapest, nonzero
 
 __all__ = ["IntegerLattice", "Lattice", "TableLattice", "held_scale", "lattice_of"]
-
-# Of the scale at which a block's extreme just fits: below 8 bits an outlier that is cut off costs its block less than a
-# coarser step for all others.
-SHARES = tuple(1.075 - 0.025 * step for step in range(20))
 
 
 class Lattice(ABC):
@@ -112,20 +109,23 @@ def _integers(grid: Grid, rows: Tensor, moments: Tensor, blocks: Tensor) -> Inte
     scales, pinned = torch.ones_like(rows), torch.zeros_like(rows)
     for number in range(int(blocks.max()) + 1):
         places = (blocks == number).nonzero()[:, 0]
-        part, cost = rows[:, :, places], moments[:, None, places]
-        extreme = part.abs().argmax(dim=2, keepdim=True)  # [G, R, 1]
-        value = part.gather(2, extreme)
-        best = torch.full_like(value, torch.inf)
-        scale, held = torch.ones_like(value), torch.zeros_like(value)
-        for end, share in itertools.product(_ends(grid, value), SHARES if grid.bits < 8 else (1.0,)):
-            tried = held_scale(grid, torch.where(value == 0, value, value / end) * share)
-            rounded = (part / tried).round().clamp(grid.low, grid.high).scatter(2, extreme, end) * tried
-            missed = (cost * (rounded - part) ** 2).sum(dim=2, keepdim=True)
-            better = missed < best
-            scale, held, best = (torch.where(better, *two) for two in ((tried, scale), (end, held), (missed, best)))
-        scales[:, :, places] = scale.expand_as(part)
-        pinned[:, :, places] = torch.zeros_like(part).scatter_(2, extreme, torch.where(value == 0, 0.0, held))
+        scale, pinned[:, :, places] = _block(grid, rows[:, :, places], moments[:, None, places])
+        scales[:, :, places] = scale.expand(-1, -1, len(places))
     return IntegerLattice(scales, pinned, grid.low, grid.high, blocks)
+
+
+def _block(grid: Grid, part: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
+    """The scales [G, R, 1] of a block's numbers [G, R, n], and what is pinned of them."""
+    extreme = part.abs().argmax(dim=2, keepdim=True)  # [G, R, 1]
+    value = part.gather(2, extreme)
+
+    def missed(scale: Tensor, end: Tensor) -> Tensor:
+        rounded = (part / scale).round().clamp(grid.low, grid.high).scatter(2, extreme, end) * scale
+        return (cost * (rounded - part) ** 2).sum(dim=2, keepdim=True)
+
+    trials = itertools.product(_ends(grid, value), LEARNED if grid.bits < 8 else (1.0,))
+    scale, end = cheapest(((held_scale(grid, value / end * share), end) for end, share in trials), missed)
+    return scale, torch.zeros_like(part).scatter_(2, extreme, torch.where(value == 0, 0.0, end))
 
 
 def _ends(grid: Grid, extreme: Tensor) -> list[Tensor]:
@@ -141,7 +141,7 @@ def held_scale(grid: Grid, scale: Tensor) -> Tensor:
     held = scale
     if grid.scale_bytes == 2 and grid.bits < 8:
         held = scale.bfloat16().float() if grid.bfloat16 else scale.half().float()
-    return torch.where(held == 0, torch.ones_like(held), held)
+    return nonzero(held)
 
 
 def _tables(grid: Grid, rows: Tensor, moments: Tensor) -> TableLattice:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mobileclip_deploy.learning.recovery.grids import BlockGrid, PaletteGrid, SearchedGrid
-from mobileclip_deploy.targets.integers import int4_blocks, int8_channels
-from mobileclip_deploy.targets.palette import palette
+from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels
+from mobileclip_deploy.targets.grids.palette import palette
+from mobileclip_deploy.targets.grids.train import BlockGrid, PaletteGrid, SearchedGrid
 
 
 def weight(*shape: int, seed: int = 0) -> torch.Tensor:

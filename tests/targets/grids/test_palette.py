@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mobileclip_deploy.targets.palette import palette
+from mobileclip_deploy.targets.grids.palette import palette
 
 
 def error(values: np.ndarray, bits: int) -> float:

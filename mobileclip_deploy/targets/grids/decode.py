@@ -1,0 +1,175 @@
+"""Stored weights restored to float32, each with the nearest numbers that its scales or tables can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "Affine",
+    "Floats",
+    "StoredWeight",
+    "Tables",
+    "as_float",
+    "on_grid",
+    "reshaped",
+    "spread",
+    "turned",
+    "unpack_int4",
+]
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """One weight as the file holds it.
+
+    Attributes:
+        name: in the file, for messages.
+        values: dequantized, float32, in torch's layout: [O, I], [O, I, KH, KW] or [rows, width]. Where a format holds
+            a transpose or another layout, its reader turns it back.
+        bits: that one number takes (32 and 16: floats).
+        kind: as `Grid.kind`: "float", "integers" or "table".
+        nearest: what the file's own grid (its scales, zero points, tables) can hold that is nearest to numbers of the
+            same shape, as float32.
+    """
+
+    name: str
+    values: Floats
+    bits: int
+    kind: str
+    nearest: Callable[[Floats], Floats]
+
+
+def as_float(name: str, values: npt.NDArray[Any]) -> StoredWeight:
+    """A weight that stands there as float32 or float16."""
+    dtype = values.dtype
+
+    def nearest(numbers: Floats) -> Floats:
+        with np.errstate(over="ignore"):
+            return numbers.astype(dtype).astype(np.float32)
+
+    return StoredWeight(name, values.astype(np.float32), values.dtype.itemsize * 8, "float", nearest)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Integers of `bits`: `(integer - zero) * scale + base`, computed in float32 and rounded once to `dtype`.
+
+    Attributes:
+        scale, zero, base: of a shape that numpy stretches to that of the integers (see `spread`).
+        signed: the integers are -2^(bits-1) ... 2^(bits-1) - 1; otherwise 0 ... 2^bits - 1.
+        steps: how many steps of `scale` a number is from `base`, where its writer rounded by another quotient than
+            `(number - base) / scale`. Which of two neighbours a number in their middle goes to depends on it.
+    """
+
+    scale: Array
+    bits: int
+    zero: Array | float = 0
+    base: Array | float = 0
+    signed: bool = True
+    dtype: npt.DTypeLike = np.float32
+    steps: Callable[[Floats], Floats] | None = None
+    kind: Literal["integers"] = field(default="integers", init=False)
+
+    def restored(self, stored: Array) -> Floats:
+        """The numbers that integers stand for."""
+        numbers = (stored.astype(np.float32) - np.asarray(self.zero, np.float32)) * self.scale.astype(np.float32)
+        numbers = numbers + np.asarray(self.base, np.float32)
+        return numbers.astype(self.dtype, copy=False).astype(np.float32, copy=False)
+
+    def nearest(self, numbers: Floats) -> Floats:
+        """The numbers nearest to these that integers can stand for."""
+        low = -(2 ** (self.bits - 1)) if self.signed else 0
+        steps = self._steps(numbers) if self.steps is None else self.steps(numbers)
+        return self.restored(np.clip(np.rint(steps + np.asarray(self.zero, np.float32)), low, low + 2**self.bits - 1))
+
+    def _steps(self, numbers: Floats) -> Floats:
+        scale = self.scale.astype(np.float32)
+        away = numbers - np.asarray(self.base, np.float32)
+        return np.divide(away, scale, out=np.zeros_like(away), where=scale != 0)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Indices into tables of numbers: `entries` [groups along each dimension of the indices, 2^bits]."""
+
+    entries: Array
+    kind: Literal["table"] = field(default="table", init=False)
+
+    @property
+    def bits(self) -> int:
+        return self.entries.shape[-1].bit_length() - 1
+
+    def restored(self, stored: Array) -> Floats:
+        """The numbers that indices stand for."""
+        return self._by_group(stored.shape, lambda table, part: table[stored[part]])
+
+    def nearest(self, numbers: Floats) -> Floats:
+        """The entries nearest to numbers, each of its own group's."""
+
+        def fill(table: Floats, part: tuple[slice, ...]) -> Floats:
+            ordered = np.sort(table)
+            return ordered[np.searchsorted((ordered[1:] + ordered[:-1]) / 2, numbers[part])]
+
+        return self._by_group(numbers.shape, fill)
+
+    def _by_group(self, shape: tuple[int, ...], fill: Callable[[Floats, tuple[slice, ...]], Floats]) -> Floats:
+        result = np.empty(shape, np.float32)
+        groups = self.entries.shape[:-1]
+        sizes = [size // count for size, count in zip(shape, groups, strict=True)]
+        for group in np.ndindex(*groups):
+            part = tuple(slice(at * size, (at + 1) * size) for at, size in zip(group, sizes, strict=True))
+            result[part] = fill(self.entries[group].astype(np.float32), part)
+        return result
+
+
+def on_grid(name: str, grid: Affine | Tables, stored: Array) -> StoredWeight:
+    """A weight that stands there as integers or indices."""
+    return StoredWeight(name, grid.restored(stored), grid.bits, grid.kind, grid.nearest)
+
+
+def spread(values: Array, shape: tuple[int, ...], block: int | None = None) -> Array:
+    """Values of blocks, each repeated for every number of its block; a single value is left for numpy to stretch.
+
+    Args:
+        block: so many numbers are a block, along the dimension with fewer values than numbers; the last one may be
+            shorter. None: blocks divide every dimension evenly.
+    """
+    for axis, size in enumerate(shape):
+        if 1 < values.shape[axis] < size:
+            repeated = np.repeat(values, block or size // values.shape[axis], axis=axis)
+            values = repeated[(*[slice(None)] * axis, slice(size))]
+    return values
+
+
+def turned(stored: StoredWeight, *order: int) -> StoredWeight:
+    """A weight with its dimensions in another order, as `numpy.transpose` takes it."""
+    back = np.argsort(order)
+    return replace(
+        stored,
+        values=stored.values.transpose(order),
+        nearest=lambda numbers: stored.nearest(numbers.transpose(back)).transpose(order),
+    )
+
+
+def reshaped(stored: StoredWeight, *shape: int) -> StoredWeight:
+    """A weight in another shape."""
+    own = stored.values.shape
+    return replace(
+        stored,
+        values=stored.values.reshape(shape),
+        nearest=lambda numbers: stored.nearest(numbers.reshape(own)).reshape(shape),
+    )
+
+
+def unpack_int4(packed: npt.NDArray[np.uint8], offset: int) -> npt.NDArray[np.int8]:
+    """The integers -8 ... 7 that `encode.pack_int4` packed with this offset: uint8 [..., M] -> int8 [..., 2 M]."""
+    halves = np.stack((packed & 15, packed >> 4), axis=-1).reshape(*packed.shape[:-1], -1)
+    return ((((halves.astype(np.int16) - offset) & 15) ^ 8) - 8).astype(np.int8)
