@@ -22,6 +22,7 @@ import pytest
 import torch
 from conversions import ROOT, Store
 from exports import Exports
+from levels import mark_whole
 from swift_package import swift_build
 
 # Of those who take longest the first comes first, so that all processes end together.
@@ -47,8 +48,10 @@ LONGEST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files in that order, then the others."""
+    """Files in that order, then the others; marked for the two levels."""
+    mark_whole(items)
     place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
 

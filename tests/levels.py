@@ -1,29 +1,45 @@
-"""The two levels of tests: `make test` proves every promise once, `make test-all` runs every case there is."""
+"""The two levels of tests: `make test` proves every promise once, `make test-all` runs every case there is.
+
+A test with several lists of parameters runs in `make test` with as few of its cases as show every entry of each list;
+the others are marked `whole`. `@pytest.mark.once("edit", "tower")` says that every value of these two counts and
+nothing else does; `@pytest.mark.once(by=...)` names a function that takes a case's parameters and gives the value that
+counts; `@pytest.mark.once` leaves one case.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
 
 import pytest
-from _pytest.mark.structures import ParameterSet
 
-__all__ = ["once"]
+__all__ = ["mark_whole"]
 
 
-def once(cases: Iterable[Any], one_per: Callable[..., Hashable] = lambda *_: None) -> list[ParameterSet]:
-    """Parameters of a test. The first case of every group runs in `make test`; the others are marked `whole`.
+def mark_whole(items: Iterable[pytest.Item]) -> None:
+    """Mark the cases that `make test` does not need."""
+    tests: defaultdict[str, list[tuple[pytest.Item, frozenset[Hashable]]]] = defaultdict(list)
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            tests[item.nodeid.partition("[")[0]].append((item, shown(item)))
+    for cases in tests.values():
+        seen: set[Hashable] = set()
+        needed = set()
+        for whole in (True, False):  # first those that show new values alone
+            for number, (_, values) in enumerate(cases):
+                if number not in needed and (values.isdisjoint(seen) if whole else not values <= seen):
+                    needed.add(number)
+                    seen |= values
+        for number, (item, _) in enumerate(cases):
+            if number not in needed:
+                item.add_marker(pytest.mark.whole)
 
-    Args:
-        cases: values, tuples of values, or what `pytest.param` gives.
-        one_per: takes a case's values and gives its group; without it all cases are one group.
-    """
-    seen: set[Hashable] = set()
-    marked = []
-    for case in cases:
-        given = ParameterSet.extract_from(case, force_tuple=not isinstance(case, tuple))
-        group = one_per(*given.values)
-        marks = (*given.marks, pytest.mark.whole) if group in seen else given.marks
-        marked.append(pytest.param(*given.values, marks=marks, id=given.id))
-        seen.add(group)
-    return marked
+
+def shown(item: pytest.Function) -> frozenset[Hashable]:
+    """What a case shows that another one may show as well."""
+    marker = item.get_closest_marker("once")
+    if marker is None:
+        return frozenset(enumerate(item.callspec._idlist))  # a name for each list of parameters
+    given = item.callspec.params
+    by: Callable[[dict[str, object]], Hashable] = marker.kwargs.get("by", lambda _: None)
+    return frozenset((name, given.get(name)) for name in marker.args) or frozenset([by(given)])

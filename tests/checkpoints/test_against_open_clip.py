@@ -26,9 +26,9 @@ from mobileclip_deploy.towers import samples
 
 # open_clip's name of the architecture, its tag of the published weights, our variant.
 MODELS = [
+    ("MobileCLIP2-S0", "dfndr2b", "mobileclip2_s0"),
     ("MobileCLIP-S1", "datacompdr", "mobileclip_s1"),
     ("MobileCLIP-S2", "datacompdr", "mobileclip_s2"),
-    ("MobileCLIP2-S0", "dfndr2b", "mobileclip2_s0"),
     ("MobileCLIP2-S2", "dfndr2b", "mobileclip2_s2"),
     ("MobileCLIP2-B", "dfndr2b", "mobileclip2_b"),
     ("MobileCLIP2-S3", "dfndr2b", "mobileclip2_s3"),
@@ -92,6 +92,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     path.unlink()  # hundreds of megabytes, and pytest keeps the folders of three runs
 
 
+@pytest.mark.once
 @torch.no_grad()
 def test_same_embeddings_of_photographs_and_prompts(pair: Pair) -> None:
     transform = pair.their_transform()

@@ -40,6 +40,7 @@ def planted(healthy: Path, edit: Edit[Asset], folder: Path) -> tuple[Difference 
     return first_difference(get_target("coreai").graph(folder / "planted.aimodel"), graph(healthy)), named
 
 
+@pytest.mark.once("edit")
 @pytest.mark.parametrize(("tower", "precision", "edit"), cases(FAULTS, PRECISIONS))
 def test_every_fault_is_found(
     assets: Assets, tower: TowerName, precision: str, edit: Edit[Asset], tmp_path: Path
@@ -49,6 +50,7 @@ def test_every_fault_is_found(
     assert named is None or named in difference.describe()
 
 
+@pytest.mark.once("edit")
 @pytest.mark.parametrize(("tower", "precision", "edit"), cases(HARMLESS, PRECISIONS))
 def test_what_says_the_same_passes(
     assets: Assets, tower: TowerName, precision: str, edit: Edit[Asset], tmp_path: Path

@@ -97,6 +97,7 @@ def judge(packages: Any, half: Healthy, own: Subject, tmp_path: Path, monkeypatc
     return judged
 
 
+@pytest.mark.once("fault")
 @pytest.mark.parametrize(("package", "fault"), CASES)
 def test_a_fault_is_found_and_its_operation_named(judge: Judge, package: tuple[str, str], fault: Fault) -> None:
     check, operation = judge(package, fault.tower, fault.plant)
@@ -104,6 +105,7 @@ def test_a_fault_is_found_and_its_operation_named(judge: Judge, package: tuple[s
     assert operation is None or repr(operation) in str(check.detail)
 
 
+@pytest.mark.once("edit")
 @pytest.mark.parametrize("tower", TOWERS)
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("package", PACKAGES, ids="-".join)

@@ -105,6 +105,7 @@ def cases(edits: tuple[Edit, ...]) -> list[object]:
     ]
 
 
+@pytest.mark.once("edit")
 @pytest.mark.parametrize(("tower", "precision", "edit"), cases(FAULTS))
 def test_every_fault_fails(programs: Programs, tower: TowerName, precision: str, edit: Edit, tmp_path: Path) -> None:
     check, named = programs.check(tower, precision, edit, tmp_path)
@@ -112,6 +113,7 @@ def test_every_fault_fails(programs: Programs, tower: TowerName, precision: str,
     assert (named or "") in str(check.detail)
 
 
+@pytest.mark.once("edit")
 @pytest.mark.parametrize(("tower", "precision", "edit"), cases(HARMLESS))
 def test_no_harmless_edit_does(
     programs: Programs, tower: TowerName, precision: str, edit: Edit, tmp_path: Path

@@ -43,6 +43,7 @@ def planted(healthy: Path, edit: Edit[Editor], folder: Path) -> tuple[Difference
     return first_difference(written, wanted), named
 
 
+@pytest.mark.once("edit")
 @pytest.mark.parametrize(("tower", "precision", "edit"), cases(FAULTS, PRECISIONS))
 def test_every_fault_is_found(
     files: Files, tower: TowerName, precision: str, edit: Edit[Editor], tmp_path: Path
@@ -52,6 +53,7 @@ def test_every_fault_is_found(
     assert named is None or named in difference.describe()
 
 
+@pytest.mark.once("edit")
 @pytest.mark.parametrize(("tower", "precision", "edit"), cases(HARMLESS, PRECISIONS))
 def test_what_says_the_same_passes(
     files: Files, tower: TowerName, precision: str, edit: Edit[Editor], tmp_path: Path

@@ -78,6 +78,7 @@ def _converted_once(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Subject, "converted", converted)
 
 
+@pytest.mark.once("edit")
 @pytest.mark.parametrize(("tower", "precision", "edit"), cases(FAULTS, ALL))
 def test_every_fault_fails(
     files: Files, tower: TowerName, precision: str, edit: Edit[PlantedOnnx], tmp_path: Path
@@ -86,6 +87,7 @@ def test_every_fault_fails(
     require_failed(files.check(tower, precision, bundle), named)
 
 
+@pytest.mark.once("edit")
 @pytest.mark.parametrize(("tower", "precision", "edit"), cases(HARMLESS, ALL))
 def test_no_harmless_edit_does(
     files: Files, tower: TowerName, precision: str, edit: Edit[PlantedOnnx], tmp_path: Path

@@ -16,7 +16,6 @@ import pytest
 from command_line import PROGRAM, Outcome, run
 from exports import Exports
 from hostile.table import Row, alarm
-from levels import once
 
 SECONDS = 20  # of CPU time
 PATIENCE = 120  # for what waits, on a busy machine
@@ -41,7 +40,8 @@ def test_every_row_has_a_name_of_its_own() -> None:
     assert len({str(row) for row in ROWS}) == len(ROWS)
 
 
-@pytest.mark.parametrize("row", once(ROWS, one_per=lambda row: row.kind), ids=str)
+@pytest.mark.once(by=lambda given: given["row"].kind)
+@pytest.mark.parametrize("row", ROWS, ids=str)
 def test_one_line_answers(row: Row, exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "here"
     for name in ("here", "home", "temporary"):

@@ -130,6 +130,7 @@ def test_input_output_and_text_of_a_compressed_package_are_those_of_any_other(wr
     assert not any("date" in key for key in metadata)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("tower", TOWERS)
 @pytest.mark.parametrize(("precision", "target"), [("w8a8", "iOS17"), ("w4p-p50", "iOS18"), ("w4", "iOS18")])
 def test_the_same_job_gives_the_same_bytes(

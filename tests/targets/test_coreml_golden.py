@@ -38,12 +38,13 @@ from mobileclip_deploy.towers.inputs import embed_images
 # with MOBILECLIP_TEST_GOLDENS=all in the environment.
 BOTH, COMPRESSED = ("fp32", "fp16"), ("fp32", "fp16", "w8", "w6p")
 NAMES = ("mobileclip-s0.apple", "mobileclip-s1.apple", "mobileclip-s2.apple", "mobileclip-b.apple")
-GOLDENS = dict.fromkeys((*NAMES, "mobileclip2-s0.openclip"), BOTH) | {NAMES[0]: COMPRESSED}
+GOLDENS = dict.fromkeys(("mobileclip2-s0.openclip", *NAMES), BOTH) | {NAMES[0]: COMPRESSED}
 if os.environ.get("MOBILECLIP_TEST_GOLDENS") != "all":
     del GOLDENS["mobileclip-s1.apple"]
     GOLDENS |= dict.fromkeys(("mobileclip-s2.apple", "mobileclip2-s0.openclip"), ("fp32",))
 TEXT_BOUND = 3e-5
 Record = Callable[[str, Any], None]
+pytestmark = pytest.mark.once("tower")  # of the first golden, which has the fewest packages
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 
 

@@ -34,12 +34,14 @@ def goldens() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("tower", ["image", "text"])
+@pytest.mark.once
+@pytest.mark.parametrize("tower", ["text", "image"])
 def test_s0_on_xnnpack_is_within_the_goldens_bound(goldens: ModuleType, tower: TowerName, tmp_path: Path) -> None:
     path = goldens.export_golden(S0, tower, "xnnpack", "fp32", tmp_path)
     assert goldens.deviation_of(S0, tower, path).relative <= Golden(S0).bound(tower)
 
 
+@pytest.mark.whole
 def test_s0_on_core_ml_is_within_its_gate(goldens: ModuleType, tmp_path: Path) -> None:
     path = goldens.export_golden(S0, "image", "coreml", "fp16", tmp_path)
     assert goldens.deviation_of(S0, "image", path).cosine >= 0.999

@@ -44,6 +44,7 @@ def folded() -> tuple[mcd.MobileCLIP, Reference]:
     return model, Reference.compute(model, sample_inputs(model))
 
 
+@pytest.mark.once("tower")
 @pytest.mark.parametrize(
     ("tower", "precision", "cosine", "bytes_at_most"),
     [("image", "w8a8", 0.999, 2_400_000), ("text", "w8", 0.99, 5_600_000), ("text", "w4", 0.98, 5_400_000)],

@@ -49,6 +49,7 @@ def few_words() -> npt.NDArray[np.int64]:
     return np.random.default_rng(0).integers(0, 92, (4, 8))
 
 
+@pytest.mark.once("name")
 @pytest.mark.parametrize(("name", "precision"), CASES)
 def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     model: mcd.MobileCLIP, name: str, precision: str, tmp_path: Path
