@@ -86,7 +86,7 @@ def tools() -> list[Tool]:
     ]
     found.append(_ready_runners())
     return found + [
-        Tool(f"{target.title} backend", name, None, f"not built in: needs {need}")
+        Tool(f"{target.title} backend", name, None, f"not offered: needs {need}")
         for target in targets().values()
         for name, need in target.unavailable.items()
     ]

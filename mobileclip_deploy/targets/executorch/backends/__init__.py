@@ -16,13 +16,15 @@ BACKENDS: dict[str, Backend] = {
 
 DEFAULT_BACKEND = XnnpackBackend.name
 
-# What each would need beside the executorch wheel; as installed, none of them can be imported or lowers anything.
+# Backends of ExecuTorch 1.5.1 that this toolkit does not export to, and what each needs beside the wheel. With these
+# packages the wheel lowers to openvino, ethos-u and vgf; running openvino's program crashed here, and qnn's lowering
+# stops at "unknown custom config socModel 0" with QAIRT 2.47 and 2.51.
 UNAVAILABLE = {
-    "qnn": "Qualcomm's AI Engine Direct SDK (QNN_SDK_ROOT) and executorch built with it",
+    "qnn": "Qualcomm's AI Engine Direct SDK (QNN_SDK_ROOT), of the version that executorch was built for",
     "mediatek": "MediaTek's NeuroPilot SDK and its Python packages",
-    "openvino": "the openvino package and executorch built with it",
-    "ethos-u": "Arm's Vela compiler and TOSA serializer",
-    "vgf": "Arm's ML SDK for Vulkan and TOSA serializer",
+    "openvino": "the packages openvino and nncf",
+    "ethos-u": "the packages ethos-u-vela and tosa-tools",
+    "vgf": "the packages ai-ml-sdk-model-converter and tosa-tools",
 }
 
 
@@ -34,9 +36,7 @@ def get_backend(name: str) -> Backend:
     """
     name = name.lower()
     if name in UNAVAILABLE:
-        raise UsageError(
-            f"backend {name} is not built in: it needs {UNAVAILABLE[name]}; here are {', '.join(BACKENDS)}"
-        )
+        raise UsageError(f"backend {name} is not offered: it needs {UNAVAILABLE[name]}; here are {', '.join(BACKENDS)}")
     if name not in BACKENDS:
         close = suggestion(name, (*BACKENDS, *UNAVAILABLE))
         raise UsageError(f"unknown backend {name!r}{close}; known: {', '.join(BACKENDS)}")
