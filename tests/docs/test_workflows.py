@@ -36,6 +36,11 @@ def test_actions_are_pinned_to_commits_and_results_are_kept() -> None:
     assert kept == {path.name for path in WORKFLOWS} == {"linux.yml", "macos.yml", "android.yml"}
 
 
+def test_nothing_that_anybody_proposes_runs_with_privileges() -> None:
+    asked = [own["container"].get("options", "") for *_, own in jobs() if isinstance(own.get("container"), dict)]
+    assert asked == ["${{ github.event_name == 'push' && '--privileged' || '--init' }}"]
+
+
 def test_make_lint_holds_the_workflows_to_their_schema_and_to_zizmor() -> None:
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2].partition("\n\n")[0]
     (schema,) = [line for line in recipe.splitlines() if "check-jsonschema" in line]
