@@ -144,7 +144,7 @@ def of_system(error: OSError) -> MobileClipDeployError:
 def first_problem(error: ValidationError) -> str:
     """The first of the problems that pydantic found, in one line: the place where it is, and what it is."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(str(part)[:80] for part in first["loc"])  # a part may be a name that a stranger wrote
     return f"{place}: {first['msg']}" if place else first["msg"]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator
 
+from mobileclip_deploy.files.names import PlainPath
 from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.model.precision import is_precision
 from mobileclip_deploy.model.prompts import Labels, Template
@@ -58,7 +59,7 @@ class TensorEntry(BaseModel, frozen=True, extra="forbid"):
 class AttachmentEntry(BaseModel, frozen=True, extra="forbid"):
     """A file beside an artifact. `tolerance`: by how much one value of an output may differ from those in the file."""
 
-    file: str
+    file: PlainPath
     sha256: str
     bytes: int
     tolerance: float | None = None
@@ -74,7 +75,7 @@ class TowerEntry(BaseModel, frozen=True, extra="forbid"):
     kind (`bundled_program`, `etrecord`).
     """
 
-    file: str
+    file: PlainPath
     function: str | None = None
     sha256: str
     bytes: int

@@ -13,6 +13,7 @@ from mobileclip_deploy.arguments import checked
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, Measurements, TowerEntry
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
 from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256, read_json
+from mobileclip_deploy.files.names import within
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
 
@@ -97,14 +98,7 @@ class Bundle:
         return self._inside(self.manifest.towers[tower].file)
 
     def _inside(self, file: str) -> Path:
-        path = self.path / file
-        try:
-            inside = path.resolve().is_relative_to(self.path.resolve())
-        except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a name that is none
-            raise InvalidInput(f"{self.path}: {MANIFEST} names a file that cannot be found: {error}") from error
-        if not inside:
-            raise InvalidInput(f"{self.path}: {MANIFEST} points outside the bundle")
-        return path
+        return within(self.path, file)
 
     def _check_file(self, entry: TowerEntry | AttachmentEntry, path: Path) -> None:
         if not path.exists():
@@ -193,13 +187,17 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _check_files(folder: Path) -> None:
-    """Whether everything in a bundle is a file or a folder, so that whoever reads it later waits for nobody.
+    """Whether everything in a bundle is a file or a folder of it, so that whoever reads it later waits for nobody, and
+    whoever copies, serves or sends it publishes no other file of this machine.
+
+    A hard link cannot be told from the file itself. Nobody can send one: an archive or a download makes them only
+    between files that it brings.
 
     Raises:
-        InvalidInput: a pipe, a device, a link that leads nowhere or in a circle, a text of many megabytes, or more
-            files than a bundle has.
+        InvalidInput: a pipe, a device, a link that leads out of the bundle, nowhere or in a circle, a text of many
+            megabytes, or more files than a bundle has.
     """
-    count = 0
+    count, inside = 0, folder.resolve()
     for parent, folders, files in os.walk(folder):
         count += len(folders) + len(files)
         if count > MOST_FILES:
@@ -208,8 +206,14 @@ def _check_files(folder: Path) -> None:
             path = Path(parent, name)
             try:
                 found = path.stat()
-            except OSError as error:
-                raise InvalidInput(f"{path} cannot be read: {error.strerror}; export the bundle again") from error
+                leads_out = path.is_symlink() and inside not in path.resolve().parents
+            except (OSError, RuntimeError) as error:
+                reason = getattr(error, "strerror", error)
+                raise InvalidInput(f"{path} cannot be read: {reason}; export the bundle again") from error
+            if leads_out:
+                raise InvalidInput(
+                    f"{path} is a link that leads out of the bundle; where you trust it, copy the bundle with cp -RL"
+                )
             if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
                 raise InvalidInput(f"{path} is not a regular file; export the bundle again")
             if path.suffix in TEXTS and found.st_size > TEXT_BYTES:

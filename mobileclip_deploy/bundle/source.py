@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mobileclip_deploy.bundle.opening import Bundle
@@ -18,8 +19,9 @@ def find_checkpoint(bundle: Bundle) -> Path | None:
     directory; None otherwise."""
     wanted = bundle.manifest.checkpoint
     folders = (*bundle.path.absolute().parents[:2], Path.cwd())  # a bundle may lie in the root folder
-    places = [builtin_checkpoint()] if wanted.builtin else [folder / wanted.file for folder in folders]
-    return next((path for path in places if path.is_file() and file_sha256(path) == wanted.sha256), None)
+    name = Path(wanted.file).name  # and never a path that a stranger wrote down
+    places = [builtin_checkpoint()] if wanted.builtin else [folder / name for folder in folders]
+    return next((path for path in places if os.path.isfile(path) and file_sha256(path) == wanted.sha256), None)
 
 
 def is_source(bundle: Bundle, checkpoint: Path) -> bool:

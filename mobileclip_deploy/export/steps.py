@@ -15,6 +15,7 @@ from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_beside, write_manifest
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.rounding import record_rounding
+from mobileclip_deploy.files.names import within
 from mobileclip_deploy.learning.rounding import Learning, Rounded, forget, round_source
 from mobileclip_deploy.model.precision import PRECISIONS, precision_label, precision_of
 from mobileclip_deploy.model.variants import TowerName
@@ -146,10 +147,11 @@ def write(work: Work) -> None:
     for name, job in work.jobs.items():
         work.tell(f"{name} tower, converting")
         file = plan.target.file(job.variant, job.artifact, job.precision, plan.layout)
-        (work.folder / file).parent.mkdir(parents=True, exist_ok=True)
-        work.stages[name] = plan.target.write(job, work.folder / file)
+        path = within(work.folder, file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work.stages[name] = plan.target.write(job, path)
         if job.labels:
-            ((work.folder / file).parent / "labels.json").write_text(labels_json(job.labels), encoding="utf-8")
+            (path.parent / "labels.json").write_text(labels_json(job.labels), encoding="utf-8")
         work.files[name] = file
 
 

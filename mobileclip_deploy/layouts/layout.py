@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.files.names import PlainPath, PlainText, plain_path
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.tokenizer import TokenizerFile
 from mobileclip_deploy.model.variants import TOWERS, TowerName, Variant
@@ -20,9 +20,18 @@ ArtifactName = Literal["image", "text", "classifier"]
 ARTIFACTS: tuple[ArtifactName, ...] = ("image", "text", "classifier")
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
-IN_NAMES = {"variant", "precision", "suffix"}
-# What an export writes into every bundle.
-OWN = {"manifest.json", "parity.json", "golden.safetensors", "MODEL_CARD.md", "smallest.json", "smallest.svg"}
+ANY = {"variant": "variant", "precision": "precision"}
+IN_NAMES = {*ANY, "suffix"}
+# What an export writes into every bundle, as a disk that knows no capitals has it.
+OWN = {
+    *("manifest.json", "parity.json", "golden.safetensors", "rounding.safetensors", "model_card.md"),
+    *("smallest.json", "smallest.svg", "preprocessor_config.json", "tokenizer"),
+}
+DEEPEST = 50
+"""Objects and lists within each other in what a side file holds."""
+
+Precision = Annotated[str, Field(pattern=r"^[a-z0-9_+-]{1,40}$")]
+Suffix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{0,40}$")]
 
 
 class TensorLayout(BaseModel, frozen=True, extra="forbid"):
@@ -31,7 +40,7 @@ class TensorLayout(BaseModel, frozen=True, extra="forbid"):
     `any_size`: an image as bytes [H, W, 3 or 4], resized, cropped and scaled inside of the artifact.
     """
 
-    name: str = Field(min_length=1, max_length=200)
+    name: PlainText = Field(min_length=1, max_length=200)
     dtype: Literal["float32", "uint8", "int32", "int64"] | None = None
     any_size: bool = False
 
@@ -39,14 +48,9 @@ class TensorLayout(BaseModel, frozen=True, extra="forbid"):
 class ArtifactLayout(BaseModel, frozen=True, extra="forbid"):
     """One artifact. `file`: its path inside the bundle, in which `{variant}`, `{precision}` and `{suffix}` are put."""
 
-    file: str
+    file: PlainPath
     input: TensorLayout
     output: TensorLayout
-
-    @field_validator("file")
-    @classmethod
-    def _inside(cls, file: str) -> str:
-        return _relative(file)
 
     @field_validator("output")
     @classmethod
@@ -67,6 +71,8 @@ class SideFile(BaseModel, frozen=True, extra="forbid"):
     def _one_kind(self) -> SideFile:
         if (self.tokenizer is None) == (self.content is None):
             raise ValueError("a file is either `tokenizer` or `content`")
+        if _nested_deeper(self.content, DEEPEST):
+            raise ValueError(f"`content` is nested deeper than {DEEPEST} times")
         unknown = sorted(set(_placeholders(self.content)) - VALUES)
         if unknown:
             raise ValueError(f"{{{unknown[0]}}} is not known; known: {', '.join(sorted(VALUES))}")
@@ -85,18 +91,18 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._+-]{0,39}$")
-    title: str
-    source: str = ""
-    target: str
+    title: PlainText
+    source: PlainText = ""
+    target: PlainText
     default: bool = False
-    precision: str | None = None
-    options: dict[str, str | bool] = {}
+    precision: PlainText | None = None
+    options: dict[PlainText, PlainText | bool] = {}
     normalised: bool = False
-    suffixes: dict[str, str] = {}
+    suffixes: dict[Precision, Suffix] = Field({}, max_length=100)
     image: ArtifactLayout | None = None
     text: ArtifactLayout | None = None
     classifier: ArtifactLayout | None = None
-    files: dict[str, SideFile] = {}
+    files: dict[PlainPath, SideFile] = Field({}, max_length=200)
 
     @model_validator(mode="after")
     def _consistent(self) -> Layout:
@@ -109,18 +115,18 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
                 source.any_size and (name == "text" or source.dtype not in (None, "uint8"))
             ):
                 raise ValueError(f"`any_size` is of an image's input, whose dtype is uint8; {name} has it")
-        if self.image is not None and self.text is not None and self.image.file == self.text.file:
-            raise ValueError(f"image and text are both {self.image.file}")
         for artifact in artifacts:
             unknown = sorted(set(PLACEHOLDER.findall(artifact.file)) - IN_NAMES)
             if unknown:
                 raise ValueError(f"{{{unknown[0]}}} in {artifact.file}; known: {', '.join(sorted(IN_NAMES))}")
             if "{suffix}" in artifact.file and not self.suffixes:
                 raise ValueError(f"{artifact.file} has a suffix, and `suffixes` says none")
-        taken = {artifact.file for artifact in artifacts}
-        for file in self.files:
-            if _relative(file) in taken:
-                raise ValueError(f"{file} is the name of an artifact")
+        paths = {
+            name: {_named(one.file, {**ANY, "suffix": suffix}) for suffix in self.suffixes.values() or ("",)}
+            for name, one in self.artifacts.items()
+        }
+        _apart([*(paths.pop(tower) for tower in self.towers), *({file} for file in self.files)])
+        _apart(paths.values())
         return self
 
     @property
@@ -159,8 +165,11 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
         rest = precision_of(precision).rest  # apps have no name for another precision of the table of words
         if self.suffixes and rest not in self.suffixes:
             raise UsageError(f"the layout {self.name} has no {precision}; it has {', '.join(self.suffixes)}")
-        put = {"variant": variant.name, "precision": precision, "suffix": self.suffixes.get(rest, "")}
-        return PLACEHOLDER.sub(lambda found: put[found[1]], self.artifact(name).file)
+        names = {"variant": variant.name, "precision": precision, "suffix": self.suffixes.get(rest, "")}
+        try:
+            return _named(self.artifact(name).file, names)
+        except ValueError as error:
+            raise UsageError(f"the layout {self.name}: {error}") from error
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what a file of it would say."""
@@ -211,12 +220,29 @@ def _placeholders(content: object) -> Iterator[str]:
             yield from _placeholders(value)
 
 
-def _relative(file: str) -> str:
-    """A path that stays inside of the bundle, and off what an export writes itself."""
-    path = PurePosixPath(file)
-    plain = file == path.as_posix() and not path.is_absolute() and path.parts and ".." not in path.parts
-    if not plain or "\\" in file or ":" in file or "\0" in file or any(part.startswith(".") for part in path.parts):
-        raise ValueError(f"{file!r} is no plain path inside a bundle")
-    if file in OWN or path.parts[0] == "tokenizer" or file == "preprocessor_config.json":
-        raise ValueError(f"{file} is a file of every bundle; choose another name")
-    return file
+def _nested_deeper(content: object, levels: int) -> bool:
+    inside: Iterable[object] = ()
+    if isinstance(content, Mapping):
+        inside = content.values()
+    elif isinstance(content, list):
+        inside = content
+    return levels < 0 or any(_nested_deeper(value, levels - 1) for value in inside)
+
+
+def _named(template: str, names: Mapping[str, str]) -> str:
+    """An artifact's path with names in place of its placeholders, held to what a path may be once more."""
+    return plain_path(PLACEHOLDER.sub(lambda found: names[found[1]], template))
+
+
+def _apart(files: Iterable[set[str]]) -> None:
+    """Whether each file has a place of its own, whichever of its paths it has: below no other, and off what an export
+    writes itself, on disks that know no capitals too."""
+    taken: set[tuple[str, ...]] = set()
+    for paths in files:
+        split = {path: tuple(path.casefold().split("/")) for path in paths}
+        for path, parts in split.items():
+            if parts[0] in OWN:
+                raise ValueError(f"{path} is a file of every bundle; choose another name")
+            if any(parts[: len(one)] == one[: len(parts)] for one in taken):
+                raise ValueError(f"{path} is the name of another file too, or lies in it")
+        taken |= set(split.values())

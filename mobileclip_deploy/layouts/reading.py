@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion
 from mobileclip_deploy.files import StrPath, read_json
+from mobileclip_deploy.files.names import within
 from mobileclip_deploy.layouts.layout import PLACEHOLDER, Layout, values_of
 from mobileclip_deploy.model.tokenizer import tokenizer_file
 from mobileclip_deploy.model.variants import Variant, no_text_tower
@@ -96,7 +97,7 @@ def write_side_files(folder: Path, layout: Layout, variant: Variant) -> None:
     """
     values = values_of(variant)
     for name, file in layout.files.items():
-        path = folder / name
+        path = within(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if file.tokenizer is not None:
             path.write_bytes(tokenizer_file(file.tokenizer, variant.tokens.context_length))

@@ -84,11 +84,23 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
         entry("text", "file", "onnx/vision_model_fp16.onnx"),
         "not the file that was exported",
     ),
-    "artifact beside the bundle": (entry("text", "file", "../other/model.onnx"), "points outside"),
-    "artifact at an absolute path": (entry("text", "file", "/etc/hostname"), "points outside"),
+    "artifact beside the bundle": (entry("text", "file", "../other/model.onnx"), "no plain path inside"),
+    "artifact at an absolute path": (entry("text", "file", "/etc/hostname"), "no plain path inside"),
     "artifact is a link out of the bundle": (
         lambda path: (shutil.move(text(path), path.parent), text(path).symlink_to(path.parent / text(path).name)),
-        "points outside",
+        "is a link that leads out of the bundle",
+    ),
+    "a file that nobody reads is a link out of the bundle": (
+        lambda path: (path / "unread.txt").symlink_to("/etc/hostname"),
+        "unread.txt is a link that leads out of the bundle",
+    ),
+    "a folder is a link out of the bundle": (
+        lambda path: (path / "onnx" / "more").symlink_to(path.parent),
+        "more is a link that leads out of the bundle",
+    ),
+    "a link leads to the bundle itself": (
+        lambda path: (path / "onnx" / "more").symlink_to(path),
+        "more is a link that leads out of the bundle",
     ),
 }
 
@@ -100,6 +112,13 @@ def test_a_damaged_bundle_is_refused_with_what_is_wrong(damaged: Path, case: str
     with pytest.raises(InvalidInput) as refused:
         Bundle.open(damaged)
     assert reason in str(refused.value)
+
+
+def test_links_within_a_bundle_and_to_it_are_followed(damaged: Path, tmp_path: Path) -> None:
+    text(damaged).rename(damaged / "kept.onnx")
+    text(damaged).symlink_to("../kept.onnx")
+    (tmp_path / "link").symlink_to(damaged)
+    assert Bundle.open(tmp_path / "link").artifact("text").is_file()
 
 
 def test_a_bundle_opens_wherever_it_is_moved(damaged: Path) -> None:

@@ -40,7 +40,7 @@ MANIFESTS = (
     manifest("a number of 400 digits", edit(lambda m: m.update(embed_dim=10**400)), "embed_dim"),
     manifest("embedding", edit(lambda m: m.update(embed_dim=10**9)), "embed_dim is not"),
     manifest("image size", edit(lambda m: m["preprocess"].update(size=10**9)), "preprocess.size is not"),
-    manifest("a path that is none", edit(lambda m: m["towers"]["image"].update(file="a\0b")), "cannot be found"),
+    manifest("a path that is none", edit(lambda m: m["towers"]["image"].update(file="a\0b")), "cannot be shown"),
 )
 
 

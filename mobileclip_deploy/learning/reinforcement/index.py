@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import read_json, write_whole
+from mobileclip_deploy.files.names import PlainPath
 from mobileclip_deploy.learning.reinforcement.augmentation import PARAMETERS, AugmentationPolicy
 
 __all__ = ["INDEX", "OURS", "PAIRS", "PUBLISHED", "Index", "ShardEntry", "TeacherEntry", "read_index", "text_sha256"]
@@ -46,7 +47,7 @@ class TeacherEntry(BaseModel, frozen=True, extra="forbid"):
 class ShardEntry(BaseModel, frozen=True, extra="forbid"):
     """One file of `rows` pairs, the first of which is number `first`."""
 
-    file: str
+    file: PlainPath
     sha256: str
     first: int
     rows: int

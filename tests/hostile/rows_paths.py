@@ -1,0 +1,203 @@
+"""Paths and names: of files that a document of a stranger's names, and of links that lead out of his folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hostile.table import Row, both, edit, write
+
+BUNDLE = "onnx-fp16"
+NO_PATH, UNSHOWN, LONG = "is no plain path inside a bundle", "cannot be shown", "more than 1,000 characters"
+PATHS = {
+    "absolute": ("/etc/hostname", NO_PATH),
+    "up": ("../x", NO_PATH),
+    "up in the middle": ("a/../../x", NO_PATH),
+    "up at the end": ("a/..", NO_PATH),
+    "itself": (".", NO_PATH),
+    "nothing": ("", NO_PATH),
+    "backslashes": ("..\\x", NO_PATH),
+    "a drive": ("C:x", NO_PATH),
+    "hidden": (".ssh/config", NO_PATH),
+    "two slashes": ("a//b", NO_PATH),
+    "a long part": ("a" * 300, NO_PATH),
+    "very long": ("a/" * 5_000 + "a", LONG),
+    "NUL": ("a\0b", UNSHOWN),
+    "a new line": ("a\nb", UNSHOWN),
+    "ESC": ("a\x1b[31mb", UNSHOWN),
+    "written backwards": ("a\u202eb", UNSHOWN),
+    "half a character": ("a\ud800b", UNSHOWN),
+}
+TEXTS = {field: PATHS[field] for field in ("very long", "NUL", "a new line", "ESC", "written backwards")}
+PATTERN = "String should match pattern"
+
+
+def put(*place: str) -> Callable[[Any, str], None]:
+    """Puts a value into a document."""
+
+    def change(document: Any, value: str) -> None:
+        for key in place[:-1]:
+            document = document.setdefault(key, {})
+        document[place[-1]] = value
+
+    return change
+
+
+ATTACHED = {"file": "a", "sha256": "0", "bytes": 0}
+ROUNDING = {
+    "method": "gptq",
+    "calibration": "c",
+    "calibration_sha256": "0",
+    "images": 1,
+    "captions": 1,
+    "floats": ATTACHED,
+    "towers": {},
+}
+
+
+def attached(document: Any, value: str) -> None:
+    document["towers"]["image"]["attachments"] = {"etrecord": ATTACHED | {"file": value}}
+
+
+def rounding(document: Any, value: str) -> None:
+    document["rounding"] = ROUNDING | {"floats": ATTACHED | {"file": value}}
+
+
+MANIFESTS = tuple(
+    Row(
+        "manifest",
+        f"{place}, {field}",
+        edit(lambda document, change=change, value=value: change(document, value)),
+        ("inspect", "bundle"),
+        line,
+        bundle=BUNDLE,
+    )
+    for place, change in (
+        ("artifact", put("towers", "image", "file")),
+        ("attachment", attached),
+        ("rounding", rounding),
+    )
+    for field, (value, line) in PATHS.items()
+)
+
+LAYOUT: dict[str, Any] = {
+    "name": "mine",
+    "title": "Mine",
+    "target": "onnx",
+    "suffixes": {"fp32": ""},
+    "image": {"file": "image{suffix}.onnx", "input": {"name": "i"}, "output": {"name": "o"}},
+    "files": {},
+}
+
+
+def layout(field: str, document: object, line: str) -> Row:
+    text = document if isinstance(document, str) else json.dumps(document)
+    return Row("layout", field, write("mine.json", text), ("layouts", "mine.json"), line)
+
+
+def changed(change: Callable[[Any, str], object], value: str) -> Any:
+    document = json.loads(json.dumps(LAYOUT))
+    change(document, value)
+    return document
+
+
+def beside(document: Any, name: str) -> None:
+    document["files"] = {name: {"content": {}}}
+
+
+def precision(document: Any, name: str) -> None:
+    document["suffixes"] = {name: ""}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for _ in range(depth):
+        content = {"a": content}
+    return {**LAYOUT, "files": {"a.json": {"content": content}}}
+
+
+def fields(change: Callable[[Any, str], object], place: str, values: Mapping[str, tuple[str, str]]) -> tuple[Row, ...]:
+    return tuple(layout(f"{place}, {field}", changed(change, value), line) for field, (value, line) in values.items())
+
+
+LAYOUTS = (
+    *fields(put("image", "file"), "artifact", PATHS),
+    *fields(beside, "file", PATHS),
+    *fields(
+        put("suffixes", "fp32"),
+        "suffix",
+        {
+            field: (PATHS[field][0], PATTERN)
+            for field in PATHS
+            if field not in ("nothing", "up at the end", "itself", "half a character")
+        },
+    ),
+    *fields(precision, "precision", {field: (value, PATTERN) for field, (value, _) in TEXTS.items()}),
+    *fields(put("title"), "title", TEXTS),
+    *fields(put("target"), "target", TEXTS),
+    *fields(put("image", "input", "name"), "tensor", {**TEXTS, "very long": ("a" * 300, "at most 200 characters")}),
+    layout("nested", nested(60), "is nested deeper than 50 times"),
+    layout("nested without end", "[" * 100_000, "nested too deeply"),
+    layout("a list", [], "valid dictionary"),
+    Row("layout", "not UTF-8", write("mine.json", b"\xff"), ("layouts", "mine.json"), "can't decode"),
+    layout("suffixes without end", {**LAYOUT, "suffixes": {f"p{n}": "" for n in range(1_000)}}, "at most 100 items"),
+    layout(
+        "files without end", {**LAYOUT, "files": {f"{n}.json": {"content": {}} for n in range(1_000)}}, "at most 200"
+    ),
+)
+
+
+def link(name: str, to: str) -> Callable[[Path], object]:
+    """Puts a link in place of what is called so, if anything is."""
+
+    def make(folder: Path) -> None:
+        path = folder / name
+        if path.exists():
+            path.rename(folder / "kept")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(to.format(folder=folder))
+
+    return make
+
+
+LINKS = tuple(
+    Row(
+        "link",
+        f"{words[0]}, {name}",
+        both(write("key", "a secret"), link(f"bundle/{name}", to)),
+        words,
+        "is a link that leads out of the bundle",
+        bundle=BUNDLE,
+    )
+    for name, to in (
+        ("MODEL_CARD.md", "../key"),
+        ("onnx/vision_model_fp16.onnx.data", "{folder}/key"),
+        ("onnx", "{folder}"),
+        ("tokenizer/vocab.json", "../../key"),
+        ("manifest.json", "../kept"),
+        ("unread", "/etc"),
+        ("deep/in/it", "/etc/hostname"),
+    )
+    for words in (
+        ("inspect", "bundle"),
+        ("verify", "bundle"),
+        ("demo", "bundle", "--static", "out"),
+        ("benchmark", "bundle", "--quick"),
+    )
+)
+PIPES = tuple(
+    Row(
+        "pipe in a bundle",
+        name,
+        lambda folder, name=name: os.mkfifo(folder / "bundle" / name),
+        ("inspect", "bundle"),
+        "is not a regular file",
+        bundle=BUNDLE,
+    )  # type: ignore[misc]
+    for name in ("unread", "onnx/x.data")
+)
+
+ROWS = (*MANIFESTS, *LAYOUTS, *LINKS, *PIPES)
