@@ -241,16 +241,15 @@ def check_shapes(graph: Graph, steps: tuple[Step, ...]) -> None:
     for step in steps:
         if step.kernel.result is None:
             continue
-        by_value = step.kernel.by_value or bool(step.late)
         for name, declared in step.node.outputs:
             shape = declared.static_shape()
             if shape is None:
                 return
             numel(shape, f"the result {name!r} of {step.node}")
             known[name] = torch.empty(shape, dtype=declared.dtype.compute, device="meta")
-        if not by_value and step.kernel.shape is not None:
+        if not step.late and step.kernel.shape is not None:
             _check_rule(step, step.kernel.shape)
-        elif not by_value:
+        elif not step.late:
             call(step, lookup, lookup)
 
 

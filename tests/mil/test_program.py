@@ -114,7 +114,7 @@ def test_the_newest_opset_is_read(tmp_path: Path) -> None:
 
 def test_control_flow_is_an_unknown_op(tmp_path: Path) -> None:
     def body(mb: Any, x: Any) -> Any:
-        positive = mb.greater(x=mb.reduce_sum(x=x), y=np.float32(0))
+        positive = mb.greater_equal(x=mb.reduce_sum(x=x), y=np.float32(0))
         return mb.cond(
             pred=positive,
             _true_fn=lambda: mb.add(x=x, y=np.float32(1)),
@@ -133,7 +133,7 @@ def test_constants_are_kept_within_the_budget(tmp_path: Path) -> None:
     def body(mb: Any, x: Any) -> Any:
         for weight in weights:
             x = mb.linear(x=x, weight=weight)
-        return mb.identity(x=x, name="y")
+        return mb.relu(x=x, name="y")
 
     program = load(build(tmp_path / "p.mlpackage", {"x": ((1, 300), "float16")}, body))
     x = np.ones((1, 300))

@@ -1,4 +1,4 @@
-"""Towers to convert: a timm FastViT, and small open_clip transformers, with well-filled statistics."""
+"""Towers to convert: MobileCLIP S0's image tower, and small open_clip transformers, with well-filled statistics."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ def filled(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
                 module.weight.copy_(uniform(module.weight, 0.8, 1.2))
                 module.bias.copy_(uniform(module.bias, -0.2, 0.2))
         for name, parameter in model.named_parameters():
-            if name.endswith("gamma"):  # layer scale
+            if "layer_scale" in name:
                 parameter.copy_(uniform(parameter, 0.5, 1.0))
     return model.eval()
 
 
 def fastvit() -> torch.nn.Module:
-    """MobileCLIP S0's image tower as timm writes it, reparameterized, 256 x 256 -> 64."""
-    import timm
+    """MobileCLIP S0's image tower, folded: float32 [1, 3, 256, 256] -> [1, 512]."""
+    from mobileclip_deploy.folding import fold_structure
+    from mobileclip_deploy.model.architecture import build_model
+    from mobileclip_deploy.model.variants import load_variant
 
     torch.manual_seed(0)
-    model = filled(timm.create_model("fastvit_mci0", num_classes=64))
-    for module in model.modules():
-        if hasattr(module, "reparameterize"):
-            module.reparameterize()
-    return model
+    model = filled(build_model(load_variant("mobileclip_s0"), towers=("image",)))
+    return fold_structure(model).image
 
 
 def text(**options: Any) -> torch.nn.Module:

@@ -6,7 +6,6 @@ Their weights are random, which amplifies rounding: figures below float32 are re
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.golden import Golden
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.folding import fold
-from mobileclip_deploy.mil import load, ops
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -168,15 +166,3 @@ def test_smaller_precisions_are_evaluated_and_come_near_it(
         record_property(f"{written.golden.name} {tower} {precision}", found.model_dump())
         assert found.relative > 1e-4, f"{precision}: nothing was rounded: {found}"
         assert found.cosine > 0.98, f"{precision}: {found}"
-
-
-def test_packages_hold_no_op_that_mil_keeps_for_those_of_others(written: Written) -> None:
-    """The folder mil/ops is what MobileCLIP needs; mil/ops/other is not."""
-    files = Path(ops.__file__).parent.glob("*.py")
-    own = {
-        name
-        for file in files
-        for name in re.findall(r'^@?(?:op|binary|unary|reduction)\("(\w+)"', file.read_text(), re.M)
-    }
-    assert 30 < len(own) < 45
-    assert {step.type for path in written.paths.values() for step in load(path).operations} <= own

@@ -1,7 +1,8 @@
-"""The definitions of the ops that packages of MobileCLIP use, one file a family; `other` has the rest of MIL.
+"""Definitions of the ops that packages of MobileCLIP use, one file per family.
 
-Used are those that coremltools writes for image towers, text towers and classifiers of every variant, at every
-precision and deployment target that this package exports. Importing this package fills the table `OPS` with both.
+These are the ops that coremltools writes for image towers, text towers and classifiers of every variant, at every
+precision and deployment target that this package exports. Importing this package fills the table `OPS`. A package with
+any other op can be inspected and linted, but not evaluated.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from mobileclip_deploy.mil.ops import (
     elementwise,
     gather,
     normalization,
-    other,
     quantization,
     reduction,
     shape,
@@ -33,7 +33,6 @@ __all__ = [
     "elementwise",
     "gather",
     "normalization",
-    "other",
     "quantization",
     "reduction",
     "shape",

@@ -54,6 +54,7 @@ binary("greater_equal", torch.ge, to_bool=True)
 
 unary("abs", torch.abs)
 unary("sqrt", torch.sqrt)
+unary("tanh", torch.tanh)  # in no package of ours: tests/faults plants it for sigmoid
 
 
 @op("clip", shape="x")

@@ -99,7 +99,6 @@ class Kernel:
         shape: the shape of every result: the name of the input that has it, or a function of the inputs' shapes
             (several for a variadic input) and constant values. Where it is None, the function itself is run on torch's
             meta tensors; that is left to ops for which it is cheap, since many meta kernels import torch._dynamo.
-        by_value: whether the shape of the result depends on the values of its inputs.
     """
 
     function: Callable[..., Any]
@@ -108,7 +107,6 @@ class Kernel:
     same: tuple[str, ...]
     exact: bool
     shape: ShapeRule | None
-    by_value: bool
 
 
 _TABLE: dict[str, Kernel] = {}
@@ -129,7 +127,6 @@ def op(
     same: tuple[str, ...] = (),
     exact: bool = False,
     shape: ShapeRule | None = None,
-    by_value: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as the definition of the ops `names`. See `Kernel` for the rest."""
 
@@ -142,7 +139,7 @@ def op(
         for name in names:
             if name in _TABLE:
                 raise ValueError(f"the op {name} is defined twice")
-            _TABLE[name] = Kernel(function, MappingProxyType(parameters), result, same, exact, shape, by_value)
+            _TABLE[name] = Kernel(function, MappingProxyType(parameters), result, same, exact, shape)
         return function
 
     return register
