@@ -1,4 +1,4 @@
-"""How near each operator of a profiled cell comes to what its cores can: a roofline, as rows, spots and sentences.
+"""How near each operator of a profiled cell comes to what its cores can: a roofline, as shares and table rows.
 
 The model is that of Williams, Waterman and Patterson (https://doi.org/10.1145/1498765.1498785): an operator can be no
 faster than its arithmetic, and no faster than its bytes can be had.
@@ -6,18 +6,29 @@ faster than its arithmetic, and no faster than its bytes can be had.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.limit import peak_of
 from mobileclip_deploy.benchmark.result import CellResult, OperatorTime, Peak, Result
 
-__all__ = ["Roofline", "Share", "limit_of", "operator_shares", "roofline", "rooflines"]
+__all__ = [
+    "OPERATOR_COLUMNS",
+    "TIMES_ALONE",
+    "Roofline",
+    "Share",
+    "limit_of",
+    "operator_rows",
+    "operator_shares",
+    "roofline",
+    "rooflines",
+]
 
-NAMED = 3
-WORTH_NAMING = 5.0
-"""Percent of the time."""
+TIMES_ALONE = ("operator", "calls", "ms", "time, %")
+OPERATOR_COLUMNS = (*TIMES_ALONE, "arithmetic", "GOP/s", "of its limit, %", "GB/s", "operations a byte")
+SHOWN = 12
+"""More rows of a profile than this say little."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +57,11 @@ class Roofline:
     shares: tuple[Share, ...]
     reached_percent: float
 
-    def sentences(self) -> tuple[str, ...]:
-        """`This tower reaches 41% of the limit of its cores (int8)`; then what takes most of the time, and how near to
-        the limit it is."""
+    @property
+    def summary(self) -> str:
+        """`This tower reaches 41% of the limit of its cores (int8)`"""
         used = sorted({share.arithmetic for share in self.shares if share.arithmetic})
-        found = [f"This tower reaches {self.reached_percent:.0f}% of the limit of its cores ({' and '.join(used)})"]
-        largest = sorted(self.shares, key=lambda share: -share.time_percent)[:NAMED]
-        found += [_sentence(share) for share in largest if share.time_percent >= WORTH_NAMING]
-        return tuple(found)
+        return f"This tower reaches {self.reached_percent:.0f}% of the limit of its cores ({' and '.join(used)})"
 
 
 def operator_shares(profile: Sequence[OperatorTime], peak: Peak | None = None) -> tuple[Share, ...]:
@@ -75,14 +83,7 @@ def roofline(cell: Cell, found: CellResult, peaks: Sequence[Peak]) -> Roofline |
 
 def rooflines(result: Result) -> tuple[Roofline, ...]:
     """Of every cell that has one."""
-    return tuple(_all(result))
-
-
-def _all(result: Result) -> Iterator[Roofline]:
-    for cell, found in result.pairs():
-        drawn = roofline(cell, found, result.peaks)
-        if drawn is not None:
-            yield drawn
+    return tuple(one for cell, found in result.pairs() if (one := roofline(cell, found, result.peaks)) is not None)
 
 
 def limit_of(peak: Peak, arithmetic: str | None) -> float | None:
@@ -120,8 +121,34 @@ def _share(one: OperatorTime, whole: int, peak: Peak | None) -> Share:
     )
 
 
-def _sentence(share: Share) -> str:
-    took = f"{share.name} takes {share.time_percent:.0f}% of the time"
-    if share.limit_percent is not None:
-        return f"{took} at {share.limit_percent:.0f}% of {share.arithmetic}'s limit"
-    return took if share.per_second else f"{took} and multiplies nothing"
+def operator_rows(shares: Sequence[Share]) -> tuple[tuple[str, ...], ...]:
+    """One row per operator, with the columns `OPERATOR_COLUMNS`. The most expensive is first; the last adds up the rest.
+
+    The columns are `TIMES_ALONE` where it is known of no operator what it computes.
+    """
+    known = any(share.bytes_per_second is not None for share in shares)
+    rows = [_row(share) if known else _row(share)[: len(TIMES_ALONE)] for share in shares[:SHOWN]]
+    if rest := shares[SHOWN:]:
+        calls, spent = sum(one.calls for one in rest), sum(one.total_ns for one in rest)
+        rows.append(
+            _row(Share(f"{len(rest)} others", calls, spent, sum(one.time_percent for one in rest)))[: len(rows[0])]
+        )
+    return tuple(rows)
+
+
+def _row(share: Share) -> tuple[str, ...]:
+    return (
+        share.name,
+        str(share.calls),
+        f"{share.total_ns / 1e6:.3f}",
+        f"{share.time_percent:.1f}",
+        share.arithmetic or "",
+        _number(share.per_second, 1e9),
+        _number(share.limit_percent, 1),
+        _number(share.bytes_per_second, 1e9),
+        _number(share.per_byte, 1),
+    )
+
+
+def _number(value: float | None, unit: float) -> str:
+    return "" if value is None else f"{value / unit:.3g}" if value / unit < 100 else f"{value / unit:.0f}"

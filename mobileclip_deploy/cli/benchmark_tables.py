@@ -72,8 +72,7 @@ def _print_limits(result: Result) -> None:
 def _print_profile(asked: Cell, found: CellResult, result: Result) -> None:
     """The most expensive operators, and the others in one row; and how near they come to the limit."""
     from mobileclip_deploy.benchmark.limit import peak_of
-    from mobileclip_deploy.benchmark.report.operators import OPERATOR_COLUMNS, operator_rows
-    from mobileclip_deploy.benchmark.roofline import operator_shares, roofline
+    from mobileclip_deploy.benchmark.roofline import OPERATOR_COLUMNS, operator_rows, operator_shares, roofline
 
     rows = [list(row) for row in operator_rows(operator_shares(found.profile, peak_of(asked, result.peaks)))]
     names = OPERATOR_COLUMNS[: len(rows[0])]
@@ -81,7 +80,7 @@ def _print_profile(asked: Cell, found: CellResult, result: Result) -> None:
     print_table(f"{asked.label}, {asked.threads} thread(s): one inference by operator", columns, rows)
     drawn = roofline(asked, found, result.peaks)
     if drawn is not None:
-        say("; ".join(drawn.sentences()))
+        say(drawn.summary)
 
 
 def _figures(found: CellResult, statistic: str) -> list[str]:

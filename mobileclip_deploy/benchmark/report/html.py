@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.report.drawing import draw
-from mobileclip_deploy.benchmark.report.operators import OPERATOR_COLUMNS, operator_rows
 from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, figures
 from mobileclip_deploy.benchmark.report.roofline_drawing import draw_roofline
 from mobileclip_deploy.benchmark.report.table import columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.benchmark.roofline import operator_shares, rooflines
+from mobileclip_deploy.benchmark.roofline import OPERATOR_COLUMNS, operator_rows, operator_shares, rooflines
 
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport

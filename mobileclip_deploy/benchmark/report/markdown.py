@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.judgement import run_warnings
-from mobileclip_deploy.benchmark.report.operators import OPERATOR_COLUMNS, operator_rows
 from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, figures
 from mobileclip_deploy.benchmark.report.table import columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.benchmark.roofline import rooflines
+from mobileclip_deploy.benchmark.roofline import OPERATOR_COLUMNS, operator_rows, rooflines
 
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
@@ -33,7 +32,7 @@ def markdown_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -
         lines += ["", *(f"- {term}: {_escape(text)}" for term, text in conditions(result)), ""]
         for drawn in rooflines(result):
             lines += [f"### How near to the limit: {drawn.cell.label}, {drawn.cell.runtime}", ""]
-            lines += [_escape(f"{'; '.join(drawn.sentences())}."), ""]
+            lines += [f"{drawn.summary}.", ""]
             lines += [*_table(OPERATOR_COLUMNS, operator_rows(drawn.shares)), ""]
     for figure in figures(results):
         lines += [f"## Accuracy against latency: {figure.device}", "", f"{figure.accuracy}.", ""]

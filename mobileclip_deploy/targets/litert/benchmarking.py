@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup, installed
+from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup, installed
 from mobileclip_deploy.targets.quiet import hold_back
 from mobileclip_deploy.targets.values import TensorInfo
 
@@ -40,12 +40,9 @@ class LiteRTSession(Session):
             self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
-        self._path, self._threads = path, setup.threads
-        self._values: npt.NDArray[Any] = np.empty(0)
 
     def feed(self, values: npt.NDArray[Any]) -> None:
-        self._values = values.astype(self._input["dtype"])
-        self._interpreter.set_tensor(self._input["index"], self._values)
+        self._interpreter.set_tensor(self._input["index"], values.astype(self._input["dtype"]))
 
     def run(self) -> None:
         self._interpreter.invoke()
@@ -53,11 +50,6 @@ class LiteRTSession(Session):
     def answer(self) -> npt.NDArray[np.float32]:
         found: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output["index"])
         return found.astype(np.float32).reshape(-1)
-
-    def profile(self) -> tuple[KernelTime, ...]:
-        from mobileclip_deploy.targets.litert.profiling import operator_times
-
-        return operator_times(self._path, self._values, self._threads)
 
 
 def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
