@@ -122,7 +122,7 @@ def _share(one: OperatorTime, whole: int, peak: Peak | None) -> Share:
 
 
 def operator_rows(shares: Sequence[Share]) -> tuple[tuple[str, ...], ...]:
-    """One row per operator, with the columns `OPERATOR_COLUMNS`. The most expensive is first; the last adds up the rest.
+    """One row per operator, with the columns `OPERATOR_COLUMNS`. The most expensive comes first, the rest last.
 
     The columns are `TIMES_ALONE` where it is known of no operator what it computes.
     """
