@@ -17,7 +17,7 @@ from mobileclip_deploy.files.names import within
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
 
-__all__ = ["ROUNDING", "SEARCH_LOG", "SEARCH_PLOT", "Bundle"]
+__all__ = ["ROUNDING", "SEARCH_LOG", "Bundle"]
 
 # Embedding dimension, tokens, pixels: the largest published are 1024, 77 and 384.
 LARGEST_SIZE = 4096
@@ -26,8 +26,7 @@ MOST_FILES = 10_000
 TEXTS, TEXT_BYTES = {".json", ".md", ".txt"}, 8 << 20
 
 SEARCH_LOG = "smallest.json"
-SEARCH_PLOT = "smallest.svg"
-"""What a search for the smallest bundle tried, and a picture of it; they stand in the bundle that it found."""
+"""What a search for the smallest bundle tried; it stands in the bundle that it found."""
 
 
 ROUNDING = "rounding.safetensors"

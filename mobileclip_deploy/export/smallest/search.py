@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from mobileclip_deploy.bundle import Bundle, staged_bundle
-from mobileclip_deploy.bundle.opening import SEARCH_LOG, SEARCH_PLOT
+from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed, Undecided
 from mobileclip_deploy.evaluation import Dataset, Looks, Measuring, measure, model_embedder
@@ -36,7 +36,6 @@ from mobileclip_deploy.export.smallest.candidates import (
     tower_choices,
 )
 from mobileclip_deploy.export.smallest.confirmations import START, going_down, going_up
-from mobileclip_deploy.export.smallest.drawing import draw
 from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
 from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
@@ -328,7 +327,6 @@ class _Search:
         with staged_bundle(plan.path, plan.force) as staging:
             shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
             (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            (staging / SEARCH_PLOT).write_text(draw(log), encoding="utf-8")
         assert written.report is not None
         report = written.report.model_copy(update={"bundle": plan.path.name})
         return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)

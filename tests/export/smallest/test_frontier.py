@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,8 +14,7 @@ from tiny import filled
 from mobileclip_deploy.export.plan import BundlePlan, Limits
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice, frontier, tower_choices
 from mobileclip_deploy.export.smallest.confirmations import going_down, going_up
-from mobileclip_deploy.export.smallest.drawing import draw
-from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
+from mobileclip_deploy.export.smallest.log import Trial
 from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
 from mobileclip_deploy.export.smallest.search import Smallest, _Search
 from mobileclip_deploy.export.smallest.trials import Trials
@@ -148,34 +146,3 @@ def test_the_smallest_is_found_from_near_ones_downward(
     search.run_prepared()
     found = [f"{one.precisions['image']} {one.widened or ''}".strip() for one in search.tried.values()]
     assert (found, search.written) == (tried, written)
-
-
-def test_the_picture_has_a_point_for_each_that_was_tried_or_worth_it() -> None:
-    points = [
-        Point(precisions={"image": name, "text": name}, predicted_bytes=size, snr_db=level, outcome=outcome)
-        for name, size, level, outcome in (
-            ("w4", 3_600_000, 14.0, "failed"),
-            ("w4-table-w8", 5_000_000, 20.0, "passed"),
-            ("fp32", 26_000_000, None, None),
-        )
-    ]
-    failed = Trial(
-        precisions={"image": "w<3", "text": "w4"},
-        predicted_bytes=3_000_000,
-        predicted_snr_db={"image": 10.0, "text": None},
-        outcome="failed",
-    )
-    log = SearchLog(target="onnx", max_drop=0.5, dataset=None, trials=(failed,), frontier=tuple(points))
-    drawn = draw(log)
-    assert drawn == draw(log)
-    root = ElementTree.fromstring(drawn)
-    titles = [one.text for one in root.iter("{http://www.w3.org/2000/svg}title")]
-    assert titles == [
-        "image w4, text w4: 3.60 MB, 14.0 dB, failed",
-        "image w4-table-w8, text w4-table-w8: 5.00 MB, 20.0 dB, passed",
-        "image fp32, text fp32: 26.00 MB, nothing moves, not tried",
-        "image w<3, text w4: 3.00 MB, 10.0 dB, failed",
-    ]
-    circles = [one for one in root.iter("{http://www.w3.org/2000/svg}circle") if len(one)]
-    assert [float(one.attrib["cx"]) for one in circles[:3]] == sorted(float(one.attrib["cx"]) for one in circles[:3])
-    assert all(0 < float(one.attrib["cy"]) < 420 for one in circles)

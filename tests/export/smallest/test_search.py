@@ -94,7 +94,6 @@ def test_the_smallest_is_written_when_it_passes(
     # fp16 rounds here, and the others do not: of 16 pairs the 9 without it are worth trying.
     assert len(log["frontier"]) == 9
     assert (log["frontier"][0]["precisions"], log["frontier"][0]["outcome"]) == (trial["precisions"], "passed")
-    assert "image w4, text w4" in (found.bundle.path / "smallest.svg").read_text(encoding="utf-8")
     assert mcd.Bundle.open(found.bundle.path).manifest == found.bundle.manifest
 
 
