@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
-import shutil
+import io
 import socket
 import ssl
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
-from mobileclip_deploy.errors import NotRun, RuntimeFailed
+from mobileclip_deploy.errors import DependencyMissing, NotRun
 
-__all__ = ["Certificate", "code", "local_address", "self_signed"]
+__all__ = ["Certificate", "code", "local_address", "own_certificate"]
 
 DAYS = 7
-OPENSSL_SECONDS = 60
 # Of the documentation's addresses (RFC 5737): no packet is sent, but the system says which way it would go.
 ELSEWHERE = ("192.0.2.1", 9)
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate that nobody but this process has signed. `fingerprint`: SHA-256, as browsers show it."""
+    """A certificate that an authority of this process alone has signed. `fingerprint`: SHA-256, as browsers show it."""
 
     context: ssl.SSLContext
     fingerprint: str
@@ -43,50 +40,41 @@ def local_address() -> str:
         return str(asked.getsockname()[0])
 
 
-def self_signed(host: str) -> Certificate:
+def own_certificate(host: str) -> Certificate:
     """A certificate for an address, valid for a week; its key is in no file when this returns.
 
     A browser that meets it warns, and shows the fingerprint: without https a page from another machine gets neither
     WebGPU nor threads nor a fine clock.
 
     Raises:
-        NotRun: the program openssl is not installed.
-        RuntimeFailed: it made none.
+        DependencyMissing: trustme is not installed.
     """
-    program = shutil.which("openssl")
-    if program is None:
-        raise NotRun("a certificate is made by openssl, which is not installed (Debian: apt-get install openssl)")
-    with tempfile.TemporaryDirectory() as folder:
-        key, file = Path(folder) / "key.pem", Path(folder) / "certificate.pem"
-        command = [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        command += ["-days", str(DAYS), "-subj", "/CN=mobileclip-deploy", "-addext", f"subjectAltName=IP:{host}"]
-        command += ["-addext", "extendedKeyUsage=serverAuth", "-keyout", str(key), "-out", str(file)]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=OPENSSL_SECONDS, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired as error:
-            raise RuntimeFailed(f"openssl made no certificate within {OPENSSL_SECONDS} s") from error
-        if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise RuntimeFailed(f"openssl made no certificate: {said[-1]}")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file, key)
-        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(file.read_text(encoding="ascii"))).hexdigest().upper()
-    return Certificate(context, ":".join(digest[place : place + 2] for place in range(0, len(digest), 2)))
+    try:
+        import trustme
+    except ImportError:
+        raise _lacking("trustme") from None
+    ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=DAYS)
+    issued = trustme.CA().issue_cert(host, common_name="mobileclip-deploy", not_after=ends)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued.configure_cert(context)
+    der = ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode("ascii"))
+    return Certificate(context, hashlib.sha256(der).digest().hex(":").upper())
 
 
-def code(text: str) -> str | None:
-    """A QR code in half blocks, light on dark, as a phone's camera reads it from a terminal; None without segno."""
+def code(text: str) -> str:
+    """A QR code in half blocks, light on dark, as a phone's camera reads it from a terminal.
+
+    Raises:
+        DependencyMissing: segno is not installed.
+    """
     try:
         import segno
     except ImportError:
-        return None
-    rows = [list(row) for row in segno.make(text, micro=False).matrix_iter(border=2)]
-    if len(rows) % 2:
-        rows.append([0] * len(rows[0]))
-    halves = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}  # 1 is dark
-    return "\n".join(
-        "".join(halves[int(bool(upper)), int(bool(lower))] for upper, lower in zip(*pair, strict=True))
-        for pair in zip(rows[::2], rows[1::2], strict=True)
-    )
+        raise _lacking("segno") from None
+    drawn = io.StringIO()
+    segno.make(text, micro=False).terminal(out=drawn, border=2, compact=True)
+    return drawn.getvalue().rstrip("\n")
+
+
+def _lacking(package: str) -> DependencyMissing:
+    return DependencyMissing(f"browser:lan needs {package}; type: pip install 'mobileclip-deploy[lan]'")

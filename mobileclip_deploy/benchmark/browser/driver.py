@@ -23,7 +23,7 @@ from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
-from mobileclip_deploy.web.lan import Certificate, code, local_address, self_signed
+from mobileclip_deploy.web.lan import Certificate, code, local_address, own_certificate
 from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.web.server import PageServer, serving
 
@@ -75,7 +75,7 @@ class BrowserDriver(Driver):
         posts = _posts(session)
         if self.selector == LAN:
             host = local_address()
-            own = self_signed(host)
+            own = own_certificate(host)
             with serving(PageServer(files, posts, host=host, tls=own.context)) as server:
                 _wait_for_somebody(session, _to_other_devices(server, own))
         else:
@@ -158,11 +158,8 @@ def _to_this_machine(server: PageServer) -> str:
 
 
 def _to_other_devices(server: PageServer, own: Certificate) -> str:
-    """With a code to scan, where it can be drawn."""
-    drawn = code(server.address)
-    lines = [drawn if drawn is not None else "a code to scan: pip install 'mobileclip-deploy[lan]'"]
-    lines.append(f"The browser warns of a certificate that it does not know; ours has SHA-256 {own.fingerprint}")
-    return "\n".join([*lines, f"open {server.address} in a browser of the same network, as a phone's"])
+    warning = f"The browser warns of a certificate that it does not know; ours has SHA-256 {own.fingerprint}"
+    return "\n".join([code(server.address), warning, f"open {server.address} in a browser of the same network"])
 
 
 def _wait_for_somebody(session: BrowserSession, invitation: str) -> None:
