@@ -3,7 +3,7 @@ ExecuTorch.
 
     python benchmarks/contexts.py
 
-Golden weights (checkpoints/golden.py), one thread, CPU time, lengths and files in turn, round after round; only ratios
+Golden weights (tests/golden_checkpoints), one thread, CPU time, lengths and files in turn, round by round; only ratios
 mean anything. `plain` is the tower exported without contexts. Writes benchmarks/results/contexts.json and the table in
 docs/onnx.md. About 4 minutes of one core; `--runtime executorch` renews those rows alone.
 """

@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 # Scripts here are called what packages are called; their folder must not be searched first.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
+sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 GOLDENS = ("mobileclip-s0.apple", "mobileclip-s2.apple", "mobileclip-b.apple")
 
@@ -67,8 +68,8 @@ def _row(what: str) -> Any:
 def export(golden: str, tower: Any) -> dict[str, Any]:
     """Our export of one tower, its CPU seconds and peak memory; then what Apple's runtime answers."""
     import torch
+    from golden_checkpoints import Golden
 
-    from mobileclip_deploy.checkpoints.golden import Golden
     from mobileclip_deploy.files import artifact_bytes
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import TowerJob, get_target
@@ -160,7 +161,8 @@ def tables() -> dict[str, Any]:
 
 
 def _tower(golden: str, tower: Any) -> Any:
-    from mobileclip_deploy.checkpoints.golden import folded_golden
+    from golden_checkpoints import folded_golden
+
     from mobileclip_deploy.towers import example_input, make_tower
 
     model = folded_golden(golden)

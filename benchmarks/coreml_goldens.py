@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 from generated import replace_block
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
 TABLE = ROOT / "benchmarks" / "results" / "coreml_goldens.json"
 PAGE = ROOT / "docs" / "coreml.md"
 BEGIN, END = "<!-- begin: benchmarks/coreml_goldens.py -->", "<!-- end -->"
@@ -54,8 +56,8 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
     """Export one tower and evaluate the package; seconds are CPU time of the export, conversion included."""
     import numpy as np
     import torch
+    from golden_checkpoints import Golden, folded_golden
 
-    from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.model.provenance import Provenance
     from mobileclip_deploy.parity import compare

@@ -22,6 +22,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 # Scripts here are called what packages are called; their folder must not be searched first.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
+sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 APPLE = ("mobileclip-s0", "mobileclip-s1", "mobileclip-s2", "mobileclip-b")
 GOLDENS = (*(f"{name}.apple" for name in APPLE), "mobileclip2-s0.openclip")
@@ -59,8 +60,8 @@ def main() -> int:
 def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
     """Export one tower, run it, compare it; seconds are CPU time."""
     import torch
+    from golden_checkpoints import Golden, folded_golden
 
-    from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
     from mobileclip_deploy.model.precision import PRECISIONS
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.quiet import hold_back
@@ -100,7 +101,8 @@ def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
 
 def export_golden(golden: str, tower: Any, backend: str, precision: str, folder: Path) -> Path:
     """One tower as a .pte; `precision` must need no calibration images of its own."""
-    from mobileclip_deploy.checkpoints.golden import folded_golden
+    from golden_checkpoints import folded_golden
+
     from mobileclip_deploy.targets import TowerJob, get_target
     from mobileclip_deploy.towers import example_input, make_tower
 
@@ -121,7 +123,8 @@ def export_golden(golden: str, tower: Any, backend: str, precision: str, folder:
 
 def deviation_of(golden: str, tower: Any, path: Path) -> Any:
     """What an artifact answers against the embeddings of the unfolded reference."""
-    from mobileclip_deploy.checkpoints.golden import Golden
+    from golden_checkpoints import Golden
+
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import get_target
 
@@ -135,8 +138,8 @@ def torch_float16(golden: str, tower: Any) -> dict[str, float]:
     import copy
 
     import torch
+    from golden_checkpoints import Golden, folded_golden
 
-    from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.towers import make_tower
 

@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 # This file is called what the package is called; its folder must not be searched first.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
+sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
 GOLDENS = {
     "mobileclip_s0": "mobileclip-s0.apple",
     "mobileclip_s1": "mobileclip-s1.apple",
@@ -89,8 +90,9 @@ def run(*arguments: str) -> str:
 
 def folded(variant: str) -> Any:
     """The golden checkpoint of a variant, folded."""
+    from golden_checkpoints import Golden
+
     from mobileclip_deploy.checkpoints import identify
-    from mobileclip_deploy.checkpoints.golden import Golden
     from mobileclip_deploy.checkpoints.loading import assemble
     from mobileclip_deploy.folding import fold
 

@@ -2,7 +2,7 @@
 
     python benchmarks/export_cost.py --variant mobileclip_s2 --target onnx --precision fp32,fp16
 
-Golden weights (checkpoints/golden.py) of both towers in a file. The bare converter is a script that loads the same
+Golden weights (tests/golden_checkpoints) of both towers in a file. The bare converter is a script that loads the same
 file, folds, and calls the converter's own function on both towers, one after the other, as its documentation has it, in
 float32. Ours is the command `export`, once with `--no-verify` and once whole, with every check before the bundle takes
 its place. CPU seconds and the peak are the system's (`wait4`), children and imports included. Writes
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
+sys.path.append(str(ROOT.parent / "tests"))  # golden_checkpoints
 RESULTS = ROOT / "results" / "export_cost.json"
 GOLDENS = {
     "mobileclip_s0": "mobileclip-s0.apple",
@@ -108,7 +109,8 @@ def cost(command: list[str]) -> dict[str, float]:
 
 def write_golden(variant: str, path: Path, _: str) -> None:
     """The checkpoint, both towers, as a file."""
-    from mobileclip_deploy.checkpoints.golden import Golden
+    from golden_checkpoints import Golden
+
     from mobileclip_deploy.checkpoints.writing import write_tensors
 
     tensors = Golden(GOLDENS[variant]).file()

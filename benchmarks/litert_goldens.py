@@ -25,6 +25,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 # Scripts here are called what packages are called; their folder must not be searched first.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
+sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["OMP_NUM_THREADS"] = "1"
 GOLDEN, EXPORTED = "mobileclip-s0.apple", "mobileclip-s2.apple"
@@ -59,8 +60,8 @@ def main() -> int:
 def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
     """A row for each precision of one tower."""
     import torch
+    from golden_checkpoints import Golden, folded_golden
 
-    from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import TowerJob, get_target
     from mobileclip_deploy.targets.values import Shared
@@ -122,8 +123,8 @@ def export_cost() -> dict[str, Any]:
     say; after a conversion of a small module, so that neither pays for imports."""
     import litert_torch
     import torch
+    from golden_checkpoints import folded_golden
 
-    from mobileclip_deploy.checkpoints.golden import folded_golden
     from mobileclip_deploy.targets import TowerJob, get_target
     from mobileclip_deploy.targets.quiet import quiet
     from mobileclip_deploy.towers import example_input, make_tower

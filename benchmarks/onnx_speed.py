@@ -2,7 +2,7 @@
 
     python benchmarks/onnx_speed.py
 
-Golden weights (checkpoints/golden.py) in ONNX Runtime at one thread, all precisions of a tower in turn, round after
+Golden weights (tests/golden_checkpoints) in ONNX Runtime at one thread, all precisions of a tower in turn, round after
 round, in CPU time; only ratios of one tower mean anything. Writes benchmarks/results/onnx_speed.json and the table in
 docs/onnx.md. nano's accuracy at each precision: benchmarks/precisions.py. About 4 minutes of one core.
 """
@@ -38,6 +38,7 @@ from mobileclip_deploy.targets.onnx.runner import open_session
 from mobileclip_deploy.towers.inputs import sample_inputs
 
 ROOT = Path(__file__).resolve().parent
+sys.path.append(str(ROOT.parent / "tests"))  # golden_checkpoints
 RESULTS = ROOT / "results" / "onnx_speed.json"
 PAGE = ROOT.parent / "docs" / "onnx.md"
 GOLDENS = {"mobileclip_s0": "mobileclip-s0.apple", "mobileclip_s2": "mobileclip-s2.apple"}
@@ -62,7 +63,7 @@ def main() -> None:
 
 def golden(name: str) -> MobileCLIP:
     """A golden checkpoint, folded."""
-    from mobileclip_deploy.checkpoints.golden import Golden
+    from golden_checkpoints import Golden
 
     source = Golden(name)
     model = assemble(identify(source.file(), source.variant))

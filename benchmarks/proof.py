@@ -27,6 +27,7 @@ from generated import replace_block
 ROOT = Path(__file__).parents[1]
 # Scripts here are called what packages are called; their folder must not be searched first.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
+sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 RESULTS = ROOT / "benchmarks" / "results" / "proof.json"
 PAGE = ROOT / "docs" / "proof.md"
@@ -66,7 +67,7 @@ def main() -> int:
 
 
 def _wanted(goldens: str | None, targets: str | None) -> list[tuple[str, str]]:
-    from mobileclip_deploy.checkpoints.golden import GOLDEN_NAMES
+    from golden_checkpoints import GOLDEN_NAMES
 
     names = goldens.split(",") if goldens else ["nano", *GOLDEN_NAMES]
     return [
@@ -115,8 +116,9 @@ def measure(golden: str, target: str) -> dict[str, Any]:
 
 
 def _model(golden: str) -> Any:
+    from golden_checkpoints import Golden
+
     import mobileclip_deploy as mcd
-    from mobileclip_deploy.checkpoints.golden import Golden
     from mobileclip_deploy.checkpoints.identity import identify
     from mobileclip_deploy.checkpoints.loading import assemble
     from mobileclip_deploy.model.provenance import Provenance

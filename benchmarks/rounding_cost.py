@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
 RESULTS = ROOT / "benchmarks" / "results" / "rounding_cost.json"
 CALIBRATION = ROOT / "models" / "nano" / "calibration"
 TARGET = "coreml"
@@ -56,7 +57,8 @@ def key(row: dict[str, Any]) -> tuple[str, ...]:
 
 def measure(golden: str, tower: Any, precision: str, method: str) -> dict[str, Any]:
     """One tower, in this process. The data are read, and the weights made, before the clock starts."""
-    from mobileclip_deploy.checkpoints.golden import folded_golden
+    from golden_checkpoints import folded_golden
+
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.learning.rounding import Learning, read_calibration_set, round_source
     from mobileclip_deploy.model.provenance import Provenance

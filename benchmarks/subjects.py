@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
 PROGRAM = (sys.executable, "-c", "from mobileclip_deploy.cli import main; main()")
 SEED = 7
 OPEN_CLIP = {"mobileclip2_s0": "MobileCLIP2-S0"}
@@ -151,8 +152,9 @@ class Subjects:
 
 def image_weights(variant: str) -> dict[str, Any]:
     """The tensors of a variant's image tower in its first layout, from the seed."""
+    from golden_checkpoints import fill
+
     from mobileclip_deploy.checkpoints.fitting import expected
-    from mobileclip_deploy.checkpoints.golden import fill
     from mobileclip_deploy.model.variants import load_variant
 
     layouts = list(load_variant(variant).layouts)

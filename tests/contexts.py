@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from golden_checkpoints import fill
 from safetensors.torch import save_file
 from tiny import card
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import expected
-from mobileclip_deploy.checkpoints.golden import fill
 from mobileclip_deploy.model import variants
 
 __all__ = ["CONTEXTS", "causal_model"]

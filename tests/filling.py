@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from golden_checkpoints import Golden, fill
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints.golden import Golden, fill
 from mobileclip_deploy.checkpoints.reading import TensorFile
 
 __all__ = ["Filling"]

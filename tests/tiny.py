@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from golden_checkpoints import fill
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import expected
-from mobileclip_deploy.checkpoints.golden import fill
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import Variant

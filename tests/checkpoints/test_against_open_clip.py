@@ -10,13 +10,13 @@ import open_clip
 import pytest
 import torch
 from filling import Filling
+from golden_checkpoints import Golden, relative_errors
 from PIL import Image
 from safetensors.torch import save_file
 from tiny import TINY
 from unfilled import Unfilled
 
 from mobileclip_deploy.checkpoints import load
-from mobileclip_deploy.checkpoints.golden import Golden, relative_errors
 from mobileclip_deploy.checkpoints.loading import Origin
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import load_batch, normalize

@@ -7,13 +7,13 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from golden_checkpoints import Golden
 from safetensors.torch import load_file
 from tiny import checkpoint
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import load
 from mobileclip_deploy.checkpoints.convert import convert
-from mobileclip_deploy.checkpoints.golden import Golden
 from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.folding import is_folded
 

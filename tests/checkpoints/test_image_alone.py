@@ -17,6 +17,7 @@ import pytest
 import timm
 import torch
 from command_line import run
+from golden_checkpoints import fill, relative_errors
 from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform
@@ -29,7 +30,6 @@ from unfilled import Unfilled
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import load
 from mobileclip_deploy.checkpoints.fitting import fitting_variants
-from mobileclip_deploy.checkpoints.golden import fill, relative_errors
 from mobileclip_deploy.checkpoints.open_clip import canonical_names
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.model.open_clip_files import class_names

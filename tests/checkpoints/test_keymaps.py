@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from golden_checkpoints import GOLDEN_NAMES, Golden
 
 from mobileclip_deploy.checkpoints import apple, open_clip
 from mobileclip_deploy.checkpoints.fitting import LAYOUTS, expected
-from mobileclip_deploy.checkpoints.golden import GOLDEN_NAMES, Golden
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
 from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import load_variant, variant_names

@@ -12,13 +12,13 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from golden_checkpoints import relative_errors
 from PIL import Image
 from safetensors.torch import save_file
 from unfilled import Unfilled
 
 from mobileclip_deploy.checkpoints import load
 from mobileclip_deploy.checkpoints.fitting import fitting_variants
-from mobileclip_deploy.checkpoints.golden import relative_errors
 from mobileclip_deploy.checkpoints.open_clip import canonical_names
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.preprocessing import load_batch, normalize

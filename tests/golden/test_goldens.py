@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 from filling import Filling
+from golden_checkpoints import GOLDEN_NAMES, Golden, relative_errors
 from torch import Tensor, nn
 
 from mobileclip_deploy.checkpoints import identify
-from mobileclip_deploy.checkpoints.golden import GOLDEN_NAMES, Golden, relative_errors
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.checkpoints.reading import TensorFile
 from mobileclip_deploy.folding import FoldReport, count, fold, is_folded

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from coreml_packages import shared_conversions, specification, weight_file
+from golden_checkpoints import Golden
 from torch import nn
 from writing import chosen, job_of
 
 from mobileclip_deploy.checkpoints import identify
-from mobileclip_deploy.checkpoints.golden import Golden
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP

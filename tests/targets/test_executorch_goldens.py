@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from golden_checkpoints import Golden, folded_golden
 
-from mobileclip_deploy.checkpoints.golden import Golden, folded_golden
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.storage import total_bytes

@@ -12,11 +12,11 @@ import onnx
 import onnxruntime
 import pytest
 from exports import Exports
+from golden_checkpoints import Golden
 from writing import job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import identify
-from mobileclip_deploy.checkpoints.golden import Golden
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.folding import fold

@@ -1,7 +1,6 @@
 """Golden checkpoints rebuilt from their seed: networks of real size whose answers the reference implementations gave.
 
-tests/golden/README.md says how a tensor follows from (seed, key, shape). Tests and benchmarks use them; the answers are
-in a checkout alone, not in the wheel, where only `fill` and `golden_images` work.
+tests/golden/README.md says how a tensor follows from (seed, key, shape). Tests and benchmarks use them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from mobileclip_deploy.model.variants import TowerName, load_variant
 
 __all__ = ["GOLDEN_NAMES", "Golden", "fill", "folded_golden", "golden_images", "relative_errors"]
 
-FOLDER = Path(__file__).parents[2] / "tests" / "golden"
+FOLDER = Path(__file__).parent / "golden"
 GOLDEN_NAMES = sorted(path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz"))
 
 
