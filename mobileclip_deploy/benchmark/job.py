@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mobileclip_deploy.targets.benchmarking import ComputeUnits
+
 __all__ = [
     "CHECKPOINT",
     "Accuracy",
@@ -35,12 +37,6 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 CHECKPOINT = "torch"
 """Target and runtime of a cell that is not an artifact but the checkpoint itself."""
 Dtype = Literal["float32", "float16", "uint8", "int32", "int64"]
-
-
-ComputeUnits = Literal[
-    "cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all", "default", "preferCPU", "preferGPU", "preferNeuralEngine"
-]
-"""Core ML's; from `default` on Core AI's, which has `cpuOnly` as well."""
 
 
 class Frozen(BaseModel):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.files.tars import Place, read_place
 
 __all__ = ["AS_IT_STANDS", "ArchiveImage", "Content", "ImageSource", "VIEWS", "View", "read_image"]
 
@@ -17,12 +18,11 @@ IMAGE_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class ArchiveImage:
-    """A member of an uncompressed tar archive: `size` bytes from `offset` on."""
+    """A member of an uncompressed tar archive."""
 
     archive: Path
     name: str
-    offset: int
-    size: int
+    place: Place
 
     def __str__(self) -> str:
         return f"{self.archive}/{self.name}"
@@ -53,9 +53,7 @@ def read_image(source: ImageSource) -> bytes:
             return source.content
         if isinstance(source, Path):
             return read_regular(source, IMAGE_BYTES)
-        with source.archive.open("rb") as stream:
-            stream.seek(source.offset)
-            return stream.read(source.size)
+        return read_place(source.archive, source.place, IMAGE_BYTES)
     except FileNotFoundError:
         raise InvalidInput(f"{source}: no such file") from None
     except OSError as error:

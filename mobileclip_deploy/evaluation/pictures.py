@@ -6,7 +6,6 @@ many are computed together follows from their order alone.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -28,8 +27,9 @@ from mobileclip_deploy.evaluation.image_sources import Content, ImageSource, rea
 from mobileclip_deploy.files import content_sha256
 from mobileclip_deploy.model.preprocessing import decode_image, tower_bytes
 from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.scheduling import available_cores
 
-__all__ = ["Reading", "Tally", "available_cores", "embed_contents", "embed_dataset_images", "image_embeddings"]
+__all__ = ["Reading", "Tally", "embed_contents", "embed_dataset_images", "image_embeddings"]
 
 TOGETHER = 4
 """Pictures that a thread takes at once: int8 towers are fastest at few, float ones as fast as at many."""
@@ -80,11 +80,6 @@ class Tally:
     def per_second(self) -> float | None:
         """Pictures computed a second; None where there were none."""
         return self.computed / self.seconds if self.computed and self.seconds else None
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def embed_dataset_images(

@@ -9,6 +9,8 @@ key a .cls (the number of a class) or a .txt (a caption a line).
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
@@ -16,9 +18,9 @@ from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, Row, assemble
 from mobileclip_deploy.evaluation.image_sources import ArchiveImage
 from mobileclip_deploy.evaluation.text_files import BadRows, read_templates, read_text
-from mobileclip_deploy.files.tars import first_bytes, is_plain, members
+from mobileclip_deploy.files.tars import Place, is_plain, members, read_place
 
-__all__ = ["IMAGES", "NOTE_BYTES", "has_shards", "read_webdataset", "shards_of"]
+__all__ = ["ShardSample", "has_shards", "read_webdataset", "shard_samples", "shards_of"]
 
 IMAGES = (".webp", ".png", ".jpg", ".jpeg")
 DIGITS = re.compile("[0-9]{1,9}")
@@ -39,7 +41,7 @@ def read_webdataset(folder: Path, class_names: Path | None, split: str, bad: Bad
     kind = read_text(folder / "dataset_type.txt").strip() if (folder / "dataset_type.txt").is_file() else ""
     if kind not in ("", "classification", "retrieval"):
         raise InvalidInput(f"{folder / 'dataset_type.txt'}: {kind!r}; known: classification, retrieval")
-    rows = [row for shard in shards_of(folder, split) for row in _samples(shard, kind == "retrieval", bad)]
+    rows = [row for shard in shards_of(folder, split) for row in _rows(shard, kind == "retrieval", bad)]
     if not rows:
         raise InvalidInput(f"{folder / split}: no sample in its shards")
     name = f"{folder.resolve().name} {split}"
@@ -79,30 +81,59 @@ def shards_of(folder: Path, split: str) -> list[Path]:
     return shards
 
 
-def _samples(shard: Path, retrieval: bool, bad: BadRows) -> list[Row]:
+@dataclass(frozen=True)
+class ShardSample:
+    """What a shard holds of one key: where its image is, and the members beside it that were asked for, by suffix."""
+
+    where: str
+    image: ArchiveImage | None
+    notes: Mapping[str, bytes]
+
+    def lacks(self, suffix: str) -> str | None:
+        """What it would need, with a member of this suffix beside its image; None where it has both."""
+        missing = "image" if self.image is None else suffix if suffix not in self.notes else None
+        return None if missing is None else f"{self.where}: no {missing} in the sample"
+
+
+def shard_samples(shard: Path, suffixes: Collection[str], bad: BadRows) -> list[ShardSample]:
+    """The samples of a shard, in its order.
+
+    Args:
+        suffixes: of the members that are read, such as ".cls", so far as `NOTE_BYTES`.
+
+    Raises:
+        InvalidInput: no readable archive; or it holds a link or a special file, and bad rows are not skipped.
+    """
     images: dict[str, ArchiveImage] = {}
-    notes: dict[str, bytes] = {}
-    wanted = ".txt" if retrieval else ".cls"
-    for archive, member in members(shard):
+    notes: dict[str, dict[str, bytes]] = {}
+    for member in members(shard):
         if not is_plain(member):
             bad.add(f"{shard}/{member.name}: a link or a special file instead of a file")
             continue
-        place = Path(member.name)
-        key, suffix = member.name.removesuffix(place.suffix), place.suffix.lower()
-        if suffix in IMAGES:
-            images[key] = ArchiveImage(shard, member.name, member.offset_data, member.size)
-        elif suffix == wanted:
-            notes[key] = first_bytes(archive, member, NOTE_BYTES)
+        suffix = Path(member.name).suffix
+        key = member.name.removesuffix(suffix)
+        if suffix.lower() in IMAGES:
+            images[key] = ArchiveImage(shard, member.name, Place(member.offset_data, member.size))
+        elif suffix.lower() in suffixes:
+            place = Place(member.offset_data, min(member.size, NOTE_BYTES))
+            notes.setdefault(key, {})[suffix.lower()] = read_place(shard, place, NOTE_BYTES)
+    keys = dict.fromkeys((*images, *notes))
+    return [ShardSample(f"{shard}/{key}", images.get(key), notes.get(key, {})) for key in keys]
+
+
+def _rows(shard: Path, retrieval: bool, bad: BadRows) -> list[Row]:
+    wanted = ".txt" if retrieval else ".cls"
     rows = []
-    for key in dict.fromkeys((*images, *notes)):
-        if key not in images or key not in notes:
-            bad.add(f"{shard}/{key}: no {'image' if key not in images else wanted} in the sample")
+    for sample in shard_samples(shard, (wanted,), bad):
+        if lacking := sample.lacks(wanted):
+            bad.add(lacking)
             continue
+        assert sample.image is not None
         try:
-            text = notes[key].decode("utf-8").strip()
+            text = sample.notes[wanted].decode("utf-8").strip()
         except UnicodeDecodeError:
-            bad.add(f"{shard}/{key}{wanted}: not UTF-8")
+            bad.add(f"{sample.where}{wanted}: not UTF-8")
             continue
         texts = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())) if retrieval else ()
-        rows.append(Row(f"{shard}/{key}", images[key], None if retrieval else text, texts))
+        rows.append(Row(sample.where, sample.image, None if retrieval else text, texts))
     return rows

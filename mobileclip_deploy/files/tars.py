@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["first_bytes", "is_plain", "members"]
+__all__ = ["Place", "is_plain", "member_name", "members", "read_place", "scan"]
+
+BLOCK = 512
+NAME_BYTES = 100
 
 
-def members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """All members of an uncompressed archive but folders, in their order, each with the open archive.
+@dataclass(frozen=True)
+class Place:
+    """A member of a tar: `size` bytes from `offset` on."""
+
+    offset: int
+    size: int
+
+
+def members(path: Path) -> Iterator[tarfile.TarInfo]:
+    """All members of an uncompressed archive but folders, in their order.
 
     Raises:
         InvalidInput: no regular file, or no readable archive.
     """
     if not path.is_file():
         raise InvalidInput(f"{path} is not a regular file")
-    with _readable(path), tarfile.open(path, "r:") as archive:
-        for member in archive:
-            if not member.isdir():
-                yield archive, member
+    try:
+        with tarfile.open(path, "r:") as archive:
+            yield from (member for member in archive if not member.isdir())
+    # What damaged headers make of the reader: sizes and offsets in them are too large for a number or for the memory.
+    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        raise InvalidInput(f"{path} is not a readable tar archive: {' '.join(str(error).split())}") from error
 
 
 def is_plain(member: tarfile.TarInfo) -> bool:
@@ -31,21 +44,55 @@ def is_plain(member: tarfile.TarInfo) -> bool:
     return member.isreg() and not member.issparse()
 
 
-def first_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> bytes:
-    """The first `limit` bytes of a plain member.
+def scan(shard: Path) -> dict[str, dict[str, Place]]:
+    """The members of a shard as webdataset groups them: by what stands before the first dot of their file name, then by
+    what stands behind it.
 
     Raises:
-        InvalidInput: the archive ends before them.
+        InvalidInput: no readable tar, or a member that is no plain file, leaves the folder, or is there twice.
     """
-    with _readable(Path(str(archive.name))):
-        stream = archive.extractfile(member)
-        return b"" if stream is None else stream.read(limit)
+    samples: dict[str, dict[str, Place]] = {}
+    for member in members(shard):
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts:
+            raise InvalidInput(f"{shard}: {member.name!r} would leave the folder; leave the shard out")
+        if not is_plain(member):
+            raise InvalidInput(f"{shard}: {member.name!r} is a link or a special file; leave the shard out")
+        stem, _, suffix = path.name.partition(".")
+        parts = samples.setdefault((path.parent / stem).as_posix(), {})
+        if suffix in parts:
+            raise InvalidInput(f"{shard} holds {member.name!r} twice; leave the shard out")
+        parts[suffix] = Place(member.offset_data, member.size)
+    return samples
 
 
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def read_place(shard: Path, place: Place, limit: int) -> bytes:
+    """The bytes of a member.
+
+    Raises:
+        InvalidInput: more than `limit`, or they cannot be read.
+    """
+    if place.size > limit:
+        raise InvalidInput(f"{shard}: {member_name(shard, place)} has {place.size:,} bytes, more than {limit:,}")
     try:
-        yield
-    # What damaged headers make of the reader: sizes and offsets in them are too large for a number or for the memory.
-    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not a readable tar archive: {' '.join(str(error).split())}") from error
+        with shard.open("rb") as stream:
+            stream.seek(place.offset)
+            content = stream.read(place.size)
+    except OSError as error:
+        raise InvalidInput(f"{shard} cannot be read ({error.strerror or error}); is its disk still there?") from error
+    if len(content) < place.size:
+        raise InvalidInput(f"{shard} has become shorter while it was read; download it again")
+    return content
+
+
+def member_name(shard: Path, place: Place) -> str:
+    """The first hundred bytes of a member's name, for messages: they stand in the block before its content. Of a shard
+    of lines the place of the line."""
+    if shard.suffix == ".jsonl":
+        return f"the line at byte {place.offset}"
+    try:
+        with shard.open("rb") as stream:
+            stream.seek(place.offset - BLOCK)
+            return stream.read(NAME_BYTES).split(b"\0")[0].decode("utf-8", "replace")
+    except OSError:
+        return "a member"

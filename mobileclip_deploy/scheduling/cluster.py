@@ -23,8 +23,16 @@ from typing import Any
 from mobileclip_deploy.errors import MobileClipDeployError, RuntimeFailed, UsageError
 from mobileclip_deploy.interpreter import safe_children
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.scheduling.running import LOCAL
-from mobileclip_deploy.scheduling.tasks import Failed, Refusal, Task, Told, in_gigabytes, perform
+from mobileclip_deploy.scheduling.tasks import (
+    LOCAL,
+    Failed,
+    Refusal,
+    Task,
+    Told,
+    available_cores,
+    in_gigabytes,
+    perform,
+)
 
 __all__ = ["reach", "run_on_dask"]
 
@@ -318,7 +326,7 @@ def _local(tasks: Sequence[Task]) -> Iterator[Any]:
 
     memory = int(_free_memory() * SHARE)
     smallest = max(min(task.memory for task in tasks), 1)
-    count = max(1, min(_cores(), len(tasks), memory // smallest))
+    count = max(1, min(available_cores(), len(tasks), memory // smallest))
     with _kept_environment(), safe_children(), tempfile.TemporaryDirectory(prefix="mcd-dask-") as scratch:
         cluster = LocalCluster(
             n_workers=count,
@@ -347,10 +355,6 @@ def _kept_environment() -> Iterator[None]:
         for name in set(os.environ) - set(before):
             del os.environ[name]
         os.environ.update(before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 from mobileclip_deploy.errors import DependencyMissing, MobileClipDeployError, UsageError
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.scheduling.tasks import Failed, Task, Told
+from mobileclip_deploy.scheduling.tasks import LOCAL, Failed, Task, Told
 
-__all__ = ["LOCAL", "check_scheduler", "require_scheduler", "run_tasks"]
+__all__ = ["check_scheduler", "require_scheduler", "run_tasks"]
 
-LOCAL = "local"
 ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://[^\s/]+:\d+/?")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from typing import Any
 
 from mobileclip_deploy.errors import MobileClipDeployError, RuntimeFailed
 
-__all__ = ["Failed", "Task", "Told", "in_gigabytes", "perform"]
+__all__ = ["LOCAL", "Failed", "Task", "Told", "available_cores", "in_gigabytes", "perform"]
+
+LOCAL = "local"
+"""A scheduler of processes on this machine."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,11 @@ def perform(task: Task) -> Any:
         place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
         text = " ".join(str(error).split())[:300]
         return Refusal(RuntimeFailed, f"{task.name}: {type(error).__name__}: {text} ({place})")
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_gigabytes(count: float) -> str:

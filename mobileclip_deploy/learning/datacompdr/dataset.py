@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files.tars import member_name, read_place
 from mobileclip_deploy.learning.datacompdr import lines, members
 from mobileclip_deploy.learning.datacompdr.joining import Joined, join
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, replay
 from mobileclip_deploy.learning.datacompdr.settings import PublishedTeacher, ShardSettings
-from mobileclip_deploy.learning.datacompdr.tars import member_name, read_place
 from mobileclip_deploy.learning.reinforcement.index import INDEX, TeacherEntry, read_index
 from mobileclip_deploy.learning.reinforcement.samples import Sample, TrainingData
 from mobileclip_deploy.model.tokenizer import tokenize

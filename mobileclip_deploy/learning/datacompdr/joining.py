@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files.tars import Place, read_place, scan
 from mobileclip_deploy.learning.datacompdr.lines import SUFFIX, line_shards, scan_lines
 from mobileclip_deploy.learning.datacompdr.members import IMAGE_SUFFIXES, LIMIT
-from mobileclip_deploy.learning.datacompdr.tars import Place, read_place, scan
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["PARTS", "Joined", "join", "shard_files"]

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.datacompdr.tars import Place
+from mobileclip_deploy.files.tars import Place
 
 __all__ = ["BYTES", "SUFFIX", "embeddings_of", "gunzipped", "line_shards", "member", "scan_lines"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import pickle
 import warnings
 import zipfile
@@ -23,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files.arrays import plain_array
 from mobileclip_deploy.learning.datacompdr.lines import embeddings_of, gunzipped
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, parse
 from mobileclip_deploy.model.preprocessing import MAX_PIXELS
@@ -133,20 +133,10 @@ def _npz(content: bytes) -> dict[str, Tensor]:
 
 
 def _npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
-    stream = io.BytesIO(content)
     try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-    except (ValueError, EOFError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"the npz holds no plain array ({' '.join(str(error).split())[:80]})") from error
-    if dtype.hasobject:
-        raise ValueError("the npz holds pickled objects, which are never run")
-    # Before numpy reserves what the header claims.
-    if math.prod(shape) * dtype.itemsize != len(content) - stream.tell() or dtype.kind != "f":
-        raise ValueError(f"the npz holds {dtype} {list(shape)} in {len(content):,} bytes, no array of floats")
-    stream.seek(0)
-    array: np.ndarray[Any, np.dtype[Any]] = np.load(stream, allow_pickle=False)
+        array = plain_array(content, "f")
+    except ValueError as error:
+        raise ValueError(f"the npz holds {error}") from error
     return array.astype(array.dtype.newbyteorder("="))
 
 

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import file_sha256, read_regular, write_whole
+from mobileclip_deploy.files.tars import read_place, scan
 from mobileclip_deploy.learning.datacompdr import members
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, draw, replay
-from mobileclip_deploy.learning.datacompdr.tars import read_place, scan
 from mobileclip_deploy.learning.reinforcement.building import Form, Making
 from mobileclip_deploy.learning.reinforcement.index import PUBLISHED, Index, ShardEntry
 from mobileclip_deploy.learning.reinforcement.pairs import Pair

@@ -25,7 +25,7 @@ def test_two_processes_one_of_which_is_killed_write_what_one_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("distributed", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
-    monkeypatch.setattr("mobileclip_deploy.scheduling.cluster._cores", lambda: 2)
+    monkeypatch.setattr("mobileclip_deploy.scheduling.cluster.available_cores", lambda: 2)
     import psutil
 
     pairs, teachers = read_pairs(write_pairs(tmp_path / "pairs", 12)), [Teacher.of(mcd.load_model())]

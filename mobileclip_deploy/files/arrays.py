@@ -1,0 +1,40 @@
+"""Arrays in numpy's file format that others made."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["plain_array"]
+
+NAMES = {"f": "floats", "iuf": "numbers"}
+
+
+def plain_array(content: bytes, kinds: str) -> npt.NDArray[Any]:
+    """The array of an .npy file.
+
+    Args:
+        kinds: of element types that are taken, by numpy's letters: a key of `NAMES`.
+
+    Raises:
+        ValueError: damaged, pickled objects, another type, or another size than its header says.
+    """
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    except (ValueError, EOFError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"no plain array ({' '.join(str(error).split())[:80]})") from error
+    if dtype.hasobject:
+        raise ValueError("pickled objects, which are never run")
+    # Before numpy reserves what the header claims.
+    if dtype.kind not in kinds or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError(f"{dtype} {list(shape)} in {len(content):,} bytes, no array of {NAMES[kinds]}")
+    stream.seek(0)
+    array: npt.NDArray[Any] = np.load(stream, allow_pickle=False)
+    return array
