@@ -73,9 +73,10 @@ def opened(runtime: str, path: Path) -> Ask:
         session = open_session(path, threads=1)
         name = session.get_inputs()[0].name
         return lambda ids: session.run(None, {name: ids})[0]
+    from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
     from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
 
-    return RuntimeRunner(path, 1)
+    return RuntimeRunner(ExecuTorchArtifact(path, readable=True), 1)
 
 
 def measured(runtime: str, precision: str) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ def export(golden: str, tower: Any) -> dict[str, Any]:
         target.write(job, path)
         cost = _cost(started)
         answers, bound = Golden(golden), Golden(golden).bound(tower)
-        runner = target.runner(path)
+        runner = target.open(path).runner()
         started = time.process_time()
         outputs = runner(answers.inputs(tower).numpy())
         seconds = (time.process_time() - started) / len(outputs)
@@ -142,7 +142,7 @@ def tables() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="coreai-tables-") as folder:
 
         def measured(path: Path) -> dict[str, Any]:
-            runner = target.plain_runner(path)
+            runner = target.open(path).plain_runner()
             assert runner is not None
             return compare(wanted, runner(pixels)).model_dump() | {"bytes": artifact_bytes(path)}
 

@@ -102,7 +102,7 @@ def measured(model: mcd.MobileCLIP, tower: TowerName, inputs: Any) -> list[dict[
             path = Path(folder) / "fp32.aimodel"
             job = tower_job(Source.of(model), tower, "fp32")
             target.write(type(job)(**{**vars(job), "module": module}), path)
-            runner = target.runner(path)
+            runner = target.open(path).runner()
             runner(inputs[:1])
             start = time.process_time()
             answers = runner(inputs)

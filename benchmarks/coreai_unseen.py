@@ -34,7 +34,7 @@ from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.inputs import embed, sample_inputs
 from mobileclip_deploy.verify.graph import tower_as_stored
-from mobileclip_deploy.verify.weights import matched_weights
+from mobileclip_deploy.verify.matching import matched_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "coreai_unseen.json"
@@ -126,7 +126,7 @@ def stored(model: mcd.MobileCLIP, tower: Any, precision: str) -> Callable[[Any],
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tower.aimodel"
         target.write(tower_job(Source.of(model), tower, precision), path)
-        read = target.weights(path)
+        read = target.open(path).weights
         assert read is not None, path
         found, missing = matched_weights(module, read)
     assert not missing, missing

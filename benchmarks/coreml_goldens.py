@@ -87,7 +87,7 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
         started = time.process_time()
         target.write(tower_job(Source.of(model), tower, precision), path)
         seconds = time.process_time() - started
-        deviation = compare(wanted, target.runner(path)(inputs))
+        deviation = compare(wanted, target.open(path).runner()(inputs))
         stored = weight_bytes(path)
     return {
         "golden": golden,

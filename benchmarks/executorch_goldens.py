@@ -75,7 +75,7 @@ def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
         seconds = time.process_time() - started
         with hold_back():
             deviation = deviation_of(golden, tower, path)
-        engine, size = get_target("executorch").runner(path).engine, path.stat().st_size
+        engine, size = get_target("executorch").open(path).runner().engine, path.stat().st_size
     half = None
     if precision == "fp32":
         bound = Golden(golden).bound(tower)
@@ -129,7 +129,7 @@ def deviation_of(golden: str, tower: Any, path: Path) -> Any:
     from mobileclip_deploy.targets import get_target
 
     answers = Golden(golden)
-    outputs = get_target("executorch").runner(path)(answers.inputs(tower).numpy())
+    outputs = get_target("executorch").open(path).runner()(answers.inputs(tower).numpy())
     return compare(answers.arrays[f"{tower}_embeddings"].numpy(), outputs)
 
 

@@ -149,6 +149,7 @@ def measure(folder: Path, cell: str, threads: int) -> dict[str, Any]:
     import onnxruntime
     import torch
 
+    from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
     from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
     from mobileclip_deploy.targets.quiet import quiet
     from mobileclip_deploy.towers import example_input, make_tower
@@ -166,7 +167,10 @@ def measure(folder: Path, cell: str, threads: int) -> dict[str, Any]:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(files / "model.onnx", options, providers=["CPUExecutionProvider"])
     with quiet():
-        stock, fast = (RuntimeRunner(files / name, threads) for name in ("stock.pte", "fast.pte"))
+        stock, fast = (
+            RuntimeRunner(ExecuTorchArtifact(files / name, readable=True), threads)
+            for name in ("stock.pte", "fast.pte")
+        )
     array = example.numpy()
     candidates: dict[str, Callable[[], Any]] = {
         "torch": lambda: module(example).numpy(),

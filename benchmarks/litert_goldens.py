@@ -99,7 +99,7 @@ def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
     times = interleaved(calls, rounds)
     rows = []
     for name, path in files.items():
-        runner = get_target("litert").runner(path)
+        runner = get_target("litert").open(path).runner()
         answers = runner(golden.inputs(tower).numpy())
         row = {
             "tower": tower,

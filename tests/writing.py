@@ -19,7 +19,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Target, TowerJob, get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.towers.inputs import sample_inputs
-from mobileclip_deploy.verify.subject import Evidence, Subject
+from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 __all__ = ["chosen", "job_of", "subject", "written"]
 
@@ -53,7 +53,9 @@ def written(
     return write_bundle(whole, Source.of(model), Evidence(reference))
 
 
-def subject(bundle: Bundle, model: mcd.MobileCLIP | None, reference: Reference, folder: Path, **more: Any) -> Subject:
+def subject(
+    bundle: Bundle, model: mcd.MobileCLIP | None, reference: Reference, folder: Path, **more: Any
+) -> OpenedSubject:
     """A bundle under verification, with the usual gates unless others are given."""
     source = None if model is None else Source.of(model).folded()
-    return Subject(bundle, Evidence(reference), more.pop("gates", Gates()), folder, source=source, **more)
+    return OpenedSubject(bundle, Evidence(reference), more.pop("gates", Gates()), folder, source=source, **more)

@@ -5,6 +5,7 @@ mobileclip-deploy export --target npz -o out/        # and verify, inspect, eval
 """
 
 import json
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.folding import fold_structure
 from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import Variant
-from mobileclip_deploy.targets import Target, TensorInfo
+from mobileclip_deploy.targets import Abilities, Artifact, Target, TensorInfo
 from mobileclip_deploy.towers import make_tower
 
 
@@ -22,19 +23,16 @@ class NpzTarget(Target):
     """Weights by their names in torch, and beside them `about`: the card, the tower, the file's ports."""
 
     name, title = "npz", "NumPy archives"
-    suffixes = (".npz",)
-    precisions = ("fp32", "fp16")
+    abilities = Abilities(suffixes=(".npz",), precisions=("fp32", "fp16"))
 
     def artifact_name(self, variant, artifact, precision):
         return f"{variant.name}_{artifact}.npz"
 
-    def input_info(self, variant, tower):
+    def tensors(self, variant, tower, labels=0):
+        source = TensorInfo(name="ids", dtype="int64", shape=(1, variant.tokens.context_length))
         if tower == "image":
-            return TensorInfo(name="pixels", dtype="float32", shape=(1, *variant.image_input_shape), range=(0.0, 1.0))
-        return TensorInfo(name="ids", dtype="int64", shape=(1, variant.tokenizer.context_length))
-
-    def output_info(self, variant, tower, labels=0):
-        return TensorInfo(name="embedding", dtype="float32", shape=(1, variant.embed_dim), normalised=False)
+            source = TensorInfo(name="pixels", dtype="float32", shape=(1, *variant.image_input_shape), range=(0.0, 1.0))
+        return source, TensorInfo(name="embedding", dtype="float32", shape=(1, variant.embed_dim), normalised=False)
 
     def write(self, job, path):
         if job.labels:
@@ -45,15 +43,32 @@ class NpzTarget(Target):
         np.savez(path, about=np.array(about), **weights)
         return ()
 
-    def describe(self, path):
-        _, variant, tower = read(path)
-        return self.input_info(variant, tower), self.output_info(variant, tower)
+    def open(self, path, function=None):
+        return NpzArtifact(path)
 
-    def operators(self, path):
-        return {"weights": len(read(path)[0])}
 
-    def runner(self, path):
-        return NpzRunner(path)
+class NpzArtifact(Artifact):
+    """An archive; its ports are those of the tower that it names."""
+
+    @cached_property
+    def ports(self):
+        _, variant, tower = read(self.path)
+        return NpzTarget().tensors(variant, tower)
+
+    @property
+    def inputs(self):
+        return self.ports[:1]
+
+    @property
+    def outputs(self):
+        return self.ports[1:]
+
+    @property
+    def operators(self):
+        return {"weights": len(read(self.path)[0])}
+
+    def runner(self):
+        return NpzRunner(self.path)
 
 
 class NpzRunner:

@@ -39,7 +39,8 @@ def foreign_target(path: Path) -> Target:
     Raises:
         UsageError: no target reads such files of others.
     """
-    readers = {target.foreign_suffix: target for target in targets().values() if target.foreign_suffix}
+    every = [(target.abilities.foreign_suffix, target) for target in targets().values()]
+    readers = {suffix: target for suffix, target in every if suffix}
     if path.suffix not in readers:
         known = " or ".join(f"{'an' if suffix[1] in 'aeiou' else 'a'} {suffix}" for suffix in readers)
         raise UsageError(f"`against` {path}: a competitor is {known} file")

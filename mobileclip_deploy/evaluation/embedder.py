@@ -62,7 +62,7 @@ def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
         NotRun, RuntimeFailed: nothing here can run it.
     """
     artifact, entry = bundle.artifact(tower), bundle.manifest.towers[tower]
-    runner = installed_target(bundle.manifest.target, entry.function).runner(artifact)
+    runner = installed_target(bundle.manifest.target).open(artifact, entry.function).runner()
     if entry.contexts is None:
         return runner
     return ContextRunner(runner, runner.engine, entry.contexts, bundle.manifest.tokens)

@@ -40,7 +40,7 @@ def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Pla
         input=TensorEntry.of(source),
         output=TensorEntry.of(result),
         contexts=plan.contexts or None if tower == "text" else None,
-        contents=target.contents(artifact),
+        contents=target.open(artifact, place.function).contents,
     )
 
 
@@ -86,9 +86,7 @@ def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, Tow
         template=variant.template,
         tokenizer=variant.tokenizer,
         preprocess=PreprocessEntry(**variant.preprocess.model_dump()),
-        environment={
-            name: importlib.metadata.version(name) for name in (*PACKAGES, *target.packages, *target.converters)
-        },
+        environment={name: importlib.metadata.version(name) for name in (*PACKAGES, *target.abilities.all_packages)},
     )
 
 

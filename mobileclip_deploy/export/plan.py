@@ -195,16 +195,11 @@ def choose(request: ExportRequest) -> Choices:
     chosen, notes = [*chosen_targets(request.targets, request.options)], list[str]()
     if every:
         chosen, notes = _installed(chosen)
-    if request.layout is not None:
-        for target in chosen:
-            target.require_layout(request.layout)
-    if _pictures(request):
-        for target in chosen:
-            target.require_pictures()
+    form = Form(pictures=_pictures(request), layout=request.layout, contexts=tuple(request.contexts))
     if request.contexts:
         _check_contexts(request, towers)
-        for target in chosen:
-            target.require_contexts()
+    for target in chosen:
+        target.require_form(form)
     if request.searched:
         _check_search(request, chosen)
         return Choices(request, tuple((target, None) for target in chosen), tuple(notes))
@@ -213,7 +208,7 @@ def choose(request: ExportRequest) -> Choices:
     named = [parse_precisions(text, towers, (SMALLEST,)) for text in request.precisions]
     pairs: list[tuple[Target, dict[TowerName, str] | None]] = []
     for target in chosen:
-        for precisions in named or [parse_precisions(target.default_precision, towers)]:
+        for precisions in named or [parse_precisions(target.abilities.default_precision, towers)]:
             if every and not target.has(precisions):
                 notes.append(f"{target.label} has no {precision_label(precisions)}: left out.")
                 continue
@@ -284,7 +279,7 @@ def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:
     kept, missing = [], []
     for target in chosen:
         try:
-            target.require_converter()
+            target.require_installed(converters=True)
             kept.append(target)
         except DependencyMissing as error:
             missing.append(error)
@@ -441,4 +436,7 @@ def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:
     if request.head.names:
         raise UsageError("`precision='smallest'` searches towers, not classifiers; leave `labels` out")
     for target in chosen:
-        target.require_searchable()
+        target.require_installed(converters=True)
+        for option, reason in target.abilities.not_searched.items():
+            if getattr(target.options, option):
+                raise UsageError(reason)

@@ -16,8 +16,8 @@ from mobileclip_deploy.learning.rounding import Rounded, RoundedTower
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.rounding import learned_floats, stored_sha256, tower_to_round
-from mobileclip_deploy.verify.weights import matched_weights
 
 __all__ = ["record_rounding"]
 
@@ -63,8 +63,7 @@ def _stored(plan: BundlePlan, rounded: Rounded, outcome: RoundedTower, bundle: B
     module = make_tower(rounded.source.model, tower)
     four_bit = plan.four_bit.get(tower, frozenset())
     grids = plan.target.storage(tower, module, plan.precisions[tower], four_bit)
-    target = plan.target.for_function(bundle.manifest.towers[tower].function)
-    stored = target.weights(bundle.artifact(tower))
+    stored = plan.target.open(bundle.artifact(tower), bundle.manifest.towers[tower].function).weights
     if stored is None:
         raise ExportError(f"{plan.target.label}: the weights cannot be read back; leave `rounding` out")
     found, _ = matched_weights(module, stored)

@@ -26,7 +26,7 @@ from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.head import labels_json
 from mobileclip_deploy.verify.checks import verify_subject
-from mobileclip_deploy.verify.subject import Evidence, Subject
+from mobileclip_deploy.verify.subject import Evidence, WrittenSubject
 
 __all__ = ["STEPS", "ExportGateFailed", "Work", "Written", "write_bundle"]
 
@@ -146,7 +146,8 @@ def write(work: Work) -> None:
     plan = work.plan
     for name, job in work.jobs.items():
         work.tell(f"{name} tower, converting")
-        file = plan.target.file(job.variant, job.artifact, job.precision, plan.layout)
+        named = plan.target.artifact_name if plan.layout is None else plan.layout.file
+        file = named(job.variant, job.artifact, job.precision)
         path = within(work.folder, file)
         path.parent.mkdir(parents=True, exist_ok=True)
         work.stages[name] = plan.target.write(job, path)
@@ -182,18 +183,18 @@ def check(work: Work) -> None:
     assert manifest is not None
     with tempfile.TemporaryDirectory(prefix="mobileclip-twin-") as folder:
         work.report = verify_subject(
-            Subject(
+            WrittenSubject(
                 Bundle(work.folder, manifest),
                 work.evidence,
                 plan.gates,
                 Path(folder),
                 source=work.source,
-                stages=work.stages,
                 calibration=plan.calibration,
-                mixed=plan.four_bit,
                 name=plan.path.name,
                 progress=work.progress,
-                shared={name: job.shared for name, job in work.jobs.items() if job.shared is not None},
+                measured=work.stages,
+                mixed=plan.four_bit,
+                given={name: job.shared for name, job in work.jobs.items() if job.shared is not None},
             )
         )
     failures = "; ".join(f"{one.tower} {one.step} ({one.describe()})" for one in work.report.failed)
@@ -218,17 +219,17 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
         return ""
     finer = [
         name
-        for name in plan.target.precisions
+        for name in plan.target.abilities.precisions
         if PRECISIONS[name].bits > bits and plan.target.has(dict.fromkeys(plan.precisions, name))
     ]
     finer.sort(key=lambda name: PRECISIONS[name].bits)
     steps = [f"try {' or '.join(finer)}"] if finer else []
     steps += ["let `precision='smallest'` search"]
     rests = {precision_of(name).rest for name in plan.precisions.values()}  # a table of words may have any
-    learns = plan.target.recoverable or plan.target.learns_rounding
+    learns = plan.target.abilities.recoverable or plan.target.abilities.learns_rounding
     if learns and plan.rounding is None and rests & set(LEARNABLE):
         steps += ["learn its rounding (`rounding='gptq'`)"]
-    if plan.target.recoverable and rests & set(RECOVERED):
+    if plan.target.abilities.recoverable and rests & set(RECOVERED):
         steps += [f"train it for {precision_label(dict(plan.precisions))} with `recover`"]
     return f"{', or '.join(steps)}; "
 

@@ -13,7 +13,7 @@ from mobileclip_deploy.targets import targets
 __all__ = ["Finding", "Tool", "diagnose", "machine", "proven", "tools"]
 
 # Of what every target needs and of the extras that are no target's: one environment held these versions when the whole
-# test suite last passed (Python 3.11). A target names its own (`Target.proven`).
+# test suite last passed (Python 3.11). A target names its own (`Abilities.proven`).
 CORE = {
     "torch": "2.13.0",
     "numpy": "2.4.6",
@@ -44,7 +44,7 @@ class Finding:
 def diagnose() -> list[Finding]:
     """Look at every package of the core, of each target, and of the other extras."""
     findings = []
-    extras = {target.name: target.extra for target in targets().values()} | {name: name for name in EXTRAS}
+    extras = {target.name: target.abilities.extra for target in targets().values()} | {name: name for name in EXTRAS}
     for area, packages in proven().items():
         for name, wanted in packages.items():
             installed = _version(name)
@@ -59,7 +59,7 @@ def diagnose() -> list[Finding]:
 
 def proven() -> dict[str, dict[str, str]]:
     """What it is for -> package -> the version that was proven to work with the others."""
-    return {"core": CORE, **{target.name: dict(target.proven) for target in targets().values()}, **EXTRAS}
+    return {"core": CORE, **{target.name: dict(target.abilities.proven) for target in targets().values()}, **EXTRAS}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def tools() -> list[Tool]:
     return found + [
         Tool(f"{target.title} backend", name, None, f"not offered: needs {need}")
         for target in targets().values()
-        for name, need in target.unavailable.items()
+        for name, need in target.abilities.unavailable.items()
     ]
 
 

@@ -169,10 +169,11 @@ def _is_buffer(name: str) -> bool:
 
 def _artifact(path: Path, target: Target) -> ArtifactInspection | PackageInspection:
     target.require_installed()
-    if (told := target.inspect(path)) is not None:
+    artifact = target.open(path)
+    if (told := artifact.inspection) is not None:
         return told
-    source, result = (TensorEntry.of(info) for info in target.describe(path))
-    operators, contents = target.operators(path), target.contents(path) or {}
+    source, result = (TensorEntry.of(info) for info in artifact.ports)
+    operators, contents = artifact.operators, artifact.contents or {}
     return ArtifactInspection(
         kind=f"{target.name} artifact",
         input=source,
@@ -185,7 +186,7 @@ def _artifact(path: Path, target: Target) -> ArtifactInspection | PackageInspect
 
 
 def _bundle(bundle: Bundle) -> BundleInspection:
-    manifest = bundle.manifest
+    manifest, target = bundle.manifest, installed_target(bundle.manifest.target)
     return BundleInspection(
         variant=manifest.variant,
         target=manifest.target,
@@ -198,9 +199,7 @@ def _bundle(bundle: Bundle) -> BundleInspection:
                 function=entry.function,
                 precision=entry.precision,
                 bytes=entry.bytes,
-                operators=sum(
-                    installed_target(manifest.target, entry.function).operators(bundle.artifact(tower)).values()
-                ),
+                operators=sum(target.open(bundle.artifact(tower), entry.function).operators.values()),
             )
             for tower, entry in manifest.towers.items()
         },

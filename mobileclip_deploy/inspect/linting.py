@@ -14,7 +14,7 @@ from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, c
 from mobileclip_deploy.mil.lint.devices import DEVICES
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import Target, installed_target, target_of, targets
+from mobileclip_deploy.targets import Artifact, Target, installed_target, target_of, targets
 from mobileclip_deploy.towers.inputs import Inputs
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
 CHIPS = tuple(DEVICES)
 """Chips with a Neural Engine that can be linted for, by name."""
 PLACES = ("gpu",)
-"""What else can: places that a target's own compiler compiles for on this machine (`Target.compiled_places`)."""
+"""What else can: places that a target's own compiler compiles for on this machine (`Abilities.compiled_places`)."""
 
 
 def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[LintReport, ...]:
@@ -49,35 +49,36 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
     if not path.exists():
         raise InvalidInput(f"no file or folder at {path}")
     progress(f"{path.name}: reading")
-    if (target := next((one for one in readable_targets() if path.suffix in one.suffixes), None)) is not None:
+    if (target := next((one for one in readable_targets() if path.suffix in one.abilities.suffixes), None)) is not None:
         _refuse_place(target, device)
-        functions = _program(target, path, evaluate=False).functions
-        found = (lint(_program(target.for_function(name), path, evaluate=False), device) for name in functions)
+        functions = _program(target.open(path)).functions
+        found = (lint(_program(target.open(path, name)), device) for name in functions)
         return tuple(report.model_copy(update={"folder": path.absolute().parent.name}) for report in found)
     if (own := target_of(path)) is not None:
         own.require_installed()
         _refuse_place(own, device)
-        if linted := own.lint(path, device):
+        if linted := own.open(path).lint(device):
             return linted
     if not (path / MANIFEST).is_file():
-        known = " or ".join(suffix for one in readable_targets() for suffix in one.suffixes)
+        known = " or ".join(suffix for one in readable_targets() for suffix in one.abilities.suffixes)
         raise InvalidInput(f"{path} is neither a {known} nor a bundle (no {MANIFEST})")
     bundle = Bundle.open(path)
     inputs = Reference.read(bundle.golden).inputs
     reports: list[LintReport] = []
     for tower, entry in bundle.manifest.towers.items():
         progress(f"{path.name}: {tower} tower")
-        target = installed_target(bundle.manifest.target, entry.function)
+        target = installed_target(bundle.manifest.target)
+        artifact = target.open(bundle.artifact(tower), entry.function)
         _refuse_place(target, device)
-        if not target.readable:
-            if not (linted := target.lint(bundle.artifact(tower), device)):
+        if not target.abilities.readable:
+            if not (linted := artifact.lint(device)):
                 raise UsageError(
                     f"{path} is a bundle of {bundle.manifest.target}; the Neural Engine runs Core ML packages and Core "
                     "AI assets only"
                 )
             reports += linted
             continue
-        program = _program(target, bundle.artifact(tower))
+        program = _program(artifact).prepared()
         report = lint(program, device, program_input(program, inputs, 0))
         reports.append(report.model_copy(update={"folder": bundle.path.absolute().name}))
     return tuple(reports)
@@ -86,19 +87,19 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
 def _refuse_place(target: Target, device: str) -> None:
     """Refuse to lint what runs on a Neural Engine for another place, and the other way round."""
     place = device.lower()
-    if place in PLACES and place not in target.compiled_places:
+    if place in PLACES and place not in target.abilities.compiled_places:
         raise UsageError(f"{target.title} is not compiled for the {place} here; name a chip, such as a14")
-    if place not in PLACES and target.compiled_places:
+    if place not in PLACES and target.abilities.compiled_places:
         raise UsageError(f"{target.title} does not run on a Neural Engine; it is linted for `device='gpu'`")
 
 
 def readable_targets() -> tuple[Target, ...]:
     """Those whose artifacts can be followed operation by operation."""
-    return tuple(target for target in targets().values() if target.readable)
+    return tuple(target for target in targets().values() if target.abilities.readable)
 
 
-def _program(target: Target, path: Path, *, evaluate: bool = True) -> Program:
-    program = target.program(path, evaluate=evaluate)
+def _program(artifact: Artifact) -> Program:
+    program = artifact.program
     assert program is not None  # `readable` says so
     return program
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -88,11 +88,33 @@ class Program:
         results = {name: self._types[name] for name in graph.outputs}
         self.inputs = read_ports(features.input, dict(graph.inputs), graph, True)
         self.outputs = read_ports(features.output, results, graph, False)
+        self._model, self._size = model, size
         self._steps: tuple[Step, ...] | None = None
         if evaluate:
-            self._steps = make_plan(graph)
-            check_shapes(graph, self._steps)
+            self.prepared()
         self._store = ConstantStore(max(_ALWAYS_KEPT, int(size * _KEPT_SHARE)))
+
+    def prepared(self) -> Self:
+        """The program itself, ready for evaluation; it may have been loaded for inspection only.
+
+        Raises:
+            InvalidInput: the program contradicts itself.
+            UnsupportedOperation: (an InvalidInput) it holds ops that the evaluator does not know; they are listed.
+        """
+        if self._steps is None:
+            steps = make_plan(self.graph)
+            check_shapes(self.graph, steps)
+            self._steps = steps
+        return self
+
+    def without_quantization(self) -> Program:
+        """The same program, whose `quantize` and `dequantize` are left out, ready for evaluation.
+
+        Raises:
+            InvalidInput: as `prepared`.
+        """
+        graph = without_quantization(self.graph)
+        return Program(self.path, self._model, self.function, graph, self._size, evaluate=True)
 
     def __call__(self, inputs: Mapping[str, Any], precision: Precision = "float32") -> dict[str, Any]:
         """Evaluate the program.
@@ -284,9 +306,7 @@ def _features(model: Any, function: str) -> Any:
     return listed[function]
 
 
-def load(
-    path: str | Path, function: str | None = None, evaluate: bool = True, *, rounds_activations: bool = True
-) -> Program:
+def load(path: str | Path, function: str | None = None, evaluate: bool = True) -> Program:
     """Load an ML program from a .mlpackage.
 
     Args:
@@ -294,8 +314,6 @@ def load(
         function: the function of a package of several; its default function when absent.
         evaluate: prepare for evaluation. Without, only the descriptions are read, which also works for a program that
             holds ops the evaluator does not know.
-        rounds_activations: whether values are rounded to integers where the program does so; without, its `quantize`
-            and `dequantize` are left out.
 
     Returns:
         The program. Weights stay in the file until they are used.
@@ -322,7 +340,5 @@ def load(
         return files[file]
 
     graph = read_graph(functions[name], name, weights)
-    if not rounds_activations:
-        graph = without_quantization(graph)
     size = len(data) + sum(file.size for file in files.values())
     return Program(Path(path), model, name, graph, size, evaluate)

@@ -90,7 +90,7 @@ def list_cells(specification: Specification) -> tuple[list[Cell], list[str]]:
             used |= set(own)
             if options and not own:
                 continue
-            for precisions in wanted or [parse_precisions(target.default_precision, TOWERS)]:
+            for precisions in wanted or [parse_precisions(target.abilities.default_precision, TOWERS)]:
                 if not target.has(precisions):
                     notes.append(f"{target.label} has no {precision_label(precisions)}: left out.")
                     continue
@@ -122,7 +122,7 @@ def _targets(specification: Specification) -> tuple[list[Target], list[str]]:
     chosen, notes = [], []
     for target in named_targets(specification.targets):
         try:
-            target.require_converter()
+            target.require_installed(converters=True)
         except DependencyMissing as error:
             if not every:
                 raise

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.errors import DependencyMissing, UsageError, suggestion
-from mobileclip_deploy.targets.base import Target
+from mobileclip_deploy.targets.abilities import Abilities
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.options import TargetOptions
+from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Attachment, Form, Place, Precisions, Runner, TensorInfo, TowerJob
 
 __all__ = [
     "GROUP",
     "RETIRED",
+    "Abilities",
+    "Artifact",
     "Attachment",
     "Form",
     "Place",
@@ -49,7 +53,7 @@ def targets() -> Mapping[str, Target]:
     Raises:
         DependencyMissing: a package registers a target that cannot be imported.
     """
-    found = sorted((_load(entry) for entry in _registered()), key=lambda one: (one.order, one.name))
+    found = sorted((_load(entry) for entry in _registered()), key=lambda one: (one.abilities.order, one.name))
     return {target.name: target for target in found}
 
 
@@ -93,7 +97,12 @@ def get_target(name: str) -> Target:
         known = targets()
         raise UsageError(f"unknown target {name!r}{suggestion(name, known)}; known: {', '.join(known)}, all")
     own = family.name.casefold()
-    return family if own == wanted else family.variation(wanted.removeprefix(f"{own}-"))
+    if own == wanted:
+        return family
+    varied = family.options.varied(wanted.removeprefix(f"{own}-"))
+    if varied is None:
+        raise UsageError(f"unknown target {wanted!r}; {family.name} is one target")
+    return family.with_options(varied)
 
 
 def _retired(name: str) -> UsageError:
@@ -107,7 +116,7 @@ def target_of(path: Path) -> Target | None:
     Raises:
         UsageError: the target has left the package; the text holds the pip line.
     """
-    found = next((one for one in targets().values() if path.suffix and path.suffix in one.suffixes), None)
+    found = next((one for one in targets().values() if path.suffix and path.suffix in one.abilities.suffixes), None)
     if found is None and (gone := [name for name, (suffix, _) in RETIRED.items() if path.suffix == suffix]):
         raise _retired(gone[0])
     return found
@@ -120,17 +129,16 @@ def _families(name: str) -> Iterator[str]:
         name = name.rpartition("-")[0]
 
 
-def installed_target(name: str, function: str | None = None) -> Target:
-    """The target called `name`, to read or run what it wrote: of an artifact with several functions, this one.
+def installed_target(name: str) -> Target:
+    """The target called `name`, to read or run what it wrote.
 
     Raises:
         UsageError: unknown; the text lists the known ones.
-        InvalidInput: a function is named, and its artifacts have none.
         DependencyMissing: its packages are not installed; the text holds the pip line.
     """
     target = get_target(name)
     target.require_installed()
-    return target.for_function(function)
+    return target
 
 
 def restored_target(name: str, recorded: Mapping[str, str]) -> Target:
@@ -175,9 +183,9 @@ def chosen_targets(names: tuple[str, ...], options: Mapping[str, Any]) -> tuple[
             if not isinstance(value, kind):
                 raise UsageError(f"the option `{name}` takes a {kind.__name__}, not {value!r}")
         settled = type(target.options)(**{**vars(target.options), **own})
-        chosen = target.with_options(settled).variations()
+        chosen = settled.variations()
         used |= {name for name in own if any(one.uses(name) for one in chosen)}
-        named += chosen
+        named += [target.with_options(one) for one in chosen]
     if foreign := [name for name in given if name not in used]:
         raise _foreign(foreign, named)
     return tuple(named)
@@ -191,7 +199,7 @@ def _foreign(names: Sequence[str], named: Sequence[Target]) -> UsageError:
         known = ", ".join(sorted({own.name for _, own in every}))
         return UsageError(f"unknown option {names[0]!r}; known: {known}")
     for target in named:
-        if reason := target.refused_options.get(names[0]):
+        if reason := target.abilities.refused_options.get(names[0]):
             return UsageError(f"`{names[0]}` is refused for {target.title}: {reason}")
     flags = [f"`{own.name}`" for own in fields(owner.options) if own.name in names]
     if owner in named:

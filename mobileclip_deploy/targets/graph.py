@@ -54,14 +54,21 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A whole artifact (or a function of it): `inputs` and `outputs` with name, type and shape in one text each;
-    `results` are what the outputs are computed by; `settings` what else of the file decides how it is run."""
+    """A whole artifact (or a function of it).
+
+    Attributes:
+        inputs, outputs: name, type and shape in one text each.
+        results: what the outputs are computed by.
+        settings: what else of the file decides how it is run.
+        names: what the file, and a runtime of it, calls a value; of formats whose values are followed.
+    """
 
     inputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     results: tuple[Input, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[Wire, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

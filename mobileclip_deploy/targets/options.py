@@ -25,7 +25,28 @@ def option(flag: str, text: str, *, default: Any = None, metavar: str | None = N
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """Of a target that leaves nothing to choose; those of others derive from it."""
+    """Options of a target that leaves nothing to choose; those of others derive from it."""
+
+    @property
+    def variation(self) -> str | None:
+        """What the target's label says behind its name; None: nothing."""
+        return None
+
+    def variations(self) -> tuple[Self, ...]:
+        """Options of the targets that are asked for, one bundle each: several where one names several backends."""
+        return (self,)
+
+    def varied(self, name: str) -> Self | None:
+        """The options of the target that is labelled `<target>-<name>`; None where targets have no variations.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        return None
+
+    def uses(self, option: str) -> bool:
+        """Whether the target makes anything of one of its options, as the others were chosen."""
+        return True
 
     def recorded(self) -> dict[str, str]:
         """For the manifest: what differs from the defaults, as text; truth values are "on" and "off"."""

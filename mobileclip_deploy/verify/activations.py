@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
+from mobileclip_deploy.targets.quantized import Floats, QuantizedFile, QuantizedValue
 from mobileclip_deploy.targets.ranges import STEPS, Range, ranges_of
-from mobileclip_deploy.targets.rounded import Floats, RoundedFile, RoundedValue
 from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.verify.graph import INPUTS, tower_as_stored, with_whole_steps
-from mobileclip_deploy.verify.rounded import Place, RoundedTower, found_places
+from mobileclip_deploy.verify.matching import Matched
+from mobileclip_deploy.verify.quantized import QuantizedTower, Site, found_sites
 from mobileclip_deploy.verify.subject import Subject
-from mobileclip_deploy.verify.weights import Matched
 
 __all__ = ["check_activations"]
 
@@ -41,9 +41,9 @@ SMALLEST = 2.0**-9
 class _Followed:
     """A file that rounds activations, and where its tower in torch computes what it rounds."""
 
-    file: RoundedFile
+    file: QuantizedFile
     tower: nn.Module
-    places: Sequence[tuple[Place, ...]]
+    places: Sequence[tuple[Site, ...]]
 
 
 def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
@@ -56,7 +56,7 @@ def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
     if found is None or subject.head.names:
         return []
     try:
-        file = subject.rounded(tower)
+        file = subject.quantized(tower)
     except NotRun as error:
         return [Check.not_run(ROUNDED, tower, str(error))]
     except InvalidInput as error:
@@ -70,7 +70,7 @@ def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
     rows = torch.from_numpy(inputs)
     rows = rows.double() if rows.is_floating_point() else rows
     try:
-        places, missing = found_places(stored, rows[:1], file.plain(inputs[:1]), file.values)
+        places, missing = found_sites(stored, rows[:1], file.plain(inputs[:1]), file.values)
     except InvalidInput as error:
         return [Check(step=ROUNDED, tower=tower, status="failed", detail=str(error))]
     if missing:
@@ -83,9 +83,9 @@ def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
 def _rounded(followed: _Followed, tower: TowerName, rows: Tensor, inputs: npt.NDArray[np.generic]) -> Check:
     """Its answers, and its integers on the way to them."""
     file = followed.file
-    torchs, wanted, answers = RoundedTower(followed.tower, file.values, followed.places), [], []
+    torchs, wanted, answers = QuantizedTower(followed.tower, file.values, followed.places), [], []
     for row, given in zip(rows.split(1), np.split(inputs, len(inputs)), strict=True):
-        answer, integers = file.rounded(given)
+        answer, integers = file.quantized(given)
         answers.append(answer)
         wanted.append(torchs(row, integers).float().numpy())
     check = Check.of_answers(ROUNDED, tower, np.concatenate(wanted), np.concatenate(answers), COSINE, file.engine)
@@ -105,7 +105,7 @@ def _ranges(subject: Subject, followed: _Followed, tower: TowerName, found: Sequ
     inputs = calibration_inputs(subject.source.variant, tower, subject.calibration)
     # The checkpoint's numbers in the form that they have in the file; what was learned is measured as it was learned.
     forms = [replace(match, wanted=match.stored.values) if match.layer in chosen else match for match in found]
-    exact = RoundedTower(tower_as_stored(subject.module(tower), forms, None), followed.file.values, followed.places)
+    exact = QuantizedTower(tower_as_stored(subject.module(tower), forms, None), followed.file.values, followed.places)
 
     def computed() -> Iterator[dict[str, Floats]]:
         for row in torch.from_numpy(inputs).split(1):
@@ -125,7 +125,7 @@ def _ranges(subject: Subject, followed: _Followed, tower: TowerName, found: Sequ
     return Check(step=RANGES, tower=tower, status="passed", detail=f"{count} are those of the checkpoint's values")
 
 
-def _fits(value: RoundedValue, known: Range) -> bool:
+def _fits(value: QuantizedValue, known: Range) -> bool:
     """Whether a range is the one that was measured."""
     if abs(value.low - known.low) <= SMALLEST and abs(value.high - known.high) <= SMALLEST:
         return True

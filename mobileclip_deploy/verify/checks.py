@@ -15,8 +15,7 @@ from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check, ParityReport
-from mobileclip_deploy.targets import Runner, Target
-from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.towers.inputs import embed
 from mobileclip_deploy.verify.activations import check_activations
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
@@ -24,7 +23,7 @@ from mobileclip_deploy.verify.forms import check_contexts, check_pictures
 from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.places import check_place
 from mobileclip_deploy.verify.reproduction import check_reproduced
-from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 from mobileclip_deploy.verify.task import check_sampled, check_task
 from mobileclip_deploy.verify.weights import check_weights
 
@@ -45,7 +44,10 @@ def verify_subject(subject: Subject) -> ParityReport:
         InvalidInput: an artifact or a file beside it is damaged.
         RuntimeFailed: no engine takes an artifact.
     """
-    checks = [check for whole in (check_settings, check_companions, check_golden) for check in _timed(whole, subject)]
+    checks: list[Check] = []
+    if isinstance(subject, OpenedSubject):
+        for check_beside in (check_settings, check_companions, check_golden):
+            checks += _timed(check_beside, subject)
     for tower in subject.bundle.manifest.towers:
         for what, check, concerns in TOWER_CHECKS:
             if concerns(subject, tower):
@@ -84,7 +86,7 @@ def check_structure(subject: Subject, tower: TowerName) -> list[Check]:
     """Names, types and shapes that the file declares against those that apps expect."""
     entry = subject.bundle.manifest.towers[tower]
     try:
-        declared = subject.target(tower).describe(subject.bundle.artifact(tower))
+        declared = subject.artifact(tower).ports
     except InvalidInput as error:
         return [Check(step="structure", tower=tower, status="failed", detail=str(error))]
     found = tuple(TensorEntry.of(info) for info in declared)
@@ -129,26 +131,10 @@ def _twin(subject: Subject, tower: TowerName, bound: Bound) -> Check:
         return Check.not_wanted("twin", tower)
     try:
         path = None if own else subject.converted(tower, "fp32")
-        runner = subject.runner(tower) if path is None else subject.target(tower).for_function(None).runner(path)
+        runner = subject.runner(tower) if path is None else subject.target.open(path).runner()
     except NotRun as error:
         return Check.not_run("twin", tower, str(error))
     return _run("twin", subject, tower, runner, bound)
-
-
-def check_stages(subject: Subject, tower: TowerName) -> list[Check]:
-    """The stages of the artifact's own export, each against the one before it, for targets that have any.
-
-    Where activations are measured, they are on the packaged samples: the bundle names its own images, but has them not.
-    """
-    if subject.stages is not None:
-        return list(subject.stages[tower])
-    target = subject.target(tower)
-    if subject.source is None or type(target).stage_checks is Target.stage_checks:
-        return []
-    if not subject.thorough:
-        return [Check.not_wanted("stages", tower)]
-    job = tower_job(subject.source, tower, subject.bundle.manifest.towers[tower].precision, head=subject.head)
-    return list(target.stage_checks(job, subject.bundle.artifact(tower)))
 
 
 def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
@@ -167,7 +153,7 @@ def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
     bound = subject.gates.shipped(precision, subject.floor(tower), bool(subject.head.names))
     checks: list[Check] = []
     refusals: list[RuntimeFailed] = []
-    for load in subject.target(tower).runners(subject.bundle.artifact(tower)):
+    for load in subject.artifact(tower).runners():
         try:
             checks.append(_run("shipped", subject, tower, load(), bound))
         except RuntimeFailed as error:
@@ -191,7 +177,7 @@ TowerCheck = Callable[[Subject, TowerName], Iterable[Check]]
 TOWER_CHECKS: tuple[tuple[str, TowerCheck, Callable[[Subject, TowerName], bool]], ...] = (
     ("structure", check_structure, _every),
     ("float32 twin", check_semantic, _every),
-    ("stages", check_stages, _every),
+    ("stages", lambda subject, tower: subject.stages(tower), _every),
     ("as written", check_shipped, _every),
     ("pictures of other sizes", check_pictures, lambda subject, tower: tower == "image" and subject.form.pictures),
     ("shorter contexts", check_contexts, lambda subject, tower: tower == "text" and bool(subject.contexts)),
@@ -203,8 +189,8 @@ TOWER_CHECKS: tuple[tuple[str, TowerCheck, Callable[[Subject, TowerName], bool]]
         check_activations,
         lambda subject, tower: precision_of(_precision(subject, tower)).calibrated,
     ),
-    ("converted again", check_reproduced, lambda subject, tower: subject.stages is None),
-    ("compiled for a place of a device", check_place, lambda subject, tower: subject.place is not None),
+    ("converted again", check_reproduced, lambda subject, _: isinstance(subject, OpenedSubject)),
+    ("compiled for a place of a device", check_place, lambda subject, _: subject.place is not None),
 )
 """What is checked of each tower, in which words progress tells it, and which bundles it concerns. A new check is a
 function here."""

@@ -24,7 +24,7 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.inputs import sample_inputs
-from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
+from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
 
 __all__ = ["check_companions", "check_golden", "check_settings", "same_card", "write_companions"]
 
@@ -32,10 +32,8 @@ EVERY = "both"
 SHOWN = 6
 
 
-def check_golden(subject: Subject) -> list[Check]:
+def check_golden(subject: OpenedSubject) -> list[Check]:
     """The inputs stored in the bundle against the packaged samples, and the embeddings against the checkpoint's."""
-    if subject.stages is not None:
-        return []
     golden, towers = subject.golden, tuple(subject.bundle.manifest.towers)
     if golden is None or subject.source is None:
         return [Check.not_run("golden", tower, subject.needs_checkpoint) for tower in towers]
@@ -62,14 +60,12 @@ def _same_numbers(found: npt.NDArray[np.generic], wanted: npt.NDArray[np.generic
     return found.shape == wanted.shape and np.allclose(found, wanted, rtol=0, atol=1.5 / 255)
 
 
-def check_settings(subject: Subject) -> list[Check]:
+def check_settings(subject: OpenedSubject) -> list[Check]:
     """What the manifest says against the checkpoint: preprocessing, tokens, logit scale, dimensions, names, licence.
 
     A wrong interpolation or padding moves no golden output, since those inputs are prepared already, and an app that
     follows the manifest would be wrong all the same.
     """
-    if subject.stages is not None:
-        return []
     if subject.source is None:
         return [Check.not_run("settings", EVERY, subject.needs_checkpoint)]
     differing = _settings(subject, subject.source)
@@ -107,7 +103,7 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
         if want is None:
             pairs.append((group, have, want))
     for tower, entry in manifest.towers.items():
-        ports = subject.target(tower).ports(variant, tower, subject.form)
+        ports = subject.target.ports(variant, tower, subject.form)
         pairs.append((f"{tower} input", entry.input, TensorEntry.of(ports[0])))
         pairs.append((f"{tower} output", entry.output, TensorEntry.of(ports[1])))
     yield from (pair for pair in pairs if pair[1] != pair[2])
@@ -116,10 +112,8 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
         yield "logit_scale", manifest.logit_scale, scale
 
 
-def check_companions(subject: Subject) -> list[Check]:
+def check_companions(subject: OpenedSubject) -> list[Check]:
     """Every file beside the artifacts against one that is made now: tokenizer, preprocessing, labels, model card."""
-    if subject.stages is not None:
-        return []
     if subject.source is None:
         return [Check.not_run("companions", EVERY, subject.needs_checkpoint)]
     folder = subject.folder / "companions"
@@ -145,8 +139,7 @@ def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
     """Write the companions of a bundle into a folder of their own: their names, relative to it."""
     bundle, labels = subject.bundle, subject.head.names
     folder.mkdir(parents=True)
-    tower = next(iter(bundle.manifest.towers))
-    write_companions(folder, subject.target(tower), source.variant, subject.head, bundle.manifest.layout)
+    write_companions(folder, subject.target, source.variant, subject.head, bundle.manifest.layout)
     if labels:
         beside = Path(bundle.manifest.towers["image"].file).parent
         (folder / beside).mkdir(parents=True, exist_ok=True)

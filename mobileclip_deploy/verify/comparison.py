@@ -26,7 +26,7 @@ from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.verify.checks import check_shipped, collapsed_towers
-from mobileclip_deploy.verify.subject import Evidence, Subject
+from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 from mobileclip_deploy.verify.task import TASK_FIGURES
 
 __all__ = ["ComparedBundle", "Comparison", "compare_bundles"]
@@ -118,7 +118,7 @@ def compare_bundles(
         space = by_file.get(_origin(bundle), bundle.manifest.embedding_space)
         progress(f"{bundle.path.name}: golden inputs")
         own = gates or exported_gates(bundle.manifest.options)
-        subject = Subject(bundle, Evidence(Reference.read(bundle.golden)), own, bundle.path)
+        subject = OpenedSubject(bundle, Evidence(Reference.read(bundle.golden)), own, bundle.path)
         checks = [check for tower in bundle.manifest.towers for check in check_shipped(subject, tower)]
         collapsed += collapsed_towers(subject)
         found: Measurement | None = None

@@ -36,23 +36,23 @@ def explain_subject(subject: Subject) -> tuple[Explanation, ...]:
     manifest = subject.bundle.manifest
     found = []
     for tower in manifest.towers:
-        target = subject.target(tower)
+        target = subject.target
         if subject.source is None:
             raise UsageError(f"explaining {subject.needs_checkpoint}")
         if (lacks := lacks_to_convert(subject, tower)) is not None:
             raise UsageError(f"explaining the {tower} tower {lacks}")
         subject.progress(f"{subject.name}: {tower} tower, a fresh conversion to compare with")
-        found.append((_explain if target.readable else _differing)(subject, tower, target))
+        found.append((_explain if target.abilities.readable else _differing)(subject, tower, target))
     return tuple(found)
 
 
 def _differing(subject: Subject, tower: TowerName, target: Target) -> Explanation:
     """The first operation that is not as in a fresh conversion."""
     try:
-        written = target.graph(subject.bundle.artifact(tower))
+        written = subject.artifact(tower).graph
     except InvalidInput as error:
         return Explanation(tower=tower, finding="unreadable", detail=str(error))
-    fresh = target.for_function(None).graph(subject.converted(tower))
+    fresh = target.open(subject.converted(tower)).graph
     if written is None or fresh is None:
         raise UsageError(f"{target.title} artifacts cannot be read operation by operation")
     difference = first_difference(written, fresh)
@@ -75,16 +75,15 @@ def _differing(subject: Subject, tower: TowerName, target: Target) -> Explanatio
 def _explain(subject: Subject, tower: TowerName, target: Target) -> Explanation:
     inputs = subject.evidence.reference.inputs
     try:
-        written = Followed.read(target, subject.bundle.artifact(tower))
+        written = Followed.read(subject.artifact(tower))
     except InvalidInput as error:
         return Explanation(tower=tower, finding="unreadable", detail=str(error))
-    alone = target.for_function(None)
-    fresh = Followed.read(alone, subject.converted(tower))
+    fresh = Followed.read(target.open(subject.converted(tower)))
     feeds = [program_input(fresh.program, inputs, index) for index in range(min(INPUTS, len(inputs.of(tower))))]
     found = compare_programs(tower, written, fresh, feeds)
     if found.finding != "none" or subject.bundle.manifest.towers[tower].precision == "fp32":
         return found
-    return drift(tower, written, fresh, Followed.read(alone, subject.converted(tower, "fp32")), feeds)
+    return drift(tower, written, fresh, Followed.read(target.open(subject.converted(tower, "fp32"))), feeds)
 
 
 def drift(

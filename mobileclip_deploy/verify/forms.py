@@ -38,7 +38,7 @@ def check_pictures(subject: Subject, tower: TowerName) -> list[Check]:
     activations that are not rounded: a level's difference is a step of int8 soon, which is not the resizing's fault.
     """
     try:
-        runner = subject.target(tower).plain_runner(subject.bundle.artifact(tower))
+        runner = subject.artifact(tower).plain_runner()
     except NotRun as error:
         return [Check.not_run(PICTURES, tower, str(error))]
     assert isinstance(runner, PictureRunner)
@@ -85,7 +85,7 @@ def check_contexts(subject: Subject, tower: TowerName) -> Iterator[Check]:
     The bound is that of `shipped`, whose inputs have the full length.
     """
     bound = subject.gates.shipped(subject.bundle.manifest.towers[tower].precision, subject.floor(tower))
-    for load in subject.target(tower).runners(subject.bundle.artifact(tower)):
+    for load in subject.artifact(tower).runners():
         try:
             runner = load()
         except RuntimeFailed as error:  # where no engine takes it, `shipped` has said so

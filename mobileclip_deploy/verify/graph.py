@@ -15,11 +15,11 @@ from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
-from mobileclip_deploy.targets.rounded import Floats
+from mobileclip_deploy.targets.quantized import Floats
 from mobileclip_deploy.targets.storage import Storage, stored_in_half
 from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
+from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
-from mobileclip_deploy.verify.weights import Matched
 
 __all__ = ["INPUTS", "check_graph", "tower_as_stored", "with_whole_steps"]
 
@@ -38,13 +38,12 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
 
     Nothing to be said of a target that cannot run its artifacts so.
     """
-    bundle, target = subject.bundle, subject.target(tower)
     found = subject.matched.get(tower)
     if found is None or subject.head.names:
         return []
     try:
-        runner = target.plain_runner(bundle.artifact(tower))
-        rounded = subject.rounded(tower)
+        runner = subject.artifact(tower).plain_runner()
+        quantized = subject.quantized(tower)
     except (InvalidInput, NotRun) as error:
         return [Check.not_run(STEP, tower, str(error))]
     if runner is None:
@@ -52,15 +51,15 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
     inputs = subject.evidence.reference.inputs.of(tower)[:INPUTS]
     grids = subject.grids(tower)
     exact = tower_as_stored(subject.module(tower), found, grids)
-    if rounded is not None:
-        with_whole_steps(exact, found, rounded.bias_steps)
+    if quantized is not None:
+        with_whole_steps(exact, found, quantized.bias_steps)
     exact.double()
     fed = torch.from_numpy(inputs)
     with torch.no_grad():
         wanted = exact(fed.double() if tower == "image" else fed).float().numpy()
     floor = subject.floor(tower)
     bound = subject.gates.exact(floor)
-    if precision_of(bundle.manifest.towers[tower].precision).calibrated and rounded is None:
+    if precision_of(subject.bundle.manifest.towers[tower].precision).calibrated and quantized is None:
         bound = CALIBRATED
     elif stored_in_half(grids):
         bound = Bound("relative", max(bound.value, HALF_LEAST, HALF_FLOORS * (floor or 0.0)))

@@ -22,7 +22,8 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import installed_target
 from mobileclip_deploy.towers.inputs import Inputs, sample_inputs
 from mobileclip_deploy.towers.samples import read_prompts
-from mobileclip_deploy.verify.subject import Evidence, Golden, SampledReference, Subject, checkpoint_looks
+from mobileclip_deploy.verify.places import require_place
+from mobileclip_deploy.verify.subject import Evidence, Golden, OpenedSubject, SampledReference, checkpoint_looks
 
 __all__ = ["QUICK_IMAGES", "VerifyRequest", "opened_subject"]
 
@@ -54,7 +55,7 @@ class VerifyRequest:
 
 
 @contextlib.contextmanager
-def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Iterator[Subject]:
+def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Iterator[OpenedSubject]:
     """Open bundle and checkpoint, ask the checkpoint for its answers, and fold it.
 
     Raises:
@@ -67,12 +68,19 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
     stored = Reference.read(bundle.golden)
     target = installed_target(bundle.manifest.target)
     if request.place is not None:
-        target.require_place(request.place)
+        require_place(target, request.place)
     own = _own_inputs(request, source)
     with tempfile.TemporaryDirectory(prefix="mobileclip-verify-") as folder:
-        subject = Subject(bundle, Evidence(stored), gates, Path(folder), progress=progress)
-        subject.calibration, subject.thorough = request.calibration, request.thorough
-        subject.place = request.place
+        subject = OpenedSubject(
+            bundle,
+            Evidence(stored),
+            gates,
+            Path(folder),
+            calibration=request.calibration,
+            progress=progress,
+            thorough=request.thorough,
+            place=request.place,
+        )
         if source is not None:
             progress(f"{bundle.path.name}: reference embeddings")
             fresh, reference = _answers(bundle, stored, source)

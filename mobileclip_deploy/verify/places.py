@@ -8,18 +8,31 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.placement import Compiled
 from mobileclip_deploy.verify.subject import Subject
 
-__all__ = ["check_place"]
+__all__ = ["check_place", "require_place"]
 
 INPUTS = 4
 """So many of the inputs are asked for: a GPU that is made of software is slow."""
 NAMED = 3
 HALF, LARGEST = float(np.finfo(np.float16).max), float(np.finfo(np.float32).max)
+
+
+def require_place(target: Target, place: str) -> None:
+    """Refuse a place that a format is not compiled for here.
+
+    Raises:
+        UsageError: see there.
+    """
+    known = target.abilities.compiled_places
+    if place not in known:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise UsageError(f"`place` {place!r}: {target.title} cannot be compiled for that on this machine; {has}")
 
 
 def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
@@ -32,7 +45,7 @@ def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
     assert place is not None
     inputs, answers = subject.evidence.reference.inputs.of(tower)[:INPUTS], f"{place} answers"
     try:
-        found = subject.target(tower).compiled(subject.bundle.artifact(tower), place, inputs)
+        found = subject.artifact(tower).compiled(place, inputs)
     except NotRun as error:
         yield from (Check.not_run(step, tower, str(error)) for step in (place, answers))
         return

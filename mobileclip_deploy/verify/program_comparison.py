@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -17,7 +16,7 @@ from pydantic import BaseModel
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil import Computed, Precision, Program
-from mobileclip_deploy.targets import Target
+from mobileclip_deploy.targets import Artifact
 from mobileclip_deploy.targets.graph import Graph, first_difference, needed
 
 __all__ = ["Explanation", "Followed", "compare_programs", "relative_deviation"]
@@ -70,16 +69,16 @@ class Followed:
     graph: Graph
 
     @classmethod
-    def read(cls, target: Target, path: Path) -> Self:
+    def read(cls, artifact: Artifact) -> Self:
         """An artifact of a target that is `readable`.
 
         Raises:
             InvalidInput: the file is damaged.
         """
-        program, graph = target.program(path), target.graph(path)
+        program, graph = artifact.program, artifact.graph
         assert program is not None  # `readable` says so
         assert graph is not None
-        return cls(program, graph)
+        return cls(program.prepared(), graph)
 
     @cached_property
     def order(self) -> list[int]:

@@ -31,7 +31,7 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
         InvalidInput: the calibration folder holds other images than those that the bundle was calibrated on.
         ExportError: the converter failed.
     """
-    bundle, target = subject.bundle, subject.target(tower)
+    bundle, target = subject.bundle, subject.target
     if subject.source is None:
         return [Check.not_run(STEP, tower, subject.needs_checkpoint)]
     if not subject.thorough:
@@ -45,7 +45,7 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
         fresh, artifact = subject.converted(tower), bundle.artifact(tower)
     except NotRun as error:
         return [Check.not_run(STEP, tower, str(error))]
-    names = target.converters or target.packages
+    names = target.abilities.converters or target.abilities.packages
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     engine = f"a conversion by {versions or target.name}"
     # None where the check of weights found that they cannot be read.
@@ -55,10 +55,10 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
     if artifact_sha256(fresh) == artifact_sha256(artifact):
         return [Check(step=STEP, tower=tower, status="passed", engine=engine, detail=f"byte for byte{alone}")]
     try:
-        written = target.graph(artifact)
+        written = subject.artifact(tower).graph
     except InvalidInput as error:
         return [Check(step=STEP, tower=tower, status="failed", engine=engine, detail=str(error))]
-    converted = target.for_function(None).graph(fresh)
+    converted = target.open(fresh).graph
     if written is None or converted is None:
         found = f"other bytes than a conversion gives; {target.name} artifacts cannot be compared otherwise"
     else:
@@ -76,6 +76,6 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
 
 def _other_versions(bundle: Bundle, target: Target) -> str:
     written = bundle.manifest.environment
-    names = (*CONVERTERS, *target.packages, *target.converters)
+    names = (*CONVERTERS, *target.abilities.all_packages)
     pairs = [(name, written.get(name), importlib.metadata.version(name)) for name in names]
     return ", ".join(f"{name} {then}, here {now}" for name, then, now in pairs if then != now)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,9 +27,7 @@ from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.grids.decode import StoredWeight
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.towers import make_tower
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.verify.weights import Matched
+from mobileclip_deploy.verify.matching import Matched
 
 __all__ = ["learned_floats", "read_floats", "stored_sha256", "tower_to_round", "unlike_choice", "with_stored"]
 
@@ -49,7 +46,7 @@ def tower_to_round(source: Source, tower: TowerName, target: Target, short: bool
     """A copy of a folded source's tower as rounding is learned on it: with its layer scales and norms in the weights,
     where the target's exporter puts them. `short`: see `make_tower`."""
     model = copy.deepcopy(source.model)
-    target.absorb(getattr(model, tower))
+    target.abilities.absorb(getattr(model, tower))
     return make_tower(model, tower, short)
 
 

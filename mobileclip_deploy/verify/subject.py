@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +24,28 @@ from mobileclip_deploy.parity import Check, Gates, StoredWeights
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.parity.report import StoredLayer
 from mobileclip_deploy.progress import Progress, about, silent
-from mobileclip_deploy.targets import Form, Runner, Target, restored_target
+from mobileclip_deploy.targets import Artifact, Form, Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
-from mobileclip_deploy.targets.rounded import RoundedFile
+from mobileclip_deploy.targets.quantized import QuantizedFile
 from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.labels import LabelSet
+from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_stored
 
-if TYPE_CHECKING:
-    from mobileclip_deploy.verify.weights import Matched
-
-__all__ = ["Evidence", "Golden", "SampledReference", "Subject", "checkpoint_looks", "head_of", "lacks_to_convert"]
+__all__ = [
+    "Evidence",
+    "Golden",
+    "OpenedSubject",
+    "SampledReference",
+    "Subject",
+    "WrittenSubject",
+    "checkpoint_looks",
+    "head_of",
+    "lacks_to_convert",
+]
 
 
 def checkpoint_looks(model: MobileCLIP, dataset: Dataset, progress: Progress = silent) -> Looks:
@@ -83,17 +91,18 @@ class Golden:
 
 
 @dataclass
-class Subject:
-    """A bundle, and what it is held against.
+class Subject(ABC):
+    """A bundle under verification, and what it is held against.
 
-    `source` is folded; None where it is not at hand. `stages` are what the conversion measured, of a bundle that was
-    written just now; None for one that was opened: then they are measured again, and what stands in the bundle beside
-    its artifacts, such as its `golden` answers, is checked too. `calibration` is the folder of images that it was
-    calibrated on, if on one of the exporter's. `thorough`: convert again and measure accuracy, too. `place` of a device
-    that artifacts are compiled for as well; None for none. `mixed`: the layers of each tower that a search stored at 4
-    bits; None: as its log in the bundle says. `folder` takes what is converted again. `matched` and `layers`: which
-    weight of the file is which layer's, and how far it is from it, as the check of weights found; None where they
-    cannot be read. `shared`: what the conversion that wrote an artifact has in common with others of its tower.
+    Attributes:
+        source: the folded checkpoint; None where it is not at hand.
+        folder: takes what is converted again.
+        calibration: the folder of images that it was calibrated on, if on one of the user's.
+        thorough: convert again and measure accuracy on the whole dataset.
+        place: of a device, that artifacts are compiled for as well; None for none.
+        name: what progress and the report call it.
+        matched: which weight of the file is which layer's, as the check of weights found; None where weights cannot be
+            read. `layers`: how far each is from it.
     """
 
     bundle: Bundle
@@ -101,24 +110,37 @@ class Subject:
     gates: Gates
     folder: Path
     source: Source | None = None
-    golden: Golden | None = None
-    stages: Mapping[TowerName, tuple[Check, ...]] | None = None
     calibration: Path | None = None
-    name: str = ""
     thorough: bool = True
     place: str | None = None
-    mixed: Mapping[TowerName, frozenset[str]] | None = None
+    name: str = ""
     progress: Progress = silent
     matched: dict[TowerName, tuple[Matched, ...] | None] = field(default_factory=dict)
     layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)
-    shared: dict[TowerName, Shared] = field(default_factory=dict)
-    _runners: dict[TowerName, Runner] = field(default_factory=dict)
-    _rounded: dict[TowerName, RoundedFile | None] = field(default_factory=dict)
-    _to_round: dict[TowerName, nn.Module] = field(default_factory=dict)
-    _converted: dict[tuple[TowerName, str], Path] = field(default_factory=dict)
+    _artifacts: dict[TowerName, Artifact] = field(init=False, default_factory=dict)
+    _runners: dict[TowerName, Runner] = field(init=False, default_factory=dict)
+    _quantized: dict[TowerName, QuantizedFile | None] = field(init=False, default_factory=dict)
+    _to_round: dict[TowerName, nn.Module] = field(init=False, default_factory=dict)
+    _converted: dict[tuple[TowerName, str], Path] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.name = self.name or self.bundle.path.name
+
+    @abstractmethod
+    def searched(self, tower: TowerName) -> frozenset[str]:
+        """The layers of a tower that a search stored at 4 bits."""
+
+    @abstractmethod
+    def stages(self, tower: TowerName) -> list[Check]:
+        """The stages of a conversion, each against the one before it, for targets that have any."""
+
+    @abstractmethod
+    def shared(self, tower: TowerName) -> Shared:
+        """What conversions of a tower have in common."""
+
+    @abstractmethod
+    def drop_shared(self, tower: TowerName) -> None:
+        """Keep nothing of what conversions of a tower have in common, where nothing more is converted."""
 
     @property
     def complete(self) -> bool:
@@ -134,12 +156,16 @@ class Subject:
         """Progress: what is checked of a tower from now on."""
         self.progress(f"{self.name}: {tower} tower, {what}")
 
-    def target(self, tower: TowerName) -> Target:
-        """The target that wrote a tower, with the options that the manifest records."""
-        return self._target.for_function(self.bundle.manifest.towers[tower].function)
+    def artifact(self, tower: TowerName) -> Artifact:
+        """The artifact of a tower, opened once and asked by every check."""
+        if tower not in self._artifacts:
+            function = self.bundle.manifest.towers[tower].function
+            self._artifacts[tower] = self.target.open(self.bundle.artifact(tower), function)
+        return self._artifacts[tower]
 
     @cached_property
-    def _target(self) -> Target:
+    def target(self) -> Target:
+        """The target that wrote the bundle, with the options that the manifest records."""
         return restored_target(self.bundle.manifest.target, self.bundle.manifest.options)
 
     @cached_property
@@ -183,8 +209,7 @@ class Subject:
         """The layers of a tower of precision "mixed" that have 4 bits."""
         if self.bundle.manifest.towers[tower].precision != "mixed":
             return frozenset()
-        chosen = self.bundle.four_bit if self.mixed is None else self.mixed
-        return chosen.get(tower, frozenset())
+        return self.searched(tower)
 
     def storage(self, tower: TowerName) -> tuple[StoredWeights, ...]:
         """How the weights of a tower are stored: a row a grid, the most bytes first; none without the checkpoint."""
@@ -208,7 +233,7 @@ class Subject:
         if not self.chosen(tower):
             return self.head.module(self.source.model, tower)
         if tower not in self._to_round:
-            module = tower_to_round(self.source, tower, self._target, tower == "text" and bool(self.contexts))
+            module = tower_to_round(self.source, tower, self.target, tower == "text" and bool(self.contexts))
             read_floats(self.bundle, tower, module)
             self._to_round[tower] = module
         return self._to_round[tower]
@@ -223,7 +248,7 @@ class Subject:
     def grids(self, tower: TowerName) -> Storage:
         """How each tensor of a tower should be stored."""
         precision = self.bundle.manifest.towers[tower].precision
-        return self._target.storage(tower, self.module(tower), precision, self.four_bit(tower))
+        return self.target.storage(tower, self.module(tower), precision, self.four_bit(tower))
 
     def runner(self, tower: TowerName) -> Runner:
         """The artifact of a tower, loaded once.
@@ -232,21 +257,22 @@ class Subject:
             NotRun, RuntimeFailed: nothing here can run it.
         """
         if tower not in self._runners:
-            self._runners[tower] = self.target(tower).runner(self.bundle.artifact(tower))
+            self._runners[tower] = self.artifact(tower).runner()
         return self._runners[tower]
 
-    def rounded(self, tower: TowerName) -> RoundedFile | None:
-        """The artifact of a tower of a precision that rounds activations, loaded once to be followed; None of others.
+    def quantized(self, tower: TowerName) -> QuantizedFile | None:
+        """The artifact of a tower of a precision that quantizes activations, loaded once to be followed; None of
+        others.
 
         Raises:
             NotRun, RuntimeFailed: nothing here can run it.
-            InvalidInput: it is damaged, or rounds by what does not stand in it.
+            InvalidInput: it is damaged, or quantizes by what does not stand in it.
         """
         if not precision_of(self.bundle.manifest.towers[tower].precision).calibrated:
             return None
-        if tower not in self._rounded:
-            self._rounded[tower] = self.target(tower).rounded(self.bundle.artifact(tower))
-        return self._rounded[tower]
+        if tower not in self._quantized:
+            self._quantized[tower] = self.artifact(tower).quantized()
+        return self._quantized[tower]
 
     def converted(self, tower: TowerName, precision: str | None = None) -> Path:
         """The artifact of a tower written once more with the bundle's options, at its own or another precision.
@@ -257,26 +283,86 @@ class Subject:
         """
         assert self.source is not None
         try:
-            self._target.require_converter()
+            self.target.require_installed(converters=True)
         except DependencyMissing as error:  # a bundle can be read and run without
             raise NotRun(str(error)) from error
         own = self.bundle.manifest.towers[tower].precision
         precision = precision or own
         if (tower, precision) not in self._converted:
             job = tower_job(self.source, tower, precision, head=self.head, form=self.form, calibration=self.calibration)
-            job = replace(job, four_bit=self.four_bit(tower), shared=self.shared.setdefault(tower, Shared()))
+            job = replace(job, four_bit=self.four_bit(tower), shared=self.shared(tower))
             if self.chosen(tower) and precision == own:
                 found = self.matched.get(tower) or ()
                 job = replace(job, module=with_stored(self.module(tower), found, self.chosen(tower)), shared=None)
-            path = self.folder / precision / self._target.artifact_name(job.variant, job.artifact, precision)
+            path = self.folder / precision / self.target.artifact_name(job.variant, job.artifact, precision)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._target.write(job, path)
+            self.target.write(job, path)
             if self.head.names:  # Core ML's own runner reads the labels' order beside the package
                 (path.parent / "labels.json").write_text(labels_json(self.head.names), encoding="utf-8")
             self._converted[tower, precision] = path
-            if self.stages is not None or {(tower, own), (tower, "fp32")} <= self._converted.keys():
-                self.shared[tower].drop()  # nothing more is converted
+            self.drop_shared(tower)
         return self._converted[tower, precision]
+
+
+@dataclass
+class WrittenSubject(Subject):
+    """A bundle that was written just now, by the process that checks it.
+
+    Attributes:
+        measured: what its conversions measured of their stages.
+        mixed: the layers of each tower that a search stored at 4 bits.
+        given: what the conversion that wrote an artifact has in common with others of its tower.
+    """
+
+    measured: Mapping[TowerName, tuple[Check, ...]] = field(default_factory=dict)
+    mixed: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
+    given: dict[TowerName, Shared] = field(default_factory=dict)
+
+    def searched(self, tower: TowerName) -> frozenset[str]:
+        return self.mixed.get(tower, frozenset())
+
+    def stages(self, tower: TowerName) -> list[Check]:
+        return list(self.measured.get(tower, ()))
+
+    def shared(self, tower: TowerName) -> Shared:
+        return self.given.setdefault(tower, Shared())
+
+    def drop_shared(self, tower: TowerName) -> None:
+        self.shared(tower).drop()  # a float32 twin is the last that is converted
+
+
+@dataclass
+class OpenedSubject(Subject):
+    """A bundle that was opened: what stands in it beside its artifacts is checked too.
+
+    Attributes:
+        golden: its golden answers; None where the checkpoint is not at hand.
+    """
+
+    golden: Golden | None = None
+    _shared: dict[TowerName, Shared] = field(init=False, default_factory=dict)
+
+    def searched(self, tower: TowerName) -> frozenset[str]:
+        """As the log of the search in the bundle says."""
+        return self.bundle.four_bit.get(tower, frozenset())
+
+    def stages(self, tower: TowerName) -> list[Check]:
+        """Measured again. Where activations are measured, they are on the packaged samples: the bundle names its own
+        images, but has them not."""
+        if self.source is None or not self.target.abilities.stages:
+            return []
+        if not self.thorough:
+            return [Check.not_wanted("stages", tower)]
+        job = tower_job(self.source, tower, self.bundle.manifest.towers[tower].precision, head=self.head)
+        return list(self.target.stage_checks(job, self.bundle.artifact(tower)))
+
+    def shared(self, tower: TowerName) -> Shared:
+        return self._shared.setdefault(tower, Shared())
+
+    def drop_shared(self, tower: TowerName) -> None:
+        own = self.bundle.manifest.towers[tower].precision
+        if {(tower, own), (tower, "fp32")} <= self._converted.keys():
+            self.shared(tower).drop()
 
 
 def head_of(bundle: Bundle) -> Head:

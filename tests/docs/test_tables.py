@@ -65,18 +65,20 @@ def test_core_ml_needs_the_systems_and_holds_the_gates_of_the_table() -> None:
     assert table == {
         name: (recipe.oldest, (PRECISIONS[name].metric, PRECISIONS[name].gate)) for name, recipe in RECIPES.items()
     }
-    assert set(table) == set(get_target("coreml").precisions)
+    assert set(table) == set(get_target("coreml").abilities.precisions)
 
 
 def test_core_ai_has_the_precisions_and_gates_of_the_table() -> None:
     table = {name: gate(bound) for name, _, bound in rows("coreai", "Precisions")}
-    assert table == {name: (PRECISIONS[name].metric, PRECISIONS[name].gate) for name in CoreAITarget.precisions}
+    assert table == {
+        name: (PRECISIONS[name].metric, PRECISIONS[name].gate) for name in CoreAITarget.abilities.precisions
+    }
 
 
 def test_litert_has_the_precisions_and_gates_of_the_table() -> None:
     target = get_target("litert")
     table = {name: gate(bound) for name, _, _, bound in rows("litert", "Precisions")}
-    assert table == {name: (PRECISIONS[name].metric, PRECISIONS[name].gate) for name in target.precisions}
+    assert table == {name: (PRECISIONS[name].metric, PRECISIONS[name].gate) for name in target.abilities.precisions}
 
 
 def test_onnx_files_are_named_and_asked_for_as_the_table_says() -> None:

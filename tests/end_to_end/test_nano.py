@@ -25,7 +25,7 @@ from mobileclip_deploy.export.steps import Written
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify import checks
-from mobileclip_deploy.verify.subject import Evidence, Subject
+from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -93,7 +93,7 @@ def test_table_card_and_report_name_the_same_rows_for_both_towers(
     bundle, model = exports.bundle(target, precision), mcd.load_model(None, exports.checkpoint)
     mcd.reparameterize(model)
     checks = bundle.parity
-    own = Subject(bundle, Evidence(Reference.read(bundle.golden)), Gates(), Path(), source=Source.of(model))
+    own = OpenedSubject(bundle, Evidence(Reference.read(bundle.golden)), Gates(), Path(), source=Source.of(model))
     storage = own.stored_weights
     report = ParityReport(bundle=bundle.path.name, variant="nano", target=target, checks=checks, storage=storage)
     print_exports([Written(bundle, report)])

@@ -27,7 +27,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.verify.checks import check_semantic, check_shipped, check_structure
 from mobileclip_deploy.verify.program_comparison import Followed
-from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.subject import OpenedSubject
 
 PHOTOS, PROMPTS = 2, 4
 
@@ -79,7 +79,7 @@ class Healthy:
             return structure
         return [*structure, *check_semantic(own, tower), *check_shipped(own, tower)]
 
-    def subject(self, bundle: Bundle, **more: Any) -> Subject:
+    def subject(self, bundle: Bundle, **more: Any) -> OpenedSubject:
         """A bundle of this checkpoint, to be verified."""
         folder = tempfile.mkdtemp(prefix="again-", dir=bundle.path.parent)  # a package is never written over another
         return subject(bundle, self.model, self.reference, Path(folder), **more)
@@ -87,7 +87,7 @@ class Healthy:
 
 def followed(bundle: Bundle, tower: TowerName) -> Followed:
     """The artifact of a tower as `--explain` reads it."""
-    return Followed.read(get_target("coreml"), bundle.artifact(tower))
+    return Followed.read(get_target("coreml").open(bundle.artifact(tower)))
 
 
 def restamped(bundle: Bundle) -> Bundle:

@@ -28,7 +28,7 @@ def assets(store: Store) -> Assets:
 
 @cache
 def graph(path: Path) -> Graph | None:
-    return get_target("coreai").graph(path)
+    return get_target("coreai").open(path).graph
 
 
 def planted(healthy: Path, edit: Edit[Asset], folder: Path) -> tuple[Difference | None, str | None]:
@@ -37,7 +37,7 @@ def planted(healthy: Path, edit: Edit[Asset], folder: Path) -> tuple[Difference 
     named = edit.plant(asset)
     asset.program.save_asset(folder / "planted.aimodel")
     is_readable(folder / "planted.aimodel")
-    return first_difference(get_target("coreai").graph(folder / "planted.aimodel"), graph(healthy)), named
+    return first_difference(get_target("coreai").open(folder / "planted.aimodel").graph, graph(healthy)), named
 
 
 @pytest.mark.once("edit")

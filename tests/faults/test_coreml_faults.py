@@ -131,7 +131,7 @@ def test_steps_of_activations_are_checked_without_a_conversion(
     bundle = packages(("w8a8", "iOS17"))
     if plant is not None:
         bundle, _ = replace(half, bundle=bundle).planted(tower, tmp_path, plant)
-    edited = replace(own, bundle=bundle, matched={}, _rounded={})
+    edited = replace(own, bundle=bundle, matched={})
     (weights,) = check_weights(edited, tower)
     (graph,) = check_graph(edited, tower)
     checks = check_activations(edited, tower)

@@ -130,7 +130,9 @@ def test_what_is_called_harmless_computes_the_same(programs: Programs, edit: Edi
     program.save(tmp_path / "edited.pte")
     ids = programs.own.evidence.reference.inputs.ids[:2]
     target = get_target("executorch")
-    np.testing.assert_array_equal(target.runner(tmp_path / "edited.pte")(ids), target.runner(healthy)(ids))
+    np.testing.assert_array_equal(
+        target.open(tmp_path / "edited.pte").runner()(ids), target.open(healthy).runner()(ids)
+    )
 
 
 @pytest.mark.parametrize(("tower", "precision"), [(tower, one) for tower, many in TOWERS.items() for one in many])
@@ -138,8 +140,8 @@ def test_every_layer_stands_in_the_file_as_its_storage_says(
     programs: Programs, tower: TowerName, precision: str
 ) -> None:
     target, module = get_target("executorch"), copy.deepcopy(job_of(programs.model, tower, precision).module)
-    target.absorb(module)
-    stored = target.weights(programs.bundles[tower, precision].artifact(tower))
+    target.abilities.absorb(module)
+    stored = target.open(programs.bundles[tower, precision].artifact(tower)).weights
     assert stored is not None
     layers = [
         (f"{name}.weight", layer.weight.detach().numpy())
@@ -181,7 +183,7 @@ def test_a_weight_that_was_changed_is_read_as_it_is(
     program.alone()
     next(edit for edit in FAULTS if edit.name == name).plant(program)
     program.save(tmp_path / "edited.pte")
-    before, after = target.weights(healthy), target.weights(tmp_path / "edited.pte")
+    before, after = target.open(healthy).weights, target.open(tmp_path / "edited.pte").weights
     assert before is not None
     assert after is not None
     changed = [(a, b) for a, b in zip(before, after, strict=True) if not np.array_equal(a.values, b.values)]
@@ -203,7 +205,7 @@ def test_a_part_that_is_not_read_is_compared_byte_by_byte(programs: Programs, fa
             next(iter(program.named.values()))[3] ^= 1
         program.spare = paths.index(path)
         program.save(path)
-    difference = first_difference(*(get_target("executorch").graph(path) for path in paths))
+    difference = first_difference(*(get_target("executorch").open(path).graph for path in paths))
     assert (difference is None) == (fault == "none")
     assert difference is None or "VulkanBackend" in difference.describe()
 
@@ -229,8 +231,8 @@ def test_bytes_at_random_are_read_or_refused(programs: Programs, tmp_path: Path)
             data[at] = random.integers(256)
         (tmp_path / "damaged.pte").write_bytes(data)
         try:
-            assert get_target("executorch").graph(tmp_path / "damaged.pte") is not None
-            get_target("executorch").weights(tmp_path / "damaged.pte")
+            assert get_target("executorch").open(tmp_path / "damaged.pte").graph is not None
+            assert get_target("executorch").open(tmp_path / "damaged.pte").weights is not None
         except InvalidInput:
             refused += 1
     assert refused > 10

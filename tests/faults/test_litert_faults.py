@@ -28,7 +28,7 @@ def files(store: Store) -> Files:
 
 @cache
 def graph(path: Path) -> Graph | None:
-    return get_target("litert").graph(path)
+    return get_target("litert").open(path).graph
 
 
 def planted(healthy: Path, edit: Edit[Editor], folder: Path) -> tuple[Difference | None, str | None]:
@@ -37,7 +37,7 @@ def planted(healthy: Path, edit: Edit[Editor], folder: Path) -> tuple[Difference
     named = edit.plant(editor)
     (folder / "planted.tflite").write_bytes(editor.packed())
     wanted = graph(healthy)
-    written = get_target("litert").graph(folder / "planted.tflite")
+    written = get_target("litert").open(folder / "planted.tflite").graph
     assert written is not None
     assert wanted is not None
     return first_difference(written, wanted), named

@@ -100,8 +100,8 @@ def test_no_harmless_edit_does(
 def test_what_is_called_harmless_computes_the_same(files: Files, edit: Edit[PlantedOnnx], tmp_path: Path) -> None:
     bundle, _ = files.edited("text", "w4", edit, tmp_path)
     ids, target = files.subjects["w4"].evidence.reference.inputs.ids[:2], get_target("onnx")
-    wanted = target.runner(files.healthy("text", "w4"))(ids)
-    np.testing.assert_array_equal(target.runner(bundle.artifact("text"))(ids), wanted)
+    wanted = target.open(files.healthy("text", "w4")).runner()(ids)
+    np.testing.assert_array_equal(target.open(bundle.artifact("text")).runner()(ids), wanted)
 
 
 def test_bytes_at_random_are_read_or_refused(files: Files, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_bytes_at_random_are_read_or_refused(files: Files, tmp_path: Path) -> No
             data[at] = random.integers(256)
         (tmp_path / "damaged.onnx").write_bytes(data)
         try:
-            assert get_target("onnx").graph(tmp_path / "damaged.onnx") is not None
+            assert get_target("onnx").open(tmp_path / "damaged.onnx").graph is not None
         except InvalidInput:
             refused += 1
     assert refused > 10

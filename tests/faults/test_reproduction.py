@@ -22,7 +22,7 @@ from mobileclip_deploy.verify import checks
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.explanation import explain_subject
 from mobileclip_deploy.verify.reproduction import check_reproduced
-from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.subject import Subject, WrittenSubject
 
 
 @pytest.fixture
@@ -88,7 +88,8 @@ def test_the_check_is_one_of_those_of_verify_and_needs_the_checkpoint(
 
     assert statuses(half.subject(half.bundle)) == [("reproduced", "passed")] * 2
     assert statuses(replace(half.subject(half.bundle), source=None)) == [("reproduced", "not run")] * 2
-    assert statuses(half.subject(half.bundle, stages={})) == []
+    own = half.subject(half.bundle)
+    assert statuses(WrittenSubject(own.bundle, own.evidence, own.gates, own.folder, source=own.source)) == []
 
 
 def test_the_fixture_bundle_is_as_it_was_exported(half: Healthy) -> None:

@@ -17,7 +17,7 @@ from mobileclip_deploy.export.plan import ExportRequest, choose, plan_export
 from mobileclip_deploy.layouts import default_layout, layout_names, read_layout, write_side_files
 from mobileclip_deploy.layouts.layout import VALUES, values_of
 from mobileclip_deploy.model.variants import load_variant, variant_names
-from mobileclip_deploy.targets import RETIRED, get_target, targets
+from mobileclip_deploy.targets import RETIRED, Form, get_target, targets
 from mobileclip_deploy.towers.head import Head, read_head, unit_length
 
 
@@ -36,7 +36,7 @@ def test_every_layout_of_the_package_is_one_that_its_target_can_write(name: str)
         with pytest.raises(UsageError, match="pip install examples/third_party_target"):
             get_target(layout.target)
     else:
-        get_target(layout.target).require_layout(layout)
+        get_target(layout.target).require_form(Form(layout=layout))
     assert layout.name == name
     assert layout.title
     assert layout.source

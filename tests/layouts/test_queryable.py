@@ -20,8 +20,7 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.targets.coreml.runner import EvaluatorRunner
-from mobileclip_deploy.targets.coreml.specification import describe
+from mobileclip_deploy.targets.coreml.opening import CoreMLArtifact
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.samples import image_paths
 
@@ -63,8 +62,8 @@ def bundle(exports: Exports) -> mcd.Bundle:
 
 
 def test_packages_are_found_and_named_as_the_app_asks(bundle: mcd.Bundle) -> None:
-    image = describe(bundle.path / "ImageEncoder_mobileCLIP_s2.mlpackage")
-    text = describe(bundle.path / "TextEncoder_mobileCLIP_s2.mlpackage")
+    image = CoreMLArtifact(bundle.path / "ImageEncoder_mobileCLIP_s2.mlpackage").ports
+    text = CoreMLArtifact(bundle.path / "TextEncoder_mobileCLIP_s2.mlpackage").ports
     assert [info.name for info in (*image, *text)] == ["colorImage", "embOutput", "prompt", "text_embeddings"]
     assert (image[0].colour, text[0].dtype, text[0].shape) == ("RGB", "int32", (1, 77))
     assert not mcd.verify(bundle, thorough=False).failed
@@ -80,7 +79,7 @@ def test_pictures_and_texts_have_the_checkpoint_s_embeddings(bundle: mcd.Bundle,
             opened.convert("RGB").crop((0, 0, 300, 300)).save(tmp_path / f"{path.stem}.png")
         files.append(tmp_path / f"{path.stem}.png")
     pixels = mcd.preprocess(files, model)
-    image = EvaluatorRunner(bundle.path / "ImageEncoder_mobileCLIP_s2.mlpackage")
-    text = EvaluatorRunner(bundle.path / "TextEncoder_mobileCLIP_s2.mlpackage")
+    image = CoreMLArtifact(bundle.path / "ImageEncoder_mobileCLIP_s2.mlpackage").runner()
+    text = CoreMLArtifact(bundle.path / "TextEncoder_mobileCLIP_s2.mlpackage").runner()
     assert compare(embed_images(model, pixels), image(pixels)).cosine > 0.9999
     assert compare(embed_texts(model, ids), text(ids)).cosine > 0.9999

@@ -22,7 +22,7 @@ from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.towers import make_tower
-from mobileclip_deploy.verify.weights import matched_weights
+from mobileclip_deploy.verify.matching import matched_weights
 
 require_coreai()
 
@@ -58,7 +58,7 @@ def wanted(model: MobileCLIP, tower: TowerName) -> np.ndarray:
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_float32_is_the_tower_to_rounding(assets: Assets, tower: TowerName) -> None:
-    runner = get_target("coreai").runner(assets.path(tower, "fp32"))
+    runner = get_target("coreai").open(assets.path(tower, "fp32")).runner()
     assert runner.engine.startswith("Core AI 1.")
     assert compare(wanted(assets.model, tower), runner(inputs(tower))).relative < 5e-6
 
@@ -67,7 +67,7 @@ def test_float32_is_the_tower_to_rounding(assets: Assets, tower: TowerName) -> N
 def test_every_weight_is_read_back_on_its_grid(assets: Assets, tower: TowerName, precision: str) -> None:
     target, module = get_target("coreai"), make_tower(assets.model, tower)
     storage = target.storage(tower, module, precision)
-    found, missing = matched_weights(module, target.weights(assets.path(tower, precision)))
+    found, missing = matched_weights(module, target.open(assets.path(tower, precision)).weights)
     assert missing == []
     assert [match.wrong(storage[match.layer], half=True) for match in found] == [None] * len(found)
     assert {storage[match.layer].describe() for match in found} - {"float16"} == GRIDS[tower, precision] - {"float16"}
@@ -87,7 +87,7 @@ def test_weights_restored_once_give_the_answers_of_the_file_itself(assets: Asset
 def test_products_summed_in_float32_are_named_and_near(assets: Assets) -> None:
     """For the many inputs of an evaluation; `shipped` runs the program as it was written."""
     target, path, ids = get_target("coreai"), assets.path("text", "fp16"), inputs("text")
-    many, (as_written,) = target.runner(path), (load() for load in target.runners(path))
+    many, (as_written,) = target.open(path).runner(), (load() for load in target.open(path).runners())
     assert many.engine.endswith("float16 products summed in float32)")
     assert as_written.engine.endswith("(Apple's runtime, CPU)")
     assert 0 < compare(as_written(ids), many(ids)).relative < 5e-3
@@ -96,7 +96,7 @@ def test_products_summed_in_float32_are_named_and_near(assets: Assets) -> None:
 def test_inputs_computed_beside_each_other_have_the_answers_that_they_have_alone(
     assets: Assets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner, ids = get_target("coreai").runner(assets.path("text", "fp32")), np.tile(inputs("text"), (4, 1))
+    runner, ids = get_target("coreai").open(assets.path("text", "fp32")).runner(), np.tile(inputs("text"), (4, 1))
     alone = np.concatenate([runner(row[None]) for row in ids])
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert np.array_equal(runner(ids), alone)
@@ -107,8 +107,8 @@ def test_inputs_computed_beside_each_other_have_the_answers_that_they_have_alone
 def test_a_second_export_has_the_same_content_in_other_bytes(assets: Assets, tower: TowerName, tmp_path: Path) -> None:
     target, first, second = get_target("coreai"), assets.path(tower, "w4"), tmp_path / "again.aimodel"
     assets.write(tower, "w4", second)
-    assert first_difference(target.graph(first), target.graph(second)) is None
-    assert first_difference(target.graph(first), target.graph(assets.path(tower, "fp32"))) is not None
+    assert first_difference(target.open(first).graph, target.open(second).graph) is None
+    assert first_difference(target.open(first).graph, target.open(assets.path(tower, "fp32")).graph) is not None
 
 
 @pytest.mark.parametrize("tower", TOWERS)
@@ -129,19 +129,19 @@ def test_an_asset_says_what_it_is_and_where_its_weights_came_from(assets: Assets
 
 def test_inspect_tells_functions_ports_and_storage(assets: Assets) -> None:
     target, path = get_target("coreai"), assets.path("image", "w4p")
-    told = target.inspect(path)
+    told = target.open(path).inspection
     (function,) = told.functions.values()
     assert told.bytes == artifact_bytes(path)
     assert [(port.name, port.dtype, port.shape) for port in function.inputs] == [("image", "float32", (1, 3, 64, 64))]
     assert [(port.name, port.shape) for port in function.outputs] == [("final_emb_1", (1, 24))]
     assert {"lut_to_dense uint4", "blockwise_shift_scale int8", "const float16"} <= set(function.weights)
-    source, result = target.describe(path)
+    source, result = target.open(path).ports
     assert (source.name, source.dtype, result.name, result.dtype) == ("image", "float32", "final_emb_1", "float32")
-    assert target.operators(path)["conv2d"] > 0
+    assert target.open(path).operators["conv2d"] > 0
 
 
 def test_operations_keep_quiet(assets: Assets, capfd: pytest.CaptureFixture[str]) -> None:
-    get_target("coreai").runner(assets.path("text", "w4"))(inputs("text"))
+    get_target("coreai").open(assets.path("text", "w4")).runner()(inputs("text"))
     assert capfd.readouterr() == ("", "")
 
 
@@ -175,17 +175,17 @@ def damaged(path: Path, folder: Path, kind: str) -> Path:
 def test_a_damaged_asset_is_refused_in_one_line(
     assets: Assets, tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    target, path = get_target("coreai"), damaged(assets.path("text", "w4"), tmp_path, kind)
-    for look in (target.describe, target.inspect, target.graph, target.weights, target.runner):
+    artifact = get_target("coreai").open(damaged(assets.path("text", "w4"), tmp_path, kind))
+    for asked in ("ports", "inspection", "graph", "weights", "runner"):
         with pytest.raises(InvalidInput) as caught:
-            look(path)
+            getattr(artifact, asked)()
         assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
 
 
 def test_lint_shares_rules_with_core_ml_and_has_apples_own(assets: Assets) -> None:
     target = get_target("coreai")
-    (whole,), (text,) = (target.lint(assets.path(*which), "a17") for which in (("image", "fp32"), ("text", "w4")))
+    (whole,), (text,) = (target.open(assets.path(*which)).lint("a17") for which in (("image", "fp32"), ("text", "w4")))
     assert whole.share("leaves").of_operations == 1  # float32
     assert {finding.rule for op in text.found("gather") for finding in op.findings} == {"gather"}
     assert text.found("gather")[0].weight_bytes == 92 * 32 // 2 + 92 * 2 * (2 + 2 + 1)  # int4, scales, offsets, shifts
@@ -203,7 +203,7 @@ def test_lint_finds_what_is_known_to_answer_wrongly(assets: Assets) -> None:
     from mobileclip_deploy.targets.coreai.linting import OWN_RULES, Op
     from mobileclip_deploy.targets.graph import Constant, Graph
 
-    graph = get_target("coreai").graph(assets.path("image", "w8"))
+    graph = get_target("coreai").open(assets.path("image", "w8")).graph
     rules = {rule.name: rule for rule in OWN_RULES}
 
     def planted(kind: str, place: int, values: np.ndarray, number: int = 0) -> Op:
@@ -237,7 +237,7 @@ def test_operations_that_apples_reader_cannot_read_do_not_end_the_process(assets
     (copy / "main.mlirb").write_bytes(content)
     (copy / "main.hash").write_bytes(hashlib.sha256(content).digest())
     with pytest.raises(InvalidInput, match=r"Apple's reader cannot read main\.mlirb"):
-        get_target("coreai").describe(copy)
+        _ = get_target("coreai").open(copy).ports
 
 
 def test_both_towers_in_one_asset_are_those_that_they_are_alone(assets: Assets, tmp_path: Path) -> None:
@@ -249,19 +249,15 @@ def test_both_towers_in_one_asset_are_those_that_they_are_alone(assets: Assets, 
     assert {place.file for place in places.values()} == {"tiny_mci.aimodel"}
     assert [path.name for path in tmp_path.iterdir()] == ["tiny_mci.aimodel"]
     for tower, precision in (("image", "fp32"), ("text", "w4")):
-        own = target.for_function(places[tower].function)
-        alone = target.graph(assets.path(tower, precision))
-        assert first_difference(own.graph(tmp_path / places[tower].file), alone) is None
-        answers = (
-            one(inputs(tower))
-            for one in (own.runner(tmp_path / places[tower].file), target.runner(assets.path(tower, precision)))
-        )
-        assert np.array_equal(*answers)
-    told = target.inspect(tmp_path / "tiny_mci.aimodel")
+        joined = target.open(tmp_path / places[tower].file, places[tower].function)
+        alone = target.open(assets.path(tower, precision))
+        assert first_difference(joined.graph, alone.graph) is None
+        assert np.array_equal(*(one.runner()(inputs(tower)) for one in (joined, alone)))
+    told = target.open(tmp_path / "tiny_mci.aimodel").inspection
     assert set(told.functions) == set(TOWERS)
     assert told.metadata["precision"] == "image=fp32,text=w4"
     with pytest.raises(InvalidInput, match="one of them must be named"):
-        target.describe(tmp_path / "tiny_mci.aimodel")
+        _ = target.open(tmp_path / "tiny_mci.aimodel").ports
 
 
 def test_one_tower_alone_is_not_joined() -> None:
@@ -274,17 +270,17 @@ def test_an_image_tower_that_takes_a_picture_is_the_tower_behind_its_bytes(asset
 
     target, path = chosen("coreai", image_entry=True), tmp_path / "picture.aimodel"
     target.write(job_of(assets.model, "image", "fp32"), path)
-    taken, _ = target.describe(path)
-    assert (taken, taken.shape) == (target.input_info(assets.model.variant, "image"), (1, 3, 64, 64))
-    graph = target.graph(path)
+    taken, _ = target.open(path).ports
+    assert (taken, taken.shape) == (target.tensors(assets.model.variant, "image")[0], (1, 3, 64, 64))
+    graph = target.open(path).graph
     assert graph.inputs == ("image image32BGRA [64, 64]",)
     assert (graph.nodes[0].type, graph.nodes[0].settings["result"]) == ("image_to_tensor", "uint8 [64, 64, 4]")
-    findings = [one.rule for operation in target.lint(path, "a14")[0].operations[:6] for one in operation.findings]
+    findings = [one.rule for operation in target.open(path).lint("a14")[0].operations[:6] for one in operation.findings]
     assert findings == []  # of what makes three planes of the bytes
     pixels = np.rint(inputs("image") * 255).astype(np.float32) / 255
     with torch.no_grad():
         wanted = make_tower(assets.model, "image")(torch.from_numpy(pixels)).numpy()
-    runner = target.runner(path)
+    runner = target.open(path).runner()
     assert "a picture's bytes in its place" in runner.engine
     assert compare(wanted, runner(pixels)).relative < 1e-5
     # What the file was before: other channels for these would have given other answers.
@@ -292,7 +288,7 @@ def test_an_image_tower_that_takes_a_picture_is_the_tower_behind_its_bytes(asset
     assert bytes_of(pixels[0])[3, 5].tolist() == [*(np.rint(255 * pixels[0, ::-1, 3, 5])), 255]
     again = tmp_path / "again.aimodel"
     target.write(job_of(assets.model, "image", "fp32"), again)
-    assert first_difference(target.graph(again), graph) is None
+    assert first_difference(target.open(again).graph, graph) is None
 
 
 def test_apples_runtime_knows_the_picture_and_takes_none_on_linux(assets: Assets, tmp_path: Path) -> None:
@@ -320,11 +316,11 @@ def test_what_takes_a_picture_is_not_measured_on_a_phone_and_says_so() -> None:
 def test_towers_as_maps_are_the_towers_without_linear_layers(assets: Assets, tower: TowerName, tmp_path: Path) -> None:
     target, path = chosen("coreai", as_maps=True), tmp_path / "maps.aimodel"
     target.write(job_of(assets.model, tower, "fp32"), path)
-    assert compare(wanted(assets.model, tower), target.runner(path)(inputs(tower))).relative < 1e-5
-    found, missing = matched_weights(make_tower(assets.model, tower), target.weights(path))
+    assert compare(wanted(assets.model, tower), target.open(path).runner()(inputs(tower))).relative < 1e-5
+    found, missing = matched_weights(make_tower(assets.model, tower), target.open(path).weights)
     assert (missing, len(found) > 0) == ([], True)
-    rules = [one.rule for operation in target.lint(path, "a14")[0].operations for one in operation.findings]
-    before = get_target("coreai").lint(assets.path(tower, "fp32"), "a14")[0].operations
+    rules = [one.rule for operation in target.open(path).lint("a14")[0].operations for one in operation.findings]
+    before = get_target("coreai").open(assets.path(tower, "fp32")).lint("a14")[0].operations
     assert "softmax-axis" in [one.rule for operation in before for one in operation.findings]
     assert [rule for rule in rules if rule == "softmax-axis"] == []
     # What is left of a text tower is the count of tokens before each: no layer.

@@ -115,7 +115,7 @@ def test_weights_are_stored_as_the_recipe_says_and_take_the_bytes_it_implies(
 def test_the_package_as_written_answers_like_the_checkpoint(
     write: Write, reference: Reference, tower: TowerName, precision: str, target: str
 ) -> None:
-    run = get_target("coreml").runner(write(tower, precision, target))
+    run = get_target("coreml").open(write(tower, precision, target)).runner()
     found = compare(reference.of(tower), run(reference.inputs.of(tower)))
     assert found.cosine >= CASES[precision, target][2]
     assert found.relative > 1e-3, "nothing was compressed"
@@ -124,7 +124,7 @@ def test_the_package_as_written_answers_like_the_checkpoint(
 @pytest.mark.parametrize("tower", TOWERS)
 def test_input_output_and_text_of_a_compressed_package_are_those_of_any_other(write: Write, tower: TowerName) -> None:
     coreml = get_target("coreml")
-    assert coreml.describe(write(tower, "w4p-p50", "iOS18")) == coreml.describe(write(tower, "fp16", "iOS18"))
+    assert coreml.open(write(tower, "w4p-p50", "iOS18")).ports == coreml.open(write(tower, "fp16", "iOS18")).ports
     metadata = load(write(tower, "w4p-p50", "iOS18"), evaluate=False).metadata
     assert metadata["short_description"].endswith("tower, w4p-p50: embedding of dimension 128")
     assert not any("date" in key for key in metadata)
@@ -289,5 +289,5 @@ def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(
     chosen_weights = sum(layer.weights for layer in layers if layer.name in four_bit)
     assert 0 < len(layers) - len(four_bit) < 4
     assert 0.35 * chosen_weights < saved < 0.5 * chosen_weights  # half a byte a weight, less the scales of the blocks
-    cosine = compare(reference.of("image"), coreml.runner(path)(reference.inputs.pixels)).cosine
+    cosine = compare(reference.of("image"), coreml.open(path).runner()(reference.inputs.pixels)).cosine
     assert cosine >= Gates().shipped("mixed")[1]

@@ -62,7 +62,7 @@ class Written:
 
     def deviation(self, tower: TowerName, precision: str) -> Deviation:
         """Of a package, evaluated as written, from the reference."""
-        run = get_target("coreml").runner(self.paths[tower, precision])
+        run = get_target("coreml").open(self.paths[tower, precision]).runner()
         return compare(self.embeddings[tower], run(self.inputs[tower]))
 
 

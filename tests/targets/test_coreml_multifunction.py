@@ -73,7 +73,7 @@ def test_a_function_is_the_program_that_the_tower_alone_would_be(bundle: mcd.Bun
     chosen("coreml", deployment_target="iOS18").write(job_of(model, tower, precision), alone)
     function, single = load(bundle.artifact(tower), tower), load(alone)
     coreml = get_target("coreml")
-    assert first_difference(coreml.for_function(tower).graph(bundle.artifact(tower)), coreml.graph(alone)) is None
+    assert first_difference(coreml.open(bundle.artifact(tower), tower).graph, coreml.open(alone).graph) is None
     assert (function.inputs, function.outputs) == (single.inputs, single.outputs)
     assert function.metadata["license"] == single.metadata["license"]
     assert function.functions == ("image", "text")
@@ -155,4 +155,4 @@ def test_a_deployment_target_that_is_not_given_is_raised_and_said() -> None:
 
 def test_a_function_named_for_a_format_without_any_is_damage() -> None:
     with pytest.raises(InvalidInput, match="onnx artifacts have no functions"):
-        get_target("onnx").for_function("image")
+        get_target("onnx").open(Path("vision.onnx"), "image")

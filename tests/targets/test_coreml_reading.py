@@ -50,7 +50,7 @@ def test_weights_are_those_of_the_checkpoint_on_the_files_own_grid(
             layer.weight * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
             for _, layer, scale in scaled_layers(job.module)
         ]
-    weights = get_target("coreml").weights(path)
+    weights = get_target("coreml").open(path).weights
     assert weights is not None
     assert {(weight.kind, weight.bits) for weight in weights} == stored
     for weight in weights:
@@ -73,7 +73,7 @@ def test_a_products_weight_is_given_with_outputs_first(transposed: bool, tmp_pat
         return mb.matmul(x=x, y=weight if transposed else weight.T, transpose_y=transposed)
 
     path = build(tmp_path / "a.mlpackage", {"x": ((1, 3), "float32")}, body)
-    weights = get_target("coreml").weights(path)
+    weights = get_target("coreml").open(path).weights
     assert weights is not None
     (found,) = weights
     np.testing.assert_array_equal(found.values, weight)
@@ -90,7 +90,7 @@ def test_a_plain_runner_rounds_nothing_but_weights(model: mcd.MobileCLIP, precis
     with torch.no_grad():
         wanted = job.module(torch.from_numpy(ids)).numpy()
     target = get_target("coreml")
-    plain, shipped = target.plain_runner(path), target.runner(path)
+    plain, shipped = target.open(path).plain_runner(), target.open(path).runner()
     assert plain is not None
     deviations = [float(np.linalg.norm(run(ids) - wanted) / np.linalg.norm(wanted)) for run in (plain, shipped)]
     assert deviations[0] < (5e-4 if precision == "fp16" else 3e-2)

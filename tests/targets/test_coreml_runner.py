@@ -114,10 +114,10 @@ def test_one_runner_uses_all_units_and_elsewhere_the_evaluator_is_the_only_one(
     exports: Exports, monkeypatch: pytest.MonkeyPatch, mac: type[StandIn]
 ) -> None:
     path = exports.bundle("coreml", "fp16").artifact("text")
-    assert isinstance(get_target("coreml").runner(path), CoreMLRunner)
+    assert isinstance(get_target("coreml").open(path).runner(), CoreMLRunner)
     assert mac.asked == [("ALL", None)]
     monkeypatch.setattr(sys, "platform", "linux")
-    (load_evaluator,) = get_target("coreml").runners(path)
+    (load_evaluator,) = get_target("coreml").open(path).runners()
     runner = load_evaluator()
     assert isinstance(runner, EvaluatorRunner)
     assert runner.engine == "mobileclip_deploy.mil (float16 arithmetic; not Core ML)"

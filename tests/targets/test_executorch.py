@@ -25,6 +25,7 @@ from mobileclip_deploy.targets.depthwise import RowBands
 from mobileclip_deploy.targets.executorch.backends import BACKENDS
 from mobileclip_deploy.targets.executorch.backends.xnnpack import XnnpackBackend
 from mobileclip_deploy.targets.executorch.doubling import Apart
+from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
 from mobileclip_deploy.targets.executorch.program_file import read_program
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
@@ -46,9 +47,9 @@ def image(bundle: Path) -> Path:
 
 def test_files_inputs_and_outputs_are_those_of_the_contract(bundle: Path) -> None:
     assert sorted(path.name for path in bundle.glob("*.pte")) == ["nano_image.xnnpack.pte", "nano_text.xnnpack.pte"]
-    source, result = get_target("executorch").describe(bundle / "nano_image.xnnpack.pte")
+    source, result = get_target("executorch").open(bundle / "nano_image.xnnpack.pte").ports
     assert (source.dtype, source.shape, result.dtype, result.shape) == ("float32", (1, 3, 64, 64), "float32", (1, 128))
-    source, result = get_target("executorch").describe(bundle / "nano_text.xnnpack.pte")
+    source, result = get_target("executorch").open(bundle / "nano_text.xnnpack.pte").ports
     assert (source.dtype, source.shape, result.dtype, result.shape) == ("int64", (1, 77), "float32", (1, 128))
 
 
@@ -80,13 +81,13 @@ def test_the_thread_pool_has_the_size_that_is_asked_for(image: Path) -> None:
     from executorch.extension.pybindings import portable_lib
 
     for threads in (2, 1):
-        runner = RuntimeRunner(image, threads)
+        runner = RuntimeRunner(ExecuTorchArtifact(image, readable=True), threads)
         assert portable_lib._threadpool_get_thread_count() == threads
         assert f"{threads} thread" in runner.engine
 
 
 def test_a_second_call_does_not_overwrite_the_first_result(image: Path) -> None:
-    runner = RuntimeRunner(image, 1)
+    runner = RuntimeRunner(ExecuTorchArtifact(image, readable=True), 1)
     first = runner(np.zeros((1, 3, 64, 64), np.float32))
     kept = first.copy()
     runner(np.ones((1, 3, 64, 64), np.float32))
@@ -95,7 +96,7 @@ def test_a_second_call_does_not_overwrite_the_first_result(image: Path) -> None:
 
 def test_inputs_of_another_shape_are_refused_with_the_shape(image: Path) -> None:
     with pytest.raises(InvalidInput, match=r"takes \[N, 3, 64, 64\]"):
-        RuntimeRunner(image, 1)(np.zeros((1, 3, 32, 32), np.float32))
+        RuntimeRunner(ExecuTorchArtifact(image, readable=True), 1)(np.zeros((1, 3, 32, 32), np.float32))
 
 
 def test_inspect_tells_what_a_file_holds(image: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_file_that_is_cut_off_is_one_line(image: Path, tmp_path: Path, share: 
     cut.write_bytes(data[: int(len(data) * share)])
     assert "cut.pte" in refusal(run("inspect", cut))
     with pytest.raises(InvalidInput):
-        get_target("executorch").runner(cut)
+        get_target("executorch").open(cut).runner()
 
 
 def test_a_foreign_file_is_one_line(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_a_backend_that_the_runtime_lacks_is_not_run(image: Path, tmp_path: Path
     other = tmp_path / "other.pte"
     other.write_bytes(data.replace(b"XnnpackBackend", b"VulkanXBackend"))
     with pytest.raises(NotRun, match="needs VulkanXBackend"):
-        get_target("executorch").runner(other)
+        get_target("executorch").open(other).runner()
 
 
 def test_backends_that_need_an_sdk_are_named_with_what_is_missing() -> None:
@@ -196,7 +197,7 @@ def test_vulkan_is_written_and_reported_as_not_run(tmp_path: Path) -> None:
         target.write(job_of(model, "image", "fp16"), path)
     assert "VulkanBackend" in read_program(path).backends
     with pytest.raises(NotRun, match="needs VulkanBackend"):
-        target.runner(path)
+        target.open(path).runner()
 
 
 def test_each_backend_has_its_precisions() -> None:

@@ -61,7 +61,7 @@ def test_quantized_towers_are_small_and_near(
     target, path = get_target("executorch"), tmp_path / "tower.pte"
     target.write(job_of(model, tower, precision), path)
     assert path.stat().st_size <= bytes_at_most
-    assert compare(reference.of(tower), target.runner(path)(reference.inputs.of(tower))).cosine >= cosine
+    assert compare(reference.of(tower), target.open(path).runner()(reference.inputs.of(tower))).cosine >= cosine
     assert read_program(path).delegates
 
 

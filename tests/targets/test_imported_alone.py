@@ -9,13 +9,11 @@ PROGRAM = """
 import sys
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.mlpackage import import_coremltools
-from mobileclip_deploy.targets.executorch.runner import import_runtime
 coremltools = import_coremltools()
 assert coremltools is sys.modules["coremltools"] is import_coremltools()
 assert not {"sklearn", "executorch", "torchvision", "torchao", "transformers"} & set(sys.modules)
-get_target("executorch").import_runtime()  # as for a benchmark's round
-runtime, bindings = import_runtime()
-assert (runtime, bindings) == import_runtime()
+get_target("executorch").abilities.import_runtime()  # as for a benchmark's round
+from mobileclip_deploy.targets.executorch.bindings import runtime
 assert "XnnpackBackend" in runtime.Runtime.get().backend_registry.registered_backend_names
 assert not [name for name in sys.modules if name.startswith("executorch.exir")]
 import executorch.exir

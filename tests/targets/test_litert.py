@@ -36,8 +36,8 @@ from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.head import Classifier
 from mobileclip_deploy.towers.tower import ImageTower
 from mobileclip_deploy.verify.graph import tower_as_stored, with_whole_steps
-from mobileclip_deploy.verify.rounded import RoundedTower, found_places
-from mobileclip_deploy.verify.weights import matched_weights
+from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.quantized import QuantizedTower, found_sites
 
 require_litert()
 
@@ -77,7 +77,7 @@ def wanted(model: MobileCLIP, tower: TowerName) -> np.ndarray:
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_float32_is_the_tower_to_rounding(files: Files, tower: TowerName) -> None:
-    runner = get_target("litert").runner(files.path(tower, "fp32"))
+    runner = get_target("litert").open(files.path(tower, "fp32")).runner()
     assert runner.engine.startswith("LiteRT 2.3")
     assert compare(wanted(files.model, tower), runner(inputs(tower))).relative < 5e-6
 
@@ -86,7 +86,7 @@ def test_float32_is_the_tower_to_rounding(files: Files, tower: TowerName) -> Non
 def test_every_weight_is_read_back_on_its_grid(files: Files, tower: TowerName, precision: str) -> None:
     target, module = get_target("litert"), make_tower(files.model, tower)
     storage = target.storage(tower, module, precision)
-    found, missing = matched_weights(module, target.weights(files.path(tower, precision)))
+    found, missing = matched_weights(module, target.open(files.path(tower, precision)).weights)
     assert missing == []
     assert [match.wrong(storage[match.layer], half=False) for match in found] == [None] * len(found)
     assert {storage[match.layer].describe() for match in found} == GRIDS[tower, precision]
@@ -112,18 +112,22 @@ def test_what_the_converter_multiplies_into_weights_is_in_them_before_training(f
         model.text.final_norm.weight[0] = 0
     module = make_tower(model, tower)
     before = wanted(model, tower)
-    target.absorb(module)
+    target.abilities.absorb(module)
     assert compare(before, wanted(model, tower)).relative < 5e-6
-    fixed = [float(value) for name in target.fixed(module) for value in module.get_parameter(name).detach().flatten()]
+    fixed = [
+        float(value)
+        for name in target.abilities.fixed(module)
+        for value in module.get_parameter(name).detach().flatten()
+    ]
     assert [value for value in fixed if value != 1] == ([0.0] if tower == "text" else [])
-    assert len(target.fixed(module)) == {"image": 5, "text": 7}[tower]
+    assert len(target.abilities.fixed(module)) == {"image": 5, "text": 7}[tower]
 
 
 def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: Path) -> None:
     """Products whose norms stand in them, at 4 and at 8 bits, and the table of words."""
     target, model, drawn = get_target("litert"), copy.deepcopy(files.model), torch.Generator().manual_seed(0)
     trainee = attach(model, "text", "w4", target)
-    fixed = target.fixed(trainee)
+    fixed = target.abilities.fixed(trainee)
     with torch.no_grad():
         for name, parameter in trainee.named_parameters():
             if name not in fixed:
@@ -132,7 +136,7 @@ def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: 
     detach(trainee)
     recovered = Files(tmp_path)
     recovered.model = model
-    found, _ = matched_weights(make_tower(model, "text"), target.weights(recovered.path("text", "w4")))
+    found, _ = matched_weights(make_tower(model, "text"), target.open(recovered.path("text", "w4")).weights)
     held = {match.layer: match.stored for match in found}
     assert [grid.bits for grid, _ in trained.values()].count(4) == 6
     for name, (grid, values) in trained.items():
@@ -144,23 +148,23 @@ def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: 
 def test_the_plain_file_is_torch_with_the_stored_weights(files: Files, tower: TowerName, precision: str) -> None:
     """Norms stand in the products behind them, and a convolution of three bands is one weight."""
     target, module, path = get_target("litert"), make_tower(files.model, tower), files.path(tower, precision)
-    found, _ = matched_weights(module, target.weights(path))
+    found, _ = matched_weights(module, target.open(path).weights)
     as_stored = tower_as_stored(module, found, target.storage(tower, module, precision))
     with torch.no_grad():
         expected = as_stored(torch.from_numpy(inputs(tower))).numpy()
-    runner = target.plain_runner(path)
+    runner = target.open(path).plain_runner()
     assert runner is not None
     assert "normed" in {match.form for match in found} or tower == "image"
     assert compare(expected, runner(inputs(tower))).relative < 5e-6
-    assert compare(expected, target.runner(path)(inputs(tower))).cosine > 0.98
+    assert compare(expected, target.open(path).runner()(inputs(tower))).cosine > 0.98
 
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_int8_activations_are_near_the_stored_weights_and_ports_stay_float32(files: Files, tower: TowerName) -> None:
     target, module, path = get_target("litert"), make_tower(files.model, tower), files.path(tower, "w8a8")
-    found, _ = matched_weights(module, target.weights(path))
+    found, _ = matched_weights(module, target.open(path).weights)
     as_stored = tower_as_stored(module, found, target.storage(tower, module, "w8a8"))
-    runner, rounded = target.plain_runner(path), target.rounded(path)
+    runner, rounded = target.open(path).plain_runner(), target.open(path).quantized()
     assert runner is not None
     assert rounded is not None
     with_whole_steps(as_stored, found, rounded.bias_steps)
@@ -168,11 +172,11 @@ def test_int8_activations_are_near_the_stored_weights_and_ports_stay_float32(fil
     with torch.no_grad():
         expected = as_stored(rows).numpy()
     assert compare(expected, runner(inputs(tower))).relative < 5e-6
-    assert compare(expected, target.runner(path)(inputs(tower))).cosine > 0.9
-    places, missing = found_places(as_stored, rows[:1], rounded.plain(inputs(tower)[:1]), rounded.values)
+    assert compare(expected, target.open(path).runner()(inputs(tower))).cosine > 0.9
+    places, missing = found_sites(as_stored, rows[:1], rounded.plain(inputs(tower)[:1]), rounded.values)
     assert not missing
-    follower = RoundedTower(as_stored, rounded.values, places)
-    answer, integers = rounded.rounded(inputs(tower)[:1])
+    follower = QuantizedTower(as_stored, rounded.values, places)
+    answer, integers = rounded.quantized(inputs(tower)[:1])
     assert compare(follower(rows[:1], integers).numpy(), answer).relative < 1e-6
     assert (sum(follower.off.values()), len(follower.off)) == (0, len(rounded.values))
     model = read_model(path)
@@ -227,7 +231,7 @@ def test_convolutions_that_double_the_channels_are_two_with_one_output_a_channel
     halving = [conv.out_channels // conv.in_channels for conv in convs if conv.stride == (2, 2)]
     assert sorted(halving) == [1, 2, 2]
     assert sum(one.settings["stride_h"] == 2 for one in large) == len(BANDS) * sum(halving)
-    weights = get_target("litert").weights(files.path("image", "fp32"))
+    weights = get_target("litert").open(files.path("image", "fp32")).weights
     for conv in convs:
         assert any(np.array_equal(one.values, conv.weight.detach().numpy()) for one in weights)
     assert len({tensor.name for tensor in model.tensors}) == len(model.tensors)
@@ -254,11 +258,11 @@ def test_a_classifier_gives_probabilities_and_its_labels_stay_float32(files: Fil
     assert isinstance(tower, ImageTower)
     module = Classifier(tower, embeddings, 20.0).eval()
     target.write(replace(job_of(files.model, "image", "w8"), module=module, labels=labels), path)
-    source, result = target.describe(path)
+    source, result = target.open(path).ports
     assert (source.name, result.name, result.shape) == ("image", "probabilities", (1, 100))
     assert json.loads(read_model(path).metadata["mobileclip_deploy"])["labels"] == list(labels)
     storage = target.storage("image", module, "w8")
-    found, missing = matched_weights(module, target.weights(path))
+    found, missing = matched_weights(module, target.open(path).weights)
     assert missing == []
     assert [match.wrong(storage[match.layer], half=False) for match in found] == [None] * len(found)
     assert {match.layer: match.stored.kind for match in found}["weights"] == "float"
@@ -266,10 +270,10 @@ def test_a_classifier_gives_probabilities_and_its_labels_stay_float32(files: Fil
     with torch.no_grad():
         exact = module(torch.from_numpy(inputs("image"))).numpy()
         as_stored = tower_as_stored(module, layers, storage)(torch.from_numpy(inputs("image"))).numpy()
-    plain = target.plain_runner(path)
+    plain = target.open(path).plain_runner()
     assert plain is not None
     assert np.abs(plain(inputs("image")) - as_stored).max() < 1e-5
-    assert np.abs(target.runner(path)(inputs("image")) - exact).max() < 0.1
+    assert np.abs(target.open(path).runner()(inputs("image")) - exact).max() < 0.1
 
 
 def test_a_file_says_what_it_is_and_where_its_weights_came_from(files: Files) -> None:
@@ -281,14 +285,17 @@ def test_a_file_says_what_it_is_and_where_its_weights_came_from(files: Files) ->
         "w8",
         "0",
     )
-    source, result = get_target("litert").describe(files.path("text", "fp16"))
+    source, result = get_target("litert").open(files.path("text", "fp16")).ports
     assert (source.name, source.dtype, source.shape) == ("text", "int32", (1, 8))
     assert (result.name, result.dtype) == ("embedding", "float32")
-    contents = get_target("litert").contents(files.path("text", "w8"))
+    artifact = get_target("litert").open(files.path("text", "w8"))
+    contents = artifact.contents
     assert contents is not None
     assert contents["weight_bytes"]["int8"] > contents["weight_bytes"]["float32"]
     assert contents["operators"]["FULLY_CONNECTED"] == sum(
-        count for name, count in get_target("litert").operators(files.path("text", "w8")).items() if "FULLY" in name
+        count
+        for name, count in get_target("litert").open(files.path("text", "w8")).operators.items()
+        if "FULLY" in name
     )
 
 
@@ -305,17 +312,19 @@ def test_damaged_files_are_refused_in_a_sentence(files: Files, kind: str, tmp_pa
     data, path = files.path("image", "w8").read_bytes(), tmp_path / "damaged.tflite"
     damaged = {"cut": data[:-200_000], "header": bytes(16) + data[16:], "foreign": b"P" * 999, "empty": b""}
     path.write_bytes(damaged[kind])
-    target = get_target("litert")
-    for read in (target.describe, target.operators, target.weights, target.graph, target.runner):
+    artifact = get_target("litert").open(path)
+    for asked in ("ports", "operators", "weights", "graph"):
         with pytest.raises(InvalidInput, match=r"is not a usable \.tflite file"):
-            read(path)
+            getattr(artifact, asked)
+    with pytest.raises(InvalidInput, match=r"is not a usable \.tflite file"):
+        artifact.runner()
 
 
 def test_without_the_converter_files_are_read_and_run_and_an_export_says_which_extra(files: Files) -> None:
     path, target, find = files.path("text", "fp32"), get_target("litert"), importlib.util.find_spec
     with mock.patch("importlib.util.find_spec", lambda name: None if name == "litert_torch" else find(name)):
         target.require_installed()
-        assert target.runner(path)(inputs("text")).shape[0] == 2
+        assert target.open(path).runner()(inputs("text")).shape[0] == 2
         with pytest.raises(DependencyMissing, match=r"litert_torch; type: pip install 'mobileclip-deploy\[litert\]'"):
             target.require({"text": "fp32"})
 
@@ -325,7 +334,7 @@ def test_neither_writing_nor_running_says_anything(files: Files, tmp_path: Path)
     script = (
         "import numpy; from pathlib import Path; from litert_files import Files; from mobileclip_deploy.targets import "
         "get_target; path = Files(Path('.')).path('text', 'w8'); "
-        "print(get_target('litert').runner(path)(numpy.ones((1, 8), int)).shape)"
+        "print(get_target('litert').open(path).runner()(numpy.ones((1, 8), int)).shape)"
     )
     environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parents[2]}"}
     done = subprocess.run(
@@ -336,14 +345,14 @@ def test_neither_writing_nor_running_says_anything(files: Files, tmp_path: Path)
 
 def test_a_session_answers_as_the_runner_does_and_foreign_files_say_what_they_take(files: Files) -> None:
     target, path = get_target("litert"), files.path("text", "w8")
-    source, result = target.describe(path)
+    source, result = target.open(path).ports
     (place,) = target.places("host", {})
     assert place.label == "litert-cpu"
     assert [one.label for one in target.places("android", {})] == ["litert-cpu", "litert-gpu"]
-    session = target.session(path, SessionSetup(place, 1, source, result))
+    session = target.open(path).session(SessionSetup(place, 1, source, result))
     session.feed(inputs("text")[:1])
     session.run()
-    assert np.array_equal(session.answer(), target.runner(path)(inputs("text")[:1])[0])
+    assert np.array_equal(session.answer(), target.open(path).runner()(inputs("text")[:1])[0])
     (taken,), (given,) = target.declared(path)
     assert (taken.dtype, taken.shape, given.dtype, given.shape) == ("int32", (1, 8), "float32", (1, 24))
 

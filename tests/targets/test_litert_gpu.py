@@ -24,9 +24,10 @@ from mobileclip_deploy.targets.litert import gpu
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.halves import extremes
 from mobileclip_deploy.targets.litert.model_file import read_model
+from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.placement import Compiled, Extreme, Left
 from mobileclip_deploy.towers import make_tower
-from mobileclip_deploy.verify.places import check_place
+from mobileclip_deploy.verify.places import check_place, require_place
 
 require_litert()
 
@@ -55,13 +56,13 @@ def ids() -> np.ndarray:
 def test_the_text_tower_runs_whole_on_the_gpu_and_answers_in_float16(files: Files, precision: str) -> None:
     """Products keep the rank of what is around them, and of a table in float16 the rows are cast."""
     path = files.path("text", precision)
-    found = get_target("litert").compiled(path, "gpu", ids())
+    found = get_target("litert").open(path).compiled("gpu", ids())
     assert (found.left, found.refusal, found.silence) == ((), None, None)
     assert found.operations == len(read_model(path).operators)
     assert found.engine.startswith("LiteRT 2.3")
     assert "WebGPU on llvmpipe" in found.engine
     assert found.answers is not None
-    assert 1e-6 < compare(get_target("litert").runner(path)(ids()), found.answers).relative < 0.02
+    assert 1e-6 < compare(get_target("litert").open(path).runner()(ids()), found.answers).relative < 0.02
 
 
 @pytest.mark.usefixtures("vulkan")
@@ -72,7 +73,7 @@ def test_what_the_gpu_has_no_kernel_for_is_named_with_its_layer(files: Files, tm
     minimum.opcodeIndex = clamped._code(clamped.schema.BuiltinOperator.RELU_0_TO_1, 1)
     minimum.inputs, minimum.builtinOptionsType, minimum.builtinOptions = minimum.inputs[:1], 0, None
     path.write_bytes(clamped.packed())
-    found = get_target("litert").compiled(path, "gpu")
+    found = get_target("litert").open(path).compiled("gpu")
     assert [(one.type, one.name.split(".")[0]) for one in found.left] == [("RELU_0_TO_1", "tower")]
     assert (found.refusal, found.answers) == (None, None)
     (report,) = mcd.lint(path, "gpu")
@@ -85,7 +86,7 @@ def test_what_the_gpu_has_no_kernel_for_is_named_with_its_layer(files: Files, tm
 def test_a_driver_that_dies_is_a_finding(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "PROCESS", "gpu_that_dies")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    found = get_target("litert").compiled(files.path("text", "w8"), "gpu", ids())
+    found = get_target("litert").open(files.path("text", "w8")).compiled("gpu", ids())
     assert found.refusal == "the compiler died (SIGSEGV)"
     assert found.silence == "it was not compiled"
     (report,) = mcd.lint(files.path("text", "w8"), "gpu")
@@ -96,20 +97,20 @@ def test_a_driver_that_dies_is_a_finding(files: Files, monkeypatch: pytest.Monke
 def test_without_a_software_vulkan_the_package_is_named(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "FOLDERS", ())
     with pytest.raises(NotRun, match="apt install mesa-vulkan-drivers") as raised:
-        get_target("litert").compiled(files.path("text", "w8"), "gpu")
+        get_target("litert").open(files.path("text", "w8")).compiled("gpu")
     assert raised.value.exit_code == 3
 
 
 def test_a_damaged_file_never_meets_a_driver(tmp_path: Path) -> None:
     (tmp_path / "cut.tflite").write_bytes(bytes(99))
     with mock.patch.object(gpu, "_run") as run, pytest.raises(InvalidInput, match="not a usable"):
-        get_target("litert").compiled(tmp_path / "cut.tflite", "gpu")
+        get_target("litert").open(tmp_path / "cut.tflite").compiled("gpu")
     assert run.call_count == 0
 
 
 def test_places_are_refused_that_a_format_is_not_compiled_for(files: Files) -> None:
     with pytest.raises(UsageError, match="ONNX cannot be compiled for that on this machine; it has none"):
-        get_target("onnx").require_place("gpu")
+        require_place(get_target("onnx"), "gpu")
     with pytest.raises(UsageError, match="does not run on a Neural Engine; it is linted for `device='gpu'`"):
         mcd.lint(files.path("text", "w8"), "a16")
 
@@ -175,7 +176,7 @@ def test_sums_behind_means_are_those_of_torch(files: Files) -> None:
         tower(torch.from_numpy(pixels))
     for hook in hooks:
         hook.remove()  # a conversion would meet them
-    largest, largest_sum = extremes(files.path("image", "w8"), pixels)
+    largest, largest_sum = extremes(LiteRTArtifact(files.path("image", "w8")), pixels)
     assert len(hooks) == len(sums) > 1
     assert largest_sum is not None
     assert largest_sum.value == pytest.approx(max(sums), rel=1e-3)

@@ -132,9 +132,9 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     for name, content in {"empty.onnx": b"", "text.onnx": b"not a graph at all"}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InvalidInput):
-            target.describe(tmp_path / name)
+            _ = target.open(tmp_path / name).ports
         with pytest.raises(RuntimeFailed, match="cannot load"):
-            target.runner(tmp_path / name)
+            target.open(tmp_path / name).runner()
 
 
 @both_towers
@@ -182,10 +182,10 @@ def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case, tower: Towe
     inputs = case.golden.images if tower == "image" else case.golden.tokens
     bound = case.golden.image_bound if tower == "image" else TEXT_BOUND
     whole, *smaller = case.written(tower, "fp32", *(["fp16"] if "-s0." in case.golden.name else []))
-    found = target.runner(whole)(inputs.numpy())
+    found = target.open(whole).runner()(inputs.numpy())
     assert compare(case.golden.arrays[f"{tower}_embeddings"], found).relative <= bound
     for path in smaller:
-        assert passes(compare(found, target.runner(path)(inputs.numpy())), Gates().shipped("fp16"))
+        assert passes(compare(found, target.open(path).runner()(inputs.numpy())), Gates().shipped("fp16"))
 
 
 @pytest.mark.parametrize(("case", "bound"), [("mobileclip-s0", 0.26), ("mobileclip-s2", 0.26)], indirect=["case"])

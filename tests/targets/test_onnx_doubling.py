@@ -10,9 +10,9 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.rewriting import split_doubling
 from mobileclip_deploy.targets.onnx.runner import open_session
-from mobileclip_deploy.targets.onnx.stored import read_weights
 from mobileclip_deploy.targets.onnx.writing import write_model
 
 
@@ -50,7 +50,7 @@ def test_the_numbers_are_those_of_the_one_convolution(outputs: int, biased: bool
     np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-5)
     convolutions = [node for node in onnx.load(tmp_path / "apart.onnx").graph.node if node.op_type == "Conv"]
     assert len(convolutions) == outputs // 4
-    (weight,) = read_weights(tmp_path / "apart.onnx")
+    (weight,) = OnnxArtifact(tmp_path / "apart.onnx").weights
     np.testing.assert_array_equal(weight.values, numpy_helper.to_array(whole.graph.initializer[0]))
 
 

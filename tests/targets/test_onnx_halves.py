@@ -41,7 +41,7 @@ def test_it_is_the_graph_of_a_tower_in_float16(variant: str, tower: TowerName, t
     traced = replace(half, module=HalfTower(half.module).eval(), precision="fp32")
     for name, job in {"cast": half, "traced": traced}.items():
         onnx.write(job, tmp_path / f"{name}.onnx")
-    assert first_difference(onnx.graph(tmp_path / "cast.onnx"), onnx.graph(tmp_path / "traced.onnx")) is None
+    assert first_difference(onnx.open(tmp_path / "cast.onnx").graph, onnx.open(tmp_path / "traced.onnx").graph) is None
 
 
 def test_what_jobs_share_is_not_changed_by_any(tmp_path: Path) -> None:

@@ -200,5 +200,5 @@ def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(exports: Ex
     onnx_target.write(job_of(model, "text", "mixed", four_bit=four_bit), only)
     assert (operators(only)["Floor"], operators(only)["MatMulNBits"]) == (0, 1)
     golden = Reference.read(exports.bundle("onnx", "w8").golden)
-    answers = compare(golden.of("text"), onnx_target.runner(only)(golden.inputs.ids))
+    answers = compare(golden.of("text"), onnx_target.open(only).runner()(golden.inputs.ids))
     assert answers.cosine >= Gates().shipped("mixed")[1]

@@ -50,7 +50,7 @@ def converted(model: MobileCLIP, tower: TowerName, precision: str, folder: Path)
 def test_every_layer_stands_in_the_file_on_its_grid(
     model: MobileCLIP, tower: TowerName, precision: str, tmp_path: Path
 ) -> None:
-    stored, module = TARGET.weights(converted(model, tower, precision, tmp_path)), make_tower(model, tower)
+    stored, module = TARGET.open(converted(model, tower, precision, tmp_path)).weights, make_tower(model, tower)
     assert stored is not None
     grids, found = TARGET.storage(tower, module, precision), set()
     for layer in layers(module):
@@ -76,7 +76,7 @@ def test_in_float32_a_file_computes_what_torch_does_with_its_numbers(
     model: MobileCLIP, tower: TowerName, precision: str, tmp_path: Path
 ) -> None:
     path, module = converted(model, tower, precision, tmp_path), copy.deepcopy(make_tower(model, tower))
-    stored = TARGET.weights(path)
+    stored = TARGET.open(path).weights
     assert stored is not None
     if precision == "fp16":
         module = module.half().float()  # biases, norms and positions too
@@ -89,7 +89,7 @@ def test_in_float32_a_file_computes_what_torch_does_with_its_numbers(
     given = torch.from_numpy(inputs)
     with torch.no_grad():
         wanted = module.double()(given.double() if tower == "image" else given).numpy()
-    runner = TARGET.plain_runner(path)
+    runner = TARGET.open(path).plain_runner()
     assert runner is not None
     error = np.linalg.norm(runner(inputs) - wanted) / np.linalg.norm(wanted)
     # What torch holds otherwise: the scale of attention is a float16, static biases are whole steps of int32 sums.

@@ -255,4 +255,4 @@ def test_on_onnx_the_product_with_a_classifiers_labels_stays_in_float() -> None:
     for target, kind in (("onnx", "float"), ("coreml", "integers")):
         assert get_target(target).storage("image", module, "w8")[own].kind == kind
     assert get_target("executorch").artifact_name(model.variant, "image", "fp32") == "nano_image.xnnpack.pte"
-    assert get_target("executorch").output_info(model.variant, "image", 20).shape == (1, 20)
+    assert get_target("executorch").tensors(model.variant, "image", 20)[1].shape == (1, 20)

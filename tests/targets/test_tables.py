@@ -19,7 +19,7 @@ from mobileclip_deploy.targets.executorch import embedding
 from mobileclip_deploy.targets.executorch.reading import read_graph
 from mobileclip_deploy.targets.storage import layers, stored_in_half
 from mobileclip_deploy.towers import make_tower
-from mobileclip_deploy.verify.weights import matched_weights
+from mobileclip_deploy.verify.matching import matched_weights
 
 TABLE = "encoder.token_embedding.weight"
 PRODUCT = "encoder.blocks.0.fc1.weight"
@@ -62,7 +62,7 @@ def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     assert said == target.storage("text", module, rest) | {TABLE: target.storage("text", module, other)[TABLE]}
     path = tmp_path / target.artifact_name(model.variant, "text", precision)
     target.write(replace(job_of(model, "text", precision), calibration=few_words()), path)
-    found, lost = matched_weights(module, target.weights(path) or ())
+    found, lost = matched_weights(module, target.open(path).weights or ())
     stored = {match.layer: match.stored for match in found}
     assert not lost
     kinds = [(stored[layer].kind, stored[layer].bits) for layer in (TABLE, PRODUCT)]
@@ -98,7 +98,7 @@ def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
     target.write(replace(job_of(model, "text", precision), calibration=few_words()), path)
     assert {node.type.partition(".")[0] for node in read_graph(path).nodes} >= {"aten::index"}
     module = make_tower(model, "text")
-    found, lost = matched_weights(module, target.weights(path) or ())
+    found, lost = matched_weights(module, target.open(path).weights or ())
     said = target.storage("text", module, precision)
     assert not lost
     assert all(match.wrong(said[match.layer], stored_in_half(said)) is None for match in found)

@@ -28,10 +28,11 @@ from writing import subject
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets.rounded import Flow, RoundedValue
+from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
+from mobileclip_deploy.targets.quantized import Flow, QuantizedValue
 from mobileclip_deploy.verify.activations import check_activations
 from mobileclip_deploy.verify.graph import check_graph
-from mobileclip_deploy.verify.rounded import RoundedTower, found_places
+from mobileclip_deploy.verify.quantized import QuantizedTower, found_sites
 from mobileclip_deploy.verify.subject import Subject
 from mobileclip_deploy.verify.weights import check_weights
 
@@ -55,7 +56,7 @@ def outcomes(whole: Subject, plant: Callable[[PlantedOnnx], object], folder: Pat
     """What the checks that need no converter say of a copy with an edit: step -> status and detail."""
     file = PlantedOnnx(whole.bundle.artifact("image").read_bytes())
     plant(file)
-    own = replace(whole, bundle=Bundle(folder, whole.bundle.manifest), _rounded={})
+    own = replace(whole, bundle=Bundle(folder, whole.bundle.manifest))
     file.save(own.bundle.artifact("image"))
     checks = [*check_graph(own, "image"), *check_activations(own, "image")]
     return {check.step: (check.status, str(check.detail)) for check in checks}
@@ -80,7 +81,7 @@ def test_torch_rounds_what_the_file_rounds_to_the_same_integers(whole: Subject) 
         (activation_range, {"ranges"}, "the checkpoint's values are within"),
         (activation_zero, {"ranges"}, "the checkpoint's values are within"),
         (activations_cut_off, {"ranges"}, "; and "),
-        (activation_restored, {"activations"}, "is not restored by what it was rounded by"),
+        (activation_restored, {"activations"}, "is not dequantized by what it was quantized by"),
         (outputs_scaled, {"graph", "activations"}, ""),
         (gelus_by_tanh, {"graph", "activations"}, "which torch does not compute"),
         (attention_scale, {"graph", "activations"}, "it rounds 'view_4' and "),
@@ -100,15 +101,15 @@ class Small:
     """A network of two layers that a file rounds behind the first."""
 
     module: nn.Module
-    value: RoundedValue
+    value: QuantizedValue
 
     def answer(self, row: Tensor, integers: list[int]) -> tuple[list[float], int]:
         """The answer, and how many integers were others."""
-        places, missing = found_places(
+        places, missing = found_sites(
             self.module, row, {"first": row.numpy() * 2, "second": row.numpy() * 2 + 1}, [self.value]
         )
         assert not missing
-        tower = RoundedTower(self.module, [self.value], places)
+        tower = QuantizedTower(self.module, [self.value], places)
         return tower(row, {"q": np.array([integers], np.int8)})[0].tolist(), tower.off["first"]
 
 
@@ -129,17 +130,21 @@ class Doubled(nn.Module):
 def test_a_number_between_two_steps_goes_where_the_file_has_put_it(
     integers: list[int], answer: list[float], off: int
 ) -> None:
-    value = RoundedValue("q", "first", (), 1.0, 0, -128, 127, 1.0)
+    value = QuantizedValue("q", "first", (), 1.0, 0, -128, 127, 1.0)
     small = Small(Doubled(), value)
     assert small.answer(torch.tensor([[1.2490, -2.5]]), integers) == (answer, off)
 
 
 def test_what_takes_a_value_is_followed_through_other_shapes() -> None:
-    flow = Flow(frozenset({"out"}))
-    flow.reshape("x", "turned")
-    flow.compute(["turned"], "sum")
-    flow.reshape("restored", "flat")
-    flow.compute(["flat"], "product")
-    assert flow.taking("turned", "restored") == ("product",)  # the sum takes it as it was
-    assert flow.taking("y", "restored") == ()
-    assert flow.taking("y", "restored", alone=False) == ("product",)
+    x, y, restored = Wire(None, 0), Wire(None, 1), Wire(None, 2)
+    nodes = (
+        Node("shape", (("x", x),)),
+        Node("sum", (("x", Wire(0)),)),
+        Node("shape", (("x", restored),)),
+        Node("product", (("x", Wire(2)), ("y", Constant(np.ones(1))))),
+    )
+    graph = Graph(("x", "y", "z"), nodes, ("out",), (Wire(3),))
+    flow = Flow(graph, lambda node: node.type == "shape", lambda node: False)
+    assert flow.taking(Wire(0), restored) == (Wire(3),)  # the sum takes it as it was
+    assert flow.taking(y, restored) == ()
+    assert flow.taking(y, restored, alone=False) == (Wire(3),)

@@ -18,7 +18,7 @@ FEED = {"x": np.ones((1, 3), np.float32)}
 
 
 def program(path: Path, name: str, body: Any, dtype: str = "float32") -> Followed:
-    return Followed.read(get_target("coreml"), build(path / f"{name}.mlpackage", {"x": ((1, 3), dtype)}, body))
+    return Followed.read(get_target("coreml").open(build(path / f"{name}.mlpackage", {"x": ((1, 3), dtype)}, body)))
 
 
 def two_layers(weight: np.ndarray[Any, Any] = SQUARE, relu: bool = True, first: str = "first") -> Any:

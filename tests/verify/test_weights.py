@@ -22,8 +22,9 @@ from mobileclip_deploy.targets.grids.decode import StoredWeight, as_float
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.verify.checks import TOWER_CHECKS
 from mobileclip_deploy.verify.graph import check_graph
+from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
-from mobileclip_deploy.verify.weights import Matched, check_weights
+from mobileclip_deploy.verify.weights import check_weights
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
@@ -59,7 +60,7 @@ def checked(whole: Subject, change: Callable[[StoredWeight], StoredWeight] | Non
     """The check of weights where the file's weight of one layer is another; None takes it out of the file."""
     own = get_target("onnx")
     name = next(match.stored.name for match in whole.matched["text"] if match.layer == layer)
-    stored = own.weights(whole.bundle.artifact("text"))
+    stored = own.open(whole.bundle.artifact("text")).weights
     assert stored is not None
     changed = [change(weight) if change else None for weight in stored if weight.name == name]
     others = [weight for weight in stored if weight.name != name]
@@ -68,8 +69,9 @@ def checked(whole: Subject, change: Callable[[StoredWeight], StoredWeight] | Non
 
 def judged(whole: Subject, stored: Sequence[StoredWeight]) -> Check:
     """The check of weights where these stand in the file."""
-    with mock.patch.object(type(get_target("onnx")), "weights", return_value=tuple(stored)):
-        (check,) = check_weights(replace(whole, matched={}, layers={}), "text")
+    own = replace(whole, matched={}, layers={})
+    with mock.patch.dict(vars(own.artifact("text")), weights=tuple(stored)):
+        (check,) = check_weights(own, "text")
     return check
 
 
@@ -142,7 +144,7 @@ def test_a_layer_that_is_not_in_the_file_fails(whole: Subject) -> None:
 
 
 def test_names_and_order_say_nothing(whole: Subject) -> None:
-    stored = get_target("onnx").weights(whole.bundle.artifact("text"))
+    stored = get_target("onnx").open(whole.bundle.artifact("text")).weights
     assert stored is not None
     check = judged(whole, [replace(weight, name=f"w{index}") for index, weight in enumerate(reversed(stored))])
     assert check.status == "passed", check.detail

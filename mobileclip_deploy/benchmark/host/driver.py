@@ -36,7 +36,8 @@ class HostDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         device = describe()
-        timed = {one.runtime_package or one.packages[0]: one.extra for one in targets().values() if one.foreign_suffix}
+        every = [one.abilities for one in targets().values()]
+        timed = {one.runtime_package or one.packages[0]: one.extra for one in every if one.foreign_suffix}
         missing = {name: extra for name, extra in timed.items() if importlib.util.find_spec(name) is None}
         extras = ",".join(str(extra) for extra in missing.values())
         remedy = f"without {' and '.join(missing)}: pip install 'mobileclip-deploy[{extras}]'" if missing else None
@@ -89,7 +90,10 @@ def _peak(threads: int, progress: Progress) -> Peak | None:
 def _versions(job: Job) -> dict[str, str]:
     """Of every runtime of the job, by its name."""
     names = {cell.runtime: cell.target or "" for cell in sorted(job.cells, key=lambda cell: cell.runtime)}
-    return {
-        runtime: importlib.metadata.version("torch") if name == CHECKPOINT else get_target(name).runtime_version()
-        for runtime, name in names.items()
-    }
+    return {runtime: _version(name) for runtime, name in names.items()}
+
+
+def _version(target: str) -> str:
+    return (
+        importlib.metadata.version("torch") if target == CHECKPOINT else get_target(target).abilities.runtime_version()
+    )

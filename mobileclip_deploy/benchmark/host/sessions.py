@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.targets import Target, get_target
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup
 from mobileclip_deploy.targets.values import TensorInfo
 
@@ -69,7 +69,7 @@ class TorchSession(Session):
 def import_runtime(cell: Cell) -> None:
     """Import what a cell needs, so that loading a model is not charged for loading Python modules."""
     if cell.target != CHECKPOINT:
-        return _target(cell).import_runtime()
+        return get_target(cell.target or "").abilities.import_runtime()
     for module in TORCH_MODULES:
         importlib.import_module(module)
 
@@ -90,8 +90,4 @@ def open_session(cell: Cell, folder: Path) -> Session:
         input=TensorInfo(cell.input.name, cell.input.dtype, cell.input.shape),
         output=TensorInfo(cell.output.name, cell.output.dtype, cell.output.shape),
     )
-    return _target(cell).session(path, setup)
-
-
-def _target(cell: Cell) -> Target:
-    return get_target(cell.target or "").for_function(cell.options.get("function"))
+    return get_target(cell.target or "").open(path, cell.options.get("function")).session(setup)

@@ -72,7 +72,7 @@ def tower_choices(
 ) -> tuple[TowerChoice, ...]:
     """Every precision that a target has for a tower with its options, those whose table of words has its own among
     them, and every mix of layers, the smallest prediction first."""
-    choices = [TowerChoice(tower, name, 0) for name in target.precisions]
+    choices = [TowerChoice(tower, name, 0) for name in target.abilities.precisions]
     choices += [TowerChoice(tower, f"{rest}{TABLE}{table}", 0) for rest in RESTS for table in TABLES]
     choices += [TowerChoice(tower, "mixed", 0, chosen) for chosen in mixes(layers)]
     sized = []

@@ -264,7 +264,7 @@ class _Search:
         """Every choice of a tower with what it is predicted to cost."""
         trials, target = self.trials, self.trials.plan.target
         module = make_tower(trials.source.model, tower)
-        if target.mixes:
+        if target.abilities.mixes:
             self._go_on()
             self.layers[tower] = _layers(trials, tower)
         choices = tower_choices(target, tower, module, self.layers.get(tower, ()))

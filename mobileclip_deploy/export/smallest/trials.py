@@ -71,7 +71,7 @@ class Trials:
                     (staging / name).parent.mkdir(parents=True)
                     target.write(self._job(choice), staging / name)
             self.progress(f"{tower} tower at {precision}: measuring")
-            runner = target.runner(artifact)
+            runner = target.open(artifact).runner()
             deviation = compare(self.reference.of(tower), runner(self.reference.inputs.of(tower)))
         except (ExportError, InvalidInput) as error:
             return TriedTower(artifact, 0, f"{tower} {precision} could not be made: {error}")
@@ -110,7 +110,7 @@ class Trials:
 
     def _embedder(self, candidate: Candidate) -> Embedder:
         artifacts: dict[TowerName, Path] = {choice.tower: self.tower(choice).artifact for choice in candidate.choices}
-        image, text = (self.plan.target.runner(artifacts[tower]) for tower in ("image", "text"))
+        image, text = (self.plan.target.open(artifacts[tower]).runner() for tower in ("image", "text"))
         variant = self.source.variant
         return Embedder(
             name="candidate",

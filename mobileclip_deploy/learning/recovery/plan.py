@@ -102,7 +102,7 @@ def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
         raise UsageError(f"unknown tower {request.tower!r}; known: {', '.join(TOWERS)}, both")
     towers: tuple[TowerName, ...] = tuple(name for name in TOWERS if request.tower in (name, "both"))
     precisions = parse_precisions(request.precision, towers)
-    known = [name for name, one in targets().items() if one.recoverable]
+    known = [name for name, one in targets().items() if one.abilities.recoverable]
     target = get_target(request.target)
     if target.label not in known:
         raise UsageError(f"cannot recover for target {target.label!r}; known: {', '.join(known)}")

@@ -31,7 +31,7 @@ def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) 
         target: whose export it is.
     """
     module: nn.Module = getattr(model, tower)
-    target.absorb(module)
+    target.abilities.absorb(module)
     exported = make_tower(model, tower)
     for name, grid in target.storage(tower, exported, precision).items():
         if grid.kind != "float":

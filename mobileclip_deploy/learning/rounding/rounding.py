@@ -100,7 +100,7 @@ def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
     Raises:
         UsageError: see there.
     """
-    known = [name for name, one in targets().items() if one.recoverable or one.learns_rounding]
+    known = [name for name, one in targets().items() if one.abilities.recoverable or one.abilities.learns_rounding]
     if target.label not in known:
         raise UsageError(f"{target.label} takes no learned rounding ({', '.join(known)} do); leave `rounding` out")
     if not {precision_of(precision).rest for precision in precisions.values()} & set(LEARNABLE):
@@ -128,7 +128,7 @@ def round_source(
     result = Source(copy.deepcopy(source.model), source.provenance)
     outcomes = []
     for tower, precision in precisions.items():
-        target.absorb(getattr(result.model, tower))
+        target.abilities.absorb(getattr(result.model, tower))
         module = make_tower(result.model, tower)
         storage = target.storage(tower, module, precision, learning.four_bit.get(tower, frozenset()))
         outcome = None
@@ -139,7 +139,8 @@ def round_source(
                 outcome = RoundedTower(**{**before, "layers": tuple(before["layers"])})
                 progress(f"{tower} tower, its rounding was learned before: {kept.path}")
             else:
-                task = _task(source, tower, data, target.fixed(module)) if learning.method == "tuned" else None
+                fixed = target.abilities.fixed(module)
+                task = _task(source, tower, data, fixed) if learning.method == "tuned" else None
                 outcome = _round_tower(tower, module, storage, data, task, progress)
                 if kept is not None:
                     kept.keep(module, asdict(outcome))

@@ -54,7 +54,7 @@ class Placed:
 class Task:
     """What a tower is tuned to: to answer `inputs` as the float original did (`wanted`, unit [N, D]), and to rank
     `across`, unit embeddings [M, D] of the other tower, as it did, at the model's factor of the cosines. `fixed`: the
-    parameters of the tower that stay as they are (`Target.fixed`)."""
+    parameters of the tower that stay as they are (`Abilities.fixed`)."""
 
     inputs: Tensor
     wanted: Tensor

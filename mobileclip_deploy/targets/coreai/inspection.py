@@ -4,45 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.targets.coreai.asset import IMAGE, OWN, Asset, TensorType, operations, tensor_type
-from mobileclip_deploy.targets.coreai.reading import graph_of, port_names
+from mobileclip_deploy.targets.coreai.opening import graph_of, port_names
 from mobileclip_deploy.targets.coreai.weights import RESTORED
 from mobileclip_deploy.targets.inspection import PackageInspection
 from mobileclip_deploy.targets.values import TensorInfo
 
-__all__ = ["LARGEST", "describe", "inspect_asset", "operators"]
+__all__ = ["LARGEST", "inspect_asset", "ports_of"]
 
 LARGEST = 10
 
 
-def describe(path: Path, function: str | None = None) -> tuple[TensorInfo, TensorInfo]:
-    """The one input and one output of an asset, or of one of its functions.
-
-    Raises:
-        InvalidInput: it is damaged, or has another number of inputs or outputs.
-    """
-    asset = Asset(path)
-    inputs, outputs = _ports(asset.function(function))
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise InvalidInput(f"{path}: {len(inputs)} inputs and {len(outputs)} outputs instead of one each")
-    return inputs[0], outputs[0]
-
-
-def operators(path: Path, function: str | None = None) -> dict[str, int]:
-    """How often each operation occurs, constants not counted; those of a called function once for each call.
-
-    Raises:
-        InvalidInput: it is damaged.
-    """
-    return dict(Counter(node.type for node in graph_of(Asset(path), function).nodes))
-
-
-def inspect_asset(path: Path) -> PackageInspection:
+def inspect_asset(asset: Asset) -> PackageInspection:
     """Describe an asset.
 
     Returns:
@@ -50,15 +26,14 @@ def inspect_asset(path: Path) -> PackageInspection:
         counted in each. A weight is called as the function's text calls it: there are no names.
 
     Raises:
-        InvalidInput: it is damaged.
+        InvalidInput: a function of it is damaged.
     """
-    asset = Asset(path)
     told = {
         "kind": "coreai artifact",
         "title": "Core AI asset",
         "specification_version": str(asset.metadata["assetVersion"]),
         "deployment_target": "iOS27",
-        "bytes": artifact_bytes(path),
+        "bytes": artifact_bytes(asset.path),
         "metadata": _flat(asset.metadata),
         "functions": {name: _function(asset, name) for name in asset.functions},
     }
@@ -74,7 +49,7 @@ def _flat(metadata: dict[str, Any]) -> dict[str, str]:
 
 def _function(asset: Asset, name: str) -> dict[str, Any]:
     function = asset.functions[name]
-    inputs, outputs = _ports(function)
+    inputs, outputs = ports_of(function)
     nodes = graph_of(asset, name).nodes
     counts = Counter(node.type for node in nodes)
     precisions = Counter(node.settings["result"].split(" ")[0] for node in nodes)
@@ -123,7 +98,8 @@ def _weight(operation: Any) -> dict[str, Any] | None:
     }
 
 
-def _ports(function: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:
+def ports_of(function: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:
+    """The inputs and the outputs of a function."""
     block = function.regions[0].blocks[0]
     values = list(block.arguments), list(list(operations(function))[-1].operands)
     inputs, outputs = (

@@ -25,7 +25,7 @@ from mobileclip_deploy.mil.lint import (
 )
 from mobileclip_deploy.mil.lint.rule import Subject
 from mobileclip_deploy.targets.coreai.asset import Asset
-from mobileclip_deploy.targets.coreai.reading import graph_of
+from mobileclip_deploy.targets.coreai.opening import graph_of
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 
 __all__ = ["OWN_RULES", "SHARED", "lint_asset"]
@@ -204,7 +204,7 @@ OWN_RULES: tuple[Rule[Op], ...] = (
 """Apple's rules in our words, and reports of iOS 27.0; the worst first. Their rank and types are Core ML's rules."""
 
 
-def lint_asset(path: Path, device: str, function: str | None = None) -> tuple[LintReport, ...]:
+def lint_asset(asset: Asset, device: str, function: str | None = None) -> tuple[LintReport, ...]:
     """Apply the shared rules and Core AI's own to every operation of a function, or of each.
 
     Raises:
@@ -212,9 +212,8 @@ def lint_asset(path: Path, device: str, function: str | None = None) -> tuple[Li
         InvalidInput: the asset is damaged.
     """
     find_device(device)
-    asset = Asset(path)
     names = [function] if function is not None else list(asset.functions)
-    return tuple(_lint(path, name, graph_of(asset, name), device) for name in names)
+    return tuple(_lint(asset.path, name, graph_of(asset, name), device) for name in names)
 
 
 def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:

@@ -20,7 +20,7 @@ from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.editing import raise_to_float32, restore_weights, widen_products
 from mobileclip_deploy.targets.coreai.image_entry import bytes_of, give_bytes
-from mobileclip_deploy.targets.coreai.reading import port_names
+from mobileclip_deploy.targets.coreai.opening import port_names
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 __all__ = ["CoreAIRunner"]

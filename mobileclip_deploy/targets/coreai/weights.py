@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,13 +28,12 @@ TRANSPOSE, PRODUCT = "coreai.transpose", "coreai.decomposable.broadcasting_batch
 WEIGHTS = {"coreai.conv2d": 1, "coreai.gather_nd": 0, PRODUCT: 1}
 
 
-def read_weights(path: Path, function: str | None = None) -> tuple[StoredWeight, ...]:
+def read_weights(asset: Asset, function: str | None = None) -> tuple[StoredWeight, ...]:
     """The weights of convolutions, products and tables, once for each user, in torch's layout.
 
     Raises:
         InvalidInput: the program is damaged, or holds a weight in a form that no export writes.
     """
-    asset = Asset(path)
     found = []
     for operation in operations(asset.function(function)):
         place = WEIGHTS.get(operation.name)

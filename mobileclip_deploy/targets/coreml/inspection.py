@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.files import artifact_bytes
@@ -18,17 +17,17 @@ OPSETS = {f"CoreML{number}": f"iOS{number + 10}" for number in range(3, 9)}
 CLASSES = ("float64", "float32", "float16", "int32", "int16", "int8", "uint8", "bool")
 
 
-def inspect_package(path: Path) -> PackageInspection:
-    """Describe a package.
+def inspect_package(first: Program) -> PackageInspection:
+    """Describe the package that a program was loaded from.
 
     Returns:
         `functions`: what each of its functions takes, gives and computes; beside that what the package is as a whole.
         `bytes` is its size on disk; weights' bytes are as stored, those that functions share counted in each.
 
     Raises:
-        InvalidInput: the package is damaged or holds no ML program.
+        InvalidInput: another function of it is damaged.
     """
-    first = load(path, evaluate=False)
+    path = first.path
     programs = [first if name == first.function else load(path, name, evaluate=False) for name in first.functions]
     told = {
         "kind": "coreml artifact",

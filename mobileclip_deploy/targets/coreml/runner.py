@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,12 +14,11 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets.mlpackage import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
-from mobileclip_deploy.targets.values import Runner
 
 if TYPE_CHECKING:
     from mobileclip_deploy.mil import Program
 
-__all__ = ["COMPUTE_UNITS", "CoreMLRunner", "EvaluatorRunner", "feeds", "load_runner", "load_runners"]
+__all__ = ["COMPUTE_UNITS", "CoreMLRunner", "EvaluatorRunner", "feeds"]
 
 # As Core ML calls them (MLComputeUnits) -> as coremltools does. Core ML may leave any of them for the CPU.
 COMPUTE_UNITS = {
@@ -32,35 +29,15 @@ COMPUTE_UNITS = {
 }
 
 
-def load_runner(path: Path, function: str | None = None) -> Runner:
-    """Core ML on macOS, the evaluator elsewhere; the runner's `engine` says which.
-
-    Args:
-        function: of a package of several.
-    """
-    return CoreMLRunner(path, function=function) if sys.platform == "darwin" else EvaluatorRunner(path, function)
-
-
-def load_runners(path: Path, function: str | None = None) -> Iterator[Callable[[], Runner]]:
-    """Loaders: Core ML on each of its compute units on macOS; the evaluator elsewhere."""
-    if sys.platform == "darwin":
-        yield from (partial(CoreMLRunner, path, unit, function) for unit in COMPUTE_UNITS)
-    else:
-        yield partial(EvaluatorRunner, path, function)
-
-
 class EvaluatorRunner:
     """Evaluates the written package in torch, op by op.
 
-    A package whose results are declared float16 is evaluated with every result rounded to float16; a `plain` one in
-    float32, with activations that it rounds to integers left as they are.
+    A program whose results are declared float16 is evaluated with every result rounded to float16; a `plain` one in
+    float32.
     """
 
-    def __init__(self, path: Path, function: str | None = None, *, plain: bool = False) -> None:
-        from mobileclip_deploy.mil import load
-
-        with quiet():
-            self._program = load(path, function, rounds_activations=not plain)
+    def __init__(self, program: Program, *, plain: bool = False) -> None:
+        self._program = program
         half = any(out.dtype == "float16" for op in self._program.operations for out in op.outputs)
         self._precision: Literal["float32", "float16"] = "float16" if half and not plain else "float32"
         self.engine = f"mobileclip_deploy.mil ({self._precision} arithmetic; not Core ML)"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.targets.base import Target
+from mobileclip_deploy.targets.abilities import Abilities
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.coreml.recipes import (
     DEFAULT_TARGET,
     RECIPES,
@@ -18,19 +19,15 @@ from mobileclip_deploy.targets.coreml.recipes import (
     settle_target,
 )
 from mobileclip_deploy.targets.options import TargetOptions, option
-from mobileclip_deploy.targets.values import Place, Precisions, Runner, TensorInfo, TowerJob
+from mobileclip_deploy.targets.target import Target
+from mobileclip_deploy.targets.values import Form, Place, Precisions, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mobileclip_deploy.mil import Program
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
-    from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
-    from mobileclip_deploy.targets.graph import Graph
-    from mobileclip_deploy.targets.grids.decode import StoredWeight
-    from mobileclip_deploy.targets.inspection import PackageInspection
-    from mobileclip_deploy.targets.rounded import RoundedFile
+    from mobileclip_deploy.targets.benchmarking import RuntimePlace
     from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["CoreMLOptions", "CoreMLTarget"]
@@ -52,29 +49,27 @@ class CoreMLOptions(TargetOptions):
 class CoreMLTarget(Target):
     name = "coreml"
     title = "Core ML"
-    packages = ("coremltools",)
-    proven: ClassVar[Mapping[str, str]] = {"coremltools": "9.0 or 9.1.dev1"}
-    extra = "coreml"
-    suffixes = (".mlpackage",)
-    order = 2
-    runtime_modules = ("coremltools",)
     Options = CoreMLOptions
     options: CoreMLOptions
-    precisions = tuple(RECIPES)
-    tables = ("w8", "w6p", "w4p", "w4")
-    mixes = recoverable = absorbs_layer_scales = True
-    readable = True
-    no_pictures = (
-        "its image input takes bytes of one size already, and ML programs have no antialiased resizing; let Vision or "
-        "Core Image resize (docs/coreml.md)"
+    abilities = Abilities(
+        packages=("coremltools",),
+        extra="coreml",
+        proven={"coremltools": "9.0 or 9.1.dev1"},
+        suffixes=(".mlpackage",),
+        order=2,
+        precisions=tuple(RECIPES),
+        tables=("w8", "w6p", "w4p", "w4"),
+        mixes=True,
+        recoverable=True,
+        absorbs_layer_scales=True,
+        readable=True,
+        input_types={"image": ("uint8",), "text": ("int32",)},
+        no_pictures="its image input takes bytes of one size already, and ML programs have no antialiased resizing; "
+        "let Vision or Core Image resize (docs/coreml.md)",
+        no_contexts=None,
+        not_searched={"multifunction": "smallest searches a precision for each tower; leave `multifunction` out"},
+        runtime_modules=("coremltools",),
     )
-
-    def __init__(self, options: TargetOptions | None = None, function: str | None = None) -> None:
-        super().__init__(options)
-        self.function = function
-
-    def for_function(self, function: str | None) -> CoreMLTarget:
-        return CoreMLTarget(self.options, function)
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
         """As any target, and refuses a deployment target that does not exist or is too old for what is wanted.
@@ -85,18 +80,13 @@ class CoreMLTarget(Target):
         super().require(precisions, mixed)
         self.settled(precisions)
 
-    def require_searchable(self) -> None:
-        super().require_searchable()
-        if self.options.multifunction:
-            raise UsageError("smallest searches a precision for each tower; leave `multifunction` out")
-
     def settled(self, precisions: Precisions) -> CoreMLTarget:
         wanted = self.options.deployment_target
         if self.options.multifunction:
             target = settle_multifunction(precisions, wanted)
         else:
             target = settle_target(list(precisions.values()), wanted)
-        return CoreMLTarget(replace(self.options, deployment_target=target), self.function)
+        return CoreMLTarget(replace(self.options, deployment_target=target))
 
     def advice(self, precisions: Precisions) -> str | None:
         said = [text for text in (self._raised(precisions), reported(precisions.values())) if text is not None]
@@ -129,34 +119,27 @@ class CoreMLTarget(Target):
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.mlpackage"
 
-    def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
-        if tower == "image":
-            return TensorInfo("image", "uint8", (1, *variant.image_input_shape), (0.0, 255.0), "RGB")
-        return TensorInfo("text", "int32", (1, variant.tokens.context_length))
-
-    def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
+    def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         """Of a classifier a dictionary from label to probability, as Vision reads it; beside it stands `classLabel`."""
+        if tower == "image":
+            source = TensorInfo("image", "uint8", (1, *variant.image_input_shape), (0.0, 255.0), "RGB")
+        else:
+            source = TensorInfo("text", "int32", (1, variant.tokens.context_length))
         if labels:
-            return TensorInfo("classLabel_probs", "dictionary", ())
-        return TensorInfo("final_emb_1", "float32", (1, *variant.answer_shape), normalised=False)
+            return source, TensorInfo("classLabel_probs", "dictionary", ())
+        return source, TensorInfo("final_emb_1", "float32", (1, *variant.answer_shape), normalised=False)
 
-    def input_types(self, tower: TowerName) -> tuple[str, ...]:
-        return ("uint8",) if tower == "image" else ("int32",)
-
-    def require_contexts(self) -> None:
-        """It can, each length enumerated.
-
-        Raises:
-            UsageError: with both towers in one package.
-        """
-        if self.options.multifunction:
+    def require_form(self, form: Form) -> None:
+        super().require_form(form)
+        if form.contexts and self.options.multifunction:
             raise UsageError("`contexts` are of a text tower in a package of its own; leave `multifunction` out")
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreml.package import write_package
 
         storage = self.storage(job.tower, job.module, job.precision, job.four_bit)
-        write_package(job, path, self._oldest(job.precision), storage, *self.port_names(job))
+        source, result = self.ports(job.variant, job.tower, job.form)
+        write_package(job, path, self._oldest(job.precision), storage, source.name, result.name)
         return ()
 
     def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
@@ -168,62 +151,12 @@ class CoreMLTarget(Target):
         join({tower: folder / file for tower, file in files.items()}, folder / name, variant)
         return {tower: Place(name, tower) for tower in files}
 
-    def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
-        from mobileclip_deploy.targets.coreml.specification import describe
+    def open(self, path: Path, function: str | None = None) -> Artifact:
+        from mobileclip_deploy.targets.coreml.opening import CoreMLArtifact
 
-        return describe(path, self.function)
-
-    def operators(self, path: Path) -> dict[str, int]:
-        from mobileclip_deploy.targets.coreml.specification import operators
-
-        return operators(path, self.function)
-
-    def inspect(self, path: Path) -> PackageInspection:
-        from mobileclip_deploy.targets.coreml.inspection import inspect_package
-
-        return inspect_package(path)
-
-    def graph(self, path: Path) -> Graph:
-        from mobileclip_deploy.targets.coreml.reading import read_graph
-
-        return read_graph(path, self.function)
-
-    def weights(self, path: Path) -> tuple[StoredWeight, ...]:
-        from mobileclip_deploy.targets.coreml.weights import read_weights
-
-        return read_weights(path, self.function)
-
-    def program(self, path: Path, *, evaluate: bool = True) -> Program:
-        from mobileclip_deploy.mil import load
-
-        return load(path, self.function, evaluate=evaluate)
-
-    def runner(self, path: Path) -> Runner:
-        from mobileclip_deploy.targets.coreml.runner import load_runner
-
-        return load_runner(path, self.function)
-
-    def plain_runner(self, path: Path) -> Runner:
-        from mobileclip_deploy.targets.coreml.runner import EvaluatorRunner
-
-        return EvaluatorRunner(path, self.function, plain=True)
-
-    def rounded(self, path: Path) -> RoundedFile:
-        from mobileclip_deploy.targets.coreml.roundings import RoundedProgram
-
-        return RoundedProgram(path, self.function)
-
-    def runners(self, path: Path) -> Iterator[Callable[[], Runner]]:
-        from mobileclip_deploy.targets.coreml.runner import load_runners
-
-        return load_runners(path, self.function)
+        return CoreMLArtifact(path, function)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         from mobileclip_deploy.targets.coreml.benchmarking import places
 
         return places(device)
-
-    def session(self, path: Path, setup: SessionSetup) -> Session:
-        from mobileclip_deploy.targets.coreml.benchmarking import CoreMLSession
-
-        return CoreMLSession(path, setup, self.function)

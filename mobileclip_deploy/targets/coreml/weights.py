@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.mil import load
 from mobileclip_deploy.mil.constants import Constant
 from mobileclip_deploy.mil.constexpr import Decompressed
 from mobileclip_deploy.mil.graph import Fixed, Node, Reference
-from mobileclip_deploy.targets.coreml.reading import read_graph
+from mobileclip_deploy.targets.coreml.opening import CoreMLArtifact
 from mobileclip_deploy.targets.graph import needed
 from mobileclip_deploy.targets.grids.decode import Affine, Floats, StoredWeight, Tables, as_float, spread, turned
-from mobileclip_deploy.targets.quiet import quiet
 
 __all__ = ["read_weights"]
 
@@ -27,7 +24,7 @@ Nearest = Callable[[Floats], Floats]
 WEIGHTS = {"conv": ("weight",), "linear": ("weight",), "gather": ("x",), "matmul": ("x", "y")}
 
 
-def read_weights(path: Path, function: str | None = None) -> tuple[StoredWeight, ...]:
+def read_weights(artifact: CoreMLArtifact) -> tuple[StoredWeight, ...]:
     """The weights of convolutions, linear layers, products and tables that the outputs need, once for each user.
 
     A `matmul`'s are given as a linear layer's: [outputs, inputs].
@@ -35,11 +32,9 @@ def read_weights(path: Path, function: str | None = None) -> tuple[StoredWeight,
     Raises:
         InvalidInput: the package is damaged, or holds a weight in a form that no export writes.
     """
-    with quiet():
-        program = load(path, function, evaluate=False)
     found = []
-    for number in needed(read_graph(path, function)):
-        for name, value, transposed in _weights(program.graph.nodes[number]):
+    for number in needed(artifact.graph):
+        for name, value, transposed in _weights(artifact.program.graph.nodes[number]):
             found.append(_stored(name, value, transposed))
     return tuple(found)
 

@@ -10,7 +10,6 @@ import torch
 
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.executorch.lowering import import_exir
-from mobileclip_deploy.targets.executorch.runner import import_runtime
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 __all__ = ["check_bundled_program", "write_bundled_program"]
@@ -52,7 +51,8 @@ def check_bundled_program(path: Path, cases: int, tolerance: float) -> None:
         ExportError: an output is further from the expected one, or the file is damaged.
     """
     with quiet(), hold_back():
-        _, portable_lib = import_runtime()
+        from mobileclip_deploy.targets.executorch.bindings import portable_lib
+
         bundled = portable_lib._load_bundled_program_from_buffer(path.read_bytes())
         for case in range(cases):
             try:

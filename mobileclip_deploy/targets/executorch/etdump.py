@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.benchmarking import KernelTime
 from mobileclip_deploy.targets.executorch.lowering import import_exir
-from mobileclip_deploy.targets.executorch.runner import import_runtime
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +45,8 @@ def operator_times(path: Path, row: Tensor) -> tuple[KernelTime, ...]:
 
 
 def _trace(path: Path, row: Tensor, dump: Path) -> None:
-    runtime, _ = import_runtime()
+    from mobileclip_deploy.targets.executorch.bindings import runtime
+
     program = runtime.Runtime.get().load_program(path, enable_etdump=True)
     method = program.load_method("forward")
     assert method is not None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
+from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, get_backend, parse_backends
 from mobileclip_deploy.targets.options import TargetOptions, option
 
 __all__ = ["ExecuTorchOptions"]
@@ -32,3 +34,27 @@ class ExecuTorchOptions(TargetOptions):
     etrecord: bool = option(
         "--etrecord", "Write an ETRecord for its developer tools too.", default=False, recorded=False
     )
+
+    @property
+    def backends(self) -> list[str]:
+        """The backends that are named.
+
+        Raises:
+            UsageError: one is unknown, or needs an SDK.
+        """
+        return parse_backends(self.backend or DEFAULT_BACKEND)
+
+    @property
+    def variation(self) -> str | None:
+        return None if self.backends[0] == DEFAULT_BACKEND else self.backends[0]
+
+    def variations(self) -> tuple[Self, ...]:
+        return (self,) if len(self.backends) == 1 else tuple(replace(self, backend=name) for name in self.backends)
+
+    def varied(self, name: str) -> Self:
+        return replace(self, backend=get_backend(name).name)
+
+    def uses(self, option: str) -> bool:
+        return self.backends[0] == {"deployment_target": "coreml", "fast_depthwise": "xnnpack"}.get(
+            option, self.backends[0]
+        )

@@ -93,6 +93,6 @@ def _written(job: LoweringJob, backend: Backend, inputs: torch.Tensor, stages: S
 
 
 def _runner(path: Path) -> Runner:
-    from mobileclip_deploy.targets.executorch.runner import load_runner
+    from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 
-    return load_runner(path)
+    return ExecuTorchArtifact(path, readable=False).runner()

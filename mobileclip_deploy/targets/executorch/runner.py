@@ -2,68 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
-from mobileclip_deploy.targets.executorch.program_file import TensorSpec, read_program
+from mobileclip_deploy.targets.executorch.program_file import TensorSpec
 from mobileclip_deploy.targets.quiet import hold_back, quiet
-from mobileclip_deploy.targets.values import Runner
 
-__all__ = ["RuntimeRunner", "import_runtime", "load_runner"]
+if TYPE_CHECKING:
+    from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 
-BINDINGS = "executorch.extension.pybindings.portable_lib"
-EXPORTER = "executorch.exir"
-
-
-def import_runtime() -> tuple[ModuleType, ModuleType]:
-    """The modules `executorch.runtime` and `portable_lib`, in 1.2 seconds of processor time instead of 4.6.
-
-    The bindings import the exporter, and with it torch's compiler, for the class of one warning only.
-    """
-    if not {BINDINGS, EXPORTER} & sys.modules.keys():
-        import executorch
-
-        warning = f"{EXPORTER}._warnings"
-        sys.modules[EXPORTER], sys.modules[warning] = ModuleType(EXPORTER), ModuleType(warning)
-        sys.modules[EXPORTER]._warnings = sys.modules[warning]  # type: ignore[attr-defined]
-        sys.modules[warning].ExperimentalWarning = FutureWarning  # type: ignore[attr-defined]
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)
-                import executorch.extension.pybindings.portable_lib
-        finally:
-            del sys.modules[EXPORTER], sys.modules[warning]
-            vars(executorch).pop("exir", None)
-    from executorch import runtime
-    from executorch.extension.pybindings import portable_lib
-
-    return runtime, portable_lib
-
+__all__ = ["RuntimeRunner"]
 
 TYPES = {"float32": np.float32, "int64": np.int64}
-
-
-def load_runner(path: Path) -> Runner:
-    """A runner for a .pte, by the backends it needs.
-
-    Raises:
-        InvalidInput: the file is damaged.
-        NotRun: nothing here has one of its backends.
-        RuntimeFailed: the runtime refused it.
-    """
-    program = read_program(path)
-    if program.backends == ("CoreMLBackend",):
-        from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner
-
-        return CoreMLPayloadRunner(path, program)
-    return RuntimeRunner(path, torch.get_num_threads())
 
 
 class RuntimeRunner:
@@ -77,21 +31,22 @@ class RuntimeRunner:
         RuntimeFailed: it does not load, or fails on valid inputs.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
-        program = read_program(path)
+    def __init__(self, artifact: ExecuTorchArtifact, threads: int) -> None:
+        path, program = artifact.path, artifact.file
         self._input: TensorSpec = program.inputs[0]
         with quiet(), hold_back():
             from executorch.version import __version__
 
-            module, portable_lib = import_runtime()
-            runtime = module.Runtime.get()
-            available = runtime.backend_registry.registered_backend_names
+            from mobileclip_deploy.targets.executorch.bindings import portable_lib, runtime
+
+            loaded = runtime.Runtime.get()
+            available = loaded.backend_registry.registered_backend_names
             missing = [name for name in program.backends if name not in available]
             if missing:
                 raise NotRun(f"needs {', '.join(missing)}; this build of ExecuTorch has {', '.join(sorted(available))}")
             portable_lib._unsafe_reset_threadpool(threads)
             try:
-                self._program = runtime.load_program(path)
+                self._program = loaded.load_program(path)
                 self._method = self._program.load_method("forward")
             except Exception as error:  # the bindings raise RuntimeError and subclasses of their own
                 raise RuntimeFailed(f"ExecuTorch cannot load {path}: {_first_line(error)}") from error

@@ -6,14 +6,16 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
-from mobileclip_deploy.targets.base import Target
-from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, UNAVAILABLE, get_backend, parse_backends
+from mobileclip_deploy.errors import DependencyMissing, UsageError
+from mobileclip_deploy.targets.abilities import Abilities
+from mobileclip_deploy.targets.artifact import Artifact, refuse_function
+from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, UNAVAILABLE, get_backend
 from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
 from mobileclip_deploy.targets.options import TargetOptions
-from mobileclip_deploy.targets.values import Attachment, Precisions, Runner, TensorInfo, TowerJob
+from mobileclip_deploy.targets.target import Target
+from mobileclip_deploy.targets.values import Attachment, Form, Precisions, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,11 +24,8 @@ if TYPE_CHECKING:
 
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
-    from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup
+    from mobileclip_deploy.targets.benchmarking import RuntimePlace
     from mobileclip_deploy.targets.executorch.job import LoweringJob
-    from mobileclip_deploy.targets.executorch.program_file import TensorSpec
-    from mobileclip_deploy.targets.graph import Graph
-    from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["ExecuTorchTarget"]
@@ -38,42 +37,31 @@ INPUT, OUTPUT = "input_0", "output_0"
 class ExecuTorchTarget(Target):
     name = "executorch"
     title = "ExecuTorch"
-    packages = ("executorch",)
-    proven: ClassVar[Mapping[str, str]] = {"executorch": "1.5.1", "torchao": "0.18.0"}
-    extra = "executorch"
-    unavailable: ClassVar[Mapping[str, str]] = UNAVAILABLE
-    suffixes = (".pte",)
-    order = 3
-    foreign_suffix = ".pte"
-    recoverable = absorbs_layer_scales = True
-    # Layer scales stay where they are: XNNPACK's weights have a smallest scale (2^-12, torchao's
-    # `get_symmetric_quantization_config`), below which weights that small would fall.
-    named_tensors = False
-    no_pictures = "its backends are given fixed shapes, and none has antialiased resizing; resize in the app"
     Options = ExecuTorchOptions
     options: ExecuTorchOptions
 
     def __init__(self, options: TargetOptions | None = None) -> None:
         super().__init__(options)
-        self.backends = parse_backends(self.options.backend or DEFAULT_BACKEND)
-        self.backend = get_backend(self.backends[0])
-        self.precisions, self.tables = self.backend.precisions, self.backend.tables
-        self.default_precision = self.precisions[0]
-
-    @property
-    def label(self) -> str:
-        """`executorch` for XNNPACK, `executorch-<backend>` for others."""
-        return self.name if self.backend.name == DEFAULT_BACKEND else f"{self.name}-{self.backend.name}"
-
-    def variation(self, name: str) -> ExecuTorchTarget:
-        return ExecuTorchTarget(replace(self.options, backend=get_backend(name).name))
-
-    def variations(self) -> tuple[Target, ...]:
-        return (self,) if len(self.backends) == 1 else tuple(self.variation(name) for name in self.backends)
-
-    def uses(self, option: str) -> bool:
-        backend = {"deployment_target": "coreml", "fast_depthwise": "xnnpack"}.get(option)
-        return backend in (None, self.backend.name)
+        self.backend = get_backend(self.options.backends[0])
+        self.abilities = Abilities(
+            packages=("executorch",),
+            extra="executorch",
+            proven={"executorch": "1.5.1", "torchao": "0.18.0"},
+            unavailable=UNAVAILABLE,
+            suffixes=(".pte",),
+            foreign_suffix=".pte",
+            order=3,
+            precisions=self.backend.precisions,
+            default_precision=self.backend.precisions[0],
+            tables=self.backend.tables,
+            recoverable=True,
+            absorbs_layer_scales=True,
+            stages=True,
+            named_tensors=False,
+            no_pictures="its backends are given fixed shapes, and none has antialiased resizing; resize in the app",
+            no_contexts=None,
+            runtime_modules=("mobileclip_deploy.targets.executorch.bindings",),
+        )
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
         """As any target, for its backend.
@@ -86,8 +74,8 @@ class ExecuTorchTarget(Target):
         for tower, precision in precisions.items():
             if (reason := backend.refused.get((tower, precision))) is not None:
                 raise UsageError(f"{tower}={precision} is refused on {backend.name}: {reason}")
-            if not self._has(tower, precision):
-                raise self._lacking(f"executorch on {backend.name}", precision, backend.precisions)
+            if not self.abilities.has(tower, precision):
+                raise UsageError(self.abilities.lacking(f"executorch on {backend.name}", precision))
         if dynamic_batch and "text" not in precisions:
             raise UsageError("`dynamic_batch` is for prompts: the image tower takes one image; leave it out")
         if dynamic_batch and backend.static_shapes is not None:
@@ -115,29 +103,22 @@ class ExecuTorchTarget(Target):
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.{self.backend.name}.pte"
 
-    def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
+    def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
+        batch = 0 if self.options.dynamic_batch and tower == "text" else 1
         if tower == "image":
-            return TensorInfo(INPUT, "float32", (1, *variant.image_input_shape), (0.0, 1.0), "RGB")
-        return TensorInfo(INPUT, "int64", (1, variant.tokens.context_length))
-
-    def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
+            source = TensorInfo(INPUT, "float32", (batch, *variant.image_input_shape), (0.0, 1.0), "RGB")
+        else:
+            source = TensorInfo(INPUT, "int64", (batch, variant.tokens.context_length))
         if labels:
-            return TensorInfo(OUTPUT, "float32", (1, labels))
-        return TensorInfo(OUTPUT, "float32", (1, *variant.answer_shape), normalised=False)
+            return source, TensorInfo(OUTPUT, "float32", (batch, labels))
+        return source, TensorInfo(OUTPUT, "float32", (batch, *variant.answer_shape), normalised=False)
 
-    def require_contexts(self) -> None:
-        """It can where the backend's shapes need not be fixed.
-
-        Raises:
-            UsageError: they need be, or prompts come in batches.
-        """
-        if self.backend.static_shapes is not None:
+    def require_form(self, form: Form) -> None:
+        super().require_form(form)
+        if form.contexts and self.backend.static_shapes is not None:
             raise UsageError(f"`contexts` is refused on {self.backend.name}: {self.backend.static_shapes}")
-        if self.options.dynamic_batch:
+        if form.contexts and self.options.dynamic_batch:
             raise UsageError("`contexts` is for prompts one by one; leave `dynamic_batch` out, or `contexts`")
-
-    def takes_batches(self, tower: TowerName) -> bool:
-        return self.options.dynamic_batch and tower == "text"
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.executorch.pipeline import write_program
@@ -178,60 +159,18 @@ class ExecuTorchTarget(Target):
             attached.append(Attachment("etrecord", etrecord_path(artifact)))
         return tuple(attached)
 
-    def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
-        from mobileclip_deploy.targets.executorch.program_file import read_program
+    def open(self, path: Path, function: str | None = None) -> Artifact:
+        from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 
-        program = read_program(path)
-        if len(program.inputs) != 1 or len(program.outputs) != 1:
-            counts = f"{len(program.inputs)} inputs and {len(program.outputs)} outputs"
-            raise InvalidInput(f"{path}: {counts} instead of one each")
-        return _info(INPUT, program.inputs[0]), _info(OUTPUT, program.outputs[0])
-
-    def operators(self, path: Path) -> dict[str, int]:
-        contents = self.contents(path)
-        return {**contents["delegates"], **contents["operators_outside"]}
-
-    def contents(self, path: Path) -> dict[str, dict[str, int]]:
-        from mobileclip_deploy.targets.executorch.program_file import read_program
-
-        return read_program(path).contents()
-
-    def graph(self, path: Path) -> Graph:
-        from mobileclip_deploy.targets.executorch.reading import read_graph
-
-        return read_graph(path)
-
-    def weights(self, path: Path) -> tuple[StoredWeight, ...] | None:
-        from mobileclip_deploy.targets.executorch.weights import read_weights
-
-        # Of the other backends' parts none is read.
-        return read_weights(path) if self.backend.name == DEFAULT_BACKEND else None
-
-    def runner(self, path: Path) -> Runner:
-        from mobileclip_deploy.targets.executorch.runner import load_runner
-
-        return load_runner(path)
+        refuse_function(self.name, function)
+        return ExecuTorchArtifact(path, readable=self.backend.name == DEFAULT_BACKEND)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         from mobileclip_deploy.targets.executorch.benchmarking import places
 
         return places(device, options)
 
-    def import_runtime(self) -> None:
-        from mobileclip_deploy.targets.executorch.runner import import_runtime
-
-        import_runtime()
-
-    def session(self, path: Path, setup: SessionSetup) -> Session:
-        from mobileclip_deploy.targets.executorch.benchmarking import ExecuTorchSession
-
-        return ExecuTorchSession(path, setup)
-
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
         from mobileclip_deploy.targets.executorch.benchmarking import declared
 
         return declared(path)
-
-
-def _info(name: str, spec: TensorSpec) -> TensorInfo:
-    return TensorInfo(name, spec.dtype, spec.shape)

@@ -14,9 +14,8 @@ import torch
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
 from mobileclip_deploy.targets.executorch.embedding import ENTRIES, unpacked
-from mobileclip_deploy.targets.executorch.reading import read_graph
 from mobileclip_deploy.targets.flatbuffer import Malformed
-from mobileclip_deploy.targets.graph import Constant, Input, Node, Wire
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.grids.decode import Affine, Floats, StoredWeight, Tables, as_float, on_grid, spread
 
 __all__ = ["read_weights"]
@@ -28,13 +27,13 @@ LOOK_UPS = ("aten::embedding", "aten::index")  # the second in files of version 
 TRANSPOSED = 1  # a flag of products: the weight is [I, O]
 
 
-def read_weights(path: Path) -> tuple[StoredWeight, ...]:
+def read_weights(graph: Graph, path: Path) -> tuple[StoredWeight, ...]:
     """Weights of convolutions and products, and tables; a convolution that was written as several is one weight.
 
     Raises:
-        InvalidInput: see `reading.read_graph`; or a weight does not have the shape that its operation says.
+        InvalidInput: a weight does not have the shape that its operation says.
     """
-    nodes = read_graph(path).nodes
+    nodes = graph.nodes
     tables = tuple(weight for node in nodes for weight in _tables(node, nodes))
     try:
         found = {number: _filter(node) for number, node in enumerate(nodes)}

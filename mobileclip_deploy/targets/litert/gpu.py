@@ -21,8 +21,8 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.litert.gpu_process import ANSWERED, COMPILED
-from mobileclip_deploy.targets.litert.model_file import ModelFile, read_model
-from mobileclip_deploy.targets.litert.reading import graph_of
+from mobileclip_deploy.targets.litert.model_file import ModelFile
+from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.placement import Compiled, Left
 
 __all__ = ["compile_for_gpu", "layer_name", "software_vulkan"]
@@ -57,7 +57,7 @@ def software_vulkan() -> Path:
     return found[0]
 
 
-def compile_for_gpu(path: Path, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
+def compile_for_gpu(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
     """Compile a file for the GPU, and ask it for answers.
 
     Args:
@@ -67,8 +67,8 @@ def compile_for_gpu(path: Path, inputs: npt.NDArray[np.generic] | None = None) -
         InvalidInput: the file is damaged.
         NotRun: there is no software Vulkan here, or the compiler did not return in time.
     """
-    model = read_model(path)
-    graph_of(model, path)  # the runtime trusts what a file says of its tensors
+    path, model = artifact.path, artifact.model
+    _ = artifact.graph  # the runtime trusts what a file says of its tensors
     driver = software_vulkan()
     with tempfile.TemporaryDirectory(prefix="mobileclip-gpu-") as folder:
         run = _run(path, driver, Path(folder), inputs)

@@ -6,21 +6,20 @@ squeeze-and-excite block was seen to overflow so (google-ai-edge/litert-samples,
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.targets.litert.gpu import layer_name
-from mobileclip_deploy.targets.litert.model_file import read_model
+from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.litert.static import computed_values
 from mobileclip_deploy.targets.placement import Extreme
 
 __all__ = ["extremes"]
 
 
-def extremes(path: Path, inputs: npt.NDArray[np.generic]) -> tuple[Extreme, Extreme | None]:
+def extremes(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic]) -> tuple[Extreme, Extreme | None]:
     """The largest value that a file computes in float32 over all inputs, and the largest sum behind a mean of it.
 
     A sum is that of the values without their signs, so that it bounds every order of adding up; None where there is no
@@ -29,10 +28,10 @@ def extremes(path: Path, inputs: npt.NDArray[np.generic]) -> tuple[Extreme, Extr
     Raises:
         InvalidInput: the file is damaged.
     """
-    model = read_model(path)
+    model = artifact.model
     means = [one for one in model.operators if one.type == "MEAN"]
     values, sums = [], []
-    for computed in computed_values(path.read_bytes(), model, inputs):
+    for computed in computed_values(artifact.path.read_bytes(), model, inputs):
         for place, value in computed.items():
             values.append((float(np.abs(value).max()), layer_name(model.tensors[place].name)))
         for mean in means:

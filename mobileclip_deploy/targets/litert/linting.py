@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 from mobileclip_deploy.mil.lint import Finding, LintedOperation, LintReport, RuleText
 from mobileclip_deploy.targets.litert.gpu import compile_for_gpu, layer_name
-from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator, read_model
+from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator
+from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 
 __all__ = ["lint_model"]
 
@@ -20,14 +20,14 @@ REFUSED = RuleText(
 )
 
 
-def lint_model(path: Path, device: str) -> LintReport:
+def lint_model(artifact: LiteRTArtifact, device: str) -> LintReport:
     """Compile a file for the GPU, and say of each operation whether it runs there.
 
     Raises:
         InvalidInput: the file is damaged.
         NotRun: there is no software Vulkan here, or the compiler did not return in time.
     """
-    model, found = read_model(path), compile_for_gpu(path)
+    model, found = artifact.model, compile_for_gpu(artifact)
     reasons = {(one.type, one.name): one.reason for one in found.left}
     refused = () if found.refusal is None else (Finding(rule="refused", level="leaves", detail=found.refusal),)
     counted: set[int] = set()
@@ -41,7 +41,7 @@ def lint_model(path: Path, device: str) -> LintReport:
         operations.append(LintedOperation.of(name, operator.type, size, findings))
     leaving = [operation.status == "leaves" for operation in operations]
     return LintReport(
-        package=path.name,
+        package=artifact.path.name,
         function="main",
         device=device,
         evaluated=False,

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mobileclip_deploy.targets.litert.editing import Editor
-from mobileclip_deploy.targets.litert.model_file import read_model
+from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.litert.weights import PLACES, dequantized
 
-__all__ = ["plain_model", "rounding_as_stored"]
+__all__ = ["plain_model", "quantizing_as_stored"]
 
 ROUNDINGS = ("QUANTIZE", "DEQUANTIZE")
 
 
-def plain_model(path: Path) -> bytes:
+def plain_model(artifact: LiteRTArtifact) -> bytes:
     """The file with every weight, bias and activation in float32, and no operator that rounds.
 
     Raises:
         InvalidInput: the file is damaged.
     """
-    model = read_model(path)
-    editor = Editor(path.read_bytes())
+    model = artifact.model
+    editor = Editor(artifact.path.read_bytes())
     for place, tensor in enumerate(model.tensors):
         if tensor.quantized is not None or tensor.dtype == "float16":
             editor.store_float(place, None if tensor.values is None else dequantized(tensor))
@@ -33,14 +31,14 @@ def plain_model(path: Path) -> bytes:
     return editor.packed()
 
 
-def rounding_as_stored(path: Path) -> bytes:
-    """The file without what it rounds as it runs: products of activations in float32 have weights in float32.
+def quantizing_as_stored(artifact: LiteRTArtifact) -> bytes:
+    """The file without what it quantizes as it runs: products of activations in float32 have weights in float32.
 
     Raises:
         InvalidInput: the file is damaged.
     """
-    model = read_model(path)
-    editor = Editor(path.read_bytes())
+    model = artifact.model
+    editor = Editor(artifact.path.read_bytes())
     weights = {
         one.inputs[PLACES[one.type]]
         for one in model.operators

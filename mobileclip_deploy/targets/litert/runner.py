@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
-from mobileclip_deploy.targets.litert.model_file import SIGNATURE, read_model
-from mobileclip_deploy.targets.litert.reading import graph_of
+from mobileclip_deploy.targets.litert.model_file import SIGNATURE
+from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 __all__ = ["LiteRTRunner"]
@@ -28,9 +27,9 @@ class LiteRTRunner:
         RuntimeFailed: the runtime does not take it, or fails on valid inputs.
     """
 
-    def __init__(self, path: Path, content: bytes | None = None, how: str = "") -> None:
-        model = read_model(path)
-        graph_of(model, path)  # the runtime trusts what a file says of its tensors
+    def __init__(self, artifact: LiteRTArtifact, content: bytes | None = None, how: str = "") -> None:
+        path, model = artifact.path, artifact.model
+        _ = artifact.graph  # the runtime trusts what a file says of its tensors
         (self._input, place), *_ = model.inputs.items()
         self._output, *_ = model.outputs
         tensor = model.tensors[place]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
 from mobileclip_deploy.targets.grids.decode import Affine, Floats, StoredWeight, as_float, on_grid, spread, turned
-from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, Quantized, StoredTensor, read_model
+from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, Quantized, StoredTensor
 
 __all__ = ["PLACES", "dequantized", "in_torch_layout", "output_axis", "read_weights", "stored_weight", "weight_place"]
 
@@ -30,13 +30,12 @@ def weight_place(model: ModelFile, operator: Operator) -> int | None:
     return place if place >= 0 and model.tensors[place].values is not None else None
 
 
-def read_weights(path: Path) -> tuple[StoredWeight, ...]:
+def read_weights(model: ModelFile, path: Path) -> tuple[StoredWeight, ...]:
     """The weights of convolutions, products and tables; a 7 x 7 convolution that was dealt out is one weight.
 
     Raises:
         InvalidInput: the file is damaged, or holds a weight in a form that no export writes.
     """
-    model = read_model(path)
     found: dict[int, StoredWeight] = {}
     for number, operator in enumerate(model.operators):
         place = weight_place(model, operator)

@@ -9,14 +9,14 @@ import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.onnx.reading import load
+from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 
 __all__ = ["plain_model"]
 
 ONE = "plain_one"
 
 
-def plain_model(path: Path) -> onnx.ModelProto:
+def plain_model(artifact: OnnxArtifact) -> onnx.ModelProto:
     """The model with every float16 raised to float32, and inputs of products and convolutions left as they are.
 
     Weights stay as they are stored, and so do biases: where they are integers they are restored.
@@ -24,7 +24,7 @@ def plain_model(path: Path) -> onnx.ModelProto:
     Raises:
         InvalidInput: the file is damaged.
     """
-    model = load(path)
+    model, path = artifact.copied(), artifact.path
     graph = model.graph
     for tensor in graph.initializer:
         _raise(tensor, path)

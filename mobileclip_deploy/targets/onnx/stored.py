@@ -12,7 +12,6 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_float, on_grid, spread, turned, unpack_int4
-from mobileclip_deploy.targets.onnx.reading import read_graph
 
 __all__ = ["read_weights"]
 
@@ -22,7 +21,7 @@ WEIGHTS = {"Conv": "W", "MatMul": "B", "Gemm": "B", "Gather": "data", "MatMulInt
 BLOCKS = {"com.microsoft.MatMulNBits": ("A", "B", "scales")}
 
 
-def read_weights(path: Path) -> tuple[StoredWeight, ...]:
+def read_weights(graph: Graph, path: Path) -> tuple[StoredWeight, ...]:
     """The weights of convolutions, products and tables that the output needs, once for each operation that takes them.
 
     A product's is [outputs, inputs], also where it was a 1 x 1 convolution.
@@ -30,7 +29,7 @@ def read_weights(path: Path) -> tuple[StoredWeight, ...]:
     Raises:
         InvalidInput: the file is damaged, or holds a weight in a form that no export writes.
     """
-    reader = _Reader(read_graph(path))
+    reader = _Reader(graph)
     try:
         return tuple(reader.weights())
     except ValueError as error:

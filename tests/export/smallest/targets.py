@@ -13,7 +13,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.targets import Target, TargetOptions, TensorInfo, TowerJob
+from mobileclip_deploy.targets import Abilities, Artifact, Target, TargetOptions, TensorInfo, TowerJob
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.storage import Storage, stored_as
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
@@ -44,7 +44,7 @@ class NoisyTarget(Target):
 
     def __init__(self, model: mcd.MobileCLIP, precisions: tuple[str, ...], noise: Mapping[str, float]) -> None:
         super().__init__()
-        self.precisions, self.noise, self.model = precisions, noise, model
+        self.abilities, self.noise, self.model = Abilities(precisions=precisions), noise, model
         self.exported: list[str] = []
         self.stop_at: str | None = None
 
@@ -60,13 +60,11 @@ class NoisyTarget(Target):
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{artifact}.json"
 
-    def input_info(self, variant: Variant, tower: TowerName) -> TensorInfo:
-        shape = (0, *variant.image_input_shape) if tower == "image" else (0, variant.tokenizer.context_length)
-        return TensorInfo("in", "float32" if tower == "image" else "int64", shape, None, None)
-
-    def output_info(self, variant: Variant, tower: TowerName, labels: int = 0) -> TensorInfo:
+    def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         assert not labels, "the search writes no classifier"
-        return TensorInfo("out", "float32", (0, variant.embed_dim))
+        shape = (0, *variant.image_input_shape) if tower == "image" else (0, variant.tokenizer.context_length)
+        source = TensorInfo("in", "float32" if tower == "image" else "int64", shape, None, None)
+        return source, TensorInfo("out", "float32", (0, variant.embed_dim))
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         name = f"{job.tower} {job.precision}"
@@ -78,13 +76,25 @@ class NoisyTarget(Target):
         path.write_text(json.dumps(content), encoding="utf-8")
         return ()
 
-    def describe(self, path: Path) -> tuple[TensorInfo, TensorInfo]:
-        tower = json.loads(path.read_text(encoding="utf-8"))["tower"]
-        return self.input_info(self.model.variant, tower), self.output_info(self.model.variant, tower)
+    def open(self, path: Path, function: str | None = None) -> NoisyArtifact:
+        return NoisyArtifact(path, self)
 
-    def operators(self, path: Path) -> dict[str, int]:
-        return {}
 
-    def runner(self, path: Path) -> NoisyRunner:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return NoisyRunner(self.model, content["tower"], content["noise"])
+class NoisyArtifact(Artifact):
+    """The tower and its noise, as JSON."""
+
+    def __init__(self, path: Path, target: NoisyTarget) -> None:
+        super().__init__(path)
+        self._target = target
+        self._content = json.loads(path.read_text(encoding="utf-8"))
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        return self._target.tensors(self._target.model.variant, self._content["tower"])[:1]
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        return self._target.tensors(self._target.model.variant, self._content["tower"])[1:]
+
+    def runner(self) -> NoisyRunner:
+        return NoisyRunner(self._target.model, self._content["tower"], self._content["noise"])

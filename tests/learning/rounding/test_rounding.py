@@ -113,8 +113,8 @@ def test_one_column_that_is_a_step_off_is_refused(bundle: Path, tmp_path: Path) 
 
 
 def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says(bundle: Path, tmp_path: Path) -> None:
+    from mobileclip_deploy.verify.matching import matched_weights
     from mobileclip_deploy.verify.rounding import stored_sha256, unlike_choice
-    from mobileclip_deploy.verify.weights import matched_weights
 
     opened = mcd.Bundle.open(bundle)
     model = mcd.load_model(None, bundle.parent / "mine.safetensors")
@@ -122,7 +122,7 @@ def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says
     target = get_target("onnx")
     module = make_tower(model, "text")
     grids = target.storage("text", module, "w4")
-    stored = target.weights(opened.artifact("text"))
+    stored = target.open(opened.artifact("text")).weights
     assert stored is not None
     assert opened.manifest.rounding is not None
     layers = opened.manifest.rounding.towers["text"].layers

@@ -21,8 +21,8 @@ class Backend(ABC):
     """One backend, one file. `delegate` is the id that a .pte names it by; the first precision is the default.
 
     `runs_in_wheel`: the runtime that comes with the executorch package has it, on every system. `static_shapes`: why a
-    batch cannot be left free; None where it can. `tables`: as `Target.tables`. `refused`: what it could write, or seem
-    to, and should not; by tower and precision, with the reason.
+    batch cannot be left free; None where it can. `tables`: as `Abilities.tables`. `refused`: what it could write, or
+    seem to, and should not; by tower and precision, with the reason.
     """
 
     name: ClassVar[str]

@@ -1,10 +1,11 @@
-"""An ONNX file read back, as it stands there and as a graph that does not depend on names, order and encoding."""
+"""An ONNX file opened: as it stands there, as a graph that does not depend on names, order and encoding, and run."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,18 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, helper, numpy_helper
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.targets.values import Runner, TensorInfo
 
-__all__ = ["load", "read_graph"]
+if TYPE_CHECKING:
+    from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
+    from mobileclip_deploy.targets.grids.decode import StoredWeight
+    from mobileclip_deploy.targets.quantized import QuantizedFile
+
+__all__ = ["OnnxArtifact"]
+
+DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 10: "float16"}
 
 # What ONNX Runtime calls the inputs of its own operators; onnx has no schema of them.
 MICROSOFT_INPUTS = {
@@ -23,31 +33,93 @@ MICROSOFT_INPUTS = {
 }
 
 
-def load(path: Path) -> onnx.ModelProto:
-    """The file's message. What it keeps in other files is left there.
+class OnnxArtifact(Artifact):
+    """A .onnx file. What it keeps in other files is left there."""
 
-    Raises:
-        InvalidInput: the file is damaged or of another format.
-    """
-    try:
-        return onnx.load(path, load_external_data=False)
-    except (OSError, DecodeError) as error:
-        raise InvalidInput(f"{path} is not a readable ONNX file: {error}") from error
+    @cached_property
+    def model(self) -> onnx.ModelProto:
+        """The file's message; nobody may change it."""
+        try:
+            return onnx.load(self.path, load_external_data=False)
+        except (OSError, DecodeError) as error:
+            raise InvalidInput(f"{self.path} is not a readable ONNX file: {error}") from error
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        return tuple(map(_info, self.model.graph.input))
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        return tuple(map(_info, self.model.graph.output))
+
+    @property
+    def operators(self) -> dict[str, int]:
+        return dict(Counter(node.op_type for node in self.model.graph.node))
+
+    @property
+    def contents(self) -> dict[str, dict[str, int]]:
+        """`operators` by type, and `weight_bytes` by type of number."""
+        stored: dict[str, int] = {}
+        for tensor in self.model.graph.initializer:
+            dtype = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
+            stored[dtype] = stored.get(dtype, 0) + len(tensor.raw_data)
+        ranked = dict(sorted(stored.items(), key=lambda item: (-item[1], item[0])))
+        return {"operators": dict(sorted(self.operators.items())), "weight_bytes": ranked}
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Settings are attributes, those that are left out as the operator's definition has them.
+
+        Numbers in other files and sparse ones, which no conversion writes, are refused.
+        """
+        model = self.model
+        try:
+            onnx.checker.check_model(str(self.path))  # names that mean two things, operations before what they take
+            return _graph(model)
+        except (onnx.checker.ValidationError, ValueError, TypeError) as error:  # a name that is no text is not a str
+            raise InvalidInput(f"{self.path} is not a valid ONNX model: {error}") from error
+
+    @cached_property
+    def weights(self) -> tuple[StoredWeight, ...]:
+        from mobileclip_deploy.targets.onnx.stored import read_weights
+
+        return read_weights(self.graph, self.path)
+
+    def runner(self) -> Runner:
+        from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+
+        return OnnxRunner(self.path)
+
+    def plain_runner(self) -> Runner:
+        from mobileclip_deploy.targets.onnx.plain import plain_model
+        from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+
+        return OnnxRunner(self.path, plain_model(self).SerializeToString(), as_written=True)
+
+    def quantized(self) -> QuantizedFile:
+        from mobileclip_deploy.targets.onnx.quantized import QuantizedOnnx
+
+        return QuantizedOnnx(self)
+
+    def session(self, setup: SessionSetup) -> Session:
+        from mobileclip_deploy.targets.onnx.benchmarking import OnnxSession
+
+        return OnnxSession(self.path, setup)
+
+    def copied(self) -> onnx.ModelProto:
+        """A copy of the file's message, to be changed."""
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self.model)
+        return copy
 
 
-def read_graph(path: Path) -> Graph:
-    """A file as a graph. Settings are attributes, those that are left out as the operator's definition has them.
-
-    Raises:
-        InvalidInput: the file is damaged, or says something in a way that no conversion does (numbers in other files,
-            sparse ones).
-    """
-    model = load(path)
-    try:
-        onnx.checker.check_model(str(path))  # names that mean two things, operations before what they take
-        return _graph(model)
-    except (onnx.checker.ValidationError, ValueError, TypeError) as error:  # a name that is no text is of another type
-        raise InvalidInput(f"{path} is not a valid ONNX model: {error}") from error
+def _info(value: onnx.ValueInfoProto) -> TensorInfo:
+    tensor = value.type.tensor_type
+    return TensorInfo(
+        value.name,
+        DTYPES.get(tensor.elem_type, f"type {tensor.elem_type}"),
+        tuple(dim.dim_value if dim.HasField("dim_value") else 0 for dim in tensor.shape.dim),
+    )
 
 
 def _graph(model: onnx.ModelProto) -> Graph:
@@ -77,6 +149,7 @@ def _graph(model: onnx.ModelProto) -> Graph:
         tuple(nodes),
         tuple(map(_port, graph.output)),
         tuple(values[value.name] for value in graph.output),
+        names={value: name for name, value in values.items() if isinstance(value, Wire)},
     )
 
 

@@ -1,4 +1,4 @@
-"""A tower in torch that rounds its activations where an artifact does, by the steps that stand in the artifact.
+"""A tower in torch that quantizes its activations where an artifact does, by the steps that stand in the artifact.
 
 No converter keeps names, so a value of the file is found in torch by its numbers: with nothing rounded both compute the
 same. And rounding is chaotic: a number in the middle of two steps goes to either, by the order in which a sum was
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mobileclip_deploy.targets.rounded import Floats, RoundedValue
+from mobileclip_deploy.targets.quantized import Floats, QuantizedValue
 
-__all__ = ["Place", "RoundedTower", "found_places"]
+__all__ = ["Site", "QuantizedTower", "found_sites"]
 
 # Relative, of a file's value from the one of torch that it is: both are float32 arithmetic.
 SAME = 1e-3
@@ -33,7 +33,7 @@ TIE = 0.05
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """Where torch computes a value of a file: result number `index` of an operation, or, `taken`, what that operation
     takes as argument number `index`. `order`: of the file's dimensions without those of 1, to have torch's order.
 
@@ -80,15 +80,15 @@ class _Wanted:
     values: Floats
     sums: tuple[float, float]
     distance: float = SAME
-    place: Place | None = None
+    place: Site | None = None
     taken: list[Any] | None = None
     """What the operation that computes it took."""
 
 
-def found_places(
-    module: nn.Module, row: Tensor, plain: Mapping[str, Floats], values: Sequence[RoundedValue]
-) -> tuple[list[tuple[Place, ...]], list[str]]:
-    """Where a tower computes what a file rounds.
+def found_sites(
+    module: nn.Module, row: Tensor, plain: Mapping[str, Floats], values: Sequence[QuantizedValue]
+) -> tuple[list[tuple[Site, ...]], list[str]]:
+    """Where a tower computes what a file quantizes.
 
     Args:
         module: the tower with the weights of the file.
@@ -96,7 +96,7 @@ def found_places(
         plain: what the file computes from it, with nothing rounded.
 
     Returns:
-        Of each value the places in torch where it is rounded; and the sources of those that torch does not compute.
+        Of each value the sites in torch where it is quantized; and the sources of those that torch does not compute.
     """
     taken_apart = {name for value in values for name in value.takers}
     wanted = {name: _Wanted(numbers, _sums(torch.from_numpy(numbers))) for name, numbers in plain.items()}
@@ -108,14 +108,14 @@ def found_places(
                     # What comes later with the same numbers is the same value in another shape.
                     found, known = _arrangement(wanted[name].values, result), wanted[name]
                     if found is not None and found[0] < known.distance / 2:
-                        known.distance, known.place = found[0], Place(number, index, False, found[1])
+                        known.distance, known.place = found[0], Site(number, index, False, found[1])
                         known.taken = taken if name in taken_apart else None
         return results
 
     gave(-1, [row], [])
     with torch.no_grad(), _Followed(lambda _, taken: taken, gave):
         module(row)
-    places: list[tuple[Place, ...]] = []
+    places: list[tuple[Site, ...]] = []
     missing = []
     for value in values:
         if value.takers:
@@ -155,28 +155,28 @@ def _arrangement(values: Floats, result: Tensor) -> tuple[float, tuple[int, ...]
     return best
 
 
-def _argument(taker: _Wanted, values: Floats) -> Place | None:
+def _argument(taker: _Wanted, values: Floats) -> Site | None:
     """Which argument of an operation is the value."""
-    best: tuple[float, Place] | None = None
+    best: tuple[float, Site] | None = None
     for index, given in enumerate(taker.taken or ()):
         if isinstance(given, Tensor) and given.is_floating_point() and given.numel() == values.size:
             found = _arrangement(values, given)
             if found is not None and taker.place is not None and (best is None or found[0] < best[0]):
-                best = found[0], Place(taker.place.operation, index, True, found[1])
+                best = found[0], Site(taker.place.operation, index, True, found[1])
     return None if best is None else best[1]
 
 
-class RoundedTower:
-    """A tower that rounds what a file rounds.
+class QuantizedTower:
+    """A tower that quantizes what a file quantizes.
 
     Attributes:
-        off: by what is rounded, of how many of its numbers torch has left another integer than the file, no
+        off: by what is quantized, of how many of its numbers torch has left another integer than the file, no
             tie among them; and how many numbers there were.
     """
 
-    def __init__(self, module: nn.Module, values: Sequence[RoundedValue], places: Sequence[tuple[Place, ...]]) -> None:
+    def __init__(self, module: nn.Module, values: Sequence[QuantizedValue], places: Sequence[tuple[Site, ...]]) -> None:
         self._module = module
-        self._at: dict[tuple[int, bool], list[tuple[RoundedValue, Place]]] = defaultdict(list)
+        self._at: dict[tuple[int, bool], list[tuple[QuantizedValue, Site]]] = defaultdict(list)
         for value, where in zip(values, places, strict=True):
             for place in where:
                 self._at[place.operation, place.taken].append((value, place))
@@ -184,9 +184,9 @@ class RoundedTower:
         self.total = dict(self.off)
 
     def __call__(self, row: Tensor, integers: Mapping[str, npt.NDArray[Any]]) -> Tensor:
-        """The answer to one input, where `integers` are what the file has rounded it to."""
+        """The answer to one input, where `integers` are what the file has quantized it to."""
 
-        def rounded(value: RoundedValue, place: Place, exact: Tensor) -> Tensor:
+        def quantized(value: QuantizedValue, place: Site, exact: Tensor) -> Tensor:
             steps = (exact / value.scale + value.zero_point).clamp(value.least, value.most)
             theirs = torch.from_numpy(place.arranged(integers[value.name], exact.shape).astype(np.float64)).to(steps)
             tie = (theirs - steps).abs() <= 0.5 + TIE
@@ -194,20 +194,20 @@ class RoundedTower:
             self.total[value.source] += tie.numel()
             return (torch.where(tie, theirs, steps.round()) - value.zero_point) * value.restored
 
-        return self._run(row, rounded)
+        return self._run(row, quantized)
 
     def exact(self, row: Tensor) -> dict[str, Floats]:
-        """What the file rounds, by name, as torch has it where nothing is rounded."""
+        """What the file quantizes, by name, as torch has it where nothing is quantized."""
         found: dict[str, Floats] = {}
 
-        def kept(value: RoundedValue, _: Place, exact: Tensor) -> Tensor:
+        def kept(value: QuantizedValue, _: Site, exact: Tensor) -> Tensor:
             found.setdefault(value.name, exact.float().numpy())
             return exact
 
         self._run(row, kept)
         return found
 
-    def _run(self, row: Tensor, at: Callable[[RoundedValue, Place, Tensor], Tensor]) -> Tensor:
+    def _run(self, row: Tensor, at: Callable[[QuantizedValue, Site, Tensor], Tensor]) -> Tensor:
         def took(number: int, taken: list[Any]) -> list[Any]:
             for value, place in self._at.get((number, True), ()):
                 taken[place.index] = at(value, place, taken[place.index])

@@ -1,41 +1,136 @@
-"""A package as a neutral graph: what its files say, whatever names, order and encoding they say it with."""
+"""A package opened: what its files declare, and its program as a graph, whatever names and encoding they have."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.mil import Port, Program, load
 from mobileclip_deploy.mil.constants import Constant as Stored
 from mobileclip_deploy.mil.constexpr import Decompressed
 from mobileclip_deploy.mil.graph import Operand, Reference
 from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.quiet import quiet
+from mobileclip_deploy.targets.values import Runner, TensorInfo
 
-__all__ = ["read_graph"]
+if TYPE_CHECKING:
+    from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
+    from mobileclip_deploy.targets.grids.decode import StoredWeight
+    from mobileclip_deploy.targets.inspection import PackageInspection
+    from mobileclip_deploy.targets.quantized import QuantizedFile
+
+__all__ = ["CoreMLArtifact"]
 
 
-def read_graph(path: Path, function: str | None = None) -> Graph:
-    """The program of a package, operation by operation: `nodes[n]` is `Program.operations[n]`.
-
-    A compressed weight is no operation: each part of it as stored (`weight.indices`, `weight.lut`) is an input of the
-    operation that takes it. Text, such as `pad_type`, is a setting.
+class CoreMLArtifact(Artifact):
+    """A .mlpackage, or one function of it.
 
     Args:
         function: of a package of several; None for one that holds the tower alone.
-
-    Raises:
-        InvalidInput: the package is damaged, or holds other functions than the towers.
     """
-    with quiet():
-        program = load(path, function, evaluate=False)
-    _require_functions(program, function)
-    return _Reader(program).graph()
+
+    def __init__(self, path: Path, function: str | None = None) -> None:
+        super().__init__(path)
+        self.function = function
+
+    @cached_property
+    def program(self) -> Program:
+        with quiet():
+            return load(self.path, self.function, evaluate=False)
+
+    @cached_property
+    def unquantized(self) -> Program:
+        """The program without its `quantize` and `dequantize`, ready for evaluation."""
+        return self.program.without_quantization()
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        return tuple(map(_info, self.program.prepared().inputs))
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        ports = self.program.prepared().outputs
+        if [port.kind for port in ports] == ["label", "probabilities"]:
+            ports = ports[1:]
+        return tuple(map(_info, ports))
+
+    @property
+    def operators(self) -> dict[str, int]:
+        return dict(Counter(operation.type for operation in self.program.operations))
+
+    @property
+    def inspection(self) -> PackageInspection:
+        from mobileclip_deploy.targets.coreml.inspection import inspect_package
+
+        return inspect_package(self.program)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """`nodes[n]` is `program.operations[n]`.
+
+        A compressed weight is no operation: each part of it as stored (`weight.indices`, `weight.lut`) is an input of
+        the operation that takes it. Text, such as `pad_type`, is a setting.
+        """
+        _require_functions(self.program, self.function)
+        return _Reader(self.program).graph()
+
+    @cached_property
+    def weights(self) -> tuple[StoredWeight, ...]:
+        from mobileclip_deploy.targets.coreml.weights import read_weights
+
+        return read_weights(self)
+
+    def runner(self) -> Runner:
+        """Core ML on macOS, the evaluator elsewhere; the runner's `engine` says which."""
+        from mobileclip_deploy.targets.coreml.runner import CoreMLRunner, EvaluatorRunner
+
+        if sys.platform == "darwin":
+            return CoreMLRunner(self.path, function=self.function)
+        return EvaluatorRunner(self.program.prepared())
+
+    def runners(self) -> Iterator[Callable[[], Runner]]:
+        """Core ML on each of its compute units on macOS; the evaluator elsewhere."""
+        from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner
+
+        if sys.platform == "darwin":
+            yield from (partial(CoreMLRunner, self.path, unit, self.function) for unit in COMPUTE_UNITS)
+        else:
+            yield self.runner
+
+    def plain_runner(self) -> Runner:
+        from mobileclip_deploy.targets.coreml.runner import EvaluatorRunner
+
+        return EvaluatorRunner(self.unquantized, plain=True)
+
+    def quantized(self) -> QuantizedFile:
+        from mobileclip_deploy.targets.coreml.quantized import QuantizedProgram
+
+        return QuantizedProgram(self)
+
+    def session(self, setup: SessionSetup) -> Session:
+        from mobileclip_deploy.targets.coreml.benchmarking import CoreMLSession
+
+        return CoreMLSession(self.path, setup, self.function)
+
+
+def _info(port: Port) -> TensorInfo:
+    """A port with the type that an app sees."""
+    shape = tuple(size or 0 for size in port.shape)
+    if port.kind == "image":
+        return TensorInfo(port.name, "uint8", shape, (0.0, 255.0), port.colour)
+    if port.kind == "probabilities":
+        return TensorInfo(port.name, "dictionary", ())
+    return TensorInfo(port.name, port.dtype, shape)
 
 
 def _require_functions(program: Program, function: str | None) -> None:
@@ -78,6 +173,7 @@ class _Reader:
             outputs=tuple(said.outputs),
             results=tuple(self._result(name) for name in said.outputs),
             settings={"opset": self.program.opset, **self.program.specification},
+            names={wire: name for name, wire in self.wires.items()},
         )
 
     def _result(self, name: str) -> Input:

@@ -1,19 +1,28 @@
-"""A program as a neutral graph: what it says, whatever names, order and encoding it says it with."""
+"""An .aimodel opened, and its program as a graph: what it says, whatever names, order and encoding it says it with."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_type
 from mobileclip_deploy.targets.coreai.authoring import FUNCTION
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.targets.values import Runner, TensorInfo
 
-__all__ = ["graph_of", "read_graph"]
+if TYPE_CHECKING:
+    from mobileclip_deploy.mil.lint import LintReport
+    from mobileclip_deploy.targets.grids.decode import StoredWeight
+    from mobileclip_deploy.targets.inspection import PackageInspection
+
+__all__ = ["CoreAIArtifact", "graph_of", "port_names"]
 
 CONSTANT, CALL, OUTPUT = "coreai.constant", "coreai.invoke", "coreai.output"
 PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')
@@ -22,20 +31,85 @@ SYMBOL = re.compile(r"@([\w.$-]+)")
 NO_SETTING = ("sym_name", "function_type", "arg_attrs", "res_attrs")
 
 
-def read_graph(path: Path, function: str | None = None) -> Graph:
-    """The program of an .aimodel, operation by operation.
+class CoreAIArtifact(Artifact):
+    """An .aimodel, or one function of it.
 
     Args:
         function: of one of several; None for one that holds the tower alone.
-
-    Raises:
-        InvalidInput: it is damaged, or holds other functions than the towers.
     """
-    asset = Asset(path)
-    expected = (FUNCTION,) if function is None else TOWERS
-    if set(asset.functions) != set(expected):
-        raise InvalidInput(f"{path} has the functions {', '.join(asset.functions)}; expected {', '.join(expected)}")
-    return graph_of(asset, function)
+
+    def __init__(self, path: Path, function: str | None = None) -> None:
+        super().__init__(path)
+        self.function = function
+
+    @cached_property
+    def asset(self) -> Asset:
+        """The program; nobody may change it."""
+        return Asset(self.path)
+
+    @cached_property
+    def _ports(self) -> tuple[list[TensorInfo], list[TensorInfo]]:
+        from mobileclip_deploy.targets.coreai.inspection import ports_of
+
+        return ports_of(self.asset.function(self.function))
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        return tuple(self._ports[0])
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        return tuple(self._ports[1])
+
+    @property
+    def operators(self) -> dict[str, int]:
+        """Constants are not counted; the operations of a called function are, once for each call."""
+        return dict(Counter(node.type for node in self._read.nodes))
+
+    @property
+    def inspection(self) -> PackageInspection:
+        from mobileclip_deploy.targets.coreai.inspection import inspect_asset
+
+        return inspect_asset(self.asset)
+
+    @cached_property
+    def _read(self) -> Graph:
+        return graph_of(self.asset, self.function)
+
+    @property
+    def graph(self) -> Graph:
+        """A file that holds other functions than the towers is refused."""
+        expected, found = (FUNCTION,) if self.function is None else TOWERS, self.asset.functions
+        if set(found) != set(expected):
+            raise InvalidInput(f"{self.path} has the functions {', '.join(found)}; expected {', '.join(expected)}")
+        return self._read
+
+    @cached_property
+    def weights(self) -> tuple[StoredWeight, ...]:
+        from mobileclip_deploy.targets.coreai.weights import read_weights
+
+        return read_weights(self.asset, self.function)
+
+    def lint(self, device: str) -> tuple[LintReport, ...]:
+        from mobileclip_deploy.targets.coreai.linting import lint_asset
+
+        return lint_asset(self.asset, device, self.function)
+
+    def runner(self) -> Runner:
+        from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
+
+        return CoreAIRunner(self.path, self.function, wide=True)
+
+    def runners(self) -> Iterator[Callable[[], Runner]]:
+        """The program as written, with Apple's own float16 products."""
+        from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
+
+        yield lambda: CoreAIRunner(self.path, self.function)
+
+    def plain_runner(self) -> Runner:
+        from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
+
+        return CoreAIRunner(self.path, self.function, plain=True)
 
 
 def graph_of(asset: Asset, function: str | None = None) -> Graph:

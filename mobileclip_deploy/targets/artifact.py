@@ -1,0 +1,189 @@
+"""An artifact, opened once and asked by every check: what it declares, what it computes, and what runs it here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobileclip_deploy.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from mobileclip_deploy.mil import Program
+    from mobileclip_deploy.mil.lint import LintReport
+    from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
+    from mobileclip_deploy.targets.graph import Graph
+    from mobileclip_deploy.targets.grids.decode import StoredWeight
+    from mobileclip_deploy.targets.inspection import PackageInspection
+    from mobileclip_deploy.targets.placement import Compiled
+    from mobileclip_deploy.targets.quantized import QuantizedFile
+    from mobileclip_deploy.targets.values import Runner, TensorInfo
+
+__all__ = ["Artifact", "refuse_function"]
+
+
+class Artifact(ABC):
+    """One tower in a file, or the function of a file that holds several; made by `Target.open`.
+
+    Nothing is read before it is asked for, and what was read is kept until `drop`. Whatever reads the file raises
+    InvalidInput where it is damaged or of another format. What a format does not have is None.
+
+    Attributes:
+        path: the file or folder.
+        opaque: why `graph` is None, of a format that cannot be read operation by operation.
+    """
+
+    opaque = "it cannot be read operation by operation"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def drop(self) -> None:
+        """Forget what was read, which may be as large as the file; it is read again when it is asked for again."""
+        kept = {name for kind in type(self).__mro__ for name, made in vars(kind).items() if _is_kept(made)}
+        for name in kept & vars(self).keys():
+            del self.__dict__[name]
+
+    # What it declares
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """Every input as the file declares it; a free dimension is 0."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """Every output as the file declares it; of a classifier in Core ML its probabilities alone."""
+
+    @property
+    def ports(self) -> tuple[TensorInfo, TensorInfo]:
+        """The one input and the one output.
+
+        Raises:
+            InvalidInput: there is another number of them.
+        """
+        inputs, outputs = self.inputs, self.outputs
+        if len(inputs) != 1 or len(outputs) != 1:
+            counts = f"{len(inputs)} inputs and {len(outputs)} outputs"
+            raise InvalidInput(f"{self.path}: {counts} instead of one each")
+        return inputs[0], outputs[0]
+
+    @property
+    def operators(self) -> dict[str, int]:
+        """How often each operator type occurs; by default as the graph says, none where there is no graph."""
+        graph = self.graph
+        return {} if graph is None else dict(Counter(node.type for node in graph.nodes))
+
+    @property
+    def contents(self) -> dict[str, dict[str, int]] | None:
+        """For the manifest: what it is made of, by kind, in counts and bytes."""
+        return None
+
+    @property
+    def inspection(self) -> PackageInspection | None:
+        """What `inspect` tells of the whole file, where that is more than input, output and operators."""
+        return None
+
+    # What it computes
+
+    @property
+    def graph(self) -> Graph | None:
+        """Operations and constants, whatever names, order and encoding the file says them with."""
+        return None
+
+    @property
+    def weights(self) -> tuple[StoredWeight, ...] | None:
+        """The weights of convolutions, products and tables, dequantized."""
+        return None
+
+    @property
+    def program(self) -> Program | None:
+        """The file as a program that can be followed operation by operation (Core ML), not yet prepared for that."""
+        return None
+
+    def lint(self, device: str) -> tuple[LintReport, ...]:
+        """What of a file that is no `program` would leave the accelerator of a device, one report per function; none
+        for formats that do not run there.
+
+        Raises:
+            UsageError: no such device.
+        """
+        return ()
+
+    # What runs it here
+
+    @abstractmethod
+    def runner(self) -> Runner:
+        """Load it.
+
+        Raises:
+            NotRun: this machine has nothing that can run it.
+            RuntimeFailed: the runtime refused it.
+        """
+
+    def runners(self) -> Iterator[Callable[[], Runner]]:
+        """A loader for every engine of this machine that it may meet, to be checked one by one.
+
+        A loader raises NotRun and RuntimeFailed as `runner` does.
+        """
+        yield self.runner
+
+    def plain_runner(self) -> Runner | None:
+        """Load it to be computed with the numbers that stand in it, in float32, nothing else rounded.
+
+        Raises:
+            NotRun: this machine has nothing that can run it.
+        """
+        return None
+
+    def quantized(self) -> QuantizedFile | None:
+        """Load it to follow the activations that it quantizes.
+
+        Raises:
+            InvalidInput: it is damaged, or quantizes by what does not stand in it.
+            NotRun: this machine has nothing that can run it.
+            RuntimeFailed: the runtime refused it.
+        """
+        return None
+
+    def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
+        """Compile it for one of its target's `compiled_places`, and ask it for answers there.
+
+        Args:
+            inputs: of the tower, [N, ...]; the first of them are asked for.
+
+        Raises:
+            NotRun: this machine lacks what compiles for it, or it did not return in time.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not compiled for the place {place}")
+
+    def session(self, setup: SessionSetup) -> Session:
+        """Load it to be timed.
+
+        Raises:
+            NotRun: this machine has nothing that can run it.
+        """
+        from mobileclip_deploy.targets.benchmarking import RunnerSession
+
+        return RunnerSession(self.runner())
+
+
+def _is_kept(made: object) -> bool:
+    return isinstance(made, cached_property)
+
+
+def refuse_function(target: str, function: str | None) -> None:
+    """Refuse to open one function of a file whose format has no functions.
+
+    Raises:
+        InvalidInput: one is named.
+    """
+    if function is not None:
+        raise InvalidInput(f"{target} artifacts have no functions; the manifest names {function!r}")

@@ -1,0 +1,111 @@
+"""What a .tflite quantizes to int8 by scales that stand in it, followed in LiteRT's plain kernels: XNNPACK keeps no
+values in between. What is quantized as it runs is left as it is: those steps stand nowhere."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.targets.flatbuffer import Malformed
+from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
+from mobileclip_deploy.targets.litert.model_file import ModelFile, parse_model
+from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
+from mobileclip_deploy.targets.litert.plain import plain_model, quantizing_as_stored
+from mobileclip_deploy.targets.litert.static import computed_values
+from mobileclip_deploy.targets.litert.weights import weight_place
+from mobileclip_deploy.targets.quantized import Floats, Flow, QuantizedFile, QuantizedValue, wires
+
+__all__ = ["QuantizedLiteRT"]
+
+# They change no number.
+SHAPES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS")
+QUANTIZE, DEQUANTIZE = "QUANTIZE", "DEQUANTIZE"
+
+
+class QuantizedLiteRT(QuantizedFile):
+    """A file with int8 activations. Values are called by the places of their tensors.
+
+    Raises:
+        InvalidInput: it is damaged, or quantizes by more than one scale per tensor.
+    """
+
+    def __init__(self, artifact: LiteRTArtifact) -> None:
+        self._path, self._model = artifact.path, artifact.model
+        try:
+            self.values = tuple(_quantized_values(artifact.graph))
+            self._plain = plain_model(artifact)
+            self._floats = parse_model(self._plain)
+            self._content = quantizing_as_stored(artifact)
+        except (Malformed, ValueError, IndexError, KeyError) as error:
+            raise InvalidInput(f"{artifact.path}: what it quantizes cannot be read: {error}") from error
+        self.bias_steps = dict(_bias_steps(self._model))
+        self.engine = f"LiteRT {importlib.metadata.version('ai-edge-litert')} (its plain kernels)"
+
+    def plain(self, row: npt.NDArray[np.generic]) -> Mapping[str, Floats]:
+        places = {int(name) for name in self.followed}
+        return {str(place): found for place, found in self._run(self._plain, self._floats, row, places).items()}
+
+    def quantized(self, row: npt.NDArray[np.generic]) -> tuple[Floats, Mapping[str, npt.NDArray[Any]]]:
+        (result,) = self._model.outputs.values()
+        places = {result, *(int(value.name) for value in self.values)}
+        found = self._run(self._content, self._model, row, places)
+        return found[result], {value.name: found[int(value.name)] for value in self.values}
+
+    def _run(
+        self, content: bytes, model: ModelFile, row: npt.NDArray[np.generic], places: Collection[int]
+    ) -> dict[int, npt.NDArray[Any]]:
+        try:
+            (found,) = computed_values(content, model, row, places)
+        except (RuntimeError, ValueError) as error:
+            raise RuntimeFailed(f"{self.engine} failed on {self._path}: {error}") from error
+        return found
+
+
+def _quantized_values(graph: Graph) -> Iterator[QuantizedValue]:
+    """Raises ValueError for a tensor of several scales."""
+    steps = {
+        Wire(number, output): node
+        for number, node in enumerate(graph.nodes)
+        for output in range(len(node.inputs))
+        if f"output {output} scale" in dict(node.inputs)
+    }
+
+    def quantizes(node: Node) -> bool:
+        """Whether it quantizes what is not quantized yet."""
+        return node.type == QUANTIZE and not steps.keys() & wires(node)
+
+    flow = Flow(graph, lambda node: node.type in (QUANTIZE, DEQUANTIZE, *SHAPES) and not quantizes(node), quantizes)
+    for integers, node in steps.items():
+        if quantizes(node):
+            (source,) = wires(node)
+            takers = flow.taking(source, integers)
+        elif node.type in (QUANTIZE, DEQUANTIZE, *SHAPES):
+            continue
+        else:
+            source, takers = integers, ()
+        ends = np.iinfo(node.settings[f"output {integers.output}"].partition(" ")[0])
+        scale, zero = (float(_number(node, f"output {integers.output} {what}")) for what in ("scale", "zero point"))
+        named = graph.names[integers], graph.names[source], tuple(graph.names[taker] for taker in takers)
+        yield QuantizedValue(*named, scale, int(zero), int(ends.min), int(ends.max), scale)
+
+
+def _number(node: Node, called: str) -> float:
+    value = dict(node.inputs)[called]
+    assert isinstance(value, Constant)
+    return float(value.values.item())
+
+
+def _bias_steps(model: ModelFile) -> Iterator[tuple[str, Floats]]:
+    """The scales of biases that are integers, by the name of their layer's weight."""
+    for one in model.operators:
+        weight = weight_place(model, one)
+        if weight is None or len(one.inputs) < 3 or one.inputs[2] < 0:
+            continue
+        bias = model.tensors[one.inputs[2]]
+        if bias.quantized is not None and bias.dtype == "int32":
+            yield model.tensors[weight].name, bias.quantized.scale.astype(np.float32)

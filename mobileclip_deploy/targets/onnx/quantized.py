@@ -1,0 +1,110 @@
+"""What an ONNX file quantizes by QuantizeLinear, followed as the file says it: in float32, by no kernel for integers.
+
+Those kernels are what `shipped` is about: which there are depends on the processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
+from mobileclip_deploy.targets.onnx.plain import plain_model
+from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+from mobileclip_deploy.targets.quantized import Floats, Pair, QuantizedFile, quantized_values
+
+__all__ = ["QuantizedOnnx"]
+
+TYPES = {np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProto.INT8}
+# Weight and bias among the inputs of a layer.
+LAYERS = {"Conv": ("W", "B"), "Gemm": ("B", "C")}
+
+
+def _zero_point(node: Node) -> npt.NDArray[Any]:
+    found = dict(node.inputs)["y_zero_point"]
+    if not isinstance(found, Constant):
+        raise ValueError(f"the zero point of {node.name} is computed")
+    return found.values
+
+
+def _limits(node: Node) -> tuple[int, int]:
+    ends = np.iinfo(_zero_point(node).dtype)
+    return int(ends.min), int(ends.max)
+
+
+PAIR = Pair(
+    quantize=("QuantizeLinear", "x", "y_scale", "y_zero_point"),
+    dequantize=("DequantizeLinear", "x", "x_scale", "x_zero_point"),
+    shapes=("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast"),
+    limits=_limits,
+    bias_behind=("MatMul", "Add"),
+)
+
+
+class QuantizedOnnx(QuantizedFile):
+    """A file with QuantizeLinear nodes.
+
+    Raises:
+        InvalidInput: it is damaged, or quantizes by what does not stand in it.
+        RuntimeFailed: ONNX Runtime does not take it.
+    """
+
+    def __init__(self, artifact: OnnxArtifact) -> None:
+        path, graph = artifact.path, artifact.graph
+        try:
+            self.values, self.bias_steps = tuple(quantized_values(graph, PAIR)), dict(_bias_steps(graph))
+            kinds = {
+                graph.names[Wire(number)]: TYPES[_zero_point(node).dtype]
+                for number, node in enumerate(graph.nodes)
+                if node.type == PAIR.quantize[0]
+            }
+        except (KeyError, ValueError) as error:
+            raise InvalidInput(f"{path}: what it quantizes cannot be read: {error}") from error
+        model, plain = artifact.copied(), plain_model(artifact)
+        given, results = ({port.name for port in ports} for ports in (plain.graph.input, plain.graph.output))
+        self._given = given & {*self.followed}
+        _give(plain, {name: TensorProto.FLOAT for name in self.followed if name not in given | results})
+        self._plain = OnnxRunner(path, plain.SerializeToString(), as_written=True)
+        _give(model, kinds)
+        self._quantized = OnnxRunner(path, model.SerializeToString(), as_written=True)
+        self.engine = f"{self._quantized.engine}, as it is written"
+
+    def plain(self, row: npt.NDArray[np.generic]) -> Mapping[str, Floats]:
+        found = self._plain.values(row)
+        return {name: np.asarray(row if name in self._given else found[name], np.float32) for name in self.followed}
+
+    def quantized(self, row: npt.NDArray[np.generic]) -> tuple[Floats, Mapping[str, npt.NDArray[Any]]]:
+        found = self._quantized.values(row)
+        answer = next(iter(found.values()))
+        return answer.astype(np.float32), found
+
+
+def _give(model: onnx.ModelProto, kinds: Mapping[str, int]) -> None:
+    """Have the model give values that it computes as well, of these types."""
+    for name, kind in kinds.items():
+        model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
+
+
+def _bias_steps(graph: Graph) -> Iterator[tuple[str, Floats]]:
+    """The scales of biases that are dequantized from integers, by the name of their layer's integers."""
+    for node in graph.nodes:
+        inputs = dict(node.inputs)
+        weight, bias = (_stored(graph, inputs.get(name)) for name in LAYERS.get(node.type, ("", "")))
+        if weight is not None and bias is not None:
+            yield weight[0].name, bias[1].values.astype(np.float32)
+
+
+def _stored(graph: Graph, value: Input) -> tuple[Constant, Constant] | None:
+    """The integers and the scales of a constant that is dequantized; None of all else."""
+    if not isinstance(value, Wire) or value.node is None or graph.nodes[value.node].type != PAIR.dequantize[0]:
+        return None
+    inputs = dict(graph.nodes[value.node].inputs)
+    integers, scale = inputs[PAIR.dequantize[1]], inputs[PAIR.dequantize[2]]
+    return (integers, scale) if isinstance(integers, Constant) and isinstance(scale, Constant) else None
