@@ -1,9 +1,8 @@
-// Golden inputs and outputs, and how far a runtime's answer is from them.
+// Golden inputs, and a runtime's answers to them on their way to who knows what they should be.
 #pragma once
 
 #include <cstddef>
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,21 +10,10 @@
 
 namespace bench {
 
-struct Deviation {
-    double cosine;                   // -1 where the answer holds infinity or NaN
-    std::optional<double> relative;  // none there
-};
+// An answer as float32 (of float32 or float16; others throw JobError).
+std::vector<std::byte> float32_answer(const std::vector<std::byte>& raw, const std::string& dtype);
 
-// Cosine a.b / (|a| |b|) and relative deviation |b - a| / |a| in float64; `wanted` is a, `answer` b.
-Deviation compare(const std::vector<double>& wanted, const std::vector<double>& answer);
-
-// Of two deviations, what is worse of each figure.
-Deviation worse(const Deviation& one, const Deviation& other);
-
-bool passes(const Deviation& deviation, const Gate& gate);
-
-// The values of a raw tensor (float32 or float16; others throw JobError).
-std::vector<double> decode(const std::vector<std::byte>& raw, const std::string& dtype);
+std::string base64(const std::vector<std::byte>& raw);
 
 // Example number `index` of a raw file; throws JobError if the file is not as long as its shape says.
 std::vector<std::byte> read_example(const std::filesystem::path& folder, const RawTensor& file, std::size_t index);

@@ -65,15 +65,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RawTensor, file, sha256, dtype, shape)
 
 struct Golden {
     RawTensor inputs;
-    RawTensor outputs;
+    Json outputs;  // of jobs of earlier versions
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Golden, inputs, outputs)
-
-struct Gate {
-    std::string metric;  // cosine | relative
-    double bound;
-};
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Gate, metric, bound)
 
 struct Cell {
     std::string id;
@@ -91,8 +85,7 @@ struct Cell {
     Tensor input;
     Tensor output;
     std::optional<Golden> golden;
-    std::optional<Gate> gate;
-    Json resizing;
+    Json gate, resizing;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, id, label, competitor, bundle, variant, tower, target, precision, accuracy, file,
                                    sha256, bytes, runtime, backend, compute_units, threads, options, input, output,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
 #include <set>
 
 #include "files.hpp"
@@ -79,6 +80,20 @@ Json peaks_of(const Job& job, const PlanOptions& options) {
     return found;
 }
 
+// Those that a start before this one found: they are of cores that had not run yet.
+Json peaks_in(const std::filesystem::path& record, const Job& job, const PlanOptions& options) {
+    std::ifstream stream(record, std::ios::binary);
+    const auto earlier = stream ? Json::parse(stream, nullptr, false) : Json();
+    return earlier.is_object() && earlier.contains("peaks") ? earlier["peaks"] : peaks_of(job, options);
+}
+
+std::vector<Turn> left_of(const Job& job, const std::vector<Json>& finished, const PlanOptions& options) {
+    auto turns = outstanding(job, finished);
+    const auto later = [&](const Turn& turn) { return options.first && turn.round != 0; };
+    turns.erase(std::remove_if(turns.begin(), turns.end(), later), turns.end());
+    return turns;
+}
+
 void tell(std::size_t done, std::size_t all, const Json& round) {
     std::string text = round["status"].get<std::string>();
     text += text == "done" ? ", " + std::to_string(round["samples_ns"].size()) + " inferences"
@@ -99,9 +114,10 @@ void run_plan(const PlanOptions& options) {
     auto finished = read_stream(options.folder, job);
     const auto before = snapshot();
     const auto versions = runtime_versions(job, options);
-    const auto peaks = peaks_of(job, options);
+    const auto record_file = options.folder / (job.run_id + ".run.json");
+    const auto peaks = peaks_in(record_file, job, options);
     const auto all = job.order.size();
-    for (auto left = outstanding(job, finished); !left.empty(); left = outstanding(job, finished)) {
+    for (auto left = left_of(job, finished, options); !left.empty(); left = left_of(job, finished, options)) {
         finished.push_back(run_turn(job, left.front(), options));
         const auto line = compact(finished.back());
         append_line(stream, line);
@@ -118,7 +134,7 @@ void run_plan(const PlanOptions& options) {
                       {"environment", {{"before", before}, {"after", snapshot()}}},
                       {"peaks", peaks},
                       {"rounds", finished}};
-    replace_file(options.folder / (job.run_id + ".run.json"), compact(record) + "\n");
+    replace_file(record_file, compact(record) + "\n");
 }
 
 }  // namespace bench

@@ -17,6 +17,7 @@ struct PlanOptions {
     std::filesystem::path loader;           // that starts the runners; empty: the system's
     std::map<int, std::vector<int>> cores;  // threads of a cell -> the cores that its rounds run on
     bool resume = false;
+    bool first = false;  // the first round of each cell alone
     bool simulated = false;
 };
 

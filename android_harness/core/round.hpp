@@ -9,7 +9,7 @@
 
 namespace bench {
 
-// The round as one object of the stream. What goes wrong is in it (`failed`, `invalid`): nothing is thrown.
+// The round as one object of the stream. What goes wrong is in it (`failed`): nothing is thrown.
 Json run_round(const Job& job, const Cell& cell, std::int64_t round, Engine& engine, const std::filesystem::path& folder);
 
 // A round that could not be run, or did not come to its end.

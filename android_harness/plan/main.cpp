@@ -16,16 +16,17 @@
 namespace {
 
 constexpr const char* kUsage =
-    "usage: mobileclip-bench FOLDER [--resume] [--lock FILE] [--runners FOLDER] [--turn-timeout SECONDS] [--simulated]\n"
-    "                        [--loader FILE] [--pin THREADS=CORE[,CORE...]]...\n"
+    "usage: mobileclip-bench FOLDER [--resume] [--first] [--lock FILE] [--runners FOLDER] [--turn-timeout SECONDS]\n"
+    "                        [--simulated] [--loader FILE] [--pin THREADS=CORE[,CORE...]]...\n"
     "       mobileclip-bench --held FILE        says whether a benchmark holds the lock FILE: exit code 4 if so\n"
     "       mobileclip-bench --stop FILE        ends the benchmark that holds the lock FILE\n"
     "       mobileclip-bench --peak THREADS [--short]  what so many threads reach on these cores, as JSON\n"
     "       mobileclip-bench --version          what this is, as JSON\n"
     "FOLDER holds job.json and what it names. Rounds are appended to <run_id>.rounds.jsonl there, <run_id>.run.json\n"
     "is written at the end. Exit codes: 0 the plan was run (failed rounds are in the record), 2 wrong use or a bad job,\n"
-    "3 the device failed, 4 another benchmark runs. --loader starts the runners with a C library that lies beside them;\n"
-    "--pin says on which cores the rounds of cells with so many threads run.\n";
+    "3 the device failed, 4 another benchmark runs. --first runs the first round of each cell alone; --loader starts the\n"
+    "runners with a C library that lies beside them; --pin says on which cores the rounds of cells with so many threads\n"
+    "run.\n";
 
 // `2=4,5` -> rounds of cells with two threads run on the cores 4 and 5. Throws std::exception for anything else.
 void pin(bench::PlanOptions& options, const std::string& word) {
@@ -72,6 +73,8 @@ int main(int argc, char** argv) {
             const bool has_value = i + 1 < argc;
             if (word == "--resume") {
                 options.resume = true;
+            } else if (word == "--first") {
+                options.first = true;
             } else if (word == "--simulated") {
                 options.simulated = true;
             } else if (word == "--lock" && has_value) {

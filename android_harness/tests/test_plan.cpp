@@ -3,6 +3,7 @@
 #include <set>
 #include <sys/stat.h>
 
+#include "files.hpp"
 #include "jobs.hpp"
 #include "plan.hpp"
 
@@ -80,6 +81,9 @@ TEST_CASE("the limit of the cores is measured for every number of threads, by a 
     tests::write(it.folder.path / "job.json", thorough.dump());
     it.options.resume = true;
     run_plan(it.options);
+    CHECK(it.record()["peaks"][0]["asked"] == "--peak 1 --short");  // of cores that had not run yet
+    std::filesystem::remove(it.folder.path / "run-1.run.json");
+    run_plan(it.options);
     CHECK(it.record()["peaks"][0]["asked"] == "--peak 1");
 }
 
@@ -104,6 +108,21 @@ TEST_CASE("a plan that was begun is neither begun again nor lost") {
     run_plan(it.options);
     CHECK(tests::read(it.folder.path / "calls") == "b 0\na 0\na 1\nb 1\nb 1\n");
     CHECK(it.rounds("b").at(1)["status"] == "done");
+}
+
+TEST_CASE("the first rounds may be run alone, and a cell that is called invalid meanwhile has no others") {
+    ScriptedPlan it;
+    it.options.first = true;
+    run_plan(it.options);
+    CHECK(tests::read(it.folder.path / "calls") == "b 0\na 0\n");
+    auto judged = it.rounds("b").at(0);
+    judged["status"] = "invalid";
+    tests::write(it.folder.path / "run-1.rounds.jsonl", compact(judged) + "\n" + compact(it.rounds("a").at(0)) + "\n");
+    it.options.first = false;
+    it.options.resume = true;
+    run_plan(it.options);
+    CHECK(tests::read(it.folder.path / "calls") == "b 0\na 0\na 1\n");
+    CHECK(it.rounds("b").size() == 1);
 }
 
 TEST_CASE("a runner that crashes, hangs, is missing or writes half a line fails its cell and no other") {

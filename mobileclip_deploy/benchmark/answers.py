@@ -1,60 +1,72 @@
-"""Answers to golden inputs, judged here for every kind of device: none, too few or too far off is a wrong answer."""
+"""Answers to golden inputs, judged here for every kind of device: none, too few or too far off is a wrong answer.
 
-# Light: the process whose memory is measured imports this with the documents.
+What they should be never leaves this computer: a device that knew it could send it back.
+"""
+
 from __future__ import annotations
 
-from mobileclip_deploy.benchmark.job import Cell, Gate, Golden, Protocol
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.benchmark.bounded import one_line
+from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import GoldenOutcome, RoundResult
+from mobileclip_deploy.parity import Bound, Check, compare
 
-__all__ = ["judge"]
+__all__ = ["Expected", "judge"]
 
-# A cosine of float32 embeddings may come out this much above 1.
-ROUNDING = 1e-5
+WARNINGS = 20
+
+Expected = Mapping[str, npt.NDArray[np.float32]]
+"""What the checkpoint answers to golden inputs, [N, ...], by the file of these inputs in the job's folder."""
 
 
-def judge(finished: RoundResult, cell: Cell, protocol: Protocol) -> RoundResult:
-    """A device's round by the job's gate: no device is believed, and no answer is a wrong answer.
+def judge(finished: RoundResult, job: Job, expected: Expected) -> RoundResult:
+    """A device's round by the whole bound that `verify` has for the file.
 
-    The round that must bring answers is the first one. A round that brings none then, answers to too few inputs, or
-    figures beyond the gate is invalid and keeps no samples; a competitor's that miss the gate are noted instead.
-    Judging twice changes nothing.
+    The round that must bring answers is the first one. One that brings none then, another number of them than was
+    asked for, or wrong ones, is invalid and keeps no samples; a competitor's that are wrong are noted instead.
+
+    Returns:
+        The round without its answers, and with the verdict on them in place of the device's own.
     """
-    found = finished.golden
-    if cell.golden is None or (found is None and (finished.round != 0 or finished.status != "done")):
+    cell, raw = job.cell(finished.cell), finished.answers
+    words = {
+        "error": finished.error and one_line(finished.error),
+        "warnings": tuple(one_line(text) for text in finished.warnings[:WARNINGS]),
+    }
+    finished = finished.model_copy(update={"answers": None, "golden": None} | words)
+    if cell.golden is None or finished.round != 0 or finished.status == "failed":
         return finished
-    reason = _missing(found, cell.golden, protocol)
-    missed = reason is None and _misses(found, cell.gate)
-    if found is not None:
-        finished = finished.model_copy(update={"golden": found.model_copy(update={"passed": not (reason or missed)})})
-    if finished.status != "done" or not (reason or missed):
+    wanted = expected[cell.golden.inputs.file][: job.protocol.golden_inputs or None]
+    if raw is None:
+        return _invalid(finished, "the device brought no answers to the golden inputs")
+    if len(raw) != 4 * wanted.size:
+        told = f"{len(raw):,} bytes of answers to {len(wanted)} golden inputs, which have {4 * wanted.size:,}"
+        return _invalid(finished, f"the device brought {told}")
+    found = np.frombuffer(raw, "<f4").reshape(wanted.shape)
+    assert cell.gate is not None
+    bound = Bound(cell.gate.metric, cell.gate.bound, cell.gate.snr_db)
+    check = Check.of_answers("shipped", cell.tower, wanted, found, bound, cell.runtime)
+    deviation = check.deviation or compare(wanted, found)
+    outcome = GoldenOutcome(
+        inputs=len(wanted),
+        cosine=deviation.cosine,
+        relative=deviation.relative if np.isfinite(deviation.relative) else None,
+        passed=check.status == "passed",
+    )
+    finished = finished.model_copy(update={"golden": outcome})
+    if outcome.passed:
         return finished
-    if missed and cell.competitor:
+    missed = f"answers miss the gate {check.describe()}"
+    if cell.competitor:
         warning = f"{missed} (another network, other weights, or a fault)"
-        return finished.model_copy(update={"warnings": tuple(dict.fromkeys((*finished.warnings, warning)))})
-    changes = {"status": "invalid", "error": reason or missed, "samples_ns": (), "cpu_ns": None}
+        return finished.model_copy(update={"warnings": (*finished.warnings, warning)})
+    return _invalid(finished, missed)
+
+
+def _invalid(finished: RoundResult, reason: str) -> RoundResult:
+    changes = {"status": "invalid", "error": reason, "samples_ns": (), "cpu_ns": None}
     return finished.model_copy(update=changes)
-
-
-def _missing(found: GoldenOutcome | None, golden: Golden, protocol: Protocol) -> str | None:
-    """What is wrong with a round that did not bring what it must."""
-    if found is None:
-        return "the device brought no answers to the golden inputs"
-    available = golden.inputs.shape[0]
-    asked = min(protocol.golden_inputs or available, available)
-    if found.inputs < asked:
-        return f"the device answered {found.inputs} of {asked} golden inputs"
-    return None
-
-
-def _misses(found: GoldenOutcome | None, gate: Gate | None) -> str | None:
-    """By how much answers miss the gate. What is no number, or no number that a comparison can give, misses it."""
-    assert found is not None
-    assert gate is not None
-    possible = found.cosine <= 1 + ROUNDING and (found.relative is None or found.relative >= 0)
-    value = found.cosine if gate.metric == "cosine" else found.relative
-    within = value is not None and (value >= gate.bound if gate.metric == "cosine" else value <= gate.bound)
-    relative = "" if found.relative is None else f", relative {found.relative:.1e}"
-    text = f"answers miss the gate {gate.metric} {gate.bound:g}: cosine {found.cosine:.4f}{relative}"
-    if not (possible and within):
-        return text
-    return None if found.passed else f"{text}, and the device itself calls them wrong"

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.arithmetic import arithmetic_of
 from mobileclip_deploy.benchmark.job import Cell, Job
-from mobileclip_deploy.benchmark.judgement import cell_warnings, marked
+from mobileclip_deploy.benchmark.judgement import cell_warnings, impossible, marked
 from mobileclip_deploy.benchmark.result import CellResult, Result, RoundResult, Run
 from mobileclip_deploy.benchmark.statistics import summarize
 
 __all__ = ["assemble", "complete"]
 
-OWN = ("load_first_ns", "load_again_ns", "first_inference_ns", "peak_memory_bytes", "golden", "placement", "profile")
+OWN = (
+    *("load_first_ns", "load_again_ns", "first_inference_ns", "peak_memory_bytes"),
+    *("golden", "placement", "profile", "arithmetic_operations"),
+)
 """What a device of an earlier version may have told of a cell as a whole instead of round by round."""
 
 
-def assemble(run: Run) -> Result:
-    """The result of a run, finished or not: cells whose rounds are missing are skipped, and say so."""
+def assemble(run: Run, self_reported: bool = False) -> Result:
+    """The result of a run, finished or not: cells whose rounds are missing are skipped, and say so.
+
+    Args:
+        self_reported: its answers were not compared here; else there are no figures without a comparison.
+    """
     by_cell: dict[str, list[RoundResult]] = {cell.id: [] for cell in run.job.cells}
     for item in sorted(run.rounds, key=lambda item: item.round):
         by_cell[item.cell].append(item)
     pinned = run.harness.affinity
-    cells = tuple(_cell_result(cell, run.job, tuple(by_cell[cell.id]), pinned) for cell in run.job.cells)
-    return Result.of(run, _counted(run, cells))
+    cells = tuple(_cell_result(cell, run.job, tuple(by_cell[cell.id]), pinned, self_reported) for cell in run.job.cells)
+    return Result.of(run, cells, self_reported)
 
 
 def complete(result: Result) -> Result:
@@ -35,21 +41,11 @@ def complete(result: Result) -> Result:
         if not found.rounds:
             cells.append(found)
             continue
-        computed = _cell_result(cell, result.job, _with_golden(found), result.harness.affinity)
+        computed = _cell_result(cell, result.job, _with_golden(found), result.harness.affinity, result.self_reported)
         changes = {name: getattr(found, name) for name in OWN if not getattr(computed, name)}
         changes["warnings"] = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
         cells.append(computed.model_copy(update=changes))
-    return result.model_copy(update={"cells": _counted(result, tuple(cells))})
-
-
-def _counted(run: Run | Result, cells: tuple[CellResult, ...]) -> tuple[CellResult, ...]:
-    """The cells with what each computes, where there is a limit to hold it against: counting takes torch."""
-    if not run.peaks:
-        return cells
-    return tuple(
-        found.model_copy(update={"arithmetic_operations": arithmetic_of(cell)})
-        for cell, found in zip(run.job.cells, cells, strict=True)
-    )
+    return result.model_copy(update={"cells": tuple(cells)})
 
 
 def _with_golden(found: CellResult) -> tuple[RoundResult, ...]:
@@ -60,14 +56,17 @@ def _with_golden(found: CellResult) -> tuple[RoundResult, ...]:
     return (found.rounds[0].model_copy(update={"golden": found.golden}), *found.rounds[1:])
 
 
-def _cell_result(cell: Cell, job: Job, rounds: tuple[RoundResult, ...], pinned: tuple[int, ...]) -> CellResult:
-    rounds = tuple(marked(judge(item, cell, job.protocol), pinned) for item in rounds)
-    checked = cell.golden is None or any(item.golden for item in rounds)
+def _cell_result(
+    cell: Cell, job: Job, rounds: tuple[RoundResult, ...], pinned: tuple[int, ...], self_reported: bool
+) -> CellResult:
+    rounds = tuple(marked(_condemned(item, cell), pinned) for item in rounds)
+    checked = cell.golden is None or self_reported or any(item.golden for item in rounds)
     failed = next((item for item in rounds if item.status != "done"), None)
     whole = len(rounds) == job.protocol.rounds
     status = failed.status if failed else "done" if whole else "skipped"
     error = failed.error if failed else None if whole else f"{len(rounds)} of {job.protocol.rounds} rounds were run"
     timed = [item for item in rounds if item.samples_ns]
+    operations = arithmetic_of(cell) if timed else None
     summary = None
     if timed and checked and status in ("done", "skipped"):
         samples, cpu = [item.samples_ns for item in timed], [item.cpu_ns for item in timed]
@@ -75,7 +74,7 @@ def _cell_result(cell: Cell, job: Job, rounds: tuple[RoundResult, ...], pinned: 
     first = next((item for item in rounds if item.round == 0), None)
     memory = [item.peak_memory_bytes for item in rounds if item.peak_memory_bytes is not None]
     warnings = dict.fromkeys(text for item in rounds for text in item.warnings)
-    own = cell_warnings(cell, summary, rounds) if summary else ()
+    own = (*impossible(cell, summary, operations), *cell_warnings(cell, summary, rounds)) if summary else ()
     return CellResult(
         id=cell.id,
         status=status,
@@ -88,7 +87,17 @@ def _cell_result(cell: Cell, job: Job, rounds: tuple[RoundResult, ...], pinned: 
         golden=next((item.golden for item in rounds if item.golden), None),
         placement=next((item.placement for item in rounds if item.placement), ()),
         profile=next((item.profile for item in rounds if item.profile), ()),
+        arithmetic_operations=operations,
         summary=summary,
         warnings=(*warnings, *own),
         rounds=rounds,
     )
+
+
+def _condemned(finished: RoundResult, cell: Cell) -> RoundResult:
+    """A round without its answers, which are for `answers.judge`; invalid where they are told to be wrong."""
+    finished = finished.model_copy(update={"answers": None})
+    if finished.status != "done" or finished.golden is None or finished.golden.passed or cell.competitor:
+        return finished
+    told = f"answers were wrong: cosine {finished.golden.cosine:.4f}"
+    return finished.model_copy(update={"status": "invalid", "error": told, "samples_ns": (), "cpu_ns": None})

@@ -13,6 +13,7 @@ from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.foreign import declared, fit, foreign_target
@@ -42,13 +43,14 @@ class Cells:
     """Makes a request's cells for a device, and fills `folder`.
 
     Each method gives the cells of one thing that was asked for; it raises NotRun where the device does not run it, and
-    InvalidInput where it cannot be used.
+    InvalidInput where it cannot be used. `expected` grows with the cells.
     """
 
     def __init__(self, request: Request, driver: Driver, folder: Path) -> None:
         self._request, self._driver, self._folder = request, driver, folder
         self._names: set[str] = set()
         self._sources: dict[Path, Path] = {}
+        self.expected: dict[str, npt.NDArray[np.float32]] = {}
         self._references = {bundle.path: Reference.read(bundle.golden) for bundle in request.bundles}
 
     def of_bundle(self, bundle: Bundle) -> Iterator[Cell]:
@@ -231,8 +233,9 @@ class Cells:
         else:  # classifiers of one checkpoint may have other labels each
             outputs = reference.probabilities
             form = f".probabilities.{hashlib.sha256(outputs.tobytes()).hexdigest()[:16]}"
-        named = f"{space}.{tower}{form}{mark}"
-        return write_golden(inputs, outputs, self._folder, named)
+        golden = write_golden(inputs, self._folder, f"{space}.{tower}{form}{mark}")
+        self.expected[golden.inputs.file] = outputs
+        return golden
 
 
 def _contexts(cell: Cell, bundle: Bundle, contexts: Sequence[int]) -> Iterator[Cell]:
@@ -262,22 +265,22 @@ def _tensor(entry: TensorEntry, size: int) -> Tensor:
 
 def _gate(gates: Gates, precision: str, probabilities: bool = False) -> Gate:
     bound = gates.shipped(precision, probabilities=probabilities)
-    if probabilities:  # of two labels that are as likely and are both off by so much, it is twice that of their length
-        return Gate(metric="relative", bound=2 * bound.value)
-    return Gate.model_validate({"metric": bound.metric, "bound": bound.value})
+    return Gate.model_validate({"metric": bound.metric, "bound": bound.value, "snr_db": bound.snr_db})
 
 
 def _looser(gate: Gate, rounded: Gate) -> Gate:
     """For a place that computes at a precision of its own: that precision's gate, unless the file's is looser."""
-    if rounded.metric == "relative":
-        return rounded if rounded.bound > gate.bound else gate
-    return rounded if gate.metric == "relative" or rounded.bound < gate.bound else gate
+    if rounded.metric == gate.metric:
+        least = gate.metric == "cosine"
+        return min(gate, rounded, key=lambda one: one.bound if least else -one.bound)
+    return rounded if rounded.metric == "cosine" else gate
 
 
 def _loosest(gates: Gates) -> Gate:
     """For a file of unknown precision: the lowest cosine that any precision may have."""
     found = (_gate(gates, precision) for precision in PRECISIONS)
-    return min((gate for gate in found if gate.metric == "cosine"), key=lambda gate: gate.bound)
+    bound = min(gate.bound for gate in found if gate.metric == "cosine")
+    return Gate(metric="cosine", bound=bound)
 
 
 def _accuracy(bundle: Bundle) -> Accuracy | None:

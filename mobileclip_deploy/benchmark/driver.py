@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.documents import parse_document, write_document
-from mobileclip_deploy.benchmark.job import Job
-from mobileclip_deploy.benchmark.result import Run, Snapshot
+from mobileclip_deploy.benchmark.job import Job, Turn
+from mobileclip_deploy.benchmark.result import RoundResult, Run, Snapshot
+from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError, suggestion
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target, targets
@@ -27,6 +30,8 @@ DRIVERS: dict[str, str] = {
     "browser": "mobileclip_deploy.benchmark.browser.driver:BrowserDriver",
 }
 """Device kind -> `module:class`, imported when it is asked for."""
+BESIDE_BYTES = 64 << 20
+"""Eight million samples, with the words beside them."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,15 @@ class Listing:
 class Plan:
     """A folder with everything that the job names, some of it as links; `profile` asks for operator times as well.
 
-    `versions`: of a runtime, those that the bundles of the job were proven with. The folder keeps the stream of
-    finished rounds too, so that an interrupted run goes on from it.
+    `versions`: of a runtime, those that the bundles of the job were proven with. `expected` is in
+    none of its files. The folder keeps the stream of finished rounds too, so that an interrupted run goes on from it.
     """
 
     folder: Path
     job: Job
     profile: bool = False
     versions: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    expected: Expected = field(default_factory=dict)
 
     @property
     def proven(self) -> dict[str, frozenset[str]]:
@@ -61,6 +67,27 @@ class Plan:
     def stream(self) -> Path:
         """Where finished rounds go, one a line."""
         return self.folder / f"{self.job.run_id}.rounds.jsonl"
+
+    @property
+    def most_bytes(self) -> int:
+        """The most that all rounds of a device can take: the answers of its cells in base64, and what else it tells."""
+        cells = [cell for cell in self.job.cells if cell.golden]
+        answers = sum(4 * cell.golden.inputs.shape[0] * math.prod(cell.output.shape) for cell in cells if cell.golden)
+        return BESIDE_BYTES + 2 * answers
+
+    @property
+    def outstanding(self) -> tuple[Turn, ...]:
+        """The turns that the stream does not hold yet, without those of cells that failed or answered wrongly."""
+        return outstanding(self.job, read_stream(self.stream, self.job))
+
+    def keep(self, finished: RoundResult) -> None:
+        """Judge a round that came from a device and append it to the stream, to which there is no other way.
+
+        What was not asked for, or is there already, is no round of this plan.
+        """
+        turn = Turn(cell=finished.cell, round=finished.round)
+        if finished.run_id == self.job.run_id and turn in self.outstanding:
+            append(self.stream, judge(finished, self.job, self.expected))
 
     def environment_before(self, take: Callable[[], Snapshot]) -> Snapshot:
         """The state before the first round, which a run that goes on keeps."""

@@ -1,4 +1,4 @@
-"""Golden inputs and outputs: written as raw files for any device, and answers compared with them."""
+"""Golden inputs, written as raw files for any device."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.benchmark.job import Cell, Dtype, Golden, RawTensor, Tensor
-from mobileclip_deploy.benchmark.result import GoldenOutcome
+from mobileclip_deploy.benchmark.job import Dtype, Golden, RawTensor, Tensor
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.parity.reference import Reference
 
-__all__ = ["golden_inputs", "outcome", "write_golden"]
+__all__ = ["golden_inputs", "write_golden"]
 
 COLOURS = 3
 
@@ -35,37 +33,18 @@ def golden_inputs(reference: Reference, tower: TowerName, source: Tensor) -> npt
     return inputs.astype(source.dtype)
 
 
-def write_golden(inputs: npt.NDArray[Any], outputs: npt.NDArray[np.float32], folder: Path, name: str) -> Golden:
-    """Write a tower's inputs, and what the checkpoint answers, below `folder`.
+def write_golden(inputs: npt.NDArray[Any], folder: Path, name: str) -> Golden:
+    """Write a tower's inputs below `folder`.
 
     Args:
         inputs: see `golden_inputs`.
-        outputs: [N, D], as they leave the artifact.
-        name: of the files, without what tells one from the other.
+        name: of the file, without what tells one from the other.
     """
     dtype: Dtype = inputs.dtype.name  # type: ignore[assignment]
-    shape = "" if inputs.shape[-1] != COLOURS else ".pictures"
-    return Golden(
-        inputs=_write(folder, f"golden/{name}.{dtype}{shape}.inputs.bin", inputs, dtype),
-        outputs=_write(folder, f"golden/{name}.outputs.bin", outputs, "float32"),
-    )
-
-
-def outcome(cell: Cell, folder: Path, answers: npt.NDArray[Any]) -> GoldenOutcome:
-    """Compare answers [N, D] to the first N golden inputs with the golden outputs in `folder`; not judged yet."""
-    assert cell.golden is not None
-    source = cell.golden.outputs
-    golden = np.fromfile(folder / source.file, dtype="<f4").reshape(source.shape)[: len(answers)]
-    if golden.shape != answers.shape:
-        return GoldenOutcome(inputs=len(answers), cosine=-1.0, relative=None, passed=False)
-    found = compare(golden, answers)
-    relative = found.relative if np.isfinite(found.relative) else None
-    return GoldenOutcome(inputs=len(answers), cosine=found.cosine, relative=relative, passed=True)
-
-
-def _write(folder: Path, file: str, values: npt.NDArray[Any], dtype: Dtype) -> RawTensor:
-    raw = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<")).tobytes()
-    path = folder / file
+    form = "" if inputs.shape[-1] != COLOURS else ".pictures"
+    raw = np.ascontiguousarray(inputs, dtype=inputs.dtype.newbyteorder("<")).tobytes()
+    path = folder / f"golden/{name}.{dtype}{form}.inputs.bin"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(raw)
-    return RawTensor(file=file, sha256=hashlib.sha256(raw).hexdigest(), dtype=dtype, shape=values.shape)
+    file = path.relative_to(folder).as_posix()
+    return Golden(inputs=RawTensor(file=file, sha256=hashlib.sha256(raw).hexdigest(), dtype=dtype, shape=inputs.shape))

@@ -83,17 +83,21 @@ class RawTensor(Frozen):
 
 
 class Golden(Frozen):
-    """Inputs, and what the checkpoint answers: float32 [N, D]."""
+    """Inputs whose answers are known, to whoever wrote the job alone.
+
+    `outputs`: of jobs of earlier versions, which carried the answers along. No job holds them any more.
+    """
 
     inputs: RawTensor
-    outputs: RawTensor
+    outputs: RawTensor | None = None
 
 
 class Gate(Frozen):
-    """`cosine`: the worst over the inputs must be at least `bound`; `relative`: at most."""
+    """What answers must hold where they come back, `parity.Bound` in a document: no device looks at it."""
 
-    metric: Literal["cosine", "relative"]
+    metric: Literal["cosine", "relative", "probabilities"]
     bound: float
+    snr_db: float | None = None
 
 
 class Accuracy(Frozen):

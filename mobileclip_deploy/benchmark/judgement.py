@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mobileclip_deploy.benchmark.job import Cell
+from mobileclip_deploy.benchmark.limit import on_cores
 from mobileclip_deploy.benchmark.result import Result, RoundResult, Snapshot, Summary
 
-__all__ = ["cell_warnings", "marked", "run_warnings"]
+__all__ = ["cell_warnings", "impossible", "marked", "run_warnings"]
 
 TREND = 1.1
 WIDTH = 0.1
@@ -16,6 +17,29 @@ BUSY = 0.5
 FEW = 100
 SLOW_CLOCK = 0.9
 """A core that ran below this share of its highest clock was throttled, or had not sped up yet."""
+
+
+# Multiplications and additions a nanosecond that nothing reaches by far. Of the cores none does more than those with
+# tiles of int8, 2,048 a cycle of each (AMX), which is 10 a picosecond; of what stands beside them phones and Macs are
+# advertised with 40 to 80 TOP/s, one card of a data centre with 2,000.
+CORE_OPERATIONS, DEVICE_OPERATIONS = 20_000, 5_000_000
+# Nanoseconds that calling a runtime takes before anything is computed: it looks its inputs up, and goes through locks.
+CALL = 100
+
+
+def impossible(cell: Cell, summary: Summary, operations: int | None) -> tuple[str, ...]:
+    """A remark on times in which nothing could have computed this: a device's clock, or its word, is wrong.
+
+    Args:
+        operations: multiplications and additions of an inference; None where they are not known.
+    """
+    rate = CORE_OPERATIONS * cell.threads if on_cores(cell) else DEVICE_OPERATIONS
+    least = max((operations or 0) / rate, CALL)
+    if summary.minimum_ns >= least:
+        return ()
+    work = f"{operations / 1e9:.2g} G operations" if operations else "a call of a runtime"
+    told = f"a sample of {summary.minimum_ns} ns, where {work} take at least {least:,.0f}"
+    return (f"impossible: {told}; these are nobody's latencies",)
 
 
 def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -> tuple[str, ...]:
@@ -75,6 +99,11 @@ def run_warnings(result: Result) -> tuple[str, ...]:
     found = []
     if result.device.simulated:
         found.append("SIMULATED: a stand-in answered in the device's place; these are nobody's latencies")
+    if result.self_reported:
+        found.append(
+            "self-reported: the device measured by itself, and what it answered was not compared here with what is "
+            "right; its figures are its own word"
+        )
     if result.device.kind == "android" and result.harness.c_library == "glibc":
         found.append(
             "glibc: measured by the ready runners, on the runtimes' Linux builds, where an app uses Android's; "
@@ -98,6 +127,9 @@ def run_warnings(result: Result) -> tuple[str, ...]:
     load = before.load_average_1min
     if load is not None and load > BUSY * result.device.cores:
         found.append(f"busy: load average {load:.1f} on {result.device.cores} cores before; compare ratios only")
+    odd = [cell.id for cell in result.cells if any(text.startswith("impossible:") for text in cell.warnings)]
+    if odd:
+        found.append(f"impossible: samples below what can be, nobody's latencies: {', '.join(odd)}")
     wrong = [cell.id for cell in result.cells if cell.status == "invalid"]
     if wrong:
         found.append(f"wrong answers, no latency: {', '.join(wrong)}")

@@ -9,7 +9,7 @@ from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import CellResult, Peak
 from mobileclip_deploy.model.precision import is_precision, precision_of
 
-__all__ = ["Reached", "describe_peak", "peak_of", "reached"]
+__all__ = ["Reached", "describe_peak", "on_cores", "peak_of", "reached"]
 
 NARROW = 8
 """Bits of weights up to which a runtime may multiply integers."""
@@ -30,9 +30,12 @@ class Reached:
 def peak_of(cell: Cell, peaks: Sequence[Peak]) -> Peak | None:
     """What a cell is held against: the limit of the cores at its number of threads; None where that was not measured,
     or the cell may compute elsewhere."""
-    if cell.compute_units not in (None, "cpuOnly") or cell.backend in ELSEWHERE:
-        return None
-    return next((one for one in peaks if one.threads == cell.threads), None)
+    return next((one for one in peaks if one.threads == cell.threads), None) if on_cores(cell) else None
+
+
+def on_cores(cell: Cell) -> bool:
+    """Whether a cell computes on the cores alone."""
+    return cell.compute_units in (None, "cpuOnly") and cell.backend not in ELSEWHERE
 
 
 def reached(cell: Cell, found: CellResult, peaks: Sequence[Peak]) -> Reached | None:

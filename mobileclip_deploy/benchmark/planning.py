@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from mobileclip_deploy.benchmark.answers import Expected
 from mobileclip_deploy.benchmark.cells import Cells
 from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Turn
@@ -18,19 +19,20 @@ __all__ = ["build_job"]
 
 def build_job(
     request: Request, driver: Driver, protocol: Protocol, seed: int, run_id: str, folder: Path
-) -> tuple[Job, tuple[str, ...]]:
+) -> tuple[Job, Expected, tuple[str, ...]]:
     """Put every file below `folder`, and say what is to be run, in an order that `seed` shuffles.
 
     Returns:
-        The job, and a line for everything that was asked for and cannot be run on this device.
+        The job, what it should answer, and a line for everything that was asked for and cannot be run on this device.
 
     Raises:
         NotRun: nothing of it can.
         InvalidInput: a bundle, its golden file or a competitor cannot be used.
     """
+    made = Cells(request, driver, folder)
     cells: list[Cell] = []
     left_out: dict[str, None] = {}
-    for label, cells_of in _wanted(request, Cells(request, driver, folder)):
+    for label, cells_of in _wanted(request, made):
         try:
             cells += cells_of()
         except NotRun as reason:
@@ -45,7 +47,7 @@ def build_job(
         cells=tuple(cells),
         order=_shuffled([cell.id for cell in cells], protocol.rounds, seed),
     )
-    return job, tuple(left_out)
+    return job, made.expected, tuple(left_out)
 
 
 def _wanted(request: Request, cells: Cells) -> Iterator[tuple[str, Callable[[], Iterator[Cell]]]]:

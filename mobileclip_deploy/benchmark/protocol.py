@@ -66,7 +66,7 @@ def quick(protocol: Protocol) -> Protocol:
             "rounds": min(protocol.rounds, 2),
             "iterations_per_round": 3,
             "seconds_per_round": 0.0,
-            "golden_inputs": 2,
+            "golden_inputs": 8,
             "short_probe": True,
         }
     )

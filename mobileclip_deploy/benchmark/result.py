@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Base64Bytes, Field, model_validator
 
 from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job, Turn
 
@@ -113,7 +113,10 @@ class Environment(Frozen):
 
 
 class GoldenOutcome(Frozen):
-    """Worst over `inputs` golden inputs; `relative` is None where the outputs hold infinity or NaN (cosine -1 then)."""
+    """What the answers to `inputs` golden inputs were worth, as the computer that sent the job found: no device's word.
+
+    Worst over the inputs; `relative` is None where the answers hold infinity or NaN (cosine -1 then).
+    """
 
     inputs: Count
     cosine: float
@@ -198,9 +201,10 @@ class RoundResult(Frozen):
     threads, that they took together; `cpu_least_ns`: what the inference that took the least did. `specialization_ns`:
     preparing the model for this device, where the runtime does that apart from loading (Core AI), in round 0; None
     where it was there already. `load_first_ns`: loading the model, for the first time in the process; `load_again_ns`:
-    once more. `first_inference_ns`: the first one after loading. `golden`: of the round that checked. `cores`: where
-    the thread that called ran, and at which clocks. `operations`: the plan behind `placement`, where the Neural Engine
-    may be used.
+    once more. `first_inference_ns`: the first one after loading. `answers`: of round 0, to the golden inputs, float32
+    [N, ...], little-endian, in base64; they are judged where they arrive, and not kept: `golden` is the verdict.
+    `cores`: where the thread that called ran, and at which clocks. `operations`: the plan behind `placement`, where the
+    Neural Engine may be used.
     `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
 
     `inferences_per_sample`: where a sample is the mean of several (a browser's clock is coarse, and an inference may be
@@ -223,6 +227,7 @@ class RoundResult(Frozen):
     cpu_least_ns: Count | None = None
     peak_memory_bytes: Count | None = None
     thermal_state: ThermalState | None = None
+    answers: Base64Bytes | None = None
     golden: GoldenOutcome | None = None
     placement: Annotated[tuple[Placement, ...], Field(fail_fast=True)] = ()
     profile: Annotated[tuple[OperatorTime, ...], Field(fail_fast=True)] = ()
@@ -297,8 +302,7 @@ class CellResult(Frozen):
     """One cell: its rounds and their summary. A cell that was not measured has none, and says why in `error`.
 
     `load_first_ns` and the like are the first round's; memory is the largest over the rounds. `arithmetic_operations`:
-    how many multiplications and additions an inference has, counted from shapes; of runs whose limit was measured,
-    where the network is known.
+    how many multiplications and additions an inference has, counted from shapes, where the network is known.
     """
 
     id: Identifier
@@ -319,9 +323,14 @@ class CellResult(Frozen):
 
 
 class Result(_Measured):
-    """What `benchmark` writes: one run on one device. `cells` are in the order of the job's."""
+    """What `benchmark` writes: one run on one device. `cells` are in the order of the job's.
+
+    `self_reported`: nobody but the device itself compared its answers: it measured by itself, from a job that it was
+    given, or by an earlier version.
+    """
 
     cells: Annotated[tuple[CellResult, ...], Field(fail_fast=True)]
+    self_reported: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Result:
@@ -330,9 +339,10 @@ class Result(_Measured):
         return self
 
     @classmethod
-    def of(cls, run: Run, cells: tuple[CellResult, ...]) -> Result:
+    def of(cls, run: Run, cells: tuple[CellResult, ...], self_reported: bool) -> Result:
         """A run, with what was made of its rounds."""
-        return cls(**{name: getattr(run, name) for name in _Measured.model_fields}, cells=cells)
+        shared = {name: getattr(run, name) for name in _Measured.model_fields}
+        return cls(**shared, cells=cells, self_reported=self_reported)
 
     def pairs(self) -> tuple[tuple[Cell, CellResult], ...]:
         """What was asked for, and what came of it."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.documents import read_job, write_document
 from mobileclip_deploy.benchmark.driver import Driver, Plan
+from mobileclip_deploy.benchmark.handed_out import remember
 from mobileclip_deploy.benchmark.job import Job, Protocol
 from mobileclip_deploy.benchmark.planning import build_job
 from mobileclip_deploy.benchmark.request import Request, RunOptions
@@ -69,11 +70,11 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
     chosen = stored.seed if stored else secrets.randbelow(2**31) if seed is None else seed
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        job, left_out = build_job(request, driver, options.protocol, chosen, run_id, folder)
+        job, expected, left_out = build_job(request, driver, options.protocol, chosen, run_id, folder)
         if stored and job != stored:
             raise UsageError(f"{folder} is of a run with other bundles or options: repeat those, or delete the folder")
         write_document(folder / "job.json", job)
-        plan = Plan(folder, job, options.profile, _versions(request, job))
+        plan = Plan(folder, job, options.profile, _versions(request, job), expected)
         result = assemble(driver.run(plan, progress))
     finally:
         if not any(folder.glob("*.rounds.jsonl")):  # nothing was finished: nothing to go on with
@@ -97,8 +98,10 @@ def write_job(
     """
     chosen = secrets.randbelow(2**31) if seed is None else seed
     with tempfile.TemporaryDirectory(prefix="mobileclip-job-") as place:
-        job, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), Path(place))
-        return driver.write_job(Plan(Path(place), job, versions=_versions(request, job)), into, progress)
+        job, expected, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), Path(place))
+        written = driver.write_job(Plan(Path(place), job, versions=_versions(request, job)), into, progress)
+        remember(job, expected)
+        return written
 
 
 def _versions(request: Request, job: Job) -> dict[str, frozenset[str]]:

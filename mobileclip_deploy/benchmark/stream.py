@@ -11,7 +11,7 @@ from mobileclip_deploy.benchmark.job import Job, Turn
 from mobileclip_deploy.benchmark.result import RoundResult
 from mobileclip_deploy.errors import InvalidInput, first_problem
 
-__all__ = ["append", "outstanding", "read_stream"]
+__all__ = ["append", "outstanding", "parse_stream", "read_stream"]
 
 
 def append(path: Path, finished: RoundResult) -> None:
@@ -31,19 +31,22 @@ def read_stream(path: Path, job: Job) -> tuple[RoundResult, ...]:
     Raises:
         InvalidInput: a whole line is no round of this job, or a round stands there twice.
     """
-    if not path.exists():
-        return ()
-    *lines, _ = path.read_bytes().split(b"\n")
+    return parse_stream(path.read_bytes(), job, str(path)) if path.exists() else ()
+
+
+def parse_stream(content: bytes, job: Job, name: str) -> tuple[RoundResult, ...]:
+    """The finished rounds in a stream's bytes, see `read_stream`; `name` is where they came from."""
+    *lines, _ = content.split(b"\n")
     found: dict[Turn, RoundResult] = {}
     for number, line in enumerate(lines, start=1):
         try:
             finished = RoundResult.model_validate_json(line)
         except ValidationError as error:
             reason = first_problem(error)
-            raise InvalidInput(f"{path}, line {number}: no round ({reason}); delete the file, run again") from error
+            raise InvalidInput(f"{name}, line {number}: no round ({reason}); delete the file, run again") from error
         turn = Turn(cell=finished.cell, round=finished.round)
         if finished.run_id != job.run_id or turn not in job.order or turn in found:
-            raise InvalidInput(f"{path}, line {number}: not a round of run {job.run_id}; delete the file, run again")
+            raise InvalidInput(f"{name}, line {number}: not a round of run {job.run_id}; delete the file, run again")
         found[turn] = finished
     return tuple(found.values())
 

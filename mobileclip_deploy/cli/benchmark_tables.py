@@ -33,7 +33,7 @@ def print_result(result: Result) -> None:
         told = _figures(found, statistic)
         if specializing:
             told.insert(4, _milliseconds(found.specialization_ns))
-        rows.append([asked.label, where, str(asked.threads), *told, _answers(found), warnings])
+        rows.append([asked.label, where, str(asked.threads), *told, _answers(found, result.self_reported), warnings])
     simulated = " SIMULATED" if result.device.simulated else ""
     device = device_name(result).partition(": ")[2]
     print_table(f"{device}:{simulated} protocol {result.job.protocol.name}, seed {result.job.seed}", columns, rows)
@@ -106,9 +106,13 @@ def _milliseconds(nanoseconds: float | None) -> str:
     return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
-def _answers(found: CellResult) -> str:
+def _answers(found: CellResult, self_reported: bool) -> str:
     if found.status in ("failed", "skipped"):
         return found.error or found.status
+    if any(text.startswith("impossible:") for text in found.warnings):
+        return "impossible times"
+    if self_reported:
+        return "self-reported"
     if found.golden is None:
         return "not checked"
     return "passed" if found.golden.passed else f"differ: cosine {found.golden.cosine:.3f}"

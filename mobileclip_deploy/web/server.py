@@ -22,6 +22,10 @@ __all__ = ["Answer", "PageServer", "serving"]
 
 LOOPBACK = "127.0.0.1"
 LARGEST_POST = 64 * 2**20
+CONNECTIONS = 64
+"""A browser opens six; each has a thread."""
+STRANGER_SECONDS, PAGE_SECONDS = 10, 120
+"""How long a connection may be silent: before it has named the secret, and after."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -71,11 +75,25 @@ class PageServer(ThreadingHTTPServer):
         # A page of another site may post here, and a name of its own may lead here: neither says these.
         names = (host, "localhost") if host == LOOPBACK else (host,)
         self.hosts = {f"{name}:{self.server_port}" for name in names}
+        self._free = threading.BoundedSemaphore(CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread of its own, while there are not too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that ends closes its connections in the middle, and one that does not know the certificate ends the
         handshake: that is no error of the server."""
-        if not isinstance(sys.exception(), (ConnectionError, ssl.SSLError)):
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError, ssl.SSLError)):
             super().handle_error(request, client_address)
 
     @property
@@ -99,6 +117,7 @@ def serving(server: PageServer) -> Iterator[PageServer]:
 
 class _Handler(BaseHTTPRequestHandler):
     server: PageServer
+    timeout = STRANGER_SECONDS
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "mobileclip-deploy", ""
 
@@ -120,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         if action is None or not self._is_own_page():
             return self._say(HTTPStatus.NOT_FOUND)
         length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit() and int(length) <= LARGEST_POST):
+        counted = length.isascii() and length.isdigit() and len(length) < 10 and int(length) <= LARGEST_POST
+        if not counted or "Transfer-Encoding" in self.headers:
             return self._say(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         body = self.rfile.read(int(length))
         query = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
@@ -132,15 +152,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _name(self) -> str | None:
         """The path below the secret; None for whoever does not know it, or came by another name of this host."""
-        path = urlsplit(self.path).path
-        prefix = f"/{self.server.secret}/"
-        known = path.startswith(prefix) and self.headers.get("Host", "").lower() in self.server.hosts
-        return path.removeprefix(prefix) if known else None
+        prefix, hosts = f"/{self.server.secret}/", self.headers.get_all("Host", [])
+        if not self.path.startswith(prefix) or len(hosts) != 1 or hosts[0].lower() not in self.server.hosts:
+            return None
+        self.connection.settimeout(PAGE_SECONDS)
+        return urlsplit(self.path).path.removeprefix(prefix)
 
     def _is_own_page(self) -> bool:
         """Whether a POST comes from the page that was served: browsers say where they come from."""
-        origin = self.headers.get("Origin")
-        return origin is not None and origin.removeprefix(f"{self.server.scheme}://") in self.server.hosts
+        return self.headers.get("Origin") in {f"{self.server.scheme}://{host}" for host in self.server.hosts}
 
     def _say(self, status: HTTPStatus, answer: object = None) -> None:
         content = json.dumps(answer).encode()

@@ -37,10 +37,21 @@ def test_every_file_of_a_job_is_in_its_folder(exports: Exports, tmp_path: Path) 
     for cell in job.cells:
         assert artifact_sha256(tmp_path / cell.file) == cell.sha256
         assert cell.golden is not None
-        for golden in (cell.golden.inputs, cell.golden.outputs):
-            assert artifact_sha256(tmp_path / golden.file) == golden.sha256
-            values = np.fromfile(tmp_path / golden.file, dtype=golden.dtype)
-            assert values.size == np.prod(golden.shape)
+        golden = cell.golden.inputs
+        assert artifact_sha256(tmp_path / golden.file) == golden.sha256
+        values = np.fromfile(tmp_path / golden.file, dtype=golden.dtype)
+        assert values.size == np.prod(golden.shape)
+        assert cell.golden.outputs is None
+
+
+def test_a_job_holds_no_answers_and_a_quick_one_asks_for_eight(exports: Exports, tmp_path: Path) -> None:
+    request, quickly = Request((exports.bundle("onnx", "fp32"),)), quick(get_protocol("standard"))
+    job, expected, _ = build_job(request, get_driver("host"), quickly, 1, "a-run", tmp_path)
+    assert {cell.golden.inputs.file for cell in job.cells if cell.golden} == set(expected)
+    content = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    for answers in expected.values():
+        assert len(answers) >= job.protocol.golden_inputs == 8
+        assert not [one for one in content if answers[0].tobytes() in one]
 
 
 def test_a_seed_gives_one_order_and_another_seed_another(exports: Exports, tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 from benchmark import documents
@@ -109,67 +107,6 @@ def test_wrong_answers_cost_a_cell_its_figures_whatever_the_device_calls_it() ->
     assert (again.cells[0].status, again.cells[0].summary) == ("invalid", None)
 
 
-LIES: dict[str, tuple[dict[str, Any] | None, str]] = {
-    "no answer": (None, "the device brought no answers to the golden inputs"),
-    "one input of two": ({"inputs": 1}, "the device answered 1 of 2 golden inputs"),
-    "no input": ({"inputs": 0}, "the device answered 0 of 2 golden inputs"),
-    "beyond the gate": ({"relative": 1.1e-4}, "answers miss the gate relative 0.0001: cosine 1.0000, relative 1.1e-04"),
-    "not a number": ({"relative": math.nan}, "answers miss the gate"),
-    "a cosine that is not a number": ({"cosine": math.nan}, "answers miss the gate"),
-    "infinity": ({"relative": None, "cosine": -1.0}, "answers miss the gate relative 0.0001: cosine -1.0000"),
-    "an impossible deviation": ({"relative": -1.0}, "answers miss the gate"),
-    "an impossible cosine": ({"cosine": 7.0}, "answers miss the gate"),
-    "figures that the device itself condemns": ({"passed": False}, "the device itself calls them wrong"),
-}
-
-
-@pytest.mark.parametrize("kind", ["host", "android", "ios", "mac", "browser"])
-@pytest.mark.parametrize("lie", LIES)
-def test_no_device_is_believed(kind: str, lie: str) -> None:
-    changes, reason = LIES[lie]
-    honest = finished("onnx-image", 0)
-    assert honest.golden is not None
-    golden = None if changes is None else honest.golden.model_copy(update=changes)
-    run = documents.sent()
-    device = run.device.model_copy(update={"kind": kind})
-    rounds = honest.model_copy(update={"golden": golden}), finished("onnx-image", 1)
-    result = assemble(run.model_copy(update={"rounds": rounds, "device": device}))
-    cell = result.cells[0]
-    assert (cell.status, cell.summary) == ("invalid", None)
-    assert cell.error is not None
-    assert reason in cell.error
-    assert cell.golden is None or not cell.golden.passed
-    assert [item.round for item in cell.rounds] == [0, 1]  # kept, and the first without its samples
-    assert cell.rounds[0].samples_ns == ()
-    assert complete(result).cells[0] == cell
-
-
-@pytest.mark.parametrize("cosine", [0.9989, math.nan])
-def test_a_gate_of_cosine_is_applied_here_too(cosine: float) -> None:
-    gate = {"metric": "cosine", "bound": 0.999}
-    values = [cell.model_dump(mode="json") | {"gate": gate} for cell in JOB.cells]
-    run = documents.sent().model_copy(update={"job": documents.job(cells=values)})
-    right = finished("onnx-image", 0)
-    assert right.golden is not None
-    wrong = right.model_copy(update={"golden": right.golden.model_copy(update={"cosine": cosine})})
-    for first, status in ((right, "done"), (wrong, "invalid")):
-        found = assemble(run.model_copy(update={"rounds": (first, finished("onnx-image", 1))}))
-        assert found.cells[0].status == status
-
-
 def test_a_part_of_a_cell_that_was_never_checked_has_no_figure() -> None:
     found = cells(finished("onnx-image", 1))["onnx-image"]
     assert (found.status, found.summary) == ("skipped", None)
-
-
-def test_a_competitor_that_misses_the_gate_is_noted_and_one_without_answers_is_invalid() -> None:
-    values = [cell.model_dump(mode="json") | {"competitor": True} for cell in JOB.cells]
-    run = documents.sent().model_copy(update={"job": documents.job(cells=values)})
-    first, second = finished("onnx-image", 0), finished("onnx-image", 1)
-    assert first.golden is not None
-    other = first.model_copy(update={"golden": first.golden.model_copy(update={"relative": 1.4, "cosine": 0.02})})
-    noted = assemble(run.model_copy(update={"rounds": (other, second)})).cells[0]
-    assert noted.status == "done"
-    assert [text for text in noted.warnings if "another network" in text]
-    silent = first.model_copy(update={"golden": None})
-    assert assemble(run.model_copy(update={"rounds": (silent, second)})).cells[0].status == "invalid"

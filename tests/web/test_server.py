@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.web.server import LARGEST_POST, PageServer, serving
+from mobileclip_deploy.web import server as serving_module
+from mobileclip_deploy.web.server import CONNECTIONS, LARGEST_POST, PageServer, serving
 
 
 def echo(query: dict[str, str], body: bytes) -> object:
@@ -94,7 +98,13 @@ def test_its_own_page_may_post_and_another_site_may_not(client: Client) -> None:
     path = f"/{client.server.secret}/echo?a=1"
     status, content, _ = client.ask("POST", path, b"x", Origin=f"http://{client.host}")
     assert (status, content) == (200, b'{"query": {"a": "1"}, "body": "x"}')
-    for headers in ({}, {"Origin": "null"}, {"Origin": "http://evil.example"}, {"Origin": f"https://{client.host}"}):
+    for headers in (
+        {},
+        {"Origin": "null"},
+        {"Origin": "http://evil.example"},
+        {"Origin": f"https://{client.host}"},
+        {"Origin": client.host},
+    ):
         assert client.ask("POST", path, b"x", **headers)[0] == 404
 
 
@@ -103,3 +113,36 @@ def test_what_cannot_be_used_is_refused_in_words_and_what_is_too_large_is_not_re
     assert client.ask("POST", path, b"bad", **own)[:2] == (400, b'{"error": "not like that"}')
     assert client.ask("POST", path, b"", **own, **{"Content-Length": str(LARGEST_POST + 1)})[0] == 413
     assert client.ask("POST", path, b"", **own, **{"Content-Length": "-1"})[0] == 413
+    assert client.ask("POST", path, b"", **own, **{"Content-Length": "9" * 5000})[0] == 413
+    assert client.ask("POST", path, b"0\r\n\r\n", **own, **{"Transfer-Encoding": "chunked"})[0] == 413
+
+
+def words(client: Client, *lines: str) -> bytes:
+    """What comes back to these lines of a request, until the server closes."""
+    with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=30) as opened:
+        opened.sendall("\r\n".join([*lines, "", ""]).encode())
+        return b"".join(iter(lambda: opened.recv(4096), b""))
+
+
+def test_one_host_is_named_and_the_path_is_ours(client: Client) -> None:
+    page, host = f"/{client.server.secret}/", f"Host: {client.host}"
+    last = "Connection: close"
+    assert words(client, f"GET {page} HTTP/1.1", host, last).startswith(b"HTTP/1.1 200")
+    assert words(client, f"GET {page} HTTP/1.1", host, "Host: evil.example", last).startswith(b"HTTP/1.1 404")
+    assert words(client, f"GET http://evil.example{page} HTTP/1.1", host, last).startswith(b"HTTP/1.1 404")
+
+
+def test_silent_connections_hold_no_more_than_so_many_threads_and_not_for_long(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_module._Handler, "timeout", 2)
+    before, place = threading.active_count(), ("127.0.0.1", client.server.server_port)
+    silent = [socket.create_connection(place, timeout=30) for _ in range(CONNECTIONS + 20)]
+    assert [one.recv(1) for one in silent[-20:]] == [b""] * 20  # sent away at once
+    assert threading.active_count() - before <= CONNECTIONS
+    started = time.monotonic()
+    assert {one.recv(1) for one in silent[:CONNECTIONS]} == {b""}
+    assert time.monotonic() - started < 20
+    assert client.ask("GET", f"/{client.server.secret}/")[0] == 200
+    for one in silent:
+        one.close()

@@ -59,7 +59,7 @@ final class Session: ObservableObject {
     private func carryOut(_ request: Request, thenExit: Bool) {
         begin(thenExit: thenExit) { [workspace, machine] observe in
             try workspace.carryOut(request, machine: machine, observe: observe)
-            guard case .run(let id) = request else { return nil }
+            guard case .run(let id, onlyFirst: false) = request else { return nil }
             return workspace.record(id)
         }
     }

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobileclip_deploy.benchmark.bounded import SAID_BYTES, run_bounded
 from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["Adb", "Answer", "DeviceLost", "find_adb", "listed_devices", "quoted", "remedy_for_state"]
@@ -123,26 +124,28 @@ class Adb:
         """An adb command line for this phone, for `subprocess`; no shell of this computer sees it."""
         return [self._program, "-s", self.serial, *words]
 
-    def shell(self, script: str, patience: float = PATIENCE_SECONDS) -> Answer:
+    def shell(self, script: str, patience: float = PATIENCE_SECONDS, limit: int = SAID_BYTES) -> Answer:
         """Run a script in the phone's shell; whatever is not a constant in it has gone through `quoted`.
 
         Raises:
             DeviceLost: the phone did not run it to its end.
+            RuntimeFailed: it wrote more than `limit` bytes.
         """
         # adb's exit code is 1 or 255 for a lost connection and for a command that failed: this line tells them apart.
-        done = _run(self.command("shell", f"({script}\n); echo mobileclip-shell-ended $?"), patience, self.serial)
+        words = self.command("shell", f"({script}\n); echo mobileclip-shell-ended $?")
+        done = _run(words, patience, self.serial, limit)
         end = END.search(done.output)
         if end is None:
             raise self.failure(done)
         return Answer(int(end[1]), done.output[: end.start()], done.errors)
 
-    def demand(self, script: str, patience: float = PATIENCE_SECONDS) -> str:
+    def demand(self, script: str, patience: float = PATIENCE_SECONDS, limit: int = SAID_BYTES) -> str:
         """Like `shell`, for a script that has to succeed; returns what it wrote.
 
         Raises:
             RuntimeFailed: it did not.
         """
-        answer = self.shell(script, patience)
+        answer = self.shell(script, patience, limit)
         if answer.code != 0:
             raise self.failure(answer)
         return answer.output
@@ -155,16 +158,6 @@ class Adb:
         """
         patience = PATIENCE_SECONDS + local.stat().st_size / PUSH_BYTES_PER_SECOND
         done = _run(self.command("push", str(local.resolve()), remote), patience, self.serial)
-        if done.code != 0:
-            raise self.failure(done)
-
-    def pull(self, remote: str, local: Path) -> None:
-        """Copy a file here.
-
-        Raises:
-            RuntimeFailed: it is not there, or the phone is lost.
-        """
-        done = _run(self.command("pull", remote, str(local.resolve())), PATIENCE_SECONDS, self.serial)
         if done.code != 0:
             raise self.failure(done)
 
@@ -186,11 +179,9 @@ class Adb:
         return RuntimeFailed(f"the phone {self.serial} refused a command{said}: replug it and run again")
 
 
-def _run(command: Sequence[str], patience: float, serial: str | None) -> Answer:
+def _run(command: Sequence[str], patience: float, serial: str | None, limit: int = SAID_BYTES) -> Answer:
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", timeout=patience
-        )
+        done = run_bounded(command, patience, limit)
     except subprocess.TimeoutExpired as error:
         whom = f"the phone {serial}" if serial else "adb's server"
         remedy = "replug it and run again" if serial else "type: adb kill-server"
@@ -199,7 +190,8 @@ def _run(command: Sequence[str], patience: float, serial: str | None) -> Answer:
         raise RuntimeFailed(
             f"{command[0]} cannot be run: {error.strerror}; reinstall Android's platform-tools"
         ) from error
-    return Answer(done.returncode, done.stdout.replace("\r\n", "\n"), done.stderr)
+    output, errors = (text.decode(errors="replace").replace("\r\n", "\n") for text in (done.stdout, done.stderr))
+    return Answer(done.returncode, output, errors)
 
 
 def _server_failure(done: Answer) -> RuntimeFailed:

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mobileclip_deploy.benchmark.android.adb import Adb
+from mobileclip_deploy.benchmark.bounded import one_line, understood
 from mobileclip_deploy.benchmark.result import Device, Snapshot, ThermalState
+from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = [
     "AndroidPhone",
@@ -22,6 +24,8 @@ __all__ = [
 ]
 
 NEXT = "mobileclip-next-answer"
+WORD = 200
+"""Characters of a name; a phone's own are shorter."""
 PROPERTY = re.compile(r"^\[(.+?)\]: \[(.*)\]$", re.MULTILINE)
 TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[0-9.]+), mType=(\d+), mName=([^,}]*)")
 CPU, SKIN = 0, 3
@@ -57,7 +61,12 @@ def describe(adb: Adb) -> AndroidPhone:
         "[ -e /system/bin/linker64 ] && echo bionic; "
         "grep -H . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq 2>/dev/null",
     )
-    properties = dict(PROPERTY.findall(told))
+    with understood(f"the phone {adb.serial}"):
+        return _described(told, facts)
+
+
+def _described(told: str, facts: str) -> AndroidPhone:
+    properties = {name: one_line(value, WORD) for name, value in PROPERTY.findall(told)}
     frequencies = {int(core): int(khz) for core, khz in MAXIMUM.findall(facts)}
     memory = re.search(r"^MemTotal:\s*(\d+) kB", facts, re.MULTILINE)
     possible = re.search(r"^0(?:-(\d+))?$", facts, re.MULTILINE)
@@ -79,7 +88,7 @@ def describe(adb: Adb) -> AndroidPhone:
         core_maximum_khz=tuple(frequencies[core] for core in sorted(frequencies)),
         memory_bytes=int(memory[1]) * 1024 if memory else None,
     )
-    return AndroidPhone(device, frequencies, facts.splitlines()[0].strip())
+    return AndroidPhone(device, frequencies, one_line(facts.splitlines()[0].strip(), WORD))
 
 
 def is_simulated(properties: Mapping[str, str], has_bionic: bool) -> bool:
@@ -105,26 +114,32 @@ def snapshot(adb: Adb, fixed_performance: bool | None) -> Snapshot:
         "cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null",
         "cat /proc/loadavg",
     )
-    thermal = parse_thermal(temperatures)
-    percent, celsius, charging = parse_battery(battery)
-    return Snapshot(
-        unix_seconds=round(time.time(), 3),
-        thermal_state=thermal.state,
-        temperature_celsius=thermal.celsius,
-        battery_percent=percent,
-        battery_celsius=celsius,
-        charging=charging,
-        low_power_mode={"0": False, "1": True}.get(saving.strip()),
-        fixed_performance_mode=fixed_performance,
-        governor=governor.strip() or None,
-        load_average_1min=float(load.split()[0]) if load.split() else None,
-    )
+    with understood(f"the phone {adb.serial}"):
+        thermal = parse_thermal(temperatures)
+        percent, celsius, charging = parse_battery(battery)
+        return Snapshot(
+            unix_seconds=round(time.time(), 3),
+            thermal_state=thermal.state,
+            temperature_celsius=thermal.celsius,
+            battery_percent=percent,
+            battery_celsius=celsius,
+            charging=charging,
+            low_power_mode={"0": False, "1": True}.get(saving.strip()),
+            fixed_performance_mode=fixed_performance,
+            governor=one_line(governor.strip(), WORD) or None,
+            load_average_1min=float(load.split()[0]) if load.split() else None,
+        )
 
 
 def _answers(adb: Adb, *commands: str) -> list[str]:
     """What each command writes, asked for at once: every call of adb costs the phone, and whoever waits, some time."""
     script = f"\necho {NEXT}\n".join(commands)
-    return adb.demand(f"{script}\ntrue").split(f"{NEXT}\n")
+    found = adb.demand(f"{script}\ntrue").split(f"{NEXT}\n")
+    if len(found) != len(commands):
+        raise RuntimeFailed(
+            f"the phone {adb.serial} gave {len(found)} answers to {len(commands)} questions: restart it"
+        )
+    return found
 
 
 def parse_thermal(dump: str) -> Thermal:

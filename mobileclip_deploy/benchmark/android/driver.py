@@ -16,7 +16,8 @@ from mobileclip_deploy.benchmark.android.programs import PLAN, InstalledPrograms
 from mobileclip_deploy.benchmark.android.rounds import Rounds
 from mobileclip_deploy.benchmark.android.session import PhoneSession
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners, find_runners
-from mobileclip_deploy.benchmark.android.transfer import synchronize
+from mobileclip_deploy.benchmark.android.transfer import place, synchronize
+from mobileclip_deploy.benchmark.bounded import one_line, understood
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Environment, Harness, Run
@@ -71,16 +72,17 @@ class AndroidDriver(Driver):
             session = self._session(programs, phone, job)
             self._bring(programs, rounds, runners, alone)
             harness, runtimes = _versions(session, job)
-            if rounds.outstanding():
+            if plan.outstanding:
                 wait_until_cool(
                     lambda: parse_thermal(adb.shell("dumpsys thermalservice").output),
                     self._settings.cooling_seconds,
                     rounds.tell,
                 )
             before = plan.environment_before(lambda: snapshot(adb, session.fixed_performance))
-        if rounds.outstanding():
-            rounds.tell()
-            self._measure(session, rounds)
+        for first in (True, False):
+            if [turn for turn in plan.outstanding if turn.round == 0 or not first]:
+                rounds.tell()
+                self._measure(session, rounds, first)
         after = snapshot(adb, session.fixed_performance)
         peaks = rounds.fetch_peaks(adb, programs.base)
         self._clean(adb, plan)
@@ -96,14 +98,19 @@ class AndroidDriver(Driver):
             rounds=read_stream(plan.stream, job),
         )
 
-    def _measure(self, session: PhoneSession, rounds: Rounds) -> None:
+    def _measure(self, session: PhoneSession, rounds: Rounds, first: bool) -> None:
+        """Run the first rounds, or what is left after them, and leave the phone with the stream as it was judged here:
+        it goes on with the cells whose answers were right."""
+        adb, base = session.programs.adb, session.programs.base
         try:
-            session.run(rounds.receive)
+            session.run(rounds.receive, first)
         except BaseException:
             with suppress(RuntimeFailed):  # the phone keeps its stream: the next run fetches it
-                rounds.fetch(session.programs.adb, session.programs.base)
+                rounds.fetch(adb, base)
             raise
-        rounds.fetch(session.programs.adb, session.programs.base)
+        rounds.fetch(adb, base)
+        if first:
+            place(adb, rounds.plan.stream, f"{base}/job/{rounds.plan.stream.name}")
 
     def _listing(self, serial: str, state: str) -> Listing:
         remedy = remedy_for_state(state)
@@ -217,17 +224,19 @@ def _check_machine(phone: AndroidPhone, runners: Runners, serial: str) -> None:
 def _versions(session: PhoneSession, job: Job) -> tuple[Harness, dict[str, str]]:
     """What the harness says about itself and its runtimes, on the phone: the first sign that it runs there."""
     programs = session.programs
-    harness = json.loads(programs.version(PLAN))
     pinned = tuple(sorted({core for cores in session.cores.values() for core in cores}))
-    found = Harness(
-        name=harness["name"],
-        version=harness["version"],
-        build=harness["build"],
-        affinity=pinned,
-        c_library=harness.get("c_library"),
-    )
-    runtimes = sorted({cell.runtime for cell in job.cells})
-    return found, {name: str(json.loads(programs.version(runner(name)))["version"]) for name in runtimes}
+    with understood(f"the harness on the phone {programs.adb.serial}"):
+        harness = json.loads(programs.version(PLAN))
+        found = Harness(
+            name=one_line(harness["name"]),
+            version=one_line(harness["version"]),
+            build=harness["build"],
+            affinity=pinned,
+            c_library=harness.get("c_library"),
+        )
+        runtimes = sorted({cell.runtime for cell in job.cells})
+        versions = {name: json.loads(programs.version(runner(name)))["version"] for name in runtimes}
+        return found, {name: one_line(version) for name, version in versions.items()}
 
 
 def _is_job_of(adb: Adb, folder: str, plan: Plan) -> bool:

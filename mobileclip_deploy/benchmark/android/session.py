@@ -14,6 +14,7 @@ from typing import IO
 from mobileclip_deploy.benchmark.android.adb import END, Answer, DeviceLost
 from mobileclip_deploy.benchmark.android.claiming import PhoneBusy
 from mobileclip_deploy.benchmark.android.programs import BUSY, PLAN, InstalledPrograms, plan_words
+from mobileclip_deploy.benchmark.bounded import SAID_BYTES
 from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["PhoneSession", "launch_script"]
@@ -22,6 +23,7 @@ GRACE_SECONDS = 60
 """Beyond the longest round: starting the programs, asking for their versions, writing to slow storage."""
 STOPPED = 124
 REMEMBERED_LINES = 20
+QUEUED_LINES = 8
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,16 @@ class PhoneSession:
     fixed_performance: bool
     simulated: bool
 
-    def run(self, received: Callable[[str], None]) -> None:
-        """Run the job that lies on the phone to its end; every finished round's line is handed on.
+    def run(self, received: Callable[[str], None], first: bool = False) -> None:
+        """Run the job that lies on the phone to its end, or the `first` round of each cell; every finished round's line
+        is handed on.
 
         Raises:
             RuntimeFailed: the phone was lost, the harness failed, or it took too long. Nothing is left running that the
                 phone does not end by itself.
         """
         process = subprocess.Popen(
-            self.programs.adb.command("shell", launch_script(self)),
+            self.programs.adb.command("shell", launch_script(self, first)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -70,7 +73,7 @@ class PhoneSession:
 
     def _follow(self, process: subprocess.Popen[str], received: Callable[[str], None]) -> tuple[int | None, list[str]]:
         """Exit code on the phone (None: it was never told), and the last lines that are no rounds."""
-        lines: queue.Queue[tuple[bool, str | None]] = queue.Queue()
+        lines: queue.Queue[tuple[bool, str | None]] = queue.Queue(maxsize=QUEUED_LINES)
         streams = ((True, process.stdout), (False, process.stderr))
         for is_output, stream in streams:
             threading.Thread(target=_read, args=(stream, is_output, lines), daemon=True).start()
@@ -119,10 +122,11 @@ class PhoneSession:
         raise RuntimeFailed(f"the harness on the phone {serial} failed: {said}; then go on with `resume=True`")
 
 
-def launch_script(session: PhoneSession) -> str:
+def launch_script(session: PhoneSession, first: bool = False) -> str:
     """What the phone's shell is told: it holds every limit itself, so that a pulled cable leaves nothing running."""
     programs = session.programs
     words = plan_words(programs.base, programs.loader, session.turn_seconds)
+    words += ["--first"] if first else []
     words += ["--simulated"] if session.simulated else []
     for threads, cores in session.cores.items():
         words += ["--pin", f"{threads}={','.join(map(str, cores))}"] if cores else []
@@ -135,6 +139,6 @@ def launch_script(session: PhoneSession) -> str:
 
 
 def _read(stream: IO[str], is_output: bool, lines: queue.Queue[tuple[bool, str | None]]) -> None:
-    for line in stream:
+    while line := stream.readline(SAID_BYTES):  # a longer one comes in pieces, of which none is a round: `fetch` has it
         lines.put((is_output, line.rstrip("\r\n")))
     lines.put((is_output, None))

@@ -7,10 +7,11 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
+from mobileclip_deploy.benchmark.bounded import understood
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.files import file_sha256
 
-__all__ = ["remote_hashes", "synchronize"]
+__all__ = ["place", "remote_hashes", "synchronize"]
 
 PART = ".part"
 HASHING_SECONDS = 600
@@ -41,7 +42,7 @@ def synchronize(
     if parents:
         adb.demand(f"mkdir -p -- {quoted(*parents)}")
     for name in changed:
-        _push(adb, wanted[name], f"{folder}/{name}", local[name], "755" if executable else "644")
+        place(adb, wanted[name], f"{folder}/{name}", "755" if executable else "644")
     return len(changed)
 
 
@@ -49,12 +50,18 @@ def remote_hashes(adb: Adb, folder: str) -> dict[str, str]:
     """Relative name -> SHA-256 of every file below a folder of the phone, which is created if it is not there."""
     script = f"mkdir -p -- {quoted(folder)} && cd {quoted(folder)} && find . -type f -exec sha256sum {{}} +"
     listing = adb.demand(script, HASHING_SECONDS)
-    pairs = (line.split(None, 1) for line in listing.splitlines() if line.strip())
-    return {name.strip().removeprefix("*").removeprefix("./"): digest for digest, name in pairs}
+    pairs = [line.split(None, 1) for line in listing.splitlines() if line.strip()]
+    with understood(f"the phone {adb.serial}"):
+        return {name.strip().removeprefix("*").removeprefix("./"): digest for digest, name in pairs}
 
 
-def _push(adb: Adb, local: Path, remote: str, digest: str, mode: str) -> None:
-    part = remote + PART
+def place(adb: Adb, local: Path, remote: str, mode: str = "644") -> None:
+    """Push a file into a folder that is there, whole or not at all.
+
+    Raises:
+        RuntimeFailed: the phone is lost, full or refuses, or the file arrived damaged.
+    """
+    part, digest = remote + PART, file_sha256(local)
     try:
         adb.push(local, part)
     except RuntimeFailed:

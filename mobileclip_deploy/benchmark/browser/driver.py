@@ -114,7 +114,6 @@ def _posts(session: BrowserSession) -> dict[str, Callable[[dict[str, str], bytes
     posts: dict[str, Any] = {
         "hello": lambda _, body: session.hello(body.decode()),
         "next": lambda _, __: session.next(),
-        "answers": lambda query, body: session.answers(query["cell"], int(query["round"]), body),
         "round": lambda _, body: session.round(body.decode()),
     }
     return {name: heard(action) for name, action in posts.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import shutil
 import subprocess
@@ -55,12 +56,17 @@ class Browser:
     def start(self, address: str, folder: Path) -> subprocess.Popen[bytes]:
         """Open a page, in a process group of its own.
 
+        Its address stands in a file of that folder, which leads there: the command line, which every user of this
+        machine can read, names the file.
+
         Args:
             folder: an empty one, for the profile and for what the browser leaves in its folder for temporary files.
         """
         profile, temporary = folder / "profile", folder / "temporary"
         profile.mkdir()
         temporary.mkdir()
+        start = folder / "start.html"
+        start.write_text(f'<meta http-equiv="refresh" content="0; url={html.escape(address)}">', encoding="utf-8")
         if self.family == "firefox":
             (profile / "user.js").write_text(FIREFOX_SETTINGS, encoding="utf-8")
             options = ["--headless", "--no-remote", "--profile", str(profile)]
@@ -69,7 +75,7 @@ class Browser:
             sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
             options = [*CHROMIUM, *sandbox, f"--user-data-dir={profile}"]
         return subprocess.Popen(
-            [self.program, *options, address],
+            [self.program, *options, start.as_uri()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

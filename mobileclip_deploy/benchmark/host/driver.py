@@ -13,7 +13,7 @@ from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.host.rounds import PATIENCE_SECONDS, death, pools, run_round, side_by_side
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Job
 from mobileclip_deploy.benchmark.result import Environment, Harness, Peak, Run
-from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
+from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.progress import Progress
@@ -50,12 +50,12 @@ class HostDriver(Driver):
         progress("the limit of this machine")
         peaks = [_peak(threads, progress) for threads in sorted({cell.threads for cell in job.cells})]
         counter = RoundCounter(len(job.order), progress)
-        while turns := outstanding(job, read_stream(plan.stream, job)):
+        while turns := plan.outstanding:
             now = side_by_side(plan, turns)
             more = f" and {len(now) - 1} more, in turns" if len(now) > 1 else ""
             counter.tell(len(job.order) - len(turns), f"{job.cell(now[0].cell).label}{more}")
             for finished in run_round(plan, now):
-                append(plan.stream, finished)
+                plan.keep(finished)
         counter.tell(len(job.order), "done")
         return Run(
             schema_version=1,

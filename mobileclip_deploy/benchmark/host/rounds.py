@@ -17,12 +17,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
-from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Plan
-from mobileclip_deploy.benchmark.golden import outcome
 from mobileclip_deploy.benchmark.host.machine import memory_bytes
 from mobileclip_deploy.benchmark.host.worker import WAITING
 from mobileclip_deploy.benchmark.job import Turn
@@ -51,7 +47,7 @@ def side_by_side(plan: Plan, turns: Sequence[Turn]) -> tuple[Turn, ...]:
 
 
 def run_round(plan: Plan, turns: Sequence[Turn]) -> Iterator[RoundResult]:
-    """One round of each of these cells, judged: an invalid round ends the turns of its cell."""
+    """One round of each of these cells, as they came."""
     protocol = plan.job.protocol
     with ExitStack() as held:
         # One loads after the other.
@@ -67,7 +63,7 @@ def run_round(plan: Plan, turns: Sequence[Turn]) -> Iterator[RoundResult]:
                 process.say("sample")
             samples += 1
         for process in processes:
-            yield judge(process.finish(), process.cell, protocol)
+            yield process.finish()
 
 
 class _Process:
@@ -84,8 +80,8 @@ class _Process:
     def __enter__(self) -> Self:
         with ExitStack() as held:
             folder = held.enter_context(tempfile.TemporaryDirectory(prefix="mobileclip-benchmark-"))
-            self._answers, self._complaints = Path(folder) / "answers.npy", Path(folder) / "stderr.txt"
-            words = [*WORKER, str(self._plan.folder), self.cell.id, str(self._turn.round), str(self._answers)]
+            self._complaints = Path(folder) / "stderr.txt"
+            words = [*WORKER, str(self._plan.folder), self.cell.id, str(self._turn.round)]
             command, environment = python(*words, *self._options, variables=pools(self.cell.threads))
             self._running = subprocess.Popen(
                 command,
@@ -114,7 +110,7 @@ class _Process:
         self._listen()
 
     def finish(self) -> RoundResult:
-        """Its round, with what its answers are worth where it gave any."""
+        """Its round."""
         if self.waits:
             self.say("end")
         with self._patiently():
@@ -127,11 +123,7 @@ class _Process:
         code = self._running.returncode
         if code or not self._line:
             return failed.model_copy(update={"error": death(code, self._complaints.read_text(errors="replace"))})
-        finished = parse_document(self._line, RoundResult, f"the process of cell {self.cell.id}")
-        if self.cell.golden is None or not self._answers.exists():
-            return finished
-        found = outcome(self.cell, self._plan.folder, np.load(self._answers))
-        return finished.model_copy(update={"golden": found})
+        return parse_document(self._line, RoundResult, f"the process of cell {self.cell.id}")
 
     def _listen(self) -> None:
         """Its next line: that it waits, or its round; nothing where it died, or was silent for too long."""

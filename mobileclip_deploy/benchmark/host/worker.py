@@ -1,15 +1,15 @@
 """A round of one cell, in a process of its own: load, check, warm up, time; the round goes to stdout as JSON.
 
-python -m mobileclip_deploy.benchmark.host.worker JOB_FOLDER CELL ROUND ANSWERS.npy [--profile] [--in-turns]
+python -m mobileclip_deploy.benchmark.host.worker JOB_FOLDER CELL ROUND [--profile] [--in-turns]
 
 With --in-turns it says `waits` when it is warm and after every sample, takes one for each line `sample` on stdin, and
 goes on to its end at the line `end`: so the cells of a round take turns (rounds.py).
-The answers to the golden inputs are written to ANSWERS.npy, to be judged by whoever started this process: comparing
-them here would load more into the process whose memory is measured.
+The answers to the golden inputs go into the round, to be judged by whoever started this process.
 """
 
 from __future__ import annotations
 
+import base64
 import gc
 import math
 import os
@@ -50,7 +50,7 @@ def main() -> None:
     job = read_job(folder / "job.json")
     try:
         driver = stdout if "--in-turns" in sys.argv else None
-        finished = turn(Asked(folder, job, job.cell(name), number, Path(sys.argv[4]), "--profile" in sys.argv, driver))
+        finished = turn(Asked(folder, job, job.cell(name), number, "--profile" in sys.argv, driver))
     except Exception as error:  # whatever a runtime raises is the outcome of this round
         text = str(error) if isinstance(error, MobileClipDeployError) else f"{type(error).__name__}: {error}"
         line = " ".join(text.split())[:500]
@@ -62,14 +62,13 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """Round `number` of a cell of the job in `folder`. `answers`: where those to the golden inputs go; `driver`: whom
-    to tell that a sample can be taken; None: they follow one another."""
+    """Round `number` of a cell of the job in `folder`. `driver`: whom to tell that a sample can be taken; None: they
+    follow one another."""
 
     folder: Path
     job: Job
     cell: Cell
     number: int
-    answers: Path
     profiled: bool
     driver: TextIO | None
 
@@ -93,9 +92,10 @@ def turn(asked: Asked) -> RoundResult:
     started = time.perf_counter_ns()
     session.run()
     first = time.perf_counter_ns() - started
+    answers = None
     if number == 0 and cell.golden is not None:
         count = min(job.protocol.golden_inputs or len(inputs), len(inputs))
-        np.save(asked.answers, _answers(session, inputs[:count]))
+        answers = base64.b64encode(_answers(session, inputs[:count]).astype("<f4").tobytes())
         session.feed(inputs[:1])
     timed = _time(session, job.protocol, asked.driver)
     memory = _peak_memory()
@@ -119,6 +119,7 @@ def turn(asked: Asked) -> RoundResult:
         cpu_least_ns=timed.cpu_least,
         inferences_per_sample=timed.together if timed.together > 1 else None,
         peak_memory_bytes=memory,
+        answers=answers,
         profile=profile,
         warnings=warnings,
     )

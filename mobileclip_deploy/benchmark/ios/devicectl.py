@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from mobileclip_deploy.benchmark.bounded import SAID_BYTES, one_line, run_bounded, understood
 from mobileclip_deploy.benchmark.ios.failures import CoreDeviceFailed, NoSuchRemoteFile, read_failure
-from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.files import read_json
 
 __all__ = ["CoreDeviceFailed", "NoSuchRemoteFile", "UnknownCommand", "devicectl"]
 
@@ -46,7 +47,7 @@ def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECOND
         command = ["xcrun", "devicectl", *arguments, "--timeout", str(seconds), "--json-output", str(answer), *then]
         name = " ".join(arguments[:3])
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + GRACE, check=False)
+            done = run_bounded(command, seconds + GRACE)
         except FileNotFoundError:
             raise RuntimeFailed(
                 "there is no xcrun here; an iPhone needs a Mac with Xcode 16 or newer: run this there (docs/iphone.md)"
@@ -58,12 +59,14 @@ def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECOND
         document = _read(answer)
     failure = document.get("error")
     if isinstance(failure, dict):
-        raise read_failure(failure, name)
+        with understood("devicectl"):
+            error = read_failure(failure, name)
+        raise error
     if done.returncode == USAGE:
         raise UnknownCommand(f"this Xcode's devicectl does not know {name}; update Xcode")
     result = document.get("result")
     if done.returncode != 0 or not isinstance(result, dict):
-        told = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
+        told = one_line((done.stderr.decode(errors="replace").strip().splitlines() or ["nothing on stderr"])[-1])
         raise RuntimeFailed(
             f"devicectl {name} failed without telling why (exit {done.returncode}: {told}); "
             "check that `xcode-select -p` names an Xcode, not the command line tools alone"
@@ -73,7 +76,7 @@ def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECOND
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = read_json(file, SAID_BYTES)
+    except (OSError, ValueError, InvalidInput):
         return {}
     return document if isinstance(document, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mobileclip_deploy.benchmark.bounded import one_line, understood
 from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed, devicectl
 from mobileclip_deploy.errors import RuntimeFailed
 
@@ -39,7 +40,9 @@ def list_devices() -> tuple[AppleDevice, ...]:
     Raises:
         RuntimeFailed: there is no devicectl, or it failed.
     """
-    found = parse_devices(devicectl("list", "devices"))
+    listing = devicectl("list", "devices")
+    with understood("devicectl"):
+        found = parse_devices(listing)
     return tuple(_with_lock(device) if device.state == "ready" else device for device in found)
 
 
@@ -91,15 +94,15 @@ def _device(entry: dict[str, Any], hardware: dict[str, Any]) -> AppleDevice:
     system = system.get("stringValue") if isinstance(system, dict) else system
     mode = about.get("developerModeStatus")
     mode = next(iter(mode), None) if isinstance(mode, dict) else mode
-    state, remedy = _state(connection, mode, str(system or ""))
+    state, remedy = _state(connection, mode, one_line(str(system or "")))
     identifier = str(entry.get("identifier", ""))
     return AppleDevice(
-        udid=str(hardware.get("udid") or identifier),
+        udid=one_line(str(hardware.get("udid") or identifier)),
         identifier=identifier,
-        name=str(about.get("name") or "unnamed"),
-        model=str(hardware.get("marketingName") or hardware.get("productType") or "unknown model"),
-        product=str(hardware.get("productType") or ""),
-        system=str(system or "unknown"),
+        name=one_line(str(about.get("name") or "unnamed")),
+        model=one_line(str(hardware.get("marketingName") or hardware.get("productType") or "unknown model")),
+        product=one_line(str(hardware.get("productType") or "")),
+        system=one_line(str(system or "unknown")),
         state=state,
         remedy=remedy,
     )

@@ -13,20 +13,12 @@ from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
 from mobileclip_deploy.benchmark.ios.devices import CONNECT, choose, list_devices
-from mobileclip_deploy.benchmark.ios.fetching import (
-    checked_run,
-    interrupted,
-    longer_stream,
-    stream_of,
-    with_looks,
-    write_stream,
-)
+from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, take_over
 from mobileclip_deploy.benchmark.ios.following import Launched, Patience, follow
 from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.result import Run
-from mobileclip_deploy.benchmark.stream import outstanding, read_stream
-from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.progress import Progress
 
 __all__ = ["IosDriver"]
@@ -71,35 +63,41 @@ class IosDriver(Driver):
             for number, file in enumerate(files, start=1):
                 counter.tell(0, f"copying file {number} of {len(files)}, {file.name}")
                 phone.push(folder / file, f"Documents/runs/{run_id}/{file.as_posix()}")
-        process = phone.launch(("--run", run_id, "--exit"))
         try:
-            left = len(outstanding(plan.job, read_stream(plan.stream, plan.job)))
-            seconds = plan.job.protocol.seconds_per_round
-            launched = Launched(run_id, process, f"{results}.progress.json", left, seconds)
-            looked_at = follow(phone, launched, counter, self.patience)
-            run = with_looks(checked_run(phone.pull(f"{results}.run.json"), plan, self.kind), looked_at)
+            if any(turn.round == 0 for turn in plan.outstanding):
+                self._measure(phone, plan, counter, first=True)
+                phone.push(plan.stream, f"{results}.rounds.jsonl")
+            self._measure(phone, plan, counter)
+            run = checked_run(phone.pull(f"{results}.run.json", plan.most_bytes), plan, self.kind)
         except RuntimeFailed as failure:
             self._keep(phone, plan, f"{results}.rounds.jsonl")
             raise interrupted(failure, plan) from failure
         except KeyboardInterrupt:
             self._keep(phone, plan, f"{results}.rounds.jsonl")
             raise
-        write_stream(plan.stream, stream_of(run))
         try:
             phone.launch(("--remove", run_id, "--exit"))
         except RuntimeFailed as failure:  # the rounds are here: they are worth more than a tidy phone
             counter.tell(turns, f"the run's files stay in the app's documents: {failure}")
         return run
 
+    def _measure(self, phone: Phone, plan: Plan, counter: RoundCounter, first: bool = False) -> None:
+        """Have the app run the `first` round of each cell, or what is left, and take over what it found: its answers
+        are judged between the two."""
+        run_id, seconds = plan.job.run_id, plan.job.protocol.seconds_per_round
+        process = phone.launch(("--run", run_id, *(("--first",) if first else ()), "--exit"))
+        results = f"Documents/results/{run_id}/{run_id}"
+        launched = Launched(run_id, process, f"{results}.progress.json", len(plan.outstanding), seconds, first)
+        looked_at = follow(phone, launched, counter, self.patience)
+        take_over(phone.pull(f"{results}.rounds.jsonl", plan.most_bytes), plan, looked_at)
+
     def _keep(self, phone: Phone, plan: Plan, remote: str) -> None:
         """Bring home what is finished, if the device can still be reached: why it cannot is told already."""
-        with contextlib.suppress(RuntimeFailed):
-            write_stream(plan.stream, longer_stream(plan.stream, phone.pull(remote)))
+        with contextlib.suppress(RuntimeFailed, InvalidInput):
+            take_over(phone.pull(remote, plan.most_bytes), plan)
 
     def _meet(self, phone: Phone, plan: Plan, remote: str) -> None:
         """Bring this computer's stream and the device's to the same state, whichever went further."""
-        there = phone.pull(remote)
-        lines = longer_stream(plan.stream, there)
-        write_stream(plan.stream, lines)
-        if lines and lines != there:
+        take_over(phone.pull(remote, plan.most_bytes), plan)
+        if plan.stream.exists():
             phone.push(plan.stream, remote)

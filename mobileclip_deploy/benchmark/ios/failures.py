@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mobileclip_deploy.benchmark.bounded import one_line
 from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["CoreDeviceFailed", "NoSuchRemoteFile", "read_failure"]
@@ -84,5 +85,5 @@ def _described(failure: dict[str, Any], command: str) -> str:
     information = failure.get("userInfo")
     described = information.get("NSLocalizedDescription") if isinstance(information, dict) else None
     text = described.get("string") if isinstance(described, dict) else None
-    told = " ".join(str(text or "no description").split()).rstrip(".")
-    return f"devicectl {command} failed: {told} ({failure.get('domain')} {failure.get('code')})"
+    told = " ".join(one_line(str(text or "no description")).split()).rstrip(".")
+    return one_line(f"devicectl {command} failed: {told} ({failure.get('domain')} {failure.get('code')})")

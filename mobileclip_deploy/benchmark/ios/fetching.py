@@ -1,23 +1,24 @@
-"""What comes back from the harness: finished rounds, checked against what was asked for."""
+"""What comes back from the harness: finished rounds, checked against what was asked for, and judged."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Collection
-from pathlib import Path
 
 from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import Turn
-from mobileclip_deploy.benchmark.result import Run
+from mobileclip_deploy.benchmark.result import RoundResult, Run
+from mobileclip_deploy.benchmark.stream import parse_stream, read_stream
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
-from mobileclip_deploy.files import write_whole
 
-__all__ = ["checked_run", "interrupted", "longer_stream", "stream_of", "with_looks", "write_stream"]
+__all__ = ["checked_run", "interrupted", "take_over"]
+
+LOOKED_AT = "looked at: the device was asked how far it is during this round"
 
 
 def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
-    """What the harness wrote at the end of its run.
+    """What the harness wrote at the end of its run, with the rounds as the plan's stream holds them.
 
     One that names no stand-in, but was fetched by a computer that is no Mac, is a stand-in's all the same.
 
@@ -39,19 +40,27 @@ def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
     if run.device.kind != kind:
         raise RuntimeFailed(f"{name} was measured on a device of kind {run.device.kind}, not {kind}")
     simulated = run.device.simulated or platform.system() != "Darwin"
-    return run.model_copy(update={"device": run.device.model_copy(update={"simulated": simulated})})
+    device = run.device.model_copy(update={"simulated": simulated})
+    return run.model_copy(update={"device": device, "rounds": read_stream(plan.stream, plan.job)})
 
 
-def with_looks(run: Run, turns: Collection[Turn]) -> Run:
-    """The run, with a warning at every round during which the device was asked how far it was."""
-    warning = "looked at: the device was asked how far it is during this round"
-    rounds = tuple(
-        item.model_copy(update={"warnings": (*item.warnings, warning)})
-        if Turn(cell=item.cell, round=item.round) in turns
-        else item
-        for item in run.rounds
-    )
-    return run.model_copy(update={"rounds": rounds})
+def take_over(data: bytes | None, plan: Plan, looked_at: Collection[Turn] = ()) -> None:
+    """Keep the rounds of the harness's stream that the plan's does not hold yet.
+
+    Args:
+        looked_at: the turns during which the device was asked how far it was, which their rounds say then.
+
+    Raises:
+        InvalidInput: it is not this run's.
+    """
+    for finished in parse_stream(data or b"", plan.job, f"the device's {plan.stream.name}"):
+        plan.keep(_marked(finished, looked_at))
+
+
+def _marked(finished: RoundResult, looked_at: Collection[Turn]) -> RoundResult:
+    if Turn(cell=finished.cell, round=finished.round) not in looked_at:
+        return finished
+    return finished.model_copy(update={"warnings": (*finished.warnings, LOOKED_AT)})
 
 
 def interrupted(failure: RuntimeFailed, plan: Plan) -> RuntimeFailed:
@@ -60,20 +69,3 @@ def interrupted(failure: RuntimeFailed, plan: Plan) -> RuntimeFailed:
     of = len(plan.job.order)
     kept = f"{rounds} of {of} rounds are kept: add `resume=True`" if rounds else "no round was finished yet"
     return RuntimeFailed(f"{failure} ({kept})")
-
-
-def longer_stream(local: Path, remote: bytes | None) -> bytes:
-    """The one of two streams of the same run that holds more finished rounds; both only ever grow."""
-    kept = local.read_bytes() if local.exists() else b""
-    return max(kept, remote or b"", key=lambda lines: lines.count(b"\n"))
-
-
-def stream_of(run: Run) -> bytes:
-    """The lines of a run's rounds."""
-    return b"".join(item.model_dump_json().encode() + b"\n" for item in run.rounds)
-
-
-def write_stream(local: Path, lines: bytes) -> None:
-    """Write it whole or not at all."""
-    if lines:
-        write_whole(local, lines)

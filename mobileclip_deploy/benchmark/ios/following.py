@@ -35,7 +35,7 @@ class RunProgress(BaseModel):
     """<run_id>.progress.json as HarnessCore writes it (RunProgress.swift), without what is not needed here."""
 
     run_id: str
-    state: Literal["running", "finished", "failed"]
+    state: Literal["running", "paused", "finished", "failed"]
     error: str | None = None
     finished_turns: int
     turn: Turn | None = None
@@ -50,7 +50,8 @@ class RunProgress(BaseModel):
 class Launched:
     """A run on the device: the app's `process` there, and `remote`, the file that tells how far it is.
 
-    `turns` are still to be run; no round takes less than `seconds_per_round`.
+    `turns` are still to be run; no round takes less than `seconds_per_round`. `first`: it pauses after the first round
+    of each cell.
     """
 
     run_id: str
@@ -58,10 +59,11 @@ class Launched:
     remote: str
     turns: int
     seconds_per_round: float
+    first: bool = False
 
 
 def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Patience) -> frozenset[Turn]:
-    """Return when the run is finished.
+    """Return when the run is finished, or has paused.
 
     A look disturbs what is being measured. Where Xcode can wait for the end of a process, there is a look at most
     every `patience.longest` seconds, and none in a run that takes less. Elsewhere the next one comes when the run can
@@ -107,7 +109,7 @@ def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Pa
             if finished := launched.turns - left:
                 each = max(launched.seconds_per_round, (now - began) / finished)
             counter.tell(current.finished_turns, current.what)
-        if current is not None and current.state == "finished":
+        if current is not None and current.state == ("paused" if launched.first else "finished"):
             return frozenset(looked_at)
         unseen = unseen + 1 if not alive and current is None else 0
         if not alive and not 0 < unseen <= LOOKS_AFTER_THE_END:

@@ -64,5 +64,5 @@ def _files(plan: Plan) -> set[str]:
     found = {cell.file for cell in plan.job.cells}
     for cell in plan.job.cells:
         if cell.golden is not None:
-            found |= {cell.golden.inputs.file, cell.golden.outputs.file}
+            found.add(cell.golden.inputs.file)
     return found

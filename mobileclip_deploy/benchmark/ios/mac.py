@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import shutil
 import subprocess
 import tempfile
 import time
@@ -13,7 +14,7 @@ from typing import ClassVar
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.ios.building import harness_sources
-from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, longer_stream, stream_of, write_stream
+from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, take_over
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
 from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
 from mobileclip_deploy.benchmark.result import Run
@@ -54,26 +55,27 @@ class MacDriver(Driver):
             write_job_folder(plan, documents / "runs", in_parts=False)
             output = documents / "results" / run_id
             output.mkdir(parents=True)
-            stream = output / plan.stream.name
-            write_stream(stream, longer_stream(plan.stream, None))
+            command = [str(harness), "--documents", folder, "--run", run_id]
             try:
-                self._measure([str(harness), "--documents", folder, "--run", run_id], output, run_id, counter)
+                if any(turn.round == 0 for turn in plan.outstanding):
+                    self._measure([*command, "--first"], output, plan, counter)
+                self._measure(command, output, plan, counter)
                 run = checked_run((output / f"{run_id}.run.json").read_bytes(), plan, self.kind)
             except RuntimeFailed as failure:
-                self._keep(stream, plan)
                 raise interrupted(failure, plan) from failure
-            except KeyboardInterrupt:
-                self._keep(stream, plan)
-                raise
-        write_stream(plan.stream, stream_of(run))
         return run
 
-    def _keep(self, stream: Path, plan: Plan) -> None:
-        """Take the harness's stream over; it goes on from this computer's."""
-        if stream.exists():
-            write_stream(plan.stream, stream.read_bytes())
+    def _measure(self, command: list[str], output: Path, plan: Plan, counter: RoundCounter) -> None:
+        """Have the harness go on from this computer's stream, and take over what it found."""
+        stream = output / plan.stream.name
+        if plan.stream.exists():
+            shutil.copyfile(plan.stream, stream)
+        try:
+            self._run(command, output, plan.job.run_id, counter)
+        finally:
+            take_over(stream.read_bytes() if stream.exists() else None, plan)
 
-    def _measure(self, command: list[str], output: Path, run_id: str, counter: RoundCounter) -> None:
+    def _run(self, command: list[str], output: Path, run_id: str, counter: RoundCounter) -> None:
         last: RunProgress | None = None
         with tempfile.TemporaryFile() as told, subprocess.Popen(command, stdout=told, stderr=told) as process:
             try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mobileclip_deploy.benchmark.bounded import SAID_BYTES, understood
 from mobileclip_deploy.benchmark.ios.building import App
 from mobileclip_deploy.benchmark.ios.devicectl import (
     SECONDS,
@@ -17,7 +18,8 @@ from mobileclip_deploy.benchmark.ios.devicectl import (
     NoSuchRemoteFile,
     devicectl,
 )
-from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.files import read_regular
 
 __all__ = ["Phone"]
 
@@ -60,8 +62,12 @@ class Phone:
         places = ("--source", str(local), "--destination", remote)
         _patiently("device", "copy", "to", *self._container(), *places, seconds=COPY_SECONDS)
 
-    def pull(self, remote: str) -> bytes | None:
-        """The content of a file on the device; None where there is none."""
+    def pull(self, remote: str, limit: int = SAID_BYTES) -> bytes | None:
+        """The content of a file on the device; None where there is none.
+
+        Raises:
+            RuntimeFailed: it is larger than `limit` bytes.
+        """
         with tempfile.TemporaryDirectory(prefix="mobileclip-pull-") as folder:
             local = Path(folder) / Path(remote).name
             places = ("--source", remote, "--destination", str(local))
@@ -69,7 +75,12 @@ class Phone:
                 _patiently("device", "copy", "from", *self._container(), *places, seconds=COPY_SECONDS)
             except NoSuchRemoteFile:
                 return None
-            return local.read_bytes() if local.is_file() else None
+            try:
+                return read_regular(local, limit) if local.is_file() else None
+            except InvalidInput:
+                raise RuntimeFailed(
+                    f"{local.name} of the device has more than {limit >> 20} MiB: delete the app"
+                ) from None
 
     def launch(self, arguments: Sequence[str]) -> int:
         """Start the app anew, in front, and let it run by itself: a broken cable does not end it.
@@ -80,7 +91,8 @@ class Phone:
         # Without the dashes devicectl takes the app's options for its own; the app ignores them (FB13259837).
         then = (self.app.bundle_id, "--", *arguments)
         result = _patiently("device", "process", "launch", "--device", self.udid, "--terminate-existing", then=then)
-        number = (result.get("process") or {}).get("processIdentifier")
+        with understood("devicectl"):
+            number = (result.get("process") or {}).get("processIdentifier")
         if not isinstance(number, int):
             raise RuntimeFailed("devicectl launched the app and told no process; update Xcode")
         return number
@@ -88,7 +100,8 @@ class Phone:
     def is_running(self, process: int) -> bool:
         """Whether the process is there."""
         running = _patiently("device", "info", "processes", "--device", self.udid).get("runningProcesses") or ()
-        return any(entry.get("processIdentifier") == process for entry in running)
+        with understood("devicectl"):
+            return any(entry.get("processIdentifier") == process for entry in running)
 
     def wait(self, process: int, seconds: float) -> bool:
         """Wait until a process ends, at most so long, without asking the device for anything meanwhile.

@@ -57,8 +57,7 @@ def specializes(result: Result) -> bool:
 
 def rows(result: Result) -> tuple[tuple[Field, ...], ...]:
     """A row a cell, in the order of the job."""
-    own, statistic = _own(result), result.job.protocol.statistic
-    return tuple(_row(cell, found, statistic, own, _reached(result, cell, found)) for cell, found in result.pairs())
+    return tuple(_row(result, cell, found) for cell, found in result.pairs())
 
 
 def _reached(result: Result, cell: Cell, found: CellResult) -> tuple[Field, ...]:
@@ -71,9 +70,7 @@ def _reached(result: Result, cell: Cell, found: CellResult) -> tuple[Field, ...]
     return tuple(_figure(value) for value in (near.per_second / 1e9, near.float32_percent, near.int8_percent))
 
 
-def _row(
-    cell: Cell, found: CellResult, statistic: str, own: tuple[str, ...], limits: tuple[Field, ...]
-) -> tuple[Field, ...]:
+def _row(result: Result, cell: Cell, found: CellResult) -> tuple[Field, ...]:
     summary = found.summary if found.status == "done" else None
     interval = summary.median_interval_ns if summary else None
     place = " ".join(part for part in (cell.backend, cell.compute_units) if part)
@@ -89,7 +86,7 @@ def _row(
     times = [
         summary.p90_ns if summary else None,
         summary.p99_ns if summary else None,
-        *(between[name] for name in own),
+        *(between[name] for name in _own(result)),
         found.load_first_ns,
         found.load_again_ns,
         found.first_inference_ns,
@@ -99,12 +96,12 @@ def _row(
     return (
         *(Field(word, word) for word in words),
         Field(str(cell.threads), cell.threads),
-        _figure(milliseconds(found, statistic)),
+        _figure(milliseconds(found, result.job.protocol.statistic)),
         Field(span, interval.low if interval else None),
         Field(found.status, found.status),
-        _answers(found),
+        _answers(found, result.self_reported),
         Field(", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings)), float(len(found.warnings))),
-        *limits,
+        *_reached(result, cell, found),
         *(_figure(None if time is None else time / 1e6) for time in times),
         _figure(trend),
         _figure(None if found.peak_memory_bytes is None else found.peak_memory_bytes / 1e6),
@@ -183,8 +180,10 @@ def _state(snapshot: Snapshot) -> str:
     return ", ".join([when, *(f"{name.replace('_', ' ')} {value}" for name, value in values.items())])
 
 
-def _answers(found: CellResult) -> Field:
+def _answers(found: CellResult, self_reported: bool) -> Field:
     golden = found.golden
+    if self_reported:
+        return Field("self-reported", None)
     if golden is None:
         return Field("not checked", None)
     verdict = "right" if golden.passed else "WRONG"

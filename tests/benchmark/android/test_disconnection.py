@@ -46,11 +46,11 @@ def test_a_cable_pulled_before_any_step_is_one_line_and_the_run_goes_on_afterwar
     runners = scripted_runners(built, tmp_path / "bin")
     run(phones, runners, tiny.plan(tmp_path / "harness and model"))
     phones.disconnect_at_call(10_000)
-    run(phones, runners, tiny.plan(tmp_path / "undisturbed", error=1.0))
+    run(phones, runners, tiny.plan(tmp_path / "undisturbed", other=1))
     steps = phones.calls()
     assert steps > 20
     for step in range(steps):
-        plan = tiny.plan(tmp_path / f"plan {step}", error=step)
+        plan = tiny.plan(tmp_path / f"plan {step}", other=step + 1)
         phones.disconnect_at_call(step)
         with pytest.raises(RuntimeFailed) as caught:
             run(phones, runners, plan)

@@ -1,7 +1,8 @@
-"""Models of two operations, their golden answers, and the job for them: runs everywhere, in no time."""
+"""Models of two operations, what they should answer, and the job for them: runs everywhere, in no time."""
 
 from __future__ import annotations
 
+import base64
 import functools
 import itertools
 from pathlib import Path
@@ -14,7 +15,9 @@ from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.files import file_sha256
 
-__all__ = ["plan", "program", "weights"]
+__all__ = ["examples", "plan", "program", "right", "weights"]
+
+Values = np.ndarray[Any, np.dtype[np.float32]]
 
 SHAPE = (1, 3, 8, 8)
 WIDTH = 4
@@ -128,18 +131,17 @@ def plan(
     *,
     rounds: int = 2,
     error: float = 0.0,
+    other: int = 0,
     bound: float = 1e-4,
     threads: tuple[int, ...] = (1,),
     backends: tuple[str | None, ...] = (None,),
 ) -> Plan:
-    """A plan on disk, a cell for each runtime, thread count and backend; `error` is added to the golden answers, and
-    `bound` is the relative deviation from them that passes."""
+    """A plan on disk, a cell for each runtime, thread count and backend; `error` is added to what is expected, and
+    `bound` is the relative deviation from it that passes; a plan of `other` inputs has almost the same answers."""
     (folder / "models/tiny").mkdir(parents=True)
     (folder / "golden").mkdir()
-    inputs = np.random.default_rng(8).random((2, *SHAPE[1:]), dtype=np.float32)
+    inputs, expected = examples(other)
     inputs.tofile(folder / "golden/inputs.bin")
-    outputs = inputs.reshape(2, -1) @ weights() + np.float32(error)
-    outputs.astype(np.float32).tofile(folder / "golden/outputs.bin")
     cells = [_cell(folder, bound, *one) for one in itertools.product(runtimes, threads, backends)]
     names = [cell["id"] for cell in cells]
     job = Job.model_validate(
@@ -163,22 +165,26 @@ def plan(
         }
     )
     write_document(folder / "job.json", job)
-    return Plan(folder, job)
+    return Plan(folder, job, expected={"golden/inputs.bin": expected + np.float32(error)})
+
+
+def examples(other: int = 0) -> tuple[Values, Values]:
+    """Golden inputs, and what they should be answered: [2, 3, 8, 8] and [2, WIDTH]."""
+    inputs = np.random.default_rng(8).random((2, *SHAPE[1:]), dtype=np.float32) * np.float32(1 + 1e-6 * other)
+    return inputs, (inputs.reshape(2, -1) @ weights()).astype(np.float32)
+
+
+def right() -> bytes:
+    """The answers to the golden inputs of `plan`, as a device sends them."""
+    return base64.b64encode(examples()[1].tobytes())
 
 
 def _cell(folder: Path, bound: float, runtime: str, threads: int, backend: str | None) -> dict[str, Any]:
     name, content = FILES[runtime]
     file = folder / "models/tiny" / name
     file.write_bytes(content())
-    golden = {
-        part: {
-            "file": f"golden/{part}.bin",
-            "sha256": file_sha256(folder / f"golden/{part}.bin"),
-            "dtype": "float32",
-            "shape": (2, *SHAPE[1:]) if part == "inputs" else (2, WIDTH),
-        }
-        for part in ("inputs", "outputs")
-    }
+    inputs = folder / "golden/inputs.bin"
+    golden = {"file": "golden/inputs.bin", "sha256": file_sha256(inputs), "dtype": "float32", "shape": (2, *SHAPE[1:])}
     return {
         "id": f"tiny.{runtime}" + (f".{backend}" if backend else "") + (f".t{threads}" if threads > 1 else ""),
         "label": f"tiny, {runtime}",
@@ -192,6 +198,6 @@ def _cell(folder: Path, bound: float, runtime: str, threads: int, backend: str |
         "threads": threads,
         "input": {"name": "x", "dtype": "float32", "shape": SHAPE},
         "output": {"name": "y", "dtype": "float32", "shape": (1, WIDTH)},
-        "golden": golden,
+        "golden": {"inputs": golden},
         "gate": {"metric": "relative", "bound": bound},
     }

@@ -16,8 +16,7 @@ final class RunTests: XCTestCase {
             XCTAssertEqual(rounds.map(\.status), [.done, .done])
             XCTAssertEqual(rounds.map(\.samplesNs?.count), [5, 5])
             XCTAssertNotNil(rounds[0].loadAgainNs)
-            XCTAssertEqual(rounds[0].golden?.inputs, 2)
-            XCTAssertEqual(rounds[0].golden?.cosine ?? 0, 1, accuracy: 1e-12)
+            XCTAssertEqual(rounds.map(\.values), [[1, 0, 2, 0.5, -1, 0], nil])
             XCTAssertEqual(rounds[0].placement?.first?.unit, "cpu")
             XCTAssertNotNil(rounds[0].peakMemoryBytes)
         }
@@ -31,24 +30,23 @@ final class RunTests: XCTestCase {
         XCTAssertEqual(try DocumentFiles.read(folder.run(runtime).recordFile, as: BenchmarkRecord.self), record)
     }
 
-    func testWrongAnswersLeaveNoSamples() throws {
+    func testTheFirstRoundsCanBeRunAloneAndACellThatIsCalledInvalidMeanwhileHasNoOthers() throws {
         let folder = try JobFolder()
-        let runtime = FakeRuntime(folder)
-        runtime.answer = { _ in [2, 0, -1] }
-        let record = try XCTUnwrap(try folder.run(runtime).run())
-        XCTAssertEqual(record.rounds.map(\.status), [.invalid, .invalid])
-        XCTAssertTrue(record.rounds.allSatisfy { $0.samplesNs == nil })
-        XCTAssertTrue(try XCTUnwrap(record.rounds[0].error).hasPrefix("wrong answers: worst cosine"))
-    }
-
-    func testWrongAnswersOfACompetitorAreNoted() throws {
-        let folder = try JobFolder(changes: ["competitor": true])
-        let runtime = FakeRuntime(folder)
-        runtime.answer = { _ in [2, 0, -1] }
-        let cell = try XCTUnwrap(try folder.run(runtime).run()).rounds[0]
-        XCTAssertEqual(cell.status, .done)
-        XCTAssertEqual(cell.golden?.passed, false)
-        XCTAssertTrue(try XCTUnwrap(cell.warnings?.first).hasPrefix("answers differ"))
+        let run = try folder.run(FakeRuntime(folder))
+        XCTAssertNil(try run.run(onlyFirst: true))
+        XCTAssertFalse(FileManager.default.fileExists(atPath: run.recordFile.path))
+        let progress = try DocumentFiles.read(run.progressFile, as: RunProgress.self)
+        XCTAssertEqual([progress.state.rawValue, "\(progress.finishedTurns)"], ["paused", "2"])
+        let stream = RoundStream(file: run.streamFile, job: run.job)
+        var judged = try stream.read()
+        (judged[0].status, judged[0].samplesNs, judged[0].answers) = (.invalid, nil, nil)
+        judged[0].golden = GoldenOutcome(inputs: 2, cosine: 0.1, relative: nil, passed: false)
+        try FileManager.default.removeItem(at: run.streamFile)
+        try judged.forEach(stream.append)
+        let record = try XCTUnwrap(try folder.run(FakeRuntime(folder)).run())
+        XCTAssertEqual(record.rounds(of: judged[0].cell).map(\.status), [.invalid])
+        XCTAssertEqual(record.rounds(of: judged[1].cell).map(\.status), [.done, .done])
+        XCTAssertEqual(record.peaks, progress.peaks)
     }
 
     func testJobsOfABundleAreCopiedToWhereTheyCanBeRun() throws {
@@ -87,13 +85,12 @@ final class RunTests: XCTestCase {
         XCTAssertGreaterThan(try XCTUnwrap(footprint.largest), memory.peak + (32 << 20))
     }
 
-    func testNotANumberIsAsWrongAsCanBe() throws {
+    func testAnswersThatAreNoNumbersGoBackAsTheyAre() throws {
         let folder = try JobFolder()
         let runtime = FakeRuntime(folder)
         runtime.answer = { _ in [.nan, 0, 0] }
-        let golden = try XCTUnwrap(try folder.run(runtime).run()?.rounds[0].golden)
-        XCTAssertEqual(golden.cosine, -1)
-        XCTAssertNil(golden.relative)
+        let values = try XCTUnwrap(try folder.run(runtime).run()?.rounds[0].values)
+        XCTAssertEqual(values.map(\.isNaN), [true, false, false, true, false, false])
     }
 
     func testAFailedRoundIsALineAndTheOtherCellsGoOn() throws {
@@ -169,6 +166,6 @@ final class RunTests: XCTestCase {
         let runtime = FakeRuntime(folder)
         let cell = try XCTUnwrap(try folder.run(runtime).run()).rounds[0]
         XCTAssertEqual(cell.status, .done)
-        XCTAssertNil(cell.golden)
+        XCTAssertNil(cell.answers)
     }
 }

@@ -61,21 +61,13 @@ async function describe() {
   };
 }
 
-// One round in a worker. What it posts: {answers} to be judged, {round} at its end.
+// One round in a worker of its own.
 function run(task) {
   return new Promise((resolve, reject) => {
     const worker = new Worker("worker.js", { type: "module" });
     const end = (settle, value) => { worker.terminate(); settle(value); };
     worker.onerror = (event) => end(reject, new Error(event.message || "the worker could not be started"));
-    worker.onmessage = async ({ data }) => {
-      if (data.round) return end(resolve, data.round);
-      try {
-        const query = new URLSearchParams({ cell: task.cell.id, round: task.round });
-        worker.postMessage({ verdict: await post(`answers?${query}`, data.answers) });
-      } catch (error) {
-        end(reject, error);
-      }
-    };
+    worker.onmessage = ({ data }) => end(resolve, data);
     worker.postMessage({ task, base: location.href });
   });
 }

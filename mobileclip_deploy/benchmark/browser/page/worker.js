@@ -1,4 +1,4 @@
-// One round of one cell: load, check the answers, warm up, time. Nanoseconds everywhere but for performance.now().
+// One round of one cell: load, answer the golden inputs, warm up, time. Nanoseconds everywhere but for performance.now().
 
 import { inferencesPerSample } from "./sampling.js";
 
@@ -28,6 +28,15 @@ async function bytes(url) {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
+// In pieces: a call takes so many arguments and no more.
+function base64(raw) {
+  let text = "";
+  for (let start = 0; start < raw.length; start += 4096) {
+    text += String.fromCharCode(...raw.subarray(start, start + 4096));
+  }
+  return btoa(text);
+}
+
 // Milliseconds until an empty command of the GPU is told to be done, the median of nine.
 async function completion() {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
@@ -44,7 +53,7 @@ async function completion() {
   return times.slice(1).sort((a, b) => a - b)[4];
 }
 
-async function measure({ cell, round, beside, protocol, step }, base, judge) {
+async function measure({ cell, round, beside, protocol, step }, base) {
   const build = BUILDS[cell.backend];
   if (!build) throw new Error(`onnxruntime-web here has no ${cell.backend}: ${Object.keys(BUILDS).join(", ")}`);
   if (cell.backend === "webgpu") {
@@ -96,17 +105,15 @@ async function measure({ cell, round, beside, protocol, step }, base, judge) {
   const first_inference_ns = since(first);
   const found = { fetch_ns, compile_ns, load_first_ns, load_again_ns, first_inference_ns, threads_used: started + 1 };
 
-  // No sample before the answers are right.
   if (cell.golden && round === 0) {
     const available = cell.golden.inputs.shape[0];
     const count = Math.min(protocol.golden_inputs || available, available);
-    const width = cell.output.shape[cell.output.shape.length - 1];
+    const width = cell.output.shape.reduce((product, one) => product * one, 1);
     const answers = new Float32Array(count * width);
     for (let index = 0; index < count; index += 1) {
       answers.set(Float32Array.from((await infer(example(index))).data), index * width);
     }
-    const verdict = await judge(answers);
-    if (!verdict.passed) return { status: "invalid", error: verdict.error, ...found };
+    found.answers = base64(new Uint8Array(answers.buffer));
   }
 
   const feeds = example(0);
@@ -128,16 +135,10 @@ async function measure({ cell, round, beside, protocol, step }, base, judge) {
   return { status: "done", samples_ns, inferences_per_sample, ...found };
 }
 
-let verdict;
 self.onmessage = async ({ data }) => {
-  if (data.verdict) return verdict(data.verdict);
-  const judge = (answers) => new Promise((resolve) => {
-    verdict = resolve;
-    self.postMessage({ answers });
-  });
   try {
-    self.postMessage({ round: await measure(data.task, data.base, judge) });
+    self.postMessage(await measure(data.task, data.base));
   } catch (error) {
-    self.postMessage({ round: { status: "failed", error: String(error?.message ?? error).split("\n")[0].slice(0, 300) } });
+    self.postMessage({ status: "failed", error: String(error?.message ?? error).split("\n")[0].slice(0, 300) });
   }
 };

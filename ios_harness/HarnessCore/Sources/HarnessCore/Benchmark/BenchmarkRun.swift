@@ -28,17 +28,20 @@ public struct BenchmarkRun {
 
     /// Run what is outstanding.
     /// - Parameters:
+    ///   - onlyFirst: run the first round of each cell alone, and write no record.
     ///   - observe: told after every change.
     ///   - stop: asked before every turn; true ends the run, which can be continued later, without a record.
-    /// - Returns: the record, also written; nil when stopped.
-    public func run(observe: (RunProgress) -> Void = { _ in }, stop: () -> Bool = { false }) throws -> BenchmarkRecord? {
+    /// - Returns: the record, also written; nil when stopped, or without one.
+    public func run(
+        onlyFirst: Bool = false, observe: (RunProgress) -> Void = { _ in }, stop: () -> Bool = { false }
+    ) throws -> BenchmarkRecord? {
         try FileManager.default.createDirectory(at: outputFolder, withIntermediateDirectories: true)
         let earlier = try? DocumentFiles.read(progressFile, as: RunProgress.self)
         var progress = RunProgress(
             runId: job.runId, state: .running, error: nil, finishedTurns: 0, turns: job.order.count, turn: nil, attempt: 0,
-            before: earlier?.before ?? machine.snapshot())
+            before: earlier?.before ?? machine.snapshot(), peaks: earlier?.peaks)
         do {
-            return try turns(earlier, &progress, observe, stop)
+            return try turns(earlier, &progress, onlyFirst, observe, stop)
         } catch {
             progress.state = .failed
             progress.error = (error as? HarnessError)?.description ?? error.localizedDescription
@@ -49,14 +52,16 @@ public struct BenchmarkRun {
     }
 
     private func turns(
-        _ earlier: RunProgress?, _ progress: inout RunProgress, _ observe: (RunProgress) -> Void, _ stop: () -> Bool
+        _ earlier: RunProgress?, _ progress: inout RunProgress, _ onlyFirst: Bool, _ observe: (RunProgress) -> Void,
+        _ stop: () -> Bool
     ) throws -> BenchmarkRecord? {
         let stream = RoundStream(file: streamFile, job: job)
         var finished = try stream.read()
         let isShort = job.protocol.shortProbe ?? false
-        let peaks = Set(job.cells.map(\.threads)).sorted().map { CoreLimit.measure(threads: $0, isShort: isShort) }
+        let peaks = progress.peaks ?? Set(job.cells.map(\.threads)).sorted().map { CoreLimit.measure(threads: $0, isShort: isShort) }
+        progress.peaks = peaks
         let runner = RoundRunner(job: job, folder: jobFolder, runtimes: runtimes, machine: machine)
-        while let turn = stream.outstanding(finished).first {
+        while let turn = stream.outstanding(finished).first(where: { !onlyFirst || $0.round == 0 }) {
             if stop() { return nil }
             progress.finishedTurns = finished.count
             progress.turn = turn
@@ -66,6 +71,12 @@ public struct BenchmarkRun {
             let round = progress.attempt > BenchmarkRun.attempts ? givenUp(turn) : runner.run(turn)
             try stream.append(round)
             finished.append(round)
+        }
+        if onlyFirst {
+            (progress.state, progress.turn, progress.finishedTurns) = (.paused, nil, finished.count)
+            try DocumentFiles.write(progress, to: progressFile)
+            observe(progress)
+            return nil
         }
         let used = runtimes.filter { runtime in job.cells.contains { $0.runtime == runtime.name } }
         let record = BenchmarkRecord(

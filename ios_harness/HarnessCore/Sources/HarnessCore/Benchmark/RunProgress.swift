@@ -3,7 +3,8 @@ import Foundation
 /// <run_id>.progress.json: how far a run is, for whoever watches, and what a later start must know of this one.
 /// It is no part of the published schema; mobileclip_deploy/benchmark/ios/following.py reads it.
 public struct RunProgress: Codable, Equatable, Sendable {
-    public enum State: String, Codable, Sendable { case running, finished, failed }
+    /// paused: the first round of each cell is done, and its answers are to be judged before the others.
+    public enum State: String, Codable, Sendable { case running, paused, finished, failed }
 
     public var runId: String
     public var state: State
@@ -16,4 +17,6 @@ public struct RunProgress: Codable, Equatable, Sendable {
     public var attempt: Int
     /// The device before the first round, however often the run was interrupted.
     public var before: Snapshot
+    /// The limit of the cores, likewise.
+    public var peaks: [Peak]?
 }

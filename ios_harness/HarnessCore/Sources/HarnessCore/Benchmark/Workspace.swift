@@ -1,12 +1,12 @@
 import Foundation
 
-/// What the app, or the command, is asked to do. Launch arguments: `--prepare ID`, `--run ID`, `--remove ID`; and `--exit`
-/// to end afterwards.
+/// What the app, or the command, is asked to do. Launch arguments: `--prepare ID`, `--run ID`, `--remove ID`; with `--run`
+/// `--first`; and `--exit` to end afterwards.
 public enum Request: Equatable, Sendable {
     /// Make the folders for a run's files, those of its job that `--folder` names included: what copies files makes none.
     case prepare(String, folders: [String])
-    /// Run the job of that id, or go on with it.
-    case run(String)
+    /// Run the job of that id, or go on with it; or the first round of each cell alone.
+    case run(String, onlyFirst: Bool = false)
     /// Remove a run's files, those of its job included.
     case remove(String)
 
@@ -15,7 +15,7 @@ public enum Request: Equatable, Sendable {
         let folders = arguments.indices.dropLast().filter { arguments[$0] == "--folder" }.map { arguments[$0 + 1] }
         guard folders.allSatisfy(TextForm.path.holds) else { throw HarnessError("--folder takes a path below the job's folder") }
         let requests: [(String, (String) -> Request)] = [
-            ("--prepare", { .prepare($0, folders: folders) }), ("--run", Request.run), ("--remove", Request.remove),
+            ("--prepare", { .prepare($0, folders: folders) }), ("--run", { .run($0, onlyFirst: arguments.contains("--first")) }), ("--remove", Request.remove),
         ]
         for (option, make) in requests {
             guard let place = arguments.firstIndex(of: option) else { continue }
@@ -87,13 +87,13 @@ public struct Workspace: Sendable {
             for folder in [output(id), job] + folders.map(job.appendingPathComponent) {
                 try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             }
-        case .run(let id):
+        case .run(let id, let onlyFirst):
             guard let folder = jobFolder(id) else { throw HarnessError("there is no job \(id); copy its folder to runs/\(id)") }
             try FileParts.join(below: folder)
             try MeasuringThread.run {
                 let benchmark = try benchmark(folder, machine: machine)
                 guard benchmark.job.runId == id else { throw HarnessError("runs/\(id) holds the job \(benchmark.job.runId)") }
-                _ = try benchmark.run(observe: observe)
+                _ = try benchmark.run(onlyFirst: onlyFirst, observe: observe)
             }
         case .remove(let id):
             for folder in [runs.appendingPathComponent(id), output(id)] where FileManager.default.fileExists(atPath: folder.path) {

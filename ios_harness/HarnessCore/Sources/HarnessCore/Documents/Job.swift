@@ -61,14 +61,17 @@ public struct RawTensor: Codable, Equatable, Sendable {
 
 public struct Golden: Codable, Equatable, Sendable {
     public var inputs: RawTensor
-    public var outputs: RawTensor
+    /// Of jobs of earlier versions.
+    public var outputs: RawTensor?
 }
 
+/// For whoever compares the answers.
 public struct Gate: Codable, Equatable, Sendable {
-    public enum Metric: String, Codable, Sendable { case cosine, relative }
+    public enum Metric: String, Codable, Sendable { case cosine, relative, probabilities }
 
     public var metric: Metric
     public var bound: Double
+    public var snrDb: Double?
 }
 
 /// What the file scored when it was exported, in percent, and on what.

@@ -4,7 +4,7 @@ import Foundation
 
 public enum ThermalState: String, Codable, Sendable { case nominal, fair, serious, critical }
 
-/// Worst over `inputs` golden inputs. `relative` is nil where the outputs hold infinity or NaN; `cosine` is -1 then.
+/// What answers were worth, as the computer that sent the job found. This harness writes none; it reads and keeps them.
 public struct GoldenOutcome: Codable, Equatable, Sendable {
     public var inputs: Int
     public var cosine: Double
@@ -71,6 +71,8 @@ public struct RoundResult: Codable, Equatable, Sendable {
     public var cpuNs: Int?
     public var peakMemoryBytes: Int?
     public var thermalState: ThermalState?
+    /// To the golden inputs, float32, of round 0; nobody here knows what they should be.
+    public var answers: Data?
     public var golden: GoldenOutcome?
     public var placement: [Placement]?
     public var profile: [OperatorTime]?
