@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import random
@@ -78,6 +79,8 @@ class Generator:
         return [self._value(schema["items"]) for _ in range(self._random.randint(schema.get("minItems", 0), 3))]
 
     def _string(self, schema: Value) -> Value:
+        if schema.get("format") == "base64":
+            return base64.b64encode(self._random.randbytes(self._random.randint(0, 40))).decode()
         return self._random.choice(PATTERNS[schema["pattern"]] if "pattern" in schema else TEXTS)
 
     def _integer(self, schema: Value) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import platform
 import stat
@@ -17,9 +18,11 @@ from exports import Exports
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import Plan, get_driver
 from mobileclip_deploy.benchmark.ios import mac
-from mobileclip_deploy.benchmark.ios.fetching import checked_run, longer_stream
-from mobileclip_deploy.benchmark.result import Run
-from mobileclip_deploy.errors import RuntimeFailed, UsageError
+from mobileclip_deploy.benchmark.ios.fetching import checked_run, take_over
+from mobileclip_deploy.benchmark.job import Turn
+from mobileclip_deploy.benchmark.result import RoundResult, Run
+from mobileclip_deploy.benchmark.stream import read_stream
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 
 
 @pytest.fixture
@@ -122,12 +125,32 @@ def test_a_result_of_something_else_is_refused() -> None:
         checked_run(None, plan, "ios")
 
 
-def test_of_two_streams_the_longer_one_counts(tmp_path: Path) -> None:
-    local = tmp_path / "stream"
-    assert longer_stream(local, None) == b""
-    local.write_bytes(b"1\n2\n")
-    assert longer_stream(local, b"1\n") == b"1\n2\n"
-    assert longer_stream(local, b"1\n2\n3\n4") == b"1\n2\n3\n4"
+def test_a_devices_stream_is_taken_over_judged_and_what_is_here_already_stays(tmp_path: Path) -> None:
+    plan = Plan(tmp_path, documents.job(), expected=documents.EXPECTED)
+    (answers,) = (base64.b64encode(one.tobytes()) for one in documents.EXPECTED.values())
+    base = {"run_id": plan.job.run_id, "status": "done", "samples_ns": (7,), "golden": documents.GOLDEN}
+    right, wrong, second = (
+        RoundResult.model_validate(base | {"cell": cell, "round": number, "answers": own})
+        for cell, number, own in (("onnx-image", 0, answers), ("executorch-image", 0, None), ("onnx-image", 1, None))
+    )
+    take_over(None, plan)
+    assert not plan.stream.exists()
+    lines = [item.model_dump_json().encode() + b"\n" for item in (right, wrong)]
+    take_over(b"".join(lines), plan, {Turn(cell="onnx-image", round=0)})
+    kept = plan.stream.read_bytes()
+    boast = wrong.model_copy(update={"answers": None, "samples_ns": (1,)})
+    take_over(lines[0] + boast.model_dump_json().encode() + b"\n" + second.model_dump_json().encode() + b"\n{", plan)
+    assert plan.stream.read_bytes().startswith(kept)
+    found = {(item.cell, item.round): item for item in read_stream(plan.stream, plan.job)}
+    assert {turn: item.status for turn, item in found.items()} == {
+        ("onnx-image", 0): "done",
+        ("executorch-image", 0): "invalid",
+        ("onnx-image", 1): "done",
+    }
+    assert [bool(item.warnings) for item in found.values()] == [True, False, False]
+    assert found["onnx-image", 1].golden is None
+    with pytest.raises(InvalidInput, match=r"the device's .*, line 1: no round"):
+        take_over(b"x\n", plan)
 
 
 def test_runs_round_trip_with_their_marks() -> None:
