@@ -14,7 +14,7 @@ from mobileclip_deploy.benchmark.result import Result, Run
 from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import read_regular, write_whole
 
-__all__ = ["SCHEMAS", "parse_document", "read_job", "read_result", "read_run", "schema_text", "write_document"]
+__all__ = ["SCHEMAS", "parse_document", "read_job", "read_result", "schema_text", "write_document"]
 
 Document = TypeVar("Document", bound=BaseModel)
 DOCUMENT_BYTES, DOCUMENT_NAMES = 256 << 20, 200_000
@@ -52,15 +52,6 @@ def read_result(path: Path) -> Result:
     run = parse_document(text, Run, str(path))
     judged = compared(run)
     return assemble(judged or run, self_reported=judged is None)
-
-
-def read_run(path: Path) -> Run:
-    """Read what a device sent, without computing its figures.
-
-    Raises:
-        InvalidInput: missing, or not a run of this schema version.
-    """
-    return parse_document(_text(path), Run, str(path))
 
 
 def write_document(path: Path, document: BaseModel) -> None:

@@ -181,7 +181,9 @@ RUNS = (
     ),
     refused("a round twice", lambda d: d["rounds"].append(d["rounds"][0]), "Value error, rounds are not the job's"),
     refused(
-        "a round too many", lambda d: d["rounds"].append(d["rounds"][1] | {"round": 2}), "rounds are not the job's"
+        "a round too many",
+        lambda d: d["rounds"].append(d["rounds"][1] | {"round": 2}),
+        "Value error, rounds are not the job's",
     ),
     refused("another cell's round", first(cell="another"), "Value error, rounds are not the job's"),
     refused("a cell that is a path", first(cell="../../x"), "rounds.0.cell"),

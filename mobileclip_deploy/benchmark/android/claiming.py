@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mobileclip_deploy.benchmark.android.adb import END, PATIENCE_SECONDS, Adb, Answer, quoted
+from mobileclip_deploy.benchmark.bounded import SAID_BYTES
 from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["PhoneBusy", "claimed"]
@@ -69,11 +70,11 @@ def _is_held(process: subprocess.Popen[str], adb: Adb) -> bool:
     limit = threading.Timer(PATIENCE_SECONDS, process.kill)
     limit.start()
     try:
-        said = process.stdout.readline()
+        said = process.stdout.readline(SAID_BYTES)
         if said.strip() == HELD:
             return True
-        said += process.stdout.read()
-        errors = process.stderr.read()
+        said += process.stdout.read(SAID_BYTES)
+        errors = process.stderr.read(SAID_BYTES)
     finally:
         limit.cancel()
     end = END.search(said)

@@ -140,7 +140,10 @@ def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
                     continue
                 if session.browser is None:
                     why = "it ended" if process.poll() is not None else f"within {START_SECONDS} s"
-                    raise RuntimeFailed(f"{browser.program} did not open the page ({why}): does it start by hand?")
+                    raise RuntimeFailed(
+                        f"{browser.program} did not open the page ({why}): does it start by hand, and may it read "
+                        f"{tempfile.gettempdir()}? (One in a snap may not: set TMPDIR to a folder of your home.)"
+                    )
                 session.died("the browser ended" if process.poll() is not None else f"no answer within {patience} s")
                 break
         idle = idle + 1 if session.given == given else 0

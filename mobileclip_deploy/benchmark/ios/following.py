@@ -8,10 +8,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from mobileclip_deploy.benchmark.bounded import one_line
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed, UnknownCommand
 from mobileclip_deploy.benchmark.ios.phone import Phone
-from mobileclip_deploy.benchmark.job import Turn
+from mobileclip_deploy.benchmark.job import Count, Turn
 from mobileclip_deploy.errors import RuntimeFailed
 
 __all__ = ["Launched", "Patience", "RunProgress", "follow", "read_progress"]
@@ -37,7 +38,7 @@ class RunProgress(BaseModel):
     run_id: str
     state: Literal["running", "paused", "finished", "failed"]
     error: str | None = None
-    finished_turns: int
+    finished_turns: Count
     turn: Turn | None = None
 
     @property
@@ -101,7 +102,7 @@ def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Pa
                 raise RuntimeFailed(f"{failure}; the app goes on meanwhile") from failure
             continue
         if current is not None and current.state == "failed":
-            raise RuntimeFailed(f"the run failed on the device: {current.error}")
+            raise RuntimeFailed(f"the run failed on the device: {one_line(str(current.error))}")
         if current is not None and current.turn is not None:
             looked_at.add(current.turn)
         if current is not None and current != last:
