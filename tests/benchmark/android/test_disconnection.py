@@ -109,8 +109,9 @@ def test_what_the_phone_finished_while_the_cable_was_out_is_not_measured_again(
     puller.join()
     on_phone = phones.storage / f"x/job/{plan.job.run_id}.run.json"
     when(on_phone.exists, lambda: None).join()
-    # Asked whether it may, then switched on for the run, and off at its end: by the phone, which is alone.
-    fixed = [f"cmd power set-fixed-performance-mode-enabled {state}" for state in ("true", "false")] * 2
+    # Asked whether it may, then switched on for the first rounds and for the others, and off at the end of each: by
+    # the phone, which is alone.
+    fixed = [f"cmd power set-fixed-performance-mode-enabled {state}" for state in ("true", "false")] * 3
     when(lambda: phones.asked() == fixed, lambda: None).join()
     assert phones.asked() == fixed
     phones.connect()

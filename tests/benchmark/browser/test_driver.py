@@ -213,10 +213,10 @@ def test_serving_waits_for_whoever_opens_the_page(
     driver = started(Browser("chromium", "/bin/false"))
     driver.selector = selector
     monkeypatch.setattr(driving, "local_address", lambda: "127.0.0.1")
-    found, pages = plan(tmp_path / "job"), []
+    found, pages, before = plan(tmp_path / "job"), [], []
 
-    def opening(_: str, text: str) -> None:
-        *before, line = text.split("\n")
+    def opening(_: str, line: str) -> None:
+        before.append(line)
         if line.startswith("open http") and not pages:
             assert ("SHA-256" in "".join(before)) == line.startswith("open https://") == (selector == "lan")
             pages.append(
