@@ -31,6 +31,7 @@ from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.inputs import embed, sample_inputs
 from mobileclip_deploy.verify.graph import tower_as_stored
@@ -130,7 +131,7 @@ def stored(model: mcd.MobileCLIP, tower: Any, precision: str) -> Callable[[Any],
         assert read is not None, path
         found, missing = matched_weights(module, read)
     assert not missing, missing
-    exact = tower_as_stored(module, found, target.storage(tower, module, precision))
+    exact = tower_as_stored(module, found, storage_of(target, tower, module, precision))
 
     def run(inputs: Any) -> Any:
         with torch.no_grad():

@@ -33,7 +33,6 @@ from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
-from mobileclip_deploy.targets.onnx.recipes import RECIPES
 from mobileclip_deploy.targets.onnx.runner import open_session
 from mobileclip_deploy.towers.inputs import sample_inputs
 
@@ -80,13 +79,13 @@ def speed(variant: str, tower: TowerName) -> list[dict[str, Any]]:
     inputs = sample_inputs(model).of(tower)[:1]
     sessions, sizes = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        for precision in RECIPES:
+        for precision in target.abilities.precisions:
             print(f"{variant} {tower} {precision}", file=sys.stderr, flush=True)
             path = Path(folder) / f"{precision}.onnx"
             target.write(tower_job(Source.of(model), tower, precision), path)
             sessions[precision], sizes[precision] = open_session(path, threads=1), path.stat().st_size
-    times: dict[str, list[float]] = {precision: [] for precision in RECIPES}
-    order = list(RECIPES)
+    times: dict[str, list[float]] = {precision: [] for precision in target.abilities.precisions}
+    order = list(target.abilities.precisions)
     for turn in range(WARM_UP + ROUNDS):
         for precision in order[turn % len(order) :] + order[: turn % len(order)]:
             session = sessions[precision]
@@ -106,7 +105,7 @@ def speed(variant: str, tower: TowerName) -> list[dict[str, Any]]:
             "cpu_ms": statistics.median(times[precision]),
             "times_as_fast_as_fp32": statistics.median(np.array(times["fp32"]) / np.array(times[precision])),
         }
-        for precision in RECIPES
+        for precision in target.abilities.precisions
     ]
 
 

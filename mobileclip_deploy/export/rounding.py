@@ -14,6 +14,7 @@ from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.learning.rounding import Rounded, RoundedTower
 from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
@@ -62,7 +63,7 @@ def _stored(plan: BundlePlan, rounded: Rounded, outcome: RoundedTower, bundle: B
     tower = outcome.tower
     module = make_tower(rounded.source.model, tower)
     four_bit = plan.four_bit.get(tower, frozenset())
-    grids = plan.target.storage(tower, module, plan.precisions[tower], four_bit)
+    grids = storage_of(plan.target, tower, module, plan.precisions[tower], four_bit)
     stored = plan.target.open(bundle.artifact(tower), bundle.manifest.towers[tower].function).weights
     if stored is None:
         raise ExportError(f"{plan.target.label}: the weights cannot be read back; leave `rounding` out")

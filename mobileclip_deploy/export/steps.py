@@ -214,15 +214,15 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     from mobileclip_deploy.learning.recovery.student import PRECISIONS as RECOVERED
     from mobileclip_deploy.learning.rounding import LEARNABLE
 
-    bits = min(precision_of(name).bits for name in plan.precisions.values())
+    bits = min(precision_of(name).stored_bits for name in plan.precisions.values())
     if bits == 32:
         return ""
     finer = [
         name
         for name in plan.target.abilities.precisions
-        if PRECISIONS[name].bits > bits and plan.target.has(dict.fromkeys(plan.precisions, name))
+        if PRECISIONS[name].stored_bits > bits and plan.target.has(dict.fromkeys(plan.precisions, name))
     ]
-    finer.sort(key=lambda name: PRECISIONS[name].bits)
+    finer.sort(key=lambda name: PRECISIONS[name].stored_bits)
     steps = [f"try {' or '.join(finer)}"] if finer else []
     steps += ["let `precision='smallest'` search"]
     rests = {precision_of(name).rest for name in plan.precisions.values()}  # a table of words may have any

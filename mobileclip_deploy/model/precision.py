@@ -31,16 +31,25 @@ RESTS = ("w8", "w8a8", "w6p", "w4p", "w4")
 
 @dataclass(frozen=True)
 class Precision:
-    """One recipe. `bits` is what a weight takes in the file; `metric` and `gate` are what the artifact must hold;
-    `calibrated` ones measure activations on sample inputs. `table`: the precision of a text tower's table of words,
-    where it is another than that of the rest."""
+    """One recipe.
+
+    Attributes:
+        bits: of one number of a weight: of a float or an integer, or of an index into a table.
+        metric, gate: what the artifact must hold.
+        kind: what a weight is stored as, where a target can.
+        calibrated: activations are measured on sample inputs.
+        pruned: the share of numbers that are zero, and stored as a bit mask.
+        table: the precision of a text tower's table of words, where it is another than that of the rest.
+    """
 
     name: str
     bits: int
     summary: str
     metric: Literal["relative", "cosine"]
     gate: float
+    kind: Literal["float", "integers", "table"] = "integers"
     calibrated: bool = False
+    pruned: float = 0.0
     table: str | None = None
 
     @property
@@ -48,17 +57,30 @@ class Precision:
         """The precision of everything but the table of words: its own name where the table has none."""
         return self.name.partition(TABLE)[0]
 
+    @property
+    def stored_bits(self) -> int:
+        """What one number takes in the file, scales and tables aside: a pruned one only its bit of the mask."""
+        return round(self.bits * (1 - self.pruned) + bool(self.pruned))
+
 
 PRECISIONS: dict[str, Precision] = {
     recipe.name: recipe
     for recipe in (
-        Precision("fp32", 32, "float32 weights and arithmetic", "relative", 1e-4),
-        Precision("fp16", 16, "float16 weights and arithmetic, float32 input and output", "cosine", 0.999),
+        Precision("fp32", 32, "float32 weights and arithmetic", "relative", 1e-4, "float"),
+        Precision("fp16", 16, "float16 weights and arithmetic, float32 input and output", "cosine", 0.999, "float"),
         Precision("w8", 8, "int8 weights, a scale a channel", "cosine", 0.99),
         Precision("w8a8", 8, "int8 weights and int8 activations", "cosine", 0.98, calibrated=True),
-        Precision("w6p", 6, "weights palettized with 64 entries", "cosine", 0.98),
-        Precision("w4p", 4, "weights palettized with 16 entries", "cosine", 0.98),
-        Precision("w4p-p50", 3, "half of the weights zero, the rest palettized with 16 entries", "cosine", 0.98),
+        Precision("w6p", 6, "weights palettized with 64 entries", "cosine", 0.98, "table"),
+        Precision("w4p", 4, "weights palettized with 16 entries", "cosine", 0.98, "table"),
+        Precision(
+            "w4p-p50",
+            4,
+            "half of the weights zero, the rest palettized with 16 entries",
+            "cosine",
+            0.98,
+            "table",
+            pruned=0.5,
+        ),
         Precision("mixed", 4, "int4 or int8 weights, layer by layer, as a search measured", "cosine", 0.98),
         Precision("w4", 4, "int4 weights, a scale a block of 32", "cosine", 0.98),
     )

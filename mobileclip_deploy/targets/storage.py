@@ -1,21 +1,20 @@
 """Storage: how every weight of a tower will stand in an artifact, said before anything is converted.
 
-Which weight is stored how is each target's own decision, written in its `storage.py` and nowhere else; what targets
-share of it is here. The exporter obeys it, recovery trains on it, the search for the smallest bundle sums its bytes.
+Which weight is stored how is decided in `rules.py`. The exporter obeys it, recovery trains on it, the search for the
+smallest bundle sums its bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets.grids.grid import Grid, integers
+from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 
 __all__ = [
@@ -24,15 +23,12 @@ __all__ = [
     "Storage",
     "THRESHOLD",
     "by_numbers",
-    "divisor",
-    "evenly",
     "layers",
     "require_all",
-    "stored_as",
     "stored_in_half",
     "summary",
+    "tensors",
     "total_bytes",
-    "with_table",
 ]
 
 # Smaller weights are not worth their scales or tables; coremltools' default too.
@@ -113,45 +109,6 @@ class Layer:
         return isinstance(self.module, nn.Linear)
 
 
-def stored_as(module: nn.Module, whole: Grid, choose: Callable[[Layer], Grid | None]) -> Storage:
-    """The storage of a tower.
-
-    Args:
-        module: what is exported: in eval mode, folded.
-        whole: of every tensor that is no layer's weight (biases, norms, positional embeddings, masks), and of those
-            weights that are left whole.
-        choose: the grid of a layer's weight; None leaves it whole.
-    """
-    chosen = {layer.parameter: choose(layer) for layer in layers(module)}
-    return {name: chosen.get(name) or whole for name, _ in _tensors(module)}
-
-
-def with_table(module: nn.Module, precision: str, choose: Callable[[str], Storage]) -> Storage:
-    """The storage of a precision whose table of words may have one of its own: `w4p-table-w6p`.
-
-    Args:
-        module: what is exported.
-        choose: the storage of a precision without.
-    """
-    found = precision_of(precision)
-    if found.table is None:
-        return choose(precision)
-    words = {layer.parameter for layer in layers(module) if layer.is_table}
-    table = choose(found.table)
-    return {name: table[name] if name in words else grid for name, grid in choose(found.rest).items()}
-
-
-def divisor(channels: int, sizes: Sequence[int]) -> int | None:
-    """The first of `sizes` that divides a number of channels; None where none does."""
-    return next((size for size in sizes if channels % size == 0), None)
-
-
-def evenly(module: nn.Module, bits: int) -> Storage:
-    """Every large weight in so many bits, with a scale an output below 16; all else in float16 then."""
-    grid = Grid(bits) if bits >= 16 else integers(bits, scale_bytes=2)
-    return stored_as(module, Grid(max(bits, 16)), lambda layer: grid if layer.is_large else None)
-
-
 def by_numbers(module: nn.Module, storage: Storage, floats: bool = False) -> dict[str, str]:
     """`provenance.weight_sha256` of every weight that is not stored whole -> its name.
 
@@ -162,13 +119,13 @@ def by_numbers(module: nn.Module, storage: Storage, floats: bool = False) -> dic
         floats: also of the layers whose weights stay floats.
     """
     known = {layer.parameter for layer in layers(module)} if floats else set()
-    tensors = {name: tensor for name, tensor in _tensors(module) if storage[name].kind != "float" or name in known}
-    forms = [*tensors.items()]
+    held = {name: tensor for name, tensor in tensors(module) if storage[name].kind != "float" or name in known}
+    forms = [*held.items()]
     for name, layer, scale in scaled_layers(module):
-        if f"{name}.weight" in tensors:
+        if f"{name}.weight" in held:
             forms.append((f"{name}.weight", layer.weight * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))))
     for name, linear, norm in normed_layers(module):
-        if f"{name}.weight" in tensors:
+        if f"{name}.weight" in held:
             forms.append((f"{name}.weight", linear.weight * norm.weight))
     found: dict[str, str] = {}
     for name, tensor in forms:
@@ -198,7 +155,7 @@ def stored_in_half(storage: Storage) -> bool:
 
 def total_bytes(module: nn.Module, storage: Storage) -> int:
     """What all tensors of a tower take."""
-    return sum(storage[name].bytes(tensor.shape) for name, tensor in _tensors(module))
+    return sum(storage[name].bytes(tensor.shape) for name, tensor in tensors(module))
 
 
 @dataclass(frozen=True)
@@ -214,7 +171,7 @@ class Row:
 def summary(module: nn.Module, storage: Storage) -> tuple[Row, ...]:
     """A storage for people: a row a grid, the most bytes first."""
     rows: dict[str, Row] = {}
-    for name, tensor in _tensors(module):
+    for name, tensor in tensors(module):
         grid = storage[name]
         row = rows.get(grid.describe(), Row(grid.describe(), 0, 0, 0))
         size = grid.bytes(tensor.shape)
@@ -222,7 +179,8 @@ def summary(module: nn.Module, storage: Storage) -> tuple[Row, ...]:
     return tuple(sorted(rows.values(), key=lambda row: (-row.bytes, row.grid)))
 
 
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a module, by its name: parameters, then buffers."""
     yield from module.named_parameters()
     yield from module.named_buffers()
 

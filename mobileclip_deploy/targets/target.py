@@ -20,14 +20,13 @@ from mobileclip_deploy.targets.values import PLAIN, Attachment, Form, Place, Pre
 if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
     import numpy as np
     import numpy.typing as npt
-    from torch import nn
 
     from mobileclip_deploy.layouts import Layout
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.artifact import Artifact
     from mobileclip_deploy.targets.benchmarking import RuntimePlace
-    from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["Target"]
 
@@ -124,20 +123,10 @@ class Target(ABC):
         """What the user should know about what was decided for them, in one line; None where there is nothing."""
         return None
 
-    def storage(
-        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
-    ) -> Storage:
-        """How each tensor of a tower (see `make_tower`), or of a classifier, will be stored.
-
-        A target that does not say is taken to store every weight in the bits of the precision.
-
-        Args:
-            four_bit: see `TowerJob`.
-        """
-        from mobileclip_deploy.model.precision import PRECISIONS
-        from mobileclip_deploy.targets.storage import evenly, with_table
-
-        return with_table(module, precision, lambda name: evenly(module, PRECISIONS[name].bits))
+    def rules(self, precision: str) -> StorageRules | None:
+        """How the format stores weights; None of a target that does not say, which is taken to store every weight in
+        the bits of the precision."""
+        return None
 
     # What an app sees
 

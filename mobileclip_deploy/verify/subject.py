@@ -27,6 +27,7 @@ from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.targets import Artifact, Form, Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.quantized import QuantizedFile
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.calibration import calibration_digest
@@ -248,7 +249,7 @@ class Subject(ABC):
     def grids(self, tower: TowerName) -> Storage:
         """How each tensor of a tower should be stored."""
         precision = self.bundle.manifest.towers[tower].precision
-        return self.target.storage(tower, self.module(tower), precision, self.four_bit(tower))
+        return storage_of(self.target, tower, self.module(tower), precision, self.four_bit(tower))
 
     def runner(self, tower: TowerName) -> Runner:
         """The artifact of a tower, loaded once.

@@ -20,7 +20,7 @@ from writing import chosen, job_of
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.targets.coreml.recipes import RECIPES
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.verify.activations import check_activations
 from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.reproduction import check_reproduced
@@ -142,7 +142,7 @@ def test_steps_of_activations_are_checked_without_a_conversion(
 
 
 def test_every_precision_has_its_faults() -> None:
-    assert {precision for precision, _ in PACKAGES} == set(RECIPES)
+    assert {precision for precision, _ in PACKAGES} == set(get_target("coreml").abilities.precisions)
     for package in PACKAGES:
         kinds = {case.values[1].name for case in CASES if case.values[0] == package}
         assert len(kinds) >= 40, package

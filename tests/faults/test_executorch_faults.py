@@ -29,6 +29,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.coreml_payload import payload_files
 from mobileclip_deploy.targets.graph import first_difference
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.verify.reproduction import check_reproduced
 from mobileclip_deploy.verify.subject import Subject
@@ -148,7 +149,7 @@ def test_every_layer_stands_in_the_file_as_its_storage_says(
         for name, layer in module.named_modules()
         if isinstance(layer, (nn.Conv2d, nn.Linear, nn.Embedding))
     ]
-    grids, left = target.storage(tower, module, precision), list(stored)
+    grids, left = storage_of(target, tower, module, precision), list(stored)
     for name, wanted in layers:
         # A 1 x 1 convolution may be written as a product.
         same = [weight for weight in left if bare(weight.values) == bare(wanted)]

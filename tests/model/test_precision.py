@@ -73,5 +73,6 @@ def test_a_table_that_cannot_be_is_refused() -> None:
 
 
 def test_fewer_bits_never_have_a_stricter_gate() -> None:
-    gates = [recipe.gate for recipe in sorted(PRECISIONS.values(), key=lambda r: -r.bits) if recipe.metric == "cosine"]
+    finer_first = sorted(PRECISIONS.values(), key=lambda recipe: -recipe.stored_bits)
+    gates = [recipe.gate for recipe in finer_first if recipe.metric == "cosine"]
     assert gates == sorted(gates, reverse=True)

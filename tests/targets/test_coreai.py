@@ -21,6 +21,7 @@ from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import first_difference
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
 
@@ -66,7 +67,7 @@ def test_float32_is_the_tower_to_rounding(assets: Assets, tower: TowerName) -> N
 @pytest.mark.parametrize(("tower", "precision"), GRIDS)
 def test_every_weight_is_read_back_on_its_grid(assets: Assets, tower: TowerName, precision: str) -> None:
     target, module = get_target("coreai"), make_tower(assets.model, tower)
-    storage = target.storage(tower, module, precision)
+    storage = storage_of(target, tower, module, precision)
     found, missing = matched_weights(module, target.open(assets.path(tower, precision)).weights)
     assert missing == []
     assert [match.wrong(storage[match.layer], half=True) for match in found] == [None] * len(found)

@@ -29,9 +29,10 @@ from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml import activations
-from mobileclip_deploy.targets.coreml.recipes import DEPLOYMENT_TARGETS, RECIPES
+from mobileclip_deploy.targets.coreml.recipes import DEPLOYMENT_TARGETS, NEEDED
 from mobileclip_deploy.targets.coreml.runner import feeds
 from mobileclip_deploy.targets.ranges import BINS
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.calibration import LIMIT, calibration_digest, calibration_inputs, check_calibration
@@ -104,7 +105,7 @@ def test_weights_are_stored_as_the_recipe_says_and_take_the_bytes_it_implies(
         assert embedding(program) == narrow
     size, _ = weight_file(path)
     module = make_tower(model, tower)
-    storage = chosen("coreml", deployment_target=target).storage(tower, module, precision)
+    storage = storage_of(chosen("coreml", deployment_target=target), tower, module, precision)
     assert named(module, coreml_weights(path)) == as_said(module, storage)
     assert size == pytest.approx(total_bytes(module, storage), rel=0.02)
     assert program.opset == {"iOS16": "CoreML6", "iOS17": "CoreML7", "iOS18": "CoreML8"}[target]
@@ -155,24 +156,24 @@ def test_int8_passes_its_gates_and_a_pruned_image_tower_is_refused(
 
 
 def test_every_precision_below_16_bits_has_the_gate_of_its_kind() -> None:
-    bounds = {name: Gates().shipped(name) for name, recipe in RECIPES.items() if recipe.weights != "plain"}
+    bounds = {name: Gates().shipped(name) for name in NEEDED if PRECISIONS[name].kind != "float"}
     assert bounds.pop("w8")[:2] == ("cosine", 0.99)
     assert {bound[:2] for bound in bounds.values()} == {("cosine", 0.98)}
-    assert set(RECIPES) <= set(PRECISIONS)
 
 
-@pytest.mark.parametrize("precision", [name for name in RECIPES if name not in ("fp32", "fp16")])
+@pytest.mark.parametrize("precision", [name for name in NEEDED if name not in ("fp32", "fp16", "mixed")])
 def test_a_deployment_target_that_is_too_old_is_refused_when_given_and_raised_when_not(precision: str) -> None:
-    coreml, choice, recipe = get_target("coreml"), parse_precisions(f"image=fp16,text={precision}"), RECIPES[precision]
-    for target in DEPLOYMENT_TARGETS[: DEPLOYMENT_TARGETS.index(recipe.oldest)]:
-        with pytest.raises(UsageError, match=f"{precision} needs {recipe.oldest} .*given is {target}"):
+    coreml, choice = get_target("coreml"), parse_precisions(f"image=fp16,text={precision}")
+    oldest, _ = NEEDED[precision]
+    for target in DEPLOYMENT_TARGETS[: DEPLOYMENT_TARGETS.index(oldest)]:
+        with pytest.raises(UsageError, match=f"{precision} needs {oldest} .*given is {target}"):
             chosen("coreml", deployment_target=target).require(choice)
     coreml.require(choice)
-    assert vars(coreml.settled(choice).options)["deployment_target"] == max("iOS16", recipe.oldest)
+    assert vars(coreml.settled(choice).options)["deployment_target"] == max("iOS16", oldest)
     advice, given = str(coreml.advice(choice)), chosen("coreml", deployment_target="iOS18").advice(choice)
-    assert (f"to {recipe.oldest}, which {precision} needs" in advice) == (recipe.oldest != "iOS16")
-    assert (f"{precision}: 4-bit weights are reported to answer wrongly" in advice) == (recipe.bits == 4)
-    assert (given is None) == (recipe.bits != 4)
+    assert (f"to {oldest}, which {precision} needs" in advice) == (oldest != "iOS16")
+    assert (f"{precision}: 4-bit weights are reported to answer wrongly" in advice) == (PRECISIONS[precision].bits == 4)
+    assert (given is None) == (PRECISIONS[precision].bits != 4)
 
 
 def test_an_unknown_deployment_target_is_refused_with_those_there_are() -> None:

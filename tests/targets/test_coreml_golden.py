@@ -27,6 +27,7 @@ from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Deviation, compare
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.inputs import embed_images
@@ -130,7 +131,7 @@ def test_the_embedding_is_what_the_app_reads(written: Written, tower: TowerName)
 def test_a_package_takes_the_bytes_that_its_bits_imply(written: Written, tower: TowerName) -> None:
     for precision in (one for where, one in written.paths if where == tower):
         module = written.towers[tower]
-        storage = chosen("coreml", deployment_target="iOS16").storage(tower, module, precision)
+        storage = storage_of(chosen("coreml", deployment_target="iOS16"), tower, module, precision)
         size, _ = weight_file(written.paths[tower, precision])
         assert size == pytest.approx(total_bytes(module, storage), rel=0.02), precision
 

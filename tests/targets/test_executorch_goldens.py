@@ -14,6 +14,7 @@ from golden_checkpoints import Golden, folded_golden
 
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
 from mobileclip_deploy.towers import make_tower
 
@@ -51,5 +52,5 @@ def test_s0_on_core_ml_is_within_its_gate(goldens: ModuleType, tmp_path: Path) -
 def test_s0_is_small_when_quantized(tower: TowerName, precision: str, megabytes: float) -> None:
     """By its storage: that files hold what theirs says, to the layer and in size, test_storage shows on nano."""
     module = make_tower(folded_golden(S0), tower)
-    storage = get_target("executorch").storage(tower, module, precision)
+    storage = storage_of(get_target("executorch"), tower, module, precision)
     assert total_bytes(module, storage) <= 0.9 * megabytes * 1e6  # and the program

@@ -27,6 +27,7 @@ from mobileclip_deploy.targets.executorch.program_file import read_program
 from mobileclip_deploy.targets.executorch.quantization import quantize
 from mobileclip_deploy.targets.executorch.stages import Stages
 from mobileclip_deploy.targets.quiet import quiet
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.towers import ImageTower, make_tower
 from mobileclip_deploy.towers.inputs import sample_inputs
@@ -68,7 +69,7 @@ def test_quantized_towers_are_small_and_near(
 def test_what_stays_float32_of_an_image_tower_is_what_the_page_says(folded: tuple[mcd.MobileCLIP, Reference]) -> None:
     """By the storage, which `test_storage` holds the file to."""
     module = make_tower(folded[0], "image")
-    storage = get_target("executorch").storage("image", module, "w8a8")
+    storage = storage_of(get_target("executorch"), "image", module, "w8a8")
     eight = {layer.name for layer in layers(module) if storage[layer.parameter].kind == "integers"}
     floats = {layer.name for layer in layers(module)} - eight
     assert {layer.name for layer in layers(module) if layer.is_depthwise} < floats

@@ -32,6 +32,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.benchmarking import SessionSetup
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
 from mobileclip_deploy.targets.litert.model_file import read_model
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.head import Classifier
 from mobileclip_deploy.towers.tower import ImageTower
@@ -85,7 +86,7 @@ def test_float32_is_the_tower_to_rounding(files: Files, tower: TowerName) -> Non
 @pytest.mark.parametrize(("tower", "precision"), GRIDS)
 def test_every_weight_is_read_back_on_its_grid(files: Files, tower: TowerName, precision: str) -> None:
     target, module = get_target("litert"), make_tower(files.model, tower)
-    storage = target.storage(tower, module, precision)
+    storage = storage_of(target, tower, module, precision)
     found, missing = matched_weights(module, target.open(files.path(tower, precision)).weights)
     assert missing == []
     assert [match.wrong(storage[match.layer], half=False) for match in found] == [None] * len(found)
@@ -94,12 +95,12 @@ def test_every_weight_is_read_back_on_its_grid(files: Files, tower: TowerName, p
 
 def test_the_weights_of_the_search_for_the_smallest_have_four_bits_where_they_were_named(files: Files) -> None:
     target, module = get_target("litert"), make_tower(files.model, "text")
-    four, eight = (target.storage("text", module, precision) for precision in ("w4", "w8"))
+    four, eight = (storage_of(target, "text", module, precision) for precision in ("w4", "w8"))
     able = four_bit_layers(target, "text", module)
     assert able == {name for name, grid in four.items() if grid.bits == 4}
     assert len(able) == 6
     chosen = min(able)
-    mixed = target.storage("text", module, "mixed", frozenset({chosen}))
+    mixed = storage_of(target, "text", module, "mixed", frozenset({chosen}))
     assert mixed == eight | {chosen: four[chosen]}
     target.require({"text": "mixed"}, mixed=True)
 
@@ -149,7 +150,7 @@ def test_the_plain_file_is_torch_with_the_stored_weights(files: Files, tower: To
     """Norms stand in the products behind them, and a convolution of three bands is one weight."""
     target, module, path = get_target("litert"), make_tower(files.model, tower), files.path(tower, precision)
     found, _ = matched_weights(module, target.open(path).weights)
-    as_stored = tower_as_stored(module, found, target.storage(tower, module, precision))
+    as_stored = tower_as_stored(module, found, storage_of(target, tower, module, precision))
     with torch.no_grad():
         expected = as_stored(torch.from_numpy(inputs(tower))).numpy()
     runner = target.open(path).plain_runner()
@@ -163,7 +164,7 @@ def test_the_plain_file_is_torch_with_the_stored_weights(files: Files, tower: To
 def test_int8_activations_are_near_the_stored_weights_and_ports_stay_float32(files: Files, tower: TowerName) -> None:
     target, module, path = get_target("litert"), make_tower(files.model, tower), files.path(tower, "w8a8")
     found, _ = matched_weights(module, target.open(path).weights)
-    as_stored = tower_as_stored(module, found, target.storage(tower, module, "w8a8"))
+    as_stored = tower_as_stored(module, found, storage_of(target, tower, module, "w8a8"))
     runner, rounded = target.open(path).plain_runner(), target.open(path).quantized()
     assert runner is not None
     assert rounded is not None
@@ -261,7 +262,7 @@ def test_a_classifier_gives_probabilities_and_its_labels_stay_float32(files: Fil
     source, result = target.open(path).ports
     assert (source.name, result.name, result.shape) == ("image", "probabilities", (1, 100))
     assert json.loads(read_model(path).metadata["mobileclip_deploy"])["labels"] == list(labels)
-    storage = target.storage("image", module, "w8")
+    storage = storage_of(target, "image", module, "w8")
     found, missing = matched_weights(module, target.open(path).weights)
     assert missing == []
     assert [match.wrong(storage[match.layer], half=False) for match in found] == [None] * len(found)

@@ -27,6 +27,7 @@ from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers import make_tower
@@ -161,7 +162,7 @@ class Case:
     def size(self, tower: TowerName, precision: str) -> int:
         """Bytes of all weights, by their storage: that files hold what theirs says, test_storage shows on nano."""
         module = make_tower(self.model, tower)
-        return total_bytes(module, get_target("onnx").storage(tower, module, precision))
+        return total_bytes(module, storage_of(get_target("onnx"), tower, module, precision))
 
 
 @pytest.fixture(scope="module", params=["mobileclip-s0", "mobileclip-s2", "mobileclip-b"])

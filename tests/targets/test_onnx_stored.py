@@ -18,6 +18,7 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.decode import StoredWeight
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.inputs import sample_inputs
@@ -52,7 +53,7 @@ def test_every_layer_stands_in_the_file_on_its_grid(
 ) -> None:
     stored, module = TARGET.open(converted(model, tower, precision, tmp_path)).weights, make_tower(model, tower)
     assert stored is not None
-    grids, found = TARGET.storage(tower, module, precision), set()
+    grids, found = storage_of(TARGET, tower, module, precision), set()
     for layer in layers(module):
         if layer.module is None:  # a mask
             continue

@@ -17,6 +17,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch import embedding
 from mobileclip_deploy.targets.executorch.reading import read_graph
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers, stored_in_half
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
@@ -57,9 +58,9 @@ def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     target = get_target(name).settled({"text": precision})
     target.require({"text": precision})
     module = make_tower(model, "text")
-    said = target.storage("text", module, precision)
+    said = storage_of(target, "text", module, precision)
     rest, _, other = precision.partition("-table-")
-    assert said == target.storage("text", module, rest) | {TABLE: target.storage("text", module, other)[TABLE]}
+    assert said == storage_of(target, "text", module, rest) | {TABLE: storage_of(target, "text", module, other)[TABLE]}
     path = tmp_path / target.artifact_name(model.variant, "text", precision)
     target.write(replace(job_of(model, "text", precision), calibration=few_words()), path)
     found, lost = matched_weights(module, target.open(path).weights or ())
@@ -69,7 +70,7 @@ def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     assert kinds == [*CASES[name, precision]]
     half = stored_in_half(said)
     assert all(match.wrong(said[match.layer], half) is None for match in found)
-    alone = target.storage("text", module, rest)  # a file with the table at the other precision is not this one
+    alone = storage_of(target, "text", module, rest)  # a file with the table at the other precision is not this one
     assert [match.layer for match in found if match.wrong(alone[match.layer], half) is not None] == [TABLE]
 
 
@@ -99,7 +100,7 @@ def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
     assert {node.type.partition(".")[0] for node in read_graph(path).nodes} >= {"aten::index"}
     module = make_tower(model, "text")
     found, lost = matched_weights(module, target.open(path).weights or ())
-    said = target.storage("text", module, precision)
+    said = storage_of(target, "text", module, precision)
     assert not lost
     assert all(match.wrong(said[match.layer], stored_in_half(said)) is None for match in found)
     assert {match.layer: match.stored.kind for match in found}[TABLE] == (
@@ -149,4 +150,4 @@ def test_a_tower_without_a_table_is_stored_as_the_rest(model: mcd.MobileCLIP) ->
     assert not any(layer.is_table for layer in layers(module))
     for name in ("onnx", "coreml", "coreai"):
         target = get_target(name)
-        assert target.storage("image", module, "w4-table-w8") == target.storage("image", module, "w4")
+        assert storage_of(target, "image", module, "w4-table-w8") == storage_of(target, "image", module, "w4")

@@ -14,6 +14,7 @@ from mobileclip_deploy.export.smallest.sensitivity import Layer, mixes
 from mobileclip_deploy.model.precision import RESTS, TABLE, TABLES, precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
 
 __all__ = ["Candidate", "TowerChoice", "four_bit_layers", "frontier", "in_order", "tower_choices"]
@@ -78,14 +79,14 @@ def tower_choices(
     sized = []
     for choice in choices:
         if _has(target, choice):
-            storage = target.storage(tower, module, choice.precision, choice.four_bit)
+            storage = storage_of(target, tower, module, choice.precision, choice.four_bit)
             sized.append(replace(choice, predicted=total_bytes(module, storage)))
     return tuple(sorted(sized, key=_order))
 
 
 def four_bit_layers(target: Target, tower: TowerName, module: nn.Module) -> frozenset[str]:
     """The weights that a target which mixes can store at 4 bits: those that have them when all are named."""
-    storage = target.storage(tower, module, "mixed", frozenset(name for name, _ in module.named_parameters()))
+    storage = storage_of(target, tower, module, "mixed", frozenset(name for name, _ in module.named_parameters()))
     return frozenset(name for name, grid in storage.items() if grid.bits == 4)
 
 

@@ -46,6 +46,7 @@ from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, about, silent
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
@@ -424,7 +425,7 @@ def _predictions(
         if choice.label not in known:
             go_on()
             trials.progress(f"{tower} tower at {choice.precision}: predicting")
-            storage = trials.plan.target.storage(tower, module, choice.precision, choice.four_bit)
+            storage = storage_of(trials.plan.target, tower, module, choice.precision, choice.four_bit)
             known[choice.label] = predictor.predict(storage)
             write_whole(file, adapter.dump_json(known))
     return known

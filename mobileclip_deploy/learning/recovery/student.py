@@ -14,6 +14,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.grids.train import TrainableGrid, trainable
 from mobileclip_deploy.targets.ranges import ranges_of
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers import make_tower
 
 __all__ = ["PRECISIONS", "attach", "detach", "grids", "round_plainly", "rounded_activations"]
@@ -33,7 +34,7 @@ def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) 
     module: nn.Module = getattr(model, tower)
     target.abilities.absorb(module)
     exported = make_tower(model, tower)
-    for name, grid in target.storage(tower, exported, precision).items():
+    for name, grid in storage_of(target, tower, exported, precision).items():
         if grid.kind != "float":
             layer = exported.get_submodule(name.removesuffix(".weight"))
             rounding = trainable(grid, layer.weight)  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, targets
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import lattice_of
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.towers import make_tower
 
@@ -130,7 +131,7 @@ def round_source(
     for tower, precision in precisions.items():
         target.abilities.absorb(getattr(result.model, tower))
         module = make_tower(result.model, tower)
-        storage = target.storage(tower, module, precision, learning.four_bit.get(tower, frozenset()))
+        storage = storage_of(target, tower, module, precision, learning.four_bit.get(tower, frozenset()))
         outcome = None
         if _layers(module, storage):
             kept = _kept(source, target, tower, storage, data, learning)

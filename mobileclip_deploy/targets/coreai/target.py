@@ -15,12 +15,10 @@ from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Place, Precisions, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace
-    from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["CoreAITarget"]
 
@@ -97,13 +95,10 @@ class CoreAITarget(Target):
 
         return reported(precisions)
 
-    def storage(
-        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
-    ) -> Storage:
-        from mobileclip_deploy.targets.coreai.storage import storage
-        from mobileclip_deploy.targets.storage import with_table
+    def rules(self, precision: str) -> StorageRules:
+        from mobileclip_deploy.targets.coreai.storage import RULES
 
-        return with_table(module, precision, lambda name: storage(module, name, four_bit))
+        return RULES
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.aimodel"
@@ -121,8 +116,9 @@ class CoreAITarget(Target):
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreai.authoring import Form, write_asset
+        from mobileclip_deploy.targets.rules import storage_of
 
-        storage = self.storage(job.tower, job.module, job.precision, job.four_bit)
+        storage = storage_of(self, job.tower, job.module, job.precision, job.four_bit)
         form = Form(self.options.image_entry and job.tower == "image", self.options.as_maps)
         source, result = self.ports(job.variant, job.tower, job.form)
         write_asset(job, path, storage, source.name, result.name, form)

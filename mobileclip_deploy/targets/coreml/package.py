@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.targets.coreml.activations import quantize_activations
 from mobileclip_deploy.targets.coreml.compression import compress_weights
 from mobileclip_deploy.targets.coreml.lean_passes import lean_passes
-from mobileclip_deploy.targets.coreml.recipes import recipe_of
 from mobileclip_deploy.targets.mlpackage import import_coremltools, make_reproducible
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
@@ -31,14 +31,14 @@ def write_package(job: TowerJob, path: Path, target: str, storage: Storage, inpu
     Raises:
         ExportError: coremltools refused the tower, or the precision needs calibration inputs and has none.
     """
-    recipe = recipe_of(job.precision)
+    precision = precision_of(job.precision)
     with conversion(f"Core ML conversion of the {job.tower} tower"), torch.no_grad(), lean_passes():
         model = convert(job, target, input_name, output_name)
-        if recipe.activations:
+        if precision.calibrated:
             if job.calibration is None:
                 raise ExportError(f"precision {job.precision} needs calibration inputs")
             model = quantize_activations(model, job.calibration)
-        if recipe.weights != "plain":
+        if precision.kind != "float":
             model = compress_weights(model, job.module, storage)
         _describe(model, job, input_name, output_name)
         model.save(str(path))

@@ -1,13 +1,12 @@
-"""What each precision does to a Core ML package, and the oldest system that can run it."""
+"""The oldest system that can run a Core ML package of a precision."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import UsageError, suggestion
-from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.model.precision import PRECISIONS, precision_of
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
@@ -15,10 +14,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_TARGET",
     "DEPLOYMENT_TARGETS",
-    "RECIPES",
-    "Recipe",
+    "NEEDED",
     "is_older",
-    "recipe_of",
     "reported",
     "settle_multifunction",
     "settle_target",
@@ -30,43 +27,18 @@ DEFAULT_TARGET = "iOS16"
 MULTIFUNCTION_TARGET = "iOS18"
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How the weights of a precision are stored.
-
-    `weights`: as they are; `linear`: integers with one float16 scale an output channel (8 bits) or block (4 bits);
-    `palette`: indices into tables of float16. `sparsity` is the share of each weight that is set to zero first and
-    stored as a bit mask. `activations`: inputs and outputs of convolutions, linear layers, pools and additions are
-    rounded to int8 as well. `oldest` is the deployment target that this needs, `why` what of it does.
-    """
-
-    oldest: str
-    why: str
-    weights: Literal["plain", "linear", "palette"] = "plain"
-    bits: int = 16
-    sparsity: float = 0.0
-    activations: bool = False
-
-
-RECIPES: dict[str, Recipe] = {
-    "fp32": Recipe("iOS15", "ML programs", bits=32),
-    "fp16": Recipe("iOS15", "ML programs"),
-    "w8": Recipe("iOS16", "8-bit weights", "linear", 8),
-    "w8a8": Recipe("iOS17", "8-bit activations", "linear", 8, activations=True),
-    "w6p": Recipe("iOS16", "palettized weights", "palette", 6),
-    "w4p": Recipe("iOS16", "palettized weights", "palette", 4),
-    "w4p-p50": Recipe("iOS18", "weights both pruned and palettized", "palette", 4, sparsity=0.5),
-    "w4": Recipe("iOS18", "4-bit weights in blocks", "linear", 4),
+# The oldest system that can run a precision, and what of it that one is needed for.
+NEEDED = {
+    "fp32": ("iOS15", "ML programs"),
+    "fp16": ("iOS15", "ML programs"),
+    "w8": ("iOS16", "8-bit weights"),
+    "w8a8": ("iOS17", "8-bit activations"),
+    "w6p": ("iOS16", "palettized weights"),
+    "w4p": ("iOS16", "palettized weights"),
+    "w4p-p50": ("iOS18", "weights both pruned and palettized"),
+    "w4": ("iOS18", "4-bit weights in blocks"),
+    "mixed": ("iOS18", "4-bit weights in blocks"),
 }
-
-
-# Of the layers that TowerJob.four_bit names; the others have 8 bits. Chosen by a search, not by name.
-MIXED = Recipe("iOS18", "4-bit weights in blocks", "linear", 4)
-
-
-def recipe_of(precision: str) -> Recipe:
-    """The recipe of a precision, "mixed" among them; of one with a table of its own that of the rest."""
-    return MIXED if precision == "mixed" else RECIPES[precision_of(precision).rest]
 
 
 def _parts(precisions: Iterable[str]) -> list[str]:
@@ -77,7 +49,7 @@ def _parts(precisions: Iterable[str]) -> list[str]:
 
 def reported(precisions: Iterable[str]) -> str | None:
     """What others report of these precisions on devices, which nothing here can see; None for those without reports."""
-    narrow = [name for name in _parts(precisions) if recipe_of(name).bits == 4]
+    narrow = [name for name in _parts(precisions) if PRECISIONS[name].bits == 4]
     if not narrow:
         return None
     return (
@@ -104,14 +76,14 @@ def settle_target(precisions: Sequence[str], wanted: str | None) -> str:
     if wanted is not None and wanted not in DEPLOYMENT_TARGETS:
         close = suggestion(wanted, DEPLOYMENT_TARGETS)
         raise UsageError(f"unknown deployment target {wanted!r}{close}; known: {', '.join(DEPLOYMENT_TARGETS)}")
-    needed = max(_parts(precisions), key=lambda name: DEPLOYMENT_TARGETS.index(recipe_of(name).oldest))
-    recipe = recipe_of(needed)
+    needed = max(_parts(precisions), key=lambda name: DEPLOYMENT_TARGETS.index(NEEDED[name][0]))
+    oldest, why = NEEDED[needed]
     if wanted is None:
-        return max(DEFAULT_TARGET, recipe.oldest, key=DEPLOYMENT_TARGETS.index)
-    if is_older(wanted, recipe.oldest):
+        return max(DEFAULT_TARGET, oldest, key=DEPLOYMENT_TARGETS.index)
+    if is_older(wanted, oldest):
         raise UsageError(
-            f"precision {needed} needs {recipe.oldest} ({recipe.why}), and the deployment target given is {wanted}; "
-            f"give {recipe.oldest} or leave it out"
+            f"precision {needed} needs {oldest} ({why}), and the deployment target given is {wanted}; "
+            f"give {oldest} or leave it out"
         )
     return wanted
 

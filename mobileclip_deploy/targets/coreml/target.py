@@ -12,7 +12,6 @@ from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.coreml.recipes import (
     DEFAULT_TARGET,
-    RECIPES,
     is_older,
     reported,
     settle_multifunction,
@@ -23,12 +22,10 @@ from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Form, Place, Precisions, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace
-    from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["CoreMLOptions", "CoreMLTarget"]
 
@@ -57,7 +54,7 @@ class CoreMLTarget(Target):
         proven={"coremltools": "9.0 or 9.1.dev1"},
         suffixes=(".mlpackage",),
         order=2,
-        precisions=tuple(RECIPES),
+        precisions=("fp32", "fp16", "w8", "w8a8", "w6p", "w4p", "w4p-p50", "w4"),
         tables=("w8", "w6p", "w4p", "w4"),
         mixes=True,
         recoverable=True,
@@ -104,14 +101,10 @@ class CoreMLTarget(Target):
             raised = ["`multifunction`"]
         return f"Deployment target raised from {DEFAULT_TARGET} to {target}, which {' and '.join(raised)} needs."
 
-    def storage(
-        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
-    ) -> Storage:
-        from mobileclip_deploy.targets.coreml.storage import storage
-        from mobileclip_deploy.targets.storage import with_table
+    def rules(self, precision: str) -> StorageRules:
+        from mobileclip_deploy.targets.coreml.storage import BEFORE_IOS18, RULES
 
-        oldest = self._oldest(precision)
-        return with_table(module, precision, lambda name: storage(module, name, oldest, four_bit))
+        return BEFORE_IOS18 if is_older(self._oldest(precision), "iOS18") else RULES
 
     def _oldest(self, precision: str) -> str:
         return self.options.deployment_target or settle_target([precision], None)
@@ -136,8 +129,9 @@ class CoreMLTarget(Target):
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreml.package import write_package
+        from mobileclip_deploy.targets.rules import storage_of
 
-        storage = self.storage(job.tower, job.module, job.precision, job.four_bit)
+        storage = storage_of(self, job.tower, job.module, job.precision, job.four_bit)
         source, result = self.ports(job.variant, job.tower, job.form)
         write_package(job, path, self._oldest(job.precision), storage, source.name, result.name)
         return ()

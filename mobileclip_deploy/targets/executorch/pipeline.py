@@ -15,6 +15,7 @@ from mobileclip_deploy.targets.executorch.job import LoweringJob
 from mobileclip_deploy.targets.executorch.lowering import import_exir, lower
 from mobileclip_deploy.targets.executorch.stages import StageBroke, Stages
 from mobileclip_deploy.targets.quiet import conversion, hold_back
+from mobileclip_deploy.targets.rules import stored
 from mobileclip_deploy.targets.storage import by_numbers
 from mobileclip_deploy.targets.values import Runner
 from mobileclip_deploy.towers.calibration import calibration_inputs
@@ -80,13 +81,13 @@ def _stages(job: LoweringJob, inputs: torch.Tensor) -> Stages:
 def _written(job: LoweringJob, backend: Backend, inputs: torch.Tensor, stages: Stages) -> nn.Module:
     """The tower as the backend wants it, quantized where wanted."""
     from mobileclip_deploy.targets.executorch.quantization import quantize
-    from mobileclip_deploy.targets.executorch.storage import storage
+    from mobileclip_deploy.targets.executorch.storage import RULES
 
     module = backend.authored(job)
     stages.same("authored", module)
     if job.precision in FLOAT:
         return module
-    grids = storage(job.tower, job.module, job.precision)
+    grids = stored(RULES, job.tower, job.module, job.precision)
     by_sha256 = {key: grids[name] for key, name in by_numbers(job.module, grids).items()}
     rest = precision_of(job.precision).rest
     return quantize(module, rest, inputs, stages, by_sha256, job.free)

@@ -1,51 +1,43 @@
-"""Which weight an ExecuTorch program stores how.
+"""How an ExecuTorch program stores weights.
 
 XNNPACK takes convolutions with int8 activations or in float32, and linear layers, the text tower's 1 x 1 convolutions
-among them, with activations that are measured at run time too. It has no smallest size below which a weight is left
-whole. The other backends store floats alone.
+among them, with activations that are measured at run time too. The other backends store floats alone.
 """
 
 from __future__ import annotations
 
-from torch import nn
-
+from mobileclip_deploy.model.precision import Precision
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.grids.grid import Grid, integers
-from mobileclip_deploy.targets.storage import Layer, Storage, stored_as, with_table
+from mobileclip_deploy.targets.rules import Shared, StorageRules
+from mobileclip_deploy.targets.storage import Layer
 
-__all__ = ["GROUP", "stays_float", "storage"]
+__all__ = ["GROUP", "RULES", "stays_float"]
 
 GROUP = 32
 
 
-def storage(tower: TowerName, module: nn.Module, precision: str) -> Storage:
-    """How a tower or classifier is stored.
-
-    Args:
-        module: what is exported, folded.
-        precision: with that of the table of words, where that is another (`w4-table-w6p`).
-    """
-    return with_table(module, precision, lambda name: _storage(tower, module, name))
+def _coarse(layer: Layer, tower: TowerName, precision: Precision) -> bool:
+    """Products as integers, and the table of words as a palette: four numbers of six bits are packed in three bytes."""
+    return layer.inputs % 4 == 0 if precision.kind == "table" else not layer.is_table
 
 
-def _storage(tower: TowerName, module: nn.Module, precision: str) -> Storage:
-    eight = integers(8, scale_bytes=4)
+def _floats(layer: Layer, tower: TowerName, precision: Precision) -> bool:
+    if layer.is_table:
+        return False
+    if layer.is_product(tower):
+        return precision.bits == 4 and not layer.is_projection and layer.inputs % GROUP != 0
+    return not precision.calibrated or (tower == "image" and stays_float(layer.name, layer.is_depthwise))
 
-    def choose(layer: Layer) -> Grid | None:
-        if precision in ("fp32", "fp16") or layer.module is None:
-            return None
-        if layer.is_table:  # four numbers of six bits are packed in three bytes
-            return Grid(6, "table") if precision == "w6p" and layer.inputs % 4 == 0 else eight
-        if not layer.is_product(tower):
-            floats = tower == "image" and stays_float(layer.name, layer.is_depthwise)
-            return eight if precision == "w8a8" and not floats else None
-        # Every number of the embedding comes of the projection alone: 4 bits there cost nano's text tower more than in
-        # all other products together, and save a thousandth of its bytes.
-        if precision != "w4" or layer.is_projection:
-            return eight
-        return integers(4, block=GROUP, scale_bytes=4) if layer.inputs % GROUP == 0 else None
 
-    return stored_as(module, Grid(16 if precision == "fp16" else 32), choose)
+RULES = StorageRules(
+    eight=integers(8, scale_bytes=4),
+    four=Shared(integers(4, scale_bytes=4), (GROUP,)),
+    table=Shared(Grid(6, "table")),
+    coarse=_coarse,
+    floats=_floats,
+    small=True,
+)
 
 
 def stays_float(name: str, depthwise: bool) -> bool:

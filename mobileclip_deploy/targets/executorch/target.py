@@ -20,13 +20,12 @@ from mobileclip_deploy.targets.values import Attachment, Form, Precisions, Tenso
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import nn
 
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace
     from mobileclip_deploy.targets.executorch.job import LoweringJob
-    from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["ExecuTorchTarget"]
 
@@ -93,12 +92,10 @@ class ExecuTorchTarget(Target):
         kept = self.options.deployment_target if self.backend.name == "coreml" else None
         return ExecuTorchTarget(replace(self.options, backend=self.backend.name, deployment_target=kept))
 
-    def storage(
-        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
-    ) -> Storage:
-        from mobileclip_deploy.targets.executorch.storage import storage
+    def rules(self, precision: str) -> StorageRules:
+        from mobileclip_deploy.targets.executorch.storage import RULES
 
-        return storage(tower, module, precision)
+        return RULES
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.{self.backend.name}.pte"

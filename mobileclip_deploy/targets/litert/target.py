@@ -12,12 +12,10 @@ from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace
-    from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["LiteRTTarget"]
 
@@ -50,12 +48,10 @@ class LiteRTTarget(Target):
         runtime_packages={"litert": "ai_edge_litert"},
     )
 
-    def storage(
-        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
-    ) -> Storage:
-        from mobileclip_deploy.targets.litert.storage import storage
+    def rules(self, precision: str) -> StorageRules:
+        from mobileclip_deploy.targets.litert.storage import RULES
 
-        return storage(module, precision, four_bit)
+        return RULES
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.tflite"
@@ -71,8 +67,9 @@ class LiteRTTarget(Target):
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.litert.authoring import write_model
+        from mobileclip_deploy.targets.rules import storage_of
 
-        storage = self.storage(job.tower, job.module, job.precision, job.four_bit)
+        storage = storage_of(self, job.tower, job.module, job.precision, job.four_bit)
         source, result = self.ports(job.variant, job.tower, job.form)
         write_model(job, path, storage, source.name, result.name)
         return ()

@@ -8,9 +8,9 @@ import onnx
 import onnx_ir as ir
 import torch
 
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
 from mobileclip_deploy.targets.onnx.quantization import quantize
-from mobileclip_deploy.targets.onnx.recipes import recipe_of
 from mobileclip_deploy.targets.onnx.rewriting import halve, split_doubling
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
@@ -36,10 +36,9 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
         model.metadata_props.update(
             variant=job.variant.name, tower=job.tower, precision=job.precision, licence=job.licence
         )
-        weights = recipe_of(job.precision).weights
-        if weights == "float16":
+        if job.precision == "fp16":
             halve(model)
-        elif weights == "int8":
+        elif precision_of(job.precision).kind != "float":
             model = quantize(model, job)
         split_doubling(model)
         if job.pictures:

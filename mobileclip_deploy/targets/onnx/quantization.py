@@ -1,4 +1,7 @@
-"""A float32 graph made smaller as a recipe says: weights as integers, products and convolutions in int8.
+"""A float32 graph made smaller as a precision says: weights as integers, products and convolutions in int8.
+
+Where activations are rounded too, the image tower runs convolutions and products in int8, with ranges measured when it
+is exported; the text tower runs products with inputs measured at run time.
 
 Never dynamically quantized convolutions: they become ConvInteger, which took another project's image tower from 112 to
 1,393 ms.
@@ -11,17 +14,17 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets.onnx.calibrating import answers, measure_ranges
 from mobileclip_deploy.targets.onnx.dynamic import DynamicProducts
 from mobileclip_deploy.targets.onnx.editing import Editor
 from mobileclip_deploy.targets.onnx.products import as_products
-from mobileclip_deploy.targets.onnx.recipes import Products, recipe_of
 from mobileclip_deploy.targets.onnx.sensitivity import choose
 from mobileclip_deploy.targets.onnx.static import quantize_static, surroundings
-from mobileclip_deploy.targets.onnx.storage import storage
+from mobileclip_deploy.targets.onnx.storage import RULES
 from mobileclip_deploy.targets.onnx.weights import Weight, four_bits, restore_int8, weights
+from mobileclip_deploy.targets.rules import stored
 from mobileclip_deploy.targets.storage import Storage, by_numbers, require_all
 from mobileclip_deploy.targets.values import TowerJob
 
@@ -33,23 +36,23 @@ def quantize(model: ir.Model, job: TowerJob) -> ir.Model:
 
     Args:
         model: in float32, which is changed.
-        job: with calibration inputs where its recipe is static.
+        job: with calibration inputs where activations of an image tower are rounded.
 
     Returns:
         The model to be written.
 
     Raises:
-        ExportError: the recipe is static and the job has no calibration inputs.
+        ExportError: activations of an image tower are to be rounded and the job has no calibration inputs.
     """
-    recipe = recipe_of(job.precision)
-    if job.tower in recipe.static and job.calibration is None:
+    static = precision_of(job.precision).calibrated and job.tower == "image"
+    if static and job.calibration is None:
         raise ExportError(f"precision {job.precision} needs calibration inputs")
-    grids = storage(job.tower, job.module, job.precision, job.four_bit)
+    grids = stored(RULES, job.tower, job.module, job.precision, job.four_bit)
     names = by_numbers(job.module, grids)
     require_all(grids, [weight.layer for weight in weights(model.graph, names)])
-    if job.tower in recipe.static:
+    if static:
         model = _static(model, job, names)
-    _store(Editor(model), recipe.products_of(job.tower), job.tower, names, grids)
+    _store(Editor(model), job, names, grids)
     return model
 
 
@@ -87,14 +90,16 @@ def _runs_in_int8(node: ir.Node) -> bool:
     return node.op_type != "Gather" and node.attributes.get_int("group", 1) == 1
 
 
-def _store(editor: Editor, products: Products, tower: TowerName, names: Mapping[str, str], grids: Storage) -> None:
+def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Storage) -> None:
     """Every weight that is still float32, on its grid; products with activations measured at run time where wanted."""
-    if products != "float" and tower == "text":
+    precision = precision_of(job.precision)
+    measured = precision.calibrated and job.tower == "text"
+    if measured or (precision.bits == 4 and job.tower == "text"):
         as_products(editor)
     dynamic = DynamicProducts(editor)
     for weight in list(weights(editor.graph, names)):
         grid = grids[weight.layer]
-        if products == "dynamic" and weight.node.op_type in ("MatMul", "Gemm"):
+        if measured and weight.node.op_type in ("MatMul", "Gemm"):
             dynamic.rewrite(weight)
         elif grid.block is not None:
             four_bits(editor, weight, grid.block)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
-from mobileclip_deploy.targets.onnx.recipes import RECIPES
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Attachment, TensorInfo, TowerJob
@@ -17,13 +16,12 @@ from mobileclip_deploy.targets.values import Attachment, TensorInfo, TowerJob
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import nn
 
     from mobileclip_deploy.layouts import Layout
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.benchmarking import RuntimePlace
-    from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["OnnxOptions", "OnnxTarget"]
 
@@ -45,7 +43,7 @@ class OnnxTarget(Target):
         suffixes=(".onnx",),
         foreign_suffix=".onnx",
         order=1,
-        precisions=tuple(RECIPES),
+        precisions=("fp32", "fp16", "w8", "w8a8", "w4"),
         tables=("w8", "w4"),
         mixes=True,
         recoverable=True,
@@ -59,12 +57,10 @@ class OnnxTarget(Target):
     Options = OnnxOptions
     options: OnnxOptions
 
-    def storage(
-        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
-    ) -> Storage:
-        from mobileclip_deploy.targets.onnx.storage import storage
+    def rules(self, precision: str) -> StorageRules:
+        from mobileclip_deploy.targets.onnx.storage import RULES
 
-        return storage(tower, module, precision, four_bit)
+        return RULES
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return self._own.file(variant, artifact, precision)

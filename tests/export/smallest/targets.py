@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.model.precision import PRECISIONS
@@ -15,7 +14,7 @@ from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Abilities, Artifact, Target, TargetOptions, TensorInfo, TowerJob
 from mobileclip_deploy.targets.grids.grid import Grid
-from mobileclip_deploy.targets.storage import Storage, stored_as
+from mobileclip_deploy.targets.rules import StorageRules
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 
 __all__ = ["NoisyTarget"]
@@ -51,11 +50,10 @@ class NoisyTarget(Target):
     def with_options(self, options: TargetOptions) -> NoisyTarget:
         return self
 
-    def storage(
-        self, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
-    ) -> Storage:
+    def rules(self, precision: str) -> StorageRules:
         """As many bytes as the bits say, and nothing rounded but at fp16: what is told here is found in the file."""
-        return stored_as(module, Grid(PRECISIONS[precision].bits), lambda _: None)
+        bits = PRECISIONS[precision].bits
+        return StorageRules(eight=Grid(bits), rest_bits=bits, small=True, labels=True)
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{artifact}.json"

@@ -21,6 +21,7 @@ from mobileclip_deploy.export.smallest.trials import Trials
 from mobileclip_deploy.learning.rounding.nearest import to_nearest
 from mobileclip_deploy.parity import Bound, compare
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers import make_tower
 
 
@@ -59,7 +60,7 @@ def test_a_prediction_is_what_rounding_every_weight_does() -> None:
     predictor = Predictor(module, ids)
     found = {}
     for precision in ("w4p", "w8", "w4-table-w6p", "w4p"):  # the last as the first, whatever was between
-        storage = target.storage("text", module, precision)
+        storage = storage_of(target, "text", module, precision)
         rounded = copy.deepcopy(module)
         with torch.no_grad():
             for name, tensor in {**dict(rounded.named_parameters()), **dict(rounded.named_buffers())}.items():

@@ -25,6 +25,7 @@ from mobileclip_deploy.mil import load
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import by_numbers
 from mobileclip_deploy.towers.inputs import sample_inputs
 
@@ -191,7 +192,7 @@ def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.M
 
     model = mcd.load_model(None, checkpoint)
     exported = make_tower(model, tower)
-    storage = get_target("executorch").storage(tower, exported, precision)
+    storage = storage_of(get_target("executorch"), tower, exported, precision)
     grids = {key: storage[name] for key, name in by_numbers(exported, storage).items()}
     module = authored(exported)
     split_large_depthwise(module)

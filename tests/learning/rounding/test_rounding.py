@@ -35,6 +35,7 @@ from mobileclip_deploy.learning.rounding.tuning import TuningSettings
 from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.encode import int4_blocks
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers import make_tower
 
 CALIBRATION = models_dir() / "nano" / "calibration"
@@ -121,7 +122,7 @@ def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says
     mcd.reparameterize(model)
     target = get_target("onnx")
     module = make_tower(model, "text")
-    grids = target.storage("text", module, "w4")
+    grids = storage_of(target, "text", module, "w4")
     stored = target.open(opened.artifact("text")).weights
     assert stored is not None
     assert opened.manifest.rounding is not None
@@ -266,7 +267,7 @@ def test_a_tower_that_learning_does_not_help_stays_as_it_was(data: CalibrationSe
 def test_a_tower_that_is_on_its_grid_already_stays_and_is_said_to_be(data: CalibrationSet) -> None:
     source, target = Source.of(mcd.load_model()).folded(), get_target("onnx")
     module = make_tower(source.model, "text")
-    grids = target.storage("text", module, "w8")
+    grids = storage_of(target, "text", module, "w8")
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.copy_(to_nearest(grids[name], parameter))
