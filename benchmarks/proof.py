@@ -81,7 +81,7 @@ def measure(golden: str, target: str) -> dict[str, Any]:
     """Export one network at float32, verified."""
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.export.door import export_plan
-    from mobileclip_deploy.export.plan import ExportRequest, choose, plan_export
+    from mobileclip_deploy.export.plan import ExportRequest, Writing, choose, plan_export
     from mobileclip_deploy.towers import inputs
 
     source = Source.of(_model(golden))
@@ -97,7 +97,7 @@ def measure(golden: str, target: str) -> dict[str, Any]:
 
     reference.embed_exactly = timed  # type: ignore[assignment, attr-defined]
     with tempfile.TemporaryDirectory() as folder:
-        request = ExportRequest((target,), ("fp32",), Path(folder), allow_failing=True)
+        request = ExportRequest((target,), ("fp32",), Path(folder), writing=Writing(allow_failing=True))
         (written,) = export_plan(plan_export(choose(request), source))
     assert written.report is not None
     deviations = {

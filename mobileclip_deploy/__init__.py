@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         load_runner,
     )
     from mobileclip_deploy.evaluation.inputs import preprocess, tokenize
-    from mobileclip_deploy.export.door import export
+    from mobileclip_deploy.export.door import export, export_all
     from mobileclip_deploy.folding import FoldReport
     from mobileclip_deploy.inspect.door import (
         Diagnosis,
@@ -127,6 +127,7 @@ __all__ = [
     "explain",
     "explain_placement",
     "export",
+    "export_all",
     "inspect",
     "layouts",
     "lint",
@@ -167,7 +168,7 @@ DOORS = {
         "load_runner",
     ),
     "evaluation.inputs": ("preprocess", "tokenize"),
-    "export.door": ("export",),
+    "export.door": ("export", "export_all"),
     "folding": ("FoldReport",),
     "inspect.door": (
         "Diagnosis",

@@ -78,10 +78,10 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         UsageError: an argument is wrong, missing, or none of the function's.
         RuntimeFailed: the system refused something; the cause says what.
     """
-    signature = inspect.signature(function)
+    signature = _signature(function)
     known = [word for word, own in signature.parameters.items() if own.annotation is not inspect.Parameter.empty]
     name = function.__qualname__.removesuffix(".__init__")
-    hints = functools.cache(lambda: typing.get_type_hints(function, include_extras=True))
+    hints = functools.cache(lambda: typing.get_type_hints(function, include_extras=True) | _words_of(function))
 
     @functools.wraps(function)
     def call(*arguments: P.args, **keywords: P.kwargs) -> R:
@@ -99,7 +99,30 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:
             raise of_system(error) from error
 
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    call.__annotations__ = dict(call.__annotations__) | _words_of(function)
     return call
+
+
+def _words_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keywords of `**words: Unpack[...]`, by name, with what each takes; none of a function without such."""
+    last = [*inspect.signature(function).parameters.values()][-1:]
+    if not last or last[0].kind is not inspect.Parameter.VAR_KEYWORD:
+        return {}
+    (words,) = typing.get_args(typing.get_type_hints(function)[last[0].name])
+    return typing.get_type_hints(words, include_extras=True)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """A function's own signature, in which `**words: Unpack[...]` are the keywords that they stand for."""
+    signature, words = inspect.signature(function), _words_of(function)
+    if not words:
+        return signature
+    own = [*signature.parameters.values()][:-1]
+    named = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=words[name]) for name in words
+    ]
+    return signature.replace(parameters=[*own, *named])
 
 
 def checked_fields(settings: type[T]) -> type[T]:

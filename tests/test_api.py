@@ -108,12 +108,12 @@ def test_unknown_names_are_refused_with_the_known_ones(
 
 def test_lists_ask_for_several_bundles_and_a_name_for_one(exports: Exports, tmp_path: Path) -> None:
     model = mcd.load_model(None, exports.checkpoint)
-    several = mcd.export(model, ["onnx"], ("fp32", "fp16"), tmp_path, verify=False, tower="image")
+    several = mcd.export_all(model, ["onnx"], ("fp32", "fp16"), tmp_path, verify=False, tower="image")
     assert [bundle.path.name for bundle in several] == ["nano-onnx-fp32", "nano-onnx-fp16"]
     (one,) = mcd.export(model, "onnx", ["fp32"], tmp_path, verify=False, tower="image", force=True)
     assert one.path == several[0].path
     with pytest.raises(
-        UsageError, match=r"2 bundles \(nano-onnx-fp32, nano-coreml-fp32\); ask for several with a list"
+        UsageError, match=r"2 bundles \(nano-onnx-fp32, nano-coreml-fp32\); ask for several with `export_all`"
     ):
         mcd.export(model, "onnx,coreml", "fp32", tmp_path / "none")
     assert not (tmp_path / "none").exists()

@@ -58,6 +58,7 @@ PUBLIC = [
     "explain",
     "explain_placement",
     "export",
+    "export_all",
     "inspect",
     "layouts",
     "lint",

@@ -17,11 +17,11 @@ assert_type(model, mcd.MobileCLIP)
 bundle = mcd.export(model, "onnx", "fp16", "out")
 assert_type(bundle, mcd.Bundle)
 assert_type(mcd.export(model, "coreml", "smallest", max_drop=1, max_size=8), mcd.Bundle)
-assert_type(mcd.export(model, "all", force=True), tuple[mcd.Bundle, ...])
-assert_type(mcd.export(model, ["onnx", "coreml"]), tuple[mcd.Bundle, ...])
-assert_type(mcd.export(model, "onnx", ["fp32", "fp16"], labels=["cat", "dog"]), tuple[mcd.Bundle, ...])
-mcd.export(model, "onnx", presicion="fp16")  # type: ignore[call-overload]
-mcd.export(model, "onnx", force="yes")  # type: ignore[call-overload]
+assert_type(mcd.export_all(model, force=True), tuple[mcd.Bundle, ...])
+assert_type(mcd.export_all(model, ["onnx", "coreml"]), tuple[mcd.Bundle, ...])
+assert_type(mcd.export_all(model, "onnx", ["fp32", "fp16"], labels=["cat", "dog"]), tuple[mcd.Bundle, ...])
+mcd.export(model, "onnx", presicion="fp16")  # type: ignore[call-arg]
+mcd.export(model, "onnx", force="yes")  # type: ignore[arg-type]
 assert_type(mcd.verify(bundle), mcd.ParityReport)
 assert_type(mcd.verify("out/nano-onnx-fp16"), mcd.ParityReport)
 assert_type(mcd.verify([bundle, "out/nano-onnx-w8"]), tuple[mcd.ParityReport, ...])

@@ -9,7 +9,7 @@ from typing import Any
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.plan import BundlePlan, ExportRequest, Writing
 from mobileclip_deploy.export.steps import Written, write_bundle
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.provenance import Provenance
@@ -44,11 +44,12 @@ def written(
     precisions: dict[TowerName, str],
     output: Path,
     reference: Reference | None = None,
-    **plan: Any,
+    **asked: Any,
 ) -> Written:
     """A bundle of these towers, written by all steps."""
     name = f"{model.variant.name}-{target.label}-{precision_label(precisions)}"
-    whole = BundlePlan(output / name, target.settled(precisions), precisions, **plan)
+    request = ExportRequest((), writing=Writing(verify=asked.pop("verify", True)), **asked)
+    whole = BundlePlan(output / name, target.settled(precisions), precisions, request)
     reference = reference or Reference.compute(model, sample_inputs(model))
     return write_bundle(whole, Source.of(model), Evidence(reference))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
@@ -39,7 +39,6 @@ __all__ = ["export"]
 )
 @click.option(
     "--input",
-    "input_form",
     type=click.Choice(["pixels", "bytes"]),
     default="pixels",
     show_default=True,
@@ -47,6 +46,7 @@ __all__ = ["export"]
 )
 @click.option(
     "--contexts",
+    "contexts_text",
     metavar="TOKENS,...",
     help="Lengths that the text tower takes beside its full one, as in 16,32: short prompts cost short time. Of causal "
     "text towers (mobileclip_b, mobileclip_blt, mobileclip2_b).",
@@ -103,27 +103,10 @@ __all__ = ["export"]
 def export(
     choice: ModelChoice,
     target_names: tuple[str, ...],
-    layout: str | None,
-    input_form: str,
-    contexts: str | None,
-    normalise: bool,
-    tower: Literal["image", "text", "both"],
     precisions: tuple[str, ...],
-    calibration: Path | None,
-    rounding: str,
-    max_drop: float | None,
-    max_size: float | None,
-    budget: float | None,
-    labels: str | None,
-    template: str | None,
     output: Path,
-    dataset: Path | None,
-    force: bool,
-    allow_failing: bool,
-    no_verify: bool,
-    gate_texts: tuple[str, ...],
     as_json: bool,
-    **options: Any,
+    **given: Any,
 ) -> None:
     """Export a checkpoint to bundles, each checked against the checkpoint before it is there.
 
@@ -143,34 +126,18 @@ def export(
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_exports, print_failed_export
     from mobileclip_deploy.errors import NotRun, Undecided
-    from mobileclip_deploy.export.door import export_plan
-    from mobileclip_deploy.export.plan import ExportRequest, choose, plan_export, search_limits
+    from mobileclip_deploy.export.door import ExportChoices, export_plan, requested
+    from mobileclip_deploy.export.plan import choose, plan_export
     from mobileclip_deploy.export.steps import ExportGateFailed
-    from mobileclip_deploy.layouts import read_layout
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.towers.contexts import parse_contexts
-    from mobileclip_deploy.towers.head import read_head
     from mobileclip_deploy.verify.several import UNDECIDED
 
-    request = ExportRequest(
-        targets=target_names,
-        precisions=precisions,
-        output=output,
-        tower=tower,
-        head=read_head(labels, template, normalise),
-        layout=None if layout is None else read_layout(layout),
-        input=input_form,
-        contexts=parse_contexts(contexts),
-        options=options,
-        calibration=calibration,
-        rounding=rounding,
-        gates=parse_gates(gate_texts),
-        limits=search_limits(max_drop, budget, max_size),
-        verify=not no_verify,
-        force=force,
-        allow_failing=allow_failing,
-        dataset=dataset,
-    )
+    words: Any = {name: given.pop(name) for name in ExportChoices.__annotations__ if name in given}
+    words["contexts"] = parse_contexts(given.pop("contexts_text"))
+    words["gates"] = parse_gates(given.pop("gate_texts"))
+    words["verify"] = not given.pop("no_verify")
+    request = requested(target_names, precisions, output, words | {"options": given})  # what is left is of targets
     choices = choose(request)
     for text in choices.notes:
         note(text)

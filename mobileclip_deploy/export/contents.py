@@ -39,15 +39,15 @@ def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Pla
         precision=plan.precisions[tower],
         input=TensorEntry.of(source),
         output=TensorEntry.of(result),
-        contexts=plan.contexts or None if tower == "text" else None,
+        contexts=plan.request.contexts or None if tower == "text" else None,
         contents=target.open(artifact, place.function).contents,
     )
 
 
 def attach(entry: TowerEntry, plan: BundlePlan, tower: TowerName, reference: Reference, folder: Path) -> TowerEntry:
     """The entry with what was asked for beside its artifact."""
-    expected = plan.head.scaled(reference.of(tower))
-    bound = plan.gates.shipped(entry.precision)
+    expected = plan.request.head.scaled(reference.of(tower))
+    bound = plan.request.gates.shipped(entry.precision)
     tolerance = value_tolerance(expected, bound.metric, bound.value)
     attached = plan.target.attach(folder / entry.file, reference.inputs.of(tower), expected, tolerance)
     if not attached:
@@ -67,10 +67,10 @@ def _attachment(attachment: Attachment, folder: Path) -> AttachmentEntry:
 
 def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, TowerEntry]) -> Manifest:
     """The manifest of a bundle that has not been verified."""
-    variant, target, labels = source.variant, plan.target, plan.head.labels
+    variant, target, labels = source.variant, plan.target, plan.request.head.labels
     classifier = None
     if labels is not None:
-        template = None if plan.head.own else labels.template_for(variant)
+        template = None if plan.request.head.own else labels.template_for(variant)
         classifier = ClassifierEntry(labels=labels.names, template=template)
     return Manifest(
         variant=variant.name,
@@ -78,7 +78,7 @@ def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, Tow
         checkpoint=source.provenance,
         target=target.name,
         options=recorded_options(plan),
-        layout=plan.layout,
+        layout=plan.request.layout,
         towers=entries,
         classifier=classifier,
         embed_dim=variant.embed_dim,
@@ -93,19 +93,19 @@ def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, Tow
 def recorded_options(plan: BundlePlan) -> dict[str, str]:
     """What was chosen, without paths of this machine: an artifact can be made again from it."""
     recorded = plan.target.options.recorded()
-    if plan.calibration is not None and any(precision_of(name).calibrated for name in plan.precisions.values()):
-        recorded["calibration"] = plan.calibration.resolve().name
-        recorded["calibration_sha256"] = calibration_digest(plan.calibration)
-    if (gates := plan.gates.recorded()) is not None:
+    if plan.request.calibration is not None and any(precision_of(name).calibrated for name in plan.precisions.values()):
+        recorded["calibration"] = plan.request.calibration.resolve().name
+        recorded["calibration_sha256"] = calibration_digest(plan.request.calibration)
+    if (gates := plan.request.gates.recorded()) is not None:
         recorded["gates"] = gates
     return recorded
 
 
 def write_beside(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
     """Tokenizer, preprocessing and golden answers, and what clients of the format expect."""
-    write_companions(folder, plan.target, source.variant, plan.head, plan.layout)
-    if plan.head.names and not plan.head.own:  # whose labels nothing in the bundle could embed again
-        answers = plan.head.answers(source.model, reference.of("image"))
+    write_companions(folder, plan.target, source.variant, plan.request.head, plan.request.layout)
+    if plan.request.head.names and not plan.request.head.own:  # whose labels nothing in the bundle could embed again
+        answers = plan.request.head.answers(source.model, reference.of("image"))
         reference = replace(reference, probabilities=answers)
     reference.save(folder / "golden.safetensors")
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, TypedDict, Unpack
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, ExportRequest, choose, plan_export, search_limits
+from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, ExportRequest, Limits, Writing, choose, plan_export
 from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
-from mobileclip_deploy.files import StrPath, optional_path
+from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.layouts import read_layout
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.parity import Gates
@@ -21,11 +22,11 @@ from mobileclip_deploy.towers.head import read_head
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
-__all__ = ["export", "export_plan"]
+__all__ = ["ExportChoices", "export", "export_all", "export_plan", "requested"]
 
 
 class ExportChoices(TypedDict, total=False):
-    """The keywords of `export`."""
+    """The keywords of `export` and `export_all`, and the options of the command; None, as left out, is the default."""
 
     tower: str
     options: Mapping[str, Any] | None
@@ -48,67 +49,23 @@ class ExportChoices(TypedDict, total=False):
     progress: Progress
 
 
-Several = list[str] | tuple[str, ...]
-"""Names one by one: unlike a str, they ask for as many bundles."""
-
-
-@overload  # "all" is a str as well, and the first that fits holds
-def export(  # type: ignore[overload-overlap]
+def export(
     model: MobileCLIP,
-    target: Literal["all"] | Several,
-    precision: str | Several | None = None,
+    target: str | Sequence[str] | None = None,
+    precision: str | Sequence[str] | None = None,
     output: StrPath = ".",
     **choices: Unpack[ExportChoices],
-) -> tuple[Bundle, ...]: ...
-@overload
-def export(
-    model: MobileCLIP, target: str, precision: Several, output: StrPath = ".", **choices: Unpack[ExportChoices]
-) -> tuple[Bundle, ...]: ...
-@overload
-def export(
-    model: MobileCLIP,
-    target: str | None = None,
-    precision: str | None = None,
-    output: StrPath = ".",
-    **choices: Unpack[ExportChoices],
-) -> Bundle: ...
-def export(
-    model: MobileCLIP,
-    target: str | Several | None = None,
-    precision: str | Several | None = None,
-    output: StrPath = ".",
-    *,
-    tower: str = "both",
-    options: Mapping[str, Any] | None = None,
-    calibration: StrPath | None = None,
-    rounding: str = "nearest",
-    gates: Gates | None = None,
-    verify: bool = True,
-    force: bool = False,
-    allow_failing: bool = False,
-    labels: str | Sequence[str] | None = None,
-    template: str | None = None,
-    layout: StrPath | None = None,
-    normalise: bool = False,
-    input: str = "pixels",
-    contexts: Sequence[int] = (),
-    max_drop: float | None = None,
-    budget: float | None = None,
-    max_size: float | None = None,
-    dataset: StrPath | None = None,
-    progress: Progress = silent,
-) -> Bundle | tuple[Bundle, ...]:
+) -> Bundle:
     """Write a verified bundle to `<output>/<variant>-<target>-<precision>`; whole or not at all.
 
-    One target at one precision is one bundle, which is returned. "all" targets, and lists of targets or precisions,
-    are one for each pair, and a tuple of them is returned; what was asked of the checkpoint is computed once.
+    One target at one precision is one bundle; `export_all` writes several. ("all", and a list of targets or precisions,
+    give a tuple here too, as `export_all` does: until 0.3 there was nothing else.)
 
     Args:
         model: from `load_model`; a training form is folded in place first.
-        target: such as "onnx", "coreml", "executorch" or "executorch-vulkan"; "all"; or a list of them. Of "all" those
-            that lack a precision are left out. The layout's when None.
-        precision: one for both towers, "image=fp16,text=fp32", or "smallest" (alone); a list of such; the target's own
-            default when None. "w4p-table-w6p": the text tower's table of words at w6p, all else at w4p.
+        target: such as "onnx", "coreml", "executorch" or "executorch-vulkan". The layout's when None.
+        precision: one for both towers, "image=fp16,text=fp32", or "smallest"; the target's own default when None.
+            "w4p-table-w6p": the text tower's table of words at w6p, all else at w4p.
         tower: "image", "text" or "both".
         options: of the target, by name, such as {"deployment_target": "iOS17"}.
         calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
@@ -144,33 +101,61 @@ def export(
         DependencyMissing: the target's packages are not installed.
         ExportError: the converter failed.
     """
-    request = ExportRequest(
-        targets=() if target is None else (target,) if isinstance(target, str) else tuple(target),
-        precisions=() if precision is None else (precision,) if isinstance(precision, str) else tuple(precision),
-        output=Path(output),
-        tower=tower,
-        head=read_head(labels, template, normalise),
-        layout=None if layout is None else read_layout(layout),
-        input=input,
-        contexts=tuple(contexts),
-        options=options or {},
-        calibration=optional_path(calibration),
-        rounding=rounding,
-        gates=gates or Gates(),
-        limits=search_limits(max_drop, budget, max_size),
-        verify=verify,
-        force=force,
-        allow_failing=allow_failing,
-        dataset=optional_path(dataset),
-    )
-    plan = plan_export(choose(request), Source.of(model))
-    single = target is None or (isinstance(target, str) and target.casefold() != "all")
-    single = single and (precision is None or isinstance(precision, str))
-    if single and len(plan.bundles) > 1:
+    plan = plan_export(choose(requested(_listed(target), _listed(precision), output, choices)), Source.of(model))
+    progress = choices.get("progress", silent)
+    if not all(isinstance(one, str | None) for one in (target, precision)) or str(target).casefold() == "all":
+        return tuple(one.bundle for one in export_plan(plan, progress))  # type: ignore[return-value]
+    if len(plan.bundles) > 1:
         names = ", ".join(bundle.path.name for bundle in plan.bundles)
-        raise UsageError(f"{len(plan.bundles)} bundles ({names}); ask for several with a list, target=[...]")
-    written = tuple(one.bundle for one in export_plan(plan, progress))
-    return written[0] if single else written
+        raise UsageError(f"{len(plan.bundles)} bundles ({names}); ask for several with `export_all`")
+    return export_plan(plan, progress)[0].bundle
+
+
+def export_all(
+    model: MobileCLIP,
+    targets: str | Sequence[str] = "all",
+    precisions: str | Sequence[str] | None = None,
+    output: StrPath = ".",
+    **choices: Unpack[ExportChoices],
+) -> tuple[Bundle, ...]:
+    """Write a verified bundle for each pair of a target and a precision; what the checkpoint answers is computed once.
+
+    Args:
+        model: from `load_model`; a training form is folded in place first.
+        targets: one, or a list of them; of "all" those that lack a precision or are not installed are left out.
+        precisions: one, or a list of them; each target's own default when None.
+        output: the folder of the bundles.
+        choices: as of `export`.
+
+    Raises:
+        MobileClipDeployError: as `export`, for the first bundle that cannot be written; bundles before it stay.
+    """
+    request = requested(_listed(targets), _listed(precisions), output, choices)
+    plan = plan_export(choose(request), Source.of(model))
+    return tuple(one.bundle for one in export_plan(plan, choices.get("progress", silent)))
+
+
+def requested(
+    targets: Sequence[str], precisions: Sequence[str], output: StrPath, choices: ExportChoices
+) -> ExportRequest:
+    """What a user's words ask for; a word that is left out has the default of `ExportRequest`.
+
+    Raises:
+        UsageError, InvalidInput: labels, a layout or a limit that cannot be.
+    """
+    told: dict[str, Any] = {name: value for name, value in choices.items() if value is not None and name != "progress"}
+    head = read_head(told.pop("labels", None), told.pop("template", None), told.pop("normalise", False))
+    writing = {one.name: told.pop(one.name) for one in fields(Writing) if one.name in told}
+    limits = {one.name: told.pop(one.name) for one in fields(Limits) if one.name in told}
+    read: dict[str, Callable[[Any], Any]] = {"layout": read_layout, "contexts": tuple}
+    read |= {"calibration": Path, "dataset": Path}
+    told |= {name: reader(told[name]) for name, reader in read.items() if name in told}
+    told |= {"limits": Limits(**limits)} if limits else {}
+    return ExportRequest(tuple(targets), tuple(precisions), Path(output), head=head, writing=Writing(**writing), **told)
+
+
+def _listed(names: str | Sequence[str] | None) -> Sequence[str]:
+    return () if names is None else (names,) if isinstance(names, str) else names
 
 
 def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:

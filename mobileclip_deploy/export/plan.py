@@ -33,9 +33,9 @@ __all__ = [
     "ExportPlan",
     "ExportRequest",
     "Limits",
+    "Writing",
     "choose",
     "plan_export",
-    "search_limits",
 ]
 
 SMALLEST = "smallest"
@@ -44,8 +44,6 @@ SMALLEST = "smallest"
 
 BYTES = "bytes"
 INPUTS = ("pixels", BYTES)
-
-USUAL_GATES = Gates()
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,17 @@ class Limits:
             raise UsageError(f"`max_drop` {self.max_drop:g} is below 0")
 
 
-def search_limits(max_drop: float | None, budget: float | None, max_size: float | None) -> Limits | None:
-    """The limits that a user gave of a search; None where none was given."""
-    if max_drop is None and budget is None and max_size is None:
-        return None
-    return Limits(Limits.max_drop if max_drop is None else max_drop, budget, max_size)
+@dataclass(frozen=True)
+class Writing:
+    """How a bundle takes its place. `verify`: after every check has passed. `force`: in the place of one that is there.
+    `allow_failing`: also where a check failed, marked as such."""
+
+    verify: bool = True
+    force: bool = False
+    allow_failing: bool = False
+
+
+USUAL_GATES, USUALLY = Gates(), Writing()
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,7 @@ class ExportRequest:
     the text tower takes beside its full one. `tower`: "image", "text" or "both" (those that the checkpoint has).
     `options`: of the targets, by the names of their fields; those that are None were not given. `calibration`: a folder
     of images and prompts. `rounding`: how weights get onto their grids, of `METHODS`. `limits`: of a search, which
-    "smallest" asks for. `allow_failing`: write a bundle that fails its gate all the same, marked as such. `dataset`:
-    what accuracy is compared on; None for the checkpoint's own.
+    "smallest" asks for. `dataset`: what accuracy is compared on; None for the checkpoint's own.
     """
 
     targets: tuple[str, ...]
@@ -101,9 +104,7 @@ class ExportRequest:
     rounding: str = METHODS[0]
     gates: Gates = USUAL_GATES
     limits: Limits | None = None
-    verify: bool = True
-    force: bool = False
-    allow_failing: bool = False
+    writing: Writing = USUALLY
     dataset: Path | None = None
     layout: Layout | None = None
     input: str = "pixels"
@@ -137,32 +138,24 @@ class Choices:
 class BundlePlan:
     """One bundle to be written: where, for which target with which options settled, each tower at which precision.
 
-    `layout`: an app's names, where they were asked for. `pictures`, `contexts`: see `targets.Form`. `four_bit`: the
-    layers of precision "mixed", see `TowerJob`. `rounding`: how it is learned, on `learned_on`; None where every number
-    goes to the nearest. `search` instead of precisions: they are found.
+    `request`: with all that was decided for this checkpoint. `four_bit`: the layers of precision "mixed", see
+    `TowerJob`. `learned_on`: what rounding is learned on; None where every number goes to the nearest. `search` instead
+    of precisions: they are found.
     """
 
     path: Path
     target: Target
     precisions: Mapping[TowerName, str]
-    head: Head = EMBEDDING
-    layout: Layout | None = None
-    pictures: bool = False
-    contexts: tuple[int, ...] = ()
-    calibration: Path | None = None
+    request: ExportRequest
     four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
-    rounding: str | None = None
     learned_on: CalibrationSet | None = None
-    gates: Gates = USUAL_GATES
     search: Limits | None = None
-    verify: bool = True
-    force: bool = False
-    allow_failing: bool = False
 
     @property
     def form(self) -> Form:
         """What is wanted of the artifacts beside their numbers."""
-        return Form(len(self.head.names), self.head.normalised, self.pictures, self.layout, self.contexts)
+        asked = self.request
+        return Form(len(asked.head.names), asked.head.normalised, asked.input == BYTES, asked.layout, asked.contexts)
 
     @property
     def towers(self) -> tuple[TowerName, ...]:
@@ -309,11 +302,11 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     bundles = {}
     for target, precisions in choices.pairs:
         plan = _bundle(request, source, target, dict.fromkeys(towers, "") if precisions is None else precisions, towers)
-        plan = plan if learned_on is None else replace(plan, rounding=request.rounding, learned_on=learned_on)
+        plan = replace(plan, learned_on=learned_on)
         bundles[plan.path] = plan  # each once: a checkpoint of one tower makes the same of image=a,text=b and image=a
     for path in bundles:
-        check_bundle_destination(path, MANIFEST, request.force)
-    dataset = accuracy_dataset(source, request.dataset) if towers == TOWERS and request.verify else None
+        check_bundle_destination(path, MANIFEST, request.writing.force)
+    dataset = accuracy_dataset(source, request.dataset) if towers == TOWERS and request.writing.verify else None
     notes = (*_recovered_elsewhere(source, choices), *(learned_on.notes if learned_on is not None else ()))
     return ExportPlan(source, tuple(bundles.values()), dataset, notes)
 
@@ -366,7 +359,7 @@ def _learned_on(request: ExportRequest, source: Source, towers: Sequence[TowerNa
             f"{source.provenance.file} is on a grid already, it was recovered; leave `rounding` out, or give the "
             "checkpoint it was made from"
         )
-    judged_by = accuracy_dataset(source, request.dataset) if request.verify else None
+    judged_by = accuracy_dataset(source, request.dataset) if request.writing.verify else None
     return read_calibration_set(request.calibration, source.variant, towers, judged_by)
 
 
@@ -399,18 +392,10 @@ def _bundle(
     called = target.label if layout is None else layout.name + target.label.removeprefix(target.name)
     return BundlePlan(
         path=request.output / f"{source.variant.name}-{called}-{label}{kind}",
-        layout=layout,
-        pictures=request.input == BYTES,
-        contexts=request.contexts,
         target=target if request.searched else target.settled(precisions),
         precisions=precisions,
-        head=request.head,
-        calibration=request.calibration,
-        gates=request.gates,
+        request=request,
         search=(request.limits or Limits()) if request.searched else None,
-        verify=request.verify,
-        force=request.force,
-        allow_failing=request.allow_failing,
     )
 
 
@@ -431,7 +416,7 @@ def _wanted_towers(request: ExportRequest) -> tuple[TowerName, ...]:
 
 
 def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:
-    if len(request.precisions) > 1 or not request.verify:
+    if len(request.precisions) > 1 or not request.writing.verify:
         raise UsageError("`precision='smallest'` goes alone, and with verification: it is what it searches by")
     if request.head.names:
         raise UsageError("`precision='smallest'` searches towers, not classifiers; leave `labels` out")

@@ -48,7 +48,7 @@ def record_rounding(plan: BundlePlan, source: Source, rounded: Rounded, bundle: 
     path = bundle.path / ROUNDING
     save_file(floats, path)
     return RoundingEntry(
-        method=plan.rounding or "",
+        method=plan.request.rounding,
         calibration=plan.learned_on.name,
         calibration_sha256=plan.learned_on.sha256,
         images=len(plan.learned_on.pixels),

@@ -99,11 +99,11 @@ def write_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress:
         GateFailed: verified and found too far from the checkpoint; nothing was written (see `allow_failing`).
         ExportError: the converter failed.
     """
-    with staged_bundle(plan.path, plan.force) as folder:
+    with staged_bundle(plan.path, plan.request.writing.force) as folder:
         work = Work(plan, source, evidence, folder, progress)
         for step in STEPS:
             step(work)
-    if plan.rounding is not None:
+    if plan.learned_on is not None:
         forget(kept_rounding(plan))
     assert work.manifest is not None
     return Written(Bundle(plan.path, work.manifest), work.report)
@@ -122,9 +122,9 @@ def fold(work: Work) -> None:
 def learn(work: Work) -> None:
     """Where it is asked for, weights learn how to be rounded, on a copy of the checkpoint."""
     plan = work.plan
-    if plan.rounding is None or plan.learned_on is None:
+    if plan.learned_on is None:
         return
-    learning = Learning(plan.rounding, plan.four_bit, kept_rounding(plan))
+    learning = Learning(plan.request.rounding, plan.four_bit, kept_rounding(plan))
     work.rounded = round_source(work.source, plan.target, plan.precisions, plan.learned_on, learning, work.tell)
     for outcome in work.rounded.towers:
         work.tell(outcome.describe())
@@ -135,8 +135,10 @@ def tower(work: Work) -> None:
     plan = work.plan
     for name, precision in plan.precisions.items():
         source = work.source if work.rounded is None else work.rounded.source
-        job = tower_job(source, name, precision, head=plan.head, form=plan.form, calibration=plan.calibration)
-        twin = plan.verify and work.rounded is None and precision != "fp32"  # `check` converts it
+        job = tower_job(
+            source, name, precision, head=plan.request.head, form=plan.form, calibration=plan.request.calibration
+        )
+        twin = plan.request.writing.verify and work.rounded is None and precision != "fp32"  # `check` converts it
         four_bit = plan.four_bit.get(name, frozenset())
         work.jobs[name] = replace(job, four_bit=four_bit, shared=Shared() if twin else None)
 
@@ -146,7 +148,7 @@ def write(work: Work) -> None:
     plan = work.plan
     for name, job in work.jobs.items():
         work.tell(f"{name} tower, converting")
-        named = plan.target.artifact_name if plan.layout is None else plan.layout.file
+        named = plan.target.artifact_name if plan.request.layout is None else plan.request.layout.file
         file = named(job.variant, job.artifact, job.precision)
         path = within(work.folder, file)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +164,7 @@ def describe(work: Work) -> None:
     entries: dict[TowerName, TowerEntry] = {}
     for name, place in plan.target.place(work.folder, work.source.variant, work.files).items():
         entry = tower_entry(plan, work.source.variant, name, place, work.folder)
-        entries[name] = entry if plan.head.names else attach(entry, plan, name, reference, work.folder)
+        entries[name] = entry if plan.request.head.names else attach(entry, plan, name, reference, work.folder)
     work.manifest = make_manifest(plan, work.source, entries)
     if work.rounded is not None:
         rounding = record_rounding(plan, work.source, work.rounded, Bundle(work.folder, work.manifest))
@@ -178,7 +180,7 @@ def check(work: Work) -> None:
         GateFailed: one failed, and failing bundles are not wanted.
     """
     plan, manifest = work.plan, work.manifest
-    if not plan.verify:
+    if not plan.request.writing.verify:
         return
     assert manifest is not None
     with tempfile.TemporaryDirectory(prefix="mobileclip-twin-") as folder:
@@ -186,10 +188,10 @@ def check(work: Work) -> None:
             WrittenSubject(
                 Bundle(work.folder, manifest),
                 work.evidence,
-                plan.gates,
+                plan.request.gates,
                 Path(folder),
                 source=work.source,
-                calibration=plan.calibration,
+                calibration=plan.request.calibration,
                 name=plan.path.name,
                 progress=work.progress,
                 measured=work.stages,
@@ -198,7 +200,7 @@ def check(work: Work) -> None:
             )
         )
     failures = "; ".join(f"{one.tower} {one.step} ({one.describe()})" for one in work.report.failed)
-    if failures and not plan.allow_failing:
+    if failures and not plan.request.writing.allow_failing:
         raise ExportGateFailed(
             f"{plan.path.name} ({Bundle(work.folder, manifest).bytes / 1e6:.2f} MB) was not written, it failed its "
             f"gate: {failures}; {_next_step(plan, work.report)}to look into it, write it marked as failed with "
@@ -227,7 +229,7 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     steps += ["let `precision='smallest'` search"]
     rests = {precision_of(name).rest for name in plan.precisions.values()}  # a table of words may have any
     learns = plan.target.abilities.recoverable or plan.target.abilities.learns_rounding
-    if learns and plan.rounding is None and rests & set(LEARNABLE):
+    if learns and plan.learned_on is None and rests & set(LEARNABLE):
         steps += ["learn its rounding (`rounding='gptq'`)"]
     if plan.target.abilities.recoverable and rests & set(RECOVERED):
         steps += [f"train it for {precision_label(dict(plan.precisions))} with `recover`"]

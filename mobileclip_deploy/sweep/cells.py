@@ -15,7 +15,7 @@ from mobileclip_deploy.checkpoints.reading import open_tensors
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.export.door import export_plan
-from mobileclip_deploy.export.plan import ExportRequest, choose, plan_export
+from mobileclip_deploy.export.plan import ExportRequest, Writing, choose, plan_export
 from mobileclip_deploy.files import file_sha256, read_json, write_whole
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.model.variants import TOWERS, Variant, load_variant
@@ -194,8 +194,7 @@ def make_cell(cell: Cell, folder: Path, one_thread: bool) -> Row:
         output=folder / cell.folder,
         options=cell.options,
         calibration=None if cell.calibration is None else Path(cell.calibration),
-        force=True,
-        allow_failing=True,
+        writing=Writing(force=True, allow_failing=True),
         dataset=None if cell.dataset is None else Path(cell.dataset),
     )
     written = export_plan(plan_export(choose(request), Source.of(model)))[0]

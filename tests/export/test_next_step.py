@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.plan import BundlePlan, ExportRequest
 from mobileclip_deploy.export.steps import _next_step
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.targets import get_target
@@ -35,6 +35,6 @@ from mobileclip_deploy.targets import get_target
     ],
 )
 def test_a_refusal_names_the_next_step(target: str, precision: str, failed: str, advice: str) -> None:
-    plan = BundlePlan(Path(), get_target(target), {"image": precision})
+    plan = BundlePlan(Path(), get_target(target), {"image": precision}, ExportRequest(()))
     checks = (Check(step=failed, tower="image", status="failed"),)
     assert _next_step(plan, ParityReport(bundle="b", variant="nano", target=target, checks=checks)) == advice

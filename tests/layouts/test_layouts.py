@@ -71,14 +71,15 @@ def test_a_layout_names_target_precision_towers_and_length(tmp_path: Path) -> No
     choices = choose(ExportRequest(targets=(), layout=layout))
     assert [(target.name, precisions) for target, precisions in choices.pairs] == [("onnx", {"text": "fp16"})]
     (bundle,) = plan_export(choices, Source.of(mcd.load_model())).bundles
-    assert (bundle.path.name, bundle.head, bundle.layout) == ("nano-mine-fp16", Head(normalised=True), layout)
+    assert (bundle.path.name, bundle.request.head) == ("nano-mine-fp16", Head(normalised=True))
+    assert bundle.request.layout == layout
 
 
 def test_the_default_layout_by_its_name_is_what_is_written_without_it() -> None:
     named = choose(ExportRequest(targets=(), layout=read_layout("transformers.js")))
     plain = choose(ExportRequest(targets=("onnx",)))
     source = Source.of(mcd.load_model())
-    assert [plan_export(one, source).bundles[0].layout for one in (named, plain)] == [None, None]
+    assert [plan_export(one, source).bundles[0].request.layout for one in (named, plain)] == [None, None]
     assert plan_export(named, source).bundles[0].path == plan_export(plain, source).bundles[0].path
 
 

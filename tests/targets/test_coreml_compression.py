@@ -17,7 +17,7 @@ from writing import chosen, job_of, written
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError, GateFailed, InvalidInput, UsageError
 from mobileclip_deploy.export.contents import recorded_options
-from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.plan import BundlePlan, ExportRequest
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers
 from mobileclip_deploy.export.smallest.sensitivity import measure_layers, mixes
 from mobileclip_deploy.files import artifact_sha256
@@ -230,7 +230,7 @@ def test_calibration_images_decide_the_bytes_and_are_named_in_the_options(
     coreml = chosen("coreml", deployment_target="iOS17")
     coreml.write(job_of(model, "image", "w8a8", calibration=images), tmp_path / "own.mlpackage")
     assert artifact_sha256(tmp_path / "own.mlpackage") != artifact_sha256(write("image", "w8a8", "iOS17"))
-    plan = BundlePlan(tmp_path, coreml, {"image": "w8a8"}, calibration=images)
+    plan = BundlePlan(tmp_path, coreml, {"image": "w8a8"}, ExportRequest((), calibration=images))
     recorded = recorded_options(plan)
     assert recorded.pop("calibration_sha256") == calibration_digest(images)
     assert recorded == {"deployment_target": "iOS17", "calibration": "like-mine"}

@@ -105,7 +105,7 @@ def find_smallest(
     limits = plan.search
     assert limits is not None
     ends = None if limits.budget is None else time.monotonic() + 60 * limits.budget
-    plan = replace(plan, gates=replace(plan.gates, task=limits.max_drop))
+    plan = replace(plan, request=replace(plan.request, gates=replace(plan.request.gates, task=limits.max_drop)))
     trials, task = _trials(plan, source, reference, dataset, progress)
     search = _Search(trials, limits, ends, task)
     try:
@@ -270,7 +270,7 @@ class _Search:
             self.layers[tower] = _layers(trials, tower)
         choices = tower_choices(target, tower, module, self.layers.get(tower, ()))
         predicted = _predictions(trials, tower, module, choices, self._go_on)
-        bound = trials.plan.gates.shipped
+        bound = trials.plan.request.gates.shipped
         self.choices[tower] = []
         for choice in choices:
             found = predicted[choice.label]
@@ -303,7 +303,7 @@ class _Search:
             size += tried.bytes
         if limit is not None and size > 1e6 * limit:
             return trial.model_copy(update={"bytes": size, "reason": f"{size / 1e6:.2f} MB, wanted at most {limit:g}"})
-        drops, gates = trials.drops(candidate), trials.plan.gates
+        drops, gates = trials.drops(candidate), trials.plan.request.gates
         over = [f"{name} drops by {drop:.2f} points" for name, drop in drops.items() if not gates.allow_drop(drop)]
         return trial.model_copy(
             update={
@@ -325,7 +325,7 @@ class _Search:
             return None
         self.tried[candidate] = self.tried.pop(candidate)  # the last one is the bundle
         plan, log = self.trials.plan, self.log()
-        with staged_bundle(plan.path, plan.force) as staging:
+        with staged_bundle(plan.path, plan.request.writing.force) as staging:
             shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
             (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
         assert written.report is not None
@@ -349,8 +349,8 @@ class _Search:
             target=plan.target.settled(candidate.precisions),
             precisions=candidate.precisions,
             four_bit=candidate.four_bit,
+            request=replace(plan.request, writing=replace(plan.request.writing, force=True)),
             search=None,
-            force=True,
         )
         written = write_bundle(found, trials.source, Evidence(trials.reference, self.task), trials.progress)
         assert written.report is not None
@@ -383,7 +383,7 @@ def _trials(
 ) -> tuple[Trials, Looks | None]:
     """Where candidates are tried, and what the one chosen is confirmed on; the checkpoint's own accuracy is measured
     before it is folded."""
-    settings = f"{source.provenance.sha256} {sorted(plan.target.options.recorded().items())} {plan.calibration}"
+    settings = f"{source.provenance.sha256} {sorted(plan.target.options.recorded().items())} {plan.request.calibration}"
     # Another checkpoint or other options never find what a search has kept.
     folder = plan.path.parent / f".{plan.path.name}.search-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     own = chosen_on = confirmed_on = None
@@ -402,7 +402,7 @@ def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
     if file.exists():
         return adapter.validate_json(file.read_bytes())
     trials.progress(f"{tower} tower: sensitivity of its layers")
-    inputs = calibration_inputs(trials.source.variant, tower, trials.plan.calibration)
+    inputs = calibration_inputs(trials.source.variant, tower, trials.plan.request.calibration)
     module = make_tower(trials.source.model, tower)
     names = four_bit_layers(trials.plan.target, tower, module)
     layers = tuple(measure_layers(module, inputs, names))

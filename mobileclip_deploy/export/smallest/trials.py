@@ -75,13 +75,13 @@ class Trials:
             deviation = compare(self.reference.of(tower), runner(self.reference.inputs.of(tower)))
         except (ExportError, InvalidInput) as error:
             return TriedTower(artifact, 0, f"{tower} {precision} could not be made: {error}")
-        bound = self.plan.gates.shipped(precision, self.reference.floor[tower])
+        bound = self.plan.request.gates.shipped(precision, self.reference.floor[tower])
         value, ratio = deviation.value(bound.metric), "" if bound.snr_db is None else f", SNR {deviation.decibels}"
         reason = f"{tower} {precision}: {bound.metric} {value:.6g}{ratio}, wanted {bound}"
         return TriedTower(artifact, artifact_bytes(artifact), None if passes(deviation, bound) else reason)
 
     def _job(self, choice: TowerChoice) -> TowerJob:
-        job = tower_job(self.source, choice.tower, choice.precision, calibration=self.plan.calibration)
+        job = tower_job(self.source, choice.tower, choice.precision, calibration=self.plan.request.calibration)
         return replace(job, four_bit=choice.four_bit)
 
     def drops(self, candidate: Candidate) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny import filled
 
-from mobileclip_deploy.export.plan import BundlePlan, Limits
+from mobileclip_deploy.export.plan import BundlePlan, ExportRequest, Limits
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice, frontier, tower_choices
 from mobileclip_deploy.export.smallest.confirmations import going_down, going_up
 from mobileclip_deploy.export.smallest.log import Trial
@@ -138,7 +138,7 @@ def test_the_smallest_is_found_from_near_ones_downward(
     told: dict[str, str], tried: list[str], written: list[str], tmp_path: Path
 ) -> None:
     levels = {"w4p-p50": 12, "w4": 15, "w4p": 20, "w6p": 25, "w8": 31, "fp16": 40, "fp32": 50}
-    plan = BundlePlan(tmp_path / "bundle", get_target("onnx"), {"image": "w4"})
+    plan = BundlePlan(tmp_path / "bundle", get_target("onnx"), {"image": "w4"}, ExportRequest(()))
     trials = Trials(plan, None, None, tmp_path / "search")  # type: ignore[arg-type]
     search = Made(trials, Limits(), None, object())  # type: ignore[arg-type]
     search.told, search.written = dict.fromkeys(levels, "passed") | told, []
