@@ -88,7 +88,7 @@ def fetch(into: Path, machine: str = "aarch64") -> Path:
     """The runtimes' wheels for a machine's Linux, from PyPI, in the versions that are proven."""
     from mobileclip_deploy.targets import get_target
 
-    wanted = [f"{one.package}=={get_target(one.target).proven[one.package]}" for one in RUNTIMES.values()]
+    wanted = [f"{one.package}=={get_target(one.target).abilities.proven[one.package]}" for one in RUNTIMES.values()]
     shutil.rmtree(into, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += [word for platform in PLATFORMS for word in ("--platform", f"{platform}_{machine}")]

@@ -59,7 +59,7 @@ def test_wrong_answers_are_exit_code_1(exports: Exports, tmp_path: Path) -> None
     arguments = ("--quick", "--device", "android", "--tower", "image", "--json", tmp_path / "wrong.json")
     found = run("benchmark", bundle, *arguments)
     assert found.code == 1, found.stderr
-    assert "wrong answers: cosine 0.99" in found.stderr
+    assert "answers miss the gate relative <= 0.0001; relative " in found.stderr
     (cell,) = read_result(tmp_path / "wrong.json").cells
     assert (cell.status, cell.summary) == ("invalid", None)
 
@@ -90,8 +90,9 @@ def test_without_a_phone_it_is_exit_code_3_and_one_line(phones: Phones, exports:
 
 
 def test_a_job_for_a_phone_out_of_reach_brings_its_programs_and_report_reads_what_it_leaves(
-    phones: Phones, exports: Exports, tmp_path: Path
+    phones: Phones, exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where the job and what it should answer is kept
     bundle = exports.bundle("onnx", "fp32").path
     done = run("benchmark", bundle, "--device", "android", "--quick", "--tower", "text", "--job", tmp_path / "jobs")
     assert done.code == 0, done.stderr
@@ -105,10 +106,13 @@ def test_a_job_for_a_phone_out_of_reach_brings_its_programs_and_report_reads_wha
     assert said[-1] == "mobileclip-shell-ended 0", said
     phones.adb("pull", f"{place}/results/{job.name}.run.json", str(tmp_path))
     result = read_result(tmp_path / f"{job.name}.run.json")
-    assert [cell.status for cell in result.cells] == ["done"]
+    assert [(cell.status, cell.golden and cell.golden.passed) for cell in result.cells] == [("done", True)]
+    assert not result.self_reported
     assert (result.device.kind, result.device.name, result.device.simulated) == ("android", "Phone 1", True)
     # As the driver pins: the faster of two kinds; and what a phone does to it is told of as in any other run.
     assert {used.core for item in result.cells[0].rounds for used in item.cores} == {1}
     assert result.cells[0].warnings[0] == "throttled: core 1 was allowed 1.5 GHz of 2.9 GHz"
     assert phones.asked()[-1] == "cmd power set-fixed-performance-mode-enabled false"
     assert run("report", tmp_path / f"{job.name}.run.json", "-o", tmp_path / "page.html").code == 0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another computer"))
+    assert read_result(tmp_path / f"{job.name}.run.json").self_reported

@@ -14,8 +14,11 @@ from benchmark.android import harness, tiny
 from benchmark.android.harness import SOURCE
 
 from mobileclip_deploy.benchmark.android.settings import LIBRARIES
-from mobileclip_deploy.benchmark.documents import read_result
-from mobileclip_deploy.benchmark.result import Peak, Result
+from mobileclip_deploy.benchmark.answers import judge
+from mobileclip_deploy.benchmark.assembly import assemble
+from mobileclip_deploy.benchmark.documents import parse_document
+from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.result import Peak, Result, Run
 from mobileclip_deploy.benchmark.stream import read_stream
 
 RUNTIMES = ("onnxruntime", "executorch", "litert")
@@ -35,17 +38,22 @@ def bench(program: Path, *arguments: str, **environment: str) -> str:
     return done.stderr
 
 
+def told(plan: Plan) -> Result:
+    """What the record of a run says, with its answers judged."""
+    name = f"{plan.job.run_id}.run.json"
+    record = parse_document((plan.folder / name).read_text(), Run, name)
+    assert record.job == plan.job
+    rounds = sorted(read_stream(plan.stream, plan.job), key=str)
+    assert sorted(record.rounds, key=str) == rounds
+    judged = tuple(judge(item, plan.job, plan.expected) for item in rounds)
+    return assemble(record.model_copy(update={"rounds": judged}))
+
+
 def run(folder: Path, programs: Path, *arguments: str, **environment: str) -> Result:
     """The tiny job by every runtime."""
     plan = tiny.plan(folder, RUNTIMES)
     bench(programs, str(folder), *arguments, **environment)
-    result = read_result(folder / f"{plan.job.run_id}.run.json")
-    assert result.job == plan.job
-    assert {cell.id: cell.rounds for cell in result.cells} == {
-        name: tuple(item for item in read_stream(plan.stream, plan.job) if item.cell == name)
-        for name in (cell.id for cell in plan.job.cells)
-    }
-    return result
+    return told(plan)
 
 
 def assert_measured(result: Result) -> None:
@@ -89,7 +97,7 @@ def test_one_binary_runs_another_version_of_onnx_runtime(built: Path, tmp_path: 
 def test_a_runtime_that_is_missing_fails_its_cells_and_no_others(built: Path, tmp_path: Path) -> None:
     plan = tiny.plan(tmp_path / "job", RUNTIMES)
     bench(built / "bin", str(tmp_path / "job"), MOBILECLIP_ONNXRUNTIME="/no/such/library.so")
-    result = read_result(tmp_path / "job" / f"{plan.job.run_id}.run.json")
+    result = told(plan)
     assert [cell.status for cell in result.cells] == ["failed", "done", "done"]
     assert result.cells[0].error is not None
     assert "/no/such/library.so" in result.cells[0].error
@@ -111,7 +119,7 @@ def test_litert_runs_on_a_gpu_and_computes_in_float16_there(
     folder = tmp_path / "job"
     plan = tiny.plan(folder, ("litert",), bound=3e-3, rounds=1, backends=("cpu", "gpu"))
     bench(built / "bin", str(folder), **with_gpu)
-    cpu, gpu = read_result(folder / f"{plan.job.run_id}.run.json").cells
+    cpu, gpu = told(plan).cells
     assert [cpu.status, gpu.status, gpu.error] == ["done", "done", None]
     assert cpu.golden is not None
     assert gpu.golden is not None
@@ -126,7 +134,7 @@ def test_a_model_with_an_operation_that_the_gpu_lacks_is_not_run_on_the_cpu_in_i
     monkeypatch.setitem(tiny.FILES, "litert", ("tiny.tflite", lambda: tiny.flatbuffer(capped=True)))
     plan = tiny.plan(tmp_path / "job", ("litert",), rounds=1, backends=("gpu",))
     bench(built / "bin", str(tmp_path / "job"), **with_gpu)
-    (cell,) = read_result(tmp_path / "job" / f"{plan.job.run_id}.run.json").cells
+    (cell,) = told(plan).cells
     assert (cell.status, cell.summary) == ("failed", None)
     assert "LiteRT cannot compile all of the model for the GPU: compilation failed (status 504); " in str(cell.error)
     assert str(cell.error).endswith("verify --place gpu names what it lacks")
@@ -135,7 +143,7 @@ def test_a_model_with_an_operation_that_the_gpu_lacks_is_not_run_on_the_cpu_in_i
 def test_litert_without_a_gpu_fails_that_cell_and_says_what_is_missing(built: Path, tmp_path: Path) -> None:
     plan = tiny.plan(tmp_path / "job", ("litert",), rounds=1, backends=("cpu", "gpu", "npu"))
     bench(built / "bin", str(tmp_path / "job"))
-    cells = read_result(tmp_path / "job" / f"{plan.job.run_id}.run.json").cells
+    cells = told(plan).cells
     assert [cell.status for cell in cells] == ["done", "failed", "failed"]
     assert "LiteRT has no library for the GPU that loads here" in str(cells[1].error)
     assert cells[2].error == "LiteRT place npu is unknown here; known: cpu, gpu"
