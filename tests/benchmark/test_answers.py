@@ -17,6 +17,8 @@ from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.handed_out import remember
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.judgement import run_warnings
+from mobileclip_deploy.benchmark.report import report
+from mobileclip_deploy.benchmark.report.points import device_name
 from mobileclip_deploy.benchmark.result import RoundResult
 from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.cli.benchmark_tables import print_result
@@ -164,6 +166,9 @@ def test_a_run_that_came_by_hand_is_compared_where_its_job_was_written_and_else_
     table = capsys.readouterr().out
     assert ("self-reported" in table, "passed" in table) == (True, False), table
     assert any(text.startswith("self-reported: ") for text in run_warnings(alone))
+    assert device_name(alone) == "SIMULATED self-reported android: Pixel 0, Android 16"
+    report(file, tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().count("self-reported") >= 3  # of the device, the run and its answers
     remember(documents.job(), documents.EXPECTED)
     compared = read_result(file)
     assert compared.cells[0].golden is not None

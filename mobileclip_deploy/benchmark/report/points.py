@@ -38,9 +38,10 @@ class Figure:
 
 
 def device_name(result: Result) -> str:
-    """What a device is called everywhere in a report; a stand-in can never be taken for a phone."""
+    """What a device is called everywhere in a report; a stand-in can never be taken for a phone, nor a phone's own word
+    for what was compared here."""
     device = result.device
-    mark = "SIMULATED " if device.simulated else ""
+    mark = ("SIMULATED " if device.simulated else "") + ("self-reported " if result.self_reported else "")
     model = f"{device.name} on {device.model}" if device.browser and device.name != device.model else device.model
     return f"{mark}{device.kind}: {model}, {device.os} {device.os_version}".rstrip()
 
