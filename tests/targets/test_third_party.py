@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command_line import Outcome, refusal, run
-from exports import Exports, rehash
+from exports import Exports
+from hostile.rows_torchscript import Loaded, Run, Saved, archive
+from third_party import installed
 
-from mobileclip_deploy.targets import GROUP, targets
-from mobileclip_deploy.towers.samples import image_paths
-
-PACKAGE = Path(__file__).parents[2] / "examples" / "third_party_target"
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.towers.inputs import embed_texts
+from mobileclip_deploy.towers.samples import image_paths, prompts
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What pip would put on the path: the module, and what says that it has a target."""
-    site = tmp_path_factory.mktemp("site-packages")
-    shutil.copy(PACKAGE / "npz_target.py", site)
-    about = site / "mobileclip_npz-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mobileclip-npz\nVersion: 1.0\n", encoding="utf-8")
-    (about / "entry_points.txt").write_text(f"[{GROUP}]\nnpz = npz_target:NpzTarget\n", encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(site))
-        # The processes that `benchmark` times in find it too.
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
-        targets.cache_clear()
+def with_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with installed(tmp_path_factory.mktemp("site-packages")):
         yield
-    targets.cache_clear()
 
 
 @pytest.fixture(scope="module")
-def bundles(installed: None, exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A bundle in float32 and one in float16."""
-    out = tmp_path_factory.mktemp("npz")
-    words = ["--target", "npz", "--precision", "fp32", "--precision", "fp16", "--checkpoint", exports.checkpoint]
-    done(run("export", *words, "-o", out))
+def bundle(with_target: None, exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("torchscript")
+    done(run("export", "--target", "torchscript", "--checkpoint", exports.checkpoint, "-o", out))
     shutil.copy(exports.checkpoint, out)  # where `verify` looks for it
-    return [out / "nano-npz-fp32", out / "nano-npz-fp16"]
+    return out / "nano-torchscript-fp32"
 
 
 @pytest.fixture(scope="module")
@@ -61,75 +51,128 @@ def done(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def test_what_left_the_package_is_named_in_one_line(exports: Exports, tmp_path: Path) -> None:
-    bundle = exports.copy("onnx", "fp32", tmp_path)  # as 0.3 wrote one
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    (bundle / "manifest.json").write_text(json.dumps(manifest | {"target": "torchscript"}), encoding="utf-8")
-    (tmp_path / "nano.ts").write_bytes(b"")
-    line = "error: torchscript has left the package; in a clone of its repository, type: pip install examples/"
-    for words in (
-        ("inspect", tmp_path / "nano.ts"),
-        ("lint", tmp_path / "nano.ts"),
-        ("inspect", bundle),
-        ("verify", bundle),
-        ("export", "--target", "TorchScript", "-o", tmp_path),
-        ("export", "--layout", "yoloe", "-o", tmp_path),
-    ):
-        assert refusal(run(*words)) == line + "third_party_target", words
+def test_it_is_exported_and_verified(bundle: Path) -> None:
+    report = done(run("verify", bundle, "--json")).json
+    passed = {check["step"] for check in report["checks"] if check["status"] == "passed"}
+    assert passed >= {"structure", "folded", "twin", "shipped", "weights", "reproduced", "golden"}
+    assert report["passed"]
 
 
-def test_it_is_exported_and_verified(bundles: list[Path]) -> None:
-    for bundle in bundles:
-        report = done(run("verify", bundle, "--json")).json
-        assert {check["step"] for check in report["checks"]} >= {"structure", "folded", "twin", "shipped", "golden"}
-        assert report["passed"]
+def test_inspect_tells_bundle_and_artifact(bundle: Path) -> None:
+    assert done(run("inspect", bundle, "--json")).json["target"] == "torchscript"
+    told = done(run("inspect", bundle / "nano_image.ts", "--json")).json
+    assert (told["kind"], told["input"]["shape"]) == ("torchscript artifact", [0, 3, 64, 64])
+    assert told["by_type"]["aten::_convolution"] > 0
 
 
-def test_a_fault_in_its_artifact_is_caught(bundles: list[Path], tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(bundles[0], tmp_path / bundles[0].name))
-    with np.load(copy / "nano_image.npz") as archive:
-        arrays = dict(archive)
-    largest = max((name for name in arrays if name != "about"), key=lambda name: arrays[name].size)
-    np.savez(copy / "nano_image.npz", **arrays | {largest: arrays[largest] * np.float32(1.001)})
-    rehash(copy)
-    found = run("verify", copy, "--checkpoint", bundles[0].parent / "mine.safetensors", "--json")
-    assert found.code == 1
-    failed = {(check["tower"], check["step"]) for check in found.json["checks"] if check["status"] == "failed"}
-    assert ("image", "twin") in failed
-    assert {tower for tower, _ in failed} == {"image"}
+@pytest.mark.whole
+def test_its_accuracy_is_measured_and_compared(bundle: Path, dataset: Path, exports: Exports) -> None:
+    assert done(run("evaluate", bundle, "--dataset", dataset, "--json")).json["classes"] == len(image_paths())
+    other = exports.bundle("onnx", "fp32").path
+    rows = done(run("compare", bundle, other, "--dataset", dataset, "--json")).json["bundles"]
+    assert [(row["target"], row["status"]) for row in rows] == [("torchscript", "passed"), ("onnx", "passed")]
 
 
-def test_inspect_tells_bundle_and_artifact(bundles: list[Path]) -> None:
-    assert done(run("inspect", bundles[0], "--json")).json["target"] == "npz"
-    told = done(run("inspect", bundles[0] / "nano_image.npz", "--json")).json
-    assert told["kind"] == "npz artifact"
-    assert told["operators"] > 0
-
-
-def test_its_accuracy_is_measured_and_compared(bundles: list[Path], dataset: Path) -> None:
-    assert done(run("evaluate", bundles[0], "--dataset", dataset, "--json")).json["classes"] == len(image_paths())
-    rows = done(run("compare", *bundles, "--dataset", dataset, "--json")).json["bundles"]
-    assert [(row["target"], row["status"]) for row in rows] == [("npz", "passed")] * 2
-
-
-def test_the_smallest_is_found(installed: None, exports: Exports, tmp_path: Path) -> None:
-    words = ["--target", "npz", "--precision", "smallest", "--checkpoint", exports.checkpoint, "-o", tmp_path]
+@pytest.mark.whole
+def test_the_smallest_is_found(with_target: None, exports: Exports, tmp_path: Path) -> None:
+    words = ["--target", "torchscript", "--precision", "smallest", "--checkpoint", exports.checkpoint, "-o", tmp_path]
     done(run("export", *words))
-    log = json.loads((tmp_path / "nano-npz-smallest" / "smallest.json").read_text(encoding="utf-8"))
-    assert log["trials"][-1]["precisions"] == {"image": "fp16", "text": "fp16"}
+    log = json.loads((tmp_path / "nano-torchscript-smallest" / "smallest.json").read_text(encoding="utf-8"))
+    assert log["trials"][-1]["precisions"] == {"image": "fp32", "text": "fp32"}
 
 
-def test_it_is_timed_on_the_host(bundles: list[Path], tmp_path: Path) -> None:
+@pytest.mark.whole
+def test_it_is_timed_on_the_host(bundle: Path, tmp_path: Path) -> None:
     output = tmp_path / "times.json"
-    done(run("benchmark", bundles[0], "--device", "host", "--quick", "--json", output))
+    done(run("benchmark", bundle, "--device", "host", "--quick", "--json", output))
     cells = json.loads(output.read_text(encoding="utf-8"))["cells"]
-    assert {(cell["id"].split(".")[2], cell["status"]) for cell in cells} == {("npz", "done")}
+    assert {(cell["id"].split(".")[2], cell["status"]) for cell in cells} == {("torchscript", "done")}
     assert all(cell["golden"]["passed"] and cell["summary"]["samples"] for cell in cells)
 
 
-def test_doctor_and_the_refusals_know_it(installed: None) -> None:
+def test_doctor_and_the_refusals_know_it(with_target: None) -> None:
     assert run("doctor").code == 0
-    refused = run("export", "--target", "npzz")
-    assert refused.code == 2
-    assert "did you mean npz?" in refused.stderr
-    assert "npz, all" in refused.stderr
+    refused = refusal(run("export", "--target", "torchscrip"))
+    assert "did you mean torchscript?" in refused
+    assert "torchscript, all" in refused
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_the_layout_of_yoloe_is_loaded_as_that_package_loads_it(
+    with_target: None, exports: Exports, dtype: torch.dtype
+) -> None:
+    """As ultralytics/nn/text_model.py (class MobileCLIPTS) at commit 00feaff5a0cd0037a598731785551dd1aa36adcd does:
+    `torch.jit.load`, called with tokens [N, 77] padded with 0, and no normalisation behind it."""
+    layout = exports.layout("yoloe")
+    assert (layout.manifest.target, list(layout.manifest.towers)) == ("torchscript", ["text"])
+    encoder = torch.jit.load(str(layout.path / "nano.ts"), map_location="cpu")
+    tokens = torch.from_numpy(mcd.tokenize([*prompts(), "", "cat " * 100])).to(dtype)
+    wanted = embed_texts(mcd.load_model(), tokens.numpy().astype(np.int64))
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    with torch.inference_mode():
+        for count in (1, len(tokens)):
+            assert np.abs(encoder(tokens[:count]).to(torch.float32).numpy() - wanted[:count]).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", [Loaded, Run, Saved])
+def test_what_is_planted_acts_where_torch_alone_loads_it(
+    kind: type[torch.nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the rows of tests/hostile, in which it does not, can fail."""
+    monkeypatch.chdir(tmp_path)
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"what the user wrote")
+    torch.jit.load(io.BytesIO(archive(kind())))(torch.zeros(1))
+    assert victim.read_bytes() != b"what the user wrote"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("return torch.from_file(x, True, 4)", "torch.from_file"),
+        ("return ops.aten.from_file(x, True, 4)", "ops.aten.from_file"),
+        ("t = torch\n    return t.from_file(x, True, 4)", "torch as a value"),
+        ("f = torch.from_file\n    return f(x, True, 4)", "torch as a value"),
+        ("return x.from_file(x, True, 4)", "x.from_file"),
+        ("return getattr(torch, 'from_file')(x)", "the character"),
+        ('return getattr(torch, "from_file")(x)', "getattr(torch, 'from_file')"),
+        ("return x # torch", "the character '#'"),
+        ("import os\n    return x", "syntax of the kind Import"),
+        ("with x:\n      return x", "syntax of the kind With"),
+        ("return [x for x in x]", "syntax of the kind ListComp"),
+        ("return x\n  def __getattr__(self: Tensor, x: Tensor) -> Tensor:\n    return x", "the method __getattr__"),
+        ("return x\n  @property\n  def forward(self: Tensor) -> Tensor:\n    return x", "the character '@'"),
+        ("return x\nclass B(Enum):\n  a = 1", "the class B"),
+        ("return (", "no readable code"),
+    ],
+)
+def test_code_that_no_trace_gives_is_refused_by_its_name(with_target: None, code: str, said: str) -> None:
+    from mobileclip_torchscript.archive import refused_of_code
+
+    class_ = "class A(Module):\n  def forward(self: __torch__.A,\n    x: Tensor) -> Tensor:\n    "
+    assert refused_of_code(f"{class_}return torch.add(x, 1)\n".encode()) is None
+    assert said in str(refused_of_code(f"{class_}{code}\n".encode()))
+
+
+def test_pickles_and_entries_that_no_trace_gives_are_refused(bundle: Path, tmp_path: Path) -> None:
+    from mobileclip_torchscript.archive import load
+
+    def edited(name: str, content: bytes) -> Path:
+        path = tmp_path / "edited.ts"
+        with zipfile.ZipFile(bundle / "nano_text.ts") as old, zipfile.ZipFile(path, "w") as new:
+            for entry in old.namelist():
+                new.writestr(entry, content if entry == name else old.read(entry))
+            if name not in old.namelist():
+                new.writestr(name, content)
+        return path
+
+    for pickled in (
+        b"cos\nsystem\n.",
+        b"c__torch__.torch.classes.profiling\n_RecordFunction\n.",
+        b"\x8c\x02os\x8c\x06system\x93.",
+    ):
+        with pytest.raises(InvalidInput, match=r"data\.pkl has .* which no trace"):
+            load(edited("tower/data.pkl", pickled))
+    for name in ("tower/model.json", "tower/code/a.py.debug_pkl", "other/version", "tower/../version"):
+        with pytest.raises(InvalidInput, match="another program wrote the entry"):
+            load(edited(name, b""))

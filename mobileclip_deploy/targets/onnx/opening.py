@@ -40,9 +40,12 @@ class OnnxArtifact(Artifact):
     def model(self) -> onnx.ModelProto:
         """The file's message; nobody may change it."""
         try:
-            return onnx.load(self.path, load_external_data=False)
+            model = onnx.load(self.path, load_external_data=False)
         except (OSError, DecodeError) as error:
             raise InvalidInput(f"{self.path} is not a readable ONNX file: {error}") from error
+        if not model.graph.node:  # no bytes at all are a message, too
+            raise InvalidInput(f"{self.path} is not a readable ONNX file: it holds no operations")
+        return model
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:

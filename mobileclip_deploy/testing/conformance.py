@@ -1,0 +1,298 @@
+"""What every target promises, held against one: it writes a small network, says what it wrote, runs it, refuses damage,
+and the checks see a wrong number in it.
+
+A promise is a function that yields a sentence for each way in which it is broken. What this machine cannot show, such
+as an engine that is not here, is told and not passed over.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.errors import NotRun, UsageError
+from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.steps import write_bundle
+from mobileclip_deploy.files import artifact_sha256
+from mobileclip_deploy.inspect.inspection import inspect
+from mobileclip_deploy.model.precision import is_precision, precision_of
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.parity import ParityReport
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets import Artifact, Target, TowerJob, get_target, restored_target
+from mobileclip_deploy.targets.benchmarking import SessionSetup
+from mobileclip_deploy.targets.graph import first_difference
+from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.testing.damage import names_machine, not_refused
+from mobileclip_deploy.testing.network import small_source
+from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.verify.subject import Evidence
+
+__all__ = ["check_target"]
+
+UNKNOWN = "fp5"
+# The cosine of answers of rounded random weights to the exact ones; what computes another network has one around 0.
+NEAR = 0.9
+
+
+@dataclass
+class Trial:
+    """A target under trial and what it wrote: a bundle for each precision, with the report of its checks.
+
+    `precisions`: those that are exported, each for the towers that can have it. `skipped`: what could not be shown.
+    """
+
+    target: Target
+    source: Source
+    evidence: Evidence
+    folder: Path
+    precisions: dict[str, dict[TowerName, str]]
+    bundles: dict[str, Bundle] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+    def write(
+        self, name: str, precisions: dict[TowerName, str], spoil: Callable[[TowerJob], TowerJob] | None = None
+    ) -> tuple[Bundle, ParityReport]:
+        """A bundle by all steps of an export, its checks included; of a spoiled job the checks know nothing."""
+        target = copy.copy(self.target.settled(precisions))
+        if spoil is not None:
+            write = target.write
+            vars(target)["write"] = lambda job, path: write(spoil(job), path)
+        plan = BundlePlan(self.folder / name, target, precisions, allow_failing=True)
+        written = write_bundle(plan, self.source, self.evidence)
+        assert written.report is not None
+        return written.bundle, written.report
+
+    def artifacts(self) -> Iterator[tuple[str, TowerName, Artifact]]:
+        """Of every bundle: precision, tower and artifact, opened by the target as its manifest restores it."""
+        for precision, bundle in self.bundles.items():
+            target = restored_target(bundle.manifest.target, bundle.manifest.options)
+            for tower, entry in bundle.manifest.towers.items():
+                yield precision, tower, target.open(bundle.artifact(tower), entry.function)
+
+    def inputs(self, tower: TowerName) -> np.ndarray:
+        """Three inputs of a tower."""
+        return self.evidence.reference.inputs.of(tower)[:3]
+
+
+def check_target(
+    target: Target, precisions: Sequence[str] | None = None, towers: Sequence[TowerName] = TOWERS
+) -> tuple[str, ...]:
+    """Hold a target to what `Target` promises, on a small network of random weights.
+
+    Args:
+        precisions: those to export; None for all that the target names.
+        towers: those to export.
+
+    Returns:
+        What could not be shown on this machine and why, a sentence each.
+
+    Raises:
+        AssertionError: promises are broken; a line each.
+        DependencyMissing: what writes or reads the format is not installed.
+    """
+    target.require_installed(converters=True)
+    source = small_source()
+    reference = Reference.compute(source.model, sample_inputs(source.model))
+    accepted = {name: _accepted(target, name, towers) for name in precisions or target.abilities.precisions}
+    with tempfile.TemporaryDirectory(prefix="mobileclip-contract-") as folder:
+        trial = Trial(target, source.folded(), Evidence(reference), Path(folder), accepted)
+        broken = [f"{target.label}: {text}" for promise in PROMISES for text in promise(trial)]
+    if broken:
+        raise AssertionError("\n".join(broken))
+    return tuple(trial.skipped)
+
+
+def _accepted(target: Target, precision: str, towers: Sequence[TowerName]) -> dict[TowerName, str]:
+    """Of these towers those that can have a precision, with it."""
+    found: dict[TowerName, str] = {}
+    for tower in towers:
+        try:
+            target.require({tower: precision})
+        except UsageError:
+            continue
+        found[tower] = precision
+    return found
+
+
+def it_is_registered_under_its_name(trial: Trial) -> Iterator[str]:
+    target, own = trial.target, trial.target.abilities
+    if type(get_target(target.label)) is not type(target):
+        yield f"the registry gives another target for {target.label!r}"
+    if target.name != target.name.casefold() or not target.title:
+        yield "`name` has capitals, or `title` is empty"
+    if odd := [one for one in own.suffixes if not one.startswith(".") or one != Path(f"x{one}").suffix]:
+        yield f"`suffixes` has {odd[0]!r}, which is no suffix of a file"
+    if odd := [name for name in own.precisions if not is_precision(name)]:
+        yield f"`precisions` has {odd[0]!r}, which is none"
+    if own.default_precision not in own.precisions:
+        yield f"`default_precision` {own.default_precision!r} is none of `precisions`"
+
+
+def its_files_are_inside_the_bundle(trial: Trial) -> Iterator[str]:
+    for precision in trial.precisions:
+        names = [trial.target.artifact_name(trial.source.variant, kind, precision) for kind in (*TOWERS, "classifier")]
+        if len({*names}) < len(names):
+            yield f"artifacts of one bundle have one name: {', '.join(names)}"
+        for name in map(PurePosixPath, names):
+            if name.is_absolute() or ".." in name.parts:
+                yield f"{name} is outside of a bundle"
+            if name.suffix not in trial.target.abilities.suffixes:
+                yield f"{name} ends in none of `suffixes`, so that `inspect` does not know it"
+
+
+def what_it_lacks_is_refused_in_one_line(trial: Trial) -> Iterator[str]:
+    if trial.target.has({"image": UNKNOWN}):
+        yield f"it has the precision {UNKNOWN!r}"
+    try:
+        trial.target.require({"image": UNKNOWN})
+    except UsageError as error:
+        if trial.target.abilities.default_precision not in error.line or "\n" in str(error):
+            yield f"its refusal does not list its precisions in one line: {error}"
+    else:
+        yield f"it does not refuse the precision {UNKNOWN!r}"
+    if odd := [name for name, towers in trial.precisions.items() if not towers]:
+        yield f"it names {', '.join(odd)} and refuses it for every tower"
+
+
+def its_options_come_back_from_the_manifest(trial: Trial) -> Iterator[str]:
+    usual = trial.target.options
+    turned = [own.name for own in fields(usual) if own.metadata["recorded"] and isinstance(own.default, bool)]
+    for options in (usual, *(replace(usual, **{name: not getattr(usual, name)}) for name in turned)):
+        if type(usual).restored(options.recorded()) != options:
+            yield f"{options} comes back as {type(usual).restored(options.recorded())}"
+
+
+def its_bundles_pass_their_checks(trial: Trial) -> Iterator[str]:
+    """Structure, answers, weights, storage, graph and rounded activations: the checks of an export."""
+    for precision, precisions in trial.precisions.items():
+        if not precisions:
+            continue
+        trial.bundles[precision], report = trial.write(precision, precisions)
+        for check in report.checks:
+            text = f"{precision}, {check.tower} tower, {check.step}: {check.describe()}"
+            # What a precision costs random weights is not the target's doing.
+            rounded = check.step == "shipped" and precision_of(precision).metric == "cosine"
+            near = check.deviation is not None and check.deviation.cosine > NEAR
+            if check.status == "failed" and not (rounded and near):
+                yield text
+            elif check.status != "passed":
+                trial.skipped.append(text)
+
+
+def the_same_job_gives_the_same_artifact(trial: Trial) -> Iterator[str]:
+    for precision, tower, artifact in trial.artifacts():
+        path = trial.folder / "again" / precision / artifact.path.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = trial.target.settled(trial.precisions[precision])
+        target.write(tower_job(trial.source, tower, precision), path)
+        if artifact_sha256(path) == artifact_sha256(artifact.path):
+            continue
+        first, second = artifact.graph, target.open(path).graph
+        if first is None or second is None:
+            yield f"{precision}: a second {tower} tower has other bytes, and `graph` cannot tell why"
+        elif (difference := first_difference(first, second)) is not None:
+            yield f"{precision}: a second {tower} tower is another graph: {difference.describe()}"
+
+
+def its_artifacts_tell_what_they_are(trial: Trial) -> Iterator[str]:
+    for precision, tower, artifact in trial.artifacts():
+        if not artifact.operators or min(artifact.operators.values()) < 1:
+            yield f"{precision}: `operators` of the {tower} tower are {artifact.operators}"
+        if not inspect(artifact.path).as_dict().get("bytes"):
+            yield f"{precision}: `inspect` tells no bytes of the {tower} tower"
+        words = names_machine(artifact.path)
+        yield from (f"{precision}: the {tower} tower names this machine: {word}" for word in words)
+
+
+def its_runner_answers_alike_alone_and_in_a_batch(trial: Trial) -> Iterator[str]:
+    for precision, tower, artifact in trial.artifacts():
+        inputs, width = trial.inputs(tower), trial.evidence.reference.of(tower).shape[1:]
+        try:
+            runner = artifact.runner()
+        except NotRun as error:
+            trial.skipped.append(f"{precision}, {tower} tower, runner: {error}")
+            continue
+        first = runner(inputs)
+        kept = first.copy()
+        alone = np.concatenate([runner(inputs[number : number + 1]) for number in range(len(inputs))])
+        if first.dtype != np.float32 or first.shape != (len(inputs), *width) or not runner.engine:
+            yield f"{precision}: the {tower} runner gives {first.dtype} {first.shape}, engine {runner.engine!r}"
+        elif not np.array_equal(first, kept):
+            yield f"{precision}: a later call of the {tower} runner changes what an earlier one gave"
+        elif np.abs(alone - first).max() > 1e-3 * np.abs(first).max():
+            yield f"{precision}: the {tower} runner answers otherwise to an input alone than in a batch"
+
+
+def its_session_answers_as_its_runner_does(trial: Trial) -> Iterator[str]:
+    for precision, tower, artifact in trial.artifacts():
+        inputs = trial.inputs(tower)[:1]
+        try:
+            for place in trial.target.places("host", trial.bundles[precision].manifest.options):
+                session = artifact.session(SessionSetup(place, 1, *artifact.ports))
+                session.feed(inputs)
+                session.run()
+                apart = np.abs(session.answer() - artifact.runner()(inputs)[0]).max()
+                if not apart <= 1e-2 * np.abs(session.answer()).max():
+                    yield f"{precision}: the {tower} tower is timed with other answers than its runner gives"
+        except NotRun as error:
+            trial.skipped.append(f"{precision}, {tower} tower, session: {error}")
+
+
+def damage_is_refused_in_one_line(trial: Trial) -> Iterator[str]:
+    """Of one artifact: how a file is read does not depend on its precision."""
+    for precision, tower, artifact in list(trial.artifacts())[:1]:
+        for text in not_refused(trial.target, artifact.path, trial.folder / "damaged"):
+            yield f"{precision}, {tower} tower: {text}"
+
+
+def a_wrong_number_is_seen(trial: Trial) -> Iterator[str]:
+    for precision, tower, artifact in list(trial.artifacts())[:1]:
+        readable = artifact.weights is not None
+        _, report = trial.write("wrong", {tower: precision}, _wrong_number if readable else _wrong_row)
+        if not report.failed:
+            yield f"{precision}: no check of the {tower} tower fails where a weight is wrong"
+        if readable and "weights" not in {check.step for check in report.failed}:
+            yield f"{precision}: one wrong number of the {tower} tower is not seen by `weights`"
+
+
+def _wrong_number(job: TowerJob) -> TowerJob:
+    return _spoiled(job, lambda row: row[:1])
+
+
+def _wrong_row(job: TowerJob) -> TowerJob:
+    return _spoiled(job, lambda row: row)
+
+
+def _spoiled(job: TowerJob, part: Callable[[Tensor], Tensor]) -> TowerJob:
+    """The job with wrong numbers in a part of the first row of its tower's largest weight."""
+    module = copy.deepcopy(job.module)
+    weight = max((value for value in module.parameters() if value.dim() > 1), key=torch.numel)
+    with torch.no_grad():
+        part(weight.view(len(weight), -1)[0]).neg_().sub_(weight.abs().max())
+    return replace(job, module=module, shared=None)
+
+
+PROMISES: tuple[Callable[[Trial], Iterator[str]], ...] = (
+    it_is_registered_under_its_name,
+    its_files_are_inside_the_bundle,
+    what_it_lacks_is_refused_in_one_line,
+    its_options_come_back_from_the_manifest,
+    its_bundles_pass_their_checks,
+    the_same_job_gives_the_same_artifact,
+    its_artifacts_tell_what_they_are,
+    its_runner_answers_alike_alone_and_in_a_batch,
+    its_session_answers_as_its_runner_does,
+    damage_is_refused_in_one_line,
+    a_wrong_number_is_seen,
+)
+"""In order: those behind `its_bundles_pass_their_checks` look at what it wrote."""

@@ -1,0 +1,43 @@
+"""Every target keeps what `Target` promises: ours, and the example's that is installed as anybody's is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from coreai_assets import require_coreai
+from litert_files import require_litert
+from third_party import installed
+
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.testing import check_target
+
+NEEDS = {"coreai": require_coreai, "litert": require_litert}
+CASES: list[tuple[str, TowerName, str]] = [
+    ("onnx", "text", "w8"),
+    ("coreml", "image", "w8"),
+    ("executorch", "text", "w8"),
+    ("coreai", "text", "w4p"),
+    ("litert", "text", "w8"),
+    ("torchscript", "image", "fp32"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def with_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with installed(tmp_path_factory.mktemp("site-packages")):
+        yield
+
+
+@pytest.mark.parametrize(("name", "tower", "precision"), CASES)
+def test_a_target_keeps_its_promises(name: str, tower: TowerName, precision: str) -> None:
+    NEEDS.get(name, lambda: None)()
+    print(*check_target(get_target(name), [precision], [tower]), sep="\n")
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("name", [name for name, *_ in CASES])
+def test_a_target_keeps_its_promises_at_every_precision(name: str) -> None:
+    NEEDS.get(name, lambda: None)()
+    print(*check_target(get_target(name)), sep="\n")

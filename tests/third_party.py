@@ -1,0 +1,47 @@
+"""The example package with a target of somebody else's, installed without pip: what is put on the path, and what says
+that it has a target."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mobileclip_deploy.targets import GROUP, targets
+
+__all__ = ["PACKAGE", "install", "installed"]
+
+PACKAGE = Path(__file__).parents[1] / "examples" / "third_party_target"
+
+
+def install(site: Path) -> None:
+    """Copy the package into a folder, with the entry points of its pyproject.toml."""
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    shutil.copytree(
+        PACKAGE / "mobileclip_torchscript",
+        site / "mobileclip_torchscript",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    about = site / f"mobileclip_torchscript-{project['version']}.dist-info"
+    about.mkdir()
+    told = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (about / "METADATA").write_text(told, encoding="utf-8")
+    entries = "".join(f"{name} = {value}\n" for name, value in project["entry-points"][GROUP].items())
+    (about / "entry_points.txt").write_text(f"[{GROUP}]\n{entries}", encoding="utf-8")
+
+
+@contextmanager
+def installed(site: Path) -> Iterator[None]:
+    """The package on the path of this process and of those that it starts."""
+    install(site)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(site))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
+        targets.cache_clear()
+        yield
+    targets.cache_clear()
