@@ -20,7 +20,7 @@ from torch import Tensor
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.plan import BundlePlan, ExportRequest, Writing
 from mobileclip_deploy.export.steps import write_bundle
 from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.inspect.inspection import inspect
@@ -67,7 +67,8 @@ class Trial:
         if spoil is not None:
             write = target.write
             vars(target)["write"] = lambda job, path: write(spoil(job), path)
-        plan = BundlePlan(self.folder / name, target, precisions, allow_failing=True)
+        request = ExportRequest((target.label,), writing=Writing(allow_failing=True))
+        plan = BundlePlan(self.folder / name, target, precisions, request)
         written = write_bundle(plan, self.source, self.evidence)
         assert written.report is not None
         return written.bundle, written.report

@@ -23,11 +23,11 @@ def small_source() -> Source:
     card = data | {"embed_dim": 24, "image": data["image"] | IMAGE, "text": data["text"] | TEXT}
     network = build_model(Variant.model_validate(card)).eval().requires_grad_(False)
     drawn = torch.Generator().manual_seed(0)
-    for name, value in network.named_parameters():
-        _draw(name, value, drawn)
-    for name, value in network.named_buffers():
+    for name, parameter in network.named_parameters():
+        _draw(name, parameter, drawn)
+    for name, buffer in network.named_buffers():
         if name.endswith(("running_mean", "running_var")):  # of training
-            value.add_(torch.rand(value.shape, generator=drawn), alpha=0.1)
+            buffer.add_(torch.rand(buffer.shape, generator=drawn), alpha=0.1)
     network.provenance = Provenance(
         variant="nano", layout="apple", sha256="0" * 64, file="small", licence="none", research_only=False
     )
