@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.job import Job, Turn
 from mobileclip_deploy.benchmark.result import RoundResult
-from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.errors import InvalidInput
 
 __all__ = ["append", "outstanding", "parse_stream", "read_stream"]
 
@@ -40,10 +39,9 @@ def parse_stream(content: bytes, job: Job, name: str) -> tuple[RoundResult, ...]
     found: dict[Turn, RoundResult] = {}
     for number, line in enumerate(lines, start=1):
         try:
-            finished = RoundResult.model_validate_json(line)
-        except ValidationError as error:
-            reason = first_problem(error)
-            raise InvalidInput(f"{name}, line {number}: no round ({reason}); delete the file, run again") from error
+            finished = parse_document(line.decode(errors="replace"), RoundResult, "it")
+        except InvalidInput as error:
+            raise InvalidInput(f"{name}, line {number}: no round ({error}); delete the file, run again") from error
         turn = Turn(cell=finished.cell, round=finished.round)
         if finished.run_id != job.run_id or turn not in job.order or turn in found:
             raise InvalidInput(f"{name}, line {number}: not a round of run {job.run_id}; delete the file, run again")

@@ -39,7 +39,10 @@ def test_a_line_that_was_cut_off_does_not_count_and_is_written_over(tmp_path: Pa
     assert read_stream(tmp_path / "s", JOB) == (first, second)
 
 
-@pytest.mark.parametrize("line", ["{}", "nonsense", finished("onnx-image", 7).model_dump_json()])
+MANY = '{"x":[' + "0," * 4_000_001 + "0]}"
+
+
+@pytest.mark.parametrize("line", ["{}", "nonsense", finished("onnx-image", 7).model_dump_json(), MANY])
 def test_a_whole_line_that_is_no_round_of_the_run_is_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "s").write_text(line + "\n", encoding="utf-8")
     with pytest.raises(InvalidInput, match="line 1"):
