@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
+import torch
 from golden_checkpoints import fill
 from safetensors.torch import save_file
 from torch import Tensor
@@ -17,9 +19,22 @@ from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import expected
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
-from mobileclip_deploy.model.variants import Variant
+from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.towers import make_tower
 
-__all__ = ["IMAGE_ALONE", "TINY", "WORDS", "card", "checkpoint", "filled", "known", "tiny_variant", "write_cards"]
+__all__ = [
+    "IMAGE_ALONE",
+    "TINY",
+    "WORDS",
+    "card",
+    "checkpoint",
+    "filled",
+    "inputs",
+    "known",
+    "tiny_variant",
+    "wanted",
+    "write_cards",
+]
 
 WORDS = "tiny_words"
 """A small network that knows the words of the packaged prompts."""
@@ -125,6 +140,22 @@ def filled(name: str, layout: str = "open_clip") -> MobileCLIP:
     network = build_model(tiny_variant(name).for_layout(layout))
     network.load_state_dict({key: fill(0, key, value.shape) for key, value in network.state_dict().items()})
     return network.eval()
+
+
+def inputs(tower: TowerName) -> np.ndarray:
+    """Two inputs of a tower of one of TINY."""
+    generator = np.random.default_rng(0)
+    if tower == "image":
+        return generator.random((2, 3, 64, 64), np.float32)
+    ids = generator.integers(1, 90, (2, 8))
+    ids[:, 0], ids[0, 5:], ids[1, 7:] = 90, (91, 0, 0), 91
+    return ids
+
+
+def wanted(model: MobileCLIP, tower: TowerName) -> np.ndarray:
+    """What torch answers to them."""
+    with torch.no_grad():
+        return make_tower(model, tower)(torch.from_numpy(inputs(tower))).numpy()
 
 
 def write_cards(folder: Path) -> dict[str, Path]:

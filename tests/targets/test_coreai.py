@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from pathlib import Path
 from unittest import mock
@@ -12,11 +11,11 @@ import pytest
 import torch
 from conversions import Store
 from coreai_assets import Assets, require_coreai
+from tiny import inputs, wanted
 from writing import chosen, job_of
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.files import artifact_bytes
-from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
@@ -41,27 +40,6 @@ GRIDS = {
 @pytest.fixture(scope="module")
 def assets(store: Store) -> Assets:
     return Assets(store.folder / "coreai")
-
-
-def inputs(tower: TowerName) -> np.ndarray:
-    generator = np.random.default_rng(0)
-    if tower == "image":
-        return generator.random((2, 3, 64, 64), np.float32)
-    ids = generator.integers(1, 90, (2, 8))
-    ids[:, 0], ids[0, 5:], ids[1, 7:] = 90, (91, 0, 0), 91
-    return ids
-
-
-def wanted(model: MobileCLIP, tower: TowerName) -> np.ndarray:
-    with torch.no_grad():
-        return make_tower(model, tower)(torch.from_numpy(inputs(tower))).numpy()
-
-
-@pytest.mark.parametrize("tower", TOWERS)
-def test_float32_is_the_tower_to_rounding(assets: Assets, tower: TowerName) -> None:
-    runner = get_target("coreai").open(assets.path(tower, "fp32")).runner()
-    assert runner.engine.startswith("Core AI 1.")
-    assert compare(wanted(assets.model, tower), runner(inputs(tower))).relative < 5e-6
 
 
 @pytest.mark.parametrize(("tower", "precision"), GRIDS)
@@ -102,22 +80,6 @@ def test_inputs_computed_beside_each_other_have_the_answers_that_they_have_alone
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert np.array_equal(runner(ids), alone)
     assert not np.array_equal(alone[0], alone[1])
-
-
-@pytest.mark.parametrize("tower", TOWERS)
-def test_a_second_export_has_the_same_content_in_other_bytes(assets: Assets, tower: TowerName, tmp_path: Path) -> None:
-    target, first, second = get_target("coreai"), assets.path(tower, "w4"), tmp_path / "again.aimodel"
-    assets.write(tower, "w4", second)
-    assert first_difference(target.open(first).graph, target.open(second).graph) is None
-    assert first_difference(target.open(first).graph, target.open(assets.path(tower, "fp32")).graph) is not None
-
-
-@pytest.mark.parametrize("tower", TOWERS)
-def test_nothing_in_an_asset_names_this_machine(assets: Assets, tower: TowerName) -> None:
-    words = [str(Path.cwd()), "site-packages", "/home/", "/tmp/", f"/{getpass.getuser()}/", "mobileclip_deploy/"]
-    for file in assets.path(tower, "w8").iterdir():
-        data = file.read_bytes()
-        assert [word for word in words if word.encode() in data] == [], file
 
 
 def test_an_asset_says_what_it_is_and_where_its_weights_came_from(assets: Assets) -> None:

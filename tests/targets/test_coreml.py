@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
-from pathlib import Path
-
 from exports import Exports
 
-import mobileclip_deploy as mcd
 from mobileclip_deploy.files import artifact_bytes
 
 
@@ -31,13 +27,3 @@ def test_the_manifest_counts_what_is_there(exports: Exports) -> None:
     for tower, entry in bundle.manifest.towers.items():
         assert entry.file == f"nano_{tower}.mlpackage"
         assert entry.bytes == artifact_bytes(bundle.path / entry.file)
-
-
-def test_nothing_in_a_bundle_names_this_machine(exports: Exports) -> None:
-    path = exports.bundle("coreml", "fp16").path
-    words = [str(Path.cwd()), str(exports.folder), mcd.__file__, "site-packages", "/home/", "/tmp/", "conversion_date"]
-    words += ["/" + getpass.getuser() + "/"]
-    for file in path.rglob("*"):
-        if file.is_file():
-            data = file.read_bytes()
-            assert [word for word in words if word.encode() in data] == [], file

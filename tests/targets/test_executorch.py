@@ -71,12 +71,6 @@ def test_no_attention_is_left_to_the_portable_kernels(bundle: Path) -> None:
     assert not {name for name in outside if "softmax" in name or "bmm" in name or "linear" in name or "conv" in name}
 
 
-def test_nothing_in_a_file_names_this_machine(bundle: Path, image: Path) -> None:
-    """That it has the same bytes when it is written again, in another folder, end_to_end/test_nano.py shows."""
-    for file in (image, bundle / "nano_text.xnnpack.pte"):
-        assert str(Path.cwd()).encode() not in file.read_bytes()
-
-
 def test_the_thread_pool_has_the_size_that_is_asked_for(image: Path) -> None:
     from executorch.extension.pybindings import portable_lib
 
@@ -84,14 +78,6 @@ def test_the_thread_pool_has_the_size_that_is_asked_for(image: Path) -> None:
         runner = RuntimeRunner(ExecuTorchArtifact(image, readable=True), threads)
         assert portable_lib._threadpool_get_thread_count() == threads
         assert f"{threads} thread" in runner.engine
-
-
-def test_a_second_call_does_not_overwrite_the_first_result(image: Path) -> None:
-    runner = RuntimeRunner(ExecuTorchArtifact(image, readable=True), 1)
-    first = runner(np.zeros((1, 3, 64, 64), np.float32))
-    kept = first.copy()
-    runner(np.ones((1, 3, 64, 64), np.float32))
-    assert np.array_equal(first, kept)
 
 
 def test_inputs_of_another_shape_are_refused_with_the_shape(image: Path) -> None:
@@ -103,22 +89,6 @@ def test_inspect_tells_what_a_file_holds(image: Path) -> None:
     told = run("inspect", image, "--json").json
     assert told["kind"] == "executorch artifact"
     assert told["by_type"] == {"XnnpackBackend": 1}
-
-
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.5, 0.999])
-def test_a_file_that_is_cut_off_is_one_line(image: Path, tmp_path: Path, share: float) -> None:
-    cut = tmp_path / "cut.pte"
-    data = image.read_bytes()
-    cut.write_bytes(data[: int(len(data) * share)])
-    assert "cut.pte" in refusal(run("inspect", cut))
-    with pytest.raises(InvalidInput):
-        get_target("executorch").open(cut).runner()
-
-
-def test_a_foreign_file_is_one_line(tmp_path: Path) -> None:
-    foreign = tmp_path / "foreign.pte"
-    foreign.write_bytes(b"PK\x03\x04" + bytes(1000))
-    assert "is not a usable .pte file" in refusal(run("inspect", foreign))
 
 
 def test_damaged_program_tables_never_raise_anything_else(image: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import getpass
 import importlib.util
 import json
 import os
@@ -18,14 +17,14 @@ import pytest
 import torch
 from conversions import Store
 from litert_files import Files, require_litert
+from tiny import inputs, wanted
 from torch import nn
 from writing import job_of
 
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.errors import DependencyMissing, UsageError
 from mobileclip_deploy.export.plan import ExportRequest, choose
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers
 from mobileclip_deploy.learning.recovery.student import attach, detach, grids
-from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
@@ -60,27 +59,6 @@ GRIDS = {
 @pytest.fixture(scope="module")
 def files(store: Store) -> Files:
     return Files(store.folder / "litert")
-
-
-def inputs(tower: TowerName) -> np.ndarray:
-    generator = np.random.default_rng(0)
-    if tower == "image":
-        return generator.random((2, 3, 64, 64), np.float32)
-    ids = generator.integers(1, 90, (2, 8))
-    ids[:, 0], ids[0, 5:], ids[1, 7:] = 90, (91, 0, 0), 91
-    return ids
-
-
-def wanted(model: MobileCLIP, tower: TowerName) -> np.ndarray:
-    with torch.no_grad():
-        return make_tower(model, tower)(torch.from_numpy(inputs(tower))).numpy()
-
-
-@pytest.mark.parametrize("tower", TOWERS)
-def test_float32_is_the_tower_to_rounding(files: Files, tower: TowerName) -> None:
-    runner = get_target("litert").open(files.path(tower, "fp32")).runner()
-    assert runner.engine.startswith("LiteRT 2.3")
-    assert compare(wanted(files.model, tower), runner(inputs(tower))).relative < 5e-6
 
 
 @pytest.mark.parametrize(("tower", "precision"), GRIDS)
@@ -238,19 +216,6 @@ def test_convolutions_that_double_the_channels_are_two_with_one_output_a_channel
     assert len({tensor.name for tensor in model.tensors}) == len(model.tensors)
 
 
-@pytest.mark.parametrize("tower", TOWERS)
-def test_a_second_export_has_the_same_bytes(files: Files, tower: TowerName, tmp_path: Path) -> None:
-    files.write(tower, "w8a8", tmp_path / "again.tflite")
-    assert (tmp_path / "again.tflite").read_bytes() == files.path(tower, "w8a8").read_bytes()
-
-
-@pytest.mark.parametrize("tower", TOWERS)
-def test_nothing_in_a_file_names_this_machine(files: Files, tower: TowerName) -> None:
-    words = [str(Path.cwd()), "site-packages", "/home/", "/tmp/", f"/{getpass.getuser()}/", "mobileclip_deploy/"]
-    data = files.path(tower, "fp32").read_bytes()
-    assert [word for word in words if word.encode() in data] == []
-
-
 def test_a_classifier_gives_probabilities_and_its_labels_stay_float32(files: Files, tmp_path: Path) -> None:
     """At w8 too: products with label embeddings are logits."""
     target, path, labels = get_target("litert"), tmp_path / "classifier.tflite", tuple(map(str, range(100)))
@@ -306,19 +271,6 @@ def test_constants_stand_where_kernels_may_load_sixteen_bytes_at_a_time(files: F
     large = [tensor.values for tensor in model.tensors if tensor.values is not None and tensor.values.nbytes > 4096]
     assert large
     assert {data.index(values.tobytes()) % 16 for values in large} == {0}
-
-
-@pytest.mark.parametrize("kind", ["cut", "header", "foreign", "empty"])
-def test_damaged_files_are_refused_in_a_sentence(files: Files, kind: str, tmp_path: Path) -> None:
-    data, path = files.path("image", "w8").read_bytes(), tmp_path / "damaged.tflite"
-    damaged = {"cut": data[:-200_000], "header": bytes(16) + data[16:], "foreign": b"P" * 999, "empty": b""}
-    path.write_bytes(damaged[kind])
-    artifact = get_target("litert").open(path)
-    for asked in ("ports", "operators", "weights", "graph"):
-        with pytest.raises(InvalidInput, match=r"is not a usable \.tflite file"):
-            getattr(artifact, asked)
-    with pytest.raises(InvalidInput, match=r"is not a usable \.tflite file"):
-        artifact.runner()
 
 
 def test_without_the_converter_files_are_read_and_run_and_an_export_says_which_extra(files: Files) -> None:

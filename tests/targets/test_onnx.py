@@ -18,14 +18,13 @@ from writing import job_of
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import identify
 from mobileclip_deploy.checkpoints.loading import assemble
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
-from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
@@ -91,23 +90,6 @@ def test_float16_weights_are_float16(exports: Exports, tower: TowerName) -> None
     assert 0.49 < halves < 0.56
 
 
-@both_towers
-def test_batches_of_one_three_and_eight_agree(exports: Exports, tower: TowerName) -> None:
-    bundle = exports.bundle("onnx", "fp32")
-    inputs = Reference.read(bundle.golden).inputs.of(tower)[:8]
-    runner = mcd.load_runner(bundle, tower)
-    whole = runner(inputs)
-    assert compare(whole, np.concatenate([runner(inputs[i : i + 1]) for i in range(8)])).relative <= 1e-6
-    assert compare(whole[:3], runner(inputs[:3])).relative <= 1e-6
-
-
-@both_towers
-def test_the_float32_twin_of_nano_deviates_by_less_than_1e_5(exports: Exports, tower: TowerName) -> None:
-    bundle = exports.bundle("onnx", "fp32")
-    golden = Reference.read(bundle.golden)
-    assert compare(golden.of(tower), mcd.load_runner(bundle, tower)(golden.inputs.of(tower))).relative <= 1e-5
-
-
 @both_precisions
 def test_nothing_in_a_bundle_names_this_machine(exports: Exports, precision: str) -> None:
     path = exports.bundle("onnx", precision).path
@@ -126,16 +108,6 @@ def test_nothing_in_a_bundle_names_this_machine(exports: Exports, precision: str
         if file.is_file():
             data = file.read_bytes()
             assert [word for word in words if word.encode() in data] == [], file
-
-
-def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
-    target = get_target("onnx")
-    for name, content in {"empty.onnx": b"", "text.onnx": b"not a graph at all"}.items():
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(InvalidInput):
-            _ = target.open(tmp_path / name).ports
-        with pytest.raises(RuntimeFailed, match="cannot load"):
-            target.open(tmp_path / name).runner()
 
 
 @both_towers
