@@ -154,12 +154,12 @@ def image_weights(variant: str) -> dict[str, Any]:
     """The tensors of a variant's image tower in its first layout, from the seed."""
     from golden_checkpoints import fill
 
-    from mobileclip_deploy.checkpoints.fitting import expected
+    from mobileclip_deploy.checkpoints.fitting import Candidate
     from mobileclip_deploy.model.variants import load_variant
 
     layouts = list(load_variant(variant).layouts)
     layout = "open_clip" if "open_clip" in layouts else layouts[0]
-    wanted = expected(variant, layout, None, ("image",)).values()
+    wanted = Candidate(load_variant(variant), layout, ("image",)).expected.values()
     return {one.key: fill(SEED, one.key, one.shape) for one in wanted}
 
 

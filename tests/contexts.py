@@ -12,7 +12,7 @@ from tiny import card
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import open_clip
-from mobileclip_deploy.checkpoints.fitting import expected
+from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.model import variants
 
 __all__ = ["CONTEXTS", "causal_model"]
@@ -31,7 +31,7 @@ def causal_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> mcd.MobileCLI
     definition = variants.read_card(path).for_layout("open_clip")
     tensors = {
         open_clip.file_name(entry.key, definition): fill(0, entry.key, entry.shape)
-        for key, entry in expected(NAME, open_clip.NAME).items()
+        for key, entry in Candidate(variants.read_card(path), open_clip.NAME).expected.items()
         if not key.startswith("image.")
     }
     save_file(tensors, folder / f"{NAME}.safetensors")

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import open_clip
-from mobileclip_deploy.checkpoints.fitting import expected
+from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import TowerName, Variant
@@ -170,7 +170,7 @@ def write_cards(folder: Path) -> dict[str, Path]:
 def checkpoint(name: str, layout: str, seed: int = 0) -> dict[str, Tensor]:
     """A checkpoint of a variant in a layout, named as the layout's own code names it, with golden-style weights."""
     definition = tiny_variant(name).for_layout(layout)
-    table = expected(name, layout).values()
+    table = Candidate(tiny_variant(name), layout).expected.values()
     tensors = {entry.key: fill(seed, entry.key, entry.shape) for entry in table}
     if layout == open_clip.NAME:
         return {open_clip.file_name(key, definition): value for key, value in tensors.items()}
@@ -205,8 +205,7 @@ def known(folder: Path) -> Iterator[Path]:
     (folder / f"{WORDS}.json").write_text(json.dumps(words | {"name": WORDS, "title": WORDS}), encoding="utf-8")
     cards = variants._cards() | {WORDS: folder / f"{WORDS}.json"}
     with mock.patch.object(variants, "_cards", return_value=cards):
-        tensors = {
-            entry.key: fill(0, entry.key, entry.shape).contiguous() for entry in expected(WORDS, "apple").values()
-        }
+        wanted = Candidate(variants.load_variant(WORDS), "apple")
+        tensors = {entry.key: fill(0, entry.key, entry.shape).contiguous() for entry in wanted.expected.values()}
         save_file(tensors, folder / "tiny.safetensors")
         yield folder / "tiny.safetensors"

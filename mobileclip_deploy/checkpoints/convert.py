@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import folded, open_clip
-from mobileclip_deploy.checkpoints.fitting import LAYOUTS, expected
+from mobileclip_deploy.checkpoints.fitting import LAYOUTS
 from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.loading import load, read_weight
 from mobileclip_deploy.checkpoints.reading import open_tensors
@@ -17,7 +17,6 @@ from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.files import StrPath, check_file_destination, file_sha256
 from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["Conversion", "convert"]
@@ -72,37 +71,36 @@ def convert(
     if layout == folded.NAME:
         return _fold(identity, source, output, progress)
     tensors, notes = _mapped(identity, layout)
-    metadata = {"variant": identity.variant, "layout": layout, "source_sha256": file_sha256(source)}
+    metadata = {"variant": identity.variant.name, "layout": layout, "source_sha256": file_sha256(source)}
     progress(f"writing {output.name}")
     write_tensors(output, tensors, metadata)
-    return Conversion(output, identity.variant, identity.layout, layout, len(tensors), (*identity.notes, *notes))
+    return Conversion(output, identity.variant.name, identity.layout, layout, len(tensors), (*identity.notes, *notes))
 
 
 def _fold(identity: Identity, source: Path, output: Path, progress: Progress) -> Conversion:
-    model = load(source, identity.variant)
+    model = load(source, identity.variant.name)
     progress("folding")
     fold(model)
     progress(f"writing {output.name}")
     folded.save(model, output)
     assert model.provenance is not None
     return Conversion(
-        output, identity.variant, identity.layout, folded.NAME, len(model.state_dict()), model.provenance.notes
+        output, identity.variant.name, identity.layout, folded.NAME, len(model.state_dict()), model.provenance.notes
     )
 
 
 def _mapped(identity: Identity, layout: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors under the other layout's names, and what was added or dropped."""
-    card = load_variant(identity.variant)
+    card = identity.variant
     if layout not in card.layouts:
         raise UsageError(f"{card.name} has no {layout} checkpoints; {_possible(identity)}")
-    definition = card.for_layout(layout)
+    other = replace(identity.candidate, layout=layout)
     if differ := _differences(identity, layout):
         raise CheckpointError(
             f"{card.name} is another network in the {layout} layout ({', '.join(differ)} differ): the converted file "
             f"would give other embeddings; {_possible(identity)}, or use the checkpoint published in {layout} layout"
         )
-    here = expected(identity.variant, identity.layout, None, identity.towers)
-    there = expected(identity.variant, layout, None, identity.towers)
+    here, there = identity.candidate.expected, other.expected
     weights = {
         ours: read_weight(identity.file, entry, ours)
         for ours, entry in here.items()
@@ -121,20 +119,19 @@ def _mapped(identity: Identity, layout: str) -> tuple[dict[str, Tensor], tuple[s
         notes = ("a projection bias of zeros was added, which changes nothing",)
     converted = {there[ours].key: there[ours].convert.theirs(value) for ours, value in weights.items()}
     if layout == open_clip.NAME:
-        converted = {open_clip.file_name(key, definition): value for key, value in converted.items()}
+        converted = {open_clip.file_name(key, other.definition): value for key, value in converted.items()}
     return converted, notes
 
 
 def _differences(identity: Identity, layout: str) -> list[str]:
     """What makes the variant another network in a layout than in that of the checkpoint; nothing where it is not."""
-    card = load_variant(identity.variant)
     if "image" not in identity.towers:
         return []
-    old, new = (card.for_layout(name).image.model_dump() for name in (identity.layout, layout))
+    old, new = (identity.variant.for_layout(name).image.model_dump() for name in (identity.layout, layout))
     return [name for name in old if name != "projection_bias" and old[name] != new[name]]
 
 
 def _possible(identity: Identity, but: str | None = None) -> str:
     """In which layouts the checkpoint can be written, in words."""
-    layouts = [name for name in load_variant(identity.variant).layouts if not _differences(identity, name)]
+    layouts = [name for name in identity.variant.layouts if not _differences(identity, name)]
     return f"it can be written as {' or '.join(name for name in (*layouts, folded.NAME) if name != but)}"

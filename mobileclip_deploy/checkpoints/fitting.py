@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from types import ModuleType
 
 from mobileclip_deploy.checkpoints import apple, folded, llava, open_clip
@@ -19,16 +19,15 @@ from mobileclip_deploy.model.variants import TOWERS, Variant, ViTTower, load_var
 __all__ = [
     "LAYOUTS",
     "POSITIONS",
+    "Candidate",
     "Expected",
     "Fit",
     "candidates",
-    "closest_variant",
-    "empty_model",
-    "expected",
+    "closest",
     "find_layout",
     "find_towers",
     "fit",
-    "fitting_variants",
+    "fitting",
     "summary",
 ]
 
@@ -99,52 +98,74 @@ def find_towers(layout: str, keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(tower for tower in TOWERS if any(name.startswith(prefixes[tower]) for name in names))
 
 
-def empty_model(
-    variant: Variant, layout: str, source_layout: str | None = None, towers: tuple[str, ...] = TOWERS
-) -> MobileCLIP:
-    """The network without memory for weights, as checkpoints of `layout` hold it: folded for "folded", in part for
-    "llava"."""
-    if layout == folded.NAME:
-        definition = variant.for_layout(source_layout or next(iter(variant.layouts)))
-        return fold_structure(build_model(definition, "meta", towers))
-    model = build_model(variant.for_layout(layout), "meta", towers)
-    return fold_structure(model, REPARAMETERIZED) if layout == llava.NAME else model
+@dataclass(frozen=True)
+class Candidate:
+    """What a checkpoint may be: a variant, as its card says, with these towers, in a layout.
 
+    `source_layout`: of a folded checkpoint, the layout of the checkpoint that it was made from.
+    """
 
-def expected(
-    name: str, layout: str, source_layout: str | None = None, towers: tuple[str, ...] = TOWERS
-) -> Mapping[str, Expected]:
-    """What a checkpoint of variant `name` in `layout` must hold, by our keys."""
-    return _table(_same_network(name, source_layout or layout), layout, source_layout, towers)
+    variant: Variant
+    layout: str
+    towers: tuple[str, ...] = TOWERS
+    source_layout: str | None = None
+
+    def __hash__(self) -> int:
+        return hash((self.variant.name, self.layout, self.towers, self.source_layout))
+
+    @cached_property
+    def definition(self) -> Variant:
+        """The variant as checkpoints of its layout define it; of a folded one, of the layout that it was made from."""
+        known = self.source_layout or (next(iter(self.variant.layouts)) if self.layout == folded.NAME else self.layout)
+        return self.variant.for_layout(known)
+
+    @cached_property
+    def network(self) -> tuple[object, ...]:
+        """What decides names and shapes."""
+        own = self.definition
+        return own.image, own.text, own.tokenizer, own.embed_dim, own.preprocess.size
+
+    @cached_property
+    def expected(self) -> Mapping[str, Expected]:
+        """What such a checkpoint must hold, by our keys."""
+        alike = (one for one in candidates(self.layout, self.towers) if one.network == self.network)
+        first = next(alike, self) if self.layout != folded.NAME else self
+        return _table(first)  # built once a network, not once a variant
+
+    def fit(self, shapes: Mapping[str, tuple[int, ...]]) -> Fit:
+        """How a checkpoint's keys and shapes compare with what it must hold."""
+        return fit(self.expected, shapes)
+
+    def empty_model(self, image_size: int | None = None) -> MobileCLIP:
+        """The network without memory for weights, at the variant's image size or another one, as such checkpoints hold
+        it: folded for "folded", in part for "llava".
+
+        Raises:
+            UsageError: the image tower cannot take that size.
+        """
+        definition = self.definition
+        if image_size is not None and image_size != definition.preprocess.size:
+            definition = definition.with_image_size(image_size)
+        model = build_model(definition, "meta", self.towers)
+        if self.layout == folded.NAME:
+            return fold_structure(model)
+        return fold_structure(model, REPARAMETERIZED) if self.layout == llava.NAME else model
 
 
 @cache
-def _same_network(name: str, layout: str) -> str:
-    """The first variant whose network is that of `name`: a table is built once a network, not once a name."""
-    if layout == folded.NAME:
-        return name
-    network = _network(load_variant(name).for_layout(layout))
-    return next(other for other in candidates(layout) if _network(load_variant(other).for_layout(layout)) == network)
-
-
-def _network(variant: Variant) -> tuple[object, ...]:
-    return variant.image, variant.text, variant.tokenizer, variant.embed_dim, variant.preprocess.size
-
-
-@cache
-def _table(name: str, layout: str, source_layout: str | None, towers: tuple[str, ...]) -> Mapping[str, Expected]:
-    variant = load_variant(name)
-    keymap = LAYOUTS[layout].keymap(variant if layout == folded.NAME else variant.for_layout(layout))
+def _table(candidate: Candidate) -> Mapping[str, Expected]:
+    variant = candidate.variant
+    keymap = LAYOUTS[candidate.layout].keymap(variant if candidate.layout == folded.NAME else candidate.definition)
     table = {}
     # On the meta device: names and shapes of a whole network, without memory or time for its values.
-    for ours, tensor in empty_model(variant, layout, source_layout, towers).state_dict().items():
+    for ours, tensor in candidate.empty_model().state_dict().items():
         key, convert = keymap.theirs(ours)
         table[ours] = Expected(
             key,
             tuple(convert.theirs(tensor).shape),
             convert,
             # Counters say nothing about the weights, and a tower alone has no use for the temperature.
-            optional=key.endswith("num_batches_tracked") or (ours == "logit_scale" and towers != TOWERS),
+            optional=key.endswith("num_batches_tracked") or (ours == "logit_scale" and candidate.towers != TOWERS),
             square_grid=ours == POSITIONS,
             class_token=isinstance(variant.image, ViTTower) and variant.image.class_token_position,
         )
@@ -165,25 +186,30 @@ def fit(table: Mapping[str, Expected], shapes: Mapping[str, tuple[int, ...]]) ->
     )
 
 
-def fitting_variants(layout: str, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Names of the variants which a checkpoint fits exactly, with the towers it has."""
-    towers = find_towers(layout, shapes)
-    return [name for name in candidates(layout) if fit(expected(name, layout, None, towers), shapes).exact]
+def fitting(layout: str, shapes: Mapping[str, tuple[int, ...]]) -> list[Candidate]:
+    """What a checkpoint fits exactly, with the towers it has."""
+    return [one for one in candidates(layout, find_towers(layout, shapes)) if one.fit(shapes).exact]
 
 
-def closest_variant(layout: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Name of the variant with the most tensors of the right name and shape."""
-
-    def matches(name: str) -> int:
-        table = expected(name, layout, None, find_towers(layout, shapes))
-        return sum(shapes.get(entry.key) == entry.shape for entry in table.values())
-
-    return max(candidates(layout), key=matches)
+def closest(layout: str, shapes: Mapping[str, tuple[int, ...]]) -> Candidate:
+    """The candidate with the most tensors of the right name and shape."""
+    return max(
+        candidates(layout, find_towers(layout, shapes)),
+        key=lambda one: sum(shapes.get(entry.key) == entry.shape for entry in one.expected.values()),
+    )
 
 
-def candidates(layout: str) -> list[str]:
-    """Names of the variants that exist in a layout."""
-    return [name for name in variant_names() if layout == folded.NAME or layout in load_variant(name).layouts]
+def candidates(layout: str, towers: tuple[str, ...] = TOWERS) -> list[Candidate]:
+    """The variants that exist in a layout."""
+    cards = map(load_variant, variant_names())
+    found = (Candidate(card, layout, towers) for card in cards if layout == folded.NAME or layout in card.layouts)
+    return [_once(one) for one in found]
+
+
+@cache
+def _once(candidate: Candidate) -> Candidate:
+    """The first of several equal ones: what it has computed of itself stays."""
+    return candidate
 
 
 def summary(keys: Iterable[str]) -> str:

@@ -6,16 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from mobileclip_deploy.checkpoints import folded, llava, open_clip
-from mobileclip_deploy.checkpoints.fitting import (
-    closest_variant,
-    expected,
-    find_layout,
-    find_towers,
-    fit,
-    fitting_variants,
-)
+from mobileclip_deploy.checkpoints.fitting import Candidate, closest, find_layout, find_towers, fitting
 from mobileclip_deploy.checkpoints.reading import TensorFile
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.model.provenance import Provenance
@@ -27,10 +21,8 @@ __all__ = ["Identity", "choose", "identify"]
 PARENTS = 4
 
 
-def choose(
-    fits: Sequence[str], layout: str, towers: tuple[str, ...], path: Path, hints: Sequence[str] = ()
-) -> tuple[str, tuple[str, ...]]:
-    """The variant, and what the user should know about the choice.
+def choose(fits: Sequence[Candidate], path: Path, hints: Sequence[str] = ()) -> tuple[Candidate, tuple[str, ...]]:
+    """One of several that a checkpoint fits, and what the user should know about the choice.
 
     What names one decides: `hints` (metadata, the repository it came from), then the file's name, then its folders'.
     Without, variants that compute the same differ in name and licence alone, and the first is taken, with a note;
@@ -45,20 +37,27 @@ def choose(
         named = _named(fits, text)
         if named:
             return named, ()
-    if len({_network(load_variant(name).for_layout(layout), towers) for name in fits}) > 1:
+    if len({_network(one) for one in fits}) > 1:
         raise CheckpointError(
-            f"{path} fits {', '.join(fits)}, which compute different things from the same keys; "
+            f"{path} fits {', '.join(_names(fits))}, which compute different things from the same keys; "
             "say which with `variant`"
         )
-    others = " or ".join(fits[1:])
-    return fits[0], (f"{path.name} is taken for {fits[0]}; {others} is the same network: `variant` says which it is",)
+    first, *others = _names(fits)
+    same = f"{' or '.join(others)} is the same network: `variant` says which it is"
+    return fits[0], (f"{path.name} is taken for {first}; {same}",)
 
 
-def _named(names: Sequence[str], text: str) -> str | None:
-    """The variant that a text names: the one with the longest name in it, in whole words."""
+def _names(candidates: Sequence[Candidate]) -> list[str]:
+    return [one.variant.name for one in candidates]
+
+
+def _named(candidates: Sequence[Candidate], text: str) -> Candidate | None:
+    """The one whose variant a text names: the one with the longest name in it, in whole words."""
     words = _words(text)
-    hits = [(len(alias), name) for name in names for alias in _aliases(load_variant(name)) if alias in words]
-    return max(hits)[1] if hits else None
+    hits = [
+        (len(alias), one.variant.name, one) for one in candidates for alias in _aliases(one.variant) if alias in words
+    ]
+    return max(hits, key=lambda hit: hit[:2])[2] if hits else None
 
 
 def _aliases(variant: Variant) -> Iterator[str]:
@@ -71,10 +70,11 @@ def _words(text: str) -> str:
     return "-" + re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") + "-"
 
 
-def _network(variant: Variant, towers: tuple[str, ...]) -> str:
+def _network(candidate: Candidate) -> str:
     """What decides an embedding, as text."""
-    parts = {"image": (variant.image, variant.preprocess), "text": (variant.text, variant.tokenizer)}
-    return repr([parts[tower] for tower in TOWERS if tower in towers])
+    own = candidate.definition
+    parts = {"image": (own.image, own.preprocess), "text": (own.text, own.tokenizer)}
+    return repr([parts[tower] for tower in TOWERS if tower in candidate.towers])
 
 
 REPARAMETERIZED = (".reparam_conv.", ".lkb_reparam.")
@@ -86,16 +86,23 @@ class Identity:
     says about the checkpoint it was made from."""
 
     file: TensorFile
-    variant: str
-    layout: str
-    towers: tuple[str, ...]
+    candidate: Candidate
     notes: tuple[str, ...] = ()
     source: Provenance | None = None
 
     @property
-    def source_layout(self) -> str:
-        """The layout that defines the network: a folded file's is that of the checkpoint it was made from."""
-        return self.source.layout if self.source else self.layout
+    def variant(self) -> Variant:
+        """As its card says, whatever the layout."""
+        return self.candidate.variant
+
+    @property
+    def layout(self) -> str:
+        return self.candidate.layout
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """Those that the file holds."""
+        return self.candidate.towers
 
 
 def identify(file: TensorFile, variant: str | None = None, repository: str | None = None) -> Identity:
@@ -116,63 +123,59 @@ def identify(file: TensorFile, variant: str | None = None, repository: str | Non
     except CheckpointError as error:
         raise CheckpointError(f"{file.path}: {error}") from None
     _refuse_reparameterized(file, layout)
+    card = None if variant is None else load_variant(variant)
     if layout == folded.NAME:
-        return _identify_folded(file, variant)
+        return _identify_folded(file, card)
     if layout == open_clip.NAME:
         file = file.renamed(open_clip.canonical_names(file.shapes))
     if layout == llava.NAME:
         file = replace(file.renamed(llava.canonical_names(file.shapes)), notes=(*file.notes, llava.NOTE))
-    towers = find_towers(layout, file.shapes)
-    notes: tuple[str, ...] = ()
-    if variant is not None:
-        name = _required(file, layout, towers, variant)
-    else:
-        fits = fitting_variants(layout, file.shapes)
-        if not fits:
-            _refuse_misfit(file, layout, closest_variant(layout, file.shapes))
-        if _has_zero_bias(file, layout, fits[0], towers):
-            # Written by a conversion from Apple's layout, so of a variant that exists there.
-            fits = [fit for fit in fits if "apple" in load_variant(fit).layouts] or fits
-        hints = [hint for hint in (repository, file.metadata.get("variant")) if hint]
-        name, notes = choose(fits, layout, towers, file.path, hints)
-    notes = (*file.notes, *notes, *_missing_tower(towers, name), *_converted(file, layout, name, towers))
-    return Identity(file, name, layout, towers, notes)
+    found, notes = _of_names(file, layout, repository) if card is None else (_required(file, layout, card), ())
+    return Identity(file, found, (*file.notes, *notes, *_missing_tower(found), *_converted(file, found)))
 
 
-def _identify_folded(file: TensorFile, variant: str | None) -> Identity:
+def _of_names(file: TensorFile, layout: str, repository: str | None) -> tuple[Candidate, tuple[str, ...]]:
+    """What names and shapes say that a file is, and what the user should know about it."""
+    fits = fitting(layout, file.shapes)
+    if not fits:
+        _refuse_misfit(file, closest(layout, file.shapes))
+    if _has_zero_bias(file, fits[0]):
+        # Written by a conversion from Apple's layout, so of a variant that exists there.
+        fits = [one for one in fits if "apple" in one.variant.layouts] or fits
+    return choose(fits, file.path, [hint for hint in (repository, file.metadata.get("variant")) if hint])
+
+
+def _identify_folded(file: TensorFile, variant: Variant | None) -> Identity:
     source = folded.provenance(file.metadata, file.path)
-    if variant is not None and load_variant(variant).name != source.variant:
-        raise CheckpointError(
-            f"{file.path} is a {source.variant} checkpoint, not {load_variant(variant).name}; leave `variant` out"
-        )
-    result = fit(expected(source.variant, folded.NAME, source.layout, source.towers), file.shapes)
-    if not result.exact:
+    if variant is not None and variant.name != source.variant:
+        raise CheckpointError(f"{file.path} is a {source.variant} checkpoint, not {variant.name}; leave `variant` out")
+    found = Candidate(load_variant(source.variant), folded.NAME, source.towers, source.layout)
+    if not (result := found.fit(file.shapes)).exact:
         raise CheckpointError(
             f"{file.path} is no whole folded {source.variant}: {result.describe()}; "
             "write it again with `reparameterize`"
         )
-    notes = _missing_tower(source.towers, source.variant)
-    return Identity(file, source.variant, folded.NAME, source.towers, notes, source)
+    return Identity(file, found, _missing_tower(found), source)
 
 
-def _required(file: TensorFile, layout: str, towers: tuple[str, ...], variant: str) -> str:
-    card = load_variant(variant)
+def _required(file: TensorFile, layout: str, card: Variant) -> Candidate:
     if layout not in card.layouts:
-        fits = fitting_variants(layout, file.shapes)
+        fits = _names(fitting(layout, file.shapes))
         hint = f"it fits {' and '.join(fits)}" if fits else f"{card.name} comes in {' and '.join(card.layouts)} layout"
         raise CheckpointError(f"{file.path} is in {layout} layout, which {card.name} has no checkpoints in; {hint}")
-    if not fit(expected(card.name, layout, None, towers), file.shapes).exact:
-        _refuse_misfit(file, layout, card.name)
-    return card.name
+    wanted = Candidate(card, layout, find_towers(layout, file.shapes))
+    if not wanted.fit(file.shapes).exact:
+        _refuse_misfit(file, wanted)
+    return wanted
 
 
-def _refuse_misfit(file: TensorFile, layout: str, name: str) -> None:
-    result = fit(expected(name, layout, None, find_towers(layout, file.shapes)), file.shapes)
-    others = [other for other in fitting_variants(layout, file.shapes) if other != name]
+def _refuse_misfit(file: TensorFile, wanted: Candidate) -> NoReturn:
+    others = [name for name in _names(fitting(wanted.layout, file.shapes)) if name != wanted.variant.name]
     hint = (
         f"it fits {' and '.join(others)}" if others else "give a checkpoint of a known variant (`variants` lists them)"
     )
-    raise CheckpointError(f"{file.path} does not fit {name}: {result.describe()}; {hint}")
+    problem = wanted.fit(file.shapes).describe()
+    raise CheckpointError(f"{file.path} does not fit {wanted.variant.name}: {problem}; {hint}")
 
 
 def _refuse_reparameterized(file: TensorFile, layout: str) -> None:
@@ -184,33 +187,31 @@ def _refuse_reparameterized(file: TensorFile, layout: str) -> None:
         )
 
 
-def _missing_tower(towers: tuple[str, ...], name: str) -> tuple[str, ...]:
-    return tuple(f"the checkpoint has no {tower} tower" for tower in load_variant(name).towers if tower not in towers)
+def _missing_tower(found: Candidate) -> tuple[str, ...]:
+    return tuple(f"the checkpoint has no {tower} tower" for tower in found.variant.towers if tower not in found.towers)
 
 
-def _has_zero_bias(file: TensorFile, layout: str, name: str, towers: tuple[str, ...]) -> bool:
+def _has_zero_bias(file: TensorFile, found: Candidate) -> bool:
     """Whether an open_clip file has the projection bias that a conversion from Apple's layout adds: all zero."""
-    definition = load_variant(name).for_layout(layout)
-    if layout != open_clip.NAME or "image" not in towers or not definition.image.projection_bias:
+    if found.layout != open_clip.NAME or "image" not in found.towers or not found.definition.image.projection_bias:
         return False
-    key, _ = open_clip.keymap(definition).theirs("image.projection.bias")
-    return not file.read(key).any()
+    return not file.read(found.expected["image.projection.bias"].key).any()
 
 
-def _converted(file: TensorFile, layout: str, name: str, towers: tuple[str, ...]) -> tuple[str, ...]:
+def _converted(file: TensorFile, found: Candidate) -> tuple[str, ...]:
     """A warning where open_clip's form of Apple's weights is not the same network.
 
     Apple's projection has no bias; timm's head has one, which timm's conversion sets to zero and training moves. Both
     compute the same for MCi towers, but timm's ViT-B/16 pads its stem differently.
     """
-    card = load_variant(name)
-    if not {"apple", "open_clip"} <= card.layouts.keys() or not _has_zero_bias(file, layout, name, towers):
+    card = found.variant
+    if not {"apple", "open_clip"} <= card.layouts.keys() or not _has_zero_bias(file, found):
         return ()
-    apple, theirs = card.for_layout("apple").image, card.for_layout(layout).image
+    apple, theirs = card.for_layout("apple").image, found.definition.image
     if theirs == apple.model_copy(update={"projection_bias": True}):
         return ()
     return (
         f"{file.path.name} looks converted from Apple's layout (its projection bias is all zero): open_clip "
         f"pads the stem and sets epsilons differently, so the embeddings are not those Apple trained; prefer Apple's "
-        f"own {name}.pt",
+        f"own {card.name}.pt",
     )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import llava
-from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected, empty_model, expected
+from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected
 from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample
 from mobileclip_deploy.checkpoints.reading import TensorFile, open_tensors
@@ -21,7 +21,7 @@ from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.folding import fold_structure
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance, tensors_sha256
-from mobileclip_deploy.model.variants import Variant, ViTTower, load_variant, models_dir
+from mobileclip_deploy.model.variants import ViTTower, load_variant, models_dir
 
 __all__ = ["Origin", "assemble", "builtin_checkpoint", "load", "read_weight"]
 
@@ -76,8 +76,7 @@ def load(
 
 def _weights(identity: Identity) -> dict[str, Tensor]:
     """Every tensor of an identified checkpoint in float32, by our own names."""
-    table = expected(identity.variant, identity.layout, identity.source_layout, identity.towers)
-    return {ours: _float32(identity.file, entry, ours) for ours, entry in table.items()}
+    return {ours: _float32(identity.file, entry, ours) for ours, entry in identity.candidate.expected.items()}
 
 
 def _weights_sha256(weights: Mapping[str, Tensor]) -> str:
@@ -90,12 +89,10 @@ def assemble(
 ) -> MobileCLIP:
     """The model of an identified checkpoint, without provenance; `weights` are its own where they were read already.
     Raises as `load` does."""
-    card = load_variant(identity.variant)
-    own_size = _size_in_file(identity, card)
+    card = identity.variant
+    own_size = _size_in_file(identity)
     size = image_size or own_size or card.preprocess.size
-    if size != card.preprocess.size:
-        card = card.with_image_size(size)
-    model = empty_model(card, identity.layout, identity.source_layout, identity.towers)
+    model = identity.candidate.empty_model(size)
     weights = dict(weights or _weights(identity))
     if isinstance(card.image, ViTTower) and own_size not in (None, size):
         weights[POSITIONS] = resample(
@@ -108,14 +105,14 @@ def assemble(
     return model.requires_grad_(False).eval()
 
 
-def _size_in_file(identity: Identity, card: Variant) -> int | None:
+def _size_in_file(identity: Identity) -> int | None:
     """The image size that the file itself says: by its position table, or by a folded file's metadata."""
+    card = identity.variant
     if identity.source is not None and identity.source.image_size is not None:
         return identity.source.image_size
     if not isinstance(card.image, ViTTower) or "image" not in identity.towers:
         return None
-    table = expected(identity.variant, identity.layout, identity.source_layout, identity.towers)
-    rows = identity.file.shapes[table[POSITIONS].key][-2]
+    rows = identity.file.shapes[identity.candidate.expected[POSITIONS].key][-2]
     side = grid_side(rows, card.image.class_token_position)
     assert side is not None  # or the file would not have fitted
     return side * card.image.patch
@@ -160,8 +157,8 @@ def _float32(file: TensorFile, entry: Expected, ours: str) -> Tensor:
 
 
 def _provenance(identity: Identity, path: Path, model: MobileCLIP, origin: Origin, weights: str) -> Provenance:
-    size, card = model.variant.preprocess.size, load_variant(identity.variant)
-    own_size = _size_in_file(identity, card)
+    size, card = model.variant.preprocess.size, identity.variant
+    own_size = _size_in_file(identity)
     notes = list(identity.notes)
     if isinstance(card.image, ViTTower) and own_size not in (None, size):
         notes.append(f"the position table was resampled from {own_size} to {size} px ({METHOD})")

@@ -145,20 +145,19 @@ def inspect(path: Path) -> Inspection:
 def _checkpoint(path: Path) -> CheckpointInspection:
     from mobileclip_deploy.checkpoints import identify, open_tensors
     from mobileclip_deploy.files import file_sha256
-    from mobileclip_deploy.model.variants import load_variant
 
     file = open_tensors(path)
     identity = identify(file)
     return CheckpointInspection(
         layout=identity.layout,
-        variant=identity.variant,
+        variant=identity.variant.name,
         towers=identity.towers,
         form="folded" if identity.layout == "folded" else "training",
         tensors=len(file.shapes),
         parameters=sum(prod(shape) for name, shape in file.shapes.items() if not _is_buffer(name)),
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
-        licence=load_variant(identity.variant).licence.name,
+        licence=identity.variant.licence.name,
         notes=identity.notes,
     )
 

@@ -158,7 +158,7 @@ def variant_of(choice: CheckpointChoice) -> Variant:
         return load_variant(choice.variant)
     if choice.file is None and choice.variant is not None:
         load_model(choice.variant)  # refuses a variant without its weights
-    return load_variant(identify(open_tensors(_file(choice)), choice.variant).variant)
+    return identify(open_tensors(_file(choice)), choice.variant).variant
 
 
 def cell_memory(cell: Cell) -> int:

@@ -29,7 +29,7 @@ from unfilled import Unfilled
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import load
-from mobileclip_deploy.checkpoints.fitting import fitting_variants
+from mobileclip_deploy.checkpoints.fitting import fitting
 from mobileclip_deploy.checkpoints.open_clip import canonical_names
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.model.open_clip_files import class_names
@@ -67,7 +67,7 @@ def test_names_and_shapes_are_timm_s_at_full_depth() -> None:
     with torch.device("meta"), Unfilled():
         theirs = timm.create_model("fastvit_t8").state_dict()
     shapes = {ours: tuple(theirs[key].shape) for ours, key in canonical_names(theirs).items()}
-    assert fitting_variants("open_clip", shapes) == ["fastvit_t8"]
+    assert [one.variant.name for one in fitting("open_clip", shapes)] == ["fastvit_t8"]
 
 
 def test_timm_s_classifiers_are_all_here() -> None:

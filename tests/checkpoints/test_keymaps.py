@@ -7,7 +7,7 @@ import torch
 from golden_checkpoints import GOLDEN_NAMES, Golden
 
 from mobileclip_deploy.checkpoints import apple, open_clip
-from mobileclip_deploy.checkpoints.fitting import LAYOUTS, expected
+from mobileclip_deploy.checkpoints.fitting import LAYOUTS, Candidate
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
 from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import load_variant, variant_names
@@ -17,7 +17,7 @@ PAIRS = [(name, layout) for name in variant_names() for layout in load_variant(n
 
 @pytest.mark.parametrize(("name", "layout"), PAIRS)
 def test_no_two_of_ours_are_one_of_theirs(name: str, layout: str) -> None:
-    table = expected(name, layout)
+    table = Candidate(load_variant(name), layout).expected
     assert len({entry.key for entry in table.values()}) == len(table)
 
 
@@ -32,7 +32,8 @@ def test_shapes_go_there_and_back(name: str, layout: str) -> None:
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
 def test_keys_and_shapes_are_the_references(name: str) -> None:
     golden = Golden(name)
-    table = {entry.key: list(entry.shape) for entry in expected(golden.variant, golden.layout).values()}
+    wanted = Candidate(load_variant(golden.variant), golden.layout)
+    table = {entry.key: list(entry.shape) for entry in wanted.expected.values()}
     assert table == {key: shape for key, (shape, _) in golden.card["keys"].items()}
 
 

@@ -185,9 +185,9 @@ class TestConverted:
     def test_it_tells_twins_apart(self, tmp_path: Path) -> None:
         weights = checkpoint("tiny_stem", "open_clip")
         path = write(tmp_path / "a.pt", weights)
-        assert identify(open_tensors(path)).variant == "tiny_later"
+        assert identify(open_tensors(path)).variant.name == "tiny_later"
         weights["visual.trunk.head.bias"] = torch.zeros(24)
-        assert identify(open_tensors(write(path, weights))).variant == "tiny_stem"
+        assert identify(open_tensors(write(path, weights))).variant.name == "tiny_stem"
 
     def test_none_for_a_trained_bias(self, tmp_path: Path) -> None:
         path = write(tmp_path / "tiny_stem.pt", checkpoint("tiny_stem", "open_clip"))

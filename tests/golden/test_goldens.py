@@ -148,4 +148,4 @@ def test_the_variant_is_told_from_the_keys(run: Run) -> None:
     identity = identify(run.file)
     assert identity.layout == run.golden.layout
     assert identity.towers == ("image", "text")
-    assert identity.variant == run.golden.variant
+    assert identity.variant.name == run.golden.variant

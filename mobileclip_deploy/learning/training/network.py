@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.checkpoints import load, open_clip
-from mobileclip_deploy.checkpoints.fitting import expected
+from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.folding import is_folded
@@ -104,10 +104,10 @@ def write_weights(model: MobileCLIP, path: Path) -> None:
 
 def _named(model: MobileCLIP, layout: str) -> Iterator[tuple[str, Tensor]]:
     state = model.state_dict()
-    definition = load_variant(model.variant.name).for_layout(layout)
-    for ours, entry in expected(model.variant.name, layout, None, model.towers).items():
+    candidate = Candidate(load_variant(model.variant.name), layout, model.towers)
+    for ours, entry in candidate.expected.items():
         value = state[ours].cpu()
-        key = open_clip.file_name(entry.key, definition) if layout == open_clip.NAME else entry.key
+        key = open_clip.file_name(entry.key, candidate.definition) if layout == open_clip.NAME else entry.key
         yield key, (entry.convert.theirs(value) if value.dim() else value).contiguous()
 
 
