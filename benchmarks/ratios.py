@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import CellResult, Result
 from mobileclip_deploy.benchmark.statistics import median_interval, percentile
 
-if TYPE_CHECKING:
-    from suites import Suite
-
-__all__ = ["STEADY", "Ratio", "Row", "ratio_rows", "unsteady"]
+__all__ = ["STEADY", "Based", "Ratio", "Row", "ratio_rows", "unsteady"]
 
 STEADY = 0.05
+
+
+class Based(Protocol):
+    """What ratios are taken to: the cell with the words `base` in its label and place, in common with each the fields
+    `within`."""
+
+    @property
+    def base(self) -> str: ...
+
+    @property
+    def within(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Row:
     is_base: bool
 
 
-def ratio_rows(suite: Suite, runs: Sequence[Result]) -> Iterator[Row]:
+def ratio_rows(suite: Based, runs: Sequence[Result]) -> Iterator[Row]:
     """Every cell of the first run. A round of a cell is held against its base's of the same number in the same run:
     what disturbs the machine for longer than a round disturbs both."""
     for index, (cell, found) in enumerate(runs[0].pairs()):
@@ -59,12 +67,12 @@ def ratio_rows(suite: Suite, runs: Sequence[Result]) -> Iterator[Row]:
         yield Row(cell, found, Ratio(percentile(ratios, 0.5), interval.low, interval.high, len(ratios)), base == index)
 
 
-def unsteady(suite: Suite, runs: Sequence[Result]) -> list[Row]:
+def unsteady(suite: Based, runs: Sequence[Result]) -> list[Row]:
     """The rows whose interval is not narrower than `STEADY`."""
     return [row for row in ratio_rows(suite, runs) if row.ratio.width >= STEADY]
 
 
-def _base(suite: Suite, run: Result, cell: Cell) -> int:
+def _base(suite: Based, run: Result, cell: Cell) -> int:
     return next(
         number
         for number, other in enumerate(run.job.cells)

@@ -14,12 +14,14 @@ from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import StrPath, paths
+from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.verify.explanation import Explanation
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.verify.several import Refused, Verified
+    from mobileclip_deploy.verify.opening import VerifyRequest
+    from mobileclip_deploy.verify.several import Baseline, Refused, Verified
 
-__all__ = ["explain_placement", "measured", "with_placement"]
+__all__ = ["explain_placement", "measured", "verify_and_place"]
 
 NO_PLAN = "no plan was told of where its operations run (Core ML before iOS 17.4 tells none)"
 
@@ -58,12 +60,31 @@ def measured(results: StrPath | Sequence[StrPath], bundles: Sequence[Path]) -> t
     return found
 
 
-def with_placement(found: Sequence[Verified | Refused], results: Sequence[Result]) -> list[Verified | Refused]:
-    """What was verified, each bundle with its placement among what explains it."""
-    from mobileclip_deploy.verify.several import Verified
+def verify_and_place(
+    bundles: Sequence[Path],
+    request: VerifyRequest,
+    results: Sequence[Path] = (),
+    *,
+    explain: bool = False,
+    baseline: Baseline | None = None,
+    progress: Progress = silent,
+) -> list[Verified | Refused]:
+    """Verify bundles, each with its placement in `results` among what explains it.
 
+    Raises:
+        InvalidInput: a result is none.
+        UsageError: results without `explain`; none of the bundles was measured in them; and as `verify_bundles` does.
+    """
+    from mobileclip_deploy.verify.several import Verified, verify_bundles
+
+    if results and not explain:
+        raise UsageError("`placement` says more about what `explain=True` lists: add it")
+    plans = measured(results, bundles) if results else ()
+    found = verify_bundles(bundles, request, explain=explain, baseline=baseline, progress=progress)
+    if not plans:
+        return found
     return [
-        replace(one, explanations=(*(one.explanations or ()), *_explained(one.bundle, results)))
+        replace(one, explanations=(*(one.explanations or ()), *_explained(one.bundle, plans)))
         if isinstance(one, Verified)
         else one
         for one in found

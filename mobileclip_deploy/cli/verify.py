@@ -91,18 +91,14 @@ def verify(
       mobileclip-deploy verify out/* --junit parity.xml
       mobileclip-deploy verify out/nano-litert-fp16 --place gpu
     """
-    from mobileclip_deploy.benchmark.placement import measured, with_placement
+    from mobileclip_deploy.benchmark.placement import verify_and_place
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_verified
     from mobileclip_deploy.cli.words import put_in_flags
-    from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.verify import several
     from mobileclip_deploy.verify.opening import VerifyRequest
 
-    if placement and not explain:
-        raise UsageError("--placement says more about what --explain lists: add --explain")
-    plans = measured(placement, bundles) if placement else ()
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     records = several.Records(junit, markdown, Path(summary) if summary else None)
     lock = several.Baseline.of(baseline, accept)
@@ -111,9 +107,7 @@ def verify(
         bundles[0], checkpoint, images, prompts, dataset, calibration, gates, checks == "full", place
     )
     with progress() as update:
-        found = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
-    if plans:
-        found = with_placement(found, plans)
+        found = verify_and_place(bundles, request, placement, explain=explain, baseline=lock, progress=update)
     for one in found:
         if isinstance(one, several.Refused):
             put_in_flags(one.failure)
