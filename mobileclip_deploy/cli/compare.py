@@ -55,7 +55,7 @@ def compare(
     for text in comparison.notes:
         note(f"Note: {text}")
     if as_json:
-        print_json(comparison.model_dump(mode="json"))
+        print_json(comparison)
     elif markdown:
         for line in comparison.markdown().rstrip("\n").split("\n"):
             say(line)

@@ -39,8 +39,7 @@ def convert(checkpoint: Path, layout: str, variant: str | None, output: Path, fo
     for text in result.notes:
         note(f"Note: {text}")
     if as_json:
-        fields = {"output": str(result.output), "variant": result.variant, "tensors": result.tensors}
-        print_json(fields | {"source_layout": result.source_layout, "layout": result.layout, "notes": result.notes})
+        print_json(result)
         return
     layouts = f"{result.source_layout} -> {result.layout}"
     say(f"wrote {result.output}: {result.variant}, {layouts}, {result.tensors} tensors")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
 from mobileclip_deploy.cli.options import json_option
@@ -25,7 +23,7 @@ def devices(as_json: bool) -> None:
 
     found = found_devices()
     if as_json:
-        print_json([asdict(listing) for listing in found])
+        print_json(found)
         return
     rows = [[one.device, one.name, one.state, one.remedy or ""] for one in found]
     print_table(None, ["--device", "name", "state", "what to do"], rows)

@@ -73,7 +73,7 @@ def embed(
         kept = "" if written.computed == written.count else f", of {written.count:,}"
         note(f"{written.computed:,} images{kept} in {written.seconds:.1f} s: {written.per_second:.3g} a second.")
     if as_json:
-        print_json({name: str(v) if isinstance(v, Path) else v for name, v in vars(written).items()})
+        print_json(written)
         return
     beside = "" if written.description is None else f", described in {written.description}"
     kind = "normalised" if written.normalised else "not normalised"

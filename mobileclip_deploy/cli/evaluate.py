@@ -78,7 +78,7 @@ def evaluate(
                 progress=update,
             )
         if as_json:
-            print_json(found.model_dump(mode="json"))
+            print_json(found)
         else:
             print_suite(found)
         click.get_current_context().exit(2 if found.failed else 0)
@@ -88,6 +88,6 @@ def evaluate(
     if result.images_per_second is not None and not quiet():
         note(f"{result.images_per_second:.3g} images a second.")
     if as_json:
-        print_json(result.model_dump(mode="json"))
+        print_json(result)
     else:
         print_evaluation(result)

@@ -60,9 +60,8 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
         others = lint_path(other, device, update) if other is not None else ()
     comparisons = compare_all(reports, others) if other is not None else ()
     if as_json:
-        packages = [report.model_dump(mode="json") | {"shares": _shares(report)} for report in (*reports, *others)]
-        compared = [comparison.model_dump(mode="json") for comparison in comparisons]
-        print_json({"packages": packages, "comparisons": compared})
+        packages = [report.model_dump(mode="json") | {"shares": report.shares} for report in (*reports, *others)]
+        print_json({"packages": packages, "comparisons": comparisons})
         return
     for report in reports if other is None else ():
         _print_report(report)
@@ -71,10 +70,6 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
     if other is None:
         _print_sources(reports)
     say(HONEST_GPU if device.lower() in PLACES else HONEST)
-
-
-def _shares(report: LintReport) -> dict[str, object]:
-    return {status: share.model_dump() for status, share in report.shares.items()}
 
 
 def _print_report(report: LintReport) -> None:

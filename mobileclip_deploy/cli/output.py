@@ -52,8 +52,12 @@ QUIET = "mobileclip_deploy.quiet"
 def print_json(value: Any) -> None:
     """JSON on stdout, each object with its `schema_version`: the document, or the objects of a list.
 
-    Figures without bound become "Infinity", "-Infinity" and "NaN", for which JSON has no number.
+    Models, dataclasses and paths are written as pydantic writes them, whose schemas are published (`schemas`). Figures
+    without bound become "Infinity", "-Infinity" and "NaN", for which JSON has no number.
     """
+    from pydantic_core import to_jsonable_python
+
+    value = to_jsonable_python(value)
     value = [_versioned(one) for one in value] if isinstance(value, list | tuple) else _versioned(value)
     click.echo(shown_json(json.dumps(_strict(value), indent=2, ensure_ascii=False, allow_nan=False)))
 

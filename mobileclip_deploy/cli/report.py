@@ -52,7 +52,7 @@ def report(
         for text in texts:
             note(f"Note: {run_id}: {text}")
     if as_json:
-        print_json({"outputs": [str(path) for path in outputs], "runs": notes})
+        print_json({"outputs": outputs, "runs": notes})
         return
     for path in outputs:
         say(f"wrote {path}")

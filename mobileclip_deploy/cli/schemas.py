@@ -23,6 +23,7 @@ from mobileclip_deploy.benchmark.documents import schema_text
 from mobileclip_deploy.benchmark.driver import Listing
 from mobileclip_deploy.bundle import Manifest
 from mobileclip_deploy.bundle.manifest import TensorEntry
+from mobileclip_deploy.checkpoints.convert import Conversion
 from mobileclip_deploy.evaluation import EvaluationResult
 from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile
 from mobileclip_deploy.evaluation.suite import SuiteResult
@@ -83,17 +84,6 @@ class FoldedDocument(BaseModel):
     batch_norms_after: int
     changed: bool
     deviation: float | None
-
-
-class ConvertedDocument(BaseModel):
-    """`output`: the checkpoint that was written."""
-
-    output: str
-    variant: str
-    tensors: int
-    source_layout: str
-    layout: str
-    notes: tuple[str, ...]
 
 
 class ExportedDocument(BaseModel):
@@ -246,7 +236,7 @@ DOCUMENTS: dict[str, Any] = {
     "layouts": list[Layout],
     "inspect": CheckpointInspection | BundleInspection | FolderInspection | PackageInspection | ArtifactDocument,
     "reparameterize": FoldedDocument,
-    "convert": ConvertedDocument,
+    "convert": Conversion,
     "export": list[ExportedDocument],
     "sweep": SweepResult,
     "verify": VerifiedDocument | VerifiedBundlesDocument,

@@ -45,7 +45,7 @@ def sweep(specification: Path, output: Path, scheduler: str | None, device: str 
     with progress() as update:
         result = run(specification, output, scheduler=scheduler, device=device, progress=update)
     if as_json:
-        print_json(result.model_dump(mode="json"))
+        print_json(result)
     else:
         print_sweep(result)
     for text in result.notes:

@@ -36,7 +36,6 @@ def train(recipe: Path, output: Path, data: Path | None, images: Path | None, as
       torchrun --nproc-per-node 8 -m mobileclip_deploy train recipe.yaml -o runs/eight
     """
     from contextlib import nullcontext
-    from dataclasses import asdict
 
     from mobileclip_deploy import train as run
     from mobileclip_deploy.cli.output import note, print_json, print_table, progress, quiet
@@ -59,9 +58,7 @@ def train(recipe: Path, output: Path, data: Path | None, images: Path | None, as
         return
     left = result.left_out
     if as_json:
-        rows = [asdict(row) for row in result.log]
-        told = None if left is None else asdict(left)
-        print_json({"output": str(result.weights), "resumed_at": result.resumed_at, "log": rows, "left_out": told})
+        print_json({"output": result.weights, "resumed_at": result.resumed_at, "log": result.log, "left_out": left})
         return
     lines = []
     for row in result.log:

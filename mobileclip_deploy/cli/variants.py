@@ -24,7 +24,7 @@ def variants(as_json: bool) -> None:
 
     cards = [load_variant(name) for name in variant_names()]
     if as_json:
-        print_json([card.model_dump(mode="json") for card in cards])
+        print_json(cards)
         return
     columns = ["variant", "layouts", ">pixels", "resize", ">image M", ">text M", ">dim", ">ImageNet top-1*", "weights"]
     rows = [
