@@ -21,7 +21,8 @@ class HubServer:
     """Serves `files` of `repository` at `main`, at COMMIT and at no other revision; `requests` is what was asked.
 
     `status` answers everything with that code; `gated` wants an Authorization header; `drops` connections are closed
-    in the middle of a file; `wrong_bytes` sends other content than the file's sha256 says.
+    in the middle of a file; `wrong_bytes` sends other content than the file's sha256 says; `headers` are sent with a
+    file in place of the hub's own.
     """
 
     repository: str
@@ -30,6 +31,7 @@ class HubServer:
     gated: bool = False
     drops: int = 0
     wrong_bytes: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -92,7 +94,7 @@ class HubServer:
 
     def send_file(self, handler: BaseHTTPRequestHandler, content: bytes, body: bool) -> None:
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
-        headers |= {"X-Linked-Size": str(len(content)), "Accept-Ranges": "bytes"}
+        headers |= {"X-Linked-Size": str(len(content)), "Accept-Ranges": "bytes"} | self.headers
         if self.wrong_bytes:
             content = bytes(len(content))
         start, status = 0, 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, RuntimeFailed, UsageError
 from mobileclip_deploy.files import check_file_destination
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target
 
@@ -72,7 +72,9 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
     try:
         job, expected, left_out = build_job(request, driver, options.protocol, chosen, run_id, folder)
         if stored and job != stored:
-            raise UsageError(f"{folder} is of a run with other bundles or options: repeat those, or delete the folder")
+            raise UsageError(
+                f"{folder} is of a run with other bundles or options; repeat those, or choose another `output`"
+            )
         write_document(folder / "job.json", job)
         plan = Plan(folder, job, options.profile, _versions(request, job), expected)
         result = assemble(driver.run(plan, progress))
@@ -97,9 +99,9 @@ def write_job(
         NotRun: the device runs nothing of it.
     """
     chosen = secrets.randbelow(2**31) if seed is None else seed
-    with tempfile.TemporaryDirectory(prefix="mobileclip-job-") as place:
-        job, expected, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), Path(place))
-        written = driver.write_job(Plan(Path(place), job, versions=_versions(request, job)), into, progress)
+    with temporary_folder() as place:
+        job, expected, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), place)
+        written = driver.write_job(Plan(place, job, versions=_versions(request, job)), into, progress)
         remember(job, expected)
         return written
 
@@ -129,6 +131,8 @@ def _interrupted(folder: Path, resume: bool) -> Job | None:
     if not file.exists():
         if resume:
             raise UsageError(f"there is no interrupted run at {folder}; leave `resume=True` out")
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):  # it would be removed at the end
+            raise UsageError(f"{folder} exists and is no interrupted run; choose another `output`")
         return None
     job = read_job(file)
     done = len(read_stream(folder / f"{job.run_id}.rounds.jsonl", job))
@@ -136,6 +140,6 @@ def _interrupted(folder: Path, resume: bool) -> Job | None:
         return job
     if done:
         held = f"{folder} holds {done} of {len(job.order)} rounds of an interrupted run"
-        raise UsageError(f"{held}: add `resume=True`, or delete it")
+        raise UsageError(f"{held}; add `resume=True`, or choose another `output`")
     shutil.rmtree(folder)
     return None

@@ -27,6 +27,9 @@ __all__ = ["Fetched", "HubFile", "fetch", "is_reference", "parse", "usual_source
 
 REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^:@\s]+))?(:(?P<file>[^\s]+))?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# What a login page of a network, or a mirror that is none, sends in place of weights.
+PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 # Of a repository's files when none is named, in order of preference; a lone .pt or .safetensors comes after these.
 USUAL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 SUFFIXES = (".safetensors", ".pt", ".bin")
@@ -72,10 +75,10 @@ def parse(text: str) -> HubFile:
         UsageError: it is not of that form.
     """
     match = REFERENCE.fullmatch(text)
-    file = match["file"] if match else None
-    if match is None or (file and (PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts)):
+    named = [PurePosixPath(part) for part in match.group("repository", "revision", "file") if part] if match else []
+    if match is None or not text.isprintable() or any(one.is_absolute() or ".." in one.parts for one in named):
         raise UsageError(f"{text!r} is no place on the hub; write hf:owner/name, hf:owner/name@revision or ...:file")
-    return HubFile(match["repository"], match["revision"], file)
+    return HubFile(match["repository"], match["revision"], match["file"])
 
 
 def usual_source(variant: str) -> HubFile:
@@ -110,8 +113,9 @@ def fetch(
         offline: take it from the cache alone.
 
     Raises:
-        CheckpointError: hub unreachable, no such repository, revision or file, no access, disk full, or another
-            sha256 than the one wanted. Nothing half-downloaded is kept.
+        CheckpointError: hub unreachable, no such repository, revision or file, no access, disk full, a page for
+            browsers instead of weights, a place outside of the cache, or another sha256 than the one wanted. Nothing
+            half-downloaded is kept.
         DependencyMissing: huggingface_hub is not installed.
     """
     hub = _library()
@@ -138,9 +142,10 @@ def fetch(
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 _drop_incomplete(hub, source, cache)
             raise CheckpointError(_explain(hub, error, source, offline)) from error
+    commit = _commit(path, _folder(hub, source, cache), source)
     digest = file_sha256(path)
     _check(path, digest, source)
-    return Fetched(path, source.repository, _commit(path), digest)
+    return Fetched(path, source.repository, commit, digest)
 
 
 def _library() -> Any:
@@ -278,14 +283,44 @@ def _status(error: BaseException | None) -> int | None:
 
 def _drop_incomplete(hub: Any, source: HubFile, cache: Path | None) -> None:
     """Give back the room that a failed download takes: huggingface_hub before 2.0 leaves its part, to resume later."""
-    folder = Path(cache or hub.constants.HF_HUB_CACHE) / f"models--{source.repository.replace('/', '--')}" / "blobs"
-    for rest in folder.glob("*.incomplete"):
+    for rest in (_folder(hub, source, cache) / "blobs").glob("*.incomplete"):
         rest.unlink(missing_ok=True)
+
+
+def _folder(hub: Any, source: HubFile, cache: Path | None) -> Path:
+    """What the cache holds of a repository: .../snapshots/COMMIT/FILE, links to .../blobs/HASH."""
+    return Path(cache or hub.constants.HF_HUB_CACHE) / f"models--{source.repository.replace('/', '--')}"
+
+
+def _commit(path: Path, folder: Path, source: HubFile) -> str:
+    """The commit that a file in the cache is of.
+
+    The hub names the commit and the blob in headers, and huggingface_hub makes paths of them as they are.
+
+    Raises:
+        CheckpointError: the hub's words lead out of the cache. The file is not used, and no link to it is kept.
+    """
+    name, inside = Path(os.path.relpath(path, folder)), folder.resolve() in path.resolve().parents
+    if inside and name.parts[0] == "snapshots" and COMMIT.fullmatch(name.parts[1]):
+        return name.parts[1]
+    if path.is_symlink():
+        path.unlink()
+    raise CheckpointError(
+        f"{source}: the hub's answer leads out of the cache, to {path.resolve()}; set HF_ENDPOINT to a hub you trust"
+    )
 
 
 def _check(path: Path, digest: str, source: HubFile) -> None:
     """Large files are stored under their sha256, so damage in transfer or on disk is seen."""
     stored = path.resolve()
+    with stored.open("rb") as opened:
+        is_page = PAGE.match(opened.read(4096)) is not None
+    if is_page:
+        stored.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{source} came as a page for browsers, and is removed; log in to the network, or look at HF_ENDPOINT"
+        )
     if SHA256.fullmatch(stored.name) and stored.name != digest:
         stored.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
@@ -295,9 +330,3 @@ def _check(path: Path, digest: str, source: HubFile) -> None:
             f"{source} changed on the hub: its sha256 is {digest}, not {source.sha256}; "
             "name the @revision you trust, or the new sha256"
         )
-
-
-def _commit(path: Path) -> str:
-    """The commit, from the cache's .../snapshots/COMMIT/FILE."""
-    parts = path.parts
-    return parts[len(parts) - parts[::-1].index("snapshots")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_beside, write_manifest
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.rounding import record_rounding
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.files.names import within
 from mobileclip_deploy.learning.rounding import Learning, Rounded, forget, round_source
 from mobileclip_deploy.model.precision import PRECISIONS, precision_label, precision_of
@@ -183,13 +183,13 @@ def check(work: Work) -> None:
     if not plan.request.writing.verify:
         return
     assert manifest is not None
-    with tempfile.TemporaryDirectory(prefix="mobileclip-twin-") as folder:
+    with temporary_folder() as folder:
         work.report = verify_subject(
             WrittenSubject(
                 Bundle(work.folder, manifest),
                 work.evidence,
                 plan.request.gates,
-                Path(folder),
+                folder,
                 source=work.source,
                 calibration=plan.request.calibration,
                 name=plan.path.name,

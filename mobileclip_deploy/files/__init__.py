@@ -28,6 +28,7 @@ __all__ = [
     "check_tensors",
     "content_sha256",
     "file_sha256",
+    "open_regular",
     "optional_path",
     "paths",
     "read_json",
@@ -184,7 +185,7 @@ def read_regular(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
         InvalidInput: it is something else than a file, or larger than `limit` bytes.
         OSError: it cannot be opened.
     """
-    with _open_regular(path) as stream:
+    with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         # Python makes room for all that it is asked to read: for the file's size, then, and not for the limit.
         content = b"" if size > limit else stream.read(size + 1)
@@ -220,14 +221,20 @@ def check_tensors(path: Path) -> None:
         InvalidInput: it is none. What else is wrong with it, safetensors says.
         OSError: it cannot be opened.
     """
-    with _open_regular(path) as stream:
+    with open_regular(path) as stream:
         if int.from_bytes(stream.read(8), "little") > HEADER_BYTES:
             raise InvalidInput(
                 f"{path} is not a valid safetensors file: its header is larger than {HEADER_BYTES:,} bytes"
             )
 
 
-def _open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, opened to be read. A pipe in its place is not waited for.
+
+    Raises:
+        InvalidInput: it is something else than a file.
+        OSError: it cannot be opened.
+    """
     # O_NONBLOCK: opening a pipe would wait for somebody to write into it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):

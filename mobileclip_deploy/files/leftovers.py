@@ -17,7 +17,7 @@ from pathlib import Path
 if sys.platform != "win32":  # Windows has no such locks: there nothing is claimed, and nothing removed
     import fcntl
 
-__all__ = ["Claim", "claimed", "clear_leftovers", "own_temporary_folder", "remove"]
+__all__ = ["Claim", "claimed", "clear_leftovers", "own_temporary_folder", "remove", "temporary_folder"]
 
 LOCK = re.compile(r"\.(?P<name>.+)\.partial-(?P<token>[0-9a-f]{8})\.lock")
 # Short: a socket's path, which ends in it, has room for 104 characters on macOS.
@@ -152,23 +152,35 @@ def remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for as long as the block runs; where its process is killed meanwhile, the next one that makes one
+    removes it.
+
+    Raises:
+        OSError: nothing temporary can be written.
+    """
+    root = Path(tempfile.gettempdir())
+    clear_leftovers(root)
+    with claimed(root / TEMPORARY) as claim:
+        claim.partial.mkdir(mode=0o700)
+        yield claim.partial
+
+
+@contextlib.contextmanager
 def own_temporary_folder() -> Iterator[None]:
     """Everything temporary, of converters too, goes into one folder of this process, which is removed at the end.
 
-    Converters leave packages in the temporary folder when they are killed, under names that could be anybody's. What
-    killed runs left is removed. Where nothing temporary can be written, nothing is changed.
+    Converters leave packages in the temporary folder when they are killed, under names that could be anybody's. Where
+    nothing temporary can be written, nothing is changed.
     """
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     with contextlib.ExitStack() as stack:
         try:
-            root = Path(tempfile.gettempdir())
-            clear_leftovers(root)
-            claim = stack.enter_context(claimed(root / TEMPORARY))
-            claim.partial.mkdir(mode=0o700)
+            folder = stack.enter_context(temporary_folder())
         except OSError:
             yield
             return
-        tempfile.tempdir = os.environ["TMPDIR"] = str(claim.partial)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
         try:
             yield
         finally:

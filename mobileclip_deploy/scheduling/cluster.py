@@ -12,7 +12,6 @@ import logging
 import os
 import queue
 import socket
-import tempfile
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from importlib import metadata
 from typing import Any
 
 from mobileclip_deploy.errors import MobileClipDeployError, RuntimeFailed, UsageError
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import safe_children
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling.tasks import (
@@ -327,7 +327,7 @@ def _local(tasks: Sequence[Task]) -> Iterator[Any]:
     memory = int(_free_memory() * SHARE)
     smallest = max(min(task.memory for task in tasks), 1)
     count = max(1, min(available_cores(), len(tasks), memory // smallest))
-    with _kept_environment(), safe_children(), tempfile.TemporaryDirectory(prefix="mcd-dask-") as scratch:
+    with _kept_environment(), safe_children(), temporary_folder() as scratch:
         cluster = LocalCluster(
             n_workers=count,
             threads_per_worker=1,
@@ -335,7 +335,7 @@ def _local(tasks: Sequence[Task]) -> Iterator[Any]:
             host="127.0.0.1",
             memory_limit=memory,
             dashboard_address="127.0.0.1:0",
-            local_directory=scratch,
+            local_directory=str(scratch),
             silence_logs=logging.CRITICAL,
         )
         try:

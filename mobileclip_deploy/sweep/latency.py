@@ -80,7 +80,7 @@ def _run(folder: Path, specification: Specification, bundles: list[Path], progre
     output = folder / LATENCY
     assert specification.device is not None
     interrupted = output.with_name(f"{output.name}.partial")
-    if interrupted.exists():  # of other bundles, maybe; a sweep's benchmark is begun anew
+    if (interrupted / "job.json").exists():  # of other bundles, maybe; a sweep's benchmark is begun anew
         shutil.rmtree(interrupted)
     return benchmark(
         bundles,

@@ -8,7 +8,6 @@ as an engine that is not here, is told and not passed over.
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
@@ -23,6 +22,7 @@ from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.export.plan import BundlePlan, ExportRequest, Writing
 from mobileclip_deploy.export.steps import write_bundle
 from mobileclip_deploy.files import artifact_sha256
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.inspect.inspection import inspect
 from mobileclip_deploy.model.precision import is_precision, precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -105,8 +105,8 @@ def check_target(
     source = small_source()
     reference = Reference.compute(source.model, sample_inputs(source.model))
     accepted = {name: _accepted(target, name, towers) for name in precisions or target.abilities.precisions}
-    with tempfile.TemporaryDirectory(prefix="mobileclip-contract-") as folder:
-        trial = Trial(target, source.folded(), Evidence(reference), Path(folder), accepted)
+    with temporary_folder() as folder:
+        trial = Trial(target, source.folded(), Evidence(reference), folder, accepted)
         broken = [f"{target.label}: {text}" for promise in PROMISES for text in promise(trial)]
     if broken:
         raise AssertionError("\n".join(broken))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation import accuracy_dataset
 from mobileclip_deploy.files import StrPath
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.gates import exported_gates
@@ -70,12 +70,12 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
     if request.place is not None:
         require_place(target, request.place)
     own = _own_inputs(request, source)
-    with tempfile.TemporaryDirectory(prefix="mobileclip-verify-") as folder:
+    with temporary_folder() as folder:
         subject = OpenedSubject(
             bundle,
             Evidence(stored),
             gates,
-            Path(folder),
+            folder,
             calibration=request.calibration,
             progress=progress,
             thorough=request.thorough,

@@ -57,6 +57,8 @@ class Baseline:
             return None
         if accept:
             check_file_destination(Path(lock), force=True, option="baseline")
+        if not accept or Path(lock).exists():
+            read_lock(Path(lock))  # refused before anything is verified
         return cls(Path(lock), accept)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from mobileclip_deploy.arguments import Bounds
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import StrPath, check_bundle_destination, replacing
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.preprocessing import image_files
 from mobileclip_deploy.model.variants import TOWERS, no_text_tower
 from mobileclip_deploy.parity.gates import exported_gates
@@ -162,8 +162,8 @@ def write_demo(
 @contextlib.contextmanager
 def _served(page: DemoPage, port: int = 0) -> Iterator[PageServer]:
     """The page, on a port of this machine."""
-    with tempfile.TemporaryDirectory() as place:
-        settings = Path(place) / SETTINGS
+    with temporary_folder() as place:
+        settings = place / SETTINGS
         settings.write_text(_json(page.settings), encoding="utf-8")
         try:
             server = PageServer({**page.files, SETTINGS: settings}, {}, port)

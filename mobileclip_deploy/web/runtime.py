@@ -6,11 +6,11 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from pathlib import Path
 
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.files import cache_folder, file_sha256, replacing
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
 
 __all__ = ["FILES", "RUNTIME", "VERSION", "runtime_folder"]
@@ -42,12 +42,12 @@ def runtime_folder(progress: Progress) -> Path:
     named = os.environ.get("MOBILECLIP_ONNXRUNTIME_WEB")
     if named:
         folder = Path(named) / "dist" if (Path(named) / "dist").is_dir() else Path(named)
-        _check(folder, f"MOBILECLIP_ONNXRUNTIME_WEB={named}: ")
+        _check(folder, f"MOBILECLIP_ONNXRUNTIME_WEB={named}: ", "name a folder of that release, or unset the variable")
         return folder
     folder = cache_folder("browser") / f"{RUNTIME}-{VERSION}"
     if not folder.is_dir():
         _fetch(folder, progress)
-    _check(folder, "")
+    _check(folder, "", f"delete {folder}, and it is fetched anew")
     return folder
 
 
@@ -57,7 +57,7 @@ def _fetch(folder: Path, progress: Progress) -> None:
         raise RuntimeFailed(f"a browser needs {RUNTIME} {VERSION}, which is not here yet: {HOW}")
     progress(f"fetching {RUNTIME} {VERSION} with npm, once")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place, replacing(folder) as partial:
+    with temporary_folder() as place, replacing(folder) as partial:
         command = [npm, "pack", f"{RUNTIME}@{VERSION}", "--ignore-scripts", "--loglevel=error"]
         try:
             done = subprocess.run(
@@ -65,7 +65,7 @@ def _fetch(folder: Path, progress: Progress) -> None:
             )
         except subprocess.TimeoutExpired as error:
             raise RuntimeFailed(f"npm fetched no {RUNTIME} within {NPM_SECONDS} s: try again, or {HOW}") from error
-        archives = list(Path(place).glob("*.tgz"))
+        archives = list(place.glob("*.tgz"))
         if done.returncode or len(archives) != 1:
             said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise RuntimeFailed(f"npm cannot fetch {RUNTIME} {VERSION} ({said[-1]}): is its registry reachable?")
@@ -76,13 +76,11 @@ def _fetch(folder: Path, progress: Progress) -> None:
                 if member is None:
                     raise RuntimeFailed(f"{RUNTIME} {VERSION} from npm holds no dist/{name}")
                 (partial / name).write_bytes(member.read())
-        _check(partial, "from npm: ")
+        _check(partial, "from npm: ", "try again")
 
 
-def _check(folder: Path, prefix: str) -> None:
+def _check(folder: Path, prefix: str, remedy: str) -> None:
     for name, digest in FILES.items():
         file = folder / name
         if not file.is_file() or file_sha256(file) != digest:
-            raise RuntimeFailed(
-                f"{prefix}{file} is missing or not that of {RUNTIME} {VERSION}: delete {folder}, and it is fetched anew"
-            )
+            raise RuntimeFailed(f"{prefix}{file} is missing or not that of {RUNTIME} {VERSION}; {remedy}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import ssl
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import open_regular
 
 __all__ = ["Answer", "PageServer", "serving"]
 
@@ -126,11 +128,17 @@ class _Handler(BaseHTTPRequestHandler):
         file = None if name is None else self.server.files.get(name or "index.html")
         if file is None:
             return self._say(HTTPStatus.NOT_FOUND)
-        size = file.stat().st_size
-        self._head(HTTPStatus.OK, TYPES.get(file.suffix, "application/octet-stream"), size)
-        with file.open("rb") as opened, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            while piece := opened.read(2**20):
+        try:
+            opened = open_regular(file)
+        except (OSError, InvalidInput):  # removed, or replaced, while the page is shown: the page says so and goes on
+            return self._say(HTTPStatus.NOT_FOUND)
+        with opened, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            left = os.fstat(opened.fileno()).st_size
+            self._head(HTTPStatus.OK, TYPES.get(file.suffix, "application/octet-stream"), left)
+            while left and (piece := opened.read(min(left, 2**20))):
                 self.wfile.write(piece)
+                left -= len(piece)
+            self.close_connection |= left > 0  # it became shorter meanwhile: what was promised will not come
         return None
 
     def do_POST(self) -> None:

@@ -135,7 +135,7 @@ def test_kill_nine_loses_no_finished_round(exports: Exports, tmp_path: Path) -> 
     (stream,) = partial.glob("*.rounds.jsonl")
     kept = read_stream(stream, read_job(partial / "job.json"))
     assert kept
-    assert "add --resume, or delete it" in refusal(run(*command))
+    assert "add --resume, or choose another --json" in refusal(run(*command))
     other = [*command, "--resume", "--protocol", "paper"]
     assert "other bundles or options" in refusal(run(*other))
     assert run(*command, "--resume").code == 0

@@ -65,7 +65,22 @@ class TestReferences:
         assert str(expected) == text
 
     @pytest.mark.parametrize(
-        "text", ["hf:", "hf:apple", "hf:a/b/c", "hf:a/b@", "hf:a/b:", "hf:a/b:../x", "hf:a/b:/x", "hf:a b/c"]
+        "text",
+        [
+            "hf:",
+            "hf:apple",
+            "hf:a/b/c",
+            "hf:a/b@",
+            "hf:a/b:",
+            "hf:a/b:../x",
+            "hf:a/b:/x",
+            "hf:a b/c",
+            "hf:../..",
+            "hf:a/..",
+            "hf:a/b@../../x",
+            "hf:a/b@/x",
+            "hf:a/b@\x1b",
+        ],
     )
     def test_refused(self, text: str) -> None:
         with pytest.raises(UsageError, match="is no place on the hub; write hf:owner/name"):
@@ -256,3 +271,35 @@ class TestRefusals:
         monkeypatch.setitem(sys.modules, "huggingface_hub", None)
         with pytest.raises(DependencyMissing, match=r"pip install 'mobileclip-deploy\[hub\]'"):
             fetch(HubFile(REPOSITORY))
+
+
+class TestAHubThatIsHostile:
+    """What it answers becomes paths in the cache, and weights."""
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"ETag": '"../../../out"'},
+            {"ETag": '"../../../key"'},
+            {"X-Repo-Commit": "../../../out"},
+            {"X-Repo-Commit": "main"},
+        ],
+        ids=str,
+    )
+    def test_an_answer_that_leads_out_of_the_cache_is_refused(
+        self, server: HubServer, tmp_path: Path, headers: dict[str, str]
+    ) -> None:
+        (tmp_path / "key").write_text("a secret")
+        server.headers = headers
+        source, cache = HubFile(REPOSITORY, None, FILE), tmp_path / "cache"
+        with pytest.raises(CheckpointError, match="HF_ENDPOINT") as told:
+            fetch(source, cache=cache)
+        assert "\n" not in str(told.value)
+        assert (tmp_path / "key").read_text() == "a secret"
+        assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
+
+    @pytest.mark.parametrize("page", [b"<!DOCTYPE html>\n<p>Log in", b"\xef\xbb\xbf \n<!-- a -->\n<HTML lang=en>"])
+    def test_a_page_in_place_of_weights_is_not_kept(self, server: HubServer, tmp_path: Path, page: bytes) -> None:
+        server.files[FILE] = page
+        assert "came as a page for browsers, and is removed" in refusal(HubFile(REPOSITORY, None, FILE), tmp_path)
+        assert page not in [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]

@@ -16,7 +16,14 @@ import pytest
 from command_line import PROGRAM, run
 from exports import Exports
 
-from mobileclip_deploy.files.leftovers import Claim, claimed, clear_leftovers, own_temporary_folder
+from mobileclip_deploy.files import leftovers
+from mobileclip_deploy.files.leftovers import (
+    Claim,
+    claimed,
+    clear_leftovers,
+    own_temporary_folder,
+    temporary_folder,
+)
 
 # Holds a claim until it is killed, or its input ends.
 HOLDER = """
@@ -118,6 +125,22 @@ def test_everything_temporary_is_in_one_folder_that_goes_with_the_process(
     assert names(tmp_path) == []
     assert tempfile.gettempdir() == str(tmp_path)
     assert "TMPDIR" not in os.environ
+
+
+def test_every_temporary_folder_is_claimed_and_goes_with_a_killed_process_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Path(leftovers.__file__).parents[1]
+    makers = re.compile(r"TemporaryDirectory|mkdtemp|NamedTemporaryFile|mkstemp")
+    assert [file for file in package.rglob("*.py") if makers.search(file.read_text(encoding="utf-8"))] == []
+    dies = "import os; from mobileclip_deploy.files.leftovers import temporary_folder as made; made().__enter__()"
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", dies], env=environment).returncode == 9
+    assert len(names(tmp_path)) == 2
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with temporary_folder() as folder:
+        assert names(tmp_path) == [folder.name, f"{folder.name}.lock"]
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("target", ["onnx", "coreml"])

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hostile.table import Row, both, edit, write
+from benchmark import documents
+from hostile.table import Row, both, edit, nothing, write
 
 BUNDLE = "onnx-fp16"
 NO_PATH, UNSHOWN, LONG = "is no plain path inside a bundle", "cannot be shown", "more than 1,000 characters"
@@ -200,4 +201,126 @@ PIPES = tuple(
     for name in ("unread", "onnx/x.data")
 )
 
-ROWS = (*MANIFESTS, *LAYOUTS, *LINKS, *PIPES)
+
+def document(made: str, place: tuple[str | int, ...], value: str) -> str:
+    """A JSON document with another value at a place of it."""
+    whole = inside = json.loads(made)
+    for key in place[:-1]:
+        inside = inside[key]
+    inside[place[-1]] = value
+    return json.dumps(whole)
+
+
+JOB = documents.job().model_dump_json()
+FIELDS: dict[str, tuple[str | int, ...]] = {
+    "run": ("run_id",),
+    "cell": ("cells", 0, "id"),
+    "artifact": ("cells", 0, "file"),
+}
+LONG_ONES = {"a long part", "very long", "half a character"}  # which the pattern takes, or JSON does not
+LEAVE = {field: value for field, (value, _) in PATHS.items() if field not in LONG_ONES}
+JOBS = tuple(
+    Row(
+        "job",
+        f"{place}, {field}",
+        write("r.json.partial/job.json", document(JOB, FIELDS[place], value)),
+        ("benchmark", "bundle", "--quick", "--json", "r.json", "--resume"),
+        FIELDS[place][-1] if place != "run" else "run_id",  # type: ignore[arg-type]
+        bundle=BUNDLE,
+    )
+    for place in FIELDS
+    for field, value in LEAVE.items()
+)
+INDEX = {
+    "images": "images",
+    "rows": 1,
+    "pairs_sha256": "0",
+    "augmentations": 1,
+    "policy": None,
+    "seed": 0,
+    "shard_rows": 1,
+    "teachers": [],
+    "shards": [{"file": "a", "sha256": "0", "first": 0, "rows": 1}],
+}
+RECIPE = "version: 1\nvariant: nano\ndata: data\nsteps: 1\nbatch: 2\nlearning_rate: 0.1\n"
+INDEXES = tuple(
+    Row(
+        "index",
+        field,
+        both(
+            write("recipe.yaml", RECIPE),
+            write("data/index.json", document(json.dumps(INDEX), ("shards", 0, "file"), value)),
+        ),
+        ("train", "recipe.yaml", "-o", "out"),
+        line,
+    )
+    for field, (value, line) in PATHS.items()
+)
+
+
+def sweep(field: str, text: str, line: str, *, alone: bool = False) -> Row:
+    head = 'version = 1\ntargets = ["onnx"]\n'
+    return Row("sweep", field, write("s.toml", head + text), ("sweep", "s.toml", "-o", "out"), line, alone=alone)
+
+
+SWEEPS = (
+    sweep("a key of 20,000 dots", "a." * 20_000 + "a = 1\n", "line 3: more than 64 dots", alone=True),
+    sweep("a table of 20,000 dots", "[" + "a." * 20_000 + "a]\n", "line 3: more than 64 dots", alone=True),
+    sweep("a key of many dots, inside", "a = {" + "a . " * 20_000 + "a = 1}\n", "line 3: more than 64 dots"),
+    sweep("larger", "# " + "a" * 300_000, "larger than"),
+    sweep("nested", "a = " + "[" * 100_000, "nested too deeply"),
+    *(
+        sweep(f"checkpoint, {name!r}", f"[checkpoints.{json.dumps(name)}]\n", PATTERN)
+        for name in ("../x", "/x", "..", "a\\b", "a\x1bb", "a\nb", "a" * 100)
+    ),
+    *(sweep(f"options, {name!r}", f"[options.{json.dumps(name)}]\n", PATTERN) for name in ("../x", "/x", "a\nb")),
+)
+NO_PLACE = "is no place on the hub"
+HUB = tuple(
+    Row(
+        "hub",
+        text,
+        nothing,
+        ("export", "--target", "onnx", "--checkpoint", text, "-o", "out"),
+        "is no place on the hub",
+    )
+    for text in ("hf:../..", "hf:a/..", "hf:a/b@../../x", "hf:a/b@/x", "hf:a/b:../x", "hf:a/b:/x", "hf:a/b@\x1b[31m")
+)
+OWN = (
+    Row(
+        "a folder of the user's",
+        "where an interrupted run would be",
+        write("r.json.partial/thesis.txt", "precious"),
+        ("benchmark", "bundle", "--quick", "--json", "r.json"),
+        "r.json.partial exists and is no interrupted run; choose another --json",
+        bundle=BUNDLE,
+    ),
+    Row(
+        "a folder of the user's",
+        "named as the runtime's",
+        write("mine/thesis.txt", "precious"),
+        ("demo", "bundle", "--static", "out"),
+        "name a folder of that release, or unset the variable",
+        code=3,
+        bundle=BUNDLE,
+        environment={"MOBILECLIP_ONNXRUNTIME_WEB": "mine"},
+    ),
+    Row(
+        "lock",
+        "told before anything is verified",
+        nothing,
+        ("verify", "bundle", "--baseline", "none.json"),
+        "no lock file at none.json",
+        bundle=BUNDLE,
+    ),
+    Row(
+        "lock",
+        "damaged, told before anything is verified",
+        write("lock.json", "{"),
+        ("verify", "bundle", "--baseline", "lock.json", "--accept"),
+        "lock.json",
+        bundle=BUNDLE,
+    ),
+)
+
+ROWS = (*MANIFESTS, *LAYOUTS, *LINKS, *PIPES, *JOBS, *INDEXES, *SWEEPS, *HUB, *OWN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import threading
 import time
@@ -53,6 +54,18 @@ class Client:
 @pytest.fixture
 def client(server: PageServer) -> Client:
     return Client(server)
+
+
+def test_a_file_that_is_removed_or_replaced_while_the_page_is_shown_is_not_found(
+    client: Client, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, place = tmp_path / "model.onnx", f"/{client.server.secret}/plan/models/a.onnx"
+    model.unlink()
+    assert client.ask("GET", place)[0] == 404
+    os.mkfifo(model)
+    assert client.ask("GET", place)[0] == 404
+    assert client.ask("GET", f"/{client.server.secret}/")[0] == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_the_page_and_the_files_of_the_job_are_served_isolated_and_with_a_strict_policy(client: Client) -> None:

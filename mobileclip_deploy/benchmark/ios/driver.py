@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import platform
 import shutil
-import tempfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +18,7 @@ from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_fol
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
 
 __all__ = ["IosDriver"]
@@ -55,8 +55,8 @@ class IosDriver(Driver):
         counter.tell(0, "installing")
         phone.install()
         results = f"Documents/results/{run_id}/{run_id}"
-        with tempfile.TemporaryDirectory(prefix="mobileclip-job-") as place:
-            folder = write_job_folder(plan, Path(place), in_parts=True)
+        with temporary_folder() as place:
+            folder = write_job_folder(plan, place, in_parts=True)
             files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
             phone.prepare(run_id, sorted({file.parent.as_posix() for file in files} - {"."}))
             self._meet(phone, plan, f"{results}.rounds.jsonl")

@@ -20,6 +20,7 @@ from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_fol
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.files import cache_folder
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
 
 __all__ = ["MacDriver", "build_harness"]
@@ -50,12 +51,11 @@ class MacDriver(Driver):
         counter.tell(0, "building the harness")
         harness = build_harness()
         run_id = plan.job.run_id
-        with tempfile.TemporaryDirectory(prefix="mobileclip-mac-") as folder:
-            documents = Path(folder)
+        with temporary_folder() as documents:
             write_job_folder(plan, documents / "runs", in_parts=False)
             output = documents / "results" / run_id
             output.mkdir(parents=True)
-            command = [str(harness), "--documents", folder, "--run", run_id]
+            command = [str(harness), "--documents", str(documents), "--run", run_id]
             try:
                 if any(turn.round == 0 for turn in plan.outstanding):
                     self._measure([*command, "--first"], output, plan, counter)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from mobileclip_deploy.benchmark.ios.devicectl import (
 )
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.files.leftovers import temporary_folder
 
 __all__ = ["Phone"]
 
@@ -68,8 +68,8 @@ class Phone:
         Raises:
             RuntimeFailed: it is larger than `limit` bytes.
         """
-        with tempfile.TemporaryDirectory(prefix="mobileclip-pull-") as folder:
-            local = Path(folder) / Path(remote).name
+        with temporary_folder() as folder:
+            local = folder / Path(remote).name
             places = ("--source", remote, "--destination", str(local))
             try:
                 _patiently("device", "copy", "from", *self._container(), *places, seconds=COPY_SECONDS)

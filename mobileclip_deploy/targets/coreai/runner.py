@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import tempfile
 import threading
 import weakref
 from collections.abc import Coroutine
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.editing import raise_to_float32, restore_weights, widen_products
 from mobileclip_deploy.targets.coreai.image_entry import bytes_of, give_bytes
@@ -111,8 +111,8 @@ async def _load(asset: Asset, held: AsyncExitStack, changed: bool, function: str
     from coreai.authoring import AIModelAsset
 
     if changed:
-        folder = held.enter_context(tempfile.TemporaryDirectory(prefix="mobileclip-coreai-"))
-        source = asset.program.save_asset(Path(folder) / "changed.aimodel")
+        folder = held.enter_context(temporary_folder())
+        source = asset.program.save_asset(folder / "changed.aimodel")
     else:
         source = AIModelAsset.load(asset.path)
     model = await held.enter_async_context(source.executable())

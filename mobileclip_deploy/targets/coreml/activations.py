@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.coreml.runner import feeds
 from mobileclip_deploy.targets.foreign import exchanged
 from mobileclip_deploy.targets.ranges import ranges_of
@@ -70,8 +69,8 @@ def _written(model: Any) -> Iterator[Program]:
     """A converted model as our evaluator reads it."""
     from mobileclip_deploy.mil import load
 
-    with tempfile.TemporaryDirectory(prefix="mobileclip-calibration-") as folder:
-        path = Path(folder) / "float.mlpackage"
+    with temporary_folder() as folder:
+        path = folder / "float.mlpackage"
         model.save(str(path))
         yield load(path)
 

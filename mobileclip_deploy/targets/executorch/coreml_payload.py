@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 from mobileclip_deploy.targets.flatbuffer import Malformed
 from mobileclip_deploy.targets.foreign import exchanged
@@ -43,8 +43,8 @@ class CoreMLPayloadRunner:
 
         if len(program.delegates) != 1 or program.operators:
             raise InvalidInput(f"{path} is more than one Core ML delegate; only a whole tower in one can be evaluated")
-        with tempfile.TemporaryDirectory(prefix="mobileclip-coreml-") as folder:
-            self._package = load(extract_package(program.delegates[0].payload, Path(folder), path))
+        with temporary_folder() as folder:
+            self._package = load(extract_package(program.delegates[0].payload, folder, path))
         self._input = program.inputs[0]
         half = any(out.dtype == "float16" for op in self._package.operations for out in op.outputs)
         self._precision: Literal["float32", "float16"] = "float16" if half else "float32"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.benchmarking import KernelTime
 from mobileclip_deploy.targets.executorch.lowering import import_exir
 
@@ -36,8 +36,8 @@ def operator_times(path: Path, row: Tensor) -> tuple[KernelTime, ...]:
     Raises:
         NotRun: this build of the runtime traces no events.
     """
-    with tempfile.TemporaryDirectory(prefix="mobileclip-etdump-") as folder:
-        dump = Path(folder) / "trace.etdp"
+    with temporary_folder() as folder:
+        dump = folder / "trace.etdp"
         _trace(path, row, dump)
         if not dump.is_file() or not dump.stat().st_size:
             raise NotRun("this build of ExecuTorch traces no events")

@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.litert.gpu_process import ANSWERED, COMPILED
 from mobileclip_deploy.targets.litert.model_file import ModelFile
@@ -70,11 +70,11 @@ def compile_for_gpu(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic] | 
     path, model = artifact.path, artifact.model
     _ = artifact.graph  # the runtime trusts what a file says of its tensors
     driver = software_vulkan()
-    with tempfile.TemporaryDirectory(prefix="mobileclip-gpu-") as folder:
-        run = _run(path, driver, Path(folder), inputs)
+    with temporary_folder() as folder:
+        run = _run(path, driver, folder, inputs)
         for _ in range(RETRIES):
             if run.waited:
-                run = _run(path, driver, Path(folder), inputs)
+                run = _run(path, driver, folder, inputs)
         answers = np.load(run.answers) if run.answered else None
     adapter = re.search(r"Selected adapter: ([^,]+(?:,[^,)]*\))?)", run.log)
     if adapter is None:

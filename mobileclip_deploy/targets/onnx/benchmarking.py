@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.benchmarking import (
     KernelTime,
     RuntimePlace,
@@ -79,10 +79,10 @@ class OnnxSession(Session):
     def profile(self) -> tuple[KernelTime, ...]:
         from mobileclip_deploy.targets.onnx.profiling import operator_times
 
-        with tempfile.TemporaryDirectory(prefix="mobileclip-profile-") as folder:
-            twin = OnnxSession(self._path, self._setup, Path(folder))
+        with temporary_folder() as folder:
+            twin = OnnxSession(self._path, self._setup, folder)
             twin._feeds = self._feeds
-            return operator_times(twin._session, twin.run, Path(folder) / GRAPH)
+            return operator_times(twin._session, twin.run, folder / GRAPH)
 
 
 def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.onnx.runner import open_session
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.ranges import PERCENTILE, Range, ranges_of
@@ -45,8 +44,8 @@ def _computed(
     computed = [name for name in names if not values[name].is_graph_input()]
     own = len(graph.outputs)
     graph.outputs.extend([values[name] for name in computed if not values[name].is_graph_output()])
-    with tempfile.TemporaryDirectory(prefix="mobileclip-calibration-") as folder:
-        path = Path(folder) / "model.onnx"
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
         write_model(model, path)
         graph.outputs[own:] = []  # `del` would leave the values marked as outputs
         session = open_session(path, threads=1)
