@@ -133,7 +133,7 @@ def test_every_temporary_folder_is_claimed_and_goes_with_a_killed_process_too(
     package = Path(leftovers.__file__).parents[1]
     makers = re.compile(r"TemporaryDirectory|mkdtemp|NamedTemporaryFile|mkstemp")
     assert [file for file in package.rglob("*.py") if makers.search(file.read_text(encoding="utf-8"))] == []
-    dies = "import os; from mobileclip_deploy.files.leftovers import temporary_folder as made; made().__enter__()"
+    dies = "import os\nfrom mobileclip_deploy.files import leftovers\nwith leftovers.temporary_folder(): os._exit(9)"
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     assert subprocess.run([sys.executable, "-c", dies], env=environment).returncode == 9
     assert len(names(tmp_path)) == 2
