@@ -24,7 +24,7 @@ from mobileclip_deploy.evaluation import builtin_dataset
 from mobileclip_deploy.export.steps import Written
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify import checks
+from mobileclip_deploy.verify import several
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject
 
 
@@ -32,7 +32,7 @@ from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject
 def verified_once() -> Iterator[None]:
     """A bundle that is as it was has the report that it had."""
     reports: dict[tuple[str, str], ParityReport] = {}
-    verify_subject = checks.verify_subject
+    verify_subject = several.verify_subject
 
     def verify(own: Subject) -> ParityReport:
         key = str(own.bundle.path), own.bundle.manifest.to_json()
@@ -40,7 +40,7 @@ def verified_once() -> Iterator[None]:
             reports[key] = verify_subject(own)
         return reports[key]
 
-    with mock.patch.object(checks, "verify_subject", verify):
+    with mock.patch.object(several, "verify_subject", verify):
         yield
 
 

@@ -42,6 +42,7 @@ def assets(store: Store) -> Assets:
     return Assets(store.folder / "coreai")
 
 
+@pytest.mark.once("precision")
 @pytest.mark.parametrize(("tower", "precision"), GRIDS)
 def test_every_weight_is_read_back_on_its_grid(assets: Assets, tower: TowerName, precision: str) -> None:
     target, module = get_target("coreai"), make_tower(assets.model, tower)

@@ -91,6 +91,7 @@ def embedding(program: Program) -> str:
     return next(weight.kind for weight in program.weights if weight.name == table.name)
 
 
+@pytest.mark.once("precision")
 @pytest.mark.parametrize("tower", TOWERS)
 @pytest.mark.parametrize(("precision", "target"), CASES)
 def test_weights_are_stored_as_the_recipe_says_and_take_the_bytes_it_implies(
@@ -111,6 +112,7 @@ def test_weights_are_stored_as_the_recipe_says_and_take_the_bytes_it_implies(
     assert program.opset == {"iOS16": "CoreML6", "iOS17": "CoreML7", "iOS18": "CoreML8"}[target]
 
 
+@pytest.mark.once("precision")
 @pytest.mark.parametrize("tower", TOWERS)
 @pytest.mark.parametrize(("precision", "target"), CASES)
 def test_the_package_as_written_answers_like_the_checkpoint(

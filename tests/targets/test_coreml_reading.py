@@ -26,6 +26,7 @@ def model() -> mcd.MobileCLIP:
     return model
 
 
+@pytest.mark.once("precision")
 @pytest.mark.parametrize(
     ("precision", "deployment_target", "stored", "worst"),
     [

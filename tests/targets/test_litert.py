@@ -61,6 +61,7 @@ def files(store: Store) -> Files:
     return Files(store.folder / "litert")
 
 
+@pytest.mark.once("precision")
 @pytest.mark.parametrize(("tower", "precision"), GRIDS)
 def test_every_weight_is_read_back_on_its_grid(files: Files, tower: TowerName, precision: str) -> None:
     target, module = get_target("litert"), make_tower(files.model, tower)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,23 +44,31 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pairs(tmp_path_factory.mktemp("pairs") / "mine", 40)
 
 
+class Results(dict[str, tuple[Path, Recovery]]):
+    """nano recovered for two precisions of Core ML and one of the others, a few steps each, when first asked for."""
+
+    SETTINGS: ClassVar = {
+        "w4": ("coreml", "w4", GENTLE),
+        "w4p": ("coreml", "w4p", GENTLE),
+        "onnx": ("onnx", "w4", LONGER),
+        "executorch": ("executorch", "image=w8a8,text=w4", FINE),
+    }
+
+    def __init__(self, pairs: Path, folder: Path) -> None:
+        self.pairs, self.folder = pairs, folder
+
+    def __missing__(self, name: str) -> tuple[Path, Recovery]:
+        target, precision, settings = self.SETTINGS[name]
+        output, work = self.folder / f"{name}.safetensors", self.folder / "embeddings"
+        model = mcd.load_model()
+        found = mcd.recover(model, precision, self.pairs, output, target=target, work=work, settings=settings)
+        self[name] = output, found
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def results(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Recovery]]:
-    """nano recovered for two precisions of Core ML and one of the others, a few steps each."""
-    folder = tmp_path_factory.mktemp("recovered")
-    made = {}
-    for name, target, precision, settings in (
-        ("w4", "coreml", "w4", GENTLE),
-        ("w4p", "coreml", "w4p", GENTLE),
-        ("onnx", "onnx", "w4", LONGER),
-        ("executorch", "executorch", "image=w8a8,text=w4", FINE),
-    ):
-        output, work = folder / f"{name}.safetensors", folder / "embeddings"
-        made[name] = (
-            output,
-            mcd.recover(mcd.load_model(), precision, pairs, output, target=target, work=work, settings=settings),
-        )
-    return made
+def results(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return Results(pairs, tmp_path_factory.mktemp("recovered"))
 
 
 @functools.cache
@@ -88,7 +97,7 @@ def stored_integers(bundle: mcd.Bundle, tower: TowerName) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def verified(results: dict[str, tuple[Path, Recovery]], tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
+def verified(results: Results, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
     """The image tower recovered for Core ML's w4, exported and verified."""
     model = mcd.load_model(None, results["w4"][0])
     return mcd.export(model, "coreml", "w4", tmp_path_factory.mktemp("verified"), tower="image")
@@ -96,7 +105,7 @@ def verified(results: dict[str, tuple[Path, Recovery]], tmp_path_factory: pytest
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_core_ml_stores_the_integers_that_were_trained(
-    tower: TowerName, results: dict[str, tuple[Path, Recovery]], verified: mcd.Bundle, tmp_path: Path
+    tower: TowerName, results: Results, verified: mcd.Bundle, tmp_path: Path
 ) -> None:
     checkpoint, result = results["w4"]
     bundle = verified if tower == "image" else exported(checkpoint, "coreml", "w4", tmp_path, (tower,))
@@ -106,10 +115,9 @@ def test_core_ml_stores_the_integers_that_were_trained(
     assert [weight.name for weight in weights if weight.sha256 not in stored] == []
 
 
+@pytest.mark.whole  # test_grids.py finds a trained table again
 @pytest.mark.parametrize("tower", TOWERS)
-def test_core_ml_stores_the_tables_that_were_trained(
-    tower: TowerName, results: dict[str, tuple[Path, Recovery]], tmp_path: Path
-) -> None:
+def test_core_ml_stores_the_tables_that_were_trained(tower: TowerName, results: Results, tmp_path: Path) -> None:
     checkpoint, result = results["w4p"]
     program = load(exported(checkpoint, "coreml", "w4p", tmp_path, (tower,)).artifact(tower))
     stored = {program.constant(one.name).tobytes() for one in program.weights if "lut" in one.kind}
@@ -121,9 +129,7 @@ def test_core_ml_stores_the_tables_that_were_trained(
 
 
 @pytest.mark.parametrize("tower", TOWERS)
-def test_onnx_stores_the_integers_that_were_trained(
-    tower: TowerName, results: dict[str, tuple[Path, Recovery]], tmp_path: Path
-) -> None:
+def test_onnx_stores_the_integers_that_were_trained(tower: TowerName, results: Results, tmp_path: Path) -> None:
     """Every weight: products and the table of words (up to the sign of a block's scale), and those of eight bits."""
     from onnx import load as load_onnx
     from onnx import numpy_helper
@@ -156,7 +162,7 @@ def four_bits(stored: Array) -> Array:
 
 
 def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(
-    results: dict[str, tuple[Path, Recovery]],
+    results: Results,
 ) -> None:
     from torchao.quantization import IntxUnpackedToInt8Tensor
 
@@ -172,7 +178,7 @@ def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(
 
 
 def test_xnnpack_stores_the_integers_that_were_trained_for_eight_bits(
-    results: dict[str, tuple[Path, Recovery]],
+    results: Results,
 ) -> None:
     quantized = on_xnnpack(results["executorch"][0], "image", "w8a8")
     stored = {sha256(value.numpy()) for value in quantized.state_dict().values() if value.dtype == torch.int8}
@@ -200,10 +206,12 @@ def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.M
     return quantize(module, precision, inputs, Stages(tower, module, inputs, 0.5), grids)
 
 
-def test_training_brings_a_tower_closer_to_its_original(results: dict[str, tuple[Path, Recovery]]) -> None:
-    for _, result in results.values():
-        assert [one.tower for one in result.towers if not one.kept] == []
-        assert all(one.trained.mean > one.without.mean for one in result.towers)
+@pytest.mark.once
+@pytest.mark.parametrize("name", Results.SETTINGS)
+def test_training_brings_a_tower_closer_to_its_original(results: Results, name: str) -> None:
+    _, result = results[name]
+    assert [one.tower for one in result.towers if not one.kept] == []
+    assert all(one.trained.mean > one.without.mean for one in result.towers)
 
 
 def test_a_tower_that_training_makes_worse_stays_as_it_was(pairs: Path, tmp_path: Path) -> None:
@@ -222,7 +230,7 @@ def test_a_tower_that_training_makes_worse_stays_as_it_was(pairs: Path, tmp_path
 
 
 def test_the_file_says_what_it_is_and_stays_in_the_space_of_its_source(
-    results: dict[str, tuple[Path, Recovery]],
+    results: Results,
 ) -> None:
     source, model = mcd.load_model().provenance, mcd.load_model(None, results["w4"][0]).provenance
     assert source is not None
@@ -253,17 +261,16 @@ def test_activations_are_rounded_while_w8a8_is_trained(pairs: Path, tmp_path: Pa
     assert {weight.grid for weight in image.weights} == {"int8, a scale an output"}
 
 
-def test_what_no_residual_branch_passes_by_keeps_eight_bits(results: dict[str, tuple[Path, Recovery]]) -> None:
-    for name in ("w4", "w4p"):
-        image, text = ({weight.name: weight.grid for weight in one.weights} for one in results[name][1].towers)
-        wide = {"projection", *(f"stages.{number}.downsample.1.conv" for number in (1, 2, 3))}
-        assert {image[name] for name in wide} == {text["projection"]} == {"int8, a scale an output"}
-        assert not text["token_embedding"].startswith("int8")
+@pytest.mark.once
+@pytest.mark.parametrize("precision", ["w4", "w4p"])
+def test_what_no_residual_branch_passes_by_keeps_eight_bits(results: Results, precision: str) -> None:
+    image, text = ({weight.name: weight.grid for weight in one.weights} for one in results[precision][1].towers)
+    wide = {"projection", *(f"stages.{number}.downsample.1.conv" for number in (1, 2, 3))}
+    assert {image[name] for name in wide} == {text["projection"]} == {"int8, a scale an output"}
+    assert not text["token_embedding"].startswith("int8")
 
 
-def test_the_same_recovery_gives_the_same_bytes(
-    pairs: Path, results: dict[str, tuple[Path, Recovery]], tmp_path: Path
-) -> None:
+def test_the_same_recovery_gives_the_same_bytes(pairs: Path, results: Results, tmp_path: Path) -> None:
     again = tmp_path / "again.safetensors"
     mcd.recover(mcd.load_model(), "w4", pairs, again, settings=GENTLE)
     assert again.read_bytes() == results["w4"][0].read_bytes()
@@ -280,7 +287,7 @@ def test_the_command_reports_both_and_writes_a_report(pairs: Path, tmp_path: Pat
     assert refusal(run("recover", *arguments, "--data", pairs, "-o", output)).endswith("another output with -o")
 
 
-def test_recovering_twice_is_refused(results: dict[str, tuple[Path, Recovery]], pairs: Path, tmp_path: Path) -> None:
+def test_recovering_twice_is_refused(results: Results, pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="was recovered before; give the checkpoint it was made from"):
         mcd.recover(mcd.load_model(None, results["w4"][0]), "w4", pairs, tmp_path / "x.safetensors", settings=FEW)
 
@@ -291,9 +298,7 @@ def test_a_precision_that_the_target_lacks_is_refused(target: str, precision: st
     assert f"{target} has no precision w4" in refusal(run("recover", *arguments))
 
 
-def test_an_export_to_another_target_says_what_the_weights_were_trained_for(
-    results: dict[str, tuple[Path, Recovery]], tmp_path: Path
-) -> None:
+def test_an_export_to_another_target_says_what_the_weights_were_trained_for(results: Results, tmp_path: Path) -> None:
     arguments = ["--checkpoint", results["w4"][0], "--precision", "w4", "--tower", "text", "--no-verify"]
     done = run("export", "--target", "onnx", *arguments, "-o", tmp_path)
     assert done.code in (0, 3), done.stderr

@@ -154,6 +154,7 @@ def test_other_floats_than_those_that_were_learned_are_refused(bundle: Path, tmp
 CASES = [("coreml", "image", "w4p", 31), ("executorch", "image", "w8a8", 17)]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("name", "tower", "precision", "layers"), CASES)
 def test_learned_towers_are_nearer_and_their_source_stays(
     name: str, tower: mcd.TowerName, precision: str, layers: int, data: CalibrationSet
