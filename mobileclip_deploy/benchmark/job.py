@@ -19,6 +19,7 @@ __all__ = [
     "Golden",
     "Identifier",
     "Job",
+    "Positive",
     "Protocol",
     "Tensor",
     "RawTensor",
@@ -29,6 +30,8 @@ __all__ = [
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 """A whole number that every language's JSON reader keeps exactly."""
+Positive = Annotated[float, Field(gt=0, lt=2**63)]
+"""A time or a rate that can be divided by and drawn on a logarithmic axis."""
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,119}$")]
 """Safe as a file name on every device, and in a shell."""
 RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$")]
@@ -105,7 +108,7 @@ class Accuracy(Frozen):
 
     metric: str
     dataset: str
-    percent: float
+    percent: Annotated[float, Field(ge=0, le=100)]
 
 
 class Cell(Frozen):

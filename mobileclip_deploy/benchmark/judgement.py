@@ -54,7 +54,7 @@ def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -
     if summary.samples < FEW:
         found.append(f"few samples: {summary.samples}")
     on_cpu = cell.compute_units in (None, "cpuOnly")  # elsewhere the CPU has every reason to wait
-    if summary.cpu_ns is not None and on_cpu and cell.threads == 1 and summary.mean_ns > WAITING * summary.cpu_ns:
+    if summary.cpu_ns and on_cpu and cell.threads == 1 and summary.mean_ns > WAITING * summary.cpu_ns:
         found.append(
             f"waited: took {summary.mean_ns / summary.cpu_ns:.2f} times its CPU time (the core had other work)"
         )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Base64Bytes, Field, model_validator
 
-from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job, Turn
+from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job, Positive, Turn
 
 __all__ = [
     "Browser",
@@ -29,6 +29,8 @@ __all__ = [
     "ThermalState",
 ]
 
+Rate = Annotated[float, Field(ge=1, lt=2**63)]
+"""So many a second."""
 ThermalState = Literal["nominal", "fair", "serious", "critical"]
 
 
@@ -93,7 +95,7 @@ class Harness(Frozen):
 class Snapshot(Frozen):
     """The state of the device at one moment; None where it cannot be told."""
 
-    unix_seconds: float
+    unix_seconds: Annotated[float, Field(ge=0, lt=2**33)]
     thermal_state: ThermalState | None = None
     temperature_celsius: float | None = None
     battery_percent: float | None = None
@@ -188,10 +190,10 @@ class Peak(Frozen):
     engine: str
     threads: Annotated[Count, Field(ge=1)]
     side: Annotated[Count, Field(ge=1)] = 1024
-    float32_operations_per_second: float
-    int8_operations_per_second: float | None = None
-    copied_bytes_per_second: float
-    cached_bytes_per_second: float | None = None
+    float32_operations_per_second: Rate
+    int8_operations_per_second: Rate | None = None
+    copied_bytes_per_second: Rate
+    cached_bytes_per_second: Rate | None = None
 
 
 class RoundResult(Frozen):
@@ -275,8 +277,8 @@ class Run(_Measured):
 class MedianInterval(Frozen):
     """A 95% bootstrap interval of the median."""
 
-    low: float
-    high: float
+    low: Positive
+    high: Positive
 
 
 class Summary(Frozen):
@@ -286,16 +288,16 @@ class Summary(Frozen):
     """
 
     samples: Count
-    median_ns: float
-    p90_ns: float
-    p99_ns: float
-    mean_ns: float
-    trimmed_mean_ns: float
+    median_ns: Positive
+    p90_ns: Positive
+    p99_ns: Positive
+    mean_ns: Positive
+    trimmed_mean_ns: Positive
     minimum_ns: Count
     maximum_ns: Count
-    last_over_first: float | None = None
+    last_over_first: Positive | None = None
     median_interval_ns: MedianInterval
-    cpu_ns: float | None = None
+    cpu_ns: Annotated[float, Field(ge=0, lt=2**63)] | None = None
 
 
 class CellResult(Frozen):

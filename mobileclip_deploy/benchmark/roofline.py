@@ -76,9 +76,12 @@ def roofline(cell: Cell, found: CellResult, peaks: Sequence[Peak]) -> Roofline |
     peak = peak_of(cell, peaks)
     if peak is None or not any(one.work and one.work.arithmetic_operations for one in found.profile):
         return None
+    shares = operator_shares(found.profile, peak)
+    if not any(one.per_second and one.per_byte for one in shares):  # of 0 ns, or 0 bytes: none has a place
+        return None
     whole = sum(one.total_ns for one in found.profile)
     least = sum(_least_ns(one, peak) for one in found.profile)
-    return Roofline(cell, peak, operator_shares(found.profile, peak), 100 * least / whole if whole else 0.0)
+    return Roofline(cell, peak, shares, 100 * least / whole if whole else 0.0)
 
 
 def rooflines(result: Result) -> tuple[Roofline, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobileclip_deploy.bundle import Manifest
+from mobileclip_deploy.escaping import in_code, in_markdown
 from mobileclip_deploy.model.variants import Preprocess, load_variant
 from mobileclip_deploy.parity import Check, StoredWeights
 
@@ -21,15 +22,15 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
     it has those that no machine measures differently, of the weights as they are stored."""
     variant, checkpoint = load_variant(manifest.variant), manifest.checkpoint
     lines = [
-        f"# {variant.title} for {manifest.target}",
+        f"# {in_markdown(variant.title)} for {in_markdown(manifest.target)}",
         "",
-        f"Exported by mobileclip-deploy from `{checkpoint.file}` (sha256 `{checkpoint.sha256}`, {checkpoint.layout} "
-        f"layout). Embedding space `{manifest.embedding_space}`: compare its embeddings only with those of bundles "
-        "that carry the same id.",
+        f"Exported by mobileclip-deploy from {in_code(checkpoint.file)} (sha256 {in_code(checkpoint.sha256)}, "
+        f"{checkpoint.layout} layout). Embedding space {in_code(manifest.embedding_space)}: compare its embeddings "
+        "only with those of bundles that carry the same id.",
         "",
         "## Licence of the weights",
         "",
-        checkpoint.licence + (f", {variant.licence.url}" if variant.licence.url else "") + ".",
+        in_markdown(checkpoint.licence) + (f", {variant.licence.url}" if variant.licence.url else "") + ".",
     ]
     if checkpoint.research_only:
         lines += ["", "**Research only: these weights and everything derived from them must not be redistributed.**"]
@@ -41,8 +42,11 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
         "|---|---|---|---|---|---|",
     ]
     for tower, entry in manifest.towers.items():
-        tensors = [f"`{t.name}` {t.dtype} {[size or 'N' for size in t.shape]}" for t in (entry.input, entry.output)]
-        file = f"`{entry.file}`" + (f", function `{entry.function}`" if entry.function else "")
+        tensors = [
+            f"{in_code(t.name)} {in_markdown(t.dtype)} {[size or 'N' for size in t.shape]}"
+            for t in (entry.input, entry.output)
+        ]
+        file = in_code(entry.file) + (f", function {in_code(entry.function)}" if entry.function else "")
         lines.append(f"| {tower} | {file} | {entry.bytes:,} | {entry.precision} | {' | '.join(tensors)} |")
     lines += ["", "## Parity with the checkpoint", ""]
     if failed := [f"{check.tower} {check.step}" for check in checks if check.status == "failed"]:
@@ -52,17 +56,20 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
     if checks:
         lines += [f"What was measured, on which machine and within which bounds, is in `{manifest.measurements}`.", ""]
         lines += ["| tower | check | outcome |", "|---|---|---|"]
-        lines += dict.fromkeys(f"| {check.tower} | {check.step} | {_outcome(check)} |" for check in checks)
+        lines += dict.fromkeys(f"| {check.tower} | {in_markdown(check.step)} | {_outcome(check)} |" for check in checks)
     else:
         lines.append("Not verified.")
     if storage:
         lines += ["", "## How the weights are stored", "", "| tower | grid | tensors | numbers | bytes |"]
         lines += ["|---|---|---:|---:|---:|"]
-        lines += [f"| {row.tower} | {row.grid} | {row.layers} | {row.weights:,} | {row.bytes:,} |" for row in storage]
+        lines += [
+            f"| {row.tower} | {in_markdown(row.grid)} | {row.layers} | {row.weights:,} | {row.bytes:,} |"
+            for row in storage
+        ]
     if (classifier := manifest.classifier) is not None:
-        names = ", ".join(classifier.labels[:20]) + (", ..." if len(classifier.labels) > 20 else "")
+        names = ", ".join(map(in_markdown, classifier.labels[:20])) + (", ..." if len(classifier.labels) > 20 else "")
         template = classifier.template
-        asked = "which the network was trained on" if template is None else f"asked as `{template}`"
+        asked = "which the network was trained on" if template is None else f"asked as {in_code(template)}"
         lines += ["", "## Labels", "", f"{len(classifier.labels)}, {asked}: {names}."]
     spec = manifest.preprocess
     lines += [

@@ -8,7 +8,8 @@ import click
 
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, BundlePath
-from mobileclip_deploy.cli.terminal import say, shown_json
+from mobileclip_deploy.cli.terminal import say
+from mobileclip_deploy.escaping import shown_json
 
 __all__ = ["benchmark"]
 

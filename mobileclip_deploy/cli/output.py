@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from mobileclip_deploy.cli.terminal import say, shown, shown_json
+from mobileclip_deploy.cli.terminal import say
 from mobileclip_deploy.cli.words import in_flags
+from mobileclip_deploy.escaping import in_spreadsheet, shown, shown_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -77,11 +78,11 @@ def _strict(value: Any) -> Any:
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """CSV on stdout, the names of the columns first."""
+    """CSV on stdout, the names of the columns first; no cell is a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([[in_spreadsheet(cell) for cell in row] for row in rows])
     click.echo(text.getvalue(), nl=False)
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset, Row, assemble
-from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, BadRows, parse_json, read_text, validated
+from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, TABLE_ITEMS, BadRows, parse_json, read_text, validated
 
 __all__ = ["read_karpathy"]
 
@@ -39,7 +39,7 @@ def read_karpathy(path: Path, images: Path | None, split: str, bad: BadRows) -> 
     Raises:
         InvalidInput: not such a file, no such split, or a bad row that is not to be skipped.
     """
-    content = validated(_File, path, parse_json(path, read_text(path, TABLE_BYTES)))
+    content = validated(_File, path, parse_json(path, read_text(path, TABLE_BYTES), TABLE_ITEMS))
     chosen = [(number, image) for number, image in enumerate(content.images) if image.split == split]
     if not chosen:
         known = ", ".join(sorted({image.split for image in content.images}))

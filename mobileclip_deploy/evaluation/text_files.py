@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
-from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.files import check_items, read_regular
 from mobileclip_deploy.model.prompts import template_fault
 
 __all__ = [
     "BadRows",
     "TABLE_BYTES",
+    "TABLE_ITEMS",
     "parse_json",
     "parse_templates",
     "read_lines",
@@ -48,8 +49,9 @@ class BadRows:
 
 
 M = TypeVar("M", bound=BaseModel)
-# Of a list of classes or templates, and of a table or Karpathy's JSON (COCO's takes 144 MB).
+# Of a list of classes or templates, and of a table or Karpathy's JSON (COCO's takes 144 MB, of 10 million items).
 LIST_BYTES, TABLE_BYTES = 16 << 20, 2 << 30
+LIST_ITEMS, TABLE_ITEMS = 2_000_000, 20_000_000
 
 
 def read_lines(path: Path, bad: BadRows, limit: int = LIST_BYTES) -> list[tuple[int, str]]:
@@ -83,12 +85,13 @@ def read_text(path: Path, limit: int = LIST_BYTES) -> str:
         raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error
 
 
-def parse_json(where: Path | str, text: str) -> Any:
+def parse_json(where: Path | str, text: str, items: int = LIST_ITEMS) -> Any:
     """A JSON value.
 
     Raises:
-        InvalidInput: it is none.
+        InvalidInput: it is none, or holds more than `items` items.
     """
+    check_items(where, text, items)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from mobileclip_deploy.escaping import in_markdown, markdown_row, shown
 from mobileclip_deploy.parity.gates import SCALE, Bound, passes
 from mobileclip_deploy.parity.metrics import Deviation, compare
 
@@ -199,19 +200,20 @@ class ParityReport(BaseModel, frozen=True):
         """The report in Markdown, as a job summary shows it: what did not pass first, then every check."""
         unmet = (*self.failed, *self.undecided, *self.not_run)
         state = unmet[0].status if unmet else "passed" if self.passed else "not run"
-        lines = [f"### {self.bundle}: parity {state}", ""]
+        lines = [f"### {in_markdown(self.bundle)}: parity {state}", ""]
         if unmet:
-            lines += [f"- **{check.tower} {check.step} {check.status}**: {check.describe()}" for check in unmet] + [""]
+            which = [(f"{check.tower} {check.step} {check.status}", check.describe()) for check in unmet]
+            lines += [f"- **{in_markdown(name)}**: {in_markdown(text)}" for name, text in which] + [""]
         lines += ["| tower | check | outcome | gate | relative | cosine | dB | figures |"]
         lines += ["|---|---|---|---|---:|---:|---:|---|"]
         rows = [_markdown_row(check) for check in self.checks]
-        return "\n".join([*lines, *rows, *(f"\n{note}" for note in self.notes)]) + "\n"
+        return "\n".join([*lines, *rows, *(f"\n{in_markdown(note)}" for note in self.notes)]) + "\n"
 
     def suite(self) -> ElementTree.Element:
         """The report as a suite of JUnit: a failed check is a failure, one not run or not decided an error."""
         suite = ElementTree.Element(
             "testsuite",
-            name=f"parity of {self.bundle}",
+            name=shown(f"parity of {self.bundle}"),
             tests=str(len(self.checks)),
             failures=str(len(self.failed)),
             errors=str(len(self.not_run) + len(self.undecided)),
@@ -222,10 +224,10 @@ class ParityReport(BaseModel, frozen=True):
             name = f"{check.tower} {check.step}"
             if names[check.tower, check.step] > 1:
                 name += f" on {check.engine}"
-            case = ElementTree.SubElement(suite, "testcase", classname=self.bundle, name=name)
+            case = ElementTree.SubElement(suite, "testcase", classname=shown(self.bundle), name=shown(name))
             if check.seconds is not None:
                 case.set("time", f"{check.seconds:.3f}")
-            text = check.describe()
+            text = shown(check.describe())
             if check.status != "passed":
                 kind = "failure" if check.status == "failed" else "skipped" if check.left_out else "error"
                 ElementTree.SubElement(case, kind, message=text)
@@ -241,4 +243,4 @@ def _markdown_row(check: Check) -> str:
     else:
         cells += [f"{deviation.relative:.1e}", f"{deviation.cosine:.6f}", deviation.decibels]
     figures = ", ".join(f"{name} {value:.2f}" for name, value in (check.figures or {}).items())
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, figures]) + " |"
+    return markdown_row([*cells, figures])

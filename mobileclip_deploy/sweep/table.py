@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from mobileclip_deploy.escaping import in_markdown, markdown_row
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.sweep.result import Row, SweepResult
 
@@ -54,17 +55,13 @@ def markdown(result: SweepResult) -> str:
     """The table, what was left out below it."""
     names = [column.removeprefix(">").strip() for column in COLUMNS]
     marks = ["---:" if column.startswith(">") else "---" for column in COLUMNS]
-    lines = [_line(names), f"|{'|'.join(marks)}|", *(_line(cells_of(row)) for row in result.rows)]
-    below = [f"\n{note}" for note in result.notes]
+    lines = [markdown_row(names), f"|{'|'.join(marks)}|", *(markdown_row(cells_of(row)) for row in result.rows)]
+    below = [f"\n{in_markdown(note)}" for note in result.notes]
     if result.device is not None:
         of = f"{result.device}, protocol {result.protocol}" if result.protocol else result.device
         error = f": {result.latency_error.message}" if result.latency_error is not None else ""
-        below.append(f"\nLatencies: {of}{error}.")
+        below.append("\n" + in_markdown(f"Latencies: {of}{error}."))
     return "\n".join([*lines, *below]) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _number(values: Mapping[Any, float], name: str, form: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import NotRun, UsageError
+from mobileclip_deploy.escaping import in_markdown, markdown_row
 from mobileclip_deploy.evaluation import (
     Dataset,
     Interval,
@@ -67,10 +68,10 @@ class Comparison(BaseModel, frozen=True):
         names = [figure for figure in TASK_FIGURES if any(figure in row.figures for row in self.bundles)]
         titles = ["bundle", "bytes", "deviation", "dB"]
         titles += [title for name in names for title in (f"{name.replace('_', ' ')} %", "change, points (95%)")]
-        lines = ["| " + " | ".join([*titles, "against", "gates"]) + " |"]
+        lines = [markdown_row([*titles, "against", "gates"])]
         lines.append("|---" + "|---:" * (len(titles) - 1) + "|---|---|")
-        lines += ["| " + " | ".join(_cells(row, names)) + " |" for row in self.bundles]
-        return "\n".join([*lines, "", *(f"{note}  " for note in self.notes)]).rstrip() + "\n"
+        lines += [markdown_row(_cells(row, names)) for row in self.bundles]
+        return "\n".join([*lines, "", *(f"{in_markdown(note)}  " for note in self.notes)]).rstrip() + "\n"
 
 
 def _cells(row: ComparedBundle, names: Sequence[str]) -> list[str]:

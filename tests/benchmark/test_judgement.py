@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from benchmark import documents
 
+from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.judgement import cell_warnings, marked, run_warnings
 from mobileclip_deploy.benchmark.result import CoreUse, Result, RoundResult, Summary
@@ -95,3 +96,14 @@ def stated(**changes: Any) -> Result:
     device = result.device.model_copy(update={"simulated": False})
     cells = tuple(cell.model_copy(update={"status": "done"}) for cell in result.cells)
     return result.model_copy(update={"environment": environment, "device": device, "cells": cells})
+
+
+def test_a_round_of_no_time_fails_its_cell_and_ends_nothing() -> None:
+    sent = documents.sent()
+    first, *others = sent.rounds
+    wrong = first.model_copy(update={"samples_ns": (2_000_000, 0, 0), "cpu_ns": 0})
+    cell = assemble(sent.model_copy(update={"rounds": (wrong, *others)})).cells[0]
+    assert (cell.status, cell.error) == ("failed", "sample 1 took 0 ns, which no inference does")
+    assert cell.summary is None
+    assert cell.rounds[0].samples_ns == wrong.samples_ns
+    assert cell.rounds[1] == others[0]

@@ -224,3 +224,17 @@ def test_a_screen_reader_is_told_what_everything_is(shown: Page) -> None:
     assert any(role == "image" and "against latency" in name for role, name in spoken)
     assert ("heading", "Accuracy against latency") in spoken
     assert [name for role, name in spoken if role in ("button", "image", "table", "region") and not name] == []
+
+
+def test_names_of_a_result_add_nothing_to_markdown(tmp_path: Path) -> None:
+    harm = "a\n# b\n\n- c <img src=d> [e](http://f) | g `h`"
+    whole = documents.result().model_dump(mode="json")
+    whole["device"] |= {"model": harm, "name": harm, "os": harm}
+    whole["job"]["cells"][0] |= {"label": harm, "accuracy": {"metric": harm, "dataset": harm, "percent": 60}}
+    whole["job"]["cells"][0]["variant"] = harm
+    whole["cells"][0]["rounds"][0]["warnings"] = [harm]
+    (tmp_path / "result.json").write_text(json.dumps(whole), encoding="utf-8")
+    assert run("report", tmp_path / "result.json", "-o", tmp_path / "a.md").code == 0
+    lines = (tmp_path / "a.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if re.search(r"<img|(?<!\\)\[|(?<!\\)`|^# b|^- c", line)] == []
+    assert sum(r"a\\n# b" in line for line in lines) > 5

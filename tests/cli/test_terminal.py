@@ -15,6 +15,7 @@ from exports import Exports
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.cli import output, terminal
+from mobileclip_deploy.escaping import shown
 
 # ESC, CSI of C1, DEL, NUL, ends of lines, an override, an isolate, marks, an invisible one, tags, a lone surrogate.
 HARM = "\x1b[2J\x9b1m\x7f\0\r\n\t\u2028\x85\u202e\u2066\u200e\u061c\u200b\ufeff\U000e0041\ud800"
@@ -26,11 +27,9 @@ def harmful(text: str) -> list[str]:
 
 
 def test_what_does_not_show_itself_is_escaped() -> None:
-    assert terminal.shown(HARM) == (
-        r"\x1b[2J\x9b1m\x7f\x00\r\n\t\u2028\x85\u202e\u2066\u200e\u061c\u200b\ufeff\U000e0041\ud800"
-    )
-    assert terminal.shown(HONEST) == HONEST
-    assert terminal.shown(os.fsdecode(b"caf\xe9.png")) == r"caf\xe9.png"
+    assert shown(HARM) == (r"\x1b[2J\x9b1m\x7f\x00\r\n\t\u2028\x85\u202e\u2066\u200e\u061c\u200b\ufeff\U000e0041\ud800")
+    assert shown(HONEST) == HONEST
+    assert shown(os.fsdecode(b"caf\xe9.png")) == r"caf\xe9.png"
 
 
 def test_json_means_the_same_and_holds_none_of_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,11 +48,11 @@ def test_tables_notes_progress_logs_and_warnings(capsys: pytest.CaptureFixture[s
     terminal.guard_logging()
     record = logging.LogRecord("a", logging.WARNING, "", 1, "%s", (HARM,), None)
     assert logging.lastResort is not None
-    assert logging.lastResort.format(record) == terminal.shown(HARM)
+    assert logging.lastResort.format(record) == shown(HARM)
     assert harmful(warnings.formatwarning(HARM, UserWarning, "a.py", 1, "")) == []
     printed = capsys.readouterr()
     assert printed.out.count("\n") == 5  # title, head, line, row and a blank one
-    assert printed.err == f"{terminal.shown(HARM)}\n" * 2
+    assert printed.err == f"{shown(HARM)}\n" * 2
     assert harmful(printed.out + printed.err) == []
 
 

@@ -217,7 +217,7 @@ RESULTS = tuple(
         (
             "5 million samples",
             RESULT.replace("[2000000,2100000,1900000]", MANY.replace("0", '""', 1)),
-            "samples_ns",
+            "more items",
         ),
         ("nested", RESULT.replace("[2000000,2100000,1900000]", DEEP), "recursion"),
         ("digits", RESULT.replace("[2000000,2100000,1900000]", "9" * 5_000), "number out of range"),

@@ -128,7 +128,7 @@ def test_the_markdown_says_what_failed_before_the_table() -> None:
     text = ParityReport(bundle="it", variant="v", target="onnx", checks=checks).markdown()
     lines = text.splitlines()
     assert lines[0] == "### it: parity failed"
-    assert lines[2:4] == ["- **image shipped failed**: a|b", "- **text twin not run**: why"]
+    assert lines[2:4] == [r"- **image shipped failed**: a\|b", "- **text twin not run**: why"]
     assert "| image | shipped | failed |" in text
 
 

@@ -1,0 +1,71 @@
+"""Text of strangers where it leaves the toolkit: names and labels can move a terminal's cursor, hide words or turn
+their order round, add headings, links and HTML to Markdown, and formulas to a spreadsheet."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+
+__all__ = ["in_code", "in_markdown", "in_spreadsheet", "markdown_row", "shown", "shown_json"]
+
+JOINERS = "\u200c\u200d"
+"""Persian and emoji need them, and they do nothing else."""
+NOT_ASCII = re.compile(r"[^ -~]")
+FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+"""The last four: full-width ones."""
+
+
+def shown(text: str) -> str:
+    r"""One line: what is no printable character is shown as `\n`, `\x1b` or `\u202e`. A byte of a file name that is no
+    UTF-8 is shown as the byte."""
+    return text if text.isprintable() else NOT_ASCII.sub(lambda found: _shown(found[0]), text)
+
+
+def _shown(character: str) -> str:
+    if _is_harmless(character):
+        return character
+    if "\udc80" <= character <= "\udcff":  # how Python keeps such a byte
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def _is_harmless(character: str) -> bool:
+    """Whether it shows itself. Python counts spaces other than ASCII's as not printable."""
+    return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
+
+
+def shown_json(text: str) -> str:
+    """JSON that means the same: what `shown` escapes stands in it by JSON's own escapes."""
+    return NOT_ASCII.sub(
+        lambda found: found[0] if found[0] == "\n" or _is_harmless(found[0]) else json.dumps(found[0])[1:-1], text
+    )
+
+
+def in_markdown(text: str) -> str:
+    """Text within a line or a cell of Markdown: it shows the same, and is no HTML, link, code or end of a cell."""
+    return re.sub(r"[\\`\[|]", r"\\\g<0>", shown(text)).replace("<", "&lt;")
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """A row of a table in Markdown."""
+    return f"| {' | '.join(map(in_markdown, cells))} |"
+
+
+def in_code(text: str) -> str:
+    """Text as code within a line or a cell of Markdown."""
+    text = shown(text).replace("|", "\\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    blank = " " if "`" in text else ""
+    return f"{fence}{blank}{text}{blank}{fence}"
+
+
+def in_spreadsheet(cell: str) -> str:
+    """A cell of CSV. What a spreadsheet takes for a formula becomes text by an apostrophe; numbers stay numbers."""
+    cell = shown(cell)
+    return f"'{cell}" if cell.lstrip().startswith(FORMULA) and not _is_number(cell) else cell
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|-?(inf|nan)", text) is not None
