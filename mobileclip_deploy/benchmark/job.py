@@ -108,7 +108,7 @@ class Accuracy(Frozen):
 
     metric: str
     dataset: str
-    percent: Annotated[float, Field(ge=0, le=100)]
+    percent: float
 
 
 class Cell(Frozen):

@@ -338,6 +338,9 @@ class Result(_Measured):
     def _consistent(self) -> Result:
         if [cell.id for cell in self.cells] != [cell.id for cell in self.job.cells]:
             raise ValueError("cells are not the job's")
+        for cell in self.job.cells:
+            if cell.accuracy is not None and not 0 <= cell.accuracy.percent <= 100:
+                raise ValueError(f"cell {cell.id}: an accuracy of {cell.accuracy.percent:g} percent")
         return self
 
     @classmethod

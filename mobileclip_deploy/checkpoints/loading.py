@@ -169,6 +169,9 @@ def _provenance(identity: Identity, path: Path, model: MobileCLIP, origin: Origi
         update: dict[str, Any] = {
             "image_size": other_size,
             "notes": tuple(dict.fromkeys((*identity.source.notes, *notes))),
+            # Whoever writes a file does not decide its licence.
+            "licence": card.licence.name,
+            "research_only": card.licence.research_only,
         }
         if identity.source.recovered is not None:  # other weights than its source's, so a checkpoint of its own
             update |= {"file": path.name, "sha256": origin.sha256 or file_sha256(path), "builtin": False}

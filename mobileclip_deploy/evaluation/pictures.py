@@ -25,7 +25,7 @@ from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.embedding import BATCH, open_store
 from mobileclip_deploy.evaluation.image_sources import Content, ImageSource, read_image
 from mobileclip_deploy.files import content_sha256
-from mobileclip_deploy.model.preprocessing import decode_image, tower_bytes
+from mobileclip_deploy.model.preprocessing import decoded, tower_bytes
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling import available_cores
 
@@ -220,11 +220,11 @@ class _Reader:
 
     def _decoded(self, content: bytes, name: str) -> Bytes:
         spec = self.embedder.preprocess
-        image = self.embedder.view.of(decode_image(content, name, 2 * spec.resized if self.how.fast_jpeg else None))
-        try:
-            return tower_bytes(image, spec)
-        except InvalidInput as error:
-            raise InvalidInput(f"{name}: {error}") from None
+        with decoded(content, name, 2 * spec.resized if self.how.fast_jpeg else None) as image:
+            try:
+                return tower_bytes(self.embedder.view.of(image), spec)
+            except InvalidInput as error:
+                raise InvalidInput(f"{name}: {error}") from None
 
 
 def _gathered(batch: Sequence[_Part], store: EmbeddingStore | None, embedder: Embedder) -> tuple[Floats, int]:

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -26,6 +27,7 @@ __all__ = [
     "MAX_PIXELS",
     "PreprocessSpec",
     "decode_image",
+    "decoded",
     "image_files",
     "load_batch",
     "load_image",
@@ -44,6 +46,9 @@ MAX_PIXELS = 100_000_000
 MAX_JPEG = 250_000_000
 """Of JPEG files, such as phones' photographs of 200 megapixels: above `MAX_PIXELS` they are decoded at half their size,
 from the same coefficients, which takes a quarter of the memory."""
+
+PIXELS_AT_ONCE = 3 * MAX_PIXELS
+"""That threads may be decoding side by side: each takes 3 to 12 bytes until the picture has its final size."""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of the files that count as images in a folder, in lower case."""
@@ -113,7 +118,8 @@ def load_image(path: str | PathLike[str]) -> Image.Image:
     """
     path = Path(path)
     _require_bytes(path)
-    return _decode(path, str(path))
+    with contextlib.ExitStack() as held:
+        return _decode(path, str(path), None, held)
 
 
 def decode_image(content: bytes, name: str, least: int | None = None) -> Image.Image:
@@ -126,12 +132,48 @@ def decode_image(content: bytes, name: str, least: int | None = None) -> Image.I
     Raises:
         InvalidInput: see `load_image`.
     """
+    with decoded(content, name, least) as image:
+        return image
+
+
+@contextlib.contextmanager
+def decoded(content: bytes, name: str, least: int | None = None) -> Iterator[Image.Image]:
+    """As `decode_image`, for the block: other threads' pictures wait while there are `PIXELS_AT_ONCE` in such blocks.
+
+    Raises:
+        InvalidInput: see `load_image`.
+    """
     if not content:
         raise InvalidInput(f"{name}: an empty file")
-    return _decode(io.BytesIO(content), name, least)
+    with contextlib.ExitStack() as held:
+        yield _decode(io.BytesIO(content), name, least, held)
 
 
-def _decode(source: Path | io.BytesIO, path: str, least: int | None = None) -> Image.Image:
+class _Room:
+    """What threads share of a number, each as much as it needs."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._left, self._changed = most, most, threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, count: int) -> Iterator[None]:
+        """Waits until so much is left; it is given back when the block ends."""
+        count = min(count, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= count)
+            self._left -= count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += count
+                self._changed.notify_all()
+
+
+_room = _Room(PIXELS_AT_ONCE)
+
+
+def _decode(source: Path | io.BytesIO, path: str, least: int | None, held: contextlib.ExitStack) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
@@ -143,6 +185,7 @@ def _decode(source: Path | io.BytesIO, path: str, least: int | None = None) -> I
                     image.draft(None, (image.width // 2, image.height // 2))
                 elif least is not None:
                     image.draft(None, (least, least))  # of other formats it does nothing
+                held.enter_context(_room.taken(image.width * image.height))
                 image.load()
                 # Damaged metadata: shown as stored, as browsers and photo viewers do.
                 with contextlib.suppress(Exception):
