@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -202,15 +203,20 @@ def read_json(path: Path, limit: int = SETTINGS_BYTES, items: int = SETTINGS_ITE
 
     Raises:
         InvalidInput: as `read_regular`, or it holds more than `items` items.
-        ValueError: it is not JSON, not UTF-8, nested too deeply, or holds a number of thousands of digits.
+        ValueError: it is not JSON, not UTF-8, nested too deeply, or holds half a character or a number of thousands of
+            digits.
         OSError: it cannot be opened.
     """
     content = read_regular(path, limit).decode("utf-8")
     check_items(path, content, items)
     try:
-        return json.loads(content)
+        value = json.loads(content)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    # Half a character is no text: nothing could write it again.
+    if "\\ud" in content.lower() and re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False)):
+        raise ValueError("it holds half a character")
+    return value
 
 
 def check_items(where: Path | str, text: str, most: int) -> None:

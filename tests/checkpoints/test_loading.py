@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -250,6 +251,15 @@ class TestFolded:
             metadata[key] = value
         save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
         assert expected in refusal(tmp_path / "x.safetensors")
+
+    def test_a_licence_is_the_cards_whatever_the_file_says(self, saved: Path, tmp_path: Path) -> None:
+        with safe_open(saved, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            metadata = file.metadata()
+        told = json.loads(metadata["mobileclip_deploy"]) | {"licence": "MIT", "research_only": True}
+        metadata["mobileclip_deploy"] = json.dumps(told)
+        save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
+        assert load(tmp_path / "x.safetensors").provenance == load(saved).provenance
 
     def test_half_folded_file(self, saved: Path, tmp_path: Path) -> None:
         with safe_open(saved, framework="pt") as file:

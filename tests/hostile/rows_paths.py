@@ -30,7 +30,7 @@ PATHS = {
     "a new line": ("a\nb", UNSHOWN),
     "ESC": ("a\x1b[31mb", UNSHOWN),
     "written backwards": ("a\u202eb", UNSHOWN),
-    "half a character": ("a\ud800b", UNSHOWN),
+    "half a character": ("a\ud800b", "half a character"),
 }
 TEXTS = {field: PATHS[field] for field in ("very long", "NUL", "a new line", "ESC", "written backwards")}
 PATTERN = "String should match pattern"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -356,3 +359,32 @@ def test_a_grey_array_is_an_image() -> None:
     found = mcd.preprocess(grey, "nano")
     assert np.array_equal(found, mcd.preprocess(np.stack([grey] * 3, axis=2), "nano"))
     assert 0 <= found.min() < found.max() <= 1
+
+
+def test_pictures_decoded_side_by_side_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (10, 10)).save(stream, "PNG")
+    monkeypatch.setattr(module, "_room", module._Room(250))
+    inside, most, together = 0, 0, threading.Barrier(2)
+
+    def read(number: int) -> None:
+        nonlocal inside, most
+        with module.decoded(stream.getvalue(), str(number)):
+            inside += 1
+            most = max(most, inside)
+            together.wait(20)  # two at once, or nobody goes on
+            inside -= 1
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(read, range(8)))
+    assert (inside, most) == (0, 2)
+
+
+def test_a_picture_that_cannot_be_decoded_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (10, 10)).save(stream, "PNG")
+    monkeypatch.setattr(module, "_room", module._Room(100))
+    for content in (stream.getvalue()[:60], stream.getvalue()):
+        with contextlib.suppress(InvalidInput):
+            decode_image(content, "a.png")
+    assert module._room._left == 100

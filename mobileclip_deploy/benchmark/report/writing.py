@@ -56,7 +56,8 @@ def report(
     if not found:
         raise UsageError("no result was given; name files that `benchmark` wrote with `results`")
     lints = tuple(one for bundle in paths(bundles) for one in _linted(bundle))
-    for path in written:
+    # A picture first: of results without one nothing is written.
+    for path in sorted(written, key=lambda one: one.suffix != ".png"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".png":
             write_png(found, path)
