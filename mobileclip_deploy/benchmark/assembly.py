@@ -95,8 +95,12 @@ def _cell_result(
 
 
 def _condemned(finished: RoundResult, cell: Cell) -> RoundResult:
-    """A round without its answers, which are for `answers.judge`; invalid where they are told to be wrong."""
+    """A round without its answers, which are for `answers.judge`; invalid where they are told to be wrong, failed where
+    a sample took no time: nothing can be divided by that, nor drawn at it."""
     finished = finished.model_copy(update={"answers": None})
+    if finished.status == "done" and 0 in finished.samples_ns:
+        told = f"sample {finished.samples_ns.index(0)} took 0 ns, which no inference does"
+        return finished.model_copy(update={"status": "failed", "error": told})
     if finished.status != "done" or finished.golden is None or finished.golden.passed or cell.competitor:
         return finished
     told = f"answers were wrong: cosine {finished.golden.cosine:.4f}"
