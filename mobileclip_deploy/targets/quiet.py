@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.targets.tracing import lean_tracing
+from mobileclip_deploy.targets.foreign.torch import lean_tracing
 
 __all__ = ["conversion", "hold_back", "quiet"]
 

@@ -21,6 +21,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import read_json
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.coreai.bytecode import read_resources
+from mobileclip_deploy.targets.foreign.coreai import MODULE
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 __all__ = [
@@ -111,7 +112,7 @@ class Asset:
                     self.program = AIModelAsset.load(path).program
             except Exception as error:  # whatever MLIR's parser raises
                 raise InvalidInput(f"{path} holds no readable Core AI program: {_first_line(error)}") from error
-        self.module = self.program._module._mlir_module
+        self.module = MODULE(self.program)
         self.graphs: dict[str, Any] = {}
         self.functions: dict[str, Any] = {}
         for operation in self.module.body.operations:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mobileclip_deploy.targets.foreign.coreai import LAYERS
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
 from mobileclip_deploy.targets.grids.search import CUT, cheapest, nonzero
@@ -61,8 +62,7 @@ def compressed(module: nn.Module, storage: Storage) -> nn.Module:
     Args:
         module: the folded tower in float32; it stays as it is.
     """
-    import coreai_torch._compression.custom_layers  # noqa: F401  (registers torch.ops.coreai)
-
+    LAYERS()
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     half = copy.deepcopy(
         module, {id(tensor): _half(tensor, whole=storage[name].kind == "float") for name, tensor in tensors.items()}

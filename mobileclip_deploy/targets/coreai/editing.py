@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_type
 from mobileclip_deploy.targets.coreai.weights import RESTORED, restored
+from mobileclip_deploy.targets.foreign.coreai import mlir
 
 __all__ = ["declare", "raise_to_float32", "restore_weights", "widen_products"]
 
@@ -48,27 +49,27 @@ def widen_products(asset: Asset) -> bool:
     Raises:
         InvalidInput: a constant cannot be read.
     """
-    from coreai._compiler.ir import F32Type, InsertionPoint, Location, Operation, RankedTensorType
+    ir = mlir()
 
     found = [op for graph in asset.graphs.values() for op in operations(graph) if op.name in PRODUCTS]
     found = [op for op in found if tensor_type(op.results[0]).dtype == "float16"]
     for product in found:
-        result, at = product.results[0], InsertionPoint(product)
+        result, at = product.results[0], ir.InsertionPoint(product)
 
         def cast(value: Any, kind: Any, at: Any = at) -> Any:
-            made: Any = Operation.create("coreai.cast", results=[kind], operands=[value], ip=at)
+            made: Any = ir.Operation.create("coreai.cast", results=[kind], operands=[value], ip=at)
             return made.results[0]
 
         def wide(value: Any) -> Any:
-            return RankedTensorType.get(tensor_type(value).shape, F32Type.get())
+            return ir.RankedTensorType.get(tensor_type(value).shape, ir.F32Type.get())
 
-        with asset.module.context, Location.unknown():
+        with asset.module.context, ir.Location.unknown():
             # Of a convolution, strides and padding are operands too: integers.
             operands = [
                 cast(one, wide(one)) if tensor_type(one).dtype == "float16" else one for one in product.operands
             ]
             attributes = {one.name: one.attr for one in product.operation.attributes}
-            exact: Any = Operation.create(
+            exact: Any = ir.Operation.create(
                 product.name, results=[wide(result)], operands=operands, attributes=attributes, ip=at
             )
             rounded = cast(exact.results[0], result.type)
@@ -105,31 +106,30 @@ def raise_to_float32(asset: Asset) -> None:
 
 def declare(graph: Any, module: Any) -> None:
     """Write the types of a function's inputs and outputs, which have changed, where it declares them."""
-    from coreai._compiler.ir import FunctionType, TypeAttr
+    ir = mlir()
 
     block = graph.regions[0].blocks[0]
     results = list(operations(graph))[-1].operands
     with module.context:
-        kind = FunctionType.get([one.type for one in block.arguments], [one.type for one in results])
-        graph.attributes["function_type"] = TypeAttr.get(kind)
+        kind = ir.FunctionType.get([one.type for one in block.arguments], [one.type for one in results])
+        graph.attributes["function_type"] = ir.TypeAttr.get(kind)
 
 
 def _raise(value: Any) -> None:
-    from coreai._compiler.ir import F32Type, Location, RankedTensorType
+    ir = mlir()
 
     kind = tensor_type(value)
     if kind.dtype == "float16":
-        with value.type.context, Location.unknown():
-            value.set_type(RankedTensorType.get(kind.shape, F32Type.get()))
+        with value.type.context, ir.Location.unknown():
+            value.set_type(ir.RankedTensorType.get(kind.shape, ir.F32Type.get()))
 
 
 def _constant(asset: Asset, numbers: npt.NDArray[Any], before: Any) -> Any:
     """A new constant, whose numbers can be asked for as those of the file can."""
-    from coreai._compiler.dialects import coreai
-    from coreai._compiler.ir import InsertionPoint, Location
+    ir = mlir()
 
     numbers = np.asarray(numbers, order="C")
-    with asset.module.context, Location.unknown():
-        value = coreai.constant(numbers, ip=InsertionPoint(before))
+    with asset.module.context, ir.Location.unknown():
+        value = ir.constant(numbers, ip=ir.InsertionPoint(before))
     asset.keep(value.owner, numbers)
     return value

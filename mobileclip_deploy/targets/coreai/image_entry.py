@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.targets.coreai.asset import IMAGE, Asset, operations, tensor_type
 from mobileclip_deploy.targets.coreai.editing import declare
+from mobileclip_deploy.targets.foreign.coreai import MODULE, mlir
 
 __all__ = ["FromBytes", "blank", "bytes_of", "give_bytes", "take_image"]
 
@@ -49,19 +50,18 @@ def bytes_of(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 def take_image(program: Any) -> None:
     """Change the only input of a converted program from bytes [S, S, 4] to a picture of that size."""
-    from coreai._compiler.dialects.coreai import FourCC, FourCCAttr, ImageType
-    from coreai._compiler.ir import InsertionPoint, Location, Operation
+    ir = mlir()
 
-    module = program._module._mlir_module
+    module = MODULE(program)
     (graph,) = [operation for operation in module.body.operations if "priv" not in operation.attributes]
     (argument,) = graph.regions[0].blocks[0].arguments
-    with module.context, Location.unknown():
+    with module.context, ir.Location.unknown():
         given, (height, width, _) = argument.type, tensor_type(argument).shape
-        kind = FourCCAttr.get_enum(enum_value=FourCC.BGRA32)
+        kind = ir.FourCCAttr.get_enum(enum_value=ir.FourCC.BGRA32)
         users = [(use.owner, use.operand_number) for use in argument.uses]
-        argument.set_type(ImageType.get(fourcc_attr=kind, height=height, width=width))
-        first = InsertionPoint(next(iter(operations(graph))))
-        made: Any = Operation.create(TO_TENSOR, results=[given], operands=[argument], ip=first)
+        argument.set_type(ir.ImageType.get(fourcc_attr=kind, height=height, width=width))
+        first = ir.InsertionPoint(next(iter(operations(graph))))
+        made: Any = ir.Operation.create(TO_TENSOR, results=[given], operands=[argument], ip=first)
         for owner, place in users:
             owner.operands[place] = made.results[0]
     declare(graph, module)

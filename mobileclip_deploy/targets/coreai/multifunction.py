@@ -9,6 +9,7 @@ from pathlib import Path
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.coreai.asset import OWN, Asset, is_readable
 from mobileclip_deploy.targets.coreai.authoring import metadata_of
+from mobileclip_deploy.targets.foreign.coreai import CONTEXT, mlir
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 
 __all__ = ["join"]
@@ -25,20 +26,20 @@ def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None
         ExportError: coreai-core refused them.
     """
     with conversion("Core AI asset of both towers"), hold_back():
-        from coreai._compiler.ir import InsertionPoint, Location, StringAttr
+        ir = mlir()
         from coreai.authoring import Context
 
-        context = Context()._mlir_context
+        context = CONTEXT(Context())
         first = Asset(next(iter(towers.values())), context)
         precisions = {}
         for tower, source in towers.items():
             asset = first if source == first.path else Asset(source, context)
-            with context, Location.unknown():
-                asset.function(None).attributes["sym_name"] = StringAttr.get(tower)
+            with context, ir.Location.unknown():
+                asset.function(None).attributes["sym_name"] = ir.StringAttr.get(tower)
                 precisions[tower] = asset.metadata[OWN]["precision"]
                 if asset is not first:
                     for graph in asset.graphs.values():
-                        graph.operation.clone(ip=InsertionPoint(first.module.body))
+                        graph.operation.clone(ip=ir.InsertionPoint(first.module.body))
         own = dict(first.metadata[OWN])
         own["precision"] = ",".join(f"{tower}={precision}" for tower, precision in precisions.items())
         del own["tower"]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.coreml.runner import feeds
-from mobileclip_deploy.targets.foreign import exchanged
+from mobileclip_deploy.targets.foreign.coremltools import measured
 from mobileclip_deploy.targets.ranges import ranges_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def quantize_activations(model: Any, inputs: npt.NDArray[np.generic]) -> Any:
     # Asymmetric: after GELU and ReLU half of a symmetric range is never used.
     choice = cto.OpLinearQuantizerConfig(mode="linear", dtype="int8")
     config = cto.OptimizationConfig(global_config=choice, op_name_configs=dict.fromkeys(integers))
-    with _measured(ranges):
+    with measured(ranges):
         return cto.linear_quantize_activations(model, config, [])
 
 
@@ -73,16 +73,3 @@ def _written(model: Any) -> Iterator[Program]:
         path = folder / "float.mlpackage"
         model.save(str(path))
         yield load(path)
-
-
-@contextlib.contextmanager
-def _measured(ranges: Ranges) -> Iterator[None]:
-    """Have coremltools take these ranges instead of measuring.
-
-    coremltools 9.0 would run the model through Core ML, which exists on macOS only, and keeps only the last sample
-    (`_update_tensor_range` overwrites before it compares; fixed after 9.0).
-    """
-    from coremltools.optimize.coreml import _post_training_quantization as foreign
-
-    with exchanged(foreign, "_get_activation_calibration_stats", lambda *_: ranges):
-        yield

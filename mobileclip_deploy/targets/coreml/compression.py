@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import nn
 
 from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.targets.foreign.coremltools import APPLY_PASSES
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
 from mobileclip_deploy.targets.storage import THRESHOLD, Storage, by_numbers, require_all
@@ -31,7 +32,6 @@ def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
         ExportError: a weight of the storage is not in the model.
     """
     from coremltools.converters.mil.frontend.milproto.load import load
-    from coremltools.models.utils import _apply_graph_pass
 
     spec = model.get_spec()
     program = load(spec, spec.specificationVersion, model.weights_dir)
@@ -40,7 +40,7 @@ def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
     require_all(storage, [weight for weight in found.values() if weight is not None])
     grids = {name: storage[weight] for name, weight in found.items() if weight is not None}
     # The public functions are a pass each, and read and convert the whole program for it: here once for all.
-    return _apply_graph_pass(model, list(_passes(grids)), pymil_load_func=lambda **_: program)
+    return APPLY_PASSES()(model, list(_passes(grids)), pymil_load_func=lambda **_: program)
 
 
 def _constants(program: Any) -> dict[str, npt.NDArray[Any]]:

@@ -11,7 +11,7 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.targets.coreml.activations import quantize_activations
 from mobileclip_deploy.targets.coreml.compression import compress_weights
-from mobileclip_deploy.targets.coreml.lean_passes import lean_passes
+from mobileclip_deploy.targets.foreign.coremltools import lean_passes
 from mobileclip_deploy.targets.mlpackage import import_coremltools, make_reproducible
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage

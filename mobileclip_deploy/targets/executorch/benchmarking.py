@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup, installed
+from mobileclip_deploy.targets.foreign.executorch import LOAD, SET_THREADS
 from mobileclip_deploy.targets.values import TensorInfo
 
 __all__ = ["ExecuTorchSession", "declared", "places"]
@@ -40,11 +41,9 @@ class ExecuTorchSession(Session):
     """ExecuTorch's runtime of the wheel, with a thread pool of `threads`."""
 
     def __init__(self, path: Path, setup: SessionSetup) -> None:
-        from mobileclip_deploy.targets.executorch.bindings import portable_lib
-
-        portable_lib._unsafe_reset_threadpool(setup.threads)
+        SET_THREADS()(setup.threads)
         self._path = path
-        self._module = portable_lib._load_for_executorch(str(path))
+        self._module = LOAD()(str(path))
         self._inputs: tuple[Any, ...] = ()
         self._outputs: Any = ()
 
@@ -68,9 +67,7 @@ class ExecuTorchSession(Session):
 
 def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     """Inputs and outputs of any .pte; a .pte does not name its tensors."""
-    from mobileclip_deploy.targets.executorch.bindings import portable_lib
-
-    meta = portable_lib._load_for_executorch(str(path)).method_meta("forward")
+    meta = LOAD()(str(path)).method_meta("forward")
     inputs = [_info(meta.input_tensor_meta(index), f"input_{index}") for index in range(meta.num_inputs())]
     outputs = [_info(meta.output_tensor_meta(index), f"output_{index}") for index in range(meta.num_outputs())]
     return tuple(inputs), tuple(outputs)

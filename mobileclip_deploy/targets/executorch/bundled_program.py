@@ -10,6 +10,7 @@ import torch
 
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.executorch.lowering import import_exir
+from mobileclip_deploy.targets.foreign.executorch import LOAD_BUNDLE
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 __all__ = ["check_bundled_program", "write_bundled_program"]
@@ -51,9 +52,7 @@ def check_bundled_program(path: Path, cases: int, tolerance: float) -> None:
         ExportError: an output is further from the expected one, or the file is damaged.
     """
     with quiet(), hold_back():
-        from mobileclip_deploy.targets.executorch.bindings import portable_lib
-
-        bundled = portable_lib._load_bundled_program_from_buffer(path.read_bytes())
+        bundled = LOAD_BUNDLE()(path.read_bytes())
         for case in range(cases):
             try:
                 bundled.verify_result_with_bundled_expected_output(METHOD, case, 0.0, tolerance)

@@ -10,6 +10,7 @@ import torch
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.targets.executorch.program_file import TensorSpec
+from mobileclip_deploy.targets.foreign.executorch import SET_THREADS
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 if TYPE_CHECKING:
@@ -37,14 +38,14 @@ class RuntimeRunner:
         with quiet(), hold_back():
             from executorch.version import __version__
 
-            from mobileclip_deploy.targets.executorch.bindings import portable_lib, runtime
+            from mobileclip_deploy.targets.executorch.bindings import runtime
 
             loaded = runtime.Runtime.get()
             available = loaded.backend_registry.registered_backend_names
             missing = [name for name in program.backends if name not in available]
             if missing:
                 raise NotRun(f"needs {', '.join(missing)}; this build of ExecuTorch has {', '.join(sorted(available))}")
-            portable_lib._unsafe_reset_threadpool(threads)
+            SET_THREADS()(threads)
             try:
                 self._program = loaded.load_program(path)
                 self._method = self._program.load_method("forward")

@@ -47,7 +47,7 @@ class XnnpackBackend(Backend):
         return module
 
     def lowering(self) -> AbstractContextManager[None]:
-        from mobileclip_deploy.targets.executorch.idle_passes import without_idle_passes
+        from mobileclip_deploy.targets.foreign.executorch import without_idle_passes
 
         return without_idle_passes()
 

@@ -1,4 +1,5 @@
-"""Passes of a lowering that find nothing in the networks here, left out: each traces the whole graph again.
+"""What ExecuTorch keeps for itself; and passes of a lowering that find nothing in the networks here, left out: each
+traces the whole graph again.
 
 A pass of XNNPACK looks for operations and then traces its part anew, whether it found any or not: nine of seventeen
 times for nothing, and two of them first export examples of what they look for. With them nano's image and text tower
@@ -12,9 +13,16 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mobileclip_deploy.targets.foreign import exchanged
+from mobileclip_deploy.targets.foreign import Private, exchanged
 
-__all__ = ["without_idle_passes"]
+__all__ = ["LOAD", "LOAD_BUNDLE", "SET_THREADS", "without_idle_passes"]
+
+# As our module has them, which imports the runtime quickly.
+BINDINGS = "mobileclip_deploy.targets.executorch.bindings"
+LOAD = Private("executorch", "1.5.1", BINDINGS, "portable_lib._load_for_executorch")
+LOAD_BUNDLE = Private("executorch", "1.5.1", BINDINGS, "portable_lib._load_bundled_program_from_buffer")
+SET_THREADS = Private("executorch", "1.5.1", BINDINGS, "portable_lib._unsafe_reset_threadpool")
+PASSES = "executorch.backends.xnnpack._passes"
 
 BATCH_NORM = ("aten.native_batch_norm.default", "aten._native_batch_norm_legit_no_training.default")
 # Without any of these in its part a pass of XNNPACK (executorch 1.5) changes nothing.
@@ -31,15 +39,15 @@ LOOKS_FOR = {
     "PReLUReshapePass": ("aten._prelu_kernel.default", "aten.prelu.default"),
 }
 
+IDLE = {name: Private("executorch", "1.5.1", PASSES, name) for name in LOOKS_FOR}
+
 
 @contextlib.contextmanager
 def without_idle_passes() -> Iterator[None]:
     """In here a pass that has nothing to look at leaves its part as it is."""
-    from executorch.backends.xnnpack import _passes
-
     with contextlib.ExitStack() as leaner:
         for name, operations in LOOKS_FOR.items():
-            kind = getattr(_passes, name)
+            kind = IDLE[name]()
             leaner.enter_context(exchanged(kind, "call", _unless_idle(kind.call, operations)))
         yield
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
-from mobileclip_deploy.targets.executorch.idle_passes import without_idle_passes
 from mobileclip_deploy.targets.executorch.lowering import import_exir
+from mobileclip_deploy.targets.foreign.executorch import without_idle_passes
 
 
 class Busy(nn.Module):

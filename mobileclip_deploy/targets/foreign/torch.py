@@ -8,14 +8,19 @@ result is looked at 51 times. It was a fifth of that export, and a tenth of Lite
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mobileclip_deploy.targets.foreign import exchanged
+from mobileclip_deploy.targets.foreign import Private, exchanged
 
 __all__ = ["lean_tracing"]
 
+MATERIALIZE = Private("torch", "2.13.0", "torch._export.utils", "_materialize_cpp_cia_ops")
+REGISTRATIONS = Private("torch", "2.13.0", "torch", "_C._dispatch_get_registrations_for_dispatch_key")
+TREE_CODE = Private("torch", "2.13.0", "torch.fx.graph", "_PyTreeCodeGen")
+SUBMODULES = Private("torch", "2.13.0", "torch.fx", "GraphModule._recompile_submodules")
 GENERATED = ("_code", "_lineno_map", "_prologue_start")
 
 
@@ -45,19 +50,18 @@ class _Later:
 @contextlib.contextmanager
 def lean_tracing() -> Iterator[None]:
     """In here torch traces as ever, and leaves out what nobody looks at."""
-    import torch._export.utils
     from torch.fx import GraphModule
     from torch.fx.traceback import NodeSource
 
     if hasattr(NodeSource, "__deepcopy__"):  # in one within the other
         yield
         return
-    once = _when_new(torch._export.utils._materialize_cpp_cia_ops)
+    materialize = MATERIALIZE()
     with (
         # Every pass copies every node with the whole chain of nodes it came from, nothing of which is ever changed: a
         # seventh of an ExecuTorch export.
         exchanged(NodeSource, "__deepcopy__", lambda self, _: self),
-        exchanged(torch._export.utils, "_materialize_cpp_cia_ops", once),
+        exchanged(sys.modules[MATERIALIZE.module], MATERIALIZE.name, _when_new(materialize)),
         _code_when_asked_for(GraphModule),
     ):
         yield
@@ -65,13 +69,12 @@ def lean_tracing() -> Iterator[None]:
 
 def _when_new(materialize: Callable[[], None]) -> Callable[[], None]:
     """Torch looks up every operation of its registry once for each namespace, forty times in a decomposition."""
-    import torch
-
+    registrations = REGISTRATIONS()
     seen: list[str] = []
 
     def once() -> None:
         nonlocal seen
-        registered = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")
+        registered = registrations("CompositeImplicitAutograd")
         if registered != seen:
             materialize()
             seen = registered
@@ -82,8 +85,7 @@ def _when_new(materialize: Callable[[], None]) -> Callable[[], None]:
 @contextlib.contextmanager
 def _code_when_asked_for(kind: Any) -> Iterator[None]:
     """A changed graph has new code when it is called or read; those that are left at the end get it then."""
-    from torch.fx.graph import _PyTreeCodeGen
-
+    tree_code, submodules = TREE_CODE(), SUBMODULES()
     waiting: weakref.WeakSet[Any] = weakref.WeakSet()
     original = kind.recompile
 
@@ -95,14 +97,14 @@ def _code_when_asked_for(kind: Any) -> Iterator[None]:
         return original(module)
 
     def recompile(module: Any) -> Any:
-        if isinstance(module._graph._codegen, _PyTreeCodeGen):
+        if isinstance(module._graph._codegen, tree_code):
             module._in_spec = module._graph._codegen.pytree_info.in_spec
             module._out_spec = module._graph._codegen.pytree_info.out_spec
         type(module).forward = _Asked("forward", generate)
         for name in GENERATED:
             module.__dict__.pop(name, None)
             setattr(type(module), name, _Asked(name, generate))
-        module._recompile_submodules()
+        submodules(module)
         waiting.add(module)
         return _Later(module, generate)
 

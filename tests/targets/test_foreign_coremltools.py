@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.targets.coreml.lean_passes import lean_passes
+from mobileclip_deploy.targets.foreign.coremltools import lean_passes
 from mobileclip_deploy.targets.mlpackage import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
 

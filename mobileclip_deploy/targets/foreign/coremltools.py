@@ -1,4 +1,5 @@
-"""What coremltools does in its 80 passes over a program that does not change the program: half of their time.
+"""What coremltools keeps for itself; and what it does in its 80 passes over a program that does not change the program:
+half of their time.
 
 - It checks the whole program after each pass. One check after each pipeline of passes stays.
 - It writes the whole program as text, for a log that nobody keeps.
@@ -9,13 +10,37 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mobileclip_deploy.targets.foreign import exchanged
+from mobileclip_deploy.targets.foreign import Private, exchanged
 from mobileclip_deploy.targets.mlpackage import import_coremltools
 
-__all__ = ["lean_passes"]
+__all__ = ["APPLY_PASSES", "lean_passes", "measured"]
+
+MIL = "coremltools.converters.mil.mil"
+APPLY_PASSES = Private("coremltools", "9.0", "coremltools.models.utils", "_apply_graph_pass")
+PROPAGATE = Private("coremltools", "9.0", MIL, "Block._propagate_nonreplaceable_vars")
+UPSTREAM = Private("coremltools", "9.0", MIL, "Var._set_nonreplaceable_vars_upstream")
+STATISTICS = Private(
+    "coremltools",
+    "9.0",
+    "coremltools.optimize.coreml._post_training_quantization",
+    "_get_activation_calibration_stats",
+)
+
+
+@contextlib.contextmanager
+def measured(ranges: Mapping[str, Mapping[str, float]]) -> Iterator[None]:
+    """Have coremltools take these ranges of activations instead of measuring.
+
+    coremltools 9.0 would run the model through Core ML, which exists on macOS only, and keeps only the last sample
+    (`_update_tensor_range` overwrites before it compares; fixed after 9.0).
+    """
+    STATISTICS()
+    with exchanged(sys.modules[STATISTICS.module], STATISTICS.name, lambda *_: ranges):
+        yield
 
 
 @contextlib.contextmanager
@@ -25,11 +50,7 @@ def lean_passes() -> Iterator[None]:
     from coremltools.converters.mil.mil import Block, Program, Var
     from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
 
-    apply, propagate, upstream = (
-        PassPipelineManager.apply_pipeline,
-        Block._propagate_nonreplaceable_vars,
-        Var._set_nonreplaceable_vars_upstream,
-    )
+    apply, propagate, upstream = PassPipelineManager.apply_pipeline, PROPAGATE(), UPSTREAM()
 
     def apply_pipeline(program: Any, pipeline: Any) -> None:
         program.validate = lambda **_: None

@@ -1,0 +1,37 @@
+"""What Core AI's packages keep for themselves: MLIR's Python bindings, and what a program is made of."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+from mobileclip_deploy.targets.foreign import Private
+
+__all__ = ["CONTEXT", "LAYERS", "MODULE", "mlir"]
+
+VERSION = "1.0.0b3"
+IR = (
+    "F32Type",
+    "FunctionType",
+    "InsertionPoint",
+    "Location",
+    "Operation",
+    "RankedTensorType",
+    "StringAttr",
+    "TypeAttr",
+)
+DIALECT = ("FourCC", "FourCCAttr", "ImageType", "constant")
+BINDINGS = [Private("coreai-core", VERSION, "coreai._compiler.ir", name) for name in IR]
+BINDINGS += [Private("coreai-core", VERSION, "coreai._compiler.dialects.coreai", name) for name in DIALECT]
+# Of a `Context` and of an `AIProgram`.
+CONTEXT = Private("coreai-core", VERSION, "coreai.authoring", "_mlir_context")
+MODULE = Private("coreai-core", VERSION, "coreai.authoring", "_module._mlir_module")
+# Importing it registers the operations `torch.ops.coreai`.
+LAYERS = Private("coreai-torch", "0.4.3", "coreai_torch._compression.custom_layers", "__name__")
+
+
+@cache
+def mlir() -> Any:
+    """Types, operations and places of MLIR, and the constants and pictures of Core AI's dialect, by their names."""
+    return SimpleNamespace(**{one.name: one() for one in BINDINGS})
