@@ -68,7 +68,8 @@ class PlantedProgram:
     def _part(payload: bytes) -> Fields:
         start, size = struct.unpack_from("<II", payload, 10)
         data = payload[start : start + size]
-        return Decoder(xnnpack_payload.SCHEMAS, data).table(root(data, xnnpack_payload.IDENTIFIER), "Graph")
+        told = xnnpack_payload.SCHEMA
+        return Decoder(told.tables, data).table(root(data, told.identifier), "Graph")
 
     def save(self, path: Path) -> None:
         """Write the program as it is now."""
@@ -188,7 +189,7 @@ def _tensor(kind: str, fields: Fields) -> Fields:
 @lru_cache(maxsize=32)
 def _payload(pickled: bytes) -> bytes:
     """Of a part, as bytes that tell it from others: most are as they were in the file before."""
-    graph = encoded(pickle.loads(pickled), "Graph", xnnpack_payload.SCHEMAS, xnnpack_payload.IDENTIFIER)
+    graph = encoded(pickle.loads(pickled), "Graph", xnnpack_payload.SCHEMA.tables, xnnpack_payload.SCHEMA.identifier)
     padded = graph + bytes(-len(graph) % 16)
     header = bytes(4) + b"XH00" + struct.pack("<HIIIQ", 30, 32, len(graph), 32 + len(padded), 0)
     return header + bytes(32 - len(header)) + padded

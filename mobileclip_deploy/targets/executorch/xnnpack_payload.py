@@ -13,97 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, array, read, root
+from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, array, read, root, schema
 from mobileclip_deploy.targets.grids.decode import unpack_int4
 
 __all__ = ["Operation", "Value", "XnnpackPart", "read_part"]
 
-IDENTIFIER, HEADER_MAGIC = b"XN01", b"XH00"
+HEADER_MAGIC = b"XH00"
+SCHEMA = schema("xnnpack")
+DATATYPES = SCHEMA.enums["XNNDatatype"]
 ABSENT = 0xFFFFFFFF
 INPUT, OUTPUT = 1, 2  # flags of values
 
-_ONE = "input_id:I output_id:I flags:I"
-_TWO = "input1_id:I input2_id:I output_id:I flags:I"
-_CAT = "axis:I input1_id:I input2_id:I input3_id:I input4_id:I output_id:I flags:I input5_id:I"
-_PADDING = "padding_top:I padding_right:I padding_bottom:I padding_left:I "
-_POOL = (
-    f"{_PADDING}pooling_height:I pooling_width:I stride_height:I stride_width:I dilation_height:I dilation_width:I "
-    "input_id:I output_id:I flags:I"
-)
-_CONV = (
-    f"{_PADDING}kernel_height:I kernel_width:I subsampling_height:I subsampling_width:I dilation_height:I "
-    "dilation_width:I group_input_channels:I group_output_channels:I groups:I adjustment_height:I adjustment_width:I "
-    "input1_id:I filter_id:I bias_id:I output_id:I flags:I"
-)
-# Members of the union XNodeUnion, in its order.
-OPERATIONS = {
-    "XNNAdd": _TWO,
-    "XNNFullyConnected": "input1_id:I filter_id:I bias_id:I output_id:I flags:I",
-    "XNNSoftmax": _ONE,
-    "XNNSigmoid": _ONE,
-    "XNNStaticTranspose": f"num_dims:I perm:[I] {_ONE}",
-    "XNNClamp": _ONE,
-    "XNNConv2d": _CONV,
-    "XNNDiv": _TWO,
-    "XNNStaticResizeBilinear2D": f"new_height:I new_width:I {_ONE}",
-    "XNNStaticConstantPad": f"pre_paddings:[I] post_paddings:[I] padding_value:f {_ONE}",
-    "XNNAvgPooling2d": _POOL,
-    "XNNMinimum": _TWO,
-    "XNNDepthwiseConv2d": _CONV,
-    "XNNMaxPooling2d": _POOL,
-    "XNNMultiply": _TWO,
-    "XNNSubtract": _TWO,
-    "XNNFloor": _ONE,
-    "XNNConvert": _ONE,
-    "XNNGlobalAvgPooling2d": _ONE,
-    "XNNStaticReshape": f"num_dims:I new_shape:[I] {_ONE}",
-    "XNNArgMaxPooling2d": f"{_PADDING}pooling_height:I pooling_width:I input_id:I output_value_id:I output_index_id:I "
-    "flags:I",
-    "XNNSquareRoot": _ONE,
-    "XNNCeiling": _ONE,
-    "XNNHardswish": _ONE,
-    "XNNLeakyReLU": f"negative_slope:f {_ONE}",
-    "XNNMaximum": _TWO,
-    "XNNNegate": _ONE,
-    "XNNSquare": _ONE,
-    "XNNELU": f"alpha:f {_ONE}",
-    "XNNAbs": _ONE,
-    "XNNPReLU": _TWO,
-    "XNNConcatenate2": _CAT,
-    "XNNConcatenate3": _CAT,
-    "XNNConcatenate4": _CAT,
-    "XNNStaticSlice": f"num_dims:I offsets:[I] sizes:[I] {_ONE}",
-    "XNNScaledDotProductAttention": "query_id:I key_id:I value_id:I scale_id:I mask_id:I output_id:I flags:I",
-    "XNNBatchMatrixMultiply": _TWO,
-    "XNNConcatenate5": _CAT,
-    "XNNConvTranspose2d": _CONV,
-    "XNNReciprocalSquareRoot": _ONE,
-    "XNNLog": _ONE,
-    "XNNGelu": _ONE,
-    "XNNTanh": _ONE,
-    "XNNExp": _ONE,
-    "XNNSin": _ONE,
-    "XNNCopy": _ONE,
-    "XNNCos": _ONE,
-}
-SCHEMAS = OPERATIONS | {
-    "Graph": "version:text xnodes:[Node] xvalues:[XValue] num_externs:I input_ids:[I] output_ids:[I] constant_buffer:- "
-    "mem_buffer_sizes:- constant_data:[Constant]",
-    "Node": f"operation:{'|'.join(OPERATIONS)} debug_handle:I range:Range",
-    "Range": "low:f high:f",
-    "XValue": "value:Tensor|Quantized",
-    "Tensor": "datatype:h num_dims:I dims:[I] constant_buffer_idx:I external_id:I flags:I id_out:I",
-    "Quantized": "tensor:Tensor quantization:PerChannel|PerTensor|PerToken|PerGroup",
-    "PerChannel": "scale:[f] channel_dim:i scale_buffer_idx:I num_scales:I",
-    "PerTensor": "scale:f zero_point:i",
-    "PerToken": "num_nonbatch_dims:i",
-    "PerGroup": "scale:[f] channel_dim:i group_size:i scale_bf16:- scale_buffer_idx:I num_scales:I",
-    "Constant": "offset:Q size:Q named_key:text",
-}
-DATATYPES = (
-    *("invalid", "fp32", "fp16", "qint8", "quint8", "qint32", "qcint8", "qcint32", "qcint4", "qdint8", "qbint4"),
-    *("qpint8", "int32", "pfp32", "bf16"),
-)
 STORED = {
     "fp32": "<f4",
     "fp16": "<f2",
@@ -181,7 +101,7 @@ def read_part(payload: bytes, named: Mapping[str, bytes]) -> XnnpackPart:
     if start + size > len(payload) or behind + length > len(payload):
         raise Malformed("an XNNPACK part is cut off")
     data = payload[start : start + size]
-    graph = Decoder(SCHEMAS, data).table(root(data, IDENTIFIER), "Graph")
+    graph = Decoder(SCHEMA.tables, data).table(root(data, SCHEMA.identifier), "Graph")
     constants = _Constants(graph["constant_data"], payload[behind : behind + length], named)
     values: dict[int, Value] = {}
     for entry in graph["xvalues"]:

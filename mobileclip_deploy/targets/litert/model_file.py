@@ -15,14 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, array, root
+from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, array, root, schema
 from mobileclip_deploy.targets.grids.decode import unpack_int4
-from mobileclip_deploy.targets.litert.schema import DTYPES, IDENTIFIER, OPERATORS, SCHEMAS
 
 __all__ = ["INT4", "SIGNATURE", "ModelFile", "Operator", "Quantized", "StoredTensor", "parse_model", "read_model"]
 
 SIGNATURE = "serving_default"
 """What the one signature of a file is called; apps need not name it then."""
+SCHEMA = schema("tflite")
+# TensorType -> what numpy calls it, little-endian as all that flatbuffers hold.
+DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 6: "?", 7: "<i2", 9: "i1", 10: "<f8", 15: "<u4", 16: "<u2"}
 INT4 = "int4"
 FOUR_BITS = 17  # TensorType
 NAMES = {"<f4": "float32", "<f2": "float16", "<i4": "int32", "u1": "uint8", "<i8": "int64", "?": "bool", "i1": "int8"}
@@ -102,7 +104,7 @@ def parse_model(data: bytes) -> ModelFile:
     Raises:
         Malformed, IndexError: see `read_model`.
     """
-    model = Decoder(SCHEMAS, data).table(root(data, IDENTIFIER), "Model")
+    model = Decoder(SCHEMA.tables, data).table(root(data, SCHEMA.identifier), "Model")
     if len(model["subgraphs"]) != 1:
         raise Malformed(f"it has {len(model['subgraphs'])} graphs, not one")
     graph, buffers = model["subgraphs"][0], [_content(data, buffer) for buffer in model["buffers"]]
@@ -199,7 +201,8 @@ def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[Stor
 def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:
     code = _at(codes, entry["code"], "operator code")
     number = max(code["code"], code["old_code"])  # the older field ends at 127
-    kind = OPERATORS[number] if 0 <= number < len(OPERATORS) else f"operator {number}"
+    operators = SCHEMA.enums["BuiltinOperator"]
+    kind = operators[number] if 0 <= number < len(operators) else f"operator {number}"
     if code["custom"]:
         kind = f"custom {code['custom']}"
     if any(not -1 <= place < tensors for place in (*entry["inputs"], *entry["outputs"])):

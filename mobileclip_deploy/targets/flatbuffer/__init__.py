@@ -1,17 +1,19 @@
-"""Reading flatbuffers of untrusted files: every offset is checked before it is followed."""
+"""Reading flatbuffers of untrusted files: every offset is checked before it is followed. The schemas are JSON files."""
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Decoder", "Malformed", "Table", "array", "root"]
+__all__ = ["Decoder", "Malformed", "Schema", "Table", "array", "read", "root", "schema"]
 
 
 class Malformed(ValueError):
@@ -105,6 +107,30 @@ def root(data: bytes, identifier: bytes) -> Table:
     if data[4:8] != identifier:
         raise Malformed(f"it begins with {bytes(data[4:8])!r} where {identifier!r} belongs")
     return Table(data, read(data, "<I", 0))
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a format's tables hold: `tables` as `Decoder` takes them, `enums` the names of numbers, from 0 on."""
+
+    identifier: bytes
+    tables: Mapping[str, str]
+    enums: Mapping[str, tuple[str, ...]]
+
+
+@cache
+def schema(name: str) -> Schema:
+    """The schema in `name`.json, where lists of names are lines of text and a union stands in angle brackets."""
+    told = json.loads((Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8"))
+    enums, unions = (
+        {kind: tuple(" ".join(lines).split()) for kind, lines in told[one].items()} for one in ("enums", "unions")
+    )
+    tables = dict.fromkeys((member for members in unions.values() for member in members), "")
+    for kind, fields in told["tables"].items():
+        for union, members in unions.items():
+            fields = fields.replace(f"<{union}>", "|".join(members))
+        tables[kind] = fields
+    return Schema(told["identifier"].encode(), tables, enums)
 
 
 class Decoder:
