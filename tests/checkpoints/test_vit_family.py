@@ -92,6 +92,7 @@ def test_preprocessing_is_that_of_the_published_weights(variant: str) -> None:
     assert published["hf_hub"].rstrip("/") in {source.repository for source in card.sources}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("variant", NETWORKS)
 @torch.no_grad()
 def test_two_layers_of_it_answer_as_open_clip_s(variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
