@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, cast
 
 import numpy as np
@@ -166,7 +167,7 @@ def test_the_products_are_those_of_the_matrices(kind: str, monkeypatch: pytest.M
 
 def test_a_probe_that_fails_is_told_and_leaves_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(driver.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     assert driver._peak(1, told.append) is None
     reason = "the process ended with code 1: nothing was printed"
     assert told == [f"the limit of this machine was not found, {reason}: no share of it is told"]
