@@ -15,6 +15,11 @@ from mobileclip_deploy.parity import Check, StoredWeights
 __all__ = ["MODEL_CARD", "PREPROCESSOR_CONFIG", "model_card", "preprocessor_config", "write_preprocessor_config"]
 
 MODEL_CARD = "MODEL_CARD.md"
+RESEARCH_ONLY = (
+    "**Research only: these weights, and everything derived from them, must not be used in products.** Who passes them "
+    "on for research passes on their licence with them, with the sentence that it asks for, and says what was changed: "
+    "they were exported to another format as this card tells. Read the text that your copy of the weights came with."
+)
 
 
 def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequence[StoredWeights] = ()) -> str:
@@ -33,7 +38,7 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
         in_markdown(checkpoint.licence) + (f", {variant.licence.url}" if variant.licence.url else "") + ".",
     ]
     if checkpoint.research_only:
-        lines += ["", "**Research only: these weights and everything derived from them must not be redistributed.**"]
+        lines += ["", RESEARCH_ONLY]
     lines += [
         "",
         "## Artifacts",

@@ -283,7 +283,7 @@ def test_a_name_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
         write(tmp_path / ("b" * 300), "new")
 
 
-def test_a_card_of_research_weights_says_that_they_must_not_be_redistributed() -> None:
+def test_a_card_of_research_weights_says_that_they_are_not_for_products_and_how_they_are_passed_on() -> None:
     checkpoint = SimpleNamespace(file="x", sha256="0", layout="apple", licence="Apple's", research_only=True)
     spec = load_variant("mobileclip_s0").preprocess
     manifest = SimpleNamespace(
@@ -301,8 +301,10 @@ def test_a_card_of_research_weights_says_that_they_must_not_be_redistributed() -
         logit_scale=1.0,
         embed_dim=2,
     )
-    assert "must not be redistributed" in model_card(cast(Any, manifest))
+    card = model_card(cast(Any, manifest))
+    assert "must not be used in products" in card
+    assert "passes on their licence" in card
     checkpoint.research_only = False
-    assert "must not be redistributed" not in model_card(cast(Any, manifest))
+    assert "must not be used in products" not in model_card(cast(Any, manifest))
     own = [name for name in variant_names() if name.startswith("mobileclip")]
     assert all(load_variant(name).licence.research_only for name in own)
