@@ -181,7 +181,7 @@ def _cost(started: float) -> dict[str, float]:
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the figures."""
+    """Versions of the packages that decide the figures."""
     return {name: importlib.metadata.version(name) for name in ("torch", "coreai-core", "coreai-torch")}
 
 

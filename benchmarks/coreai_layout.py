@@ -73,7 +73,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def measured(model: mcd.MobileCLIP, tower: TowerName, inputs: Any) -> list[dict[str, Any]]:
-    """Of a tower as it is and rewritten: Core AI's figures, and what both linters say."""
+    """Core AI's figures for a tower as it is and rewritten, and what both linters say."""
     own = make_tower(model, tower)
     with torch.no_grad():
         wanted = own(torch.from_numpy(np.asarray(inputs))).numpy()

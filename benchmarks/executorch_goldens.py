@@ -153,7 +153,7 @@ def torch_float16(golden: str, tower: Any) -> dict[str, float]:
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the figures."""
+    """Versions of the packages that decide the figures."""
     import importlib.metadata
 
     return {name: importlib.metadata.version(name) for name in ("torch", "executorch", "coremltools")}

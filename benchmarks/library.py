@@ -226,7 +226,7 @@ def open_clip_run(pipeline: Pipeline) -> Callable[[list[Path]], Any]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its children that live."""
+    """CPU seconds of this process and of its children that live."""
     import multiprocessing
 
     tick, total = os.sysconf("SC_CLK_TCK"), time.process_time()
@@ -297,7 +297,7 @@ def rounds(work: Path, size: str, folder: Path, pipelines: tuple[Pipeline, ...])
 def rows_of(
     size: str, took: dict[str, list[dict[str, float]]], pipelines: tuple[Pipeline, ...]
 ) -> list[dict[str, Any]]:
-    """Of each pipeline its time a picture, and the first two's over it, round by round."""
+    """Time per picture of each pipeline, and the first two's time divided by it, round by round."""
     rows = []
     for one in pipelines:
         row: dict[str, Any] = {"size": size, "pipeline": asdict(one)}

@@ -22,7 +22,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != RO
 SIZES = ((64, 64), (128, 32), (256, 16))
 CALLS = 5
 ROUNDING = 1e-6
-"""Of the largest value."""
+"""A share of the largest value."""
 
 
 def main() -> int:

@@ -193,7 +193,7 @@ def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, f
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the figures."""
+    """Versions of the packages that decide the figures."""
     names = ("torch", "onnxruntime", "ai-edge-litert", "litert-torch", "litert-converter", "ai-edge-quantizer")
     return {name: importlib.metadata.version(name) for name in names}
 

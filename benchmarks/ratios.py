@@ -39,7 +39,7 @@ class Ratio:
 
     @property
     def width(self) -> float:
-        """Of the interval, as a share of the ratio."""
+        """Width of the interval, as a share of the ratio."""
         return (self.high - self.low) / self.value
 
 

@@ -25,7 +25,7 @@ from exports import Exports
 from levels import mark_whole
 from swift_package import swift_build
 
-# Of those who take longest the first comes first, so that all processes end together.
+# The files that take longest, the longest first, so that all processes end together.
 LONGEST = (
     "faults/test_executorch_faults.py",
     "end_to_end/test_nano.py",
@@ -71,7 +71,7 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Of the programs that tests start: compilers and browsers leave folders behind, which go with all of pytest's."""
+    """Programs that tests start, such as compilers and browsers, leave folders here. They go with all of pytest's."""
     tempfile.gettempdir()  # this process asked before: its own stays
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary", numbered=False)))

@@ -152,7 +152,7 @@ def shared_with(target: Target, job: TowerJob) -> Shared:
 
 
 def _alike(target: Target, job: TowerJob) -> str:
-    """Of all jobs that may share: but for what no shared part of a conversion knows of."""
+    """A hash that all jobs have that may share. It leaves out what no shared part of a conversion knows of."""
     return content([type(target), vars(target), replace(job, precision="", calibration=None, four_bit=frozenset())])
 
 

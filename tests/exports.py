@@ -30,7 +30,7 @@ class Exports:
 
     @property
     def folder(self) -> Path:
-        """Of the checkpoint and the bundles."""
+        """The folder of the checkpoint and of the bundles."""
         return self.store.folder / "exports"
 
     @property

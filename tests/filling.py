@@ -18,7 +18,7 @@ Entry = tuple[int, str, tuple[int, ...]]
 
 
 class Filling:
-    """Of the goldens called `names`: a tensor is kept until the last of them that has it is done."""
+    """Checkpoints of the goldens called `names`. A tensor is kept until the last golden that has it is done."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.kept: dict[Entry, Tensor] = {}
@@ -26,7 +26,7 @@ class Filling:
 
     @staticmethod
     def entries(golden: Golden) -> dict[str, Entry]:
-        """Of its tensors, by their keys."""
+        """Entries of its tensors, by their keys."""
         return {key: (golden.card["seed"], key, tuple(shape)) for key, (shape, _) in golden.card["keys"].items()}
 
     def file(self, golden: Golden) -> TensorFile:

@@ -98,7 +98,7 @@ def _distances(values: Array, forms: list[tuple[str, Array]]) -> Iterator[tuple[
 
 
 def coreml_weights(path: Path) -> list[Weight]:
-    """Of a package: constexpr operations as our own reader finds them."""
+    """Weights of a package: constexpr operations as our own reader finds them."""
     from mobileclip_deploy.mil import load
 
     program = load(path)
@@ -129,7 +129,7 @@ def _constexpr(value: Any) -> As:
 
 
 def onnx_weights(path: Path) -> list[Weight]:
-    """Of an ONNX file: constants of integers, and the nodes that restore or take them."""
+    """Weights of an ONNX file: constants of integers, and the nodes that restore or take them."""
     import onnx
     from onnx import TensorProto, numpy_helper
 
@@ -169,7 +169,7 @@ def onnx_weights(path: Path) -> list[Weight]:
 
 
 def xnnpack_weights(path: Path) -> Counter[Part]:
-    """Of a .pte: the weights that XNNPACK's parts hold as integers."""
+    """Weights of a .pte that XNNPACK's parts hold as integers."""
     from mobileclip_deploy.targets.executorch.program_file import read_program
 
     found: Counter[Part] = Counter()

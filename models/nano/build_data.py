@@ -35,7 +35,7 @@ COPY_LIMIT = 6.0
 
 
 CALIBRATION_STYLES = ("noto", "noto-v1", "fxemoji", "fluent", "fluent-flat")
-"""Of the calibration set: Apache-2.0 and MIT."""
+"""Styles of the calibration set. Their licences are Apache-2.0 and MIT."""
 CALIBRATION_IMAGES, CALIBRATION_CAPTIONS = 384, 1024
 
 

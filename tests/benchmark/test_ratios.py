@@ -102,7 +102,7 @@ def test_a_suite_runs_until_its_ratios_are_known(
     monkeypatch.setattr(suites, "RESULTS", tmp_path)
     monkeypatch.setattr(suites, "run_benchmark", stand_in)
     monkeypatch.setitem(suites.SUITES, "made", suite(suites))
-    # Of runs before: here, on another processor, and of another suite.
+    # Results of runs before: here, on another processor, and of another suite.
     for name, before in {"made-9.json": here, "made-2.json": elsewhere, "other-1.json": here}.items():
         write_document(tmp_path / name, before)
     suites.measure("made", None, suites.protocol_named("short"), 4)

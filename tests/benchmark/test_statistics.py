@@ -18,7 +18,7 @@ def test_a_summary_is_what_its_definitions_say() -> None:
     assert (found.median_ns, found.mean_ns) == (275.0, 360.0)
     assert found.p90_ns == pytest.approx(720)  # a tenth of the way from 700 to 900
     assert found.p99_ns == pytest.approx(882)
-    # Of the rounds' samples 0, 1 and 0 fall away at either end.
+    # The rounds lose 0, 1 and 0 samples at either end.
     assert found.trimmed_mean_ns == pytest.approx((600 + 500 + 400 + 700 + 400) / 8)
     assert found.last_over_first == 1.0  # medians of 250, 150 and of 100, 300
     assert found.median_interval_ns.low == pytest.approx(150)

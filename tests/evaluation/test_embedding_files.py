@@ -179,7 +179,7 @@ def test_embedding_takes_the_same_memory_whatever_the_number_of_files(
         path.parent.mkdir(exist_ok=True)
         header.putpixel((0, 0), (number % 256, number // 256, 0))
         header.save(path)
-    # Of 8 x 8 pixels, because how many pictures are read ahead depends on which thread is faster.
+    # Pictures have 8 x 8 pixels, because how many are read ahead depends on which thread is faster.
     small = load_variant("nano").preprocess.model_copy(update={"size": 8})
     monkeypatch.setattr(embedding_files, "model_embedder", lambda _: by_colour(preprocess=small))
     model: Any = None

@@ -56,7 +56,7 @@ def edited(kind: str, place: int, change: Change, number: int = 0) -> Plant:
 
 
 def weight(change: Change) -> Plant:
-    """Of a convolution in the middle: its numbers, its scales or its table, as it is stored."""
+    """Changes a weight of a convolution in the middle: its numbers, its scales or its table, as it is stored."""
 
     def plant(asset: Asset) -> None:
         convolutions = found(asset, CONV)

@@ -78,7 +78,7 @@ class Weight:
 
 
 def weights(p: P, *kinds: str) -> list[Weight]:
-    """Of operations of some types, those that stand in the file and are no mask of zeros and ones."""
+    """Weights of operations of some types: those that stand in the file and are no mask of zeros and ones."""
     found = []
     for part, operation in p.operations(*(kinds or (PRODUCT, "XNNConv2d"))):
         tensor = p.held(part, operation["filter_id"])
@@ -137,7 +137,7 @@ def coarser(numbers: Array) -> None:
 
 
 def noise(p: P) -> str:
-    """Of 1e-5, where something in the file can hold so little: of bfloat16 scales nothing can."""
+    """Changes a weight by a share of 1e-5, where the file can hold so little. A bfloat16 scale cannot."""
     weight = one(p)
     if weight.datatype == "qbint4":
         table_scales(p)[...] *= np.float32(1 + 1e-5)
@@ -506,7 +506,7 @@ def scale_of_attention(p: P) -> str:
 
 
 def halves_swapped(p: P) -> str:
-    """Of a convolution that doubles the channels, whose every other channel is a convolution of its own."""
+    """Swaps the halves of a convolution that doubles the channels. Every other channel is a convolution of its own."""
     _, node = next(nodes(p, "XNNConcatenate2"))
     given = node["operation"][1]
     given["input1_id"], given["input2_id"] = given["input2_id"], given["input1_id"]

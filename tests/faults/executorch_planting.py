@@ -188,7 +188,7 @@ def _tensor(kind: str, fields: Fields) -> Fields:
 
 @lru_cache(maxsize=32)
 def _payload(pickled: bytes) -> bytes:
-    """Of a part, as bytes that tell it from others: most are as they were in the file before."""
+    """Payload of a part, which is given as bytes to be a key: most parts are as they were in the file before."""
     graph = encoded(pickle.loads(pickled), "Graph", xnnpack_payload.SCHEMA.tables, xnnpack_payload.SCHEMA.identifier)
     padded = graph + bytes(-len(graph) % 16)
     header = bytes(4) + b"XH00" + struct.pack("<HIIIQ", 30, 32, len(graph), 32 + len(padded), 0)

@@ -162,7 +162,7 @@ def joins(p: Planted) -> list[Any]:
 
 
 def dropped(kept: str) -> Plant:
-    """Of an addition one side; which operation is named depends on what comes first where it is missed."""
+    """Drops one side of an addition. Which operation is named depends on what comes first where it is missed."""
 
     def plant(p: Planted) -> None:
         p.bypass(joins(p)[1], kept)
@@ -348,7 +348,7 @@ def channels_swapped(weight: Any) -> None:
 
 
 def sign_flipped(weight: Any) -> None:
-    """Of the number furthest from zero; an index becomes that of another entry."""
+    """Flips the sign of the number furthest from zero. An index becomes that of another entry."""
     flat = weight.reshape(-1)
     at = int(np.abs(flat.astype(np.float32)).argmax())
     flat[at] = -flat[at]
@@ -442,7 +442,7 @@ def causal(p: Planted) -> str:
 
 
 def rows_swapped(p: Planted) -> str:
-    """Of words that no prompt holds: no answer changes."""
+    """Swaps the rows of two words that no prompt holds: no answer changes."""
     operation = p.find("gather")
     table = p.blob(operation, "x")
     table[[40001, 40002]] = table[[40002, 40001]]

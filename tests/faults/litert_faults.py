@@ -129,7 +129,7 @@ def swap_operands(editor: Editor) -> None:
 
 
 def swap_parts(editor: Editor) -> None:
-    """Of a convolution that doubles the channels, the second of each channel comes first."""
+    """Swaps the parts of a convolution that doubles the channels: the second of each channel comes first."""
     (joined, *_) = (one for one in found(editor, "CONCATENATION") if editor.graph.tensors[one.outputs[0]].shape[1] > 1)
     joined.inputs = joined.inputs[::-1]
 

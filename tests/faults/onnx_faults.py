@@ -103,7 +103,7 @@ def transposed(p: P) -> str:
 
 
 def kernel_flipped(p: P) -> str:
-    """Of a depthwise convolution, whose numbers may be floats."""
+    """Mirrors the kernel of a depthwise convolution, whose numbers may be floats."""
     conv = next(node for node in p.all("Conv") if p.has(node.input[1]) and p.array(node.input[1]).shape[-1] > 1)
     return p.change(conv.input[1], lambda values: values[..., ::-1])
 

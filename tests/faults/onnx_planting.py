@@ -118,7 +118,7 @@ class PlantedOnnx:
     # Weights
 
     def weights(self) -> list[Weight]:
-        """Of products and convolutions that are no depthwise ones, in the graph's order, without the projection."""
+        """Weights of products and of convolutions but depthwise ones, in the graph's order, without the projection."""
         found = [weight for weight in self._weights() if min(weight.get().shape[:2]) > 8]
         return [weight for weight in found if weight.name != "earlier" and "projection" not in weight.name]
 

@@ -124,7 +124,7 @@ class Planted:
     # Numbers
 
     def shape(self, operation: Any) -> tuple[int, ...]:
-        """Of the weight of an operation."""
+        """Shape of the weight of an operation."""
         return _shape(self.producer(self.source(operation, "weight")).outputs[0])
 
     def blob(self, operation: Any, parameter: str = "weight") -> Array:

@@ -43,7 +43,7 @@ OF_THE_OTHER_MODE = [
 
 @pytest.mark.parametrize(("target", "mode"), OF_THE_OTHER_MODE)
 def test_every_target_passes_in_the_mode_that_it_is_not_built_in(swift: Path, target: str, mode: str) -> None:
-    """Of a project of an app that takes it, the mode is not ours to choose. The app itself: below."""
+    """The mode of an app's project that takes a target is not ours to choose. The app itself is checked below."""
     sources = sorted((HARNESS / target).rglob("*.swift"))
     assert sources
     command = [swift_tool("swiftc"), "-typecheck", "-swift-version", mode, "-module-name", "Checked"]

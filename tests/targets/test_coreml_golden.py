@@ -58,11 +58,11 @@ class Written:
     embeddings: dict[TowerName, npt.NDArray[np.float32]]
 
     def package(self, tower: TowerName) -> Path:
-        """Of a tower, in float16 where it is written in that."""
+        """Package of a tower, in float16 where it is written in that."""
         return self.paths.get((tower, "fp16"), self.paths[tower, "fp32"])
 
     def deviation(self, tower: TowerName, precision: str) -> Deviation:
-        """Of a package, evaluated as written, from the reference."""
+        """Deviation of a package, evaluated as written, from the reference."""
         run = get_target("coreml").open(self.paths[tower, precision]).runner()
         return compare(self.embeddings[tower], run(self.inputs[tower]))
 

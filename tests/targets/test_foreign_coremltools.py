@@ -50,7 +50,7 @@ def test_programs_are_those_that_all_of_the_work_gives() -> None:
 
 
 def test_values_know_which_compressed_weights_they_come_from() -> None:
-    """Of which the programs above would say nothing if they did not."""
+    """The programs above would not show it if values did not know."""
     ct = import_coremltools()
     from coremltools.converters.mil import Builder as mb
 

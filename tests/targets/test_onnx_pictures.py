@@ -58,7 +58,7 @@ def test_pixels_are_pillow_s_but_for_one_level_in_some_values(
         wanted = np.rint(preprocess(picture, spec).numpy() * 255)
         away = np.abs(levels(session, np.asarray(picture)) - wanted)
         assert away.shape == (3, size, size)
-        # Of large pictures rows come first, and a cubic curve that leaves 0 to 255 is cut off there first.
+        # Rows of large pictures come first, and a cubic curve that leaves 0 to 255 is cut off there first.
         products = large(shape, size)
         assert away.max() < (4.001 if products and interpolation == "bicubic" else 1.001), shape
         assert (away > 0.5).mean() < (0.2 if products else 0.02), shape

@@ -124,7 +124,7 @@ def test_grouped_convolutions_of_a_w8a8_image_tower_run_in_float_with_weights_th
         if node.op_type == "Conv":
             groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
             (grouped if groups > 1 else others).append(made_by.get(node.input[1]))
-    # Of up to 2,048 numbers a weight is float32 in the file, too; of those that double channels each part is cut out.
+    # A weight of up to 2,048 numbers is float32 in the file, too. Each part of those that double channels is cut out.
     assert Counter(grouped) == {"Mul": 8, "Slice": 8, None: 9}
     assert Counter(others) == {"DequantizeLinear": 25, None: 2}
 

@@ -36,7 +36,7 @@ def model() -> MobileCLIP:
 
 
 def nearest(weight: Floats, stored: tuple[StoredWeight, ...]) -> StoredWeight:
-    """Of the stored weights with as many rows and numbers the one that is this one, however its kernel is written."""
+    """The stored weight that is this one, among those with as many rows and numbers, however its kernel is written."""
     same = [one for one in stored if one.values.size == weight.size and len(one.values) == len(weight)]
     return min(same, key=lambda one: float(np.abs(one.values.reshape(weight.shape) - weight).max()))
 

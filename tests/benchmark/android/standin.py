@@ -55,7 +55,7 @@ BATTERY = """Current Battery Service state:
   temperature: 297
 """
 MAXIMUM_KHZ = {0: 1_800_000, 1: 2_900_000}
-"""Of this computer's cores, as the phones see them: two kinds."""
+"""Highest frequencies of this computer's cores, as the phones see them: two kinds."""
 
 
 @dataclass

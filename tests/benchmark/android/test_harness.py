@@ -214,7 +214,7 @@ def test_what_cannot_be_built_for_a_phone_is_refused_when_it_is_configured(tmp_p
 
 
 def test_the_real_aar_is_what_the_build_and_the_runner_expect(arm: Path) -> None:
-    """Of the AAR that npm has, too large to fetch for a test, what was listed once is in onnxruntime_aar.json."""
+    """The AAR that npm has is too large to fetch for a test. onnxruntime_aar.json holds what was listed of it once."""
     real = json.loads(Path(__file__).with_name("onnxruntime_aar.json").read_text())
     with zipfile.ZipFile(harness.WHEELS / "onnxruntime-android.aar") as made:
         taken = {"headers/onnxruntime_c_api.h", "jni/arm64-v8a/libonnxruntime.so"}

@@ -295,7 +295,7 @@ def test_the_versions_of_a_plan_are_those_that_its_bundles_record(exports: Expor
 def test_a_bundle_of_litert_runs_on_the_cpu_and_the_gpu_of_which_float16_is_asked(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a bundle's manifest alone: nothing is converted."""
+    """Takes a bundle's manifest alone: nothing is converted."""
     bundle = exports.copy("onnx", "fp32", tmp_path)
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest |= {"target": "litert", "environment": manifest["environment"] | {"ai_edge_litert": "2.2.9"}}

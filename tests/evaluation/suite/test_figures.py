@@ -60,7 +60,7 @@ def test_recall_of_images_resampled_takes_their_texts_along() -> None:
 
 
 def test_worked_examples_of_scikit_learns_documentation() -> None:
-    """Of f1_score (macro: 0.267), balanced_accuracy_score (0.625) and jaccard_score (first row: 0.6666)."""
+    """Figures of f1_score (macro: 0.267), balanced_accuracy_score (0.625) and jaccard_score (first row: 0.6666)."""
     labels, predicted = np.array([0, 1, 2, 0, 1, 2]), np.array([0, 2, 1, 0, 0, 1])
     assert figures.macro_f1(labels, predicted)(np.ones(6)) == pytest.approx(0.2667, abs=5e-5)
     labels, predicted = np.array([0, 1, 0, 0, 1, 0]), np.array([0, 1, 0, 0, 0, 1])

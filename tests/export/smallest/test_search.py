@@ -34,7 +34,7 @@ FEW = Limits(max_drop=10)
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Of a small network: what is decided hangs on the noise that artifacts are told to have, not on the network."""
+    """Checkpoint of a small network. What is decided depends on the noise given to artifacts, not on the network."""
     with known(tmp_path_factory.mktemp("tiny")) as path:
         yield path
 
