@@ -14,9 +14,9 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from mobileclip_deploy.learning.rounding.nearest import to_nearest
 from mobileclip_deploy.parity import Bound, compare
 from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.storage import Storage
 
 __all__ = ["Prediction", "Predictor"]

@@ -17,7 +17,6 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet
 from mobileclip_deploy.learning.rounding.columns import round_columns
 from mobileclip_deploy.learning.rounding.kept import KeptTower, kept_as
-from mobileclip_deploy.learning.rounding.nearest import to_nearest
 from mobileclip_deploy.learning.rounding.statistics import FOR_JUDGING, Moments, gather
 from mobileclip_deploy.learning.rounding.tuning import Placed, Task, TuningSettings, tune
 from mobileclip_deploy.model.precision import precision_of
@@ -27,6 +26,7 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, targets
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import lattice_of
+from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.towers import make_tower

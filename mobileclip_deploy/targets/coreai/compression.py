@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mobileclip_deploy.targets.foreign.coreai import LAYERS
-from mobileclip_deploy.targets.grids.grid import Grid
-from mobileclip_deploy.targets.grids.palette import palette
-from mobileclip_deploy.targets.grids.search import CUT, cheapest, nonzero
+from mobileclip_deploy.targets.grids.encode import integers_of, tables_of
 from mobileclip_deploy.targets.storage import Storage
 
-__all__ = ["compressed", "integers_of", "tables_of"]
+__all__ = ["compressed"]
 
 
 class Integers(nn.Module):
@@ -85,44 +82,3 @@ def _half(tensor: Tensor, whole: bool) -> Tensor:
         return tensor
     values = tensor.detach().half() if whole else torch.empty(0, dtype=torch.float16)
     return nn.Parameter(values, requires_grad=False) if isinstance(tensor, nn.Parameter) else values
-
-
-def integers_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Integers int8 [...] and their scales float16 of the same rank: one an output, or one a block of inputs.
-
-    A scale is rounded to float16 before numbers are divided by it. At 4 bits it is, of several, the one with the
-    smallest squared error.
-    """
-    inputs_axis = 1 - grid.axis
-    blocks = 1 if grid.block is None else values.shape[inputs_axis] // grid.block
-    # [O, I, kh, kw] -> [O, blocks, I / blocks, kh, kw]: the extreme of each block
-    split = values.unflatten(inputs_axis, (blocks, -1))
-    kept = {grid.axis if grid.axis < inputs_axis else grid.axis + 1, inputs_axis}
-    others = tuple(dim for dim in range(split.ndim) if dim not in kept)
-    extreme = split.abs().amax(dim=others, keepdim=True)
-    trials = (nonzero((extreme * (share / grid.high)).half().float()) for share in (CUT if grid.bits == 4 else (1.0,)))
-
-    def found(scale: Tensor) -> Tensor:
-        return (split / scale).round().clamp(grid.low, grid.high)
-
-    def missed(scale: Tensor) -> Tensor:
-        return ((found(scale) * scale - split) ** 2).sum(dim=others, keepdim=True)
-
-    (scale,) = cheapest(((trial,) for trial in trials), missed)
-    return found(scale).to(torch.int8).reshape(values.shape), scale.half().squeeze(inputs_axis + 1)
-
-
-def tables_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Indices uint8 [...] and tables float16 [groups in each dimension, 2^bits, 1] of a weight: one table for all, or
-    one a group of outputs."""
-    groups = 1 if grid.group is None else values.shape[grid.axis] // grid.group
-    numbers = values.half().numpy()
-    indices = np.empty(numbers.shape, np.uint8)
-    lut = np.empty((groups, 2**grid.bits), np.float16)
-    for group, part in enumerate(np.split(np.arange(values.shape[grid.axis]), groups)):
-        place = (slice(None),) * grid.axis + (slice(part[0], part[-1] + 1),)
-        lut[group], found = palette(numbers[place], grid.bits)
-        indices[place] = found.reshape(numbers[place].shape)
-    shape = [1] * values.ndim
-    shape[grid.axis] = groups
-    return torch.from_numpy(indices), torch.from_numpy(lut.reshape(*shape, -1, 1))

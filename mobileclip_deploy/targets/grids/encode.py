@@ -9,9 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.targets.grids.search import REACHED, cheapest, nonzero
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.grids.palette import palette
+from mobileclip_deploy.targets.grids.search import CUT, REACHED, cheapest, nonzero
 
-__all__ = ["int4_blocks", "int8_channels", "pack_int4"]
+__all__ = ["int4_blocks", "int8_channels", "integers_of", "pack_int4", "tables_of"]
 
 Floats = npt.NDArray[np.float32]
 ROWS = 4096
@@ -69,6 +71,47 @@ def _int4_blocks(rows: npt.NDArray[Any], block: int, positive: bool) -> tuple[np
 
     (best,) = cheapest(((nonzero(torch.from_numpy(scale)),) for scale in trials), missed)
     return found(best.numpy()).astype(np.int8), best.numpy()[..., 0]
+
+
+def integers_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Integers int8 [...] and their scales float16 of the same rank: one an output, or one a block of inputs.
+
+    A scale is rounded to float16 before numbers are divided by it. At 4 bits it is, of several, the one with the
+    smallest squared error.
+    """
+    inputs_axis = 1 - grid.axis
+    blocks = 1 if grid.block is None else values.shape[inputs_axis] // grid.block
+    # [O, I, kh, kw] -> [O, blocks, I / blocks, kh, kw]: the extreme of each block
+    split = values.unflatten(inputs_axis, (blocks, -1))
+    kept = {grid.axis if grid.axis < inputs_axis else grid.axis + 1, inputs_axis}
+    others = tuple(dim for dim in range(split.ndim) if dim not in kept)
+    extreme = split.abs().amax(dim=others, keepdim=True)
+    trials = (nonzero((extreme * (share / grid.high)).half().float()) for share in (CUT if grid.bits == 4 else (1.0,)))
+
+    def found(scale: Tensor) -> Tensor:
+        return (split / scale).round().clamp(grid.low, grid.high)
+
+    def missed(scale: Tensor) -> Tensor:
+        return ((found(scale) * scale - split) ** 2).sum(dim=others, keepdim=True)
+
+    (scale,) = cheapest(((trial,) for trial in trials), missed)
+    return found(scale).to(torch.int8).reshape(values.shape), scale.half().squeeze(inputs_axis + 1)
+
+
+def tables_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Indices uint8 [...] and tables float16 [groups in each dimension, 2^bits, 1] of a weight: one table for all, or
+    one a group of outputs."""
+    groups = 1 if grid.group is None else values.shape[grid.axis] // grid.group
+    numbers = values.half().numpy()
+    indices = np.empty(numbers.shape, np.uint8)
+    lut = np.empty((groups, 2**grid.bits), np.float16)
+    for group, part in enumerate(np.split(np.arange(values.shape[grid.axis]), groups)):
+        place = (slice(None),) * grid.axis + (slice(part[0], part[-1] + 1),)
+        lut[group], found = palette(numbers[place], grid.bits)
+        indices[place] = found.reshape(numbers[place].shape)
+    shape = [1] * values.ndim
+    shape[grid.axis] = groups
+    return torch.from_numpy(indices), torch.from_numpy(lut.reshape(*shape, -1, 1))
 
 
 def pack_int4(values: npt.NDArray[np.int8], offset: int) -> npt.NDArray[np.uint8]:

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.targets.grids.encode import int4_blocks
+from mobileclip_deploy.targets.grids.decode import Tables
+from mobileclip_deploy.targets.grids.encode import int4_blocks, tables_of
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
 from mobileclip_deploy.targets.grids.search import TRAINED, cheapest
 
-__all__ = ["BlockGrid", "PaletteGrid", "SearchedGrid", "TrainableGrid", "trainable"]
+__all__ = ["BlockGrid", "PaletteGrid", "SearchedGrid", "TrainableGrid", "to_nearest", "trainable"]
 
 SMALLEST = 0.25
 
@@ -211,3 +212,15 @@ def trainable(stored: Grid, weight: Tensor) -> TrainableGrid:
         grid = BlockGrid(weight, stored.bits, stored.block)
     grid.stored = stored
     return grid
+
+
+@torch.no_grad()
+def to_nearest(grid: Grid, weight: Tensor) -> Tensor:
+    """A weight [O, I, ...] as an export without training stores it: scales and tables as the target chooses them."""
+    weight = weight.detach()
+    if grid.kind == "float":
+        return weight.half().float() if grid.bits == 16 else weight
+    if grid.kind != "table":
+        return trainable(grid, weight).plain(weight).detach()
+    indices, tables = tables_of(weight, grid)
+    return torch.from_numpy(Tables(tables[..., 0].numpy()).restored(indices.numpy()))

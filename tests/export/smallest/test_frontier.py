@@ -18,9 +18,9 @@ from mobileclip_deploy.export.smallest.log import Trial
 from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
 from mobileclip_deploy.export.smallest.search import Smallest, _Search
 from mobileclip_deploy.export.smallest.trials import Trials
-from mobileclip_deploy.learning.rounding.nearest import to_nearest
 from mobileclip_deploy.parity import Bound, compare
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers import make_tower
 

@@ -9,8 +9,7 @@ import torch
 
 from mobileclip_deploy.learning.rounding.columns import DAMPING, damped, round_columns
 from mobileclip_deploy.learning.rounding.statistics import Moments
-from mobileclip_deploy.targets.coreai.compression import integers_of, tables_of
-from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels
+from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, integers_of, tables_of
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, TableLattice, lattice_of
 from mobileclip_deploy.targets.grids.palette import palette, weighted_table
