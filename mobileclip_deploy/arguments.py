@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of a number: from `low` to `high`, both included; or above `low`."""
+    """Bounds of a number: from `low` to `high`, both included; or above `low`."""
 
     low: float
     high: float = math.inf
@@ -45,9 +45,9 @@ class Bounds:
 
 
 Count = Annotated[int, Bounds(1)]
-"""Of what there has to be one at least."""
+"""Number of things of which there has to be at least one."""
 Seed = Annotated[int, Bounds(0, 2**53 - 1)]
-"""Of random numbers; every language's JSON reader keeps it exactly."""
+"""Seed of random numbers; every language's JSON reader keeps it exactly."""
 
 PLAIN = {str: "a text", bool: "True or False", int: "a whole number", float: "a number", type(None): "None"}
 # What cannot be written down has to be made by somebody.

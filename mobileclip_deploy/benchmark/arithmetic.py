@@ -12,9 +12,10 @@ __all__ = ["arithmetic_of", "tower_arithmetic"]
 
 
 def arithmetic_of(cell: Cell) -> int | None:
-    """Of one inference of a cell; None of a file of which the variant is not known here, such as one of others.
+    """Arithmetic operations of one inference of a cell; None where the file's variant is not known here, such as in a
+    file of others.
 
-    That of the network with all branches folded, also for a cell of torch that runs it unfolded.
+    They are those of the network with all branches folded, also for a cell of torch that runs it unfolded.
     """
     if cell.variant is None:
         return None
@@ -28,7 +29,7 @@ def arithmetic_of(cell: Cell) -> int | None:
 
 @cache
 def tower_arithmetic(variant: str, tower: TowerName, length: int) -> int:
-    """Multiplications and additions of a folded tower, two a pair, for one input of `length` pixels or tokens.
+    """Multiplications and additions of a folded tower, two per pair, for one input of `length` pixels or tokens.
 
     Those of convolutions and matrix products, attention's included, as torch counts them (`FlopCounterMode`) on tensors
     without content; activations, norms and sums of residuals are left out, 1% and less.
@@ -58,5 +59,5 @@ def tower_arithmetic(variant: str, tower: TowerName, length: int) -> int:
 
 
 def _projected(tower: TowerName, width: int, dimensions: int) -> int:
-    """Of the one token of a text that is projected."""
+    """Arithmetic operations that project the one token of a text; 0 for an image tower."""
     return 2 * width * dimensions if tower == "text" else 0

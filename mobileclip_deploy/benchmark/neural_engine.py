@@ -16,7 +16,7 @@ FASTER, NO_FASTER = 1.5, 1.1
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one file of a sweep over Apple's compute units; `verdict` says no more than the figures do.
+    """Figures of one file of a sweep over Apple's compute units; `verdict` says no more than the figures do.
 
     `share`: of the predicted cost, or of the operations where Core ML predicts no cost (`by_cost` tells), on the Neural
     Engine; None: no plan was told (Core ML before iOS 17.4, Core AI ever). `speedup`: the median with the CPU alone
@@ -91,7 +91,7 @@ def _units(found: CellResult) -> str:
 
 
 def _sweeps(result: Result) -> tuple[dict[str, tuple[Cell, CellResult]], ...]:
-    """Of every tower's file, what was measured on each set of compute units."""
+    """Measurements by set of compute units, one mapping per tower of a file."""
     sweeps: dict[tuple[str, str], dict[str, tuple[Cell, CellResult]]] = {}
     for cell, found in result.pairs():
         if cell.compute_units is not None:

@@ -20,7 +20,8 @@ UNITS = {"cpu": "the CPU", "gpu": "the GPU", "unknown": "a unit that Core ML doe
 
 
 def operations_elsewhere(result: Result, lints: Sequence[LintReport] = ()) -> tuple[tuple[str, str], ...]:
-    """Of every file that was planned for CPU and Neural Engine: the label, and a sentence for each unit and reason.
+    """Sentences on the files that were planned for CPU and Neural Engine, each with its file's label: one sentence per
+    unit and reason.
 
     Args:
         lints: of the packages that were measured, for the reasons: what `lint` finds of an operation of the same name.
@@ -34,7 +35,7 @@ def planned(found: CellResult) -> tuple[PlannedOperation, ...]:
 
 
 def elsewhere(result: Result, lints: Sequence[LintReport]) -> Iterator[tuple[Cell, str]]:
-    """Of every cell for CPU and Neural Engine that has a plan a sentence for each other unit and reason."""
+    """Sentences on the cells for CPU and Neural Engine that have a plan: one per cell, other unit and reason."""
     simulated = "SIMULATED: " if result.device.simulated else ""
     for cell, found in result.pairs():
         if cell.compute_units != "cpuAndNeuralEngine":
@@ -49,7 +50,7 @@ def elsewhere(result: Result, lints: Sequence[LintReport]) -> Iterator[tuple[Cel
 
 
 def _reasons(cell: Cell, lints: Sequence[LintReport]) -> dict[str, str | None]:
-    """Of every operation of the cell's package, by name, what is found of it; empty where it was not linted."""
+    """Findings on every operation of the cell's package, by its name; empty where the package was not linted."""
     found: dict[str, str | None] = {}
     for report in lints:
         if report.package == PurePosixPath(cell.file).name and report.function == cell.options.get("function", "main"):

@@ -282,7 +282,7 @@ class MedianInterval(Frozen):
 
 
 class Summary(Frozen):
-    """Of all samples of a cell, in nanoseconds (statistics.py has the definitions).
+    """Statistics of all samples of a cell, in nanoseconds (statistics.py has the definitions).
 
     `last_over_first`: median of the last quarter over that of the first. `cpu_ns`: mean CPU time of an inference.
     """

@@ -71,8 +71,8 @@ def operator_shares(profile: Sequence[OperatorTime], peak: Peak | None = None) -
 
 
 def roofline(cell: Cell, found: CellResult, peaks: Sequence[Peak]) -> Roofline | None:
-    """Of a cell that was profiled where the limit of its threads was measured; None of others, and of runtimes that do
-    not tell what their operators compute."""
+    """Roofline of a cell that was profiled where the limit of its threads was measured. None for other cells, and for
+    runtimes that do not tell what their operators compute."""
     peak = peak_of(cell, peaks)
     if peak is None or not any(one.work and one.work.arithmetic_operations for one in found.profile):
         return None
@@ -85,7 +85,7 @@ def roofline(cell: Cell, found: CellResult, peaks: Sequence[Peak]) -> Roofline |
 
 
 def rooflines(result: Result) -> tuple[Roofline, ...]:
-    """Of every cell that has one."""
+    """Rooflines of all cells that have one."""
     return tuple(one for cell, found in result.pairs() if (one := roofline(cell, found, result.peaks)) is not None)
 
 

@@ -52,7 +52,7 @@ class TensorEntry(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def of(cls, info: object) -> Self:
-        """Of what a target says of a tensor (`targets.TensorInfo`)."""
+        """Entry with what a target says of a tensor (`targets.TensorInfo`)."""
         return cls(**vars(info))
 
 
@@ -175,7 +175,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def context_length(self) -> int:
-        """Of texts in tokens; 0 where none are taken."""
+        """Number of tokens per text; 0 where no texts are taken."""
         return 0 if self.tokenizer is None else self.tokenizer.context_length
 
     def as_dict(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _folded(text: str, width: int, first: str = "", others: str = "") -> list[st
 
 
 def _widths(heads: Sequence[str], cells: Sequence[Sequence[str]], *, words: bool = False) -> list[int]:
-    """Of each column the widest cell, or the widest word in it."""
+    """Width of each column: that of its widest cell, or of the widest word in it."""
     widths = []
     for number, head in enumerate(heads):
         name, texts = head.removeprefix(">"), [row[number] for row in cells]

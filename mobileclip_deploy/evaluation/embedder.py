@@ -121,7 +121,7 @@ class CheckedRunner:
 
     @property
     def tokens(self) -> TokenizerSpec:
-        """Of the text tower; UsageError where the variant has none."""
+        """Tokenizer of the text tower; UsageError where the variant has none."""
         return self._known.tokens
 
 
@@ -185,7 +185,7 @@ def model_embedder(model: MobileCLIP) -> Embedder:
 
 
 def _weights_sha256(model: MobileCLIP) -> str:
-    """Of the weights in memory, not of the file: whoever changed them gets another cache."""
+    """SHA-256 of the weights in memory, not of the file: whoever changed them gets another cache."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -14,7 +14,7 @@ from mobileclip_deploy.files.tars import Place, read_place
 __all__ = ["AS_IT_STANDS", "ArchiveImage", "Content", "ImageSource", "VIEWS", "View", "read_image"]
 
 IMAGE_BYTES = 1 << 29
-"""Of a picture's file. Without compression, 100 megapixels take 300 or 400 MB."""
+"""Most bytes of a picture's file. Without compression, 100 megapixels take 300 or 400 MB."""
 
 
 @dataclass(frozen=True)

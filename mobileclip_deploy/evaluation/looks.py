@@ -21,7 +21,7 @@ __all__ = ["Looks", "Paired", "paired_looks"]
 
 @dataclass
 class Looks:
-    """An embedder's measurements on a dataset, a view each (`VIEWS`), made when they are first asked for."""
+    """An embedder's measurements on a dataset, one per view (`VIEWS`), made when they are first asked for."""
 
     embedder: Embedder
     dataset: Dataset
@@ -31,7 +31,7 @@ class Looks:
 
     @property
     def plain(self) -> Measurement:
-        """Of the pictures as they stand."""
+        """Measurement of the pictures as they stand."""
         return self.first(1)[0]
 
     def first(self, count: int) -> list[Measurement]:

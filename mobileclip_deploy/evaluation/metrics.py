@@ -110,7 +110,7 @@ class Loss:
 
     @property
     def points(self) -> float:
-        """Of a figure in percent."""
+        """Loss in points of a figure in percent; negative where more is won than lost."""
         return 100 * (self.lost - self.won) / (self.examples * self.looks)
 
     @property

@@ -48,8 +48,8 @@ INPUTS = ("pixels", BYTES)
 
 @dataclass(frozen=True)
 class Limits:
-    """Of a search: points of top-1 and recall@1 that may be lost; minutes, None for as long as it takes; and MB (10^6
-    bytes) that the artifacts may have, None for what is needed.
+    """Bounds of a search: points of top-1 and recall@1 that may be lost; minutes, None for as long as it takes; and MB
+    (10^6 bytes) that the artifacts may have, None for what is needed.
 
     Raises:
         UsageError: one of them is negative, or no number.
@@ -264,7 +264,9 @@ def _check_contexts(request: ExportRequest, towers: Sequence[TowerName]) -> None
 
 
 def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:
-    """Of `all` those whose packages are here, and a line for each other: not every format has packages everywhere.
+    """Chosen targets whose packages are installed, and one line per other target.
+
+    `all` leaves targets out so: not every format has packages everywhere.
 
     Raises:
         DependencyMissing: none is.

@@ -115,7 +115,7 @@ class FolderInspection(_Inspection):
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """Of those that cannot be read."""
+        """Faults of the bundles that cannot be read."""
         return tuple(one.fault for one in self.bundles if one.fault is not None)
 
 

@@ -146,7 +146,7 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
         return {name: artifact for name, artifact in found.items() if artifact is not None}
 
     def artifact(self, name: str) -> ArtifactLayout:
-        """Of a tower, or of a classifier.
+        """Layout of one artifact: a tower, or a classifier.
 
         Raises:
             UsageError: it has none.

@@ -24,7 +24,7 @@ ENDING = ".json"
 
 
 def layout_names() -> tuple[str, ...]:
-    """Of the layouts of the package, in alphabetical order."""
+    """Names of the package's layouts, in alphabetical order."""
     return tuple(_packaged())
 
 

@@ -40,7 +40,7 @@ TOLD_APART = {744: "projectile", 836: "sunglass"}
 
 @cache
 def class_names(classes: ClassSet) -> tuple[str, ...]:
-    """Of the 1,000 classes of ImageNet the names that OpenAI curated, each once.
+    """Names of ImageNet's 1,000 classes as OpenAI curated them. No name stands twice.
 
     Raises:
         DependencyMissing: open_clip_torch is not installed.

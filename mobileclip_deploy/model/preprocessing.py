@@ -44,8 +44,8 @@ MAX_PIXELS = 100_000_000
 """Images with more pixels are refused before they are decoded, and before they are enlarged; but see MAX_JPEG."""
 
 MAX_JPEG = 250_000_000
-"""Of JPEG files, such as phones' photographs of 200 megapixels: above `MAX_PIXELS` they are decoded at half their size,
-from the same coefficients, which takes a quarter of the memory."""
+"""Most pixels of a JPEG file, such as a phone's photograph of 200 megapixels. JPEG files above `MAX_PIXELS` are decoded
+at half their size, from the same coefficients, which takes a quarter of the memory."""
 
 PIXELS_AT_ONCE = 3 * MAX_PIXELS
 """That threads may be decoding side by side: each takes 3 to 12 bytes until the picture has its final size."""

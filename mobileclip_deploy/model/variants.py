@@ -43,7 +43,7 @@ CARDS_VARIABLE = "MOBILECLIP_DEPLOY_CARDS"
 
 
 class MCiTower(BaseModel, frozen=True, extra="forbid"):
-    """An MCi image tower (FastViT with MobileOne stem): one entry a stage in every tuple."""
+    """An MCi image tower (FastViT with MobileOne stem): every tuple has one entry per stage."""
 
     kind: Literal["mci"]
     depths: tuple[PositiveInt, ...]
@@ -212,12 +212,12 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def gives_tokens(self) -> bool:
-        """Whether the image tower answers with a vector a place instead of one."""
+        """Whether the image tower answers with one vector per place instead of one per image."""
         return isinstance(self.image, MCiTower) and not self.image.pooled
 
     @property
     def answer_shape(self) -> tuple[int, ...]:
-        """Of one input, for either tower: (D,), or (T, D) of tokens."""
+        """Shape of the answer to one input, for either tower: (D,), or (T, D) where tokens are given."""
         places = (self.preprocess.size // self.image.size_step) ** 2
         return (places, self.embed_dim) if self.gives_tokens else (self.embed_dim,)
 
@@ -244,7 +244,7 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def context_length(self) -> int:
-        """Of texts in tokens; 0 where none are taken."""
+        """Number of tokens per text; 0 where no texts are taken."""
         return 0 if self.tokenizer is None else self.tokenizer.context_length
 
     def for_layout(self, layout: str) -> Variant:

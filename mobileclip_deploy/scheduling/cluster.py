@@ -44,7 +44,7 @@ LOOKS = 1.0
 DEATHS = 3
 """So often a task may lose its process before it counts as failed."""
 SHARE = 0.9
-"""Of the memory that is free, what tasks may have."""
+"""Share of the free memory that tasks may have."""
 # A process of ours that is near its limit would never begin the task that it was given: what fits is decided before.
 NO_PAUSES = {f"distributed.worker.memory.{what}": False for what in ("pause", "spill", "target")}
 

@@ -27,8 +27,8 @@ __all__ = ["Cell", "cell_memory", "kept", "list_cells", "make_cell", "record"]
 
 RECORDS = "cells"
 OWN_BYTES, WEIGHT_BYTES, PIXEL_BYTES = 2_000_000_000, 28, 2_000
-"""Of a process with the converters' packages; for a weight (float32, float64, folded, twin, converted); for a pixel of
-an image. See docs/sweep.md for what was measured."""
+"""Bytes of memory: of a process with the converters' packages; per weight (float32, float64, folded, twin, converted);
+per pixel of an image. See docs/sweep.md for what was measured."""
 
 
 @dataclass(frozen=True)

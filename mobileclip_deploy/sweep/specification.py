@@ -19,7 +19,7 @@ DOTS = 64
 """In a line that is no comment. tomllib keeps every beginning of a dotted key: 20,000 dots took 1.5 GB."""
 HUB = "hf:"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.+-]{0,63}$")]
-"""Of a checkpoint or of a set of options; a folder is called so."""
+"""Name of a checkpoint or of a set of options; a folder is called so."""
 
 
 def _some(values: tuple[str, ...]) -> tuple[str, ...]:

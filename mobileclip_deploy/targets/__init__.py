@@ -69,7 +69,8 @@ def _registered() -> tuple[EntryPoint, ...]:
 
 @cache
 def _registered_in(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Of the packages that Python finds by this path: what they register stands in a file of each, hundreds of them."""
+    """Entry points of the packages that Python finds by this path. They are read once per path: they stand in one file
+    per package, in hundreds of files."""
     return tuple(entry_points(group=GROUP))
 
 

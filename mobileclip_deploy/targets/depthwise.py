@@ -103,7 +103,8 @@ def _band(conv: nn.Conv2d, first: int, step: int, rows: int) -> nn.Conv2d:
 
 
 def in_bands(found: Iterable[Mapping[tuple[int, int], T]]) -> list[list[T]]:
-    """Of convolutions of one input each, by dilation and number of rows, those that are all bands of one, in order."""
+    """Convolutions that are all the bands of one convolution, in the order of `BANDS`. `found`: the convolutions that
+    take one input, by dilation and number of rows."""
     wanted = [(step, rows) for _, step, rows in BANDS]
     return [[bands[band] for band in wanted] for bands in found if set(bands) == set(wanted)]
 

@@ -74,7 +74,8 @@ class Trial:
         return written.bundle, written.report
 
     def artifacts(self) -> Iterator[tuple[str, TowerName, Artifact]]:
-        """Of every bundle: precision, tower and artifact, opened by the target as its manifest restores it."""
+        """Precision, tower and artifact of every bundle's towers. The target that the bundle's manifest restores opens
+        the artifact."""
         for precision, bundle in self.bundles.items():
             target = restored_target(bundle.manifest.target, bundle.manifest.options)
             for tower, entry in bundle.manifest.towers.items():
@@ -95,10 +96,10 @@ def check_target(
         towers: those to export.
 
     Returns:
-        What could not be shown on this machine and why, a sentence each.
+        What could not be shown on this machine and why, in one sentence each.
 
     Raises:
-        AssertionError: promises are broken; a line each.
+        AssertionError: promises are broken; it has one line per promise.
         DependencyMissing: what writes or reads the format is not installed.
     """
     target.require_installed(converters=True)
@@ -114,7 +115,7 @@ def check_target(
 
 
 def _accepted(target: Target, precision: str, towers: Sequence[TowerName]) -> dict[TowerName, str]:
-    """Of these towers those that can have a precision, with it."""
+    """Those of the towers that can have a precision, with it."""
     found: dict[TowerName, str] = {}
     for tower in towers:
         try:
@@ -250,7 +251,7 @@ def its_session_answers_as_its_runner_does(trial: Trial) -> Iterator[str]:
 
 
 def damage_is_refused_in_one_line(trial: Trial) -> Iterator[str]:
-    """Of one artifact: how a file is read does not depend on its precision."""
+    """Damages one artifact: how a file is read does not depend on its precision."""
     for precision, tower, artifact in list(trial.artifacts())[:1]:
         for text in not_refused(trial.target, artifact.path, trial.folder / "damaged"):
             yield f"{precision}, {tower} tower: {text}"

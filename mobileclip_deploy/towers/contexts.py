@@ -56,8 +56,8 @@ def chosen_contexts(variant: Variant, wanted: Sequence[int]) -> tuple[int, ...]:
 
 
 def fitting(ids: npt.NDArray[np.int64], contexts: Sequence[int], tokenizer: TokenizerSpec) -> npt.NDArray[np.int64]:
-    """Of every row of ids [N, L] the shortest of the ascending contexts that holds it up to its first end-of-text
-    token, at most L: int64 [N]. A row without that token takes the longest."""
+    """Context for every row of ids [N, L], int64 [N]: the shortest of the ascending contexts that holds the row up to
+    its first end-of-text token, at most L. A row without that token takes the longest."""
     ends = ids == tokenizer.eot
     needed = np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, ids.shape[1])
     lengths = np.asarray([length for length in contexts if length < ids.shape[1]] + [ids.shape[1]], np.int64)

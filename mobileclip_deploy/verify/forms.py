@@ -1,4 +1,4 @@
-"""Of artifacts that take more than one form of input: pictures of any size, and prompts at lengths of their own."""
+"""Checks of artifacts that take more than one form of input: pictures of any size, prompts at lengths of their own."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ PICTURES = "pictures"
 SIZES = ((64, 48), (48, 64), (85, 64), (427, 640), (1001, 751), (4000, 3000), (3000, 4000))
 """Width and height: from 64 pixels to 12 megapixels, wide and high; of two an odd number of columns is left over."""
 RESIZED = Bound("relative", 0.01)
-"""Of large photographs the same filter in exact arithmetic moves nano's embeddings by up to 0.0047, because Pillow
-rounds to bytes between its two passes; ours by up to 0.0053. A browser's canvas moves them by 0.06 to 0.3."""
+"""Bound of what resizing may move embeddings by. With large photographs, the same filter in exact arithmetic moves
+nano's by up to 0.0047, because Pillow rounds to bytes between its two passes; ours moves them by up to 0.0053. A
+browser's canvas moves them by 0.06 to 0.3."""
 TIMES = 3
 
 

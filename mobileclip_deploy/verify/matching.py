@@ -48,7 +48,7 @@ class Matched:
 
     @property
     def relative(self) -> float:
-        """Of the stored numbers from the checkpoint's."""
+        """Relative distance of the stored numbers from the checkpoint's."""
         size = float(np.linalg.norm(self.wanted))
         return float(np.linalg.norm(self.stored.values - self.wanted)) / size if size else 0.0
 

@@ -138,7 +138,7 @@ def _alike(wanted: Mapping[str, _Wanted], result: Tensor) -> list[str]:
 
 
 def _sums(values: Tensor) -> tuple[float, float]:
-    """Of the numbers' sizes, and of their squares."""
+    """Sums of the numbers' absolute values, and of their squares."""
     return float(values.abs().sum(dtype=torch.float64)), float(values.square().sum(dtype=torch.float64))
 
 

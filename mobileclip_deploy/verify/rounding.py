@@ -38,7 +38,7 @@ REACH = 6.0
 
 
 def stored_sha256(stored: StoredWeight) -> str:
-    """Of a weight's numbers as the file holds them, dequantized, float32."""
+    """SHA-256 of a weight's numbers as the file holds them, dequantized, float32."""
     return hashlib.sha256(np.ascontiguousarray(stored.values, dtype=np.float32).tobytes()).hexdigest()
 
 

@@ -213,14 +213,14 @@ class Subject(ABC):
         return self.searched(tower)
 
     def storage(self, tower: TowerName) -> tuple[StoredWeights, ...]:
-        """How the weights of a tower are stored: a row a grid, the most bytes first; none without the checkpoint."""
+        """Storage of a tower's weights: one row per grid, the most bytes first; none without the checkpoint."""
         if self.source is None or lacks_to_convert(self, tower) is not None:
             return ()
         return tuple(StoredWeights(tower=tower, **vars(row)) for row in summary(self.module(tower), self.grids(tower)))
 
     @cached_property
     def stored_weights(self) -> tuple[StoredWeights, ...]:
-        """Of all towers."""
+        """Storage of the weights of all towers."""
         return tuple(row for tower in self.bundle.manifest.towers for row in self.storage(tower))
 
     def module(self, tower: TowerName) -> nn.Module:

@@ -88,7 +88,7 @@ def _peak(threads: int, progress: Progress) -> Peak | None:
 
 
 def _versions(job: Job) -> dict[str, str]:
-    """Of every runtime of the job, by its name."""
+    """Versions of the job's runtimes, by the runtime's name."""
     names = {cell.runtime: cell.target or "" for cell in sorted(job.cells, key=lambda cell: cell.runtime)}
     return {runtime: _version(name) for runtime, name in names.items()}
 

@@ -31,7 +31,7 @@ Box = tuple[float, float, float, float]
 
 
 Marks = tuple[tuple[float, float], ...]
-"""Of an axis: where, in pixels, and how much."""
+"""Marks of an axis: where, in pixels, and how much."""
 
 
 @dataclass(frozen=True, kw_only=True)

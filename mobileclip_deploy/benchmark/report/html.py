@@ -56,6 +56,6 @@ def html_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> st
 
 
 def _numeric(result: Result) -> list[bool]:
-    """Of each column, whether it holds nothing but numbers."""
+    """Whether a column holds nothing but numbers, for each column."""
     lines, count = rows(result), len(columns(result))
     return [all(isinstance(row[index].value, float | int | None) for row in lines) for index in range(count)]

@@ -97,7 +97,8 @@ def mean_over(scores: Counts, chosen: Bools) -> Metered:
 
 
 def jaccard(similarity: npt.NDArray[np.float32], right: Bools) -> float:
-    """Of candidates [C], as many as are right are taken, the nearest ones: what both sets share of what either has."""
+    """Jaccard index of the candidates that are taken and those that are right, [C]: the share that both sets have of
+    what either has. As many candidates are taken as are right, the nearest first."""
     count = int(right.sum())
     taken = np.zeros(len(right), np.bool_)
     taken[np.argsort(similarity, kind="stable")[len(right) - count :]] = True

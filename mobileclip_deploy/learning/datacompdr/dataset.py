@@ -94,7 +94,7 @@ class PublishedDataset(TrainingData):
 
     @property
     def pairs_sha256(self) -> str:
-        """Of the shards' names and of where everything lies in them."""
+        """SHA-256 of the shards' names and of where everything lies in them."""
         digest = hashlib.sha256()
         for shard in self.joined.shards:
             digest.update(shard.relative_to(self.folder).as_posix().encode() + b"\0")

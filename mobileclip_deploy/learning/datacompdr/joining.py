@@ -63,7 +63,7 @@ class Joined:
         return (other if apart and other is not None else self.shards[shard]), Place(offset, size)
 
     def ending(self, row: int) -> str:
-        """Of the embeddings' member."""
+        """Ending of the name of the embeddings' member."""
         return ENDINGS["embeddings"][self.kind[row]]
 
 

@@ -46,7 +46,8 @@ def gunzipped(content: bytes, limit: int, what: str) -> bytes:
 
 SUFFIX, INFO = ".jsonl", "info.json"
 BYTES = 256 << 20
-"""Of a line, and of what comes out of one array in it. Thirty embeddings and a photograph take half a megabyte."""
+"""Most bytes of a line, and of what comes out of one array in it. Thirty embeddings and a photograph take half a
+megabyte."""
 
 
 def line_shards(folder: Path) -> list[Path]:

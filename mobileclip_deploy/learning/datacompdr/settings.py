@@ -24,8 +24,8 @@ class PublishedTeacher(BaseModel, frozen=True, extra="forbid"):
 
 
 class ShardSettings(BaseModel, frozen=True, extra="forbid"):
-    """Of a training on published shards. `images` is the folder of shards with the images and true captions, where
-    these are not in the reinforced shards themselves. `teachers` lie one after another in each embedding; where left
+    """Settings of a training on published shards. `images` is the folder of shards with the images and true captions,
+    where these are not in the reinforced shards. `teachers` lie one after another in each embedding; where left
     out, those that an index.json beside the shards names, else DataCompDR's. `captions` is a regular expression of the
     keys of synthetic captions that are used, one of which is drawn for each sample. With `mix_synthetic` a sample has
     one caption instead of two, a synthetic one in that share of cases. `skip_bad` leaves out what is damaged instead of

@@ -47,7 +47,8 @@ LEFT_BY_IT = (PAIRS, f".{PAIRS}.", f".{INDEX}.", f".{TEACHERS}.")
 MOST_SHARDS = 15_000
 """An index of more would be larger than any file of settings that is read."""
 OWN_BYTES, PIXEL_BYTES, PICTURE_BYTES = 600_000_000, 240, 500_000
-"""Of a process without weights; of an image tower for a pixel of a batch (measured: 150 at most); of a picture."""
+"""Bytes of memory: of a process without weights; of an image tower per pixel of a batch (measured: 150 at most); of one
+picture."""
 
 
 @dataclass(frozen=True)

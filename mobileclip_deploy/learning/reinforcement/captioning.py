@@ -162,7 +162,7 @@ class Captioning:
 
 
 Captioned = list[tuple[int, list[str], list[list[str]]]]
-"""Of each batch: its first image, the SHA-256 of its image files, and their captions."""
+"""Batches, each as its first image, the SHA-256 of its image files, and their captions."""
 
 
 def caption_pairs(

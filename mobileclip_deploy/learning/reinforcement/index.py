@@ -125,5 +125,5 @@ def read_index(folder: Path) -> Index:
 
 
 def text_sha256(text: str) -> str:
-    """Of a text as UTF-8."""
+    """SHA-256 of a text as UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -114,7 +114,7 @@ class PairDataset(TrainingData):
 
     @property
     def pairs_sha256(self) -> str:
-        """Of the pairs as JSON lines."""
+        """SHA-256 of the pairs as JSON lines."""
         return text_sha256(self.pairs.as_lines())
 
     @abstractmethod

@@ -37,8 +37,8 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Moments:
-    """Of the inputs of one layer, by the groups of a convolution: second moments [G, n, n] and means [G, n], weighted;
-    `mass` [G], the sum of the weights."""
+    """Weighted moments of the inputs of one layer, by the groups of a convolution: `second` [G, n, n], `first` [G, n],
+    and `mass` [G], the sum of the weights."""
 
     second: Tensor
     first: Tensor
@@ -46,7 +46,7 @@ class Moments:
 
     @property
     def mean(self) -> Tensor:
-        """Of the inputs, [G, n]."""
+        """Mean of the inputs, [G, n]."""
         return self.first / self.mass.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
 
     def centred(self) -> Tensor:

@@ -21,8 +21,9 @@ RECIPE_BYTES, MOST_BRACKETS = 64 << 10, 1000
 
 
 class AnchorSettings(BaseModel, frozen=True, extra="forbid"):
-    """Of a training with one trained vector, an anchor, for each different true caption: how many of a batch's captions
-    are read (the anchors stand for the others), and the label smoothing of the cross-entropy against anchors."""
+    """Settings of a training with one trained vector, an anchor, for each different true caption: how many of a batch's
+    captions are read (the anchors stand for the others), and the label smoothing of the cross-entropy against anchors.
+    """
 
     captions: int = Field(default=32, gt=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)

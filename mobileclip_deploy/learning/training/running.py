@@ -213,7 +213,7 @@ class _Training:
         return self.objective.read(batch, self.processes.rank, self.processes.count)
 
     def _loss(self, embedded: tuple[Tensor, Tensor, Tensor], labels: Batch) -> Tensor:
-        """Of the whole batch, from this process's share of the embeddings."""
+        """Loss of the whole batch, from this process's share of the embeddings."""
         images, texts, scale = embedded
         # Texts of one pair stay together: [C, D] as [b, texts of a pair, D].
         grouped = texts.reshape(len(images), -1, texts.shape[1]) if len(texts) % len(images) == 0 else texts[:, None]

@@ -48,7 +48,7 @@ class Stage(nn.Module):
 class MCi(nn.Module):
     """Normalised image [N, 3, S, S] -> embedding [N, D], not normalised. S is a multiple of 2 ** (stages + 1).
 
-    Where the card says `pooled: false`, what is before pooling: a token a place, row by row, [N, T, D].
+    Where the card says `pooled: false`, what is before pooling: one token per place, row by row, [N, T, D].
     """
 
     def __init__(self, spec: MCiTower, embed_dim: int) -> None:

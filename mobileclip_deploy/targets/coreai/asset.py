@@ -69,7 +69,7 @@ class TensorType:
 
 
 def tensor_type(value: Any) -> TensorType:
-    """Of a value of the program.
+    """Type and shape of a value of the program.
 
     Raises:
         InvalidInput: it is no tensor or picture of a fixed shape.

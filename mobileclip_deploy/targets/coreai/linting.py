@@ -306,6 +306,6 @@ def _stored_bytes(node: Node) -> int:
 
 
 def _bits(node: Node) -> int:
-    """Of a stored number of a restored weight."""
+    """Bits of one stored number of a restored weight."""
     dtype, _ = _parsed(node.settings["operands"].split("], ")[0])
     return int("".join(filter(str.isdigit, dtype)))

@@ -75,7 +75,7 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
 
 
 def _shape(job: TowerJob, ct: Any) -> Any:
-    """Of the ids. Lengths are enumerated, not a range: the Neural Engine compiles for each that it is told of."""
+    """Shape of the ids. Lengths are enumerated, not a range: the Neural Engine compiles for each that it is told of."""
     if not job.contexts:
         return job.example.shape
     return ct.EnumeratedShapes(shapes=[(1, length) for length in job.contexts], default=job.example.shape)

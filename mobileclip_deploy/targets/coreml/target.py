@@ -113,7 +113,8 @@ class CoreMLTarget(Target):
         return f"{variant.name}_{artifact}.mlpackage"
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
-        """Of a classifier a dictionary from label to probability, as Vision reads it; beside it stands `classLabel`."""
+        """Input and output of a tower. A classifier's output is a dictionary from label to probability, as Vision reads
+        it; beside it stands `classLabel`."""
         if tower == "image":
             source = TensorInfo("image", "uint8", (1, *variant.image_input_shape), (0.0, 255.0), "RGB")
         else:

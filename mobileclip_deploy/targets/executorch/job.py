@@ -29,6 +29,7 @@ class LoweringJob(TowerJob):
 
     @property
     def free(self) -> FreeShape:
-        """Of a text tower that is to take several prompts at a time, or several lengths of ids; of others nothing."""
+        """Free dimensions of a text tower that takes several prompts at a time, or several lengths of ids. Other
+        towers have none."""
         batch = self.options.dynamic_batch and self.tower == "text"
         return FreeShape(batch, self.contexts[0] if self.contexts else None)

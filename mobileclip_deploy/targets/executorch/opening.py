@@ -47,7 +47,7 @@ class ExecuTorchArtifact(Artifact):
 
     @property
     def operators(self) -> dict[str, int]:
-        """Of delegates one each."""
+        """Counts of delegates by backend, and of the operators outside of them. A delegate counts as one."""
         return {**self.contents["delegates"], **self.contents["operators_outside"]}
 
     @property

@@ -113,12 +113,12 @@ def _numbers(value: Input) -> npt.NDArray[Any] | None:
 
 
 def _integers(name: str, numbers: npt.NDArray[Any], scale: npt.NDArray[Any], zero_point: int = 0) -> StoredWeight:
-    """Of 8 bits; `scale` has a shape that numpy stretches to that of the numbers."""
+    """Weight stored at 8 bits; `scale` has a shape that numpy stretches to that of the numbers."""
     return on_grid(name, Affine(scale, 8, zero_point, steps=lambda given: _steps(given, scale)), numbers)
 
 
 def _grouped(name: str, numbers: npt.NDArray[Any], scales: npt.NDArray[Any]) -> StoredWeight:
-    """Of 4 bits, a scale [O, groups] for so many inputs.
+    """Weight stored at 4 bits, with one scale per group of inputs: `scales` [O, groups].
 
     Scales are cut to bfloat16 after the numbers were rounded by them: a number near the middle of two steps then stands
     at the farther one. `nearest` rounds as it was done, by the scale that puts the group's largest number at 7, where

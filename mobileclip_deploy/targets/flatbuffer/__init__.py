@@ -41,7 +41,7 @@ class Table:
 
     @cached_property
     def _offsets(self) -> tuple[int, ...]:
-        """Of each field that its kind had when it was written, from `position` on; 0 of one that is left out."""
+        """Offsets from `position` of the fields that its kind had when it was written; 0 for one that is left out."""
         start = self.position - read(self.data, "<i", self.position)
         return _numbers(self.data, "H", start + 4, max(read(self.data, "<H", start) - 4, 0) // 2)
 

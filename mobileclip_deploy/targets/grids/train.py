@@ -144,7 +144,7 @@ class SearchedGrid(_Blocks):
         self.share = nn.Parameter(share)
 
     def codes(self, weight: Tensor) -> Tensor:
-        """Of a positive scale, so -8 ... 8: an artifact's are the same times the sign of their scale."""
+        """Integers for a positive scale, so -8 ... 8. An artifact's are the same times the sign of their scale."""
         return self._back(self._rows(super().codes(weight)) * self.sign.to(torch.int8), weight)
 
     def plain(self, weight: Tensor) -> Tensor:

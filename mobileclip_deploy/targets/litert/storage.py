@@ -21,7 +21,8 @@ def _depthwise(layer: Layer, tower: TowerName, precision: Precision) -> bool:
 
 
 def _coarse(layer: Layer, tower: TowerName, precision: Precision) -> bool:
-    """Of convolutions there are kernels for 8 bits alone; what is on the main path keeps those everywhere."""
+    """Whether a layer may have fewer than 8 bits. Convolutions have kernels for 8 bits alone. Layers on the main path
+    keep 8 bits everywhere."""
     return isinstance(layer.module, nn.Linear) and not layer.is_on_main_path
 
 
