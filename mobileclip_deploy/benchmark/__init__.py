@@ -1,1 +1,1 @@
-"""Latency that someone else can reproduce: job, protocol, statistics, one driver a device kind, result, report."""
+"""Latency that someone else can reproduce: job, protocol, statistics, one driver per device kind, result, report."""

@@ -65,7 +65,7 @@ class Plan:
 
     @property
     def stream(self) -> Path:
-        """Where finished rounds go, one a line."""
+        """Where finished rounds go, one per line."""
         return self.folder / f"{self.job.run_id}.rounds.jsonl"
 
     @property

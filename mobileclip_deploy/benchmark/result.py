@@ -183,8 +183,8 @@ class OperatorTime(Frozen):
 
 class Peak(Frozen):
     """What these cores reached before the first round in a product of two matrices of `side` x `side`: multiplications
-    and additions a second in float32 and in int8 (None: not measured), in which engine, and the bytes a second that a
-    copy reads and writes, in memory and within a cache. CPU time at one thread, wall time at several.
+    and additions per second in float32 and in int8 (None: not measured), in which engine, and the bytes per second that
+    a copy reads and writes, in memory and within a cache. CPU time at one thread, wall time at several.
     """
 
     engine: str
@@ -210,7 +210,7 @@ class RoundResult(Frozen):
     `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
 
     `inferences_per_sample`: where a sample is the mean of several (a browser's clock is coarse, and an inference may be
-    shorter than what disturbs it), of how many; `cpu_ns` is then that of one inference a sample. Of a browser:
+    shorter than what disturbs it), of how many; `cpu_ns` is then that of one inference per sample. Of a browser:
     `fetch_ns`, loading the runtime and the model from the server; `compile_ns`, compiling the runtime; `threads_used`:
     those that it gave.
     """

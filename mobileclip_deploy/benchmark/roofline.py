@@ -33,8 +33,9 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class Share:
-    """An operator's part in one inference: of its time in percent; operations a second, and in percent of the limit of
-    the arithmetic that it runs in; bytes a second, and operations a byte. None where that is not known, or is none."""
+    """An operator's part in one inference: of its time in percent; operations per second, and in percent of the limit
+    of the arithmetic that it runs in; bytes per second, and operations per byte. None where that is not known, or is
+    none."""
 
     name: str
     calls: int
@@ -90,7 +91,7 @@ def rooflines(result: Result) -> tuple[Roofline, ...]:
 
 
 def limit_of(peak: Peak, arithmetic: str | None) -> float | None:
-    """Operations a second that the cores reached in this arithmetic; None where that was not measured."""
+    """Operations per second that the cores reached in this arithmetic; None where that was not measured."""
     known = {"float32": peak.float32_operations_per_second, "int8": peak.int8_operations_per_second}
     return known.get(arithmetic or "")
 

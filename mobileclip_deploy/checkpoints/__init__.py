@@ -1,4 +1,4 @@
-"""Checkpoints: read .pt and .safetensors safely, tell the layout, map keys; one file a layout."""
+"""Checkpoints: read .pt and .safetensors safely, tell the layout, map keys; one file per layout."""
 
 from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.loading import BUILTIN, builtin_checkpoint, load

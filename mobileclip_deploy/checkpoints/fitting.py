@@ -130,7 +130,7 @@ class Candidate:
         """What such a checkpoint must hold, by our keys."""
         alike = (one for one in candidates(self.layout, self.towers) if one.network == self.network)
         first = next(alike, self) if self.layout != folded.NAME else self
-        return _table(first)  # built once a network, not once a variant
+        return _table(first)  # built once per network, not once per variant
 
     def fit(self, shapes: Mapping[str, tuple[int, ...]]) -> Fit:
         """How a checkpoint's keys and shapes compare with what it must hold."""

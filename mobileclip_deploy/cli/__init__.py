@@ -1,4 +1,4 @@
-"""The command line: one file a command; this one puts them together."""
+"""The command line: one file per command; this one puts them together."""
 
 from __future__ import annotations
 

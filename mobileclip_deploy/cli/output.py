@@ -128,7 +128,7 @@ def quiet() -> bool:
 @contextmanager
 def progress(patience: float = 0.0) -> Iterator[Progress]:
     """Shows on stderr what is being done: one changing line on a terminal, with a bar where it is known how far a stage
-    is; else a line a stage that lasts for `patience` seconds; nothing if quiet."""
+    is; else one line per stage that lasts for `patience` seconds; nothing if quiet."""
     from mobileclip_deploy.progress import Lines, silent
 
     if quiet():

@@ -321,7 +321,7 @@ def verdict(checks: Sequence[Check]) -> str:
 
 
 def print_sweep(result: SweepResult) -> None:
-    """A row a cell, then how many ended how."""
+    """One row per cell, then how many ended how."""
     from mobileclip_deploy.sweep.running import TABLE
     from mobileclip_deploy.sweep.table import COLUMNS, cells_of
 

@@ -1,4 +1,4 @@
-"""Class names: one a line, or by folder name as ImageNet's synsets are listed; none twice."""
+"""Class names: one per line, or by folder name as ImageNet's synsets are listed; none twice."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ClassNames:
 
 
 def read_class_names(path: Path, bad: BadRows) -> ClassNames:
-    """A text file with a name a line, or a JSON list of names.
+    """Class names from a text file with one name per line, or from a JSON list of names.
 
     Raises:
         InvalidInput: it cannot be read, holds none, or one twice.

@@ -81,8 +81,8 @@ def classify(
     Args:
         bundle: as returned by `export`, or its folder; or a model from `load_model`.
         images: files, folders (searched to the bottom) and patterns such as "photos/*.jpg", or one of them.
-        labels: what the images may show, two or more, or a text for them ("cat,dog", or a file with one a line); None
-            for a classifier that has its own, a bundle or a model.
+        labels: what the images may show, two or more, or a text for them ("cat,dog", or a file with one per line);
+            None for a classifier that has its own, a bundle or a model.
         template: with `{}` where the label goes; the variant's own when None.
         top: how many labels to return of each image, the most probable; all when None.
         skip_bad: leave out images that cannot be used (`Classifications.skipped`) instead of refusing the first.

@@ -26,11 +26,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images; for retrieval their captions, for classification a class each.
+    """Images; for retrieval their captions, for classification one class per image.
 
     `rows` says where each image stands. Captions are in the order of their images; `caption_images` is the position of
     each one's image, and every image has at least one, or no image has any. `labels` are positions in `classes`, one
-    an image, or none. `templates`: prompts with `{}` for the class name; none where the dataset names none. `skipped`:
+    per image, or none. `templates`: prompts with `{}` for the class name; none where the dataset names none. `skipped`:
     the rows that were left out, and why.
     """
 

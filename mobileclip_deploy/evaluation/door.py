@@ -167,7 +167,7 @@ def embed(
     Args:
         bundle: as returned by `export`, or its folder; or a model from `load_model`.
         sources: files, folders (searched to the bottom) and patterns such as "photos/*.jpg"; or one file of texts, a
-            .txt with one a line or a .jsonl of strings or objects with a `text`; one of them or several.
+            .txt with one per line or a .jsonl of strings or objects with a `text`; one of them or several.
         output: .safetensors, .jsonl, or .npy, beside which a .json holds names, embedding space, variant and dtype
             (docs/evaluation.md).
         normalise: scale each embedding to length 1; they are as the artifact gives them otherwise.

@@ -104,8 +104,8 @@ def embed_texts(
 def embed_classes(
     embedder: Embedder, classes: Sequence[str], templates: Sequence[str], cache: Path | None = None
 ) -> Floats:
-    """A unit-length embedding a class, [K, D]: the mean of those of its prompts, each of unit length, normalised again
-    (prompt ensembling, as in CLIP's paper).
+    """One unit-length embedding per class, [K, D]: the mean of those of its prompts, each of unit length, normalised
+    again (prompt ensembling, as in CLIP's paper).
 
     Args:
         templates: with `{}` where the class name goes.

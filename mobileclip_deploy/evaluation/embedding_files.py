@@ -100,10 +100,10 @@ def embed_to_file(
 
     Args:
         sources: image files, folders of images (searched to the bottom) and patterns, or one file of texts: a .txt
-            with one a line, or a .jsonl of strings or objects with a `text`.
+            with one per line, or a .jsonl of strings or objects with a `text`.
         output: .safetensors (`embeddings` float32 [N, D]; in the metadata `names`, a JSON list, `embedding_space`,
-            `tower`, `variant`, `normalised` and `artifact`), .jsonl (an object a line: `image` or `text`, `embedding`,
-            `embedding_space`, `normalised`), or .npy (the array alone; a .json beside it says the rest).
+            `tower`, `variant`, `normalised` and `artifact`), .jsonl (one object per line: `image` or `text`,
+            `embedding`, `embedding_space`, `normalised`), or .npy (the array alone; a .json beside it says the rest).
         normalise: scale each embedding to length 1; they are as the artifact gives them otherwise.
         how: images are read; its `cache` is this function's own.
 

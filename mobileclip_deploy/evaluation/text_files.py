@@ -28,7 +28,7 @@ __all__ = [
 
 
 class BadRows:
-    """What was found wrong, a line each; `skip` says whether a bad row is left out or refused."""
+    """What was found wrong, one line per fault; `skip` says whether a bad row is left out or refused."""
 
     def __init__(self, skip: bool) -> None:
         self.skip = skip
@@ -139,7 +139,7 @@ def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def read_templates(path: Path) -> tuple[str, ...]:
-    """One template a line.
+    """One template per line.
 
     Raises:
         UsageError: a line has no `{}` or is too long, or there is none.

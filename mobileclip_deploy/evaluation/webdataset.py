@@ -1,9 +1,9 @@
-"""CLIP_benchmark's webdataset folders: tar shards a split, class names and templates beside them.
+"""CLIP_benchmark's webdataset folders: tar shards per split, class names and templates beside them.
 
 The layout is that of CLIP_benchmark's webdataset_builder: `{split}/0.tar` and on, `{split}/nshards.txt`,
 `dataset_type.txt` ("retrieval"; classification where it is missing), `classnames.txt` and
 `zeroshot_classification_templates.txt` (with `{c}`). A sample is an image (.webp, .png, .jpg, .jpeg) and of the same
-key a .cls (the number of a class) or a .txt (a caption a line).
+key a .cls (the number of a class) or a .txt (one caption per line).
 """
 
 from __future__ import annotations

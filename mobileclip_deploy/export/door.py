@@ -77,7 +77,7 @@ def export(
         force: replace a bundle that is there.
         allow_failing: write a bundle that fails its gate all the same, marked as such: the failed checks in its
             `parity.json`, `allow_failing` in its `options`, FAILED in its model card.
-        labels: two or more, or a text for them as on the command line ("cat,dog", or a file with one a line): a
+        labels: two or more, or a text for them as on the command line ("cat,dog", or a file with one per line): a
             classifier of them is written instead, the image tower with probabilities out.
         template: the prompt that stands for a label, with `{}` where it goes; the variant's own when None.
         layout: the name of an app whose files and tensors are wanted (see `layouts`), or a JSON file that describes

@@ -123,7 +123,7 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Choices:
-    """A request as far as it is decided without a checkpoint: which target at which precisions, a bundle each.
+    """A request as far as it is decided without a checkpoint: targets and precisions, one bundle per pair.
 
     `precisions` has both towers; a checkpoint of one takes its own. None stands for a search. `notes`: what a user
     should know about what was decided for them, in sentences.

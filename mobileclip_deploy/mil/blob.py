@@ -101,7 +101,7 @@ class Blob:
     size: int
 
     def read(self) -> npt.NDArray[np.generic]:
-        """Its elements, [count]: a view of the file for whole-byte types, unpacked to a byte each otherwise."""
+        """Its elements, [count]: a view of the file for whole-byte types, else unpacked to one byte per element."""
         raw = self.file.bytes_at(self.start, self.size)
         if self.dtype.bits >= 8:
             return raw.view(self.dtype.storage)

@@ -236,7 +236,7 @@ class Decompression:
         return sum(operand.nbytes for operand in self.operands.values())
 
     def run(self) -> Arrays:
-        """Decompress: one array a result, in its declared type and shape.
+        """Decompress: one array per result, in its declared type and shape.
 
         Raises:
             InvalidInput: the inputs contradict each other or the declared types.

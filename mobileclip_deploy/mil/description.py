@@ -23,7 +23,7 @@ class Argument:
     Attributes:
         name: of the value; None where a constant is written in place.
         dtype: numpy's name of the element type, or MIL's for sub-byte types ("int4").
-        shape: one entry a dimension, None where it is known at run time only.
+        shape: one entry per dimension, None where it is known at run time only.
         constant: whether it is known before anything runs.
     """
 

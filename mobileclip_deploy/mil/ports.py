@@ -31,7 +31,7 @@ class Port:
         shape: of the tensor in the program, None for a dimension known at run time only; an image's is [1, C, H, W].
         dtype: of the tensor in the program, numpy's name.
         colour: of an image, "RGB", "BGR", "GRAY" or "GRAY16", else None.
-        scale: what the program first multiplies an image's 0..255 by: one number, or one a channel; None if nothing.
+        scale: what the program first multiplies an image's 0..255 by: one number, or one per channel; None if nothing.
         bias: what it adds to that; None if nothing.
         optional: whether an input may be left out; the program then takes `default` everywhere.
         default: see optional.

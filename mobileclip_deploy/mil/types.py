@@ -28,7 +28,7 @@ class DType:
         code: its number in MIL.proto's DataType.
         bits: bits per element as stored.
         kind: "float", "int", "uint", "bool" or "string".
-        storage: the numpy type that elements are read into (sub-byte types are unpacked to a byte each).
+        storage: the numpy type that elements are read into (sub-byte types are unpacked to one byte per element).
         compute: the torch type that values of this type are held in during evaluation. float16 is held in float32,
             and rounded where the evaluation asks for it.
     """
@@ -80,7 +80,7 @@ class ValueType:
     Attributes:
         kind: "tensor", "list" or "dictionary".
         dtype: the element type (of a dictionary: the type of its keys).
-        shape: one entry a dimension, None where it is known at run time only; () for a scalar.
+        shape: one entry per dimension, None where it is known at run time only; () for a scalar.
     """
 
     kind: str

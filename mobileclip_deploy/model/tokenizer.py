@@ -45,7 +45,7 @@ _DOUBLE_QUOTES = "[\u201c-\u201f]"
 CHARACTERS_A_TOKEN = 64
 """As many characters of a text as a context's tokens are given are read. Cleaning is quadratic in some texts
 (`&amp;amp;...`) and so are the merges of a long word, and what is behind the last token is cut anyway. Words, signs and
-blanks take about five characters a token, and the longest token of the vocabulary has 32 bytes, so of an honest text
+blanks take about five characters per token, and the longest token of the vocabulary has 32 bytes, so of an honest text
 the tokens that are kept end long before the characters that are read, and nothing behind a word changes its tokens.
 Where they do not fill the context, as after thousands of blanks, the text is refused."""
 _CONTROL = "[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"

@@ -55,12 +55,12 @@ def spread(embeddings: npt.ArrayLike) -> float:
 
 
 def flat(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Answers [N, ...] as a vector an input, [N, D]."""
+    """Answers [N, ...] as one vector per input, [N, D]."""
     return values.reshape(len(values), -1)
 
 
 def compare(ref: npt.ArrayLike, out: npt.ArrayLike) -> Deviation:
-    """Compare embeddings [N, D] with their reference [N, D]; tokens [N, T, D] count as one vector an input.
+    """Compare embeddings [N, D] with their reference [N, D]; tokens [N, T, D] count as one vector per input.
 
     A NaN or infinite value anywhere in `out`, or an embedding of zeros, gives figures that no gate passes.
 

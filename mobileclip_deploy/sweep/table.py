@@ -32,7 +32,7 @@ FIGURES = ("top1", "image_to_text_recall@1")
 
 
 def cells_of(row: Row) -> list[str]:
-    """A row's texts, a column each."""
+    """A row's texts, one per column."""
     figures: list[str] = []
     for name in FIGURES:
         figures += [_number(row.accuracy, name, ".2f"), _number(row.drop, name, "+.2f")]

@@ -1,4 +1,4 @@
-"""Targets: one folder a deployment format, found by the entry-point group `mobileclip_deploy.targets`."""
+"""Targets: one folder per deployment format, found by the entry-point group `mobileclip_deploy.targets`."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def named_targets(names: tuple[str, ...]) -> tuple[Target, ...]:
 
 
 def chosen_targets(names: tuple[str, ...], options: Mapping[str, Any]) -> tuple[Target, ...]:
-    """The targets that such texts name, each with those of the options that are its own; a backend is a target each.
+    """The targets that such texts name, each with those of the options that are its own; one target per backend.
 
     Args:
         options: by the names of their fields; those that are None were not given.

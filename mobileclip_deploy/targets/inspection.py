@@ -33,7 +33,7 @@ class StoredKind(BaseModel, frozen=True, extra="forbid"):
 
 
 class StoredTensor(BaseModel, frozen=True, extra="forbid"):
-    """One weight, and its bits a number as stored."""
+    """One weight, and its bits per number as stored."""
 
     name: str
     shape: tuple[int, ...]

@@ -169,7 +169,7 @@ class Row:
 
 
 def summary(module: nn.Module, storage: Storage) -> tuple[Row, ...]:
-    """A storage for people: a row a grid, the most bytes first."""
+    """A storage for people: one row per grid, the most bytes first."""
     rows: dict[str, Row] = {}
     for name, tensor in tensors(module):
         grid = storage[name]

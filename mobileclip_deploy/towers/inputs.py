@@ -100,7 +100,7 @@ def embed_exactly(model: MobileCLIP, tower: TowerName, inputs: Inputs) -> npt.ND
     """The embeddings that the weights mean, in float64 arithmetic: [N, D], not normalised.
 
     Other processors and numbers of threads move them by about 1e-15, so that rounded to float32 they are the same
-    everywhere. One tower is copied at a time: 8 bytes a parameter, 2.4 GB for the largest (ViT-L/14's image tower).
+    everywhere. One tower is copied at a time: 8 bytes per parameter, 2.4 GB for the largest (ViT-L/14's image tower).
     """
     if tower == "text":
         return exact_texts(model, inputs.ids)

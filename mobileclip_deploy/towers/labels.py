@@ -63,7 +63,7 @@ def given_labels(labels: str | Sequence[str], template: str | None = None) -> La
 
 
 def read_labels(text: str, template: str | None = None) -> LabelSet:
-    """`a,b,c`, or the path of a text file with one label a line; blanks around labels and empty ones are left out.
+    """`a,b,c`, or the path of a text file with one label per line; blanks around labels and empty ones are left out.
 
     Args:
         template: with `{}` where the label goes; the variant's own when None.

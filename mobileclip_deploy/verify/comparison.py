@@ -100,7 +100,7 @@ def compare_bundles(
 
     Args:
         dataset: on which accuracy is compared; it is not when None.
-        checkpoint: measures the source of a bundle on the dataset; None where it is not at hand. Asked once a space.
+        checkpoint: measures the source of a bundle on the dataset; None where it is not at hand. Asked once per space.
 
     Raises:
         UsageError: no bundle, or one twice.

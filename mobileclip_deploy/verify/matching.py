@@ -117,7 +117,7 @@ def _forms(module: nn.Module) -> Iterator[tuple[str, Floats, Held]]:
 
 
 def _rows(numbers: Floats) -> tuple[int, int]:
-    """Outputs, and numbers an output."""
+    """Number of outputs, and of numbers per output."""
     return numbers.shape[0], numbers[0].size
 
 

@@ -1,1 +1,1 @@
-"""This machine as a device: one process a turn, so that no candidate's threads, caches or memory reach another."""
+"""This machine as a device: one process per turn, so that no candidate's threads, caches or memory reach another."""

@@ -56,7 +56,7 @@ def specializes(result: Result) -> bool:
 
 
 def rows(result: Result) -> tuple[tuple[Field, ...], ...]:
-    """A row a cell, in the order of the job."""
+    """One row per cell, in the order of the job."""
     return tuple(_row(result, cell, found) for cell, found in result.pairs())
 
 

@@ -1,4 +1,4 @@
-"""What could be tried: precisions a tower, with their predicted bytes and noise; and which of it is worth trying."""
+"""What could be tried: precisions per tower, with their predicted bytes and noise; and which of it is worth trying."""
 
 from __future__ import annotations
 

@@ -396,7 +396,7 @@ def _trials(
 
 
 def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
-    """The sensitivity of a tower's layers, measured once a search."""
+    """The sensitivity of a tower's layers, measured once per search."""
     file = trials.folder / f"{tower}-layers.json"
     adapter = TypeAdapter(tuple[Layer, ...])
     if file.exists():
@@ -414,7 +414,7 @@ def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
 def _predictions(
     trials: Trials, tower: TowerName, module: nn.Module, choices: Sequence[TowerChoice], go_on: Callable[[], None]
 ) -> dict[str, Prediction]:
-    """What each choice of a tower is predicted to cost, by its label, once a search."""
+    """What each choice of a tower is predicted to cost, by its label, computed once per search."""
     file = trials.folder / f"{tower}-predictions.json"
     adapter = TypeAdapter(dict[str, Prediction])
     known = adapter.validate_json(file.read_bytes()) if file.exists() else {}

@@ -1,6 +1,6 @@
 """How much each layer's weights may be rounded: measured one layer at a time, on the calibration images or prompts.
 
-A layer is one weight that the target can store at 4 bits. It is rounded to them by itself (a scale a block of 32
+A layer is one weight that the target can store at 4 bits. It is rounded to them by itself (one scale per block of 32
 inputs, symmetric), the others stay in float32, and what the embeddings move is its noise. Noises of different layers
 are nearly independent, so those of a mix add up; what they really add up to is measured on the artifact, as for every
 candidate.
@@ -74,7 +74,7 @@ def _rounded(weight: Tensor) -> Tensor:
 
 def mixes(layers: Sequence[Layer]) -> list[frozenset[str]]:
     """Sets of layers to store at 4 bits, by name, the largest first: for each share of the allowed noise, as many
-    weights as it has room for, taken by noise a weight. None and all are left out: those are precisions of their own.
+    weights as it has room for, taken by noise per weight. None and all are left out: those are precisions of their own.
     """
     order = sorted(layers, key=lambda layer: (layer.noise / layer.weights, layer.name))
     allowed = min(ALLOWED, sum(layer.noise for layer in layers))

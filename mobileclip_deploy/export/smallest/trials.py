@@ -1,4 +1,4 @@
-"""Trying candidates: each tower is exported once a precision and kept, so that a stopped search goes on."""
+"""Trying candidates: each tower is exported once per precision and kept, so that a stopped search goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reinforced shards as JSON lines, as apple/ml-mobileclip-dr writes them beside tars: a sample a line.
+"""Reinforced shards as JSON lines, as apple/ml-mobileclip-dr writes them beside tars: one sample per line.
 
 src/raygen/datasetio.py (`JsonlWriter`, `lossless_compress`) at commit 418551d: images are base64, embeddings are base64
 of gzip of a pickled numpy array of float32. The pickle is not run: of its globals two are known, and both are ours.

@@ -86,7 +86,7 @@ class _Rounding:
 
 @contextmanager
 def rounded_activations(tower: nn.Module, names: Collection[str], run: Callable[[], object]) -> Iterator[None]:
-    """Round what goes into and comes out of convolutions and linear layers to int8, asymmetric, a range a tensor.
+    """Round what goes into and comes out of convolutions and linear layers to int8, asymmetric, one range per tensor.
 
     Args:
         names: of the layers, those whose weights are on a grid: what a target leaves in floats it computes in floats.

@@ -272,7 +272,7 @@ def _kept_captioner(name: str) -> Captioner:
 
 
 class _Done:
-    """Captions that were made, a line a batch behind a line of settings; what is not a line of them is made anew."""
+    """Captions that were made, one line per batch after one line of settings; what is not such a line is made anew."""
 
     def __init__(self, file: Path, settings: dict[str, Any]) -> None:
         self.file, self.batches = file, dict[int, Any]()

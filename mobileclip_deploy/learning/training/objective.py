@@ -1,4 +1,4 @@
-"""What a training minimises: the reinforced loss of a batch, or CLIP's loss beside one anchor a true caption."""
+"""What a training minimises: the reinforced loss of a batch, or CLIP's loss beside one anchor per true caption."""
 
 from __future__ import annotations
 

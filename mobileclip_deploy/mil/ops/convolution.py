@@ -23,7 +23,7 @@ _CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d
 
 
 def per_dimension(values: Ints | None, rank: int, default: int, name: str) -> Ints:
-    """Strides or dilations, one a spatial dimension."""
+    """Strides or dilations, one per spatial dimension."""
     if values is None:
         return (default,) * rank
     if len(values) != rank or any(value < 1 for value in values):

@@ -36,7 +36,8 @@ class Integers(nn.Module):
 
 
 class Tables(nn.Module):
-    """Indices (a byte each here, their own bits in the file) into tables of float16, as `lut_to_dense` restores them.
+    """Indices (one byte per index here, their own bits in the file) into tables of float16, as `lut_to_dense` restores
+    them.
 
     coreai-torch finds the indices by this name to narrow them.
     """

@@ -1,4 +1,4 @@
-"""Both towers in one .aimodel, a function each: one file to ship and to load from."""
+"""Both towers in one .aimodel, one function per tower: one file to ship and to load from."""
 
 from __future__ import annotations
 

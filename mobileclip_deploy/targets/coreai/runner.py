@@ -27,7 +27,7 @@ __all__ = ["CoreAIRunner"]
 
 
 class CoreAIRunner:
-    """A function of an .aimodel, loaded; one inference an input, since shapes are fixed, and as many beside each other
+    """A function of an .aimodel, loaded; one inference per input, since shapes are fixed, and as many beside each other
     as torch would take threads: Apple's runtime computes one on one core.
 
     Weights on grids are restored once: the same numbers (a test compares bits), which the runtime would compute again

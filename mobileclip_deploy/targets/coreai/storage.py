@@ -20,7 +20,7 @@ RULES = StorageRules(
     four=Shared(FOUR, GROUPS),
     table=Shared(Grid(4, "table"), GROUPS),
     # The table's noise is what a text tower at 4 bits has most of: nano's has a worst case of 20.0 dB at w4p with these
-    # blocks; with a palette each 32 rows it had 17.5, and failed its gate.
+    # blocks; with one palette per 32 rows it had 17.5, and failed its gate.
     words=Shared(FOUR, (16, 8)),
     rest_bits=16,
     labels=True,

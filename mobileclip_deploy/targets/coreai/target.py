@@ -27,9 +27,9 @@ WHERE = "coreai-core has wheels for Linux x86-64 (glibc 2.34 or newer) and macOS
 
 @dataclass(frozen=True)
 class CoreAIOptions(TargetOptions):
-    """`multifunction` puts both towers into one asset, a function each. `image_entry`: the image tower takes a picture,
-    32-bit BGRA as a camera gives it, in place of float32 pixels. `as_maps`: linear layers are written as convolutions
-    of 1 x 1 and sequences as maps of height 1, as Apple prefers them on the Neural Engine."""
+    """`multifunction` puts both towers into one asset, one function per tower. `image_entry`: the image tower takes a
+    picture, 32-bit BGRA as a camera gives it, in place of float32 pixels. `as_maps`: linear layers are written as
+    convolutions of 1 x 1 and sequences as maps of height 1, as Apple prefers them on the Neural Engine."""
 
     multifunction: bool = option("--multifunction", "Both towers in one asset, a function each.", default=False)
     image_entry: bool = option(

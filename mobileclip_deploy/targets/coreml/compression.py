@@ -39,7 +39,7 @@ def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
     found = {name: names.get(weight_sha256(value)) for name, value in _constants(program).items()}
     require_all(storage, [weight for weight in found.values() if weight is not None])
     grids = {name: storage[weight] for name, weight in found.items() if weight is not None}
-    # The public functions are a pass each, and read and convert the whole program for it: here once for all.
+    # Each public function is one pass, and reads and converts the whole program for it: here once for all.
     return APPLY_PASSES()(model, list(_passes(grids)), pymil_load_func=lambda **_: program)
 
 
@@ -94,7 +94,7 @@ def _pass(name: str, choices: dict[str, Any], joint: bool = False) -> Any:
 
 
 def _integers(grid: Grid) -> Any:
-    """Symmetric integers with a scale an output channel, or a block of input channels of one."""
+    """Symmetric integers with one scale per output channel, or per block of input channels of one."""
     from coremltools.optimize.coreml import OpLinearQuantizerConfig
 
     blocks: dict[str, Any] = {"granularity": "per_channel"}
@@ -106,7 +106,7 @@ def _integers(grid: Grid) -> Any:
 
 
 def _table(grid: Grid) -> Any:
-    """A table a weight, or one a group of output channels."""
+    """One table per weight, or one per group of output channels."""
     from coremltools.optimize.coreml import OpPalettizerConfig
 
     def table(values: Any) -> Any:

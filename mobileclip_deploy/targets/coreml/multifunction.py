@@ -1,4 +1,4 @@
-"""Both towers in one .mlpackage, a function each: one file to ship, constants that both hold stored once."""
+"""Both towers in one .mlpackage, one function per tower: one file to ship, constants that both hold stored once."""
 
 from __future__ import annotations
 

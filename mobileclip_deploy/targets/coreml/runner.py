@@ -65,7 +65,7 @@ def feeds(program: Program, inputs: npt.NDArray[np.generic]) -> Iterator[dict[st
 
 
 class CoreMLRunner:
-    """Core ML on this Mac, one prediction an input.
+    """Core ML on this Mac, one prediction per input.
 
     `unit`: one of `COMPUTE_UNITS`, which Core ML may use; `function`: of a package of several.
 

@@ -33,7 +33,7 @@ __all__ = ["CoreMLOptions", "CoreMLTarget"]
 @dataclass(frozen=True)
 class CoreMLOptions(TargetOptions):
     """`deployment_target`: iOS15 to iOS18; None leaves it to the precisions. `multifunction` puts both towers into one
-    package, a function each, which iOS 18 can read."""
+    package, one function per tower, which iOS 18 can read."""
 
     deployment_target: str | None = option(
         "--deployment-target", "The oldest system to run on [default: iOS16, or as needed].", metavar="iOSNN"

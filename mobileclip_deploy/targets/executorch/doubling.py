@@ -1,7 +1,7 @@
 """Depthwise convolutions that make several channels of each one, as so many that make one: the same numbers.
 
 MobileCLIP's image towers double their channels so: three windows of 7 x 7 with stride 2, and one of 3 x 3 at the end.
-XNNPACK has kernels for depthwise convolutions of one output a channel alone, and runs those with two as a product for
+XNNPACK has kernels only for depthwise convolutions of one output per channel, and runs those with two as a product for
 each channel. Taken apart, those of 7 x 7 can be dealt out to bands of rows as all others are (`targets.depthwise`).
 """
 

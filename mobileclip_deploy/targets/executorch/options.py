@@ -16,7 +16,7 @@ class ExecuTorchOptions(TargetOptions):
     """What ExecuTorch leaves to choose.
 
     `deployment_target`: of the Core ML package inside a .pte for that backend. `backend`: one, or several names with
-    commas, a bundle each. `fast_depthwise`: see depthwise.py. `dynamic_batch`: of prompts. `bundled_program` and
+    commas, one bundle per name. `fast_depthwise`: see depthwise.py. `dynamic_batch`: of prompts. `bundled_program` and
     `etrecord` are written beside each .pte.
     """
 

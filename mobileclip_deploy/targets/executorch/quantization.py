@@ -104,8 +104,8 @@ def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) ->
 
 
 def _linear(module: nn.Module, stages: Stages, grids: Mapping[str, Grid]) -> nn.Module:
-    """Linear layers with int4 weights in -7 ... 7, a scale a group of inputs, or int8 ones, a scale an output, as their
-    grids say; and activations measured at run time.
+    """Linear layers with int4 weights in -7 ... 7, one scale per group of inputs, or int8 ones, one scale per output,
+    as their grids say; and activations measured at run time.
 
     The largest value of a group stands at the end of the range, as on Core ML (torchao's own symmetric mapping puts it
     half a step further and cuts it off): so weights that `recover` trained keep their integers.

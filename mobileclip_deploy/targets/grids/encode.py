@@ -1,4 +1,4 @@
-"""Weights as integers: int8 with a scale a channel, int4 with a scale a block. Deterministic."""
+"""Weights as integers: int8 with one scale per channel, int4 with one scale per block. Deterministic."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def int8_channels(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.i
 
 
 def int4_blocks(rows: npt.NDArray[Any], block: int, positive: bool = False) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Symmetric int4 in -8 ... 7 of rows [N, K], one scale a block along K (the last block may be shorter).
+    """Symmetric int4 in -8 ... 7 of rows [N, K], one scale per block along K (the last block may be shorter).
 
     The scale of a block is, of several, the one with the smallest squared error. It is a float16 number, so that it
     can be stored as one.

@@ -39,7 +39,7 @@ def palette(values: Values, bits: int, *, skip_zeros: bool = False) -> tuple[Val
         skip_zeros: spend no entry on values that are exactly 0 (where weights are pruned they are stored apart).
 
     Returns:
-        The table, ascending, of the values' dtype, and an index a value, flat.
+        The table, ascending, of the values' dtype, and one index per value, flat.
 
     Raises:
         ValueError: a value is not finite, or `bits` is out of range.

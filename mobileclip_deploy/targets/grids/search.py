@@ -30,7 +30,7 @@ def cheapest(trials: Iterable[tuple[Tensor, ...]], missed: Callable[..., Tensor]
     """For each block the trial that misses least; of equal ones the first.
 
     Args:
-        trials: values a block, one or several tensors of one shape.
+        trials: values per block, one or several tensors of one shape.
         missed: what a trial costs each block, in that shape.
     """
     best: tuple[Tensor, ...] = ()

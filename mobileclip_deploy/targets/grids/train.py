@@ -42,7 +42,7 @@ class TrainableGrid(nn.Module, ABC):
 
 
 class _Blocks(TrainableGrid):
-    """Integers of a weight [O, I, ...], one scale a block of `block` inputs of each output (None: of all inputs).
+    """Integers of a weight [O, I, ...], one scale per block of `block` inputs of each output (None: of all inputs).
 
     The integers are `low` ... `high`; the scale of a block is that which puts its largest value at `steps`, times a
     share between `SMALLEST` and `most`.
@@ -157,8 +157,8 @@ class SearchedGrid(_Blocks):
 
 
 class PaletteGrid(TrainableGrid):
-    """Tables [T, 2^bits] of float16 values, one a `group` of outputs (None: of all). While training, every forward pass
-    moves each entry to the mean of the values that are nearest to it (a step of Lloyd's algorithm)."""
+    """Tables [T, 2^bits] of float16 values, one per `group` of outputs (None: of all). While training, every forward
+    pass moves each entry to the mean of the values that are nearest to it (a step of Lloyd's algorithm)."""
 
     tables: Tensor
 

@@ -102,7 +102,7 @@ class _Dealer:
         yield from self._in_turn(joined, whole.result, count)
 
     def _bands(self, whole: _Convolution) -> Iterator[Any]:
-        """The sum of three convolutions with one output a channel; the first has the bias."""
+        """The sum of three convolutions with one output per channel; the first has the bias."""
         shape, total = list(self._tensors[whole.result].shape), None
         for number, (first, step, rows) in enumerate(BANDS):
             source, padding, mark = whole.source, SAME, f"_rows_{number}"

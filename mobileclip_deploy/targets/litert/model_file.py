@@ -171,7 +171,7 @@ def _tensor(entry: Mapping[str, Any], buffers: list[bytes]) -> StoredTensor:
 
 
 def _unpacked(packed: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int8]:
-    """Two numbers a byte, the first in the lower half."""
+    """Two numbers per byte, the first in the lower half."""
     if len(packed) != (count + 1) // 2:
         raise Malformed(f"{len(packed)} bytes for {count} numbers of 4 bits")
     return unpack_int4(packed, 0)[:count]

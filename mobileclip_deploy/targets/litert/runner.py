@@ -17,7 +17,7 @@ __all__ = ["LiteRTRunner"]
 
 
 class LiteRTRunner:
-    """A file, loaded; one inference an input.
+    """A file, loaded; one inference per input.
 
     Args:
         content: what to run instead of what stands in the file; `how` it was changed, in words.

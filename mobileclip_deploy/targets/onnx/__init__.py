@@ -1,4 +1,4 @@
-"""ONNX: one file a tower in the layout that transformers.js and optimum expect, run by ONNX Runtime."""
+"""ONNX: one file per tower in the layout that transformers.js and optimum expect, run by ONNX Runtime."""
 
 from mobileclip_deploy.targets.onnx.target import OnnxTarget
 

@@ -18,7 +18,7 @@ class DynamicProducts:
         self._quantized: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
 
     def rewrite(self, weight: Weight) -> None:
-        """Replace a MatMul or Gemm by integers times integers, one scale an output channel.
+        """Replace a MatMul or Gemm by integers times integers, one scale per output channel.
 
         ONNX Runtime fuses DynamicQuantizeLinear, MatMulInteger, Cast, Mul and Add into one operator.
         """

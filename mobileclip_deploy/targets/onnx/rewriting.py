@@ -17,9 +17,9 @@ def split_doubling(model: ir.Model) -> int:
     numbers, in place; says how many there were.
 
     MobileCLIP's image towers double their channels so: three windows of 7 x 7 with stride 2, and one of 3 x 3 at the
-    end. ONNX Runtime has a blocked kernel for depthwise convolutions, one output a group, and takes those with two by a
-    general one, three times as long for the same arithmetic. The weight stays in the file as it was; every other output
-    of it is cut out in front of each convolution, which a session does once, when it starts."""
+    end. ONNX Runtime has a blocked kernel for depthwise convolutions, one output per group, and takes those with two by
+    a general one, three times as long for the same arithmetic. The weight stays in the file as it was; every other
+    output of it is cut out in front of each convolution, which a session does once, when it starts."""
     editor = Editor(model)
     found = [(node, count) for node in editor.graph if (count := splits(node)) > 1]
     for node, count in found:

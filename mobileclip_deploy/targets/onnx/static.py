@@ -26,7 +26,7 @@ def surroundings(weight: Weight) -> tuple[str, str]:
 
 
 def quantize_static(model: ir.Model, chosen: Collection[Weight], ranges: Mapping[str, Range]) -> None:
-    """Have these nodes run in int8: weights with a scale an output channel, inputs and outputs with one scale each.
+    """Have these nodes run in int8: weights with one scale per output channel, inputs and outputs with one per tensor.
 
     A value is rounded once for all that take it in int8; what takes a convolution's result in float takes the rounded
     one, because ONNX Runtime runs the int8 kernel only where its output is nothing but rounded.

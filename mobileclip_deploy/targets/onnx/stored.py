@@ -72,8 +72,8 @@ class _Reader:
             yield turned(stored, 1, 0) if inputs_first else stored
 
     def _table_of_halves(self, node: Node) -> tuple[Constant, Constant] | None:
-        """A look-up table with two numbers a byte, and its scales, which are looked up by the same ids; None of what is
-        no such table.
+        """A look-up table with two numbers per byte, and its scales, which are looked up by the same ids; None of what
+        is no such table.
 
         Raises ValueError for one whose scales are not found.
         """
@@ -149,7 +149,7 @@ def _integers(name: str, stored: Array, scales: Array, zeros: Array | float = 0)
 
 
 def _blocks(node: Node) -> StoredWeight:
-    """int4 with a scale a block of inputs, of a product: [outputs, inputs]."""
+    """A product's int4 weight with one scale per block of inputs: [outputs, inputs]."""
     inputs, wanted = dict(node.inputs), BLOCKS[node.type]
     data, scales, block = inputs[wanted[-2]], inputs[wanted[-1]], node.settings["block_size"]
     if set(inputs) - {*wanted} or not isinstance(data, Constant) or not isinstance(scales, Constant):
@@ -163,7 +163,7 @@ def _blocks(node: Node) -> StoredWeight:
 
 
 def _halves(data: Constant, scales: Constant) -> StoredWeight:
-    """A look-up table with two numbers a byte [rows, width / 2] and scales [rows, blocks]: [rows, width]."""
+    """A look-up table with two numbers per byte [rows, width / 2] and scales [rows, blocks]: [rows, width]."""
     integers, steps = unpack_int4(data.values, 8), scales.values
     if steps.ndim != 2 or len(steps) != len(integers) or integers.shape[1] % steps.shape[1]:
         raise ValueError(f"the scales of {data.name} are not those of its rows")

@@ -21,7 +21,7 @@ MICROSOFT = "com.microsoft"
 
 @dataclass(frozen=True)
 class Weight:
-    """A constant as one node takes it. `channels` is the dimension that gets one scale an index: a convolution's or
+    """A constant as one node takes it. `channels` is the dimension that gets one scale per index: a convolution's or
     matrix product's outputs, a look-up table's rows. `layer` is its name in the torch tower."""
 
     node: ir.Node
@@ -125,7 +125,7 @@ def four_bits(editor: Editor, weight: Weight, block: int) -> None:
 def _table_of_halves(
     editor: Editor, weight: Weight, integers: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]
 ) -> None:
-    """A look-up table with two numbers a byte [rows, width / 2], taken apart where a row has been looked up.
+    """A look-up table with two numbers per byte [rows, width / 2], taken apart where a row has been looked up.
 
     Every build of ONNX Runtime has these operations; its own 4-bit look-up, GatherBlockQuantized, is not in the one
     that transformers.js loads in browsers. They count in floats, in which bytes are exact.

@@ -26,7 +26,7 @@ def prompts() -> list[str]:
 
 
 def read_prompts(path: str | PathLike[str]) -> list[str]:
-    """Reads prompts from a UTF-8 file: .json, a list of strings; any other name, one prompt a line.
+    """Reads prompts from a UTF-8 file: .json, a list of strings; any other name, one prompt per line.
 
     Blank lines of a text file are skipped: the empty prompt can be given in JSON only.
 
