@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A row a tower and form."""
+    """One row per tower and form."""
     told = (("linear", "linear layers"), ("single-last-axis", "last axis 1"), ("softmax-axis", "softmax, last axis"))
     titles = ["tower", "form", "operations", "MB", *(title for _, title in told), "unaligned", "half head"]
     titles += ["Core ML: operations", "leave", "findings", "relative", "CPU ms"]

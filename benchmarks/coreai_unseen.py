@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A row a precision: noise on other pictures, and what is lost on mirrored and shifted ones."""
+    """One row per precision: noise on other pictures, and what is lost on mirrored and shifted ones."""
     lines = [
         "| precision | image: cosine, dB | text: cosine, dB | mirrored: top-1, recall@1 | shifted: top-1, recall@1 |",
         "|---|---|---|---|---|",

@@ -107,7 +107,7 @@ def weight_bytes(package: Path) -> int:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A row a precision, a column a tower."""
+    """One row per precision, one column per tower."""
     found = {(row["golden"], row["tower"], row["precision"], row["needs"]): row for row in rows}
     lines = ["| precision | needs | S0 image: MB, cosine, CPU s | S0 text | S2 image |", "|---|---|---|---|---|"]
     for precision, needs in PRECISIONS:

@@ -1,4 +1,4 @@
-"""Tables: one line a row in a file, and within a terminal's width without a broken name."""
+"""Tables: one line per row in a file, and within a terminal's width without a broken name."""
 
 from __future__ import annotations
 

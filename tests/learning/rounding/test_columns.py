@@ -27,7 +27,7 @@ def layer(rows: int = 12, columns: int = 160, groups: int = 1) -> tuple[torch.Te
 
 
 def free(weight: torch.Tensor, high: int = 7) -> IntegerLattice:
-    """One scale an output, and nothing pinned: what the paper has."""
+    """One scale per output, and nothing pinned: what the paper has."""
     scales = weight.abs().amax(dim=2, keepdim=True) / high
     return IntegerLattice(scales.expand_as(weight), torch.zeros_like(weight), -high, high)
 
