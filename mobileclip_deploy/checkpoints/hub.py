@@ -30,7 +30,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # What a login page of a network, or a mirror that is none, sends in place of weights.
 PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
-# Of a repository's files when none is named, in order of preference; a lone .pt or .safetensors comes after these.
+# Files taken from a repository when none is named, the preferred first; a lone .pt or .safetensors comes after these.
 USUAL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 SUFFIXES = (".safetensors", ".pt", ".bin")
 

@@ -42,7 +42,7 @@ def print_exports(results: Sequence[Written]) -> None:
     for result in results:
         bundle, report = result.bundle, result.report
         found = report.checks if report else ()
-        # Of several engines the last that could run it.
+        # The last of several engines that could run it counts.
         ran = sorted(found, key=lambda check: check.status != "not run")
         checks = {(check.tower, check.step): check for check in ran}
         task = checks.get(("both", "task"))

@@ -34,7 +34,7 @@ __all__ = [
 
 FORMATS = (".safetensors", ".jsonl", ".npy")
 TEXTS = (".txt", ".jsonl")
-# Of 100 MB that safetensors reads, with room for the rest of the header.
+# Most bytes of names: safetensors reads a header of 100 MB, and the rest of the header needs room.
 NAMES_BYTES = 90_000_000
 # Rows in memory at once while a file is written: of dimension 512 they take 2 MB.
 AT_ONCE = 1000

@@ -49,7 +49,7 @@ class BadRows:
 
 
 M = TypeVar("M", bound=BaseModel)
-# Of a list of classes or templates, and of a table or Karpathy's JSON (COCO's takes 144 MB, of 10 million items).
+# Bounds of a list of classes or templates, and of a table or Karpathy's JSON (COCO's: 144 MB, 10 million items).
 LIST_BYTES, TABLE_BYTES = 16 << 20, 2 << 30
 LIST_ITEMS, TABLE_ITEMS = 2_000_000, 20_000_000
 

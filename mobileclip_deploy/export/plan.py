@@ -264,9 +264,9 @@ def _check_contexts(request: ExportRequest, towers: Sequence[TowerName]) -> None
 
 
 def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:
-    """Chosen targets whose packages are installed, and one line per other target.
+    """Targets whose packages are installed, and one line per target that is left out.
 
-    `all` leaves targets out so: not every format has packages everywhere.
+    Not every format has packages everywhere.
 
     Raises:
         DependencyMissing: none is.

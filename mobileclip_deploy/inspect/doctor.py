@@ -12,7 +12,7 @@ from mobileclip_deploy.targets import targets
 
 __all__ = ["Finding", "Tool", "diagnose", "machine", "proven", "tools"]
 
-# Of what every target needs and of the extras that are no target's: one environment held these versions when the whole
+# Versions of what every target needs and of the extras that are no target's: one environment held them when the whole
 # test suite last passed (Python 3.11). A target names its own (`Abilities.proven`).
 CORE = {
     "torch": "2.13.0",

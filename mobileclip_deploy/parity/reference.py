@@ -27,7 +27,7 @@ __all__ = ["Reference"]
 # Embeddings of different inputs that have cosines above 0.9999 to each other. Trained networks have spreads of 0.5 and
 # more, the random fillings of tests/golden 0.13 and more.
 COLLAPSED = 0.01
-# Of the stored inputs of a tower, so many are answered in float64 again when a bundle is verified.
+# Stored inputs per tower that are answered in float64 again when a bundle is verified.
 EXACT = 6
 PROBABILITIES = "image_probabilities"
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 __all__ = ["PERCENTILE", "Range", "ranges_of"]
 
-# Of all values of a tensor this share, in percent, lies within its range; the rest is cut off. See docs/onnx.md
-# and docs/coreml.md for what other shares did to nano.
+# Share of a tensor's values, in percent, that lies within its range; the rest is cut off. See docs/onnx.md and
+# docs/coreml.md for what other shares did to nano.
 PERCENTILE = 99.99
 BINS = 8192
 STEPS = 255

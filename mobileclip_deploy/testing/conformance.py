@@ -115,7 +115,7 @@ def check_target(
 
 
 def _accepted(target: Target, precision: str, towers: Sequence[TowerName]) -> dict[TowerName, str]:
-    """Those of the towers that can have a precision, with it."""
+    """Towers that can have the precision, each with it."""
     found: dict[TowerName, str] = {}
     for tower in towers:
         try:

@@ -39,7 +39,7 @@ class LabelSet:
         if fault is not None:
             raise UsageError(f"{fault}; shorten what was given")
         if len(self.names) < 2:
-            # Of one label every image is 100 percent.
+            # With one label every image has it at 100 percent.
             given = f"one label, {self.names[0]!r}" if self.names else "no label"
             raise UsageError(f"{given}; give two labels or more, as in cat,dog,car, or a file with one a line")
         double = next((label for label, times in Counter(self.names).items() if times > 1), None)

@@ -30,8 +30,8 @@ ROUNDED, RANGES = "activations", "ranges"
 # Of nano's towers and the golden ones torch came to a relative deviation of 1e-7 at most, with no integer another.
 COSINE = Bound("cosine", 0.999)
 OFF = 0.01  # of a value's integers
-# Of a range's width, and in steps from the exact zero point: scales are float16 in a package of Core ML (2e-3), a zero
-# point is rounded to half a step, and where few values are cut off a number may lie in the next of 8,192 bins.
+# Share of a range's width, and steps from the exact zero point: scales are float16 in a package of Core ML (2e-3), a
+# zero point is rounded to half a step, and where few values are cut off a number may lie in the next of 8,192 bins.
 WIDTH, ZERO = 0.01, 0.75
 # A value that hardly leaves zero has a range that float16 can hold.
 SMALLEST = 2.0**-9

@@ -29,7 +29,7 @@ INPUTS = 4
 # Where what is no layer's weight stands in float16, constants of the graph (1/255, an epsilon, the scale of attention)
 # are rounded as well. nano's towers came to 2.3e-5 and 30 noise floors.
 HALF_LEAST, HALF_FLOORS = 1e-4, 100.0
-# Of a file that rounds activations and cannot be followed: its biases may be whole steps of the sums of int8 products.
+# For a file that quantizes activations and cannot be followed: its biases may be whole steps of sums of int8 products.
 CALIBRATED = Bound("cosine", 0.999)
 
 

@@ -21,13 +21,13 @@ __all__ = ["Held", "Matched", "matched_weights"]
 Floats = npt.NDArray[np.float32]
 Held = Literal["plain", "scaled", "normed"]
 """How a file has a layer's weight: as it is, or with the layer scale or the norm multiplied into it."""
-# Of the largest number of a weight: rounding to float32 of a product with a layer scale, on either side.
+# Share of a weight's largest number: rounding to float32 of a product with a layer scale, on either side.
 ROUNDING = 1e-6
 # A number half a step from two others may have gone to either.
 TIE = 1e-3
-# Of a number's own size, where scales are float16 and numbers were before they went to a grid: each of these roundings
-# moves one by 2^-11 at most, and one that stood in the middle is then twice as far from where it went as from its
-# neighbour; and both are float16 again when they are restored.
+# Share of a number's own size, where scales are float16 and numbers were before they went to a grid: each of these
+# roundings moves one by 2^-11 at most, and one that stood in the middle is then twice as far from where it went as from
+# its neighbour; and both are float16 again when they are restored.
 HALF = 3 * 2**-10
 # So many numbers of a weight tell which layer's it is.
 SAMPLE = 4096

@@ -27,7 +27,7 @@ from mobileclip_deploy.verify.subject import Evidence, Golden, OpenedSubject, Sa
 
 __all__ = ["QUICK_IMAGES", "VerifyRequest", "opened_subject"]
 
-# Of a dataset, by the quick checks. Core AI's runtime takes about 20 s of CPU time for them on nano.
+# Images of a dataset that the quick checks take. Core AI's runtime takes about 20 s of CPU time for them on nano.
 QUICK_IMAGES = 128
 
 

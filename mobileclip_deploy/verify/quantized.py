@@ -26,7 +26,7 @@ __all__ = ["Site", "QuantizedTower", "found_sites"]
 
 # Relative, of a file's value from the one of torch that it is: both are float32 arithmetic.
 SAME = 1e-3
-# Of the sums over all numbers, which tell at once what cannot be the same.
+# Relative tolerance of the sums over all numbers, which tell at once what cannot be the same.
 SUMS = 1e-2
 # A number so near to the middle of two steps, in steps, may have gone to either.
 TIE = 0.05

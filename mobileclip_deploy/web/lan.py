@@ -14,7 +14,7 @@ from mobileclip_deploy.errors import DependencyMissing, NotRun
 __all__ = ["Certificate", "code", "local_address", "own_certificate"]
 
 DAYS = 7
-# Of the documentation's addresses (RFC 5737): no packet is sent, but the system says which way it would go.
+# One of the documentation's addresses (RFC 5737): no packet is sent, but the system says which way it would go.
 ELSEWHERE = ("192.0.2.1", 9)
 
 

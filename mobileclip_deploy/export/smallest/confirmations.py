@@ -17,7 +17,8 @@ __all__ = ["START", "going_down", "going_up"]
 # 1,274 images show (docs/precisions.md: w8 has 26 and is passed, 20 is undecided).
 START = 30.0
 WRONG = 0.05
-# Of that for the way down; the first on the way up has half of the rest, the next half of what is left, and so on.
+# Part of `WRONG` for the way down. The first on the way up has half of the rest, the next half of what is left, and so
+# on.
 DOWN = 0.04
 
 

@@ -23,8 +23,8 @@ from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, Tab
 
 __all__ = ["Placed", "Task", "TuningSettings", "tune"]
 
-# Of a batch so many go through an image tower together: a step of S0 then takes 2.6 GB and 29 CPU s, by 8 at a time
-# 1.7 GB and 32 CPU s.
+# Images of a batch that go through an image tower together: a step of S0 then takes 2.6 GB and 29 CPU s, by 8 at a
+# time 1.7 GB and 32 CPU s.
 IMAGES_AT_ONCE = 16
 
 
@@ -176,7 +176,7 @@ class FixedIndices(nn.Module):
         indices = torch.empty(rows.shape, dtype=torch.int64)
         for number, part in enumerate(parts):
             indices[tables == number] = part
-        # Of all tables in a row.
+        # Indices into all tables in a row.
         self.register_buffer("indices", (indices + tables[:, None] * lattice.entries.shape[1]).int())
         self.register_buffer("entries", lattice.entries)
         self.factor = nn.Parameter(torch.zeros_like(lattice.entries))

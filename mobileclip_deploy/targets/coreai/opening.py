@@ -27,7 +27,7 @@ __all__ = ["CoreAIArtifact", "graph_of", "port_names"]
 CONSTANT, CALL, OUTPUT = "coreai.constant", "coreai.invoke", "coreai.output"
 PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')
 SYMBOL = re.compile(r"@([\w.$-]+)")
-# Of a function: its name may be any, its types are those of its operations.
+# Attributes of a function that are no settings: its name may be any, its types are those of its operations.
 NO_SETTING = ("sym_name", "function_type", "arg_attrs", "res_attrs")
 
 

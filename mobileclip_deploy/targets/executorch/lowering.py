@@ -19,7 +19,7 @@ from mobileclip_deploy.targets.foreign import exchanged
 
 __all__ = ["LARGEST_BATCH", "etrecord_path", "import_exir", "lower", "traced", "write_etrecord"]
 
-# Of prompts, where the batch is left free: more than most sets of labels, and little enough memory (S0: 32 MB).
+# Most prompts where the batch is left free: more than most sets of labels, and little enough memory (S0: 32 MB).
 LARGEST_BATCH = 64
 
 

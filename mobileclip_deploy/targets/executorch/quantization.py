@@ -23,8 +23,8 @@ from mobileclip_deploy.targets.grids.grid import Grid
 
 __all__ = ["quantize"]
 
-# Of weights. executorch's own configuration has 2^-12, which a channel's step reaches when a layer scale is multiplied
-# into it: its weights would be rounded more coarsely than to 127 steps.
+# Smallest step of weights. executorch's own configuration has 2^-12, which a channel's step reaches when a layer scale
+# is multiplied into it: its weights would be rounded more coarsely than to 127 steps.
 SMALLEST_STEP = 2.0**-24
 
 

@@ -24,7 +24,7 @@ IR = (
 DIALECT = ("FourCC", "FourCCAttr", "ImageType", "constant")
 BINDINGS = [Private("coreai-core", VERSION, "coreai._compiler.ir", name) for name in IR]
 BINDINGS += [Private("coreai-core", VERSION, "coreai._compiler.dialects.coreai", name) for name in DIALECT]
-# Of a `Context` and of an `AIProgram`.
+# Members of a `Context` and of an `AIProgram`.
 CONTEXT = Private("coreai-core", VERSION, "coreai.authoring", "_mlir_context")
 MODULE = Private("coreai-core", VERSION, "coreai.authoring", "_module._mlir_module")
 # Importing it registers the operations `torch.ops.coreai`.

@@ -74,7 +74,7 @@ def _int4_blocks(rows: npt.NDArray[Any], block: int, positive: bool) -> tuple[np
 
 
 def integers_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Integers int8 [...] and their scales float16 of the same rank: one an output, or one a block of inputs.
+    """Integers int8 [...] and their scales float16 of the same rank: one per output, or one per block of inputs.
 
     A scale is rounded to float16 before numbers are divided by it. At 4 bits it is, of several, the one with the
     smallest squared error.
@@ -100,7 +100,7 @@ def integers_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
 
 def tables_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """Indices uint8 [...] and tables float16 [groups in each dimension, 2^bits, 1] of a weight: one table for all, or
-    one a group of outputs."""
+    one per group of outputs."""
     groups = 1 if grid.group is None else values.shape[grid.axis] // grid.group
     numbers = values.half().numpy()
     indices = np.empty(numbers.shape, np.uint8)
@@ -115,6 +115,6 @@ def tables_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
 
 
 def pack_int4(values: npt.NDArray[np.int8], offset: int) -> npt.NDArray[np.uint8]:
-    """Four-bit integers [..., 2 M] plus `offset`, two a byte, the first in the lower half: uint8 [..., M]."""
+    """Four-bit integers [..., 2 M] plus `offset`, two per byte, the first in the lower half: uint8 [..., M]."""
     halves = (values.astype(np.int16) + offset).astype(np.uint8) & 0xF
     return (halves[..., 0::2] | (halves[..., 1::2] << 4)).astype(np.uint8)

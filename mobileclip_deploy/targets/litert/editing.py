@@ -54,7 +54,7 @@ class Editor:
         self._store(place, self.schema.TensorType.INT8, integers, grid)
 
     def store_int4(self, place: int, packed: Array, scales: Array, block: int) -> None:
-        """Put integers, two a byte, with a scale [rows, blocks] for so many of a row in the place of a constant."""
+        """Put integers, two per byte, with one scale per block of a row [rows, blocks], in the place of a constant."""
         held = self.constant(self.graph.tensors[place].name + b"_scales", scales.astype(np.float16))
         details = self.schema.BlockwiseQuantizationT(scales=held, zeroPoints=-1, blockSize=block)
         grid = self.schema.QuantizationParametersT()
