@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -52,21 +53,11 @@ __all__ = ["benchmark"]
 @click.option("--profile", is_flag=True, help="Operator times as well, from one more inference.")
 def benchmark(
     bundles: tuple[Path, ...],
-    device: str,
-    protocol: str,
-    quick: bool,
-    tower: str,
     threads: str,
-    against: tuple[Path, ...],
     forms: str | None,
-    checkpoint: Path | None,
     output: Path | None,
-    force: bool,
-    resume: bool,
-    seed: int | None,
-    team: str | None,
     job_folder: Path | None,
-    profile: bool,
+    **asked: Any,
 ) -> None:
     """Time the towers of bundles on a device, in turns, each in a process of its own.
 
@@ -88,39 +79,15 @@ def benchmark(
     from mobileclip_deploy.cli.output import conclude, note, progress
 
     if job_folder is not None:
+        planned = {name: asked[name] for name in ("device", "protocol", "quick", "tower", "seed")}
         with progress() as update:
-            written = write_job(
-                bundles,
-                job_folder,
-                device=device,
-                protocol=protocol,
-                quick=quick,
-                tower=tower,
-                seed=seed,
-                progress=update,
-            )
+            written = write_job(bundles, job_folder, progress=update, **planned)
         say(f"wrote {written}")
         return
     printed = output == Path("-")
+    asked |= {"threads": parse_threads(threads), "torch": parse_forms(forms), "output": None if printed else output}
     with progress() as update:
-        outcome = measure(
-            bundles,
-            device=device,
-            protocol=protocol,
-            quick=quick,
-            tower=tower,
-            threads=parse_threads(threads),
-            against=against,
-            torch=parse_forms(forms),
-            checkpoint=checkpoint,
-            output=None if printed else output,
-            force=force,
-            resume=resume,
-            seed=seed,
-            team=team,
-            profile=profile,
-            progress=update,
-        )
+        outcome = measure(bundles, progress=update, **asked)
     if printed:
         say(shown_json(outcome.result.model_dump_json()))
     else:

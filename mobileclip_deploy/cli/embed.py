@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,17 +30,7 @@ __all__ = ["embed"]
 )
 @click.option("--force", is_flag=True, help="Replace FILE.")
 @json_option
-def embed(
-    bundle: Path,
-    sources: tuple[Path, ...],
-    output: Path,
-    normalise: bool,
-    skip_bad: bool,
-    workers: int | None,
-    fast_jpeg: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
+def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, **asked: Any) -> None:
     """Write a bundle's embeddings of images, or of the texts in a file.
 
     IMAGES are files, folders and patterns; TEXTS is a .txt with one a line, or a .jsonl. FILE is .safetensors or
@@ -57,17 +48,7 @@ def embed(
     from mobileclip_deploy.cli.tables import note_skipped
 
     with progress() as update:
-        written = run(
-            bundle,
-            sources,
-            output,
-            normalise=normalise,
-            skip_bad=skip_bad,
-            workers=workers,
-            fast_jpeg=fast_jpeg,
-            force=force,
-            progress=update,
-        )
+        written = run(bundle, sources, output, progress=update, **asked)
     note_skipped(written.skipped, "image", len(written.skipped))
     if written.per_second is not None and not quiet():
         kept = "" if written.computed == written.count else f", of {written.count:,}"

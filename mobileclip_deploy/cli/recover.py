@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from dataclasses import fields
+from typing import Any
 
 import click
 
@@ -18,7 +18,6 @@ __all__ = ["recover"]
 @model_options
 @click.option(
     "--precision",
-    "precision_text",
     required=True,
     metavar="P | image=P,text=P",
     shell_complete=completion.precisions,
@@ -49,22 +48,7 @@ __all__ = ["recover"]
 @click.option("-o", "--output", type=FILE, required=True, metavar="OUT.safetensors")
 @click.option("--force", is_flag=True, help="Replace the output if it exists, and embed anew.")
 @json_option
-def recover(
-    choice: ModelChoice,
-    precision_text: str,
-    data: Path,
-    tower: Literal["image", "text", "both"],
-    target: str,
-    steps: int | None,
-    images: int | None,
-    batch: int | None,
-    learning_rate: float | None,
-    seed: int,
-    work: Path | None,
-    output: Path,
-    force: bool,
-    as_json: bool,
-) -> None:
+def recover(choice: ModelChoice, as_json: bool, **asked: Any) -> None:
     """Train a checkpoint's towers on the grid of a precision, to answer as they did in float.
 
     The result is a folded checkpoint that `export --target T --precision P` writes with the very integers that were
@@ -78,9 +62,9 @@ def recover(
     from mobileclip_deploy.learning.recovery import RecoveryRequest, Settings, plan_recovery
     from mobileclip_deploy.learning.recovery import recover as run
 
-    chosen = {"steps": steps, "images": images, "batch": batch, "learning_rate": learning_rate, "seed": seed}
-    settings = Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
-    request = RecoveryRequest(precision_text, data, output, tower, target, work, settings, force)
+    chosen = {one.name: asked.pop(one.name) for one in fields(Settings) if one.name in asked}
+    settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
+    request = RecoveryRequest(**asked, settings=settings)
     plan = load(choice, lambda source: plan_recovery(request, source))
     with progress() as update:
         result = run(plan, update)

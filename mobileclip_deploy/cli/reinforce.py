@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -45,20 +45,7 @@ __all__ = ["reinforce"]
 @click.option("-o", "--output", type=FILE, required=True, metavar="DIR")
 @click.option("--force", is_flag=True, help="Begin anew: keep nothing of what is stored there.")
 @json_option
-def reinforce(
-    pairs: Path,
-    teacher_files: tuple[str, ...],
-    augmentations: int,
-    seed: int,
-    shard_rows: int,
-    write: str,
-    captioner: str | None,
-    synthetic: int,
-    scheduler: str | None,
-    output: Path,
-    force: bool,
-    as_json: bool,
-) -> None:
+def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> None:
     """Store what teachers say of augmented images and captions, once, for training and `recover`.
 
     PAIRS is a folder with a dataset.json, a .jsonl manifest, or a folder of images. Run again, it goes on where it was
@@ -74,20 +61,7 @@ def reinforce(
     from mobileclip_deploy.learning.door import ReinforceRequest, reinforce_by
     from mobileclip_deploy.model.architecture import MobileCLIP
 
-    request = ReinforceRequest(
-        pairs=pairs,
-        output=output,
-        augmentations=augmentations,
-        policy=None,
-        seed=seed,
-        shard_rows=shard_rows,
-        write=write,
-        captioner=captioner,
-        synthetic=synthetic,
-        scheduler=scheduler,
-        force=force,
-    )
-
+    request = ReinforceRequest(**asked, policy=None)
     with progress() as update:
 
         def teachers() -> list[MobileCLIP]:
@@ -105,6 +79,6 @@ def reinforce(
         return
     captions = "no captions" if not result.captioned else "captions"
     say(
-        f"wrote {result.folder}: {result.index.rows} images x {augmentations} augmentations, {captions}, "
+        f"wrote {result.folder}: {result.index.rows} images x {request.augmentations} augmentations, {captions}, "
         f"{len(result.index.teachers)} teachers, {result.made} shards made and {result.kept} kept"
     )
