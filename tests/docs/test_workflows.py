@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from typing import Any
 
 import yaml
 from conversions import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -39,6 +42,27 @@ def test_actions_are_pinned_to_commits_and_results_are_kept() -> None:
 def test_nothing_that_anybody_proposes_runs_with_privileges() -> None:
     asked = [own["container"].get("options", "") for *_, own in jobs() if isinstance(own.get("container"), dict)]
     assert asked == ["${{ github.event_name == 'push' && '--privileged' || '--init' }}"]
+
+
+INSTALLED = {"macos": ("coreml",), "android": ("onnx", "executorch", "litert")}
+"""The extras that a workflow installs by hash."""
+
+
+def test_what_a_workflow_installs_has_hashes_and_is_what_the_package_asks_for() -> None:
+    for path in WORKFLOWS:
+        for line in re.findall(r"pip install .*", path.read_text(encoding="utf-8")):
+            assert line.count("--require-hashes") + line.count("--no-deps") == line.count("pip install "), line
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for name, extras in INSTALLED.items():
+        text = (ROOT / ".github" / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+        pins = dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
+        assert len(pins) == len(re.findall(r"^[\w.-]+==\S+.*\\\n +--hash=sha256:[0-9a-f]{64}", text, re.MULTILINE))
+        optional = project["project"]["optional-dependencies"]
+        wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+        wanted += [one for extra in extras for one in optional[extra] if not one.startswith("mobileclip-deploy")]
+        for requirement in map(Requirement, wanted):
+            pin = pins[canonicalize_name(requirement.name)]
+            assert requirement.specifier.contains(pin, prereleases=True), (name, requirement, pin)
 
 
 def test_make_lint_holds_the_workflows_to_their_schema_and_to_zizmor() -> None:
