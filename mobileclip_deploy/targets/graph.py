@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Constant", "Difference", "Graph", "Input", "Node", "Wire", "first_difference", "needed"]
+__all__ = ["Constant", "Difference", "Graph", "Input", "Node", "Wire", "first_difference", "needed", "wires"]
 
 # How far a stored float may be from the one that a conversion writes here, as a share of its own size and of the root
 # mean square of its tensor: float64 folding leaves one rounding to float32, and one to float16.
@@ -50,6 +50,11 @@ class Node:
     inputs: tuple[tuple[str, Input], ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+
+
+def wires(node: Node) -> list[Wire]:
+    """What an operation takes that is computed."""
+    return [value for _, value in node.inputs if isinstance(value, Wire)]
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def needed(graph: Graph) -> list[int]:
             order.append(node)
         else:
             state[node] = False
-            inputs = [value for _, value in graph.nodes[node].inputs if isinstance(value, Wire)]
+            inputs = wires(graph.nodes[node])
             # One that is being visited already would be a loop, which no format allows; it is not followed again.
             waiting += [wire.node for wire in reversed(inputs) if wire.node is not None and wire.node not in state]
     return order

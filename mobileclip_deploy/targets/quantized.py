@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, wires
 
-__all__ = ["Flow", "Pair", "QuantizedFile", "QuantizedValue", "quantized_values", "wires"]
+__all__ = ["Flow", "Pair", "QuantizedFile", "QuantizedValue", "quantized_values"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -130,11 +130,6 @@ class Flow:
             waiting += [shaped for shaped in self._shaped[wire] if shaped not in seen]
         taking = [taker for wire in seen for taker in self._takers[wire]]
         return tuple(dict.fromkeys([*taking, *(wire for wire in seen if wire in self._results)]))
-
-
-def wires(node: Node) -> list[Wire]:
-    """What an operation takes that is computed."""
-    return [value for _, value in node.inputs if isinstance(value, Wire)]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ def restore_weights(asset: Asset, *, whole: bool = False) -> bool:
     Raises:
         InvalidInput: a weight is in a form that no export writes.
     """
-    found = [op for graph in asset.graphs.values() for op in operations(graph) if op.name in RESTORED]
+    found = [
+        op for graph in asset.graphs.values() for op in operations(graph) if op.name.removeprefix("coreai.") in RESTORED
+    ]
     for operation in found:
         result = operation.results[0]
         dtype = "float32" if whole else tensor_type(result).dtype

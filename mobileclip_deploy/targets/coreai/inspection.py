@@ -75,13 +75,14 @@ def _function(asset: Asset, name: str) -> dict[str, Any]:
 
 def _weight(operation: Any) -> dict[str, Any] | None:
     """A constant of floats, or what is restored from others, which are counted with it; None for all else."""
-    if operation.name in RESTORED:
+    kind = operation.name.removeprefix("coreai.")
+    if kind in RESTORED:
         parts = [tensor_type(operand) for operand in operation.operands]
-        kind = f"{operation.name.removeprefix('coreai.')} {parts[0].dtype}"
+        kind = f"{kind} {parts[0].dtype}"
     elif operation.name == "coreai.constant":
         parts = [tensor_type(operation.results[0])]
         users = [use.owner.name for use in operation.results[0].uses]
-        if not parts[0].dtype.startswith("float") or any(user in RESTORED for user in users):
+        if not parts[0].dtype.startswith("float") or any(user.removeprefix("coreai.") in RESTORED for user in users):
             return None
         kind = f"const {parts[0].dtype}"
     else:

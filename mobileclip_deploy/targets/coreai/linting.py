@@ -26,6 +26,7 @@ from mobileclip_deploy.mil.lint import (
 from mobileclip_deploy.mil.lint.rule import Subject
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.opening import graph_of
+from mobileclip_deploy.targets.coreai.weights import RESTORED
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 
 __all__ = ["OWN_RULES", "SHARED", "lint_asset"]
@@ -36,7 +37,6 @@ APPLE = Source(
 )
 # Core ML's rules that say of a chip what they say of it, whatever brings the program there.
 SHARED = ("gather", "float32", "integer", "rank-above-5", "extent", "integer-cast", "rank-5")
-RESTORED = ("blockwise_shift_scale", "lut_to_dense")
 PRODUCT = "decomposable.broadcasting_batch_matmul"
 COMPOSITE = "composite_decl"
 LINE = 64

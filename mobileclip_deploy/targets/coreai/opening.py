@@ -16,6 +16,7 @@ from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_typ
 from mobileclip_deploy.targets.coreai.authoring import FUNCTION
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.values import Runner, TensorInfo
+from mobileclip_deploy.targets.weights import read_weights
 
 if TYPE_CHECKING:
     from mobileclip_deploy.mil.lint import LintReport
@@ -86,9 +87,9 @@ class CoreAIArtifact(Artifact):
 
     @cached_property
     def weights(self) -> tuple[StoredWeight, ...]:
-        from mobileclip_deploy.targets.coreai.weights import read_weights
+        from mobileclip_deploy.targets.coreai.weights import TABLE
 
-        return read_weights(self.asset, self.function)
+        return read_weights(self._read, TABLE, self.path)
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
         from mobileclip_deploy.targets.coreai.linting import lint_asset

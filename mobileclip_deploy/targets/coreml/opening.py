@@ -22,6 +22,7 @@ from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.values import Runner, TensorInfo
+from mobileclip_deploy.targets.weights import read_weights
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
@@ -86,9 +87,9 @@ class CoreMLArtifact(Artifact):
 
     @cached_property
     def weights(self) -> tuple[StoredWeight, ...]:
-        from mobileclip_deploy.targets.coreml.weights import read_weights
+        from mobileclip_deploy.targets.coreml.weights import table_of
 
-        return read_weights(self)
+        return read_weights(self.graph, table_of(self.program), self.path)
 
     def runner(self) -> Runner:
         """Core ML on macOS, the evaluator elsewhere; the runner's `engine` says which."""

@@ -13,6 +13,7 @@ from mobileclip_deploy.targets.executorch.program_file import ProgramFile, Tenso
 from mobileclip_deploy.targets.executorch.reading import read_graph
 from mobileclip_deploy.targets.graph import Graph
 from mobileclip_deploy.targets.values import Runner, TensorInfo
+from mobileclip_deploy.targets.weights import read_weights
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
@@ -60,9 +61,9 @@ class ExecuTorchArtifact(Artifact):
 
     @cached_property
     def weights(self) -> tuple[StoredWeight, ...] | None:
-        from mobileclip_deploy.targets.executorch.weights import read_weights
+        from mobileclip_deploy.targets.executorch.weights import TABLE
 
-        return read_weights(self.graph, self.path) if self._readable else None
+        return read_weights(self.graph, TABLE, self.path) if self._readable else None
 
     def runner(self) -> Runner:
         """By the backends it needs: Core ML's part by this package's evaluator, the others in the wheel's runtime."""

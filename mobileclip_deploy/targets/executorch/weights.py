@@ -1,59 +1,57 @@
-"""The weights that stand in a .pte, in torch's layout: of XNNPACK's parts, and of the kernels outside of them."""
+"""Where the weights of a .pte stand, in parts of XNNPACK and in kernels outside of them, and how each is restored."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
 from mobileclip_deploy.targets.executorch.embedding import ENTRIES, unpacked
-from mobileclip_deploy.targets.flatbuffer import Malformed
-from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
-from mobileclip_deploy.targets.grids.decode import Affine, Floats, StoredWeight, Tables, as_float, on_grid, spread
+from mobileclip_deploy.targets.graph import Input, Node
+from mobileclip_deploy.targets.grids.decode import (
+    Affine,
+    Array,
+    Floats,
+    StoredWeight,
+    Tables,
+    as_float,
+    on_grid,
+    spread,
+)
+from mobileclip_deploy.targets.weights import Depthwise, View, WeightTable, numbers_of
 
-__all__ = ["read_weights"]
+__all__ = ["TABLE"]
 
 BFLOAT16 = 2.0**-8  # how far a number may move when it is cut to it
 CONVOLUTION, DEPTHWISE, PRODUCT = "XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"
-SUM, STACK = "XNNAdd", "XNNConcatenate"
 LOOK_UPS = ("aten::embedding", "aten::index")  # the second in files of version 0.3.0 and before
 TRANSPOSED = 1  # a flag of products: the weight is [I, O]
 
 
-def read_weights(graph: Graph, path: Path) -> tuple[StoredWeight, ...]:
-    """Weights of convolutions and products, and tables; a convolution that was written as several is one weight.
+def _stored(view: View, number: int, name: str) -> StoredWeight | None:
+    node = view.nodes[number]
+    return _filter(node) if name == "filter" else _rows(view.nodes, node, name)
 
-    Raises:
-        InvalidInput: a weight does not have the shape that its operation says.
-    """
-    nodes = graph.nodes
-    tables = tuple(weight for node in nodes for weight in _tables(node, nodes))
-    try:
-        found = {number: _filter(node) for number, node in enumerate(nodes)}
-    except Malformed as error:
-        raise InvalidInput(f"{path} is not a usable .pte file: {error}") from error
-    filters = {number: weight for number, weight in found.items() if weight is not None}
-    _assembled(nodes, filters)
-    return (*tables, *filters.values())
+
+TABLE = WeightTable(
+    places=dict.fromkeys((CONVOLUTION, DEPTHWISE, PRODUCT), ("filter",))
+    | dict.fromkeys(LOOK_UPS, ("argument 0",))
+    | {"XNNPACK input": ("x",)},
+    stored=_stored,
+    depthwise=Depthwise(DEPTHWISE, "dilation_height", "XNNAdd", "XNNConcatenate"),
+)
 
 
 def _filter(node: Node) -> StoredWeight | None:
-    """The weight of a convolution or product; None where it is computed, or the operation has none."""
+    """The weight of a convolution or product; None where it is computed."""
     inputs = dict(node.inputs)
-    stored = inputs.get("filter")
-    if node.type not in (CONVOLUTION, DEPTHWISE, PRODUCT) or not isinstance(stored, Constant):
+    numbers, scale = numbers_of(inputs.get("filter")), numbers_of(inputs.get("filter scale"))
+    if numbers is None:
         return None
-    numbers, scale = stored.values, _numbers(inputs.get("filter scale"))
     kernel = [node.settings.get(f"kernel_{side}") for side in ("height", "width")]
     if list(numbers.shape[1:-1]) != (kernel if node.type != PRODUCT else []):
-        raise Malformed(f"{node.name} has a filter of shape {list(numbers.shape)}")
+        raise ValueError(f"{node.name} has a filter of shape {list(numbers.shape)}")
     if node.type == CONVOLUTION:  # [O, H, W, I] -> [O, I, H, W]
         numbers = numbers.transpose(0, 3, 1, 2)
     elif node.type == DEPTHWISE:  # [1, H, W, O] -> [O, 1, H, W]
@@ -66,39 +64,36 @@ def _filter(node: Node) -> StoredWeight | None:
         return _grouped(node.name, numbers, scale)
     if scale.ndim == 1:
         if len(scale) != len(numbers):
-            raise Malformed(f"{node.name} has {len(scale)} scales for {len(numbers)} channels")
+            raise ValueError(f"{node.name} has {len(scale)} scales for {len(numbers)} channels")
         scale = scale.reshape(-1, *[1] * (numbers.ndim - 1))
-    return _integers(node.name, numbers, scale, node.settings.get("filter zero point", 0))
+    return _integers(node, numbers, scale)
 
 
-def _tables(node: Node, nodes: tuple[Node, ...]) -> Iterator[StoredWeight]:
-    """Tables that a kernel looks rows up in, and constants that a part takes from the program, such as positions."""
+def _rows(nodes: Sequence[Node], node: Node, name: str) -> StoredWeight | None:
+    """A table that a kernel looks rows up in, or a constant that a part takes from the program, such as positions."""
     inputs = dict(node.inputs)
-    stored = _numbers(inputs.get("argument 0" if node.type.startswith("aten::") else "x"))
+    stored = numbers_of(inputs.get(name))
     if stored is None or stored.ndim != 2:
-        return
-    if node.type.startswith(LOOK_UPS) and stored.dtype == np.int8:
+        return None
+    if node.type == "XNNPACK input":
+        scale = numbers_of(inputs.get("x scale"))
+        return as_float(node.name, stored) if scale is None else _integers(node, stored, scale, "x zero point")
+    if stored.dtype == np.int8:
         rows = _looked_up(other for other in nodes if _ids(other) == _ids(node))
         scales = [scale for scale in rows if scale.shape == (len(stored), 1)]
-        if len(scales) == 1:
-            yield _integers(node.name, stored, scales[0])
-    elif node.type.startswith(LOOK_UPS) and stored.dtype == np.uint8:
+        return _integers(node, stored, scales[0]) if len(scales) == 1 else None
+    if stored.dtype == np.uint8:
         tables = [table for table in _looked_up(nodes) if table.shape in ((ENTRIES,), (ENTRIES, 1))]
-        if len(tables) == 1 and stored.shape[1] % 3 == 0:
-            yield on_grid(node.name, Tables(tables[0].reshape(1, 1, -1)), unpacked(torch.tensor(stored)).numpy())
-    elif node.type.startswith("aten::embedding") and stored.shape[1] > 1:  # one number a row is a scale or an entry
-        yield as_float(node.name, stored)
-    elif node.type == "XNNPACK input":
-        scale = _numbers(inputs.get("x scale"))
-        if scale is None:
-            yield as_float(node.name, stored)
-        else:
-            yield _integers(node.name, stored, scale, node.settings["x zero point"])
+        if len(tables) != 1 or stored.shape[1] % 3:
+            return None
+        return on_grid(node.name, Tables(tables[0].reshape(1, 1, -1)), unpacked(torch.tensor(stored)).numpy())
+    # Of one number a row it is a scale or an entry.
+    return as_float(node.name, stored) if node.type.startswith("aten::embedding") and stored.shape[1] > 1 else None
 
 
-def _looked_up(nodes: Iterable[Node]) -> list[npt.NDArray[Any]]:
+def _looked_up(nodes: Iterable[Node]) -> list[Array]:
     """What rows are looked up in."""
-    found = [_numbers(dict(node.inputs)["argument 0"]) for node in nodes if node.type.startswith(LOOK_UPS)]
+    found = [numbers_of(dict(node.inputs)["argument 0"]) for node in nodes if node.type.startswith(LOOK_UPS)]
     return [numbers for numbers in found if numbers is not None]
 
 
@@ -108,16 +103,13 @@ def _ids(node: Node) -> Input | None:
     return given.get("argument 1[0]", given.get("argument 1"))
 
 
-def _numbers(value: Input) -> npt.NDArray[Any] | None:
-    return value.values if isinstance(value, Constant) else None
-
-
-def _integers(name: str, numbers: npt.NDArray[Any], scale: npt.NDArray[Any], zero_point: int = 0) -> StoredWeight:
+def _integers(node: Node, numbers: Array, scale: Array, zero: str = "filter zero point") -> StoredWeight:
     """Weight stored at 8 bits; `scale` has a shape that numpy stretches to that of the numbers."""
-    return on_grid(name, Affine(scale, 8, zero_point, steps=lambda given: _steps(given, scale)), numbers)
+    grid = Affine(scale, 8, node.settings.get(zero, 0), steps=lambda given: _steps(given, scale))
+    return on_grid(node.name, grid, numbers)
 
 
-def _grouped(name: str, numbers: npt.NDArray[Any], scales: npt.NDArray[Any]) -> StoredWeight:
+def _grouped(name: str, numbers: Array, scales: Array) -> StoredWeight:
     """Weight stored at 4 bits, with one scale per group of inputs: `scales` [O, groups].
 
     Scales are cut to bfloat16 after the numbers were rounded by them: a number near the middle of two steps then stands
@@ -134,61 +126,8 @@ def _grouped(name: str, numbers: npt.NDArray[Any], scales: npt.NDArray[Any]) -> 
     return on_grid(name, Affine(spread(scales, numbers.shape), 4, steps=steps), numbers)
 
 
-def _steps(given: Floats, scale: npt.NDArray[Any]) -> Floats:
+def _steps(given: Floats, scale: Array) -> Floats:
     """Times the inverse, as torchao does: which of two steps a number in the middle goes to depends on it."""
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = given * (np.float32(1) / scale)
     return np.where(scale == 0, 0, steps).astype(np.float32)
-
-
-class _Takers:
-    """Which operations take what each gives, and what it is added up to."""
-
-    def __init__(self, nodes: tuple[Node, ...]) -> None:
-        self._nodes = nodes
-        self._takers = defaultdict[int, list[int]](list)
-        for number, node in enumerate(nodes):
-            for _, value in node.inputs:
-                if isinstance(value, Wire) and value.node is not None:
-                    self._takers[value.node].append(number)
-
-    def sum(self, node: int) -> int:
-        """The last of the additions that alone take what a node gives."""
-        while len(takers := self._takers[node]) == 1 and self._nodes[takers[0]].type == SUM:
-            (node,) = takers
-        return node
-
-    def stack(self, node: int) -> int | None:
-        """The concatenation that alone takes it."""
-        takers = self._takers[node]
-        return takers[0] if len(takers) == 1 and self._nodes[takers[0]].type.startswith(STACK) else None
-
-
-def _assembled(nodes: tuple[Node, ...], filters: dict[int, StoredWeight]) -> None:
-    """Put together, in place, the weights of convolutions that were taken apart: of bands of rows that are added up,
-    and then of every other channel, whose results are laid side by side. What they became is by the first's number."""
-    takers = _Takers(nodes)
-    bands: dict[tuple[Any, ...], dict[tuple[int, int], int]] = {}
-    for number, source in _depthwise(nodes, filters):
-        settings = nodes[number].settings
-        if settings["kernel_width"] == KERNEL:
-            place = settings["dilation_height"], settings["kernel_height"]
-            bands.setdefault((source, takers.sum(number)), {})[place] = number
-    for group in in_bands(bands.values()):
-        filters[group[0]] = joined([filters.pop(number) for number in group])
-    parts: dict[tuple[Wire, int], dict[int, int]] = {}
-    for number, source in _depthwise(nodes, filters):
-        result = takers.sum(number)
-        stack = takers.stack(result)
-        if stack is not None:
-            order = [value.node for _, value in nodes[stack].inputs if isinstance(value, Wire)]
-            parts.setdefault((source, stack), {})[order.index(result)] = number
-    for found in parts.values():
-        numbers = [found[place] for place in sorted(found)]
-        filters[numbers[0]] = in_turn([filters.pop(number) for number in numbers])
-
-
-def _depthwise(nodes: tuple[Node, ...], filters: Mapping[int, StoredWeight]) -> list[tuple[int, Wire]]:
-    """The depthwise convolutions among those whose weights are in the file, and what each takes."""
-    found = ((number, dict(nodes[number].inputs).get("input1")) for number in filters)
-    return [(n, source) for n, source in found if nodes[n].type == DEPTHWISE and isinstance(source, Wire)]

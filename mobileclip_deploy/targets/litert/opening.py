@@ -16,6 +16,7 @@ from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator, StoredTensor, read_model
 from mobileclip_deploy.targets.values import Runner, TensorInfo
+from mobileclip_deploy.targets.weights import read_weights
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -66,9 +67,9 @@ class LiteRTArtifact(Artifact):
 
     @cached_property
     def weights(self) -> tuple[StoredWeight, ...]:
-        from mobileclip_deploy.targets.litert.weights import read_weights
+        from mobileclip_deploy.targets.litert.weights import TABLE
 
-        return read_weights(self.model, self.path)
+        return read_weights(self.graph, TABLE, self.path)
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
         from mobileclip_deploy.targets.litert.linting import lint_model

@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets.flatbuffer import Malformed
-from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
+from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire, wires
 from mobileclip_deploy.targets.litert.model_file import ModelFile, parse_model
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.litert.plain import plain_model, quantizing_as_stored
 from mobileclip_deploy.targets.litert.static import computed_values
 from mobileclip_deploy.targets.litert.weights import weight_place
-from mobileclip_deploy.targets.quantized import Floats, Flow, QuantizedFile, QuantizedValue, wires
+from mobileclip_deploy.targets.quantized import Floats, Flow, QuantizedFile, QuantizedValue
 
 __all__ = ["QuantizedLiteRT"]
 

@@ -17,6 +17,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.values import Runner, TensorInfo
+from mobileclip_deploy.targets.weights import read_weights
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
@@ -84,9 +85,9 @@ class OnnxArtifact(Artifact):
 
     @cached_property
     def weights(self) -> tuple[StoredWeight, ...]:
-        from mobileclip_deploy.targets.onnx.stored import read_weights
+        from mobileclip_deploy.targets.onnx.stored import TABLE
 
-        return read_weights(self.graph, self.path)
+        return read_weights(self.graph, TABLE, self.path)
 
     def runner(self) -> Runner:
         from mobileclip_deploy.targets.onnx.runner import OnnxRunner
