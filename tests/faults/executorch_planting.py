@@ -16,7 +16,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from mobileclip_deploy.targets.executorch import reading, xnnpack_payload
+from mobileclip_deploy.targets.executorch import program_file, xnnpack_payload
 from mobileclip_deploy.targets.flatbuffer import Decoder, root
 
 __all__ = ["ABSENT", "Array", "Fields", "PlantedProgram"]
@@ -52,7 +52,7 @@ class PlantedProgram:
 
     def __init__(self, path: Path) -> None:
         data = path.read_bytes()
-        self.fields: Fields = Decoder(reading.SCHEMAS, data).table(root(data, reading.IDENTIFIER), "Program")
+        self.fields: Fields = Decoder(program_file.SCHEMAS, data).table(root(data, program_file.IDENTIFIER), "Program")
         (self.plan,) = self.fields["plans"]
         base = struct.unpack_from("<Q", data, 24)[0]
         segments = [data[base + s["offset"] : base + s["offset"] + s["size"]] for s in self.fields["segments"]]
@@ -91,7 +91,7 @@ class PlantedProgram:
             "constants": {"segment": 0, "offsets": offsets},
             "named_data": [{"key": key, "segment": first + i} for i, key in enumerate(self.named)],
         }
-        program = encoded(self.fields, "Program", reading.SCHEMAS, reading.IDENTIFIER)
+        program = encoded(self.fields, "Program", program_file.SCHEMAS, program_file.IDENTIFIER)
         size = len(program) + 32
         base = size + -size % ALIGNMENT
         header = b"eh00" + struct.pack("<IQQQ", 32, size, base, len(behind))
@@ -117,7 +117,7 @@ class PlantedProgram:
     def constant(self, value: int) -> Array:
         """The numbers of a value, writable in place."""
         tensor = self.tensor(value)
-        dtype = reading.DTYPES[tensor["scalar_type"]]
+        dtype = program_file.DTYPES[tensor["scalar_type"]]
         flat = np.frombuffer(self.constants[tensor["data_buffer_idx"]], dtype, int(np.prod(tensor["sizes"])))
         return flat.reshape(tensor["sizes"])
 

@@ -16,7 +16,6 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch import embedding
-from mobileclip_deploy.targets.executorch.reading import read_graph
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers, stored_in_half
 from mobileclip_deploy.towers import make_tower
@@ -97,7 +96,7 @@ def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
     target = get_target("executorch")
     path = tmp_path / "before.pte"
     target.write(replace(job_of(model, "text", precision), calibration=few_words()), path)
-    assert {node.type.partition(".")[0] for node in read_graph(path).nodes} >= {"aten::index"}
+    assert {node.type.partition(".")[0] for node in target.open(path).graph.nodes} >= {"aten::index"}
     module = make_tower(model, "text")
     found, lost = matched_weights(module, target.open(path).weights or ())
     said = storage_of(target, "text", module, precision)

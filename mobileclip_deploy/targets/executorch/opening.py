@@ -1,17 +1,28 @@
-"""A .pte opened: what goes in and comes out of it, its graph and weights, and what runs it."""
+"""A .pte opened, and its method as a graph: kernels, and the operations inside of XNNPACK's parts, by what flows from
+one to the next.
+
+Values are followed through the planned memory: what an operation reads is what was last written where it reads, not
+what a value's number says.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.executorch.program_file import ProgramFile, TensorSpec, read_program
-from mobileclip_deploy.targets.executorch.reading import read_graph
-from mobileclip_deploy.targets.graph import Graph
+from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner, payload_files
+from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields, ProgramFile, TensorSpec, at, read_program
+from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, Value, read_part
+from mobileclip_deploy.targets.flatbuffer import Malformed, array
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import read_weights
 
@@ -20,6 +31,12 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.grids.decode import StoredWeight
 
 __all__ = ["ExecuTorchArtifact"]
+
+MOST_INSTRUCTIONS = 4096
+CORE_ML = "CoreMLBackend"
+VIEW = "executorch_prim::et_view.default"
+
+Place = tuple[int, int, int]
 
 
 class ExecuTorchArtifact(Artifact):
@@ -53,11 +70,15 @@ class ExecuTorchArtifact(Artifact):
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
-        return self.file.contents()
+        return self.file.contents
 
     @cached_property
     def graph(self) -> Graph:
-        return read_graph(self.path)
+        """What nothing written here holds is refused: other methods, control flow, state, unused results."""
+        try:
+            return _Method(self.file).graph()
+        except (Malformed, IndexError) as error:
+            raise InvalidInput(f"{self.path} is not a usable .pte file: {error}") from error
 
     @cached_property
     def weights(self) -> tuple[StoredWeight, ...] | None:
@@ -67,10 +88,9 @@ class ExecuTorchArtifact(Artifact):
 
     def runner(self) -> Runner:
         """By the backends it needs: Core ML's part by this package's evaluator, the others in the wheel's runtime."""
-        from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner
         from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
 
-        if self.file.backends == ("CoreMLBackend",):
+        if self.file.backends == (CORE_ML,):
             return CoreMLPayloadRunner(self.path, self.file)
         return RuntimeRunner(self, torch.get_num_threads())
 
@@ -82,3 +102,307 @@ class ExecuTorchArtifact(Artifact):
 
 def _info(name: str, spec: TensorSpec) -> TensorInfo:
     return TensorInfo(name, spec.dtype, spec.shape)
+
+
+@dataclass
+class _Memory:
+    """What stands in the planned memory, and in values that lie outside of it, while the method runs."""
+
+    held: dict[int, tuple[Place | None, Wire]] = field(default_factory=dict)
+
+    def write(self, value: int, place: Place | None, wire: Wire) -> None:
+        """A value is written; those that it is written over are gone."""
+        gone = [other for other, (taken, _) in self.held.items() if taken and place and _overlap(taken, place)]
+        for other in gone:
+            del self.held[other]
+        self.held[value] = place, wire
+
+    def find(self, value: int, place: Place | None) -> tuple[Wire, bool] | None:
+        """What stands where a value lies, and whether it was written as another value of the same size there."""
+        if value in self.held:
+            return self.held[value][1], False
+        for taken, wire in self.held.values():
+            if place is not None and taken == place:
+                return wire, True
+        return None
+
+
+def _overlap(a: Place, b: Place) -> bool:
+    return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
+
+
+class _Method:
+    """Follows the instructions once, and keeps what they do as nodes."""
+
+    def __init__(self, program: ProgramFile) -> None:
+        fields = program.fields
+        if [plan["name"] for plan in fields["plans"]] != ["forward"]:
+            names = ", ".join(str(plan["name"]) for plan in fields["plans"])
+            raise Malformed(f"its methods are {names}, not forward")
+        if fields["mutable"]:
+            raise Malformed("it holds state")
+        self._program, self._plan = program, program.plan
+        self._constants, self._offsets = program.constants
+        self._memory, self._nodes = _Memory(), list[Node]()
+        self._places: dict[int, Place] = {}  # of values that a view laid on others
+        self._taken: list[Place | None] = []  # what the instruction at hand reads or has written
+        self._called: set[int] = set()
+
+    def graph(self) -> Graph:
+        """The whole method."""
+        inputs, outputs = self._plan["inputs"], self._plan["outputs"]
+        for number, value in enumerate(inputs):
+            self._memory.write(value, self._place(value), Wire(None, number))
+        chain = self._plan["chains"]
+        if len(chain) != 1:
+            raise Malformed(f"it has {len(chain)} chains of instructions")
+        instructions = chain[0]["instructions"]
+        if len(instructions) > MOST_INSTRUCTIONS:
+            raise Malformed(f"it has {len(instructions):,} instructions")
+        spans = [self._instruction(number, entry["call"]) for number, entry in enumerate(instructions)]
+        graph = Graph(
+            inputs=tuple(f"input_{i}: {self._spec(value)}" for i, value in enumerate(inputs)),
+            nodes=tuple(self._nodes),
+            outputs=tuple(f"output_{i}: {self._spec(value)}" for i, value in enumerate(outputs)),
+            results=tuple(self._tensor(value) for value in outputs),
+        )
+        _refuse_unused(graph, spans)
+        return graph
+
+    def _instruction(self, number: int, entry: tuple[str, Fields] | None) -> range:
+        """The nodes of one instruction."""
+        if entry is None:
+            raise Malformed(f"instruction {number} is nothing")
+        first, (kind, call) = len(self._nodes), entry
+        self._taken = []
+        if kind == "KernelCall":
+            self._kernel(number, call["args"], at(self._plan["operators"], call["index"], "operator"))
+        elif kind == "DelegateCall":
+            delegate = at(self._plan["delegates"], call["index"], "delegate")
+            if call["index"] in self._called:
+                raise Malformed(f"delegate {call['index']} is called twice")
+            self._called.add(call["index"])
+            run = self._xnnpack if delegate["id"] == "XnnpackBackend" else self._other_backend
+            run(number, call["args"], delegate)
+        else:
+            raise Malformed(f"instruction {number} is a {kind}, not a call of a kernel or backend")
+        return range(first, len(self._nodes))
+
+    def _add(self, node: Node) -> int:
+        self._nodes.append(node)
+        return len(self._nodes) - 1
+
+    def _kernel(self, number: int, args: tuple[int, ...], operator: Fields) -> None:
+        """An out-variant takes its results last, and names them once more as what it returns."""
+        kind = ".".join(filter(None, (operator["name"], operator["overload"])))
+        if not args:
+            raise Malformed(f"{kind} takes nothing")
+        results = self._items(args[-1], "TensorList") or (args[-1],)
+        rest = args[:-1]
+        if rest[-len(results) :] == results:
+            rest = rest[: -len(results)]
+        inputs: list[tuple[str, Input]] = []
+        settings: dict[str, Any] = {}
+        for position, value in enumerate(rest):
+            self._argument(f"argument {position}", value, inputs, settings)
+        for position, value in enumerate(results):
+            settings[f"result {position}"] = self._spec(value)
+        node = self._add(Node(kind, tuple(inputs), settings, f"instruction {number}"))
+        if kind == VIEW:
+            place = self._place(rest[0])
+            if place is not None:
+                self._places[results[0]] = place
+            self._memory.held[results[0]] = place, Wire(node)
+            return
+        self._written(results, node)
+
+    def _written(self, results: tuple[int, ...], node: int) -> None:
+        for output, value in enumerate(results):
+            place = self._place(value)
+            if place and any(other and _overlap(other, place) for other in self._taken):
+                raise Malformed(f"{self._nodes[node].name} writes over what it reads or writes")
+            if self._constant(value) is not None:
+                raise Malformed(f"{self._nodes[node].name} writes over a constant")
+            self._memory.write(value, place, Wire(node, output))
+            self._taken.append(place)
+
+    def _xnnpack(self, number: int, args: tuple[int, ...], delegate: Fields) -> None:
+        part = read_part(self._program.payload(delegate), self._program.named)
+        name = f"instruction {number}"
+        specs = {"compiled with": _compiled_with(delegate)} if delegate["specs"] else {}
+        found: dict[int, Input] = {}
+        for value, entry in part.values.items():
+            if entry.numbers is not None:
+                found[value] = Constant(entry.numbers, f"value {value}")
+            elif entry.argument is not None and entry.flags != OUTPUT:
+                argument = at(args, entry.argument, "argument")
+                given: list[tuple[str, Input]] = [("x", self._tensor(argument))]
+                settings: dict[str, Any] = {"takes": self._spec(argument), **specs}
+                _describe("x", entry, given, settings)
+                found[value] = Wire(self._add(Node("XNNPACK input", tuple(given), settings, name)))
+        for position, operation in enumerate(part.operations):
+            given, settings = [], dict(operation.settings)
+            for parameter, source in operation.inputs.items():
+                if source is not None and source not in found:
+                    raise Malformed(f"{name} reads value {source} before it is computed")
+                given.append((parameter, None if source is None else found[source]))
+                if source is not None and isinstance(found[source], Constant):
+                    _describe(parameter, part.values[source], given, settings)
+            for parameter, result in operation.outputs.items():
+                _describe(parameter, _at_key(part.values, result), given, settings)
+            node = self._add(Node(operation.type, tuple(given), settings, f"{name}, node {position}"))
+            for output, result in enumerate(operation.outputs.values()):
+                if result in found:
+                    raise Malformed(f"{name} computes value {result} twice")
+                found[result] = Wire(node, output)
+        given_back = {entry.argument: value for value, entry in part.values.items() if entry.flags == OUTPUT}
+        for argument, value in sorted((at(args, key or 0, "argument"), value) for key, value in given_back.items()):
+            if value not in found:
+                raise Malformed(f"{name} does not compute its result")
+            settings = {"gives": self._spec(argument)}
+            node = self._add(Node("XNNPACK output", (("x", found[value]),), settings, name))
+            self._written((argument,), node)
+
+    def _other_backend(self, number: int, args: tuple[int, ...], delegate: Fields) -> None:
+        """A part that is not read: its bytes are constants, and what nothing has written is what it computes.
+
+        Of the data with names it may use any.
+        """
+        results = tuple(value for value in args if self._constant(value) is None and value not in self._memory.held)
+        payload = self._program.payload(delegate)
+        files = payload_files(payload) if delegate["id"] == CORE_ML else {"part": payload}
+        inputs: list[tuple[str, Input]] = [
+            (name, Constant(array(data, np.uint8, len(data)), name))
+            for name, data in (*sorted(files.items()), *sorted(self._program.named.items()))
+        ]
+        settings: dict[str, Any] = {"compiled with": _compiled_with(delegate)}
+        for position, value in enumerate(args):
+            settings[f"argument {position}"] = f"{self._spec(value)} at {self._place(value)}"
+            if value not in results:
+                inputs.append((f"argument {position}", self._tensor(value)))
+        node = self._add(Node(delegate["id"], tuple(inputs), settings, f"instruction {number}"))
+        self._written(results, node)
+
+    def _argument(self, name: str, value: int, inputs: list[tuple[str, Input]], settings: dict[str, Any]) -> None:
+        """One argument of a kernel: tensors are inputs, the rest is text with its type."""
+        kind, fields = self._value(value)
+        if kind == "Tensor" or value in self._memory.held:
+            inputs.append((name, self._tensor(value)))
+        elif kind in ("TensorList", "OptionalTensorList", "IntList"):
+            settings[name] = f"{kind} of {len(fields['items'])}"
+            for position, item in enumerate(fields["items"]):
+                if item == -1 and kind == "OptionalTensorList":
+                    inputs.append((f"{name}[{position}]", None))
+                elif self._kind(item) not in ("Tensor", "Int", "Null"):
+                    raise Malformed(f"value {value} is a list of a {self._kind(item)}")
+                else:
+                    self._argument(f"{name}[{position}]", item, inputs, settings)
+        elif "items" in fields:
+            settings[name] = f"{kind} {list(fields['items'])}"
+        else:
+            settings[name] = f"{kind} {fields.get('value')}"
+
+    def _tensor(self, value: int) -> Input:
+        """What stands in a value now."""
+        constant = self._constant(value)
+        if constant is not None:
+            return constant
+        place = self._place(value)
+        self._taken.append(place)
+        found = self._memory.find(value, place)
+        if found is None:
+            raise Malformed(f"value {value} is read before it is computed, or after it was written over")
+        wire, aside = found
+        if not aside:
+            return wire
+        return Wire(self._add(Node("view", (("x", wire),), {"result 0": self._spec(value)}, f"value {value}")))
+
+    def _constant(self, value: int) -> Constant | None:
+        kind, fields = self._value(value)
+        if kind != "Tensor" or not fields["data_buffer_idx"]:
+            return None
+        if fields["allocation"] is not None:
+            raise Malformed(f"value {value} is state")
+        sizes = fields["sizes"]
+        order = tuple(fields["dim_order"]) or tuple(range(len(sizes)))
+        if sorted(order) != list(range(len(sizes))):
+            raise Malformed(f"value {value} has dimensions in the order {list(order)}")
+        start = at(self._offsets, fields["data_buffer_idx"], "constant")
+        stored = array(self._constants, self._dtype(fields), _count(sizes), start)
+        shaped = stored.reshape([sizes[dimension] for dimension in order]).transpose(np.argsort(order))
+        return Constant(shaped, f"constant {fields['data_buffer_idx']}")
+
+    def _value(self, value: int) -> tuple[str, Fields]:
+        entry = at(self._plan["values"], value, "value")["value"]
+        if entry is None:
+            raise Malformed(f"value {value} is nothing")
+        kind, fields = entry
+        if kind == "Tensor":
+            extra = fields["extra"]
+            if fields["storage_offset"] or (extra and (extra["location"] or extra["device"] or extra["device_index"])):
+                raise Malformed(f"value {value} does not lie in the file and memory of the program")
+        return kind, fields
+
+    def _kind(self, value: int) -> str:
+        return self._value(value)[0]
+
+    def _items(self, value: int, kind: str) -> tuple[int, ...]:
+        found, fields = self._value(value)
+        return fields["items"] if found == kind else ()
+
+    def _dtype(self, fields: Fields) -> np.dtype[Any]:
+        if fields["scalar_type"] not in DTYPES or any(size < 0 for size in fields["sizes"]):
+            raise Malformed(f"a tensor has type {fields['scalar_type']} and shape {list(fields['sizes'])}")
+        return np.dtype(DTYPES[fields["scalar_type"]])
+
+    def _spec(self, value: int) -> str:
+        kind, fields = self._value(value)
+        if kind != "Tensor":
+            return kind
+        text = f"{self._dtype(fields).name} {list(fields['sizes'])}"
+        if tuple(fields["dim_order"]) != tuple(range(len(fields["sizes"]))):
+            text += f" in the order {list(fields['dim_order'])}"
+        return text + (" or less" if fields["dynamism"] else "")
+
+    def _place(self, value: int) -> Place | None:
+        """The memory of a value: number, first byte, the byte behind the last."""
+        kind, fields = self._value(value)
+        if value in self._places:
+            return self._places[value]
+        allocation = fields["allocation"] if kind == "Tensor" else None
+        if allocation is None:
+            return None
+        start = allocation["low"] | allocation["high"] << 32
+        return allocation["memory"], start, start + _count(fields["sizes"]) * self._dtype(fields).itemsize
+
+
+def _count(sizes: tuple[int, ...]) -> int:
+    return int(np.prod(sizes, dtype=object))
+
+
+def _at_key(values: Mapping[int, Value], key: int) -> Value:
+    if key not in values:
+        raise Malformed(f"value {key} is named, which an XNNPACK part has not")
+    return values[key]
+
+
+def _describe(parameter: str, value: Value, inputs: list[tuple[str, Input]], settings: Fields) -> None:
+    """Add what a value of a part is: what can be rounded as a constant, the rest as settings."""
+    settings[parameter] = value.description
+    if value.scales is not None:
+        inputs.append((f"{parameter} scale", Constant(value.scales)))
+    if value.zero_point is not None:
+        settings[f"{parameter} zero point"] = value.zero_point
+
+
+def _compiled_with(delegate: Fields) -> list[str]:
+    return [f"{spec['key']}={spec['value'].hex()}" for spec in delegate["specs"]]
+
+
+def _refuse_unused(graph: Graph, spans: list[range]) -> None:
+    """Instructions that no output needs are nothing that a conversion writes, and might write over what is needed."""
+    used = set(needed(graph))
+    for number, span in enumerate(spans):
+        if used.isdisjoint(span):
+            kinds = ", ".join(graph.nodes[index].type for index in span[:1])
+            raise Malformed(f"instruction {number} ({kinds}) computes what no output needs")

@@ -1,4 +1,4 @@
-"""What a .pte file holds, read from its bytes alone: inputs, outputs, delegates, operators left outside, bytes by kind.
+"""What a .pte file holds, read from its bytes alone: its one method, constants, and what its parts were compiled to.
 
 After `schema/program.fbs` of ExecuTorch 1.5 (file identifier ET12): a flatbuffer, an extended header with magic `eh00`
 in it, and data segments behind it. Nothing of executorch is imported, so files can be inspected without it.
@@ -7,19 +7,71 @@ in it, and data segments behind it. Nothing of executorch is imported, so files 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.flatbuffer import Malformed, Table, read, root
+from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, read, root
 
-__all__ = ["Delegate", "ProgramFile", "TensorSpec", "read_program"]
+__all__ = ["DTYPES", "Delegate", "Fields", "ProgramFile", "TensorSpec", "at", "read_program"]
 
 IDENTIFIER = b"ET12"
 HEADER_MAGIC = b"eh00"
-SCALAR_TYPES = {1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32"}
-TENSOR, KERNEL_CALL = 5, 1  # members of the unions KernelTypes and InstructionArguments
-INLINE = 0
+VALUES = {
+    "Null": "",
+    "Int": "value:q",
+    "Bool": "value:?",
+    "Double": "value:d",
+    "Tensor": "scalar_type:b storage_offset:i sizes:[i] dim_order:[B] requires_grad:? data_buffer_idx:I "
+    "allocation:Allocation layout:b dynamism:b extra:Extra",
+    "String": "value:text",
+    "IntList": "items:[q]",
+    "DoubleList": "items:[d]",
+    "BoolList": "items:[?]",
+    "TensorList": "items:[i]",
+    "OptionalTensorList": "items:[i]",
+}
+CALLS = {
+    "KernelCall": "index:i args:[i]",
+    "DelegateCall": "index:i args:[i]",
+    "MoveCall": "move_from:i move_to:i",
+    "JumpFalseCall": "cond_value_index:i destination_instruction:i",
+    "FreeCall": "value_index:i",
+}
+SCHEMAS = {
+    **VALUES,
+    **CALLS,
+    "Program": "version:I plans:[Plan] constant_buffer:[Blob] inline:[Blob] segments:[Segment] constants:Offsets "
+    "mutable:[Offsets] named_data:[Named]",
+    "Plan": "name:text containers:Containers values:[EValue] inputs:[i] outputs:[i] chains:[Chain] "
+    "operators:[Operator] delegates:[Delegate] buffer_sizes:[q] buffer_devices:[Device]",
+    "Containers": "inputs:text outputs:text",
+    "EValue": f"value:{'|'.join(VALUES)}",
+    "Allocation": "memory:I low:I high:I",
+    "Extra": "mutable_segment:Q name:text location:b device:b device_index:b",
+    "Chain": "inputs:[i] outputs:[i] instructions:[Instruction] stacktrace:[Frames]",
+    "Instruction": f"call:{'|'.join(CALLS)}",
+    "Frames": "items:[Frame]",
+    "Frame": "filename:text lineno:i name:text context:text",
+    "Operator": "name:text overload:text",
+    "Delegate": "id:text processed:Reference specs:[Spec]",
+    "Reference": "location:b index:I",
+    "Spec": "key:text value:[B]",
+    "Device": "buffer:i device:b device_index:b",
+    "Blob": "data:[B]",
+    "Segment": "offset:Q size:Q",
+    "Offsets": "segment:I offsets:[Q]",
+    "Named": "key:text segment:I",
+}
+# ScalarType of ExecuTorch's and torch's schema.
+DTYPES = {0: "u1", 1: "i1", 2: "<i2", 3: "<i4", 4: "<i8", 5: "<f2", 6: "<f4", 7: "<f8", 11: "?"}
+
+Fields = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,27 +94,128 @@ class Delegate:
 
 @dataclass(frozen=True)
 class ProgramFile:
-    """One method, `forward`, of a .pte file."""
+    """A .pte file.
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    delegates: tuple[Delegate, ...]
-    operators: dict[str, int]
-    bytes_by_kind: dict[str, int]
+    Attributes:
+        fields: the table `Program` of its flatbuffer, whole.
+        size: of the flatbuffer with its header, in bytes.
+        segments: the data behind it.
+    """
+
+    fields: Fields
+    size: int
+    segments: tuple[bytes, ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> ProgramFile:
+        """The bytes of a file.
+
+        Raises:
+            Malformed, IndexError: see `read_program`.
+        """
+        fields = Decoder(SCHEMAS, data).table(root(data, IDENTIFIER), "Program")
+        base, size = 0, len(data)
+        if data[8:12] == HEADER_MAGIC:
+            size, base = read(data, "<Q", 16), read(data, "<Q", 24)
+        places = [(base + segment["offset"], segment["size"]) for segment in fields["segments"]]
+        if size > len(data) or any(start + length > len(data) for start, length in places):
+            raise Malformed(f"it is cut off: {len(data)} bytes, and parts of it would lie behind them")
+        found = cls(fields, size, tuple(data[start : start + length] for start, length in places))
+        _ = found.inputs, found.outputs, found.operators, found.bytes_by_kind  # whatever is wrong is said at once
+        return found
+
+    @cached_property
+    def plan(self) -> Fields:
+        """The method `forward`."""
+        methods = {plan["name"]: plan for plan in self.fields["plans"]}
+        if "forward" not in methods:
+            raise Malformed(f"it has no method forward, only {', '.join(map(str, methods)) or 'none'}")
+        return methods["forward"]
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return tuple(self._tensor(value) for value in self.plan["inputs"])
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return tuple(self._tensor(value) for value in self.plan["outputs"])
+
+    @cached_property
+    def delegates(self) -> tuple[Delegate, ...]:
+        """The parts that backends run, in the order in which the method lists them."""
+        return tuple(Delegate(entry["id"], self.payload(entry)) for entry in self.plan["delegates"])
 
     @property
     def backends(self) -> tuple[str, ...]:
         """Ids of the backends that are needed to run it, each once."""
         return tuple(sorted({delegate.backend for delegate in self.delegates}))
 
+    @property
+    def operators(self) -> dict[str, int]:
+        """How often each kernel outside of the delegates is called."""
+        called = [
+            at(self.plan["operators"], call[1]["index"], "operator")
+            for chain in self.plan["chains"]
+            for call in (instruction["call"] for instruction in chain["instructions"])
+            if call is not None and call[0] == "KernelCall"
+        ]
+        return dict(Counter(".".join(filter(None, (one["name"], one["overload"]))) for one in called))
+
+    @property
+    def bytes_by_kind(self) -> dict[str, int]:
+        """Bytes of the program, of constants, of data with names, and of each backend's parts; none that are 0."""
+        named = {entry["segment"] for entry in self.fields["named_data"]}
+        kinds = Counter(
+            program=self.size,
+            constants=len(self.constants[0]),
+            shared_weights=sum(len(self.segments[index]) for index in named if index < len(self.segments)),
+        )
+        for delegate in self.delegates:
+            kinds[delegate.backend] += len(delegate.payload)
+        return {kind: count for kind, count in kinds.items() if count}
+
+    @property
     def contents(self) -> dict[str, dict[str, int]]:
         """For the manifest: delegates by backend, operators outside of them, bytes by kind."""
-        delegates = Counter(delegate.backend for delegate in self.delegates)
         return {
-            "delegates": dict(sorted(delegates.items())),
+            "delegates": dict(sorted(Counter(delegate.backend for delegate in self.delegates).items())),
             "operators_outside": dict(sorted(self.operators.items())),
             "bytes": self.bytes_by_kind,
         }
+
+    @property
+    def constants(self) -> tuple[bytes, tuple[int, ...]]:
+        """The data of all constants, and where each begins."""
+        found = self.fields["constants"]
+        if not found or not found["offsets"]:
+            return b"", ()
+        return at(self.segments, found["segment"], "segment"), found["offsets"]
+
+    @cached_property
+    def named(self) -> Mapping[str, bytes]:
+        """The data that parts share, by name."""
+        entries = self.fields["named_data"]
+        named = {entry["key"]: at(self.segments, entry["segment"], "segment") for entry in entries}
+        if len(named) != len(entries):
+            raise Malformed("two of its data have one name")
+        return named
+
+    def payload(self, delegate: Fields) -> bytes:
+        """What a delegate was compiled to."""
+        inline = tuple(blob["data"] for blob in self.fields["inline"])
+        reference = delegate["processed"] or {"location": 0, "index": len(inline)}
+        held = self.segments if reference["location"] else inline
+        return at(held, reference["index"], f"part compiled for {delegate['id']}")
+
+    def _tensor(self, value: int) -> TensorSpec:
+        kind, tensor = at(self.plan["values"], value, "value")["value"] or ("", {})
+        if kind != "Tensor":
+            raise Malformed("an input or output is not a tensor")
+        sizes, code = tuple(tensor["sizes"]), tensor["scalar_type"]
+        largest, shape = sizes[0] if sizes else 1, sizes
+        if tensor["dynamism"] and sizes:  # the file has the largest sizes; a batch that is free is one of several
+            shape = (0, *sizes[1:]) if largest > 1 else (*sizes[:-1], 0)
+        return TensorSpec(np.dtype(DTYPES[code]).name if code in DTYPES else f"type {code}", shape, largest)
 
 
 def read_program(path: Path) -> ProgramFile:
@@ -72,91 +225,19 @@ def read_program(path: Path) -> ProgramFile:
         InvalidInput: it is missing, of another format, cut off or damaged.
     """
     try:
-        data = path.read_bytes()
-        return _parse(data)
+        return ProgramFile.parse(path.read_bytes())
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     except (Malformed, IndexError) as error:
         raise InvalidInput(f"{path} is not a usable .pte file: {error}") from error
 
 
-def _parse(data: bytes) -> ProgramFile:
-    program = root(data, IDENTIFIER)
-    base, size = 0, len(data)
-    if data[8:12] == HEADER_MAGIC:
-        size, base = read(data, "<Q", 16), read(data, "<Q", 24)
-    segments = [(base + s.integer(0, "<Q"), s.integer(1, "<Q")) for s in program.tables(4)]
-    if size > len(data) or any(start + length > len(data) for start, length in segments):
-        raise Malformed(f"it is cut off: {len(data)} bytes, and parts of it would lie behind them")
-    methods = {plan.text(0): plan for plan in program.tables(1)}
-    if "forward" not in methods:
-        raise Malformed(f"it has no method forward, only {', '.join(methods) or 'none'}")
-    plan = methods["forward"]
-    delegates = tuple(_delegate(entry, program, data, segments) for entry in plan.tables(7))
-    named = {entry.integer(1, "<I") for entry in program.tables(7)}
-    constants = program.table(5)
-    kinds = {
-        "program": size,
-        "constants": segments[constants.integer(0, "<I")][1] if constants and constants.integers(1, "<Q") else 0,
-        "shared_weights": sum(segments[index][1] for index in named if index < len(segments)),
-    }
-    for delegate in delegates:
-        kinds[delegate.backend] = kinds.get(delegate.backend, 0) + len(delegate.payload)
-    return ProgramFile(
-        inputs=_tensors(plan, 3),
-        outputs=_tensors(plan, 4),
-        delegates=delegates,
-        operators=_operators(plan),
-        bytes_by_kind={kind: count for kind, count in kinds.items() if count},
-    )
+def at(held: Any, index: int, what: str) -> Any:
+    """One of several that the file numbers.
 
-
-def _delegate(entry: Table, program: Table, data: bytes, segments: list[tuple[int, int]]) -> Delegate:
-    reference = entry.table(1)
-    if reference is None:
-        raise Malformed(f"a part compiled for {entry.text(0)} is missing")
-    index = reference.integer(1, "<I")
-    inline = program.tables(3)
-    if reference.integer(0, "<b") == INLINE:
-        if index >= len(inline):
-            raise Malformed(f"a part compiled for {entry.text(0)} is missing")
-        return Delegate(entry.text(0), inline[index].blob(0))
-    if index >= len(segments):
-        raise Malformed(f"a part compiled for {entry.text(0)} is missing")
-    start, length = segments[index]
-    return Delegate(entry.text(0), data[start : start + length])
-
-
-def _tensors(plan: Table, field: int) -> tuple[TensorSpec, ...]:
-    values, specs = plan.tables(2), []
-    for index in plan.integers(field, "<i"):
-        if not 0 <= index < len(values):
-            raise Malformed(f"value {index} of {len(values)} is named as an input or output")
-        tensor = values[index].table(1)
-        if values[index].integer(0, "<B") != TENSOR or tensor is None:
-            raise Malformed("an input or output is not a tensor")
-        sizes = tensor.integers(2, "<i")
-        dynamic = tensor.integer(8, "<b") != 0
-        code = tensor.integer(0, "<b")
-        largest = sizes[0] if sizes else 1
-        shape = sizes
-        if dynamic and sizes:  # the file has the largest sizes; a batch that is free is one of several
-            shape = (0, *sizes[1:]) if largest > 1 else (*sizes[:-1], 0)
-        specs.append(TensorSpec(SCALAR_TYPES.get(code, f"type {code}"), shape, largest))
-    return tuple(specs)
-
-
-def _operators(plan: Table) -> dict[str, int]:
-    names = [(operator.text(0), operator.text(1)) for operator in plan.tables(6)]
-    counts: Counter[str] = Counter()
-    for chain in plan.tables(5):
-        for instruction in chain.tables(2):
-            call = instruction.table(1)
-            if instruction.integer(0, "<B") != KERNEL_CALL or call is None:
-                continue
-            index = call.integer(0, "<i")
-            if not 0 <= index < len(names):
-                raise Malformed(f"operator {index} of {len(names)} is called")
-            name, overload = names[index]
-            counts[f"{name}.{overload}" if overload else name] += 1
-    return dict(counts)
+    Raises:
+        Malformed: there are fewer.
+    """
+    if not 0 <= index < len(held):
+        raise Malformed(f"{what} {index} of {len(held)} is named")
+    return held[index]

@@ -17,7 +17,7 @@ from mobileclip_deploy.targets.litert.model_file import ModelFile, parse_model
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.litert.plain import plain_model, quantizing_as_stored
 from mobileclip_deploy.targets.litert.static import computed_values
-from mobileclip_deploy.targets.litert.weights import weight_place
+from mobileclip_deploy.targets.litert.weights import PLACES
 from mobileclip_deploy.targets.quantized import Floats, Flow, QuantizedFile, QuantizedValue
 
 __all__ = ["QuantizedLiteRT"]
@@ -43,7 +43,7 @@ class QuantizedLiteRT(QuantizedFile):
             self._content = quantizing_as_stored(artifact)
         except (Malformed, ValueError, IndexError, KeyError) as error:
             raise InvalidInput(f"{artifact.path}: what it quantizes cannot be read: {error}") from error
-        self.bias_steps = dict(_bias_steps(self._model))
+        self.bias_steps = dict(_bias_steps(artifact.graph))
         self.engine = f"LiteRT {importlib.metadata.version('ai-edge-litert')} (its plain kernels)"
 
     def plain(self, row: npt.NDArray[np.generic]) -> Mapping[str, Floats]:
@@ -100,12 +100,11 @@ def _number(node: Node, called: str) -> float:
     return float(value.values.item())
 
 
-def _bias_steps(model: ModelFile) -> Iterator[tuple[str, Floats]]:
+def _bias_steps(graph: Graph) -> Iterator[tuple[str, Floats]]:
     """The scales of biases that are integers, by the name of their layer's weight."""
-    for one in model.operators:
-        weight = weight_place(model, one)
-        if weight is None or len(one.inputs) < 3 or one.inputs[2] < 0:
-            continue
-        bias = model.tensors[one.inputs[2]]
-        if bias.quantized is not None and bias.dtype == "int32":
-            yield model.tensors[weight].name, bias.quantized.scale.astype(np.float32)
+    for node in graph.nodes:
+        given = dict(node.inputs)
+        weight, scale = given.get("input 1"), given.get("input 2 scale")
+        whole = node.type in PLACES and node.settings.get("input 2 type") == "int32"
+        if whole and isinstance(weight, Constant) and isinstance(scale, Constant):
+            yield weight.name, scale.values.astype(np.float32)
