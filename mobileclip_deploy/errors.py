@@ -27,6 +27,7 @@ __all__ = [
     "RuntimeFailed",
     "Undecided",
     "UsageError",
+    "first_line",
     "first_problem",
     "no_room",
     "of_system",
@@ -139,6 +140,11 @@ def of_system(error: OSError) -> MobileClipDeployError:
     if no_room(error):
         return DiskFull(str(error.filename or "the output"))
     return RuntimeFailed(f"{error.filename or 'input/output'}: {error.strerror or error}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a foreign package raised, or the kind of error where it said nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def first_problem(error: ValidationError) -> str:

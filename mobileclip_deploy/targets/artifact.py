@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.quantized import QuantizedFile
     from mobileclip_deploy.targets.values import Runner, TensorInfo
 
-__all__ = ["Artifact", "refuse_function"]
+__all__ = ["Artifact", "counted", "refuse_function"]
 
 
 class Artifact(ABC):
@@ -187,3 +187,9 @@ def refuse_function(target: str, function: str | None) -> None:
     """
     if function is not None:
         raise InvalidInput(f"{target} artifacts have no functions; the manifest names {function!r}")
+
+
+def counted(operators: Mapping[str, int], stored: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """`Artifact.contents` of operators by type, and of the bytes of weights by type of number."""
+    ranked = dict(sorted(stored.items(), key=lambda item: (-item[1], item[0])))
+    return {"operators": dict(sorted(operators.items())), "weight_bytes": ranked}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 from pydantic import BaseModel
+
+LARGEST = 10
 
 __all__ = ["FunctionInspection", "PackageInspection", "PortInspection", "StoredKind", "StoredTensor"]
 
@@ -42,6 +47,12 @@ class StoredTensor(BaseModel, frozen=True, extra="forbid"):
     bytes: int
     bits: float
 
+    @classmethod
+    def of(cls, name: str, shape: tuple[int, ...], dtype: str, kind: str, size: int) -> Self:
+        """A weight that takes so many bytes."""
+        bits = round(8 * size / max(math.prod(shape), 1), 2)
+        return cls(name=name, shape=shape, dtype=dtype, kind=kind, bytes=size, bits=bits)
+
 
 class FunctionInspection(BaseModel, frozen=True, extra="forbid"):
     """What a function takes, gives and computes: operations by type and by what they compute in, those that the
@@ -56,6 +67,40 @@ class FunctionInspection(BaseModel, frozen=True, extra="forbid"):
     weight_bytes: int
     weights: dict[str, StoredKind]
     largest: tuple[StoredTensor, ...]
+
+    @classmethod
+    def of(
+        cls,
+        ports: tuple[Iterable[PortInspection], Iterable[PortInspection]],
+        types: Iterable[str],
+        precisions: Iterable[str],
+        weights: Sequence[tuple[str, StoredTensor]],
+        not_evaluated: Mapping[str, int] | None = None,
+    ) -> Self:
+        """Count the types of operations, what they compute in, and the weights, each with the way it is stored."""
+        by_type = Counter(types)
+        kinds: dict[str, list[StoredTensor]] = {}
+        for label, weight in weights:
+            kinds.setdefault(label, []).append(weight)
+        told = {
+            label: StoredKind(
+                tensors=len(those),
+                elements=sum(math.prod(weight.shape) for weight in those),
+                bytes=sum(weight.bytes for weight in those),
+            )
+            for label, those in kinds.items()
+        }
+        return cls(
+            inputs=tuple(ports[0]),
+            outputs=tuple(ports[1]),
+            operations=by_type.total(),
+            by_type=dict(by_type.most_common()),
+            by_precision=dict(Counter(precisions).most_common()),
+            not_evaluated=dict(not_evaluated or {}),
+            weight_bytes=sum(weight.bytes for _, weight in weights),
+            weights=dict(sorted(told.items(), key=lambda item: -item[1].bytes)),
+            largest=tuple(sorted((weight for _, weight in weights), key=lambda weight: -weight.bytes)[:LARGEST]),
+        )
 
 
 class PackageInspection(BaseModel, frozen=True, extra="forbid"):

@@ -26,6 +26,9 @@ __all__ = [
     "Shared",
     "TensorInfo",
     "TowerJob",
+    "answer_of",
+    "ids_of",
+    "pixels_of",
 ]
 
 T = TypeVar("T")
@@ -86,6 +89,24 @@ class TensorInfo:
     range: tuple[float, float] | None = None
     colour: str | None = None
     normalised: bool | None = None
+
+
+def pixels_of(name: str, variant: Variant, dtype: str = "float32", batch: int = 1) -> TensorInfo:
+    """The input of an image tower: RGB in [0, 1], or in 0 ... 255 as bytes. `batch`: 0 where it is free."""
+    high = 255.0 if dtype == "uint8" else 1.0
+    return TensorInfo(name, dtype, (batch, *variant.image_input_shape), (0.0, high), "RGB")
+
+
+def ids_of(name: str, variant: Variant, dtype: str = "int32", batch: int = 1) -> TensorInfo:
+    """The input of a text tower."""
+    return TensorInfo(name, dtype, (batch, variant.tokens.context_length))
+
+
+def answer_of(name: str, variant: Variant, labels: int = 0, batch: int = 1) -> TensorInfo:
+    """The output of a tower: an embedding, or with labels their probabilities."""
+    if labels:
+        return TensorInfo(name, "float32", (batch, labels))
+    return TensorInfo(name, "float32", (batch, *variant.answer_shape), normalised=False)
 
 
 @dataclass(frozen=True)

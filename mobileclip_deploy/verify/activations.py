@@ -1,4 +1,4 @@
-"""The activations that an artifact rounds: what it makes of its own steps, and whether these are the right ones.
+"""The activations that an artifact quantizes: what it makes of its own steps, and whether these are the right ones.
 
 Neither needs a converter, so that artifacts of other versions are checked as well.
 """
@@ -26,7 +26,7 @@ from mobileclip_deploy.verify.subject import Subject
 
 __all__ = ["check_activations"]
 
-ROUNDED, RANGES = "activations", "ranges"
+ACTIVATIONS, RANGES = "activations", "ranges"
 # Of nano's towers and the golden ones torch came to a relative deviation of 1e-7 at most, with no integer another.
 COSINE = Bound("cosine", 0.999)
 OFF = 0.01  # of a value's integers
@@ -39,18 +39,18 @@ SMALLEST = 2.0**-9
 
 @dataclass(frozen=True)
 class _Followed:
-    """A file that rounds activations, and where its tower in torch computes what it rounds."""
+    """A file that quantizes activations, and where its tower in torch computes what it quantizes."""
 
     file: QuantizedFile
     tower: nn.Module
-    places: Sequence[tuple[Site, ...]]
+    sites: Sequence[tuple[Site, ...]]
 
 
 def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
-    """The artifact with its activations rounded, against torch that rounds the same values by the same steps; and these
-    steps against the ranges of the checkpoint's own values on the calibration inputs.
+    """The artifact with its activations quantized, against torch that quantizes the same values by the same steps; and
+    these steps against the ranges of the checkpoint's own values on the calibration inputs.
 
-    Nothing of a precision that rounds none by steps that stand in the file.
+    Nothing of a precision that quantizes none by steps that stand in the file.
     """
     found = subject.matched.get(tower)
     if found is None or subject.head.names:
@@ -58,9 +58,9 @@ def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
     try:
         file = subject.quantized(tower)
     except NotRun as error:
-        return [Check.not_run(ROUNDED, tower, str(error))]
+        return [Check.not_run(ACTIVATIONS, tower, str(error))]
     except InvalidInput as error:
-        return [Check(step=ROUNDED, tower=tower, status="failed", detail=str(error))]
+        return [Check(step=ACTIVATIONS, tower=tower, status="failed", detail=str(error))]
     if file is None or not file.values:
         return []
     inputs = subject.evidence.reference.inputs.of(tower)[:INPUTS]
@@ -70,25 +70,25 @@ def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
     rows = torch.from_numpy(inputs)
     rows = rows.double() if rows.is_floating_point() else rows
     try:
-        places, missing = found_sites(stored, rows[:1], file.plain(inputs[:1]), file.values)
+        sites, missing = found_sites(stored, rows[:1], file.plain(inputs[:1]), file.values)
     except InvalidInput as error:
-        return [Check(step=ROUNDED, tower=tower, status="failed", detail=str(error))]
+        return [Check(step=ACTIVATIONS, tower=tower, status="failed", detail=str(error))]
     if missing:
         detail = f"it rounds {_some(missing)}, which torch does not compute"
-        return [Check(step=ROUNDED, tower=tower, status="failed", engine=file.engine, detail=detail)]
-    followed = _Followed(file, stored, places)
-    return [_rounded(followed, tower, rows, inputs), _ranges(subject, followed, tower, found)]
+        return [Check(step=ACTIVATIONS, tower=tower, status="failed", engine=file.engine, detail=detail)]
+    followed = _Followed(file, stored, sites)
+    return [_quantized(followed, tower, rows, inputs), _ranges(subject, followed, tower, found)]
 
 
-def _rounded(followed: _Followed, tower: TowerName, rows: Tensor, inputs: npt.NDArray[np.generic]) -> Check:
+def _quantized(followed: _Followed, tower: TowerName, rows: Tensor, inputs: npt.NDArray[np.generic]) -> Check:
     """Its answers, and its integers on the way to them."""
     file = followed.file
-    torchs, wanted, answers = QuantizedTower(followed.tower, file.values, followed.places), [], []
+    torchs, wanted, answers = QuantizedTower(followed.tower, file.values, followed.sites), [], []
     for row, given in zip(rows.split(1), np.split(inputs, len(inputs)), strict=True):
         answer, integers = file.quantized(given)
         answers.append(answer)
         wanted.append(torchs(row, integers).float().numpy())
-    check = Check.of_answers(ROUNDED, tower, np.concatenate(wanted), np.concatenate(answers), COSINE, file.engine)
+    check = Check.of_answers(ACTIVATIONS, tower, np.concatenate(wanted), np.concatenate(answers), COSINE, file.engine)
     wrong = [name for name, off in torchs.off.items() if off > OFF * torchs.total[name]]
     total, off = sum(torchs.total.values()), sum(torchs.off.values())
     if wrong:
@@ -105,7 +105,7 @@ def _ranges(subject: Subject, followed: _Followed, tower: TowerName, found: Sequ
     inputs = calibration_inputs(subject.source.variant, tower, subject.calibration)
     # The checkpoint's numbers in the form that they have in the file; what was learned is measured as it was learned.
     forms = [replace(match, wanted=match.stored.values) if match.layer in chosen else match for match in found]
-    exact = QuantizedTower(tower_as_stored(subject.module(tower), forms, None), followed.file.values, followed.places)
+    exact = QuantizedTower(tower_as_stored(subject.module(tower), forms, None), followed.file.values, followed.sites)
 
     def computed() -> Iterator[dict[str, Floats]]:
         for row in torch.from_numpy(inputs).split(1):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from typing import Any
 
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.targets.coreai.asset import IMAGE, OWN, Asset, TensorType, operations, tensor_type
 from mobileclip_deploy.targets.coreai.opening import graph_of, port_names
 from mobileclip_deploy.targets.coreai.weights import RESTORED
-from mobileclip_deploy.targets.inspection import PackageInspection
+from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, PortInspection, StoredTensor
 from mobileclip_deploy.targets.values import TensorInfo
 
-__all__ = ["LARGEST", "inspect_asset", "ports_of"]
-
-LARGEST = 10
+__all__ = ["inspect_asset", "ports_of"]
 
 
 def inspect_asset(asset: Asset) -> PackageInspection:
@@ -28,16 +25,15 @@ def inspect_asset(asset: Asset) -> PackageInspection:
     Raises:
         InvalidInput: a function of it is damaged.
     """
-    told = {
-        "kind": "coreai artifact",
-        "title": "Core AI asset",
-        "specification_version": str(asset.metadata["assetVersion"]),
-        "deployment_target": "iOS27",
-        "bytes": artifact_bytes(asset.path),
-        "metadata": _flat(asset.metadata),
-        "functions": {name: _function(asset, name) for name in asset.functions},
-    }
-    return PackageInspection.model_validate(told)
+    return PackageInspection(
+        kind="coreai artifact",
+        title="Core AI asset",
+        bytes=artifact_bytes(asset.path),
+        specification_version=str(asset.metadata["assetVersion"]),
+        deployment_target="iOS27",
+        metadata=_flat(asset.metadata),
+        functions={name: _function(asset, name) for name in asset.functions},
+    )
 
 
 def _flat(metadata: dict[str, Any]) -> dict[str, str]:
@@ -47,56 +43,34 @@ def _flat(metadata: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in {**told, **(own if isinstance(own, dict) else {OWN: own})}.items()}
 
 
-def _function(asset: Asset, name: str) -> dict[str, Any]:
+def _function(asset: Asset, name: str) -> FunctionInspection:
     function = asset.functions[name]
-    inputs, outputs = ports_of(function)
     nodes = graph_of(asset, name).nodes
-    counts = Counter(node.type for node in nodes)
-    precisions = Counter(node.settings["result"].split(" ")[0] for node in nodes)
+    inputs, outputs = ports_of(function)
     weights = [weight for operation in operations(function) if (weight := _weight(operation)) is not None]
-    kinds: dict[str, dict[str, int]] = {}
-    for weight in weights:
-        kind = kinds.setdefault(weight["kind"], {"tensors": 0, "elements": 0, "bytes": 0})
-        kind["tensors"] += 1
-        kind["elements"] += math.prod(weight["shape"])
-        kind["bytes"] += weight["bytes"]
-    return {
-        "inputs": [_port(port) for port in inputs],
-        "outputs": [_port(port) for port in outputs],
-        "operations": counts.total(),
-        "by_type": dict(counts.most_common()),
-        "by_precision": dict(precisions.most_common()),
-        "not_evaluated": {},
-        "weight_bytes": sum(weight["bytes"] for weight in weights),
-        "weights": dict(sorted(kinds.items(), key=lambda item: -item[1]["bytes"])),
-        "largest": sorted(weights, key=lambda weight: -weight["bytes"])[:LARGEST],
-    }
+    return FunctionInspection.of(
+        (map(_port, inputs), map(_port, outputs)),
+        (node.type for node in nodes),
+        (node.settings["result"].split(" ")[0] for node in nodes),
+        [(weight.kind, weight) for weight in weights],
+    )
 
 
-def _weight(operation: Any) -> dict[str, Any] | None:
+def _weight(operation: Any) -> StoredTensor | None:
     """A constant of floats, or what is restored from others, which are counted with it; None for all else."""
     kind = operation.name.removeprefix("coreai.")
     if kind in RESTORED:
         parts = [tensor_type(operand) for operand in operation.operands]
-        kind = f"{kind} {parts[0].dtype}"
-    elif operation.name == "coreai.constant":
-        parts = [tensor_type(operation.results[0])]
-        users = [use.owner.name for use in operation.results[0].uses]
-        if not parts[0].dtype.startswith("float") or any(user.removeprefix("coreai.") in RESTORED for user in users):
+    elif kind == "constant":
+        kind, parts = "const", [tensor_type(operation.results[0])]
+        users = [use.owner.name.removeprefix("coreai.") for use in operation.results[0].uses]
+        if not parts[0].dtype.startswith("float") or any(user in RESTORED for user in users):
             return None
-        kind = f"const {parts[0].dtype}"
     else:
         return None
-    result = tensor_type(operation.results[0])
+    result, dtype = operation.results[0], parts[0].dtype
     size = sum(-(-math.prod(part.shape) * part.bits // 8) for part in parts)
-    return {
-        "name": str(operation.results[0].get_name()),
-        "shape": list(result.shape),
-        "dtype": parts[0].dtype,
-        "kind": kind,
-        "bytes": size,
-        "bits": round(8 * size / max(math.prod(result.shape), 1), 2),
-    }
+    return StoredTensor.of(str(result.get_name()), tensor_type(result).shape, dtype, f"{kind} {dtype}", size)
 
 
 def ports_of(function: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:
@@ -116,10 +90,5 @@ def _info(name: str, kind: TensorType) -> TensorInfo:
     return TensorInfo(name, kind.dtype, kind.shape)
 
 
-def _port(port: TensorInfo) -> dict[str, Any]:
-    return {
-        "name": port.name,
-        "kind": "image" if port.colour else "tensor",
-        "dtype": port.dtype,
-        "shape": list(port.shape),
-    }
+def _port(port: TensorInfo) -> PortInspection:
+    return PortInspection(name=port.name, kind="image" if port.colour else "tensor", dtype=port.dtype, shape=port.shape)

@@ -12,7 +12,7 @@ from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Place, Precisions, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Place, Precisions, TensorInfo, TowerJob, answer_of, ids_of, pixels_of
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
@@ -104,15 +104,9 @@ class CoreAITarget(Target):
         return f"{variant.name}_{artifact}.aimodel"
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
-        if tower == "image" and self.options.image_entry:
-            source = TensorInfo("image", "uint8", (1, *variant.image_input_shape), (0.0, 255.0), "RGB")
-        elif tower == "image":
-            source = TensorInfo("image", "float32", (1, *variant.image_input_shape), (0.0, 1.0), "RGB")
-        else:
-            source = TensorInfo("text", "int32", (1, variant.tokens.context_length))
-        if labels:
-            return source, TensorInfo("probabilities", "float32", (1, labels))
-        return source, TensorInfo("final_emb_1", "float32", (1, *variant.answer_shape), normalised=False)
+        dtype = "uint8" if self.options.image_entry else "float32"
+        source = pixels_of("image", variant, dtype) if tower == "image" else ids_of("text", variant)
+        return source, answer_of("probabilities" if labels else "final_emb_1", variant, labels)
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreai.authoring import Form, write_asset

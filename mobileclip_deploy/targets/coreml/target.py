@@ -19,7 +19,7 @@ from mobileclip_deploy.targets.coreml.recipes import (
 )
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Form, Place, Precisions, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Form, Place, Precisions, TensorInfo, TowerJob, answer_of, ids_of, pixels_of
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
@@ -115,13 +115,9 @@ class CoreMLTarget(Target):
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         """Input and output of a tower. A classifier's output is a dictionary from label to probability, as Vision reads
         it; beside it stands `classLabel`."""
-        if tower == "image":
-            source = TensorInfo("image", "uint8", (1, *variant.image_input_shape), (0.0, 255.0), "RGB")
-        else:
-            source = TensorInfo("text", "int32", (1, variant.tokens.context_length))
-        if labels:
-            return source, TensorInfo("classLabel_probs", "dictionary", ())
-        return source, TensorInfo("final_emb_1", "float32", (1, *variant.answer_shape), normalised=False)
+        source = pixels_of("image", variant, "uint8") if tower == "image" else ids_of("text", variant)
+        probabilities = TensorInfo("classLabel_probs", "dictionary", ())
+        return source, probabilities if labels else answer_of("final_emb_1", variant)
 
     def require_form(self, form: Form) -> None:
         super().require_form(form)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
+from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, first_line
 from mobileclip_deploy.targets.executorch.program_file import TensorSpec
 from mobileclip_deploy.targets.foreign.executorch import SET_THREADS
 from mobileclip_deploy.targets.quiet import hold_back, quiet
@@ -50,7 +50,7 @@ class RuntimeRunner:
                 self._program = loaded.load_program(path)
                 self._method = self._program.load_method("forward")
             except Exception as error:  # the bindings raise RuntimeError and subclasses of their own
-                raise RuntimeFailed(f"ExecuTorch cannot load {path}: {_first_line(error)}") from error
+                raise RuntimeFailed(f"ExecuTorch cannot load {path}: {first_line(error)}") from error
         names = ", ".join(program.backends) or "portable kernels"
         self.engine = f"ExecuTorch {__version__} ({names}, {threads} thread{'s' if threads > 1 else ''})"
 
@@ -75,7 +75,7 @@ class RuntimeRunner:
             with hold_back():
                 (output,) = self._method.execute([rows])
         except Exception as error:
-            raise RuntimeFailed(f"ExecuTorch failed: {_first_line(error)}") from error
+            raise RuntimeFailed(f"ExecuTorch failed: {first_line(error)}") from error
         # The runtime writes every call's output into the same memory.
         return output.numpy().astype(np.float32, copy=True)
 
@@ -85,7 +85,3 @@ class RuntimeRunner:
         if not fits or any(size not in (0, found) for size, found in zip(sizes, inputs.shape[1:], strict=True)):
             wanted = ", ".join(str(size) for size in self._input.shape[1:])
             raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -15,7 +15,16 @@ from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, UNAVA
 from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
 from mobileclip_deploy.targets.options import TargetOptions
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Attachment, Form, Precisions, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import (
+    Attachment,
+    Form,
+    Precisions,
+    TensorInfo,
+    TowerJob,
+    answer_of,
+    ids_of,
+    pixels_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,13 +111,8 @@ class ExecuTorchTarget(Target):
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         batch = 0 if self.options.dynamic_batch and tower == "text" else 1
-        if tower == "image":
-            source = TensorInfo(INPUT, "float32", (batch, *variant.image_input_shape), (0.0, 1.0), "RGB")
-        else:
-            source = TensorInfo(INPUT, "int64", (batch, variant.tokens.context_length))
-        if labels:
-            return source, TensorInfo(OUTPUT, "float32", (batch, labels))
-        return source, TensorInfo(OUTPUT, "float32", (batch, *variant.answer_shape), normalised=False)
+        source = pixels_of(INPUT, variant) if tower == "image" else ids_of(INPUT, variant, "int64", batch)
+        return source, answer_of(OUTPUT, variant, labels, batch)
 
     def require_form(self, form: Form) -> None:
         super().require_form(form)

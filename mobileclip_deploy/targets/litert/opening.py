@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator, StoredTensor, read_model
 from mobileclip_deploy.targets.values import Runner, TensorInfo
@@ -57,8 +57,7 @@ class LiteRTArtifact(Artifact):
         for tensor in self.model.tensors:
             if tensor.values is not None:
                 stored[tensor.dtype] = stored.get(tensor.dtype, 0) + tensor.bytes
-        ranked = dict(sorted(stored.items(), key=lambda item: (-item[1], item[0])))
-        return {"operators": dict(sorted(self.operators.items())), "weight_bytes": ranked}
+        return counted(self.operators, stored)
 
     @cached_property
     def graph(self) -> Graph:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import TensorInfo, TowerJob, answer_of, ids_of, pixels_of
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
@@ -57,13 +57,8 @@ class LiteRTTarget(Target):
         return f"{variant.name}_{artifact}.tflite"
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
-        if tower == "image":
-            source = TensorInfo("image", "float32", (1, *variant.image_input_shape), (0.0, 1.0), "RGB")
-        else:
-            source = TensorInfo("text", "int32", (1, variant.tokens.context_length))
-        if labels:
-            return source, TensorInfo("probabilities", "float32", (1, labels))
-        return source, TensorInfo("embedding", "float32", (1, *variant.answer_shape), normalised=False)
+        source = pixels_of("image", variant) if tower == "image" else ids_of("text", variant)
+        return source, answer_of("probabilities" if labels else "embedding", variant, labels)
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.litert.authoring import write_model

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, helper, numpy_helper
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import read_weights
@@ -67,8 +67,7 @@ class OnnxArtifact(Artifact):
         for tensor in self.model.graph.initializer:
             dtype = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
             stored[dtype] = stored.get(dtype, 0) + len(tensor.raw_data)
-        ranked = dict(sorted(stored.items(), key=lambda item: (-item[1], item[0])))
-        return {"operators": dict(sorted(self.operators.items())), "weight_bytes": ranked}
+        return counted(self.operators, stored)
 
     @cached_property
     def graph(self) -> Graph:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_line
 from mobileclip_deploy.targets.int8_sums import exact_int8
 
 __all__ = ["OnnxRunner", "open_session"]
@@ -68,7 +68,7 @@ class OnnxRunner:
         try:
             self._session = open_session(path if content is None else content, threads, as_written=as_written)
         except Exception as error:  # the runtime's own exceptions have no common base
-            raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
+            raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
         self._input = self._session.get_inputs()[0]
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
 
@@ -112,13 +112,9 @@ class OnnxRunner:
         try:
             return list(self._session.run(None, {self._input.name: values}))
         except Exception as error:
-            raise RuntimeFailed(f"ONNX Runtime failed: {_first_line(error)}") from error
+            raise RuntimeFailed(f"ONNX Runtime failed: {first_line(error)}") from error
 
 
 def as_pictures(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     """Pixels [N, 3, S, S] in [0, 1] as bytes [N, S, S, 3], which such a tower leaves at their size."""
     return np.rint(pixels.astype(np.float32) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

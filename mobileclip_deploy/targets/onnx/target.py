@@ -11,7 +11,7 @@ from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Attachment, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Attachment, TensorInfo, TowerJob, answer_of, ids_of, pixels_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,13 +68,8 @@ class OnnxTarget(Target):
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         source = self._own.artifact(tower).input.name
         result = self._own.artifact("classifier" if labels else tower).output.name
-        if tower == "image":
-            given = TensorInfo(source, "float32", (0, *variant.image_input_shape), (0.0, 1.0), "RGB")
-        else:
-            given = TensorInfo(source, "int64", (0, variant.tokens.context_length))
-        if labels:
-            return given, TensorInfo(result, "float32", (0, labels))
-        return given, TensorInfo(result, "float32", (0, *variant.answer_shape), normalised=False)
+        taken = pixels_of(source, variant, batch=0) if tower == "image" else ids_of(source, variant, "int64", batch=0)
+        return taken, answer_of(result, variant, labels, batch=0)
 
     @property
     def _own(self) -> Layout:
