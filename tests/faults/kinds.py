@@ -17,8 +17,7 @@ import pytest
 from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.graph import Graph
+from mobileclip_deploy.targets import Artifact, Target, get_target
 from mobileclip_deploy.verify import reproduction
 
 __all__ = [
@@ -94,18 +93,18 @@ def require_passed(check: Check) -> None:
 
 @contextmanager
 def conversions_read_once(target: str, known: Collection[Path]) -> Iterator[None]:
-    """The graphs and hashes of these artifacts, against which hundreds of edited copies are held, are kept when read.
+    """These artifacts, against which hundreds of edited copies are held, are opened and hashed once.
 
     What is added to `known` later is meant too.
     """
-    kind, kept = type(get_target(target)), dict[Path, Graph | None]()
-    read = kind.graph
+    kind, kept = type(get_target(target)), dict[Path, Artifact]()
+    opened = kind.open
 
-    def graph(own: object, path: Path) -> Graph | None:
+    def once(own: Target, path: Path, function: str | None = None) -> Artifact:
         if path not in known:
-            return read(own, path)  # type: ignore[arg-type]
+            return opened(own, path, function)
         if path not in kept:
-            kept[path] = read(own, path)  # type: ignore[arg-type]
+            kept[path] = opened(own, path, function)
         return kept[path]
 
     hashed = cache(artifact_sha256)
@@ -113,5 +112,5 @@ def conversions_read_once(target: str, known: Collection[Path]) -> Iterator[None
     def sha256(path: Path) -> str:
         return hashed(path) if path in known else artifact_sha256(path)
 
-    with mock.patch.object(kind, "graph", graph), mock.patch.object(reproduction, "artifact_sha256", sha256):
+    with mock.patch.object(kind, "open", once), mock.patch.object(reproduction, "artifact_sha256", sha256):
         yield
