@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.placement import Compiled
     from mobileclip_deploy.targets.quantized import QuantizedFile
     from mobileclip_deploy.targets.values import Runner, TensorInfo
+    from mobileclip_deploy.targets.weights import WeightTable
 
 __all__ = ["Artifact", "counted", "refuse_function"]
 
@@ -99,9 +100,18 @@ class Artifact(ABC):
         return None
 
     @property
-    def weights(self) -> tuple[StoredWeight, ...] | None:
-        """The weights of convolutions, products and tables, dequantized."""
+    def weight_table(self) -> WeightTable | None:
+        """Where weights stand in the graph, and how they are restored."""
         return None
+
+    @cached_property
+    def weights(self) -> tuple[StoredWeight, ...] | None:
+        """The weights of convolutions, products and tables, dequantized; None without a graph or a table of them."""
+        from mobileclip_deploy.targets.weights import read_weights
+
+        table = self.weight_table
+        graph = None if table is None else self.graph
+        return None if table is None or graph is None else read_weights(graph, table, self.path)
 
     @property
     def program(self) -> Program | None:

@@ -16,12 +16,11 @@ from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_typ
 from mobileclip_deploy.targets.coreai.authoring import FUNCTION
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.values import Runner, TensorInfo
-from mobileclip_deploy.targets.weights import read_weights
 
 if TYPE_CHECKING:
     from mobileclip_deploy.mil.lint import LintReport
-    from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.inspection import PackageInspection
+    from mobileclip_deploy.targets.weights import WeightTable
 
 __all__ = ["CoreAIArtifact", "graph_of", "port_names"]
 
@@ -85,11 +84,11 @@ class CoreAIArtifact(Artifact):
             raise InvalidInput(f"{self.path} has the functions {', '.join(found)}; expected {', '.join(expected)}")
         return self._read
 
-    @cached_property
-    def weights(self) -> tuple[StoredWeight, ...]:
+    @property
+    def weight_table(self) -> WeightTable:
         from mobileclip_deploy.targets.coreai.weights import TABLE
 
-        return read_weights(self._read, TABLE, self.path)
+        return TABLE
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
         from mobileclip_deploy.targets.coreai.linting import lint_asset

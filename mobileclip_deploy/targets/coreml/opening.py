@@ -22,13 +22,12 @@ from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.values import Runner, TensorInfo
-from mobileclip_deploy.targets.weights import read_weights
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-    from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.quantized import QuantizedFile
+    from mobileclip_deploy.targets.weights import WeightTable
 
 __all__ = ["CoreMLArtifact"]
 
@@ -85,11 +84,11 @@ class CoreMLArtifact(Artifact):
         _require_functions(self.program, self.function)
         return _Reader(self.program).graph()
 
-    @cached_property
-    def weights(self) -> tuple[StoredWeight, ...]:
+    @property
+    def weight_table(self) -> WeightTable:
         from mobileclip_deploy.targets.coreml.weights import table_of
 
-        return read_weights(self.graph, table_of(self.program), self.path)
+        return table_of(self.program)
 
     def runner(self) -> Runner:
         """Core ML on macOS, the evaluator elsewhere; the runner's `engine` says which."""

@@ -24,11 +24,10 @@ from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, Value, 
 from mobileclip_deploy.targets.flatbuffer import Malformed, array
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
 from mobileclip_deploy.targets.values import Runner, TensorInfo
-from mobileclip_deploy.targets.weights import read_weights
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-    from mobileclip_deploy.targets.grids.decode import StoredWeight
+    from mobileclip_deploy.targets.weights import WeightTable
 
 __all__ = ["ExecuTorchArtifact"]
 
@@ -80,11 +79,11 @@ class ExecuTorchArtifact(Artifact):
         except (Malformed, IndexError) as error:
             raise InvalidInput(f"{self.path} is not a usable .pte file: {error}") from error
 
-    @cached_property
-    def weights(self) -> tuple[StoredWeight, ...] | None:
+    @property
+    def weight_table(self) -> WeightTable | None:
         from mobileclip_deploy.targets.executorch.weights import TABLE
 
-        return read_weights(self.graph, TABLE, self.path) if self._readable else None
+        return TABLE if self._readable else None
 
     def runner(self) -> Runner:
         """By the backends it needs: Core ML's part by this package's evaluator, the others in the wheel's runtime."""

@@ -16,16 +16,15 @@ from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator, StoredTensor, read_model
 from mobileclip_deploy.targets.values import Runner, TensorInfo
-from mobileclip_deploy.targets.weights import read_weights
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mobileclip_deploy.mil.lint import LintReport
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-    from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.placement import Compiled
     from mobileclip_deploy.targets.quantized import QuantizedFile
+    from mobileclip_deploy.targets.weights import WeightTable
 
 __all__ = ["LiteRTArtifact", "graph_of"]
 
@@ -64,11 +63,11 @@ class LiteRTArtifact(Artifact):
         """An operator that takes what no earlier one gives is refused: the runtime trusts what a file says."""
         return graph_of(self.model, self.path)
 
-    @cached_property
-    def weights(self) -> tuple[StoredWeight, ...]:
+    @property
+    def weight_table(self) -> WeightTable:
         from mobileclip_deploy.targets.litert.weights import TABLE
 
-        return read_weights(self.graph, TABLE, self.path)
+        return TABLE
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
         from mobileclip_deploy.targets.litert.linting import lint_model

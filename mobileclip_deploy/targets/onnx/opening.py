@@ -17,12 +17,11 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.values import Runner, TensorInfo
-from mobileclip_deploy.targets.weights import read_weights
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-    from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.quantized import QuantizedFile
+    from mobileclip_deploy.targets.weights import WeightTable
 
 __all__ = ["OnnxArtifact"]
 
@@ -82,11 +81,11 @@ class OnnxArtifact(Artifact):
         except (onnx.checker.ValidationError, ValueError, TypeError) as error:  # a name that is no text is not a str
             raise InvalidInput(f"{self.path} is not a valid ONNX model: {error}") from error
 
-    @cached_property
-    def weights(self) -> tuple[StoredWeight, ...]:
+    @property
+    def weight_table(self) -> WeightTable:
         from mobileclip_deploy.targets.onnx.stored import TABLE
 
-        return read_weights(self.graph, TABLE, self.path)
+        return TABLE
 
     def runner(self) -> Runner:
         from mobileclip_deploy.targets.onnx.runner import OnnxRunner
