@@ -208,9 +208,10 @@ class ProgramFile:
         return at(held, reference["index"], f"part compiled for {delegate['id']}")
 
     def _tensor(self, value: int) -> TensorSpec:
-        kind, tensor = at(self.plan["values"], value, "value")["value"] or ("", {})
-        if kind != "Tensor":
+        found = at(self.plan["values"], value, "value")["value"]
+        if found is None or found[0] != "Tensor":
             raise Malformed("an input or output is not a tensor")
+        tensor: Fields = found[1]
         sizes, code = tuple(tensor["sizes"]), tensor["scalar_type"]
         largest, shape = sizes[0] if sizes else 1, sizes
         if tensor["dynamism"] and sizes:  # the file has the largest sizes; a batch that is free is one of several
