@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import PROGRAM, refusal, run
+from command_line import refusal, run
 from emoji_pairs import invert, write_pairs
 from torch.nn import functional as F
 
@@ -90,7 +90,7 @@ def test_images_without_captions_are_stored_too(teacher: Teacher, tmp_path: Path
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(pairs: Path, made: Path, tmp_path: Path) -> None:
-    command = [*PROGRAM, "reinforce", str(pairs), "--augmentations", "2", "--shard-rows", str(SHARD), "-o"]
+    words = ["reinforce", str(pairs), "--augmentations", "2", "--shard-rows", str(SHARD), "-o"]
     killed = tmp_path / "killed"
     # Stopped for good after the first shard is recorded, before the last.
     program = (
@@ -102,10 +102,10 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(pairs: Path, made: Path
         "r.write_shard = once\n"
         "from mobileclip_deploy.cli import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", program, *command[3:], str(killed)], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program, *words, str(killed)], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
     assert read_index(killed).stored == SHARD
-    resumed = run(*command[3:], killed)
+    resumed = run(*words, killed)
     assert resumed.code == 0, resumed.stderr
     assert "2 shards made and 1 kept" in resumed.stdout
     assert contents(killed) == contents(made)
