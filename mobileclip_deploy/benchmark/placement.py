@@ -78,7 +78,7 @@ def verify_and_place(
     from mobileclip_deploy.verify.several import Verified, verify_bundles
 
     if results and not explain:
-        raise UsageError("`placement` says more about what `explain` lists: give `explain` as well")
+        raise UsageError("`placement` says more about what `explain` lists: add `explain`")
     plans = measured(results, bundles) if results else ()
     found = verify_bundles(bundles, request, explain=explain, baseline=baseline, progress=progress)
     if not plans:
