@@ -130,10 +130,11 @@ def checked(outcome: Compiled | NotRun) -> list[tuple[str, str, str | None]]:
     subject.evidence.reference.inputs.of.return_value = np.repeat(ids(), 6, axis=0)
     subject.wanted.return_value = np.ones((6, 4), np.float32)
     subject.bundle.manifest.towers = {"text": mock.Mock(precision="fp32")}
-    subject.target.return_value.compiled.side_effect = [outcome]
+    compiled = subject.artifact.return_value.compiled
+    compiled.side_effect = [outcome]
     found = list(check_place(subject, "text"))
-    (call,) = subject.target.return_value.compiled.call_args_list
-    assert (call.args[1], len(call.args[2])) == ("gpu", 4)
+    (call,) = compiled.call_args_list
+    assert (call.args[0], len(call.args[1])) == ("gpu", 4)
     return [(check.step, check.status, check.detail) for check in found]
 
 

@@ -9,6 +9,7 @@ import torch
 
 from mobileclip_deploy.mil.faults import InvalidInput
 from mobileclip_deploy.mil.ops.registry import Ints, Opset, Tensor, op
+from mobileclip_deploy.mil.types import BY_NAME
 
 __all__: list[str] = []
 
@@ -24,6 +25,12 @@ def _zeros(wanted: Ints, shape: tuple[int, ...], opset: int) -> list[int]:
     # From iOS 17 on, zeros are matched from the right; one without a counterpart is 1.
     padded = (1,) * (len(wanted) - len(shape)) + shape[max(0, len(shape) - len(wanted)) :]
     return [have if want == 0 else want for want, have in zip(wanted, padded, strict=True)]
+
+
+@op("shape", result=BY_NAME["int32"], exact=True)
+def shape(x: Tensor) -> Tensor:
+    """The shape of x: int32 [rank]. Text towers of several lengths ask for it."""
+    return torch.tensor(tuple(x.shape), dtype=torch.int32)
 
 
 @op("reshape", exact=True)
