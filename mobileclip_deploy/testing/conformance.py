@@ -231,8 +231,14 @@ def its_runner_answers_alike_alone_and_in_a_batch(trial: Trial) -> Iterator[str]
             yield f"{precision}: the {tower} runner gives {first.dtype} {first.shape}, engine {runner.engine!r}"
         elif not np.array_equal(first, kept):
             yield f"{precision}: a later call of the {tower} runner changes what an earlier one gave"
-        elif np.abs(alone - first).max() > 1e-3 * np.abs(first).max():
+        elif np.abs(alone - first).max() > _alone(precision) * np.abs(first).max():
             yield f"{precision}: the {tower} runner answers otherwise to an input alone than in a batch"
+
+
+def _alone(precision: str) -> float:
+    """How far an answer may move with the batch around its input, of the largest number: ranges of activations that are
+    measured as the file runs are those of the batch (0.008 in ONNX Runtime at w8a8)."""
+    return 0.05 if is_precision(precision) and precision_of(precision).calibrated else 1e-3
 
 
 def its_session_answers_as_its_runner_does(trial: Trial) -> Iterator[str]:
