@@ -40,8 +40,9 @@ from mobileclip_deploy.verify.subject import Evidence
 __all__ = ["check_target"]
 
 UNKNOWN = "fp5"
-# The cosine of answers of rounded random weights to the exact ones; what computes another network has one around 0.
-NEAR = 0.9
+# The cosine of answers of rounded random weights to the exact ones (0.85 at 4 bits with half of the weights pruned).
+# What computes another network has one around 0.
+NEAR = 0.5
 
 
 @dataclass
