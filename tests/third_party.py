@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,17 +18,18 @@ from mobileclip_deploy.targets import GROUP, targets
 __all__ = ["PACKAGE", "install", "installed"]
 
 PACKAGE = Path(__file__).parents[1] / "examples" / "third_party_target"
+MODULE = "mobileclip_torchscript"
 
 
 def install(site: Path) -> None:
     """Copy the package into a folder, with the entry points of its pyproject.toml."""
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     shutil.copytree(
-        PACKAGE / "mobileclip_torchscript",
-        site / "mobileclip_torchscript",
+        PACKAGE / MODULE,
+        site / MODULE,
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    about = site / f"mobileclip_torchscript-{project['version']}.dist-info"
+    about = site / f"{MODULE}-{project['version']}.dist-info"
     about.mkdir()
     told = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
     (about / "METADATA").write_text(told, encoding="utf-8")
@@ -45,3 +47,6 @@ def installed(site: Path) -> Iterator[None]:
         targets.cache_clear()
         yield
     targets.cache_clear()
+    # What was imported from this folder would look for the rest of itself there, when another file installs it anew.
+    for name in [name for name in sys.modules if name.partition(".")[0] == MODULE]:
+        del sys.modules[name]
