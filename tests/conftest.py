@@ -27,6 +27,7 @@ from swift_package import swift_build
 
 # The files that take longest, the longest first, so that all processes end together.
 LONGEST = (
+    "targets/test_conformance.py",
     "faults/test_executorch_faults.py",
     "end_to_end/test_nano.py",
     "targets/test_coreml_golden.py",
