@@ -31,6 +31,8 @@ __all__ = [
     "relative_deviation",
 ]
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 @dataclass(frozen=True)
 class PassRecord:
@@ -78,7 +80,7 @@ def count(model: nn.Module) -> Counts:
     return Counts(
         parameters=sum(p.numel() for p in model.parameters()),
         modules=len(leaves),
-        batch_norms=sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in leaves),
+        batch_norms=sum(isinstance(m, BATCH_NORMS) for m in leaves),
     )
 
 

@@ -55,7 +55,7 @@ def _shear_y(image: Image.Image, magnitude: float) -> Image.Image:
     return _affine(image, (1.0, 0.0, 0.0, math.sin(angle) / math.cos(angle), 1.0, 0.0))
 
 
-def _enhanced(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Callable[[Image.Image, float], Image.Image]:
+def _enhanced(kind: Callable[[Image.Image], Any]) -> Callable[[Image.Image, float], Image.Image]:
     return lambda image, magnitude: kind(image).enhance(1.0 + magnitude)
 
 

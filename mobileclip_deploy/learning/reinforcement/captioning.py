@@ -63,10 +63,11 @@ class Captioner:
     ) -> list[list[str]]:
         """`count` captions of each RGB image, drawn by the generator of each."""
         pixels = torch.stack([self.preprocess(image) for image in images])
-        latent, tokens = self.model._encode_image(pixels)  # what its forward does first, once instead of at each token
+        seen = self.model(pixels)  # without texts: what it computes of images, once instead of at each token
 
         def logits(texts: Tensor) -> Tensor:
-            found = self.model(pixels, texts, image_latent=latent, image_embs=tokens, output_labels=False)
+            image = {"image_latent": seen["image_features"], "image_embs": seen["image_embs"]}
+            found = self.model(pixels, texts, output_labels=False, **image)
             last: Tensor = found["logits"][:, -1]
             return last
 
