@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files.tars import member_name, read_place
-from mobileclip_deploy.learning.datacompdr import lines, members
+from mobileclip_deploy.learning.datacompdr import members
 from mobileclip_deploy.learning.datacompdr.joining import Joined, join
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, replay
 from mobileclip_deploy.learning.datacompdr.settings import PublishedTeacher, ShardSettings
@@ -216,8 +216,6 @@ class PublishedDataset(TrainingData):
     def _read(self, row: int, part: str) -> bytes:
         where = self.joined.where(row, part)
         assert where is not None, part
-        if where[0].suffix == lines.SUFFIX:
-            return lines.member(read_place(*where, lines.BYTES), part)
         return read_place(*where, members.LIMIT)
 
     def _decoded(self, row: int, part: str, decode: Callable[[bytes], _T]) -> _T:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files.tars import Place, read_place, scan
-from mobileclip_deploy.learning.datacompdr.lines import SUFFIX, line_shards, scan_lines
 from mobileclip_deploy.learning.datacompdr.members import IMAGE_SUFFIXES, LIMIT
 from mobileclip_deploy.progress import Progress, silent
 
@@ -23,7 +22,7 @@ ENDINGS = {
     "text": ("txt",),
     "synthetic": ("syn.json",),
     "parameters": ("paug.json",),
-    "embeddings": ("npz", "pth.gz", "jsonl"),
+    "embeddings": ("npz", "pth.gz"),
 }
 ABSENT = -1
 
@@ -68,8 +67,8 @@ class Joined:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The tars of a folder, to the bottom, in order; where there is none, raygen's shards of JSON lines."""
-    return sorted(folder.rglob("*.tar")) or line_shards(folder)
+    """The tars of a folder, to the bottom, in order."""
+    return sorted(folder.rglob("*.tar"))
 
 
 def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Progress = silent) -> Joined:
@@ -143,8 +142,8 @@ def _others(folder: Path, shards: list[Path], images: Path | None) -> list[Path 
 
 
 def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int], bad: list[str] | None) -> _Rows:
-    inside = _scanned(shard)
-    outside = _by_uid(other, _scanned(other), inside) if other is not None else {}
+    inside = scan(shard)
+    outside = _by_uid(other, scan(other), inside) if other is not None else {}
     places: list[list[tuple[int, int]]] = []
     apart: list[tuple[bool, bool]] = []
     kinds: list[int] = []
@@ -176,10 +175,6 @@ def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int
         np.array(apart, np.bool_).reshape(-1, 2),
         np.array(kinds, np.int8),
     )
-
-
-def _scanned(shard: Path) -> dict[str, dict[str, Place]]:
-    return scan_lines(shard) if shard.suffix == SUFFIX else scan(shard)
 
 
 def _found(parts: dict[str, Place], beside: dict[str, Place], endings: tuple[str, ...]) -> tuple[Place | None, bool]:

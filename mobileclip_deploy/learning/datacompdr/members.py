@@ -7,6 +7,7 @@ and the image.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -23,7 +24,6 @@ from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files.arrays import plain_array
-from mobileclip_deploy.learning.datacompdr.lines import embeddings_of, gunzipped
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, parse
 from mobileclip_deploy.model.preprocessing import MAX_PIXELS
 
@@ -74,13 +74,12 @@ def parameters(content: bytes) -> tuple[Augmentation, ...]:
 
 
 def embeddings(content: bytes, suffix: str) -> dict[str, Tensor]:
-    """The float arrays of an `npz`, of a `pth.gz`, which is what torch.save wrote, compressed, or of raygen's line:
-    [rows, values].
+    """The float arrays of an `npz`, or of a `pth.gz`, which is what torch.save wrote, compressed: [rows, values].
 
     Raises:
         ValueError: damaged, pickled objects, larger than `LIMIT`, no table of floats, or values that are not finite.
     """
-    found = {"npz": _npz, "pth.gz": _torch, "jsonl": embeddings_of}[suffix](content)
+    found = {"npz": _npz, "pth.gz": _torch}[suffix](content)
     for name, value in found.items():
         if value.ndim != 2 or not value.is_floating_point():
             raise ValueError(f"{name} is {str(value.dtype).removeprefix('torch.')} {list(value.shape)}, no embeddings")
@@ -141,7 +140,7 @@ def _npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
 
 
 def _torch(content: bytes) -> dict[str, Tensor]:
-    unpacked = gunzipped(content, LIMIT, "the pth.gz")
+    unpacked = _gunzipped(content)
     try:
         with zipfile.ZipFile(io.BytesIO(unpacked)) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
@@ -159,6 +158,18 @@ def _torch(content: bytes) -> dict[str, Tensor]:
     ):
         raise ValueError("the pth.gz holds something else than named tensors")
     return found
+
+
+def _gunzipped(content: bytes) -> bytes:
+    """What was packed by gzip; of a bomb no more than the limit is unpacked."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            unpacked = stream.read(LIMIT + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"the pth.gz is damaged ({error})") from error
+    if len(unpacked) > LIMIT:
+        raise ValueError(f"the pth.gz unpacks to more than {LIMIT:,} bytes")
+    return unpacked
 
 
 def refusal(shard: object, name: str, error: ValueError) -> InvalidInput:
