@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         devices,
         write_job,
     )
-    from mobileclip_deploy.benchmark.placement import explain_placement
     from mobileclip_deploy.benchmark.report import report
     from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.checkpoints.convert import Conversion, convert
@@ -125,7 +124,6 @@ __all__ = [
     "evaluate",
     "evaluate_suite",
     "explain",
-    "explain_placement",
     "export",
     "export_all",
     "inspect",
@@ -151,7 +149,6 @@ __all__ = [
 # Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
 DOORS = {
     "benchmark.door": ("BenchmarkOutcome", "BenchmarkResult", "DeviceListing", "benchmark", "devices", "write_job"),
-    "benchmark.placement": ("explain_placement",),
     "benchmark.report": ("report",),
     "bundle": ("Bundle",),
     "checkpoints.convert": ("Conversion", "convert"),

@@ -56,7 +56,6 @@ PUBLIC = [
     "evaluate",
     "evaluate_suite",
     "explain",
-    "explain_placement",
     "export",
     "export_all",
     "inspect",

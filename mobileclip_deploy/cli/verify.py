@@ -33,13 +33,6 @@ __all__ = ["verify"]
     "--explain", is_flag=True, help="Name the first operation that is not the checkpoint's, and list every layer."
 )
 @click.option(
-    "--placement",
-    type=FILE,
-    multiple=True,
-    metavar="RESULT",
-    help="With --explain: of `benchmark`; why operations leave the Neural Engine there; may be repeated.",
-)
-@click.option(
     "--checks",
     type=click.Choice(["quick", "full"]),
     default="full",
@@ -65,7 +58,6 @@ def verify(
     calibration: Path | None,
     dataset: Path | None,
     explain: bool,
-    placement: tuple[Path, ...],
     checks: str,
     place: str | None,
     gate_texts: tuple[str, ...],
@@ -86,12 +78,11 @@ def verify(
     Example:
       mobileclip-deploy verify out/nano-onnx-fp16
       mobileclip-deploy verify out/mobileclip_s0-coreml-fp16 --checkpoint mobileclip_s0.pt --images photos/
-      mobileclip-deploy verify out/nano-coreml-fp16 --explain --placement iphone.json
+      mobileclip-deploy verify out/nano-coreml-fp16 --explain
       mobileclip-deploy verify out/nano-onnx-fp16 --baseline parity.lock.json --junit parity.xml
       mobileclip-deploy verify out/* --junit parity.xml
       mobileclip-deploy verify out/nano-litert-fp16 --place gpu
     """
-    from mobileclip_deploy.benchmark.placement import verify_and_place
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_verified
     from mobileclip_deploy.cli.words import put_in_flags
@@ -107,7 +98,7 @@ def verify(
         bundles[0], checkpoint, images, prompts, dataset, calibration, gates, checks == "full", place
     )
     with progress() as update:
-        found = verify_and_place(bundles, request, placement, explain=explain, baseline=lock, progress=update)
+        found = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
     for one in found:
         if isinstance(one, several.Refused):
             put_in_flags(one.failure)

@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 from benchmark import documents
 
-from mobileclip_deploy.benchmark.neural_engine import Evidence, neural_engine_evidence, planned_placement
-from mobileclip_deploy.benchmark.operations import operations_elsewhere
+from mobileclip_deploy.benchmark.neural_engine import (
+    Evidence,
+    neural_engine_evidence,
+    operations_elsewhere,
+    planned_placement,
+)
 from mobileclip_deploy.benchmark.report.html import html_page
 from mobileclip_deploy.benchmark.report.markdown import markdown_page
 from mobileclip_deploy.benchmark.report.table import remarks

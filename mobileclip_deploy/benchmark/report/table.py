@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.limit import describe_peak, reached
-from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence, planned_placement
-from mobileclip_deploy.benchmark.operations import operations_elsewhere
+from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence, operations_elsewhere, planned_placement
 from mobileclip_deploy.benchmark.report.points import milliseconds
 from mobileclip_deploy.benchmark.result import Browser, CellResult, Result, Snapshot
 

@@ -8,24 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark import documents
 from benchmark.ios.phone_folder import UDID, FolderPhone, IphoneBenchmark
 from command_line import run
-from exports import Exports
 
-import mobileclip_deploy as mcd
-from mobileclip_deploy.benchmark.documents import read_result, write_document
+from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.ios import devices, job_folder
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
-from mobileclip_deploy.benchmark.operations import operations_elsewhere
+from mobileclip_deploy.benchmark.neural_engine import operations_elsewhere
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.inspect.door import lint
-from mobileclip_deploy.parity import ParityReport
-from mobileclip_deploy.verify import several
-from mobileclip_deploy.verify.several import Verified
 
 UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 RUNS = "Documents/runs"
@@ -127,26 +121,9 @@ def test_the_placement_that_core_ml_plans_is_in_the_result(
     assert told == {("conv_1", "ios16.conv", "neuralEngine", 0.9), (lookup.name, "ios16.gather", "cpu", 0.3)}
     sentence = f"SIMULATED: 1 operation (gather {lookup.name}), 30.0% of the predicted cost, falls to the CPU"
     assert operations_elsewhere(result) == ((cell_label(result, cell.id), sentence),)
-    # verify --explain, given the result, joins it with what lint finds of the operation of that name.
-    (why,) = mcd.explain_placement(bundle, benchmark.output)
-    assert (why.tower, why.finding) == ("text", "placement")
-    assert why.detail.startswith(f"{sentence}, because of: {lookup.findings[0].rule} (")
-    verified = Verified(bundle, ParityReport(bundle="b", variant="nano", target="coreml", checks=()), (), 0.0)
-    monkeypatch.setattr(several, "verify_bundles", lambda *_, **__: [verified])
-    done = run("verify", benchmark.bundle, "--explain", "--placement", benchmark.output)
-    assert (done.code, why.describe() in done.stdout) == (0, True), done
-    done = run("verify", benchmark.bundle, "--explain", "--placement", benchmark.output, "--json")
-    assert [one["finding"] for one in done.json["explanations"]] == ["placement"]
-
-
-def test_a_result_of_another_bundle_explains_nothing(exports: Exports, tmp_path: Path) -> None:
-    bundle, result = exports.bundle("coreml", "fp16").path, tmp_path / "other.json"
-    write_document(result, documents.result())
-    done = run("verify", bundle, "--explain", "--placement", result)
-    assert done.code == 2
-    assert "other.json: nano-coreml-fp16 was not measured there; name a result of this bundle" in done.stderr
-    done = run("verify", bundle, "--placement", result)
-    assert (done.code, "add --explain" in done.stderr) == (2, True)
+    # The report, given the bundle, joins it with what lint finds of the operation of that name.
+    ((_, why),) = operations_elsewhere(result, lint(bundle.path))
+    assert why.startswith(f"{sentence}, because of: {lookup.findings[0].rule} (")
 
 
 def cell_label(result: Result, name: str) -> str:
