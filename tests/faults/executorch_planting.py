@@ -52,7 +52,7 @@ class PlantedProgram:
 
     def __init__(self, path: Path) -> None:
         data = path.read_bytes()
-        self.fields: Fields = Decoder(program_file.SCHEMAS, data).table(root(data, program_file.IDENTIFIER), "Program")
+        self.fields: Fields = program_file.SCHEMA.decoded(data)
         (self.plan,) = self.fields["plans"]
         base = struct.unpack_from("<Q", data, 24)[0]
         segments = [data[base + s["offset"] : base + s["offset"] + s["size"]] for s in self.fields["segments"]]
@@ -91,7 +91,7 @@ class PlantedProgram:
             "constants": {"segment": 0, "offsets": offsets},
             "named_data": [{"key": key, "segment": first + i} for i, key in enumerate(self.named)],
         }
-        program = encoded(self.fields, "Program", program_file.SCHEMAS, program_file.IDENTIFIER)
+        program = encoded(self.fields, "Program", program_file.SCHEMA.tables, program_file.SCHEMA.identifier)
         size = len(program) + 32
         base = size + -size % ALIGNMENT
         header = b"eh00" + struct.pack("<IQQQ", 32, size, base, len(behind))

@@ -19,9 +19,9 @@ import torch
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner, payload_files
-from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields, ProgramFile, TensorSpec, at, read_program
+from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields, ProgramFile, TensorSpec, read_program
 from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, Value, read_part
-from mobileclip_deploy.targets.flatbuffer import Malformed, array
+from mobileclip_deploy.targets.flatbuffer import Malformed, array, at
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 

@@ -15,59 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, read, root
+from mobileclip_deploy.targets.flatbuffer import Malformed, at, read, read_file, schema
 
-__all__ = ["DTYPES", "Delegate", "Fields", "ProgramFile", "TensorSpec", "at", "read_program"]
+__all__ = ["DTYPES", "Delegate", "Fields", "ProgramFile", "TensorSpec", "read_program"]
 
-IDENTIFIER = b"ET12"
 HEADER_MAGIC = b"eh00"
-VALUES = {
-    "Null": "",
-    "Int": "value:q",
-    "Bool": "value:?",
-    "Double": "value:d",
-    "Tensor": "scalar_type:b storage_offset:i sizes:[i] dim_order:[B] requires_grad:? data_buffer_idx:I "
-    "allocation:Allocation layout:b dynamism:b extra:Extra",
-    "String": "value:text",
-    "IntList": "items:[q]",
-    "DoubleList": "items:[d]",
-    "BoolList": "items:[?]",
-    "TensorList": "items:[i]",
-    "OptionalTensorList": "items:[i]",
-}
-CALLS = {
-    "KernelCall": "index:i args:[i]",
-    "DelegateCall": "index:i args:[i]",
-    "MoveCall": "move_from:i move_to:i",
-    "JumpFalseCall": "cond_value_index:i destination_instruction:i",
-    "FreeCall": "value_index:i",
-}
-SCHEMAS = {
-    **VALUES,
-    **CALLS,
-    "Program": "version:I plans:[Plan] constant_buffer:[Blob] inline:[Blob] segments:[Segment] constants:Offsets "
-    "mutable:[Offsets] named_data:[Named]",
-    "Plan": "name:text containers:Containers values:[EValue] inputs:[i] outputs:[i] chains:[Chain] "
-    "operators:[Operator] delegates:[Delegate] buffer_sizes:[q] buffer_devices:[Device]",
-    "Containers": "inputs:text outputs:text",
-    "EValue": f"value:{'|'.join(VALUES)}",
-    "Allocation": "memory:I low:I high:I",
-    "Extra": "mutable_segment:Q name:text location:b device:b device_index:b",
-    "Chain": "inputs:[i] outputs:[i] instructions:[Instruction] stacktrace:[Frames]",
-    "Instruction": f"call:{'|'.join(CALLS)}",
-    "Frames": "items:[Frame]",
-    "Frame": "filename:text lineno:i name:text context:text",
-    "Operator": "name:text overload:text",
-    "Delegate": "id:text processed:Reference specs:[Spec]",
-    "Reference": "location:b index:I",
-    "Spec": "key:text value:[B]",
-    "Device": "buffer:i device:b device_index:b",
-    "Blob": "data:[B]",
-    "Segment": "offset:Q size:Q",
-    "Offsets": "segment:I offsets:[Q]",
-    "Named": "key:text segment:I",
-}
+SCHEMA = schema("program")
 # ScalarType of ExecuTorch's and torch's schema.
 DTYPES = {0: "u1", 1: "i1", 2: "<i2", 3: "<i4", 4: "<i8", 5: "<f2", 6: "<f4", 7: "<f8", 11: "?"}
 
@@ -113,7 +66,7 @@ class ProgramFile:
         Raises:
             Malformed, IndexError: see `read_program`.
         """
-        fields = Decoder(SCHEMAS, data).table(root(data, IDENTIFIER), "Program")
+        fields = SCHEMA.decoded(data)
         base, size = 0, len(data)
         if data[8:12] == HEADER_MAGIC:
             size, base = read(data, "<Q", 16), read(data, "<Q", 24)
@@ -225,20 +178,4 @@ def read_program(path: Path) -> ProgramFile:
     Raises:
         InvalidInput: it is missing, of another format, cut off or damaged.
     """
-    try:
-        return ProgramFile.parse(path.read_bytes())
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
-    except (Malformed, IndexError) as error:
-        raise InvalidInput(f"{path} is not a usable .pte file: {error}") from error
-
-
-def at(held: Any, index: int, what: str) -> Any:
-    """One of several that the file numbers.
-
-    Raises:
-        Malformed: there are fewer.
-    """
-    if not 0 <= index < len(held):
-        raise Malformed(f"{what} {index} of {len(held)} is named")
-    return held[index]
+    return read_file(path, ".pte", ProgramFile.parse)

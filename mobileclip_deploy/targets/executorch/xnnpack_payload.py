@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, array, read, root, schema
+from mobileclip_deploy.targets.flatbuffer import Malformed, array, at, read, schema
 from mobileclip_deploy.targets.grids.decode import unpack_int4
 
 __all__ = ["Operation", "Value", "XnnpackPart", "read_part"]
@@ -100,8 +100,7 @@ def read_part(payload: bytes, named: Mapping[str, bytes]) -> XnnpackPart:
     length = read(payload, "<Q", 22)
     if start + size > len(payload) or behind + length > len(payload):
         raise Malformed("an XNNPACK part is cut off")
-    data = payload[start : start + size]
-    graph = Decoder(SCHEMA.tables, data).table(root(data, SCHEMA.identifier), "Graph")
+    graph = SCHEMA.decoded(payload[start : start + size])
     constants = _Constants(graph["constant_data"], payload[behind : behind + length], named)
     values: dict[int, Value] = {}
     for entry in graph["xvalues"]:
@@ -123,9 +122,7 @@ class _Constants:
 
     def read(self, index: int, dtype: npt.DTypeLike, count: int) -> Array:
         """`count` numbers of constant `index`."""
-        if index >= len(self.table):
-            raise Malformed(f"constant {index} of {len(self.table)} is named")
-        entry = self.table[index]
+        entry = at(self.table, index, "constant")
         key = entry["named_key"]
         if key is None:
             return array(self.behind, dtype, count, entry["offset"])

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Decoder", "Malformed", "Schema", "Table", "array", "read", "root", "schema"]
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["Decoder", "Malformed", "Schema", "Table", "array", "at", "read", "read_file", "root", "schema"]
+
+T = TypeVar("T")
 
 
 class Malformed(ValueError):
@@ -111,11 +115,21 @@ def root(data: bytes, identifier: bytes) -> Table:
 
 @dataclass(frozen=True)
 class Schema:
-    """What a format's tables hold: `tables` as `Decoder` takes them, `enums` the names of numbers, from 0 on."""
+    """What a format's tables hold: `tables` as `Decoder` takes them, `root` the kind of the first one, `enums` the
+    names of numbers, from 0 on."""
 
     identifier: bytes
+    root: str
     tables: Mapping[str, str]
     enums: Mapping[str, tuple[str, ...]]
+
+    def decoded(self, data: bytes) -> dict[str, Any]:
+        """A flatbuffer's root table, whole: see `Decoder.table`.
+
+        Raises:
+            Malformed: it is of another format, or says what is not in the schema.
+        """
+        return Decoder(self.tables, data).table(root(data, self.identifier), self.root)
 
 
 @cache
@@ -130,7 +144,7 @@ def schema(name: str) -> Schema:
         for union, members in unions.items():
             fields = fields.replace(f"<{union}>", "|".join(members))
         tables[kind] = fields
-    return Schema(told["identifier"].encode(), tables, enums)
+    return Schema(told["identifier"].encode(), told["root"], tables, enums)
 
 
 class Decoder:
@@ -210,6 +224,31 @@ def _numbers(data: bytes, form: str, position: int, count: int) -> tuple[Any, ..
     if position < 0 or position + count * struct.calcsize(form) > len(data):
         raise Malformed(f"an offset points at byte {position} of {len(data)}")
     return struct.unpack_from(f"<{count}{form}", data, position)
+
+
+def read_file(path: Path, kind: str, parse: Callable[[bytes], T]) -> T:
+    """What `parse` makes of the bytes of a file, of a `kind` such as ".pte".
+
+    Raises:
+        InvalidInput: it is missing, or `parse` raises Malformed or IndexError.
+    """
+    try:
+        return parse(path.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+    except (Malformed, IndexError) as error:
+        raise InvalidInput(f"{path} is not a usable {kind} file: {error}") from error
+
+
+def at(held: Any, index: int, what: str) -> Any:
+    """One of several that the file numbers.
+
+    Raises:
+        Malformed: there are fewer.
+    """
+    if not 0 <= index < len(held):
+        raise Malformed(f"{what} {index} of {len(held)} is named")
+    return held[index]
 
 
 def array(data: bytes, dtype: npt.DTypeLike, count: int, start: int = 0) -> npt.NDArray[Any]:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, array, root, schema
+from mobileclip_deploy.targets.flatbuffer import Malformed, array, at, read_file, schema
 from mobileclip_deploy.targets.grids.decode import unpack_int4
 
 __all__ = ["INT4", "SIGNATURE", "ModelFile", "Operator", "Quantized", "StoredTensor", "parse_model", "read_model"]
@@ -90,12 +89,7 @@ def read_model(path: Path) -> ModelFile:
         InvalidInput: it is missing, of another format, cut off or damaged, or says something that nothing written here
             says.
     """
-    try:
-        return parse_model(path.read_bytes())
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
-    except (Malformed, IndexError) as error:
-        raise InvalidInput(f"{path} is not a usable .tflite file: {error}") from error
+    return read_file(path, ".tflite", parse_model)
 
 
 def parse_model(data: bytes) -> ModelFile:
@@ -104,14 +98,14 @@ def parse_model(data: bytes) -> ModelFile:
     Raises:
         Malformed, IndexError: see `read_model`.
     """
-    model = Decoder(SCHEMA.tables, data).table(root(data, SCHEMA.identifier), "Model")
+    model = SCHEMA.decoded(data)
     if len(model["subgraphs"]) != 1:
         raise Malformed(f"it has {len(model['subgraphs'])} graphs, not one")
     graph, buffers = model["subgraphs"][0], [_content(data, buffer) for buffer in model["buffers"]]
     tensors = _tensors(graph["tensors"], buffers)
     inputs, outputs = _signature(model["signatures"], graph)
     operators = tuple(_operator(operator, model["codes"], len(tensors)) for operator in graph["operators"])
-    metadata = {str(entry["name"]): _at(buffers, entry["buffer"], "buffer") for entry in model["metadata"]}
+    metadata = {str(entry["name"]): at(buffers, entry["buffer"], "buffer") for entry in model["metadata"]}
     return ModelFile(tensors, operators, inputs, outputs, metadata)
 
 
@@ -153,7 +147,7 @@ def _tensor(entry: Mapping[str, Any], buffers: list[bytes]) -> StoredTensor:
         raise Malformed(f"{name} is a state")
     if any(size < 0 for size in shape):
         raise Malformed(f"{name} has the shape {list(shape)}")
-    content, count = _at(buffers, entry["buffer"], "buffer"), math.prod(shape)
+    content, count = at(buffers, entry["buffer"], "buffer"), math.prod(shape)
     values: npt.NDArray[Any] | None = None
     if number == FOUR_BITS:
         dtype = INT4
@@ -184,7 +178,7 @@ def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[Stor
         kind, details = told["details"]
         if kind != "Blockwise" or len(tensor.shape) != 2:
             raise Malformed(f"{tensor.name} is quantized in a way that is not known here")
-        scales, block = _at(tensors, details["scales"], "tensor").values, int(details["block_size"])
+        scales, block = at(tensors, details["scales"], "tensor").values, int(details["block_size"])
         if block < 1 or scales is None or scales.shape != (tensor.shape[0], -(-tensor.shape[1] // block)):
             raise Malformed(f"{tensor.name} has scales that do not fit its blocks")
         scale, zero = scales.astype(np.float32), np.zeros(1, np.int64)
@@ -199,7 +193,7 @@ def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[Stor
 
 
 def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:
-    code = _at(codes, entry["code"], "operator code")
+    code = at(codes, entry["code"], "operator code")
     number = max(code["code"], code["old_code"])  # the older field ends at 127
     operators = SCHEMA.enums["BuiltinOperator"]
     kind = operators[number] if 0 <= number < len(operators) else f"operator {number}"
@@ -212,9 +206,3 @@ def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:
         raise Malformed(f"{kind} has options of its own or state")
     settings = {} if entry["options"] is None else dict(entry["options"][1])
     return Operator(kind, code["version"], entry["inputs"], entry["outputs"], settings)
-
-
-def _at(held: Any, place: int, what: str) -> Any:
-    if not 0 <= place < len(held):
-        raise Malformed(f"{what} {place} of {len(held)} is named")
-    return held[place]
