@@ -6,8 +6,10 @@ import difflib
 import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
+
+from mobileclip_deploy.escaping import uncoloured
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -27,8 +29,9 @@ __all__ = [
     "RuntimeFailed",
     "Undecided",
     "UsageError",
-    "first_line",
+    "causes",
     "first_problem",
+    "first_sentence",
     "no_room",
     "of_system",
     "suggestion",
@@ -124,15 +127,21 @@ class NotRun(RuntimeFailed):
 
 def no_room(error: BaseException) -> bool:
     """Whether an error says that the disk, a quota or a limit is full, or came of one that does."""
+    # What is written in other languages tells it in words.
+    return any(
+        getattr(one, "errno", None) in FULL or any(os.strerror(number) in str(one) for number in FULL)
+        for one in causes(error)
+    )
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, then what it came of, and so on."""
     seen: list[BaseException] = []
     place: BaseException | None = error
     while place is not None and place not in seen:
         seen.append(place)
-        # What is written in other languages tells it in words.
-        if getattr(place, "errno", None) in FULL or any(os.strerror(number) in str(place) for number in FULL):
-            return True
+        yield place
         place = place.__cause__ or place.__context__
-    return False
 
 
 def of_system(error: OSError) -> MobileClipDeployError:
@@ -142,9 +151,11 @@ def of_system(error: OSError) -> MobileClipDeployError:
     return RuntimeFailed(f"{error.filename or 'input/output'}: {error.strerror or error}")
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what a foreign package raised, or the kind of error where it said nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def first_sentence(error: BaseException, most: int = 300) -> str:
+    """The first sentence of what a foreign package raised, without colours and advice, in at most `most` characters;
+    the kind of error where it said nothing."""
+    line = (uncoloured(str(error)).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(". ")[0].strip().removesuffix(".")[:most]
 
 
 def first_problem(error: ValidationError) -> str:

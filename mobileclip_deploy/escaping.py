@@ -8,13 +8,19 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["in_code", "in_markdown", "in_spreadsheet", "markdown_row", "shown", "shown_json"]
+__all__ = ["in_code", "in_markdown", "in_spreadsheet", "markdown_row", "shown", "shown_json", "uncoloured"]
 
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 JOINERS = "\u200c\u200d"
 """Persian and emoji need them, and they do nothing else."""
 NOT_ASCII = re.compile(r"[^ -~]")
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 """The last four: full-width ones."""
+
+
+def uncoloured(text: str) -> str:
+    """A program's words without the codes that tell a terminal to colour them or to move its cursor."""
+    return COLOURS.sub("", text)
 
 
 def shown(text: str) -> str:

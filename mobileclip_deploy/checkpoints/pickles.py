@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.errors import CheckpointError
+from mobileclip_deploy.errors import CheckpointError, first_sentence
 
-__all__ = ["Content", "first_line", "read"]
+__all__ = ["Content", "read"]
 
 # A training checkpoint with averaged weights is evaluated, and published, by those.
 EMA = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
@@ -52,7 +52,7 @@ def read(path: Path, zipped: bool) -> Content:
         raise CheckpointError(_unpickling(path, str(error))) from error
     except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
         raise CheckpointError(
-            f"{path} is truncated or not a torch checkpoint ({first_line(error)}); download or save it again"
+            f"{path} is truncated or not a torch checkpoint ({first_sentence(error, 160)}); download or save it again"
         ) from error
     tensors, used, passed = _state_dict(data)
     if not tensors:
@@ -64,18 +64,14 @@ def read(path: Path, zipped: bool) -> Content:
     return Content(tensors, notes)
 
 
-def first_line(error: BaseException) -> str:
-    """The first sentence of a library's error, without its advice to load unsafely."""
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return text.split(". ")[0].removesuffix(".")[:160]
-
-
 def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is truncated ({first_line(error)}); download or save it again") from error
+        raise CheckpointError(
+            f"{path} is truncated ({first_sentence(error, 160)}); download or save it again"
+        ) from error
     if any(TORCHSCRIPT_CODE in entry.filename for entry in entries):
         raise CheckpointError(
             f"{path} is a TorchScript archive, that is code, which is never run; give the model's state_dict "

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import pickles
-from mobileclip_deploy.errors import CheckpointError, InvalidInput
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, first_sentence
 from mobileclip_deploy.files import check_tensors
 
 __all__ = ["TensorFile", "open_tensors", "plain_names"]
@@ -89,7 +89,7 @@ def _open_safetensors(path: Path) -> TensorFile:
     except InvalidInput as error:
         raise CheckpointError(f"{error}; download or save it again") from error
     except (SafetensorError, OSError, ValueError, OverflowError, MemoryError) as error:
-        reason = pickles.first_line(error)
+        reason = first_sentence(error, 160)
         raise CheckpointError(
             f"{path} is truncated or not a valid safetensors file ({reason}); download or save it again"
         ) from error

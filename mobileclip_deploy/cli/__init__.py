@@ -17,7 +17,7 @@ from mobileclip_deploy.cli.demo import demo
 from mobileclip_deploy.cli.devices import devices
 from mobileclip_deploy.cli.doctor import doctor
 from mobileclip_deploy.cli.embed import embed
-from mobileclip_deploy.cli.ending import SigTerm, Terminated, ended_by_sigterm, told_errors
+from mobileclip_deploy.cli.ending import ended_by_signals, told_errors
 from mobileclip_deploy.cli.evaluate import evaluate
 from mobileclip_deploy.cli.export import export
 from mobileclip_deploy.cli.inspect import inspect
@@ -58,8 +58,6 @@ class Ordered(click.Group):
         except MobileClipDeployError as error:
             put_in_flags(error)
             raise
-        except SigTerm:  # click would take it for Ctrl-C
-            raise Terminated from None
         except BrokenPipeError:
             # Whoever read stdout, `| head` say, has seen enough: end as by the signal. Click's 1 is a failed gate.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -118,7 +116,7 @@ def main() -> None:
     # a Core ML package 10 to 40 times slower. Read when torch is imported, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     guard_logging()
-    with told_errors(), ended_by_sigterm(), safe_children():
+    with told_errors(), ended_by_signals(), safe_children():
         with own_temporary_folder():
             code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

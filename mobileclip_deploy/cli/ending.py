@@ -14,7 +14,7 @@ import click
 from mobileclip_deploy.cli.output import print_error
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, of_system
 
-__all__ = ["SigTerm", "Terminated", "ended_by_sigterm", "told_errors"]
+__all__ = ["SigTerm", "Terminated", "ended_by_signals", "told_errors"]
 
 CLEAN = "nothing half-written was left behind"
 
@@ -42,21 +42,40 @@ class SigTerm(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """In the block SIGTERM is raised as `SigTerm`; a second one ends the process at once."""
+def ended_by_signals() -> Iterator[None]:
+    """In the block Ctrl-C is raised as `KeyboardInterrupt`, and SIGTERM as `SigTerm`; a second SIGTERM ends the process
+    at once.
+
+    The block ends with them, whatever it made of them: converters take them for errors of their own, or drop them.
+    """
     if threading.current_thread() is not threading.main_thread():  # only there a handler can be set
         yield
         return
+    came: list[KeyboardInterrupt] = []
 
-    def handle(_: int, __: FrameType | None) -> NoReturn:
+    def terminate(_: int, __: FrameType | None) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise SigTerm
+        came.append(SigTerm())
+        raise came[-1]
 
-    before = signal.signal(signal.SIGTERM, handle)
+    def interrupt(_: int, __: FrameType | None) -> NoReturn:
+        came.append(KeyboardInterrupt())
+        raise came[-1]
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, terminate)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell told us to ignore it
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
+    except BaseException as error:
+        if came and error is not came[-1]:
+            raise came[-1] from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise came[-1]
 
 
 @contextlib.contextmanager

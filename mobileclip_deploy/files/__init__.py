@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError, no_room
-from mobileclip_deploy.files.leftovers import Claim, claimed, clear_leftovers, remove
+from mobileclip_deploy.files.leftovers import Claim, claimed, clear_leftovers, remove, system_temporary
 
 __all__ = [
     "StrPath",
@@ -141,12 +141,10 @@ def _room(path: Path) -> Iterator[None]:
     except DiskFull:
         raise
     except Exception as error:
-        temporary = Path(tempfile.gettempdir())
         if _is_full(path.parent):
             raise DiskFull(str(path.parent)) from error
-        if _is_full(temporary):
-            own = ".partial-" in temporary.name  # see own_temporary_folder
-            raise DiskFull(f"{temporary.parent if own else temporary} (TMPDIR)") from error
+        if _is_full(system_temporary()):
+            raise DiskFull(f"{system_temporary()} (TMPDIR)") from error
         if no_room(error):
             raise DiskFull(str(path.parent)) from error
         raise

@@ -17,11 +17,20 @@ from pathlib import Path
 if sys.platform != "win32":  # Windows has no such locks: there nothing is claimed, and nothing removed
     import fcntl
 
-__all__ = ["Claim", "claimed", "clear_leftovers", "own_temporary_folder", "remove", "temporary_folder"]
+__all__ = [
+    "Claim",
+    "claimed",
+    "clear_leftovers",
+    "own_temporary_folder",
+    "remove",
+    "system_temporary",
+    "temporary_folder",
+]
 
 LOCK = re.compile(r"\.(?P<name>.+)\.partial-(?P<token>[0-9a-f]{8})\.lock")
 # Short: a socket's path, which ends in it, has room for 104 characters on macOS.
 TEMPORARY = "mcd"
+OWN = re.compile(rf"\.{TEMPORARY}\.partial-[0-9a-f]{{8}}")
 
 log = logging.getLogger(__name__)
 
@@ -151,15 +160,24 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def system_temporary() -> Path:
+    """The system's folder for temporary files, also where this process has one of its own (`own_temporary_folder`)."""
+    folder = Path(tempfile.gettempdir())
+    return folder.parent if OWN.fullmatch(folder.name) else folder
+
+
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder for as long as the block runs; where its process is killed meanwhile, the next one that makes one
     removes it.
 
+    It stands in the system's folder, never in another one of ours: the path of a socket in it has room for about 100
+    characters.
+
     Raises:
         OSError: nothing temporary can be written.
     """
-    root = Path(tempfile.gettempdir())
+    root = system_temporary()
     clear_leftovers(root)
     with claimed(root / TEMPORARY) as claim:
         claim.partial.mkdir(mode=0o700)

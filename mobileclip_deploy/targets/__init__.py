@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from mobileclip_deploy.errors import DependencyMissing, UsageError, suggestion
+from mobileclip_deploy.errors import DependencyMissing, UsageError, first_sentence, suggestion
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.options import TargetOptions
@@ -79,7 +79,8 @@ def _load(entry: EntryPoint) -> Target:
         target: Target = entry.load()()
     except Exception as error:  # whatever somebody's package raises when it is imported
         package = entry.dist.name if entry.dist is not None else "its package"
-        raise DependencyMissing(f"the target {entry.name!r} of {package} cannot be loaded: {error}") from error
+        reason = first_sentence(error)
+        raise DependencyMissing(f"the target {entry.name!r} of {package} cannot be loaded: {reason}") from error
     return target
 
 

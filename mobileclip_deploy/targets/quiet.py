@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.errors import ExportError, causes, first_sentence
 from mobileclip_deploy.targets.foreign.torch import lean_tracing
 
 __all__ = ["conversion", "hold_back", "quiet"]
@@ -45,15 +45,20 @@ def conversion(what: str) -> Iterator[None]:
 
     Raises:
         ExportError: whatever it raised, in one line, with the original as its cause.
+        KeyboardInterrupt: it came meanwhile, whatever the converter made of it.
     """
+    handled = sys.exc_info()[1]  # whoever converts while an error is handled sees it again among the causes
     try:
         with quiet(), _own_garbage(), lean_tracing():
             yield
     except (KeyboardInterrupt, ExportError):
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise ExportError(f"{what} failed: {type(error).__name__}: {first[:300]}") from error
+        for cause in causes(error):
+            if isinstance(cause, KeyboardInterrupt) and cause is not handled:
+                raise cause from None
+        kind, told = type(error).__name__, first_sentence(error)
+        raise ExportError(f"{what} failed: {kind}{f': {told}' if told != kind else ''}") from error
 
 
 @contextlib.contextmanager

@@ -83,6 +83,7 @@ SLOW = """
 import os, sys, tempfile, time, click
 from pathlib import Path
 from mobileclip_deploy import cli
+from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.cli.output import progress
 from mobileclip_deploy.files import replacing
 
@@ -93,7 +94,13 @@ def slow(json):
         partial.write_text("half")
         Path(tempfile.gettempdir(), "package").mkdir()
         update("writing")
-        time.sleep(60)
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt as error:
+            if os.environ.get("MADE") == "an error":  # as torch.onnx does
+                raise ExportError("Failed to export the model. \x1b[96mThis is step 1/3\x1b[0m") from error
+            if os.environ.get("MADE") != "nothing":  # as what is called from C++ may
+                raise
 
 cli.cli.add_command(cli.add_quiet(slow))
 cli.main()
@@ -104,13 +111,13 @@ cli.main()
     ("number", "code", "message"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_signal_cleans_up_and_ends_with_one_line(
-    tmp_path: Path, number: signal.Signals, code: int, message: str, options: list[str]
+@pytest.mark.parametrize(("options", "made"), [([], "an error"), (["--json"], "nothing"), (["--json"], "itself")])
+def test_a_signal_cleans_up_and_ends_with_one_line_whatever_a_converter_makes_of_it(
+    tmp_path: Path, number: signal.Signals, code: int, message: str, options: list[str], made: str
 ) -> None:
     (tmp_path / "temporary").mkdir()
     (tmp_path / "out").mkdir()
-    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary"), "OUT": str(tmp_path / "out")}
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary"), "OUT": str(tmp_path / "out"), "MADE": made}
     program = [PROGRAM[0], "-c", SLOW, "slow", *options]
     running = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert running.stderr is not None
@@ -128,15 +135,16 @@ def test_a_signal_cleans_up_and_ends_with_one_line(
         }
     else:
         assert line == f"error: {message}: nothing half-written was left behind"
-    assert list((tmp_path / "out").iterdir()) == []
+    # What was dropped let the command finish.
+    assert [file.name for file in (tmp_path / "out").iterdir()] == (["file"] if made == "nothing" else [])
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_a_second_sigterm_ends_a_process_at_once() -> None:
     program = """
 import time
-from mobileclip_deploy.cli.ending import SigTerm, ended_by_sigterm
-with ended_by_sigterm():
+from mobileclip_deploy.cli.ending import SigTerm, ended_by_signals
+with ended_by_signals():
     try:
         print("ready", flush=True)
         time.sleep(60)

@@ -58,3 +58,34 @@ def test_code_is_that_of_the_graph_whenever_it_is_asked_for() -> None:
     assert GraphModule.recompile is before
     assert "torch.mul" in vars(left)["_code"]
     assert left(x).tolist() == [4, 9]
+
+
+def test_a_converter_is_told_in_one_sentence_without_colours() -> None:
+    with pytest.raises(ExportError, match=r"^it failed: ValueError: The graph is \[odd\]$"), conversion("it"):
+        raise ValueError("The graph is \x1b[96m[odd]\x1b[0m. \x1b[1mNext steps:\x1b[0m file a bug\nwith all lines")
+    with pytest.raises(ExportError, match=r"^it failed: ValueError$"), conversion("it"):
+        raise ValueError
+
+
+def test_ctrl_c_is_no_failure_of_the_converter() -> None:
+    def convert() -> None:
+        with conversion("it"):
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt as error:
+                raise RuntimeError("Failed to export") from error
+
+    with pytest.raises(KeyboardInterrupt):
+        convert()
+
+
+def test_ctrl_c_that_was_handled_before_is_not_the_conversions() -> None:
+    def convert() -> None:
+        with conversion("it"):
+            raise ValueError("no")
+
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        with pytest.raises(ExportError, match=r"^it failed: ValueError: no$"):
+            convert()

@@ -8,12 +8,11 @@ import logging
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mobileclip_deploy.benchmark.browser.launching import Browser, find_browser, installed_browsers
+from mobileclip_deploy.benchmark.browser.launching import Browser, find_browser, installed_browsers, last_words
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
@@ -21,7 +20,7 @@ from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Run
 from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
-from mobileclip_deploy.files.leftovers import temporary_folder
+from mobileclip_deploy.files.leftovers import system_temporary, temporary_folder
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 from mobileclip_deploy.web.lan import Certificate, code, local_address, own_certificate
@@ -129,7 +128,7 @@ def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
     idle = 0
     while not session.finished.is_set():
         given = session.given
-        with _started(browser, address) as process:
+        with _started(browser, address) as (process, folder):
             patience = START_SECONDS if session.browser is None else PATIENCE_SECONDS
             while not session.finished.is_set():
                 waited = 0.0
@@ -141,9 +140,11 @@ def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
                     continue
                 if session.browser is None:
                     why = "it ended" if process.poll() is not None else f"within {START_SECONDS} s"
+                    words = last_words(folder)
+                    said = f", and its last line was: {words}" if words else ""
                     raise RuntimeFailed(
-                        f"{browser.program} did not open the page ({why}): does it start by hand, and may it read "
-                        f"{tempfile.gettempdir()}? (One in a snap may not: set TMPDIR to a folder of your home.)"
+                        f"{browser.program} did not open the page ({why}{said}): does it start by hand, and may it "
+                        f"read {system_temporary()}? (One in a snap may not: set TMPDIR to a folder of your home.)"
                     )
                 session.died("the browser ended" if process.poll() is not None else f"no answer within {patience} s")
                 break
@@ -173,12 +174,12 @@ def _wait_for_somebody(session: BrowserSession, invitation: str) -> None:
 
 
 @contextlib.contextmanager
-def _started(browser: Browser, address: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A browser, ended with every process of its group and its profile."""
+def _started(browser: Browser, address: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A browser and its folder; it ends with every process of its group and its profile."""
     with temporary_folder() as folder:
         process = browser.start(address, folder)
         try:
-            yield process
+            yield process, folder
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)

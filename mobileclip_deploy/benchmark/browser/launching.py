@@ -10,9 +10,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobileclip_deploy.benchmark.bounded import one_line
 from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.escaping import uncoloured
 
-__all__ = ["Browser", "find_browser", "installed_browsers"]
+__all__ = ["Browser", "find_browser", "installed_browsers", "last_words"]
 
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "chromium": (
@@ -36,6 +38,9 @@ CHROMIUM = (
     # On Linux WebGPU is behind a flag; on a machine without a GPU its adapter is software, which the result says.
     "--enable-unsafe-webgpu",
 )
+STDERR = "stderr"
+LAST_BYTES = 4096
+"""How much of stderr is searched for its last line."""
 FIREFOX_SETTINGS = """\
 user_pref("browser.shell.checkDefaultBrowser", false);
 user_pref("browser.aboutwelcome.enabled", false);
@@ -60,11 +65,12 @@ class Browser:
         machine can read, names the file.
 
         Args:
-            folder: an empty one, for the profile and for what the browser leaves in its folder for temporary files.
+            folder: an empty one, for the profile, for the browser's temporary files, and for what it writes to stderr
+                (`last_words`). Its path should be short: that of Chromium's socket is 45 characters longer, and has
+                room for 107.
         """
-        profile, temporary = folder / "profile", folder / "temporary"
+        profile = folder / "profile"
         profile.mkdir()
-        temporary.mkdir()
         start = folder / "start.html"
         start.write_text(f'<meta http-equiv="refresh" content="0; url={html.escape(address)}">', encoding="utf-8")
         if self.family == "firefox":
@@ -74,15 +80,31 @@ class Browser:
             # Chromium refuses its sandbox to root, as in a container.
             sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
             options = [*CHROMIUM, *sandbox, f"--user-data-dir={profile}"]
-        return subprocess.Popen(
-            [self.program, *options, start.as_uri()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            # On macOS the path of a socket there would be too long.
-            env=os.environ | ({"TMPDIR": str(temporary)} if sys.platform == "linux" else {}),
-        )
+        with (folder / STDERR).open("wb") as stderr:
+            return subprocess.Popen(
+                [self.program, *options, start.as_uri()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+                # On macOS the path of a socket there would be too long.
+                env=os.environ | ({"TMPDIR": str(folder)} if sys.platform == "linux" else {}),
+            )
+
+
+def last_words(folder: Path) -> str:
+    """The last line that a browser wrote to stderr, in at most 300 characters; empty where it wrote none.
+
+    Helpers of Chromium complain after the line in which it says why it ends (FATAL): then it is that line.
+
+    Args:
+        folder: which it was started with.
+    """
+    with (folder / STDERR).open("rb") as stderr:
+        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - LAST_BYTES))
+        lines = uncoloured(stderr.read().decode(errors="replace")).split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    return one_line(next((line for line in reversed(said) if ":FATAL:" in line), said[-1] if said else ""), 300)
 
 
 def installed_browsers() -> tuple[Browser, ...]:

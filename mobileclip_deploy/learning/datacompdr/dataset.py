@@ -178,7 +178,11 @@ class PublishedDataset(TrainingData):
             if rows is not None and len(rows) == len(listed_captions):
                 sets[key] = rows
             first += len(listed_captions)
-        unmatched = [key for key in synthetic if key not in sets and re.match(self.settings.captions, key)]
+        unmatched = [
+            key
+            for key, listed in synthetic.items()
+            if listed and key not in sets and re.match(self.settings.captions, key)
+        ]
         if len(texts) < 1 or (len(texts) > 1 and len(texts) != first) or unmatched:
             raise ValueError(f"text_emb has {len(texts)} rows where there are {first} captions")
         return Said(text, synthetic, augmentations, images, texts[:1], sets)

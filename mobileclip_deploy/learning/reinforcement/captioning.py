@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mobileclip_deploy.errors import InvalidInput, UsageError, suggestion
+from mobileclip_deploy.errors import InvalidInput, UsageError, first_sentence, suggestion
 from mobileclip_deploy.files import file_sha256, write_whole
 from mobileclip_deploy.learning.reinforcement.pairs import Pair, Pairs
 from mobileclip_deploy.model.preprocessing import load_image
@@ -95,7 +95,7 @@ def load_captioner(name: str) -> Captioner:
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=weights or None)
     except Exception as error:  # its loaders raise RuntimeError, OSError, UnpicklingError, KeyError, ...
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        reason = first_sentence(error, 160)
         raise InvalidInput(f"the captioner {name} cannot be loaded ({reason}); is the file of that model?") from error
     if not isinstance(model, open_clip.CoCa):
         raise UsageError(f"{name} is no CoCa model, it writes no captions; take one of those, such as coca_ViT-L-14")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, first_line
+from mobileclip_deploy.errors import InvalidInput, first_sentence
 from mobileclip_deploy.files import read_json
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.coreai.bytecode import read_resources
@@ -111,7 +111,7 @@ class Asset:
                 with context or contextlib.nullcontext():
                     self.program = AIModelAsset.load(path).program
             except Exception as error:  # whatever MLIR's parser raises
-                raise InvalidInput(f"{path} holds no readable Core AI program: {first_line(error)}") from error
+                raise InvalidInput(f"{path} holds no readable Core AI program: {first_sentence(error)}") from error
         self.module = MODULE(self.program)
         self.graphs: dict[str, Any] = {}
         self.functions: dict[str, Any] = {}

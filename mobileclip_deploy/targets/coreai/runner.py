@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_line
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_sentence
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.editing import raise_to_float32, restore_weights, widen_products
@@ -72,7 +72,7 @@ class CoreAIRunner:
             with quiet(), hold_back():
                 self._function = self._wait(_load(asset, held, changed or bool(how), self._name))
         except Exception as error:  # the runtime's own exceptions have no common base
-            raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_line(error)}") from error
+            raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_sentence(error)}") from error
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         from coreai.runtime import NDArray
@@ -89,7 +89,7 @@ class CoreAIRunner:
         try:
             answers = self._wait(self._answers([NDArray(row) for row in rows]))
         except Exception as error:
-            raise RuntimeFailed(f"{self.engine} failed: {first_line(error)}") from error
+            raise RuntimeFailed(f"{self.engine} failed: {first_sentence(error)}") from error
         return np.concatenate(answers).astype(np.float32)
 
     async def _answers(self, values: list[Any]) -> list[npt.NDArray[np.float32]]:

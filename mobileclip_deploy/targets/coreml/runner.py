@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_sentence
 from mobileclip_deploy.targets.mlpackage import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
 
@@ -81,7 +81,7 @@ class CoreMLRunner:
             try:
                 self._model = ct.models.MLModel(str(path), compute_units=units, function_name=function)
             except Exception as error:
-                raise RuntimeFailed(f"{self.engine} cannot load {path}: {error}") from error
+                raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_sentence(error)}") from error
         description = self._model.get_spec().description
         named = {item.name: item for item in description.functions}
         ports = named[function] if function is not None else description
@@ -104,7 +104,7 @@ class CoreMLRunner:
         try:
             outputs = [self._model.predict({self._input: value})[self._output] for value in values]
         except Exception as error:
-            raise RuntimeFailed(f"{self.engine} failed: {error}") from error
+            raise RuntimeFailed(f"{self.engine} failed: {first_sentence(error)}") from error
         if self._labels is not None:
             return np.array([[one[label] for label in self._labels] for one in outputs], np.float32)
         return np.concatenate(outputs).astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, first_line
+from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, first_sentence
 from mobileclip_deploy.targets.executorch.program_file import TensorSpec
 from mobileclip_deploy.targets.foreign.executorch import SET_THREADS
 from mobileclip_deploy.targets.quiet import hold_back, quiet
@@ -50,7 +50,7 @@ class RuntimeRunner:
                 self._program = loaded.load_program(path)
                 self._method = self._program.load_method("forward")
             except Exception as error:  # the bindings raise RuntimeError and subclasses of their own
-                raise RuntimeFailed(f"ExecuTorch cannot load {path}: {first_line(error)}") from error
+                raise RuntimeFailed(f"ExecuTorch cannot load {path}: {first_sentence(error)}") from error
         names = ", ".join(program.backends) or "portable kernels"
         self.engine = f"ExecuTorch {__version__} ({names}, {threads} thread{'s' if threads > 1 else ''})"
 
@@ -75,7 +75,7 @@ class RuntimeRunner:
             with hold_back():
                 (output,) = self._method.execute([rows])
         except Exception as error:
-            raise RuntimeFailed(f"ExecuTorch failed: {first_line(error)}") from error
+            raise RuntimeFailed(f"ExecuTorch failed: {first_sentence(error)}") from error
         # The runtime writes every call's output into the same memory.
         return output.numpy().astype(np.float32, copy=True)
 

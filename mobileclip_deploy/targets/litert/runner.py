@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_line
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_sentence
 from mobileclip_deploy.targets.litert.model_file import SIGNATURE
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.quiet import hold_back, quiet
@@ -46,7 +46,7 @@ class LiteRTRunner:
                 self._interpreter.allocate_tensors()
                 self._run = self._interpreter.get_signature_runner(SIGNATURE)
         except Exception as error:  # the bindings raise ValueError and RuntimeError
-            raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_line(error)}") from error
+            raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_sentence(error)}") from error
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         if tuple(inputs.shape[1:]) != self._shape[1:]:
@@ -56,5 +56,5 @@ class LiteRTRunner:
         try:
             answers = [self._run(**{self._input: row[None]})[self._output] for row in rows]
         except Exception as error:
-            raise RuntimeFailed(f"{self.engine} failed: {first_line(error)}") from error
+            raise RuntimeFailed(f"{self.engine} failed: {first_sentence(error)}") from error
         return np.concatenate(answers).astype(np.float32)

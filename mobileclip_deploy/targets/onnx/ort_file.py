@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.errors import ExportError, first_sentence
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 
 __all__ = ["write_ort"]
@@ -37,7 +37,7 @@ def write_ort(
     try:
         onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own exceptions have no common base
-        raise ExportError(f"ONNX Runtime cannot write {path.name}: {error}") from error
+        raise ExportError(f"ONNX Runtime cannot write {path.name}: {first_sentence(error)}") from error
     found = OnnxRunner(path)(inputs)
     largest = float(np.abs(found - expected).max())
     if not largest <= tolerance:

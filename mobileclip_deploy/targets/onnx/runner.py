@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_line
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_sentence
 from mobileclip_deploy.targets.int8_sums import exact_int8
 
 __all__ = ["OnnxRunner", "open_session"]
@@ -68,7 +68,7 @@ class OnnxRunner:
         try:
             self._session = open_session(path if content is None else content, threads, as_written=as_written)
         except Exception as error:  # the runtime's own exceptions have no common base
-            raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
+            raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {first_sentence(error)}") from error
         self._input = self._session.get_inputs()[0]
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
 
@@ -112,7 +112,7 @@ class OnnxRunner:
         try:
             return list(self._session.run(None, {self._input.name: values}))
         except Exception as error:
-            raise RuntimeFailed(f"ONNX Runtime failed: {first_line(error)}") from error
+            raise RuntimeFailed(f"ONNX Runtime failed: {first_sentence(error)}") from error
 
 
 def as_pictures(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

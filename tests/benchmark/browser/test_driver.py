@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmark.android import tiny
+from command_line import run
+from exports import Exports
 
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.browser import driver as driving
@@ -204,6 +207,14 @@ def test_a_browser_that_ends_whenever_it_has_opened_the_page_is_given_up(
 def test_a_browser_that_does_not_start_says_so(tmp_path: Path, started: Callable[[Browser], BrowserDriver]) -> None:
     with pytest.raises(RuntimeFailed, match=r"/bin/false did not open the page .it ended.: does it start by hand"):
         started(Browser("chromium", "/bin/false")).run(plan(tmp_path / "job"), silent)
+    program = tmp_path / "browser"
+    program.write_text("#!/bin/sh\nprintf 'first\\n\\033[31mno display\\033[0m \\377\\n\\n' >&2\n")
+    program.chmod(0o755)
+    with pytest.raises(RuntimeFailed, match=r"[(]it ended, and its last line was: no display \ufffd[)]: "):
+        started(Browser("chromium", str(program))).run(plan(tmp_path / "again"), silent)
+    program.write_text("#!/bin/sh\necho '[1:FATAL:a.cc:3] Socket path too long' >&2; echo helper >&2\n")
+    with pytest.raises(RuntimeFailed, match=r"last line was: \[1:FATAL:a\.cc:3\] Socket path too long\): "):
+        started(Browser("chromium", str(program))).run(plan(tmp_path / "fatal"), silent)
 
 
 @pytest.mark.parametrize("selector", ["serve", "lan"])
@@ -315,3 +326,19 @@ def test_a_browser_measures_with_right_answers_and_tells_what_it_is(
     assert "compile, ms" in page
     assert "CPU, ms" not in page
     assert f"secure and isolated, clock in {browser.clock_step_ns / 1e3:g} us" in page
+
+
+def test_the_command_line_starts_chromium(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require_tool: Callable[[str, str], str]
+) -> None:
+    require_tool("chromium", "apt-get install chromium")
+    require_tool("npm", "apt-get install npm")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(CACHE))
+    bundle, result = exports.bundle("onnx", "fp16").path, tmp_path / "result.json"
+    # Chromium's socket has room for 107 characters, of which its own names take 45. pytest's folders are longer.
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="as-on-some-clusters-"))
+    found = run("benchmark", bundle, "--tower", "text", "--device", "browser:chromium", "--quick", "--json", result)
+    assert (found.code, found.stderr.count("error")) == (0, 0), found.stderr
+    Path(tempfile.gettempdir()).rmdir()
+    (cell,) = json.loads(result.read_text())["cells"]
+    assert (cell["status"], cell["golden"]["passed"]) == ("done", True)

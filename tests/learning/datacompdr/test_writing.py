@@ -137,6 +137,17 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(folder: Path, made: Path) -> No
     assert contents(folder / "killed") == contents(made)
 
 
+def test_pairs_without_synthetic_captions_are_trained_from(teacher: mcd.MobileCLIP, tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "pairs", COUNT)
+    rows = [json.loads(line) for line in (pairs / "pairs.jsonl").read_text().splitlines()]
+    bare = [json.dumps({"image": row["image"], "text": row["text"]}) for row in rows[:-1]]  # the last one keeps its
+    (pairs / "pairs.jsonl").write_text("\n".join([*bare, json.dumps(rows[-1])]))
+    (pairs / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
+    write(tmp_path, teacher, "made")
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    assert mcd.train(tmp_path / "recipe.yaml", tmp_path / "trained").weights.is_file()
+
+
 def test_of_a_picture_that_changed_its_shard_alone_is_made_again(teacher: mcd.MobileCLIP, tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "pairs", COUNT)
     before = contents(write(tmp_path, teacher, "made"))
