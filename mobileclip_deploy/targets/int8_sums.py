@@ -1,4 +1,4 @@
-"""Whether ONNX Runtime's int8 sums are exact on this processor, and the session option that makes them so.
+"""The options of ONNX Runtime's sessions, and whether its int8 sums are exact on this processor without one of them.
 
 x86 without VNNI adds two products of uint8 and int8 in 16 bits, where they saturate. `session.x64quantprecision` avoids
 that at the price of speed (microsoft/onnxruntime#12088). With VNNI the sums are exact anyway: there S0's image tower at
@@ -7,15 +7,42 @@ that at the price of speed (microsoft/onnxruntime#12088). With VNNI the sums are
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["exact_int8", "product"]
+__all__ = ["as_run", "exact_int8", "product", "session_options"]
 
 PRECISE = ("session.x64quantprecision", "1")
+SPINNING = ("session.intra_op.allow_spinning", "0")
 SIDE = 64
+
+
+def session_options(threads: int | None = None, entries: Iterable[tuple[str, str]] = ()) -> Any:
+    """An `onnxruntime.SessionOptions` that logs errors alone.
+
+    Args:
+        threads: as many as the runtime chooses when None.
+        entries: names and values of what ONNX Runtime has no attribute for.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    for name, value in entries:
+        options.add_session_config_entry(name, value)
+    return options
+
+
+def as_run() -> tuple[tuple[str, str], ...]:
+    """Entries of sessions that run artifacts: threads do not spin, which steals no core from what waits, and int8 sums
+    are exact."""
+    return (SPINNING, *exact_int8())
 
 
 @cache
@@ -26,11 +53,8 @@ def exact_int8() -> tuple[tuple[str, str], ...]:
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
     largest = product(np.full((SIDE, SIDE), 127, np.int8))
-    session = onnxruntime.InferenceSession(largest, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(largest, session_options(1), providers=["CPUExecutionProvider"])
     sums = session.run(None, {"x": np.full((SIDE, SIDE), 255, np.uint8)})[0]  # int32 [64, 64]
     return () if np.all(sums == 255 * 127 * SIDE) else (PRECISE,)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mobileclip_deploy.benchmark.result import Peak
-from mobileclip_deploy.targets.int8_sums import exact_int8, product
+from mobileclip_deploy.targets.int8_sums import as_run, product, session_options
 
 __all__ = ["measure_peak"]
 
@@ -94,12 +94,7 @@ def _onnx_product(kind: str, threads: int) -> Callable[[], object]:
     left, right = random.random((2, SIDE, SIDE), np.float32)
     if kind == "MatMulInteger":
         left, right = (left * 255).astype(np.uint8), (right * 255 - 128).astype(np.int8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    for name, value in exact_int8():  # as artifacts are run
-        options.add_session_config_entry(name, value)
-    options.log_severity_level = 3
+    options = session_options(threads, as_run())
     session = onnxruntime.InferenceSession(product(right), options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"x": left})
 

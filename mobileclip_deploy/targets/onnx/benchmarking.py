@@ -16,7 +16,7 @@ from mobileclip_deploy.targets.benchmarking import (
     SessionSetup,
     installed,
 )
-from mobileclip_deploy.targets.int8_sums import exact_int8
+from mobileclip_deploy.targets.int8_sums import exact_int8, session_options
 from mobileclip_deploy.targets.values import TensorInfo
 
 __all__ = ["OnnxSession", "declared", "places"]
@@ -49,12 +49,8 @@ class OnnxSession(Session):
     def __init__(self, path: Path, setup: SessionSetup, profiled: Path | None = None) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = setup.threads, 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
-        for name, value in (*setup.place.options, *exact_int8()):
-            options.add_session_config_entry(name, value)
+        options = session_options(setup.threads, (*setup.place.options, *exact_int8()))
+        options.inter_op_num_threads = 1
         self._path, self._setup = path, setup
         if profiled is not None:  # into this folder: its events, and the graph as the runtime made it
             options.enable_profiling = True
@@ -89,7 +85,7 @@ def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]
     """Inputs and outputs of any .onnx, as ONNX Runtime understands it without optimizing."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    options = session_options()
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

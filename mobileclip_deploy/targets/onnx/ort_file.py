@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import ExportError, first_sentence
+from mobileclip_deploy.targets.int8_sums import session_options
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 
 __all__ = ["write_ort"]
@@ -28,12 +29,10 @@ def write_ort(
     import onnxruntime
 
     path = artifact.with_suffix(".ort")
-    options = onnxruntime.SessionOptions()
+    options = session_options(entries=[("session.save_model_format", "ORT")])
     # Higher levels choose kernels by this machine's processor.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(path)
-    options.add_session_config_entry("session.save_model_format", "ORT")
-    options.log_severity_level = 3
     try:
         onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own exceptions have no common base

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_sentence
-from mobileclip_deploy.targets.int8_sums import exact_int8
+from mobileclip_deploy.targets.int8_sums import as_run, session_options
 
 __all__ = ["OnnxRunner", "open_session"]
 
 
 def open_session(source: Path | bytes, threads: int | None = None, *, as_written: bool = False) -> Any:
-    """An `onnxruntime.InferenceSession`; spinning is off, so that it steals no core from what waits.
+    """An `onnxruntime.InferenceSession`, with the options by which artifacts are run.
 
     Args:
         source: a file, or what stands in one.
@@ -27,13 +27,7 @@ def open_session(source: Path | bytes, threads: int | None = None, *, as_written
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    for name, value in exact_int8():
-        options.add_session_config_entry(name, value)
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options = session_options(threads, as_run())
     if as_written:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
