@@ -9,7 +9,7 @@ from typing import Any, Self
 __all__ = ["TargetOptions", "option"]
 
 
-def option(flag: str, text: str, *, default: Any = None, metavar: str | None = None, recorded: bool = True) -> Any:
+def option(flag: str, text: str, *, default: Any = None, metavar: str | None = None) -> Any:
     """A field of a target's options.
 
     Args:
@@ -18,9 +18,8 @@ def option(flag: str, text: str, *, default: Any = None, metavar: str | None = N
         text: its help.
         default: what holds where nothing is given.
         metavar: what the help calls the value.
-        recorded: the manifest keeps what was chosen, because an artifact cannot be made again without knowing it.
     """
-    return field(default=default, metadata={"flag": flag, "text": text, "metavar": metavar, "recorded": recorded})
+    return field(default=default, metadata={"flag": flag, "text": text, "metavar": metavar})
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,14 @@ class TargetOptions:
 
     def recorded(self) -> dict[str, str]:
         """For the manifest: what differs from the defaults, as text; truth values are "on" and "off"."""
-        found = {own.name: getattr(self, own.name) for own in fields(self) if own.metadata["recorded"]}
+        found = {own.name: getattr(self, own.name) for own in fields(self)}
         defaults = {own.name: own.default for own in fields(self)}
         return {name: _text(value) for name, value in found.items() if value != defaults[name]}
 
     @classmethod
     def restored(cls, recorded: Mapping[str, str]) -> Self:
         """What `recorded` wrote; names that are not of this target are passed over."""
-        known = {own.name: own for own in fields(cls) if own.metadata["recorded"]}
+        known = {own.name: own for own in fields(cls)}
         return cls(**{name: _value(known[name], text) for name, text in recorded.items() if name in known})
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.artifact import Artifact
+    from mobileclip_deploy.targets.attached import Attached
     from mobileclip_deploy.targets.benchmarking import RuntimePlace
     from mobileclip_deploy.targets.rules import StorageRules
 
@@ -208,6 +209,15 @@ class Target(ABC):
             ExportError: what was written does not hold.
         """
         return ()
+
+    @property
+    def attachments(self) -> tuple[str, ...]:
+        """The kinds of what the options ask for beside an artifact; they are the names of these options."""
+        return ()
+
+    def open_attached(self, kind: str, path: Path) -> Attached | None:
+        """What stands beside an artifact; nothing of it is read yet. None of a kind that this target does not write."""
+        return None
 
     def write_companions(self, folder: Path, variant: Variant) -> None:  # noqa: B027 (not every format has any)
         """Write the files that clients of this format expect beside the artifacts; none by default."""

@@ -169,7 +169,7 @@ def what_it_lacks_is_refused_in_one_line(trial: Trial) -> Iterator[str]:
 
 def its_options_come_back_from_the_manifest(trial: Trial) -> Iterator[str]:
     usual = trial.target.options
-    turned = [own.name for own in fields(usual) if own.metadata["recorded"] and isinstance(own.default, bool)]
+    turned = [own.name for own in fields(usual) if isinstance(own.default, bool)]
     for options in (usual, *(replace(usual, **{name: not getattr(usual, name)}) for name in turned)):
         if type(usual).restored(options.recorded()) != options:
             yield f"{options} comes back as {type(usual).restored(options.recorded())}"

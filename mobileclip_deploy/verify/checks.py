@@ -18,6 +18,7 @@ from mobileclip_deploy.parity import Bound, Check, ParityReport
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.towers.inputs import embed
 from mobileclip_deploy.verify.activations import check_activations
+from mobileclip_deploy.verify.attachments import check_attachments
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
 from mobileclip_deploy.verify.forms import check_contexts, check_pictures
 from mobileclip_deploy.verify.graph import check_graph
@@ -191,6 +192,7 @@ TOWER_CHECKS: tuple[tuple[str, TowerCheck, Callable[[Subject, TowerName], bool]]
         lambda subject, tower: precision_of(_precision(subject, tower)).calibrated,
     ),
     ("converted again", check_reproduced, lambda subject, _: isinstance(subject, OpenedSubject)),
+    ("what stands beside", check_attachments, lambda subject, _: isinstance(subject, OpenedSubject)),
     ("compiled for a place of a device", check_place, lambda subject, _: subject.place is not None),
 )
 """What is checked of each tower, in which words progress tells it, and which bundles it concerns. A new check is a

@@ -13,7 +13,7 @@ from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
-__all__ = ["check_reproduced"]
+__all__ = ["check_reproduced", "other_versions"]
 
 STEP = "reproduced"
 # What decides, beside the checkpoint and the target's own packages, which operations a conversion writes.
@@ -67,14 +67,15 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
             detail = f"the same operations and constants; other bytes{alone}"
             return [Check(step=STEP, tower=tower, status="passed", engine=engine, detail=detail)]
         found = difference.describe()
-    others = _other_versions(bundle, target)
+    others = other_versions(bundle, target)
     if others:
         reason = f"differs from a conversion here, but was written by other versions ({others}); verify with those"
         return [Check.not_run(STEP, tower, f"{reason}: {found}")]
     return [Check(step=STEP, tower=tower, status="failed", engine=engine, detail=found)]
 
 
-def _other_versions(bundle: Bundle, target: Target) -> str:
+def other_versions(bundle: Bundle, target: Target) -> str:
+    """The packages that decide a conversion and are others here than when the bundle was written; empty for none."""
     written = bundle.manifest.environment
     names = (*CONVERTERS, *target.abilities.all_packages)
     pairs = [(name, written.get(name), importlib.metadata.version(name)) for name in names]

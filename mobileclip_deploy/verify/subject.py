@@ -166,8 +166,11 @@ class Subject(ABC):
 
     @cached_property
     def target(self) -> Target:
-        """The target that wrote the bundle, with the options that the manifest records."""
-        return restored_target(self.bundle.manifest.target, self.bundle.manifest.options)
+        """The target that wrote the bundle, with the options that the manifest records; until 0.3 that a file was asked
+        for beside an artifact stood there alone."""
+        manifest = self.bundle.manifest
+        kinds = {kind: "on" for entry in manifest.towers.values() for kind in entry.attachments or {}}
+        return restored_target(manifest.target, kinds | manifest.options)
 
     @cached_property
     def head(self) -> Head:
@@ -342,6 +345,11 @@ class OpenedSubject(Subject):
 
     golden: Golden | None = None
     _shared: dict[TowerName, Shared] = field(init=False, default_factory=dict)
+
+    @cached_property
+    def stored(self) -> Reference:
+        """The inputs and answers in the bundle."""
+        return Reference.read(self.bundle.golden) if self.golden is None else self.golden.stored
 
     def searched(self, tower: TowerName) -> frozenset[str]:
         """As the log of the search in the bundle says."""

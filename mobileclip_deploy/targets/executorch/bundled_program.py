@@ -9,13 +9,18 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.targets.attached import Attached, Origin
 from mobileclip_deploy.targets.executorch.lowering import import_exir
+from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields
+from mobileclip_deploy.targets.flatbuffer import Malformed, array, read_file, schema
 from mobileclip_deploy.targets.foreign.executorch import LOAD_BUNDLE
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
-__all__ = ["check_bundled_program", "write_bundled_program"]
+__all__ = ["BundledProgram", "check_bundled_program", "write_bundled_program"]
 
 METHOD = "forward"
+VERSION = 2
+SCHEMA = schema("bundled")
 
 
 def write_bundled_program(artifact: Path, inputs: npt.NDArray[np.generic], expected: npt.NDArray[np.float32]) -> Path:
@@ -60,3 +65,61 @@ def check_bundled_program(path: Path, cases: int, tolerance: float) -> None:
                 raise ExportError(
                     f"{path.name}: test case {case} of {cases} is not within {tolerance:.2g}: {error}"
                 ) from error
+
+
+class BundledProgram(Attached):
+    """A .bpte file: the artifact's own bytes, the inputs, and what the checkpoint answers to them.
+
+    Args:
+        runs: the runtime here has the backend, and makes its own comparison.
+    """
+
+    by_versions = False
+
+    def __init__(self, path: Path, runs: bool) -> None:
+        super().__init__(path)
+        self._runs = runs
+
+    def difference(self, origin: Origin) -> str | None:
+        fields, found = read_file(self.path, ".bpte", _read)
+        methods = [suite["method"] for suite in fields["suites"]]
+        if methods != [METHOD] or fields["version"] != VERSION:
+            return f"its test cases are of {methods} in version {fields['version']}, not of {METHOD} in {VERSION}"
+        if fields["program"] != origin.artifact.read_bytes():
+            return f"the program in it is not {origin.artifact.name}"
+        if len(found) != len(origin.inputs):
+            return f"it has {len(found)} test cases, not {len(origin.inputs)}"
+        for number, case in enumerate(found):
+            wanted = (origin.inputs[number : number + 1], origin.expected[number : number + 1])
+            for what, have, want in zip(("takes", "expects"), case, wanted, strict=True):
+                if have.dtype != want.dtype or not np.array_equal(have, want):
+                    return f"test case {number} of {len(found)} {what} other numbers than the bundle's golden answers"
+        if self._runs:
+            try:
+                check_bundled_program(self.path, len(found), origin.tolerance)
+            except ExportError as error:
+                return str(error)
+        return None
+
+
+def _read(data: bytes) -> tuple[Fields, list[tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]]]:
+    """The tables, and input and output of each test case."""
+    fields = SCHEMA.decoded(data)
+    return fields, [_rows(case) for suite in fields["suites"] for case in suite["cases"]]
+
+
+def _rows(case: Fields) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+    """The input and the output of a test case, [1, ...] each."""
+    if [len(case[which]) for which in ("inputs", "expected")] != [1, 1]:
+        raise Malformed("a test case has another number of inputs and outputs than one each")
+    return _tensor(case["inputs"][0]), _tensor(case["expected"][0])
+
+
+def _tensor(value: Fields) -> npt.NDArray[np.generic]:
+    kind, fields = value["value"] or (None, {})
+    if kind != "Tensor" or fields["scalar_type"] not in DTYPES:
+        raise Malformed(f"a test case holds a {kind}")
+    sizes = fields["sizes"]
+    if any(size < 0 for size in sizes) or tuple(fields["dim_order"]) != tuple(range(len(sizes))):
+        raise Malformed(f"a test case holds a tensor of shape {list(sizes)} in the order {list(fields['dim_order'])}")
+    return array(fields["data"], DTYPES[fields["scalar_type"]], int(np.prod(sizes, dtype=object))).reshape(sizes)

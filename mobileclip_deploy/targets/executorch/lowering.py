@@ -4,20 +4,24 @@ ETRecord, what ExecuTorch's developer tools need to lead a .pte back to the sour
 from __future__ import annotations
 
 import importlib
+import re
 import site
 import sysconfig
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.attached import Attached, Origin
 from mobileclip_deploy.targets.executorch.backends import Backend
 from mobileclip_deploy.targets.executorch.job import FreeShape, LoweringJob
 from mobileclip_deploy.targets.foreign import exchanged
 
-__all__ = ["LARGEST_BATCH", "etrecord_path", "import_exir", "lower", "traced", "write_etrecord"]
+__all__ = ["LARGEST_BATCH", "EtRecord", "etrecord_path", "import_exir", "lower", "traced", "write_etrecord"]
 
 # Most prompts where the batch is left free: more than most sets of labels, and little enough memory (S0: 32 MB).
 LARGEST_BATCH = 64
@@ -103,3 +107,39 @@ def _roots() -> list[str]:
     paths = sysconfig.get_paths()
     found = {own, *site.getsitepackages(), paths["purelib"], paths["platlib"], paths["stdlib"]}
     return sorted(found, key=len, reverse=True)
+
+
+# Where graphs lay in the memory of the process that wrote them: a part of its own, and in what nodes say of their
+# origin.
+ADDRESS = "export_graph_id"
+ADDRESSES = re.compile(rb'(\\"graph_id\\": )\d+')
+
+
+class EtRecord(Attached):
+    """An ETRecord: part by part what a conversion writes now."""
+
+    by_conversion = True
+    tolerates = False
+
+    def difference(self, origin: Origin) -> str | None:
+        fresh = etrecord_path(origin.converted())
+        try:
+            with zipfile.ZipFile(self.path) as own, zipfile.ZipFile(fresh) as wanted:
+                return _differing(own, wanted)
+        except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+            raise InvalidInput(f"{self.path} is not a readable ETRecord: {error}") from error
+
+
+def _differing(own: zipfile.ZipFile, wanted: zipfile.ZipFile) -> str | None:
+    """The first part that is another one."""
+    if sorted(own.namelist()) != sorted(wanted.namelist()):
+        return f"it holds {', '.join(own.namelist())}; a conversion gives {', '.join(wanted.namelist())}"
+    for name in (name for name in wanted.namelist() if name != ADDRESS):
+        large = own.getinfo(name).file_size > 2 * wanted.getinfo(name).file_size  # nor is it unpacked then
+        if large or _without_addresses(own.read(name)) != _without_addresses(wanted.read(name)):
+            return f"{name} is not what a conversion gives"
+    return None
+
+
+def _without_addresses(part: bytes) -> bytes:
+    return ADDRESSES.sub(rb"\g<1>0", part) if part.startswith(b"{") else part

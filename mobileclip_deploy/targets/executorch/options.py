@@ -29,11 +29,9 @@ class ExecuTorchOptions(TargetOptions):
     )
     dynamic_batch: bool = option("--dynamic-batch", "The text tower takes 1 to 64 prompts at a time.", default=False)
     bundled_program: bool = option(
-        "--bundled-program", "Write a .bpte with golden inputs and outputs too.", default=False, recorded=False
+        "--bundled-program", "Write a .bpte with golden inputs and outputs too.", default=False
     )
-    etrecord: bool = option(
-        "--etrecord", "Write an ETRecord for its developer tools too.", default=False, recorded=False
-    )
+    etrecord: bool = option("--etrecord", "Write an ETRecord for its developer tools too.", default=False)
 
     @property
     def backends(self) -> list[str]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.attached import Attached
     from mobileclip_deploy.targets.benchmarking import RuntimePlace
     from mobileclip_deploy.targets.executorch.job import LoweringJob
     from mobileclip_deploy.targets.rules import StorageRules
@@ -40,6 +41,7 @@ __all__ = ["ExecuTorchTarget"]
 
 # A .pte does not name its tensors: clients set and get them by position.
 INPUT, OUTPUT = "input_0", "output_0"
+ATTACHMENTS = ("bundled_program", "etrecord")
 
 
 class ExecuTorchTarget(Target):
@@ -159,6 +161,18 @@ class ExecuTorchTarget(Target):
 
             attached.append(Attachment("etrecord", etrecord_path(artifact)))
         return tuple(attached)
+
+    @property
+    def attachments(self) -> tuple[str, ...]:
+        return tuple(kind for kind in ATTACHMENTS if getattr(self.options, kind))
+
+    def open_attached(self, kind: str, path: Path) -> Attached | None:
+        from mobileclip_deploy.targets.executorch.bundled_program import BundledProgram
+        from mobileclip_deploy.targets.executorch.lowering import EtRecord
+
+        if kind == "bundled_program":
+            return BundledProgram(path, self.backend.runs_in_wheel)
+        return EtRecord(path) if kind == "etrecord" else None
 
     def open(self, path: Path, function: str | None = None) -> Artifact:
         from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.layouts import Layout
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.attached import Attached
     from mobileclip_deploy.targets.benchmarking import RuntimePlace
     from mobileclip_deploy.targets.rules import StorageRules
 
@@ -99,6 +100,15 @@ class OnnxTarget(Target):
         from mobileclip_deploy.targets.onnx.ort_file import write_ort
 
         return (Attachment("ort", write_ort(artifact, inputs, expected, tolerance), tolerance),)
+
+    @property
+    def attachments(self) -> tuple[str, ...]:
+        return ("ort",) if self.options.ort else ()
+
+    def open_attached(self, kind: str, path: Path) -> Attached | None:
+        from mobileclip_deploy.targets.onnx.ort_file import OrtFile
+
+        return OrtFile(path) if kind == "ort" else None
 
     def open(self, path: Path, function: str | None = None) -> Artifact:
         from mobileclip_deploy.targets.onnx.opening import OnnxArtifact

@@ -1,0 +1,110 @@
+"""What stands beside an artifact because it was asked for, which an app or a developer's tool may read in its place."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mobileclip_deploy.bundle.manifest import AttachmentEntry
+from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Check, value_tolerance
+from mobileclip_deploy.parity.gates import LEAST, MULTIPLE, exported_gates
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets.attached import Attached, Origin
+from mobileclip_deploy.verify.reproduction import other_versions
+from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
+
+__all__ = ["check_attachments"]
+
+
+def check_attachments(subject: Subject, tower: TowerName) -> Iterator[Check]:
+    """Each attachment of a tower: its answers, where it is a program, and what it says against what comes of the
+    artifact, of the stored answers or of a conversion now.
+
+    The artifact is held against the checkpoint by other checks; so no attachment passes that is another network's.
+    """
+    assert isinstance(subject, OpenedSubject)
+    attached = subject.bundle.manifest.towers[tower].attachments or {}
+    wanted = () if subject.head.names else subject.target.attachments  # a classifier is written without any
+    for kind in wanted:
+        if kind not in attached:
+            yield Check(step=kind, tower=tower, status="failed", detail="the options ask for it, and it is not there")
+    for kind, entry in attached.items():
+        path = subject.bundle.path / entry.file
+        opened = subject.target.open_attached(kind, path)
+        if opened is None:
+            reason = f"{entry.file}: {subject.target.name} of this version can neither run nor write it"
+            yield Check.not_run(kind, tower, reason)
+            continue
+        yield from _answers(subject, tower, kind, opened)
+        yield _written_again(subject, tower, kind, entry, opened)
+
+
+def _answers(subject: OpenedSubject, tower: TowerName, kind: str, opened: Attached) -> Iterator[Check]:
+    """The answers of an attachment that is a program, to the bound of the artifact beside which it stands."""
+    precision = subject.bundle.manifest.towers[tower].precision
+    bound = subject.gates.shipped(precision, subject.floor(tower), bool(subject.head.names))
+    try:
+        if (runner := opened.runner()) is not None:
+            found = runner(subject.evidence.reference.inputs.of(tower))
+            yield Check.of_answers(f"{kind} answers", tower, subject.wanted(tower), found, bound, runner.engine)
+    except NotRun as error:
+        yield Check.not_run(f"{kind} answers", tower, str(error))
+    except (InvalidInput, RuntimeFailed) as error:
+        yield Check(step=f"{kind} answers", tower=tower, status="failed", detail=str(error))
+
+
+def _written_again(
+    subject: OpenedSubject, tower: TowerName, kind: str, entry: AttachmentEntry, opened: Attached
+) -> Check:
+    stored = subject.stored
+    expected = subject.head.scaled(stored.of(tower))
+    tolerance = _tolerance(subject, tower, stored)
+    # Golden answers are held to this, and the root mean square that the tolerance is a multiple of moves by no more.
+    room = tolerance * max(MULTIPLE * (subject.floor(tower) or 0.0), LEAST)
+    if opened.tolerates is (entry.tolerance is None) or not abs((entry.tolerance or tolerance) - tolerance) <= room:
+        detail = f"{entry.file}: the manifest tolerates {entry.tolerance}, the gate of its export {tolerance:.6g}"
+        return Check(step=kind, tower=tower, status="failed", detail=detail)
+    if opened.by_conversion:
+        if not subject.thorough:
+            return Check.not_wanted(kind, tower)
+        lacks = subject.needs_checkpoint if subject.source is None else lacks_to_convert(subject, tower)
+        if lacks is not None:
+            return Check.not_run(kind, tower, lacks)
+    with tempfile.TemporaryDirectory(dir=_made(subject.folder)) as folder:
+        origin = Origin(
+            subject.bundle.artifact(tower),
+            stored.inputs.of(tower),
+            expected,
+            tolerance,
+            Path(folder),
+            lambda: subject.converted(tower),
+        )
+        try:
+            found = opened.difference(origin)
+        except (NotRun, ExportError) as error:
+            return Check.not_run(kind, tower, str(error))
+        except InvalidInput as error:
+            return Check(step=kind, tower=tower, status="failed", detail=str(error))
+    others = other_versions(subject.bundle, subject.target)
+    if found is not None and opened.by_versions and others:
+        reason = f"differs from one written here, but was written by other versions ({others}); verify with those"
+        return Check.not_run(kind, tower, f"{entry.file} {reason}: {found}")
+    status = "passed" if found is None else "failed"
+    return Check(step=kind, tower=tower, status=status, detail=f"{entry.file}: {found or 'as written again'}")
+
+
+def _tolerance(subject: OpenedSubject, tower: TowerName, stored: Reference) -> float:
+    """By how much one value of an answer may differ, as the export decided it."""
+    gates = exported_gates(subject.bundle.manifest.options)
+    bound = gates.shipped(subject.bundle.manifest.towers[tower].precision)
+    return value_tolerance(np.asarray(subject.head.scaled(stored.of(tower))), bound.metric, bound.value)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,294 @@
+"""Faults in what stands beside an artifact because it was asked for: .ort files, test cases, ETRecords."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conversions import Store
+from exports import Exports
+from writing import subject
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import artifact_sha256
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets.executorch.bundled_program import write_bundled_program
+from mobileclip_deploy.targets.onnx.ort_file import write_ort
+from mobileclip_deploy.verify.attachments import check_attachments
+
+Edit = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def ported(exports: Exports) -> Bundle:
+    """nano as PicQuery wants it: the app reads the .ort files alone."""
+    torch.set_num_threads(1)
+    return exports.layout("picquery")
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Bundle:
+    """nano's text tower as a .pte, with its test cases and its ETRecord."""
+    torch.set_num_threads(1)
+    options = {"bundled_program": True, "etrecord": True}
+    with store.conversions():
+        folder = tmp_path_factory.mktemp("phone")
+        return mcd.export(mcd.load_model(), "executorch", "fp32", folder, tower="text", options=options, verify=False)
+
+
+def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit, store: Store) -> dict[str, Check]:
+    """What `verify` says of the attachments in an edited copy, whose hashes are right again."""
+    path = Path(shutil.copytree(bundle.path, folder / bundle.path.name))
+    edit(path)
+    file = path / "manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    for entry in manifest["towers"].values():
+        for attached in entry.get("attachments", {}).values():
+            there = path / attached["file"]
+            attached |= {"bytes": there.stat().st_size, "sha256": artifact_sha256(there)}
+    file.write_text(json.dumps(manifest), encoding="utf-8")
+    opened = Bundle.open(path)
+    own = subject(opened, mcd.load_model(), Reference.read(opened.golden), folder / "again")
+    with store.conversions():
+        return {check.step: check for check in check_attachments(own, tower)}
+
+
+def failed(found: dict[str, Check]) -> set[str]:
+    return {step for step, check in found.items() if check.status == "failed"}
+
+
+def manifest(tower: str, change: Callable[[dict[str, Any]], object]) -> Edit:
+    def edit(folder: Path) -> None:
+        file = folder / "manifest.json"
+        data = json.loads(file.read_text(encoding="utf-8"))
+        change(data["towers"][tower])
+        file.write_text(json.dumps(data), encoding="utf-8")
+
+    return edit
+
+
+def tolerating(tower: str, kind: str, tolerance: float | None) -> Edit:
+    return manifest(tower, lambda entry: entry["attachments"][kind].update(tolerance=tolerance))
+
+
+def weight(stem: str, change: Callable[[np.ndarray[Any, Any]], object]) -> Edit:
+    """Change the largest weight where its bytes stand in the .ort file."""
+
+    def edit(folder: Path) -> None:
+        graph = onnx.load(folder / f"{stem}.onnx").graph
+        raw = max((tensor.raw_data for tensor in graph.initializer), key=len)
+        path = folder / f"{stem}.ort"
+        data = path.read_bytes()
+        assert data.count(raw) == 1
+        values = np.frombuffer(raw, np.float32).copy()
+        change(values)
+        path.write_bytes(data.replace(raw, values.tobytes()))
+
+    return edit
+
+
+def larger(values: np.ndarray[Any, Any]) -> None:
+    values *= 1.5
+
+
+def one_word(values: np.ndarray[Any, Any]) -> None:
+    """A row of the table of words that no stored prompt holds."""
+    values[48_000 * 96 : 48_000 * 96 + 96] *= 2
+
+
+def file(name: str, change: Callable[[bytes], bytes]) -> Edit:
+    def edit(folder: Path) -> None:
+        path = folder / name
+        before = path.read_bytes()
+        path.write_bytes(change(before))
+        assert path.read_bytes() != before
+
+    return edit
+
+
+def of_the_other_tower(folder: Path) -> None:
+    shutil.copy(folder / "text_model.ort", folder / "vision_model.ort")
+
+
+ORT_FAULTS: dict[str, tuple[TowerName, Edit]] = {
+    "the largest weight times 1.5, image": ("image", weight("vision_model", larger)),
+    "the largest weight times 1.5, text": ("text", weight("text_model", larger)),
+    "a word that no prompt holds": ("text", weight("text_model", one_word)),
+    "of the other tower": ("image", of_the_other_tower),
+    "truncated": ("image", file("vision_model.ort", lambda data: data[: len(data) // 2])),
+    "empty": ("text", file("text_model.ort", lambda data: b"")),
+    "the .onnx in its place": (
+        "text",
+        lambda folder: shutil.copy(folder / "text_model.onnx", folder / "text_model.ort"),
+    ),
+    "tolerates 10": ("image", tolerating("image", "ort", 10.0)),
+    "tolerates whatever": ("image", tolerating("image", "ort", None)),
+    "not in the manifest": ("text", manifest("text", lambda entry: entry.pop("attachments"))),
+}
+
+
+@pytest.mark.once(by=lambda given: ORT_FAULTS[str(given["name"])][0] + str(given["name"])[:3])
+@pytest.mark.parametrize("name", ORT_FAULTS)
+def test_a_fault_in_an_ort_file_fails(ported: Bundle, name: str, tmp_path: Path, store: Store) -> None:
+    tower, edit = ORT_FAULTS[name]
+    assert failed(checks(ported, tower, tmp_path, edit, store)), name
+
+
+def written_anew(folder: Path) -> None:
+    """The runtime lays an .ort file out otherwise each time."""
+    before = (folder / "text_model.ort").read_bytes()
+    reference = Reference.read(folder / "golden.safetensors")
+    write_ort(folder / "text_model.onnx", reference.inputs.ids, reference.of("text"), 1e-3)
+    assert (folder / "text_model.ort").read_bytes() != before
+
+
+@pytest.mark.parametrize(("tower", "edit"), [("image", lambda folder: None), ("text", written_anew)], ids=["", "anew"])
+def test_an_ort_file_in_other_bytes_passes(
+    ported: Bundle, tower: TowerName, edit: Edit, tmp_path: Path, store: Store
+) -> None:
+    found = checks(ported, tower, tmp_path, edit, store)
+    assert {step: check.status for step, check in found.items()} == {"ort answers": "passed", "ort": "passed"}
+
+
+def cases(change: Callable[[Reference], tuple[Any, Any]]) -> Edit:
+    """Write other test cases into the .bpte."""
+
+    def edit(folder: Path) -> None:
+        inputs, expected = change(Reference.read(folder / "golden.safetensors"))
+        write_bundled_program(folder / "nano_text.xnnpack.pte", inputs, expected)
+
+    return edit
+
+
+def a_record(change: Callable[[dict[str, bytes]], object]) -> Edit:
+    """Change the parts of the ETRecord."""
+
+    def edit(folder: Path) -> None:
+        path = folder / "nano_text.xnnpack.etrecord"
+        with zipfile.ZipFile(path) as record:
+            parts = {name: record.read(name) for name in record.namelist()}
+        change(parts)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as record:
+            for name, data in parts.items():
+                record.writestr(name, data)
+
+    return edit
+
+
+def larger_state(parts: dict[str, bytes]) -> None:
+    name = "edge_dialect_exported_program/forward_state_dict"
+    data = parts[name]
+    parts[name] = data[:1_000_000] + bytes(4) + data[1_000_004:]
+
+
+def another_program(folder: Path) -> None:
+    """The test cases go with a program whose weights are others."""
+    path = folder / "nano_text.xnnpack.bpte"
+    data = path.read_bytes()
+    path.write_bytes(data[:10_000_000] + bytes(4) + data[10_000_004:])
+
+
+PTE, BPTE, RECORD = (f"nano_text.xnnpack.{suffix}" for suffix in ("pte", "bpte", "etrecord"))
+PHONE_FAULTS: dict[str, tuple[str, Edit]] = {
+    "expects embeddings that are another's": (
+        "bundled_program",
+        cases(lambda golden: (golden.inputs.ids, golden.of("text")[::-1].copy())),
+    ),
+    "expects a thousandth more": (
+        "bundled_program",
+        cases(lambda golden: (golden.inputs.ids, golden.of("text") * np.float32(1.001))),
+    ),
+    "one test case": ("bundled_program", cases(lambda golden: (golden.inputs.ids[:1], golden.of("text")[:1]))),
+    "a weight in its program": ("bundled_program", another_program),
+    "test cases truncated": ("bundled_program", file(BPTE, lambda data: data[:-100_000])),
+    "the .pte in its place": ("bundled_program", lambda folder: shutil.copy(folder / PTE, folder / BPTE)),
+    "test cases that tolerate 10": ("bundled_program", tolerating("text", "bundled_program", 10.0)),
+    "a record with another weight": ("etrecord", a_record(larger_state)),
+    "a record without a part": ("etrecord", a_record(lambda parts: parts.pop("delegate_map"))),
+    "a record truncated": ("etrecord", file(RECORD, lambda data: data[: len(data) // 2])),
+    "a record that tolerates something": ("etrecord", tolerating("text", "etrecord", 0.1)),
+    "no record in the manifest": (
+        "etrecord",
+        manifest("text", lambda entry: entry["attachments"].pop("etrecord")),
+    ),
+}
+
+
+@pytest.mark.once(by=lambda given: PHONE_FAULTS[str(given["name"])][0])
+@pytest.mark.parametrize("name", PHONE_FAULTS)
+def test_a_fault_beside_a_pte_fails(phone: Bundle, name: str, tmp_path: Path, store: Store) -> None:
+    kind, edit = PHONE_FAULTS[name]
+    assert failed(checks(phone, "text", tmp_path, edit, store)) == {kind}
+
+
+def test_what_stands_beside_a_pte_passes_as_it_was_written_by_this_version_and_by_0_3(
+    phone: Bundle, tmp_path: Path, store: Store
+) -> None:
+    """0.3 wrote into no option that a file was asked for."""
+
+    def as_before(folder: Path) -> None:
+        written = folder / "manifest.json"
+        data = json.loads(written.read_text(encoding="utf-8"))
+        del data["options"]["bundled_program"], data["options"]["etrecord"]
+        written.write_text(json.dumps(data), encoding="utf-8")
+        a_record(lambda parts: None)(folder)  # packed otherwise
+
+    found = checks(phone, "text", tmp_path, as_before, store)
+    assert {step: check.status for step, check in found.items()} == {"bundled_program": "passed", "etrecord": "passed"}
+
+
+def test_an_attachment_that_this_version_knows_nothing_of_is_not_run(
+    ported: Bundle, tmp_path: Path, store: Store
+) -> None:
+    def other(folder: Path) -> None:
+        (folder / "notes.bin").write_bytes(b"x")
+        manifest(
+            "image",
+            lambda entry: entry["attachments"].update(notes=entry["attachments"]["ort"] | {"file": "notes.bin"}),
+        )(folder)
+
+    found = checks(ported, "image", tmp_path, other, store)
+    assert found["notes"].status == "not run"
+    assert "can neither run nor write it" in str(found["notes"].detail)
+
+
+@pytest.mark.parametrize("kind", ["missing", "a link out of the bundle", "a link nowhere"])
+def test_an_attachment_that_is_no_file_of_the_bundle_is_refused(ported: Bundle, kind: str, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(ported.path, tmp_path / "bundle"))
+    found = path / "vision_model.ort"
+    found.unlink()
+    if kind != "missing":
+        found.symlink_to(ported.path / found.name if "out" in kind else path / "nothing")
+    with pytest.raises(InvalidInput, match=r"vision_model\.ort"):
+        Bundle.open(path)
+
+
+def test_a_difference_to_what_other_versions_wrote_is_not_judged(ported: Bundle, tmp_path: Path, store: Store) -> None:
+    """What it answers is."""
+
+    def older(change: Edit) -> Edit:
+        def edit(folder: Path) -> None:
+            written = folder / "manifest.json"
+            data = json.loads(written.read_text(encoding="utf-8"))
+            data["environment"]["onnxruntime"] = "1.20.0"
+            written.write_text(json.dumps(data), encoding="utf-8")
+            change(folder)
+
+        return edit
+
+    found = checks(ported, "text", tmp_path / "a", older(weight("text_model", one_word)), store)
+    assert {step: check.status for step, check in found.items()} == {"ort answers": "passed", "ort": "not run"}
+    assert "written by other versions (onnxruntime 1.20.0" in str(found["ort"].detail)
+    assert failed(checks(ported, "text", tmp_path / "b", older(weight("text_model", larger)), store)) == {"ort answers"}
