@@ -44,7 +44,7 @@ Input = Wire | Constant | None
 @dataclass(frozen=True)
 class Node:
     """One operation: `type` with its domain, `inputs` by what its format calls them in an order that never varies,
-    `settings` that are no tensors. `name` is for messages only."""
+    `settings` that are no tensors, among them the graphs of branches. `name` is for messages only."""
 
     type: str
     inputs: tuple[tuple[str, Input], ...]
@@ -169,7 +169,11 @@ def _changed(have: Node, want: Node, ours: Mapping[int, int], theirs: Mapping[in
 def _changed_settings(have: Mapping[str, Any], want: Mapping[str, Any]) -> str | None:
     for name in {**want, **have}:
         a, b = (_setting(settings.get(name)) for settings in (have, want))
-        if a != b:
+        if isinstance(a, Graph) and isinstance(b, Graph):  # a branch
+            difference = first_difference(a, b)
+            if difference is not None:
+                return f"its {name}: {difference.describe()}"
+        elif a != b:
             return f"its {name} is {_told(a)}, not {_told(b)}"
     return None
 

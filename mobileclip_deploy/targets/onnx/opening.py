@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.artifact import Artifact, counted
-from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 if TYPE_CHECKING:
@@ -134,15 +135,7 @@ def _graph(model: onnx.ModelProto) -> Graph:
     values |= {value.name: Wire(None, index) for index, value in enumerate(graph.input)}
     versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
     functions = [function.SerializeToString(deterministic=True) for function in model.functions]
-    nodes: list[Node] = []
-    for proto in graph.node:
-        constant = _constant(proto)
-        if constant is not None:
-            values[proto.output[0]] = constant
-            continue
-        node = _node(proto, values, versions, functions)
-        values |= {name: Wire(len(nodes), output) for output, name in enumerate(proto.output) if name}
-        nodes.append(node)
+    nodes = _nodes(graph, values, _Said(versions, functions))
     absent = [value.name for value in graph.output if value.name not in values]
     if absent:
         raise ValueError(f"nothing computes its output {absent[0]}")
@@ -155,17 +148,79 @@ def _graph(model: onnx.ModelProto) -> Graph:
     )
 
 
-def _node(
-    proto: onnx.NodeProto, values: Mapping[str, Input], versions: Mapping[str, int], functions: list[bytes]
-) -> Node:
-    domain = _domain(proto.domain)
-    version = versions[domain]
+@dataclass(frozen=True)
+class _Said:
+    """What a file says of operators: the version of each domain, and functions of its own."""
+
+    versions: Mapping[str, int]
+    functions: list[bytes]
+
+
+def _nodes(graph: onnx.GraphProto, values: dict[str, Input], said: _Said) -> list[Node]:
+    """The operations in their order; what they compute is added to `values`."""
+    nodes: list[Node] = []
+    for proto in graph.node:
+        constant = _constant(proto)
+        if constant is not None:
+            values[proto.output[0]] = constant
+            continue
+        node = _node(proto, values, said)
+        values |= {name: Wire(len(nodes), output) for output, name in enumerate(proto.output) if name}
+        nodes.append(node)
+    return nodes
+
+
+def _branch(graph: onnx.GraphProto, outside: Mapping[str, Input], said: _Said) -> tuple[Graph, list[Wire]]:
+    """A graph in an operation, such as a branch of an `If`, and the values around it that it takes.
+
+    These are its inputs, behind its own, in the order in which its outputs need them. Types and shapes of its outputs
+    follow from the rest.
+    """
+    own = len(graph.input)
+    around = list(dict.fromkeys(value for value in outside.values() if isinstance(value, Wire)))
+    places = {value: Wire(None, own + place) for place, value in enumerate(around)}
+    values: dict[str, Input] = {
+        name: places[value] if isinstance(value, Wire) else value for name, value in outside.items()
+    }
+    values |= {tensor.name: Constant(_numbers(tensor), tensor.name) for tensor in graph.initializer}
+    values |= {value.name: Wire(None, place) for place, value in enumerate(graph.input)}
+    nodes = _nodes(graph, values, said)
+    results = tuple(values[value.name] for value in graph.output)
+    whole = Graph(
+        tuple(map(_port, graph.input)), tuple(nodes), tuple(f"output {i}" for i in range(len(results))), results
+    )
+    used = [wire for number in needed(whole) for wire in wires(nodes[number])]
+    used += [value for value in results if isinstance(value, Wire)]
+    taken = list(dict.fromkeys(wire for wire in used if wire.node is None and wire.output >= own))
+    moved = {wire: Wire(None, own + place) for place, wire in enumerate(taken)}
+    renamed = [
+        replace(node, inputs=tuple((name, _moved(value, moved)) for name, value in node.inputs)) for node in nodes
+    ]
+    inputs = (*whole.inputs, *(f"from outside {place}" for place in range(len(taken))))
+    found = replace(
+        whole, inputs=inputs, nodes=tuple(renamed), results=tuple(_moved(value, moved) for value in results)
+    )
+    return found, [around[wire.output - own] for wire in taken]
+
+
+def _moved(value: Input, moved: Mapping[Wire, Wire]) -> Input:
+    return moved.get(value, value) if isinstance(value, Wire) else value
+
+
+def _node(proto: onnx.NodeProto, values: Mapping[str, Input], said: _Said) -> Node:
+    domain, functions = _domain(proto.domain), said.functions
+    version = said.versions[domain]
     schema = onnx.defs.get_schema(proto.op_type, version, domain) if _has_schema(proto, version) else None
     settings: dict[str, Any] = {"opset": version if schema is None else schema.since_version}
     if schema is not None:
         defaults = {name: attribute.default_value for name, attribute in schema.attributes.items()}
         settings |= {name: _setting(default) for name, default in defaults.items() if default.type}
-    settings |= {attribute.name: _setting(attribute) for attribute in proto.attribute}
+    settings |= {one.name: _setting(one) for one in proto.attribute if one.type != AttributeProto.GRAPH}
+    captured: list[tuple[str, Input]] = []
+    for attribute in proto.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            settings[attribute.name], taken = _branch(attribute.g, values, said)
+            captured += [(f"{attribute.name} {place}", wire) for place, wire in enumerate(taken)]
     if functions:  # any of them may say anew what the operator means
         settings["functions"] = functions
     names = list(proto.input)
@@ -173,7 +228,7 @@ def _node(
         names.pop()
     inputs = tuple((called, values[name]) for called, name in zip(_called(proto, schema), names, strict=False))
     kind = ".".join(part for part in (domain, proto.op_type, proto.overload) if part)
-    return Node(kind, inputs, settings, proto.name or proto.output[0])
+    return Node(kind, (*inputs, *sorted(captured)), settings, proto.name or proto.output[0])
 
 
 def _has_schema(proto: onnx.NodeProto, version: int) -> bool:
@@ -218,7 +273,7 @@ def _setting(attribute: AttributeProto) -> Any:
     if isinstance(value, onnx.TensorProto):
         array = _numbers(value)
         return array.dtype.name, array.shape, array.tolist()
-    if attribute.type in (AttributeProto.GRAPH, AttributeProto.SPARSE_TENSOR, AttributeProto.TYPE_PROTO):
+    if attribute.type in (AttributeProto.SPARSE_TENSOR, AttributeProto.TYPE_PROTO):
         return value.SerializeToString(deterministic=True)
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
