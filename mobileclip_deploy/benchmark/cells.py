@@ -102,6 +102,7 @@ class Cells:
             raise NotRun(f"the checkpoint {manifest.checkpoint.file} is not at hand; give it with `checkpoint`")
         name = self._name(f"{manifest.variant}-{CHECKPOINT}-fp32")
         size, length = manifest.preprocess.size, manifest.context_length
+        taken = manifest.checkpoint.preprocess
         for tower in self._towers(bundle):
             if tower == "image":
                 source = Tensor(name="input", dtype="float32", shape=(1, 3, size, size))
@@ -120,6 +121,7 @@ class Cells:
                 bytes=path.stat().st_size,
                 runtime=CHECKPOINT,
                 threads=1,
+                options={} if taken is None else {"preprocess": taken.model_dump_json()},
                 input=source,
                 output=Tensor(name="output", dtype="float32", shape=(1, *_answer(bundle, tower))),
                 golden=self._golden(bundle, tower, source),

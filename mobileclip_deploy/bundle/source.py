@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mobileclip_deploy.bundle.opening import Bundle
 from mobileclip_deploy.checkpoints.loading import Origin, builtin_checkpoint, load
+from mobileclip_deploy.checkpoints.preprocessing import CARD
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.files import file_sha256
@@ -33,7 +34,7 @@ def is_source(bundle: Bundle, checkpoint: Path) -> bool:
     wanted = bundle.manifest.checkpoint
     if checkpoint.is_file() and file_sha256(checkpoint) == wanted.sha256:
         return True
-    return wanted.weights is not None and Source.of(load(checkpoint)).provenance.same_weights(wanted)
+    return wanted.weights is not None and Source.of(load(checkpoint, preprocess=CARD)).provenance.same_weights(wanted)
 
 
 def open_source(bundle: Bundle, checkpoint: Path | None = None) -> Source | None:
@@ -48,7 +49,11 @@ def open_source(bundle: Bundle, checkpoint: Path | None = None) -> Source | None
         return None
     # What was found was recognised by its hash; a folded copy has another hash and says itself what it was made from.
     known = wanted.sha256 if checkpoint is None else None
-    source = Source.of(load(path, wanted.variant, wanted.image_size, Origin(sha256=known)))
+    # Pictures as the bundle says, whatever lies beside the file now; it says nothing where they are the variant's own.
+    model = load(path, wanted.variant, wanted.image_size, Origin(sha256=known), wanted.preprocess or CARD)
+    if wanted.preprocess is None and model.provenance is not None:
+        model.provenance = model.provenance.model_copy(update={"preprocess": None})
+    source = Source.of(model)
     if not source.provenance.same_weights(wanted):
         raise CheckpointError(
             f"{path} is not the checkpoint this bundle was exported from: that one is {wanted.file}, sha256 "

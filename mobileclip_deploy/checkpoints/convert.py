@@ -12,6 +12,7 @@ from mobileclip_deploy.checkpoints import folded, open_clip
 from mobileclip_deploy.checkpoints.fitting import LAYOUTS
 from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.loading import load, read_weight
+from mobileclip_deploy.checkpoints.preprocessing import METADATA, chosen_preprocess
 from mobileclip_deploy.checkpoints.reading import open_tensors
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
@@ -42,6 +43,7 @@ def convert(
     output: StrPath,
     variant: str | None = None,
     *,
+    preprocess: str | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> Conversion:
@@ -52,6 +54,7 @@ def convert(
         layout: "apple", "open_clip" or "folded" (which folds).
         output: .safetensors, or .pt for a plain state dict; folded models are .safetensors.
         variant: as for `load`.
+        preprocess: as for `load`; what is written says it in its metadata.
         force: replace `output` if it exists.
 
     Raises:
@@ -69,16 +72,18 @@ def convert(
     if identity.layout == folded.NAME:
         raise CheckpointError(f"{source} is folded, which cannot be undone; give the training checkpoint")
     if layout == folded.NAME:
-        return _fold(identity, source, output, progress)
+        return _fold(identity, source, output, preprocess, progress)
     tensors, notes = _mapped(identity, layout)
     metadata = {"variant": identity.variant.name, "layout": layout, "source_sha256": file_sha256(source)}
+    if (taken := chosen_preprocess(identity, preprocess)) is not None:
+        metadata[METADATA] = taken.model_dump_json(exclude={"taken_from"})
     progress(f"writing {output.name}")
     write_tensors(output, tensors, metadata)
     return Conversion(output, identity.variant.name, identity.layout, layout, len(tensors), (*identity.notes, *notes))
 
 
-def _fold(identity: Identity, source: Path, output: Path, progress: Progress) -> Conversion:
-    model = load(source, identity.variant.name)
+def _fold(identity: Identity, source: Path, output: Path, preprocess: str | None, progress: Progress) -> Conversion:
+    model = load(source, identity.variant.name, preprocess=preprocess)
     progress("folding")
     fold(model)
     progress(f"writing {output.name}")

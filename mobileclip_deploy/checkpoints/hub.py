@@ -6,6 +6,7 @@ variables (HF_HOME, HF_TOKEN, HF_HUB_OFFLINE, HF_ENDPOINT).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import inspect
 import logging
@@ -19,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mobileclip_deploy.checkpoints.loading import HUB
+from mobileclip_deploy.checkpoints.preprocessing import CONFIG
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.model.variants import Variant, load_variant, variant_names
@@ -125,17 +127,10 @@ def fetch(
         try:
             if source.file is None:
                 source = replace(source, file=_usual_file(hub, source, offline))
-            path = Path(
-                hub.hf_hub_download(
-                    source.repository,
-                    source.file,
-                    revision=source.revision,
-                    cache_dir=cache,
-                    local_files_only=offline,
-                    endpoint=os.environ.get("HF_ENDPOINT"),
-                    **_progress_option(hub, progress),
-                )
-            )
+            path = _download(hub, source, cache, offline, progress)
+            if _card(source) is None:  # somebody's own: open_clip says beside it which pictures it was trained on
+                with contextlib.suppress(hub.errors.EntryNotFoundError):
+                    _download(hub, replace(source, file=CONFIG), cache, offline)
         except CheckpointError:
             raise
         except Exception as error:  # huggingface_hub passes on whatever its HTTP client and the disk raise
@@ -146,6 +141,20 @@ def fetch(
     digest = file_sha256(path)
     _check(path, digest, source)
     return Fetched(path, source.repository, commit, digest)
+
+
+def _download(hub: Any, source: HubFile, cache: Path | None, offline: bool, progress: Progress | None = None) -> Path:
+    return Path(
+        hub.hf_hub_download(
+            source.repository,
+            source.file,
+            revision=source.revision,
+            cache_dir=cache,
+            local_files_only=offline,
+            endpoint=os.environ.get("HF_ENDPOINT"),
+            **_progress_option(hub, progress),
+        )
+    )
 
 
 def _library() -> Any:

@@ -15,12 +15,13 @@ from mobileclip_deploy.checkpoints import llava
 from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected
 from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample
+from mobileclip_deploy.checkpoints.preprocessing import CARD, chosen_preprocess
 from mobileclip_deploy.checkpoints.reading import TensorFile, open_tensors
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.folding import fold_structure
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.provenance import Provenance, tensors_sha256
+from mobileclip_deploy.model.provenance import Provenance, TakenPreprocess, tensors_sha256
 from mobileclip_deploy.model.variants import ViTTower, load_variant, models_dir
 
 __all__ = ["Origin", "assemble", "builtin_checkpoint", "load", "read_weight"]
@@ -46,7 +47,11 @@ class Origin:
 
 
 def load(
-    path: Path, variant: str | None = None, image_size: int | None = None, origin: Origin | None = None
+    path: Path,
+    variant: str | None = None,
+    image_size: int | None = None,
+    origin: Origin | None = None,
+    preprocess: str | Path | TakenPreprocess | None = None,
 ) -> MobileCLIP:
     """Load a checkpoint into a model in eval mode, float32, with its `variant`, `towers` and `provenance`.
 
@@ -59,19 +64,36 @@ def load(
         image_size: in pixels, when the checkpoint was fine-tuned at, or is to be used at, another than the variant's.
             A ViT's position table is resampled where it is for another size (`positions.resample`).
         origin: of the file, for the provenance; a hash that is known is not computed again.
+        preprocess: what pictures are made with, see `chosen_preprocess`.
 
     Raises:
-        CheckpointError: unreadable, not of a known layout, not of the variant, half-folded, or not finite.
-        UsageError: unknown variant, or an image size its tower cannot take.
+        CheckpointError: unreadable, not of a known layout, not of the variant, half-folded, or not finite; or
+            fine-tuned with open_clip, and nothing says on which pictures.
+        InvalidInput: what says how pictures are made cannot be used.
+        UsageError: unknown variant or preprocessing, or an image size its tower cannot take.
     """
     if variant is not None:
         load_variant(variant)  # refuses an unknown name before the file is read
     origin = origin or Origin()
     identity = identify(open_tensors(path), variant, origin.repository)
+    taken = chosen_preprocess(identity, preprocess, origin.repository)
     weights = _weights(identity)
     model = assemble(identity, image_size, weights)
-    model.provenance = _provenance(identity, path, model, origin, _weights_sha256(weights))
+    found = _provenance(identity, path, model, origin, _weights_sha256(weights))
+    if taken is not None:
+        values = taken.model_dump(exclude={"taken_from"})
+        pictures = model.variant.preprocess.model_copy(update=values)
+        model.variant = model.variant.model_copy(update={"preprocess": pictures})
+        found = found.model_copy(update={"preprocess": taken, "notes": (*found.notes, *_told(taken))})
+    model.provenance = found
     return model
+
+
+def _told(taken: TakenPreprocess) -> tuple[str, ...]:
+    if taken.taken_from == CARD:
+        return ()
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (taken.mean, taken.std))
+    return (f"pictures as {taken.taken_from} says: mean {mean}, std {std}, {taken.interpolation}",)
 
 
 def _weights(identity: Identity) -> dict[str, Tensor]:

@@ -25,14 +25,18 @@ STATE_DICT = ("state_dict", "model_state_dict", "model", "module")
 OPTIMIZER = {"optimizer", "optimizer_state_dict", "param_groups"}
 TORCHSCRIPT_CODE = "/code/__torch__"
 DEEPEST = 4
+TRACES = ("epoch", "optimizer")
+"""What open_clip's training keeps beside the weights."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """The state dict of a torch checkpoint, and what the user should know about how it was chosen."""
+    """The state dict of a torch checkpoint, what the user should know about how it was chosen, and which of `TRACES`
+    stand beside it."""
 
     tensors: Mapping[str, Tensor]
     notes: tuple[str, ...]
+    traces: tuple[str, ...]
 
 
 def read(path: Path, zipped: bool) -> Content:
@@ -61,7 +65,8 @@ def read(path: Path, zipped: bool) -> Content:
     if odd is not None:
         raise CheckpointError(f"{path}: {odd} is not a dense tensor in memory; save plain float weights")
     notes = (f"{path.name} holds averaged weights ({used}); they are used, `{passed}` is not",) if passed else ()
-    return Content(tensors, notes)
+    left = data if isinstance(data, Mapping) else {}
+    return Content(tensors, notes, tuple(trace for trace in TRACES if trace in left))
 
 
 def _check_archive(path: Path) -> None:

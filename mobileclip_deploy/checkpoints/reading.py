@@ -24,7 +24,8 @@ HEADER_LENGTH = 8
 class TensorFile:
     """Named tensors of a file, memory-mapped: shapes are known, values are read when asked for.
 
-    `notes` are sentences a user should see: what was passed over, and why.
+    `notes` are sentences a user should see: what was passed over, and why. `traces`: what training leaves in a file
+    beside the weights, in words.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class TensorFile:
     read: Callable[[str], Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    traces: tuple[str, ...] = ()
 
     def renamed(self, names: Mapping[str, str]) -> TensorFile:
         """The same tensors under other names: {new: present}; those not named are left out."""
@@ -54,7 +56,9 @@ def open_tensors(path: Path) -> TensorFile:
         content = pickles.read(path, zipped=head.startswith(b"PK"))
         names = _plain_names(path, content.tensors)
         shapes = {plain: tuple(content.tensors[name].shape) for plain, name in names.items()}
-        return TensorFile(path, shapes, _reader(path, content.tensors.__getitem__, names), notes=content.notes)
+        traces = (*content.traces, *_prefix(names))
+        reader = _reader(path, content.tensors.__getitem__, names)
+        return TensorFile(path, shapes, reader, notes=content.notes, traces=traces)
     if head.startswith(LFS_POINTER):
         raise CheckpointError(f"{path} is a git-lfs pointer, not the file it stands for; run `git lfs pull`")
     if path.suffix == ".safetensors":
@@ -95,7 +99,7 @@ def _open_safetensors(path: Path) -> TensorFile:
         ) from error
     if not shapes:
         raise CheckpointError(f"{path} holds no tensors; give a checkpoint with weights")
-    return TensorFile(path, shapes, _reader(path, handle.get_tensor, names), metadata)
+    return TensorFile(path, shapes, _reader(path, handle.get_tensor, names), metadata, traces=_prefix(names))
 
 
 def _reader(path: Path, get: Callable[[str], Tensor], names: Mapping[str, str]) -> Callable[[str], Tensor]:
@@ -106,6 +110,11 @@ def _reader(path: Path, get: Callable[[str], Tensor], names: Mapping[str, str]) 
             raise CheckpointError(f"{path}: {name} cannot be read; the file is damaged, get it again") from error
 
     return read
+
+
+def _prefix(names: Mapping[str, str]) -> tuple[str, ...]:
+    """The prefix that training on several processes leaves, if one name has it."""
+    return ("the prefix `module.`",) if any(name.startswith("module.") for name in names.values()) else ()
 
 
 def _plain_names(path: Path, names: Mapping[str, object] | list[str]) -> dict[str, str]:

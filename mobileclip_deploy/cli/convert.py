@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mobileclip_deploy.cli import completion
-from mobileclip_deploy.cli.options import FILE, json_option
+from mobileclip_deploy.cli.options import FILE, json_option, preprocess_option
 from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["convert"]
@@ -21,10 +21,19 @@ __all__ = ["convert"]
 @click.option(
     "--variant", metavar="NAME", shell_complete=completion.variants, help="Told from the checkpoint when left out."
 )
+@preprocess_option
 @click.option("-o", "--output", type=FILE, required=True, metavar="OUT", help=".safetensors or .pt")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @json_option
-def convert(checkpoint: Path, layout: str, variant: str | None, output: Path, force: bool, as_json: bool) -> None:
+def convert(
+    checkpoint: Path,
+    layout: str,
+    variant: str | None,
+    preprocess: str | None,
+    output: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Write a checkpoint in another layout, so that it can go back to open_clip or to Apple's code.
 
     \b
@@ -35,7 +44,7 @@ def convert(checkpoint: Path, layout: str, variant: str | None, output: Path, fo
     from mobileclip_deploy.cli.output import MOMENT, note, print_json, progress
 
     with progress(MOMENT) as update:
-        result = write(checkpoint, layout, output, variant, force=force, progress=update)
+        result = write(checkpoint, layout, output, variant, preprocess=preprocess, force=force, progress=update)
     for text in result.notes:
         note(f"Note: {text}")
     if as_json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import BundlePath, json_option
 
 if TYPE_CHECKING:
@@ -17,8 +18,11 @@ __all__ = ["inspect"]
 
 @click.command()
 @click.argument("path", type=BundlePath(others=True))
+@click.option(
+    "--variant", metavar="NAME", shell_complete=completion.variants, help="Of a checkpoint that fits several."
+)
 @json_option
-def inspect(path: Path, as_json: bool) -> None:
+def inspect(path: Path, variant: str | None, as_json: bool) -> None:
     """Say what a checkpoint, an artifact (.onnx, .mlpackage) or a bundle is and holds; list a folder of bundles.
 
     \b
@@ -35,7 +39,7 @@ def inspect(path: Path, as_json: bool) -> None:
     from mobileclip_deploy.inspect.inspection import FolderInspection
 
     with progress(MOMENT) as update:
-        result = look(path, progress=update)
+        result = look(path, variant, progress=update)
     told = result.as_dict()
     if as_json:
         print_json(told)

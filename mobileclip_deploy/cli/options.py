@@ -27,6 +27,7 @@ __all__ = [
     "json_option",
     "load",
     "model_options",
+    "preprocess_option",
 ]
 
 FILE = click.Path(path_type=Path)
@@ -52,7 +53,8 @@ class BundlePath(click.Path):
 
 
 def model_options(function: F) -> F:
-    """--variant, --checkpoint, --download and --image-size, handed over as one `ModelChoice` called `choice`."""
+    """--variant, --checkpoint, --download, --image-size and --preprocess, handed over as one `ModelChoice` called
+    `choice`."""
     return _gathered(
         function,
         "choice",
@@ -70,7 +72,18 @@ def model_options(function: F) -> F:
         ),
         click.option("--download", is_flag=True, help="Fetch the variant's published weights from the hub."),
         click.option("--image-size", type=int, metavar="PIXELS", help="If it was fine-tuned at another size."),
+        preprocess_option,
     )
+
+
+def preprocess_option(function: F) -> F:
+    """--preprocess."""
+    return click.option(
+        "--preprocess",
+        metavar="openai|card|FILE",
+        help="Mean, std and interpolation it was fine-tuned with: OpenAI's, its variant's, or as open_clip_config.json "
+        "says.",
+    )(function)
 
 
 def dataset_options(function: F) -> F:
@@ -186,6 +199,7 @@ class ModelChoice:
     checkpoint: str | None
     download: bool
     image_size: int | None
+    preprocess: str | None
 
 
 def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:
@@ -207,6 +221,7 @@ def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:
             choice.checkpoint,
             download=choice.download,
             image_size=choice.image_size,
+            preprocess=choice.preprocess,
             announce=note,
             progress=update,
         )

@@ -295,15 +295,18 @@ def decibels(check: Check | None) -> str:
 
 
 def figure(check: Check | None, name: str) -> str:
-    """An accuracy in percent, and what it changed by in points, with its 95% interval where that was measured."""
+    """An accuracy in percent, and what it drops by in points, with its 95% interval where that was measured.
+
+    The accuracy is of the pictures as they stand, the drop of all looks at them, with the sign that the check says it.
+    """
     if check is None or check.figures is None or name not in check.figures:  # not every dataset has classes, captions
         return ""
     if f"{name}_drop" not in check.figures:
         return f"{check.figures[name]:.3g}"
     lost = (check.losses or {}).get(name)
-    change = round(-(lost.points if lost else check.figures[f"{name}_drop"]), 2) + 0.0  # no negative zero
+    drop = round(lost.points if lost else check.figures[f"{name}_drop"], 2) + 0.0  # no negative zero
     sure = f" \N{PLUS-MINUS SIGN} {lost.error:.2f}" if lost else ""
-    return f"{check.figures[name]:.1f} ({change:+.2f}{sure})"
+    return f"{check.figures[name]:.1f} (drop {drop:+.2f}{sure})"
 
 
 def figures(check: Check) -> str:

@@ -26,13 +26,25 @@ def variants(as_json: bool) -> None:
     if as_json:
         print_json(cards)
         return
-    columns = ["variant", "layouts", ">pixels", "resize", ">image M", ">text M", ">dim", ">ImageNet top-1*", "weights"]
+    columns = [
+        "variant",
+        "layouts",
+        ">pixels",
+        "resize",
+        "activation",
+        ">image M",
+        ">text M",
+        ">dim",
+        ">ImageNet top-1*",
+        "weights",
+    ]
     rows = [
         [
             card.name,
             ", ".join(card.layouts),
             str(card.preprocess.size),
             card.preprocess.interpolation,
+            card.activation,
             f"{card.parameters_image / 1e6:.1f}",
             f"{card.parameters_text / 1e6:.1f}",
             str(card.embed_dim),

@@ -57,9 +57,16 @@ class Paired:
         sides = {loss.side(bound, times) for loss in self.losses.values()}
         return "failed" if 1 in sides else "undecided" if None in sides else "passed"
 
-    def describe(self, bound: float) -> str:
-        """In words: each loss, and the divergence."""
-        told = [f"{name} drops {loss.describe(bound)}" for name, loss in self.losses.items()]
+    def more_for(self, bound: float, times: float = 1.0) -> int | None:
+        """How many more pictures like these would tell of every loss (`Loss.more_for`); None where no number would, and
+        where these do."""
+        open_ = [loss for loss in self.losses.values() if loss.side(bound, times) is None]
+        found = [loss.more_for(bound, times) for loss in open_]
+        return None if None in found else max((more for more in found if more is not None), default=None)
+
+    def describe(self, bound: float, times: float = 1.0) -> str:
+        """In words: each loss, and the divergence; their intervals so many `times` as wide decide."""
+        told = [f"{name} drops {loss.describe(bound, times)}" for name, loss in self.losses.items()]
         return "; ".join([*told, f"KL {self.divergence:.2g} nats"])
 
 

@@ -43,16 +43,20 @@ class Diagnosis:
         return all(package.installed is not None for package in self.packages if package.required)
 
 
-def inspect(path: StrPath, *, progress: Progress = silent) -> Inspection:
+def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = silent) -> Inspection:
     """What a checkpoint file, an artifact, a bundle or a folder of bundles is and holds.
 
     Its `kind` says which, and `as_dict` gives the form of JSON.
 
+    Args:
+        variant: name of the variant that a checkpoint is of, where it fits several.
+
     Raises:
-        InvalidInput: it is none of them, or damaged.
+        InvalidInput: it is none of them, or damaged; or a checkpoint that is not of the variant.
+        UsageError: unknown variant.
     """
     progress(f"reading {Path(path).name}")
-    return _inspect(Path(path))
+    return _inspect(Path(path), variant)
 
 
 def lint(path: StrPath, device: str = "a14", *, progress: Progress = silent) -> tuple[LintReport, ...]:

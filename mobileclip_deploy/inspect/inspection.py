@@ -124,11 +124,14 @@ OUTCOMES: tuple[Outcome, ...] = ("failed", "not run", "undecided", "passed")
 Inspection = CheckpointInspection | ArtifactInspection | PackageInspection | BundleInspection | FolderInspection
 
 
-def inspect(path: Path) -> Inspection:
+def inspect(path: Path, variant: str | None = None) -> Inspection:
     """Describe a checkpoint file, an artifact, a bundle or a folder of bundles.
 
+    Args:
+        variant: of a checkpoint that fits several.
+
     Raises:
-        InvalidInput: it is none of them, or damaged.
+        InvalidInput: it is none of them, or damaged; or a checkpoint that is not of the variant.
         UsageError: it is an artifact of a target that has left the package.
     """
     if not path.exists():
@@ -139,15 +142,15 @@ def inspect(path: Path) -> Inspection:
         return _artifact(path, target)
     if path.is_dir():
         return _bundle(Bundle.open(path)) if (path / MANIFEST).is_file() else _folder(path)
-    return _checkpoint(path)
+    return _checkpoint(path, variant)
 
 
-def _checkpoint(path: Path) -> CheckpointInspection:
+def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
     from mobileclip_deploy.checkpoints import identify, open_tensors
     from mobileclip_deploy.files import file_sha256
 
     file = open_tensors(path)
-    identity = identify(file)
+    identity = identify(file, variant)
     return CheckpointInspection(
         layout=identity.layout,
         variant=identity.variant.name,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel
+from pydantic import BaseModel, PositiveFloat
 
-__all__ = ["Provenance", "Recovered", "tensors_sha256", "weight_sha256"]
+__all__ = ["Provenance", "Recovered", "TakenPreprocess", "tensors_sha256", "weight_sha256"]
 
 
 class Recovered(BaseModel, frozen=True, extra="forbid"):
@@ -32,14 +33,30 @@ class Recovered(BaseModel, frozen=True, extra="forbid"):
         )
 
 
+class TakenPreprocess(BaseModel, frozen=True, extra="forbid"):
+    """What pictures are made with where somebody said so: `taken_from` is "card" (the variant's own), "openai", or the
+    name of the file that said it. Resize and crop are the variant's."""
+
+    taken_from: str
+    mean: tuple[float, float, float]
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    interpolation: Literal["bilinear", "bicubic"]
+
+    @property
+    def space(self) -> str:
+        """What it adds to the name of an embedding space: nothing for the variant's own."""
+        values = f"{self.mean} {self.std} {self.interpolation}"
+        return "" if self.taken_from == "card" else f"-{hashlib.sha256(values.encode()).hexdigest()[:8]}"
+
+
 class Provenance(BaseModel, frozen=True, extra="forbid"):
     """The source checkpoint of a model. `layout` is the source's own, also for a folded copy of it.
 
     `sha256` is the file's, `weights` that of the tensors in it (`tensors_sha256`), the same whatever kind of file holds
     them; None in what earlier versions wrote. `towers` are those the checkpoint holds. `image_size` is set when it is
     not the variant's own. `notes` are sentences a user should see: what was assumed, passed over or changed on the way
-    from the file to the model. `recovered` is set when the weights were trained for a precision: then `file`, `sha256`
-    and `weights` are of the recovered file.
+    from the file to the model. `preprocess` is set when it was said what pictures are made with. `recovered` is set
+    when the weights were trained for a precision: then `file`, `sha256` and `weights` are of the recovered file.
     """
 
     variant: str
@@ -54,18 +71,20 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
     towers: tuple[str, ...] = ("image", "text")
     image_size: int | None = None
     notes: tuple[str, ...] = ()
+    preprocess: TakenPreprocess | None = None
     recovered: Recovered | None = None
     weights: str | None = None
 
     @property
     def embedding_space(self) -> str:
-        """One id per source checkpoint's weights: embeddings of different ids must not be compared. What was recovered
-        answers in its source's space. Of a checkpoint whose weights have no hash it is the file's."""
+        """One id per source checkpoint's weights and preprocessing: embeddings of different ids must not be compared.
+        What was recovered answers in its source's space. Of a checkpoint whose weights have no hash it is the file's.
+        """
         if self.recovered:
             source = self.recovered.source_weights or self.recovered.source_sha256
         else:
             source = self.weights or self.sha256
-        return f"{self.variant}-{source[:16]}"
+        return f"{self.variant}-{source[:16]}{self.preprocess.space if self.preprocess else ''}"
 
     def same_weights(self, other: Provenance) -> bool:
         """Whether both are of the same weights: the same file, or another one with the same tensors."""

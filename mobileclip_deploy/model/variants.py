@@ -211,6 +211,14 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
         return self
 
     @property
+    def activation(self) -> str:
+        """What follows the linear layers of its transformers: "GELU", or "QuickGELU" as in OpenAI's CLIP. The same
+        weights answer otherwise with the other one, and no file tells which they were trained with."""
+        towers = (self.image, self.text)
+        quick = any(getattr(tower, "activation", None) == "quick_gelu" for tower in towers)
+        return "QuickGELU" if quick else "GELU"
+
+    @property
     def gives_tokens(self) -> bool:
         """Whether the image tower answers with one vector per place instead of one per image."""
         return isinstance(self.image, MCiTower) and not self.image.pooled
@@ -328,9 +336,24 @@ def load_variant(name: str) -> Variant:
     wanted = _letters(name)
     path = next((path for known, path in _cards().items() if _letters(known) == wanted), None)
     if path is None:
-        close = suggestion(name.lower().replace("-", "_"), _cards())
+        close = _of_that_name(wanted) or suggestion(name.lower().replace("-", "_"), _cards())
         raise UsageError(f"unknown variant {name!r}{close}; known: {', '.join(_cards())}")
     return read_card(path)
+
+
+def _of_that_name(letters: str) -> str:
+    """What a name of open_clip, such as ViT-B-32 or ViT-B-32-quickgelu, may mean here, and how to tell; else nothing.
+
+    open_clip says QuickGELU in the architecture's name: its ViT-B-32 has GELU, OpenAI's weights of that name do not.
+    """
+    bare = letters.removesuffix("quickgelu")
+    found = [read_card(path) for known, path in _cards().items() if bare and bare in _letters(known)]
+    if not any(card.activation == "QuickGELU" for card in found):
+        return ""
+    told = ", ".join(
+        f"{card.name} ({card.activation})" for card in found if bare == letters or card.activation != "GELU"
+    )
+    return f", which may be {told}; open_clip's ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU"
 
 
 def _letters(name: str) -> str:

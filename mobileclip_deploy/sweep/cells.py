@@ -187,7 +187,13 @@ def make_cell(cell: Cell, folder: Path, one_thread: bool) -> Row:
 
         torch.set_num_threads(1)  # sums of float32 depend on how many threads share them
     choice = cell.choice
-    model = load_model(choice.variant, choice.file, download=choice.download, image_size=choice.image_size)
+    model = load_model(
+        choice.variant,
+        choice.file,
+        download=choice.download,
+        image_size=choice.image_size,
+        preprocess=choice.preprocess,
+    )
     request = ExportRequest(
         targets=(cell.target,),
         precisions=(cell.precision,),

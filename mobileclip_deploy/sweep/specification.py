@@ -39,6 +39,7 @@ class CheckpointChoice(BaseModel, frozen=True, extra="forbid"):
     variant: str | None = None
     download: bool = False
     image_size: int | None = Field(default=None, gt=0)
+    preprocess: str | None = None
 
 
 class Specification(BaseModel, frozen=True, extra="forbid"):

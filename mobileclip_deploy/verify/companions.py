@@ -30,6 +30,18 @@ __all__ = ["check_companions", "check_golden", "check_settings", "same_card", "w
 
 EVERY = "both"
 SHOWN = 6
+OF_SOURCE = (
+    "variant",
+    "licence",
+    "research_only",
+    "builtin",
+    "towers",
+    "image_size",
+    "preprocess",
+    "recovered",
+    "weights",
+)
+"""What the manifest says of its checkpoint, and the checkpoint has to say too."""
 
 
 def check_golden(subject: OpenedSubject) -> list[Check]:
@@ -86,10 +98,7 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
         ("embed_dim", manifest.embed_dim, variant.embed_dim),
         ("template", manifest.template, variant.template),
     ]
-    pairs += [
-        (f"checkpoint.{name}", getattr(manifest.checkpoint, name), getattr(origin, name))
-        for name in ("variant", "licence", "research_only", "builtin", "towers", "image_size", "recovered", "weights")
-    ]
+    pairs += [(f"checkpoint.{name}", getattr(manifest.checkpoint, name), getattr(origin, name)) for name in OF_SOURCE]
     if manifest.layout is not None and _same_version(manifest):
         known = packaged_layout(manifest.layout.name)
         if known is not None and known != manifest.layout:

@@ -77,7 +77,7 @@ def test_own_layout_loses_wrappers_and_keeps_names(tmp_path: Path, name: str) ->
     weights = checkpoint(name, "open_clip")
     training = {"epoch": 1, "state_dict": {f"module.{key}": value.half() for key, value in weights.items()}}
     torch.save(training, tmp_path / "epoch_1.pt")
-    result = convert(tmp_path / "epoch_1.pt", "open_clip", tmp_path / "bare.safetensors", name)
+    result = convert(tmp_path / "epoch_1.pt", "open_clip", tmp_path / "bare.safetensors", name, preprocess="card")
     bare = load_file(tmp_path / "bare.safetensors")
     assert bare.keys() == weights.keys()
     assert result.tensors == len(weights)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import run
 from tiny import TINY, checkpoint
 
+import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints import identify, load, open_tensors
 from mobileclip_deploy.checkpoints.loading import Origin
 from mobileclip_deploy.errors import CheckpointError
@@ -81,7 +83,7 @@ def test_logit_scale_may_have_a_dimension(tmp_path: Path) -> None:
 def test_training_checkpoint(tmp_path: Path) -> None:
     weights = {f"module.{key}": value for key, value in checkpoint("tiny_five", "open_clip").items()}
     training = {"epoch": 3, "name": "run-7", "state_dict": weights, "optimizer": {"state": {0: torch.ones(5)}}}
-    assert load(write(tmp_path / "epoch_3.pt", training)).variant.name == "tiny_five"
+    assert load(write(tmp_path / "epoch_3.pt", training), preprocess="openai").variant.name == "tiny_five"
 
 
 class TestTwins:
@@ -111,8 +113,10 @@ class TestTwins:
     def test_different_networks_are_not_guessed(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.pt", checkpoint("tiny_plain", "open_clip"))
         text = refusal(path)
-        assert "tiny_plain" in text
-        assert "tiny_quick" in text
+        assert "tiny_quick (QuickGELU), tiny_plain (GELU), which" in text
+        assert "those called -quickgelu and OpenAI's have QuickGELU; say which" in text
+        assert mcd.inspect(path, "tiny_quick").as_dict()["variant"] == "tiny_quick"
+        assert run("inspect", path, "--variant", "tiny_plain", "--json").json["variant"] == "tiny_plain"
         assert "which compute different things from the same keys" in text
         assert load(path, "tiny_quick").variant.name == "tiny_quick"
 

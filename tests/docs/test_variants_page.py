@@ -12,6 +12,7 @@ def row(card: Variant) -> str:
     """A line of the page's table."""
     image = card.image
     kind = "MCi" if isinstance(image, MCiTower) else f"ViT, patches of {image.patch}"
+    kind += ", QuickGELU" if card.activation == "QuickGELU" else ""
     text = "none" if card.text is None else f"{card.text.depth} x {card.text.width}"
     text += ", causal" if card.text is not None and card.text.causal else ""
     gives = f"{len(card.class_names):,} probabilities" if card.classes else f"{card.embed_dim} numbers"

@@ -27,13 +27,17 @@ class TorchSession(Session):
         import torch
 
         from mobileclip_deploy.checkpoints import load
+        from mobileclip_deploy.checkpoints.preprocessing import CARD
         from mobileclip_deploy.folding import fold, is_folded
+        from mobileclip_deploy.model.provenance import TakenPreprocess
         from mobileclip_deploy.towers import ImageTower, TextTower
 
         torch.set_num_threads(cell.threads)
         torch.set_grad_enabled(False)
         size = cell.input.shape[-1] if cell.tower == "image" else None
-        model = load(path, cell.variant, size)
+        said = cell.options.get("preprocess")
+        taken = CARD if said is None else TakenPreprocess.model_validate_json(said)
+        model = load(path, cell.variant, size, preprocess=taken)
         if cell.backend == "unfolded":
             if is_folded(model):
                 raise NotRun("this checkpoint is folded: there is no unfolded form of it to time")

@@ -19,7 +19,7 @@ class Trial(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     both towers were written; `drops` are in points; `four_bit` names the layers of a "mixed" tower that have 4 bits.
     `predicted_snr_db`: of each tower, by its weights alone; None where nothing is predicted to move. `widened`:
     by what the interval of its accuracy was multiplied on the images kept for confirming; None where it did not come to
-    that.
+    that. `more`: of an undecided one, how many more pictures to confirm it on would tell; None where no number would.
     """
 
     precisions: dict[TowerName, str]
@@ -29,6 +29,7 @@ class Trial(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     drops: dict[str, float] = {}
     four_bit: dict[TowerName, tuple[str, ...]] = {}
     widened: float | None = None
+    more: int | None = None
     outcome: Outcome
     reason: str | None = None
 

@@ -223,8 +223,10 @@ class _Search:
         self._go_on()
         paired = self.trials.losses(candidate, self.task, bound, times)
         outcome = paired.outcome(bound, times)
-        told = f"confirming: {paired.describe(bound)}; intervals taken {times:.2f} times as wide"
-        self._say(candidate, outcome=outcome, reason=None if outcome == "passed" else told, widened=round(times, 4))
+        told = f"confirming: {paired.describe(bound, times)}; intervals taken {times:.2f} times as wide"
+        more = paired.more_for(bound, times) if outcome == "undecided" else None
+        reason = None if outcome == "passed" else told
+        self._say(candidate, outcome=outcome, reason=reason, widened=round(times, 4), more=more)
         if outcome == "passed":
             self.held.append(candidate)
         return outcome == "passed"
@@ -329,7 +331,8 @@ class _Search:
             shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
             (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
         assert written.report is not None
-        report = written.report.model_copy(update={"bundle": plan.path.name})
+        notes = (*written.report.notes, *_undecided(log))
+        report = written.report.model_copy(update={"bundle": plan.path.name, "notes": notes})
         return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)
 
     def _say(self, candidate: Candidate, **what: object) -> None:
@@ -371,6 +374,23 @@ class _Search:
             f"none of {len(tried)} candidates{within} passes; the largest, {reached / 1e6:.2f} MB, failed with: "
             f"{reasons}{after}; allow a larger `max_drop`, or train the towers for their precision with `recover`"
         )
+
+
+def _undecided(log: SearchLog) -> tuple[str, ...]:
+    """That smaller candidates may pass, and how many pictures would tell; nothing where the pictures decided."""
+    *before, written = log.trials
+    size = written.bytes or 0
+    smaller = [one for one in before if one.outcome == "undecided" and one.bytes is not None and one.bytes < size]
+    if not smaller:
+        return ()
+    told = f"{log.dataset} has too few pictures to tell whether smaller candidates pass ({len(smaller)} undecided)"
+    known = [(one.more, one) for one in smaller if one.more is not None]
+    if known:
+        more, one = min(known, key=lambda pair: (pair[0], pair[1].bytes))
+        pictures = math.ceil(more * 3 / 2)  # two thirds of them are what it is confirmed on (`Dataset.divided`)
+        named = ", ".join(f"{tower} {precision}" for tower, precision in one.precisions.items())
+        told += f"; about {pictures:,} more would tell of {named} ({(one.bytes or 0) / 1e6:.1f} MB)"
+    return (f"{told}; written are {size / 1e6:.1f} MB",)
 
 
 def decibels(noise: float) -> float | None:

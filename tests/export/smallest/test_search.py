@@ -86,6 +86,7 @@ def test_the_smallest_is_written_when_it_passes(
     found = search(model, tmp_path, dataset)
     assert outcomes(found) == [("w4", "w4", "passed")]
     assert found.report.passed
+    assert found.report.notes == ()
     assert [path.name for path in tmp_path.iterdir()] == [f"{WORDS}-noisy-smallest"]
     log = json.loads((found.bundle.path / "smallest.json").read_text(encoding="utf-8"))
     (trial,) = log["trials"]
@@ -131,6 +132,13 @@ def test_a_winner_that_other_images_do_not_confirm_is_passed_over(
     assert last == ("fp32", "fp32", "passed")  # which is the checkpoint, whatever the images
     assert {outcome for *_, outcome in before} == {"undecided"}
     assert re.search(r"0 lost, 0 won in 5 looks\), undecided: \d+ more would tell", found.log.trials[0].reason or "")
+    (note,) = found.report.notes
+    first = next(
+        trial for trial in found.log.trials if trial.more == min(one.more for one in found.log.trials[:-1] if one.more)
+    )
+    assert f"whether smaller candidates pass ({len(before)} undecided); about " in note
+    assert first.more is not None
+    assert f" {-(-3 * first.more // 2):,} more would tell of image {first.precisions['image']}, text " in note
     (task,) = [check for check in found.report.checks if check.step == "task"]
     assert task.losses is not None
     assert {lost.examples for lost in task.losses.values()} == {10}
