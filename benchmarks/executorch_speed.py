@@ -114,9 +114,8 @@ def build(folder: Path, cell: str) -> None:
 
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.executorch.backends import get_backend
-    from mobileclip_deploy.targets.executorch.job import LoweringJob
     from mobileclip_deploy.targets.executorch.lowering import lower
-    from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
+    from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions, LoweringJob
     from mobileclip_deploy.targets.onnx.graph import write_graph
     from mobileclip_deploy.targets.quiet import quiet
     from mobileclip_deploy.towers import example_input, make_tower

@@ -18,6 +18,7 @@ from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, StoredWeights, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Attachment, Place
+from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.verify.companions import write_companions
 
@@ -46,10 +47,10 @@ def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Pla
 
 def attach(entry: TowerEntry, plan: BundlePlan, tower: TowerName, reference: Reference, folder: Path) -> TowerEntry:
     """The entry with what was asked for beside its artifact."""
-    expected = plan.request.head.scaled(reference.of(tower))
+    outputs = plan.request.head.scaled(reference.of(tower))
     bound = plan.request.gates.shipped(entry.precision)
-    tolerance = value_tolerance(expected, bound.metric, bound.value)
-    attached = plan.target.attach(folder / entry.file, reference.inputs.of(tower), expected, tolerance)
+    tolerance = value_tolerance(outputs, bound.metric, bound.value)
+    attached = plan.target.attach(folder / entry.file, Expected(reference.inputs.of(tower), outputs, tolerance))
     if not attached:
         return entry
     return entry.model_copy(update={"attachments": {one.kind: _attachment(one, folder) for one in attached}})

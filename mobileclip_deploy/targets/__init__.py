@@ -15,7 +15,7 @@ from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.options import TargetOptions
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Attachment, Form, Place, Precisions, Runner, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Attachment, Form, Place, Ports, Precisions, Runner, TensorInfo, TowerJob
 
 __all__ = [
     "GROUP",
@@ -25,6 +25,7 @@ __all__ = [
     "Attachment",
     "Form",
     "Place",
+    "Ports",
     "Precisions",
     "Runner",
     "Target",

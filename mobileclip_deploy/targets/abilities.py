@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mobileclip_deploy.targets.values import Ports, RuntimePlace
+
 if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
     from torch import nn
 
     from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["Abilities"]
 
@@ -45,6 +48,10 @@ class Abilities:
         no_contexts: why text towers cannot take ids of several lengths (`Form.contexts`); None where they can.
         refused_options: options of other targets that it was asked for and cannot have, by name, and why.
         not_searched: options of its own that a search for the smallest bundle cannot follow, by name, and why.
+        ports: what inputs and outputs are called.
+        rules: how the format stores weights; None of a target that does not say.
+        places: where artifacts run, by kind of device: host, android, ios, mac or browser; nowhere on one left out, but
+            on a host in `Artifact.runner`.
         compiled_places: places of a device, such as `gpu`, that an artifact can be compiled for on this machine.
         runtime_package: the distribution whose version a benchmark on this machine records; None: the first of
             `packages`. `runtime_packages`: the same for runtimes of `Target.places` that are not called as theirs is.
@@ -76,6 +83,9 @@ class Abilities:
     no_contexts: str | None = "its text towers take ids of one length"
     refused_options: Mapping[str, str] = field(default_factory=dict)
     not_searched: Mapping[str, str] = field(default_factory=dict)
+    ports: Ports = field(default_factory=Ports)
+    rules: StorageRules | None = None
+    places: Mapping[str, tuple[RuntimePlace, ...]] = field(default_factory=dict)
     compiled_places: tuple[str, ...] = ()
     runtime_package: str | None = None
     runtime_packages: Mapping[str, str] = field(default_factory=dict)
@@ -136,7 +146,11 @@ class Abilities:
         for name in self.runtime_modules:
             importlib.import_module(name)
 
+    @property
+    def runtime(self) -> str | None:
+        """The distribution that runs artifacts on this machine."""
+        return self.runtime_package or next(iter(self.packages), None)
+
     def runtime_version(self) -> str:
         """The version of what runs artifacts on this machine."""
-        package = self.runtime_package or next(iter(self.packages), None)
-        return importlib.metadata.version(package) if package else "unversioned"
+        return importlib.metadata.version(self.runtime) if self.runtime else "unversioned"

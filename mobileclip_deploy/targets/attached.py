@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from mobileclip_deploy.targets.values import Runner
+    from mobileclip_deploy.targets.values import Expected, Runner
 
 __all__ = ["Attached", "Origin"]
 
@@ -23,16 +20,13 @@ class Origin:
 
     Attributes:
         artifact: the file beside which it stands.
-        inputs, expected: of the tower [N, ...], and what the checkpoint answers to them [N, D].
-        tolerance: by how much one value of an answer may differ.
+        expected: what it is to answer.
         folder: an empty one, to write into.
         converted: the artifact written once more, with what a conversion writes beside it. Raises NotRun.
     """
 
     artifact: Path
-    inputs: npt.NDArray[np.generic]
-    expected: npt.NDArray[np.float32]
-    tolerance: float
+    expected: Expected
     folder: Path
     converted: Callable[[], Path]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.targets.values import TensorInfo
+from mobileclip_deploy.targets.values import ComputeUnits, RuntimePlace, TensorInfo
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.values import Runner
@@ -25,37 +24,10 @@ __all__ = [
     "Session",
     "SessionSetup",
     "Work",
-    "by_kernel",
     "by_work",
-    "installed",
 ]
 
 Array = npt.NDArray[Any]
-ComputeUnits = Literal[
-    "cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all", "default", "preferCPU", "preferGPU", "preferNeuralEngine"
-]
-"""Core ML's (MLComputeUnits); from "default" on Core AI's (SpecializationOptions), which has `cpuOnly` as well."""
-
-
-@dataclass(frozen=True)
-class RuntimePlace:
-    """A runtime, and where in it a file runs.
-
-    `backend` is the runtime's own word (ONNX Runtime: cpu; ExecuTorch: xnnpack), `compute_units` Apple's;
-    `options` go to the runtime as they are. `arithmetic`: the precision that it computes in, whatever a file stores;
-    None: the file's. Answers are held to that precision's gate, where it is looser than the file's.
-    """
-
-    runtime: str
-    backend: str | None = None
-    compute_units: ComputeUnits | None = None
-    options: tuple[tuple[str, str], ...] = ()
-    arithmetic: str | None = None
-
-    @property
-    def label(self) -> str:
-        """`onnxruntime-cpu`"""
-        return "-".join(part for part in (self.runtime, self.backend, self.compute_units) if part)
 
 
 @dataclass(frozen=True)
@@ -137,11 +109,6 @@ class RunnerSession(Session):
         return np.asarray(self._output, dtype=np.float32).reshape(-1)
 
 
-def by_kernel(times: Iterable[tuple[str, int]]) -> tuple[KernelTime, ...]:
-    """(operator, nanoseconds) of every call -> a row for each operator, the most expensive first."""
-    return by_work((operator, duration, None) for operator, duration in times)
-
-
 def by_work(calls: Iterable[tuple[str, int, Work | None]]) -> tuple[KernelTime, ...]:
     """(operator, nanoseconds, work) of every call -> a row for each operator and kind, the most expensive first."""
     grouped: dict[tuple[object, ...], KernelTime] = {}
@@ -163,13 +130,3 @@ def _together(one: Work | None, other: Work) -> Work:
         arithmetic_operations=one.arithmetic_operations + other.arithmetic_operations,
         moved_bytes=one.moved_bytes + other.moved_bytes,
     )
-
-
-def installed(package: str, target: str) -> None:
-    """Refuse a place on this machine without its runtime.
-
-    Raises:
-        NotRun: the package is not installed; the text holds the pip line.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise NotRun(f"{package} is not installed; type: pip install 'mobileclip-deploy[{target}]'")

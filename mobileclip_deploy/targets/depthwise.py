@@ -17,22 +17,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
-from torch import Tensor, nn
 
 from mobileclip_deploy.targets.grids.decode import Floats, StoredWeight
 
-__all__ = [
-    "BANDS",
-    "KERNEL",
-    "KERNEL_ROWS",
-    "RowBands",
-    "all_within",
-    "in_bands",
-    "in_turn",
-    "is_split",
-    "joined",
-    "split_large_depthwise",
-]
+__all__ = ["BANDS", "KERNEL", "KERNEL_ROWS", "all_within", "in_bands", "in_turn", "joined"]
 
 T = TypeVar("T")
 
@@ -42,64 +30,11 @@ KERNEL = 7
 KERNEL_ROWS = tuple(tuple(range(first, first + step * rows, step)) for first, step, rows in BANDS)
 
 
-class RowBands(nn.Module):
-    """The sum of three depthwise convolutions that equals one of 7 x 7: [N, C, H, W] -> [N, C, H', W']."""
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.bands = nn.ModuleList(_band(conv, *band) for band in BANDS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, second, third = self.bands
-        return first(x) + second(x) + third(x)
-
-
-def split_large_depthwise(module: nn.Module) -> int:
-    """Replace every 7 x 7 depthwise convolution inside `module`, in place; says how many there were."""
-    found = [
-        (parent, name, child)
-        for parent in module.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, nn.Conv2d) and is_split(child)
-    ]
-    for parent, name, child in found:
-        setattr(parent, name, RowBands(child))
-    return len(found)
-
-
 def all_within(height: int, stride: int) -> bool:
     """Whether each band has a row that meets a map of this height."""
     last = (height - 1) // stride * stride  # the centre of the last window
     reaches = [[row - KERNEL // 2 for row in rows] for rows in KERNEL_ROWS]
     return all(any(last + reach >= 0 if reach < 0 else reach < height for reach in band) for band in reaches)
-
-
-def is_split(conv: nn.Conv2d) -> bool:
-    """Whether `split_large_depthwise` replaces it."""
-    return (
-        conv.kernel_size == (KERNEL, KERNEL)
-        and conv.padding == (KERNEL // 2, KERNEL // 2)
-        and conv.dilation == (1, 1)
-        and conv.padding_mode == "zeros"
-        and conv.groups == conv.in_channels == conv.out_channels
-    )
-
-
-def _band(conv: nn.Conv2d, first: int, step: int, rows: int) -> nn.Conv2d:
-    band = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        (rows, KERNEL),
-        conv.stride,  # type: ignore[arg-type]
-        (KERNEL // 2 - first, KERNEL // 2),
-        (step, 1),
-        groups=conv.groups,
-        bias=conv.bias is not None and first == 0,
-    )
-    band.weight = nn.Parameter(conv.weight.detach()[:, :, first : first + step * (rows - 1) + 1 : step].clone())
-    if band.bias is not None and conv.bias is not None:
-        band.bias = nn.Parameter(conv.bias.detach().clone())
-    return band.to(conv.weight.device)
 
 
 def in_bands(found: Iterable[Mapping[tuple[int, int], T]]) -> list[list[T]]:

@@ -9,7 +9,7 @@ from typing import Any, Self
 __all__ = ["TargetOptions", "option"]
 
 
-def option(flag: str, text: str, *, default: Any = None, metavar: str | None = None) -> Any:
+def option(flag: str, text: str, *, default: Any = None, metavar: str | None = None, attaches: bool = False) -> Any:
     """A field of a target's options.
 
     Args:
@@ -18,8 +18,9 @@ def option(flag: str, text: str, *, default: Any = None, metavar: str | None = N
         text: its help.
         default: what holds where nothing is given.
         metavar: what the help calls the value.
+        attaches: it asks for a file beside each artifact, an attachment of this name.
     """
-    return field(default=default, metadata={"flag": flag, "text": text, "metavar": metavar})
+    return field(default=default, metadata={"flag": flag, "text": text, "metavar": metavar, "attaches": attaches})
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class TargetOptions:
     def uses(self, option: str) -> bool:
         """Whether the target makes anything of one of its options, as the others were chosen."""
         return True
+
+    @property
+    def attachments(self) -> tuple[str, ...]:
+        """Kinds of the attachments that are asked for."""
+        return tuple(own.name for own in fields(self) if own.metadata["attaches"] and getattr(self, own.name))
 
     def recorded(self) -> dict[str, str]:
         """For the manifest: what differs from the defaults, as text; truth values are "on" and "off"."""

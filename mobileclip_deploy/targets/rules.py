@@ -11,19 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from mobileclip_deploy.model.precision import PRECISIONS, Precision, precision_of
-from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.grids.grid import Grid, integers
-from mobileclip_deploy.targets.storage import Layer, Storage, layers, tensors
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the rules stand in every target's table, which must not wait for torch
+    from torch import nn
+
+    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.targets.storage import Layer, Storage
     from mobileclip_deploy.targets.target import Target
 
 __all__ = ["Holds", "Shared", "StorageRules", "choose", "evenly", "storage_of", "stored"]
 
-Holds = Callable[[Layer, TowerName, Precision], bool]
+Holds = Callable[["Layer", "TowerName", Precision], bool]
 """Something that holds of a weight of a tower, or does not, at a precision."""
 
 
@@ -135,6 +135,8 @@ def _stored(
     whole: Callable[[Precision], int],
 ) -> Storage:
     """A storage: `choose` gives the grid of a layer's weight, `whole` the bits of what it leaves."""
+    from mobileclip_deploy.targets.storage import layers, tensors
+
     found = precision_of(precision)
     rest = PRECISIONS[found.rest]
     table = PRECISIONS[found.table or found.rest]

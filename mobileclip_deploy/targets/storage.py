@@ -85,6 +85,15 @@ class Layer:
         return isinstance(self.module, nn.Conv2d) and self.weight.shape[1] == 1
 
     @property
+    def is_grouped(self) -> bool:
+        """Whether it is of a convolution whose outputs see a part of its inputs each."""
+        return isinstance(self.module, nn.Conv2d) and self.module.groups > 1
+
+    @property
+    def is_linear(self) -> bool:
+        return isinstance(self.module, nn.Linear)
+
+    @property
     def is_on_main_path(self) -> bool:
         """Whether it is in no residual branch: stem, downsampling, projection.
 
@@ -106,7 +115,7 @@ class Layer:
         """Whether targets that rewrite the text tower's 1 x 1 convolutions as matrix products run it as one."""
         if isinstance(self.module, nn.Conv2d):
             return tower == "text" and self.module.kernel_size == (1, 1) and self.module.groups == 1
-        return isinstance(self.module, nn.Linear)
+        return self.is_linear
 
 
 def by_numbers(module: nn.Module, storage: Storage, floats: bool = False) -> dict[str, str]:

@@ -6,6 +6,7 @@ anybody's, with a subclass that an entry point of the group `mobileclip_deploy.t
 
 from __future__ import annotations
 
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,18 +16,24 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.options import TargetOptions
-from mobileclip_deploy.targets.values import PLAIN, Attachment, Form, Place, Precisions, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import (
+    PLAIN,
+    Attachment,
+    Expected,
+    Form,
+    Place,
+    Precisions,
+    RuntimePlace,
+    TensorInfo,
+    TowerJob,
+)
 
 if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
-    import numpy as np
-    import numpy.typing as npt
-
     from mobileclip_deploy.layouts import Layout
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.artifact import Artifact
     from mobileclip_deploy.targets.attached import Attached
-    from mobileclip_deploy.targets.benchmarking import RuntimePlace
     from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["Target"]
@@ -127,21 +134,21 @@ class Target(ABC):
     def rules(self, precision: str) -> StorageRules | None:
         """How the format stores weights; None of a target that does not say, which is taken to store every weight in
         the bits of the precision."""
-        return None
+        return self.abilities.rules
 
     # What an app sees
 
-    @abstractmethod
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         """Path of an artifact inside its bundle; `artifact` is "image", "text" or "classifier"."""
+        return f"{variant.name}_{artifact}{self.abilities.suffixes[0]}"
 
-    @abstractmethod
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         """Name, type and shape of an artifact's input and output, a free dimension 0.
 
         Args:
             labels: how many a classifier has, whose output is their probabilities; 0: the output is an embedding.
         """
+        return self.abilities.ports.of(variant, tower, labels)
 
     def ports(self, variant: Variant, tower: TowerName, form: Form = PLAIN) -> tuple[TensorInfo, TensorInfo]:
         """Input and output of an artifact in a form."""
@@ -191,36 +198,17 @@ class Target(ABC):
         """
         return {tower: Place(file) for tower, file in files.items()}
 
-    def attach(
-        self,
-        artifact: Path,
-        inputs: npt.NDArray[np.generic],
-        expected: npt.NDArray[np.float32],
-        tolerance: float,
-    ) -> tuple[Attachment, ...]:
+    def attach(self, artifact: Path, expected: Expected) -> tuple[Attachment, ...]:
         """Write what the options ask for beside an artifact, and say which files there are; none by default.
-
-        Args:
-            inputs: of the tower, [N, ...].
-            expected: what the checkpoint answers for them, [N, D].
-            tolerance: by how much one value of an output may differ from the expected one.
 
         Raises:
             ExportError: what was written does not hold.
         """
         return ()
 
-    @property
-    def attachments(self) -> tuple[str, ...]:
-        """The kinds of what the options ask for beside an artifact; they are the names of these options."""
-        return ()
-
     def open_attached(self, kind: str, path: Path) -> Attached | None:
         """What stands beside an artifact; nothing of it is read yet. None of a kind that this target does not write."""
         return None
-
-    def write_companions(self, folder: Path, variant: Variant) -> None:  # noqa: B027 (not every format has any)
-        """Write the files that clients of this format expect beside the artifacts; none by default."""
 
     # Reading back and running
 
@@ -238,7 +226,7 @@ class Target(ABC):
     # Timing
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
-        """Where a bundle's artifacts run on a kind of device; nowhere on most. By default on the host, in a `runner`.
+        """Where a bundle's artifacts run on a kind of device: see `Abilities.places`.
 
         Args:
             device: host, android, ios, mac or browser.
@@ -247,9 +235,12 @@ class Target(ABC):
         Raises:
             NotRun: not this bundle's, or not as the device is; the text says why.
         """
-        from mobileclip_deploy.targets.benchmarking import RuntimePlace
-
-        return (RuntimePlace(self.name),) if device == "host" else ()
+        own = self.abilities
+        if device == "host" and device not in own.places:
+            return (RuntimePlace(self.name),)
+        if device == "host" and own.runtime is not None and importlib.util.find_spec(own.runtime) is None:
+            raise NotRun(f"{own.runtime} is not installed; type: pip install 'mobileclip-deploy[{own.extra}]'")
+        return own.places.get(device, ())
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
         """Inputs and outputs of a file that others wrote in this format; called in a process of its own.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
     import numpy as np
@@ -17,18 +17,19 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
 
 __all__ = [
     "Attachment",
+    "ComputeUnits",
+    "Expected",
     "Form",
     "PLAIN",
     "PictureRunner",
     "Place",
+    "Ports",
     "Precisions",
     "Runner",
+    "RuntimePlace",
     "Shared",
     "TensorInfo",
     "TowerJob",
-    "answer_of",
-    "ids_of",
-    "pixels_of",
 ]
 
 T = TypeVar("T")
@@ -91,22 +92,41 @@ class TensorInfo:
     normalised: bool | None = None
 
 
-def pixels_of(name: str, variant: Variant, dtype: str = "float32", batch: int = 1) -> TensorInfo:
-    """The input of an image tower: RGB in [0, 1], or in 0 ... 255 as bytes. `batch`: 0 where it is free."""
-    high = 255.0 if dtype == "uint8" else 1.0
-    return TensorInfo(name, dtype, (batch, *variant.image_input_shape), (0.0, high), "RGB")
+@dataclass(frozen=True)
+class Ports:
+    """What a target calls inputs and outputs where no layout chooses names, and their types.
+
+    `image` and `text` go in, as `pixels` (float32: RGB in [0, 1], uint8: in 0 ... 255) and `ids`; an `embedding` comes
+    out, or the `probabilities` of labels, in float32. `batch`: 0 where it is free.
+    """
+
+    image: str = "image"
+    text: str = "text"
+    embedding: str = "embedding"
+    probabilities: str = "probabilities"
+    pixels: str = "float32"
+    ids: str = "int32"
+    batch: int = 1
+
+    def of(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
+        """See `Target.tensors`."""
+        source = TensorInfo(self.text, self.ids, (self.batch, variant.tokens.context_length))
+        if tower == "image":
+            high = 255.0 if self.pixels == "uint8" else 1.0
+            source = TensorInfo(self.image, self.pixels, (self.batch, *variant.image_input_shape), (0.0, high), "RGB")
+        if labels:
+            return source, TensorInfo(self.probabilities, "float32", (self.batch, labels))
+        return source, TensorInfo(self.embedding, "float32", (self.batch, *variant.answer_shape), normalised=False)
 
 
-def ids_of(name: str, variant: Variant, dtype: str = "int32", batch: int = 1) -> TensorInfo:
-    """The input of a text tower."""
-    return TensorInfo(name, dtype, (batch, variant.tokens.context_length))
+@dataclass(frozen=True)
+class Expected:
+    """What an artifact is to answer: `inputs` of the tower [N, ...], what the checkpoint answers to them, `outputs`
+    float32 [N, D], and by how much one value of an output may differ from that, `tolerance`."""
 
-
-def answer_of(name: str, variant: Variant, labels: int = 0, batch: int = 1) -> TensorInfo:
-    """The output of a tower: an embedding, or with labels their probabilities."""
-    if labels:
-        return TensorInfo(name, "float32", (batch, labels))
-    return TensorInfo(name, "float32", (batch, *variant.answer_shape), normalised=False)
+    inputs: npt.NDArray[np.generic]
+    outputs: npt.NDArray[np.float32]
+    tolerance: float
 
 
 @dataclass(frozen=True)
@@ -119,6 +139,33 @@ class Attachment:
     kind: str
     path: Path
     tolerance: float | None = None
+
+
+ComputeUnits = Literal[
+    "cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all", "default", "preferCPU", "preferGPU", "preferNeuralEngine"
+]
+"""Core ML's (MLComputeUnits); from "default" on Core AI's (SpecializationOptions), which has `cpuOnly` as well."""
+
+
+@dataclass(frozen=True)
+class RuntimePlace:
+    """A runtime, and where in it a file runs.
+
+    `backend` is the runtime's own word (ONNX Runtime: cpu; ExecuTorch: xnnpack), `compute_units` Apple's;
+    `options` go to the runtime as they are. `arithmetic`: the precision that it computes in, whatever a file stores;
+    None: the file's. Answers are held to that precision's gate, where it is looser than the file's.
+    """
+
+    runtime: str
+    backend: str | None = None
+    compute_units: ComputeUnits | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    arithmetic: str | None = None
+
+    @property
+    def label(self) -> str:
+        """`onnxruntime-cpu`"""
+        return "-".join(part for part in (self.runtime, self.backend, self.compute_units) if part)
 
 
 @dataclass(frozen=True)

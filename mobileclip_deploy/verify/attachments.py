@@ -15,6 +15,7 @@ from mobileclip_deploy.parity import Check, value_tolerance
 from mobileclip_deploy.parity.gates import LEAST, MULTIPLE, exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.attached import Attached, Origin
+from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.verify.reproduction import other_versions
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
 
@@ -29,7 +30,7 @@ def check_attachments(subject: Subject, tower: TowerName) -> Iterator[Check]:
     """
     assert isinstance(subject, OpenedSubject)
     attached = subject.bundle.manifest.towers[tower].attachments or {}
-    wanted = () if subject.head.names else subject.target.attachments  # a classifier is written without any
+    wanted = () if subject.head.names else subject.target.options.attachments  # a classifier is written without any
     for kind in wanted:
         if kind not in attached:
             yield Check(step=kind, tower=tower, status="failed", detail="the options ask for it, and it is not there")
@@ -62,7 +63,7 @@ def _written_again(
     subject: OpenedSubject, tower: TowerName, kind: str, entry: AttachmentEntry, opened: Attached
 ) -> Check:
     stored = subject.stored
-    expected = subject.head.scaled(stored.of(tower))
+    outputs = subject.head.scaled(stored.of(tower))
     tolerance = _tolerance(subject, tower, stored)
     # Golden answers are held to this, and the root mean square that the tolerance is a multiple of moves by no more.
     room = tolerance * max(MULTIPLE * (subject.floor(tower) or 0.0), LEAST)
@@ -76,14 +77,8 @@ def _written_again(
         if lacks is not None:
             return Check.not_run(kind, tower, lacks)
     with tempfile.TemporaryDirectory(dir=_made(subject.folder)) as folder:
-        origin = Origin(
-            subject.bundle.artifact(tower),
-            stored.inputs.of(tower),
-            expected,
-            tolerance,
-            Path(folder),
-            lambda: subject.converted(tower),
-        )
+        expected = Expected(stored.inputs.of(tower), outputs, tolerance)
+        origin = Origin(subject.bundle.artifact(tower), expected, Path(folder), lambda: subject.converted(tower))
         try:
             found = opened.difference(origin)
         except (NotRun, ExportError) as error:

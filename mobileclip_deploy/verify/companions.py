@@ -17,7 +17,7 @@ from mobileclip_deploy.bundle.manifest import Manifest, TensorEntry
 from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card, write_preprocessor_config
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.layouts import Layout, packaged_layout, write_side_files
+from mobileclip_deploy.layouts import Layout, default_layout, packaged_layout, write_side_files
 from mobileclip_deploy.model.tokenizer import write_tokenizer_files
 from mobileclip_deploy.model.variants import Variant
 from mobileclip_deploy.parity import Check
@@ -133,14 +133,14 @@ def check_companions(subject: OpenedSubject) -> list[Check]:
 
 
 def write_companions(folder: Path, target: Target, variant: Variant, head: Head, layout: Layout | None = None) -> None:
-    """Tokenizer, preprocessing, and what an app's layout or clients of the format expect; a classifier, and an image
-    tower alone, have no text to be read."""
+    """Tokenizer, preprocessing, and what an app's layout expects, or clients of the format's own; a classifier, and an
+    image tower alone, have no text to be read."""
     if not head.names and variant.text is not None:
         write_tokenizer_files(folder / "tokenizer")
+    if layout is None and variant.text is not None:
+        layout = default_layout(target.name)
     if not head.names and layout is not None:
         write_side_files(folder, layout, variant)
-    elif not head.names and variant.text is not None:
-        target.write_companions(folder, variant)
     write_preprocessor_config(folder, variant.preprocess)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from typing import Any
@@ -11,7 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.targets.benchmarking import RunnerSession, by_kernel, installed
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.benchmarking import RunnerSession, by_work
 
 
 class Doubling:
@@ -49,14 +51,15 @@ def test_a_runner_gets_what_runners_take(values: npt.NDArray[Any], given: npt.ND
 
 
 def test_kernels_are_added_up_by_name_and_ranked() -> None:
-    rows = by_kernel([("Add", 1), ("Conv", 5), ("Add", 3), ("Mul", 4)])
+    rows = by_work([("Add", 1, None), ("Conv", 5, None), ("Add", 3, None), ("Mul", 4, None)])
     assert [(row.operator, row.calls, row.total_ns) for row in rows] == [("Conv", 1, 5), ("Add", 2, 4), ("Mul", 1, 4)]
 
 
-def test_a_place_without_its_runtime_is_not_run() -> None:
-    installed("numpy", "npz")
-    with pytest.raises(NotRun, match=r"no_such_package is not installed; type: pip install 'mobileclip-deploy\[npz\]'"):
-        installed("no_such_package", "npz")
+def test_a_place_without_its_runtime_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert get_target("onnx").places("host", {})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(NotRun, match=r"onnxruntime is not installed; type: pip install 'mobileclip-deploy\[onnx\]'"):
+        get_target("onnx").places("host", {})
 
 
 def test_a_process_that_times_onnx_runtime_loads_no_torch() -> None:

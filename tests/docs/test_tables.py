@@ -26,7 +26,7 @@ from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreai.target import CoreAITarget
-from mobileclip_deploy.targets.coreml.recipes import NEEDED
+from mobileclip_deploy.targets.coreml.options import NEEDED
 from mobileclip_deploy.targets.values import Form
 
 DOCS = ROOT / "docs"

@@ -21,10 +21,8 @@ from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.depthwise import RowBands
-from mobileclip_deploy.targets.executorch.backends import BACKENDS
-from mobileclip_deploy.targets.executorch.backends.xnnpack import XnnpackBackend
-from mobileclip_deploy.targets.executorch.doubling import Apart
+from mobileclip_deploy.targets.executorch.backends import BACKENDS, XnnpackBackend
+from mobileclip_deploy.targets.executorch.depthwise import Apart, RowBands
 from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
 from mobileclip_deploy.targets.executorch.program_file import read_program

@@ -18,6 +18,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.executorch.bundled_program import check_bundled_program, write_bundled_program
 from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
+from mobileclip_deploy.targets.values import Expected
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
@@ -63,7 +64,9 @@ def test_the_runtime_itself_passes_the_test_cases_within_the_tolerance_and_no_ot
     expected = reference.of("text")
     check_bundled_program(bundle.path / "nano_text.xnnpack.bpte", len(expected), tolerance)
     artifact = Path(shutil.copy(bundle.artifact("text"), tmp_path / "wrong.pte"))
-    wrong = write_bundled_program(artifact, reference.inputs.ids[:2], expected[:2] + np.float32(2 * tolerance))
+    wrong = write_bundled_program(
+        artifact, Expected(reference.inputs.ids[:2], expected[:2] + np.float32(2 * tolerance), tolerance)
+    )
     with pytest.raises(ExportError, match="test case 0 of 2 is not within"):
         check_bundled_program(wrong, 2, tolerance)
 

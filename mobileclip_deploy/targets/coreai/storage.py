@@ -3,14 +3,10 @@ words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from mobileclip_deploy.model.precision import precision_of
-from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.rules import Shared, StorageRules
 
-__all__ = ["RULES", "reported"]
+__all__ = ["RULES"]
 
 GROUPS = (32, 16, 8)
 # The scale of a block is searched for; what it cuts off at the lower end reaches one step further.
@@ -25,21 +21,3 @@ RULES = StorageRules(
     rest_bits=16,
     labels=True,
 )
-
-
-def reported(precisions: Mapping[TowerName, str]) -> str | None:
-    """What others report of these precisions on devices, which nothing here can see; None for those without reports."""
-    blocks = [name for tower, name in precisions.items() if _has_blocks(tower, name)]
-    if not blocks:
-        return None
-    return (
-        f"{' and '.join(dict.fromkeys(blocks))}: integers with a scale a block are reported to answer wrongly on the "
-        "Neural Engine of iOS 27, there of 8 bits (coreai-models 279); run the bundle's golden answers on a device "
-        "before you ship it."
-    )
-
-
-def _has_blocks(tower: TowerName, precision: str) -> bool:
-    found = precision_of(precision)
-    table = found.table or found.rest
-    return found.rest in ("w4", "mixed") or (tower == "text" and table in ("w4", "w4p"))

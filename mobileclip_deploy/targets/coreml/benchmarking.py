@@ -10,28 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.targets.benchmarking import ComputeUnits, RuntimePlace, Session, SessionSetup, installed
+from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS
 from mobileclip_deploy.targets.mlpackage import import_coremltools
 
-__all__ = ["CoreMLSession", "places"]
-
-UNITS: tuple[ComputeUnits, ...] = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
-
-
-def places(device: str) -> tuple[RuntimePlace, ...]:
-    """Core ML on every set of compute units.
-
-    Raises:
-        NotRun: this host is no Mac, or is without coremltools.
-    """
-    if device == "host":
-        if platform.system() != "Darwin":
-            raise NotRun("Core ML exists on macOS only (the evaluator's time is no latency)")
-        installed("coremltools", "coreml")
-    if device not in ("host", "ios", "mac"):
-        return ()
-    return tuple(RuntimePlace("coreml", compute_units=unit) for unit in UNITS)
+__all__ = ["CoreMLSession"]
 
 
 class CoreMLSession(Session):

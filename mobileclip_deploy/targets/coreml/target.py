@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.coreml.recipes import (
-    DEFAULT_TARGET,
-    is_older,
-    reported,
-    settle_multifunction,
-    settle_target,
-)
-from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.coreml.options import CoreMLOptions, is_older
+from mobileclip_deploy.targets.coreml.storage import BEFORE_IOS18, RULES
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Form, Place, Precisions, TensorInfo, TowerJob, answer_of, ids_of, pixels_of
+from mobileclip_deploy.targets.values import (
+    ComputeUnits,
+    Form,
+    Place,
+    Ports,
+    Precisions,
+    RuntimePlace,
+    TensorInfo,
+    TowerJob,
+)
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
-    from mobileclip_deploy.targets.benchmarking import RuntimePlace
     from mobileclip_deploy.targets.rules import StorageRules
 
-__all__ = ["CoreMLOptions", "CoreMLTarget"]
+__all__ = ["CoreMLTarget"]
 
-
-@dataclass(frozen=True)
-class CoreMLOptions(TargetOptions):
-    """`deployment_target`: iOS15 to iOS18; None leaves it to the precisions. `multifunction` puts both towers into one
-    package, one function per tower, which iOS 18 can read."""
-
-    deployment_target: str | None = option(
-        "--deployment-target", "The oldest system to run on [default: iOS16, or as needed].", metavar="iOSNN"
-    )
-    multifunction: bool = option(
-        "--multifunction", "Both towers in one package, a function each (iOS18).", default=False
-    )
+UNITS: tuple[ComputeUnits, ...] = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
+PLACES = tuple(RuntimePlace("coreml", compute_units=unit) for unit in UNITS)
 
 
 class CoreMLTarget(Target):
@@ -65,6 +57,8 @@ class CoreMLTarget(Target):
         "let Vision or Core Image resize (docs/coreml.md)",
         no_contexts=None,
         not_searched={"multifunction": "smallest searches a precision for each tower; leave `multifunction` out"},
+        ports=Ports(embedding="final_emb_1", probabilities="classLabel_probs", pixels="uint8"),
+        places=dict.fromkeys(("host", "ios", "mac"), PLACES),
         runtime_modules=("coremltools",),
     )
 
@@ -78,46 +72,19 @@ class CoreMLTarget(Target):
         self.settled(precisions)
 
     def settled(self, precisions: Precisions) -> CoreMLTarget:
-        wanted = self.options.deployment_target
-        if self.options.multifunction:
-            target = settle_multifunction(precisions, wanted)
-        else:
-            target = settle_target(list(precisions.values()), wanted)
-        return CoreMLTarget(replace(self.options, deployment_target=target))
+        return CoreMLTarget(self.options.settled(precisions))
 
     def advice(self, precisions: Precisions) -> str | None:
-        said = [text for text in (self._raised(precisions), reported(precisions.values())) if text is not None]
-        return " ".join(said) or None
-
-    def _raised(self, precisions: Precisions) -> str | None:
-        target = self.settled(precisions).options.deployment_target
-        assert target is not None
-        if self.options.deployment_target is not None or not is_older(DEFAULT_TARGET, target):
-            return None
-        raised = [
-            name for name in dict.fromkeys(precisions.values()) if is_older(DEFAULT_TARGET, settle_target([name], None))
-        ]
-        if self.options.multifunction:
-            raised = ["`multifunction`"]
-        return f"Deployment target raised from {DEFAULT_TARGET} to {target}, which {' and '.join(raised)} needs."
+        return self.options.advice(precisions)
 
     def rules(self, precision: str) -> StorageRules:
-        from mobileclip_deploy.targets.coreml.storage import BEFORE_IOS18, RULES
-
-        return BEFORE_IOS18 if is_older(self._oldest(precision), "iOS18") else RULES
-
-    def _oldest(self, precision: str) -> str:
-        return self.options.deployment_target or settle_target([precision], None)
-
-    def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
-        return f"{variant.name}_{artifact}.mlpackage"
+        return BEFORE_IOS18 if is_older(self.options.oldest(precision), "iOS18") else RULES
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         """Input and output of a tower. A classifier's output is a dictionary from label to probability, as Vision reads
         it; beside it stands `classLabel`."""
-        source = pixels_of("image", variant, "uint8") if tower == "image" else ids_of("text", variant)
-        probabilities = TensorInfo("classLabel_probs", "dictionary", ())
-        return source, probabilities if labels else answer_of("final_emb_1", variant)
+        source, result = super().tensors(variant, tower, labels)
+        return source, TensorInfo(result.name, "dictionary", ()) if labels else result
 
     def require_form(self, form: Form) -> None:
         super().require_form(form)
@@ -130,7 +97,7 @@ class CoreMLTarget(Target):
 
         storage = storage_of(self, job.tower, job.module, job.precision, job.four_bit)
         source, result = self.ports(job.variant, job.tower, job.form)
-        write_package(job, path, self._oldest(job.precision), storage, source.name, result.name)
+        write_package(job, path, self.options.oldest(job.precision), storage, source.name, result.name)
         return ()
 
     def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
@@ -148,6 +115,6 @@ class CoreMLTarget(Target):
         return CoreMLArtifact(path, function)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
-        from mobileclip_deploy.targets.coreml.benchmarking import places
-
-        return places(device)
+        if device == "host" and platform.system() != "Darwin":
+            raise NotRun("Core ML exists on macOS only (the evaluator's time is no latency)")
+        return super().places(device, options)

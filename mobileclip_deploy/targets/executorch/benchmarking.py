@@ -1,40 +1,21 @@
-"""ExecuTorch's XNNPACK, timed: in the wheel's runtime here, and in the Android harness."""
+"""ExecuTorch's XNNPACK, timed in the wheel's runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup, installed
+from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup
 from mobileclip_deploy.targets.foreign.executorch import LOAD, SET_THREADS
 from mobileclip_deploy.targets.values import TensorInfo
 
-__all__ = ["ExecuTorchSession", "declared", "places"]
+__all__ = ["ExecuTorchSession", "declared"]
 
-WITHOUT = {"host": "runs on this host", "android": "is in the Android harness"}
 # ScalarType of ExecuTorch's and torch's schema.
 SCALAR_TYPES = {0: "uint8", 3: "int32", 4: "int64", 5: "float16", 6: "float32"}
-
-
-def places(device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
-    """XNNPACK on this machine and on Android phones.
-
-    Raises:
-        NotRun: the file is for another backend, or ExecuTorch is not installed here.
-    """
-    if device not in WITHOUT:
-        return ()
-    backend = options.get("backend", "xnnpack")
-    if backend != "xnnpack":
-        raise NotRun(f"of ExecuTorch only xnnpack {WITHOUT[device]}, not {backend}")
-    if device == "host":
-        installed("executorch", "executorch")
-    return (RuntimePlace("executorch", backend),)
 
 
 class ExecuTorchSession(Session):

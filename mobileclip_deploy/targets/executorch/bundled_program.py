@@ -15,6 +15,7 @@ from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields
 from mobileclip_deploy.targets.flatbuffer import Malformed, array, read_file, schema
 from mobileclip_deploy.targets.foreign.executorch import LOAD_BUNDLE
 from mobileclip_deploy.targets.quiet import hold_back, quiet
+from mobileclip_deploy.targets.values import Expected
 
 __all__ = ["BundledProgram", "check_bundled_program", "write_bundled_program"]
 
@@ -23,12 +24,11 @@ VERSION = 2
 SCHEMA = schema("bundled")
 
 
-def write_bundled_program(artifact: Path, inputs: npt.NDArray[np.generic], expected: npt.NDArray[np.float32]) -> Path:
+def write_bundled_program(artifact: Path, expected: Expected, check: bool = False) -> Path:
     """Write `<artifact>.bpte` beside a .pte: one test case an input.
 
     Args:
-        inputs: of the tower, [N, ...].
-        expected: what it should answer, [N, D].
+        check: run every test case, see `check_bundled_program`.
     """
     with quiet():
         import_exir()
@@ -38,11 +38,13 @@ def write_bundled_program(artifact: Path, inputs: npt.NDArray[np.generic], expec
             serialize_from_bundled_program_to_flatbuffer as serialize,
         )
 
-        rows = (torch.from_numpy(np.ascontiguousarray(array)).split(1) for array in (inputs, expected))
+        rows = (torch.from_numpy(np.ascontiguousarray(array)).split(1) for array in (expected.inputs, expected.outputs))
         cases = [MethodTestCase([row.clone()], [output.clone()]) for row, output in zip(*rows, strict=True)]
         bundled = BundledProgram(None, [MethodTestSuite(METHOD, cases)], pte_file_path=str(artifact))
         path = artifact.with_suffix(".bpte")
         path.write_bytes(serialize(bundled))
+    if check:
+        check_bundled_program(path, len(expected.inputs), expected.tolerance)
     return path
 
 
@@ -87,16 +89,17 @@ class BundledProgram(Attached):
             return f"its test cases are of {methods} in version {fields['version']}, not of {METHOD} in {VERSION}"
         if fields["program"] != origin.artifact.read_bytes():
             return f"the program in it is not {origin.artifact.name}"
-        if len(found) != len(origin.inputs):
-            return f"it has {len(found)} test cases, not {len(origin.inputs)}"
+        inputs, outputs = origin.expected.inputs, origin.expected.outputs
+        if len(found) != len(inputs):
+            return f"it has {len(found)} test cases, not {len(inputs)}"
         for number, case in enumerate(found):
-            wanted = (origin.inputs[number : number + 1], origin.expected[number : number + 1])
+            wanted = (inputs[number : number + 1], outputs[number : number + 1])
             for what, have, want in zip(("takes", "expects"), case, wanted, strict=True):
                 if have.dtype != want.dtype or not np.array_equal(have, want):
                     return f"test case {number} of {len(found)} {what} other numbers than the bundle's golden answers"
         if self._runs:
             try:
-                check_bundled_program(self.path, len(found), origin.tolerance)
+                check_bundled_program(self.path, len(found), origin.expected.tolerance)
             except ExportError as error:
                 return str(error)
         return None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import statistics
 import warnings
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.targets.benchmarking import KernelTime
+from mobileclip_deploy.targets.benchmarking import KernelTime, by_work
 from mobileclip_deploy.targets.executorch.lowering import import_exir
 
 if TYPE_CHECKING:
@@ -66,17 +65,13 @@ def _added_up(dump: Path) -> tuple[KernelTime, ...]:
     whole = sum(_nanoseconds(event.perf_data.raw) for event in events if event.name == WHOLE)
     if whole <= 0:
         raise NotRun("the trace of this build of ExecuTorch holds no inference")
-    times: dict[str, int] = defaultdict(int)
-    calls: dict[str, int] = defaultdict(int)
-    for event in events:
-        if event.name not in SPANS:
-            # A delegate numbers its operators: "GELU (NC) #3".
-            name = event.name.partition(" #")[0].removeprefix("native_call_")
-            times[name] += _nanoseconds(event.perf_data.raw)
-            calls[name] += 1
-    times[REST], calls[REST] = max(0, whole - sum(times.values())), 1
-    rows = [KernelTime(operator=name, calls=calls[name], total_ns=spent) for name, spent in times.items()]
-    return tuple(sorted(rows, key=lambda row: (-row.total_ns, row.operator)))
+    # A delegate numbers its operators: "GELU (NC) #3".
+    calls = [
+        (event.name.partition(" #")[0].removeprefix("native_call_"), _nanoseconds(event.perf_data.raw), None)
+        for event in events
+        if event.name not in SPANS
+    ]
+    return by_work([*calls, (REST, max(0, whole - sum(spent for _, spent, _ in calls)), None)])
 
 
 def _nanoseconds(milliseconds: list[float]) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.attached import Attached, Origin
 from mobileclip_deploy.targets.executorch.backends import Backend
-from mobileclip_deploy.targets.executorch.job import FreeShape, LoweringJob
+from mobileclip_deploy.targets.executorch.options import FreeShape, LoweringJob
 from mobileclip_deploy.targets.foreign import exchanged
 
 __all__ = ["LARGEST_BATCH", "EtRecord", "etrecord_path", "import_exir", "lower", "traced", "write_etrecord"]

@@ -1,14 +1,15 @@
-"""What a user may choose of ExecuTorch."""
+"""What a user may choose of ExecuTorch, and one tower to be lowered so."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, get_backend, parse_backends
 from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.values import TowerJob
 
-__all__ = ["ExecuTorchOptions"]
+__all__ = ["FIXED", "ExecuTorchOptions", "FreeShape", "LoweringJob"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,11 @@ class ExecuTorchOptions(TargetOptions):
     )
     dynamic_batch: bool = option("--dynamic-batch", "The text tower takes 1 to 64 prompts at a time.", default=False)
     bundled_program: bool = option(
-        "--bundled-program", "Write a .bpte with golden inputs and outputs too.", default=False
+        "--bundled-program", "Write a .bpte with golden inputs and outputs too.", default=False, attaches=True
     )
-    etrecord: bool = option("--etrecord", "Write an ETRecord for its developer tools too.", default=False)
+    etrecord: bool = option(
+        "--etrecord", "Write an ETRecord for its developer tools too.", default=False, attaches=True
+    )
 
     @property
     def backends(self) -> list[str]:
@@ -56,3 +59,28 @@ class ExecuTorchOptions(TargetOptions):
         return self.backends[0] == {"deployment_target": "coreml", "fast_depthwise": "xnnpack"}.get(
             option, self.backends[0]
         )
+
+
+@dataclass(frozen=True)
+class FreeShape:
+    """What of a tower's input may vary: its `batch`, or the length of ids from `shortest` to the example's."""
+
+    batch: bool = False
+    shortest: int | None = None
+
+
+FIXED = FreeShape()
+
+
+@dataclass(frozen=True)
+class LoweringJob(TowerJob):
+    """A tower's job, and how ExecuTorch is to write it."""
+
+    options: ExecuTorchOptions = field(kw_only=True)
+
+    @property
+    def free(self) -> FreeShape:
+        """Free dimensions of a text tower that takes several prompts at a time, or several lengths of ids. Other
+        towers have none."""
+        batch = self.options.dynamic_batch and self.tower == "text"
+        return FreeShape(batch, self.contexts[0] if self.contexts else None)

@@ -11,8 +11,8 @@ from torch import nn
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets.executorch.backends import Backend, get_backend
-from mobileclip_deploy.targets.executorch.job import LoweringJob
 from mobileclip_deploy.targets.executorch.lowering import import_exir, lower
+from mobileclip_deploy.targets.executorch.options import LoweringJob
 from mobileclip_deploy.targets.executorch.stages import StageBroke, Stages
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.rules import stored

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.executorch.embedding import PaletteEmbedding, quantize_embeddings
-from mobileclip_deploy.targets.executorch.job import FIXED, FreeShape
 from mobileclip_deploy.targets.executorch.lowering import traced
+from mobileclip_deploy.targets.executorch.options import FIXED, FreeShape
 from mobileclip_deploy.targets.executorch.stages import Stages
 from mobileclip_deploy.targets.executorch.storage import stays_float
 from mobileclip_deploy.targets.grids.grid import Grid

@@ -6,11 +6,15 @@ among them, with activations that are measured at run time too. The other backen
 
 from __future__ import annotations
 
-from mobileclip_deploy.model.precision import Precision
-from mobileclip_deploy.model.variants import TowerName
+from typing import TYPE_CHECKING
+
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.rules import Shared, StorageRules
-from mobileclip_deploy.targets.storage import Layer
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.model.precision import Precision
+    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.targets.storage import Layer
 
 __all__ = ["GROUP", "RULES", "stays_float"]
 

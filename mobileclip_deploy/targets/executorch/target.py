@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import DependencyMissing, UsageError
-from mobileclip_deploy.targets.abilities import Abilities
+from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
-from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, UNAVAILABLE, get_backend
-from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
+from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, get_backend
+from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions, LoweringJob
 from mobileclip_deploy.targets.options import TargetOptions
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import (
     Attachment,
+    Expected,
     Form,
     Precisions,
+    RuntimePlace,
     TensorInfo,
     TowerJob,
-    answer_of,
-    ids_of,
-    pixels_of,
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.attached import Attached
-    from mobileclip_deploy.targets.benchmarking import RuntimePlace
-    from mobileclip_deploy.targets.executorch.job import LoweringJob
-    from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["ExecuTorchTarget"]
-
-# A .pte does not name its tensors: clients set and get them by position.
-INPUT, OUTPUT = "input_0", "output_0"
-ATTACHMENTS = ("bundled_program", "etrecord")
 
 
 class ExecuTorchTarget(Target):
@@ -53,25 +40,7 @@ class ExecuTorchTarget(Target):
     def __init__(self, options: TargetOptions | None = None) -> None:
         super().__init__(options)
         self.backend = get_backend(self.options.backends[0])
-        self.abilities = Abilities(
-            packages=("executorch",),
-            extra="executorch",
-            proven={"executorch": "1.5.1", "torchao": "0.18.0"},
-            unavailable=UNAVAILABLE,
-            suffixes=(".pte",),
-            foreign_suffix=".pte",
-            order=3,
-            precisions=self.backend.precisions,
-            default_precision=self.backend.precisions[0],
-            tables=self.backend.tables,
-            recoverable=True,
-            absorbs_layer_scales=True,
-            stages=True,
-            named_tensors=False,
-            no_pictures="its backends are given fixed shapes, and none has antialiased resizing; resize in the app",
-            no_contexts=None,
-            runtime_modules=("mobileclip_deploy.targets.executorch.bindings",),
-        )
+        self.abilities = self.backend.abilities
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
         """As any target, for its backend.
@@ -80,20 +49,9 @@ class ExecuTorchTarget(Target):
             UsageError: a precision that the backend lacks or refuses, with the reason.
             DependencyMissing: see `Target.require`.
         """
-        backend, dynamic_batch = self.backend, self.options.dynamic_batch
-        for tower, precision in precisions.items():
-            if (reason := backend.refused.get((tower, precision))) is not None:
-                raise UsageError(f"{tower}={precision} is refused on {backend.name}: {reason}")
-            if not self.abilities.has(tower, precision):
-                raise UsageError(self.abilities.lacking(f"executorch on {backend.name}", precision))
-        if dynamic_batch and "text" not in precisions:
-            raise UsageError("`dynamic_batch` is for prompts: the image tower takes one image; leave it out")
-        if dynamic_batch and backend.static_shapes is not None:
-            raise UsageError(f"`dynamic_batch` is refused on {backend.name}: {backend.static_shapes}")
+        self.backend.require(precisions, self.options.dynamic_batch)
         super().require(precisions, mixed)
-        for package in backend.packages:
-            if importlib.util.find_spec(package) is None:
-                raise DependencyMissing(f"backend {backend.name} needs {package}; type: pip install {package}")
+        self.backend.require_installed()
 
     def has(self, precisions: Precisions) -> bool:
         return super().has(precisions) and not any(item in self.backend.refused for item in precisions.items())
@@ -103,18 +61,12 @@ class ExecuTorchTarget(Target):
         kept = self.options.deployment_target if self.backend.name == "coreml" else None
         return ExecuTorchTarget(replace(self.options, backend=self.backend.name, deployment_target=kept))
 
-    def rules(self, precision: str) -> StorageRules:
-        from mobileclip_deploy.targets.executorch.storage import RULES
-
-        return RULES
-
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.{self.backend.name}.pte"
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         batch = 0 if self.options.dynamic_batch and tower == "text" else 1
-        source = pixels_of(INPUT, variant) if tower == "image" else ids_of(INPUT, variant, "int64", batch)
-        return source, answer_of(OUTPUT, variant, labels, batch)
+        return replace(self.abilities.ports, batch=batch).of(variant, tower, labels)
 
     def require_form(self, form: Form) -> None:
         super().require_form(form)
@@ -134,37 +86,21 @@ class ExecuTorchTarget(Target):
         return measure_stages(self._lowering(job), path)
 
     def _lowering(self, job: TowerJob) -> LoweringJob:
-        from mobileclip_deploy.targets.executorch.job import LoweringJob
 
         return LoweringJob(**vars(job), options=self.options)
 
-    def attach(
-        self,
-        artifact: Path,
-        inputs: npt.NDArray[np.generic],
-        expected: npt.NDArray[np.float32],
-        tolerance: float,
-    ) -> tuple[Attachment, ...]:
+    def attach(self, artifact: Path, expected: Expected) -> tuple[Attachment, ...]:
         attached = []
         if self.options.bundled_program:
-            from mobileclip_deploy.targets.executorch.bundled_program import (
-                check_bundled_program,
-                write_bundled_program,
-            )
+            from mobileclip_deploy.targets.executorch.bundled_program import write_bundled_program
 
-            path = write_bundled_program(artifact, inputs, expected)
-            if self.backend.runs_in_wheel:
-                check_bundled_program(path, len(inputs), tolerance)
-            attached.append(Attachment("bundled_program", path, tolerance))
+            path = write_bundled_program(artifact, expected, check=self.backend.runs_in_wheel)
+            attached.append(Attachment("bundled_program", path, expected.tolerance))
         if self.options.etrecord:
             from mobileclip_deploy.targets.executorch.lowering import etrecord_path
 
             attached.append(Attachment("etrecord", etrecord_path(artifact)))
         return tuple(attached)
-
-    @property
-    def attachments(self) -> tuple[str, ...]:
-        return tuple(kind for kind in ATTACHMENTS if getattr(self.options, kind))
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:
         from mobileclip_deploy.targets.executorch.bundled_program import BundledProgram
@@ -181,9 +117,11 @@ class ExecuTorchTarget(Target):
         return ExecuTorchArtifact(path, readable=self.backend.name == DEFAULT_BACKEND)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
-        from mobileclip_deploy.targets.executorch.benchmarking import places
-
-        return places(device, options)
+        backend = options.get("backend", DEFAULT_BACKEND)
+        if device in self.abilities.places and backend != DEFAULT_BACKEND:
+            where = "runs on this host" if device == "host" else "is in the Android harness"
+            raise NotRun(f"of ExecuTorch only xnnpack {where}, not {backend}")
+        return super().places(device, options)
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
         from mobileclip_deploy.targets.executorch.benchmarking import declared

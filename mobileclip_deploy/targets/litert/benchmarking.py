@@ -1,4 +1,4 @@
-"""Timing .tflite files: LiteRT's interpreter on so many threads of this machine, and the places of Android phones."""
+"""Timing .tflite files: LiteRT's interpreter on so many threads of this machine."""
 
 from __future__ import annotations
 
@@ -8,25 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.targets.benchmarking import RuntimePlace, Session, SessionSetup, installed
+from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.quiet import hold_back
 from mobileclip_deploy.targets.values import TensorInfo
 
-__all__ = ["LiteRTSession", "declared", "places"]
-
-CPU = RuntimePlace("litert", "cpu")
-GPU = RuntimePlace("litert", "gpu", arithmetic="fp16")
-
-
-def places(device: str) -> tuple[RuntimePlace, ...]:
-    """The CPU of this machine; on Android phones the GPU as well, the CPU first.
-
-    Raises:
-        NotRun: LiteRT is not installed here.
-    """
-    if device == "host":
-        installed("ai_edge_litert", "litert-run")
-    return {"host": (CPU,), "android": (CPU, GPU)}.get(device, ())
+__all__ = ["LiteRTSession", "declared"]
 
 
 class LiteRTSession(Session):

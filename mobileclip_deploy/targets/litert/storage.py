@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
 
-from mobileclip_deploy.model.precision import Precision
-from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.rules import Shared, StorageRules
-from mobileclip_deploy.targets.storage import Layer
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.model.precision import Precision
+    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.targets.storage import Layer
 
 __all__ = ["RULES", "is_measured"]
 
@@ -17,13 +19,13 @@ def _depthwise(layer: Layer, tower: TowerName, precision: Precision) -> bool:
     """XNNPACK has no kernel for their integers with float activations, and LiteRT's own takes five times as long as
     XNNPACK's in float32. With measured ranges there is one, but each of their channels has a range of its own, and all
     would share a scale."""
-    return isinstance(layer.module, nn.Conv2d) and layer.module.groups > 1
+    return layer.is_grouped
 
 
 def _coarse(layer: Layer, tower: TowerName, precision: Precision) -> bool:
     """Whether a layer may have fewer than 8 bits. Convolutions have kernels for 8 bits alone. Layers on the main path
     keep 8 bits everywhere."""
-    return isinstance(layer.module, nn.Linear) and not layer.is_on_main_path
+    return layer.is_linear and not layer.is_on_main_path
 
 
 RULES = StorageRules(

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
+from mobileclip_deploy.targets.litert.storage import RULES
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import TensorInfo, TowerJob, answer_of, ids_of, pixels_of
+from mobileclip_deploy.targets.values import RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
-    from mobileclip_deploy.targets.benchmarking import RuntimePlace
-    from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["LiteRTTarget"]
+
+CPU = RuntimePlace("litert", "cpu")
 
 
 class LiteRTTarget(Target):
@@ -43,22 +42,12 @@ class LiteRTTarget(Target):
             "dynamic_batch": "litert-torch 0.10.0 cannot convert a text tower whose first dimension is free; leave it "
             "out, and embed prompts one by one"
         },
+        rules=RULES,
+        places={"host": (CPU,), "android": (CPU, RuntimePlace("litert", "gpu", arithmetic="fp16"))},
         compiled_places=("gpu",),
         runtime_modules=("ai_edge_litert.interpreter",),
         runtime_packages={"litert": "ai_edge_litert"},
     )
-
-    def rules(self, precision: str) -> StorageRules:
-        from mobileclip_deploy.targets.litert.storage import RULES
-
-        return RULES
-
-    def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
-        return f"{variant.name}_{artifact}.tflite"
-
-    def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
-        source = pixels_of("image", variant) if tower == "image" else ids_of("text", variant)
-        return source, answer_of("probabilities" if labels else "embedding", variant, labels)
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.litert.authoring import write_model
@@ -74,11 +63,6 @@ class LiteRTTarget(Target):
 
         refuse_function(self.name, function)
         return LiteRTArtifact(path)
-
-    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
-        from mobileclip_deploy.targets.litert.benchmarking import places
-
-        return places(device)
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
         from mobileclip_deploy.targets.litert.benchmarking import declared

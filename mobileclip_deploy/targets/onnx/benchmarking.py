@@ -9,38 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.targets.benchmarking import (
-    KernelTime,
-    RuntimePlace,
-    Session,
-    SessionSetup,
-    installed,
-)
+from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup
 from mobileclip_deploy.targets.int8_sums import exact_int8, session_options
 from mobileclip_deploy.targets.values import TensorInfo
 
-__all__ = ["OnnxSession", "declared", "places"]
+__all__ = ["OnnxSession", "declared"]
 
-# Threads that spin while they wait would steal the core from the next candidate.
-CPU = RuntimePlace(
-    "onnxruntime", "cpu", options=(("session.intra_op.allow_spinning", "0"), ("session.inter_op.allow_spinning", "0"))
-)
-# What a build of ONNX Runtime for phones may have besides; PyPI's have neither.
-PHONE = (CPU, RuntimePlace("onnxruntime", "xnnpack", options=CPU.options), RuntimePlace("onnxruntime", "webgpu"))
 GRAPH = "graph.onnx"
-BROWSER = (RuntimePlace("onnxruntime-web", "wasm"), RuntimePlace("onnxruntime-web", "webgpu"))
-
-
-def places(device: str) -> tuple[RuntimePlace, ...]:
-    """The CPU of this machine; on Android phones XNNPACK and WebGPU (the GPU, by Vulkan) as well, the CPU first; in
-    browsers WebAssembly, and WebGPU.
-
-    Raises:
-        NotRun: ONNX Runtime is not installed here.
-    """
-    if device == "host":
-        installed("onnxruntime", "onnx")
-    return {"host": (CPU,), "android": PHONE, "browser": BROWSER}.get(device, ())
 
 
 class OnnxSession(Session):

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from mobileclip_deploy.errors import ExportError, InvalidInput, first_sentence
@@ -16,30 +15,26 @@ from mobileclip_deploy.targets.graph import Graph, first_difference
 from mobileclip_deploy.targets.int8_sums import session_options
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+from mobileclip_deploy.targets.values import Expected
 
 __all__ = ["OrtFile", "write_ort"]
 
 IDENTIFIER = b"ORTM"
 
 
-def write_ort(
-    artifact: Path, inputs: npt.NDArray[np.generic], expected: npt.NDArray[np.float32], tolerance: float
-) -> Path:
+def write_ort(artifact: Path, expected: Expected) -> Path:
     """Write NAME.ort beside NAME.onnx, optimized as any processor can run it, and hold its answers to the checkpoint's.
-
-    Args:
-        expected: what the checkpoint answers to the inputs.
-        tolerance: by how much one value may differ.
 
     Raises:
         ExportError: ONNX Runtime refused it, or it answers otherwise.
     """
     path = artifact.with_suffix(".ort")
     _as_ort(artifact, path)
-    found = OnnxRunner(path)(inputs)
-    largest = float(np.abs(found - expected).max())
-    if not largest <= tolerance:
-        raise ExportError(f"{path.name} answers otherwise: a value differs by {largest:.3g}, more than {tolerance:.3g}")
+    found = OnnxRunner(path)(expected.inputs)
+    largest = float(np.abs(found - expected.outputs).max())
+    if not largest <= expected.tolerance:
+        bound = f"{expected.tolerance:.3g}"
+        raise ExportError(f"{path.name} answers otherwise: a value differs by {largest:.3g}, more than {bound}")
     return path
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from mobileclip_deploy.model.precision import Precision
-from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.rules import Shared, StorageRules
-from mobileclip_deploy.targets.storage import Layer
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.model.precision import Precision
+    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.targets.storage import Layer
 
 __all__ = ["RULES"]
 

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
+from mobileclip_deploy.targets.onnx.storage import RULES
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Attachment, TensorInfo, TowerJob, answer_of, ids_of, pixels_of
+from mobileclip_deploy.targets.values import Attachment, Expected, Ports, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from mobileclip_deploy.layouts import Layout
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.attached import Attached
-    from mobileclip_deploy.targets.benchmarking import RuntimePlace
-    from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["OnnxOptions", "OnnxTarget"]
+
+RUNTIME = "onnxruntime"
+# Threads that spin while they wait would steal the core from the next candidate.
+CPU = RuntimePlace(
+    RUNTIME, "cpu", options=(("session.intra_op.allow_spinning", "0"), ("session.inter_op.allow_spinning", "0"))
+)
 
 
 @dataclass(frozen=True)
 class OnnxOptions(TargetOptions):
     """`ort`: beside each file the same as .ort, the only format that small builds of ONNX Runtime read."""
 
-    ort: bool = option("--ort", "Each file as .ort as well, for ONNX Runtime's small builds.", default=False)
+    ort: bool = option(
+        "--ort", "Each file as .ort as well, for ONNX Runtime's small builds.", default=False, attaches=True
+    )
 
 
 class OnnxTarget(Target):
@@ -52,34 +55,26 @@ class OnnxTarget(Target):
         input_types={"image": ("float32",), "text": ("int64", "int32")},
         no_pictures=None,
         no_contexts=None,
-        runtime_package="onnxruntime",
-        runtime_modules=("onnxruntime",),
+        rules=RULES,
+        places={
+            "host": (CPU,),
+            # What a build of ONNX Runtime for phones may have besides the CPU; PyPI's have neither.
+            "android": (CPU, RuntimePlace(RUNTIME, "xnnpack", options=CPU.options), RuntimePlace(RUNTIME, "webgpu")),
+            "browser": (RuntimePlace("onnxruntime-web", "wasm"), RuntimePlace("onnxruntime-web", "webgpu")),
+        },
+        runtime_package=RUNTIME,
+        runtime_modules=(RUNTIME,),
     )
     Options = OnnxOptions
     options: OnnxOptions
 
-    def rules(self, precision: str) -> StorageRules:
-        from mobileclip_deploy.targets.onnx.storage import RULES
-
-        return RULES
-
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
-        return self._own.file(variant, artifact, precision)
+        return _own().file(variant, artifact, precision)
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
-        source = self._own.artifact(tower).input.name
-        result = self._own.artifact("classifier" if labels else tower).output.name
-        taken = pixels_of(source, variant, batch=0) if tower == "image" else ids_of(source, variant, "int64", batch=0)
-        return taken, answer_of(result, variant, labels, batch=0)
-
-    @property
-    def _own(self) -> Layout:
-        """What is written where no layout is asked for."""
-        from mobileclip_deploy.layouts import default_layout
-
-        layout = default_layout(self.name)
-        assert layout is not None
-        return layout
+        source = _own().artifact(tower).input.name
+        result = _own().artifact("classifier" if labels else tower).output.name
+        return Ports(source, source, result, result, ids="int64", batch=0).of(variant, tower, labels)
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.onnx.graph import write_graph
@@ -88,22 +83,12 @@ class OnnxTarget(Target):
         write_graph(job, path, *self.ports(job.variant, job.tower, job.form))
         return ()
 
-    def attach(
-        self,
-        artifact: Path,
-        inputs: npt.NDArray[np.generic],
-        expected: npt.NDArray[np.float32],
-        tolerance: float,
-    ) -> tuple[Attachment, ...]:
+    def attach(self, artifact: Path, expected: Expected) -> tuple[Attachment, ...]:
         if not self.options.ort:
             return ()
         from mobileclip_deploy.targets.onnx.ort_file import write_ort
 
-        return (Attachment("ort", write_ort(artifact, inputs, expected, tolerance), tolerance),)
-
-    @property
-    def attachments(self) -> tuple[str, ...]:
-        return ("ort",) if self.options.ort else ()
+        return (Attachment("ort", write_ort(artifact, expected), expected.tolerance),)
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:
         from mobileclip_deploy.targets.onnx.ort_file import OrtFile
@@ -116,18 +101,16 @@ class OnnxTarget(Target):
         refuse_function(self.name, function)
         return OnnxArtifact(path)
 
-    def write_companions(self, folder: Path, variant: Variant) -> None:
-        """What clients of the default layout look for."""
-        from mobileclip_deploy.layouts import write_side_files
-
-        write_side_files(folder, self._own, variant)
-
-    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
-        from mobileclip_deploy.targets.onnx.benchmarking import places
-
-        return places(device)
-
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
         from mobileclip_deploy.targets.onnx.benchmarking import declared
 
         return declared(path)
+
+
+def _own() -> Layout:
+    """What is written where no layout is asked for."""
+    from mobileclip_deploy.layouts import default_layout
+
+    layout = default_layout(OnnxTarget.name)
+    assert layout is not None
+    return layout

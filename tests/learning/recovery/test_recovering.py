@@ -192,8 +192,8 @@ def test_xnnpack_stores_the_integers_that_were_trained_for_eight_bits(
 
 def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.Module:
     """A tower as it is quantized before it is lowered."""
-    from mobileclip_deploy.targets.depthwise import split_large_depthwise
     from mobileclip_deploy.targets.executorch.authoring import authored
+    from mobileclip_deploy.targets.executorch.depthwise import split_large_depthwise
     from mobileclip_deploy.targets.executorch.quantization import quantize
     from mobileclip_deploy.targets.executorch.stages import Stages
     from mobileclip_deploy.towers import example_input, make_tower

@@ -1,0 +1,66 @@
+"""What a user may choose of Core AI, and what others report of its precisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.targets.options import TargetOptions, option
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.model.variants import TowerName
+
+__all__ = ["CoreAIOptions", "reported"]
+
+
+@dataclass(frozen=True)
+class CoreAIOptions(TargetOptions):
+    """`multifunction` puts both towers into one asset, one function per tower. `image_entry`: the image tower takes a
+    picture, 32-bit BGRA as a camera gives it, in place of float32 pixels. `as_maps`: linear layers are written as
+    convolutions of 1 x 1 and sequences as maps of height 1, as Apple prefers them on the Neural Engine."""
+
+    multifunction: bool = option("--multifunction", "Both towers in one asset, a function each.", default=False)
+    image_entry: bool = option(
+        "--image-entry", "The image tower takes a picture (32-bit BGRA), not float32 pixels.", default=False
+    )
+    as_maps: bool = option(
+        "--as-maps",
+        "Linear layers as 1 x 1 convolutions, sequences as maps: Apple's advice (fp32 and fp16).",
+        default=False,
+    )
+
+    def require(self, precisions: Mapping[TowerName, str]) -> None:
+        """Refuse maps of weights on grids, and to join one tower alone.
+
+        Raises:
+            UsageError: the text says which.
+        """
+        others = sorted(set(precisions.values()) - {"fp32", "fp16"})
+        if self.as_maps and others:
+            raise UsageError(f"`as_maps` is for fp32 and fp16, not for {', '.join(others)}")
+        if self.multifunction and len(precisions) == 1:
+            (tower,) = precisions
+            raise UsageError(
+                f"`multifunction` puts both towers into one asset; leave it out for the {tower} tower alone"
+            )
+
+
+def reported(precisions: Mapping[TowerName, str]) -> str | None:
+    """What others report of these precisions on devices, which nothing here can see; None for those without reports."""
+    blocks = [name for tower, name in precisions.items() if _has_blocks(tower, name)]
+    if not blocks:
+        return None
+    return (
+        f"{' and '.join(dict.fromkeys(blocks))}: integers with a scale a block are reported to answer wrongly on the "
+        "Neural Engine of iOS 27, there of 8 bits (coreai-models 279); run the bundle's golden answers on a device "
+        "before you ship it."
+    )
+
+
+def _has_blocks(tower: TowerName, precision: str) -> bool:
+    found = precision_of(precision)
+    table = found.table or found.rest
+    return found.rest in ("w4", "mixed") or (tower == "text" and table in ("w4", "w4p"))
