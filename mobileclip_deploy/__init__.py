@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.checkpoints.convert import Conversion, convert
     from mobileclip_deploy.checkpoints.door import load_model
+    from mobileclip_deploy.embeddings.door import EmbeddingFile, IndexFile, SearchResult, embed, search
+    from mobileclip_deploy.embeddings.index import Index
     from mobileclip_deploy.errors import MobileClipDeployError
     from mobileclip_deploy.evaluation.classification import Classification, Classifications, classify
     from mobileclip_deploy.evaluation.door import (
-        EmbeddingFile,
         EvaluationResult,
         SuiteResult,
-        embed,
         evaluate,
         evaluate_suite,
         load_runner,
@@ -97,6 +97,8 @@ __all__ = [
     "Explanation",
     "FoldReport",
     "Gates",
+    "Index",
+    "IndexFile",
     "Inspection",
     "Layout",
     "LintComparison",
@@ -108,6 +110,7 @@ __all__ = [
     "RecoverySettings",
     "Reinforced",
     "Runner",
+    "SearchResult",
     "SuiteResult",
     "SweepResult",
     "Trained",
@@ -137,6 +140,7 @@ __all__ = [
     "reinforce",
     "reparameterize",
     "report",
+    "search",
     "sweep",
     "tokenize",
     "train",
@@ -153,13 +157,13 @@ DOORS = {
     "bundle": ("Bundle",),
     "checkpoints.convert": ("Conversion", "convert"),
     "checkpoints.door": ("load_model",),
+    "embeddings": ("Index",),
+    "embeddings.door": ("EmbeddingFile", "IndexFile", "SearchResult", "embed", "search"),
     "errors": ("MobileClipDeployError",),
     "evaluation.classification": ("Classification", "Classifications", "classify"),
     "evaluation.door": (
-        "EmbeddingFile",
         "EvaluationResult",
         "SuiteResult",
-        "embed",
         "evaluate",
         "evaluate_suite",
         "load_runner",

@@ -28,6 +28,7 @@ from mobileclip_deploy.cli.recover import recover
 from mobileclip_deploy.cli.reinforce import reinforce
 from mobileclip_deploy.cli.reparameterize import reparameterize
 from mobileclip_deploy.cli.report import report
+from mobileclip_deploy.cli.search import search
 from mobileclip_deploy.cli.sweep import sweep
 from mobileclip_deploy.cli.terminal import guard_logging
 from mobileclip_deploy.cli.train import train
@@ -97,6 +98,7 @@ for command in (
     compare,
     classify,
     embed,
+    search,
     reinforce,
     train,
     recover,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 from mobileclip_deploy.cli.terminal import say
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.embeddings.library import IndexFile
 
 __all__ = ["embed"]
 
@@ -28,17 +31,26 @@ __all__ = ["embed"]
 @click.option(
     "--fast-jpeg", is_flag=True, help="Decode large JPEGs at a part of their size; moves embeddings a little."
 )
+@click.option(
+    "--store",
+    type=click.Choice(["int8", "float16", "float32", "bits", "bits-only"]),
+    help="How an index stores an embedding [default: int8]; bits also holds int8, for the best.",
+)
+@click.option("--incremental", is_flag=True, help="Embed what is new or has changed, and keep the rest of an index.")
+@click.option("--prune", is_flag=True, help="With --incremental: remove pictures whose files are gone.")
 @click.option("--force", is_flag=True, help="Replace FILE.")
 @json_option
 def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, **asked: Any) -> None:
     """Write a bundle's embeddings of images, or of the texts in a file.
 
     IMAGES are files, folders and patterns; TEXTS is a .txt with one a line, or a .jsonl. FILE is .safetensors or
-    .jsonl, and says which embedding space it is of; or .npy, beside which a .json says it. All cores are used. An
-    interrupted command goes on where it was when it is given again.
+    .jsonl, and says which embedding space it is of; or .npy, beside which a .json says it; or .mcdx, an index that
+    `search` asks. All cores are used. An interrupted command goes on where it was when it is given again.
 
     \b
     Examples:
+      mobileclip-deploy embed out/nano-onnx-fp16 photos/ -o library.mcdx
+      mobileclip-deploy embed out/nano-onnx-fp16 photos/ -o library.mcdx --incremental --prune
       mobileclip-deploy embed out/nano-onnx-fp16 photos/ -o photos.safetensors --normalise
       mobileclip-deploy embed out/nano-onnx-fp16 labels.txt -o labels.jsonl
       mobileclip-deploy embed out/nano-onnx-fp16 'photos/**/*.jpg' -o photos.npy --fast-jpeg
@@ -46,15 +58,19 @@ def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, 
     from mobileclip_deploy import embed as run
     from mobileclip_deploy.cli.output import note, print_json, progress, quiet
     from mobileclip_deploy.cli.tables import note_skipped
+    from mobileclip_deploy.embeddings.library import IndexFile
 
     with progress() as update:
         written = run(bundle, sources, output, progress=update, **asked)
     note_skipped(written.skipped, "image", len(written.skipped))
     if written.per_second is not None and not quiet():
-        kept = "" if written.computed == written.count else f", of {written.count:,}"
+        kept = "" if isinstance(written, IndexFile) or written.computed == written.count else f", of {written.count:,}"
         note(f"{written.computed:,} images{kept} in {written.seconds:.1f} s: {written.per_second:.3g} a second.")
     if as_json:
         print_json(written)
+        return
+    if isinstance(written, IndexFile):
+        _say_index(written)
         return
     beside = "" if written.description is None else f", described in {written.description}"
     kind = "normalised" if written.normalised else "not normalised"
@@ -62,3 +78,18 @@ def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, 
         f"wrote {written.count} {written.tower} embeddings of dimension {written.dimension} ({kind}, "
         f"{written.embedding_space}) to {written.path}{beside}"
     )
+
+
+def _say_index(written: IndexFile) -> None:
+    from mobileclip_deploy.cli.output import megabytes, note
+
+    changes = {"added": written.added, "replaced": written.replaced, "removed": written.removed}
+    told = ", ".join(f"{count:,} {word}" for word, count in changes.items() if count) or "nothing new"
+    say(
+        f"{written.path}: {told}; it holds {written.count:,} {written.tower} embeddings of dimension "
+        f"{written.dimension} as {written.store} ({written.embedding_space}), {megabytes(written.bytes)} MB"
+    )
+    if written.missing:
+        note(f"{written.missing:,} pictures in it have no file any more; remove them with --prune")
+    if written.clipped > 0.001:
+        note(f"{100 * written.clipped:.2g}% of the components are beyond the int8 scale; --store float16 keeps them")

@@ -24,8 +24,8 @@ from mobileclip_deploy.benchmark.driver import Listing
 from mobileclip_deploy.bundle import Manifest
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.checkpoints.convert import Conversion
+from mobileclip_deploy.embeddings.embedding_files import EmbeddingFile
 from mobileclip_deploy.evaluation import EvaluationResult
-from mobileclip_deploy.evaluation.embedding_files import EmbeddingFile
 from mobileclip_deploy.evaluation.suite import SuiteResult
 from mobileclip_deploy.export.smallest import SearchLog
 from mobileclip_deploy.folding import PassRecord

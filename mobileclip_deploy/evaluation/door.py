@@ -1,25 +1,16 @@
-"""`evaluate`, `embed` and `load_runner`: what a bundle is worth on a dataset, what it answers, and how to ask it."""
+"""`evaluate` and `load_runner`: what a bundle is worth on a dataset, and how to ask it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from mobileclip_deploy.arguments import Count
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
-from mobileclip_deploy.evaluation.embedding_files import (
-    EmbeddingFile,
-    asked_tower,
-    check_embedding_destination,
-    embed_to_file,
-    refuse_other_answers,
-)
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, check_tasks, measure
-from mobileclip_deploy.evaluation.pictures import Reading
 from mobileclip_deploy.evaluation.reading import BUILTIN, read_dataset
 from mobileclip_deploy.evaluation.suite import (
     SuiteResult,
@@ -30,18 +21,16 @@ from mobileclip_deploy.evaluation.suite import (
     write_page,
 )
 from mobileclip_deploy.evaluation.text_files import parse_templates
-from mobileclip_deploy.files import StrPath, optional_path, paths
+from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = [
     "NO_DATASET",
-    "EmbeddingFile",
     "EvaluationResult",
     "SuiteResult",
     "chosen_dataset",
-    "embed",
     "evaluate",
     "evaluate_suite",
     "load_runner",
@@ -145,56 +134,6 @@ def evaluate_suite(
     if page is not None:
         write_page(result, page)
     return result
-
-
-def embed(
-    bundle: Bundle | MobileCLIP | StrPath,
-    sources: StrPath | Sequence[StrPath],
-    output: StrPath,
-    *,
-    normalise: bool = False,
-    skip_bad: bool = True,
-    workers: Count | None = None,
-    fast_jpeg: bool = False,
-    force: bool = False,
-    progress: Progress = silent,
-) -> EmbeddingFile:
-    """Write a bundle's embeddings of images, or of the texts in a file, a few in memory at a time.
-
-    An interrupted call goes on where it was when it is made again. The file's bytes are the same whatever the number of
-    workers.
-
-    Args:
-        bundle: as returned by `export`, or its folder; or a model from `load_model`.
-        sources: files, folders (searched to the bottom) and patterns such as "photos/*.jpg"; or one file of texts, a
-            .txt with one per line or a .jsonl of strings or objects with a `text`; one of them or several.
-        output: .safetensors, .jsonl, or .npy, beside which a .json holds names, embedding space, variant and dtype
-            (docs/evaluation.md).
-        normalise: scale each embedding to length 1; they are as the artifact gives them otherwise.
-        skip_bad: leave out images that cannot be used (`EmbeddingFile.skipped`) instead of refusing the first.
-        workers: threads that read, decode and (ONNX) compute; as many as this process may use cores when None.
-        fast_jpeg: decode large JPEGs at a half, a quarter or an eighth of their size, at least twice what the tower
-            takes: faster, and the embeddings move a little (docs/evaluation.md).
-        force: replace an output that is there.
-
-    Raises:
-        UsageError: the output cannot be used, the bundle lacks the tower, or it answers with probabilities of labels or
-            with tokens.
-        InvalidInput: a source cannot be read, or holds nothing, or none of the images can be used.
-        RuntimeFailed: nothing here can run the bundle.
-    """
-    check_embedding_destination(Path(output), force)
-    subject, given = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle), paths(sources)
-    if asked_tower(given) == "image":
-        refuse_other_answers(subject)
-    return embed_to_file(
-        subject,
-        given,
-        Path(output),
-        normalise=normalise,
-        how=Reading(skip_bad, workers=workers, fast_jpeg=fast_jpeg),
-        progress=progress,
-    )
 
 
 def load_runner(bundle: Bundle | MobileCLIP | StrPath, tower: TowerName) -> CheckedRunner:

@@ -20,7 +20,8 @@ from safetensors import safe_open
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.writing import Rows, write_rows, write_tensors
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.evaluation import cache, embedding_files, image_listing
+from mobileclip_deploy.embeddings import embedding_files
+from mobileclip_deploy.evaluation import cache, image_listing
 from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.image_sources import IMAGE_BYTES
 from mobileclip_deploy.files import file_sha256, read_regular

@@ -26,13 +26,14 @@ from mobileclip_deploy.model.variants import TowerName
 
 __all__ = [
     "EmbeddingFile",
+    "asked_texts",
     "asked_tower",
     "check_embedding_destination",
     "embed_to_file",
     "refuse_other_answers",
 ]
 
-FORMATS = (".safetensors", ".jsonl", ".npy")
+FORMATS = (".safetensors", ".jsonl", ".npy", ".mcdx")
 TEXTS = (".txt", ".jsonl")
 # Most bytes of names: safetensors reads a header of 100 MB, and the rest of the header needs room.
 NAMES_BYTES = 90_000_000
@@ -116,7 +117,7 @@ def embed_to_file(
     tower = asked_tower(sources)
     with ExitStack() as opened:
         given: list[str] | ImageListing
-        given = _texts(sources[0]) if tower == "text" else opened.enter_context(_images(sources))
+        given = asked_texts(sources[0]) if tower == "text" else opened.enter_context(_images(sources))
         _check_names(output, given)
         embedder = bundle_embedder(subject, (tower,)) if isinstance(subject, Bundle) else model_embedder(subject)
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -266,7 +267,12 @@ def _images(sources: Sequence[Path]) -> ImageListing:
     return ImageListing(sources)
 
 
-def _texts(path: Path) -> list[str]:
+def asked_texts(path: Path) -> list[str]:
+    """The texts of a file, one per line, or strings or objects with a `text` of JSON lines.
+
+    Raises:
+        InvalidInput: it cannot be read, or holds none.
+    """
     lines = read_lines(path, BadRows(skip=False))
     if not lines:
         raise InvalidInput(f"{path} holds no texts")

@@ -1,0 +1,46 @@
+"""`search`: the pictures of an index that a text or a picture finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
+
+__all__ = ["search"]
+
+
+@click.command()
+@click.argument("index", type=FILE, metavar="INDEX")
+@click.argument("texts", nargs=-1, metavar="[TEXTS]...")
+@click.option("--image", "images", type=FILE, multiple=True, metavar="FILE", help="A picture as a query; repeatable.")
+@click.option("--bundle", type=BundlePath(), help="That embeds the query [default: the one that last wrote an index].")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Matches for each.")
+@json_option
+def search(
+    index: Path, texts: tuple[str, ...], images: tuple[Path, ...], bundle: Path | None, top: int, as_json: bool
+) -> None:
+    """Find the pictures of an index that are nearest to a text, or to a picture.
+
+    INDEX is a file that `embed ... -o NAME.mcdx` wrote. Every embedding in it is compared. TEXTS are put to the text
+    tower as they are, without a template.
+
+    \b
+    Examples:
+      mobileclip-deploy search library.mcdx "a red car" --top 5
+      mobileclip-deploy search library.mcdx "a dog" "a cat" --json
+      mobileclip-deploy search library.mcdx --image cat.jpg --bundle out/nano-onnx-fp16
+    """
+    from mobileclip_deploy import search as run
+    from mobileclip_deploy.cli.output import note, print_json, print_table
+
+    found = run(index, texts, images=images, bundle=bundle, top=top)
+    if as_json:
+        print_json(found)
+        return
+    if bundle is None:
+        note(f"asked by {found.bundle}; --bundle names another")
+    for answer in found.answers:
+        title = f"{answer.query} ({len(answer.matches)} of {found.count:,})"
+        print_table(title, [">cosine", "id"], [[f"{match.score:.3f}", match.id] for match in answer.matches])

@@ -1,0 +1,122 @@
+"""`embed` and `search`: what a bundle answers, stored, and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from mobileclip_deploy.arguments import Count
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.embeddings.embedding_files import (
+    EmbeddingFile,
+    asked_tower,
+    check_embedding_destination,
+    embed_to_file,
+    refuse_other_answers,
+)
+from mobileclip_deploy.embeddings.index import Index
+from mobileclip_deploy.embeddings.library import SUFFIX, IndexFile, Keeping, embed_to_index
+from mobileclip_deploy.embeddings.searching import SearchResult, search_index
+from mobileclip_deploy.embeddings.spaces import bundle_of_space
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.evaluation.pictures import Reading
+from mobileclip_deploy.files import StrPath, paths
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.progress import Progress, silent
+
+__all__ = ["EmbeddingFile", "IndexFile", "SearchResult", "embed", "search"]
+
+
+def embed(
+    bundle: Bundle | MobileCLIP | StrPath,
+    sources: StrPath | Sequence[StrPath],
+    output: StrPath,
+    *,
+    normalise: bool = False,
+    skip_bad: bool = True,
+    workers: Count | None = None,
+    fast_jpeg: bool = False,
+    store: Literal["int8", "float16", "float32", "bits", "bits-only"] | None = None,
+    incremental: bool = False,
+    prune: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+) -> EmbeddingFile | IndexFile:
+    """Write a bundle's embeddings of images, or of the texts in a file, a few in memory at a time.
+
+    An interrupted call goes on where it was when it is made again. The file's bytes are the same whatever the number of
+    workers.
+
+    Args:
+        bundle: as returned by `export`, or its folder; or a model from `load_model`.
+        sources: files, folders (searched to the bottom) and patterns such as "photos/*.jpg"; or one file of texts, a
+            .txt with one per line or a .jsonl of strings or objects with a `text`; one of them or several.
+        output: .safetensors, .jsonl, or .npy, beside which a .json holds names, embedding space, variant and dtype
+            (docs/evaluation.md); or .mcdx, an index (docs/search.md), whose embeddings are of length 1.
+        normalise: scale each embedding to length 1; they are as the artifact gives them otherwise.
+        skip_bad: leave out images that cannot be used (`EmbeddingFile.skipped`) instead of refusing the first.
+        workers: threads that read, decode and (ONNX) compute; as many as this process may use cores when None.
+        fast_jpeg: decode large JPEGs at a half, a quarter or an eighth of their size, at least twice what the tower
+            takes: faster, and the embeddings move a little (docs/evaluation.md).
+        store: how an index stores them: "int8" when None; "bits" also holds int8, by which the best are scored again.
+        incremental: of an index that is there, embed what is new or has changed, and keep the rest.
+        prune: with `incremental`, remove pictures whose files are gone.
+        force: replace an output that is there.
+
+    Raises:
+        UsageError: the output cannot be used, the bundle lacks the tower, or it answers with probabilities of labels or
+            with tokens.
+        InvalidInput: a source cannot be read, or holds nothing, or none of the images can be used.
+        RuntimeFailed: nothing here can run the bundle.
+    """
+    path = Path(output)
+    indexed = path.suffix == SUFFIX
+    if not indexed and (store or incremental or prune):
+        raise UsageError(
+            f"{path}: `store`, `incremental` and `prune` are of an index; give a name that ends with {SUFFIX}"
+        )
+    if indexed and isinstance(bundle, MobileCLIP):
+        raise UsageError("an index is written by a bundle, whose text tower will be asked for queries; export one")
+    if prune and not incremental:
+        raise UsageError("`prune` goes with `incremental`")
+    if incremental and path.exists() and (store or force):
+        raise UsageError(f"{path} is there: `store` and `force` are of a new index, `incremental` keeps this one")
+    check_embedding_destination(path, force or incremental)
+    subject, given = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle), paths(sources)
+    if asked_tower(given) == "image":
+        refuse_other_answers(subject)
+    how = Reading(skip_bad, workers=workers, fast_jpeg=fast_jpeg)
+    if indexed:
+        assert isinstance(subject, Bundle)
+        return embed_to_index(subject, given, path, Keeping(store or "int8", incremental, prune), how, progress)
+    return embed_to_file(subject, given, path, normalise=normalise, how=how, progress=progress)
+
+
+def search(
+    index: Index | StrPath,
+    texts: str | Sequence[str] = (),
+    *,
+    images: StrPath | Sequence[StrPath] = (),
+    bundle: Bundle | StrPath | None = None,
+    top: Count = 20,
+) -> SearchResult:
+    """The pictures of an index that are nearest to texts, or to other pictures: every one is compared.
+
+    Args:
+        index: as `embed` writes it (.mcdx).
+        texts: queries, or one.
+        images: image files as queries, or one.
+        bundle: that embeds the queries, of the index's embedding space; when None the one that last wrote an index of
+            that space on this machine.
+        top: matches for each query; fewer where the index holds fewer.
+
+    Raises:
+        InvalidInput: no index, a damaged one, an image that cannot be used, or a bundle of another embedding space.
+        UsageError: nothing is asked, or no bundle is known.
+        RuntimeFailed: nothing here can run the bundle.
+    """
+    opened = index if isinstance(index, Index) else Index(index)
+    chosen = bundle_of_space(opened.description.embedding_space) if bundle is None else Bundle.of(bundle)
+    return search_index(opened, chosen, [texts] if isinstance(texts, str) else texts, paths(images), top)

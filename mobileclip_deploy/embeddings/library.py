@@ -1,0 +1,305 @@
+"""A library of pictures (or texts) embedded into an index: written anew, or brought up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from itertools import tee
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.embeddings.embedding_files import asked_texts, asked_tower
+from mobileclip_deploy.embeddings.index import Index
+from mobileclip_deploy.embeddings.index_file import Description, Header
+from mobileclip_deploy.embeddings.spaces import remember
+from mobileclip_deploy.embeddings.storage import INT8_MOST, Store
+from mobileclip_deploy.embeddings.writing import IndexWriter, Rows, compact, create
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation import bundle_embedder, unit
+from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.evaluation.embedding import embed_texts
+from mobileclip_deploy.evaluation.image_listing import ImageListing
+from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
+from mobileclip_deploy.files import check_tensors
+from mobileclip_deploy.model.variants import TowerName
+
+__all__ = ["SUFFIX", "IndexFile", "Keeping", "embed_to_index", "int8_scale"]
+
+SUFFIX = ".mcdx"
+MARGIN = 1.5
+"""By how much a component may exceed the largest of the golden pictures before it is clipped."""
+LARGEST_GONE = 0.25
+MOST_BLOCKS = 64
+"""An index is compacted when more of it is gone, or it has more blocks: each is asked by a product of its own."""
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What becomes of an index that is there.
+
+    Attributes:
+        store: how vectors are stored, of a new one.
+        incremental: add what is new, replace what has changed.
+        prune: remove pictures whose files are gone.
+    """
+
+    store: str = "int8"
+    incremental: bool = False
+    prune: bool = False
+
+
+@dataclass(frozen=True)
+class IndexFile:
+    """What was written to an index.
+
+    Attributes:
+        count: embeddings that it holds now, each of `dimension` numbers, stored as `store`.
+        bytes: of the file.
+        added, replaced, removed: what this call changed.
+        missing: pictures in the index whose files are gone, and which were kept.
+        clipped: share of the int8 components of what was added that were beyond the scale, 0 to 1.
+        skipped: the images that were left out, and why.
+        computed: embeddings that this call computed in `seconds`, reading included; `per_second`: one by the other.
+    """
+
+    path: Path
+    tower: TowerName
+    variant: str
+    embedding_space: str
+    store: str
+    dimension: int
+    count: int
+    bytes: int
+    added: int
+    replaced: int
+    removed: int
+    missing: int
+    clipped: float
+    skipped: tuple[str, ...]
+    fast_jpeg: bool = False
+    computed: int = 0
+    seconds: float = 0.0
+    per_second: float | None = None
+
+
+def int8_scale(bundle: Bundle) -> float:
+    """The scale of a bundle's embedding space: an int8 integer times this is a component of a unit vector.
+
+    From the golden pictures' embeddings by the checkpoint itself, so that every bundle of a checkpoint has the same;
+    rounded up to two digits, which other machines' last bits do not reach.
+
+    Raises:
+        InvalidInput: the golden file cannot be read, or holds no pictures.
+    """
+    try:
+        check_tensors(bundle.golden)
+        with safe_open(bundle.golden, framework="np") as file:
+            golden = unit(np.asarray(file.get_tensor("image_embeddings"), np.float32))
+    except (SafetensorError, OSError) as error:
+        raise InvalidInput(f"{bundle.golden} cannot be read ({error}); export the bundle again") from None
+    largest = float(np.abs(golden).max())
+    if not 0 < largest <= 1:
+        raise InvalidInput(f"{bundle.golden} holds no embeddings; export the bundle again")
+    wanted = min(1.0, MARGIN * largest) / INT8_MOST
+    digits = 1 - int(np.floor(np.log10(wanted)))
+    return float(np.float32(np.ceil(wanted * 10**digits) / 10**digits))
+
+
+def embed_to_index(
+    bundle: Bundle,
+    sources: Sequence[Path],
+    output: Path,
+    keeping: Keeping,
+    how: Reading,
+    progress: Callable[[str], None],
+) -> IndexFile:
+    """Embed images, or the texts of a file, into an index.
+
+    What is computed is kept in a folder `.NAME.partial` beside the index until that is complete: the same command goes
+    on where it was interrupted or killed. The index is as it was until then.
+
+    Raises:
+        UsageError: a tower that the bundle does not hold, texts and images together, another process writes the index,
+            or options that are of a new index alone.
+        InvalidInput: a source cannot be read, or holds nothing; the index that is there is damaged, of another
+            embedding space, or of pictures that were read otherwise.
+        NotRun, RuntimeFailed: nothing here can run the bundle.
+    """
+    tower = asked_tower(sources)
+    embedder = bundle_embedder(bundle, (tower,))
+    partial = output.parent / f".{output.name}.partial"
+    with ExitStack() as stack:
+        listing = stack.enter_context(_Listing(sources, tower))
+        source = _Source(listing, embedder, replace(how, cache=partial), progress)
+        if keeping.incremental and output.exists():
+            writer, index = stack.enter_context(IndexWriter.open(output))
+            _check_same(index, embedder, tower, source.how.fast_jpeg)
+            changes = _update(writer, index, source, keeping.prune)
+            clipped = writer.clipped
+        else:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            description = Description(
+                embedding_space=embedder.embedding_space,
+                variant=embedder.variant,
+                tower=tower,
+                artifact=embedder.artifact(tower),
+                fast_jpeg=source.how.fast_jpeg and tower == "image",
+            )
+            scale = int8_scale(bundle) if keeping.store in ("int8", "bits") else 0.0
+            header = Header(Store(keeping.store, bundle.manifest.embed_dim, scale), description)
+            clipped = create(output, header, source.rows({}))
+            changes = _Changes()
+    shutil.rmtree(partial, ignore_errors=True)
+    index = Index(output)
+    if index.rows - len(index) > LARGEST_GONE * index.rows or len(index.blocks) > MOST_BLOCKS:
+        compact(output)
+        index = Index(output)
+    remember(embedder.embedding_space, bundle.path)
+    tally = source.tally
+    return IndexFile(
+        path=output,
+        tower=tower,
+        variant=embedder.variant,
+        embedding_space=embedder.embedding_space,
+        store=index.store.name,
+        dimension=index.store.dimension,
+        count=len(index),
+        bytes=output.stat().st_size,
+        added=source.count - changes.replaced,
+        replaced=changes.replaced,
+        removed=changes.removed,
+        missing=changes.missing,
+        clipped=clipped / max(1, source.count * index.store.dimension),
+        skipped=tally.skipped,
+        fast_jpeg=index.description.fast_jpeg,
+        computed=tally.computed,
+        seconds=tally.seconds,
+        per_second=tally.per_second,
+    )
+
+
+@dataclass
+class _Changes:
+    replaced: int = 0
+    removed: int = 0
+    missing: int = 0
+
+
+class _Listing:
+    """What is to be embedded, by id, with the stamp that tells a changed file; to be used as a context."""
+
+    def __init__(self, sources: Sequence[Path], tower: TowerName) -> None:
+        self.tower = tower
+        self.texts = asked_texts(sources[0]) if tower == "text" else []
+        self.images = None if tower == "text" else ImageListing(sources)
+
+    def __enter__(self) -> _Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.images is not None:
+            self.images.close()
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        if self.images is None:
+            yield from ((text, 0) for text in dict.fromkeys(self.texts))
+        else:
+            yield from ((str(file), _stamp(file)) for file in self.images)
+
+
+class _Source:
+    """Rows of what is not known yet, a few at a time."""
+
+    def __init__(self, listing: _Listing, embedder: Embedder, how: Reading, progress: Callable[[str], None]) -> None:
+        self.listing, self.how = listing, how
+        self.tally = Tally()
+        self.count = 0
+        self._embedder, self._progress = embedder, progress
+
+    def rows(self, known: dict[str, tuple[int, int]]) -> Iterator[Rows]:
+        """What is new or has changed.
+
+        Args:
+            known: row and stamp by id.
+        """
+        count = sum(1 for _ in self._chosen(known))
+        if count:
+            chosen = self._chosen(known)
+            yield from self._texts(chosen) if self.listing.images is None else self._images(chosen, count)
+
+    def _chosen(self, known: dict[str, tuple[int, int]]) -> Iterator[tuple[str, int]]:
+        return ((name, stamp) for name, stamp in self.listing if known.get(name, (0, None))[1] != stamp)
+
+    def _texts(self, chosen: Iterable[tuple[str, int]]) -> Iterator[Rows]:
+        names = [name for name, _ in chosen]
+        vectors = unit(embed_texts(self._embedder, names, cache=self.how.cache, progress=self._progress))
+        self.count += len(names)
+        yield names, [0] * len(names), vectors
+
+    def _images(self, chosen: Iterable[tuple[str, int]], count: int) -> Iterator[Rows]:
+        asked, answered = tee(chosen)  # a stamp is taken once, before its file is read; a few are between the two
+        images = ((Path(name), name) for name, _ in asked)
+        numbered = enumerate(answered)
+        with closing(image_embeddings(self._embedder, images, count, self.how, self.tally, self._progress)) as parts:
+            for part in parts:
+                ids: list[str] = []
+                stamps: list[int] = []
+                while len(ids) < len(part):  # those before the last of a part are known to be usable or not
+                    number, (name, stamp) = next(numbered)
+                    if number not in self.tally.bad:
+                        ids.append(name)
+                        stamps.append(stamp)
+                self.count += len(ids)
+                yield ids, stamps, unit(part)
+
+
+def _update(writer: IndexWriter, index: Index, source: _Source, prune: bool) -> _Changes:
+    """Add what is new, mark what was replaced or is to go, and commit it all at once."""
+    known = {name: (row, stamp) for row, name, stamp in index}
+    found = _Changes()
+    gone = []
+    for ids, stamps, vectors in source.rows(known):
+        writer.add(ids, stamps, vectors)
+        gone += [known[name][0] for name in ids if name in known]
+    found.replaced = len(gone)
+    if source.listing.images is not None:
+        lost = [row for name, (row, _) in known.items() if not Path(name).exists()]
+        found.removed, found.missing = (len(lost), 0) if prune else (0, len(lost))
+        gone += lost if prune else []
+    writer.remove(gone)
+    if source.count or gone:
+        writer.commit()
+    return found
+
+
+def _check_same(index: Index, embedder: Embedder, tower: TowerName, fast_jpeg: bool) -> None:
+    told = index.description
+    if told.embedding_space != embedder.embedding_space:
+        raise InvalidInput(
+            f"{index.path} is of the embedding space {told.embedding_space}, and {embedder.name} gives "
+            f"{embedder.embedding_space}: they cannot be compared; write another index"
+        )
+    if told.tower != tower:
+        raise UsageError(f"{index.path} holds embeddings of {told.tower}s, not of {tower}s; write another index")
+    if tower == "image" and told.fast_jpeg != fast_jpeg:
+        word = "with" if told.fast_jpeg else "without"
+        raise UsageError(f"{index.path} was written {word} `fast_jpeg`; add to it in the same way")
+
+
+def _stamp(file: Path) -> int:
+    """What a file's size and time of change say; 0 where it cannot be asked, which reading it will tell."""
+    try:
+        found: Any = file.stat()
+    except OSError:
+        return 0
+    digest = hashlib.blake2b(f"{found.st_size} {found.st_mtime_ns}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
