@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.checkpoints.convert import Conversion, convert
     from mobileclip_deploy.checkpoints.door import load_model
-    from mobileclip_deploy.embeddings.door import EmbeddingFile, IndexFile, SearchResult, embed, search
+    from mobileclip_deploy.embeddings.door import EmbeddingFile, IndexFile, SearchResult, embed, export_index, search
     from mobileclip_deploy.embeddings.index import Index
     from mobileclip_deploy.errors import MobileClipDeployError
     from mobileclip_deploy.evaluation.classification import Classification, Classifications, classify
@@ -129,6 +129,7 @@ __all__ = [
     "explain",
     "export",
     "export_all",
+    "export_index",
     "inspect",
     "layouts",
     "lint",
@@ -158,7 +159,7 @@ DOORS = {
     "checkpoints.convert": ("Conversion", "convert"),
     "checkpoints.door": ("load_model",),
     "embeddings": ("Index",),
-    "embeddings.door": ("EmbeddingFile", "IndexFile", "SearchResult", "embed", "search"),
+    "embeddings.door": ("EmbeddingFile", "IndexFile", "SearchResult", "embed", "export_index", "search"),
     "errors": ("MobileClipDeployError",),
     "evaluation.classification": ("Classification", "Classifications", "classify"),
     "evaluation.door": (

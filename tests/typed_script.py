@@ -33,7 +33,7 @@ mcd.load_runner(bundle, "both")  # type: ignore[arg-type]
 found = mcd.classify(bundle, ["photos/"], "cat,dog", top=1, skip_bad=True)
 assert_type(found, mcd.Classifications)
 assert_type(found[0].label, str)
-assert_type(mcd.embed(model, "photos/*.jpg", "photos.npy"), mcd.EmbeddingFile)
+assert_type(mcd.embed(model, "photos/*.jpg", "photos.npy"), mcd.EmbeddingFile | mcd.IndexFile)
 assert_type(mcd.evaluate(model), mcd.EvaluationResult)
 assert_type(mcd.compare(["out/a", bundle]), mcd.Comparison)
 assert_type(mcd.inspect("mobileclip_s0.pt"), mcd.Inspection)

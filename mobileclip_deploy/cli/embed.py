@@ -90,6 +90,6 @@ def _say_index(written: IndexFile) -> None:
         f"{written.dimension} as {written.store} ({written.embedding_space}), {megabytes(written.bytes)} MB"
     )
     if written.missing:
-        note(f"{written.missing:,} pictures in it have no file any more; remove them with --prune")
+        note(f"pictures without a file any more: {written.missing:,}; --prune removes them")
     if written.clipped > 0.001:
         note(f"{100 * written.clipped:.2g}% of the components are beyond the int8 scale; --store float16 keeps them")

@@ -25,6 +25,8 @@ from mobileclip_deploy.bundle import Manifest
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.checkpoints.convert import Conversion
 from mobileclip_deploy.embeddings.embedding_files import EmbeddingFile
+from mobileclip_deploy.embeddings.library import IndexFile
+from mobileclip_deploy.embeddings.searching import SearchResult
 from mobileclip_deploy.evaluation import EvaluationResult
 from mobileclip_deploy.evaluation.suite import SuiteResult
 from mobileclip_deploy.export.smallest import SearchLog
@@ -244,7 +246,8 @@ DOCUMENTS: dict[str, Any] = {
     "evaluate": EvaluationResult | SuiteResult,
     "compare": Comparison,
     "classify": list[ClassifiedDocument],
-    "embed": EmbeddingFile,
+    "embed": EmbeddingFile | IndexFile,
+    "search": SearchResult,
     "reinforce": ReinforcedDocument,
     "train": TrainedDocument,
     "recover": RecoveredDocument,

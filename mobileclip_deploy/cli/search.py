@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
+from mobileclip_deploy.cli.terminal import say
 
 __all__ = ["search"]
 
@@ -17,10 +19,10 @@ __all__ = ["search"]
 @click.option("--image", "images", type=FILE, multiple=True, metavar="FILE", help="A picture as a query; repeatable.")
 @click.option("--bundle", type=BundlePath(), help="That embeds the query [default: the one that last wrote an index].")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Matches for each.")
+@click.option("--export", type=FILE, metavar="FILE", help="Write it for another engine: .npy, .usearch or .sqlite.")
+@click.option("--force", is_flag=True, help="With --export: replace FILE.")
 @json_option
-def search(
-    index: Path, texts: tuple[str, ...], images: tuple[Path, ...], bundle: Path | None, top: int, as_json: bool
-) -> None:
+def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked: Any) -> None:
     """Find the pictures of an index that are nearest to a text, or to a picture.
 
     INDEX is a file that `embed ... -o NAME.mcdx` wrote. Every embedding in it is compared. TEXTS are put to the text
@@ -31,15 +33,23 @@ def search(
       mobileclip-deploy search library.mcdx "a red car" --top 5
       mobileclip-deploy search library.mcdx "a dog" "a cat" --json
       mobileclip-deploy search library.mcdx --image cat.jpg --bundle out/nano-onnx-fp16
+      mobileclip-deploy search library.mcdx --export library.usearch
     """
+    from mobileclip_deploy import export_index
     from mobileclip_deploy import search as run
     from mobileclip_deploy.cli.output import note, print_json, print_table
+    from mobileclip_deploy.errors import UsageError
 
-    found = run(index, texts, images=images, bundle=bundle, top=top)
+    if export is not None:
+        if asked["texts"] or asked["images"] or as_json:
+            raise UsageError("--export is asked alone, without texts, images and --json")
+        say("wrote " + " and ".join(map(str, export_index(index, export, force=force))))
+        return
+    found = run(index, asked.pop("texts"), **asked)
     if as_json:
         print_json(found)
         return
-    if bundle is None:
+    if asked["bundle"] is None:
         note(f"asked by {found.bundle}; --bundle names another")
     for answer in found.answers:
         title = f"{answer.query} ({len(answer.matches)} of {found.count:,})"

@@ -16,6 +16,7 @@ from mobileclip_deploy.embeddings.embedding_files import (
     embed_to_file,
     refuse_other_answers,
 )
+from mobileclip_deploy.embeddings.engines import write_for_engine
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.library import SUFFIX, IndexFile, Keeping, embed_to_index
 from mobileclip_deploy.embeddings.searching import SearchResult, search_index
@@ -26,7 +27,7 @@ from mobileclip_deploy.files import StrPath, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["EmbeddingFile", "IndexFile", "SearchResult", "embed", "search"]
+__all__ = ["EmbeddingFile", "IndexFile", "SearchResult", "embed", "export_index", "search"]
 
 
 def embed(
@@ -120,3 +121,22 @@ def search(
     opened = index if isinstance(index, Index) else Index(index)
     chosen = bundle_of_space(opened.description.embedding_space) if bundle is None else Bundle.of(bundle)
     return search_index(opened, chosen, [texts] if isinstance(texts, str) else texts, paths(images), top)
+
+
+def export_index(index: Index | StrPath, output: StrPath, *, force: bool = False) -> tuple[Path, ...]:
+    """Write an index for another engine; see `write_for_engine` for what stands in the files.
+
+    Args:
+        index: as `embed` writes it (.mcdx).
+        output: NAME.npy, NAME.usearch or NAME.sqlite; beside the first two NAME.json holds the ids.
+        force: replace files that are there.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        UsageError: another suffix, or a file is there.
+        InvalidInput: no index, a damaged one, or one without embeddings.
+        DependencyMissing: USearch is not installed.
+    """
+    return write_for_engine(index if isinstance(index, Index) else Index(index), Path(output), force)

@@ -97,7 +97,7 @@ class Index:
             InvalidInput: a block is not as it was written.
         """
         for block in self.blocks:
-            if zlib.crc32(self._data[block.start : block.end]) != block.checksum:
+            if zlib.crc32(self._data[block.start : block.end].data) != block.checksum:
                 raise InvalidInput(f"{self.path} is damaged (the block before byte {block.end}); write it again")
 
     def __len__(self) -> int:

@@ -94,9 +94,9 @@ def _products(kind: str, part: npt.NDArray[Any], query: Query, store: Store) -> 
     """By numpy, in pieces. Sums of integers are below 2^24, which float32 holds exactly, up to 1,040 numbers a vector;
     float64 serves beyond."""
     whole = kind in ("int8", "bits")
-    wide = np.float64 if whole and store.dimension * INT8_MOST**2 >= 1 << 24 else np.float32
+    wide: type[np.floating[Any]] = np.float64 if whole and store.dimension * INT8_MOST**2 >= 1 << 24 else np.float32
     against = (query.integers if whole else query.vector).astype(wide)
-    found = np.empty(len(part), wide)
+    found: Scores = np.empty(len(part), wide)
     for start in range(0, len(part), CASTED):
         piece = part[start : start + CASTED]
         values = signs(piece, store.dimension) if kind == "bits" else piece
@@ -105,9 +105,9 @@ def _products(kind: str, part: npt.NDArray[Any], query: Query, store: Store) -> 
 
 
 def _integer_products() -> Any:
-    """SimSIMD's products of int8, where it is installed: three to four times as fast as numpy's, with the same sums."""
+    """NumKong's products of int8, where it is installed: three to four times as fast as numpy's, with the same sums."""
     try:
-        import simsimd
+        import numkong
     except ImportError:
         return None
-    return lambda query, part: np.asarray(simsimd.dot(query[None], part)).reshape(-1)
+    return lambda query, part: np.asarray(numkong.dot(query[None], part)).reshape(-1)

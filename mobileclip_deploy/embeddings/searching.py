@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,7 @@ class Answer:
     """What one query found, the nearest first. `kind`: what the query is."""
 
     query: str
-    kind: Literal["text", "image"]
+    kind: TowerName
     matches: tuple[Match, ...]
 
 
@@ -59,8 +58,9 @@ def search_index(index: Index, bundle: Bundle, texts: Sequence[str], images: Seq
         )
     if not texts and not images:
         raise UsageError("nothing is asked; give a text or an image")
-    answers = []
-    for kind, queries in (("text", list(texts)), ("image", [str(image) for image in images])):
+    answers: list[Answer] = []
+    asked: dict[TowerName, list[str]] = {"text": list(texts), "image": [str(image) for image in images]}
+    for kind, queries in asked.items():
         if queries:
             found = index.search(_embedded(bundle, kind, queries), top)
             answers += [Answer(query, kind, tuple(rows)) for query, rows in zip(queries, found, strict=True)]

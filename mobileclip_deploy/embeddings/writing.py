@@ -74,10 +74,11 @@ class IndexWriter:
         if vectors.shape != (len(ids), store.dimension):
             raise InvalidInput(f"vectors {list(vectors.shape)} do not fit an index of dimension {store.dimension}")
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-        if wrong := next((name for name, length in zip(ids, lengths, strict=True) if not abs(length - 1) < 1e-3), None):
-            raise InvalidInput(f"the embedding of {wrong} is not of length 1")
-        if long := next((name for name in ids if len(name.encode("utf-8", "surrogateescape")) > MOST_ID), None):
-            raise InvalidInput(f"{long[:80]}... has a name of more than {MOST_ID:,} bytes")
+        for name, length in zip(ids, lengths, strict=True):
+            if not abs(length - 1) < 1e-3:
+                raise InvalidInput(f"the embedding of {name} is of length {length:.4g}, not 1")
+            if len(name.encode("utf-8", "surrogateescape")) > MOST_ID:
+                raise InvalidInput(f"{name[:80]}... has a name of more than {MOST_ID:,} bytes")
         for start in range(0, len(ids), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             arrays, clipped = store.encode(vectors[part])
@@ -85,11 +86,14 @@ class IndexWriter:
             self.clipped += clipped
         self._rows += len(ids)
 
-    def copy(self, segment: Segment, numbers: npt.NDArray[np.int64]) -> None:
-        """Append rows of a segment as they are stored."""
-        arrays = {name: segment.arrays[name][numbers] for name in self.header.store.arrays}
-        ids = [segment.id(int(number)) for number in numbers]
-        self._append(rows_block(ids, segment.arrays["stamps"][numbers], arrays))
+    def copy(self, pieces: Sequence[tuple[Segment, npt.NDArray[np.int64]]]) -> None:
+        """Append rows of segments, as they are stored, in one block."""
+        joined = {
+            name: np.concatenate([segment.arrays[name][numbers] for segment, numbers in pieces])
+            for name in (*self.header.store.arrays, "stamps")
+        }
+        ids = [segment.id(int(number)) for segment, numbers in pieces for number in numbers]
+        self._append(rows_block(ids, joined.pop("stamps"), joined))
         self._rows += len(ids)
 
     def remove(self, rows: Iterable[int]) -> None:
@@ -143,10 +147,16 @@ def compact(path: Path) -> int:
         with partial.open("w+b") as stream:
             stream.write(index.header.to_bytes())
             writer = IndexWriter(path, stream, index.header, Slot(0, 0), 0)
+            pieces: list[tuple[Segment, npt.NDArray[np.int64]]] = []
             for segment in index.segments:
                 kept = np.flatnonzero(~segment.gone)
-                for start in range(0, len(kept), AT_ONCE):
-                    writer.copy(segment, kept[start : start + AT_ONCE])
+                for part in (kept[start : start + AT_ONCE] for start in range(0, len(kept), AT_ONCE)):
+                    if pieces and sum(len(numbers) for _, numbers in pieces) + len(part) > AT_ONCE:
+                        writer.copy(pieces)
+                        pieces = []
+                    pieces.append((segment, part))
+            if pieces:
+                writer.copy(pieces)
             writer.commit()
     return index.rows - len(index)
 

@@ -19,8 +19,8 @@ from safetensors import safe_open
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.writing import Rows, write_rows, write_tensors
-from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.embeddings import embedding_files
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation import cache, image_listing
 from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.image_sources import IMAGE_BYTES

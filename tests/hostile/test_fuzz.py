@@ -14,6 +14,7 @@ import pytest
 import torch
 from benchmark import documents
 from coreai_assets import Assets, require_coreai
+from embeddings.indices import units, written
 from exports import Exports
 from hostile.table import alarm
 from litert_files import Files, require_litert
@@ -90,6 +91,13 @@ def a_table(exports: Exports, folder: Path) -> Path:
     return folder / "data" / "pairs.jsonl"
 
 
+def search_all(path: Path) -> None:
+    """Open an index, ask it and read all of it."""
+    index = mcd.Index(path)
+    index.search(units(1), 5)
+    assert len([name for names, _ in index.vectors() for name in names]) == len(index)
+
+
 READERS: dict[str, tuple[Callable[[Exports, Path], Path], Callable[[Path], Any]]] = {
     "manifest": (of_bundle("manifest.json"), lambda path: Bundle.open(path.parent)),
     "golden": (of_bundle("golden.safetensors"), Reference.read),
@@ -113,6 +121,7 @@ READERS: dict[str, tuple[Callable[[Exports, Path], Path], Callable[[Path], Any]]
         lambda _, folder: copied(Path(__file__).parents[1] / "end_to_end" / "parity.lock.json", folder),
         read_lock,
     ),
+    "index": (lambda _, folder: written(folder / "a.mcdx", units(60), "bits"), search_all),
     "layout": (text("mine.json", mcd.read_layout("immich").model_dump_json()), read_layout),
     "table": (a_table, lambda path: read_dataset(path.parent)),
 }

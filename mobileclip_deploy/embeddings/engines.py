@@ -1,0 +1,99 @@
+"""An index for other engines: an array, USearch, or a table that sqlite-vec reads."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mobileclip_deploy.embeddings.index import Index
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.files import check_file_destination, replacing, write_whole
+
+__all__ = ["ENGINES", "write_for_engine"]
+
+
+def write_for_engine(index: Index, output: Path, force: bool) -> tuple[Path, ...]:
+    """Write the vectors that are not removed, float32 of the stored ones, and their ids.
+
+    `.npy`: the array [N, D], its ids beside it. `.usearch`: an index of USearch (cosine, float16) whose keys are the
+    places of the ids beside it. `.sqlite`: a table `embeddings (id TEXT, embedding BLOB)` of float32, as sqlite-vec's
+    `vec_distance_cosine` and `vec0` take it.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        UsageError: another suffix, or a file is there and `force` is not given.
+        DependencyMissing: USearch is not installed.
+        InvalidInput: the index is empty.
+    """
+    write = ENGINES.get(output.suffix)
+    if write is None:
+        raise UsageError(f"{output}: give a name that ends with {', '.join(ENGINES)}")
+    beside = None if output.suffix == ".sqlite" else output.with_suffix(".json")
+    files = tuple(path for path in (output, beside) if path is not None)
+    for path in files:
+        check_file_destination(path, force)
+    if not len(index):
+        raise InvalidInput(f"{index.path} holds no embeddings")
+    with replacing(output) as partial:
+        write(index, partial)
+    if beside is not None:
+        told = {
+            "schema_version": 1,
+            "embeddings": output.name,
+            "embedding_space": index.description.embedding_space,
+            "variant": index.description.variant,
+            "tower": index.description.tower,
+            "count": len(index),
+            "dimension": index.store.dimension,
+            "normalised": True,
+            "names": [name for _, name, _ in index],
+        }
+        write_whole(beside, json.dumps(told, indent=2) + "\n")
+    return files
+
+
+def _array(index: Index, path: Path) -> None:
+    with path.open("wb") as stream:
+        shape = (len(index), index.store.dimension)
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for _, vectors in index.vectors():
+            vectors.tofile(stream)
+
+
+def _usearch(index: Index, path: Path) -> None:
+    try:
+        from usearch.index import Index as Graph
+    except ImportError as error:
+        raise DependencyMissing("USearch is not installed; type: pip install usearch") from error
+    graph, first = Graph(ndim=index.store.dimension, metric="cos", dtype="f16"), 0
+    for ids, vectors in index.vectors():
+        graph.add(np.arange(first, first + len(ids), dtype=np.uint64), vectors, threads=1)  # the same graph every time
+        first += len(ids)
+    graph.save(str(path))
+
+
+def _sqlite(index: Index, path: Path) -> None:
+    database = sqlite3.connect(path)
+    try:
+        with database:
+            database.execute("CREATE TABLE embeddings (id TEXT, embedding BLOB)")
+            database.execute("CREATE TABLE about (key TEXT, value TEXT)")
+            told = index.description.model_dump(mode="json").items()
+            database.executemany("INSERT INTO about VALUES (?, ?)", [(key, str(value)) for key, value in told])
+            for ids, vectors in index.vectors():
+                rows = (
+                    (name.encode("utf-8", "replace").decode(), row.tobytes())
+                    for name, row in zip(ids, vectors, strict=True)
+                )
+                database.executemany("INSERT INTO embeddings VALUES (?, ?)", rows)
+    finally:
+        database.close()
+
+
+ENGINES: dict[str, Callable[[Index, Path], None]] = {".npy": _array, ".usearch": _usearch, ".sqlite": _sqlite}

@@ -1,0 +1,69 @@
+"""An index as other engines read it: each is asked by its own library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import apsw
+import numpy as np
+import pytest
+import sqlite_vec
+from command_line import refusal, run
+from embeddings.indices import units, written
+from usearch.index import Index as Graph
+
+from mobileclip_deploy.embeddings import Index
+from mobileclip_deploy.embeddings.writing import IndexWriter
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = written(tmp_path / "a.mcdx", units(200))
+    with IndexWriter.open(path) as (writer, _):
+        writer.remove([0, 150])
+        writer.commit()
+    return path
+
+
+def wanted(path: Path) -> list[str]:
+    return [match.id for match in Index(path).search(units(1, seed=5), 5)[0]]
+
+
+def test_numpy_reads_the_array_and_json_the_ids(path: Path, tmp_path: Path) -> None:
+    found = run("search", path, "--export", tmp_path / "a.npy")
+    assert (found.code, found.stdout) == (0, f"wrote {tmp_path / 'a.npy'} and {tmp_path / 'a.json'}\n")
+    names = json.loads((tmp_path / "a.json").read_text())["names"]
+    scores = np.load(tmp_path / "a.npy") @ units(1, seed=5)[0]
+    assert [names[row] for row in np.argsort(-scores)[:5]] == wanted(path)
+    assert "exists" in refusal(run("search", path, "--export", tmp_path / "a.npy"))
+
+
+def test_usearch_finds_the_same(path: Path, tmp_path: Path) -> None:
+    assert run("search", path, "--export", tmp_path / "a.usearch").code == 0
+    names = json.loads((tmp_path / "a.json").read_text())["names"]
+    graph = Graph.restore(str(tmp_path / "a.usearch"))
+    assert (len(graph), graph.ndim) == (198, 24)
+    found = graph.search(units(1, seed=5)[0], 5, exact=True)
+    assert [names[int(key)] for key in found.keys] == wanted(path)
+
+
+def test_sqlite_vec_finds_the_same_in_the_table_and_in_its_own(path: Path, tmp_path: Path) -> None:
+    assert run("search", path, "--export", tmp_path / "a.sqlite").code == 0
+    database = apsw.Connection(str(tmp_path / "a.sqlite"))
+    database.enable_load_extension(True)
+    database.load_extension(sqlite_vec.loadable_path())
+    query = (units(1, seed=5)[0].tobytes(),)
+    rows = database.execute("SELECT id FROM embeddings ORDER BY vec_distance_cosine(embedding, ?) LIMIT 5", query)
+    assert [row[0] for row in rows] == wanted(path)
+    database.execute("CREATE VIRTUAL TABLE own USING vec0(embedding FLOAT[24] DISTANCE_METRIC=cosine, +id TEXT)")
+    database.execute("INSERT INTO own(embedding, id) SELECT embedding, id FROM embeddings")
+    rows = database.execute("SELECT id FROM own WHERE embedding MATCH ? AND k = 5 ORDER BY distance", query)
+    assert [row[0] for row in rows] == wanted(path)
+    assert dict(database.execute("SELECT key, value FROM about"))["embedding_space"] == "space"
+
+
+def test_another_suffix_is_refused(path: Path, tmp_path: Path) -> None:
+    told = refusal(run("search", path, "--export", tmp_path / "a.faiss"))
+    assert "ends with .npy, .usearch, .sqlite" in told
+    assert "--export is asked alone" in refusal(run("search", path, "a dog", "--export", tmp_path / "a.npy"))

@@ -1,0 +1,126 @@
+"""`embed` keeps an index of a folder of pictures up to date, and `search` finds them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import refusal, run
+from exports import Exports
+from PIL import Image
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.embeddings import Index, spaces
+from mobileclip_deploy.embeddings.library import int8_scale
+from mobileclip_deploy.model.variants import models_dir
+
+
+def refused(*arguments: str | Path) -> str:
+    return refusal(run(*arguments))
+
+
+PICTURES = models_dir() / "nano" / "evaluation" / "images"
+NAMED = {"1f697": "automobile", "1f355": "pizza", "1f431": "cat face", "1f680": "rocket"}
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(spaces, "cache_folder", lambda name: tmp_path / "cache" / name)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in NAMED:
+        Image.open(PICTURES / f"{name}.png").save(folder / f"{name}.png")
+    return folder
+
+
+def test_an_index_is_kept_up_to_date_and_found_in(exports: Exports, photos: Path, tmp_path: Path) -> None:
+    bundle, library = exports.bundle("onnx", "w8"), tmp_path / "library.mcdx"
+    (photos / "broken.png").write_bytes(b"none")
+    found = run("embed", bundle.path, photos, "-o", library, "--json")
+    assert (found.code, found.json["count"], found.json["added"], found.json["store"]) == (0, 4, 4, "int8")
+    assert found.json["clipped"] == 0
+    assert "broken.png" in found.stderr
+
+    for name, text in NAMED.items():
+        answer = run("search", library, text, "--top", "1", "--json").json["answers"][0]
+        assert (answer["query"], answer["matches"][0]["id"]) == (text, str(photos / f"{name}.png"))
+    found = run("search", library, "--image", photos / "1f431.png", "--top", "2")
+    assert (found.code, found.stdout.count(".png")) == (0, 3)
+    assert "1.00" in found.stdout or "0.99" in found.stdout
+
+    before = library.read_bytes()
+    (photos / "broken.png").unlink()
+    assert run("embed", bundle.path, photos, "-o", library, "--incremental", "--json").json["computed"] == 0
+    assert library.read_bytes() == before
+
+    Image.open(PICTURES / "1f431.png").save(photos / "1f697.png")  # the automobile's file holds a cat now
+    os.utime(photos / "1f697.png", (1, 1))
+    Image.open(PICTURES / "1f697.png").save(photos / "car.png")
+    (photos / "1f680.png").unlink()
+    told = run("embed", bundle.path, photos, "-o", library, "--incremental", "--json").json
+    assert {key: told[key] for key in ("count", "added", "replaced", "removed", "missing", "computed")} == {
+        "count": 5, "added": 1, "replaced": 1, "removed": 0, "missing": 1, "computed": 2,
+    }  # fmt: skip
+    assert mcd.search(library, "automobile", top=1).answers[0].matches[0].id == str(photos / "car.png")
+    told = run("embed", bundle.path, photos, "-o", library, "--incremental", "--prune")
+    assert "1 removed; it holds 4 image embeddings" in told.stdout
+    assert sorted(Path(name).name for _, name, _ in Index(library)) == [
+        "1f355.png",
+        "1f431.png",
+        "1f697.png",
+        "car.png",
+    ]
+
+
+def test_its_vectors_are_those_of_embed_and_its_scale_is_the_spaces(
+    exports: Exports, photos: Path, tmp_path: Path
+) -> None:
+    fp16, w8 = exports.bundle("onnx", "fp16"), exports.bundle("onnx", "w8")
+    assert int8_scale(fp16) == int8_scale(w8)
+    mcd.embed(w8, photos, tmp_path / "a.npy", normalise=True)
+    mcd.embed(w8, photos, tmp_path / "a.mcdx")
+    names, vectors = next(Index(tmp_path / "a.mcdx").vectors())
+    assert names == sorted(str(path) for path in photos.iterdir())
+    np.testing.assert_allclose(vectors, np.load(tmp_path / "a.npy"), atol=int8_scale(w8) * 0.501)
+    mcd.embed(fp16, photos, tmp_path / "a.mcdx", incremental=True)  # another precision is the same space
+
+
+def test_texts_are_searched_as_well(exports: Exports, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("a red car\na dog\na dog\na pizza\n", encoding="utf-8")
+    told = mcd.embed(exports.bundle("onnx", "w8"), tmp_path / "t.txt", tmp_path / "t.mcdx", store="bits")
+    assert (told.count, told.tower) == (3, "text")
+    found = mcd.search(tmp_path / "t.mcdx", ["pizza", "dog"], images=photos / "1f697.png", top=1)
+    assert [answer.matches[0].id for answer in found.answers] == ["a pizza", "a dog", "a red car"]
+
+
+def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: Path) -> None:
+    bundle, library = exports.bundle("onnx", "w8"), tmp_path / "a.mcdx"
+    (tmp_path / "t.txt").write_text("a dog\n", encoding="utf-8")
+    mcd.embed(bundle, photos, library)
+    before = library.read_bytes()
+    add = ("embed", bundle.path, photos, "-o", library)
+    assert "exists; replace it with --force" in refused(*add)
+    assert "--store and --force are of a new index" in refused(*add, "--incremental", "--store", "bits")
+    assert "--prune goes with --incremental" in refused(*add, "--prune", "--force")
+    assert "was written without --fast-jpeg" in refused(*add, "--incremental", "--fast-jpeg")
+    assert "are of an index" in refused("embed", bundle.path, photos, "-o", tmp_path / "a.npy", "--incremental")
+    assert "not of texts" in refused("embed", bundle.path, tmp_path / "t.txt", "-o", library, "--incremental")
+    assert "nothing is asked" in refused("search", library)
+    assert "is not an index" in refused("search", photos / "1f431.png", "a dog")
+    assert "cannot be read" in refused("search", tmp_path / "no.mcdx", "a dog")
+    assert library.read_bytes() == before
+    spaces.cache_folder("spaces").joinpath(next(iter(spaces.cache_folder("spaces").iterdir())).name).unlink()
+    assert "name one of the space nano-" in refused("search", library, "a dog")
+
+
+def test_a_bundle_of_another_space_is_refused(
+    exports: Exports, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from embeddings.indices import units, written
+
+    other = written(tmp_path / "other.mcdx", units(3, dimension=128))
+    add = ("embed", exports.bundle("onnx", "w8").path, photos, "-o", other, "--incremental")
+    assert "they cannot be compared; write another index" in refused(*add)
+    assert "they cannot be compared" in refused("search", other, "a dog", "--bundle", exports.bundle("onnx", "w8").path)

@@ -1,0 +1,162 @@
+"""An index is whole or as before: whoever is killed, whatever is cut off, whoever writes at the same time."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from embeddings.indices import units, written
+
+from mobileclip_deploy.embeddings import STORES, Index
+from mobileclip_deploy.embeddings.index_file import DESCRIPTION, SLOTS, read_slot
+from mobileclip_deploy.embeddings.writing import IndexWriter, compact
+from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError
+
+APPEND = """
+import sys, os, signal
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from embeddings.indices import units
+from mobileclip_deploy.embeddings.writing import IndexWriter
+with IndexWriter.open(Path(sys.argv[1])) as (writer, _):
+    writer.add(["new"], [0], units(1, seed=9))
+    writer.remove([0])
+    writer._stream.flush()
+    print("written", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return written(tmp_path / "a.mcdx", units(10))
+
+
+def names(path: Path) -> list[str]:
+    return [name for _, name, _ in Index(path)]
+
+
+def test_what_is_added_and_removed_is_seen_at_once_and_by_later_readers_alone(path: Path) -> None:
+    before = Index(path)
+    with IndexWriter.open(path) as (writer, _):
+        writer.add(["new"], [7], units(1, seed=9))
+        writer.remove([3, 9])
+        assert len(Index(path)) == 10
+        writer.commit()
+        writer.add(["lost"], [7], units(1, seed=8))  # never committed
+    assert names(path) == ["0", "1", "2", "4", "5", "6", "7", "8", "new"]
+    assert Index(path).search(units(10)[3], 10)[0][0].id != "3"
+    assert (len(before), before.search(units(10)[3], 1)[0][0].id) == (10, "3")
+    Index(path).check()
+
+
+def test_a_writer_that_is_killed_leaves_the_index_as_it_was_and_no_lock(path: Path) -> None:
+    before = path.read_bytes()
+    arguments = [sys.executable, "-c", APPEND, str(path), str(Path(__file__).parents[1])]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "written\n"
+        with pytest.raises(UsageError, match=r"another process writes .*a\.mcdx"), IndexWriter.open(path):
+            pass
+        with pytest.raises(UsageError, match="another process writes"):
+            compact(path)
+        child.kill()
+    assert len(path.read_bytes()) > len(before)  # its rows are behind the end
+    assert len(names(path)) == 10
+    with IndexWriter.open(path) as (writer, _):
+        writer.add(["mine"], [0], units(1, seed=3))
+        writer.commit()
+    assert names(path)[-1] == "mine"
+    assert path.read_bytes()[: len(before)][DESCRIPTION:] == before[DESCRIPTION:]
+
+
+def test_a_power_cut_at_any_byte_of_an_append_leaves_the_old_or_the_new(path: Path, tmp_path: Path) -> None:
+    old = path.read_bytes()
+    with IndexWriter.open(path) as (writer, _):
+        writer.add(["new"], [0], units(1, seed=9))
+        writer.commit()
+    new = path.read_bytes()
+    cut = tmp_path / "cut.mcdx"
+    for end in range(len(old), len(new) + 1):  # the slot is written when all the rest is on the disk
+        cut.write_bytes(old + new[len(old) : end])
+        assert len(Index(cut)) == 10
+    place = next(place for place in SLOTS if old[place : place + 32] != new[place : place + 32])
+    for part in range(33):  # half a slot
+        cut.write_bytes(new[:place] + new[place : place + part] + old[place + part : place + 32] + new[place + 32 :])
+        assert len(Index(cut)) in (10, 11)
+    assert len(Index(cut)) == 11
+
+
+def test_what_was_cut_off_or_changed_is_refused_in_one_line(path: Path, tmp_path: Path) -> None:
+    whole = path.read_bytes()
+    end = read_slot("", whole).end
+    for size in range(0, end, 61):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InvalidInput, match=r"a\.mcdx (is damaged|is not an index|cannot be read)"):
+            Index(path)
+    for place in range(end):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            index = Index(path)
+        except InvalidInput:
+            continue
+        # A slot of the two may be lost, and what fills a block up to 64 bytes means nothing; all else is seen.
+        if whole[place] and place >= DESCRIPTION:
+            with pytest.raises(InvalidInput, match="is damaged"):
+                index.check()
+    path.write_bytes(whole[:8] + b"\x02" + whole[9:])
+    with pytest.raises(InvalidInput, match="an index of version 2; this release reads 1; update it"):
+        Index(path)
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_compacting_drops_what_is_gone_and_changes_no_answer(store: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.mcdx", units(50), store)
+    with IndexWriter.open(path) as (writer, _):
+        for number in range(20):
+            writer.add([f"new{number}"], [0], units(1, seed=number + 100))
+            writer.commit()
+        writer.remove(range(10, 40))
+        writer.commit()
+    before = Index(path)
+    answers = before.search(units(3, seed=1), 40)
+    assert compact(path) == 30
+    after = Index(path)
+    assert (len(before.blocks), after.rows, len(after)) == (22, 40, 40)
+    for old, new in zip(answers, after.search(units(3, seed=1), 40), strict=True):
+        assert [match.id for match in new] == [match.id for match in old]
+        exact = 1e-6 if "float" in store else 0  # sums of floats depend on how many rows are multiplied at once
+        np.testing.assert_allclose([one.score for one in new], [one.score for one in old], rtol=0, atol=exact)
+    assert len(after.blocks) == 1
+    assert path.stat().st_size < before.slot.end
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = path.read_bytes()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskFull, match="no room is left"), IndexWriter.open(path) as (writer, _):
+        writer.add(["new"], [0], units(1, seed=9))
+        monkeypatch.setattr("os.fsync", full)
+        writer.commit()
+    assert path.read_bytes() == before
+
+
+def test_links_folders_and_pipes_are_no_index(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.mcdx"
+    link.symlink_to(path)
+    with pytest.raises(InvalidInput, match="cannot be written"), IndexWriter.open(link):
+        pass
+    with pytest.raises(InvalidInput, match="is not a regular file"):
+        Index(tmp_path)
+    shutil.copy(__file__, tmp_path / "b.mcdx")
+    with pytest.raises(InvalidInput, match="is not an index"):
+        Index(tmp_path / "b.mcdx")
