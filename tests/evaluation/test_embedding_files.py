@@ -229,7 +229,7 @@ def test_what_cannot_be_embedded_is_refused(exports: Exports, tmp_path: Path) ->
     (tmp_path / "empty").mkdir()
     (tmp_path / "n.jsonl").write_text('{"image": 1}\n', encoding="utf-8")
     output = tmp_path / "e.jsonl"
-    assert "ends with .safetensors, .jsonl or .npy" in refusal(
+    assert "ends with .safetensors, .jsonl, .npy or .mcdx" in refusal(
         run("embed", bundle, tmp_path / "t.txt", "-o", tmp_path / "e")
     )
     assert "holds no texts" in refusal(run("embed", bundle, tmp_path / "t.txt", "-o", output))
