@@ -57,6 +57,7 @@ ELSEWHERE = {
     "sweep": "sweep/test_sweep.py",
     "verify": "verify/test_several.py",
     "demo": "web/test_demo.py",
+    "search": "embeddings/test_library.py",
 }
 HERE = (
     "variants",
