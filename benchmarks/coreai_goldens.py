@@ -130,8 +130,8 @@ def tables() -> dict[str, Any]:
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.jobs import tower_job
-    from mobileclip_deploy.towers import make_tower
     from mobileclip_deploy.towers.inputs import sample_inputs
+    from mobileclip_deploy.towers.tower import make_tower
 
     model = mcd.load_model()
     mcd.reparameterize(model)
@@ -163,7 +163,7 @@ def tables() -> dict[str, Any]:
 def _tower(golden: str, tower: Any) -> Any:
     from golden_checkpoints import folded_golden
 
-    from mobileclip_deploy.towers import example_input, make_tower
+    from mobileclip_deploy.towers.tower import example_input, make_tower
 
     model = folded_golden(golden)
     return model, make_tower(model, tower), example_input(model, tower)

@@ -22,7 +22,7 @@ import torch
 from generated import replace_block
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints import builtin_checkpoint
+from mobileclip_deploy.checkpoints.place import builtin_checkpoint
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.inspect.linting import lint_path
@@ -31,8 +31,8 @@ from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreai.maps import as_maps
 from mobileclip_deploy.targets.jobs import tower_job
-from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.towers.tower import make_tower
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "coreai_layout.json"

@@ -24,7 +24,7 @@ import torch
 from generated import replace_block
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints import builtin_checkpoint
+from mobileclip_deploy.checkpoints.place import builtin_checkpoint
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.evaluation import builtin_dataset, measure, model_embedder, paired_difference
 from mobileclip_deploy.model.variants import TOWERS
@@ -32,8 +32,8 @@ from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.inputs import embed, sample_inputs
+from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.graph import tower_as_stored
 from mobileclip_deploy.verify.matching import matched_weights
 

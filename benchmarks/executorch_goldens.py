@@ -104,7 +104,7 @@ def export_golden(golden: str, tower: Any, backend: str, precision: str, folder:
     from golden_checkpoints import folded_golden
 
     from mobileclip_deploy.targets import TowerJob, get_target
-    from mobileclip_deploy.towers import example_input, make_tower
+    from mobileclip_deploy.towers.tower import example_input, make_tower
 
     model = folded_golden(golden)
     target = get_target(f"executorch-{backend}")
@@ -141,7 +141,7 @@ def torch_float16(golden: str, tower: Any) -> dict[str, float]:
     from golden_checkpoints import Golden, folded_golden
 
     from mobileclip_deploy.parity import compare
-    from mobileclip_deploy.towers import make_tower
+    from mobileclip_deploy.towers.tower import make_tower
 
     answers = Golden(golden)
     half = copy.deepcopy(make_tower(folded_golden(golden), tower)).half()

@@ -92,7 +92,7 @@ def folded(variant: str) -> Any:
     """The golden checkpoint of a variant, folded."""
     from golden_checkpoints import Golden
 
-    from mobileclip_deploy.checkpoints import identify
+    from mobileclip_deploy.checkpoints.identity import identify
     from mobileclip_deploy.checkpoints.loading import assemble
     from mobileclip_deploy.folding import fold
 
@@ -118,7 +118,7 @@ def build(folder: Path, cell: str) -> None:
     from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions, LoweringJob
     from mobileclip_deploy.targets.onnx.graph import write_graph
     from mobileclip_deploy.targets.quiet import quiet
-    from mobileclip_deploy.towers import example_input, make_tower
+    from mobileclip_deploy.towers.tower import example_input, make_tower
 
     torch.set_num_threads(1)
     variant, tower = cell_of(cell)
@@ -151,7 +151,7 @@ def measure(folder: Path, cell: str, threads: int) -> dict[str, Any]:
     from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
     from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
     from mobileclip_deploy.targets.quiet import quiet
-    from mobileclip_deploy.towers import example_input, make_tower
+    from mobileclip_deploy.towers.tower import example_input, make_tower
 
     torch.set_num_threads(threads)
     variant, tower = cell_of(cell)

@@ -65,8 +65,8 @@ def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import TowerJob, get_target
     from mobileclip_deploy.targets.values import Shared
-    from mobileclip_deploy.towers import example_input, make_tower
     from mobileclip_deploy.towers.calibration import calibration_inputs
+    from mobileclip_deploy.towers.tower import example_input, make_tower
 
     torch.set_num_threads(1)
     model, golden = folded_golden(GOLDEN), Golden(GOLDEN)
@@ -127,7 +127,7 @@ def export_cost() -> dict[str, Any]:
 
     from mobileclip_deploy.targets import TowerJob, get_target
     from mobileclip_deploy.targets.quiet import quiet
-    from mobileclip_deploy.towers import example_input, make_tower
+    from mobileclip_deploy.towers.tower import example_input, make_tower
 
     model = folded_golden(EXPORTED)
     module, example = make_tower(model, "image"), example_input(model, "image")

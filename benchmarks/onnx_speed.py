@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from generated import replace_block
 
-from mobileclip_deploy.checkpoints import identify
+from mobileclip_deploy.checkpoints.identity import identify
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.folding import fold

@@ -81,7 +81,8 @@ def measure(golden: str, target: str) -> dict[str, Any]:
     """Export one network at float32, verified."""
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.export.door import export_plan
-    from mobileclip_deploy.export.plan import ExportRequest, Writing, choose, plan_export
+    from mobileclip_deploy.export.plan import plan_export
+    from mobileclip_deploy.export.request import ExportRequest, Writing, choose
     from mobileclip_deploy.towers import inputs
 
     source = Source.of(_model(golden))

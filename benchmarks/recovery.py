@@ -28,7 +28,7 @@ from generated import replace_block
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation import builtin_dataset, bundle_embedder, evaluate, model_embedder
-from mobileclip_deploy.learning.recovery import Settings
+from mobileclip_deploy.learning.recovery.plan import Settings
 from mobileclip_deploy.learning.reinforcement import read_pairs
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TOWERS

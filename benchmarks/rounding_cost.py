@@ -60,7 +60,8 @@ def measure(golden: str, tower: Any, precision: str, method: str) -> dict[str, A
     from golden_checkpoints import folded_golden
 
     from mobileclip_deploy.checkpoints.source import Source
-    from mobileclip_deploy.learning.rounding import Learning, read_calibration_set, round_source
+    from mobileclip_deploy.learning.rounding.calibration_set import read_calibration_set
+    from mobileclip_deploy.learning.rounding.rounding import Learning, round_source
     from mobileclip_deploy.model.provenance import Provenance
     from mobileclip_deploy.targets import get_target
 

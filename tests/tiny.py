@@ -20,7 +20,7 @@ from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 
 __all__ = [
     "IMAGE_ALONE",

@@ -9,7 +9,8 @@ from typing import Any
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.export.plan import BundlePlan, ExportRequest, Writing
+from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.request import ExportRequest, Writing
 from mobileclip_deploy.export.steps import Written, write_bundle
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.provenance import Provenance

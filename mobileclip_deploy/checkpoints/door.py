@@ -7,10 +7,9 @@ from os import PathLike
 from pathlib import Path
 
 from mobileclip_deploy.arguments import Count
-from mobileclip_deploy.checkpoints.loading import BUILTIN, HUB, Origin, builtin_checkpoint, load
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.checkpoints.loading import Origin, load
+from mobileclip_deploy.checkpoints.place import BUILTIN, weights_place
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["load_model"]
@@ -45,21 +44,14 @@ def load_model(
         InvalidInput: the file of `preprocess` cannot be used.
         UsageError: unknown variant or preprocessing, or a variant without its checkpoint.
     """
-    if download and (variant is None or checkpoint is not None):
-        raise UsageError("a download needs a variant's name, and no checkpoint (`download=True`, `variant='NAME'`)")
     pictures = None if preprocess is None else str(preprocess)
-    reference = str(checkpoint) if checkpoint is not None else ""
-    if download or reference.startswith(HUB):
-        from mobileclip_deploy.checkpoints import hub
+    place = weights_place(variant, checkpoint, download)
+    if isinstance(place, Path):
+        return load(place, BUILTIN if checkpoint is None else variant, image_size, None, pictures)
+    from mobileclip_deploy.checkpoints import hub
 
-        place = hub.usual_source(variant) if download and variant else hub.parse(reference)
-        fetched = hub.fetch(place, announce=announce, progress=lambda done, total: progress(_downloaded(done, total)))
-        return load(fetched.path, variant, image_size, Origin(fetched.repository, fetched.revision), pictures)
-    if checkpoint is not None:
-        return load(Path(checkpoint), variant, image_size, None, pictures)
-    if variant is not None and load_variant(variant).name != BUILTIN:
-        raise UsageError(f"{variant} needs its weights: give `checkpoint`, or `download=True`")
-    return load(builtin_checkpoint(), BUILTIN, image_size, None, pictures)
+    fetched = hub.fetch(place, announce=announce, progress=lambda done, total: progress(_downloaded(done, total)))
+    return load(fetched.path, variant, image_size, Origin(fetched.repository, fetched.revision), pictures)
 
 
 def _downloaded(done: int, total: int | None) -> str:

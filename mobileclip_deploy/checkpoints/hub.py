@@ -19,8 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mobileclip_deploy.checkpoints.loading import HUB
-from mobileclip_deploy.checkpoints.preprocessing import CONFIG
+from mobileclip_deploy.checkpoints.place import CONFIG, HUB
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.model.variants import Variant, load_variant, variant_names

@@ -14,6 +14,7 @@ from torch import Tensor
 from mobileclip_deploy.checkpoints import llava
 from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected
 from mobileclip_deploy.checkpoints.identity import Identity, identify
+from mobileclip_deploy.checkpoints.place import builtin_checkpoint
 from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample
 from mobileclip_deploy.checkpoints.preprocessing import CARD, chosen_preprocess
 from mobileclip_deploy.checkpoints.reading import TensorFile, open_tensors
@@ -22,19 +23,11 @@ from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.folding import fold_structure
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance, TakenPreprocess, tensors_sha256
-from mobileclip_deploy.model.variants import ViTTower, load_variant, models_dir
+from mobileclip_deploy.model.variants import ViTTower, load_variant
 
-__all__ = ["Origin", "assemble", "builtin_checkpoint", "load", "read_weight"]
+__all__ = ["Origin", "assemble", "load", "read_weight"]
 
-BUILTIN = "nano"
-# What a checkpoint on the hub begins with; `hub` is imported only where one is named.
-HUB = "hf:"
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
-
-
-def builtin_checkpoint() -> Path:
-    """The trained checkpoint that comes with the package."""
-    return models_dir() / BUILTIN / "weights.safetensors"
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,15 @@ from pydantic import ValidationError
 
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.identity import Identity
+from mobileclip_deploy.checkpoints.place import CONFIG
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem, suggestion
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.model.provenance import TakenPreprocess
 from mobileclip_deploy.model.variants import Preprocess
 
-__all__ = ["CARD", "CONFIG", "METADATA", "OPENAI", "chosen_preprocess"]
+__all__ = ["CARD", "METADATA", "OPENAI", "chosen_preprocess"]
 
 CARD, OPENAI = "card", "openai"
-CONFIG = "open_clip_config.json"
-"""What open_clip writes beside the weights that it uploads; it may lie beside a checkpoint."""
 METADATA = "preprocess_cfg"
 """What open_clip's file calls it, and the metadata of what `convert` writes."""
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

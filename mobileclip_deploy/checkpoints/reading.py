@@ -11,13 +11,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import pickles
+from mobileclip_deploy.checkpoints.place import container_of
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, first_sentence
 from mobileclip_deploy.files import check_tensors
 
 __all__ = ["TensorFile", "open_tensors", "plain_names"]
-
-LFS_POINTER = b"version https://git-lfs"
-HEADER_LENGTH = 8
 
 
 @dataclass(frozen=True)
@@ -48,39 +46,15 @@ def open_tensors(path: Path) -> TensorFile:
         CheckpointError: the file is missing, not a file, empty, truncated, of another format, holds pickled code, or
             holds no tensors.
     """
-    head = _head(path)
-    # First: the length of a header, which comes before its brace, may begin with a pickle's byte.
-    if head[HEADER_LENGTH : HEADER_LENGTH + 1] == b"{":
+    container = container_of(path)
+    if container == "safetensors":
         return _open_safetensors(path)
-    if head.startswith((b"PK\x03\x04", b"\x80")):
-        content = pickles.read(path, zipped=head.startswith(b"PK"))
-        names = _plain_names(path, content.tensors)
-        shapes = {plain: tuple(content.tensors[name].shape) for plain, name in names.items()}
-        traces = (*content.traces, *_prefix(names))
-        reader = _reader(path, content.tensors.__getitem__, names)
-        return TensorFile(path, shapes, reader, notes=content.notes, traces=traces)
-    if head.startswith(LFS_POINTER):
-        raise CheckpointError(f"{path} is a git-lfs pointer, not the file it stands for; run `git lfs pull`")
-    if path.suffix == ".safetensors":
-        raise CheckpointError(f"{path} is not a safetensors file: it has no header; download or save it again")
-    raise CheckpointError(f"{path} is neither a torch checkpoint nor a safetensors file; give one of the two")
-
-
-def _head(path: Path) -> bytes:
-    try:
-        if path.is_dir():
-            raise CheckpointError(f"{path} is a folder; give the checkpoint file in it (.pt or .safetensors)")
-        if path.exists() and not path.is_file():
-            raise CheckpointError(f"{path} is not a regular file; give a .pt or .safetensors file")
-        with path.open("rb") as stream:
-            head = stream.read(len(LFS_POINTER))
-    except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint at {path}; check the path") from None
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from error
-    if not head:
-        raise CheckpointError(f"{path} is empty (0 bytes); download or save it again")
-    return head
+    content = pickles.read(path, zipped=container == "zip")
+    names = _plain_names(path, content.tensors)
+    shapes = {plain: tuple(content.tensors[name].shape) for plain, name in names.items()}
+    traces = (*content.traces, *_prefix(names))
+    reader = _reader(path, content.tensors.__getitem__, names)
+    return TensorFile(path, shapes, reader, notes=content.notes, traces=traces)
 
 
 def _open_safetensors(path: Path) -> TensorFile:

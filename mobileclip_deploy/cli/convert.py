@@ -40,6 +40,10 @@ def convert(
     Example:
       mobileclip-deploy convert mobileclip_s1.pt --layout open_clip -o mobileclip_s1_openclip.safetensors
     """
+    from mobileclip_deploy.checkpoints.place import weights_place
+
+    weights_place(variant, checkpoint)
+
     from mobileclip_deploy.checkpoints.convert import convert as write
     from mobileclip_deploy.cli.output import MOMENT, note, print_json, progress
 

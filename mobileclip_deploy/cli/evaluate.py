@@ -49,18 +49,25 @@ def evaluate(
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset dataset_flickr30k.json --images flickr30k-images
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --suite datacomp --data evalsets/ --cache kept/
     """
-    from mobileclip_deploy import evaluate as run
-    from mobileclip_deploy import evaluate_suite, load_model
-    from mobileclip_deploy.checkpoints.source import Source
-    from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress, quiet
-    from mobileclip_deploy.cli.tables import note_skipped, print_evaluation, print_suite
+    from mobileclip_deploy.checkpoints.place import weights_place
     from mobileclip_deploy.errors import UsageError
 
     if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
         raise UsageError("--suite and --data go together, and --html and --force with them")
     if suite is not None and (data.dataset is not None or task is not None or data.lone() or data.templates):
         raise UsageError("--suite has its own datasets, tasks and templates; leave options for one dataset out")
-    if subject is not None and subject.is_dir():
+    asked = data.arguments()
+    bundle = subject is not None and subject.is_dir()
+    if not bundle:
+        weights_place(None, subject)
+
+    from mobileclip_deploy import evaluate as run
+    from mobileclip_deploy import evaluate_suite, load_model
+    from mobileclip_deploy.checkpoints.source import Source
+    from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress, quiet
+    from mobileclip_deploy.cli.tables import note_skipped, print_evaluation, print_suite
+
+    if subject is not None and bundle:
         model: Path | MobileCLIP = subject
     else:
         model = load_model(None, subject)
@@ -83,7 +90,7 @@ def evaluate(
             print_suite(found)
         click.get_current_context().exit(2 if found.failed else 0)
     with progress() as update:
-        result = run(model, task=task, progress=update, **data.arguments())
+        result = run(model, task=task, progress=update, **asked)
     note_skipped(result.skipped)
     if result.images_per_second is not None and not quiet():
         note(f"{result.images_per_second:.3g} images a second.")

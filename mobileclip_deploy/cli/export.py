@@ -12,6 +12,7 @@ from mobileclip_deploy.cli.options import (
     FILE,
     ModelChoice,
     TargetCommand,
+    check_place,
     gate_option,
     json_option,
     load,
@@ -124,14 +125,9 @@ def export(
       mobileclip-deploy export --target coreml --labels cat,dog,car --template "a photo of a {}" -o out/
     """
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
-    from mobileclip_deploy.cli.tables import print_exports, print_failed_export
-    from mobileclip_deploy.errors import NotRun, Undecided
-    from mobileclip_deploy.export.door import ExportChoices, export_plan, requested
-    from mobileclip_deploy.export.plan import choose, plan_export
-    from mobileclip_deploy.export.steps import ExportGateFailed
+    from mobileclip_deploy.export.request import ExportChoices, choose, requested
     from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.towers.contexts import parse_contexts
-    from mobileclip_deploy.verify.several import UNDECIDED
 
     words: Any = {name: given.pop(name) for name in ExportChoices.__annotations__ if name in given}
     words["contexts"] = parse_contexts(given.pop("contexts_text"))
@@ -139,6 +135,16 @@ def export(
     words["verify"] = not given.pop("no_verify")
     request = requested(target_names, precisions, output, words | {"options": given})  # what is left is of targets
     choices = choose(request)
+    check_place(choice)
+
+    # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
+    from mobileclip_deploy.cli.tables import print_exports, print_failed_export
+    from mobileclip_deploy.errors import NotRun, Undecided
+    from mobileclip_deploy.export.door import export_plan
+    from mobileclip_deploy.export.plan import plan_export
+    from mobileclip_deploy.export.steps import ExportGateFailed
+    from mobileclip_deploy.verify.several import UNDECIDED
+
     for text in choices.notes:
         note(text)
     plan = load(choice, lambda source: plan_export(choices, source))

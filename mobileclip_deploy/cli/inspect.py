@@ -35,8 +35,8 @@ def inspect(path: Path, variant: str | None, as_json: bool) -> None:
     from mobileclip_deploy.cli.output import MOMENT, conclude, print_json, print_table, progress
     from mobileclip_deploy.cli.package_tables import print_package
     from mobileclip_deploy.errors import InvalidInput
-    from mobileclip_deploy.inspect.door import inspect as look
     from mobileclip_deploy.inspect.inspection import FolderInspection
+    from mobileclip_deploy.inspect.inspection import inspect as look
 
     with progress(MOMENT) as update:
         result = look(path, variant, progress=update)

@@ -22,6 +22,7 @@ __all__ = [
     "ModelChoice",
     "TargetCommand",
     "add_quiet",
+    "check_place",
     "dataset_options",
     "gate_option",
     "json_option",
@@ -202,6 +203,17 @@ class ModelChoice:
     preprocess: str | None
 
 
+def check_place(choice: ModelChoice) -> None:
+    """Refuse a choice that no checkpoint can be loaded for, before torch is imported.
+
+    Raises:
+        UsageError, CheckpointError: see `weights_place`.
+    """
+    from mobileclip_deploy.checkpoints.place import weights_place
+
+    weights_place(choice.variant, choice.checkpoint, choice.download)
+
+
 def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:
     """What `decide` makes of the checkpoint that the shared options name, which is noted on stderr; the built-in one
     when they name none.
@@ -211,6 +223,8 @@ def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:
     Raises:
         UsageError: a variant without its checkpoint, or options that contradict each other.
     """
+    check_place(choice)
+
     from mobileclip_deploy.checkpoints.door import load_model
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.cli.output import note, note_provenance, progress

@@ -24,12 +24,14 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
     Example:
       mobileclip-deploy reparameterize --checkpoint mobileclip_s0.pt -o mobileclip_s0.folded.safetensors
     """
+    from mobileclip_deploy.checkpoints.place import check_folded_output
     from mobileclip_deploy.cli.output import print_json, print_table, progress
-    from mobileclip_deploy.towers.door import check_folded_output
-    from mobileclip_deploy.towers.door import reparameterize as fold_model
 
     written = check_folded_output(output, force)
     model = load(choice, lambda source: source.model)
+
+    from mobileclip_deploy.towers.door import reparameterize as fold_model
+
     with progress() as update:
         update("folding")
         report = fold_model(model, output, force=force)

@@ -8,7 +8,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.class_names import ClassNames, names_of_folders
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.text_files import BadRows
-from mobileclip_deploy.model.preprocessing import image_files
+from mobileclip_deploy.model.image_files import image_files
 
 __all__ = ["read_class_folders"]
 

@@ -20,7 +20,8 @@ from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 from mobileclip_deploy.files import StrPath, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.towers.head import Head, softmax
+from mobileclip_deploy.towers.classifier import softmax
+from mobileclip_deploy.towers.head import Head
 from mobileclip_deploy.towers.labels import LabelSet, given_labels
 
 __all__ = ["Classification", "Classifications", "classify"]

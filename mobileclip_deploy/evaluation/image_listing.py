@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files.spilling import spilling_database, telling_of_room
-from mobileclip_deploy.model.preprocessing import walk_images
+from mobileclip_deploy.model.image_files import walk_images
 
 __all__ = ["ImageListing", "find_images"]
 

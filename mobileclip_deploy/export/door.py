@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from collections.abc import Sequence
+from typing import Unpack
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, ExportRequest, Limits, Writing, choose, plan_export
+from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
+from mobileclip_deploy.export.request import ExportChoices, choose, requested
 from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
 from mobileclip_deploy.files import StrPath
-from mobileclip_deploy.layouts import read_layout
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.towers.head import read_head
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
-__all__ = ["ExportChoices", "export", "export_all", "export_plan", "requested"]
-
-
-class ExportChoices(TypedDict, total=False):
-    """The keywords of `export` and `export_all`, and the options of the command; None, as left out, is the default."""
-
-    tower: str
-    options: Mapping[str, Any] | None
-    calibration: StrPath | None
-    rounding: str
-    gates: Gates | None
-    verify: bool
-    force: bool
-    allow_failing: bool
-    labels: str | Sequence[str] | None
-    template: str | None
-    layout: StrPath | None
-    normalise: bool
-    input: str
-    contexts: Sequence[int]
-    max_drop: float | None
-    max_size: float | None
-    budget: float | None
-    dataset: StrPath | None
-    progress: Progress
+__all__ = ["export", "export_all", "export_plan"]
 
 
 def export(
@@ -133,25 +105,6 @@ def export_all(
     request = requested(_listed(targets), _listed(precisions), output, choices)
     plan = plan_export(choose(request), Source.of(model))
     return tuple(one.bundle for one in export_plan(plan, choices.get("progress", silent)))
-
-
-def requested(
-    targets: Sequence[str], precisions: Sequence[str], output: StrPath, choices: ExportChoices
-) -> ExportRequest:
-    """What a user's words ask for; a word that is left out has the default of `ExportRequest`.
-
-    Raises:
-        UsageError, InvalidInput: labels, a layout or a limit that cannot be.
-    """
-    told: dict[str, Any] = {name: value for name, value in choices.items() if value is not None and name != "progress"}
-    head = read_head(told.pop("labels", None), told.pop("template", None), told.pop("normalise", False))
-    writing = {one.name: told.pop(one.name) for one in fields(Writing) if one.name in told}
-    limits = {one.name: told.pop(one.name) for one in fields(Limits) if one.name in told}
-    read: dict[str, Callable[[Any], Any]] = {"layout": read_layout, "contexts": tuple}
-    read |= {"calibration": Path, "dataset": Path}
-    told |= {name: reader(told[name]) for name, reader in read.items() if name in told}
-    told |= {"limits": Limits(**limits)} if limits else {}
-    return ExportRequest(tuple(targets), tuple(precisions), Path(output), head=head, writing=Writing(**writing), **told)
 
 
 def _listed(names: str | Sequence[str] | None) -> Sequence[str]:

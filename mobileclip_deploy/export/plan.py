@@ -1,7 +1,6 @@
 """What is exported, decided once: a request becomes a plan, and what cannot be done is refused here.
 
-`ExportRequest` holds a user's words. `choose` decides what needs no checkpoint, so that a wrong option is refused
-before one is read; `plan_export` decides the rest. Whoever has an `ExportPlan` asks nothing again.
+`plan_export` decides what `export.request` left to the checkpoint. Whoever has an `ExportPlan` asks nothing again.
 """
 
 from __future__ import annotations
@@ -9,129 +8,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from mobileclip_deploy.bundle import MANIFEST
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import DependencyMissing, UsageError
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation import Dataset, accuracy_dataset
+from mobileclip_deploy.export.request import (
+    BYTES,
+    SMALLEST,
+    Choices,
+    ExportRequest,
+    Limits,
+    check_learning,
+    wanted_towers,
+)
 from mobileclip_deploy.files import check_bundle_destination
-from mobileclip_deploy.layouts import Layout
-from mobileclip_deploy.learning.rounding import METHODS, CalibrationSet, check_rounding, read_calibration_set
-from mobileclip_deploy.model.precision import parse_precisions, precision_label
+from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet, read_calibration_set
+from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
-from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.targets import Form, Target, chosen_targets, names_all, targets
-from mobileclip_deploy.towers.calibration import check_calibration
+from mobileclip_deploy.targets import Form, Target
 from mobileclip_deploy.towers.contexts import chosen_contexts
-from mobileclip_deploy.towers.head import EMBEDDING, Head
 
-__all__ = [
-    "SMALLEST",
-    "BundlePlan",
-    "Choices",
-    "ExportPlan",
-    "ExportRequest",
-    "Limits",
-    "Writing",
-    "choose",
-    "plan_export",
-]
-
-SMALLEST = "smallest"
-"""What stands in the place of a precision when the smallest bundle that passes is searched for."""
-
-
-BYTES = "bytes"
-INPUTS = ("pixels", BYTES)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of a search: points of top-1 and recall@1 that may be lost; minutes, None for as long as it takes; and MB
-    (10^6 bytes) that the artifacts may have, None for what is needed.
-
-    Raises:
-        UsageError: one of them is negative, or no number.
-    """
-
-    max_drop: float = 0.5
-    budget: float | None = None
-    max_size: float | None = None
-
-    def __post_init__(self) -> None:
-        above = {"budget": self.budget, "max_size": self.max_size}
-        wrong = next((name for name, value in above.items() if value is not None and not value > 0), None)
-        if wrong is not None:
-            raise UsageError(f"`{wrong}` {above[wrong]:g} is not above 0")
-        if not self.max_drop >= 0:
-            raise UsageError(f"`max_drop` {self.max_drop:g} is below 0")
-
-
-@dataclass(frozen=True)
-class Writing:
-    """How a bundle takes its place. `verify`: after every check has passed. `force`: in the place of one that is there.
-    `allow_failing`: also where a check failed, marked as such."""
-
-    verify: bool = True
-    force: bool = False
-    allow_failing: bool = False
-
-
-USUAL_GATES, USUALLY = Gates(), Writing()
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """What a user asked for; made by the command line and by `mobileclip_deploy.export` alike.
-
-    `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
-    precisions each target has its default one. `layout`: an app's, whose target and precision stand for those that are
-    not given. `input`: of the image tower, "pixels" or "bytes" (see `targets.Form`). `contexts`: lengths in tokens that
-    the text tower takes beside its full one. `tower`: "image", "text" or "both" (those that the checkpoint has).
-    `options`: of the targets, by the names of their fields; those that are None were not given. `calibration`: a folder
-    of images and prompts. `rounding`: how weights get onto their grids, of `METHODS`. `limits`: of a search, which
-    "smallest" asks for. `dataset`: what accuracy is compared on; None for the checkpoint's own.
-    """
-
-    targets: tuple[str, ...]
-    precisions: tuple[str, ...] = ()
-    output: Path = Path()
-    tower: str = "both"
-    head: Head = EMBEDDING
-    options: Mapping[str, Any] = field(default_factory=dict)
-    calibration: Path | None = None
-    rounding: str = METHODS[0]
-    gates: Gates = USUAL_GATES
-    limits: Limits | None = None
-    writing: Writing = USUALLY
-    dataset: Path | None = None
-    layout: Layout | None = None
-    input: str = "pixels"
-    contexts: tuple[int, ...] = ()
-
-    @property
-    def learns(self) -> bool:
-        """Whether rounding is to be learned."""
-        return self.rounding != METHODS[0]
-
-    @property
-    def searched(self) -> bool:
-        """Whether the smallest bundle is asked for instead of a precision."""
-        return any(text.strip().lower() == SMALLEST for text in self.precisions)
-
-
-@dataclass(frozen=True)
-class Choices:
-    """A request as far as it is decided without a checkpoint: targets and precisions, one bundle per pair.
-
-    `precisions` has both towers; a checkpoint of one takes its own. None stands for a search. `notes`: what a user
-    should know about what was decided for them, in sentences.
-    """
-
-    request: ExportRequest
-    pairs: tuple[tuple[Target, dict[TowerName, str] | None], ...]
-    notes: tuple[str, ...]
+__all__ = ["BundlePlan", "ExportPlan", "plan_export"]
 
 
 @dataclass(frozen=True)
@@ -173,116 +71,6 @@ class ExportPlan:
     notes: tuple[str, ...] = ()
 
 
-def choose(request: ExportRequest) -> Choices:
-    """Decide what can be decided without the checkpoint.
-
-    Raises:
-        UsageError: a name is unknown, an option is of no target that was named, or a precision cannot be had.
-        InvalidInput: the calibration folder holds no image.
-        DependencyMissing: a target's packages are not installed.
-    """
-    request = _arranged(request)
-    towers = _wanted_towers(request)
-    _check_learning(request)
-    every = names_all(request.targets)
-    chosen, notes = [*chosen_targets(request.targets, request.options)], list[str]()
-    if every:
-        chosen, notes = _installed(chosen)
-    form = Form(pictures=_pictures(request), layout=request.layout, contexts=tuple(request.contexts))
-    if request.contexts:
-        _check_contexts(request, towers)
-    for target in chosen:
-        target.require_form(form)
-    if request.searched:
-        _check_search(request, chosen)
-        return Choices(request, tuple((target, None) for target in chosen), tuple(notes))
-    if request.limits is not None:
-        raise UsageError("`max_drop`, `max_size` and `budget` go with `precision='smallest'`")
-    named = [parse_precisions(text, towers, (SMALLEST,)) for text in request.precisions]
-    pairs: list[tuple[Target, dict[TowerName, str] | None]] = []
-    for target in chosen:
-        for precisions in named or [parse_precisions(target.abilities.default_precision, towers)]:
-            if every and not target.has(precisions):
-                notes.append(f"{target.label} has no {precision_label(precisions)}: left out.")
-                continue
-            target.require(precisions)
-            if request.learns:
-                check_rounding(target, precisions)
-            elif request.calibration is not None:
-                check_calibration(precisions, request.calibration)
-            pairs.append((target, precisions))
-            if (advice := target.advice(precisions)) is not None:
-                notes.append(advice)
-    return Choices(request, tuple(pairs), tuple(notes))
-
-
-def _arranged(request: ExportRequest) -> ExportRequest:
-    """The request with all that its layout says and the user did not.
-
-    Raises:
-        UsageError: neither a target nor a layout is named.
-    """
-    layout = request.layout
-    if layout is None:
-        if not request.targets:
-            raise UsageError(f"no target is named; known: {', '.join(targets())}, all; or name an app's `layout`")
-        return request
-    head = request.head
-    if layout.normalised and not head.names:
-        head = replace(head, normalised=True)
-    return replace(
-        request,
-        targets=request.targets or (layout.target,),
-        precisions=request.precisions or ((layout.precision,) if layout.precision is not None else ()),
-        options={**layout.options, **{name: value for name, value in request.options.items() if value is not None}},
-        head=head,
-        input=BYTES if layout.pictures else request.input,
-        # What the target writes by itself is not written down as a layout of an app.
-        layout=None if layout.default else layout,
-    )
-
-
-def _pictures(request: ExportRequest) -> bool:
-    """Whether the image tower is to take pictures of any size.
-
-    Raises:
-        UsageError: another input than there are, or there is no image tower.
-    """
-    if request.input not in INPUTS:
-        raise UsageError(f"unknown `input` {request.input!r}; known: {', '.join(INPUTS)}")
-    if request.input == BYTES and "image" not in _wanted_towers(request):
-        raise UsageError("`input='bytes'` is of the image tower; leave it out")
-    return request.input == BYTES
-
-
-def _check_contexts(request: ExportRequest, towers: Sequence[TowerName]) -> None:
-    """Refuse lengths of ids where no text tower is asked for, or none is written as it stands."""
-    if "text" not in towers:
-        raise UsageError("`contexts` are of the text tower; leave them out")
-    if request.searched:
-        raise UsageError("`precision='smallest'` searches towers of one length; leave `contexts` out")
-
-
-def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:
-    """Targets whose packages are installed, and one line per target that is left out.
-
-    Not every format has packages everywhere.
-
-    Raises:
-        DependencyMissing: none is.
-    """
-    kept, missing = [], []
-    for target in chosen:
-        try:
-            target.require_installed(converters=True)
-            kept.append(target)
-        except DependencyMissing as error:
-            missing.append(error)
-    if not kept:
-        raise missing[0]
-    return kept, [f"Left out: {error}" for error in missing]
-
-
 def plan_export(choices: Choices, source: Source) -> ExportPlan:
     """Decide the rest: the towers that the checkpoint has, each bundle's place, settled options.
 
@@ -290,7 +78,7 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
         UsageError: the checkpoint lacks a tower, or a destination cannot be used.
     """
     request, model = _answering(choices.request, source), source.model
-    towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if t in model.towers and t in _wanted_towers(request))
+    towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if t in model.towers and t in wanted_towers(request))
     if not towers:
         raise UsageError(
             f"this checkpoint has no {request.tower} tower; export the one it has with `tower='{model.towers[0]}'`"
@@ -330,25 +118,8 @@ def _answering(request: ExportRequest, source: Source) -> ExportRequest:
     head = request.head.of(variant)
     if head is not request.head:
         request = replace(request, head=head)
-        _check_learning(request)
+        check_learning(request)
     return request
-
-
-def _check_learning(request: ExportRequest) -> None:
-    """Refuse what rounding cannot be learned for, and what it has not got."""
-    if request.rounding not in METHODS:
-        raise UsageError(f"unknown rounding {request.rounding!r}; known: {', '.join(METHODS)}")
-    if not request.learns:
-        return
-    if request.calibration is None:
-        raise UsageError(
-            f"`rounding='{request.rounding}'` is learned on pictures and captions like the app's; name their folder "
-            "with `calibration`"
-        )
-    if request.searched:
-        raise UsageError("`precision='smallest'` searches with rounding to the nearest; leave `rounding` out")
-    if request.head.names:
-        raise UsageError("rounding is learned for towers, not for classifiers; leave `rounding` out")
 
 
 def _learned_on(request: ExportRequest, source: Source, towers: Sequence[TowerName]) -> CalibrationSet | None:
@@ -399,31 +170,3 @@ def _bundle(
         request=request,
         search=(request.limits or Limits()) if request.searched else None,
     )
-
-
-def _wanted_towers(request: ExportRequest) -> tuple[TowerName, ...]:
-    """Those that were asked for, whether the checkpoint has them or not; of a classifier the image tower."""
-    if request.tower not in (*TOWERS, "both"):
-        raise UsageError(f"unknown tower {request.tower!r}; known: {', '.join(TOWERS)}, both")
-    if request.head.names and request.tower == "text":
-        raise UsageError("`labels` make a classifier of the image tower; leave `tower='text'` out")
-    wanted = "image" if request.head.names else request.tower
-    towers = tuple(tower for tower in TOWERS if wanted in (tower, "both"))
-    if request.layout is None or request.head.names:
-        return towers
-    found = tuple(tower for tower in towers if tower in request.layout.towers)
-    if not found:
-        raise UsageError(f"the layout {request.layout.name} has no {request.tower} tower; leave `tower` out")
-    return found
-
-
-def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:
-    if len(request.precisions) > 1 or not request.writing.verify:
-        raise UsageError("`precision='smallest'` goes alone, and with verification: it is what it searches by")
-    if request.head.names:
-        raise UsageError("`precision='smallest'` searches towers, not classifiers; leave `labels` out")
-    for target in chosen:
-        target.require_installed(converters=True)
-        for option, reason in target.abilities.not_searched.items():
-            if getattr(target.options, option):
-                raise UsageError(reason)

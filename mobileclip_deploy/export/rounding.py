@@ -12,11 +12,11 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.learning.rounding import Rounded, RoundedTower
+from mobileclip_deploy.learning.rounding.rounding import Rounded, RoundedTower
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.rounding import learned_floats, stored_sha256, tower_to_round
 

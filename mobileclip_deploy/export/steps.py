@@ -16,7 +16,8 @@ from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.rounding import record_rounding
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.files.names import within
-from mobileclip_deploy.learning.rounding import Learning, Rounded, forget, round_source
+from mobileclip_deploy.learning.rounding.kept import forget
+from mobileclip_deploy.learning.rounding.rounding import Learning, Rounded, round_source
 from mobileclip_deploy.model.precision import PRECISIONS, precision_label, precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
@@ -213,8 +214,8 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     """What to do where it is the precision that costs too much; nothing of a conversion that went wrong."""
     if plan.four_bit or {check.step for check in report.failed} - {"shipped", "task"}:
         return ""
-    from mobileclip_deploy.learning.recovery.student import PRECISIONS as RECOVERED
-    from mobileclip_deploy.learning.rounding import LEARNABLE
+    from mobileclip_deploy.learning.recovery.plan import PRECISIONS as RECOVERED
+    from mobileclip_deploy.learning.rounding.methods import LEARNABLE
 
     bits = min(precision_of(name).stored_bits for name in plan.precisions.values())
     if bits == 32:

@@ -28,6 +28,7 @@ __all__ = [
     "check_file_destination",
     "check_items",
     "check_tensors",
+    "check_there",
     "content_sha256",
     "file_sha256",
     "open_regular",
@@ -58,6 +59,16 @@ def optional_path(path: StrPath | None) -> Path | None:
 def paths(given: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
     """One path or several, as public functions take them."""
     return (Path(given),) if isinstance(given, str | PathLike) else tuple(map(Path, given))
+
+
+def check_there(path: Path) -> None:
+    """Refuse a path at which there is nothing.
+
+    Raises:
+        InvalidInput: see there.
+    """
+    if not path.exists():
+        raise InvalidInput(f"no file or folder at {path}")
 
 
 def check_bundle_destination(path: Path, marker: str, force: bool) -> None:

@@ -55,8 +55,7 @@ def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = s
         InvalidInput: it is none of them, or damaged; or a checkpoint that is not of the variant.
         UsageError: unknown variant.
     """
-    progress(f"reading {Path(path).name}")
-    return _inspect(Path(path), variant)
+    return _inspect(Path(path), variant, progress)
 
 
 def lint(path: StrPath, device: str = "a14", *, progress: Progress = silent) -> tuple[LintReport, ...]:

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files import artifact_bytes
+from mobileclip_deploy.files import artifact_bytes, check_there
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, installed_target, target_of
 from mobileclip_deploy.targets.inspection import PackageInspection
 
@@ -124,7 +125,7 @@ OUTCOMES: tuple[Outcome, ...] = ("failed", "not run", "undecided", "passed")
 Inspection = CheckpointInspection | ArtifactInspection | PackageInspection | BundleInspection | FolderInspection
 
 
-def inspect(path: Path, variant: str | None = None) -> Inspection:
+def inspect(path: Path, variant: str | None = None, progress: Progress = silent) -> Inspection:
     """Describe a checkpoint file, an artifact, a bundle or a folder of bundles.
 
     Args:
@@ -134,8 +135,8 @@ def inspect(path: Path, variant: str | None = None) -> Inspection:
         InvalidInput: it is none of them, or damaged; or a checkpoint that is not of the variant.
         UsageError: it is an artifact of a target that has left the package.
     """
-    if not path.exists():
-        raise InvalidInput(f"no file or folder at {path}")
+    check_there(path)
+    progress(f"reading {path.name}")
     if not path.is_file() and not path.is_dir():  # what reads an artifact would wait for a pipe
         raise InvalidInput(f"{path} is not a regular file")
     if (target := target_of(path)) is not None:
@@ -146,7 +147,8 @@ def inspect(path: Path, variant: str | None = None) -> Inspection:
 
 
 def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
-    from mobileclip_deploy.checkpoints import identify, open_tensors
+    from mobileclip_deploy.checkpoints.identity import identify
+    from mobileclip_deploy.checkpoints.reading import open_tensors
     from mobileclip_deploy.files import file_sha256
 
     file = open_tensors(path)

@@ -9,6 +9,7 @@ import numpy as np
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import check_there
 from mobileclip_deploy.mil import Program
 from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, compare, find_device, lint
 from mobileclip_deploy.mil.lint.devices import DEVICES
@@ -46,8 +47,7 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
     """
     if device.lower() not in PLACES:
         find_device(device)
-    if not path.exists():
-        raise InvalidInput(f"no file or folder at {path}")
+    check_there(path)
     progress(f"{path.name}: reading")
     if (target := next((one for one in readable_targets() if path.suffix in one.abilities.suffixes), None)) is not None:
         _refuse_place(target, device)

@@ -11,9 +11,10 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, suggestion
 from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.learning.datacompdr import BFLOAT16, FLOAT32
-from mobileclip_deploy.learning.recovery import Recovery, RecoveryRequest, plan_recovery
-from mobileclip_deploy.learning.recovery import Settings as RecoverySettings
-from mobileclip_deploy.learning.recovery import recover as _recover
+from mobileclip_deploy.learning.recovery.plan import RecoveryRequest, plan_recovery
+from mobileclip_deploy.learning.recovery.plan import Settings as RecoverySettings
+from mobileclip_deploy.learning.recovery.recovering import Recovery
+from mobileclip_deploy.learning.recovery.recovering import recover as _recover
 from mobileclip_deploy.learning.reinforcement import (
     SAFETENSORS,
     AugmentationPolicy,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import stat
 import threading
 import warnings
@@ -23,19 +22,16 @@ from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageEr
 from mobileclip_deploy.errors import InvalidInput
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "PreprocessSpec",
     "decode_image",
     "decoded",
-    "image_files",
     "load_batch",
     "load_image",
     "normalize",
     "preprocess",
     "rgb_image",
     "tower_bytes",
-    "walk_images",
 ]
 
 _T = TypeVar("_T")
@@ -49,9 +45,6 @@ at half their size, from the same coefficients, which takes a quarter of the mem
 
 PIXELS_AT_ONCE = 3 * MAX_PIXELS
 """That threads may be decoding side by side: each takes 3 to 12 bytes until the picture has its final size."""
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""Endings of the files that count as images in a folder, in lower case."""
 
 # Photographs' formats only: of Pillow's others, one starts Ghostscript (EPS) and several accept any bytes.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -78,29 +71,6 @@ class PreprocessSpec(Protocol):
     def mean(self) -> tuple[float, float, float]: ...
     @property
     def std(self) -> tuple[float, float, float]: ...
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The files in a folder, to the bottom, that their ending says are images; hidden ones are left out. In order."""
-    return sorted(walk_images(folder))
-
-
-def walk_images(folder: Path) -> Iterator[Path]:
-    """As `image_files`, one after the other as the system tells of them, in no order. Links to folders are not
-    followed, and what may not be read holds nothing."""
-    left = [str(folder)]
-    while left:
-        try:
-            entries = os.scandir(left.pop())
-        except PermissionError:
-            continue
-        with entries:
-            for entry in entries:
-                path = Path(entry.path)
-                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-                    yield path
-                if entry.is_dir(follow_symlinks=False):
-                    left.append(entry.path)
 
 
 def load_image(path: str | PathLike[str]) -> Image.Image:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from mobileclip_deploy.checkpoints.door import load_model
 from mobileclip_deploy.checkpoints.identity import identify
-from mobileclip_deploy.checkpoints.loading import builtin_checkpoint
+from mobileclip_deploy.checkpoints.place import builtin_checkpoint
 from mobileclip_deploy.checkpoints.reading import open_tensors
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.export.door import export_plan
-from mobileclip_deploy.export.plan import ExportRequest, Writing, choose, plan_export
+from mobileclip_deploy.export.plan import plan_export
+from mobileclip_deploy.export.request import ExportRequest, Writing, choose
 from mobileclip_deploy.files import file_sha256, read_json, write_whole
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.model.variants import TOWERS, Variant, load_variant

@@ -8,9 +8,9 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.values import PLAIN, Form, TowerJob
-from mobileclip_deploy.towers import example_input
 from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.towers.head import EMBEDDING, Head
+from mobileclip_deploy.towers.tower import example_input
 
 __all__ = ["tower_job"]
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.export.plan import BundlePlan, ExportRequest, Writing
+from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.request import ExportRequest, Writing
 from mobileclip_deploy.export.steps import write_bundle
 from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.files.leftovers import temporary_folder

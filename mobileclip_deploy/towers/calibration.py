@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.model.image_files import IMAGE_SUFFIXES, image_files
 from mobileclip_deploy.model.precision import PRECISIONS, precision_of
-from mobileclip_deploy.model.preprocessing import IMAGE_SUFFIXES, image_files, load_batch
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.towers.samples import image_paths, prompts, read_prompts
@@ -47,6 +47,8 @@ def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) 
         InvalidInput: not a folder, no image in it, or a file that cannot be read.
     """
     if tower == "image":
+        from mobileclip_deploy.model.preprocessing import load_batch  # torch: not for a refusal of `check_calibration`
+
         return load_batch(image_paths() if folder is None else _spread(_images(folder)), variant.preprocess).numpy()
     files = _prompt_files(folder) if folder is not None else []
     texts = read_prompts(files[0]) if files else prompts()

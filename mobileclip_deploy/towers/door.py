@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from mobileclip_deploy.checkpoints import folded
-from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import StrPath, check_file_destination, write_whole
+from mobileclip_deploy.checkpoints.place import check_folded_output
+from mobileclip_deploy.files import StrPath, write_whole
 from mobileclip_deploy.folding import FoldReport, fold, is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.towers.inputs import sample_inputs
 
-__all__ = ["check_folded_output", "reparameterize"]
+__all__ = ["reparameterize"]
 
 
 def reparameterize(model: MobileCLIP, output: StrPath | None = None, *, force: bool = False) -> FoldReport:
@@ -40,20 +40,6 @@ def reparameterize(model: MobileCLIP, output: StrPath | None = None, *, force: b
     place.parent.mkdir(parents=True, exist_ok=True)
     folded.save(model, place)
     write_whole(beside, json.dumps(report.as_dict(), indent=2) + "\n")
-    return report
-
-
-def check_folded_output(output: Path, force: bool) -> Path:
-    """Where the report beside a folded checkpoint goes, if both can be written.
-
-    Raises:
-        UsageError: the output is no .safetensors, or exists and `force` is not given.
-    """
-    if output.suffix != ".safetensors":
-        raise UsageError(f"folded models are written as .safetensors, not {output.name}; rename the output")
-    report = output.with_suffix(".report.json")
-    for file in (output, report):
-        check_file_destination(file, force)
     return report
 
 

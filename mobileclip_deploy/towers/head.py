@@ -8,35 +8,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.folding import is_folded
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, Variant, no_text_tower
-from mobileclip_deploy.towers import ImageTower, make_tower
-from mobileclip_deploy.towers.inputs import exact_texts
 from mobileclip_deploy.towers.labels import LabelSet, given_labels
 
-__all__ = [
-    "EMBEDDING",
-    "Classifier",
-    "Head",
-    "Normalised",
-    "OwnClassifier",
-    "label_embeddings",
-    "labels_json",
-    "make_classifier",
-    "probabilities",
-    "read_head",
-    "softmax",
-]
+if TYPE_CHECKING:  # the head is chosen, and refused, before torch is imported
+    from torch import nn
+
+    from mobileclip_deploy.model.architecture import MobileCLIP
+
+__all__ = ["EMBEDDING", "Head", "labels_json", "read_head"]
 
 
 def read_head(labels: str | Sequence[str] | None, template: str | None = None, normalise: bool = False) -> Head:
@@ -110,6 +96,9 @@ class Head:
         Raises:
             UsageError: the model is not folded, or lacks a tower.
         """
+        from mobileclip_deploy.towers.classifier import Normalised, OwnClassifier, make_classifier
+        from mobileclip_deploy.towers.tower import make_tower
+
         if self.own:
             return OwnClassifier(make_tower(model, "image")).eval()
         if self.labels is not None:
@@ -119,6 +108,8 @@ class Head:
 
     def answers(self, model: MobileCLIP, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What a tower with this head should answer where the checkpoint's embeddings are these, [N, D]."""
+        from mobileclip_deploy.towers.classifier import probabilities, softmax
+
         if self.own:
             return softmax(embeddings.astype(np.float64))
         return self.scaled(embeddings) if self.labels is None else probabilities(model, self.labels, embeddings)
@@ -132,113 +123,6 @@ class Head:
 
 
 EMBEDDING = Head()
-
-
-class Normalised(nn.Module):
-    """A tower whose embeddings [N, D] leave at length 1."""
-
-    def __init__(self, tower: nn.Module) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return unit_length(self.tower(inputs))
-
-
-def unit_length(features: Tensor) -> Tensor:
-    """Rows [N, D] at length 1, in float16 too.
-
-    Each row is divided by its largest value first. Squares of an embedding's values may not fit into float16 (300
-    squared is more than its 65,504), and a sum of a thousand of them still less; after the division each square is at
-    most 1, one of them is 1, and their sum is between 1 and D, which fits and has a square root that is far from 0.
-    """
-    features = features / features.abs().amax(dim=1, keepdim=True)
-    return features / (features * features).sum(dim=1, keepdim=True).sqrt()
-
-
-class Classifier(nn.Module):
-    """RGB pixels [N, 3, S, S] float32 in [0, 1] -> probabilities [N, L], rows that sum to 1."""
-
-    weights: Tensor
-
-    def __init__(self, tower: ImageTower, embeddings: Tensor, logit_scale: float) -> None:
-        super().__init__()
-        self.tower = tower
-        # [L, D] -> [D, L], with the temperature multiplied in: one product gives the logits.
-        self.register_buffer("weights", (logit_scale * embeddings).T.contiguous(), persistent=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return torch.softmax(unit_length(self.tower(pixels)) @ self.weights, dim=1)
-
-
-class OwnClassifier(nn.Module):
-    """RGB pixels [N, 3, S, S] float32 in [0, 1] -> probabilities [N, L] of the classes that the network was trained on,
-    rows that sum to 1."""
-
-    def __init__(self, tower: nn.Module) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return torch.softmax(self.tower(pixels), dim=1)
-
-
-def make_classifier(model: MobileCLIP, labels: LabelSet) -> Classifier:
-    """The classifier of a folded model, in eval mode.
-
-    Raises:
-        UsageError: the model is not folded, or lacks one of its towers.
-    """
-    tower = make_tower(model, "image")
-    assert isinstance(tower, ImageTower)
-    embeddings = torch.from_numpy(label_embeddings(model, labels))
-    return Classifier(tower, embeddings, model.logit_factor).eval()
-
-
-def label_embeddings(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:
-    """Text embeddings of the labels' prompts at length 1, computed in float64: [L, D].
-
-    Raises:
-        UsageError: the model has no text tower.
-    """
-    if "text" not in model.towers:
-        raise UsageError("a classifier's labels are embedded by the text tower, which this checkpoint does not have")
-    known = _LABELS.setdefault(model, {})
-    key = (labels, is_folded(model))  # folding moves the last bits
-    if key not in known:
-        known[key] = _embedded(model, labels)
-    return known[key]
-
-
-# A thousand labels take minutes in float64, and converting and checking ask for the same ones.
-_LABELS: WeakKeyDictionary[MobileCLIP, dict[tuple[LabelSet, bool], npt.NDArray[np.float32]]] = WeakKeyDictionary()
-
-
-def _embedded(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:
-    template = labels.template_for(model.variant)
-    prompts = [template.replace("{}", name) for name in labels.names]
-    found = exact_texts(model, encode(prompts, model.variant.tokens))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
-
-
-def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """What the checkpoint answers, in float64: softmax of logit scale times cosine.
-
-    Args:
-        images: the checkpoint's image embeddings [N, D].
-
-    Returns:
-        [N, L].
-    """
-    rows = images.astype(np.float64)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return softmax(model.logit_factor * rows @ label_embeddings(model, labels).astype(np.float64).T)
-
-
-def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Softmax of rows [N, L]."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def labels_json(labels: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.grids.decode import StoredWeight
 from mobileclip_deploy.targets.grids.grid import Grid
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import Matched
 
 __all__ = ["learned_floats", "read_floats", "stored_sha256", "tower_to_round", "unlike_choice", "with_stored"]

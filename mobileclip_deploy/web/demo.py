@@ -16,7 +16,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import StrPath, check_bundle_destination, replacing
 from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.model.preprocessing import image_files
+from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.variants import TOWERS, no_text_tower
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.progress import Progress, silent

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints import apple, load
+from mobileclip_deploy.checkpoints import apple
+from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder
 from mobileclip_deploy.model.architecture import MobileCLIP

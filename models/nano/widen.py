@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.checkpoints import load
+from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.learning.training.network import write_weights
 from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import load_variant

@@ -16,8 +16,7 @@ from safetensors.torch import save_file
 from tiny import TINY
 from unfilled import Unfilled
 
-from mobileclip_deploy.checkpoints import load
-from mobileclip_deploy.checkpoints.loading import Origin
+from mobileclip_deploy.checkpoints.loading import Origin, load
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.model.tokenizer import tokenize

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from tiny import checkpoint
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints import load
 from mobileclip_deploy.checkpoints.convert import convert
+from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.folding import is_folded
 

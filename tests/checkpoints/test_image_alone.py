@@ -28,8 +28,8 @@ from tiny import checkpoint
 from unfilled import Unfilled
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints import load
 from mobileclip_deploy.checkpoints.fitting import fitting
+from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.open_clip import canonical_names
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.model.open_clip_files import class_names

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from tiny import checkpoint
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints import folded, load, writing
+from mobileclip_deploy.checkpoints import folded, writing
+from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.folding import fold, is_folded

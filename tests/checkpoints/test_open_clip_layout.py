@@ -10,8 +10,9 @@ from command_line import run
 from tiny import TINY, checkpoint
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints import identify, load, open_tensors
-from mobileclip_deploy.checkpoints.loading import Origin
+from mobileclip_deploy.checkpoints.identity import identify
+from mobileclip_deploy.checkpoints.loading import Origin, load
+from mobileclip_deploy.checkpoints.reading import open_tensors
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.folding import fold
 

@@ -13,9 +13,9 @@ from hub_server import HubServer
 from tiny import WORDS, checkpoint, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints import load
 from mobileclip_deploy.checkpoints.convert import convert
 from mobileclip_deploy.checkpoints.hub import HubFile, fetch
+from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import TakenPreprocess

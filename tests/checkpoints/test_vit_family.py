@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from unfilled import Unfilled
 
-from mobileclip_deploy.checkpoints import load
 from mobileclip_deploy.checkpoints.fitting import fitting
+from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.open_clip import canonical_names
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.preprocessing import load_batch, normalize

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mobileclip_deploy.export.plan import BundlePlan, ExportRequest
+from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.request import ExportRequest
 from mobileclip_deploy.export.steps import _next_step
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.targets import get_target

@@ -12,7 +12,7 @@ from filling import Filling
 from golden_checkpoints import GOLDEN_NAMES, Golden, relative_errors
 from torch import Tensor, nn
 
-from mobileclip_deploy.checkpoints import identify
+from mobileclip_deploy.checkpoints.identity import identify
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.checkpoints.reading import TensorFile
 from mobileclip_deploy.folding import FoldReport, count, fold, is_folded

@@ -21,7 +21,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, ParityReport, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.towers import ImageTower
+from mobileclip_deploy.towers.tower import ImageTower
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 

@@ -17,7 +17,8 @@ from writing import chosen, job_of, written
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError, GateFailed, InvalidInput, UsageError
 from mobileclip_deploy.export.contents import recorded_options
-from mobileclip_deploy.export.plan import BundlePlan, ExportRequest
+from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.request import ExportRequest
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers
 from mobileclip_deploy.export.smallest.sensitivity import measure_layers, mixes
 from mobileclip_deploy.files import artifact_sha256
@@ -34,10 +35,10 @@ from mobileclip_deploy.targets.coreml.runner import feeds
 from mobileclip_deploy.targets.ranges import BINS
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
-from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.calibration import LIMIT, calibration_digest, calibration_inputs, check_calibration
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.towers.samples import image_paths
+from mobileclip_deploy.towers.tower import make_tower
 
 AFFINE, BLOCKS, TABLE = "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense"
 SPARSE = "constexpr_lut_to_sparse+constexpr_sparse_to_dense"

@@ -10,7 +10,7 @@ from contexts import CONTEXTS, causal_model
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.export.plan import ExportRequest, choose
+from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.mil import load
 
 

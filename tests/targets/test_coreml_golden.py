@@ -19,7 +19,7 @@ from golden_checkpoints import Golden
 from torch import nn
 from writing import chosen, job_of
 
-from mobileclip_deploy.checkpoints import identify
+from mobileclip_deploy.checkpoints.identity import identify
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -29,8 +29,8 @@ from mobileclip_deploy.parity import Deviation, compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
-from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.inputs import embed_images
+from mobileclip_deploy.towers.tower import make_tower
 
 # To which precisions each is written. S1 is S2 with fewer and narrower layers, and float16 is one pass over whatever
 # the conversion gave: on networks of the same kinds of blocks they show nothing new. docs/coreml.md has all, computed

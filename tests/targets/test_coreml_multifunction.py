@@ -16,7 +16,7 @@ from writing import chosen, job_of
 import mobileclip_deploy as mcd
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.export.plan import ExportRequest, choose
+from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.model.precision import parse_precisions

@@ -13,7 +13,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.executorch.authoring import authored
 from mobileclip_deploy.targets.executorch.depthwise import Apart, RowBands, split_doubling, split_large_depthwise
 from mobileclip_deploy.targets.executorch.embedding import Int8Embedding, PaletteEmbedding, unpacked
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 
 BOUND = 1e-5
 

@@ -10,7 +10,7 @@ from contexts import CONTEXTS, causal_model
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.export.plan import ExportRequest, choose
+from mobileclip_deploy.export.request import ExportRequest, choose
 
 
 def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

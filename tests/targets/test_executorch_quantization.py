@@ -29,8 +29,8 @@ from mobileclip_deploy.targets.executorch.stages import Stages
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers
-from mobileclip_deploy.towers import ImageTower, make_tower
 from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.towers.tower import ImageTower, make_tower
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 

@@ -22,7 +22,7 @@ from torch import nn
 from writing import job_of
 
 from mobileclip_deploy.errors import DependencyMissing, UsageError
-from mobileclip_deploy.export.plan import ExportRequest, choose
+from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers
 from mobileclip_deploy.learning.recovery.student import attach, detach, grids
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -32,9 +32,8 @@ from mobileclip_deploy.targets.benchmarking import SessionSetup
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
 from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers import make_tower
-from mobileclip_deploy.towers.head import Classifier
-from mobileclip_deploy.towers.tower import ImageTower
+from mobileclip_deploy.towers.classifier import Classifier
+from mobileclip_deploy.towers.tower import ImageTower, make_tower
 from mobileclip_deploy.verify.graph import tower_as_stored, with_whole_steps
 from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.quantized import QuantizedTower, found_sites

@@ -26,7 +26,7 @@ from mobileclip_deploy.targets.litert.halves import extremes
 from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.placement import Compiled, Extreme, Left
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.places import check_place, require_place
 
 require_litert()

@@ -16,7 +16,7 @@ from golden_checkpoints import Golden
 from writing import job_of
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints import identify
+from mobileclip_deploy.checkpoints.identity import identify
 from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.folding import fold
@@ -29,7 +29,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 
 TEXT_BOUND = 3e-5
 FILES = {

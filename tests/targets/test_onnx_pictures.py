@@ -11,7 +11,7 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.export.plan import ExportRequest, choose
+from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.layouts import read_layout
 from mobileclip_deploy.model.preprocessing import load_image, preprocess
 from mobileclip_deploy.model.variants import Preprocess

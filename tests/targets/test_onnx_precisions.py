@@ -26,7 +26,7 @@ from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.quantization import quantize
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 
 SUFFIXES = {"w8": "_int8", "w8a8": "_quantized", "w4": "_q4"}
 precisions = pytest.mark.parametrize("precision", SUFFIXES)

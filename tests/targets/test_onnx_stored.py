@@ -20,8 +20,8 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.decode import StoredWeight
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers
-from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.towers.tower import make_tower
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 

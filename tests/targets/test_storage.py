@@ -30,8 +30,8 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.rules import evenly, storage_of
 from mobileclip_deploy.targets.storage import Layer, Storage, by_numbers, layers, require_all, summary, total_bytes
-from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.head import read_head
+from mobileclip_deploy.towers.tower import make_tower
 
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 

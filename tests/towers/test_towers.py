@@ -12,8 +12,8 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.towers import ImageTower, TextTower, example_input, make_tower
 from mobileclip_deploy.towers.inputs import Inputs, sample_inputs
+from mobileclip_deploy.towers.tower import ImageTower, TextTower, example_input, make_tower
 
 BOUND = 2e-6
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}

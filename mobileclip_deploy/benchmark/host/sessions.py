@@ -26,11 +26,11 @@ class TorchSession(Session):
     def __init__(self, cell: Cell, path: Path) -> None:
         import torch
 
-        from mobileclip_deploy.checkpoints import load
+        from mobileclip_deploy.checkpoints.loading import load
         from mobileclip_deploy.checkpoints.preprocessing import CARD
         from mobileclip_deploy.folding import fold, is_folded
         from mobileclip_deploy.model.provenance import TakenPreprocess
-        from mobileclip_deploy.towers import ImageTower, TextTower
+        from mobileclip_deploy.towers.tower import ImageTower, TextTower
 
         torch.set_num_threads(cell.threads)
         torch.set_grad_enabled(False)

@@ -26,7 +26,8 @@ from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed, Undecided
 from mobileclip_deploy.evaluation import Dataset, Looks, Measuring, measure, model_embedder
-from mobileclip_deploy.export.plan import BundlePlan, Limits
+from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.request import Limits
 from mobileclip_deploy.export.smallest.candidates import (
     Candidate,
     TowerChoice,
@@ -47,8 +48,8 @@ from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers import make_tower
 from mobileclip_deploy.towers.calibration import calibration_inputs
+from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
 __all__ = ["NothingPasses", "Smallest", "find_smallest"]

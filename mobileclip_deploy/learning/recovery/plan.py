@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mobileclip_deploy.arguments import Bounds, Count, Seed, checked_fields
-from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import check_file_destination
-from mobileclip_deploy.learning.recovery.student import PRECISIONS
-from mobileclip_deploy.learning.reinforcement import Existing
 from mobileclip_deploy.model.precision import parse_precisions, precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import Target, get_target, targets
 
-__all__ = ["RecoveryPlan", "RecoveryRequest", "Settings", "plan_recovery", "report_path"]
+if TYPE_CHECKING:  # a request is refused before torch is imported
+    from mobileclip_deploy.checkpoints.source import Source
+    from mobileclip_deploy.learning.reinforcement import Existing
+
+__all__ = ["PRECISIONS", "RecoveryPlan", "RecoveryRequest", "Settings", "plan_recovery", "report_path"]
+
+PRECISIONS = ("w8", "w8a8", "w6p", "w4p", "w4")
+"""What can be recovered; of the others fp32 and fp16 lose nothing, and w4p-p50 would have to learn which weights go."""
 
 
 @checked_fields
@@ -57,7 +61,8 @@ class RecoveryRequest:
     `work` holds of other data.
 
     Raises:
-        UsageError: the output is no .safetensors, or it or the report exists and `force` is not given.
+        UsageError: the output is no .safetensors, or it or the report exists and `force` is not given; an unknown
+            tower or target, or a precision that loses nothing, cannot be trained on or is not the target's.
     """
 
     precision: str
@@ -74,6 +79,29 @@ class RecoveryRequest:
             raise UsageError(f"recovered models are written as .safetensors, not {self.output.name}; rename the output")
         for file in (self.output, report_path(self.output)):
             check_file_destination(file, self.force)
+        if self.tower not in (*TOWERS, "both"):
+            raise UsageError(f"unknown tower {self.tower!r}; known: {', '.join(TOWERS)}, both")
+        known = [name for name, one in targets().items() if one.abilities.recoverable]
+        precisions, target = self.precisions, get_target(self.target)
+        if target.label not in known:
+            raise UsageError(f"cannot recover for target {target.label!r}; known: {', '.join(known)}")
+        for tower, precision in precisions.items():
+            if precision_of(precision).rest not in PRECISIONS:
+                raise UsageError(f"precision {precision} cannot be recovered; {', '.join(PRECISIONS)} can")
+            if not target.has({tower: precision}):
+                raise UsageError(
+                    f"{target.name} has no precision {precision} for the {tower} tower; give another precision, target "
+                    "or tower"
+                )
+
+    @property
+    def precisions(self) -> dict[TowerName, str]:
+        """The precision of each tower that is asked for.
+
+        Raises:
+            UsageError: an unknown precision.
+        """
+        return parse_precisions(self.precision, [name for name in TOWERS if self.tower in (name, "both")])
 
 
 @dataclass(frozen=True)
@@ -92,28 +120,13 @@ class RecoveryPlan:
 
 
 def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
-    """Decide everything, before anything runs.
+    """Decide what the checkpoint decides, before anything runs.
 
     Raises:
-        UsageError: an unknown target, a precision that loses nothing, cannot be trained on or is not the target's, a
-            tower that the checkpoint lacks, or a checkpoint that was recovered before.
+        UsageError: a tower that the checkpoint lacks, or a checkpoint that was recovered before.
     """
-    if request.tower not in (*TOWERS, "both"):
-        raise UsageError(f"unknown tower {request.tower!r}; known: {', '.join(TOWERS)}, both")
-    towers: tuple[TowerName, ...] = tuple(name for name in TOWERS if request.tower in (name, "both"))
-    precisions = parse_precisions(request.precision, towers)
-    known = [name for name, one in targets().items() if one.abilities.recoverable]
-    target = get_target(request.target)
-    if target.label not in known:
-        raise UsageError(f"cannot recover for target {target.label!r}; known: {', '.join(known)}")
-    for tower, precision in precisions.items():
-        if precision_of(precision).rest not in PRECISIONS:
-            raise UsageError(f"precision {precision} cannot be recovered; {', '.join(PRECISIONS)} can")
-        if not target.has({tower: precision}):
-            raise UsageError(
-                f"{target.name} has no precision {precision} for the {tower} tower; give another precision, target or "
-                "tower"
-            )
+    precisions, target = request.precisions, get_target(request.target)
+    for tower in precisions:
         if tower not in source.model.towers:
             raise UsageError(f"this checkpoint has no {tower} tower; recover the one it has (`tower`)")
     target = target.settled(precisions)  # what one tower needs decides how the other is stored

@@ -15,12 +15,9 @@ from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.grids.train import TrainableGrid, trainable
 from mobileclip_deploy.targets.ranges import ranges_of
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 
-__all__ = ["PRECISIONS", "attach", "detach", "grids", "round_plainly", "rounded_activations"]
-
-PRECISIONS = ("w8", "w8a8", "w6p", "w4p", "w4")
-"""What can be recovered; of the others fp32 and fp16 lose nothing, and w4p-p50 would have to learn which weights go."""
+__all__ = ["attach", "detach", "grids", "round_plainly", "rounded_activations"]
 
 
 def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) -> nn.Module:
@@ -28,7 +25,7 @@ def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) 
 
     Args:
         model: folded; changed in place.
-        precision: of `PRECISIONS`.
+        precision: of `plan.PRECISIONS`.
         target: whose export it is.
     """
     module: nn.Module = getattr(model, tower)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import read_json, read_regular
-from mobileclip_deploy.model.preprocessing import image_files
+from mobileclip_deploy.model.image_files import image_files
 
 __all__ = ["PAIRS_BYTES", "Pair", "Pairs", "parse_pairs", "read_pairs"]
 

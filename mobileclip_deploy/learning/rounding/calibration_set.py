@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation import Dataset
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
-from mobileclip_deploy.model.preprocessing import decode_image, image_files, load_batch, preprocess
+from mobileclip_deploy.learning.rounding.methods import check_folder
+from mobileclip_deploy.model.image_files import image_files
+from mobileclip_deploy.model.preprocessing import decode_image, load_batch, preprocess
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.towers.calibration import PROMPT_FILES
@@ -76,8 +78,7 @@ def read_calibration_set(
         UsageError: no such folder.
         InvalidInput: too few pictures or captions, or one that cannot be read; a picture that the gates look at.
     """
-    if not folder.is_dir():
-        raise UsageError(f"`calibration` {folder}: no such folder; give one with images and captions like the app's")
+    check_folder(folder)
     digest, notes = hashlib.sha256(), []
     size = variant.preprocess.size
     pixels, ids = torch.empty(0, 3, size, size), torch.empty(0, variant.tokens.context_length, dtype=torch.int64)

@@ -13,31 +13,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet
 from mobileclip_deploy.learning.rounding.columns import round_columns
 from mobileclip_deploy.learning.rounding.kept import KeptTower, kept_as
+from mobileclip_deploy.learning.rounding.methods import METHODS
 from mobileclip_deploy.learning.rounding.statistics import FOR_JUDGING, Moments, gather
 from mobileclip_deploy.learning.rounding.tuning import Placed, Task, TuningSettings, tune
-from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import Target, targets
+from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import lattice_of
 from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Storage
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 
-__all__ = ["LEARNABLE", "METHODS", "Learning", "Rounded", "RoundedTower", "check_rounding", "round_source"]
+__all__ = ["Learning", "Rounded", "RoundedTower", "round_source"]
 
-METHODS = ("nearest", "gptq", "tuned")
-"""How weights get onto their grids; the first learns nothing, the last tunes the floats after the second."""
-
-LEARNABLE = ("w8", "w8a8", "w6p", "w4p", "w4")
-"""Precisions whose rounding can be learned, of everything but the table of words."""
 # Inputs at a time; with gradients S2's image tower takes half a gigabyte for each.
 BATCH = 8
 WITH_GRADIENTS: Mapping[TowerName, int] = {"image": 4, "text": 8}
@@ -93,20 +87,6 @@ class Learning:
     method: str
     four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
     kept: Path | None = None
-
-
-def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
-    """Refuse a target whose exporter does not find the learned integers again, and precisions without any.
-
-    Raises:
-        UsageError: see there.
-    """
-    known = [name for name, one in targets().items() if one.abilities.recoverable or one.abilities.learns_rounding]
-    if target.label not in known:
-        raise UsageError(f"{target.label} takes no learned rounding ({', '.join(known)} do); leave `rounding` out")
-    if not {precision_of(precision).rest for precision in precisions.values()} & set(LEARNABLE):
-        names = " and ".join(dict.fromkeys(precisions.values()))
-        raise UsageError(f"{names}: rounding is learned for {', '.join(LEARNABLE)}; leave `rounding` out")
 
 
 def round_source(

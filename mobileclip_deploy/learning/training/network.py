@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.checkpoints import load, open_clip
+from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import Candidate
+from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.folding import is_folded

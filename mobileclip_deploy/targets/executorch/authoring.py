@@ -22,8 +22,8 @@ from mobileclip_deploy.model.architecture.attention import AttentionBlock, Featu
 from mobileclip_deploy.model.architecture.fastvit import MCi
 from mobileclip_deploy.model.architecture.repmixer import RepMixerBlock
 from mobileclip_deploy.model.architecture.text import SequenceRepMixerBlock
-from mobileclip_deploy.towers import TextTower
 from mobileclip_deploy.towers.absorbing import absorb_layer_scales
+from mobileclip_deploy.towers.tower import TextTower
 
 __all__ = ["authored"]
 

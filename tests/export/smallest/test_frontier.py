@@ -11,7 +11,8 @@ import pytest
 import torch
 from tiny import filled
 
-from mobileclip_deploy.export.plan import BundlePlan, ExportRequest, Limits
+from mobileclip_deploy.export.plan import BundlePlan
+from mobileclip_deploy.export.request import ExportRequest, Limits
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice, frontier, tower_choices
 from mobileclip_deploy.export.smallest.confirmations import going_down, going_up
 from mobileclip_deploy.export.smallest.log import Trial
@@ -22,7 +23,7 @@ from mobileclip_deploy.parity import Bound, compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 
 
 def choice(name: str, size: int, noise: float, tower: str = "image") -> TowerChoice:

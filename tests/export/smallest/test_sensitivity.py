@@ -15,7 +15,7 @@ from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.storage import THRESHOLD
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 
 
 def tower() -> nn.Module:

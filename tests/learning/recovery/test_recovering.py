@@ -20,7 +20,8 @@ from writing import written
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.recovery import Recovery, Settings
+from mobileclip_deploy.learning.recovery.plan import Settings
+from mobileclip_deploy.learning.recovery.recovering import Recovery
 from mobileclip_deploy.learning.recovery.training import Closeness
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -196,7 +197,7 @@ def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.M
     from mobileclip_deploy.targets.executorch.depthwise import split_large_depthwise
     from mobileclip_deploy.targets.executorch.quantization import quantize
     from mobileclip_deploy.targets.executorch.stages import Stages
-    from mobileclip_deploy.towers import example_input, make_tower
+    from mobileclip_deploy.towers.tower import example_input, make_tower
 
     model = mcd.load_model(None, checkpoint)
     exported = make_tower(model, tower)

@@ -21,14 +21,10 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle.opening import ROUNDING
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.rounding import (
-    CalibrationSet,
-    Learning,
-    forget,
-    read_calibration_set,
-    round_source,
-    rounding,
-)
+from mobileclip_deploy.learning.rounding import rounding
+from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet, read_calibration_set
+from mobileclip_deploy.learning.rounding.kept import forget
+from mobileclip_deploy.learning.rounding.rounding import Learning, round_source
 from mobileclip_deploy.learning.rounding.statistics import gather
 from mobileclip_deploy.learning.rounding.tuning import TuningSettings
 from mobileclip_deploy.model.variants import load_variant, models_dir
@@ -36,7 +32,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.encode import int4_blocks
 from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.towers.tower import make_tower
 
 CALIBRATION = models_dir() / "nano" / "calibration"
 

@@ -1,0 +1,333 @@
+"""What a user asks for, and what is decided of it without a checkpoint.
+
+`ExportRequest` holds a user's words, made by `requested` for the command line and for Python alike. `choose` decides
+what needs no checkpoint, so that what cannot be done is refused before torch is imported and a file is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+from mobileclip_deploy.errors import DependencyMissing, UsageError
+from mobileclip_deploy.files import StrPath
+from mobileclip_deploy.layouts import Layout, read_layout
+from mobileclip_deploy.learning.rounding.methods import METHODS, check_folder, check_rounding
+from mobileclip_deploy.model.precision import parse_precisions, precision_label
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.targets import Form, Target, chosen_targets, names_all, targets
+from mobileclip_deploy.towers.calibration import check_calibration
+from mobileclip_deploy.towers.head import EMBEDDING, Head, read_head
+
+__all__ = [
+    "BYTES",
+    "SMALLEST",
+    "Choices",
+    "ExportChoices",
+    "ExportRequest",
+    "Limits",
+    "Writing",
+    "check_learning",
+    "choose",
+    "requested",
+    "wanted_towers",
+]
+
+
+class ExportChoices(TypedDict, total=False):
+    """The keywords of `export` and `export_all`, and the options of the command; None, as left out, is the default."""
+
+    tower: str
+    options: Mapping[str, Any] | None
+    calibration: StrPath | None
+    rounding: str
+    gates: Gates | None
+    verify: bool
+    force: bool
+    allow_failing: bool
+    labels: str | Sequence[str] | None
+    template: str | None
+    layout: StrPath | None
+    normalise: bool
+    input: str
+    contexts: Sequence[int]
+    max_drop: float | None
+    max_size: float | None
+    budget: float | None
+    dataset: StrPath | None
+    progress: Progress
+
+
+SMALLEST = "smallest"
+"""What stands in the place of a precision when the smallest bundle that passes is searched for."""
+
+
+BYTES = "bytes"
+INPUTS = ("pixels", BYTES)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a search: points of top-1 and recall@1 that may be lost; minutes, None for as long as it takes; and MB
+    (10^6 bytes) that the artifacts may have, None for what is needed.
+
+    Raises:
+        UsageError: one of them is negative, or no number.
+    """
+
+    max_drop: float = 0.5
+    budget: float | None = None
+    max_size: float | None = None
+
+    def __post_init__(self) -> None:
+        above = {"budget": self.budget, "max_size": self.max_size}
+        wrong = next((name for name, value in above.items() if value is not None and not value > 0), None)
+        if wrong is not None:
+            raise UsageError(f"`{wrong}` {above[wrong]:g} is not above 0")
+        if not self.max_drop >= 0:
+            raise UsageError(f"`max_drop` {self.max_drop:g} is below 0")
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a bundle takes its place. `verify`: after every check has passed. `force`: in the place of one that is there.
+    `allow_failing`: also where a check failed, marked as such."""
+
+    verify: bool = True
+    force: bool = False
+    allow_failing: bool = False
+
+
+USUAL_GATES, USUALLY = Gates(), Writing()
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What a user asked for; made by the command line and by `mobileclip_deploy.export` alike.
+
+    `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
+    precisions each target has its default one. `layout`: an app's, whose target and precision stand for those that are
+    not given. `input`: of the image tower, "pixels" or "bytes" (see `targets.Form`). `contexts`: lengths in tokens that
+    the text tower takes beside its full one. `tower`: "image", "text" or "both" (those that the checkpoint has).
+    `options`: of the targets, by the names of their fields; those that are None were not given. `calibration`: a folder
+    of images and prompts. `rounding`: how weights get onto their grids, of `METHODS`. `limits`: of a search, which
+    "smallest" asks for. `dataset`: what accuracy is compared on; None for the checkpoint's own.
+    """
+
+    targets: tuple[str, ...]
+    precisions: tuple[str, ...] = ()
+    output: Path = Path()
+    tower: str = "both"
+    head: Head = EMBEDDING
+    options: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Path | None = None
+    rounding: str = METHODS[0]
+    gates: Gates = USUAL_GATES
+    limits: Limits | None = None
+    writing: Writing = USUALLY
+    dataset: Path | None = None
+    layout: Layout | None = None
+    input: str = "pixels"
+    contexts: tuple[int, ...] = ()
+
+    @property
+    def learns(self) -> bool:
+        """Whether rounding is to be learned."""
+        return self.rounding != METHODS[0]
+
+    @property
+    def searched(self) -> bool:
+        """Whether the smallest bundle is asked for instead of a precision."""
+        return any(text.strip().lower() == SMALLEST for text in self.precisions)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A request as far as it is decided without a checkpoint: targets and precisions, one bundle per pair.
+
+    `precisions` has both towers; a checkpoint of one takes its own. None stands for a search. `notes`: what a user
+    should know about what was decided for them, in sentences.
+    """
+
+    request: ExportRequest
+    pairs: tuple[tuple[Target, dict[TowerName, str] | None], ...]
+    notes: tuple[str, ...]
+
+
+def requested(
+    targets: Sequence[str], precisions: Sequence[str], output: StrPath, choices: ExportChoices
+) -> ExportRequest:
+    """What a user's words ask for; a word that is left out has the default of `ExportRequest`.
+
+    Raises:
+        UsageError, InvalidInput: labels, a layout or a limit that cannot be.
+    """
+    told: dict[str, Any] = {name: value for name, value in choices.items() if value is not None and name != "progress"}
+    head = read_head(told.pop("labels", None), told.pop("template", None), told.pop("normalise", False))
+    writing = {one.name: told.pop(one.name) for one in fields(Writing) if one.name in told}
+    limits = {one.name: told.pop(one.name) for one in fields(Limits) if one.name in told}
+    read: dict[str, Callable[[Any], Any]] = {"layout": read_layout, "contexts": tuple}
+    read |= {"calibration": Path, "dataset": Path}
+    told |= {name: reader(told[name]) for name, reader in read.items() if name in told}
+    told |= {"limits": Limits(**limits)} if limits else {}
+    return ExportRequest(tuple(targets), tuple(precisions), Path(output), head=head, writing=Writing(**writing), **told)
+
+
+def choose(request: ExportRequest) -> Choices:
+    """Decide what can be decided without the checkpoint.
+
+    Raises:
+        UsageError: a name is unknown, an option is of no target that was named, or a precision cannot be had.
+        InvalidInput: the calibration folder holds no image.
+        DependencyMissing: a target's packages are not installed.
+    """
+    request = _arranged(request)
+    towers = wanted_towers(request)
+    check_learning(request)
+    every = names_all(request.targets)
+    chosen, notes = [*chosen_targets(request.targets, request.options)], list[str]()
+    if every:
+        chosen, notes = _installed(chosen)
+    form = Form(pictures=_pictures(request), layout=request.layout, contexts=tuple(request.contexts))
+    if request.contexts:
+        _check_contexts(request, towers)
+    for target in chosen:
+        target.require_form(form)
+    if request.searched:
+        _check_search(request, chosen)
+        return Choices(request, tuple((target, None) for target in chosen), tuple(notes))
+    if request.limits is not None:
+        raise UsageError("`max_drop`, `max_size` and `budget` go with `precision='smallest'`")
+    named = [parse_precisions(text, towers, (SMALLEST,)) for text in request.precisions]
+    pairs: list[tuple[Target, dict[TowerName, str] | None]] = []
+    for target in chosen:
+        for precisions in named or [parse_precisions(target.abilities.default_precision, towers)]:
+            if every and not target.has(precisions):
+                notes.append(f"{target.label} has no {precision_label(precisions)}: left out.")
+                continue
+            target.require(precisions)
+            if request.learns:
+                check_rounding(target, precisions)
+            elif request.calibration is not None:
+                check_calibration(precisions, request.calibration)
+            pairs.append((target, precisions))
+            if (advice := target.advice(precisions)) is not None:
+                notes.append(advice)
+    return Choices(request, tuple(pairs), tuple(notes))
+
+
+def _arranged(request: ExportRequest) -> ExportRequest:
+    """The request with all that its layout says and the user did not.
+
+    Raises:
+        UsageError: neither a target nor a layout is named.
+    """
+    layout = request.layout
+    if layout is None:
+        if not request.targets:
+            raise UsageError(f"no target is named; known: {', '.join(targets())}, all; or name an app's `layout`")
+        return request
+    head = request.head
+    if layout.normalised and not head.names:
+        head = replace(head, normalised=True)
+    return replace(
+        request,
+        targets=request.targets or (layout.target,),
+        precisions=request.precisions or ((layout.precision,) if layout.precision is not None else ()),
+        options={**layout.options, **{name: value for name, value in request.options.items() if value is not None}},
+        head=head,
+        input=BYTES if layout.pictures else request.input,
+        # What the target writes by itself is not written down as a layout of an app.
+        layout=None if layout.default else layout,
+    )
+
+
+def _pictures(request: ExportRequest) -> bool:
+    """Whether the image tower is to take pictures of any size.
+
+    Raises:
+        UsageError: another input than there are, or there is no image tower.
+    """
+    if request.input not in INPUTS:
+        raise UsageError(f"unknown `input` {request.input!r}; known: {', '.join(INPUTS)}")
+    if request.input == BYTES and "image" not in wanted_towers(request):
+        raise UsageError("`input='bytes'` is of the image tower; leave it out")
+    return request.input == BYTES
+
+
+def _check_contexts(request: ExportRequest, towers: Sequence[TowerName]) -> None:
+    """Refuse lengths of ids where no text tower is asked for, or none is written as it stands."""
+    if "text" not in towers:
+        raise UsageError("`contexts` are of the text tower; leave them out")
+    if request.searched:
+        raise UsageError("`precision='smallest'` searches towers of one length; leave `contexts` out")
+
+
+def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:
+    """Targets whose packages are installed, and one line per target that is left out.
+
+    Not every format has packages everywhere.
+
+    Raises:
+        DependencyMissing: none is.
+    """
+    kept, missing = [], []
+    for target in chosen:
+        try:
+            target.require_installed(converters=True)
+            kept.append(target)
+        except DependencyMissing as error:
+            missing.append(error)
+    if not kept:
+        raise missing[0]
+    return kept, [f"Left out: {error}" for error in missing]
+
+
+def wanted_towers(request: ExportRequest) -> tuple[TowerName, ...]:
+    """Those that were asked for, whether the checkpoint has them or not; of a classifier the image tower."""
+    if request.tower not in (*TOWERS, "both"):
+        raise UsageError(f"unknown tower {request.tower!r}; known: {', '.join(TOWERS)}, both")
+    if request.head.names and request.tower == "text":
+        raise UsageError("`labels` make a classifier of the image tower; leave `tower='text'` out")
+    wanted = "image" if request.head.names else request.tower
+    towers = tuple(tower for tower in TOWERS if wanted in (tower, "both"))
+    if request.layout is None or request.head.names:
+        return towers
+    found = tuple(tower for tower in towers if tower in request.layout.towers)
+    if not found:
+        raise UsageError(f"the layout {request.layout.name} has no {request.tower} tower; leave `tower` out")
+    return found
+
+
+def check_learning(request: ExportRequest) -> None:
+    """Refuse what rounding cannot be learned for, and what it has not got."""
+    if request.rounding not in METHODS:
+        raise UsageError(f"unknown rounding {request.rounding!r}; known: {', '.join(METHODS)}")
+    if not request.learns:
+        return
+    if request.calibration is None:
+        raise UsageError(
+            f"`rounding='{request.rounding}'` is learned on pictures and captions like the app's; name their folder "
+            "with `calibration`"
+        )
+    check_folder(request.calibration)
+    if request.searched:
+        raise UsageError("`precision='smallest'` searches with rounding to the nearest; leave `rounding` out")
+    if request.head.names:
+        raise UsageError("rounding is learned for towers, not for classifiers; leave `rounding` out")
+
+
+def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:
+    if len(request.precisions) > 1 or not request.writing.verify:
+        raise UsageError("`precision='smallest'` goes alone, and with verification: it is what it searches by")
+    if request.head.names:
+        raise UsageError("`precision='smallest'` searches towers, not classifiers; leave `labels` out")
+    for target in chosen:
+        target.require_installed(converters=True)
+        for option, reason in target.abilities.not_searched.items():
+            if getattr(target.options, option):
+                raise UsageError(reason)

@@ -1,0 +1,35 @@
+"""Image files of folders, told by their endings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["IMAGE_SUFFIXES", "image_files", "walk_images"]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+"""Endings of the files that count as images in a folder, in lower case."""
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files in a folder, to the bottom, that their ending says are images; hidden ones are left out. In order."""
+    return sorted(walk_images(folder))
+
+
+def walk_images(folder: Path) -> Iterator[Path]:
+    """As `image_files`, one after the other as the system tells of them, in no order. Links to folders are not
+    followed, and what may not be read holds nothing."""
+    left = [str(folder)]
+    while left:
+        try:
+            entries = os.scandir(left.pop())
+        except PermissionError:
+            continue
+        with entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                    yield path
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)

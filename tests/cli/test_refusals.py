@@ -1,0 +1,102 @@
+"""Refusals that need no network come before torch, which takes more than a second of CPU time to import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+# As on the command line. `none` is nowhere, `text` is a file of text, `empty` an empty folder, `out.safetensors` there.
+REFUSED = """
+export
+export --target tflite
+export --target executorch-metal
+export --target onnx --precision w9
+export --target onnx --precision w6p
+export --target onnx --precision image=fp16,texts=fp32
+export --target onnx --deployment-target iOS17
+export --target coreml --deployment-target iOS99
+export --target onnx --variant s9
+export --target onnx --variant mobileclip_s0
+export --target onnx --checkpoint none
+export --target onnx --checkpoint text
+export --target onnx --checkpoint empty
+export --target onnx --checkpoint hf:
+export --target onnx --download
+export --target onnx --variant nano --download
+export --target onnx --contexts 1,a
+export --target onnx --contexts 16 --tower image
+export --layout none
+export --layout none.json
+export --layout immich --target coreml
+export --target onnx --labels cat
+export --target onnx --labels none.txt
+export --target onnx --template {}
+export --target onnx --labels a,b --normalise
+export --target onnx --labels a,b --tower text
+export --target onnx --calibration empty
+export --target onnx --precision w8a8 --calibration empty
+export --target onnx --rounding gptq
+export --target onnx --precision w8 --rounding gptq --calibration none
+export --target onnx --precision smallest --precision fp32
+export --target onnx --max-drop 1
+export --target onnx --precision smallest --max-drop -1
+export --target onnx --gate taste=1
+export --target onnx --gate cosine
+export --target coreml --input bytes
+export --target onnx --labels a,b --precision smallest
+verify none
+verify empty
+evaluate none
+evaluate text
+evaluate --suite datacomp
+evaluate --class-names none
+inspect none
+lint none
+recover --precision w9 --data empty -o x.safetensors
+recover --precision fp32 --data empty -o x.safetensors
+recover --precision w4 --target tflite --data empty -o x.safetensors
+recover --precision w4 --data empty -o out.safetensors
+recover --precision w4 --data empty -o x.txt
+recover --precision w4 --data empty -o x.safetensors --checkpoint none
+reparameterize -o out.safetensors
+reparameterize -o x.txt
+reparameterize -o x.safetensors --checkpoint none
+convert none --layout apple -o x.pt
+convert text --layout apple -o x.pt
+benchmark none
+report none
+layouts none
+demo none
+classify none a.png
+embed none a -o x.npy
+compare none none
+"""
+
+PROGRAM = """
+import json, sys
+from mobileclip_deploy.cli import cli
+from mobileclip_deploy.errors import MobileClipDeployError
+
+heavy, accepted = [], []
+for line in sys.stdin.read().strip().splitlines():
+    try:
+        cli.main(line.split(), standalone_mode=False)
+        accepted.append(line)
+    except MobileClipDeployError:
+        pass
+    if "torch" in sys.modules:
+        heavy.append(line)
+        break  # it stays imported
+print(json.dumps([heavy, accepted]))
+"""
+
+
+def test_torch_is_not_imported_for_them(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("text", "out.safetensors"):
+        (tmp_path / name).write_text("x")
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, input=REFUSED, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [[], []]
