@@ -260,7 +260,7 @@ def test_calibration_prompts_come_from_the_folder_and_images_are_spread_over_it(
         (tmp_path / f"{index:04}.png").touch()
     seen: list[Path] = []
     monkeypatch.setattr(
-        "mobileclip_deploy.towers.calibration.load_batch", lambda paths, _: seen.extend(paths) or np.zeros(1)
+        "mobileclip_deploy.model.preprocessing.load_batch", lambda paths, _: seen.extend(paths) or np.zeros(1)
     )
     with pytest.raises(AttributeError):
         calibration_inputs(model.variant, "image", tmp_path)
