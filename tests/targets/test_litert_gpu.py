@@ -22,7 +22,7 @@ from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.litert import gpu
 from mobileclip_deploy.targets.litert.editing import Editor
-from mobileclip_deploy.targets.litert.halves import extremes
+from mobileclip_deploy.targets.litert.gpu import extremes
 from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.placement import Compiled, Extreme, Left

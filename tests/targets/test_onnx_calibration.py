@@ -7,8 +7,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mobileclip_deploy.targets.onnx.calibrating import answers, measure_ranges
-from mobileclip_deploy.targets.onnx.sensitivity import choose
+from mobileclip_deploy.targets.onnx.calibrating import answers, choose, measure_ranges
 from mobileclip_deploy.targets.ranges import Range
 
 

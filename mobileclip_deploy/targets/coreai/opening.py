@@ -14,13 +14,13 @@ from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_type
 from mobileclip_deploy.targets.coreai.authoring import FUNCTION
+from mobileclip_deploy.targets.coreai.weights import TABLE
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 if TYPE_CHECKING:
     from mobileclip_deploy.mil.lint import LintReport
     from mobileclip_deploy.targets.inspection import PackageInspection
-    from mobileclip_deploy.targets.weights import WeightTable
 
 __all__ = ["CoreAIArtifact", "graph_of", "port_names"]
 
@@ -37,6 +37,8 @@ class CoreAIArtifact(Artifact):
     Args:
         function: of one of several; None for one that holds the tower alone.
     """
+
+    weight_table = TABLE
 
     def __init__(self, path: Path, function: str | None = None) -> None:
         super().__init__(path)
@@ -83,12 +85,6 @@ class CoreAIArtifact(Artifact):
         if set(found) != set(expected):
             raise InvalidInput(f"{self.path} has the functions {', '.join(found)}; expected {', '.join(expected)}")
         return self._read
-
-    @property
-    def weight_table(self) -> WeightTable:
-        from mobileclip_deploy.targets.coreai.weights import TABLE
-
-        return TABLE
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
         from mobileclip_deploy.targets.coreai.linting import lint_asset

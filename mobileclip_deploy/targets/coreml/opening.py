@@ -19,15 +19,19 @@ from mobileclip_deploy.mil.constexpr import Decompressed
 from mobileclip_deploy.mil.graph import Operand, Reference
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
+from mobileclip_deploy.targets.coreml.benchmarking import CoreMLSession
+from mobileclip_deploy.targets.coreml.inspection import inspect_package
+from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner, EvaluatorRunner
+from mobileclip_deploy.targets.coreml.weights import table_of
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.targets.inspection import PackageInspection
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.values import Runner, TensorInfo
+from mobileclip_deploy.targets.weights import WeightTable
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-    from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.quantized import QuantizedFile
-    from mobileclip_deploy.targets.weights import WeightTable
 
 __all__ = ["CoreMLArtifact"]
 
@@ -70,8 +74,6 @@ class CoreMLArtifact(Artifact):
 
     @property
     def inspection(self) -> PackageInspection:
-        from mobileclip_deploy.targets.coreml.inspection import inspect_package
-
         return inspect_package(self.program)
 
     @cached_property
@@ -86,30 +88,22 @@ class CoreMLArtifact(Artifact):
 
     @property
     def weight_table(self) -> WeightTable:
-        from mobileclip_deploy.targets.coreml.weights import table_of
-
         return table_of(self.program)
 
     def runner(self) -> Runner:
         """Core ML on macOS, the evaluator elsewhere; the runner's `engine` says which."""
-        from mobileclip_deploy.targets.coreml.runner import CoreMLRunner, EvaluatorRunner
-
         if sys.platform == "darwin":
             return CoreMLRunner(self.path, function=self.function)
         return EvaluatorRunner(self.program.prepared())
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
         """Core ML on each of its compute units on macOS; the evaluator elsewhere."""
-        from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner
-
         if sys.platform == "darwin":
             yield from (partial(CoreMLRunner, self.path, unit, self.function) for unit in COMPUTE_UNITS)
         else:
             yield self.runner
 
     def plain_runner(self) -> Runner:
-        from mobileclip_deploy.targets.coreml.runner import EvaluatorRunner
-
         return EvaluatorRunner(self.unquantized, plain=True)
 
     def quantized(self) -> QuantizedFile:
@@ -118,8 +112,6 @@ class CoreMLArtifact(Artifact):
         return QuantizedProgram(self)
 
     def session(self, setup: SessionSetup) -> Session:
-        from mobileclip_deploy.targets.coreml.benchmarking import CoreMLSession
-
         return CoreMLSession(self.path, setup, self.function)
 
 

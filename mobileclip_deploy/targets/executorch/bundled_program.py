@@ -119,7 +119,8 @@ def _rows(case: Fields) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic
 
 
 def _tensor(value: Fields) -> npt.NDArray[np.generic]:
-    kind, fields = value["value"] or (None, {})
+    told: tuple[str | None, Fields] = value["value"] or (None, {})
+    kind, fields = told
     if kind != "Tensor" or fields["scalar_type"] not in DTYPES:
         raise Malformed(f"a test case holds a {kind}")
     sizes = fields["sizes"]

@@ -11,23 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
+from mobileclip_deploy.targets.executorch.benchmarking import ExecuTorchSession
 from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner, payload_files
 from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields, ProgramFile, TensorSpec, read_program
+from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
+from mobileclip_deploy.targets.executorch.weights import TABLE
 from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, Value, read_part
 from mobileclip_deploy.targets.flatbuffer import Malformed, array, at
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
 from mobileclip_deploy.targets.values import Runner, TensorInfo
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-    from mobileclip_deploy.targets.weights import WeightTable
+from mobileclip_deploy.targets.weights import WeightTable
 
 __all__ = ["ExecuTorchArtifact"]
 
@@ -81,21 +82,15 @@ class ExecuTorchArtifact(Artifact):
 
     @property
     def weight_table(self) -> WeightTable | None:
-        from mobileclip_deploy.targets.executorch.weights import TABLE
-
         return TABLE if self._readable else None
 
     def runner(self) -> Runner:
         """By the backends it needs: Core ML's part by this package's evaluator, the others in the wheel's runtime."""
-        from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
-
         if self.file.backends == (CORE_ML,):
             return CoreMLPayloadRunner(self.path, self.file)
         return RuntimeRunner(self, torch.get_num_threads())
 
     def session(self, setup: SessionSetup) -> Session:
-        from mobileclip_deploy.targets.executorch.benchmarking import ExecuTorchSession
-
         return ExecuTorchSession(self.path, setup)
 
 

@@ -2,6 +2,10 @@
 
 The compiler (ML Drift, through WebGPU) is the one of the runtime, and its shaders compute in float16 as on a phone;
 only the driver below it is another.
+
+A GPU computes in float16: values have to fit into it, and the sums that means take. A mean over a map adds up as many
+values as the map has pixels before it divides: on a phone's GPU the mean of a squeeze-and-excite block was seen to
+overflow so (google-ai-edge/litert-samples, issue 222).
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +28,10 @@ from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.litert.gpu_process import ANSWERED, COMPILED
 from mobileclip_deploy.targets.litert.model_file import ModelFile
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
-from mobileclip_deploy.targets.placement import Compiled, Left
+from mobileclip_deploy.targets.litert.static import computed_values
+from mobileclip_deploy.targets.placement import Compiled, Extreme, Left
 
-__all__ = ["compile_for_gpu", "layer_name", "software_vulkan"]
+__all__ = ["compile_for_gpu", "extremes", "layer_name", "software_vulkan"]
 
 FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
 SECONDS = 600
@@ -176,3 +182,29 @@ def _silence(run: _Run) -> str:
         return "it was not compiled"
     waited = ": an answer took longer than the runtime waits" if run.waited else ""
     return f"the GPU {run.end} before its first answer{waited}"
+
+
+def extremes(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic]) -> tuple[Extreme, Extreme | None]:
+    """The largest value that a file computes in float32 over all inputs, and the largest sum behind a mean of it.
+
+    A sum is that of the values without their signs, so that it bounds every order of adding up; None where there is no
+    mean.
+
+    Raises:
+        InvalidInput: the file is damaged.
+    """
+    model = artifact.model
+    means = [one for one in model.operators if one.type == "MEAN"]
+    values, sums = [], []
+    for computed in computed_values(artifact.path.read_bytes(), model, inputs):
+        for place, value in computed.items():
+            values.append((float(np.abs(value).max()), layer_name(model.tensors[place].name)))
+        for mean in means:
+            source, axes = computed.get(mean.inputs[0]), model.tensors[mean.inputs[1]].values
+            if source is not None and axes is not None:
+                sums.append((_sum(source, axes), layer_name(model.tensors[mean.outputs[0]].name)))
+    return Extreme(*max(values)), Extreme(*max(sums)) if sums else None
+
+
+def _sum(values: npt.NDArray[np.float32], axes: npt.NDArray[Any]) -> float:
+    return float(np.abs(values).sum(axis=tuple(int(axis) for axis in axes.reshape(-1)), dtype=np.float64).max())

@@ -13,24 +13,27 @@ import numpy as np
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.artifact import Artifact, counted
+from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.targets.litert.benchmarking import LiteRTSession
 from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator, StoredTensor, read_model
+from mobileclip_deploy.targets.litert.weights import TABLE
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mobileclip_deploy.mil.lint import LintReport
-    from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
     from mobileclip_deploy.targets.placement import Compiled
     from mobileclip_deploy.targets.quantized import QuantizedFile
-    from mobileclip_deploy.targets.weights import WeightTable
 
 __all__ = ["LiteRTArtifact", "graph_of"]
 
 
 class LiteRTArtifact(Artifact):
     """A .tflite file of one graph and one signature."""
+
+    weight_table = TABLE
 
     @cached_property
     def model(self) -> ModelFile:
@@ -63,12 +66,6 @@ class LiteRTArtifact(Artifact):
         """An operator that takes what no earlier one gives is refused: the runtime trusts what a file says."""
         return graph_of(self.model, self.path)
 
-    @property
-    def weight_table(self) -> WeightTable:
-        from mobileclip_deploy.targets.litert.weights import TABLE
-
-        return TABLE
-
     def lint(self, device: str) -> tuple[LintReport, ...]:
         from mobileclip_deploy.targets.litert.linting import lint_model
 
@@ -80,7 +77,7 @@ class LiteRTArtifact(Artifact):
         return LiteRTRunner(self)
 
     def plain_runner(self) -> Runner:
-        from mobileclip_deploy.targets.litert.plain import plain_model
+        from mobileclip_deploy.targets.litert.quantized import plain_model
         from mobileclip_deploy.targets.litert.runner import LiteRTRunner
 
         return LiteRTRunner(self, plain_model(self), ", float32 with the stored weights")
@@ -91,8 +88,7 @@ class LiteRTArtifact(Artifact):
         return QuantizedLiteRT(self)
 
     def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
-        from mobileclip_deploy.targets.litert.gpu import compile_for_gpu
-        from mobileclip_deploy.targets.litert.halves import extremes
+        from mobileclip_deploy.targets.litert.gpu import compile_for_gpu, extremes
 
         found = compile_for_gpu(self, inputs)
         if inputs is None:
@@ -101,8 +97,6 @@ class LiteRTArtifact(Artifact):
         return replace(found, largest=largest, largest_sum=largest_sum)
 
     def session(self, setup: SessionSetup) -> Session:
-        from mobileclip_deploy.targets.litert.benchmarking import LiteRTSession
-
         return LiteRTSession(self.path, setup)
 
 

@@ -1,5 +1,8 @@
 """What a .tflite quantizes to int8 by scales that stand in it, followed in LiteRT's plain kernels: XNNPACK keeps no
-values in between. What is quantized as it runs is left as it is: those steps stand nowhere."""
+values in between. What is quantized as it runs is left as it is: those steps stand nowhere.
+
+The same file with the numbers that stand in it, computed in float32, is what it is compared with.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,60 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets.flatbuffer import Malformed
 from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire, wires
+from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import ModelFile, parse_model
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
-from mobileclip_deploy.targets.litert.plain import plain_model, quantizing_as_stored
 from mobileclip_deploy.targets.litert.static import computed_values
-from mobileclip_deploy.targets.litert.weights import PLACES
+from mobileclip_deploy.targets.litert.weights import PLACES, dequantized
 from mobileclip_deploy.targets.quantized import Floats, Flow, QuantizedFile, QuantizedValue
 
-__all__ = ["QuantizedLiteRT"]
+__all__ = ["QuantizedLiteRT", "plain_model", "quantizing_as_stored"]
+
+QUANTIZE, DEQUANTIZE = ROUNDINGS = "QUANTIZE", "DEQUANTIZE"
+
+
+def plain_model(artifact: LiteRTArtifact) -> bytes:
+    """The file with every weight, bias and activation in float32, and no operator that rounds.
+
+    Raises:
+        InvalidInput: the file is damaged.
+    """
+    model = artifact.model
+    editor = Editor(artifact.path.read_bytes())
+    for place, tensor in enumerate(model.tensors):
+        if tensor.quantized is not None or tensor.dtype == "float16":
+            editor.store_float(place, None if tensor.values is None else dequantized(tensor))
+    same: dict[int, int] = {}
+    for operator in model.operators:
+        if operator.type in ROUNDINGS:
+            (source,), (result,) = operator.inputs, operator.outputs
+            same[result] = same.get(source, source)
+    editor.leave_out(ROUNDINGS, same)
+    return editor.packed()
+
+
+def quantizing_as_stored(artifact: LiteRTArtifact) -> bytes:
+    """The file without what it quantizes as it runs: products of activations in float32 have weights in float32.
+
+    Raises:
+        InvalidInput: the file is damaged.
+    """
+    model = artifact.model
+    editor = Editor(artifact.path.read_bytes())
+    weights = {
+        one.inputs[PLACES[one.type]]
+        for one in model.operators
+        if one.type in PLACES and not any(model.tensors[result].quantized for result in one.outputs)
+    }
+    for place in weights:
+        tensor = model.tensors[place]
+        if tensor.quantized is not None and tensor.values is not None:
+            editor.store_float(place, dequantized(tensor))
+    return editor.packed()
+
 
 # They change no number.
 SHAPES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS")
-QUANTIZE, DEQUANTIZE = "QUANTIZE", "DEQUANTIZE"
 
 
 class QuantizedLiteRT(QuantizedFile):
@@ -79,12 +124,12 @@ def _quantized_values(graph: Graph) -> Iterator[QuantizedValue]:
         """Whether it quantizes what is not quantized yet."""
         return node.type == QUANTIZE and not steps.keys() & wires(node)
 
-    flow = Flow(graph, lambda node: node.type in (QUANTIZE, DEQUANTIZE, *SHAPES) and not quantizes(node), quantizes)
+    flow = Flow(graph, lambda node: node.type in (*ROUNDINGS, *SHAPES) and not quantizes(node), quantizes)
     for integers, node in steps.items():
         if quantizes(node):
             (source,) = wires(node)
             takers = flow.taking(source, integers)
-        elif node.type in (QUANTIZE, DEQUANTIZE, *SHAPES):
+        elif node.type in (*ROUNDINGS, *SHAPES):
             continue
         else:
             source, takers = integers, ()

@@ -16,13 +16,15 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.artifact import Artifact, counted
+from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
+from mobileclip_deploy.targets.onnx.benchmarking import OnnxSession
+from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+from mobileclip_deploy.targets.onnx.stored import TABLE
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
     from mobileclip_deploy.targets.quantized import QuantizedFile
-    from mobileclip_deploy.targets.weights import WeightTable
 
 __all__ = ["OnnxArtifact"]
 
@@ -36,6 +38,8 @@ MICROSOFT_INPUTS = {
 
 class OnnxArtifact(Artifact):
     """A .onnx file. What it keeps in other files is left there."""
+
+    weight_table = TABLE
 
     @cached_property
     def model(self) -> onnx.ModelProto:
@@ -82,20 +86,11 @@ class OnnxArtifact(Artifact):
         except (onnx.checker.ValidationError, ValueError, TypeError) as error:  # a name that is no text is not a str
             raise InvalidInput(f"{self.path} is not a valid ONNX model: {error}") from error
 
-    @property
-    def weight_table(self) -> WeightTable:
-        from mobileclip_deploy.targets.onnx.stored import TABLE
-
-        return TABLE
-
     def runner(self) -> Runner:
-        from mobileclip_deploy.targets.onnx.runner import OnnxRunner
-
         return OnnxRunner(self.path)
 
     def plain_runner(self) -> Runner:
-        from mobileclip_deploy.targets.onnx.plain import plain_model
-        from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+        from mobileclip_deploy.targets.onnx.quantized import plain_model
 
         return OnnxRunner(self.path, plain_model(self).SerializeToString(), as_written=True)
 
@@ -105,8 +100,6 @@ class OnnxArtifact(Artifact):
         return QuantizedOnnx(self)
 
     def session(self, setup: SessionSetup) -> Session:
-        from mobileclip_deploy.targets.onnx.benchmarking import OnnxSession
-
         return OnnxSession(self.path, setup)
 
     def copied(self) -> onnx.ModelProto:

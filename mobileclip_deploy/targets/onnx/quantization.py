@@ -16,11 +16,9 @@ import onnx_ir as ir
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.targets.onnx.calibrating import answers, measure_ranges
-from mobileclip_deploy.targets.onnx.dynamic import DynamicProducts
+from mobileclip_deploy.targets.onnx.calibrating import answers, choose, measure_ranges
 from mobileclip_deploy.targets.onnx.editing import Editor
-from mobileclip_deploy.targets.onnx.products import as_products
-from mobileclip_deploy.targets.onnx.sensitivity import choose
+from mobileclip_deploy.targets.onnx.products import DynamicProducts, as_products
 from mobileclip_deploy.targets.onnx.static import quantize_static, surroundings
 from mobileclip_deploy.targets.onnx.storage import RULES
 from mobileclip_deploy.targets.onnx.weights import Weight, four_bits, restore_int8, weights
