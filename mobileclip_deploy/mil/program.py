@@ -94,6 +94,12 @@ class Program:
             self.prepared()
         self._store = ConstantStore(max(_ALWAYS_KEPT, int(size * _KEPT_SHARE)))
 
+    @property
+    def arithmetic(self) -> Precision:
+        """What its results are declared in: float16 where one is."""
+        half = any(out.dtype == "float16" for operation in self.operations for out in operation.outputs)
+        return "float16" if half else "float32"
+
     def prepared(self) -> Self:
         """The program itself, ready for evaluation; it may have been loaded for inspection only.
 

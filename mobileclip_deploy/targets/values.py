@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+
+from mobileclip_deploy.errors import InvalidInput
 
 if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
     import numpy as np
@@ -30,6 +32,7 @@ __all__ = [
     "Shared",
     "TensorInfo",
     "TowerJob",
+    "require_shape",
 ]
 
 T = TypeVar("T")
@@ -219,6 +222,24 @@ class TowerJob:
     def artifact(self) -> str:
         """What the artifact is named after: its tower, or "classifier"."""
         return "classifier" if self.labels else self.tower
+
+
+def require_shape(inputs: npt.NDArray[Any], shape: Sequence[int | str]) -> None:
+    """Refuse inputs of another shape than a file takes, whatever their number.
+
+    Args:
+        shape: [N, ...]; a size that is free is 0 or has a name.
+
+    Raises:
+        InvalidInput: they do not fit.
+    """
+    sizes = shape[1:]
+    free = [size == 0 or isinstance(size, str) for size in sizes]
+    if inputs.ndim != len(shape) or any(
+        found != size and not any_size for found, size, any_size in zip(inputs.shape[1:], sizes, free, strict=True)
+    ):
+        wanted = ", ".join(str(size) for size in sizes)
+        raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
 
 
 class Runner(Protocol):

@@ -14,7 +14,15 @@ known here speaks against it.
 from mobileclip_deploy.mil.lint.compare import Change, Comparison, compare
 from mobileclip_deploy.mil.lint.devices import DEVICES, Device, find_device
 from mobileclip_deploy.mil.lint.linting import lint
-from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText, Share, findings_of
+from mobileclip_deploy.mil.lint.report import (
+    Finding,
+    LintedOperation,
+    LintReport,
+    RuleText,
+    Share,
+    findings_of,
+    switches,
+)
 from mobileclip_deploy.mil.lint.rule import Rule, Source
 from mobileclip_deploy.mil.lint.rules import RULES
 
@@ -35,4 +43,5 @@ __all__ = [
     "find_device",
     "findings_of",
     "lint",
+    "switches",
 ]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from mobileclip_deploy.mil.description import Operation
 from mobileclip_deploy.mil.lint.devices import DEFAULT_DEVICE, find_device
-from mobileclip_deploy.mil.lint.report import LintedOperation, LintReport, RuleText, findings_of
+from mobileclip_deploy.mil.lint.report import LintedOperation, LintReport, RuleText, findings_of, switches
 from mobileclip_deploy.mil.lint.rule import Subject
 from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES
 from mobileclip_deploy.mil.program import Program
@@ -35,7 +34,6 @@ def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, An
     operations = tuple(_lint(Subject(operation, chip, magnitudes)) for operation in program.operations)
     package = findings_of(PACKAGE_RULES, program)
     broken = {finding.rule for op in operations for finding in op.findings} | {finding.rule for finding in package}
-    leaving = [op.status == "leaves" for op in operations]
     return LintReport(
         package=program.path.name,
         function=program.function,
@@ -43,7 +41,7 @@ def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, An
         evaluated=inputs is not None,
         operations=operations,
         package_findings=package,
-        switches=sum(before != after for before, after in pairwise(leaving)),
+        switches=switches(operations),
         rules=tuple(RuleText.of(rule) for rule in PACKAGE_RULES if rule.name in broken)
         + tuple(RuleText.of(rule) for rule in RULES if rule.name in broken),
     )

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
 from mobileclip_deploy.mil.lint.rule import Level, Rule
 
-__all__ = ["STATUSES", "Finding", "LintReport", "LintedOperation", "RuleText", "Share", "Status", "findings_of"]
+__all__ = [
+    "STATUSES",
+    "Finding",
+    "LintReport",
+    "LintedOperation",
+    "RuleText",
+    "Share",
+    "Status",
+    "findings_of",
+    "switches",
+]
 
 Looked = TypeVar("Looked")
 Status = Literal["ready", "risk", "leaves"]
@@ -48,6 +59,12 @@ class LintedOperation(BaseModel, frozen=True):
         levels = {finding.level for finding in findings}
         status: Status = "leaves" if "leaves" in levels else "risk" if "risk" in levels else "ready"
         return cls(name=name, type=type, status=status, weight_bytes=weight_bytes, findings=findings)
+
+
+def switches(operations: Sequence[LintedOperation]) -> int:
+    """See `LintReport.switches`."""
+    leaving = [operation.status == "leaves" for operation in operations]
+    return sum(before != after for before, after in pairwise(leaving))
 
 
 class RuleText(BaseModel, frozen=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from mobileclip_deploy.mil.lint import (
     Source,
     find_device,
     findings_of,
+    switches,
 )
 from mobileclip_deploy.mil.lint.rule import Subject
 from mobileclip_deploy.targets.coreai.asset import Asset
@@ -241,7 +241,6 @@ def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:
         package.append(Finding(rule="size", level="risk", detail=f"{whole / 2**30:.2f} GiB of weights"))
     broken = {finding.rule for operation in operations for finding in operation.findings}
     broken |= {finding.rule for finding in weights}
-    leaving = [operation.status == "leaves" for operation in operations]
     texts = [RuleText.of(rule) for rule in shared if rule.name in broken]
     texts += [RuleText.of(rule) for rule in OWN_RULES if rule.name in broken]
     if large:
@@ -253,7 +252,7 @@ def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:
         evaluated=False,
         operations=tuple(operations),
         package_findings=tuple(package),
-        switches=sum(before != after for before, after in pairwise(leaving)),
+        switches=switches(operations),
         rules=tuple(texts),
     )
 

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_sentence
+from mobileclip_deploy.errors import RuntimeFailed, first_sentence
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.editing import raise_to_float32, restore_weights, widen_products
 from mobileclip_deploy.targets.coreai.image_entry import bytes_of, give_bytes
 from mobileclip_deploy.targets.coreai.opening import port_names
 from mobileclip_deploy.targets.quiet import hold_back, quiet
+from mobileclip_deploy.targets.values import require_shape
 
 __all__ = ["CoreAIRunner"]
 
@@ -80,8 +81,7 @@ class CoreAIRunner:
         descriptor = self._function.desc.input_descriptor(self._input)
         wanted = list(descriptor.shape)  # of a picture's bytes [S, S, 4]
         wanted = [1, 3, *wanted[:2]] if self._picture else wanted
-        if list(inputs.shape[1:]) != wanted[1:]:
-            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes {wanted}")
+        require_shape(inputs, wanted)
         if self._picture:
             rows = [bytes_of(row) for row in inputs]
         else:

@@ -6,7 +6,7 @@ import json
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from mobileclip_deploy.targets.mlpackage import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.mil import Program
+    from mobileclip_deploy.mil import Precision, Program
 
 __all__ = ["COMPUTE_UNITS", "CoreMLRunner", "EvaluatorRunner", "feeds"]
 
@@ -38,8 +38,7 @@ class EvaluatorRunner:
 
     def __init__(self, program: Program, *, plain: bool = False) -> None:
         self._program = program
-        half = any(out.dtype == "float16" for op in self._program.operations for out in op.outputs)
-        self._precision: Literal["float32", "float16"] = "float16" if half and not plain else "float32"
+        self._precision: Precision = "float32" if plain else program.arithmetic
         self.engine = f"mobileclip_deploy.mil ({self._precision} arithmetic; not Core ML)"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 from mobileclip_deploy.targets.flatbuffer import Malformed
 from mobileclip_deploy.targets.foreign import exchanged
+from mobileclip_deploy.targets.values import require_shape
 
 __all__ = ["CoreMLPayloadRunner", "extract_package", "payload_files", "reproducible_payloads"]
 
@@ -46,20 +47,15 @@ class CoreMLPayloadRunner:
         with temporary_folder() as folder:
             self._package = load(extract_package(program.delegates[0].payload, folder, path))
         self._input = program.inputs[0]
-        half = any(out.dtype == "float16" for op in self._package.operations for out in op.outputs)
-        self._precision: Literal["float32", "float16"] = "float16" if half else "float32"
-        self.engine = (
-            f"mobileclip_deploy.mil ({self._precision} arithmetic, on the package inside the .pte; not Core ML)"
-        )
+        arithmetic = f"{self._package.arithmetic} arithmetic"
+        self.engine = f"mobileclip_deploy.mil ({arithmetic}, on the package inside the .pte; not Core ML)"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        if tuple(inputs.shape[1:]) != self._input.shape[1:]:
-            wanted = ", ".join(str(size) for size in self._input.shape[1:])
-            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
+        require_shape(inputs, self._input.shape)
         (source,), (result,) = self._package.inputs, self._package.outputs
         rows = inputs.astype(np.float32 if self._input.dtype == "float32" else np.int32)
         given = [{source.name: row[None]} for row in rows]
-        return self._package.many(given, precision=self._precision)[result.name][:, 0].astype(np.float32)
+        return self._package.many(given, precision=self._package.arithmetic)[result.name][:, 0].astype(np.float32)
 
 
 def extract_package(payload: bytes, folder: Path, source: Path) -> Path:

@@ -12,6 +12,7 @@ from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, first_
 from mobileclip_deploy.targets.executorch.program_file import TensorSpec
 from mobileclip_deploy.targets.foreign.executorch import SET_THREADS
 from mobileclip_deploy.targets.quiet import hold_back, quiet
+from mobileclip_deploy.targets.values import require_shape
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
@@ -55,7 +56,7 @@ class RuntimeRunner:
         self.engine = f"ExecuTorch {__version__} ({names}, {threads} thread{'s' if threads > 1 else ''})"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        self._check_shape(inputs)
+        require_shape(inputs, self._input.shape)
         size = self._input.largest_batch
         return np.concatenate([self.run_batch(inputs[at : at + size]) for at in range(0, len(inputs), size)])
 
@@ -66,7 +67,7 @@ class RuntimeRunner:
             InvalidInput: it is of another shape, or a larger batch.
             RuntimeFailed: the runtime failed.
         """
-        self._check_shape(inputs)
+        require_shape(inputs, self._input.shape)
         if not 1 <= len(inputs) <= self._input.largest_batch:
             raise InvalidInput(f"a batch of {len(inputs)}; this file takes 1 to {self._input.largest_batch} at a time")
         assert self._method is not None
@@ -78,10 +79,3 @@ class RuntimeRunner:
             raise RuntimeFailed(f"ExecuTorch failed: {first_sentence(error)}") from error
         # The runtime writes every call's output into the same memory.
         return output.numpy().astype(np.float32, copy=True)
-
-    def _check_shape(self, inputs: npt.NDArray[np.generic]) -> None:
-        sizes = self._input.shape[1:]
-        fits = inputs.ndim - 1 == len(sizes)
-        if not fits or any(size not in (0, found) for size, found in zip(sizes, inputs.shape[1:], strict=True)):
-            wanted = ", ".join(str(size) for size in self._input.shape[1:])
-            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
-from mobileclip_deploy.mil.lint import Finding, LintedOperation, LintReport, RuleText
+from mobileclip_deploy.mil.lint import Finding, LintedOperation, LintReport, RuleText, switches
 from mobileclip_deploy.targets.litert.gpu import compile_for_gpu, layer_name
 from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
@@ -39,7 +37,6 @@ def lint_model(artifact: LiteRTArtifact, device: str) -> LintReport:
         if reason is not None:
             findings = (Finding(rule="unsupported", level="leaves", detail=reason or "it gives no reason"),)
         operations.append(LintedOperation.of(name, operator.type, size, findings))
-    leaving = [operation.status == "leaves" for operation in operations]
     return LintReport(
         package=artifact.path.name,
         function="main",
@@ -47,7 +44,7 @@ def lint_model(artifact: LiteRTArtifact, device: str) -> LintReport:
         evaluated=False,
         operations=tuple(operations),
         package_findings=refused,
-        switches=sum(before != after for before, after in pairwise(leaving)),
+        switches=switches(operations),
         rules=(*((UNSUPPORTED,) if found.left else ()), *((REFUSED,) if refused else ())),
     )
 

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_sentence
+from mobileclip_deploy.errors import RuntimeFailed, first_sentence
 from mobileclip_deploy.targets.litert.model_file import SIGNATURE
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.quiet import hold_back, quiet
+from mobileclip_deploy.targets.values import require_shape
 
 __all__ = ["LiteRTRunner"]
 
@@ -49,9 +50,7 @@ class LiteRTRunner:
             raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_sentence(error)}") from error
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        if tuple(inputs.shape[1:]) != self._shape[1:]:
-            wanted = ", ".join(str(size) for size in self._shape[1:])
-            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
+        require_shape(inputs, self._shape)
         rows = np.ascontiguousarray(inputs, dtype=self._dtype)
         try:
             answers = [self._run(**{self._input: row[None]})[self._output] for row in rows]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_sentence
+from mobileclip_deploy.errors import RuntimeFailed, first_sentence
 from mobileclip_deploy.targets.int8_sums import as_run, session_options
+from mobileclip_deploy.targets.values import require_shape
 
 __all__ = ["OnnxRunner", "open_session"]
 
@@ -76,12 +77,7 @@ class OnnxRunner:
         if self._input.type == PICTURE:
             return np.stack([self.picture(picture) for picture in as_pictures(inputs)])
         dtype = DTYPES[self._input.type]
-        sizes = self._input.shape[1:]  # a free one has a name
-        fits = inputs.ndim - 1 == len(sizes) and all(
-            found == size or isinstance(size, str) for found, size in zip(inputs.shape[1:], sizes, strict=True)
-        )
-        if not fits:
-            raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes {self._input.shape}")
+        require_shape(inputs, self._input.shape)
         parts = [self._ask(inputs[start : start + BATCH].astype(dtype)) for start in range(0, len(inputs), BATCH)]
         return np.concatenate(parts).astype(np.float32)
 
