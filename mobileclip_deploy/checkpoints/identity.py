@@ -39,10 +39,10 @@ def choose(fits: Sequence[Candidate], path: Path, hints: Sequence[str] = ()) -> 
             return named, ()
     if len({_network(one) for one in fits}) > 1:
         apart = len({one.variant.activation for one in fits}) > 1
-        named = (f"{one.variant.name} ({one.variant.activation})" if apart else one.variant.name for one in fits)
+        told = (f"{one.variant.name} ({one.variant.activation})" if apart else one.variant.name for one in fits)
         known = "; open_clip's own ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU" if apart else ""
         raise CheckpointError(
-            f"{path} fits {', '.join(named)}, which compute different things from the same keys{known}; "
+            f"{path} fits {', '.join(told)}, which compute different things from the same keys{known}; "
             "say which with `variant`"
         )
     first, *others = _names(fits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.class_names import ClassNames, names_of_folders
+from mobileclip_deploy.evaluation.class_names import ClassNames, names_of_folders, refuse_numbers
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.text_files import BadRows
 from mobileclip_deploy.model.image_files import image_files
@@ -36,6 +36,7 @@ def read_class_folders(folder: Path, class_names: Path | None, bad: BadRows) -> 
     if class_names is None:
         named = [(str(entry), entry.name.replace("_", " ")) for entry in folders]
         classes = ClassNames.of(str(folder), named, bad)
+        refuse_numbers(str(folder), names)
     else:
         classes = names_of_folders(class_names, names, bad)
     images: list[Path] = []

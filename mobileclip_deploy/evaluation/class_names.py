@@ -11,7 +11,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, read_lines, read_text
 from mobileclip_deploy.model.prompts import labels_fault
 
-__all__ = ["ClassNames", "names_of_folders", "read_class_names"]
+__all__ = ["ClassNames", "names_of_folders", "read_class_names", "refuse_numbers"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,19 @@ class ClassNames:
         # Nine digits are more than any list has lines, and int() refuses thousands of them.
         number = int(label) if label.isascii() and label.isdigit() and len(label) < 10 else len(self.positions)
         return self.positions[number] if number < len(self.positions) else None
+
+
+def refuse_numbers(source: str, names: Sequence[str]) -> None:
+    """Labels that nobody named as classes and that are numbers: a prompt such as "a photo of a 0" says nothing.
+
+    Raises:
+        InvalidInput: all of them are.
+    """
+    if names and all(name.isascii() and name.isdigit() for name in names):
+        raise InvalidInput(
+            f"{source}: its labels are numbers ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}), of which a "
+            "prompt says nothing; name the classes with `class_names`, a file with a line for each"
+        )
 
 
 def read_class_names(path: Path, bad: BadRows) -> ClassNames:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.class_names import ClassNames
+from mobileclip_deploy.evaluation.class_names import ClassNames, refuse_numbers
 from mobileclip_deploy.evaluation.image_sources import ImageSource
 from mobileclip_deploy.evaluation.text_files import BadRows
 
@@ -109,6 +109,7 @@ def assemble(
         raise InvalidInput(f"{name}: rows without a text, and no classes: there is nothing to measure")
     if classes is None:
         classes = _classes_of(rows) if labelled else ClassNames("", (), ())
+        refuse_numbers(name, classes.names)
     groups: dict[ImageSource, _Group] = {}
     for row in rows:
         problem = _problem(row, classes, groups.get(row.image), labelled, captioned)

@@ -11,7 +11,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, check_tasks, measure
-from mobileclip_deploy.evaluation.reading import BUILTIN, read_dataset
+from mobileclip_deploy.evaluation.reading import BUILTIN, read_dataset, telling
 from mobileclip_deploy.evaluation.suite import (
     SuiteResult,
     check_page,
@@ -173,14 +173,15 @@ def chosen_dataset(
     measured. Others have none of their own: None.
 
     Raises:
-        InvalidInput, UsageError: see `read_dataset`.
+        InvalidInput, UsageError: see `read_dataset` and `telling`.
     """
     if dataset is None and not builtin:
         return None
-    return read_dataset(
+    found = read_dataset(
         Path(BUILTIN if dataset is None else dataset),
         class_names=optional_path(class_names),
         images=optional_path(images),
         split=split,
         skip_bad=skip_bad,
     )
+    return telling(found)

@@ -35,7 +35,8 @@ Floats = npt.NDArray[np.float32]
 
 
 class Interval(BaseModel, frozen=True):
-    """A figure in percent with its 95% bootstrap interval over the examples (1,000 resamples, seed 0)."""
+    """A figure in percent with its 95% bootstrap interval over the examples (1,000 resamples, seed 0); of a share that
+    all or none have, the exact one."""
 
     value: float
     low: float
@@ -157,7 +158,16 @@ class Loss:
 
 
 def percentage(hits: npt.NDArray[np.bool_]) -> Interval:
-    """Share of hits [N] in percent."""
+    """Share of hits [N] in percent.
+
+    Resampling shows no spread where all or none are hits. Then the interval is the exact one (Clopper and Pearson,
+    Biometrika 26, 1934): of one hit in one, 2.5 to 100.
+    """
+    if hits.all() or not hits.any():
+        nearest = 100 * 0.025 ** (1 / len(hits))
+        return (
+            Interval(value=100, low=nearest, high=100) if hits.all() else Interval(value=0, low=0, high=100 - nearest)
+        )
     return _bootstrap(hits.astype(np.float64))
 
 

@@ -15,7 +15,7 @@ from mobileclip_deploy.evaluation.tables import TABLES, read_table
 from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, parse_templates, read_text, validated
 from mobileclip_deploy.model.variants import models_dir
 
-__all__ = ["accuracy_dataset", "builtin_dataset", "read_dataset"]
+__all__ = ["accuracy_dataset", "builtin_dataset", "read_dataset", "telling"]
 
 BUILTIN = "builtin"
 """What stands in the place of a dataset's path for the built-in one."""
@@ -40,11 +40,25 @@ def accuracy_dataset(source: Source, dataset: Path | None = None) -> Dataset | N
     is named.
 
     Raises:
-        InvalidInput: no dataset is at the path given.
+        InvalidInput: no dataset is at the path given, or one that tells nothing (`telling`).
     """
     if dataset is not None:
-        return read_dataset(dataset)
+        return telling(read_dataset(dataset))
     return builtin_dataset() if source.provenance.builtin else None
+
+
+def telling(dataset: Dataset) -> Dataset:
+    """The dataset itself.
+
+    Raises:
+        InvalidInput: it tells nothing of a model: it has one class, or captions of one picture.
+    """
+    named = f"the dataset {dataset.name}"
+    if dataset.labels and len(dataset.classes) == 1:
+        raise InvalidInput(f"{named} has one class, {dataset.classes[0]!r}, which every model finds; give two or more")
+    if dataset.captions and len(dataset.images) == 1:
+        raise InvalidInput(f"{named} has captions of one picture, which every model finds; give two pictures or more")
+    return dataset
 
 
 def read_dataset(

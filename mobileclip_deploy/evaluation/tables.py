@@ -68,6 +68,7 @@ def _separated(path: Path, images: Path, bad: BadRows) -> list[Row]:
     )
     rows: list[Row] = []
     places: dict[str, int] | None = None
+    width = 0
     start = 0
     while True:
         try:
@@ -79,9 +80,11 @@ def _separated(path: Path, images: Path, bad: BadRows) -> list[Row]:
             break
         where, start = f"{path}:{lines[start][0]}", reader.line_num
         if places is None:
-            places = _columns(path, cells)
+            places, width = _columns(path, cells), len(cells)
         elif len(cells) <= max(places.values()):
             bad.add(f"{where}: {len(cells)} columns, fewer than the header")
+        elif any(cell.strip() for cell in cells[width:]):  # what is cut off would be half of a caption
+            bad.add(f'{where}: {len(cells)} columns, the header has {width}: put a text with the separator in "quotes"')
         elif not (image := cells[places["image"]].strip()):
             bad.add(f"{where}: no image")
         else:

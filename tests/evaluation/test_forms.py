@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import refusal, run
 from evaluation.datasets import add_member, image, karpathy, shards, table
 
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError
@@ -130,6 +131,11 @@ BAD: dict[str, tuple[Callable[[Path], Path], str, int]] = {
     "not UTF-8": (lambda f: table(f, b"image,label\na.png,caf\xe9\nb.png,x\n"), "data.csv:2: not UTF-8 (byte 0xe9", 1),
     "no label": (lambda f: table(f, "image,label\na.png,x\nb.png,\n"), "data.csv:3: no label", 1),
     "too few cells": (lambda f: table(f, "image,label\na.png,x\nb.png\n"), "data.csv:3: 1 columns", 1),
+    "a comma without quotes": (
+        lambda f: table(f, "image,text\na.png,x\nb.png,a dog, asleep\n"),
+        'data.csv:3: 3 columns, the header has 2: put a text with the separator in "quotes"',
+        1,
+    ),
     "an open quote": (lambda f: table(f, 'image,label\na.png,x\nb.png,"y\n'), "data.csv:3: ", 1),
     "a caption left out": (lambda f: table(f, "image,text\na.png,x\nb.png,\n"), "data.csv:3: no text", 1),
     "the same row twice": (lambda f: table(f, "image,text\na.png,x\na.png,x\n"), "data.csv:3: the same row as", 1),
@@ -196,6 +202,25 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path
         read_dataset(karpathy(tmp_path), split="val")
     with pytest.raises(InvalidInput, match="has no split 'val'; it has test"):
         read_dataset(shards(tmp_path / "wds"), split="val")
+
+
+def test_numbers_are_no_names(tmp_path: Path) -> None:
+    path = table(tmp_path / "t", "image,label\na.png,0\nb.png,1\n")
+    image(tmp_path / "folders" / "0" / "a.png")
+    image(tmp_path / "folders" / "1" / "b.png")
+    for dataset, lines in ((path, "0\n1\n"), (tmp_path / "folders", "0 0\n1 1\n")):
+        with pytest.raises(InvalidInput, match=r"its labels are numbers \(0, 1\), of which a prompt says nothing"):
+            read_dataset(dataset)
+        assert read_dataset(dataset, class_names=write(tmp_path / "names.txt", lines)).classes == ("0", "1")
+
+
+def test_a_dataset_that_tells_nothing_is_refused(tmp_path: Path) -> None:
+    image(tmp_path / "one" / "cat" / "a.png")
+    captions = table(tmp_path / "t", "image,text\na.png,a cat\n")
+    line = refusal(run("evaluate", "--dataset", tmp_path / "one"))
+    assert "the dataset one has one class, 'cat', which every model finds; give two or more" in line
+    line = refusal(run("evaluate", "--dataset", captions))
+    assert "the dataset data has captions of one picture, which every model finds" in line
 
 
 def test_names_that_do_not_fit_the_folders_are_refused(tmp_path: Path) -> None:

@@ -45,9 +45,13 @@ def test_a_percentage_lies_in_its_interval_which_is_reproducible() -> None:
 
 
 @pytest.mark.parametrize("hit", [True, False])
-def test_all_or_nothing_has_no_width(hit: bool) -> None:
+def test_all_or_nothing_of_few_says_little(hit: bool) -> None:
     found = percentage(np.full(10, hit))
-    assert found.low == found.value == found.high == (100 if hit else 0)
+    ten, one = (69.2, 2.5) if hit else (100 - 69.2, 97.5)  # of Clopper and Pearson's tables
+    assert (found.value, found.high if hit else found.low) == ((100, 100) if hit else (0, 0))
+    assert (found.low if hit else found.high) == pytest.approx(ten, abs=0.05)
+    single = percentage(np.full(1, hit))
+    assert (single.low if hit else single.high) == pytest.approx(one)
 
 
 def test_a_difference_is_resampled_in_pairs() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion
 from mobileclip_deploy.files import read_regular
@@ -20,7 +20,20 @@ __all__ = ["AnchorSettings", "Recipe", "read_recipe"]
 RECIPE_BYTES, MOST_BRACKETS = 64 << 10, 1000
 
 
-class AnchorSettings(BaseModel, frozen=True, extra="forbid"):
+class _Fields(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Numbers are numbers: YAML's yes and no would count as 1 and 0."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(
+                f"{str(value).lower()} (as YAML reads yes, no, on and off too) is neither a number nor a text"
+            )
+        return value
+
+
+class AnchorSettings(_Fields):
     """Settings of a training with one trained vector, an anchor, for each different true caption: how many of a batch's
     captions are read (the anchors stand for the others), and the label smoothing of the cross-entropy against anchors.
     """
@@ -29,7 +42,7 @@ class AnchorSettings(BaseModel, frozen=True, extra="forbid"):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
 
-class Recipe(BaseModel, frozen=True, extra="forbid"):
+class Recipe(_Fields):
     """A training of one variant on a reinforced dataset or on plain pairs. Paths are relative to the recipe's file.
 
     `start` is a checkpoint to go on from; without one weights are drawn, with layer scales at `layer_scale` (the
@@ -137,6 +150,19 @@ def _in_words(error: ValidationError) -> str:
     return f"field {'.'.join(map(str, first['loc']))} {what}; for example `{name}: {example}`"
 
 
+class _Once(yaml.SafeLoader):
+    """Refuses a field that is given twice, of which YAML's own loaders keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice, again in line {line}")
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def read_recipe(path: Path, data: Path | None = None, images: Path | None = None) -> Recipe:
     """Read a recipe.
 
@@ -153,7 +179,7 @@ def read_recipe(path: Path, data: Path | None = None, images: Path | None = None
             raise InvalidInput(f"{path} is nested more deeply than a recipe")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few of them make billions of items
             raise InvalidInput(f"{path} refers back to itself (*name), which a recipe does not need; write it out")
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Once)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
