@@ -57,6 +57,24 @@ def test_the_example_gives_the_probabilities_of_the_checkpoint(
     assert list(found) == sorted(found, key=found.__getitem__, reverse=True)
 
 
+def test_what_is_no_answer_is_an_error(zero_shot: Path, exports: Exports, tmp_path: Path) -> None:
+    bundle = exports.bundle("coreml", "fp16")
+    size = bundle.manifest.preprocess.size
+    (tmp_path / "image.rgb").write_bytes(bytes(3 * size * size))
+    (tmp_path / "wrong.rgb").write_bytes(b"no picture")
+    without_script = {name: value for name, value in os.environ.items() if name != "COREML_STAND_IN"}
+    for arguments, code, words in (
+        ([bundle.path, tmp_path / "image.rgb", "cat,dog"], 1, "gave no embedding: the model did not compute"),
+        ([bundle.path, tmp_path / "wrong.rgb", "cat,dog"], 1, "wrong.rgb is no picture of "),
+        ([tmp_path, tmp_path / "image.rgb", "cat,dog"], 1, "error: "),
+        ([bundle.path], 2, "usage: zero-shot BUNDLE IMAGE"),
+    ):
+        done = subprocess.run([zero_shot, *arguments], env=without_script, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (code, ""), done
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
 def answer(file: Path, inputs: np.ndarray, outputs: np.ndarray) -> dict[str, object]:
     """For the stand-in: what to answer to which inputs."""
     file.with_suffix(".inputs").write_bytes(np.ascontiguousarray(inputs).tobytes())

@@ -14,7 +14,7 @@ func loadImage(_ url: URL, size: Int) throws -> CVPixelBuffer {
     ]
     guard let source = CGImageSourceCreateWithURL(url as CFURL, nil),
         let image = CGImageSourceCreateThumbnailAtIndex(source, 0, options as CFDictionary)
-    else { throw CocoaError(.fileReadCorruptFile) }
+    else { throw NoPicture(url: url) }
     let buffer = try emptyBuffer(size)
     CVPixelBufferLockBaseAddress(buffer, [])
     defer { CVPixelBufferUnlockBaseAddress(buffer, []) }
@@ -35,7 +35,7 @@ func loadImage(_ url: URL, size: Int) throws -> CVPixelBuffer {
 /// For the tests on Linux: the bytes of an image of the right size, red, green, blue, row by row.
 func loadImage(_ url: URL, size: Int) throws -> CVPixelBuffer {
     let bytes = try Data(contentsOf: url)
-    guard bytes.count == 3 * size * size else { throw CocoaError(.fileReadCorruptFile) }
+    guard bytes.count == 3 * size * size else { throw NoPicture(url: url) }
     let buffer = try emptyBuffer(size)
     CVPixelBufferLockBaseAddress(buffer, [])
     defer { CVPixelBufferUnlockBaseAddress(buffer, []) }
@@ -49,6 +49,11 @@ func loadImage(_ url: URL, size: Int) throws -> CVPixelBuffer {
     return buffer
 }
 #endif
+
+private struct NoPicture: LocalizedError {
+    let url: URL
+    var errorDescription: String? { "\(url.lastPathComponent) is no picture of a format that can be read here" }
+}
 
 private func emptyBuffer(_ size: Int) throws -> CVPixelBuffer {
     var made: CVPixelBuffer?

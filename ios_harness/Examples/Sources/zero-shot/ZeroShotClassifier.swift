@@ -78,7 +78,17 @@ final class ZeroShotClassifier {
         }
         let embedding = (0..<array.count).map { array[[0, NSNumber(value: $0)]].floatValue }
         let length = embedding.reduce(0) { $0 + $1 * $1 }.squareRoot()
+        // Zeros and NaN have no direction: every probability would be NaN.
+        guard length.isFinite, length > 0 else { throw NoEmbedding(tower: tower.file) }
         return embedding.map { $0 / length }
+    }
+}
+
+/// A model answered with zeros, or with what is no number.
+private struct NoEmbedding: LocalizedError {
+    let tower: String
+    var errorDescription: String? {
+        "\(tower) gave no embedding: the model did not compute (on Linux a stand-in answers, by COREML_STAND_IN's script)"
     }
 }
 
