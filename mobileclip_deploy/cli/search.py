@@ -19,8 +19,9 @@ __all__ = ["search"]
 @click.option("--image", "images", type=FILE, multiple=True, metavar="FILE", help="A picture as a query; repeatable.")
 @click.option("--bundle", type=BundlePath(), help="That embeds the query [default: the one that last wrote an index].")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Matches for each.")
+@click.option("--html", type=FILE, metavar="FILE", help="Write a page with small pictures, too.")
 @click.option("--export", type=FILE, metavar="FILE", help="Write it for another engine: .npy, .usearch or .sqlite.")
-@click.option("--force", is_flag=True, help="With --export: replace FILE.")
+@click.option("--force", is_flag=True, help="Replace the FILE of --html or --export.")
 @json_option
 def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked: Any) -> None:
     """Find the pictures of an index that are nearest to a text, or to a picture.
@@ -32,6 +33,7 @@ def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked
     Examples:
       mobileclip-deploy search library.mcdx "a red car" --top 5
       mobileclip-deploy search library.mcdx "a dog" "a cat" --json
+      mobileclip-deploy search library.mcdx "a dog" --top 60 --html dogs.html
       mobileclip-deploy search library.mcdx --image cat.jpg --bundle out/nano-onnx-fp16
       mobileclip-deploy search library.mcdx --export library.usearch
     """
@@ -41,11 +43,11 @@ def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked
     from mobileclip_deploy.errors import UsageError
 
     if export is not None:
-        if asked["texts"] or asked["images"] or as_json:
-            raise UsageError("--export is asked alone, without texts, images and --json")
+        if asked["texts"] or asked["images"] or asked["html"] or as_json:
+            raise UsageError("--export is asked alone, without texts, images, --html and --json")
         say("wrote " + " and ".join(map(str, export_index(index, export, force=force))))
         return
-    found = run(index, asked.pop("texts"), **asked)
+    found = run(index, asked.pop("texts"), force=force, **asked)
     if as_json:
         print_json(found)
         return

@@ -19,11 +19,12 @@ from mobileclip_deploy.embeddings.embedding_files import (
 from mobileclip_deploy.embeddings.engines import write_for_engine
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.library import SUFFIX, IndexFile, Keeping, embed_to_index
+from mobileclip_deploy.embeddings.page import write_page
 from mobileclip_deploy.embeddings.searching import SearchResult, search_index
 from mobileclip_deploy.embeddings.spaces import bundle_of_space
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.pictures import Reading
-from mobileclip_deploy.files import StrPath, paths
+from mobileclip_deploy.files import StrPath, check_file_destination, optional_path, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 
@@ -102,6 +103,8 @@ def search(
     images: StrPath | Sequence[StrPath] = (),
     bundle: Bundle | StrPath | None = None,
     top: Count = 20,
+    html: StrPath | None = None,
+    force: bool = False,
 ) -> SearchResult:
     """The pictures of an index that are nearest to texts, or to other pictures: every one is compared.
 
@@ -112,15 +115,23 @@ def search(
         bundle: that embeds the queries, of the index's embedding space; when None the one that last wrote an index of
             that space on this machine.
         top: matches for each query; fewer where the index holds fewer.
+        html: a file to write the answers to, as a page with small pictures.
+        force: replace a page that is there.
 
     Raises:
         InvalidInput: no index, a damaged one, an image that cannot be used, or a bundle of another embedding space.
         UsageError: nothing is asked, or no bundle is known.
         RuntimeFailed: nothing here can run the bundle.
     """
+    page = optional_path(html)
+    if page is not None:
+        check_file_destination(page, force, "html")
     opened = index if isinstance(index, Index) else Index(index)
     chosen = bundle_of_space(opened.description.embedding_space) if bundle is None else Bundle.of(bundle)
-    return search_index(opened, chosen, [texts] if isinstance(texts, str) else texts, paths(images), top)
+    result = search_index(opened, chosen, [texts] if isinstance(texts, str) else texts, paths(images), top)
+    if page is not None:
+        write_page(result, opened.description.tower, page)
+    return result
 
 
 def export_index(index: Index | StrPath, output: StrPath, *, force: bool = False) -> tuple[Path, ...]:

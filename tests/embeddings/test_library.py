@@ -50,6 +50,14 @@ def test_an_index_is_kept_up_to_date_and_found_in(exports: Exports, photos: Path
     assert (found.code, found.stdout.count(".png")) == (0, 3)
     assert "1.00" in found.stdout or "0.99" in found.stdout
 
+    (photos / "1f355.png").rename(tmp_path / "away.png")
+    found = run("search", library, "rocket <b>", "--top", "4", "--html", tmp_path / "found.html")
+    page = (tmp_path / "found.html").read_text(encoding="utf-8")
+    assert (found.code, page.count("data:image/jpeg;base64,"), page.count(">cannot be read<")) == (0, 3, 1)
+    assert "<h2>rocket &lt;b&gt;</h2>" in page
+    assert "exists" in refused("search", library, "rocket", "--html", tmp_path / "found.html")
+    (tmp_path / "away.png").rename(photos / "1f355.png")
+
     before = library.read_bytes()
     (photos / "broken.png").unlink()
     assert run("embed", bundle.path, photos, "-o", library, "--incremental", "--json").json["computed"] == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.judgement import run_warnings
@@ -14,6 +13,7 @@ from mobileclip_deploy.benchmark.report.roofline_drawing import draw_roofline
 from mobileclip_deploy.benchmark.report.table import columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.roofline import OPERATOR_COLUMNS, operator_rows, operator_shares, rooflines
+from mobileclip_deploy.files.pages import filled_page
 
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
@@ -27,27 +27,20 @@ def html_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> st
     Args:
         lints: of packages that were measured.
     """
-    import jinja2
-
-    folder = files(__package__ or "")
-    loader = jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8"))
-    # Whatever a result says, a device's name among it, is escaped.
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.globals |= {"warnings": run_warnings, "columns": columns, "rows": rows, "conditions": conditions}
-    environment.globals |= {
-        "remarks": partial(remarks, lints=lints),
-        "device_name": device_name,
-        "numeric": _numeric,
-        "reference": REFERENCE,
-        "operator_columns": OPERATOR_COLUMNS,
-        "operator_rows": operator_rows,
-        "operator_shares": operator_shares,
-        "roofline_drawings": lambda result: [draw_roofline(one) for one in rooflines(result)],
-    }
-    page = environment.get_template("page.html")
-    return page.render(
+    return filled_page(
+        __package__ or "",
+        warnings=run_warnings,
+        columns=columns,
+        rows=rows,
+        conditions=conditions,
+        remarks=partial(remarks, lints=lints),
+        device_name=device_name,
+        numeric=_numeric,
+        reference=REFERENCE,
+        operator_columns=OPERATOR_COLUMNS,
+        operator_rows=operator_rows,
+        operator_shares=operator_shares,
+        roofline_drawings=lambda result: [draw_roofline(one) for one in rooflines(result)],
         results=results,
         count=sum(len(result.cells) for result in results),
         devices=list(dict.fromkeys(device_name(result) for result in results)),

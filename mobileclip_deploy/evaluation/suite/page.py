@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 from mobileclip_deploy.evaluation.suite.measuring import SuiteResult
 from mobileclip_deploy.files import check_file_destination, write_whole
+from mobileclip_deploy.files.pages import filled_page
 
 __all__ = ["check_page", "html_page", "write_page"]
 
 
 def html_page(result: SuiteResult) -> str:
     """The page; whatever the result says is escaped."""
-    import jinja2
-
-    template = files(__package__ or "").joinpath("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(template).render(result=result)
+    return filled_page(__package__ or "", result=result)
 
 
 def check_page(path: Path, force: bool) -> None:
