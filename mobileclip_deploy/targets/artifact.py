@@ -37,10 +37,7 @@ class Artifact(ABC):
 
     Attributes:
         path: the file or folder.
-        opaque: why `graph` is None, of a format that cannot be read operation by operation.
     """
-
-    opaque = "it cannot be read operation by operation"
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -7,7 +7,7 @@ from typing import Any
 
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.targets.coreai.asset import IMAGE, OWN, Asset, TensorType, operations, tensor_type
-from mobileclip_deploy.targets.coreai.opening import graph_of, port_names
+from mobileclip_deploy.targets.coreai.opening import graph_of, named_ports
 from mobileclip_deploy.targets.coreai.weights import RESTORED
 from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, PortInspection, StoredTensor
 from mobileclip_deploy.targets.values import TensorInfo
@@ -46,7 +46,7 @@ def _flat(metadata: dict[str, Any]) -> dict[str, str]:
 def _function(asset: Asset, name: str) -> FunctionInspection:
     function = asset.functions[name]
     nodes = graph_of(asset, name).nodes
-    inputs, outputs = ports_of(function)
+    inputs, outputs = ports_of(asset, function)
     weights = [weight for operation in operations(function) if (weight := _weight(operation)) is not None]
     return FunctionInspection.of(
         (map(_port, inputs), map(_port, outputs)),
@@ -73,14 +73,9 @@ def _weight(operation: Any) -> StoredTensor | None:
     return StoredTensor.of(str(result.get_name()), tensor_type(result).shape, dtype, f"{kind} {dtype}", size)
 
 
-def ports_of(function: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:
+def ports_of(asset: Asset, function: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:
     """The inputs and the outputs of a function."""
-    block = function.regions[0].blocks[0]
-    values = list(block.arguments), list(list(operations(function))[-1].operands)
-    inputs, outputs = (
-        [_info(name, kind) for name, kind in zip(names, map(tensor_type, found), strict=True)]
-        for names, found in zip(port_names(function), values, strict=True)
-    )
+    inputs, outputs = ([_info(name, kind) for name, kind in side] for side in named_ports(asset, function))
     return inputs, outputs
 
 

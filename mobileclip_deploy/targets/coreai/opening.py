@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_type
+from mobileclip_deploy.targets.coreai.asset import Asset, TensorType, operations, tensor_type
 from mobileclip_deploy.targets.coreai.authoring import FUNCTION
 from mobileclip_deploy.targets.coreai.weights import TABLE
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.mil.lint import LintReport
     from mobileclip_deploy.targets.inspection import PackageInspection
 
-__all__ = ["CoreAIArtifact", "graph_of", "port_names"]
+__all__ = ["CoreAIArtifact", "graph_of", "named_ports"]
 
 CONSTANT, CALL, OUTPUT = "coreai.constant", "coreai.invoke", "coreai.output"
 PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')
@@ -53,7 +53,7 @@ class CoreAIArtifact(Artifact):
     def _ports(self) -> tuple[list[TensorInfo], list[TensorInfo]]:
         from mobileclip_deploy.targets.coreai.inspection import ports_of
 
-        return ports_of(self.asset.function(self.function))
+        return ports_of(self.asset, self.asset.function(self.function))
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -128,15 +128,7 @@ class _Reader:
         arguments = list(function.regions[0].blocks[0].arguments)
         values: list[Input] = [Wire(None, place) for place in range(len(arguments))]
         results = self._body(function, values, {})
-        names = [PORT_NAME.findall(str(function.attributes[which])) for which in ("arg_attrs", "res_attrs")]
-        types = [arguments, list(_last(function).operands)]
-        for found, values_of in zip(names, types, strict=True):
-            if len(found) != len(values_of):
-                raise InvalidInput(f"{self.asset.path}: an input or output without a name")
-        inputs, outputs = (
-            tuple(f"{name} {tensor_type(value)}" for name, value in zip(found, values_of, strict=True))
-            for found, values_of in zip(names, types, strict=True)
-        )
+        inputs, outputs = (tuple(f"{name} {kind}" for name, kind in side) for side in named_ports(self.asset, function))
         return Graph(inputs, tuple(self.nodes), outputs, tuple(results), _declared(function))
 
     def _body(self, graph: Any, arguments: Sequence[Input], settings: Mapping[str, Any]) -> list[Input]:
@@ -177,16 +169,23 @@ class _Reader:
         return self.asset.graphs[symbol]
 
 
-def port_names(graph: Any) -> tuple[list[str], list[str]]:
-    """What a function calls its inputs and its outputs."""
-    inputs, outputs = (PORT_NAME.findall(str(graph.attributes[which])) for which in ("arg_attrs", "res_attrs"))
+def named_ports(asset: Asset, function: Any) -> tuple[list[tuple[str, TensorType]], list[tuple[str, TensorType]]]:
+    """The inputs and the outputs of a function: names and types.
+
+    Raises:
+        InvalidInput: one has no name.
+    """
+    block = function.regions[0].blocks[0]
+    names = (PORT_NAME.findall(str(function.attributes[which])) for which in ("arg_attrs", "res_attrs"))
+    values = block.arguments, list(operations(function))[-1].operands
+    kinds = [[tensor_type(value) for value in side] for side in values]
+    try:
+        inputs, outputs = (list(zip(*side, strict=True)) for side in zip(names, kinds, strict=True))
+    except ValueError:
+        raise InvalidInput(f"{asset.path}: an input or output without a name") from None
     return inputs, outputs
 
 
 def _declared(graph: Any) -> dict[str, str]:
     """What a graph is declared to be, beside its body: a device may have its own way to compute what is declared."""
     return {entry.name: str(entry.attr) for entry in graph.attributes if entry.name not in NO_SETTING}
-
-
-def _last(graph: Any) -> Any:
-    return list(operations(graph))[-1]
