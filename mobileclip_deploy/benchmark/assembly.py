@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mobileclip_deploy.benchmark.arithmetic import arithmetic_of
 from mobileclip_deploy.benchmark.job import Cell, Job
 from mobileclip_deploy.benchmark.judgement import cell_warnings, impossible, marked
+from mobileclip_deploy.benchmark.limit import arithmetic_of
 from mobileclip_deploy.benchmark.result import CellResult, Result, RoundResult, Run
 from mobileclip_deploy.benchmark.statistics import summarize
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.documents import parse_document, write_document
-from mobileclip_deploy.benchmark.job import Job, Turn
+from mobileclip_deploy.benchmark.job import Job, Turn, weights_beside
 from mobileclip_deploy.benchmark.result import RoundResult, Run, Snapshot
 from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError, suggestion
@@ -67,6 +67,16 @@ class Plan:
     def stream(self) -> Path:
         """Where finished rounds go, one per line."""
         return self.folder / f"{self.job.run_id}.rounds.jsonl"
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Every file that the job names, by its path in the folder: packages file by file, weights that lie beside a
+        model, golden inputs."""
+        names = [name for cell in self.job.cells for name in (cell.file, *weights_beside(cell.file))]
+        names += [cell.golden.inputs.file for cell in self.job.cells if cell.golden]
+        places = (self.folder / name for name in dict.fromkeys(names))
+        every = (file for place in places for file in (sorted(place.rglob("*")) if place.is_dir() else (place,)))
+        return {file.relative_to(self.folder).as_posix(): file for file in every if file.is_file()}
 
     @property
     def most_bytes(self) -> int:

@@ -12,11 +12,10 @@ import torch
 from benchmark import documents
 from torch import Tensor, nn
 
-from mobileclip_deploy.benchmark.arithmetic import arithmetic_of, tower_arithmetic
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.host import driver
 from mobileclip_deploy.benchmark.host import peak as probe
-from mobileclip_deploy.benchmark.limit import describe_peak, reached
+from mobileclip_deploy.benchmark.limit import arithmetic_of, describe_peak, reached, tower_arithmetic
 from mobileclip_deploy.benchmark.report.table import columns, conditions, rows
 from mobileclip_deploy.benchmark.result import Peak, Result
 from mobileclip_deploy.folding import fold_structure

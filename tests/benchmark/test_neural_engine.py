@@ -13,9 +13,8 @@ from mobileclip_deploy.benchmark.neural_engine import (
     operations_elsewhere,
     planned_placement,
 )
-from mobileclip_deploy.benchmark.report.html import html_page
-from mobileclip_deploy.benchmark.report.markdown import markdown_page
 from mobileclip_deploy.benchmark.report.table import remarks
+from mobileclip_deploy.benchmark.report.writing import html_page, markdown_page
 from mobileclip_deploy.benchmark.result import PlannedOperation, Result, RoundResult
 from mobileclip_deploy.benchmark.statistics import summarize
 from mobileclip_deploy.mil.lint import Finding, LintReport

@@ -16,9 +16,9 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver
-from mobileclip_deploy.benchmark.planning import build_job
 from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.request import Request
+from mobileclip_deploy.benchmark.running import build_job
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.evaluation import builtin_dataset
 from mobileclip_deploy.evaluation.classification import classify

@@ -182,13 +182,7 @@ class AndroidDriver(Driver):
             self._end_own_run(programs, plan)
         if _is_job_of(adb, folder, plan):
             rounds.fetch(adb, folder)
-        wanted = {
-            path.relative_to(plan.folder).as_posix(): path
-            for part in ("models", "golden")
-            for path in sorted((plan.folder / part).rglob("*"))
-            if path.is_file()
-        }
-        wanted["job.json"] = plan.folder / "job.json"
+        wanted = plan.files | {"job.json": plan.folder / "job.json"}
         if plan.stream.exists():
             wanted[plan.stream.name] = plan.stream
         rounds.tell("pushing models")

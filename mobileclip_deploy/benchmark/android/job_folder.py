@@ -28,8 +28,10 @@ def write_job_folder(plan: Plan, runners: Runners, settings: AndroidSettings, in
     (folder / "bin").mkdir(parents=True)
     for program in runners.files:
         shutil.copyfile(program, folder / "bin" / program.name)
-    for part in ("models", "golden"):
-        shutil.copytree(plan.folder / part, folder / "job" / part)
+    for name, source in plan.files.items():
+        target = folder / "job" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
     write_document(folder / "job" / "job.json", plan.job)
     loader = loader_among(path.name for path in runners.files)
     limit = ("timeout", "-k", "5", f"{settings.total_limit(plan.job):.0f}")

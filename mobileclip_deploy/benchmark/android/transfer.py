@@ -18,10 +18,8 @@ HASHING_SECONDS = 600
 DAMAGED = 3
 
 
-def synchronize(
-    adb: Adb, folder: str, wanted: Mapping[str, Path], keep: frozenset[str] = frozenset(), *, executable: bool = False
-) -> int:
-    """Make `folder` on the phone hold these files (relative name -> local file) and, of others, only those to keep.
+def synchronize(adb: Adb, folder: str, wanted: Mapping[str, Path], *, executable: bool = False) -> int:
+    """Make `folder` on the phone hold these files (relative name -> local file) and no others.
 
     A file is pushed under another name, its hash compared there, and then renamed: an interruption leaves no half file
     under a name that is used.
@@ -34,7 +32,7 @@ def synchronize(
     """
     local = {name: file_sha256(path) for name, path in wanted.items()}
     remote = remote_hashes(adb, folder)
-    surplus = sorted(name for name in remote if name not in local and name not in keep)
+    surplus = sorted(name for name in remote if name not in local)
     if surplus:
         adb.demand(f"cd {quoted(folder)} && rm -f -- {quoted(*surplus)}")
     changed = [name for name, digest in local.items() if remote.get(name) != digest]

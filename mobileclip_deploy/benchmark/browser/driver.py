@@ -71,7 +71,7 @@ class BrowserDriver(Driver):
         session = BrowserSession(plan, lambda done, cell: counter.tell(done, cell.label))
         files = {file.name: file for file in PAGE.iterdir()}
         files |= {f"runtime/{name}": runtime / name for name in FILES}
-        files |= {f"plan/{name}": file for name, file in session.files.items()}
+        files |= {f"plan/{name}": file for name, file in plan.files.items()}  # nothing else is served
         posts = _posts(session)
         if self.selector == LAN:
             host = local_address()

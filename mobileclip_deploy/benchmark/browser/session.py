@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.benchmark.bounded import one_line
@@ -43,17 +42,6 @@ class BrowserSession:
         self.heard = threading.Event()
         """Set whenever the page sends anything; who waits clears it."""
 
-    @property
-    def files(self) -> dict[str, Path]:
-        """Everything below the plan's folder that a page may load, by its path: models, what lies beside them, and
-        golden inputs. Nothing else is served."""
-        found: dict[str, Path] = {}
-        for cell in self._plan.job.cells:
-            names = [cell.file, *weights_beside(cell.file)]
-            names += [cell.golden.inputs.file] if cell.golden else []
-            found |= {name: self._plan.folder / name for name in names if (self._plan.folder / name).is_file()}
-        return found
-
     def hello(self, text: str) -> None:
         """A page has come.
 
@@ -84,7 +72,7 @@ class BrowserSession:
                 "run": self._plan.job.run_id,
                 "round": turns[0].round,
                 "cell": cell.model_dump(mode="json"),
-                "beside": [name for name in self.files if name in weights_beside(cell.file)],
+                "beside": [name for name in self._plan.files if name in weights_beside(cell.file)],
                 "protocol": self._plan.job.protocol.model_dump(mode="json"),
             }
 

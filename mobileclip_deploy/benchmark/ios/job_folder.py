@@ -37,13 +37,10 @@ def write_job_folder(plan: Plan, into: Path, *, in_parts: bool) -> Path:
     """
     folder = into / plan.job.run_id
     folder.mkdir(parents=True)
-    for name in sorted(_files(plan)):
-        source, target = plan.folder / name, folder / name
+    for name, source in plan.files.items():
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target)
-        else:
-            shutil.copyfile(source, target)
+        shutil.copyfile(source, target)
     large = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > PART_BYTES]
     for file in large if in_parts else ():
         _split(file)
@@ -58,11 +55,3 @@ def _split(file: Path) -> None:
             part = file.with_name(f"{file.name}.part{number:03d}of{count:03d}")
             part.write_bytes(stream.read(PART_BYTES))
     file.unlink()
-
-
-def _files(plan: Plan) -> set[str]:
-    found = {cell.file for cell in plan.job.cells}
-    for cell in plan.job.cells:
-        if cell.golden is not None:
-            found.add(cell.golden.inputs.file)
-    return found

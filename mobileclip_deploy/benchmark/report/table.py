@@ -15,7 +15,10 @@ from mobileclip_deploy.benchmark.result import Browser, CellResult, Result, Snap
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
 
-__all__ = ["Field", "columns", "conditions", "remarks", "rows", "specializes"]
+__all__ = ["LIMITS", "Field", "columns", "conditions", "remarks", "rows"]
+
+LIMITS = ("GOP/s", "of float32's limit, %", "of int8's limit, %")
+"""Columns of a result whose run measured the limit of its cores."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,8 @@ def columns(result: Result) -> tuple[str, ...]:
     words = ("model", "tower", "precision", "runtime", "place", "threads")
     judged = (f"{statistic}, ms", "95% of median, ms", "status", "answers", "warnings")
     times = ("p90, ms", "p99, ms", *_own(result), "load, ms", "again, ms", "first, ms")
-    return (*words, *judged, *_limits(result), *times, "last/first", "memory, MB", "file, MB")
-
-
-def _limits(result: Result) -> tuple[str, ...]:
-    """Where the limit of the cores was measured."""
-    return ("GOP/s", "of float32's limit, %", "of int8's limit, %") if result.peaks else ()
+    limits = LIMITS if result.peaks else ()
+    return (*words, *judged, *limits, *times, "last/first", "memory, MB", "file, MB")
 
 
 def _own(result: Result) -> tuple[str, ...]:
@@ -46,12 +45,8 @@ def _own(result: Result) -> tuple[str, ...]:
     what some runtimes do apart from loading, to prepare a model for the device."""
     if result.device.browser:
         return ("fetch, ms", "compile, ms")
-    return ("CPU, ms", "specialize, ms") if specializes(result) else ("CPU, ms",)
-
-
-def specializes(result: Result) -> bool:
-    """Whether a runtime told what preparing a model for this device took, apart from loading it."""
-    return any(found.specialization_ns is not None for found in result.cells)
+    specializes = any(found.specialization_ns is not None for found in result.cells)
+    return ("CPU, ms", "specialize, ms") if specializes else ("CPU, ms",)
 
 
 def rows(result: Result) -> tuple[tuple[Field, ...], ...]:
@@ -60,12 +55,12 @@ def rows(result: Result) -> tuple[tuple[Field, ...], ...]:
 
 
 def _reached(result: Result, cell: Cell, found: CellResult) -> tuple[Field, ...]:
-    """A field for each of `_limits`."""
+    """A field for each of `LIMITS`."""
     if not result.peaks:
         return ()
     near = reached(cell, found, result.peaks)
     if near is None:
-        return (_figure(None),) * 3
+        return (_figure(None),) * len(LIMITS)
     return tuple(_figure(value) for value in (near.per_second / 1e9, near.float32_percent, near.int8_percent))
 
 

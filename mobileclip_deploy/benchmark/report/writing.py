@@ -1,24 +1,32 @@
-"""Writing a report in the format that its name asks for."""
+"""A report in the format that its name asks for. The HTML page is one file: no network, no library, readable with
+keyboard and screen reader; the Markdown has the same tables, and the figures as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
-from mobileclip_deploy.benchmark.report.html import html_page
-from mobileclip_deploy.benchmark.report.markdown import markdown_page
+from mobileclip_deploy.benchmark.judgement import run_warnings
+from mobileclip_deploy.benchmark.report.drawing import draw
 from mobileclip_deploy.benchmark.report.png import write_png
+from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, figures
+from mobileclip_deploy.benchmark.report.roofline_drawing import draw_roofline
+from mobileclip_deploy.benchmark.report.table import columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.roofline import OPERATOR_COLUMNS, operator_rows, operator_shares, rooflines
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.escaping import in_markdown, markdown_row
 from mobileclip_deploy.files import StrPath, check_file_destination, paths, write_whole
+from mobileclip_deploy.files.pages import filled_page
 
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
 
-__all__ = ["report"]
+__all__ = ["html_page", "markdown_page", "report"]
 
 SUFFIXES = (".html", ".md", ".png")
 
@@ -71,3 +79,71 @@ def _linted(bundle: Path) -> tuple[LintReport, ...]:
     from mobileclip_deploy.inspect.door import lint  # imports torch, which a report without bundles does not need
 
     return lint(bundle)
+
+
+def html_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> str:
+    """The whole page: `page.html` filled in, with `page.css` and `page.js` inside it.
+
+    Args:
+        lints: of packages that were measured.
+    """
+    return filled_page(
+        __package__ or "",
+        warnings=run_warnings,
+        columns=columns,
+        rows=rows,
+        conditions=conditions,
+        remarks=partial(remarks, lints=lints),
+        device_name=device_name,
+        numeric=_numeric,
+        reference=REFERENCE,
+        operator_columns=OPERATOR_COLUMNS,
+        operator_rows=operator_rows,
+        operator_shares=operator_shares,
+        roofline_drawings=lambda result: [draw_roofline(one) for one in rooflines(result)],
+        results=results,
+        count=sum(len(result.cells) for result in results),
+        devices=list(dict.fromkeys(device_name(result) for result in results)),
+        drawings=[draw(figure) for figure in figures(results)],
+    )
+
+
+def _numeric(result: Result) -> list[bool]:
+    """Whether a column holds nothing but numbers, for each column."""
+    lines, count = rows(result), len(columns(result))
+    return [all(isinstance(row[index].value, float | int | None) for row in lines) for index in range(count)]
+
+
+def markdown_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> str:
+    """The same tables as the HTML page; the figures as tables.
+
+    Args:
+        lints: of packages that were measured.
+    """
+    lines = ["# MobileCLIP on devices", ""]
+    for result in results:
+        lines += [f"## {in_markdown(device_name(result))}", ""]
+        lines += [f"- **{in_markdown(text)}**" for text in run_warnings(result)] + [""]
+        lines += _table(columns(result), [[field.text for field in row] for row in rows(result)])
+        lines += ["", *(f"- {in_markdown(label)}: {in_markdown(text)}" for label, text in remarks(result, lints))]
+        lines += ["", *(f"- {in_markdown(term)}: {in_markdown(text)}" for term, text in conditions(result)), ""]
+        for drawn in rooflines(result):
+            lines += [f"### How near to the limit: {in_markdown(drawn.cell.label)}, {drawn.cell.runtime}", ""]
+            lines += [in_markdown(f"{drawn.summary}."), ""]
+            lines += [*_table(OPERATOR_COLUMNS, operator_rows(drawn.shares)), ""]
+    for figure in figures(results):
+        lines += [
+            f"## Accuracy against latency: {in_markdown(figure.device)}",
+            "",
+            f"{in_markdown(figure.accuracy)}.",
+            "",
+        ]
+        points = [[point.label, f"{point.x:.3g}", f"{point.y:.1f}", "here"] for point in figure.points]
+        points += [[point.label, f"{point.x:.3g}", f"{point.y:.1f}", REFERENCE] for point in figure.reference]
+        lines += [*_table(("model", "ms", "%", "measured"), points), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(names: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    lines = [names, ["---"] * len(names), *body]
+    return [markdown_row(line) for line in lines]

@@ -22,7 +22,7 @@ from mobileclip_deploy.benchmark.browser.launching import Browser
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.judgement import run_warnings
-from mobileclip_deploy.benchmark.report.html import html_page
+from mobileclip_deploy.benchmark.report.writing import html_page
 from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.progress import silent
@@ -120,7 +120,7 @@ def test_a_page_brings_no_verdict_of_its_own_and_no_round_that_it_was_not_given(
 def test_a_page_may_load_inputs_and_models_and_not_the_answers(tmp_path: Path) -> None:
     found = plan(tmp_path / "job")
     (tmp_path / "job/models/tiny/tiny.onnx.data").write_bytes(b"weights")
-    assert set(session(found).files) == {
+    assert set(found.files) == {
         "models/tiny/tiny.onnx",
         "models/tiny/tiny.onnx.data",
         "golden/inputs.bin",
