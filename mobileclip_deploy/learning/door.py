@@ -85,7 +85,7 @@ def reinforce(
             those that a pair has: "coca_ViT-L-14:FILE", "coca_ViT-L-14:TAG" or "hf-hub:OWNER/NAME".
         scheduler: "local", for as many processes on this machine as its cores and its memory allow; or the address of
             a Dask scheduler, such as "tcp://10.0.0.1:8786", whose workers see pairs and output under the same names.
-            Each shard, and 64 images that get captions, are a task on one thread. None for this process alone.
+            Each shard, and eight images that get captions, are a task on one thread. None for this process alone.
         force: keep nothing of a dataset that stands in the folder, whatever it was made of.
 
     Raises:

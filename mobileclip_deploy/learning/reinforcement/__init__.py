@@ -15,13 +15,13 @@ from mobileclip_deploy.learning.reinforcement.captioning import (
     caption_pairs,
     load_captioner,
 )
-from mobileclip_deploy.learning.reinforcement.dataset import ReinforcedDataset
 from mobileclip_deploy.learning.reinforcement.pairs import Pairs, read_pairs
 from mobileclip_deploy.learning.reinforcement.samples import (
     Batch,
     Choice,
     PairDataset,
     PlainDataset,
+    ReinforcedDataset,
     Sample,
     TrainingData,
     collate,

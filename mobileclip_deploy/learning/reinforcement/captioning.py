@@ -34,8 +34,7 @@ TOP_P, LONGEST, SHORTEST = 0.9, 30, 5
 START, END, PAD = 49406, 49407, 0
 STARTS, ENDS = "<start_of_text>", "<end_of_text>"
 BATCH = 8
-TASK = 64
-"""Images in a task of a scheduler, whole batches."""
+"""Images that are captioned together: a task, and a line of what is kept."""
 OWN_BYTES, PIXEL_BYTES, VOCABULARY = 700_000_000, 240, 49408
 
 
@@ -151,7 +150,7 @@ class CaptionSettings:
 
 @dataclass(frozen=True)
 class Captioning:
-    """Images that get captions in one task: those of `rows`, the first of them number `start`, relative to `folder`; by
+    """A batch of images that get captions: those of `rows`, the first of them number `start`, relative to `folder`; by
     the captioner called `name`, which has to be the one of this `identity`."""
 
     name: str
@@ -160,10 +159,6 @@ class Captioning:
     rows: Sequence[Pair]
     start: int
     settings: CaptionSettings
-
-
-Captioned = list[tuple[int, list[str], list[list[str]]]]
-"""Batches, each as its first image, the SHA-256 of its image files, and their captions."""
 
 
 def caption_pairs(
@@ -179,7 +174,7 @@ def caption_pairs(
     Args:
         kept: a file for what is done: a run that was stopped goes on, as far as captioner, settings and images are the
             same.
-        scheduler: see `scheduling.run_tasks`; TASK images are a task, which then computes on one thread.
+        scheduler: see `scheduling.run_tasks`; a batch is a task, which then computes on one thread.
 
     Raises:
         InvalidInput: pairs without true captions, or an image that cannot be read.
@@ -189,70 +184,54 @@ def caption_pairs(
         raise InvalidInput(f"{pairs.folder} has no true captions, which synthetic ones stand beside; give them as text")
     done = _Done(kept, {"captioner": captioner.identity, **vars(settings), "top_p": TOP_P})
     found: dict[int, list[list[str]]] = {}
-    size = BATCH if scheduler is None else TASK
     tasks, failures = [], list[Failed]()
-    for start in range(0, len(pairs.rows), size):
-        rows = pairs.rows[start : start + size]
-        known = {
-            place: done.get(place, _digests(pairs.folder, _batch(pairs.rows, place))) for place in _places(start, rows)
-        }
-        found |= {place: texts for place, texts in known.items() if texts is not None}
-        if None in known.values():
-            what = Captioning(captioner.name, captioner.identity, pairs.folder.absolute(), rows, start, settings)
-            name = f"captions of images {start} to {start + len(rows) - 1}"
-            if scheduler is None:
-                tasks.append(Task(name, _caption, (what, captioner), captioner.memory))
-            else:
-                tasks.append(Task(name, _caption_alone, (what,), captioner.memory))
+    for start in range(0, len(pairs.rows), BATCH):
+        rows = pairs.rows[start : start + BATCH]
+        texts = done.get(start, _digests(pairs.folder, rows))
+        if texts is not None:
+            found[start] = texts
+            continue
+        what = Captioning(captioner.name, captioner.identity, pairs.folder.absolute(), rows, start, settings)
+        name = f"captions of images {start} to {start + len(rows) - 1}"
+        if scheduler is None:
+            tasks.append(Task(name, _caption, (what, captioner), captioner.memory))
+        else:
+            tasks.append(Task(name, _caption_alone, (what,), captioner.memory))
 
-    def record(_: Task, made: Captioned | Failed) -> None:
+    def record(_: Task, made: tuple[int, list[str], list[list[str]]] | Failed) -> None:
         if isinstance(made, Failed):
             failures.append(made)
             return
-        for start, digests, texts in made:
-            if start not in found:
-                done.add(start, digests, texts)
-            found[start] = texts
+        start, _, found[start] = made
+        done.add(*made)
 
     run_tasks(tasks, record, scheduler, progress=progress)
     if failures:
         raise failures[0].error
-    texts = [one for place in sorted(found) for one in found[place]]
+    drawn = [texts for start in sorted(found) for texts in found[start]]
     return Pairs(
         pairs.folder,
         tuple(
             row.model_copy(update={"captions": (*row.captions, *own)})
-            for row, own in zip(pairs.rows, texts, strict=True)
+            for row, own in zip(pairs.rows, drawn, strict=True)
         ),
     )
-
-
-def _places(start: int, rows: Sequence[Pair]) -> range:
-    """The first images of the batches."""
-    return range(start, start + len(rows), BATCH)
-
-
-def _batch(rows: Sequence[Pair], start: int) -> Sequence[Pair]:
-    return rows[start : start + BATCH]
 
 
 def _digests(folder: Path, rows: Sequence[Pair]) -> list[str]:
     return [file_sha256(folder / row.image) for row in rows]
 
 
-def _caption(what: Captioning, captioner: Captioner) -> Captioned:
-    """Captions, a batch after another: each image's depend on the seed and its number."""
-    made = []
-    for start in _places(what.start, what.rows):
-        batch = _batch(what.rows, start - what.start)
-        digests, images = _digests(what.folder, batch), [load_image(what.folder / row.image) for row in batch]
-        seed = what.settings.seed * 1_000_003 + start
-        chance = [torch.Generator().manual_seed(seed + at) for at in range(len(batch))]
-        made.append((start, digests, captioner.captions(images, what.settings.count, chance)))
-    return made
+def _caption(what: Captioning, captioner: Captioner) -> tuple[int, list[str], list[list[str]]]:
+    """The number of the first image, the SHA-256 of the image files, and their captions: each image's depend on the
+    seed and its number."""
+    digests, images = _digests(what.folder, what.rows), [load_image(what.folder / row.image) for row in what.rows]
+    seed = what.settings.seed * 1_000_003 + what.start
+    chance = [torch.Generator().manual_seed(seed + at) for at in range(len(images))]
+    return what.start, digests, captioner.captions(images, what.settings.count, chance)
 
 
-def _caption_alone(what: Captioning) -> Captioned:
+def _caption_alone(what: Captioning) -> tuple[int, list[str], list[list[str]]]:
     """As `_caption`, in a process of its own, which loads the captioner by its name.
 
     Raises:

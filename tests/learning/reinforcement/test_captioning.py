@@ -182,14 +182,13 @@ def test_what_is_no_captioner_is_refused(name: str, pairs: Path, tmp_path: Path)
 
 
 def test_on_dask_the_captions_are_those_of_one_process(
-    name: str, captioner: Captioner, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, captioner: Captioner, pairs: Path, tmp_path: Path
 ) -> None:
     distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
     import dask
 
     from mobileclip_deploy.scheduling.cluster import NO_PAUSES, _quiet
 
-    monkeypatch.setattr(captioning, "TASK", 8)
     read = read_pairs(pairs)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
