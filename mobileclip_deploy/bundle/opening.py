@@ -13,7 +13,7 @@ from mobileclip_deploy.arguments import checked
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, Measurements, TowerEntry
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
 from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256, read_json
-from mobileclip_deploy.files.names import within
+from mobileclip_deploy.files.names import is_below, within
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
 
@@ -196,7 +196,7 @@ def _check_files(folder: Path) -> None:
         InvalidInput: a pipe, a device, a link that leads out of the bundle, nowhere or in a circle, a text of many
             megabytes, or more files than a bundle has.
     """
-    count, inside = 0, folder.resolve()
+    count = 0
     for parent, folders, files in os.walk(folder):
         count += len(folders) + len(files)
         if count > MOST_FILES:
@@ -205,7 +205,7 @@ def _check_files(folder: Path) -> None:
             path = Path(parent, name)
             try:
                 found = path.stat()
-                leads_out = path.is_symlink() and inside not in path.resolve().parents
+                leads_out = path.is_symlink() and not is_below(path, folder)
             except (OSError, RuntimeError) as error:
                 reason = getattr(error, "strerror", error)
                 raise InvalidInput(f"{path} cannot be read: {reason}; export the bundle again") from error

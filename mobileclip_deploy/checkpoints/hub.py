@@ -22,9 +22,10 @@ from typing import Any
 from mobileclip_deploy.checkpoints.place import CONFIG, HUB
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
 from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.files.names import is_below
 from mobileclip_deploy.model.variants import Variant, load_variant, variant_names
 
-__all__ = ["Fetched", "HubFile", "fetch", "is_reference", "parse", "usual_source"]
+__all__ = ["Fetched", "HubFile", "fetch", "parse", "usual_source"]
 
 REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^:@\s]+))?(:(?P<file>[^\s]+))?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -62,11 +63,6 @@ class Fetched:
     repository: str
     revision: str
     sha256: str
-
-
-def is_reference(text: str) -> bool:
-    """Whether a checkpoint is given as a place on the hub."""
-    return text.startswith(HUB)
 
 
 def parse(text: str) -> HubFile:
@@ -308,8 +304,8 @@ def _commit(path: Path, folder: Path, source: HubFile) -> str:
     Raises:
         CheckpointError: the hub's words lead out of the cache. The file is not used, and no link to it is kept.
     """
-    name, inside = Path(os.path.relpath(path, folder)), folder.resolve() in path.resolve().parents
-    if inside and name.parts[0] == "snapshots" and COMMIT.fullmatch(name.parts[1]):
+    name = Path(os.path.relpath(path, folder))
+    if is_below(path, folder) and name.parts[0] == "snapshots" and COMMIT.fullmatch(name.parts[1]):
         return name.parts[1]
     if path.is_symlink():
         path.unlink()

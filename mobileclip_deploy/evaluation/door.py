@@ -12,16 +12,9 @@ from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, check_tasks, measure
 from mobileclip_deploy.evaluation.reading import BUILTIN, read_dataset, telling
-from mobileclip_deploy.evaluation.suite import (
-    SuiteResult,
-    check_page,
-    load_suite,
-    measure_suite,
-    require_some,
-    write_page,
-)
+from mobileclip_deploy.evaluation.suite import SuiteResult, html_page, load_suite, measure_suite, require_some
 from mobileclip_deploy.evaluation.text_files import parse_templates
-from mobileclip_deploy.files import StrPath, optional_path
+from mobileclip_deploy.files import StrPath, check_file_destination, optional_path, write_whole
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
 from mobileclip_deploy.progress import Progress, silent
@@ -120,7 +113,7 @@ def evaluate_suite(
     """
     listed, page = load_suite(suite), optional_path(html)
     if page is not None:
-        check_page(page, force)
+        check_file_destination(page, force, "html")
     whole = subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
     require_some(listed, Path(data))
     if isinstance(whole, MobileCLIP) and whole.variant.text is None:
@@ -132,7 +125,8 @@ def evaluate_suite(
         embedder, listed, Path(data), skip_bad=skip_bad, cache=optional_path(cache), progress=progress
     )
     if page is not None:
-        write_page(result, page)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(page, html_page(result))
     return result
 
 

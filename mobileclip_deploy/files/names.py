@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["PlainPath", "PlainText", "plain_path", "plain_text", "within"]
+__all__ = ["PlainPath", "PlainText", "is_below", "plain_path", "plain_text", "within"]
 
 LONGEST_PART, LONGEST_PATH, LONGEST_TEXT = 200, 1000, 1000
 
@@ -44,6 +44,12 @@ PlainText = Annotated[str, AfterValidator(plain_text)]
 PlainPath = Annotated[str, AfterValidator(plain_path)]
 
 
+def is_below(path: Path, folder: Path) -> bool:
+    """Whether a path stays below a folder when the links in both are followed; OSError or RuntimeError where they lead
+    nowhere or in a circle."""
+    return folder.resolve() in path.resolve().parents
+
+
 def within(folder: Path, name: str) -> Path:
     """What is called so below a folder; the links in its path are followed.
 
@@ -52,7 +58,7 @@ def within(folder: Path, name: str) -> Path:
     """
     path = folder / name
     try:
-        inside = folder.resolve() in path.resolve().parents
+        inside = is_below(path, folder)
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a name that is none
         raise InvalidInput(f"{folder}: a file of it cannot be found: {error}") from error
     if not inside:

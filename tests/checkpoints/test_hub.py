@@ -14,7 +14,7 @@ import huggingface_hub
 import pytest
 from hub_server import COMMIT, HubServer
 
-from mobileclip_deploy.checkpoints.hub import HubFile, fetch, is_reference, parse, usual_source
+from mobileclip_deploy.checkpoints.hub import HubFile, fetch, parse, usual_source
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
 from mobileclip_deploy.model.variants import load_variant, variant_names
 
@@ -60,7 +60,6 @@ class TestReferences:
         ],
     )
     def test_parsed(self, text: str, expected: HubFile) -> None:
-        assert is_reference(text)
         assert parse(text) == expected
         assert str(expected) == text
 
@@ -85,9 +84,6 @@ class TestReferences:
     def test_refused(self, text: str) -> None:
         with pytest.raises(UsageError, match="is no place on the hub; write hf:owner/name"):
             parse(text)
-
-    def test_a_path_is_none(self) -> None:
-        assert not is_reference("hf/apple.pt")
 
     @pytest.mark.parametrize("name", [name for name in variant_names() if load_variant(name).sources])
     def test_every_variant_has_a_usual_source(self, name: str) -> None:

@@ -1,4 +1,5 @@
-"""A suite, dataset by dataset: each by its own metric, beside what was published of the variant."""
+"""A suite, dataset by dataset: each by its own metric, beside what was published of the variant; and as one HTML page
+that needs nothing beside it."""
 
 from __future__ import annotations
 
@@ -20,9 +21,10 @@ from mobileclip_deploy.evaluation.suite import figures
 from mobileclip_deploy.evaluation.suite.samples import read_samples
 from mobileclip_deploy.evaluation.suite.tables import read_captioned, read_puzzles
 from mobileclip_deploy.evaluation.suite.tasks import Suite, Task, published, published_source
+from mobileclip_deploy.files.pages import filled_page
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["Row", "SuiteResult", "measure_suite", "require_some"]
+__all__ = ["Row", "SuiteResult", "html_page", "measure_suite", "require_some"]
 
 MANY = 10  # WinoGAViL's figure is that of the puzzles with 10 and 12 candidates
 T = TypeVar("T")
@@ -102,6 +104,11 @@ def measure_suite(
         published_average=sum(whole) / len(whole) if len(whole) == len(rows) else None,
         published_source=published_source() if known else None,
     )
+
+
+def html_page(result: SuiteResult) -> str:
+    """The page; whatever the result says is escaped."""
+    return filled_page(__package__ or "", result=result)
 
 
 def require_some(suite: Suite, data: Path) -> None:

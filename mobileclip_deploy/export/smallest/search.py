@@ -4,7 +4,7 @@ Bytes and noise of each are predicted first, without a conversion. A tower that 
 whatever holds it is passed over; accuracy, which needs both towers, is measured only for what is left. The bundle
 itself is then written and verified in full, as every export is: if that fails, the search goes on. So what is returned
 has passed. Accuracy is confirmed on other images than it was chosen on: of many candidates the first that passes has
-luck on its side. In which order they are confirmed, and why, stands in `confirmations`.
+luck on its side. In which order they are confirmed, and why, stands in `trials`.
 """
 
 from __future__ import annotations
@@ -36,11 +36,10 @@ from mobileclip_deploy.export.smallest.candidates import (
     in_order,
     tower_choices,
 )
-from mobileclip_deploy.export.smallest.confirmations import START, going_down, going_up
 from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
 from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
 from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
-from mobileclip_deploy.export.smallest.trials import Trials
+from mobileclip_deploy.export.smallest.trials import START, Trials, going_down, going_up
 from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
 from mobileclip_deploy.files import write_whole
 from mobileclip_deploy.model.precision import precision_of

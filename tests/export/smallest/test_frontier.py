@@ -14,11 +14,10 @@ from tiny import filled
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import ExportRequest, Limits
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice, frontier, tower_choices
-from mobileclip_deploy.export.smallest.confirmations import going_down, going_up
 from mobileclip_deploy.export.smallest.log import Trial
 from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
 from mobileclip_deploy.export.smallest.search import Smallest, _Search
-from mobileclip_deploy.export.smallest.trials import Trials
+from mobileclip_deploy.export.smallest.trials import Trials, going_down, going_up
 from mobileclip_deploy.parity import Bound, compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.train import to_nearest
