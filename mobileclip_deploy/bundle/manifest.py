@@ -30,6 +30,7 @@ __all__ = [
     "RoundingEntry",
     "TensorEntry",
     "TowerEntry",
+    "processor_name",
 ]
 
 MANIFEST = "manifest.json"
@@ -212,7 +213,7 @@ class Measurements(BaseModel, frozen=True, extra="forbid"):
 
         return cls(
             threads=torch.get_num_threads(),
-            processor=_processor(),
+            processor=processor_name(),
             capability=torch.backends.cpu.get_cpu_capability(),
             environment=environment,
             floor=report.floor,
@@ -223,8 +224,8 @@ class Measurements(BaseModel, frozen=True, extra="forbid"):
         return self.model_dump_json(indent=2, exclude_none=True) + "\n"
 
 
-def _processor() -> str:
-    """Its name; on Linux `platform` knows the architecture alone."""
+def processor_name() -> str:
+    """What this machine's processor is called; on Linux `platform` knows the architecture alone."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,9 +1,12 @@
-"""Opening a bundle: its manifest is read, and every artifact is held against its hash."""
+"""A bundle on disk. Opening it reads the manifest and holds every artifact against its hash. It is whole or absent:
+written beside its place, and renamed when it is complete."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +15,20 @@ from pydantic import ValidationError
 from mobileclip_deploy.arguments import checked
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, Measurements, TowerEntry
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
-from mobileclip_deploy.files import StrPath, artifact_bytes, artifact_sha256, read_json
+from mobileclip_deploy.files import (
+    StrPath,
+    artifact_bytes,
+    artifact_sha256,
+    check_bundle_destination,
+    read_json,
+    replacing,
+)
+from mobileclip_deploy.files.leftovers import clear_leftovers
 from mobileclip_deploy.files.names import is_below, within
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
 
-__all__ = ["ROUNDING", "SEARCH_LOG", "Bundle"]
+__all__ = ["ROUNDING", "SEARCH_LOG", "Bundle", "staged_bundle"]
 
 # Embedding dimension, tokens, pixels: the largest published are 1024, 77 and 384.
 LARGEST_SIZE = 4096
@@ -217,3 +228,33 @@ def _check_files(folder: Path) -> None:
                 raise InvalidInput(f"{path} is not a regular file; export the bundle again")
             if path.suffix in TEXTS and found.st_size > TEXT_BYTES:
                 raise InvalidInput(f"{path} is larger than such a file can be ({TEXT_BYTES:,} bytes)")
+
+
+@contextlib.contextmanager
+def staged_bundle(path: Path, force: bool) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    What killed processes left in the folder is removed first.
+
+    Raises:
+        UsageError: see `check_bundle_destination`.
+    """
+    clear_leftovers(path.parent)  # a bundle that a killed export had set aside is back before it is asked for
+    check_bundle_destination(path, MANIFEST, force)
+    absent = [folder for folder in path.absolute().parents if not folder.exists()]
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, absent)  # of a failed export not even the folders above it stay
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staging = stack.enter_context(replacing(path))
+            staging.mkdir()
+        except OSError as error:
+            reason = f"{path} cannot be written ({error.strerror})"
+            raise UsageError(f"{reason}; choose another output with `output`") from error
+        yield staging
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -325,7 +325,7 @@ def verdict(checks: Sequence[Check]) -> str:
 
 def print_sweep(result: SweepResult) -> None:
     """One row per cell, then how many ended how."""
-    from mobileclip_deploy.sweep.running import TABLE
+    from mobileclip_deploy.sweep.door import TABLE
     from mobileclip_deploy.sweep.table import COLUMNS, cells_of
 
     print_table(None, COLUMNS, [cells_of(row) for row in result.rows])

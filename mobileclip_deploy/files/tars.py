@@ -86,10 +86,7 @@ def read_place(shard: Path, place: Place, limit: int) -> bytes:
 
 
 def member_name(shard: Path, place: Place) -> str:
-    """The first hundred bytes of a member's name, for messages: they stand in the block before its content. Of a shard
-    of lines the place of the line."""
-    if shard.suffix == ".jsonl":
-        return f"the line at byte {place.offset}"
+    """The first hundred bytes of a member's name, for messages: they stand in the block before its content."""
     try:
         with shard.open("rb") as stream:
             stream.seek(place.offset - BLOCK)

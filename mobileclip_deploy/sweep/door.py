@@ -1,17 +1,29 @@
-"""`sweep`: many bundles from one file, and one table of them."""
+"""`sweep`: many bundles from one file, and one table of them; what was done before is kept, and so is every error."""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
-from mobileclip_deploy.files import StrPath
-from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.scheduling import check_scheduler
-from mobileclip_deploy.sweep.result import SweepResult
-from mobileclip_deploy.sweep.running import run_sweep
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import StrPath, write_whole
+from mobileclip_deploy.files.leftovers import clear_leftovers
+from mobileclip_deploy.progress import Progress, about, silent
+from mobileclip_deploy.scheduling import LOCAL, Failed, Task, check_scheduler, require_scheduler, run_tasks
+from mobileclip_deploy.sweep.cells import Cell, cell_memory, kept, list_cells, make_cell, record
+from mobileclip_deploy.sweep.latency import measure_latency
+from mobileclip_deploy.sweep.result import Row, RowError, SweepResult
 from mobileclip_deploy.sweep.specification import read_specification
+from mobileclip_deploy.sweep.table import markdown
 
-__all__ = ["SweepResult", "sweep"]
+__all__ = ["RESULT", "TABLE", "SweepResult", "sweep"]
+
+RESULT, TABLE = "sweep.json", "sweep.md"
+
+
+def usual_scheduler() -> str | None:
+    """Processes on this machine where Dask is installed; else this process."""
+    return LOCAL if importlib.util.find_spec("distributed") is not None else None
 
 
 def sweep(
@@ -50,4 +62,57 @@ def sweep(
     read = read_specification(Path(specification))
     if device is not None:
         read = read.model_copy(update={"device": device})
-    return run_sweep(read, Path(output), scheduler, progress)
+    scheduler = usual_scheduler() if scheduler is None else scheduler
+    require_scheduler(scheduler)
+    folder = Path(output)
+    _check_output(folder)
+    progress("looking at what there is to do")
+    cells, notes = list_cells(read)
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(folder)
+    rows: dict[str, Row] = {cell.record: kept(cell, folder) or cell.row for cell in cells}
+
+    def result() -> SweepResult:
+        return SweepResult(output=str(folder), rows=tuple(rows.values()), notes=tuple(notes), device=read.device)
+
+    def told(task: Task, ended: Row | Failed) -> None:
+        cell: Cell = task.arguments[0]
+        if isinstance(ended, Failed):
+            error = RowError.of(ended.error)
+            ended = record(cell, cell.row.model_copy(update={"state": "error", "error": error}), folder)
+        rows[cell.record] = ended
+        _write(result(), folder)
+
+    left = [cell for cell in cells if rows[cell.record].state == "left"]
+    place = folder.absolute()
+    tasks = [
+        Task(
+            f"cell {number} of {len(left)}: {cell.row.name}",
+            make_cell,
+            (cell, place, scheduler is not None),
+            cell_memory(cell),
+        )
+        for number, cell in enumerate(left, start=1)
+    ]
+    _write(result(), folder)
+    run_tasks(tasks, told, scheduler, go_on=True, progress=progress)
+    found = result()
+    if read.device is not None:
+        found = measure_latency(found, read, about("latency", progress))
+    _write(found, folder)
+    return found
+
+
+def _check_output(output: Path) -> None:
+    if output.is_file():
+        raise UsageError(f"{output} is a file; choose another output with `output`")
+    if output.is_dir() and any(output.iterdir()) and not (output / RESULT).is_file():
+        raise UsageError(f"{output} exists and holds no sweep; choose another output with `output`")
+
+
+def _write(result: SweepResult, output: Path) -> None:
+    try:
+        write_whole(output / RESULT, result.model_dump_json(indent=1) + "\n")
+        write_whole(output / TABLE, markdown(result))
+    except PermissionError as error:
+        raise InvalidInput(f"{output} is not writable ({error.strerror}); choose another output") from error

@@ -33,26 +33,7 @@ PLAIN = tuple(name for name in FILES if "webgpu" not in name and "asyncify" not 
 LABELS = ("a cat", "a dog", "a pizza", "a car", "a rocket")
 GOLDEN = {"image": ("pixels", "image_embeddings"), "text": ("ids", "text_embeddings")}
 MOST_IMAGES = 10_000
-MIT = f"""\
-{RUNTIME} {VERSION}: MIT License
-
-Copyright (c) Microsoft Corporation
-
-Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
-associated documentation files (the "Software"), to deal in the Software without restriction,
-including without limitation the rights to use, copy, modify, merge, publish, distribute,
-sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
-furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all copies or substantial
-portions of the Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
-NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
-NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES
-OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
-CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-"""
+LICENCE = Path(__file__).parent / "onnxruntime-web.LICENSE.txt"
 
 
 @dataclass(frozen=True)
@@ -154,7 +135,8 @@ def write_demo(
             place = partial / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
-        (partial / "runtime/LICENSE.txt").write_text(MIT, encoding="utf-8")
+        told = f"{RUNTIME} {VERSION}: {LICENCE.read_text(encoding='utf-8')}"
+        (partial / "runtime/LICENSE.txt").write_text(told, encoding="utf-8")
         (partial / SETTINGS).write_text(_json(page.settings), encoding="utf-8")
     return path
 

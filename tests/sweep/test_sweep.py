@@ -12,7 +12,7 @@ from emoji_pairs import write_pairs
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.variants import load_variant
-from mobileclip_deploy.sweep import running
+from mobileclip_deploy.sweep import door
 from mobileclip_deploy.sweep.cells import Cell, cell_memory, list_cells
 from mobileclip_deploy.sweep.result import Row
 from mobileclip_deploy.sweep.specification import CheckpointChoice, Specification, read_specification
@@ -30,7 +30,7 @@ device = "android:none"
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where Dask is not installed: in this process."""
-    monkeypatch.setattr(running, "usual_scheduler", lambda: None)
+    monkeypatch.setattr(door, "usual_scheduler", lambda: None)
 
 
 def write(folder: Path, text: str = SWEEP) -> Path:
@@ -62,7 +62,7 @@ def test_what_failed_keeps_its_error_and_is_tried_again_and_what_is_done_is_kept
     assert made.code == 3
     assert made.json["latency_error"]["message"] in json.loads(made.stderr.splitlines()[-1])["error"]["message"]
 
-    monkeypatch.setattr(running, "make_cell", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(door, "make_cell", lambda *_: pytest.fail("made again"))
     again = run(*command)
     assert "wrote" in again.stdout
     assert "1 passed" in again.stdout

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.result import Device, Snapshot
+from mobileclip_deploy.bundle.manifest import processor_name
 
 __all__ = ["describe", "instructions", "memory_bytes", "snapshot"]
 
@@ -24,7 +25,7 @@ def describe() -> Device:
         kind="host",
         simulated=False,
         name="host",
-        model=_processor(),
+        model=processor_name(),
         architecture=platform.machine(),
         os=platform.system(),
         os_version=platform.release(),
@@ -83,13 +84,6 @@ def _number(path: Path) -> float | None:
         return float(text) if text is not None else None
     except ValueError:
         return None
-
-
-def _processor() -> str:
-    for line in (_text(CPU) or "").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _distribution() -> str | None:
