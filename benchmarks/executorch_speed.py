@@ -95,9 +95,10 @@ def folded(variant: str) -> Any:
     from mobileclip_deploy.checkpoints.identity import identify
     from mobileclip_deploy.checkpoints.loading import assemble
     from mobileclip_deploy.folding import fold
+    from mobileclip_deploy.model.variants import load_variant
 
     golden = Golden(GOLDENS[variant])
-    model = assemble(identify(golden.file(), golden.variant))
+    model = assemble(identify(golden.file(), load_variant(golden.variant)))
     fold(model)
     return model
 

@@ -30,7 +30,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx.runner import open_session
@@ -65,7 +65,7 @@ def golden(name: str) -> MobileCLIP:
     from golden_checkpoints import Golden
 
     source = Golden(name)
-    model = assemble(identify(source.file(), source.variant))
+    model = assemble(identify(source.file(), load_variant(source.variant)))
     fold(model)
     model.provenance = Provenance(
         variant=source.variant, layout="apple", sha256="0" * 64, file="golden", licence="none", research_only=False

@@ -123,11 +123,12 @@ def _model(golden: str) -> Any:
     from mobileclip_deploy.checkpoints.identity import identify
     from mobileclip_deploy.checkpoints.loading import assemble
     from mobileclip_deploy.model.provenance import Provenance
+    from mobileclip_deploy.model.variants import load_variant
 
     if golden == "nano":
         return mcd.load_model()
     file = Golden(golden)
-    model = assemble(identify(file.file(), file.variant))
+    model = assemble(identify(file.file(), load_variant(file.variant)))
     model.provenance = Provenance(
         variant=file.variant,
         layout=file.layout,

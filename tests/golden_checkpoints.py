@@ -142,6 +142,6 @@ class Golden:
 def folded_golden(name: str) -> MobileCLIP:
     """A golden checkpoint, folded; the last one asked for is kept."""
     golden = Golden(name)
-    model = assemble(identify(golden.file(), golden.variant))
+    model = assemble(identify(golden.file(), load_variant(golden.variant)))
     fold(model)
     return model

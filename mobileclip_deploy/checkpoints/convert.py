@@ -18,6 +18,7 @@ from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.files import StrPath, check_file_destination, file_sha256
 from mobileclip_deploy.folding import fold
+from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["Conversion", "convert"]
@@ -67,8 +68,9 @@ def convert(
         raise UsageError(f"unknown layout {layout!r}{suggestion(layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}")
     source, output = Path(source), Path(output)
     check_file_destination(output, force)
+    card = None if variant is None else load_variant(variant)
     progress(f"reading {source.name}")
-    identity = identify(open_tensors(source), variant)
+    identity = identify(open_tensors(source), card)
     if identity.layout == folded.NAME:
         raise CheckpointError(f"{source} is folded, which cannot be undone; give the training checkpoint")
     if layout == folded.NAME:

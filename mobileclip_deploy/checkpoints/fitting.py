@@ -14,7 +14,7 @@ from mobileclip_deploy.checkpoints.positions import grid_side
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.folding import REPARAMETERIZED, fold_structure
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
-from mobileclip_deploy.model.variants import TOWERS, Variant, ViTTower, load_variant, variant_names
+from mobileclip_deploy.model.variants import TOWERS, Variant, ViTTower, variant_cards
 
 __all__ = [
     "LAYOUTS",
@@ -201,9 +201,8 @@ def closest(layout: str, shapes: Mapping[str, tuple[int, ...]]) -> Candidate:
 
 def candidates(layout: str, towers: tuple[str, ...] = TOWERS) -> list[Candidate]:
     """The variants that exist in a layout."""
-    cards = map(load_variant, variant_names())
-    found = (Candidate(card, layout, towers) for card in cards if layout == folded.NAME or layout in card.layouts)
-    return [_once(one) for one in found]
+    cards = (card for card in variant_cards() if layout == folded.NAME or layout in card.layouts)
+    return [_once(Candidate(card, layout, towers)) for card in cards]
 
 
 @cache

@@ -23,7 +23,7 @@ from mobileclip_deploy.checkpoints.place import CONFIG, HUB
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.files.names import is_below
-from mobileclip_deploy.model.variants import Variant, load_variant, variant_names
+from mobileclip_deploy.model.variants import Variant, load_variant, variant_cards
 
 __all__ = ["Fetched", "HubFile", "fetch", "parse", "usual_source"]
 
@@ -171,8 +171,7 @@ def _licence(source: HubFile) -> str:
 
 def _card(source: HubFile) -> Variant | None:
     """The variant that is published in the repository, if one is."""
-    cards = map(load_variant, variant_names())
-    return next((card for card in cards if source.repository in {s.repository for s in card.sources}), None)
+    return next((card for card in variant_cards() if source.repository in {s.repository for s in card.sources}), None)
 
 
 def _usual_file(hub: Any, source: HubFile, offline: bool) -> str:

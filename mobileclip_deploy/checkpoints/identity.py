@@ -108,25 +108,23 @@ class Identity:
         return self.candidate.towers
 
 
-def identify(file: TensorFile, variant: str | None = None, repository: str | None = None) -> Identity:
-    """Tell what an open checkpoint is, of itself or as a checkpoint of `variant`.
+def identify(file: TensorFile, card: Variant | None = None, repository: str | None = None) -> Identity:
+    """Tell what an open checkpoint is, of itself or as a checkpoint of the variant `card`.
 
     Args:
         file: from `open_tensors`.
-        variant: the variant it must be of.
+        card: of the variant it must be of.
         repository: where on the hub it came from, which tells variants of the same network apart.
 
     Raises:
         CheckpointError: it is of no known layout, or does not fit the variant (or any); says what differs, and which
             variant would fit.
-        UsageError: unknown variant.
     """
     try:
         layout = find_layout(file.shapes)
     except CheckpointError as error:
         raise CheckpointError(f"{file.path}: {error}") from None
     _refuse_reparameterized(file, layout)
-    card = None if variant is None else load_variant(variant)
     if layout == folded.NAME:
         return _identify_folded(file, card)
     if layout == open_clip.NAME:

@@ -65,10 +65,9 @@ def load(
         InvalidInput: what says how pictures are made cannot be used.
         UsageError: unknown variant or preprocessing, or an image size its tower cannot take.
     """
-    if variant is not None:
-        load_variant(variant)  # refuses an unknown name before the file is read
+    card = None if variant is None else load_variant(variant)  # refuses an unknown name before the file is read
     origin = origin or Origin()
-    identity = identify(open_tensors(path), variant, origin.repository)
+    identity = identify(open_tensors(path), card, origin.repository)
     taken = chosen_preprocess(identity, preprocess, origin.repository)
     weights = _weights(identity)
     model = assemble(identity, image_size, weights)

@@ -20,9 +20,9 @@ def variants(as_json: bool) -> None:
       mobileclip-deploy variants
     """
     from mobileclip_deploy.cli.output import print_json, print_table
-    from mobileclip_deploy.model.variants import load_variant, variant_names
+    from mobileclip_deploy.model.variants import variant_cards
 
-    cards = [load_variant(name) for name in variant_names()]
+    cards = variant_cards()
     if as_json:
         print_json(cards)
         return

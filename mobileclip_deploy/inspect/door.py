@@ -12,7 +12,7 @@ from mobileclip_deploy.inspect.inspection import inspect as _inspect
 from mobileclip_deploy.inspect.linting import Comparison as LintComparison
 from mobileclip_deploy.inspect.linting import compare_all, lint_path
 from mobileclip_deploy.mil.lint import LintReport
-from mobileclip_deploy.model.variants import Variant, load_variant, variant_names
+from mobileclip_deploy.model.variants import Variant, variant_cards
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = [
@@ -96,4 +96,4 @@ def variants() -> tuple[Variant, ...]:
     Raises:
         InvalidInput: a card is damaged, or two have one name.
     """
-    return tuple(load_variant(name) for name in variant_names())
+    return variant_cards()

@@ -13,7 +13,7 @@ from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes, check_there
 from mobileclip_deploy.model.precision import precision_label
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.variants import TowerName, load_variant
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, installed_target, target_of
 from mobileclip_deploy.targets.inspection import PackageInspection
@@ -152,7 +152,7 @@ def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
     from mobileclip_deploy.files import file_sha256
 
     file = open_tensors(path)
-    identity = identify(file, variant)
+    identity = identify(file, None if variant is None else load_variant(variant))
     return CheckpointInspection(
         layout=identity.layout,
         variant=identity.variant.name,

@@ -31,6 +31,7 @@ __all__ = [
     "models_dir",
     "no_text_tower",
     "read_card",
+    "variant_cards",
     "variant_names",
 ]
 
@@ -354,6 +355,15 @@ def _of_that_name(letters: str) -> str:
         f"{card.name} ({card.activation})" for card in found if bare == letters or card.activation != "GELU"
     )
     return f", which may be {told}; open_clip's ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU"
+
+
+def variant_cards() -> tuple[Variant, ...]:
+    """The cards of all variants, in the order of `variant_names`.
+
+    Raises:
+        InvalidInput: a card cannot be read.
+    """
+    return tuple(map(load_variant, variant_names()))
 
 
 def _letters(name: str) -> str:

@@ -159,7 +159,8 @@ def variant_of(choice: CheckpointChoice) -> Variant:
         return load_variant(choice.variant)
     if choice.file is None and choice.variant is not None:
         load_model(choice.variant)  # refuses a variant without its weights
-    return identify(open_tensors(_file(choice)), choice.variant).variant
+    card = None if choice.variant is None else load_variant(choice.variant)
+    return identify(open_tensors(_file(choice)), card).variant
 
 
 def cell_memory(cell: Cell) -> int:

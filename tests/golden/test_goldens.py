@@ -17,7 +17,7 @@ from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.checkpoints.reading import TensorFile
 from mobileclip_deploy.folding import FoldReport, count, fold, is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant
 
 TEXT_BOUND = 3e-5
 FLOAT64_BOUND = 1e-9
@@ -89,7 +89,7 @@ def run(request: pytest.FixtureRequest, filling: Filling) -> Iterator[Run]:
     """Each golden in turn, folded once; the one before is dropped first, S4 alone has 1.8 GB."""
     golden = Golden(request.param)
     file = filling.file(golden)
-    model = assemble(identify(file, golden.variant))
+    model = assemble(identify(file, load_variant(golden.variant)))
     inputs = {"image": golden.images, "text": golden.tokens}
     before = {tower: embed(model, tower, inputs[tower]) for tower in TOWERS}
     batch_norms = count(model).batch_norms

@@ -24,7 +24,7 @@ from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.parity import Deviation, compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
@@ -75,7 +75,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     they are rounded, and the unfolded network answers for them, which tests/golden shows to be the reference's.
     """
     golden = Golden(request.param)
-    model = assemble(identify(golden.file(), golden.variant))
+    model = assemble(identify(golden.file(), load_variant(golden.variant)))
     pixels = (np.rint(golden.images.numpy() * 255) / 255).astype(np.float32)
     wanted = {"image": embed_images(model, pixels), "text": golden.arrays["text_embeddings"].numpy()}
     fold(model)

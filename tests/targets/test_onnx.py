@@ -22,7 +22,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.variants import TowerName, load_variant
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.targets import get_target
@@ -141,7 +141,7 @@ class Case:
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Goldens of Apple's layout in turn; the one before is dropped first. S1 is S2 with narrower layers."""
     golden = Golden(f"{request.param}.apple")
-    model = assemble(identify(golden.file(), golden.variant))
+    model = assemble(identify(golden.file(), load_variant(golden.variant)))
     fold(model)
     model.provenance = Provenance(
         variant=golden.variant, layout="apple", sha256="0" * 64, file="golden", licence="none", research_only=False

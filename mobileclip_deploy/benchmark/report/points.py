@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mobileclip_deploy.benchmark.job import Accuracy, Cell
 from mobileclip_deploy.benchmark.result import CellResult, Result
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.variants import load_variant, variant_names
+from mobileclip_deploy.model.variants import load_variant, variant_cards
 
 __all__ = ["IMAGENET", "REFERENCE", "Figure", "Point", "device_name", "figures", "milliseconds", "published"]
 
@@ -67,8 +67,7 @@ def figures(results: Sequence[Result]) -> tuple[Figure, ...]:
 def published() -> tuple[Point, ...]:
     """The latencies and accuracies that the model cards quote."""
     found = []
-    for name in variant_names():
-        variant = load_variant(name)
+    for variant in variant_cards():
         known = variant.published
         if known is None or known.imagenet_top1 is None:
             continue
