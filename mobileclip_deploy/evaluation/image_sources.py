@@ -9,7 +9,7 @@ from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import read_regular
-from mobileclip_deploy.files.tars import Place, read_place
+from mobileclip_deploy.files.tars import Extent, read_extent
 
 __all__ = ["AS_IT_STANDS", "ArchiveImage", "Content", "ImageSource", "VIEWS", "View", "read_image"]
 
@@ -23,7 +23,7 @@ class ArchiveImage:
 
     archive: Path
     name: str
-    place: Place
+    extent: Extent
 
     def __str__(self) -> str:
         return f"{self.archive}/{self.name}"
@@ -54,7 +54,7 @@ def read_image(source: ImageSource) -> bytes:
             return source.content
         if isinstance(source, Path):
             return read_regular(source, IMAGE_BYTES)
-        return read_place(source.archive, source.place, IMAGE_BYTES)
+        return read_extent(source.archive, source.extent, IMAGE_BYTES)
     except FileNotFoundError:
         raise InvalidInput(f"{source}: no such file") from None
     except OSError as error:

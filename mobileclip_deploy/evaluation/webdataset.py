@@ -18,7 +18,7 @@ from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, Row, assemble
 from mobileclip_deploy.evaluation.image_sources import ArchiveImage
 from mobileclip_deploy.evaluation.text_files import BadRows, read_templates, read_text
-from mobileclip_deploy.files.tars import Place, is_plain, members, read_place
+from mobileclip_deploy.files.tars import Extent, is_plain, members, read_extent
 
 __all__ = ["ShardSample", "has_shards", "read_webdataset", "shard_samples", "shards_of"]
 
@@ -113,10 +113,10 @@ def shard_samples(shard: Path, suffixes: Collection[str], bad: BadRows) -> list[
         suffix = Path(member.name).suffix
         key = member.name.removesuffix(suffix)
         if suffix.lower() in IMAGES:
-            images[key] = ArchiveImage(shard, member.name, Place(member.offset_data, member.size))
+            images[key] = ArchiveImage(shard, member.name, Extent(member.offset_data, member.size))
         elif suffix.lower() in suffixes:
-            place = Place(member.offset_data, min(member.size, NOTE_BYTES))
-            notes.setdefault(key, {})[suffix.lower()] = read_place(shard, place, NOTE_BYTES)
+            extent = Extent(member.offset_data, min(member.size, NOTE_BYTES))
+            notes.setdefault(key, {})[suffix.lower()] = read_extent(shard, extent, NOTE_BYTES)
     keys = dict.fromkeys((*images, *notes))
     return [ShardSample(f"{shard}/{key}", images.get(key), notes.get(key, {})) for key in keys]
 

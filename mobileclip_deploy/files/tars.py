@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["Place", "is_plain", "member_name", "members", "read_place", "scan"]
+__all__ = ["Extent", "is_plain", "member_name", "members", "read_extent", "scan"]
 
 BLOCK = 512
 NAME_BYTES = 100
 
 
 @dataclass(frozen=True)
-class Place:
+class Extent:
     """A member of a tar: `size` bytes from `offset` on."""
 
     offset: int
@@ -44,14 +44,14 @@ def is_plain(member: tarfile.TarInfo) -> bool:
     return member.isreg() and not member.issparse()
 
 
-def scan(shard: Path) -> dict[str, dict[str, Place]]:
+def scan(shard: Path) -> dict[str, dict[str, Extent]]:
     """The members of a shard as webdataset groups them: by what stands before the first dot of their file name, then by
     what stands behind it.
 
     Raises:
         InvalidInput: no readable tar, or a member that is no plain file, leaves the folder, or is there twice.
     """
-    samples: dict[str, dict[str, Place]] = {}
+    samples: dict[str, dict[str, Extent]] = {}
     for member in members(shard):
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts:
@@ -62,34 +62,34 @@ def scan(shard: Path) -> dict[str, dict[str, Place]]:
         parts = samples.setdefault((path.parent / stem).as_posix(), {})
         if suffix in parts:
             raise InvalidInput(f"{shard} holds {member.name!r} twice; leave the shard out")
-        parts[suffix] = Place(member.offset_data, member.size)
+        parts[suffix] = Extent(member.offset_data, member.size)
     return samples
 
 
-def read_place(shard: Path, place: Place, limit: int) -> bytes:
+def read_extent(shard: Path, extent: Extent, limit: int) -> bytes:
     """The bytes of a member.
 
     Raises:
         InvalidInput: more than `limit`, or they cannot be read.
     """
-    if place.size > limit:
-        raise InvalidInput(f"{shard}: {member_name(shard, place)} has {place.size:,} bytes, more than {limit:,}")
+    if extent.size > limit:
+        raise InvalidInput(f"{shard}: {member_name(shard, extent)} has {extent.size:,} bytes, more than {limit:,}")
     try:
         with shard.open("rb") as stream:
-            stream.seek(place.offset)
-            content = stream.read(place.size)
+            stream.seek(extent.offset)
+            content = stream.read(extent.size)
     except OSError as error:
         raise InvalidInput(f"{shard} cannot be read ({error.strerror or error}); is its disk still there?") from error
-    if len(content) < place.size:
+    if len(content) < extent.size:
         raise InvalidInput(f"{shard} has become shorter while it was read; download it again")
     return content
 
 
-def member_name(shard: Path, place: Place) -> str:
+def member_name(shard: Path, extent: Extent) -> str:
     """The first hundred bytes of a member's name, for messages: they stand in the block before its content."""
     try:
         with shard.open("rb") as stream:
-            stream.seek(place.offset - BLOCK)
+            stream.seek(extent.offset - BLOCK)
             return stream.read(NAME_BYTES).split(b"\0")[0].decode("utf-8", "replace")
     except OSError:
         return "a member"

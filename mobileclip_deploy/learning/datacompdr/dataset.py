@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files.tars import member_name, read_place
+from mobileclip_deploy.files.tars import member_name, read_extent
 from mobileclip_deploy.learning.datacompdr import members
 from mobileclip_deploy.learning.datacompdr.joining import Joined, join
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, replay
@@ -220,7 +220,7 @@ class PublishedDataset(TrainingData):
     def _read(self, row: int, part: str) -> bytes:
         where = self.joined.where(row, part)
         assert where is not None, part
-        return read_place(*where, members.LIMIT)
+        return read_extent(*where, members.LIMIT)
 
     def _decoded(self, row: int, part: str, decode: Callable[[bytes], _T]) -> _T:
         try:

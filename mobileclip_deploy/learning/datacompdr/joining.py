@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files.tars import Place, read_place, scan
+from mobileclip_deploy.files.tars import Extent, read_extent, scan
 from mobileclip_deploy.learning.datacompdr.members import IMAGE_SUFFIXES, LIMIT
 from mobileclip_deploy.progress import Progress, silent
 
@@ -50,8 +50,8 @@ class Joined:
     def __len__(self) -> int:
         return len(self.file)
 
-    def where(self, row: int, part: str) -> tuple[Path, Place] | None:
-        """The tar and the place of a part of a sample; None where it has none."""
+    def where(self, row: int, part: str) -> tuple[Path, Extent] | None:
+        """The tar and the extent of a part of a sample; None where it has none."""
         number = PARTS.index(part)
         offset, size = self.places[row, number].tolist()
         if offset == ABSENT:
@@ -59,7 +59,7 @@ class Joined:
         shard = self.file[row]
         other = self.images[shard]
         apart = number < 2 and self.apart[row, number] and other is not None
-        return (other if apart and other is not None else self.shards[shard]), Place(offset, size)
+        return (other if apart and other is not None else self.shards[shard]), Extent(offset, size)
 
     def ending(self, row: int) -> str:
         """Ending of the name of the embeddings' member."""
@@ -177,7 +177,7 @@ def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int
     )
 
 
-def _found(parts: dict[str, Place], beside: dict[str, Place], endings: tuple[str, ...]) -> tuple[Place | None, bool]:
+def _found(parts: dict[str, Extent], beside: dict[str, Extent], endings: tuple[str, ...]) -> tuple[Extent | None, bool]:
     """The first of endings there is, and whether it stands in the other shard. An empty file is none."""
     for apart, listed in ((False, parts), (True, beside)):
         for ending in endings:
@@ -187,8 +187,8 @@ def _found(parts: dict[str, Place], beside: dict[str, Place], endings: tuple[str
 
 
 def _by_uid(
-    shard: Path, samples: dict[str, dict[str, Place]], wanted: dict[str, dict[str, Place]]
-) -> dict[str, dict[str, Place]]:
+    shard: Path, samples: dict[str, dict[str, Extent]], wanted: dict[str, dict[str, Extent]]
+) -> dict[str, dict[str, Extent]]:
     """Samples of a shard of images by their uid: their keys, or as img2dataset numbers them, what their json says."""
     if not samples or samples.keys() & wanted.keys():
         return samples
@@ -196,7 +196,7 @@ def _by_uid(
     for parts in samples.values():
         if "json" in parts:
             with contextlib.suppress(ValueError, RecursionError):
-                described = json.loads(read_place(shard, parts["json"], LIMIT))
+                described = json.loads(read_extent(shard, parts["json"], LIMIT))
                 if isinstance(described, dict):
                     named[str(described.get("uid"))] = parts
     return named

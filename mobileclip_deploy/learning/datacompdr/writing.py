@@ -22,10 +22,10 @@ from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import file_sha256, read_regular, write_whole
-from mobileclip_deploy.files.tars import read_place, scan
+from mobileclip_deploy.files.tars import read_extent, scan
 from mobileclip_deploy.learning.datacompdr import members
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, draw, replay
-from mobileclip_deploy.learning.reinforcement.building import Form, Making
+from mobileclip_deploy.learning.reinforcement.building import Making, ShardFormat
 from mobileclip_deploy.learning.reinforcement.index import PUBLISHED, Index, ShardEntry
 from mobileclip_deploy.learning.reinforcement.pairs import Pair
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
@@ -126,9 +126,9 @@ def _digests(folder: Path, index: Index, entry: ShardEntry) -> list[str]:
     file = folder / entry.file
     if file_sha256(file) != entry.sha256:
         raise InvalidInput(f"{file} is damaged (its checksum is not the index's)")
-    places = [parts["json"] for parts in scan(file).values()]
-    return [json.loads(read_place(file, place, members.LIMIT))["sha256"] for place in places]
+    extents = [parts["json"] for parts in scan(file).values()]
+    return [json.loads(read_extent(file, extent, members.LIMIT))["sha256"] for extent in extents]
 
 
-FLOAT32 = Form(PUBLISHED, "float32", _write, _digests)
-BFLOAT16 = Form(PUBLISHED, "bfloat16", _write, _digests)
+FLOAT32 = ShardFormat(PUBLISHED, "float32", _write, _digests)
+BFLOAT16 = ShardFormat(PUBLISHED, "bfloat16", _write, _digests)

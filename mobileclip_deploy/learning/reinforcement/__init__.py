@@ -4,9 +4,9 @@ from mobileclip_deploy.learning.reinforcement.augmentation import AugmentationPo
 from mobileclip_deploy.learning.reinforcement.building import (
     SAFETENSORS,
     Existing,
-    Form,
     Reinforced,
     ReinforcementSettings,
+    ShardFormat,
     reinforce,
 )
 from mobileclip_deploy.learning.reinforcement.captioning import (
@@ -36,7 +36,7 @@ __all__ = [
     "Captioner",
     "Choice",
     "Existing",
-    "Form",
+    "ShardFormat",
     "PairDataset",
     "Pairs",
     "PlainDataset",

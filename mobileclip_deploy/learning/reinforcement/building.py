@@ -35,7 +35,7 @@ from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling import Failed, Task, require_scheduler, run_tasks
 
-__all__ = ["SAFETENSORS", "Existing", "Form", "Making", "Reinforced", "ReinforcementSettings", "reinforce"]
+__all__ = ["SAFETENSORS", "Existing", "ShardFormat", "Making", "Reinforced", "ReinforcementSettings", "reinforce"]
 
 Existing = Literal["continue", "replace", "discard"]
 """What becomes of a dataset that stands in the folder: go on with it and refuse one of other pairs, teachers or
@@ -67,7 +67,7 @@ class Making:
 
 
 @dataclass(frozen=True)
-class Form:
+class ShardFormat:
     """How shards are stored: the `format` and `dtype` that the index names, how one is written (made of what, for which
     index, into which folder), and how the SHA-256 of its image files are read."""
 
@@ -85,21 +85,21 @@ def _digests(folder: Path, index: Index, entry: ShardEntry) -> list[str]:
     return [bytes(one).hex() for one in read_shard(folder, index, entry).image_sha256.numpy()]
 
 
-SAFETENSORS = Form(OURS, "bfloat16", _write, _digests)
-"""The toolkit's own form."""
+SAFETENSORS = ShardFormat(OURS, "bfloat16", _write, _digests)
+"""The toolkit's own format."""
 
 
 @dataclass(frozen=True)
 class ReinforcementSettings:
     """How many `augmentations` of each image, how far they go (`policy`), the `seed` that they are drawn by (each
-    image's depend on it and on the image's number alone), how many pairs stand in a file, and in which form; and what
+    image's depend on it and on the image's number alone), how many pairs stand in a file, and in which format; and what
     becomes of a dataset that was there before (`existing`)."""
 
     augmentations: int = 4
     policy: AugmentationPolicy = field(default_factory=AugmentationPolicy)
     seed: int = 0
     shard_rows: int = 256
-    form: Form = SAFETENSORS
+    shard_format: ShardFormat = SAFETENSORS
     existing: Existing = "continue"
 
 
@@ -145,11 +145,11 @@ def reinforce(
         raise UsageError("a reinforced dataset needs a teacher, an augmentation and a pair in a shard at least")
     require_scheduler(scheduler)
     _check_count(len(pairs.rows), settings.shard_rows)
-    lines, form = pairs.as_lines(), settings.form
-    ours = form.format == OURS
+    lines, shard_format = pairs.as_lines(), settings.shard_format
+    ours = shard_format.format == OURS
     wanted = Index(
-        format=form.format,
-        dtype=form.dtype,
+        format=shard_format.format,
+        dtype=shard_format.dtype,
         images=str(pairs.folder.resolve()),
         rows=len(pairs.rows),
         pairs_sha256=text_sha256(lines),
@@ -162,7 +162,7 @@ def reinforce(
     )
     found = _begun(folder, wanted, lines, settings.existing)
     progress("looking at what is stored")
-    kept = {entry.first: entry for entry in found.shards if _holds(folder, found, entry, pairs, form)}
+    kept = {entry.first: entry for entry in found.shards if _holds(folder, found, entry, pairs, shard_format)}
     index = found.model_copy(update={"images": wanted.images, "shards": tuple(kept.values())})
     starts = range(0, len(pairs.rows), settings.shard_rows)
     wanted_names = {first: f"shard {number + 1} of {len(starts)}" for number, first in enumerate(starts)}
@@ -185,7 +185,7 @@ def reinforce(
         for first in (one for one in starts if one not in kept):
             rows = pairs.rows[first : first + settings.shard_rows]
             making = Making(rows, first, pairs.folder.absolute(), given)
-            tasks.append(Task(wanted_names[first], _make, (form, making, alone, place, scheduler), need))
+            tasks.append(Task(wanted_names[first], _make, (shard_format, making, alone, place, scheduler), need))
         run_tasks(tasks, record, scheduler, progress=progress)
     if failures:
         raise failures[0].error
@@ -225,7 +225,7 @@ def _lent(teachers: Sequence[Teacher], folder: Path, scheduler: str | None) -> I
         yield [lend(teacher, claim.partial / f"{number}.safetensors") for number, teacher in enumerate(teachers)]
 
 
-def _make(form: Form, making: Making, index: Index, folder: Path, scheduler: str | None) -> ShardEntry:
+def _make(shard_format: ShardFormat, making: Making, index: Index, folder: Path, scheduler: str | None) -> ShardEntry:
     """One shard, in whichever process."""
     if scheduler is not None:
         torch.set_num_threads(1)  # sums of float32 depend on how many threads share them
@@ -235,7 +235,7 @@ def _make(form: Form, making: Making, index: Index, folder: Path, scheduler: str
                     f"{place} is not there on {socket.gethostname()}; pairs and output have to be on a disk that all "
                     "workers see under the same name"
                 )
-    return form.write(making, index, folder)
+    return shard_format.write(making, index, folder)
 
 
 def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index:
@@ -263,11 +263,11 @@ def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index
     return wanted
 
 
-def _holds(folder: Path, index: Index, entry: ShardEntry, pairs: Pairs, form: Form) -> bool:
+def _holds(folder: Path, index: Index, entry: ShardEntry, pairs: Pairs, shard_format: ShardFormat) -> bool:
     """Whether a shard is whole, and of the pictures as they are now: names and captions alone do not tell."""
     rows = pairs.rows[entry.first : entry.first + entry.rows]
     try:
-        return form.digests(folder, index, entry) == [file_sha256(pairs.folder / row.image) for row in rows]
+        return shard_format.digests(folder, index, entry) == [file_sha256(pairs.folder / row.image) for row in rows]
     except (InvalidInput, OSError):
         return False  # and is made again, or refused with the picture's name
 
