@@ -11,11 +11,11 @@ from mobileclip_deploy.evaluation.class_names import ClassNames, refuse_numbers
 from mobileclip_deploy.evaluation.image_sources import ImageSource
 from mobileclip_deploy.evaluation.text_files import BadRows
 
-__all__ = ["Dataset", "Row", "assemble"]
+__all__ = ["Dataset", "DatasetRow", "assemble"]
 
 
 @dataclass(frozen=True)
-class Row:
+class DatasetRow:
     """One line of a table: `where` it stands, and what it says. A label or texts may be missing."""
 
     where: str
@@ -91,7 +91,7 @@ class Dataset:
 
 
 def assemble(
-    name: str, rows: Sequence[Row], classes: ClassNames | None, templates: Sequence[str], bad: BadRows
+    name: str, rows: Sequence[DatasetRow], classes: ClassNames | None, templates: Sequence[str], bad: BadRows
 ) -> Dataset:
     """A dataset from the rows of a table; rows of the same image are put together, as captions of it.
 
@@ -141,7 +141,9 @@ class _Group:
     texts: list[str]
 
 
-def _problem(row: Row, classes: ClassNames, before: _Group | None, labelled: bool, captioned: bool) -> str | None:
+def _problem(
+    row: DatasetRow, classes: ClassNames, before: _Group | None, labelled: bool, captioned: bool
+) -> str | None:
     if isinstance(row.image, Path) and not row.image.is_file():
         return f"no image at {row.image}"
     if labelled and not row.label:
@@ -163,6 +165,6 @@ def _short(label: str) -> str:
     return repr(label if len(label) < 80 else f"{label[:77]}...")
 
 
-def _classes_of(rows: Sequence[Row]) -> ClassNames:
+def _classes_of(rows: Sequence[DatasetRow]) -> ClassNames:
     names = tuple(sorted({row.label for row in rows if row.label}))
     return ClassNames("the labels", names, ())

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.dataset import Dataset, Row, assemble
+from mobileclip_deploy.evaluation.dataset import Dataset, DatasetRow, assemble
 from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, TABLE_ITEMS, BadRows, parse_json, read_text, validated
 
 __all__ = ["read_karpathy"]
@@ -49,7 +49,7 @@ def read_karpathy(path: Path, images: Path | None, split: str, bad: BadRows) -> 
     for number, image in chosen:
         texts = tuple(dict.fromkeys(sentence.raw.strip() for sentence in image.sentences))
         file = next((p for p in _places(root, image) if p.is_file()), root / image.filepath / image.filename)
-        rows.append(Row(f"{path}, images[{number}]", file, None, texts))
+        rows.append(DatasetRow(f"{path}, images[{number}]", file, None, texts))
     return assemble(f"{content.dataset} {split}", rows, None, (), bad)
 
 

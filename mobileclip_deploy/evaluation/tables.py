@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.dataset import Row
+from mobileclip_deploy.evaluation.dataset import DatasetRow
 from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, BadRows, parse_json, read_lines, validated
 
 __all__ = ["TABLES", "read_table"]
@@ -31,7 +31,7 @@ class _Line(BaseModel, extra="ignore"):
     label: str | int | None = None
 
 
-def read_table(path: Path, images: Path, bad: BadRows) -> list[Row]:
+def read_table(path: Path, images: Path, bad: BadRows) -> list[DatasetRow]:
     """All rows of a table.
 
     Args:
@@ -46,7 +46,7 @@ def read_table(path: Path, images: Path, bad: BadRows) -> list[Row]:
     return rows
 
 
-def _json_lines(path: Path, images: Path, bad: BadRows) -> list[Row]:
+def _json_lines(path: Path, images: Path, bad: BadRows) -> list[DatasetRow]:
     rows = []
     for number, text in read_lines(path, bad, TABLE_BYTES):
         where = f"{path}:{number}"
@@ -57,16 +57,16 @@ def _json_lines(path: Path, images: Path, bad: BadRows) -> list[Row]:
             continue
         texts = [line.text] if isinstance(line.text, str) else line.text or []
         label = None if line.label is None else str(line.label)
-        rows.append(Row(where, images / line.image, label, tuple(texts)))
+        rows.append(DatasetRow(where, images / line.image, label, tuple(texts)))
     return rows
 
 
-def _separated(path: Path, images: Path, bad: BadRows) -> list[Row]:
+def _separated(path: Path, images: Path, bad: BadRows) -> list[DatasetRow]:
     lines = read_lines(path, bad, TABLE_BYTES)
     reader = csv.reader(
         (f"{text}\n" for _, text in lines), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
     )
-    rows: list[Row] = []
+    rows: list[DatasetRow] = []
     places: dict[str, int] | None = None
     width = 0
     start = 0
@@ -89,7 +89,7 @@ def _separated(path: Path, images: Path, bad: BadRows) -> list[Row]:
             bad.add(f"{where}: no image")
         else:
             label, text = (cells[places[name]].strip() if name in places else "" for name in ("label", "text"))
-            rows.append(Row(where, images / image, label or None, (text,) if text else ()))
+            rows.append(DatasetRow(where, images / image, label or None, (text,) if text else ()))
     return rows
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.class_names import read_class_names
-from mobileclip_deploy.evaluation.dataset import Dataset, Row, assemble
+from mobileclip_deploy.evaluation.dataset import Dataset, DatasetRow, assemble
 from mobileclip_deploy.evaluation.image_sources import ArchiveImage
 from mobileclip_deploy.evaluation.text_files import BadRows, read_templates, read_text
 from mobileclip_deploy.files.tars import Extent, is_plain, members, read_extent
@@ -121,7 +121,7 @@ def shard_samples(shard: Path, suffixes: Collection[str], bad: BadRows) -> list[
     return [ShardSample(f"{shard}/{key}", images.get(key), notes.get(key, {})) for key in keys]
 
 
-def _rows(shard: Path, retrieval: bool, bad: BadRows) -> list[Row]:
+def _rows(shard: Path, retrieval: bool, bad: BadRows) -> list[DatasetRow]:
     wanted = ".txt" if retrieval else ".cls"
     rows = []
     for sample in shard_samples(shard, (wanted,), bad):
@@ -135,5 +135,5 @@ def _rows(shard: Path, retrieval: bool, bad: BadRows) -> list[Row]:
             bad.add(f"{sample.where}{wanted}: not UTF-8")
             continue
         texts = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())) if retrieval else ()
-        rows.append(Row(sample.where, sample.image, None if retrieval else text, texts))
+        rows.append(DatasetRow(sample.where, sample.image, None if retrieval else text, texts))
     return rows

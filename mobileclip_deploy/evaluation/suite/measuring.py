@@ -20,7 +20,7 @@ from mobileclip_deploy.evaluation.pictures import Reading, embed_contents, embed
 from mobileclip_deploy.evaluation.suite import figures
 from mobileclip_deploy.evaluation.suite.samples import read_samples
 from mobileclip_deploy.evaluation.suite.tables import read_captioned, read_puzzles
-from mobileclip_deploy.evaluation.suite.tasks import Suite, Task, published, published_source
+from mobileclip_deploy.evaluation.suite.tasks import Suite, SuiteTask, published, published_source
 from mobileclip_deploy.files.pages import filled_page
 from mobileclip_deploy.progress import Progress, silent
 
@@ -137,7 +137,7 @@ class _Measured:
     skipped: tuple[str, ...] = ()
 
 
-def _row(task: Task, folder: Path, run: _Run, known: float | None) -> Row:
+def _row(task: SuiteTask, folder: Path, run: _Run, known: float | None) -> Row:
     row = Row(
         key=task.key, name=task.name, metric=task.metric, status="not run", expected=task.examples, published=known
     )
@@ -158,7 +158,7 @@ def _row(task: Task, folder: Path, run: _Run, known: float | None) -> Row:
     return row.model_copy(update=measured | {"difference": difference})
 
 
-def _classification(task: Task, folder: Path, run: _Run) -> _Measured:
+def _classification(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
     samples = read_samples(folder)
     embedded, tally = embed_dataset_images(
         run.embedder, samples.images, samples.rows, Reading(run.skip_bad, run.cache), run.progress
@@ -175,7 +175,7 @@ def _classification(task: Task, folder: Path, run: _Run) -> _Measured:
 
 
 def _metered(
-    task: Task,
+    task: SuiteTask,
     labels: npt.NDArray[np.int64],
     ranks: npt.NDArray[np.int64],
     nearest: npt.NDArray[np.int64],
@@ -192,7 +192,7 @@ def _metered(
     return figures.accuracy(nearest == labels)
 
 
-def _retrieval(task: Task, folder: Path, run: _Run) -> _Measured:
+def _retrieval(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
     images: list[Floats] = []
     captions: list[str] = []
     owners: list[int] = []
@@ -212,7 +212,7 @@ def _retrieval(task: Task, folder: Path, run: _Run) -> _Measured:
     return _Measured(examples=len(pictures), figure=figures.percent(metered, len(pictures)))
 
 
-def _winogavil(task: Task, folder: Path, run: _Run) -> _Measured:
+def _winogavil(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
     scores: list[float] = []
     sizes: list[int] = []
     for batch in _batches(read_puzzles(folder)):

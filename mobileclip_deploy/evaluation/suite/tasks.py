@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mobileclip_deploy.errors import UsageError, suggestion
 
-__all__ = ["SUITES", "Metric", "Suite", "Task", "load_suite", "published", "published_source"]
+__all__ = ["SUITES", "Metric", "Suite", "SuiteTask", "load_suite", "published", "published_source"]
 
 SUITES = ("datacomp",)
 HERE = Path(__file__).parent
@@ -26,7 +26,7 @@ Metric = Literal[
 ]
 
 
-class Task(BaseModel, frozen=True, extra="forbid"):
+class SuiteTask(BaseModel, frozen=True, extra="forbid"):
     """One dataset: its `key` in the suite's own list, the `folder` it is looked for in, and its metric. `examples` is
     how many the list says it has."""
 
@@ -44,7 +44,7 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
     name: str
     title: str
     source: str
-    datasets: tuple[Task, ...]
+    datasets: tuple[SuiteTask, ...]
 
 
 class _Published(BaseModel, frozen=True, extra="forbid"):

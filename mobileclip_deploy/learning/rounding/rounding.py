@@ -18,7 +18,7 @@ from mobileclip_deploy.learning.rounding.columns import round_columns
 from mobileclip_deploy.learning.rounding.kept import KeptTower, kept_as
 from mobileclip_deploy.learning.rounding.methods import METHODS
 from mobileclip_deploy.learning.rounding.statistics import FOR_JUDGING, Moments, gather
-from mobileclip_deploy.learning.rounding.tuning import Placed, Task, TuningSettings, tune
+from mobileclip_deploy.learning.rounding.tuning import Goal, Placed, TuningSettings, tune
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.progress import Progress, silent
@@ -121,8 +121,8 @@ def round_source(
                 progress(f"{tower} tower, its rounding was learned before: {kept.path}")
             else:
                 fixed = target.abilities.fixed(module)
-                task = _task(source, tower, data, fixed) if learning.method == "tuned" else None
-                outcome = _round_tower(tower, module, storage, data, task, progress)
+                goal = _goal(source, tower, data, fixed) if learning.method == "tuned" else None
+                outcome = _round_tower(tower, module, storage, data, goal, progress)
                 if kept is not None:
                     kept.keep(module, asdict(outcome))
         if outcome is None or not outcome.layers:  # as it was, its layer scales too
@@ -169,10 +169,10 @@ def _round_tower(
     module: nn.Module,
     storage: Storage,
     data: CalibrationSet,
-    task: Task | None,
+    goal: Goal | None,
     progress: Progress,
 ) -> RoundedTower:
-    """Put a tower's layers on their grids, in place, and tune it where there is a task."""
+    """Put a tower's layers on their grids, in place, and tune it where there is a goal."""
     layers = _layers(module, storage)
     held = data.held_back(tower)
     wanted = _embed(module, held)
@@ -199,9 +199,9 @@ def _round_tower(
                 _weight(rounded, name).copy_(_weight(nearest, name))
     learned_db = _decibels(wanted, _embed(rounded, held))
     method = "gptq"
-    if task is not None:
+    if goal is not None:
         tuned, every = copy.deepcopy(module), _all_placed(module, storage, placed)
-        tune(tuned, every, task, TuningSettings(), lambda text: progress(f"{tower} tower, {text}"))
+        tune(tuned, every, goal, TuningSettings(), lambda text: progress(f"{tower} tower, {text}"))
         tuned_db = _decibels(wanted, _embed(tuned, held))
         if tuned_db > learned_db:
             method, placed, learned_db = "tuned", every, tuned_db
@@ -227,7 +227,7 @@ def _all_placed(module: nn.Module, storage: Storage, placed: Mapping[str, Placed
     return every
 
 
-def _task(source: Source, tower: TowerName, data: CalibrationSet, fixed: frozenset[str]) -> Task:
+def _goal(source: Source, tower: TowerName, data: CalibrationSet, fixed: frozenset[str]) -> Goal:
     """What a tower is tuned to. It ranks embeddings of the other tower, where there are any, else its own."""
     inputs = data.learned(tower)
     wanted = F.normalize(_embed(make_tower(source.model, tower), inputs), dim=1)
@@ -236,7 +236,7 @@ def _task(source: Source, tower: TowerName, data: CalibrationSet, fixed: frozens
     across = wanted
     if other in source.model.towers and len(shown):
         across = F.normalize(_embed(make_tower(source.model, other), shown), dim=1)
-    return Task(inputs, wanted, across, source.model.logit_factor, fixed)
+    return Goal(inputs, wanted, across, source.model.logit_factor, fixed)
 
 
 @torch.no_grad()

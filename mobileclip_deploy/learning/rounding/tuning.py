@@ -21,7 +21,7 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, TableLattice, held_scale
 
-__all__ = ["Placed", "Task", "TuningSettings", "tune"]
+__all__ = ["Placed", "Goal", "TuningSettings", "tune"]
 
 # Images of a batch that go through an image tower together: a step of S0 then takes 2.6 GB and 29 CPU s, by 8 at a
 # time 1.7 GB and 32 CPU s.
@@ -51,7 +51,7 @@ class Placed:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Goal:
     """What a tower is tuned to: to answer `inputs` as the float original did (`wanted`, unit [N, D]), and to rank
     `across`, unit embeddings [M, D] of the other tower, as it did, at the model's factor of the cosines. `fixed`: the
     parameters of the tower that stay as they are (`Abilities.fixed`)."""
@@ -64,7 +64,7 @@ class Task:
 
 
 def tune(
-    tower: nn.Module, placed: Mapping[str, Placed], task: Task, settings: TuningSettings, progress: Progress = silent
+    tower: nn.Module, placed: Mapping[str, Placed], goal: Goal, settings: TuningSettings, progress: Progress = silent
 ) -> None:
     """Tune a tower in place; its weights stay on their lattices' integers and indices.
 
@@ -76,22 +76,22 @@ def tune(
         fixed = _fixed(weight)
         parametrize.register_parametrization(tower.get_submodule(name), "weight", fixed, unsafe=True)
     tower.requires_grad_(False)
-    floats, relative = _trained(tower, task.fixed)
+    floats, relative = _trained(tower, goal.fixed)
     optimizer = torch.optim.Adam(
         [{"params": floats, "lr": settings.learning_rate}, {"params": relative, "lr": settings.relative_rate}]
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     generator = torch.Generator().manual_seed(settings.seed)
-    at_once = IMAGES_AT_ONCE if task.inputs.is_floating_point() else settings.batch
+    at_once = IMAGES_AT_ONCE if goal.inputs.is_floating_point() else settings.batch
     started = time.monotonic()
     for step in range(settings.steps):
-        chosen = torch.randint(len(task.inputs), (settings.batch,), generator=generator)
-        others = task.across[torch.randint(len(task.across), (RANKED,), generator=generator)]
+        chosen = torch.randint(len(goal.inputs), (settings.batch,), generator=generator)
+        others = goal.across[torch.randint(len(goal.across), (RANKED,), generator=generator)]
         optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for part in chosen.split(at_once):  # both terms of the distance are means over the inputs
-            found = F.normalize(tower(task.inputs[part]), dim=1)
-            loss = distance(found, task.wanted[part], others, task.scale) * (len(part) / len(chosen))
+            found = F.normalize(tower(goal.inputs[part]), dim=1)
+            loss = distance(found, goal.wanted[part], others, goal.scale) * (len(part) / len(chosen))
             loss.backward()
             total += loss.item()
         optimizer.step()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.learning.rounding.tuning import Placed, Task, TuningSettings, tune
+from mobileclip_deploy.learning.rounding.tuning import Goal, Placed, TuningSettings, tune
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.grids.lattice import lattice_of
@@ -57,7 +57,7 @@ def test_a_tower_is_tuned_and_its_integers_stay(name: str) -> None:
             tower.get_submodule(layer).weight.copy_(weight.values[0])  # type: ignore[union-attr]
         before = float((F.normalize(tower(inputs), dim=1) - wanted).norm())
     settings = TuningSettings(steps=80, learning_rate=3e-3, relative_rate=1e-3)
-    tune(tuned, points, Task(inputs, wanted, wanted, 10.0), settings)
+    tune(tuned, points, Goal(inputs, wanted, wanted, 10.0), settings)
     with torch.no_grad():
         after = float((F.normalize(tuned(inputs), dim=1) - wanted).norm())
     assert after < 0.8 * before
