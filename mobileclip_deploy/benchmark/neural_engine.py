@@ -14,7 +14,7 @@ from mobileclip_deploy.benchmark.result import CellResult, PlannedOperation, Res
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
 
-__all__ = ["Evidence", "neural_engine_evidence", "operations_elsewhere", "planned_placement"]
+__all__ = ["NeuralEngineUse", "neural_engine_use", "operations_elsewhere", "planned_placement"]
 
 UNIT = "neuralEngine"
 MOST, FEW = 0.9, 0.1
@@ -24,7 +24,7 @@ UNITS = {"cpu": "the CPU", "gpu": "the GPU", "unknown": "a unit that Core ML doe
 
 
 @dataclass(frozen=True)
-class Evidence:
+class NeuralEngineUse:
     """Figures of one file of a sweep over Apple's compute units; `verdict` says no more than the figures do.
 
     `share`: of the predicted cost, or of the operations where Core ML predicts no cost (`by_cost` tells), on the Neural
@@ -67,7 +67,7 @@ class Evidence:
         return f"Neural Engine: {', '.join(told) or 'nothing was measured'}: {self.verdict}"
 
 
-def neural_engine_evidence(result: Result) -> tuple[Evidence, ...]:
+def neural_engine_use(result: Result) -> tuple[NeuralEngineUse, ...]:
     """The evidence for every file that was measured with and without the Neural Engine."""
     return tuple(
         _evidence(sweep[units], sweep.get("cpuOnly"), result.device.simulated, units)
@@ -110,7 +110,7 @@ def _sweeps(result: Result) -> tuple[dict[str, tuple[Cell, CellResult]], ...]:
 
 def _evidence(
     engine: tuple[Cell, CellResult], cpu: tuple[Cell, CellResult] | None, simulated: bool, units: str
-) -> Evidence:
+) -> NeuralEngineUse:
     cell, found = engine
     total = sum(place.operations for place in found.placement)
     there = next((place for place in found.placement if place.unit == UNIT), None)
@@ -118,7 +118,7 @@ def _evidence(
     by_cost = any(place.cost_share is not None for place in found.placement)
     share = (there.cost_share if there else 0.0) if by_cost else operations / total if total else None
     fast, slow = found.summary, cpu[1].summary if cpu else None
-    return Evidence(
+    return NeuralEngineUse(
         label=cell.label,
         share=share,
         operations=(operations, total) if total else None,

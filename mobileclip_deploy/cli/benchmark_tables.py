@@ -22,7 +22,7 @@ FIGURES = ("threads", "ms", "MB", "%", "GOP/s")
 def print_result(result: Result) -> None:
     """One row per cell; what a figure's reader should know stands under the table."""
     from mobileclip_deploy.benchmark.limit import describe_peak
-    from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence, planned_placement
+    from mobileclip_deploy.benchmark.neural_engine import neural_engine_use, planned_placement
     from mobileclip_deploy.benchmark.report.points import device_name
     from mobileclip_deploy.benchmark.report.table import LIMITS, columns, rows
 
@@ -48,7 +48,7 @@ def print_result(result: Result) -> None:
             say(f"limit at {describe_peak(peak)}")
     versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
     say(f"run {result.run_id}; {versions}")
-    for label, text in (*planned_placement(result), *((one.label, one.text) for one in neural_engine_evidence(result))):
+    for label, text in (*planned_placement(result), *((one.label, one.text) for one in neural_engine_use(result))):
         say(f"{label}: {text}")
     say("what the warnings mean: `mobileclip-deploy report` says it in full, and so does docs/benchmark.md")
 

@@ -8,8 +8,8 @@ import pytest
 from benchmark import documents
 
 from mobileclip_deploy.benchmark.neural_engine import (
-    Evidence,
-    neural_engine_evidence,
+    NeuralEngineUse,
+    neural_engine_use,
     operations_elsewhere,
     planned_placement,
 )
@@ -48,8 +48,8 @@ def plan(engine: int, cpu: int, cost: float | None) -> list[dict[str, Any]]:
     ]
 
 
-def evidence(result: Result) -> Evidence:
-    (found,) = neural_engine_evidence(result)
+def evidence(result: Result) -> NeuralEngineUse:
+    (found,) = neural_engine_use(result)
     return found
 
 
@@ -136,7 +136,7 @@ def test_a_stand_in_is_no_evidence() -> None:
 
 
 def test_other_runtimes_have_no_such_evidence() -> None:
-    assert neural_engine_evidence(documents.result()) == ()
+    assert neural_engine_use(documents.result()) == ()
 
 
 @pytest.mark.parametrize(
@@ -151,4 +151,4 @@ def test_other_runtimes_have_no_such_evidence() -> None:
     ],
 )
 def test_where_the_verdict_on_the_neural_engine_turns(share: float, speedup: float, says: str) -> None:
-    assert says in Evidence("a", share, (1, 2), speedup, by_cost=True, simulated=False).verdict
+    assert says in NeuralEngineUse("a", share, (1, 2), speedup, by_cost=True, simulated=False).verdict

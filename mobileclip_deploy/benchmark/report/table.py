@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.limit import describe_peak, reached
-from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence, operations_elsewhere, planned_placement
+from mobileclip_deploy.benchmark.neural_engine import neural_engine_use, operations_elsewhere, planned_placement
 from mobileclip_deploy.benchmark.report.points import milliseconds
 from mobileclip_deploy.benchmark.result import Browser, CellResult, Result, Snapshot
 
@@ -109,7 +109,7 @@ def remarks(result: Result, lints: Sequence[LintReport] = ()) -> tuple[tuple[str
     Args:
         lints: of packages that were measured.
     """
-    evidence = tuple((one.label, one.text) for one in neural_engine_evidence(result))
+    evidence = tuple((one.label, one.text) for one in neural_engine_use(result))
     return (
         planned_placement(result)
         + evidence

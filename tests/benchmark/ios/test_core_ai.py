@@ -13,7 +13,7 @@ from exports import Exports
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.documents import read_result
-from mobileclip_deploy.benchmark.neural_engine import neural_engine_evidence
+from mobileclip_deploy.benchmark.neural_engine import neural_engine_use
 from mobileclip_deploy.benchmark.report.table import columns, rows
 from mobileclip_deploy.targets import get_target
 
@@ -63,5 +63,5 @@ def test_bundles_of_both_frameworks_are_measured_in_one_run_and_a_wrong_unit_has
     assert {found.specialization_ns for cell, found in result.pairs() if cell.runtime == "coreml"} == {None}
     place = columns(result).index("specialize, ms")
     assert [row[place].value is not None for row in rows(result)] == [True] * 5 + [False] * 4
-    evidence = [one for one in neural_engine_evidence(result) if one.units == "preferNeuralEngine"]
+    evidence = [one for one in neural_engine_use(result) if one.units == "preferNeuralEngine"]
     assert [(one.share, one.speedup is not None) for one in evidence] == [(None, True)]
