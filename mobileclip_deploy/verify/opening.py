@@ -23,7 +23,7 @@ from mobileclip_deploy.targets import installed_target
 from mobileclip_deploy.towers.inputs import Inputs, sample_inputs
 from mobileclip_deploy.towers.samples import read_prompts
 from mobileclip_deploy.verify.places import require_place
-from mobileclip_deploy.verify.subject import Evidence, Golden, OpenedSubject, SampledReference, checkpoint_looks
+from mobileclip_deploy.verify.subject import Evidence, GoldenAnswers, OpenedSubject, SampledReference, checkpoint_looks
 
 __all__ = ["QUICK_IMAGES", "VerifyRequest", "opened_subject"]
 
@@ -84,7 +84,7 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
         if source is not None:
             progress(f"{bundle.path.name}: reference embeddings")
             fresh, reference = _answers(bundle, stored, source)
-            subject.golden = Golden(stored, fresh)
+            subject.golden = GoldenAnswers(stored, fresh)
             reference = reference if own is None else Reference.compute(source.model, own)
             subject.evidence = _evidence(request, bundle, source, reference, progress)
             subject.source = source.folded()

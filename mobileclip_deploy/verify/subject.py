@@ -38,7 +38,7 @@ from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_
 
 __all__ = [
     "Evidence",
-    "Golden",
+    "GoldenAnswers",
     "OpenedSubject",
     "SampledReference",
     "Subject",
@@ -83,7 +83,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenAnswers:
     """The answers that stand in a bundle, and the checkpoint's own to the same inputs, asked before it was folded: see
     `Reference.again`."""
 
@@ -343,7 +343,7 @@ class OpenedSubject(Subject):
         golden: its golden answers; None where the checkpoint is not at hand.
     """
 
-    golden: Golden | None = None
+    golden: GoldenAnswers | None = None
     _shared: dict[TowerName, Shared] = field(init=False, default_factory=dict)
 
     @cached_property
