@@ -9,7 +9,7 @@ from pathlib import Path
 from golden_checkpoints import Golden, fill
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints.reading import TensorFile
+from mobileclip_deploy.checkpoints.tensor_files import TensorFile
 
 __all__ = ["Filling"]
 

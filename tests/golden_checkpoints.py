@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mobileclip_deploy.checkpoints.identity import identify
 from mobileclip_deploy.checkpoints.loading import assemble
-from mobileclip_deploy.checkpoints.reading import TensorFile
+from mobileclip_deploy.checkpoints.tensor_files import TensorFile
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName, load_variant

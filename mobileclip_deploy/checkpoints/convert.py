@@ -13,7 +13,7 @@ from mobileclip_deploy.checkpoints.fitting import LAYOUTS
 from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.loading import load, read_weight
 from mobileclip_deploy.checkpoints.preprocessing import METADATA, chosen_preprocess
-from mobileclip_deploy.checkpoints.reading import open_tensors
+from mobileclip_deploy.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.files import StrPath, check_file_destination, file_sha256

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from mobileclip_deploy.checkpoints import folded, llava, open_clip
 from mobileclip_deploy.checkpoints.fitting import Candidate, closest, find_layout, find_towers, fitting
-from mobileclip_deploy.checkpoints.reading import TensorFile
+from mobileclip_deploy.checkpoints.tensor_files import TensorFile
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, Variant, load_variant

@@ -17,7 +17,7 @@ from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.place import builtin_checkpoint
 from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample
 from mobileclip_deploy.checkpoints.preprocessing import CARD, chosen_preprocess
-from mobileclip_deploy.checkpoints.reading import TensorFile, open_tensors
+from mobileclip_deploy.checkpoints.tensor_files import TensorFile, open_tensors
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.folding import fold_structure

@@ -88,7 +88,7 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on stdout; columns whose names start with `>` are right-aligned, those without a cell are left out."""
-    from mobileclip_deploy.cli.layout import laid_out
+    from mobileclip_deploy.cli.columns import laid_out
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     lines = laid_out([*map(shown, columns)], [[shown(in_flags(cell)) for cell in row] for row in rows], width)

@@ -1,6 +1,7 @@
 """Task accuracy of anything that embeds images and texts: zero-shot classification and retrieval."""
 
 from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset, builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder, model_embedder, tower_runner
 from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts, unit
 from mobileclip_deploy.evaluation.evaluate import (
@@ -14,7 +15,6 @@ from mobileclip_deploy.evaluation.evaluate import (
 )
 from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks
 from mobileclip_deploy.evaluation.metrics import Interval, Loss, paired_difference, paired_loss
-from mobileclip_deploy.evaluation.reading import accuracy_dataset, builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.text_files import parse_templates
 
 __all__ = [

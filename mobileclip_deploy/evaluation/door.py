@@ -9,9 +9,9 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.dataset_files import BUILTIN, read_dataset, telling
 from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, check_tasks, measure
-from mobileclip_deploy.evaluation.reading import BUILTIN, read_dataset, telling
 from mobileclip_deploy.evaluation.suite import SuiteResult, html_page, load_suite, measure_suite, require_some
 from mobileclip_deploy.evaluation.text_files import parse_templates
 from mobileclip_deploy.files import StrPath, check_file_destination, optional_path, write_whole

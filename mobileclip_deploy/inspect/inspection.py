@@ -148,7 +148,7 @@ def inspect(path: Path, variant: str | None = None, progress: Progress = silent)
 
 def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
     from mobileclip_deploy.checkpoints.identity import identify
-    from mobileclip_deploy.checkpoints.reading import open_tensors
+    from mobileclip_deploy.checkpoints.tensor_files import open_tensors
     from mobileclip_deploy.files import file_sha256
 
     file = open_tensors(path)

@@ -1,7 +1,7 @@
 """Layouts: how an app that exists wants its files called, its tensors named, and what stands beside them; as data."""
 
 from mobileclip_deploy.layouts.layout import ArtifactLayout, Layout, SideFile, TensorLayout
-from mobileclip_deploy.layouts.reading import (
+from mobileclip_deploy.layouts.layout_files import (
     default_layout,
     layout_names,
     layouts,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion
-from mobileclip_deploy.evaluation.reading import BUILTIN
+from mobileclip_deploy.evaluation.dataset_files import BUILTIN
 from mobileclip_deploy.files import read_regular
 
 __all__ = ["CheckpointChoice", "Specification", "read_specification"]

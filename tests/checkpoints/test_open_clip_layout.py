@@ -12,7 +12,7 @@ from tiny import TINY, checkpoint
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.identity import identify
 from mobileclip_deploy.checkpoints.loading import Origin, load
-from mobileclip_deploy.checkpoints.reading import open_tensors
+from mobileclip_deploy.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.folding import fold
 

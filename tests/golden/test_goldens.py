@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.checkpoints.identity import identify
 from mobileclip_deploy.checkpoints.loading import assemble
-from mobileclip_deploy.checkpoints.reading import TensorFile
+from mobileclip_deploy.checkpoints.tensor_files import TensorFile
 from mobileclip_deploy.folding import FoldReport, count, fold, is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant

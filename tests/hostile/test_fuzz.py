@@ -26,7 +26,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.place import builtin_checkpoint
 from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.evaluation import read_dataset
-from mobileclip_deploy.layouts.reading import read_layout
+from mobileclip_deploy.layouts.layout_files import read_layout
 from mobileclip_deploy.learning.training.recipe import read_recipe
 from mobileclip_deploy.model.variants import models_dir
 from mobileclip_deploy.parity.baseline import read_lock

@@ -12,7 +12,7 @@ from command_line import refusal, run
 from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation.reading import builtin_dataset
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.learning.rounding.calibration_set import read_calibration_set
 from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.towers.samples import image_paths, prompts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mobileclip_deploy.cli.layout import laid_out
+from mobileclip_deploy.cli.columns import laid_out
 
 COLUMNS = ["tower", "check", "gate", ">cosine", "empty", "detail"]
 NAME = "encoder.stages.0.blocks.0.token_mixer.conv.weight"
