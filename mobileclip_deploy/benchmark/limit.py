@@ -53,8 +53,8 @@ def reached(cell: Cell, found: CellResult, peaks: Sequence[Peak]) -> Reached | N
         return None
     spent = summary.cpu_ns if cell.threads == 1 and summary.cpu_ns else summary.median_ns
     speed = found.arithmetic_operations / spent * 1e9
-    recipe = precision_of(cell.precision) if cell.precision and is_precision(cell.precision) else None
-    integers = peak.int8_operations_per_second if recipe is not None and recipe.bits <= NARROW else None
+    stored = precision_of(cell.precision) if cell.precision and is_precision(cell.precision) else None
+    integers = peak.int8_operations_per_second if stored is not None and stored.bits <= NARROW else None
     return Reached(
         per_second=speed,
         float32_percent=100 * speed / peak.float32_operations_per_second,

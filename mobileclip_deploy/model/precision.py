@@ -1,4 +1,4 @@
-"""Precisions: what a recipe does to weights and activations, its gate, and how the command line names it."""
+"""Precisions: how weights and activations are stored, the gate that they must hold, and their names for users."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RESTS = ("w8", "w8a8", "w6p", "w4p", "w4")
 
 @dataclass(frozen=True)
 class Precision:
-    """One recipe.
+    """How weights and activations are stored.
 
     Attributes:
         bits: of one number of a weight: of a float or an integer, or of an index into a table.
@@ -64,8 +64,8 @@ class Precision:
 
 
 PRECISIONS: dict[str, Precision] = {
-    recipe.name: recipe
-    for recipe in (
+    precision.name: precision
+    for precision in (
         Precision("fp32", 32, "float32 weights and arithmetic", "relative", 1e-4, "float"),
         Precision("fp16", 16, "float16 weights and arithmetic, float32 input and output", "cosine", 0.999, "float"),
         Precision("w8", 8, "int8 weights, a scale a channel", "cosine", 0.99),
@@ -94,7 +94,7 @@ def is_precision(name: str) -> bool:
 
 
 def precision_of(name: str) -> Precision:
-    """The recipe of a name, `w4p-table-w6p` among them: what is not said of the table is as of the first.
+    """The precision of a name, `w4p-table-w6p` among them: what is not said of the table is as of the first.
 
     Raises:
         KeyError: there is no such precision; whoever takes names from a user asks `is_precision` before.

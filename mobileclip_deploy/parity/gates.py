@@ -88,14 +88,14 @@ class Gates:
 
     def shipped(self, precision: str, floor: float | None = None, probabilities: bool = False) -> Bound:
         """For an artifact as written; at float32 with a known noise floor as strict as `exact`."""
-        recipe = precision_of(precision)
+        stored = precision_of(precision)
         if probabilities:
-            return Bound("probabilities", COARSE if recipe.calibrated else PROBABILITIES.get(recipe.bits, COARSE))
-        if recipe.metric == "cosine":
-            return Bound("cosine", recipe.gate if self.cosine is None else self.cosine, self.snr)
+            return Bound("probabilities", COARSE if stored.calibrated else PROBABILITIES.get(stored.bits, COARSE))
+        if stored.metric == "cosine":
+            return Bound("cosine", stored.gate if self.cosine is None else self.cosine, self.snr)
         if self.relative is not None:
             return Bound("relative", self.relative)
-        return Bound("relative", recipe.gate) if floor is None else self.exact(floor)
+        return Bound("relative", stored.gate) if floor is None else self.exact(floor)
 
     def allow_drop(self, points: float) -> bool:
         """Whether so many points of accuracy may be lost; what is not a number may not."""

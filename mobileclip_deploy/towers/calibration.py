@@ -31,7 +31,7 @@ def check_calibration(precisions: dict[TowerName, str], folder: Path) -> None:
         InvalidInput: not a folder, or no image in it.
     """
     if not any(precision_of(name).calibrated for name in precisions.values()):
-        known = ", ".join(name for name, recipe in PRECISIONS.items() if recipe.calibrated)
+        known = ", ".join(name for name, precision in PRECISIONS.items() if precision.calibrated)
         unused = ", ".join(sorted(set(precisions.values())))
         raise UsageError(f"{unused} uses no calibration images (only {known} does); leave `calibration` out")
     _images(folder)

@@ -57,8 +57,8 @@ def test_a_text_towers_table_of_words_can_have_its_own(text: str) -> None:
     found = parse_precisions(text)
     assert found == {"image": "w4p", "text": "w4p-table-w6p"}
     assert precision_label(found) == "w4p-table-w6p"
-    recipe = precision_of(found["text"])
-    assert (recipe.rest, recipe.table, recipe.bits, recipe.gate) == ("w4p", "w6p", 4, 0.98)
+    precision = precision_of(found["text"])
+    assert (precision.rest, precision.table, precision.bits, precision.gate) == ("w4p", "w6p", 4, 0.98)
     assert precision_of("w8a8-table-w4").calibrated
     assert (precision_of("w8").rest, precision_of("w8").table) == ("w8", None)
 
@@ -73,6 +73,6 @@ def test_a_table_that_cannot_be_is_refused() -> None:
 
 
 def test_fewer_bits_never_have_a_stricter_gate() -> None:
-    finer_first = sorted(PRECISIONS.values(), key=lambda recipe: -recipe.stored_bits)
-    gates = [recipe.gate for recipe in finer_first if recipe.metric == "cosine"]
+    finer_first = sorted(PRECISIONS.values(), key=lambda precision: -precision.stored_bits)
+    gates = [precision.gate for precision in finer_first if precision.metric == "cosine"]
     assert gates == sorted(gates, reverse=True)
