@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from mobileclip_deploy.bundle.manifest import AttachmentEntry
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, value_tolerance
 from mobileclip_deploy.parity.gates import LEAST, MULTIPLE, exported_gates
@@ -76,9 +75,9 @@ def _written_again(
         lacks = subject.needs_checkpoint if subject.source is None else lacks_to_convert(subject, tower)
         if lacks is not None:
             return Check.not_run(kind, tower, lacks)
-    with tempfile.TemporaryDirectory(dir=_made(subject.folder)) as folder:
+    with temporary_folder() as folder:
         expected = Expected(stored.inputs.of(tower), outputs, tolerance)
-        origin = Origin(subject.bundle.artifact(tower), expected, Path(folder), lambda: subject.converted(tower))
+        origin = Origin(subject.bundle.artifact(tower), expected, folder, lambda: subject.converted(tower))
         try:
             found = opened.difference(origin)
         except (NotRun, ExportError) as error:
@@ -98,8 +97,3 @@ def _tolerance(subject: OpenedSubject, tower: TowerName, stored: Reference) -> f
     gates = exported_gates(subject.bundle.manifest.options)
     bound = gates.shipped(subject.bundle.manifest.towers[tower].precision)
     return value_tolerance(np.asarray(subject.head.scaled(stored.of(tower))), bound.metric, bound.value)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnx
 
 from mobileclip_deploy.errors import ExportError, InvalidInput, first_sentence
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.attached import Attached, Origin
 from mobileclip_deploy.targets.flatbuffer import root
 from mobileclip_deploy.targets.graph import Graph, first_difference
@@ -66,8 +66,8 @@ def _graph(path: Path) -> Graph:
     Raises:
         InvalidInput: it is damaged.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder, f"{path.stem}.onnx")
+    with temporary_folder() as folder:
+        told = folder / f"{path.stem}.onnx"
         try:
             root(path.read_bytes(), IDENTIFIER)  # the runtime reads ONNX under this name, too; small builds do not
             _rewritten(path, told, "ONNX", "ORT_DISABLE_ALL")
