@@ -68,7 +68,7 @@ def _row(what: str) -> Any:
 def export(golden: str, tower: Any) -> dict[str, Any]:
     """Our export of one tower, its CPU seconds and peak memory; then what Apple's runtime answers."""
     import torch
-    from golden_checkpoints import Golden
+    from golden_checkpoints import GoldenCheckpoint
 
     from mobileclip_deploy.files import artifact_bytes
     from mobileclip_deploy.parity import compare
@@ -83,7 +83,7 @@ def export(golden: str, tower: Any) -> dict[str, Any]:
         started = time.process_time()
         target.write(job, path)
         cost = _cost(started)
-        answers, bound = Golden(golden), Golden(golden).bound(tower)
+        answers, bound = GoldenCheckpoint(golden), GoldenCheckpoint(golden).bound(tower)
         runner = target.open(path).runner()
         started = time.process_time()
         outputs = runner(answers.inputs(tower).numpy())

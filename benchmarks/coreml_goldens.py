@@ -56,7 +56,7 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
     """Export one tower and evaluate the package; seconds are CPU time of the export, conversion included."""
     import numpy as np
     import torch
-    from golden_checkpoints import Golden, folded_golden
+    from golden_checkpoints import GoldenCheckpoint, folded_golden
 
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.model.provenance import Provenance
@@ -66,7 +66,7 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
     from mobileclip_deploy.towers.inputs import embed_images
 
     torch.set_num_threads(1)
-    answers, model = Golden(golden), folded_golden(golden)
+    answers, model = GoldenCheckpoint(golden), folded_golden(golden)
     model.provenance = Provenance(
         variant=answers.variant,
         layout=answers.layout,

@@ -60,7 +60,7 @@ def main() -> int:
 def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
     """Export one tower, run it, compare it; seconds are CPU time."""
     import torch
-    from golden_checkpoints import Golden, folded_golden
+    from golden_checkpoints import GoldenCheckpoint, folded_golden
 
     from mobileclip_deploy.model.precision import PRECISIONS
     from mobileclip_deploy.targets import get_target
@@ -78,7 +78,7 @@ def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
         engine, size = get_target("executorch").open(path).runner().engine, path.stat().st_size
     half = None
     if precision == "fp32":
-        bound = Golden(golden).bound(tower)
+        bound = GoldenCheckpoint(golden).bound(tower)
         gate, within = f"relative <= {bound:g}", deviation.relative <= bound
     else:
         bound, half = PRECISIONS[precision].gate, torch_float16(golden, tower)
@@ -123,12 +123,12 @@ def export_golden(golden: str, tower: Any, backend: str, precision: str, folder:
 
 def deviation_of(golden: str, tower: Any, path: Path) -> Any:
     """What an artifact answers against the embeddings of the unfolded reference."""
-    from golden_checkpoints import Golden
+    from golden_checkpoints import GoldenCheckpoint
 
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import get_target
 
-    answers = Golden(golden)
+    answers = GoldenCheckpoint(golden)
     outputs = get_target("executorch").open(path).runner()(answers.inputs(tower).numpy())
     return compare(answers.arrays[f"{tower}_embeddings"].numpy(), outputs)
 
@@ -138,12 +138,12 @@ def torch_float16(golden: str, tower: Any) -> dict[str, float]:
     import copy
 
     import torch
-    from golden_checkpoints import Golden, folded_golden
+    from golden_checkpoints import GoldenCheckpoint, folded_golden
 
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.towers.tower import make_tower
 
-    answers = Golden(golden)
+    answers = GoldenCheckpoint(golden)
     half = copy.deepcopy(make_tower(folded_golden(golden), tower)).half()
     with torch.no_grad():
         rows = answers.inputs(tower).split(1)

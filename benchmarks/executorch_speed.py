@@ -90,14 +90,14 @@ def run(*arguments: str) -> str:
 
 def folded(variant: str) -> Any:
     """The golden checkpoint of a variant, folded."""
-    from golden_checkpoints import Golden
+    from golden_checkpoints import GoldenCheckpoint
 
     from mobileclip_deploy.checkpoints.identity import identify
     from mobileclip_deploy.checkpoints.loading import assemble
     from mobileclip_deploy.folding import fold
     from mobileclip_deploy.model.variants import load_variant
 
-    golden = Golden(GOLDENS[variant])
+    golden = GoldenCheckpoint(GOLDENS[variant])
     model = assemble(identify(golden.file(), load_variant(golden.variant)))
     fold(model)
     return model

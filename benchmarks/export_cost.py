@@ -109,11 +109,11 @@ def cost(command: list[str]) -> dict[str, float]:
 
 def write_golden(variant: str, path: Path, _: str) -> None:
     """The checkpoint, both towers, as a file."""
-    from golden_checkpoints import Golden
+    from golden_checkpoints import GoldenCheckpoint
 
     from mobileclip_deploy.checkpoints.writing import write_tensors
 
-    tensors = Golden(GOLDENS[variant]).file()
+    tensors = GoldenCheckpoint(GOLDENS[variant]).file()
     write_tensors(path, {key: tensors.read(key) for key in tensors.shapes}, {})
 
 

@@ -60,7 +60,7 @@ def main() -> int:
 def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
     """A row for each precision of one tower."""
     import torch
-    from golden_checkpoints import Golden, folded_golden
+    from golden_checkpoints import GoldenCheckpoint, folded_golden
 
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import TowerJob, get_target
@@ -69,7 +69,7 @@ def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
     from mobileclip_deploy.towers.tower import example_input, make_tower
 
     torch.set_num_threads(1)
-    model, golden = folded_golden(GOLDEN), Golden(GOLDEN)
+    model, golden = folded_golden(GOLDEN), GoldenCheckpoint(GOLDEN)
     module, example = make_tower(model, tower), example_input(model, tower)
     samples = calibration_inputs(model.variant, tower, None)
 

@@ -62,9 +62,9 @@ def main() -> None:
 
 def golden(name: str) -> MobileCLIP:
     """A golden checkpoint, folded."""
-    from golden_checkpoints import Golden
+    from golden_checkpoints import GoldenCheckpoint
 
-    source = Golden(name)
+    source = GoldenCheckpoint(name)
     model = assemble(identify(source.file(), load_variant(source.variant)))
     fold(model)
     model.provenance = Provenance(

@@ -117,7 +117,7 @@ def measure(golden: str, target: str) -> dict[str, Any]:
 
 
 def _model(golden: str) -> Any:
-    from golden_checkpoints import Golden
+    from golden_checkpoints import GoldenCheckpoint
 
     import mobileclip_deploy as mcd
     from mobileclip_deploy.checkpoints.identity import identify
@@ -127,7 +127,7 @@ def _model(golden: str) -> Any:
 
     if golden == "nano":
         return mcd.load_model()
-    file = Golden(golden)
+    file = GoldenCheckpoint(golden)
     model = assemble(identify(file.file(), load_variant(file.variant)))
     model.provenance = Provenance(
         variant=file.variant,

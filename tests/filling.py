@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from golden_checkpoints import Golden, fill
+from golden_checkpoints import GoldenCheckpoint, fill
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile
@@ -22,14 +22,14 @@ class Filling:
 
     def __init__(self, names: Iterable[str]) -> None:
         self.kept: dict[Entry, Tensor] = {}
-        self.wanted = Counter(entry for name in names for entry in self.entries(Golden(name)).values())
+        self.wanted = Counter(entry for name in names for entry in self.entries(GoldenCheckpoint(name)).values())
 
     @staticmethod
-    def entries(golden: Golden) -> dict[str, Entry]:
+    def entries(golden: GoldenCheckpoint) -> dict[str, Entry]:
         """Entries of its tensors, by their keys."""
         return {key: (golden.card["seed"], key, tuple(shape)) for key, (shape, _) in golden.card["keys"].items()}
 
-    def file(self, golden: Golden) -> TensorFile:
+    def file(self, golden: GoldenCheckpoint) -> TensorFile:
         """Its checkpoint as if it had been opened."""
         entries = self.entries(golden)
 
@@ -41,7 +41,7 @@ class Filling:
 
         return TensorFile(Path(f"{golden.name}.pt"), {key: shape for key, (_, _, shape) in entries.items()}, read)
 
-    def done(self, golden: Golden) -> None:
+    def done(self, golden: GoldenCheckpoint) -> None:
         """Nothing more is asked of it."""
         self.wanted.subtract(self.entries(golden).values())
         self.kept = {entry: value for entry, value in self.kept.items() if self.wanted[entry] > 0}

@@ -25,7 +25,7 @@ from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName, load_variant
 
-__all__ = ["GOLDEN_NAMES", "Golden", "fill", "folded_golden", "golden_images", "relative_errors"]
+__all__ = ["GOLDEN_NAMES", "GoldenCheckpoint", "fill", "folded_golden", "golden_images", "relative_errors"]
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN_NAMES = sorted(path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz"))
@@ -77,7 +77,7 @@ def relative_errors(ours: Tensor, golden: Tensor) -> float:
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenCheckpoint:
     """One golden checkpoint and what the reference answers for it."""
 
     name: str
@@ -141,7 +141,7 @@ class Golden:
 @lru_cache(maxsize=1)
 def folded_golden(name: str) -> MobileCLIP:
     """A golden checkpoint, folded; the last one asked for is kept."""
-    golden = Golden(name)
+    golden = GoldenCheckpoint(name)
     model = assemble(identify(golden.file(), load_variant(golden.variant)))
     fold(model)
     return model

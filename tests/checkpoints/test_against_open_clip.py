@@ -10,7 +10,7 @@ import open_clip
 import pytest
 import torch
 from filling import Filling
-from golden_checkpoints import Golden, relative_errors
+from golden_checkpoints import GoldenCheckpoint, relative_errors
 from PIL import Image
 from safetensors.torch import save_file
 from tiny import TINY
@@ -81,7 +81,7 @@ def filling() -> Filling:
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, filling: Filling) -> Iterator[Pair]:
     name, tag, variant = request.param
     path: Path = tmp_path_factory.mktemp("weights") / f"{variant}.safetensors"
-    golden = Golden(f"{name.lower()}.openclip")
+    golden = GoldenCheckpoint(f"{name.lower()}.openclip")
     file = filling.file(golden)
     save_file({key: file.read(key) for key in file.shapes}, path)
     filling.done(golden)

@@ -7,7 +7,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-from golden_checkpoints import Golden
+from golden_checkpoints import GoldenCheckpoint
 from safetensors.torch import load_file
 from tiny import checkpoint
 from torch import Tensor
@@ -113,7 +113,7 @@ def test_an_existing_file_is_kept(tmp_path: Path) -> None:
 
 
 def test_open_clips_own_conversion_gives_the_same_tensors(tmp_path: Path) -> None:
-    golden = Golden("mobileclip-s1.apple").state_dict()
+    golden = GoldenCheckpoint("mobileclip-s1.apple").state_dict()
     source = write(tmp_path / "mobileclip_s1.pt", golden)
     convert(source, "open_clip", tmp_path / "ours.safetensors")
     with torch.device("meta"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from golden_checkpoints import GOLDEN_NAMES, Golden
+from golden_checkpoints import GOLDEN_NAMES, GoldenCheckpoint
 
 from mobileclip_deploy.checkpoints import apple, open_clip
 from mobileclip_deploy.checkpoints.fitting import LAYOUTS, Candidate
@@ -31,7 +31,7 @@ def test_shapes_go_there_and_back(name: str, layout: str) -> None:
 
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
 def test_keys_and_shapes_are_the_references(name: str) -> None:
-    golden = Golden(name)
+    golden = GoldenCheckpoint(name)
     wanted = Candidate(load_variant(golden.variant), golden.layout)
     table = {entry.key: list(entry.shape) for entry in wanted.expected.values()}
     assert table == {key: shape for key, (shape, _) in golden.card["keys"].items()}

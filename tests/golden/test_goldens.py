@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from filling import Filling
-from golden_checkpoints import GOLDEN_NAMES, Golden, relative_errors
+from golden_checkpoints import GOLDEN_NAMES, GoldenCheckpoint, relative_errors
 from torch import Tensor, nn
 
 from mobileclip_deploy.checkpoints.identity import identify
@@ -29,7 +29,7 @@ Embeddings = dict[TowerName, Tensor]
 class Run:
     """A golden checkpoint that went through loading and folding, with the embeddings before and after."""
 
-    golden: Golden
+    golden: GoldenCheckpoint
     file: TensorFile
     model: MobileCLIP
     before: Embeddings
@@ -64,7 +64,7 @@ def same_network(one: nn.Module, other: nn.Module) -> bool:
     )
 
 
-def float64_deviation(model: MobileCLIP, golden: Golden, towers: list[TowerName]) -> float:
+def float64_deviation(model: MobileCLIP, golden: GoldenCheckpoint, towers: list[TowerName]) -> float:
     """How far folding in float64 moves the embeddings of the towers that it changes, relative.
 
     With one image and two prompts; `model`, which is not folded yet, is so afterwards.
@@ -87,7 +87,7 @@ def filling() -> Filling:
 @pytest.fixture(scope="module", params=sorted(GOLDEN_NAMES, key=lambda name: "-s0." not in name))
 def run(request: pytest.FixtureRequest, filling: Filling) -> Iterator[Run]:
     """Each golden in turn, folded once; the one before is dropped first, S4 alone has 1.8 GB."""
-    golden = Golden(request.param)
+    golden = GoldenCheckpoint(request.param)
     file = filling.file(golden)
     model = assemble(identify(file, load_variant(golden.variant)))
     inputs = {"image": golden.images, "text": golden.tokens}

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from coreml_packages import shared_conversions, specification, weight_file
-from golden_checkpoints import Golden
+from golden_checkpoints import GoldenCheckpoint
 from torch import nn
 from writing import chosen, job_of
 
@@ -51,7 +51,7 @@ both_towers = pytest.mark.parametrize("tower", TOWERS)
 class Written:
     """The packages of a golden checkpoint, and what is to be computed from which inputs."""
 
-    golden: Golden
+    golden: GoldenCheckpoint
     towers: dict[TowerName, nn.Module]
     paths: dict[tuple[TowerName, str], Path]
     inputs: dict[TowerName, npt.NDArray[Any]]
@@ -74,7 +74,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     Text has the reference implementation's own answer. Core ML's images are bytes, which the golden images are not:
     they are rounded, and the unfolded network answers for them, which tests/golden shows to be the reference's.
     """
-    golden = Golden(request.param)
+    golden = GoldenCheckpoint(request.param)
     model = assemble(identify(golden.file(), load_variant(golden.variant)))
     pixels = (np.rint(golden.images.numpy() * 255) / 255).astype(np.float32)
     wanted = {"image": embed_images(model, pixels), "text": golden.arrays["text_embeddings"].numpy()}

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from golden_checkpoints import Golden, folded_golden
+from golden_checkpoints import GoldenCheckpoint, folded_golden
 
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
@@ -39,7 +39,7 @@ def goldens() -> ModuleType:
 @pytest.mark.parametrize("tower", ["text", "image"])
 def test_s0_on_xnnpack_is_within_the_goldens_bound(goldens: ModuleType, tower: TowerName, tmp_path: Path) -> None:
     path = goldens.export_golden(S0, tower, "xnnpack", "fp32", tmp_path)
-    assert goldens.deviation_of(S0, tower, path).relative <= Golden(S0).bound(tower)
+    assert goldens.deviation_of(S0, tower, path).relative <= GoldenCheckpoint(S0).bound(tower)
 
 
 @pytest.mark.whole

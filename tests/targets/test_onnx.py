@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from exports import Exports
-from golden_checkpoints import Golden
+from golden_checkpoints import GoldenCheckpoint
 from writing import job_of
 
 import mobileclip_deploy as mcd
@@ -120,7 +120,7 @@ def test_inputs_of_another_shape_are_refused(exports: Exports, tower: TowerName)
 class Case:
     """A golden checkpoint, folded, and where its towers are written."""
 
-    golden: Golden
+    golden: GoldenCheckpoint
     model: MobileCLIP
     folder: Path
 
@@ -140,7 +140,7 @@ class Case:
 @pytest.fixture(scope="module", params=["mobileclip-s0", "mobileclip-s2", "mobileclip-b"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Goldens of Apple's layout in turn; the one before is dropped first. S1 is S2 with narrower layers."""
-    golden = Golden(f"{request.param}.apple")
+    golden = GoldenCheckpoint(f"{request.param}.apple")
     model = assemble(identify(golden.file(), load_variant(golden.variant)))
     fold(model)
     model.provenance = Provenance(
