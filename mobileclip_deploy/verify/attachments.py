@@ -88,8 +88,12 @@ def _written_again(
     if found is not None and opened.by_versions and others:
         reason = f"differs from one written here, but was written by other versions ({others}); verify with those"
         return Check.not_run(kind, tower, f"{entry.file} {reason}: {found}")
-    status = "passed" if found is None else "failed"
-    return Check(step=kind, tower=tower, status=status, detail=f"{entry.file}: {found or 'as written again'}")
+    return Check(
+        step=kind,
+        tower=tower,
+        status="passed" if found is None else "failed",
+        detail=f"{entry.file}: {found or 'as written again'}",
+    )
 
 
 def _tolerance(subject: OpenedSubject, tower: TowerName, stored: Reference) -> float:

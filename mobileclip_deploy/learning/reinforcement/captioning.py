@@ -202,8 +202,9 @@ def caption_pairs(
         if isinstance(made, Failed):
             failures.append(made)
             return
-        start, _, found[start] = made
-        done.add(*made)
+        start, digests, texts = made
+        found[start] = texts
+        done.add(start, digests, texts)
 
     run_tasks(tasks, record, scheduler, progress=progress)
     if failures:
