@@ -47,6 +47,14 @@ class Attached(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @abstractmethod
+    def write(self, artifact: Path, expected: Expected) -> None:
+        """Write it, of the artifact beside which it is to stand.
+
+        Raises:
+            ExportError: it cannot be written, or does not hold.
+        """
+
     def runner(self) -> Runner | None:
         """Load it; None of what is no program.
 

@@ -9,7 +9,9 @@ from typing import Any, Self
 __all__ = ["TargetOptions", "option"]
 
 
-def option(flag: str, text: str, *, default: Any = None, metavar: str | None = None, attaches: bool = False) -> Any:
+def option(
+    flag: str, text: str, *, default: Any = None, metavar: str | None = None, attaches: str | None = None
+) -> Any:
     """A field of a target's options.
 
     Args:
@@ -18,7 +20,7 @@ def option(flag: str, text: str, *, default: Any = None, metavar: str | None = N
         text: its help.
         default: what holds where nothing is given.
         metavar: what the help calls the value.
-        attaches: it asks for a file beside each artifact, an attachment of this name.
+        attaches: suffix of a file beside each artifact that it asks for, an attachment of this name.
     """
     return field(default=default, metadata={"flag": flag, "text": text, "metavar": metavar, "attaches": attaches})
 
@@ -49,9 +51,10 @@ class TargetOptions:
         return True
 
     @property
-    def attachments(self) -> tuple[str, ...]:
-        """Kinds of the attachments that are asked for."""
-        return tuple(own.name for own in fields(self) if own.metadata["attaches"] and getattr(self, own.name))
+    def attachments(self) -> dict[str, str]:
+        """Kinds of the attachments that are asked for, with their suffixes."""
+        asked = (own for own in fields(self) if own.metadata["attaches"] and getattr(self, own.name))
+        return {own.name: own.metadata["attaches"] for own in asked}
 
     def recorded(self) -> dict[str, str]:
         """For the manifest: what differs from the defaults, as text; truth values are "on" and "off"."""

@@ -199,12 +199,18 @@ class Target(ABC):
         return {tower: Place(file) for tower, file in files.items()}
 
     def attach(self, artifact: Path, expected: Expected) -> tuple[Attachment, ...]:
-        """Write what the options ask for beside an artifact, and say which files there are; none by default.
+        """Write what the options ask for beside an artifact, and say which files there are.
 
         Raises:
             ExportError: what was written does not hold.
         """
-        return ()
+        found = []
+        for kind, suffix in self.options.attachments.items():
+            attached = self.open_attached(kind, artifact.with_suffix(suffix))
+            assert attached is not None
+            attached.write(artifact, expected)
+            found.append(Attachment(kind, attached.path, expected.tolerance if attached.tolerates else None))
+        return tuple(found)
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:
         """What stands beside an artifact; nothing of it is read yet. None of a kind that this target does not write."""

@@ -25,7 +25,8 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.executorch.bundled_program import write_bundled_program
-from mobileclip_deploy.targets.onnx.ort_file import write_ort
+from mobileclip_deploy.targets.onnx.ort_file import OrtFile
+from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.verify.attachments import check_attachments
 
 Edit = Callable[[Path], object]
@@ -150,7 +151,8 @@ def written_anew(folder: Path) -> None:
     """The runtime lays an .ort file out otherwise each time."""
     before = (folder / "text_model.ort").read_bytes()
     reference = Reference.read(folder / "golden.safetensors")
-    write_ort(folder / "text_model.onnx", reference.inputs.ids, reference.of("text"), 1e-3)
+    expected = Expected(reference.inputs.ids, reference.of("text"), 1e-3)
+    OrtFile(folder / "text_model.ort").write(folder / "text_model.onnx", expected)
     assert (folder / "text_model.ort").read_bytes() != before
 
 
@@ -167,7 +169,7 @@ def cases(change: Callable[[Reference], tuple[Any, Any]]) -> Edit:
 
     def edit(folder: Path) -> None:
         inputs, expected = change(Reference.read(folder / "golden.safetensors"))
-        write_bundled_program(folder / "nano_text.xnnpack.pte", inputs, expected)
+        write_bundled_program(folder / "nano_text.xnnpack.pte", Expected(inputs, expected, 0.0))
 
     return edit
 

@@ -20,7 +20,8 @@ from exports import Exports
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.targets.onnx.ort_file import write_ort
+from mobileclip_deploy.targets.onnx.ort_file import OrtFile
+from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.samples import image_paths, prompts
 
@@ -58,4 +59,4 @@ def test_an_ort_file_that_answers_otherwise_is_refused(bundle: mcd.Bundle, tmp_p
     copied = Path(shutil.copy(bundle.artifact("text"), tmp_path))
     ids = mcd.tokenize(["a cat"])
     with pytest.raises(ExportError, match=r"text_model.ort answers otherwise: a value differs by"):
-        write_ort(copied, ids, np.zeros((1, 128), np.float32), 1e-3)
+        OrtFile(copied.with_suffix(".ort")).write(copied, Expected(ids, np.zeros((1, 128), np.float32), 1e-3))

@@ -1,4 +1,4 @@
-"""What a user may choose of Core ML, and the oldest system that a package needs then."""
+"""What a user may choose of Core ML, the oldest system that a package needs then, and where in Core ML it runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Self
 from mobileclip_deploy.errors import UsageError, suggestion
 from mobileclip_deploy.model.precision import PRECISIONS, precision_of
 from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.values import ComputeUnits, RuntimePlace
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["DEFAULT_TARGET", "DEPLOYMENT_TARGETS", "NEEDED", "CoreMLOptions", "is_older"]
+__all__ = ["DEFAULT_TARGET", "DEPLOYMENT_TARGETS", "NEEDED", "PLACES", "CoreMLOptions", "is_older"]
 
 DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
 DEFAULT_TARGET = "iOS16"
+UNITS: tuple[ComputeUnits, ...] = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
+PLACES = tuple(RuntimePlace("coreml", compute_units=unit) for unit in UNITS)
 # The first system that reads packages of several functions.
 MULTIFUNCTION_TARGET = "iOS18"
 # The oldest system that can run a precision, and what of it that one is needed for.

@@ -10,19 +10,10 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.coreml.options import CoreMLOptions, is_older
+from mobileclip_deploy.targets.coreml.options import PLACES, CoreMLOptions, is_older
 from mobileclip_deploy.targets.coreml.storage import BEFORE_IOS18, RULES
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import (
-    ComputeUnits,
-    Form,
-    Place,
-    Ports,
-    Precisions,
-    RuntimePlace,
-    TensorInfo,
-    TowerJob,
-)
+from mobileclip_deploy.targets.values import Form, Place, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
@@ -30,9 +21,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.rules import StorageRules
 
 __all__ = ["CoreMLTarget"]
-
-UNITS: tuple[ComputeUnits, ...] = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
-PLACES = tuple(RuntimePlace("coreml", compute_units=unit) for unit in UNITS)
 
 
 class CoreMLTarget(Target):

@@ -24,12 +24,8 @@ VERSION = 2
 SCHEMA = schema("bundled")
 
 
-def write_bundled_program(artifact: Path, expected: Expected, check: bool = False) -> Path:
-    """Write `<artifact>.bpte` beside a .pte: one test case an input.
-
-    Args:
-        check: run every test case, see `check_bundled_program`.
-    """
+def write_bundled_program(artifact: Path, expected: Expected) -> Path:
+    """Write `<artifact>.bpte` beside a .pte: one test case per input."""
     with quiet():
         import_exir()
         from executorch.devtools import BundledProgram
@@ -43,8 +39,6 @@ def write_bundled_program(artifact: Path, expected: Expected, check: bool = Fals
         bundled = BundledProgram(None, [MethodTestSuite(METHOD, cases)], pte_file_path=str(artifact))
         path = artifact.with_suffix(".bpte")
         path.write_bytes(serialize(bundled))
-    if check:
-        check_bundled_program(path, len(expected.inputs), expected.tolerance)
     return path
 
 
@@ -81,6 +75,11 @@ class BundledProgram(Attached):
     def __init__(self, path: Path, runs: bool) -> None:
         super().__init__(path)
         self._runs = runs
+
+    def write(self, artifact: Path, expected: Expected) -> None:
+        write_bundled_program(artifact, expected)
+        if self._runs:
+            check_bundled_program(self.path, len(expected.inputs), expected.tolerance)
 
     def difference(self, origin: Origin) -> str | None:
         fields, found = read_file(self.path, ".bpte", _read)

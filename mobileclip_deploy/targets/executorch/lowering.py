@@ -20,6 +20,7 @@ from mobileclip_deploy.targets.attached import Attached, Origin
 from mobileclip_deploy.targets.executorch.backends import Backend
 from mobileclip_deploy.targets.executorch.options import FreeShape, LoweringJob
 from mobileclip_deploy.targets.foreign import exchanged
+from mobileclip_deploy.targets.values import Expected
 
 __all__ = ["LARGEST_BATCH", "EtRecord", "etrecord_path", "import_exir", "lower", "traced", "write_etrecord"]
 
@@ -120,6 +121,9 @@ class EtRecord(Attached):
 
     by_conversion = True
     tolerates = False
+
+    def write(self, artifact: Path, expected: Expected) -> None:
+        """The conversion has written it."""
 
     def difference(self, origin: Origin) -> str | None:
         fresh = etrecord_path(origin.converted())

@@ -30,10 +30,10 @@ class ExecuTorchOptions(TargetOptions):
     )
     dynamic_batch: bool = option("--dynamic-batch", "The text tower takes 1 to 64 prompts at a time.", default=False)
     bundled_program: bool = option(
-        "--bundled-program", "Write a .bpte with golden inputs and outputs too.", default=False, attaches=True
+        "--bundled-program", "Write a .bpte with golden inputs and outputs too.", default=False, attaches=".bpte"
     )
     etrecord: bool = option(
-        "--etrecord", "Write an ETRecord for its developer tools too.", default=False, attaches=True
+        "--etrecord", "Write an ETRecord for its developer tools too.", default=False, attaches=".etrecord"
     )
 
     @property

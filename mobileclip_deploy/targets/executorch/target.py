@@ -13,15 +13,7 @@ from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, get_b
 from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions, LoweringJob
 from mobileclip_deploy.targets.options import TargetOptions
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import (
-    Attachment,
-    Expected,
-    Form,
-    Precisions,
-    RuntimePlace,
-    TensorInfo,
-    TowerJob,
-)
+from mobileclip_deploy.targets.values import Form, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
@@ -78,7 +70,7 @@ class ExecuTorchTarget(Target):
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.executorch.pipeline import write_program
 
-        return write_program(self._lowering(job), path)
+        return write_program(LoweringJob(**vars(job), options=self.options), path)
 
     def stage_checks(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.executorch.pipeline import measure_stages
@@ -88,19 +80,6 @@ class ExecuTorchTarget(Target):
     def _lowering(self, job: TowerJob) -> LoweringJob:
 
         return LoweringJob(**vars(job), options=self.options)
-
-    def attach(self, artifact: Path, expected: Expected) -> tuple[Attachment, ...]:
-        attached = []
-        if self.options.bundled_program:
-            from mobileclip_deploy.targets.executorch.bundled_program import write_bundled_program
-
-            path = write_bundled_program(artifact, expected, check=self.backend.runs_in_wheel)
-            attached.append(Attachment("bundled_program", path, expected.tolerance))
-        if self.options.etrecord:
-            from mobileclip_deploy.targets.executorch.lowering import etrecord_path
-
-            attached.append(Attachment("etrecord", etrecord_path(artifact)))
-        return tuple(attached)
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:
         from mobileclip_deploy.targets.executorch.bundled_program import BundledProgram

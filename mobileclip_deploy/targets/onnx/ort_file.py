@@ -17,29 +17,21 @@ from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 from mobileclip_deploy.targets.values import Expected
 
-__all__ = ["OrtFile", "write_ort"]
+__all__ = ["OrtFile"]
 
 IDENTIFIER = b"ORTM"
 
 
-def write_ort(artifact: Path, expected: Expected) -> Path:
-    """Write NAME.ort beside NAME.onnx, optimized as any processor can run it, and hold its answers to the checkpoint's.
-
-    Raises:
-        ExportError: ONNX Runtime refused it, or it answers otherwise.
-    """
-    path = artifact.with_suffix(".ort")
-    _as_ort(artifact, path)
-    found = OnnxRunner(path)(expected.inputs)
-    largest = float(np.abs(found - expected.outputs).max())
-    if not largest <= expected.tolerance:
-        bound = f"{expected.tolerance:.3g}"
-        raise ExportError(f"{path.name} answers otherwise: a value differs by {largest:.3g}, more than {bound}")
-    return path
-
-
 class OrtFile(Attached):
     """A .ort file: the same operations and constants as one that is written of the artifact now."""
+
+    def write(self, artifact: Path, expected: Expected) -> None:
+        """Optimized as any processor can run it; its answers are held to the checkpoint's."""
+        _as_ort(artifact, self.path)
+        largest = float(np.abs(self.runner()(expected.inputs) - expected.outputs).max())
+        if not largest <= expected.tolerance:
+            told = f"a value differs by {largest:.3g}, more than {expected.tolerance:.3g}"
+            raise ExportError(f"{self.path.name} answers otherwise: {told}")
 
     def runner(self) -> OnnxRunner:
         return OnnxRunner(self.path)

@@ -11,7 +11,7 @@ from mobileclip_deploy.targets.artifact import Artifact, refuse_function
 from mobileclip_deploy.targets.onnx.storage import RULES
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Attachment, Expected, Ports, RuntimePlace, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Ports, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.layouts import Layout
@@ -33,7 +33,7 @@ class OnnxOptions(TargetOptions):
     """`ort`: beside each file the same as .ort, the only format that small builds of ONNX Runtime read."""
 
     ort: bool = option(
-        "--ort", "Each file as .ort as well, for ONNX Runtime's small builds.", default=False, attaches=True
+        "--ort", "Each file as .ort as well, for ONNX Runtime's small builds.", default=False, attaches=".ort"
     )
 
 
@@ -82,13 +82,6 @@ class OnnxTarget(Target):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_graph(job, path, *self.ports(job.variant, job.tower, job.form))
         return ()
-
-    def attach(self, artifact: Path, expected: Expected) -> tuple[Attachment, ...]:
-        if not self.options.ort:
-            return ()
-        from mobileclip_deploy.targets.onnx.ort_file import write_ort
-
-        return (Attachment("ort", write_ort(artifact, expected), expected.tolerance),)
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:
         from mobileclip_deploy.targets.onnx.ort_file import OrtFile
