@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -123,7 +123,8 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
     try:
         layout = find_layout(file.shapes)
     except CheckpointError as error:
-        raise CheckpointError(f"{file.path}: {error}") from None
+        advice = _advice(file.shapes)
+        raise CheckpointError(f"{file.path}: {f'no MobileCLIP checkpoint; {advice}' if advice else error}") from None
     _refuse_reparameterized(file, layout)
     if layout == folded.NAME:
         return _identify_folded(file, card)
@@ -172,11 +173,37 @@ def _required(file: TensorFile, layout: str, card: Variant) -> Candidate:
 
 def _refuse_misfit(file: TensorFile, wanted: Candidate) -> NoReturn:
     others = [name for name in _names(fitting(wanted.layout, file.shapes)) if name != wanted.variant.name]
-    hint = (
-        f"it fits {' and '.join(others)}" if others else "give a checkpoint of a known variant (`variants` lists them)"
-    )
-    problem = wanted.fit(file.shapes).describe()
-    raise CheckpointError(f"{file.path} does not fit {wanted.variant.name}: {problem}; {hint}")
+    if others:
+        raise CheckpointError(
+            f"{file.path} is {' or '.join(others)}, not {wanted.variant.name}; say so with `variant`, or leave it out"
+        )
+    found = wanted.fit(file.shapes)
+    hint = _advice(file.shapes)
+    if hint is None and found.unexpected and not found.missing and not found.misshaped:
+        hint = f"save it without {'it' if len(found.unexpected) == 1 else 'them'}, such as a head of your own"
+    hint = hint or "give a checkpoint of a known variant (`variants` lists them)"
+    raise CheckpointError(f"{file.path} does not fit {wanted.variant.name}: {found.describe()}; {hint}")
+
+
+ADVICE = (
+    # What PEFT, loralib and diffusers call the factors of a low-rank update.
+    (
+        re.compile(r"(^|\.)lora_|^base_model\.model\.|\.base_layer\."),
+        "it holds LoRA's factors: merge them into the weights before you save (PEFT: `merge_and_unload()`)",
+    ),
+    # ema-pytorch and Lightning modules keep a second, averaged network.
+    (
+        re.compile(r"^(module\.)?(ema_model|online_model|model_ema|ema)\."),
+        "it holds an averaged network beside the trained one: save the state_dict of one of the two alone",
+    ),
+)
+"""How names of tensors begin that training frameworks write, and what to do."""
+
+
+def _advice(names: Iterable[str]) -> str | None:
+    """The next step for a file that a known tool of training wrote; None for others."""
+    listed = list(names)
+    return next((advice for pattern, advice in ADVICE if any(pattern.search(name) for name in listed)), None)
 
 
 def _refuse_reparameterized(file: TensorFile, layout: str) -> None:

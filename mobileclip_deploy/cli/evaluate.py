@@ -66,6 +66,7 @@ def evaluate(
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress, quiet
     from mobileclip_deploy.cli.tables import note_skipped, print_evaluation, print_suite
+    from mobileclip_deploy.cli.words import in_flags
 
     if subject is not None and bundle:
         model: Path | MobileCLIP = subject
@@ -85,7 +86,8 @@ def evaluate(
                 progress=update,
             )
         if as_json:
-            print_json(found)
+            rows = tuple(row.model_copy(update={"reason": row.reason and in_flags(row.reason)}) for row in found.rows)
+            print_json(found.model_copy(update={"rows": rows}))
         else:
             print_suite(found)
         click.get_current_context().exit(2 if found.failed else 0)

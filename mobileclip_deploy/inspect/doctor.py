@@ -21,7 +21,7 @@ CORE = {
     "click": "8.5.1",
     "rich": "15.0.0",
     "safetensors": "0.8.0",
-    "pydantic": "2.14.4",
+    "pydantic": "2.14.4 or 2.11.10",  # what litert's converter leaves room for
     "open_clip_torch": "3.3.0",
     "pyyaml": "6.0.4",
     "jinja2": "3.1.6",
@@ -97,7 +97,7 @@ def _ready_runners() -> Tool:
     try:
         package = importlib.import_module("mobileclip_deploy_android")
     except ImportError:
-        remedy = "pip install 'mobileclip-deploy[android]', or build the harness with the NDK (android_harness)"
+        remedy = "make android-runners in a checkout, then pip install its wheel; or the NDK: see docs/android.md"
         return Tool("Android phones", "ready runners", None, remedy)
     return Tool("Android phones", "ready runners", f"{package.FOLDER} ({package.summary()})", "")
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from mobileclip_deploy.benchmark.driver import get_driver
+from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.dataset_files import read_dataset, telling
 from mobileclip_deploy.files import StrPath, write_whole
 from mobileclip_deploy.files.leftovers import clear_leftovers
 from mobileclip_deploy.progress import Progress, about, silent
@@ -13,7 +16,7 @@ from mobileclip_deploy.scheduling import LOCAL, Failed, Task, check_scheduler, r
 from mobileclip_deploy.sweep.cells import Cell, cell_memory, kept, list_cells, make_cell, record
 from mobileclip_deploy.sweep.latency import measure_latency
 from mobileclip_deploy.sweep.result import Row, RowError, SweepResult
-from mobileclip_deploy.sweep.specification import read_specification
+from mobileclip_deploy.sweep.specification import Specification, read_specification
 from mobileclip_deploy.sweep.table import markdown
 
 __all__ = ["RESULT", "TABLE", "SweepResult", "sweep"]
@@ -68,6 +71,7 @@ def sweep(
     _check_output(folder)
     progress("looking at what there is to do")
     cells, notes = list_cells(read)
+    _check_measuring(read)
     folder.mkdir(parents=True, exist_ok=True)
     clear_leftovers(folder)
     rows: dict[str, Row] = {cell.record: kept(cell, folder) or cell.row for cell in cells}
@@ -101,6 +105,20 @@ def sweep(
         found = measure_latency(found, read, about("latency", progress))
     _write(found, folder)
     return found
+
+
+def _check_measuring(specification: Specification) -> None:
+    """What is measured with begins after hours of exports: it is looked at before.
+
+    Raises:
+        UsageError: no such device or protocol.
+        InvalidInput: no dataset is there, or one that cannot be used.
+    """
+    get_protocol(specification.protocol)
+    if specification.device is not None:
+        get_driver(specification.device)
+    if specification.dataset is not None:
+        telling(read_dataset(Path(specification.dataset)))
 
 
 def _check_output(output: Path) -> None:

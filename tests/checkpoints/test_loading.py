@@ -105,7 +105,38 @@ def test_unknown_variant_is_refused_before_the_file_is_read(tmp_path: Path) -> N
 
 def test_wrong_variant_names_the_one_that_fits(tmp_path: Path) -> None:
     path = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
-    assert refusal(path, "tiny_both").endswith("it fits tiny_mci")
+    assert refusal(path, "tiny_both") == f"{path} is tiny_mci, not tiny_both; say so with `variant`, or leave it out"
+
+
+PEFT = "base_model.model."
+TOOLS: dict[str, tuple[Callable[[Weights], Weights], str]] = {
+    "PEFT": (
+        lambda weights: {PEFT + name: value for name, value in weights.items()},
+        "it holds LoRA's factors: merge ",
+    ),
+    "LoRA beside": (
+        lambda weights: weights | {"image_encoder.model.head.lora_A.default.weight": torch.zeros(4, 4)},
+        "it holds LoRA's factors: merge them into the weights before you save (PEFT: `merge_and_unload()`)",
+    ),
+    "ema-pytorch": (
+        lambda weights: {
+            f"{where}.{name}": value for where in ("online_model", "ema_model") for name, value in weights.items()
+        },
+        "it holds an averaged network beside the trained one: save the state_dict of one of the two alone",
+    ),
+    "a head": (
+        lambda weights: weights | {"classifier.weight": torch.zeros(3, 24)},
+        "1 unexpected: classifier.weight; save it without it, such as a head of your own",
+    ),
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_what_a_known_tool_of_training_wrote_names_the_next_step(tool: str, tmp_path: Path) -> None:
+    wrap, advice = TOOLS[tool]
+    text = refusal(write(tmp_path / "a.pt", wrap(checkpoint("tiny_mci", "apple"))))
+    assert advice in text
+    assert len(text) < 400
 
 
 def test_variant_that_has_no_such_layout_names_the_one_that_fits(tmp_path: Path) -> None:

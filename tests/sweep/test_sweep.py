@@ -44,6 +44,11 @@ def test_what_failed_keeps_its_error_and_is_tried_again_and_what_is_done_is_kept
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("sweep", write(tmp_path), "-o", tmp_path / "out")
+    pairs = write_pairs(tmp_path / "mine", 12)
+    (pairs / "dataset.json").write_text('{"name": "mine", "pairs": "pairs.jsonl"}')
+    damaged = sorted(pairs.glob("*.png"))[0]
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"no picture")
     without = run(*command, "--json")
     assert without.code == 2
     (row,) = without.json["rows"]
@@ -51,7 +56,7 @@ def test_what_failed_keeps_its_error_and_is_tried_again_and_what_is_done_is_kept
     assert str(tmp_path / "mine") in row["error"]["message"]
     assert without.stderr.splitlines()[-1].startswith('{"schema_version": 1, "error": ')
 
-    (write_pairs(tmp_path / "mine", 12) / "dataset.json").write_text('{"name": "mine", "pairs": "pairs.jsonl"}')
+    damaged.write_bytes(whole)
     made = run(*command, "--json")
     (row,) = made.json["rows"]
     assert (row["state"], row["bundle"], row["variant"]) == ("passed", "nano/nano-onnx-fp32", "nano")
@@ -125,6 +130,9 @@ def test_a_larger_checkpoint_is_expected_to_need_more_memory(monkeypatch: pytest
         (SWEEP + '[options.a]\ndeployment_target = "iOS17"', "none of onnx has an option 'deployment_target'; known: "),
         (SWEEP.replace("fp32", "w4p"), "nothing is left to sweep over: onnx has no w4p: left out."),
         (SWEEP.replace("version = 1", "version = 2"), "field version: Input should be 1"),
+        (SWEEP, "no dataset folder or file at "),
+        (SWEEP.replace("android:none", "androyd"), "unknown device 'androyd', did you mean android?; known: host"),
+        (SWEEP + 'protocol = "paperr"', "unknown protocol 'paperr', did you mean paper?; known: standard"),
     ],
 )
 def test_a_file_that_cannot_be_followed_is_one_line_and_nothing_is_written(

@@ -21,8 +21,9 @@ READY = "ready"
 """MOBILECLIP_ANDROID_RUNNERS=ready: those of the package, whatever was built here."""
 HOW_TO_BUILD = "build them as android_harness/README.md says, or name their folder in MOBILECLIP_ANDROID_RUNNERS"
 HOW_TO_GET = (
-    "there are no runners for Android phones: type pip install 'mobileclip-deploy[android]' for ready-made ones, or "
-    "build them with the NDK as android_harness/README.md says"
+    "there are no runners for Android phones; no index has ready-made ones: make their wheel in a checkout (make "
+    "android-runners, then pip install dist/mobileclip_deploy_android-*.whl), or build them with the NDK "
+    "(docs/android.md)"
 )
 LIBRARIES = {
     "onnxruntime": ("libonnxruntime.so", "copy the one of the onnxruntime-android AAR there"),

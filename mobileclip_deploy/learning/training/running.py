@@ -262,6 +262,11 @@ def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
         policy = recipe.augmentation or AugmentationPolicy()
         dataset = PlainDataset(read_pairs(recipe.data), variant, policy, recipe.seed)
     else:
+        if indexed is None and any((recipe.data / name).is_file() for name in ("pairs.jsonl", "dataset.json")):
+            raise InvalidInput(
+                f"{recipe.data} holds plain pairs, which have no teachers: set `distillation: 0` in the recipe, or let "
+                "`mobileclip-deploy reinforce` make a reinforced dataset of them"
+            )
         dataset = ReinforcedDataset(recipe.data, variant)
     if dataset.teachers and recipe.augmentation is not None:
         raise UsageError(f"{recipe.data} is reinforced: its augmentations are stored; leave `augmentation` out")

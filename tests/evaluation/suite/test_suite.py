@@ -268,11 +268,14 @@ def test_the_command_prints_a_table_a_page_and_json(data: Path, tmp_path: Path) 
     assert "average: not given: not every dataset was measured" in done.stdout
     assert "<td>mean_per_class_recall</td>" in page.read_text()
     assert "replace it with --force" in refusal(run("evaluate", "--suite", "datacomp", "--data", data, "--html", page))
-    (data / "wds_cifar10_test" / "test" / "2.tar").unlink()
+    shard = data / "wds_cifar10_test" / "test" / "1.tar"
+    _rewrite(shard, lambda name, content: (name, b"bad" if name == "s0000003.png" else content))
     failed = run("evaluate", "--suite", "datacomp", "--data", data, "--json")
     assert failed.code == 2
     found = json.loads(failed.stdout)
-    assert [row["status"] for row in found["rows"] if row["key"] == "cifar10"] == ["failed"]
+    (row,) = [row for row in found["rows"] if row["key"] == "cifar10"]
+    assert row["status"] == "failed"
+    assert row["reason"].endswith("or leave such images out with --skip-bad")
 
 
 def test_what_a_suite_does_not_take_is_refused(data: Path, tmp_path: Path) -> None:
