@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from mobileclip_deploy.mil import Program
     from mobileclip_deploy.mil.lint import LintReport
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
+    from mobileclip_deploy.targets.compiled import Compiled
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.inspection import PackageInspection
-    from mobileclip_deploy.targets.placement import Compiled
     from mobileclip_deploy.targets.quantized import QuantizedFile
     from mobileclip_deploy.targets.values import Runner, TensorInfo
     from mobileclip_deploy.targets.weights import WeightTable

@@ -19,7 +19,7 @@ from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 
 __all__ = [
     "Layer",
-    "Row",
+    "GridTotal",
     "Storage",
     "THRESHOLD",
     "by_numbers",
@@ -168,7 +168,7 @@ def total_bytes(module: nn.Module, storage: Storage) -> int:
 
 
 @dataclass(frozen=True)
-class Row:
+class GridTotal:
     """One line of a summary: a grid in words, how many weights are stored on it, their numbers and their bytes."""
 
     grid: str
@@ -177,14 +177,14 @@ class Row:
     bytes: int
 
 
-def summary(module: nn.Module, storage: Storage) -> tuple[Row, ...]:
+def summary(module: nn.Module, storage: Storage) -> tuple[GridTotal, ...]:
     """A storage for people: one row per grid, the most bytes first."""
-    rows: dict[str, Row] = {}
+    rows: dict[str, GridTotal] = {}
     for name, tensor in tensors(module):
         grid = storage[name]
-        row = rows.get(grid.describe(), Row(grid.describe(), 0, 0, 0))
+        row = rows.get(grid.describe(), GridTotal(grid.describe(), 0, 0, 0))
         size = grid.bytes(tensor.shape)
-        rows[row.grid] = Row(row.grid, row.layers + 1, row.weights + tensor.numel(), row.bytes + size)
+        rows[row.grid] = GridTotal(row.grid, row.layers + 1, row.weights + tensor.numel(), row.bytes + size)
     return tuple(sorted(rows.values(), key=lambda row: (-row.bytes, row.grid)))
 
 

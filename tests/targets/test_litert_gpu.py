@@ -20,12 +20,12 @@ from mobileclip_deploy.model.architecture.mobileone import SqueezeExcite
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.compiled import Compiled, Extreme, Left
 from mobileclip_deploy.targets.litert import gpu
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.gpu import extremes
 from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
-from mobileclip_deploy.targets.placement import Compiled, Extreme, Left
 from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.places import check_place, require_place
 

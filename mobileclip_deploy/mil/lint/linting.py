@@ -10,7 +10,7 @@ import numpy as np
 from mobileclip_deploy.mil.description import Operation
 from mobileclip_deploy.mil.lint.devices import DEFAULT_DEVICE, find_device
 from mobileclip_deploy.mil.lint.report import LintedOperation, LintReport, RuleText, findings_of, switches
-from mobileclip_deploy.mil.lint.rule import Subject
+from mobileclip_deploy.mil.lint.rule import DeviceOperation
 from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES
 from mobileclip_deploy.mil.program import Program
 
@@ -31,7 +31,7 @@ def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, An
     """
     chip = find_device(device)
     magnitudes = measure(program, inputs) if inputs is not None else {}
-    operations = tuple(_lint(Subject(operation, chip, magnitudes)) for operation in program.operations)
+    operations = tuple(_lint(DeviceOperation(operation, chip, magnitudes)) for operation in program.operations)
     package = findings_of(PACKAGE_RULES, program)
     broken = {finding.rule for op in operations for finding in op.findings} | {finding.rule for finding in package}
     return LintReport(
@@ -58,6 +58,6 @@ def measure(program: Program, inputs: Mapping[str, Any]) -> dict[str, float]:
     return magnitudes
 
 
-def _lint(subject: Subject) -> LintedOperation:
-    operation: Operation = subject.operation
-    return LintedOperation.of(operation.name, operation.type, operation.weight_bytes, findings_of(RULES, subject))
+def _lint(on_device: DeviceOperation) -> LintedOperation:
+    operation: Operation = on_device.operation
+    return LintedOperation.of(operation.name, operation.type, operation.weight_bytes, findings_of(RULES, on_device))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mobileclip_deploy.mil.lint import sources
-from mobileclip_deploy.mil.lint.rule import Rule, Subject
+from mobileclip_deploy.mil.lint.rule import DeviceOperation, Rule
 
 __all__ = ["NUMERICS"]
 
@@ -15,51 +15,51 @@ _NARROW = 8
 _LARGE = 2**15
 
 
-def _saturation(subject: Subject) -> str | None:
-    largest = subject.largest()
-    if subject.type not in ("matmul", "scaled_dot_product_attention", "einsum", "linear") or largest is None:
+def _saturation(on_device: DeviceOperation) -> str | None:
+    largest = on_device.largest()
+    if on_device.type not in ("matmul", "scaled_dot_product_attention", "einsum", "linear") or largest is None:
         return None
     return f"reaches {largest:,.0f}" if largest > _MATMUL_LIMIT else None
 
 
-def _overflow(subject: Subject) -> str | None:
-    largest = subject.largest()
-    if largest is None or subject.result.dtype != "float16":
+def _overflow(on_device: DeviceOperation) -> str | None:
+    largest = on_device.largest()
+    if largest is None or on_device.result.dtype != "float16":
         return None
     return f"reaches {largest:.3g}" if not largest <= _FLOAT16_LIMIT else None
 
 
-def _infinite(subject: Subject) -> str | None:
-    for name, bound in subject.operation.inputs.items():
+def _infinite(on_device: DeviceOperation) -> str | None:
+    for name, bound in on_device.operation.inputs.items():
         if len(bound) == 1 and bound[0].constant and bound[0].dtype in ("float16", "float32"):
-            value = subject.operation.constant(name)
+            value = on_device.operation.constant(name)
             if isinstance(value, np.ndarray) and value.size and not np.isfinite(value).all():
                 return f"{name} holds {'NaN' if np.isnan(value).any() else 'infinity'}"
     return None
 
 
-def _linear(subject: Subject) -> str | None:
-    return f"on {list(subject.sources[0].shape)}" if subject.type == "linear" and subject.sources else None
+def _linear(on_device: DeviceOperation) -> str | None:
+    return f"on {list(on_device.sources[0].shape)}" if on_device.type == "linear" and on_device.sources else None
 
 
-def _batch_norm(subject: Subject) -> str | None:
-    return "not folded" if subject.type == "batch_norm" else None
+def _batch_norm(on_device: DeviceOperation) -> str | None:
+    return "not folded" if on_device.type == "batch_norm" else None
 
 
-def _narrow(subject: Subject) -> str | None:
-    shape = subject.result.shape
+def _narrow(on_device: DeviceOperation) -> str | None:
+    shape = on_device.result.shape
     known = [size for size in shape if size is not None]
     if len(shape) < 3 or shape[-1] is None or shape[-1] > _NARROW or int(np.prod(known)) < _LARGE:
         return None
     return f"{list(shape)}"
 
 
-def _activations(subject: Subject) -> str | None:
-    wanted = subject.type in ("quantize", "dequantize") and bool(subject.sources)
-    return f"on {subject.device.name}" if wanted and not subject.device.int8_activations else None
+def _activations(on_device: DeviceOperation) -> str | None:
+    wanted = on_device.type in ("quantize", "dequantize") and bool(on_device.sources)
+    return f"on {on_device.device.name}" if wanted and not on_device.device.int8_activations else None
 
 
-NUMERICS: tuple[Rule[Subject], ...] = (
+NUMERICS: tuple[Rule[DeviceOperation], ...] = (
     Rule(
         "saturation",
         "risk",

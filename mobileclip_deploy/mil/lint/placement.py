@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mobileclip_deploy.mil.lint import sources
 from mobileclip_deploy.mil.lint.op_types import GATHER, NATIVE, NO_HARDWARE, RECURRENT, SORTS
-from mobileclip_deploy.mil.lint.rule import Rule, Subject
+from mobileclip_deploy.mil.lint.rule import DeviceOperation, Rule
 
 __all__ = ["PLACEMENT"]
 
@@ -14,109 +14,109 @@ _MAX_KERNEL_WIDTH = 13
 _MAX_ARGMAX = 2048
 
 
-def _gather(subject: Subject) -> str | None:
-    if subject.type not in GATHER:
+def _gather(on_device: DeviceOperation) -> str | None:
+    if on_device.type not in GATHER:
         return None
-    table = subject.argument("x")
+    table = on_device.argument("x")
     rows = f" from {list(table.shape)}" if table is not None else ""
-    return f"{subject.type}{rows}"
+    return f"{on_device.type}{rows}"
 
 
-def _sorts(subject: Subject) -> str | None:
-    return subject.type if subject.type in SORTS and not subject.device.sorts else None
+def _sorts(on_device: DeviceOperation) -> str | None:
+    return on_device.type if on_device.type in SORTS and not on_device.device.sorts else None
 
 
-def _recurrent(subject: Subject) -> str | None:
-    return subject.type if subject.type in RECURRENT else None
+def _recurrent(on_device: DeviceOperation) -> str | None:
+    return on_device.type if on_device.type in RECURRENT else None
 
 
-def _no_hardware(subject: Subject) -> str | None:
-    return subject.type if subject.type in NO_HARDWARE else None
+def _no_hardware(on_device: DeviceOperation) -> str | None:
+    return on_device.type if on_device.type in NO_HARDWARE else None
 
 
-def _unknown(subject: Subject) -> str | None:
+def _unknown(on_device: DeviceOperation) -> str | None:
     known = NATIVE | NO_HARDWARE | GATHER | SORTS | RECURRENT
-    return None if subject.type in known else subject.type
+    return None if on_device.type in known else on_device.type
 
 
-def _float32(subject: Subject) -> str | None:
-    wide = [out for out in subject.operation.outputs if out.dtype in ("float32", "float64")]
-    if not wide or subject.type in ("cast", "dequantize") or subject.type in GATHER:
+def _float32(on_device: DeviceOperation) -> str | None:
+    wide = [out for out in on_device.operation.outputs if out.dtype in ("float32", "float64")]
+    if not wide or on_device.type in ("cast", "dequantize") or on_device.type in GATHER:
         return None
     return f"yields {wide[0].dtype}"
 
 
-def _integer(subject: Subject) -> str | None:
-    if subject.type == "cast" or subject.type in GATHER:
+def _integer(on_device: DeviceOperation) -> str | None:
+    if on_device.type == "cast" or on_device.type in GATHER:
         return None
-    integers = [argument for argument in subject.sources if argument.dtype in ("int32", "int64", "uint32")]
+    integers = [argument for argument in on_device.sources if argument.dtype in ("int32", "int64", "uint32")]
     return f"takes {integers[0].dtype} {list(integers[0].shape)}" if integers else None
 
 
-def _integer_cast(subject: Subject) -> str | None:
-    if subject.type != "cast":
+def _integer_cast(on_device: DeviceOperation) -> str | None:
+    if on_device.type != "cast":
         return None
-    (source, *_), result = subject.sources or (subject.result,), subject.result
+    (source, *_), result = on_device.sources or (on_device.result,), on_device.result
     return f"{source.dtype} -> {result.dtype}" if "int32" in (source.dtype, result.dtype) else None
 
 
-def _rank_above_five(subject: Subject) -> str | None:
-    ranks = [len(argument.shape) for argument in (*subject.sources, *subject.operation.outputs)]
+def _rank_above_five(on_device: DeviceOperation) -> str | None:
+    ranks = [len(argument.shape) for argument in (*on_device.sources, *on_device.operation.outputs)]
     return f"rank {max(ranks)}" if max(ranks) > _MAX_RANK else None
 
 
-def _rank_five(subject: Subject) -> str | None:
-    ranks = [len(argument.shape) for argument in (*subject.sources, *subject.operation.outputs)]
+def _rank_five(on_device: DeviceOperation) -> str | None:
+    ranks = [len(argument.shape) for argument in (*on_device.sources, *on_device.operation.outputs)]
     return f"rank {max(ranks)}" if max(ranks) == _GOOD_RANK + 1 else None
 
 
-def _flexible(subject: Subject) -> str | None:
-    for argument in (*subject.operation.outputs, *subject.sources):
+def _flexible(on_device: DeviceOperation) -> str | None:
+    for argument in (*on_device.operation.outputs, *on_device.sources):
         if None in argument.shape:
             return "[" + ", ".join("?" if dim is None else str(dim) for dim in argument.shape) + "]"
     return None
 
 
-def _extent(subject: Subject) -> str | None:
-    for argument in (*subject.sources, *subject.operation.outputs):
+def _extent(on_device: DeviceOperation) -> str | None:
+    for argument in (*on_device.sources, *on_device.operation.outputs):
         for axis, size in enumerate(argument.shape):
             channels = len(argument.shape) >= _GOOD_RANK and axis == 1
-            if size is not None and size > (_MAX_CHANNELS if channels else subject.device.max_extent):
-                return f"{list(argument.shape)} on {subject.device.name}"
+            if size is not None and size > (_MAX_CHANNELS if channels else on_device.device.max_extent):
+                return f"{list(argument.shape)} on {on_device.device.name}"
     return None
 
 
-def _argmax(subject: Subject) -> str | None:
-    source, axis = subject.argument("x"), subject.integers("axis") or (-1,)
-    if subject.type not in ("reduce_argmax", "reduce_argmin") or source is None:
+def _argmax(on_device: DeviceOperation) -> str | None:
+    source, axis = on_device.argument("x"), on_device.integers("axis") or (-1,)
+    if on_device.type not in ("reduce_argmax", "reduce_argmin") or source is None:
         return None
     size = source.shape[axis[0]]
     return f"over {size}" if size is not None and size > _MAX_ARGMAX else None
 
 
-def _kernel(subject: Subject) -> tuple[int, ...]:
+def _kernel(on_device: DeviceOperation) -> tuple[int, ...]:
     """The spatial size of a window; () for an op without one."""
-    if subject.type in ("conv", "conv_transpose"):
-        weight = subject.argument("weight")
+    if on_device.type in ("conv", "conv_transpose"):
+        weight = on_device.argument("weight")
         return tuple(size or 0 for size in weight.shape[2:]) if weight is not None else ()
-    return subject.integers("kernel_sizes") if subject.type in ("avg_pool", "max_pool", "l2_pool") else ()
+    return on_device.integers("kernel_sizes") if on_device.type in ("avg_pool", "max_pool", "l2_pool") else ()
 
 
-def _kernel_width(subject: Subject) -> str | None:
-    kernel = _kernel(subject)
-    dilations = subject.integers("dilations") or (1,) * len(kernel)
+def _kernel_width(on_device: DeviceOperation) -> str | None:
+    kernel = _kernel(on_device)
+    dilations = on_device.integers("dilations") or (1,) * len(kernel)
     if not kernel:
         return None
     width = (kernel[-1] - 1) * dilations[-1] + 1
     return f"kernel width {width}" if width > _MAX_KERNEL_WIDTH else None
 
 
-def _dilation(subject: Subject) -> str | None:
-    dilations = subject.integers("dilations")
+def _dilation(on_device: DeviceOperation) -> str | None:
+    dilations = on_device.integers("dilations")
     return f"dilations {list(dilations)}" if any(dilation != 1 for dilation in dilations) else None
 
 
-PLACEMENT: tuple[Rule[Subject], ...] = (
+PLACEMENT: tuple[Rule[DeviceOperation], ...] = (
     Rule(
         "gather",
         "leaves",

@@ -9,7 +9,7 @@ from typing import Generic, Literal, TypeVar
 from mobileclip_deploy.mil.description import Argument, Operation
 from mobileclip_deploy.mil.lint.devices import Device
 
-__all__ = ["Level", "Rule", "Source", "Subject"]
+__all__ = ["Level", "Rule", "Source", "DeviceOperation"]
 
 Looked = TypeVar("Looked")
 Level = Literal["leaves", "risk", "advice"]
@@ -25,8 +25,8 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """An operation under test.
+class DeviceOperation:
+    """An operation and the device that it is to run on.
 
     Attributes:
         operation: as the program describes it.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from mobileclip_deploy.mil.lint import sources
 from mobileclip_deploy.mil.lint.numerics import NUMERICS
 from mobileclip_deploy.mil.lint.placement import PLACEMENT
-from mobileclip_deploy.mil.lint.rule import Rule, Subject
+from mobileclip_deploy.mil.lint.rule import DeviceOperation, Rule
 from mobileclip_deploy.mil.program import Program
 
 __all__ = ["PACKAGE_RULES", "RULES"]
 
-RULES: tuple[Rule[Subject], ...] = (*PLACEMENT, *NUMERICS)
+RULES: tuple[Rule[DeviceOperation], ...] = (*PLACEMENT, *NUMERICS)
 
 _MAX_BYTES = 2**30
 

@@ -17,14 +17,14 @@ from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob
 
-__all__ = ["FUNCTION", "Form", "convert", "metadata_of", "write_asset"]
+__all__ = ["FUNCTION", "Authoring", "convert", "metadata_of", "write_asset"]
 
 # What a program of one function calls it; Core AI looks for this one where no other is named.
 FUNCTION = "main"
 
 
 @dataclass(frozen=True)
-class Form:
+class Authoring:
     """How a tower is written. `picture`: an image tower takes one, 32-bit BGRA, in place of float32 pixels. `maps`:
     linear layers are convolutions of 1 x 1, and sequences maps."""
 
@@ -32,7 +32,7 @@ class Form:
     maps: bool = False
 
 
-PLAIN = Form()
+PLAIN = Authoring()
 
 
 class HalfTower(nn.Module):
@@ -47,7 +47,7 @@ class HalfTower(nn.Module):
 
 
 def write_asset(
-    job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str, form: Form = PLAIN
+    job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str, authoring: Authoring = PLAIN
 ) -> None:
     """Convert a tower and write the .aimodel, its weights as `storage` says.
 
@@ -57,24 +57,24 @@ def write_asset(
         ExportError: coreai-torch refused the tower.
     """
     with conversion(f"Core AI conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
-        program = convert(job, storage, input_name, output_name, form)
+        program = convert(job, storage, input_name, output_name, authoring)
         program.save_asset(path, _metadata(job))
     is_readable(path)
 
 
-def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str, form: Form = PLAIN) -> Any:
+def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str, authoring: Authoring = PLAIN) -> Any:
     """A tower as coreai's AIProgram."""
     import coreai_torch
 
     from mobileclip_deploy.targets.coreai.compression import compressed
 
     module = job.module if job.precision == "fp32" else compressed(job.module, storage)
-    if form.maps:
+    if authoring.maps:
         module = as_maps(module)
     if job.precision != "fp32":
         module = HalfTower(module).eval()
     example = job.example if job.tower == "image" else job.example.to(torch.int32)
-    if form.picture:
+    if authoring.picture:
         module, example = FromBytes(module).eval(), blank(example)
     exported = torch.export.export(module, (example,)).run_decompositions(coreai_torch.get_decomp_table())
     # The other mode writes where on this machine each operation's code stands.
@@ -82,7 +82,7 @@ def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str, 
     program = converter.add_exported_program(
         exported, input_names=[input_name], output_names=[output_name], entrypoint_name=FUNCTION
     ).to_coreai()
-    if form.picture:
+    if authoring.picture:
         take_image(program)
     return program
 

@@ -77,13 +77,13 @@ class CoreAITarget(Target):
         return replace(self.abilities.ports, pixels=pixels).of(variant, tower, labels)
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
-        from mobileclip_deploy.targets.coreai.authoring import Form, write_asset
+        from mobileclip_deploy.targets.coreai.authoring import Authoring, write_asset
         from mobileclip_deploy.targets.rules import storage_of
 
         storage = storage_of(self, job.tower, job.module, job.precision, job.four_bit)
-        form = Form(self.options.image_entry and job.tower == "image", self.options.as_maps)
+        authoring = Authoring(self.options.image_entry and job.tower == "image", self.options.as_maps)
         source, result = self.ports(job.variant, job.tower, job.form)
-        write_asset(job, path, storage, source.name, result.name, form)
+        write_asset(job, path, storage, source.name, result.name, authoring)
         return ()
 
     def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:

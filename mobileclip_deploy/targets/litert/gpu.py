@@ -25,11 +25,11 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
+from mobileclip_deploy.targets.compiled import Compiled, Extreme, Left
 from mobileclip_deploy.targets.litert.gpu_process import ANSWERED, COMPILED
 from mobileclip_deploy.targets.litert.model_file import ModelFile
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.litert.static import computed_values
-from mobileclip_deploy.targets.placement import Compiled, Extreme, Left
 
 __all__ = ["compile_for_gpu", "extremes", "layer_name", "software_vulkan"]
 

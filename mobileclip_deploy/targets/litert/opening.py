@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mobileclip_deploy.mil.lint import LintReport
-    from mobileclip_deploy.targets.placement import Compiled
+    from mobileclip_deploy.targets.compiled import Compiled
     from mobileclip_deploy.targets.quantized import QuantizedFile
 
 __all__ = ["LiteRTArtifact", "graph_of"]

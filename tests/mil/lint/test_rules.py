@@ -13,7 +13,7 @@ from mil.programs import build
 
 from mobileclip_deploy.mil import Argument, Operation, load
 from mobileclip_deploy.mil.lint import RULES, LintReport, find_device, lint
-from mobileclip_deploy.mil.lint.rule import Subject
+from mobileclip_deploy.mil.lint.rule import DeviceOperation
 
 Body = Callable[..., Any]
 
@@ -167,8 +167,8 @@ def operation(type: str, *shape: int | None) -> Operation:
 
 
 def found(operation: Operation) -> set[str]:
-    subject = Subject(operation, find_device("m1"))
-    return {rule.name for rule in RULES if rule.check(subject) is not None}
+    on_device = DeviceOperation(operation, find_device("m1"))
+    return {rule.name for rule in RULES if rule.check(on_device) is not None}
 
 
 def test_ranks_above_five_leave() -> None:
