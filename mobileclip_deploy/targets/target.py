@@ -6,7 +6,6 @@ anybody's, with a subclass that an entry point of the group `mobileclip_deploy.t
 
 from __future__ import annotations
 
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -244,8 +243,9 @@ class Target(ABC):
         own = self.abilities
         if device == "host" and device not in own.places:
             return (RuntimePlace(self.name),)
-        if device == "host" and own.runtime is not None and importlib.util.find_spec(own.runtime) is None:
-            raise NotRun(f"{own.runtime} is not installed; type: pip install 'mobileclip-deploy[{own.extra}]'")
+        if device == "host" and not own.has_runtime():
+            what = own.runtime if own.extra is None else f"'mobileclip-deploy[{own.extra}]'"
+            raise NotRun(f"{own.runtime} is not installed; type: pip install {what}")
         return own.places.get(device, ())
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import subprocess
 import sys
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,7 @@ def test_kernels_are_added_up_by_name_and_ranked() -> None:
 
 def test_a_place_without_its_runtime_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_target("onnx").places("host", {})
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.metadata, "version", mock.Mock(side_effect=importlib.metadata.PackageNotFoundError))
     with pytest.raises(NotRun, match=r"onnxruntime is not installed; type: pip install 'mobileclip-deploy\[onnx\]'"):
         get_target("onnx").places("host", {})
 
