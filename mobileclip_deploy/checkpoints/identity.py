@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from mobileclip_deploy.checkpoints import folded, llava, open_clip
+from mobileclip_deploy.checkpoints import folded, llava, open_clip, transformers
 from mobileclip_deploy.checkpoints.fitting import Candidate, closest, find_layout, find_towers, fitting
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile
 from mobileclip_deploy.errors import CheckpointError
@@ -120,6 +120,8 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
         CheckpointError: it is of no known layout, or does not fit the variant (or any); says what differs, and which
             variant would fit.
     """
+    if transformers.recognises(file.shapes):
+        file = transformers.as_open_clip(file)
     try:
         layout = find_layout(file.shapes)
     except CheckpointError as error:
@@ -141,6 +143,8 @@ def _of_names(file: TensorFile, layout: str, repository: str | None) -> tuple[Ca
     fits = fitting(layout, file.shapes)
     if not fits:
         _refuse_misfit(file, closest(layout, file.shapes))
+    if (activation := file.metadata.get(transformers.ACTIVATION)) is not None:
+        fits = [one for one in fits if one.variant.activation == activation] or fits
     if _has_zero_bias(file, fits[0]):
         # Written by a conversion from Apple's layout, so of a variant that exists there.
         fits = [one for one in fits if "apple" in one.variant.layouts] or fits

@@ -14,7 +14,7 @@ from torch import Tensor
 from mobileclip_deploy.checkpoints import llava
 from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected
 from mobileclip_deploy.checkpoints.identity import Identity, identify
-from mobileclip_deploy.checkpoints.place import builtin_checkpoint
+from mobileclip_deploy.checkpoints.place import builtin_checkpoint, checkpoint_file
 from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample
 from mobileclip_deploy.checkpoints.preprocessing import CARD, chosen_preprocess
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile, open_tensors
@@ -66,7 +66,7 @@ def load(
         UsageError: unknown variant or preprocessing, or an image size its tower cannot take.
     """
     card = None if variant is None else load_variant(variant)  # refuses an unknown name before the file is read
-    origin = origin or Origin()
+    origin, path = origin or Origin(), checkpoint_file(path)
     identity = identify(open_tensors(path), card, origin.repository)
     taken = chosen_preprocess(identity, preprocess, origin.repository)
     weights = _weights(identity)

@@ -13,13 +13,25 @@ from mobileclip_deploy.model.variants import load_variant, models_dir
 if TYPE_CHECKING:
     from mobileclip_deploy.checkpoints.hub import HubFile
 
-__all__ = ["BUILTIN", "CONFIG", "HUB", "builtin_checkpoint", "check_folded_output", "container_of", "weights_place"]
+__all__ = [
+    "BUILTIN",
+    "CONFIG",
+    "HUB",
+    "MODEL_CONFIG",
+    "builtin_checkpoint",
+    "check_folded_output",
+    "checkpoint_file",
+    "container_of",
+    "weights_place",
+]
 
 BUILTIN = "nano"
 # What a checkpoint on the hub begins with; `hub` is imported only where one is named.
 HUB = "hf:"
 CONFIG = "open_clip_config.json"
 """What open_clip writes beside the weights that it uploads; it may lie beside a checkpoint."""
+MODEL_CONFIG = "config.json"
+"""What transformers writes beside a model's weights."""
 LFS_POINTER = b"version https://git-lfs"
 HEADER_LENGTH = 8
 
@@ -51,8 +63,15 @@ def weights_place(
             raise UsageError(f"{variant} needs its weights: give `checkpoint`, or `download=True`")
     if checkpoint is None:
         return builtin_checkpoint()
-    container_of(Path(checkpoint))
-    return Path(checkpoint)
+    found = checkpoint_file(Path(checkpoint))
+    container_of(found)
+    return found
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The file of weights in a folder that transformers' `save_pretrained` wrote; any other path as it is."""
+    weights = path / "model.safetensors"
+    return weights if (path / MODEL_CONFIG).is_file() and weights.is_file() else path
 
 
 def check_folded_output(output: Path, force: bool) -> Path:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.identity import Identity
 from mobileclip_deploy.checkpoints.place import CONFIG
+from mobileclip_deploy.checkpoints.transformers import FORM, PREPROCESSOR
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem, suggestion
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.model.provenance import TakenPreprocess
@@ -59,7 +60,11 @@ def chosen_preprocess(
         return _read(card, _parsed(text.encode(), f"{identity.file.path}: {where}"), where, identity.file.path)
     if identity.layout != open_clip.NAME:
         return None
-    beside = identity.file.path.parent / CONFIG
+    folder = identity.file.path.parent
+    processor = folder / PREPROCESSOR
+    if identity.file.metadata.get(FORM) and processor.is_file():
+        return _read(card, _parsed(read_regular(processor), str(processor)), processor.name, processor)
+    beside = folder / CONFIG
     if beside.is_file():
         told = _parsed(read_regular(beside), str(beside))
         if told.get("model_cfg", {}).get("embed_dim") == identity.variant.embed_dim:

@@ -49,7 +49,7 @@ def evaluate(
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset dataset_flickr30k.json --images flickr30k-images
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --suite datacomp --data evalsets/ --cache kept/
     """
-    from mobileclip_deploy.checkpoints.place import weights_place
+    from mobileclip_deploy.checkpoints.place import checkpoint_file, weights_place
     from mobileclip_deploy.errors import UsageError
 
     if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
@@ -57,7 +57,7 @@ def evaluate(
     if suite is not None and (data.dataset is not None or task is not None or data.lone() or data.templates):
         raise UsageError("--suite has its own datasets, tasks and templates; leave options for one dataset out")
     asked = data.arguments()
-    bundle = subject is not None and subject.is_dir()
+    bundle = subject is not None and subject.is_dir() and checkpoint_file(subject) == subject
     if not bundle:
         weights_place(None, subject)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.bundle.manifest import TensorEntry
+from mobileclip_deploy.checkpoints.place import checkpoint_file
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes, check_there
 from mobileclip_deploy.model.precision import precision_label
@@ -141,9 +142,9 @@ def inspect(path: Path, variant: str | None = None, progress: Progress = silent)
         raise InvalidInput(f"{path} is not a regular file")
     if (target := target_of(path)) is not None:
         return _artifact(path, target)
-    if path.is_dir():
+    if path.is_dir() and (weights := checkpoint_file(path)) == path:
         return _bundle(Bundle.open(path)) if (path / MANIFEST).is_file() else _folder(path)
-    return _checkpoint(path, variant)
+    return _checkpoint(weights if path.is_dir() else path, variant)
 
 
 def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:

@@ -59,7 +59,7 @@ class _Fields(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return value
 
 
-class AnchorSettings(_Fields):
+class AnchorSettings(_Fields, frozen=True):
     """Settings of a training with one trained vector, an anchor, for each different true caption: how many of a batch's
     captions are read (the anchors stand for the others), and the label smoothing of the cross-entropy against anchors.
     """
@@ -68,7 +68,7 @@ class AnchorSettings(_Fields):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
 
-class Recipe(_Fields):
+class Recipe(_Fields, frozen=True):
     """A training of one variant on a reinforced dataset or on plain pairs. Paths are relative to the recipe's file.
 
     `start` is a checkpoint to go on from; without one weights are drawn, with layer scales at `layer_scale` (the
@@ -176,7 +176,7 @@ def _in_words(error: ValidationError) -> str:
     return f"field {'.'.join(map(str, first['loc']))} {what}; for example `{name}: {example}`"
 
 
-class _Once(yaml.SafeLoader):
+class _Once(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
     """Refuses a field that is given twice, of which YAML's own loaders keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
