@@ -2,35 +2,30 @@
 
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset, builtin_dataset, read_dataset
-from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder, model_embedder, tower_runner
+from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder, model_embedder
 from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts, unit
 from mobileclip_deploy.evaluation.evaluate import (
-    TASKS,
     EvaluationResult,
     Measurement,
     Measuring,
-    check_tasks,
     evaluate,
     measure,
 )
 from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks
-from mobileclip_deploy.evaluation.metrics import Interval, Loss, paired_difference, paired_loss
+from mobileclip_deploy.evaluation.metrics import Interval, paired_difference
 from mobileclip_deploy.evaluation.text_files import parse_templates
 
 __all__ = [
-    "TASKS",
     "Dataset",
     "Embedder",
     "EvaluationResult",
     "Interval",
     "Looks",
-    "Loss",
     "Measurement",
     "accuracy_dataset",
     "Measuring",
     "builtin_dataset",
     "bundle_embedder",
-    "check_tasks",
     "embed_classes",
     "embed_prompts",
     "evaluate",
@@ -39,9 +34,7 @@ __all__ = [
     "Paired",
     "paired_difference",
     "paired_looks",
-    "paired_loss",
     "parse_templates",
     "read_dataset",
-    "tower_runner",
     "unit",
 ]

@@ -20,7 +20,6 @@ from mobileclip_deploy.evaluation.metrics import Interval, classify, percentage,
 from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 
 __all__ = [
-    "TASKS",
     "ClassFigures",
     "EvaluationResult",
     "Measurement",
@@ -31,7 +30,6 @@ __all__ = [
     "measure",
 ]
 
-TASKS = ("classification", "retrieval")
 WORDNET = re.compile(r"n\d{8}")
 
 
@@ -146,7 +144,7 @@ def measure(
     """Measure an embedder on a dataset, a batch of images in memory at a time.
 
     Args:
-        tasks: of `TASKS`; all that the dataset can be used for when None.
+        tasks: classification, retrieval; all that the dataset can be used for when None.
         progress: told how far it is, in a few words.
 
     Raises:

@@ -207,17 +207,17 @@ def read_regular(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
         return content
 
 
-def read_json(path: Path, limit: int = SETTINGS_BYTES, items: int = SETTINGS_ITEMS) -> Any:
+def read_json(path: Path, limit: int = SETTINGS_BYTES) -> Any:
     """The value in a JSON file of a few settings, read as UTF-8.
 
     Raises:
-        InvalidInput: as `read_regular`, or it holds more than `items` items.
+        InvalidInput: as `read_regular`, or it holds more than `SETTINGS_ITEMS` items.
         ValueError: it is not JSON, not UTF-8, nested too deeply, or holds half a character or a number of thousands of
             digits.
         OSError: it cannot be opened.
     """
     content = read_regular(path, limit).decode("utf-8")
-    check_items(path, content, items)
+    check_items(path, content, SETTINGS_ITEMS)
     try:
         value = json.loads(content)
     except RecursionError:

@@ -1,6 +1,6 @@
 """Layouts: how an app that exists wants its files called, its tensors named, and what stands beside them; as data."""
 
-from mobileclip_deploy.layouts.layout import ArtifactLayout, Layout, SideFile, TensorLayout
+from mobileclip_deploy.layouts.layout import Layout, TensorLayout
 from mobileclip_deploy.layouts.layout_files import (
     default_layout,
     layout_names,
@@ -11,9 +11,7 @@ from mobileclip_deploy.layouts.layout_files import (
 )
 
 __all__ = [
-    "ArtifactLayout",
     "Layout",
-    "SideFile",
     "TensorLayout",
     "default_layout",
     "layout_names",

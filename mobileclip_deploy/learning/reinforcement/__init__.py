@@ -6,7 +6,6 @@ from mobileclip_deploy.learning.reinforcement.building import (
     Existing,
     Reinforced,
     ReinforcementSettings,
-    ShardFormat,
     reinforce,
 )
 from mobileclip_deploy.learning.reinforcement.captioning import (
@@ -36,7 +35,6 @@ __all__ = [
     "Captioner",
     "Choice",
     "Existing",
-    "ShardFormat",
     "PairDataset",
     "Pairs",
     "PlainDataset",

@@ -11,8 +11,8 @@ model of its own. A rule here is a statement of a named public source about one 
 known here speaks against it.
 """
 
-from mobileclip_deploy.mil.lint.compare import Change, Comparison, compare
-from mobileclip_deploy.mil.lint.devices import DEVICES, Device, find_device
+from mobileclip_deploy.mil.lint.compare import Comparison, compare
+from mobileclip_deploy.mil.lint.devices import find_device
 from mobileclip_deploy.mil.lint.linting import lint
 from mobileclip_deploy.mil.lint.report import (
     Finding,
@@ -27,11 +27,8 @@ from mobileclip_deploy.mil.lint.rule import Rule, Source
 from mobileclip_deploy.mil.lint.rules import RULES
 
 __all__ = [
-    "DEVICES",
     "RULES",
-    "Change",
     "Comparison",
-    "Device",
     "Finding",
     "LintReport",
     "LintedOperation",
