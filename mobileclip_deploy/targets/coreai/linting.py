@@ -23,7 +23,7 @@ from mobileclip_deploy.mil.lint import (
     findings_of,
     switches,
 )
-from mobileclip_deploy.mil.lint.rule import Subject
+from mobileclip_deploy.mil.lint.rule import DeviceOperation
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.opening import graph_of
 from mobileclip_deploy.targets.coreai.weights import RESTORED
@@ -228,11 +228,11 @@ def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:
             weights += findings_of(OWN_RULES, op)
             continue
         size = _weight_bytes(graph, node, counted)
-        subject = Subject(_described(op, size), find_device(device))
+        on_device = DeviceOperation(_described(op, size), find_device(device))
         # Between float16 the body of a declared function (a layer norm) may say float32: a device has its own way.
         own_way = half and COMPOSITE in node.settings
         asked = [rule for rule in shared if not (own_way and rule.name == "float32")]
-        findings = findings_of(asked, subject) + findings_of(OWN_RULES, op)
+        findings = findings_of(asked, on_device) + findings_of(OWN_RULES, op)
         operations.append(LintedOperation.of(node.name, node.type, size, findings))
     whole = sum(operation.weight_bytes for operation in operations)
     large = whole > LARGEST
