@@ -1,7 +1,8 @@
-"""A tower as a Core AI program: torch.export, Apple's converter in release mode, our metadata."""
+"""A tower as a Core AI program: torch.export, Apple's converter in release mode, our metadata; both in one asset."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.targets.coreai.asset import is_readable
+from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.targets.coreai.asset import OWN, Asset, is_readable
 from mobileclip_deploy.targets.coreai.image_entry import FromBytes, blank, take_image
 from mobileclip_deploy.targets.coreai.maps import as_maps
+from mobileclip_deploy.targets.foreign.coreai import CONTEXT, mlir
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob
 
-__all__ = ["FUNCTION", "Authoring", "convert", "metadata_of", "write_asset"]
+__all__ = ["Authoring", "FUNCTION", "convert", "join", "metadata_of", "write_asset"]
 
 # What a program of one function calls it; Core AI looks for this one where no other is named.
 FUNCTION = "main"
@@ -114,3 +117,38 @@ def metadata_of(description: str, licence: str, own: Mapping[str, Any]) -> Any:
     for name, value in own.items():
         metadata.set_custom(name, value)
     return metadata
+
+
+def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None:
+    """Write one asset whose functions are called as the towers, and remove those that it was made of.
+
+    Args:
+        towers: asset of each tower, of one function.
+        path: of the new asset.
+
+    Raises:
+        ExportError: coreai-core refused them.
+    """
+    with conversion("Core AI asset of both towers"), hold_back():
+        ir = mlir()
+        from coreai.authoring import Context
+
+        context = CONTEXT(Context())
+        first = Asset(next(iter(towers.values())), context)
+        precisions = {}
+        for tower, source in towers.items():
+            asset = first if source == first.path else Asset(source, context)
+            with context, ir.Location.unknown():
+                asset.function(None).attributes["sym_name"] = ir.StringAttr.get(tower)
+                precisions[tower] = asset.metadata[OWN]["precision"]
+                if asset is not first:
+                    for graph in asset.graphs.values():
+                        graph.operation.clone(ip=ir.InsertionPoint(first.module.body))
+        own = dict(first.metadata[OWN])
+        own["precision"] = ",".join(f"{tower}={precision}" for tower, precision in precisions.items())
+        del own["tower"]
+        description = f"{variant.title}, both towers, a function each: embeddings of dimension {variant.embed_dim}"
+        first.program.save_asset(path, metadata_of(description, first.metadata["license"], own))
+    is_readable(path)
+    for source in towers.values():
+        shutil.rmtree(source)

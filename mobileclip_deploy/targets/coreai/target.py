@@ -89,7 +89,7 @@ class CoreAITarget(Target):
     def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
         if not self.options.multifunction:
             return super().place(folder, variant, files)
-        from mobileclip_deploy.targets.coreai.multifunction import join
+        from mobileclip_deploy.targets.coreai.authoring import join
 
         name = f"{variant.name}.aimodel"
         join({tower: folder / file for tower, file in files.items()}, folder / name, variant)
