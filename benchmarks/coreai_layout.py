@@ -22,8 +22,8 @@ import torch
 from generated import replace_block
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.place import builtin_checkpoint
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.inspect.linting import lint_path
 from mobileclip_deploy.model.variants import TOWERS, TowerName

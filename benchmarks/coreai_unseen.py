@@ -24,8 +24,8 @@ import torch
 from generated import replace_block
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.place import builtin_checkpoint
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.evaluation import builtin_dataset, measure, model_embedder, paired_difference
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity.metrics import compare

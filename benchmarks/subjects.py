@@ -61,7 +61,7 @@ class Subjects:
 
     def checkpoint(self, variant: str) -> Path:
         """The image tower of a variant, filled from the seed; nano's own trained checkpoint."""
-        from mobileclip_deploy.checkpoints.place import builtin_checkpoint
+        from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 
         if variant == "nano":
             return builtin_checkpoint()

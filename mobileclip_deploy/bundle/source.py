@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mobileclip_deploy.bundle.opening import Bundle
 from mobileclip_deploy.checkpoints.loading import Origin, load
-from mobileclip_deploy.checkpoints.place import builtin_checkpoint
 from mobileclip_deploy.checkpoints.preprocessing import CARD
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.files import file_sha256
 

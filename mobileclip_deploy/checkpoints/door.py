@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mobileclip_deploy.arguments import Count
 from mobileclip_deploy.checkpoints.loading import Origin, load
-from mobileclip_deploy.checkpoints.place import BUILTIN, weights_place
+from mobileclip_deploy.checkpoints.weights_files import BUILTIN, weights_file
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 
@@ -45,12 +45,12 @@ def load_model(
         UsageError: unknown variant or preprocessing, or a variant without its checkpoint.
     """
     pictures = None if preprocess is None else str(preprocess)
-    place = weights_place(variant, checkpoint, download)
-    if isinstance(place, Path):
-        return load(place, BUILTIN if checkpoint is None else variant, image_size, None, pictures)
+    file = weights_file(variant, checkpoint, download)
+    if isinstance(file, Path):
+        return load(file, BUILTIN if checkpoint is None else variant, image_size, None, pictures)
     from mobileclip_deploy.checkpoints import hub
 
-    fetched = hub.fetch(place, announce=announce, progress=lambda done, total: progress(_downloaded(done, total)))
+    fetched = hub.fetch(file, announce=announce, progress=lambda done, total: progress(_downloaded(done, total)))
     return load(fetched.path, variant, image_size, Origin(fetched.repository, fetched.revision), pictures)
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mobileclip_deploy.checkpoints.place import CONFIG, HUB
+from mobileclip_deploy.checkpoints.weights_files import CONFIG, HUB
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.files.names import is_below

@@ -14,10 +14,10 @@ from torch import Tensor
 from mobileclip_deploy.checkpoints import llava
 from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected
 from mobileclip_deploy.checkpoints.identity import Identity, identify
-from mobileclip_deploy.checkpoints.place import builtin_checkpoint, checkpoint_file
 from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample
 from mobileclip_deploy.checkpoints.preprocessing import CARD, chosen_preprocess
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile, open_tensors
+from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint, checkpoint_file
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.folding import fold_structure

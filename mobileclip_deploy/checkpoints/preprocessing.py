@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.identity import Identity
-from mobileclip_deploy.checkpoints.place import CONFIG
 from mobileclip_deploy.checkpoints.transformers import FORM, PREPROCESSOR
+from mobileclip_deploy.checkpoints.weights_files import CONFIG
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem, suggestion
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.model.provenance import TakenPreprocess

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import pickles
-from mobileclip_deploy.checkpoints.place import container_of
+from mobileclip_deploy.checkpoints.weights_files import container_of
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, first_sentence
 from mobileclip_deploy.files import check_tensors
 

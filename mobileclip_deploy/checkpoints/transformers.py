@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints.keymap import Rule, same, transposed
-from mobileclip_deploy.checkpoints.place import MODEL_CONFIG
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile
+from mobileclip_deploy.checkpoints.weights_files import MODEL_CONFIG
 from mobileclip_deploy.errors import CheckpointError, InvalidInput
 from mobileclip_deploy.files import read_json
 

@@ -40,9 +40,9 @@ def convert(
     Example:
       mobileclip-deploy convert mobileclip_s1.pt --layout open_clip -o mobileclip_s1_openclip.safetensors
     """
-    from mobileclip_deploy.checkpoints.place import weights_place
+    from mobileclip_deploy.checkpoints.weights_files import weights_file
 
-    weights_place(variant, checkpoint)
+    weights_file(variant, checkpoint)
 
     from mobileclip_deploy.checkpoints.convert import convert as write
     from mobileclip_deploy.cli.output import MOMENT, note, print_json, progress

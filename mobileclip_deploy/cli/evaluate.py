@@ -49,7 +49,7 @@ def evaluate(
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset dataset_flickr30k.json --images flickr30k-images
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --suite datacomp --data evalsets/ --cache kept/
     """
-    from mobileclip_deploy.checkpoints.place import checkpoint_file, weights_place
+    from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, weights_file
     from mobileclip_deploy.errors import UsageError
 
     if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
@@ -59,7 +59,7 @@ def evaluate(
     asked = data.arguments()
     bundle = subject is not None and subject.is_dir() and checkpoint_file(subject) == subject
     if not bundle:
-        weights_place(None, subject)
+        weights_file(None, subject)
 
     from mobileclip_deploy import evaluate as run
     from mobileclip_deploy import evaluate_suite, load_model

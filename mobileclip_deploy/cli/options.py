@@ -207,11 +207,11 @@ def check_place(choice: ModelChoice) -> None:
     """Refuse a choice that no checkpoint can be loaded for, before torch is imported.
 
     Raises:
-        UsageError, CheckpointError: see `weights_place`.
+        UsageError, CheckpointError: see `weights_file`.
     """
-    from mobileclip_deploy.checkpoints.place import weights_place
+    from mobileclip_deploy.checkpoints.weights_files import weights_file
 
-    weights_place(choice.variant, choice.checkpoint, choice.download)
+    weights_file(choice.variant, choice.checkpoint, choice.download)
 
 
 def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:

@@ -24,7 +24,7 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
     Example:
       mobileclip-deploy reparameterize --checkpoint mobileclip_s0.pt -o mobileclip_s0.folded.safetensors
     """
-    from mobileclip_deploy.checkpoints.place import check_folded_output
+    from mobileclip_deploy.checkpoints.weights_files import check_folded_output
     from mobileclip_deploy.cli.output import print_json, print_table, progress
 
     written = check_folded_output(output, force)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.bundle.manifest import TensorEntry
-from mobileclip_deploy.checkpoints.place import checkpoint_file
+from mobileclip_deploy.checkpoints.weights_files import checkpoint_file
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes, check_there
 from mobileclip_deploy.model.precision import precision_label

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from mobileclip_deploy.checkpoints.door import load_model
 from mobileclip_deploy.checkpoints.identity import identify
-from mobileclip_deploy.checkpoints.place import builtin_checkpoint
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.checkpoints.tensor_files import open_tensors
+from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.export.door import export_plan
 from mobileclip_deploy.export.plan import plan_export

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mobileclip_deploy.checkpoints import folded
-from mobileclip_deploy.checkpoints.place import check_folded_output
+from mobileclip_deploy.checkpoints.weights_files import check_folded_output
 from mobileclip_deploy.files import StrPath, write_whole
 from mobileclip_deploy.folding import FoldReport, fold, is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from command_line import PROGRAM, run, strict_json
 
-from mobileclip_deploy.checkpoints.place import builtin_checkpoint
+from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import DiskFull, ExportError, InvalidInput, UsageError
 from mobileclip_deploy.files import (
     check_bundle_destination,

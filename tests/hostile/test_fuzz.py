@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.documents import read_job, read_result
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints.place import builtin_checkpoint
+from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.evaluation import read_dataset
 from mobileclip_deploy.layouts.layout_files import read_layout

@@ -17,7 +17,7 @@ from emoji_pairs import invert, write_pairs
 from torch.nn import functional as F
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.place import builtin_checkpoint
+from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.learning.reinforcement import (
     ReinforcedDataset,

@@ -140,7 +140,7 @@ def test_a_damaged_checkpoint_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_training_can_start_from_a_checkpoint(folder: Path) -> None:
-    from mobileclip_deploy.checkpoints.place import builtin_checkpoint
+    from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 
     recipe = read_recipe(write(folder, RECIPE + f"start: {builtin_checkpoint()}\n", "start.yaml"))
     ours, theirs = start(recipe), mcd.load_model()

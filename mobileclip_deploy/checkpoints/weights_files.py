@@ -22,7 +22,7 @@ __all__ = [
     "check_folded_output",
     "checkpoint_file",
     "container_of",
-    "weights_place",
+    "weights_file",
 ]
 
 BUILTIN = "nano"
@@ -41,13 +41,13 @@ def builtin_checkpoint() -> Path:
     return models_dir() / BUILTIN / "weights.safetensors"
 
 
-def weights_place(
+def weights_file(
     variant: str | None, checkpoint: str | PathLike[str] | None = None, download: bool = False
 ) -> Path | HubFile:
-    """The file with the weights that a user names, or its place on the hub; see `load_model`.
+    """The file with the weights that a user names, here or on the hub; see `load_model`.
 
     Raises:
-        UsageError: unknown variant, one without its checkpoint, or a place that is none.
+        UsageError: unknown variant, one without its checkpoint, or no repository of the hub.
         CheckpointError: there is no such file, or by its first bytes it is no checkpoint.
     """
     if download and (variant is None or checkpoint is not None):
