@@ -36,7 +36,16 @@ if TYPE_CHECKING:
     from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.checkpoints.convert import Conversion, convert
     from mobileclip_deploy.checkpoints.door import load_model
-    from mobileclip_deploy.embeddings.door import EmbeddingFile, IndexFile, SearchResult, embed, export_index, search
+    from mobileclip_deploy.embeddings.door import (
+        BridgeResult,
+        EmbeddingFile,
+        IndexFile,
+        SearchResult,
+        bridge,
+        embed,
+        export_index,
+        search,
+    )
     from mobileclip_deploy.embeddings.index import Index
     from mobileclip_deploy.errors import MobileClipDeployError
     from mobileclip_deploy.evaluation.classification import Classification, Classifications, classify
@@ -85,6 +94,7 @@ __all__ = [
     "AugmentationPolicy",
     "BenchmarkOutcome",
     "BenchmarkResult",
+    "BridgeResult",
     "Bundle",
     "Classification",
     "Classifications",
@@ -116,6 +126,7 @@ __all__ = [
     "Trained",
     "Variant",
     "benchmark",
+    "bridge",
     "classify",
     "compare",
     "compare_lint",
@@ -159,7 +170,16 @@ DOORS = {
     "checkpoints.convert": ("Conversion", "convert"),
     "checkpoints.door": ("load_model",),
     "embeddings": ("Index",),
-    "embeddings.door": ("EmbeddingFile", "IndexFile", "SearchResult", "embed", "export_index", "search"),
+    "embeddings.door": (
+        "BridgeResult",
+        "EmbeddingFile",
+        "IndexFile",
+        "SearchResult",
+        "bridge",
+        "embed",
+        "export_index",
+        "search",
+    ),
     "errors": ("MobileClipDeployError",),
     "evaluation.classification": ("Classification", "Classifications", "classify"),
     "evaluation.door": (

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from mobileclip_deploy.cli.benchmark import benchmark
+from mobileclip_deploy.cli.bridge import bridge
 from mobileclip_deploy.cli.classify import classify
 from mobileclip_deploy.cli.compare import compare
 from mobileclip_deploy.cli.convert import convert
@@ -99,6 +100,7 @@ for command in (
     classify,
     embed,
     search,
+    bridge,
     reinforce,
     train,
     recover,

@@ -24,6 +24,7 @@ from mobileclip_deploy.benchmark.driver import Listing
 from mobileclip_deploy.bundle import Manifest
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.checkpoints.convert import Conversion
+from mobileclip_deploy.embeddings.bridging import BridgeResult
 from mobileclip_deploy.embeddings.embedding_files import EmbeddingFile
 from mobileclip_deploy.embeddings.library import IndexFile
 from mobileclip_deploy.embeddings.searching import SearchResult
@@ -248,6 +249,7 @@ DOCUMENTS: dict[str, Any] = {
     "classify": list[ClassifiedDocument],
     "embed": EmbeddingFile | IndexFile,
     "search": SearchResult,
+    "bridge": BridgeResult,
     "reinforce": ReinforcedDocument,
     "train": TrainedDocument,
     "recover": RecoveredDocument,

@@ -53,6 +53,8 @@ def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked
         return
     if asked["bundle"] is None:
         note(f"asked by {found.bundle}; --bundle names another")
+    if found.bridged_from is not None:
+        note(f"the index was brought from {found.bridged_from} by a bridge: matches are nearly those of new embeddings")
     for answer in found.answers:
         title = f"{answer.query} ({len(answer.matches)} of {found.count:,})"
         print_table(title, [">cosine", "id"], [[f"{match.score:.3f}", match.id] for match in answer.matches])

@@ -1,4 +1,4 @@
-"""`embed` and `search`: what a bundle answers, stored, and found again."""
+"""`embed`, `search` and `bridge`: what a bundle answers, stored, found again, and brought to another model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 from mobileclip_deploy.arguments import Count
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.embeddings.bridging import Bridge, BridgeResult, cross, learn
 from mobileclip_deploy.embeddings.embedding_files import (
     EmbeddingFile,
     asked_tower,
@@ -28,7 +29,7 @@ from mobileclip_deploy.files import StrPath, check_file_destination, optional_pa
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["EmbeddingFile", "IndexFile", "SearchResult", "embed", "export_index", "search"]
+__all__ = ["BridgeResult", "EmbeddingFile", "IndexFile", "SearchResult", "bridge", "embed", "export_index", "search"]
 
 
 def embed(
@@ -151,3 +152,41 @@ def export_index(index: Index | StrPath, output: StrPath, *, force: bool = False
         DependencyMissing: USearch is not installed.
     """
     return write_for_engine(index if isinstance(index, Index) else Index(index), Path(output), force)
+
+
+def bridge(
+    source: Index | StrPath,
+    *,
+    to: Index | StrPath | None = None,
+    by: StrPath | None = None,
+    output: StrPath,
+    force: bool = False,
+) -> BridgeResult:
+    """Learn a map from one embedding space to another, or bring an index across by one that was learned.
+
+    Args:
+        source: an index of the old space.
+        to: an index of the new space, with some of the same pictures under the same ids: the map is learned from
+            these, and written to `output`, a .safetensors.
+        by: a map that was written so: the index is brought across by it, and written to `output`, an .mcdx.
+        force: replace an output that is there.
+
+    Raises:
+        UsageError: neither or both of `to` and `by`, or the output cannot be written.
+        InvalidInput: a file cannot be used; the spaces are the same, or not those of the map; too few shared pictures.
+        GateFailed: what would be found changes too much; nothing is written.
+    """
+    if (to is None) == (by is None):
+        raise UsageError("give `to`, an index to learn from, or `by`, a map that was learned")
+    path, suffix = Path(output), SUFFIX if to is None else ".safetensors"
+    if path.suffix != suffix:
+        raise UsageError(f"{path}: give a name that ends with {suffix}")
+    check_file_destination(path, force)
+    old = source if isinstance(source, Index) else Index(source)
+    if to is not None:
+        learned = learn(old, to if isinstance(to, Index) else Index(to))
+        learned.save(path)
+        return BridgeResult(path, learned.description, None)
+    assert by is not None
+    learned = Bridge.read(Path(by))
+    return BridgeResult(path, learned.description, len(cross(old, learned, path)))

@@ -84,7 +84,7 @@ def _sqlite(index: Index, path: Path) -> None:
         with database:
             database.execute("CREATE TABLE embeddings (id TEXT, embedding BLOB)")
             database.execute("CREATE TABLE about (key TEXT, value TEXT)")
-            told = index.description.model_dump(mode="json").items()
+            told = index.description.model_dump(mode="json", exclude_none=True).items()
             database.executemany("INSERT INTO about VALUES (?, ?)", [(key, str(value)) for key, value in told])
             for ids, vectors in index.vectors():
                 rows = (

@@ -47,13 +47,15 @@ ROWS, GONE = b"ROWS", b"GONE"
 
 
 class Description(BaseModel, frozen=True, extra="ignore"):
-    """What an index says of its vectors. Fields of newer versions are ignored."""
+    """What an index says of its vectors. Fields of newer versions are ignored. `bridged_from`: the embedding space that
+    they were brought from by a map (`bridging`), in place of being embedded."""
 
     embedding_space: str = Field(min_length=1, max_length=1000)
     variant: str = Field(max_length=1000)
     tower: TowerName = "image"
     artifact: str = Field(default="", max_length=1000)
     fast_jpeg: bool = False
+    bridged_from: str | None = Field(default=None, max_length=1000)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Header:
 
     def to_bytes(self) -> bytes:
         """Header, empty slots and description, up to the first block."""
-        told = json.dumps(self.description.model_dump(mode="json"), ensure_ascii=False).encode()
+        told = json.dumps(self.description.model_dump(mode="json", exclude_none=True), ensure_ascii=False).encode()
         store = (MAGIC, VERSION, self.store.dimension, CODES[self.store.name], len(told))
         checksum = zlib.crc32(told, zlib.crc32(FIXED.pack(*store, 0, self.store.scale)))
         return _padded(FIXED.pack(*store, checksum, self.store.scale).ljust(DESCRIPTION, b"\0") + told)

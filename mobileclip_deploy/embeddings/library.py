@@ -288,6 +288,11 @@ def _check_same(index: Index, embedder: Embedder, tower: TowerName, fast_jpeg: b
             f"{index.path} is of the embedding space {told.embedding_space}, and {embedder.name} gives "
             f"{embedder.embedding_space}: they cannot be compared; write another index"
         )
+    if told.bridged_from is not None:
+        raise UsageError(
+            f"{index.path} was brought from {told.bridged_from} by a bridge; embedded pictures do not belong among "
+            "bridged ones; write another index"
+        )
     if told.tower != tower:
         raise UsageError(f"{index.path} holds embeddings of {told.tower}s, not of {tower}s; write another index")
     if tower == "image" and told.fast_jpeg != fast_jpeg:

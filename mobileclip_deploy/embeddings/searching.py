@@ -33,12 +33,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Answers in the order of the queries. `count`: embeddings in the index; `bundle`: what embedded the queries."""
+    """Answers in the order of the queries. `count`: embeddings in the index; `bundle`: what embedded the queries;
+    `bridged_from`: the space that the index was brought from by a bridge, whose matches are nearly those of pictures
+    that were embedded anew."""
 
     index: Path
     bundle: Path
     embedding_space: str
     count: int
+    bridged_from: str | None
     answers: tuple[Answer, ...]
 
 
@@ -64,7 +67,7 @@ def search_index(index: Index, bundle: Bundle, texts: Sequence[str], images: Seq
         if queries:
             found = index.search(_embedded(bundle, kind, queries), top)
             answers += [Answer(query, kind, tuple(rows)) for query, rows in zip(queries, found, strict=True)]
-    return SearchResult(index.path, bundle.path, space, len(index), tuple(answers))
+    return SearchResult(index.path, bundle.path, space, len(index), index.description.bridged_from, tuple(answers))
 
 
 def _embedded(bundle: Bundle, tower: TowerName, queries: list[str]) -> Floats:

@@ -168,13 +168,13 @@ def percentage(hits: npt.NDArray[np.bool_]) -> Interval:
         return (
             Interval(value=100, low=nearest, high=100) if hits.all() else Interval(value=0, low=0, high=100 - nearest)
         )
-    return _bootstrap(hits.astype(np.float64))
+    return mean_interval(hits.astype(np.float64))
 
 
 def paired_difference(hits: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> Interval:
     """What `hits` [N] have over `other` [N] on the same examples, in points. Resampled in pairs: what both find hard
     is in both, so the interval is far narrower than that of either alone."""
-    return _bootstrap(hits.astype(np.float64) - other.astype(np.float64))
+    return mean_interval(hits.astype(np.float64) - other.astype(np.float64))
 
 
 def paired_loss(hits: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], exact: bool = False) -> Loss:
@@ -220,7 +220,8 @@ def _log_sum(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return top + np.log(np.exp(rows - top).sum(axis=1, keepdims=True))
 
 
-def _bootstrap(values: npt.NDArray[np.float64]) -> Interval:
+def mean_interval(values: npt.NDArray[np.float64]) -> Interval:
+    """The mean of shares [N], 0 to 1 each, in percent, with its bootstrap interval."""
     generator = np.random.default_rng(SEED)
     # A few resamples at a time: 50,000 examples by 1,000 resamples would take 400 MB.
     at_once = max(1, DRAWS_AT_ONCE // max(1, len(values)))

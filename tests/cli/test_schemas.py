@@ -58,6 +58,7 @@ ELSEWHERE = {
     "verify": "verify/test_several.py",
     "demo": "web/test_demo.py",
     "search": "embeddings/test_library.py",
+    "bridge": "embeddings/test_bridging.py",
 }
 HERE = (
     "variants",

@@ -1,0 +1,50 @@
+"""`bridge`: a library that changes its model without its pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mobileclip_deploy.cli.options import FILE, json_option
+from mobileclip_deploy.cli.terminal import say
+
+__all__ = ["bridge"]
+
+
+@click.command()
+@click.option("--from", "source", type=FILE, required=True, metavar="OLD", help="An index of the old model.")
+@click.option("--to", type=FILE, metavar="NEW", help="An index of the new model, with some of the same pictures.")
+@click.option("--by", type=FILE, metavar="MAP", help="A map that was learned.")
+@click.option("-o", "--output", type=FILE, required=True, metavar="FILE")
+@click.option("--force", is_flag=True, help="Replace FILE.")
+@json_option
+def bridge(source: Path, to: Path | None, by: Path | None, output: Path, force: bool, as_json: bool) -> None:
+    """Bring an index to another model's embedding space, by a map learned from pictures that both have embedded.
+
+    With --to the map is learned and written: FILE is a .safetensors. A fifth of the shared pictures is held back, and
+    the map is refused (exit code 1) where fewer than half of the first ten matches would be the same as if the pictures
+    were embedded anew. With --by the index is brought across: FILE is an .mcdx.
+
+    \b
+    Examples:
+      mobileclip-deploy bridge --from old.mcdx --to new.mcdx -o map.safetensors
+      mobileclip-deploy bridge --from old.mcdx --by map.safetensors -o library.mcdx
+    """
+    from mobileclip_deploy import bridge as run
+    from mobileclip_deploy.cli.output import print_json
+    from mobileclip_deploy.cli.tables import percent
+
+    found = run(source, to=to, by=by, output=output, force=force)
+    if as_json:
+        print_json(found)
+        return
+    told, figures = found.bridge, found.bridge.figures
+    if found.count is not None:
+        say(f"wrote {found.path}: {found.count:,} embeddings brought from {told.from_space} to {told.to_space}")
+        return
+    say(
+        f"wrote {found.path}: {told.from_space} to {told.to_space}, {figures.kind}, learned from {figures.pairs:,} "
+        f"pictures. Of the first ten matches {percent(figures.shared)}% are those of pictures embedded anew, and "
+        f"{percent(figures.own_first)}% of {figures.held_back:,} pictures are nearest to themselves."
+    )
