@@ -22,12 +22,15 @@ __all__ = [
     "SOURCE",
     "WHEELS",
     "arm_libraries",
+    "arm_onnxruntime",
     "assembling",
     "build",
     "needs",
     "package_folder",
     "software_vulkan",
     "version",
+    "wheel",
+    "wheels_of_this_machine",
 ]
 
 SOURCE = ROOT / "android_harness"
@@ -92,15 +95,23 @@ def package_folder(name: str) -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def build(preset: str, definitions: Callable[[], dict[str, str | Path]]) -> Path:
-    """Build a preset of the sources as they are, or wait for whoever does, or take what is there; the build folder."""
+def build(preset: str, definitions: Callable[[], dict[str, str | Path]], part: str = "all") -> Path:
+    """Build a preset of the sources as they are, or wait for whoever does, or take what is there; the build folder.
+
+    Args:
+        preset: what is built.
+        definitions: what it is configured with, asked for when it is built.
+        part: of the programs; "all" are what every part is contained in, and builds on what a part has built.
+    """
     into = ROOT / "build" / "android" / preset
     with locked(into.with_suffix(".lock")):
-        sources = files_digest(SOURCE)
-        if not (into / "sources").exists() or (into / "sources").read_text() != sources:
+        sources, built = files_digest(SOURCE), into / "sources"
+        found = built.read_text().split() if built.exists() else []
+        if found[:1] != [sources]:
             shutil.rmtree(into, ignore_errors=True)
+        if found[:1] != [sources] or found[1] not in ("all", part):
             _build(preset, into, definitions())
-            (into / "sources").write_text(sources)
+            built.write_text(f"{sources} {part}")
         return into
 
 
@@ -142,20 +153,56 @@ def assembling() -> Any:
     return module
 
 
+def arm_onnxruntime() -> dict[str, str | Path]:
+    """An AAR with the library of ONNX Runtime's aarch64 wheel, and no other runtime."""
+    parts = ("BUILD_EXECUTORCH", "BUILD_LITERT", "BUILD_TESTS")
+    return {"ONNXRUNTIME_AAR": _arm_wheels("onnxruntime")} | dict.fromkeys(parts, "OFF")
+
+
 def arm_libraries() -> dict[str, str | Path]:
     """An AAR with the library of ONNX Runtime's aarch64 wheel, and ExecuTorch's and LiteRT's wheels."""
-    folder = assembling().fetch(WHEELS)
-    for wheel in folder.glob("*.whl"):
+    archive = _arm_wheels("onnxruntime", "executorch", "litert")
+    roots = {"EXECUTORCH_ROOT": WHEELS / "executorch", "LITERT_ROOT": WHEELS / "ai_edge_litert"}
+    parts = ("BUILD_EXECUTORCH", "BUILD_LITERT", "BUILD_TESTS")
+    return {"ONNXRUNTIME_AAR": archive} | roots | dict.fromkeys(parts, "ON")
+
+
+def _arm_wheels(*runtimes: str) -> Path:
+    """Fetch and unpack them; the AAR that is made of ONNX Runtime's."""
+    assembling().fetch(WHEELS, runtimes=runtimes)
+    for wheel in WHEELS.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder)
-    (onnxruntime,) = (folder / "onnxruntime/capi").glob("libonnxruntime.so.*")
+            archive.extractall(WHEELS)
+    (onnxruntime,) = (WHEELS / "onnxruntime/capi").glob("libonnxruntime.so.*")
     headers = list(Path("/usr/include/onnxruntime").glob("*.h"))
     onnx_aar = {f"headers/{path.name}": path for path in headers} | {"jni/arm64-v8a/libonnxruntime.so": onnxruntime}
-    return {
-        "ONNXRUNTIME_AAR": _archive_of(folder / "onnxruntime-android.aar", onnx_aar),
-        "EXECUTORCH_ROOT": folder / "executorch",
-        "LITERT_ROOT": folder / "ai_edge_litert",
-    }
+    return _archive_of(WHEELS / "onnxruntime-android.aar", onnx_aar)
+
+
+def wheels_of_this_machine(into: Path) -> Path:
+    """Wheels with the runtimes' libraries that are installed here, as PyPI would have them; their folder."""
+    files: dict[str, dict[str, bytes]] = {}
+    for name, pattern in (
+        ("onnxruntime", "capi/libonnxruntime.so.*"),
+        ("executorch", "lib/libexecutorch*.so"),
+        ("ai_edge_litert", "libLiteRt.so"),
+    ):
+        folder = package_folder(name)
+        files[name] = {f"{name}/{file.relative_to(folder)}": file.read_bytes() for file in folder.glob(pattern)}
+    for name, content in files.items():
+        wheel(name, importlib.metadata.version(name), into, content, machine="x86_64")
+    return into
+
+
+def wheel(name: str, version: str, into: Path, content: dict[str, bytes], machine: str = "aarch64") -> None:
+    """Write a wheel for a machine's Linux, as old as its tag says."""
+    into.mkdir(exist_ok=True)
+    with zipfile.ZipFile(into / f"{name}-{version}-cp311-cp311-manylinux_2_17_{machine}.whl", "w") as archive:
+        described = f"{name}-{version}.dist-info"
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
+        tags = f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp311-cp311-manylinux_2_17_{machine}\n".encode()
+        for member, data in (content | {f"{described}/METADATA": metadata, f"{described}/WHEEL": tags}).items():
+            archive.writestr(member, data)
 
 
 def _archive_of(path: Path, files: dict[str, Path]) -> Path:

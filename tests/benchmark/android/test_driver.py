@@ -236,7 +236,8 @@ def test_further_places_are_named_and_one_that_the_runtime_lacks_fails_its_cell(
 
 
 def test_a_second_benchmark_does_not_disturb_the_first(phones: Phones, built: Path, tmp_path: Path) -> None:
-    runners = scripted_runners(built, tmp_path / "bin", 'touch "$1/begun"; sleep 2\n' + GOOD)
+    wait = 'touch "$1/begun"; until [ -e "$1/../go" ]; do sleep 0.05; done\n'
+    runners = scripted_runners(built, tmp_path / "bin", wait + GOOD)
     first, second = (tiny.plan(tmp_path / name, other=other) for name, other in (("first", 0), ("second", 1)))
     results: list[Result] = []
     thread = threading.Thread(target=lambda: results.append(run(phones, runners, first)))
@@ -244,6 +245,7 @@ def test_a_second_benchmark_does_not_disturb_the_first(phones: Phones, built: Pa
     when((phones.storage / "x/job/begun").exists, lambda: None).join()
     with pytest.raises(RuntimeFailed, match=r"another benchmark runs on the phone .*: wait for its end"):
         run(phones, runners, second)
+    (phones.storage / "x/go").touch()
     thread.join()
     assert results[0].cells[0].status == "done"
 
@@ -288,7 +290,9 @@ def test_runners_that_bring_a_c_library_are_started_by_its_loader(phones: Phones
 
 def test_two_phones_are_measured_at_once(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.needs("adb", "adbd", "unshare", "ip", headers=False)
-    runners = scripted_runners(built, tmp_path / "bin", 'touch "$1/begun"; sleep 1\n' + GOOD)
+    both = " && ".join(f'[ -e "$1/../../{number}/begun" ]' for number in (1, 2))  # the folders of `driver`
+    script = f'touch "$1/../begun"; until {both}; do sleep 0.05; done\n'
+    runners = scripted_runners(built, tmp_path / "bin", script + GOOD)
     with Phones(tmp_path / "phones", count=2) as phones:
         monkeypatch.setenv("PATH", phones.path)
         names = [listing.name for listing in AndroidDriver().discover()]

@@ -185,6 +185,7 @@ def test_wrong_use_is_told(built: Path, tmp_path: Path) -> None:
         assert said in done.stderr
 
 
+@pytest.mark.whole
 def test_the_arm_builds_unit_tests_pass_emulated(arm: Path) -> None:
     done = subprocess.run(["ctest", "--test-dir", str(arm), "--output-on-failure"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:]
@@ -194,8 +195,12 @@ def test_the_arm_builds_unit_tests_pass_emulated(arm: Path) -> None:
 @pytest.mark.parametrize(
     ("processor", "loops"), [("max", "i8mm"), ("neoverse-n1", "dotprod"), ("cortex-a53", "plain loops")]
 )
-def test_the_limit_of_a_core_is_measured_by_its_fastest_loops(arm: Path, processor: str, loops: str) -> None:
-    command = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu", processor, str(arm / "bin/mobileclip-bench")]
+@pytest.mark.once
+def test_the_limit_of_a_core_is_measured_by_its_fastest_loops(
+    arm_onnxruntime: Path, processor: str, loops: str
+) -> None:
+    program = str(arm_onnxruntime / "bin/mobileclip-bench")
+    command = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu", processor, program]
     done = subprocess.run([*command, "--peak", "1"], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     peak = Peak.model_validate_json(done.stdout)
@@ -213,7 +218,7 @@ def test_what_cannot_be_built_for_a_phone_is_refused_when_it_is_configured(tmp_p
     assert "Use the ready runners (pip install 'mobileclip-deploy[android]')" in said
 
 
-def test_the_real_aar_is_what_the_build_and_the_runner_expect(arm: Path) -> None:
+def test_the_real_aar_is_what_the_build_and_the_runner_expect(arm_onnxruntime: Path) -> None:
     """The AAR that npm has is too large to fetch for a test. onnxruntime_aar.json holds what was listed of it once."""
     real = json.loads(Path(__file__).with_name("onnxruntime_aar.json").read_text())
     with zipfile.ZipFile(harness.WHEELS / "onnxruntime-android.aar") as made:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
-import zipfile
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -45,42 +46,84 @@ PACKAGE = "mobileclip_deploy_android"
 NEWEST = {"onnxruntime": frozenset({"1.32.0"})}
 
 
+ARM, ONE = "aarch64", "one runtime, aarch64"
+WITH_ALL = pytest.mark.parametrize("machine", ["x86_64", pytest.param(ARM, marks=pytest.mark.whole)])
+WITH_ONE = pytest.mark.parametrize("machine", [ONE, pytest.param(ARM, marks=pytest.mark.whole)])
+
+
+@dataclass(frozen=True)
+class Package:
+    """The package of ready runners as pip leaves it in a folder, and the folder of wheels that it was made with."""
+
+    place: Path
+    wheels: Path
+    machine: str
+
+    @property
+    def files(self) -> Path:
+        return self.place / PACKAGE / "files"
+
+
 @pytest.fixture(scope="module")
-def installed(arm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as pip leaves it, with the package of ready runners."""
-    place = tmp_path_factory.mktemp("installed")
-    (place / PACKAGE).mkdir()
-    shutil.copy(SOURCE / "runners" / PACKAGE / "__init__.py", place / PACKAGE)
-    harness.assembling().assemble(arm / "bin", WHEELS, place / PACKAGE / "files")
-    return place
+def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Package]:
+    """The package of programs for this machine, or for 64-bit ARM; for that with one runtime alone, which is the
+    quickest to build, too."""
+
+    @functools.cache
+    def of(machine: str) -> Package:
+        place = tmp_path_factory.mktemp("installed")
+        (place / PACKAGE).mkdir()
+        shutil.copy(SOURCE / "runners" / PACKAGE / "__init__.py", place / PACKAGE)
+        programs = {"x86_64": "built", ARM: "arm", ONE: "arm_onnxruntime"}[machine]
+        folder = request.getfixturevalue(programs) / "bin"
+        wheels = harness.wheels_of_this_machine(place / "wheels") if machine == "x86_64" else WHEELS
+        runtimes = RUNTIMES[-1:] if machine == ONE else RUNTIMES
+        made = Package(place, wheels, ARM if machine == ONE else machine)
+        harness.assembling().assemble(folder, wheels, made.files, harness.assembling().MACHINES[made.machine], runtimes)
+        return made
+
+    return of
 
 
 @pytest.fixture
-def files(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def machine() -> str:
+    """What the programs are for, where a test does not say."""
+    return "x86_64"
+
+
+@pytest.fixture
+def installed(package: Callable[[str], Package], machine: str) -> Package:
+    return package(machine)
+
+
+@pytest.fixture
+def files(installed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The package's files, a cache that holds nothing, and wheels in a folder, which pip takes for PyPI."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", f"{WHEELS} {tmp_path / 'older'}")
-    return installed / PACKAGE / "files"
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{installed.wheels} {tmp_path / 'older'}")
+    return installed.files
 
 
-def test_a_fresh_environment_with_adb_alone_measures_both_runtimes_on_an_emulated_arm_phone(
-    installed: Path, tmp_path: Path
+@WITH_ONE
+def test_a_fresh_environment_with_adb_alone_measures_on_an_emulated_arm_phone(
+    installed: Package, machine: str, tmp_path: Path
 ) -> None:
     """Nothing of the checkout, no compiler and no other program: our wheels' files, and what pip installed."""
     harness.needs("adb", "adbd", "unshare", "ip", headers=False)
     python = fresh_environment(tmp_path / "fresh", installed)
+    measured = {"onnxruntime": "onnx"} if machine == ONE else {"executorch": "executorch", "onnxruntime": "onnx"}
     # A small network: what emulation takes a minute for is arithmetic.
     with known(tmp_path) as checkpoint:
         model = mcd.load_model(WORDS, checkpoint)
-        written = [mcd.export(model, target, "fp32", tmp_path, tower="text") for target in ("onnx", "executorch")]
+        written = [mcd.export(model, target, "fp32", tmp_path, tower="text") for target in measured.values()]
     bundles = [str(bundle.path) for bundle in written]
     with Phones(tmp_path / "phones", arm=True) as phones:
         environment = {
             "PATH": str(phones.folder / "host"),
             "HOME": str(tmp_path / "home"),
             "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(WHEELS),
+            "PIP_FIND_LINKS": str(installed.wheels),
             "MOBILECLIP_ANDROID_FOLDER": f"{phones.storage}/x",
         }
         command = [str(python), "-m", "mobileclip_deploy", "benchmark", *bundles, "--device", "android"]
@@ -88,10 +131,9 @@ def test_a_fresh_environment_with_adb_alone_measures_both_runtimes_on_an_emulate
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result = read_result(tmp_path / "result.json")
-    assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * 2
+    assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * len(measured)
     assert all(cell.golden and cell.golden.passed and cell.summary for cell in result.cells)
     assert (result.device.architecture, result.device.simulated) == ("arm64-v8a", True)
-    measured = ("executorch", "onnxruntime")
     assert result.runtimes == {name: harness.version(name) for name in measured}
     assert result.harness.c_library == "glibc"
     assert any("compare it with other glibc results only" in text for text in run_warnings(result))
@@ -103,18 +145,19 @@ def test_a_fresh_environment_with_adb_alone_measures_both_runtimes_on_an_emulate
         assert f"\nunpacking {name} {number}\n" in done.stderr
 
 
-def test_litert_is_measured_on_an_emulated_arm_phone_in_the_version_that_the_bundle_names(
-    installed: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@WITH_ALL
+def test_litert_is_measured_on_a_phone_in_the_version_that_the_bundle_names(
+    installed: Package, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.needs("adb", "adbd", "unshare", "ip", headers=False)
     monkeypatch.setattr(settings, "package_folder", lambda: files)
-    version = harness.version("litert")
+    emulated, version = installed.machine == ARM, harness.version("litert")
     plan = replace(
         tiny.plan(tmp_path / "plan", ("litert",), rounds=1, backends=("cpu", "gpu")),
         versions={"litert": frozenset({version})},
     )
     told: list[str] = []
-    with Phones(tmp_path / "phones", arm=True) as phones:
+    with Phones(tmp_path / "phones", arm=emulated) as phones:
         monkeypatch.setenv("PATH", phones.path)
         chosen = AndroidSettings(folder=f"{phones.storage}/x", runners=Path("ready"))
         result = assemble(AndroidDriver(settings=chosen).run(plan, told.append))
@@ -126,9 +169,10 @@ def test_litert_is_measured_on_an_emulated_arm_phone_in_the_version_that_the_bun
         phones.adb("pull", f"{phones.storage}/by hand/results/{job.name}.run.json", str(tmp_path))
     by_hand = read_result(tmp_path / f"{job.name}.run.json")
     assert [cell.status for cell in by_hand.cells] == ["done", "failed"]
+    architecture = "arm64-v8a" if emulated else "x86_64"
     assert (by_hand.device.kind, by_hand.device.architecture, by_hand.device.simulated) == (
         "android",
-        "arm64-v8a",
+        architecture,
         True,
     )
     assert by_hand.harness.c_library == "glibc"
@@ -140,11 +184,12 @@ def test_litert_is_measured_on_an_emulated_arm_phone_in_the_version_that_the_bun
     # Android's Vulkan is built for Android's C library: the ready runners cannot load it, on a phone no more than here.
     assert gpu.status == "failed"
     assert "LiteRT has no library for the GPU that loads here" in str(gpu.error)
-    assert {"libLiteRt.so", "libLiteRt.so.metadata", "ld-linux-aarch64.so.1"} <= there
+    loader = harness.assembling().MACHINES[installed.machine].loader
+    assert {"libLiteRt.so", "libLiteRt.so.metadata", loader} <= there
     assert not [name for name in there if name.startswith(("libonnxruntime", "libexecutorch"))]
 
 
-def fresh_environment(folder: Path, installed: Path) -> Path:
+def fresh_environment(folder: Path, installed: Package) -> Path:
     """A virtual environment's Python: in it the files of our two wheels; what else pip installs is where it is."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(folder)], check=True)
     (place,) = folder.glob("lib/python*/site-packages")
@@ -152,25 +197,26 @@ def fresh_environment(folder: Path, installed: Path) -> Path:
         ROOT / "mobileclip_deploy", place / "mobileclip_deploy", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copytree(ROOT / "models", place / "mobileclip_deploy" / "models")
-    shutil.copytree(installed / PACKAGE, place / PACKAGE)
+    shutil.copytree(installed.place / PACKAGE, place / PACKAGE)
     (place / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")  # behind ours; its own .pth are not read
     return folder / "bin" / "python"
 
 
-def test_what_is_shipped_is_debians_own_with_its_licences(installed: Path) -> None:
-    files = installed / PACKAGE / "files"
+@WITH_ALL
+def test_what_is_shipped_is_debians_own_with_its_licences(installed: Package) -> None:
+    files, arm = installed.files, installed.machine == ARM
     contents = ready.Contents.model_validate_json((files / "runners.json").read_bytes())
     assert contents.files == {file.name: file_sha256(file) for file in files.iterdir() if file.name != "runners.json"}
-    system = harness.assembling().MACHINES["aarch64"].system
+    machine = harness.assembling().MACHINES[installed.machine]
     libraries = [name for name in contents.files if ".so" in name]
-    assert {"ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1"} <= set(libraries)
-    assert [name for name in libraries if (files / name).read_bytes() != (system / name).read_bytes()] == []
+    assert {machine.loader, "libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1"} <= set(libraries)
+    assert [name for name in libraries if (files / name).read_bytes() != (machine.system / name).read_bytes()] == []
     packages = {name.removeprefix("copyright.") for name in contents.files if name.startswith("copyright.")}
     assert packages == contents.debian_packages.keys()
     assert all(re.match(r"\d", version) for version in contents.debian_packages.values())
     said = {name: (files / f"copyright.{name}").read_text(encoding="utf-8") for name in packages}
-    assert "License: LGPL-2.1+" in said["libc6-arm64-cross"]
-    assert "Runtime Library Exception" in said["libstdc++6-arm64-cross"]
+    assert "License: LGPL-2.1+" in said["libc6-arm64-cross" if arm else "libc6"]
+    assert "Runtime Library Exception" in said["libstdc++6-arm64-cross" if arm else "libstdc++6"]
 
 
 def test_what_was_fetched_is_kept_and_what_is_damaged_fetched_again(files: Path) -> None:
@@ -206,23 +252,13 @@ def test_a_hash_that_is_not_the_named_one_is_refused(files: Path, tmp_path: Path
 
 
 def test_a_runtime_comes_in_the_version_that_the_bundle_was_proven_with(files: Path, tmp_path: Path) -> None:
-    (tmp_path / "older").mkdir()
-    wheel("onnxruntime", "1.30.9", tmp_path / "older", {"onnxruntime/capi/libonnxruntime.so.1.30.9": b"an older one"})
+    older = {"onnxruntime/capi/libonnxruntime.so.1.30.9": b"an older one"}
+    harness.wheel("onnxruntime", "1.30.9", tmp_path / "older", older, machine="x86_64")
     told: list[str] = []
     found = ready_runners(files, {"onnxruntime": {"1.30.9"}}, told.append)
     assert (found[-1].name, found[-1].read_bytes()) == ("libonnxruntime.so", b"an older one")
     assert told[0] == "fetching onnxruntime 1.30.9 for the phone"
     assert told[-1] == "unpacking onnxruntime 1.30.9"
-
-
-def wheel(name: str, version: str, into: Path, content: dict[str, bytes]) -> None:
-    """A wheel for 64-bit ARM Linux, as old as its tag says."""
-    with zipfile.ZipFile(into / f"{name}-{version}-cp311-cp311-manylinux_2_17_aarch64.whl", "w") as archive:
-        described = f"{name}-{version}.dist-info"
-        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
-        tags = b"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp311-cp311-manylinux_2_17_aarch64\n"
-        for member, data in (content | {f"{described}/METADATA": metadata, f"{described}/WHEEL": tags}).items():
-            archive.writestr(member, data)
 
 
 @pytest.mark.parametrize(
@@ -319,8 +355,8 @@ def test_a_bundle_of_litert_runs_on_the_cpu_and_the_gpu_of_which_float16_is_aske
     }
 
 
-def test_doctor_lists_the_ready_runners(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(installed)
+def test_doctor_lists_the_ready_runners(installed: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(installed.place)
     monkeypatch.setitem(sys.modules, PACKAGE, None)  # absent before: what is imported goes again
     del sys.modules[PACKAGE]
     (found,) = [tool for tool in tools() if tool.name == "ready runners"]
