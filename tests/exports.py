@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 
 __all__ = ["Exports", "rehash"]
@@ -50,22 +52,29 @@ class Exports:
     def bundle(self, target: str, precision: str) -> mcd.Bundle:
         """A bundle that nothing may change."""
         path = self.folder / f"nano-{get_target(target).label}-{precision}"
-        if not path.exists():
-            with locked(self.folder / f".{path.name}.lock"), self.store.conversions():
-                if not path.exists():
-                    mcd.export(mcd.load_model(None, self.checkpoint), target, precision, self.folder)
-        return mcd.Bundle.open(path)
+        return self._once(path, lambda: mcd.export(self._model(), target, precision, path.parent))
+
+    def unverified(self, target: str, precision: str, tower: TowerName) -> mcd.Bundle:
+        """A bundle of one tower that nothing may change, for tests that look at no check."""
+        path = self.folder / f"unverified-{tower}" / f"nano-{get_target(target).label}-{precision}"
+        return self._once(
+            path, lambda: mcd.export(self._model(), target, precision, path.parent, tower=tower, verify=False)
+        )
 
     def layout(self, name: str, precision: str | None = None) -> mcd.Bundle:
         """A bundle as an app expects it, that nothing may change."""
         path = self.folder / "layouts" / f"{name}-{precision}"
+        return self._once(path, lambda: mcd.export(self._model(), None, precision, path.parent, layout=name))
+
+    def _model(self) -> mcd.MobileCLIP:
+        return mcd.load_model(None, self.checkpoint)
+
+    def _once(self, path: Path, export: Callable[[], mcd.Bundle]) -> mcd.Bundle:
+        """The bundle at a place, exported by whichever process asks first."""
         if not path.exists():
-            with locked(self.folder / f".{path.name}.lock"), self.store.conversions():
-                if not path.exists():
-                    written = mcd.export(
-                        mcd.load_model(None, self.checkpoint), None, precision, self.folder / "layouts", layout=name
-                    )
-                    written.path.rename(path)
+            with locked(path.with_name(f".{path.name}.lock")), self.store.conversions(), self.store.embeddings():
+                if not path.exists() and (written := export().path) != path:
+                    written.rename(path)
         return mcd.Bundle.open(path)
 
     def copy(self, target: str, precision: str, into: Path) -> Path:

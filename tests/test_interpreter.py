@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def test_variables_are_as_they_were_afterwards(monkeypatch: pytest.MonkeyPatch) 
 
 def test_inspecting_a_bundle_from_within_runs_nothing_of_it(exports: Exports, tmp_path: Path) -> None:
     pytest.importorskip("coreai.authoring", reason="needs coreai-core: pip install 'mobileclip-deploy[coreai]'")
-    bundle = plant(exports.copy("coreai", "fp16", tmp_path))
+    source = exports.unverified("coreai", "fp32", "text").path
+    bundle = plant(Path(shutil.copytree(source, tmp_path / source.name)))
     done = spawn("inspect", ".", cwd=bundle)
     assert (done.code, ran(bundle)) == (0, ""), done.stderr

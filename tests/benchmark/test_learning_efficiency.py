@@ -126,6 +126,7 @@ def test_a_factor_from_few_seeds_or_hits_is_said_to_mean_little(
     assert text.startswith("**Too little") == ("**" in said or recall == 0)
 
 
+@pytest.mark.whole
 def test_the_whole_in_miniature(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

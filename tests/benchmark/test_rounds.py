@@ -95,14 +95,14 @@ def test_their_order_is_the_seeds(plan: Plan) -> None:
         ("loads", "fails", "the process ended with code 1: no such model"),
         ("loads", "chatters", "the process ended with code 1: nothing was printed"),
         ("sample", "dies", "the process was ended by SIGKILL (out of memory?)"),
-        ("sample", "sleeps", "no answer within 6 s; the process was ended"),
+        ("sample", "sleeps", "no answer within 3 s; the process was ended"),
         ("end", "fails", "the process ended with code 1: no such model"),
     ],
 )
 def test_one_that_ends_is_told_of_and_the_other_goes_on(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, moment: str, end: str, said: str
 ) -> None:
-    monkeypatch.setattr(rounds, "PATIENCE_SECONDS", 6 if end == "sleeps" else 60)
+    monkeypatch.setattr(rounds, "PATIENCE_SECONDS", 3 if end == "sleeps" else 60)
     (plan.folder / f"onnx-image {moment}").write_text(end)
     other, ended = run_round(plan, FIRST)
     assert (ended.status, ended.error) == ("failed", said)

@@ -11,7 +11,6 @@ from command_line import run
 from coreai_assets import require_coreai
 from exports import Exports
 
-import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.neural_engine import neural_engine_use
 from mobileclip_deploy.benchmark.report.table import columns, rows
@@ -29,11 +28,10 @@ def test_a_phone_and_a_mac_run_it_on_each_choice_of_units_and_no_phone_of_others
 
 
 @pytest.fixture
-def bundle(exports: Exports, tmp_path: Path) -> Path:
+def bundle(exports: Exports) -> Path:
     """nano's text tower, not verified: what answers is the stand-in."""
     require_coreai()
-    model = mcd.load_model(None, exports.checkpoint)
-    return mcd.export(model, "coreai", "fp32", tmp_path / "out", tower="text", verify=False).path
+    return exports.unverified("coreai", "fp32", "text").path
 
 
 def test_bundles_of_both_frameworks_are_measured_in_one_run_and_a_wrong_unit_has_no_latency(

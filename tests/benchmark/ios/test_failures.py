@@ -185,11 +185,11 @@ def test_a_round_during_which_an_older_xcode_looked_is_marked(benchmark: IphoneB
 
 
 def test_a_slow_compile_is_waited_for_and_is_in_no_figure(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    phone.core_ml(answers=benchmark.answers, microseconds={"compile": 900_000})
+    phone.core_ml(answers=benchmark.answers, microseconds={"compile": 400_000})
     assert benchmark("--tower", "text").code == 0
     loads = [item.load_first_ns for cell in read_result(benchmark.output).cells for item in cell.rounds]
     assert len(loads) == 8
-    assert all(one is not None and one < 900_000_000 for one in loads)
+    assert all(one is not None and one < 400_000_000 for one in loads)
 
 
 def test_a_devicectl_that_is_slow_is_waited_for_and_one_that_hangs_is_ended(

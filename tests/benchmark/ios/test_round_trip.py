@@ -60,8 +60,8 @@ def test_nothing_of_a_stand_in_can_be_taken_for_a_phones(benchmark: IphoneBenchm
 def test_a_package_that_no_connection_carries_whole_is_sent_in_parts(
     benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_folder, "PART_BYTES", 100_000)
-    phone.settings(breaks_copies_over=100_000)
+    monkeypatch.setattr(job_folder, "PART_BYTES", 1_000_000)
+    phone.settings(breaks_copies_over=1_000_000)
     done = benchmark("--tower", "text")
     assert done.code == 0, done.stderr
     sent = [call for call in phone.calls() if call[1:4] == ["devicectl", "device", "copy"] and call[4] == "to"]
