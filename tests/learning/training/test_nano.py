@@ -131,6 +131,7 @@ def test_embeddings_survive_weights_and_activations_in_bfloat16(model: MobileCLI
     assert F.cosine_similarity(exact, rough.float()).min() > 0.99
 
 
+@pytest.mark.whole
 @pytest.mark.usefixtures("recipe_modules")
 def test_figures_on_the_card_are_those_of_the_committed_weights(model: MobileCLIP) -> None:
     from publish import figures
