@@ -85,6 +85,7 @@ def test_export_writes_one_verified_bundle_a_target(out: Path) -> None:
         assert manifest["embedding_space"] in card
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("target", ["onnx", "coreml", "executorch"])
 def test_table_card_and_report_name_the_same_rows_for_both_towers(
     exports: Exports, target: str, capsys: pytest.CaptureFixture[str]
@@ -141,40 +142,40 @@ def test_evaluate_gives_the_figures_that_the_export_recorded(out: Path) -> None:
 
 # Another number of threads, and another instruction set: sums are taken in another order.
 ELSEWHERE = {"OMP_NUM_THREADS": "4", "ATEN_CPU_CAPABILITY": "avx2"}
-AGAIN = (("onnx", "fp16"), ("coreml", "fp16"), ("executorch", "fp32"))
-AGAIN_PROGRAM = f"""
+AGAIN = """
 import sys
 import mobileclip_deploy as mcd
-for target, precision in {AGAIN}:
-    mcd.export(mcd.load_model(None, sys.argv[1]), target, precision, ".", verify=target == "onnx")
+checkpoint, target, precision, verify = sys.argv[1:]
+mcd.export(mcd.load_model(None, checkpoint), target, precision, ".", verify=verify == "verified")
 """
 
 
-@pytest.fixture(scope="module")
-def elsewhere(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of each target, exported under other circumstances by one process; that for ONNX is verified, too."""
-    folder = tmp_path_factory.mktemp("elsewhere")
+@pytest.mark.parametrize(
+    ("target", "precision", "verify"),
+    [
+        ("onnx", "fp16", "not verified"),
+        pytest.param("onnx", "fp16", "verified", marks=pytest.mark.whole),
+        pytest.param("coreml", "fp16", "not verified", marks=pytest.mark.whole),
+        pytest.param("executorch", "fp32", "not verified", marks=pytest.mark.whole),
+    ],
+)
+def test_exporting_again_elsewhere_gives_the_same_bytes(
+    exports: Exports, tmp_path: Path, target: str, precision: str, verify: str
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", AGAIN_PROGRAM, exports.checkpoint],
-        cwd=folder,
+        [sys.executable, "-c", AGAIN, exports.checkpoint, target, precision, verify],
+        cwd=tmp_path,
         env=os.environ | ELSEWHERE,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""  # no chatter of converters
-    return folder
-
-
-@pytest.mark.parametrize(("target", "precision"), AGAIN)
-def test_exporting_again_elsewhere_gives_the_same_bytes(
-    exports: Exports, elsewhere: Path, target: str, precision: str
-) -> None:
     bundle = exports.bundle(target, precision).path
-    first, again = files(bundle), files(elsewhere / bundle.name)
+    first, again = files(bundle), files(tmp_path / bundle.name)
     for found in (first, again):
         found.pop("parity.json", None)  # what each machine measured
-        if target != "onnx":  # what says that it was not verified
+        if verify != "verified":  # what says that it was not
             found.pop("MODEL_CARD.md")
             manifest = json.loads(found["manifest.json"])
             manifest.pop("measurements", None)
@@ -241,7 +242,8 @@ LOCK = Path(__file__).parent / "parity.lock.json"
 """The accepted figures; after a change that is meant, and explained: verify BUNDLE --baseline LOCK --accept."""
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.once
+@pytest.mark.parametrize("name", BUNDLES[::-1])
 def test_the_bundles_have_the_figures_last_accepted(
     out: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +254,7 @@ def test_the_bundles_have_the_figures_last_accepted(
     assert (tmp_path / "summary.md").read_text(encoding="utf-8").startswith(f"### {name}: parity passed")
 
 
+@pytest.mark.whole  # tests/test_api.py drifts in Python
 def test_drift_from_the_accepted_figures_fails_and_is_accepted_only_on_purpose(out: Path, tmp_path: Path) -> None:
     bundle, lock = out / "nano-onnx-fp16", tmp_path / "parity.lock.json"
     data = json.loads(LOCK.read_text(encoding="utf-8"))

@@ -41,6 +41,7 @@ OF_THE_OTHER_MODE = [
 ]
 
 
+@pytest.mark.once("mode")
 @pytest.mark.parametrize(("target", "mode"), OF_THE_OTHER_MODE)
 def test_every_target_passes_in_the_mode_that_it_is_not_built_in(swift: Path, target: str, mode: str) -> None:
     """The mode of an app's project that takes a target is not ours to choose. The app itself is checked below."""
@@ -67,7 +68,8 @@ def test_the_apps_sources_pass_the_parser() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("mode", ["5", "6"])
+@pytest.mark.once
+@pytest.mark.parametrize("mode", ["6", "5"])
 def test_the_app_fits_harness_core(swift: Path, tmp_path: Path, mode: str) -> None:
     """Type-checked against HarnessCore as it is built, and against what the app uses of UIKit and SwiftUI."""
     compiler = swift_tool("swiftc")

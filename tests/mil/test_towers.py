@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import struct
 import time
@@ -57,14 +58,16 @@ def image_tower() -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def image_packages(image_tower: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("image")
-    port = ct.ImageType(name="image", shape=(1, 3, 256, 256), scale=1 / 255)
-    exported = _exported(image_tower, torch.rand(1, 3, 256, 256))
-    return {
-        precision: _save(exported, port, folder / f"{precision}.mlpackage", precision=precision)
-        for precision in ("float32", "float16")
-    }
+def image_package(image_tower: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The tower's package in a precision, written when it is first asked for."""
+
+    @functools.cache
+    def of(precision: str) -> Path:
+        path = tmp_path_factory.mktemp("image") / "p.mlpackage"
+        port = ct.ImageType(name="image", shape=(1, 3, 256, 256), scale=1 / 255)
+        return _save(_exported(image_tower, torch.rand(1, 3, 256, 256)), port, path, precision=precision)
+
+    return of
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +83,22 @@ def text_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _save(_exported(towers.text(pool_type="last"), torch.from_numpy(IDS)), port, path, opset=17)
 
 
-def test_image_tower_in_float32(image_packages: dict[str, Path], image_reference: np.ndarray) -> None:
-    program = load(image_packages["float32"])
+def test_image_tower_in_float32(image_package: Callable[[str], Path], image_reference: np.ndarray) -> None:
+    program = load(image_package("float32"))
     assert _distance(program({"image": PIXELS})["embedding"], image_reference) <= GATE
 
 
+@pytest.mark.whole  # every Core ML bundle that is verified is in float16
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_image_tower_in_float16(precision: str, image_packages: dict[str, Path], image_reference: np.ndarray) -> None:
-    program = load(image_packages["float16"])
+def test_image_tower_in_float16(
+    precision: str, image_package: Callable[[str], Path], image_reference: np.ndarray
+) -> None:
+    program = load(image_package("float16"))
     distance = _distance(program({"image": PIXELS}, precision)["embedding"], image_reference)  # type: ignore[arg-type]
     assert GATE < distance < 1e-2
 
 
+@pytest.mark.once("opset")
 @pytest.mark.parametrize(("opset", "pool"), [(16, "last"), (17, "first"), (17, "last"), (18, "last")])
 def test_text_tower(opset: int, pool: str, tmp_path: Path) -> None:
     tower = towers.text(pool_type=pool)
@@ -113,10 +120,11 @@ def test_vision_transformer(tmp_path: Path) -> None:
         assert _distance(program({"x": x})["embedding"], tower(x).numpy()) <= GATE
 
 
-def test_speed_and_loading(image_tower: torch.nn.Module, image_packages: dict[str, Path]) -> None:
+@pytest.mark.whole
+def test_speed_and_loading(image_tower: torch.nn.Module, image_package: Callable[[str], Path]) -> None:
     """At most three times torch's eager time, and two seconds to load."""
     start = time.perf_counter()
-    program = load(image_packages["float16"])
+    program = load(image_package("float16"))
     assert time.perf_counter() - start < 2
     x = _planar(PIXELS)
     ours, theirs = [], []
@@ -250,9 +258,9 @@ TEXT_FAULTS = {
 
 @pytest.mark.parametrize("fault", IMAGE_FAULTS)
 def test_a_fault_in_an_image_tower_shows(
-    fault: str, image_packages: dict[str, Path], image_reference: np.ndarray, tmp_path: Path
+    fault: str, image_package: Callable[[str], Path], image_reference: np.ndarray, tmp_path: Path
 ) -> None:
-    program = load(_faulty(image_packages["float32"], tmp_path, IMAGE_FAULTS[fault]))
+    program = load(_faulty(image_package("float32"), tmp_path, IMAGE_FAULTS[fault]))
     assert _distance(program({"image": PIXELS})["embedding"], image_reference) > GATE
 
 
@@ -263,10 +271,10 @@ def test_a_fault_in_a_text_tower_shows(fault: str, text_package: Path, tmp_path:
     assert _distance(program({"text": IDS})["embedding"], expected) > GATE
 
 
-def test_the_trace_finds_the_first_op_that_deviates(image_packages: dict[str, Path], tmp_path: Path) -> None:
-    faulty = load(_faulty(image_packages["float32"], tmp_path, _tanh_gelu))
+def test_the_trace_finds_the_first_op_that_deviates(image_package: Callable[[str], Path], tmp_path: Path) -> None:
+    faulty = load(_faulty(image_package("float32"), tmp_path, _tanh_gelu))
     for good, bad in zip(
-        load(image_packages["float32"]).trace({"image": PIXELS}), faulty.trace({"image": PIXELS}), strict=True
+        load(image_package("float32")).trace({"image": PIXELS}), faulty.trace({"image": PIXELS}), strict=True
     ):
         pairs = zip(good.values.values(), bad.values.values(), strict=True)
         if any(_distance(b, a) > 1e-6 for a, b in pairs):

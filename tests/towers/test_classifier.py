@@ -32,7 +32,10 @@ LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
 
-@pytest.fixture(scope="module", params=["onnx", "coreml", "executorch", "litert"])
+WHOLE = [pytest.param(name, marks=pytest.mark.whole) for name in ("executorch", "litert")]
+
+
+@pytest.fixture(scope="module", params=["onnx", "coreml", *WHOLE])
 def bundle(request: pytest.FixtureRequest, exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
     """A verified classifier of each target; the checkpoint lies beside it."""
     folder = tmp_path_factory.mktemp("classifiers")

@@ -157,6 +157,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_is_complained_about(shown:
     assert shown.page.complaints == []
 
 
+@pytest.mark.whole  # tests/benchmark/browser measures in Firefox
 def test_firefox_answers_alike(
     exports: Exports, library: Path, cached: None, pizza: Path, require_tool: Callable[[str, str], str]
 ) -> None:
