@@ -145,7 +145,8 @@ def test_constants_are_kept_within_the_budget(tmp_path: Path) -> None:
         assert kept == min(budget, 4 * 300 * 300 * 4)
 
 
-def test_loading_imports_neither_coremltools_nor_a_compiler(package: Path) -> None:
+@pytest.mark.parametrize("after", ["nothing", pytest.param("coremltools", marks=pytest.mark.whole)])
+def test_loading_imports_neither_coremltools_nor_a_compiler(package: Path, after: str) -> None:
     """And coremltools still works when it is imported after its protobuf classes were used (before: in all tests)."""
     code = (
         "import sys, numpy as np, mobileclip_deploy.mil as mil\n"
@@ -153,12 +154,15 @@ def test_loading_imports_neither_coremltools_nor_a_compiler(package: Path) -> No
         "p({'x': np.zeros((1, 8, 6, 6))})\n"
         "print([m for m in ('coremltools', 'torch._dynamo', 'sympy', 'open_clip') if m in sys.modules], flush=True)\n"
         "print('quiet so far', file=sys.stderr)\n"
-        "from mobileclip_deploy.targets.mlpackage import import_coremltools\n"
-        "coremltools = import_coremltools()\n"
-        f"print(coremltools.utils.load_spec({str(package)!r}).specificationVersion)\n"
     )
+    if after == "coremltools":
+        code += (
+            "from mobileclip_deploy.targets.mlpackage import import_coremltools\n"
+            "coremltools = import_coremltools()\n"
+            f"print(coremltools.utils.load_spec({str(package)!r}).specificationVersion)\n"
+        )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["[]", "8"]
+    assert done.stdout.splitlines() == (["[]", "8"] if after == "coremltools" else ["[]"])
     assert done.stderr.startswith("quiet so far")
 
 

@@ -64,6 +64,7 @@ def test_wrong_answers_are_exit_code_1(exports: Exports, tmp_path: Path) -> None
     assert (cell.status, cell.summary) == ("invalid", None)
 
 
+@pytest.mark.whole  # test_disconnection.py pulls it everywhere
 def test_a_pulled_cable_is_exit_code_3_and_resume_goes_on(phones: Phones, exports: Exports, tmp_path: Path) -> None:
     arguments = ("--quick", "--device", "android", "--tower", "image", "--json", tmp_path / "phone.json")
     bundle = exports.bundle("onnx", "fp32").path

@@ -152,6 +152,7 @@ def test_an_interrupted_driver_leaves_nothing_running(phones: Phones, built: Pat
     assert run(phones, runners, plan).cells[0].status == "done"
 
 
+@pytest.mark.whole
 def test_storage_that_is_full_during_a_push_is_told(small_phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin")
     (runners / "libonnxruntime.so").write_bytes(os.urandom(20_000_000))

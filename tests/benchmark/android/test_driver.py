@@ -70,6 +70,7 @@ def test_all_runtimes_are_measured_checked_and_marked_simulated(phones: Phones, 
     assert counts == sorted(counts)
 
 
+@pytest.mark.whole  # test_command.py throttles the phone of a job by hand
 def test_a_phone_that_throttles_and_calls_itself_cool_is_told_by_its_clocks(
     phones: Phones, built: Path, tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_cells_are_pinned_by_their_own_number_of_threads(phones: Phones, built: 
     assert found == {"cores.tiny.onnxruntime": "1", "cores.tiny.onnxruntime.t2": "0-1"}
 
 
+@pytest.mark.whole  # of a browser's page too, by the same judge
 def test_a_phone_that_says_that_it_passed_is_not_believed_and_its_cell_ends_after_one_round(
     phones: Phones, built: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +159,7 @@ def test_a_file_that_arrives_damaged_is_told_and_removed(phones: Phones, built: 
     assert [path.name for path in (phones.storage / "x").rglob("*") if path.is_file()] == ["lock"]
 
 
+@pytest.mark.whole  # test_command.py has it from the command line
 def test_wrong_answers_are_invalid_and_have_no_latency(phones: Phones, built: Path, tmp_path: Path) -> None:
     result = run(phones, built / "bin", tiny.plan(tmp_path / "plan", error=0.01))
     (cell,) = result.cells
@@ -167,6 +170,7 @@ def test_wrong_answers_are_invalid_and_have_no_latency(phones: Phones, built: Pa
     assert len(cell.rounds) == 1
 
 
+@pytest.mark.once  # android_harness/tests has each in C++
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
@@ -235,6 +239,7 @@ def test_further_places_are_named_and_one_that_the_runtime_lacks_fails_its_cell(
     assert [str(cell.error).partition(":")[0] for cell in result.cells[1:]] == ["ONNX Runtime"] * 2
 
 
+@pytest.mark.whole
 def test_a_second_benchmark_does_not_disturb_the_first(phones: Phones, built: Path, tmp_path: Path) -> None:
     wait = 'touch "$1/begun"; until [ -e "$1/../go" ]; do sleep 0.05; done\n'
     runners = scripted_runners(built, tmp_path / "bin", wait + GOOD)
@@ -278,6 +283,7 @@ def test_a_phone_without_flock_is_measured_all_the_same(phones: Phones, built: P
     assert result.cells[0].status == "done"
 
 
+@pytest.mark.whole  # as the ready runners do
 def test_runners_that_bring_a_c_library_are_started_by_its_loader(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = Path(shutil.copytree(built / "bin", tmp_path / "bin"))
     loader = runners / "ld-linux-x86-64.so.2"

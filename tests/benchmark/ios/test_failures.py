@@ -50,6 +50,7 @@ def refused(done: Outcome) -> str:
     return lines[0]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("failures", "remedy"),
     [
@@ -225,12 +226,14 @@ def test_a_locked_phone_is_seen_before_anything_is_built(benchmark: IphoneBenchm
     assert not [call for call in phone.calls() if call[0] == "xcodebuild"]
 
 
+@pytest.mark.whole
 def test_a_tunnel_that_breaks_and_comes_back_is_waited_for(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.failures(device_info_processes=[BROKEN, BROKEN])
     done = benchmark("--tower", "text")
     assert done.code == 0, done.stderr
 
 
+@pytest.mark.whole
 def test_a_file_that_is_not_there_yet_is_waited_for(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     absent = error(CORE_DEVICE, 7000, "Failed to retrieve the file node.")
     phone.failures(device_copy_from=[absent, absent, absent])
@@ -261,6 +264,7 @@ def test_a_run_that_stands_still_is_given_up(
     assert "has stood still" in refused(benchmark("--tower", "text"))
 
 
+@pytest.mark.whole
 def test_a_killed_app_keeps_its_rounds_and_goes_on(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.core_ml(answers=benchmark.answers, killAtInference=33)
     line = refused(benchmark("--tower", "text"))
@@ -287,13 +291,18 @@ def normal(line: str) -> str:
 def test_a_round_that_kills_the_app_each_time_is_given_up(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.core_ml(answers=benchmark.answers, killAtInference=33)
     refused(benchmark("--tower", "text"))
+    (stream,) = benchmark.output.with_name("result.json.partial").glob("*.rounds.jsonl")
+    kept = stream.read_text(encoding="utf-8").splitlines()
     phone.core_ml(answers=benchmark.answers, killAtInference=1)
     refused(benchmark("--tower", "text", "--resume"))
     phone.core_ml(answers=benchmark.answers)
     done = benchmark("--tower", "text", "--resume")
     assert done.code == 3
-    statuses = [cell.status for cell in read_result(benchmark.output).cells]
-    assert sorted(statuses) == ["done", "done", "done", "failed"]
+    cells = read_result(benchmark.output).cells
+    assert sorted(cell.status for cell in cells) == ["done", "done", "done", "failed"]
+    rounds = [item.model_dump_json(exclude_none=True) for cell in cells for item in cell.rounds]
+    assert kept
+    assert {normal(line) for line in kept} <= set(rounds)
 
 
 def test_a_truncated_result_is_refused_and_fetched_anew(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:

@@ -45,7 +45,7 @@ def test_a_job_goes_to_the_phone_and_its_result_comes_back(benchmark: IphoneBenc
 
 
 def test_nothing_of_a_stand_in_can_be_taken_for_a_phones(benchmark: IphoneBenchmark) -> None:
-    table = benchmark().stdout
+    table = benchmark("--tower", "text").stdout
     result = read_result(benchmark.output)
     assert result.device.simulated
     assert (result.device.name, result.device.os) == ("stand-in", "Linux")
