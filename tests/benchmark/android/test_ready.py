@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -198,7 +197,8 @@ def fresh_environment(folder: Path, installed: Package) -> Path:
     )
     shutil.copytree(ROOT / "models", place / "mobileclip_deploy" / "models")
     shutil.copytree(installed.place / PACKAGE, place / PACKAGE)
-    (place / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")  # behind ours; its own .pth are not read
+    others = [path for path in sys.path if Path(path).name == "site-packages"]  # behind ours; their .pth are not read
+    (place / "others.pth").write_text("\n".join([*others, ""]))
     return folder / "bin" / "python"
 
 
