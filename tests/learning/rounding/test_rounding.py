@@ -52,7 +52,7 @@ def bundle(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("learned")
     shutil.copy(exports.checkpoint, folder / "mine.safetensors")
     model = mcd.load_model(None, folder / "mine.safetensors")
-    captions = (CALIBRATION / "prompts.txt").read_text(encoding="utf-8").splitlines()[:500]
+    captions = (CALIBRATION / "prompts.txt").read_text(encoding="utf-8").splitlines()[:600]
     (folder / "mine").mkdir()
     (folder / "mine" / "prompts.txt").write_text("\n".join(captions), encoding="utf-8")
     choices = {"tower": "text", "rounding": "gptq", "calibration": folder / "mine", "verify": False}
@@ -68,7 +68,7 @@ def test_what_was_chosen_is_recorded_and_held_against_the_file(bundle: Path) -> 
     assert not list(bundle.parent.glob("*.learned"))
     entry = mcd.Bundle.open(bundle).manifest.rounding
     assert entry is not None
-    assert (entry.method, entry.calibration, entry.images, entry.captions) == ("gptq", "mine", 0, 500)
+    assert (entry.method, entry.calibration, entry.images, entry.captions) == ("gptq", "mine", 0, 600)
     tower = entry.towers["text"]
     assert len(tower.layers) > 8
     assert tower.learned_db > tower.nearest_db
