@@ -19,7 +19,16 @@ from mobileclip_deploy.files import read_json
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.parity.report import Check, ParityReport
 
-__all__ = ["LockedBundle", "ParityLock", "Tolerances", "check_drift", "locked_figures", "read_lock"]
+__all__ = [
+    "LockedBundle",
+    "ParityLock",
+    "Tolerances",
+    "check_drift",
+    "drifts",
+    "figures_of",
+    "locked_figures",
+    "read_lock",
+]
 
 LOCKED_STEPS = ("twin", "shipped", "task")
 
@@ -39,6 +48,9 @@ class Tolerances(BaseModel, frozen=True, extra="forbid"):
     snr_exact: float = 100.0
     points: float = 0.3
     bytes: float = 0.01
+
+
+NOISE = Tolerances()
 
 
 class LockedBundle(BaseModel, frozen=True, extra="forbid"):
@@ -94,7 +106,7 @@ def read_lock(path: Path) -> ParityLock:
 def locked_figures(report: ParityReport, checkpoint: Provenance, sizes: Mapping[str, int]) -> LockedBundle:
     """What a lock keeps of a report: the figures of the twin, of the artifacts as written, and of accuracy."""
     checks = {
-        f"{check.tower} {check.step}": _figures(check)
+        f"{check.tower} {check.step}": figures_of(check)
         for check in report.checks
         if check.step in LOCKED_STEPS and check.status != "not run"
     }
@@ -103,7 +115,8 @@ def locked_figures(report: ParityReport, checkpoint: Provenance, sizes: Mapping[
     )
 
 
-def _figures(check: Check) -> dict[str, float]:
+def figures_of(check: Check) -> dict[str, float]:
+    """The figures of a check that drift is judged by."""
     if check.figures is not None:
         return {name: value for name, value in check.figures.items() if not name.endswith("_drop")}
     if check.deviation is None:
@@ -132,25 +145,25 @@ def check_drift(name: str, today: LockedBundle, lock: ParityLock, left_out: Cont
             f"{name} is of another checkpoint than the figures in the lock file; accept those of this one with "
             "`accept=True`"
         )
-    drifts: dict[str, list[str]] = {tower: [] for tower in (*accepted.bytes, *today.bytes)}
+    drifted: dict[str, list[str]] = {tower: [] for tower in (*accepted.bytes, *today.bytes)}
     missing: dict[str, list[str]] = {}
     for check, figures in accepted.checks.items():
         tower, step = check.split(" ", 1)
         found = today.checks.get(check)
         if found is None and check in left_out:
-            drifts.setdefault(tower, [])
+            drifted.setdefault(tower, [])
             missing.setdefault(tower, []).append(step)
             continue
         if found is None:
-            drifts.setdefault(tower, []).append(f"{step} was measured and is not now")
+            drifted.setdefault(tower, []).append(f"{step} was measured and is not now")
             continue
-        texts = [_drift(figure, value, found.get(figure), lock.tolerances) for figure, value in figures.items()]
-        drifts.setdefault(tower, []).extend(f"{step} {text}" for text in texts if text)
+        texts = drifts(figures, found, lock.tolerances)
+        drifted.setdefault(tower, []).extend(f"{step} {text}" for text in texts)
     for tower, size in accepted.bytes.items():
         now = today.bytes.get(tower, 0)
         if abs(now - size) > lock.tolerances.bytes * size:
-            drifts[tower].append(f"bytes {now:,}, accepted {size:,}")
-    return [_judged(tower, found, missing.get(tower, ()), tower in accepted.bytes) for tower, found in drifts.items()]
+            drifted[tower].append(f"bytes {now:,}, accepted {size:,}")
+    return [_judged(tower, found, missing.get(tower, ()), tower in accepted.bytes) for tower, found in drifted.items()]
 
 
 def _judged(tower: str, drifts: Sequence[str], missing: Sequence[str], sized: bool) -> Check:
@@ -165,6 +178,12 @@ def _judged(tower: str, drifts: Sequence[str], missing: Sequence[str], sized: bo
         gate="as accepted, within noise",
         detail="; ".join([*(drifts or ["no drift"]), *texts]),
     )
+
+
+def drifts(accepted: Mapping[str, float], now: Mapping[str, float], noise: Tolerances = NOISE) -> list[str]:
+    """How figures are worse than those that were accepted, or where they count both ways others, in words."""
+    texts = (_drift(figure, value, now.get(figure), noise) for figure, value in accepted.items())
+    return [text for text in texts if text is not None]
 
 
 def _drift(figure: str, accepted: float, now: float | None, noise: Tolerances) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, NamedTuple
 
 from mobileclip_deploy.arguments import Bounds, checked_fields
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity.metrics import Deviation
 
@@ -101,6 +101,29 @@ class Gates:
         """Whether so many points of accuracy may be lost; what is not a number may not."""
         return points <= self.task
 
+    def replaced(self, precisions: Iterable[tuple[str, float | None]]) -> tuple[str, ...]:
+        """Each bound that is not the default, in words: which, and whether something passes by it that would not have.
+
+        Args:
+            precisions: of each tower its precision and, where it is known, its noise floor.
+        """
+        usual, towers = Gates(), tuple(precisions)
+        floats = [usual.shipped(name, floor) for name, floor in towers if precision_of(name).metric != "cosine"]
+        cosines = [usual.shipped(name).value for name, _ in towers if precision_of(name).metric == "cosine"]
+        looser = {
+            "semantic": any((self.semantic or 0) > usual.exact(floor).value for _, floor in towers),
+            "relative": any((self.relative or 0) > bound.value for bound in floats),
+            "cosine": self.cosine is not None and any(self.cosine < value for value in cosines),
+            "snr": self.snr < usual.snr,
+            "task": self.task > usual.task,
+        }
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        return tuple(
+            f"{name}={value:g} ({'loosened' if looser[name] else 'not the default'})"
+            for name, value in own.items()
+            if value != getattr(usual, name)
+        )
+
     def recorded(self) -> str | None:
         """The bounds that were replaced, as the command line takes them; None where none was."""
         usual = Gates()
@@ -120,8 +143,15 @@ def passes(deviation: Deviation, bound: Bound) -> bool:
 
 
 def exported_gates(recorded: Mapping[str, str]) -> Gates:
-    """The gates that a bundle was exported with, from the options in its manifest."""
-    return parse_gates(recorded["gates"].split(",")) if "gates" in recorded else Gates()
+    """The gates that a bundle was exported with, from the options in its manifest.
+
+    Raises:
+        InvalidInput: they are none.
+    """
+    try:
+        return parse_gates(recorded["gates"].split(",")) if "gates" in recorded else Gates()
+    except UsageError as error:
+        raise InvalidInput(f"the manifest's option gates cannot be used: {error}") from error
 
 
 def parse_gates(texts: Iterable[str]) -> Gates:

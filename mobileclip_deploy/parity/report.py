@@ -160,7 +160,8 @@ class ParityReport(BaseModel, frozen=True):
     """All checks of one bundle, and how its weights are stored (nothing where the checkpoint is not at hand).
 
     `floor`: the noise floor of each tower, the relative deviation of the checkpoint's own float32 answers from its
-    exact ones, worst over the inputs. `notes`: what a reader should know of the checkpoint itself, in sentences.
+    exact ones, worst over the inputs. `gates`: those that are not the defaults, in words. `notes`: what a
+    reader should know of the checkpoint itself, in sentences.
     """
 
     schema_version: Literal[1] = 1
@@ -172,6 +173,7 @@ class ParityReport(BaseModel, frozen=True):
     storage: tuple[StoredWeights, ...] = ()
     weights: tuple[StoredLayer, ...] = ()
     notes: tuple[str, ...] = ()
+    gates: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -200,7 +202,8 @@ class ParityReport(BaseModel, frozen=True):
         """The report in Markdown, as a job summary shows it: what did not pass first, then every check."""
         unmet = (*self.failed, *self.undecided, *self.not_run)
         state = unmet[0].status if unmet else "passed" if self.passed else "not run"
-        lines = [f"### {in_markdown(self.bundle)}: parity {state}", ""]
+        by = f", by gates of its own: {', '.join(self.gates)}" if self.gates else ""
+        lines = [f"### {in_markdown(self.bundle)}: parity {state}{in_markdown(by)}", ""]
         if unmet:
             which = [(f"{check.tower} {check.step} {check.status}", check.describe()) for check in unmet]
             lines += [f"- **{in_markdown(name)}**: {in_markdown(text)}" for name, text in which] + [""]

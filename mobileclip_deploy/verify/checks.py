@@ -19,6 +19,7 @@ from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.towers.inputs import embed
 from mobileclip_deploy.verify.activations import check_activations
 from mobileclip_deploy.verify.attachments import check_attachments
+from mobileclip_deploy.verify.claims import check_contents, check_measured
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
 from mobileclip_deploy.verify.forms import check_contexts, check_pictures
 from mobileclip_deploy.verify.graph import check_graph
@@ -57,6 +58,8 @@ def verify_subject(subject: Subject) -> ParityReport:
         subject.artifact(tower).drop()  # what was read may be as large as the file
     for check_whole in (check_task, check_sampled):
         checks += _timed(check_whole, subject)
+    if isinstance(subject, OpenedSubject):
+        checks += _timed(check_measured, subject, tuple(checks))
     manifest = subject.bundle.manifest
     return ParityReport(
         bundle=subject.name,
@@ -67,6 +70,9 @@ def verify_subject(subject: Subject) -> ParityReport:
         storage=subject.stored_weights,
         weights=tuple(row for tower in manifest.towers for row in subject.layers.get(tower, ())),
         notes=collapsed_towers(subject),
+        gates=subject.gates.replaced(
+            (entry.precision, subject.floor(tower)) for tower, entry in manifest.towers.items()
+        ),
     )
 
 
@@ -184,14 +190,19 @@ TOWER_CHECKS: tuple[tuple[str, TowerCheck, Callable[[Subject, TowerName], bool]]
     ("pictures of other sizes", check_pictures, lambda subject, tower: tower == "image" and subject.form.pictures),
     ("shorter contexts", check_contexts, lambda subject, tower: tower == "text" and bool(subject.contexts)),
     ("weights", check_weights, _every),
-    # At float32 `shipped` is this check.
-    ("graph with the stored weights", check_graph, lambda subject, tower: _precision(subject, tower) != "fp32"),
+    # At float32 `shipped` is this check; of a classifier it allows what no gate of an embedding does.
+    (
+        "graph with the stored weights",
+        check_graph,
+        lambda subject, tower: _precision(subject, tower) != "fp32" or bool(subject.head.names),
+    ),
     (
         "quantized activations",
         check_activations,
         lambda subject, tower: precision_of(_precision(subject, tower)).calibrated,
     ),
     ("converted again", check_reproduced, lambda subject, _: isinstance(subject, OpenedSubject)),
+    ("contents", check_contents, lambda subject, _: isinstance(subject, OpenedSubject)),
     ("what stands beside", check_attachments, lambda subject, _: isinstance(subject, OpenedSubject)),
     ("compiled for a place of a device", check_place, lambda subject, _: subject.place is not None),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import re
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.bundle.manifest import Manifest, TensorEntry
+from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card, write_preprocessor_config
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
@@ -24,6 +23,7 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.verify.claims import written_before, written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
 
 __all__ = ["check_companions", "check_golden", "check_settings", "same_card", "write_companions"]
@@ -60,7 +60,13 @@ def check_golden(subject: OpenedSubject) -> list[Check]:
             continue
         bound = gates.exact(floor[tower])
         checks.append(Check.of_answers("golden", tower, golden.fresh.of(tower), golden.stored.of(tower), bound, engine))
-        if tower == "image" and golden.stored.probabilities is not None:  # which a benchmark holds answers against
+        if tower != "image" or not subject.head.names or subject.head.own:
+            continue
+        if golden.stored.probabilities is None:
+            if not written_before(subject, 0, 3):
+                detail = "it holds no image_probabilities, which a benchmark holds a classifier's answers against"
+                checks.append(Check(step="golden probabilities", tower=tower, status="failed", detail=detail))
+        else:
             answers = subject.head.answers(subject.source.model, golden.fresh.of(tower))
             bound, stored = gates.exact(None, probabilities=True), golden.stored.probabilities
             checks.append(Check.of_answers("golden probabilities", tower, answers, stored, bound, engine))
@@ -99,7 +105,7 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
         ("template", manifest.template, variant.template),
     ]
     pairs += [(f"checkpoint.{name}", getattr(manifest.checkpoint, name), getattr(origin, name)) for name in OF_SOURCE]
-    if manifest.layout is not None and _same_version(manifest):
+    if manifest.layout is not None and written_by_this_version(subject):
         known = packaged_layout(manifest.layout.name)
         if known is not None and known != manifest.layout:
             yield f"layout {known.name}", "another", "what this version packages, by that name"
@@ -115,6 +121,8 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
         ports = subject.target.ports(variant, tower, subject.form)
         pairs.append((f"{tower} input", entry.input, TensorEntry.of(ports[0])))
         pairs.append((f"{tower} output", entry.output, TensorEntry.of(ports[1])))
+        if entry.function is not None:  # by which an app asks for it
+            pairs.append((f"{tower} function", entry.function, tower))
     yield from (pair for pair in pairs if pair[1] != pair[2])
     scale = source.model.logit_factor  # exp() of other processors differs in its last bit
     if not math.isclose(manifest.logit_scale, scale, rel_tol=1e-6):
@@ -156,15 +164,10 @@ def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
     # Another version words the card otherwise, and with schema version 1 it held figures. How weights are stored is
     # known where they can be converted again.
     known = all(lacks_to_convert(subject, tower) is None for tower in bundle.manifest.towers)
-    if _same_version(bundle.manifest) and known and bundle.manifest.schema_version > 1:
+    if written_by_this_version(subject) and known and bundle.manifest.schema_version > 1:
         storage = subject.stored_weights if bundle.parity else ()
         (folder / MODEL_CARD).write_text(model_card(bundle.manifest, bundle.parity, storage), encoding="utf-8")
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def _same_version(manifest: Manifest) -> bool:
-    """Whether this version of the package wrote the bundle."""
-    return manifest.environment.get("mobileclip-deploy") == importlib.metadata.version("mobileclip-deploy")
 
 
 def _difference(have: Path, want: Path, name: str) -> str | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,8 @@ __all__ = ["INPUTS", "check_graph", "tower_as_stored", "with_whole_steps"]
 STEP = "graph"
 # So many inputs are enough: an operation that computes something else does so on every one.
 INPUTS = 4
+# A probability below is as good as this one: float32 holds few more digits of what is much smaller.
+SMALLEST = 1e-30
 # Where what is no layer's weight stands in float16, constants of the graph (1/255, an epsilon, the scale of attention)
 # are rounded as well. nano's towers came to 2.3e-5 and 30 noise floors.
 HALF_LEAST, HALF_FLOORS = 1e-4, 100.0
@@ -39,7 +43,7 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
     Nothing to be said of a target that cannot run its artifacts so.
     """
     found = subject.matched.get(tower)
-    if found is None or subject.head.names:
+    if found is None:
         return []
     try:
         runner = subject.artifact(tower).plain_runner()
@@ -48,7 +52,7 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
         return [Check.not_run(STEP, tower, str(error))]
     if runner is None:
         return []
-    inputs = subject.evidence.reference.inputs.of(tower)[:INPUTS]
+    inputs = _inputs(subject, tower)
     grids = subject.grids(tower)
     exact = tower_as_stored(subject.module(tower), found, grids)
     if quantized is not None:
@@ -59,11 +63,68 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
         wanted = exact(fed.double() if tower == "image" else fed).float().numpy()
     floor = subject.floor(tower)
     bound = subject.gates.exact(floor)
-    if precision_of(subject.bundle.manifest.towers[tower].precision).calibrated and quantized is None:
-        bound = CALIBRATED
+    precision = subject.bundle.manifest.towers[tower].precision
+    followed = quantized is not None or not precision_of(precision).calibrated
+    if not followed:
+        bound = subject.gates.shipped(precision, floor, True) if subject.head.names else CALIBRATED
     elif stored_in_half(grids):
         bound = Bound("relative", max(bound.value, HALF_LEAST, HALF_FLOORS * (floor or 0.0)))
+    if subject.head.names and followed:
+        return [_of_logits(subject, tower, wanted, runner(inputs), bound.value, runner.engine)]
     return [Check.of_answers(STEP, tower, wanted, runner(inputs), bound, runner.engine)]
+
+
+def _inputs(subject: Subject, tower: TowerName) -> npt.NDArray[np.generic]:
+    """The first of the reference's; of texts the longest, too, and one that fills the context: no short prompt reaches
+    what a causal tower holds for late positions."""
+    every = subject.evidence.reference.inputs.of(tower)
+    if tower == "image":
+        return every[:INPUTS]
+    tokens = subject.bundle.manifest.tokens
+    ends = np.where((every == tokens.eot).any(axis=1), (every == tokens.eot).argmax(axis=1), every.shape[1])
+    words = np.concatenate([row[1:end] for row, end in zip(every, ends, strict=True)])
+    full = np.full(every.shape[1], tokens.eot, every.dtype)
+    full[0] = tokens.sot
+    full[1:-1] = np.resize(words, len(full) - 2) if len(words) else tokens.sot
+    longest = int(ends.argmax())
+    rows = every[: INPUTS if longest < INPUTS else INPUTS + 1].copy()
+    if longest >= INPUTS:
+        rows[-1] = every[longest]
+    return np.concatenate([rows, full[None]])
+
+
+def _of_logits(
+    subject: Subject, tower: TowerName, wanted: Floats, found: Floats, relative: float, engine: str
+) -> Check:
+    """A classifier's answers, compared as logits: a softmax hides what does not change who leads.
+
+    Probabilities give logits back, but for what is the same for all labels of a picture. An embedding that is off by a
+    share of its length moves a cosine by no more than that, and a logit by the logit scale times as much; a network of
+    classes of its own moves its logits by that share of their length. What a softmax in float32 rounds comes on top:
+    its argument, as large as the logits are apart, to 2^-24, and itself to a few units in the last place.
+    """
+    assert subject.source is not None
+    if found.shape != wanted.shape:
+        detail = f"answers of shape {list(found.shape)}, not {list(wanted.shape)}"
+        return Check(step=STEP, tower=tower, status="failed", engine=engine, detail=detail)
+    logits, told = (np.log(np.clip(np.nan_to_num(rows.astype(np.float64)), SMALLEST, None)) for rows in (wanted, found))
+    scale = subject.source.model.logit_factor
+    if subject.head.own:
+        scale = float(np.linalg.norm(subject.evidence.reference.of(tower)[:INPUTS], axis=1).max())
+    apart = float(np.ptp(logits, axis=1).max())
+    bound = scale * relative + 2**-20 + 2**-22 * apart
+    # Against the likeliest label, which is no smaller than 1 / L.
+    leading = wanted.argmax(axis=1)[:, None]
+    moved = (told - np.take_along_axis(told, leading, 1)) - (logits - np.take_along_axis(logits, leading, 1))
+    largest = float(np.abs(moved).max())
+    return Check(
+        step=STEP,
+        tower=tower,
+        status="passed" if largest <= bound else "failed",
+        engine=engine,
+        gate=f"logits within {bound:.2g}",
+        figures={"largest_logit_difference": largest},
+    )
 
 
 @torch.no_grad()

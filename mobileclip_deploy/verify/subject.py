@@ -278,6 +278,10 @@ class Subject(ABC):
             self._quantized[tower] = self.artifact(tower).quantized()
         return self._quantized[tower]
 
+    def made_again(self, tower: TowerName) -> Path | None:
+        """What `converted` has written at the tower's own precision; None where it has not."""
+        return self._converted.get((tower, self.bundle.manifest.towers[tower].precision))
+
     def converted(self, tower: TowerName, precision: str | None = None) -> Path:
         """The artifact of a tower written once more with the bundle's options, at its own or another precision.
 

@@ -1,0 +1,121 @@
+"""What a bundle says of itself beside names and numbers of its artifacts: what these are made of, and what its export
+measured. Both are recomputed and compared."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.parity.baseline import drifts, figures_of
+from mobileclip_deploy.verify.subject import OpenedSubject, Subject
+
+__all__ = ["check_contents", "check_measured", "written_before", "written_by_this_version"]
+
+Contents = Mapping[str, Mapping[str, int]]
+SHOWN = 3
+
+
+def written_by_this_version(subject: Subject) -> bool:
+    """Whether this version of the package wrote the bundle."""
+    own = importlib.metadata.version("mobileclip-deploy")
+    return subject.bundle.manifest.environment.get("mobileclip-deploy") == own
+
+
+def written_before(subject: Subject, *version: int) -> bool:
+    """Whether an earlier version of the package than this one wrote the bundle; what names none was."""
+    told = subject.bundle.manifest.environment.get("mobileclip-deploy", "")
+    parts = [int(part) for part in re.findall(r"\d+", told)[: len(version)]]
+    return tuple(parts) < version
+
+
+def check_contents(subject: Subject, tower: TowerName) -> Iterator[Check]:
+    """What the manifest says that an artifact is made of, against what is counted now.
+
+    A file that says the same as a conversion in other words (constants as operations) is counted otherwise: what counts
+    for it is the conversion, where one was made.
+    """
+    claimed = subject.bundle.manifest.towers[tower].contents
+    try:
+        found = subject.artifact(tower).contents
+    except InvalidInput as error:
+        yield Check(step="contents", tower=tower, status="failed", detail=str(error))
+        return
+    if claimed is None and found is None:
+        return
+    if not written_by_this_version(subject):
+        yield Check(
+            step="contents", tower=tower, status="passed", detail="counted by another version, and not compared"
+        )
+        return
+    fresh = subject.made_again(tower)
+    if claimed != found and (fresh is None or subject.target.open(fresh).contents != claimed):
+        wrong = "; ".join([*_differing(claimed or {}, found or {})][:SHOWN])
+        yield Check(step="contents", tower=tower, status="failed", detail=wrong)
+        return
+    kinds = ", ".join(claimed or {}).replace("_", " ")
+    yield Check(step="contents", tower=tower, status="passed", detail=f"{kinds} are as counted now")
+
+
+def _differing(claimed: Contents, found: Contents) -> Iterator[str]:
+    for kind in {**found, **claimed}:
+        have, want = claimed.get(kind, {}), found.get(kind, {})
+        for name in {**want, **have}:
+            if have.get(name) != want.get(name):
+                yield f"{kind} {name} is {have.get(name)} in the manifest, {want.get(name)} in the file"
+
+
+def check_measured(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[Check]:
+    """The figures in `parity.json` against those of today: an export may not have measured itself nearer than it is.
+
+    What another engine measured, or on other inputs, is not comparable, and the detail says how much was. The bounds
+    are those of a lock file: what other processors and versions move.
+
+    Args:
+        checks: of today.
+    """
+    recorded, measurements = subject.bundle.parity, subject.bundle.measurements
+    if not recorded:
+        return
+    if subject.source is None:
+        yield Check.not_run("measured", "both", subject.needs_checkpoint)
+        return
+    today = {(check.tower, check.step, check.engine): check for check in checks}
+    stored = _same_inputs(subject)
+    wrong, compared = [], 0
+    for check in recorded:
+        now = today.get((check.tower, check.step, check.engine))
+        if now is None or now.status == "not run" or check.status == "not run" or not _alike(check, now, stored):
+            continue
+        compared += 1
+        texts = drifts(figures_of(check), figures_of(now))
+        wrong += [f"{check.tower} {check.step} {text.replace('accepted', 'recorded')}" for text in texts]
+    floors = {} if measurements is None or not stored else measurements.floor
+    for tower, floor in floors.items():
+        own = {str(name): value for name, value in subject.evidence.reference.floor.items()}.get(tower)
+        if own is None:
+            continue
+        compared += 1
+        # Held the other way round: a larger floor is a looser bound where nobody has the checkpoint.
+        wrong += [f"{tower} noise floor: {text}" for text in drifts({"relative": own}, {"relative": floor})]
+    many = len(recorded) + len(floors)
+    detail = "; ".join(wrong[:SHOWN]) or f"{compared} of {many} rows that its export measured are those of today"
+    yield Check(step="measured", tower="both", status="failed" if wrong else "passed", detail=detail)
+
+
+def _same_inputs(subject: OpenedSubject) -> bool:
+    asked, stored = subject.evidence.reference.inputs, subject.stored.inputs
+    return np.array_equal(asked.pixels, stored.pixels) and np.array_equal(asked.ids, stored.ids)
+
+
+def _alike(recorded: Check, now: Check, stored: bool) -> bool:
+    """Whether two checks were made on the same inputs, as far as they say."""
+    if recorded.step in ("task", "sampled"):
+        examples = [{name: lost.examples for name, lost in (check.losses or {}).items()} for check in (recorded, now)]
+        return examples[0] == examples[1]
+    return stored

@@ -1,0 +1,156 @@
+"""What a bundle says of itself: what its artifacts are made of, what its export measured, by which gates it passed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import refusal, run
+from exports import Exports
+from writing import subject
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.parity.gates import exported_gates
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.verify.claims import check_contents, check_measured
+from mobileclip_deploy.verify.companions import check_settings
+from mobileclip_deploy.verify.subject import OpenedSubject
+
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(scope="module")
+def sound(exports: Exports) -> Bundle:
+    return exports.bundle("onnx", "fp16")
+
+
+def edited(sound: Bundle, folder: Path, file: str, change: Change, model: mcd.MobileCLIP | None) -> OpenedSubject:
+    """A copy whose manifest or figures say something else."""
+    path = Path(shutil.copytree(sound.path, folder / sound.path.name))
+    data = json.loads((path / file).read_text(encoding="utf-8"))
+    change(data)
+    (path / file).write_text(json.dumps(data), encoding="utf-8")
+    bundle = Bundle.open(path)
+    reference = Reference.read(bundle.golden)
+    if bundle.measurements is not None:  # as today's: those of the export
+        floors = sound.measurements.floor if sound.measurements is not None else {}
+        reference = Reference(reference.inputs, reference.embeddings, reference.folded, floors)  # type: ignore[arg-type]
+    return subject(bundle, model, reference, folder / "again")
+
+
+def more_operators(data: dict[str, Any]) -> None:
+    data["towers"]["text"]["contents"]["operators"]["Gelu"] += 1
+
+
+def smaller_weights(data: dict[str, Any]) -> None:
+    counted = data["towers"]["text"]["contents"]["weight_bytes"]
+    counted[next(iter(counted))] //= 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: None, None),
+        (more_operators, "operators Gelu is "),
+        (smaller_weights, "weight_bytes float16 is "),
+        (lambda data: data["towers"]["text"].pop("contents"), "is None in the manifest"),
+    ],
+    ids=["as written", "operators", "bytes", "left out"],
+)
+def test_what_an_artifact_is_made_of_is_counted_again(
+    sound: Bundle, change: Change, said: str | None, tmp_path: Path
+) -> None:
+    (check,) = check_contents(edited(sound, tmp_path, "manifest.json", change, None), "text")
+    assert (check.status, said is None or said in str(check.detail)) == ("passed" if said is None else "failed", True)
+
+
+def row(data: dict[str, Any], tower: str, step: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(one for one in data["checks"] if (one["tower"], one["step"]) == (tower, step))
+    return found
+
+
+def nearer(data: dict[str, Any]) -> None:
+    row(data, "image", "shipped")["deviation"]["relative"] /= 100
+
+
+def cleaner(data: dict[str, Any]) -> None:
+    row(data, "text", "shipped")["deviation"]["snr_db"] += 30
+
+
+def noisier(data: dict[str, Any]) -> None:
+    data["floor"]["text"] *= 100
+
+
+def another_engine(data: dict[str, Any]) -> None:
+    """What a phone measured is no claim of what this machine would."""
+    row(data, "image", "shipped").update(engine="Core ML (Neural Engine)")
+    nearer(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: None, None),
+        (nearer, "image shipped relative "),
+        (cleaner, "text shipped snr_db "),
+        (noisier, "text noise floor: relative "),
+        (another_engine, None),
+    ],
+    ids=["as written", "nearer", "cleaner", "a larger floor", "of another engine"],
+)
+def test_an_export_may_not_have_measured_itself_better_than_it_is(
+    sound: Bundle, change: Change, said: str | None, tmp_path: Path
+) -> None:
+    own = edited(sound, tmp_path, "parity.json", change, mcd.load_model())
+    (check,) = check_measured(own, sound.parity)
+    assert (check.status, said is None or said in str(check.detail)) == ("passed" if said is None else "failed", True)
+
+
+def test_without_the_checkpoint_no_figure_is_compared(sound: Bundle, tmp_path: Path) -> None:
+    (check,) = check_measured(edited(sound, tmp_path, "parity.json", nearer, None), sound.parity)
+    assert check.status == "not run"
+
+
+def test_functions_that_are_each_other_s_are_no_settings_of_the_checkpoint(sound: Bundle, tmp_path: Path) -> None:
+    def swapped(data: dict[str, Any]) -> None:
+        data["towers"]["image"]["function"], data["towers"]["text"]["function"] = "text", "image"
+
+    (check,) = check_settings(edited(sound, tmp_path, "manifest.json", swapped, mcd.load_model()))
+    assert check.status == "failed"
+    assert "image function is text, the checkpoint has image; text function is image" in str(check.detail)
+
+
+@pytest.mark.parametrize(
+    ("gates", "told"),
+    [
+        (Gates(), ()),
+        (Gates(task=5), ("task=5 (loosened)",)),
+        (Gates(task=0.1, snr=3), ("snr=3 (loosened)", "task=0.1 (not the default)")),
+        (Gates(cosine=0.5), ("cosine=0.5 (loosened)",)),
+        (Gates(cosine=0.9999), ("cosine=0.9999 (not the default)",)),
+        (Gates(semantic=1e-3), ("semantic=0.001 (loosened)",)),
+        (Gates(semantic=1e-7, relative=1), ("semantic=1e-07 (not the default)", "relative=1 (loosened)")),
+    ],
+)
+def test_gates_that_are_not_the_defaults_are_told(gates: Gates, told: tuple[str, ...]) -> None:
+    assert gates.replaced([("fp32", 1e-6), ("w8", 1e-6)]) == told
+
+
+@pytest.mark.parametrize("text", ["cosine=nan", "task=-1", "loose", "cosine=all of it", "everything=1", "semantic=inf"])
+def test_recorded_gates_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="the manifest's option gates cannot be used"):
+        exported_gates({"gates": text})
+
+
+def test_a_bundle_with_such_gates_is_refused_in_one_line(sound: Bundle, tmp_path: Path) -> None:
+    own = edited(sound, tmp_path, "manifest.json", lambda data: data["options"].update(gates="cosine=nan"), None)
+    assert "the manifest's option gates cannot be used: gate 'cosine=nan'" in refusal(run("verify", own.bundle.path))

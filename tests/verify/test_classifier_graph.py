@@ -1,0 +1,91 @@
+"""The graph of a classifier: its probabilities hide what its logits show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conversions import Store
+from faults.onnx_planting import PlantedOnnx
+from writing import subject
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.verify.checks import check_shipped
+from mobileclip_deploy.verify.companions import check_golden
+from mobileclip_deploy.verify.graph import check_graph
+from mobileclip_deploy.verify.subject import Golden, OpenedSubject
+from mobileclip_deploy.verify.weights import check_weights
+
+Plant = Callable[[PlantedOnnx], object]
+
+
+@pytest.fixture(scope="module", params=["fp32", pytest.param("w8", marks=pytest.mark.whole)])
+def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Store) -> OpenedSubject:
+    """A classifier that passes."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("classifier")
+    with store.conversions():
+        labels = ["a dog", "a cat", "a house"]
+        bundle = mcd.export(mcd.load_model(), "onnx", request.param, folder, labels=labels, verify=False)
+    model, stored = mcd.load_model(), Reference.read(bundle.golden)
+    fresh, reference = Reference.again(model, stored)
+    return subject(bundle, model, reference, folder / "again", golden=Golden(stored, fresh))
+
+
+def checked(own: OpenedSubject, plant: Plant, folder: Path) -> dict[str, Check]:
+    file = PlantedOnnx(own.bundle.artifact("image").read_bytes())
+    plant(file)
+    planted = replace(own, bundle=Bundle(folder, own.bundle.manifest))
+    file.save(planted.bundle.artifact("image"))
+    checks = [*check_weights(planted, "image"), *check_graph(planted, "image"), *check_shipped(planted, "image")]
+    return {check.step: check for check in checks}
+
+
+def tanh(file: PlantedOnnx) -> None:
+    """One of them, the last: it moves logits by the least."""
+    file.set(file.all("Gelu")[-1], "approximate", "tanh")
+
+
+def temperature(file: PlantedOnnx) -> None:
+    file.insert(file.find("Softmax").input[0], "Mul", file.add("warmer", np.float32(1.05)))
+
+
+@pytest.mark.once("plant")
+@pytest.mark.parametrize("plant", [tanh, temperature])
+def test_what_leaves_who_leads_is_seen_in_the_logits(classifier: OpenedSubject, plant: Plant, tmp_path: Path) -> None:
+    found = checked(classifier, plant, tmp_path)
+    assert {step: check.status for step, check in found.items()} == {
+        "weights": "passed",
+        "graph": "failed",
+        "shipped": "passed",
+    }
+    assert str(found["graph"].gate).startswith("logits within ")
+
+
+def test_a_classifier_as_written_is_far_within_the_bound(classifier: OpenedSubject, tmp_path: Path) -> None:
+    check = checked(classifier, lambda file: None, tmp_path)["graph"]
+    assert (check.status, list(check.figures or {})) == ("passed", ["largest_logit_difference"])
+
+
+def test_golden_answers_without_probabilities_fail(classifier: OpenedSubject) -> None:
+    def outcome(stored: Reference, version: str) -> list[tuple[str, str]]:
+        environment = classifier.bundle.manifest.environment | {"mobileclip-deploy": version}
+        manifest = classifier.bundle.manifest.model_copy(update={"environment": environment})
+        bundle = Bundle(classifier.bundle.path, manifest)
+        assert classifier.golden is not None
+        own = replace(classifier, bundle=bundle, golden=replace(classifier.golden, stored=stored))
+        return [(check.step, check.status) for check in check_golden(own)]
+
+    assert classifier.golden is not None
+    stored = classifier.golden.stored
+    assert outcome(stored, "0.3.0") == [("golden", "passed"), ("golden probabilities", "passed")]
+    without = replace(stored, probabilities=None)
+    assert outcome(without, "0.3.0") == [("golden", "passed"), ("golden probabilities", "failed")]
+    assert outcome(without, "0.2.0") == [("golden", "passed")]  # it stored none
