@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -26,6 +27,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.grids.decode import StoredWeight
 from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.grids.search import LEARNED
 from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import Matched
 
@@ -35,6 +37,13 @@ __all__ = ["learned_floats", "read_floats", "stored_sha256", "tower_to_round", "
 # mean square of what its numbers are off by, in that of rounding to the nearest: REACH is far beyond what rounding
 # does, and far below what a swapped, scaled or negated output is off by at 8 bits.
 REACH = 6.0
+# What errors of an output have in common: their mean, in that root mean square; and how much of the output itself is in
+# them, beyond that root mean square. By GPTQ nano's image tower came to means of 1.4 (9 inputs; 0.6 with 49 and more),
+# and to shares of 0.005 (8 bits) and 0.14 (4 bits). Indices that are all off by one come to 3.5, since a step is
+# sqrt(12) times what rounding to it is off by; a scale that is 30% off comes to 0.3.
+MEAN, SHARE = 2.2, 0.15
+# Of the number at the end of a block's range, in float32, in float16 and in bfloat16: as in `Matched.wrong`.
+ENDS = {32: 1e-6, 16: 3 * 2**-10, 8: 3 * 2**-7}
 
 
 def stored_sha256(stored: StoredWeight) -> str:
@@ -91,9 +100,14 @@ def with_stored(module: nn.Module, found: Sequence[Matched], layers: Mapping[str
     return rounded
 
 
-def unlike_choice(match: Matched, grid: Grid, sha256: str) -> str | None:
+def unlike_choice(match: Matched, grid: Grid, sha256: str, method: str, half: bool) -> str | None:
     """How a stored weight is not the one that was chosen, or no rounding of the checkpoint's, in words; None where it
-    is both."""
+    is both.
+
+    Args:
+        method: by which it was learned.
+        half: its scales or its numbers are float16.
+    """
     stored = match.stored
     if stored.kind != grid.kind or stored.bits != grid.bits:
         return f"is stored as {stored.kind} of {stored.bits} bits, its storage says {grid.describe()}"
@@ -103,11 +117,38 @@ def unlike_choice(match: Matched, grid: Grid, sha256: str) -> str | None:
     nearest = stored.nearest(match.wanted).reshape(rows.shape)
     off = _size(stored.values.reshape(rows.shape) - rows)
     allowed = REACH * _size(nearest - rows) + 1e-6 * _size(rows)
-    far = np.flatnonzero(~(off <= allowed))
-    if not len(far):
-        return None
-    shown = ", ".join(map(str, far[:3])) + (", ..." if len(far) > 3 else "")
-    return f"is no rounding of the checkpoint's: outputs {shown} are more than {REACH:g} times as far as the nearest"
+    if len(far := np.flatnonzero(~(off <= allowed))):
+        return f"is no rounding of the checkpoint's: {_shown(far)} more than {REACH:g} times as far as the nearest"
+    errors = (stored.values.reshape(rows.shape) - rows).astype(np.float64)
+    least = 1e-6 * _size(rows)
+    if len(far := np.flatnonzero(~(np.abs(errors.mean(axis=1)) <= MEAN * _size(nearest - rows) + least))):
+        return f"is no rounding of the checkpoint's: all numbers of {_shown(far)} off to the same side"
+    allowed = SHARE * _size(rows) + _size(nearest - rows)
+    if len(far := np.flatnonzero(~(np.abs((errors * rows).mean(axis=1)) <= allowed * _size(rows)))):
+        return f"is no rounding of the checkpoint's: {_shown(far)} scaled"
+    if method == "gptq" and grid.kind == "integers" and len(far := _moved_ends(match, grid, half)):
+        return f"has scales that its rounding would not have: of {_shown(far)} so"
+    return None
+
+
+def _moved_ends(match: Matched, grid: Grid, half: bool) -> npt.NDArray[np.intp]:
+    """The outputs of which a block's largest number does not stand where learning puts it: at the end of the range, by
+    one of the scales that it tries. GPTQ moves integers, never a scale."""
+    wanted, stored = (array.reshape(*array.shape[:2], -1) for array in (match.wanted, match.stored.values))
+    block, moved = grid.block or wanted.shape[1], np.zeros(len(wanted), bool)
+    shares = np.asarray(LEARNED if grid.bits < 8 else (1.0,))
+    slack = ENDS[8 if grid.bfloat16 else 16 if half or grid.scale_bytes == 2 else 32]
+    for start in range(0, wanted.shape[1], block):
+        own, have = (array[:, start : start + block].reshape(len(wanted), -1) for array in (wanted, stored))
+        largest = np.abs(own).max(axis=1, keepdims=True)
+        ratios = np.divide(have, own, out=np.zeros_like(have), where=own != 0)
+        near = (np.abs(ratios[..., None] - shares) <= slack * shares).any(axis=2)
+        moved |= ~((near & (np.abs(own) == largest)).any(axis=1) | (largest[:, 0] == 0))
+    return np.flatnonzero(moved)
+
+
+def _shown(outputs: npt.NDArray[np.intp]) -> str:
+    return "outputs " + ", ".join(map(str, outputs[:3])) + (", ... are" if len(outputs) > 3 else " are")
 
 
 def _size(rows: np.typing.NDArray[np.float32]) -> np.typing.NDArray[np.float64]:

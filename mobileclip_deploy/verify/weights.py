@@ -45,9 +45,11 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     wrong = [f"{name} is not in the file" for name in missing]
     half, rows, chosen = stored_in_half(grids), [], subject.chosen(tower)
     wrong += [f"{name}, whose rounding was learned, is no layer of it" for name in sorted({*chosen} - {*grids})]
+    rounding = subject.bundle.manifest.rounding
+    method = rounding.towers[tower].method if rounding is not None and chosen else ""
     for match in found:
         if match.layer in chosen:
-            text = unlike_choice(match, grids[match.layer], chosen[match.layer])
+            text = unlike_choice(match, grids[match.layer], chosen[match.layer], method, half)
         else:
             text = match.wrong(grids[match.layer], half)
         rows.append(

@@ -220,7 +220,7 @@ def test_verify_without_the_checkpoint_says_not_run_and_exits_with_3(
         "weights",
         "reproduced",
     }
-    assert "NOT RUN: 10 of 14 checks" in found.stderr
+    assert "NOT RUN: 10 of 17 checks" in found.stderr
     assert "not run" in run("verify", path).stdout
     given = run("verify", path, "--checkpoint", exports.checkpoint, "--json")
     assert (given.code, given.json["passed"]) == (0, True)

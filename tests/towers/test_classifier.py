@@ -103,7 +103,7 @@ def test_verify_finds_other_labels_and_needs_the_checkpoint(bundle: mcd.Bundle, 
     assert manifest.classifier is not None
     swapped = manifest.classifier.model_copy(update={"labels": tuple(reversed(LABELS))})
     report = mcd.verify(mcd.Bundle(bundle.path, manifest.model_copy(update={"classifier": swapped})))
-    failed = ["companions", "golden probabilities", "shipped", "reproduced"]
+    failed = ["companions", "golden probabilities", "shipped", "graph", "reproduced"]
     assert [check.step for check in report.failed] == failed
     gone = manifest.checkpoint.model_copy(update={"sha256": "0" * 64})
     report = mcd.verify(mcd.Bundle(bundle.path, manifest.model_copy(update={"checkpoint": gone})))
