@@ -190,12 +190,7 @@ TOWER_CHECKS: tuple[tuple[str, TowerCheck, Callable[[Subject, TowerName], bool]]
     ("pictures of other sizes", check_pictures, lambda subject, tower: tower == "image" and subject.form.pictures),
     ("shorter contexts", check_contexts, lambda subject, tower: tower == "text" and bool(subject.contexts)),
     ("weights", check_weights, _every),
-    # At float32 `shipped` is this check; of a classifier it allows what no gate of an embedding does.
-    (
-        "graph with the stored weights",
-        check_graph,
-        lambda subject, tower: _precision(subject, tower) != "fp32" or bool(subject.head.names),
-    ),
+    ("graph with the stored weights", check_graph, _every),
     (
         "quantized activations",
         check_activations,

@@ -22,6 +22,7 @@ from mobileclip_deploy.targets.storage import Storage, stored_in_half
 from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.tower_settings import graph_settings, tower_settings, unlike_tower
 
 __all__ = ["INPUTS", "check_graph", "tower_as_stored", "with_whole_steps"]
 
@@ -38,13 +39,34 @@ CALIBRATED = Bound("cosine", 0.999)
 
 
 def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
-    """The artifact, with nothing rounded but what stands in it, against the checkpoint's tower with those weights.
+    """The artifact, with nothing rounded but what stands in it, against the checkpoint's tower with those weights; and
+    the settings in it with the tower's.
 
-    Nothing to be said of a target that cannot run its artifacts so.
+    Nothing is run at float32, where `shipped` is this check but for a classifier, whose gate there allows what no gate
+    of an embedding does; and nothing can be said of a target that cannot run its artifacts so.
     """
-    found = subject.matched.get(tower)
-    if found is None:
+    if subject.matched.get(tower) is None:
         return []
+    run = subject.bundle.manifest.towers[tower].precision != "fp32" or bool(subject.head.names)
+    checks = _answers(subject, tower) if run else []
+    try:
+        graph = subject.artifact(tower).graph
+    except InvalidInput as error:
+        return [Check(step=STEP, tower=tower, status="failed", detail=str(error))]
+    if graph is None:
+        return checks
+    row = torch.from_numpy(subject.evidence.reference.inputs.of(tower)[:1])
+    own = tower_settings(subject.module(tower), row)
+    wrong = unlike_tower(graph_settings(graph), own, tower == "image" and subject.form.pictures)
+    if wrong is not None:
+        checks = [check for check in checks if check.status == "failed"]
+        return [*checks, Check(step=STEP, tower=tower, status="failed", detail=wrong)]
+    return checks or [Check(step=STEP, tower=tower, status="passed", detail="epsilons and bounds are the checkpoint's")]
+
+
+def _answers(subject: Subject, tower: TowerName) -> list[Check]:
+    found = subject.matched[tower]
+    assert found is not None
     try:
         runner = subject.artifact(tower).plain_runner()
         quantized = subject.quantized(tower)

@@ -112,4 +112,4 @@ def test_what_cannot_be_had_is_refused_with_the_reason(options: tuple[str, ...],
 
 def test_stages_are_checks_of_the_report(bundle: Bundle) -> None:
     steps = [check.step for check in bundle.parity]
-    assert steps == ["structure", "folded", "tower", "twin", "authored", "lowered", "shipped", "weights"]
+    assert steps == ["structure", "folded", "tower", "twin", "authored", "lowered", "shipped", "weights", "graph"]

@@ -1,0 +1,171 @@
+"""Settings that the graph of a file has and no answer may show, against what the checkpoint's own tower says: epsilons,
+bounds, and factors that undo each other.
+
+An epsilon that is ten times as large moves little, a bound that no stored input reaches nothing, and so does scaling by
+2^12 and back in float32; on a phone, or for another input, all of them do. Neither a conversion nor a converter is
+needed: the tower is run once, and asked what it calls. Axes are not compared: a wrong one moves every answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mobileclip_deploy.targets.graph import Constant, Graph, Node
+from mobileclip_deploy.targets.weights import View
+
+__all__ = ["Settings", "graph_settings", "tower_settings", "unlike_tower"]
+
+# Settings may stand in float16: 1e-5 is 1.0014e-5 there, in steps of 6e-8.
+ROUNDED = 1e-2
+# A factor and its inverse are float32 numbers.
+INVERSE = 1e-6
+NORMS, BOUNDS = ("layernorm", "batchnorm"), ("clip", "clamp", "minimum", "maximum", "min", "max")
+FACTORS = ("mul", "multiply", "div")
+# What LiteRT fuses behind an operation: RELU_N1_TO_1 and RELU6.
+FUSED: Mapping[int, tuple[float, ...]] = {2: (-1.0, 1.0), 3: (6.0,)}
+MOST = 64
+
+
+@dataclass
+class Settings:
+    """Of every norm its epsilon; what values are cut off at; and the single numbers that values are multiplied by."""
+
+    epsilons: list[float] = field(default_factory=list)
+    bounds: set[float] = field(default_factory=set)
+    factors: list[float] = field(default_factory=list)
+
+
+class _Asked(TorchDispatchMode):
+    """Keeps the settings of what is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = Settings()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func).removeprefix("aten.")
+        numbers = [float(one) for one in args if isinstance(one, int | float) and not isinstance(one, bool)]
+        if "norm" in name and numbers:
+            self.found.epsilons.append(numbers[-1])
+        if name.startswith(("clamp", "hardtanh")):
+            self.found.bounds.update(numbers)
+            self.found.bounds.update(float(one) for one in (kwargs or {}).values() if isinstance(one, int | float))
+        if name.startswith(("mul", "div")):
+            self.found.factors += numbers
+            self.found.factors += [float(one) for one in args if isinstance(one, Tensor) and one.numel() == 1]
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def tower_settings(module: nn.Module, row: Tensor) -> Settings:
+    """What a tower sets. `row`: one of its inputs, [1, ...]."""
+    with _Asked() as asked:
+        module(row)
+    return asked.found
+
+
+def graph_settings(graph: Graph) -> Settings:
+    """What a graph sets, of whatever format: operations are told by their names and by what stands beside them."""
+    view, found = View(graph), Settings()
+    for number in view.order:
+        node = view.nodes[number]
+        kind = _kind(node.type)
+        if any(norm in kind for norm in NORMS):
+            found.epsilons += _epsilons(node)
+        if kind.endswith("rsqrt"):  # a norm that is written out: the sum that it takes holds the epsilon
+            before = view.producer(node.inputs[0][1])
+            if before is not None and _kind(before.type).endswith("add"):
+                found.epsilons += _single(before)
+        for text in (str(value) for name, value in node.settings.items() if name == "composite_decl"):
+            found.epsilons += [float(one) for one in re.findall(r"\beps = ([-+.\dEe]+)", text)]
+        if kind.removeprefix("xnn") in BOUNDS or kind.endswith(("minimum", "maximum")):
+            found.bounds.update(_numbers(node))
+        found.bounds.update(_ranged(node))
+        if kind.endswith(FACTORS) and not kind.endswith("matmul"):
+            found.factors += _single(node)
+    return found
+
+
+def unlike_tower(graph: Settings, tower: Settings, pictures: bool = False) -> str | None:
+    """What a graph sets that its tower does not, in words; None where there is nothing.
+
+    Args:
+        pictures: operations stand in front of the tower that make its pixels, with bounds and factors of their own.
+    """
+    ours, theirs = sorted(graph.epsilons), sorted(tower.epsilons)
+    alike = len(ours) == len(theirs)
+    for place, epsilon in enumerate(ours):
+        if not any(_same(epsilon, own) for own in (theirs[place : place + 1] if alike else theirs)):
+            return f"a norm has the epsilon {epsilon:.3g}, the checkpoint's have {_listed(theirs)}"
+    if pictures:
+        return None
+    known = {0.0, *tower.bounds}  # 0: of a relu
+    for bound in sorted(graph.bounds):
+        if np.isfinite(bound) and not any(_same(bound, own) for own in known):
+            return f"values are cut off at {bound:.6g}, which the checkpoint does not do"
+    for factor in graph.factors:
+        undone = any(abs(factor * other - 1) <= INVERSE for other in graph.factors) and abs(abs(factor) - 1) > ROUNDED
+        if undone and not any(_same(factor, own) or _same(factor * own, 1) for own in tower.factors):
+            return f"values are multiplied by {factor:.6g} and divided by it again, which the checkpoint does not do"
+    return None
+
+
+def _kind(kind: str) -> str:
+    """The name of an operation in small letters, without its domain, overload and underscores."""
+    name = re.sub(r"\.out$|\.\w*_out$|\.default$", "", kind)
+    return re.split(r"[.:]", name)[-1].replace("_", "").lower()
+
+
+def _epsilons(node: Node) -> list[float]:
+    named = {name: value for name, value in node.settings.items() if "eps" in name.lower()}
+    found = [float(value) for value in named.values() if isinstance(value, int | float)]
+    found += [one for name, value in node.inputs if "eps" in name.lower() for one in _values(value)]
+    # ExecuTorch's arguments have no names; a norm takes one number that is no integer.
+    return found or list(_doubles(node))
+
+
+def _single(node: Node) -> list[float]:
+    """The floats that an operation takes one of for all values."""
+    alone = [value for _, value in node.inputs if isinstance(value, Constant) and value.values.size == 1]
+    return [one for value in alone for one in _values(value)] + list(_doubles(node))
+
+
+def _numbers(node: Node) -> list[float]:
+    return [one for _, value in node.inputs for one in _values(value)] + list(_doubles(node))
+
+
+def _values(value: object) -> list[float]:
+    if not isinstance(value, Constant) or value.values.dtype.kind != "f" or not value.values.size:
+        return []
+    values = value.values.reshape(-1)
+    return [float(one) for one in (values if values.size <= MOST else (values.min(), values.max()))]
+
+
+def _doubles(node: Node) -> Iterator[float]:
+    for value in node.settings.values():
+        if isinstance(value, str) and (told := re.fullmatch(r"Double ([-+.\deinfa]+)", value)):
+            yield float(told[1])
+
+
+def _ranged(node: Node) -> list[float]:
+    """What stands in an operation beside its inputs: XNNPACK's range of results, LiteRT's fused activation."""
+    told = re.fullmatch(r"([-+.\deinf]+) to ([-+.\deinf]+)", str(node.settings.get("range", "")))
+    found = [] if told is None else [float(told[1]), float(told[2])]
+    fused = node.settings.get("activation")
+    return found + list(FUSED.get(fused, ()) if isinstance(fused, int) else ())
+
+
+def _same(a: float, b: float) -> bool:
+    return abs(a - b) <= ROUNDED * max(abs(a), abs(b))
+
+
+def _listed(values: list[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in dict.fromkeys(values)) or "none"

@@ -1,0 +1,136 @@
+"""Settings that no answer shows, planted in graphs that were read from artifacts of every format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conversions import Store
+from tiny import WORDS, known
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.towers import make_tower
+from mobileclip_deploy.verify.tower_settings import Settings, graph_settings, tower_settings, unlike_tower
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a format calls the operations that are planted: `bound` and `factor` take `x` and one number."""
+
+    bound: str
+    factor: str
+    precision: str = "fp16"
+
+
+FORMATS = {
+    "onnx": Words("Clip", "Mul"),
+    "coreml": Words("clip", "mul"),
+    "litert": Words("MINIMUM", "MUL"),
+    "coreai": Words("decomposable.broadcasting_minimum", "decomposable.broadcasting_mul"),
+    "executorch": Words("aten::clamp.out", "aten::mul.Scalar_out", "fp32"),
+}
+
+
+@dataclass(frozen=True)
+class Read:
+    """The graph of a text tower in a format, and what its checkpoint's own tower sets."""
+
+    words: Words
+    graph: Graph
+    own: Settings
+
+    def told(self, graph: Graph) -> str | None:
+        return unlike_tower(graph_settings(graph), self.own)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["onnx", *(pytest.param(name, marks=pytest.mark.whole) for name in FORMATS if name != "onnx")],
+)
+def read(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Read]:
+    if request.param == "litert":
+        from litert_files import require_litert
+
+        require_litert()
+    if request.param == "coreai":
+        from coreai_assets import require_coreai
+
+        require_coreai()
+    torch.set_num_threads(1)
+    folder, words = tmp_path_factory.mktemp("words"), FORMATS[request.param]
+    with known(folder) as checkpoint, store.conversions():
+        model = mcd.load_model(WORDS, checkpoint)
+        bundle = mcd.export(model, request.param, words.precision, folder / "out", tower="text", verify=False)
+        graph = get_target(request.param).open(bundle.artifact("text")).graph
+        assert graph is not None
+        ids = torch.full((1, 77), 400)
+        ids[0, 0], ids[0, 5] = 49406, 49407
+        yield Read(words, graph, tower_settings(make_tower(model, "text"), ids))
+
+
+def appended(graph: Graph, *made: tuple[str, float]) -> Graph:
+    """Operations of one number each behind the output, one after the other."""
+    nodes, wire = list(graph.nodes), graph.results[0]
+    for kind, number in made:
+        nodes.append(Node(kind, (("x", wire), ("y", Constant(np.float32(number))))))
+        wire = Wire(len(nodes) - 1)
+    return replace(graph, nodes=tuple(nodes), results=(wire,))
+
+
+def with_epsilon(graph: Graph, factor: float) -> Graph:
+    """Of the first norm, wherever the format has it: a setting, an input, a number added before a root."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, Constant) and value.values.dtype.kind == "f" and value.values.size == 1:
+            number = float(value.values.reshape(-1)[0])
+            return Constant(value.values * factor) if 0 < number < 1e-3 else value
+        if isinstance(value, float) and 0 < value < 1e-3:
+            return value * factor
+        return f"Double {1e-5 * factor}" if isinstance(value, str) and value == "Double 1e-05" else value
+
+    for number, node in enumerate(graph.nodes):
+        inputs: tuple[tuple[str, Input], ...] = tuple((name, changed(value)) for name, value in node.inputs)
+        settings = {name: changed(value) for name, value in node.settings.items()}
+        if any(a is not b for (_, a), (_, b) in zip(inputs, node.inputs, strict=True)) or settings != node.settings:
+            other = replace(node, inputs=inputs, settings=settings)
+            return replace(graph, nodes=(*graph.nodes[:number], other, *graph.nodes[number + 1 :]))
+    raise AssertionError("no epsilon in it")
+
+
+def test_a_tower_as_it_was_written_sets_what_its_checkpoint_sets(read: Read) -> None:
+    assert read.own.epsilons
+    assert len(graph_settings(read.graph).epsilons) >= len(read.own.epsilons)
+    assert read.told(read.graph) is None
+
+
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (lambda read: with_epsilon(read.graph, 3), "a norm has the epsilon 3"),
+        (lambda read: with_epsilon(read.graph, 0.1), "a norm has the epsilon 1"),
+        (lambda read: appended(read.graph, (read.words.bound, 1e4)), "values are cut off at 10000, which"),
+        (
+            lambda read: appended(read.graph, (read.words.factor, 4096), (read.words.factor, 1 / 4096)),
+            "values are multiplied by 4096 and divided by it again",
+        ),
+    ],
+    ids=["a larger epsilon", "a smaller epsilon", "a bound that nothing reaches", "scaled and back"],
+)
+def test_what_no_stored_input_shows_is_seen(read: Read, plant: Callable[[Read], Graph], said: str) -> None:
+    told = read.told(plant(read))
+    assert told is not None
+    assert said in told
+
+
+def test_what_a_checkpoint_does_itself_is_no_fault(read: Read) -> None:
+    assert read.told(appended(read.graph, (read.words.bound, 1.0))) is None  # it cuts off there, too
+    assert read.told(appended(read.graph, (read.words.factor, 4096))) is None  # whose answers show it
+    moved = Settings(read.own.epsilons, read.own.bounds | {6.0}, [*read.own.factors, 4096.0])
+    both = appended(read.graph, (read.words.bound, 6.0), (read.words.factor, 4096), (read.words.factor, 1 / 4096))
+    assert unlike_tower(graph_settings(both), moved) is None
