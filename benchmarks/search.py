@@ -19,7 +19,7 @@ from unittest import mock
 
 import numkong
 import numpy as np
-from usearch.index import MetricKind
+from usearch.index import MetricKind  # type: ignore[attr-defined]
 from usearch.index import search as usearch_exact
 
 from mobileclip_deploy.embeddings import Index, Store
@@ -86,7 +86,7 @@ def main() -> None:
 def compared(index: Index, rounds: int) -> dict[str, list[float]]:
     """CPU milliseconds of a search in an index, with NumKong and without, and of the libraries over the same bytes."""
     whole = np.concatenate([segment.arrays["int8"] for segment in index.segments])
-    vector = np.random.default_rng(3).standard_normal(whole.shape[1]).astype(np.float32)
+    vector = np.random.default_rng(3).standard_normal((whole.shape[1],)).astype(np.float32)
     query = Query.of(vector / np.linalg.norm(vector))
 
     def without() -> None:
