@@ -5,15 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import CellResult, Peak
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.precision import is_precision, precision_of
-from mobileclip_deploy.model.variants import TowerName, load_variant
+from mobileclip_deploy.towers.arithmetic import tower_arithmetic
 
-__all__ = ["Reached", "arithmetic_of", "describe_peak", "on_cores", "peak_of", "reached", "tower_arithmetic"]
+__all__ = ["Reached", "arithmetic_of", "describe_peak", "on_cores", "peak_of", "reached"]
 
 NARROW = 8
 """Bits of weights up to which a runtime may multiply integers."""
@@ -76,37 +75,6 @@ def arithmetic_of(cell: Cell) -> int | None:
         return tower_arithmetic(cell.variant, cell.tower, length)
     except UsageError:  # of a card that is not here, or a size that it cannot have
         return None
-
-
-@cache
-def tower_arithmetic(variant: str, tower: TowerName, length: int) -> int:
-    """Multiplications and additions of a folded tower, two per pair, for one input of `length` pixels or tokens.
-
-    Those of convolutions and matrix products, attention's included, as torch counts them (`FlopCounterMode`) on tensors
-    without content; activations, norms and sums of residuals are left out, 1% and less.
-
-    Raises:
-        UsageError: no such variant, or a size that it does not take.
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from mobileclip_deploy.folding import fold_structure
-    from mobileclip_deploy.model.architecture import build_model
-
-    card = load_variant(variant)
-    if tower == "image" and length != card.preprocess.size:
-        card = card.with_image_size(length)
-    model = fold_structure(build_model(card, "meta", (tower,))).to("meta")  # with the mask of a causal tower
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        if tower == "image":
-            model.encode_image(torch.empty(1, 3, length, length, device="meta"))
-        else:
-            assert model.text is not None
-            model.text.features(torch.empty(1, length, dtype=torch.int64, device="meta"), short=True)
-    projected = 2 * card.text.width * card.embed_dim if tower == "text" and card.text else 0  # of one token
-    return counter.get_total_flops() + projected
 
 
 def describe_peak(peak: Peak) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
 from mobileclip_deploy.targets import Form, Target
 from mobileclip_deploy.towers.contexts import chosen_contexts
+from mobileclip_deploy.verify.pace import told_time
 
 __all__ = ["BundlePlan", "ExportPlan", "plan_export"]
 
@@ -98,6 +99,8 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
         check_bundle_destination(path, MANIFEST, request.writing.force)
     dataset = accuracy_dataset(source, request.dataset) if towers == TOWERS and request.writing.verify else None
     notes = (*_recovered_elsewhere(source, choices), *(learned_on.notes if learned_on is not None else ()))
+    if request.writing.verify:
+        notes += _times(source, bundles.values())
     return ExportPlan(source, tuple(bundles.values()), dataset, notes)
 
 
@@ -134,6 +137,14 @@ def _learned_on(request: ExportRequest, source: Source, towers: Sequence[TowerNa
         )
     judged_by = accuracy_dataset(source, request.dataset) if request.writing.verify else None
     return read_calibration_set(request.calibration, source.variant, towers, judged_by)
+
+
+def _times(source: Source, bundles: Iterable[BundlePlan]) -> tuple[str, ...]:
+    """What to say of checks that take minutes, before they are begun."""
+    size = source.variant.preprocess.size
+    planned = ((one.target, one.precisions) for one in bundles if one.search is None)
+    told = (told_time(target, source.variant.name, size, precisions) for target, precisions in planned)
+    return tuple(dict.fromkeys(text for text in told if text is not None))
 
 
 def _recovered_elsewhere(source: Source, choices: Choices) -> tuple[str, ...]:

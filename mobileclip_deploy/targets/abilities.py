@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.targets.values import Ports, RuntimePlace
+from mobileclip_deploy.targets.values import Pace, Ports, RuntimePlace
 
 if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
     from torch import nn
@@ -55,6 +55,7 @@ class Abilities:
         compiled_places: places of a device, such as `gpu`, that an artifact can be compiled for on this machine.
         runtime_package: the distribution whose version a benchmark on this machine records; None: the first of
             `packages`. `runtime_packages`: the same for runtimes of `Target.places` that are not called as theirs is.
+        pace: how much is asked of a runtime that is much slower than torch; None: every input.
         runtime_modules: what is imported before the clock of a session's loading runs.
     """
 
@@ -90,6 +91,7 @@ class Abilities:
     runtime_package: str | None = None
     runtime_packages: Mapping[str, str] = field(default_factory=dict)
     runtime_modules: tuple[str, ...] = ()
+    pace: Pace | None = None
 
     def has(self, tower: TowerName, precision: str) -> bool:
         """Whether a tower can be stored at a precision."""

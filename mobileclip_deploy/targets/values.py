@@ -242,6 +242,25 @@ def require_shape(inputs: npt.NDArray[Any], shape: Sequence[int | str]) -> None:
         raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How much is asked of a runtime that computes for proof, not for speed.
+
+    Attributes:
+        asked: how many inputs of a tower, by its arithmetic operations: (most of them, inputs), ascending, the last for
+            all others. A fixed table: verdicts do not depend on the machine or on a clock.
+        seconds: CPU seconds for 10^9 operations by the type of the numbers, roughly and on one machine. They are told
+            before they are spent, and decide nothing.
+    """
+
+    asked: tuple[tuple[float, int], ...]
+    seconds: Mapping[str, float]
+
+    def inputs(self, operations: int) -> int:
+        """Inputs that a tower of so many arithmetic operations is asked."""
+        return next(inputs for most, inputs in self.asked if operations <= most)
+
+
 class Runner(Protocol):
     """Runs an artifact on this machine.
 

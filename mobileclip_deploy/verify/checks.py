@@ -50,6 +50,8 @@ def verify_subject(subject: Subject) -> ParityReport:
     if isinstance(subject, OpenedSubject):
         for check_beside in (check_settings, check_companions, check_golden):
             checks += _timed(check_beside, subject)
+    if (told := subject.told_time) is not None:
+        subject.progress(f"{subject.name}: {told}")
     for tower in subject.bundle.manifest.towers:
         for what, check, concerns in TOWER_CHECKS:
             if concerns(subject, tower):
@@ -206,12 +208,17 @@ function here."""
 
 
 def _run(step: str, subject: Subject, tower: TowerName, runner: Runner, bound: Bound) -> Check:
-    """Run every input, and compare the worst with its bound."""
+    """Run every input that is asked of the runtime, and compare the worst with its bound."""
+    inputs, rows = subject.evidence.reference.inputs.of(tower), subject.asked(tower)
     try:
-        found: npt.NDArray[np.float32] = runner(subject.evidence.reference.inputs.of(tower))
+        found: npt.NDArray[np.float32] = runner(inputs[rows])
     except InvalidInput as error:  # it takes something of another shape
         return Check(step=step, tower=tower, status="failed", engine=runner.engine, detail=str(error))
-    return Check.of_answers(step, tower, subject.wanted(tower), found, bound, runner.engine)
+    check = Check.of_answers(step, tower, subject.wanted(tower)[rows], found, bound, runner.engine)
+    if len(rows) == len(inputs):
+        return check
+    told = f"{len(rows)} of {len(inputs)} inputs"
+    return check.model_copy(update={"detail": told if check.detail is None else f"{check.detail}; {told}"})
 
 
 def _short(entry: TensorEntry) -> str:

@@ -34,6 +34,7 @@ from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.labels import LabelSet
 from mobileclip_deploy.verify.matching import Matched
+from mobileclip_deploy.verify.pace import asked_inputs, spread_rows, told_time
 from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_stored
 
 __all__ = [
@@ -152,6 +153,19 @@ class Subject(ABC):
     def needs_checkpoint(self) -> str:
         """Why a check was not run where the source is not at hand."""
         return f"needs the checkpoint {self.bundle.manifest.checkpoint.file}; give it with `checkpoint`"
+
+    def asked(self, tower: TowerName) -> npt.NDArray[np.intp]:
+        """The numbers of the reference's inputs that the runtime of a tower is asked, ascending."""
+        inputs, manifest = self.evidence.reference.inputs.of(tower), self.bundle.manifest
+        asked = asked_inputs(self.target, manifest.variant, manifest.preprocess.size, tower, self.thorough)
+        return spread_rows(inputs, tower, len(inputs) if asked is None else asked)
+
+    @property
+    def told_time(self) -> str | None:
+        """What to say before a slow runtime is asked; see there."""
+        manifest = self.bundle.manifest
+        precisions = {tower: entry.precision for tower, entry in manifest.towers.items()}
+        return told_time(self.target, manifest.variant, manifest.preprocess.size, precisions, self.thorough)
 
     def tell(self, tower: TowerName, what: str) -> None:
         """Progress: what is checked of a tower from now on."""

@@ -1,0 +1,77 @@
+"""A runtime that computes for proof is asked as many inputs as a table says, and the report says how many."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from exports import Exports
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import TowerName, load_variant
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.values import Pace
+from mobileclip_deploy.towers.samples import prompts
+from mobileclip_deploy.verify.pace import asked_inputs, spread_rows, told_time
+
+
+@pytest.mark.parametrize(
+    ("variant", "tower", "asked"),
+    [
+        ("nano", "image", 16),
+        ("nano", "text", 16),
+        ("mobileclip_s0", "image", 4),
+        ("mobileclip_s0", "text", 4),
+        ("mobileclip2_s4", "image", 2),
+        ("mobileclip2_s4", "text", 2),
+    ],
+)
+def test_core_ai_is_asked_fewer_inputs_the_more_a_tower_computes(variant: str, tower: TowerName, asked: int) -> None:
+    size = load_variant(variant).preprocess.size
+    assert asked_inputs(get_target("coreai"), variant, size, tower) == asked
+    assert asked_inputs(get_target("coreai"), variant, size, tower, thorough=False) == 2
+    assert asked_inputs(get_target("onnx"), variant, size, tower) is None
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 8, 16])
+def test_the_shortest_and_the_longest_prompt_are_asked(count: int) -> None:
+    ids = tokenize(prompts(), 77)
+    rows = spread_rows(ids, "text", count)
+    lengths = (ids != 0).sum(axis=1)
+    assert len(set(rows)) == len(rows) == count
+    assert list(rows) == sorted(rows)
+    assert {lengths.min(), lengths.max()} <= set(lengths[rows])
+    pixels = np.zeros((16, 3, 2, 2), np.float32)
+    assert [spread_rows(pixels, "image", count)[place] for place in (0, -1)] == [0, 15]
+    assert list(spread_rows(pixels, "image", 99)) == list(range(16))
+
+
+def test_minutes_are_told_before_they_are_spent() -> None:
+    s0: dict[TowerName, str] = {"image": "fp16", "text": "fp16"}
+    told = told_time(get_target("coreai"), "mobileclip_s0", 256, s0)
+    assert told is not None
+    assert told.startswith("Core AI: about ")
+    assert told.endswith(" min of CPU time for 8 inputs in the vendor's runtime; `verify --checks quick` asks 4.")
+    assert told_time(get_target("coreai"), "nano", 64, s0) is None
+    assert told_time(get_target("onnx"), "mobileclip_s0", 256, s0) is None
+
+
+def test_the_report_says_how_many_inputs_were_asked_and_what_stood_in(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind: Any = type(get_target("onnx"))
+    slow = Pace(asked=((float("inf"), 3),), seconds={"float16": 1.0, "float32": 1.0})
+    monkeypatch.setattr(kind, "abilities", replace(kind.abilities, pace=slow))
+    report = mcd.verify(exports.bundle("onnx", "fp16").path, thorough=False, dataset="builtin")
+    shipped = {check.tower: check for check in report.checks if check.step == "shipped"}
+    assert {tower: check.detail for tower, check in shipped.items()} == {
+        "image": "2 of 16 inputs",
+        "text": "2 of 24 inputs",
+    }
+    (sampled,) = [check for check in report.checks if check.step == "sampled"]
+    assert sampled.status == "passed"
+    assert (sampled.engine or "").endswith("with the weights that stand in the file")
+    assert report.passed
