@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -29,6 +30,7 @@ from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.web.demo import PAGE
 
 HERE = Path(__file__).parent / "transformers_js"
+DOCS = Path(__file__).parents[2] / "docs"
 # Installed once a checkout: 470 MB that nothing else needs.
 CLIENT = Path(__file__).parents[2] / "build" / "transformers_js"
 DTYPES = {"fp32": "fp32", "fp16": "fp16", "w8": "int8", "w8a8": "q8", "w4": "q4"}
@@ -115,6 +117,29 @@ def reference(image: Path) -> Reference:
     """What torch answers."""
     model = mcd.load_model()
     return Reference.compute(model, sample_inputs(model, [image], TEXTS))
+
+
+@pytest.mark.usefixtures("client")
+def test_the_page_s_blocks_run_as_they_stand_up_to_a_probability(
+    exports: Exports, image: Path, require_tool: Callable[[str, str], str]
+) -> None:
+    page = (DOCS / "start_browser.md").read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```js\n(.*?)```", page, re.DOTALL))
+    bundle, photograph = exports.bundle("onnx", "fp32"), photographs()[0]
+    there = {"/models/": f"{exports.folder}/", "pizza.png": str(image), "photograph.jpg": str(photograph)}
+    for said, file in (there | {"./resize.js": "./resize.mjs"}).items():
+        assert said in blocks
+        blocks = blocks.replace(said, file)
+    script = CLIENT / "page.mjs"
+    script.write_text(blocks.replace("env.allowLocalModels", "env.useFSCache = false;\nenv.allowLocalModels", 1))
+    node = require_tool("node", "apt-get install nodejs")
+    done = subprocess.run([node, script.name], cwd=CLIENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.replace("\n  ", " ").replace("\n]", "]").splitlines()]
+    pictures = [image, photograph]
+    wanted = mcd.classify(bundle, [str(path) for path in pictures], ["pizza", "rocket"])
+    for one, own in zip(found, wanted.images, strict=True):
+        assert one == [pytest.approx(own.probabilities[label], abs=2e-4) for label in ("pizza", "rocket")]
 
 
 def test_the_client_tokenizes_as_we_do_and_pads_to_77_with_0(answers: Answers, reference: Reference) -> None:
