@@ -91,7 +91,7 @@ class CoreMLTarget(Target):
     def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
         if not self.options.multifunction:
             return super().place(folder, variant, files)
-        from mobileclip_deploy.targets.coreml.multifunction import join
+        from mobileclip_deploy.targets.coreml.package import join
 
         name = f"{variant.name}.mlpackage"
         join({tower: folder / file for tower, file in files.items()}, folder / name, variant)
