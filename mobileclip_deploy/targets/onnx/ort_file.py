@@ -66,9 +66,17 @@ def _graph(path: Path) -> Graph:
         except Exception as error:
             raise InvalidInput(f"{path} is not a readable .ort file: {first_sentence(error)}") from error
         model = onnx.load(told)
-        model.graph.name = path.stem  # which an .ort file has not, and an ONNX file must
+        _name(model.graph, path.stem)
         onnx.save(model, told)
         return OnnxArtifact(told).graph
+
+
+def _name(graph: onnx.GraphProto, name: str) -> None:
+    """Name a graph and those inside of it: an .ort file has no names, and an ONNX file must."""
+    graph.name = name
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            _name(attribute.g, f"{name}_{attribute.name}")
 
 
 def _rewritten(source: Path, path: Path, form: str, level: str) -> None:
