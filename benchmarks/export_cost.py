@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,7 @@ CONVERTERS = {
 def main() -> None:
     """Measure, write the figures, and renew the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", choices=list(GOLDENS), default="mobileclip_s2")
+    parser.add_argument("--variant", choices=["nano", *GOLDENS], default="mobileclip_s2")
     parser.add_argument("--target", choices=list(CONVERTERS), default="onnx")
     parser.add_argument("--precision", default="fp32,fp16", help="with commas")
     parser.add_argument("--step", choices=list(STEPS), help=argparse.SUPPRESS)
@@ -108,11 +109,15 @@ def cost(command: list[str]) -> dict[str, float]:
 
 
 def write_golden(variant: str, path: Path, _: str) -> None:
-    """The checkpoint, both towers, as a file."""
+    """The checkpoint, both towers, as a file; nano's own, which is trained."""
     from golden_checkpoints import GoldenCheckpoint
 
+    from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
     from mobileclip_deploy.checkpoints.writing import write_tensors
 
+    if variant not in GOLDENS:
+        shutil.copy(builtin_checkpoint(), path)
+        return
     tensors = GoldenCheckpoint(GOLDENS[variant]).file()
     write_tensors(path, {key: tensors.read(key) for key in tensors.shapes}, {})
 

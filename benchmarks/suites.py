@@ -2,6 +2,7 @@
 
     python benchmarks/suites.py folding            # or runtimes, precisions, peers, paper, int8; several, or all
     python benchmarks/page.py                      # docs/benchmarks.md from what was measured
+    python benchmarks/suites.py guard              # what each setting of a runtime costs: see guard.py
 
 Each suite is run by the package's own benchmark (samples in shuffled turns, answers checked) at least twice, with other
 seeds, and on until the interval of every ratio is narrower than 5% or --runs are done; then the page says of which it
@@ -23,6 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import guard
 from ratios import unsteady
 from subjects import NANO_PRECISIONS, ROOT, Subjects
 
@@ -218,19 +220,42 @@ def measure(name: str, subjects: Subjects, protocol: Protocol, most: int = MOST)
             return
 
 
+def _guard(subjects: Subjects, planted: list[tuple[str, str]], against: bool) -> int:
+    """Measure the guard's rows: keep them, or name what got slower than in those that are kept; then 1."""
+    last = [path for path in stored("guard") if processor(guard.read(path).device) == processor(describe())]
+    if against and not last:
+        raise SystemExit("no results of this kind of processor are kept: run the guard without --against first")
+    now = guard.measured(subjects, planted)
+    if against:
+        told = guard.slower(guard.read(last[-1]), now)
+        print("\n".join(told) or f"nothing is slower than in {last[-1].name}")
+        return 1 if told else 0
+    if planted:
+        raise SystemExit("what is planted is not kept: give --against")
+    others = {path.name for path in stored("guard")} - {path.name for path in last}
+    free = (path for number in itertools.count(1) if (path := RESULTS / f"guard-{number}.json").name not in others)
+    next(free).write_text(now.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
 def main() -> None:
     """Measure the suites that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suites", nargs="+", choices=[*SUITES, "all"])
+    parser.add_argument("suites", nargs="+", choices=[*SUITES, "all", "guard"])
     parser.add_argument("--folder", type=Path, help="keep the bundles and files here, and use those that are there")
     parser.add_argument("--protocol", default="standard", help="standard, paper, mlperf, or short for a busy machine")
     parser.add_argument("--runs", type=int, default=MOST, help="of a suite, at most; by default %(default)s")
+    parser.add_argument("--against", action="store_true", help="guard: name what got slower than in the last results")
+    parser.add_argument("--plant", metavar="NAME=VALUE", help="guard: an option for every session of ONNX Runtime")
     arguments = parser.parse_args()
     protocol = protocol_named(arguments.protocol)
     names = list(SUITES) if "all" in arguments.suites else arguments.suites
     with tempfile.TemporaryDirectory(prefix="mobileclip-suites-") as temporary:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        if names == ["guard"]:
+            planted = [tuple(arguments.plant.split("=", 1))] if arguments.plant else []
+            sys.exit(_guard(Subjects(folder), planted, arguments.against))
         for name in names:
             measure(name, Subjects(folder), protocol, arguments.runs)
 

@@ -93,6 +93,7 @@ def test_the_page_of_precisions_is_what_its_script_writes(monkeypatch: pytest.Mo
 
 TABLES = [
     ("proof", "rows"),
+    ("proof_cost", "rows"),
     ("recovery", None),
     ("reinforcement_throughput", None),
     ("coreai_unseen", "rows"),

@@ -1,0 +1,199 @@
+"""The guard: what every option of a session, number of threads and choice of kernels costs, in each runtime.
+
+    python benchmarks/suites.py guard --folder bundles/             # before a change of a runtime's settings
+    python benchmarks/suites.py guard --folder bundles/ --against   # after it: names what got slower
+
+Image towers of nano and S0 at fp32 and w8a8, in turns: each round asks every row for one sample, in shuffled order. A
+figure is how often the row's inference fits into a product of matrices by torch in the same round (CPU time), which no
+change of ours makes slower, with its 95% interval; so what is slower in every row is seen too. Bundles are built once
+in the folder; then it takes less than 3 minutes. Results are kept for each kind of processor (results/guard-1.json
+and so on), and are replaced by a run without `--against`. Nothing here is timed by a test.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from subjects import Subjects
+
+from mobileclip_deploy.benchmark.host.machine import describe
+from mobileclip_deploy.benchmark.result import Device
+from mobileclip_deploy.benchmark.statistics import median_interval, percentile
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
+from mobileclip_deploy.targets.int8_sums import PRECISE
+
+__all__ = ["GuardResult", "GuardRow", "Setting", "measured", "settings", "slower"]
+
+VARIANTS = ("nano", "mobileclip2_s0")
+PRECISIONS = ("fp32", "w8a8")
+ROUNDS = 24
+SHORTEST_SAMPLE = 10_000_000
+"""Nanoseconds: of what is faster, a sample has several inferences."""
+SAMPLES = 3
+SIDE = 512
+Option = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to set up a runtime, and on which files. `options`: instead of the place's own where their names are the
+    same."""
+
+    name: str
+    target: str
+    threads: int = 1
+    options: tuple[Option, ...] = ()
+    variants: tuple[str, ...] = VARIANTS
+    precisions: tuple[str, ...] = PRECISIONS
+
+
+SETTINGS = (
+    Setting("as shipped", "onnx"),
+    Setting("2 threads", "onnx", threads=2),
+    Setting("sums of int8 without saturation", "onnx", options=(PRECISE,)),
+    Setting("as shipped", "executorch"),
+    Setting("2 threads", "executorch", threads=2),
+    Setting("as shipped", "litert"),
+    Setting("2 threads", "litert", threads=2),
+    Setting("float16 summed in float32", "coreai", variants=("nano",), precisions=("fp32", "fp16")),
+    Setting("evaluated", "coreml", variants=("nano",)),
+)
+"""Every option, number of threads and flag that a runtime is given: threads that spin show as CPU time of two threads.
+Whoever adds one adds a row."""
+
+
+class GuardRow(BaseModel, frozen=True):
+    """A setting of a runtime on one file: `ratio` of the reference's time to its own, with its 95% interval."""
+
+    variant: str
+    precision: str
+    target: str
+    setting: str
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from other rows."""
+        return (self.variant, self.precision, self.target, self.setting)
+
+
+class GuardResult(BaseModel, frozen=True):
+    """A run: `planted` are options that were put into every session of ONNX Runtime, to see that they are found."""
+
+    schema_version: int = 1
+    device: Device
+    rounds: int
+    planted: tuple[Option, ...] = ()
+    rows: tuple[GuardRow, ...]
+
+
+def slower(before: GuardResult, now: GuardResult) -> list[str]:
+    """What got slower by more than both intervals allow, and what is measured no longer; in sentences."""
+    known = {row.key: row for row in now.rows}
+    told = []
+    for row in before.rows:
+        name, found = " ".join(row.key), known.get(row.key)
+        if found is None:
+            told.append(f"{name}: measured before, and no longer")
+        elif found.high < row.low:
+            told.append(
+                f"{name}: takes {row.ratio / found.ratio:.2f} times as long "
+                f"({row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}] before, "
+                f"{found.ratio:.3g} [{found.low:.3g}, {found.high:.3g}] now)"
+            )
+    return told
+
+
+def settings(planted: Sequence[Option] = ()) -> list[tuple[str, str, Setting]]:
+    """The rows: variant, precision and setting. `planted`: options of every session of ONNX Runtime."""
+    return [
+        (variant, precision, replace(one, options=(*one.options, *planted)) if one.target == "onnx" else one)
+        for one in SETTINGS
+        for variant in one.variants
+        for precision in one.precisions
+    ]
+
+
+def measured(subjects: Subjects, planted: Sequence[Option] = (), rounds: int = ROUNDS) -> GuardResult:
+    """Load every row, and take samples in turns."""
+    rows = settings(planted)
+    began = time.monotonic()
+    samples = {index: _sample(_session(subjects, *row).run) for index, row in enumerate(rows)}
+    torch.set_num_threads(1)
+    matrix = torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    samples[len(rows)] = _sample(lambda: matrix @ matrix)
+    times: dict[int, list[float]] = {index: [] for index in samples}
+    chance = random.Random(0)
+    for number in range(rounds):
+        for index in chance.sample(sorted(samples), len(samples)):
+            times[index].append(samples[index]())
+        print(f"guard: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    print(f"guard: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    reference = times.pop(len(rows))
+    found = tuple(
+        _row(row, [base / own for base, own in zip(reference, times[index], strict=True)])
+        for index, row in enumerate(rows)
+    )
+    return GuardResult(device=describe(), rounds=rounds, planted=tuple(planted), rows=found)
+
+
+def _row(row: tuple[str, str, Setting], ratios: Sequence[float]) -> GuardRow:
+    variant, precision, setting = row
+    interval = median_interval(ratios)
+    return GuardRow(
+        variant=variant,
+        precision=precision,
+        target=setting.target,
+        setting=setting.name,
+        ratio=percentile(ratios, 0.5),
+        low=interval.low,
+        high=interval.high,
+    )
+
+
+def _session(subjects: Subjects, variant: str, precision: str, setting: Setting) -> Session:
+    bundle = Bundle.open(subjects.bundle(variant, setting.target, precision, checked=False))
+    target = get_target(setting.target)
+    artifact = target.open(bundle.artifact("image"))
+    place = target.places("host", bundle.manifest.options)[0]
+    changed: Mapping[str, str] = dict(place.options) | dict(setting.options)
+    place = replace(place, options=tuple(changed.items()))
+    source, result = artifact.ports
+    session = artifact.session(SessionSetup(place, setting.threads, source, result))
+    shape = tuple(size or 1 for size in source.shape)
+    session.feed(np.random.default_rng(0).random(shape, np.float32).astype(source.dtype))
+    for _ in range(3):
+        session.run()
+    return session
+
+
+def _sample(run: Callable[[], object]) -> Callable[[], float]:
+    """CPU nanoseconds of an inference, the least of `SAMPLES`: each as many inferences as take `SHORTEST_SAMPLE`."""
+    began = time.process_time_ns()
+    run()
+    repeats = max(1, round(SHORTEST_SAMPLE / max(time.process_time_ns() - began, 1)))
+
+    def timed() -> float:
+        begin = time.process_time_ns()
+        for _ in range(repeats):
+            run()
+        return (time.process_time_ns() - begin) / repeats
+
+    return lambda: min(timed() for _ in range(SAMPLES))
+
+
+def read(path: Path) -> GuardResult:
+    """What a run kept."""
+    return GuardResult.model_validate_json(path.read_text(encoding="utf-8"))

@@ -1,0 +1,117 @@
+"""What proof costs: CPU seconds of every check of an export, beside the bare converter.
+
+    python benchmarks/proof_cost.py --variant nano --target coreai
+    python benchmarks/proof_cost.py --page-only          # docs/proof.md's table alone, from what was measured before
+
+Both towers, float16 (ExecuTorch float32), exported with every check in a process of its own on one thread, whose clock
+is CPU time. Steps of one name are added up over towers and engines. *Bare* is the converter's own function
+on the same folded towers, as in export_cost.py; *rest* is what is no check: imports, the checkpoint, its exact answers
+and its accuracy, and ours of the conversion. Golden weights, but of nano its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
+RESULTS = ROOT / "benchmarks" / "results" / "proof_cost.json"
+PAGE = ROOT / "docs" / "proof.md"
+BEGIN, END = "<!-- begin: benchmarks/proof_cost.py -->", "<!-- end -->"
+VARIANTS = ("nano", "mobileclip_s0", "mobileclip_s2")
+COLUMNS = ("twin", "shipped", "weights", "graph", "task")
+
+
+def main() -> None:
+    """Measure a row, keep it in the place of the one before, and write the table."""
+    from export_cost import CONVERTERS
+    from generated import replace_block
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", choices=VARIANTS, default="nano")
+    parser.add_argument("--target", choices=list(CONVERTERS), default="coreai")
+    parser.add_argument("--page-only", action="store_true")
+    parser.add_argument("--step", choices=["checks"], help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.step is not None:
+        print(json.dumps(checked(given.variant, given.file, given.target)))
+        return
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    if not given.page_only:
+        found = measured(given.variant, given.target)
+        kept = [row for row in rows if (row["variant"], row["target"]) != (given.variant, given.target)]
+        rows = sorted([*kept, found], key=lambda row: (VARIANTS.index(row["variant"]), row["target"]))
+        RESULTS.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    replace_block(PAGE, BEGIN, END, table(rows))
+
+
+def measured(variant: str, target: str) -> dict[str, Any]:
+    """A row: the bare converter's CPU seconds, the export's whole, and those of its checks by name."""
+    from export_cost import cost
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "golden.safetensors"
+        script = str(ROOT / "benchmarks" / "export_cost.py")
+        own = [sys.executable, script, "--variant", variant, "--target", target, "--file", str(path), "--step"]
+        subprocess.run([*own, "file"], check=True)
+        bare = cost([*own, "bare"])["cpu_s"]
+        command = [sys.executable, __file__, "--variant", variant, "--target", target, "--file", str(path)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*command, "--step", "checks"], check=True, stdout=subprocess.PIPE, env=environment)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {"variant": variant, "target": target, "bare_cpu_s": round(bare, 1), **found}
+
+
+def checked(variant: str, path: Path, target: str) -> dict[str, Any]:
+    """Export with every check in this process, whose clock is CPU time."""
+    import time
+
+    import mobileclip_deploy as mcd
+    from mobileclip_deploy.verify import checks
+
+    checks.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[assignment]
+    model = mcd.load_model(None) if variant == "nano" else mcd.load_model(variant, path)
+    bundle = mcd.export(model, target, output=path.parent / "out", allow_failing=True)
+    seconds: Counter[str] = Counter()
+    asked = {}
+    for check in bundle.parity:
+        seconds[check.step] += check.seconds or 0.0
+        if check.step == "shipped":
+            asked[check.tower] = (check.detail or "every input").removesuffix(" inputs")
+    return {
+        "whole_cpu_s": round(time.process_time(), 1),
+        "checks_cpu_s": {name: round(value, 1) for name, value in seconds.items()},
+        "asked": asked,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The figures as Markdown."""
+    lines = [
+        f"| variant | target | bare | {' | '.join(COLUMNS)} | other checks | rest | whole | asked, image / text |",
+        "|---|---|---:|" + "---:|" * (len(COLUMNS) + 3) + "---|",
+    ]
+    for row in rows:
+        checks = row["checks_cpu_s"]
+        others = sum(value for name, value in checks.items() if name not in COLUMNS)
+        figures = [row["bare_cpu_s"], *(checks.get(name) for name in COLUMNS), others]
+        figures += [row["whole_cpu_s"] - sum(checks.values()), row["whole_cpu_s"]]
+        cells = ["" if one is None else f"{one:.1f}" for one in figures]
+        lines.append(
+            f"| {row['variant']} | {row['target']} | {' | '.join(cells)} | {' / '.join(row['asked'].values())} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
