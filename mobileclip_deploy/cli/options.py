@@ -155,10 +155,21 @@ def gate_option(function: F) -> F:
     return click.option(
         "--gate",
         "gate_texts",
+        cls=_GateOption,
         multiple=True,
         metavar="NAME=NUMBER",
         help="Replace a bound: semantic, relative, cosine, snr or task. May be repeated.",
     )(function)
+
+
+class _GateOption(click.Option):
+    """--gate, whose help names the gates of checks that installed packages bring too."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from mobileclip_deploy.model.own_gates import own_gates
+
+        record, own = super().get_help_record(ctx), ", ".join(own_gates())
+        return record if record is None or not own else (record[0], f"{record[1]} Of installed packages: {own}.")
 
 
 @dataclass(frozen=True)

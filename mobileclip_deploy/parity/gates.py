@@ -8,10 +8,19 @@ from typing import Annotated, NamedTuple
 
 from mobileclip_deploy.arguments import Bounds, checked_fields
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.model.own_gates import own_gates
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity.metrics import Deviation
 
-__all__ = ["LEAST", "MULTIPLE", "Bound", "Gates", "exported_gates", "parse_gates", "passes"]
+__all__ = [
+    "LEAST",
+    "MULTIPLE",
+    "Bound",
+    "Gates",
+    "exported_gates",
+    "parse_gates",
+    "passes",
+]
 
 # How far a probability may be from the checkpoint's: in float32 arithmetic (a logit is a cosine times up to 100), and
 # by the bits of a weight. A probability near one half moves by a quarter of what its logit moves, and at a logit scale
@@ -54,6 +63,14 @@ class Bound(NamedTuple):
         return text if self.snr_db is None else f"{text}, SNR >= {self.snr_db:g} dB"
 
 
+@dataclass(frozen=True)
+class OwnBound:
+    """The bound of a check that another package brings, by the check's name."""
+
+    name: str
+    value: float
+
+
 @checked_fields
 @dataclass(frozen=True)
 class Gates:
@@ -62,7 +79,7 @@ class Gates:
     `semantic`: relative deviation of folded model, tower and float32 twin; None: by the network's own noise floor.
     `relative` and `cosine` replace the bound that the artifact's precision has; None leaves it. `snr`: by how many
     decibels the differences between inputs must be above what rounding adds. `task`: points of top-1 or recall@1 an
-    artifact may lose.
+    artifact may lose. `own`: bounds of checks that other packages bring, by name.
 
     Raises:
         UsageError: a bound is no finite number, or one that nothing could be held against.
@@ -73,6 +90,11 @@ class Gates:
     cosine: Annotated[float, Bounds(-1, 1)] | None = None
     snr: float = SNR
     task: Deviating = 0.5
+    own: tuple[OwnBound, ...] = ()
+
+    def own_bound(self, name: str, usual: float) -> float:
+        """Bound of another package's check."""
+        return next((own.value for own in self.own if own.name == name), usual)
 
     def exact(self, floor: float | None, probabilities: bool = False) -> Bound:
         """For float32 arithmetic: folded model, tower, twin.
@@ -117,8 +139,9 @@ class Gates:
             "snr": self.snr < usual.snr,
             "task": self.task > usual.task,
         }
-        own = {one.name: getattr(self, one.name) for one in fields(self)}
-        return tuple(
+        own = {name: getattr(self, name) for name in _names()}
+        replaced = tuple(f"{one.name}={one.value:g} (not the default)" for one in self.own)
+        return replaced + tuple(
             f"{name}={value:g} ({'loosened' if looser[name] else 'not the default'})"
             for name, value in own.items()
             if value != getattr(usual, name)
@@ -127,8 +150,15 @@ class Gates:
     def recorded(self) -> str | None:
         """The bounds that were replaced, as the command line takes them; None where none was."""
         usual = Gates()
-        pairs = [(own.name, getattr(self, own.name)) for own in fields(self)]
-        return ",".join(f"{name}={value!r}" for name, value in pairs if value != getattr(usual, name)) or None
+        pairs = [(name, getattr(self, name)) for name in _names()]
+        changed = [(name, value) for name, value in pairs if value != getattr(usual, name)]
+        changed += [(one.name, one.value) for one in self.own]
+        return ",".join(f"{name}={value!r}" for name, value in changed) or None
+
+
+def _names() -> list[str]:
+    """The gates of our own checks."""
+    return [one.name for one in fields(Gates) if one.name != "own"]
 
 
 def passes(deviation: Deviation, bound: Bound) -> bool:
@@ -161,15 +191,20 @@ def parse_gates(texts: Iterable[str]) -> Gates:
         UsageError: unknown name or not a finite number.
     """
     gates = Gates()
-    known = list(gates.__dataclass_fields__)
+    known = _names()
     for text in texts:
         name, _, value = text.partition("=")
         try:
             number = float(value)
         except ValueError:
             number = float("nan")
-        if name not in known or not abs(number) < float("inf"):
-            raise UsageError(f"gate {text!r}: write NAME=NUMBER, with NAME one of {', '.join(known)}")
+        another = name not in known and name in own_gates()
+        if not (name in known or another) or not abs(number) < float("inf"):
+            every = ", ".join((*known, *own_gates()))
+            raise UsageError(f"gate {text!r}: write NAME=NUMBER, with NAME one of {every}")
+        if another:
+            gates = replace(gates, own=(*(one for one in gates.own if one.name != name), OwnBound(name, number)))
+            continue
         try:
             gates = replace(gates, **{name: number})
         except UsageError as error:

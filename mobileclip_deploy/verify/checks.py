@@ -23,6 +23,7 @@ from mobileclip_deploy.verify.claims import check_contents, check_measured
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
 from mobileclip_deploy.verify.forms import check_contexts, check_pictures
 from mobileclip_deploy.verify.graph import check_graph
+from mobileclip_deploy.verify.own_checks import own_checks
 from mobileclip_deploy.verify.places import check_place
 from mobileclip_deploy.verify.reproduction import check_reproduced
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
@@ -57,6 +58,9 @@ def verify_subject(subject: Subject) -> ParityReport:
             if concerns(subject, tower):
                 subject.tell(tower, what)
                 checks += _timed(check, subject, tower)
+        for name, own in own_checks().items():
+            subject.tell(tower, name)
+            checks += _timed(own.run, subject, tower, subject.gates.own_bound(name, own.bound))
         subject.artifact(tower).drop()  # what was read may be as large as the file
     for check_whole in (check_task, check_sampled):
         checks += _timed(check_whole, subject)
