@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import sys
+import textwrap
 import warnings
 from typing import Any, TextIO
 
@@ -17,8 +20,13 @@ PLAIN_WARNING = warnings.formatwarning
 
 
 def say(text: str = "", *, err: bool = False, file: TextIO | None = None) -> None:
-    """Print one line, escaped, on stdout, on stderr (`err`) or in a stream."""
-    click.echo(shown(text), err=err, file=file)
+    """Print one line, escaped, on stdout, on stderr (`err`) or in a stream; on stdout wrapped by words where that is a
+    terminal."""
+    line = shown(text)
+    if not err and file is None and sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        line = "\n".join(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False))
+    click.echo(line, err=err, file=file)
 
 
 class _Formatter(logging.Formatter):

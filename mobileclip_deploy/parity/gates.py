@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from mobileclip_deploy.arguments import Bounds, checked_fields
 from mobileclip_deploy.errors import InvalidInput, UsageError
@@ -206,7 +206,8 @@ def parse_gates(texts: Iterable[str]) -> Gates:
             gates = replace(gates, own=(*(one for one in gates.own if one.name != name), OwnBound(name, number)))
             continue
         try:
-            gates = replace(gates, **{name: number})
+            changed: Any = {name: number}
+            gates = replace(gates, **changed)
         except UsageError as error:
             raise UsageError(f"gate {text!r}: {error}") from None
     return gates

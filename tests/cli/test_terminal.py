@@ -6,6 +6,7 @@ import ast
 import json
 import logging
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -30,6 +31,24 @@ def test_what_does_not_show_itself_is_escaped() -> None:
     assert shown(HARM) == (r"\x1b[2J\x9b1m\x7f\x00\r\n\t\u2028\x85\u202e\u2066\u200e\u061c\u200b\ufeff\U000e0041\ud800")
     assert shown(HONEST) == HONEST
     assert shown(os.fsdecode(b"caf\xe9.png")) == r"caf\xe9.png"
+
+
+def test_a_terminal_s_lines_end_between_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    legend = (
+        "deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts; /a/path-of/one"
+    )
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal.say(legend)
+    assert capsys.readouterr().out == f"{legend}\n"  # a file's lines stay whole
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    terminal.say(legend)
+    terminal.say()
+    lines = capsys.readouterr().out.splitlines()
+    assert (" ".join(lines[:-1]), lines[-1]) == (legend, "")
+    assert max(map(len, lines)) <= 40
+    assert "/a/path-of/one" in lines[-2]
 
 
 def test_json_means_the_same_and_holds_none_of_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,7 +142,9 @@ def test_labels_stay_text_whatever_they_say(shown: Shown, pizza: Path) -> None:
 
 
 def test_pictures_are_found_by_words_and_stay_text_whatever_they_are_called(shown: Shown) -> None:
-    shown.page.wait("document.getElementById('indexed').textContent === '3 pictures ready, 1 could not be read.'")
+    shown.page.wait(
+        "document.getElementById('indexed').textContent === '3 pictures ready, 1 could not be read: broken.jpg.'"
+    )
     shown.page.evaluate(
         "document.getElementById('words').value = 'pizza'; document.querySelector('#search button').click()"
     )
@@ -178,7 +180,9 @@ def test_firefox_answers_alike(
         assert rows == sorted(wanted, key=lambda label: -wanted[label])
         shares = page.evaluate("[...document.querySelectorAll('#answers meter')].map((one) => one.value)")
         assert shares == pytest.approx(sorted(wanted.values(), reverse=True), abs=1e-4)
-        page.wait("document.getElementById('indexed').textContent === '3 pictures ready, 1 could not be read.'")
+        page.wait(
+            "document.getElementById('indexed').textContent === '3 pictures ready, 1 could not be read: broken.jpg.'"
+        )
         page.evaluate("(document.getElementById('words').value = 'pizza')")
         page.evaluate("document.querySelector('#search button').click()")
         page.wait("document.querySelectorAll('#found img').length === 3")

@@ -101,9 +101,12 @@ async function key(blob) {
   return `${settings.embedding_space} ${Array.from(new Uint8Array(digest), (one) => one.toString(16).padStart(2, "0")).join("")}`;
 }
 
+// So many pictures that could not be read are named.
+const NAMED = 5;
 // `pictures`: [name, a promise of its blob or the blob] of each.
 async function index(pictures) {
-  let [done, failed] = [0, 0];
+  let done = 0;
+  const failed = [];
   by("progress").hidden = false;
   for (const [name, given] of pictures) {
     try {
@@ -117,11 +120,12 @@ async function index(pictures) {
       }
       library.set(name, { given, values });
     } catch {
-      failed += 1;
+      failed.push(name);
     }
     done += 1;
     by("progress").value = done / pictures.length;
-    const bad = failed ? `, ${failed} could not be read` : "";
+    const more = failed.length > NAMED ? ` and ${failed.length - NAMED} more` : "";
+    const bad = failed.length ? `, ${failed.length} could not be read: ${failed.slice(0, NAMED).join(", ")}${more}` : "";
     by("indexed").textContent = done < pictures.length ? `${done} of ${pictures.length} pictures${bad}` : `${library.size} pictures ready${bad}.`;
   }
   by("progress").hidden = true;
