@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from mobileclip_deploy.targets.foreign.torch import operations_told
 from mobileclip_deploy.targets.graph import Constant, Graph, Node
 from mobileclip_deploy.targets.weights import View
 
@@ -43,33 +43,25 @@ class Settings:
     factors: list[float] = field(default_factory=list)
 
 
-class _Asked(TorchDispatchMode):
-    """Keeps the settings of what is called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found = Settings()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = str(func).removeprefix("aten.")
-        numbers = [float(one) for one in args if isinstance(one, int | float) and not isinstance(one, bool)]
-        if "norm" in name and numbers:
-            self.found.epsilons.append(numbers[-1])
-        if name.startswith(("clamp", "hardtanh")):
-            self.found.bounds.update(numbers)
-            self.found.bounds.update(float(one) for one in (kwargs or {}).values() if isinstance(one, int | float))
-        if name.startswith(("mul", "div")):
-            self.found.factors += numbers
-            self.found.factors += [float(one) for one in args if isinstance(one, Tensor) and one.numel() == 1]
-        return func(*args, **(kwargs or {}))
-
-
 @torch.no_grad()
 def tower_settings(module: nn.Module, row: Tensor) -> Settings:
     """What a tower sets. `row`: one of its inputs, [1, ...]."""
-    with _Asked() as asked:
+    found = Settings()
+
+    def called(name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        numbers = [float(one) for one in args if isinstance(one, int | float) and not isinstance(one, bool)]
+        if "norm" in name and numbers:
+            found.epsilons.append(numbers[-1])
+        if name.startswith(("clamp", "hardtanh")):
+            found.bounds.update(numbers)
+            found.bounds.update(float(one) for one in named.values() if isinstance(one, int | float))
+        if name.startswith(("mul", "div")):
+            found.factors += numbers
+            found.factors += [float(one) for one in args if isinstance(one, Tensor) and one.numel() == 1]
+
+    with operations_told(called):
         module(row)
-    return asked.found
+    return found
 
 
 def graph_settings(graph: Graph) -> Settings:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import contextlib
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mobileclip_deploy.targets.foreign import Private, exchanged
 
-__all__ = ["lean_tracing"]
+__all__ = ["lean_tracing", "operations_told"]
 
 MATERIALIZE = Private("torch", "2.13.0", "torch._export.utils", "_materialize_cpp_cia_ops")
 REGISTRATIONS = Private("torch", "2.13.0", "torch", "_C._dispatch_get_registrations_for_dispatch_key")
 TREE_CODE = Private("torch", "2.13.0", "torch.fx.graph", "_PyTreeCodeGen")
 SUBMODULES = Private("torch", "2.13.0", "torch.fx", "GraphModule._recompile_submodules")
+DISPATCH = Private("torch", "2.13.0", "torch.utils._python_dispatch", "TorchDispatchMode")
 GENERATED = ("_code", "_lineno_map", "_prologue_start")
 
 
@@ -114,3 +115,16 @@ def _code_when_asked_for(kind: Any) -> Iterator[None]:
     finally:
         for module in list(waiting):
             generate(module)
+
+
+@contextlib.contextmanager
+def operations_told(called: Callable[[str, tuple[Any, ...], Mapping[str, Any]], None]) -> Iterator[None]:
+    """In here `called` is told of every operation of torch that runs: its name, as `mul.Tensor`, and its arguments."""
+
+    class Told(DISPATCH()):  # type: ignore[misc]  # a class of torch's, which is asked for by its name
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            called(str(func).removeprefix("aten."), args, kwargs or {})
+            return func(*args, **(kwargs or {}))
+
+    with Told():
+        yield
