@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conversions import Store
+from faults.files import Files
 from faults.planting import Planted
 from writing import subject
 
@@ -128,3 +129,9 @@ def healthy(session_folder: Path, store: Store) -> Healthy:
 @pytest.fixture(scope="session")
 def half(session_folder: Path, store: Store) -> Healthy:
     return build("fp16", session_folder / "fp16", store)
+
+
+@pytest.fixture(scope="session")
+def files(store: Store) -> Files:
+    """Healthy files of every target."""
+    return Files(store)

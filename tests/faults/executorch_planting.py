@@ -114,19 +114,6 @@ class PlantedProgram:
         calls = [entry["call"] for entry in self.plan["chains"][0]["instructions"]]
         return [call for kind, call in calls if kind == "KernelCall" and kinds[call["index"]] == name]
 
-    def constant(self, value: int) -> Array:
-        """The numbers of a value, writable in place."""
-        tensor = self.tensor(value)
-        dtype = program_file.DTYPES[tensor["scalar_type"]]
-        flat = np.frombuffer(self.constants[tensor["data_buffer_idx"]], dtype, int(np.prod(tensor["sizes"])))
-        return flat.reshape(tensor["sizes"])
-
-    def given(self, value: int) -> int:
-        """A copy of a value with an index of its own, so that no other operation has it too."""
-        kind, fields = self.plan["values"][value]["value"]
-        self.plan["values"] = (*self.plan["values"], {"value": (kind, dict(fields))})
-        return len(self.plan["values"]) - 1
-
     # XNNPACK's parts
 
     def operations(self, *kinds: str) -> list[tuple[Fields, Fields]]:
@@ -153,22 +140,13 @@ class PlantedProgram:
                 return found
         raise LookupError(value)
 
-    def numbers(self, part: Fields, value: int) -> Array:
-        """The numbers of a constant value as they are stored, writable in place; two 4-bit integers a byte."""
-        tensor = self.held(part, value)
-        data = self.named[part["constant_data"][tensor["constant_buffer_idx"]]["named_key"]]
-        datatype = xnnpack_payload.DATATYPES[tensor["datatype"]]
-        if datatype in xnnpack_payload.FOUR_BITS:
-            return np.frombuffer(data, np.uint8).reshape(tensor["dims"][0], -1)
-        return np.frombuffer(data, xnnpack_payload.STORED[datatype]).reshape(tensor["dims"])
-
-    def scales(self, part: Fields, value: int) -> Array:
-        """The scales of a constant value, writable in place: float32, or bfloat16 as uint16."""
-        quantization = self.quantization(part, value)
-        assert quantization is not None
-        kind, fields = quantization
-        data = self.named[part["constant_data"][fields["scale_buffer_idx"]]["named_key"]]
-        return np.frombuffer(data, np.uint16 if kind == "PerGroup" else np.float32)
+    def data(self, part: Fields, value: int, scales: bool = False) -> bytearray:
+        """The bytes of a constant value, or of its scales."""
+        index = self.held(part, value)["constant_buffer_idx"]
+        if scales:
+            _, fields = self.quantization(part, value) or ("", {})
+            index = fields["scale_buffer_idx"]
+        return self.named[part["constant_data"][index]["named_key"]]
 
     def alone(self) -> None:
         """Give every constant of every part a name of its own, so that a fault is in one operation alone."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 from click.testing import CliRunner
 from exports import Exports, rehash
 from faults.conftest import Healthy, followed, restamped
-from faults.faults import FAULTS, Fault, bytes_unscaled, epsilon
+from faults.coreml_edits import bytes_unscaled, epsilon, output_renamed
 from faults.planting import Planted
 
 import mobileclip_deploy as mcd
@@ -75,15 +76,16 @@ def test_the_command_gives_them_as_json(damaged: Bundle) -> None:
     assert "epsilon" in found[1]["detail"]
 
 
-@pytest.mark.parametrize(
-    "fault", [fault for fault in FAULTS if fault.name in ("one channel times 1.5", "the output renamed")], ids=str
-)
-def test_the_gates_fail_and_the_difference_is_explained(healthy: Healthy, fault: Fault, tmp_path: Path) -> None:
-    bundle, operation = healthy.planted(fault.tower, tmp_path, fault.plant)
-    failed = {check.tower for check in healthy.checks(bundle, fault.tower) if check.status == "failed"}
-    assert failed == {fault.tower}
-    written, fresh = followed(bundle, fault.tower), healthy.programs[fault.tower]
-    found = compare_programs(fault.tower, written, fresh, healthy.feeds(fault.tower))
+@pytest.mark.parametrize(("plant", "named"), [(bytes_unscaled, "image__scaled__"), (output_renamed, None)])
+def test_the_gates_fail_and_the_difference_is_explained(
+    healthy: Healthy, plant: Any, named: str | None, tmp_path: Path
+) -> None:
+    bundle, operation = healthy.planted("image", tmp_path, plant)
+    assert operation == named
+    failed = {check.tower for check in healthy.checks(bundle, "image") if check.status == "failed"}
+    assert failed == {"image"}
+    written, fresh = followed(bundle, "image"), healthy.programs["image"]
+    found = compare_programs("image", written, fresh, healthy.feeds("image"))
     assert (found.finding, found.operation) == ("operation" if operation else "interface", operation)
     assert operation is None or (found.relative or 0) > 1e-2
 

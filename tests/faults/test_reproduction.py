@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from faults.conftest import Healthy
-from faults.faults import epsilon
+from faults.coreml_edits import epsilon
 from writing import written
 
 from mobileclip_deploy.bundle import Bundle

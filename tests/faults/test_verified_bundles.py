@@ -46,7 +46,7 @@ class Case:
 
 def in_flatbuffer(*names: str) -> Edit:
     def plant(path: Path) -> None:
-        from faults.litert_faults import FAULTS
+        from faults.litert_edits import FAULTS
 
         from mobileclip_deploy.targets.litert.editing import Editor
 
@@ -60,7 +60,7 @@ def in_flatbuffer(*names: str) -> Edit:
 
 def in_asset(*names: str) -> Edit:
     def plant(path: Path) -> None:
-        from faults.coreai_faults import FAULTS
+        from faults.coreai_edits import FAULTS
 
         from mobileclip_deploy.targets.coreai.asset import Asset
 
@@ -79,10 +79,7 @@ CASES = [
         "w8a8",
         {
             "text": in_flatbuffer(
-                "a row of words that no prompt holds",
-                "the approximate GELU",
-                "a range of activations",
-                "another name of the output",
+                "a row of words", "a switch of an operator", "a step of activations", "another name of the output"
             )
         },
         {
@@ -96,7 +93,7 @@ CASES = [
     Case(
         "coreai",
         "w8",
-        {"text": in_asset("a word's row scaled", "softmax over another axis", "the output called otherwise")},
+        {"text": in_asset("a word's row", "an integer of an operation", "the output called otherwise")},
         {
             ("text", "structure"): "embedding",
             ("text", "weights"): "token_embedding.weight has",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from exports import Exports
-from faults.onnx_faults import (
+from faults.onnx_edits import (
     activation_range,
     activation_restored,
     activation_zero,

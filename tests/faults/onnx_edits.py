@@ -1,0 +1,322 @@
+"""Edits of ONNX files: of every field that its reader has to see, and of how the same is said in other words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from faults.edits import Edit
+from faults.onnx_planting import PlantedOnnx, called
+from onnx import TensorProto, helper, numpy_helper
+
+__all__ = ["FAULTS", "HARMLESS", "edited"]
+
+P = PlantedOnnx
+Array = npt.NDArray[Any]
+Plant = Callable[[P], str | None]
+W4, W8A8, W8, HALF, WHOLE = ("text", "w4"), ("image", "w8a8"), ("text", "w8"), ("text", "fp16"), ("image", "fp32")
+
+
+def edited(file: Path, plant: Callable[[P], str | None], path: Path) -> str | None:
+    """Write a file with an edit."""
+    opened = PlantedOnnx(file.read_bytes())
+    named = plant(opened)
+    opened.save(path)
+    return named
+
+
+def activation_range(p: P) -> str:
+    return p.change(p.find("QuantizeLinear", 3).input[1], lambda values: values * 1.1)
+
+
+def activation_zero(p: P) -> str:
+    return p.change(p.find("QuantizeLinear", 3).input[2], lambda values: values + 1)
+
+
+def activation_restored(p: P) -> str:
+    """By another step than it was rounded by."""
+    rounded = p.find("QuantizeLinear", 3)
+    (restored,) = p.users(rounded.output[0])
+    restored.input[1] = p.add("planted_step", p.array(restored.input[1]) * np.float32(1.1))
+    return called(restored)
+
+
+def activations_cut_off(p: P) -> str:
+    """Half of the range, as often as what is rounded is used."""
+    for name in sorted({node.input[1] for node in p.all("QuantizeLinear")}):
+        p.change(name, lambda values: values / 2)
+    return called(p.find("QuantizeLinear"))
+
+
+def biased_conv(p: P) -> onnx.NodeProto:
+    return next(node for node in p.all("Conv") if len(node.input) > 2 and p.has(node.input[2]))
+
+
+def bias_dropped(p: P) -> str:
+    conv = biased_conv(p)
+    del conv.input[2]
+    return called(conv)
+
+
+def setting(kind: str, name: str, value: Any, number: int = 0) -> Plant:
+    return lambda p: p.set(p.find(kind, number), name, value)
+
+
+def retyped(old: str, new: str) -> Plant:
+    def plant(p: P) -> str:
+        node = p.find(old)
+        node.op_type = new
+        del node.attribute[:]
+        return called(node)
+
+    return plant
+
+
+def gelus_by_tanh(p: P) -> str:
+    names = [p.set(node, "approximate", "tanh") for node in p.all("Gelu")]
+    return names[0]
+
+
+def epsilon(p: P) -> str:
+    names = [p.set(node, "epsilon", 1e-3) for node in p.all("LayerNormalization")]
+    return names[0]
+
+
+def queries(p: P) -> onnx.NodeProto:
+    """The multiplication of the queries with the root of 1 / sqrt(head dimension)."""
+    scores = p.producer(p.find("Softmax").input[0])
+    return p.producer(scores.input[0])
+
+
+def attention_scale(p: P) -> str:
+    node = queries(p)
+    node.input[1] = p.add("planted_scale", p.array(node.input[1]) * 2)
+    return called(node)
+
+
+def queries_and_keys_swapped(p: P) -> str:
+    split = p.find("Split")
+    split.output[0], split.output[1] = split.output[1], split.output[0]
+    return called(p.users(split.output[1])[0])
+
+
+def outputs_scaled(p: P) -> str:
+    return p.append("Mul", p.add("planted_factor", np.float32(100)))
+
+
+def end_of_text(p: P) -> str:
+    return p.change(p.find("Equal").input[1], lambda values: values - 1)
+
+
+def gain_and_shift_swapped(p: P) -> str:
+    norm = p.find("LayerNormalization")
+    norm.input[1], norm.input[2] = norm.input[2], norm.input[1]
+    return called(norm)
+
+
+def output_renamed(p: P) -> None:
+    name = p.graph.output[0].name
+    p.producer(name).output[0] = p.graph.output[0].name = "embedding"
+
+
+def said_anew(p: P) -> str:
+    """A function in the file that is called as an operator is."""
+    body = [helper.make_node("Relu", ["X"], ["Y"])]
+    opsets = [helper.make_opsetid("", 20)]
+    p.model.functions.append(helper.make_function("", "Gelu", ["X"], ["Y"], body, opsets))
+    return called(p.graph.node[0])
+
+
+def numbers_elsewhere(p: P) -> str:
+    tensor = max(p.graph.initializer, key=lambda tensor: tensor.ByteSize())
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="elsewhere")
+    return "is not a valid ONNX model"
+
+
+def defined_twice(p: P) -> str:
+    tensor = p.graph.initializer.add()
+    tensor.CopyFrom(next(known for known in p.graph.initializer if "bias" in known.name))
+    tensor.raw_data = bytes(len(tensor.raw_data))
+    return "is not a valid ONNX model"
+
+
+def other_type(p: P) -> str:
+    """The same bytes as numbers of another type."""
+    tensor = next(tensor for tensor in p.graph.initializer if tensor.data_type == TensorProto.INT8)
+    tensor.data_type = TensorProto.UINT8
+    return called(p.users(tensor.name)[0])
+
+
+def other_version(p: P) -> str:
+    """Other definitions of all operators of the domain."""
+    next(known for known in p.model.opset_import if not known.domain).version = 21
+    return "opset"
+
+
+def input_widened(p: P) -> None:
+    p.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+
+
+def number(kind: int, dimensions: int = 1) -> Plant:
+    """Another number in the first constant of a type, by far."""
+
+    def plant(p: P) -> str:
+        tensor = next(one for one in p.graph.initializer if one.data_type == kind and len(one.dims) >= dimensions)
+        changed = bytearray(tensor.raw_data)
+        changed[numpy_helper.to_array(tensor).itemsize - 1] ^= 0x41
+        tensor.raw_data = bytes(changed)
+        return called(p.users(tensor.name)[0])
+
+    return plant
+
+
+def other_zero(p: P) -> str:
+    """A new input with a zero point for each block."""
+    product = p.find("MatMulNBits")
+    rows, blocks = p.array(product.input[2]).shape
+    product.input.append(p.add("planted_zero", np.full((rows, -(-blocks // 2)), 0x99, np.uint8)))
+    return called(product)
+
+
+FAULTS: tuple[Edit[P], ...] = (
+    Edit("a float of a weight", number(TensorProto.FLOAT, 2), (WHOLE, W4, W8A8)),
+    Edit("half a float of a weight", number(TensorProto.FLOAT16, 2), (HALF, W4)),
+    Edit("an integer of a weight", number(TensorProto.INT8, 2), (W8A8, W8)),
+    Edit("two integers of a weight", number(TensorProto.UINT8, 2), (W4,)),
+    Edit("a scale of a weight", lambda p: p.change(p.find("MatMulNBits").input[2], lambda one: one * 1.1), (W4,)),
+    Edit("a step of a weight", lambda p: p.change(p.find("DequantizeLinear", 1).input[1], lambda v: v * 2), (W8A8,)),
+    Edit("a zero point", number(TensorProto.UINT8, 0), (W8A8,)),
+    Edit("a zero point of a weight", number(TensorProto.INT8), (W8A8,)),
+    Edit("another zero point", other_zero, (W4,)),
+    Edit("an integer of a bias", number(TensorProto.INT32), (W8A8,)),
+    Edit("a float of a bias", lambda p: p.change(biased_conv(p).input[2], lambda one: one + 1), (WHOLE, HALF)),
+    Edit("the type of a constant", other_type, (W8A8, W8)),
+    Edit("a step of activations", activation_range, (W8A8,)),
+    Edit("a zero point of activations", activation_zero, (W8A8,)),
+    Edit("activations restored by another step", activation_restored, (W8A8,)),
+    Edit("a number", attention_scale, (W4, HALF)),
+    Edit("an integer", end_of_text, (W4,)),
+    Edit("a text of an operator", gelus_by_tanh, (W4, WHOLE)),
+    Edit("a number of an operator", epsilon, (W4,)),
+    Edit("an integer of an operator", setting("Softmax", "axis", -2), (W4,)),
+    Edit("integers of an operator", setting("Conv", "strides", [1, 1]), (WHOLE,)),
+    Edit("the type of an operator", retyped("Gelu", "Relu"), (W4,)),
+    Edit("the version of the operators", other_version, (W4,)),
+    Edit("an input that is left out", bias_dropped, (W4, HALF)),
+    Edit("two inputs exchanged", gain_and_shift_swapped, (W4,)),
+    Edit("two results exchanged", queries_and_keys_swapped, (W4,)),
+    Edit("an operator behind the output", outputs_scaled, (W4,)),
+    Edit("the output renamed", output_renamed, (W4,)),
+    Edit("the type of the input", input_widened, (WHOLE,)),
+    Edit("an operator said anew", said_anew, (W4,)),
+    Edit("numbers in another file", numbers_elsewhere, (W4,)),
+    Edit("a constant said twice", defined_twice, (W4,)),
+)
+
+
+# What says the same in other words
+
+
+def operations_renamed(p: P) -> None:
+    for number, node in enumerate(p.graph.node):
+        node.name = f"operation {number}"
+
+
+def tensors_renamed(p: P) -> None:
+    kept = {value.name for value in (*p.graph.input, *p.graph.output)}
+    for node in p.graph.node:
+        node.input[:] = [name if name in kept or not name else f"t.{name}" for name in node.input]
+        node.output[:] = [name if name in kept else f"t.{name}" for name in node.output]
+    for tensor in p.graph.initializer:
+        tensor.name = f"t.{tensor.name}"
+
+
+def constants_reordered(p: P) -> None:
+    tensors = [*p.graph.initializer][::-1]
+    del p.graph.initializer[:]
+    p.graph.initializer.extend(tensors)
+
+
+def operations_reordered(p: P) -> None:
+    """As late as can be, seen from the end."""
+    waiting, order = [*p.graph.node], []
+    while waiting:
+        needed = {name for node in waiting for name in node.input}
+        node = next(node for node in waiting if not needed & {*node.output})  # the first that none waits for
+        waiting.remove(node)
+        order.append(node)
+    assert [*p.graph.node] != order[::-1]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(order)]
+    del p.graph.node[:]
+    p.graph.node.extend(copies)
+
+
+def numbers_as_numbers(p: P) -> None:
+    """float_data and int64_data for raw_data."""
+    for tensor in p.graph.initializer:
+        values = numpy_helper.to_array(tensor).reshape(-1)
+        field = {TensorProto.FLOAT: tensor.float_data, TensorProto.INT64: tensor.int64_data}.get(tensor.data_type)
+        if field is not None and values.size < 10_000:
+            tensor.ClearField("raw_data")
+            field.extend(values.tolist())
+
+
+def texts_added(p: P) -> None:
+    p.model.doc_string = p.graph.doc_string = p.graph.node[0].doc_string = "a note"
+    p.model.producer_name = "another tool"
+    p.model.metadata_props.add(key="note", value="a note")
+    p.graph.initializer[0].doc_string = "a note"
+
+
+def unused_added(p: P) -> None:
+    spare = p.add("spare", np.ones(5, np.float32))
+    p.graph.node.insert(0, helper.make_node("Neg", [spare], ["spare_negative"]))
+
+
+def constants_as_operations(p: P) -> None:
+    tensors = [*p.graph.initializer]
+    del p.graph.initializer[:]
+    for tensor in tensors:
+        p.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+
+
+def defaults_left_out(p: P) -> None:
+    for node in p.all("Softmax", "Gelu", "LayerNormalization", "Conv", "Gemm"):
+        for name in ("axis", "approximate", "stash_type", "auto_pad", "alpha", "beta"):
+            p.set(node, name, None)
+    for node in p.all("Softmax", "LayerNormalization"):
+        assert all(given.name != "axis" for given in node.attribute)
+
+
+def constants_apart(p: P) -> None:
+    """Each user has a copy of its own."""
+    for number, node in enumerate(p.graph.node):
+        for index, name in enumerate(node.input):
+            if p.has(name) and len(p.users(name)) > 1:
+                node.input[index] = p.add(f"{name}_{number}_{index}", p.array(name))
+
+
+def batch_renamed(p: P) -> None:
+    for value in (*p.graph.input, *p.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+
+
+HARMLESS: tuple[Edit[P], ...] = (
+    Edit("operations renamed", operations_renamed, (W4, W8A8)),
+    Edit("values renamed", tensors_renamed, (W4, W8A8)),
+    Edit("constants in another order", constants_reordered, (W4, W8A8)),
+    Edit("operations in another order", operations_reordered, (W4, W8A8)),
+    Edit("numbers written in other fields", numbers_as_numbers, (W4, W8A8)),
+    Edit("texts added", texts_added, (W4, W8A8)),
+    Edit("something unused added", unused_added, (W4, W8A8)),
+    Edit("constants as operations", constants_as_operations, (W4, W8A8)),
+    Edit("defaults left out", defaults_left_out, (W4, W8A8)),
+    Edit("constants not shared", constants_apart, (W4, W8A8)),
+    Edit("the batch renamed", batch_renamed, (W4, W8A8)),
+)
