@@ -118,11 +118,10 @@ def test_another_checkpoint_than_the_exported_one_fails(exports: Exports, tmp_pa
     for name, value in model.named_parameters():
         if value.ndim > 1 and name != "logit_scale":
             value.add_(1e-3 * value.std() * torch.randn(value.shape, generator=generator))
-    mcd.export(model, "onnx", "fp32", tmp_path, verify=False)
-    path = tmp_path / "nano-onnx-fp32"
-    shutil.copy(exports.bundle("onnx", "fp32").golden, path)
-    report = mcd.verify(path, checkpoint=exports.checkpoint)
-    assert failed(report) >= {(tower, step) for tower in ("image", "text") for step in ("twin", "shipped")}
+    bundle = mcd.export(model, "onnx", "fp32", tmp_path, tower="text", verify=False)
+    shutil.copy(exports.bundle("onnx", "fp32").golden, bundle.path)
+    report = mcd.verify(bundle, checkpoint=exports.checkpoint, thorough=False)
+    assert failed(report) >= {("text", "twin"), ("text", "shipped")}
 
 
 def test_mean_and_std_forgotten_in_the_graph_fail_the_export(

@@ -17,9 +17,9 @@ NEEDS = {"coreai": require_coreai, "litert": require_litert}
 CASES: list[tuple[str, TowerName, str]] = [
     ("onnx", "text", "w8"),
     ("coreml", "image", "w8"),
-    ("executorch", "text", "w8"),
+    ("executorch", "text", "fp32"),
     ("coreai", "text", "w4p"),
-    ("litert", "text", "w8"),
+    ("litert", "text", "fp32"),
     ("torchscript", "image", "fp32"),
 ]
 

@@ -20,37 +20,17 @@ from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import first_difference
-from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
 
 require_coreai()
 
 # What the layers of the small network that are worth it are stored as.
-GRIDS = {
-    ("image", "fp16"): {"float16"},
-    ("image", "w8"): {"int8, a scale an output"},
-    ("image", "w4p"): {"int8, a scale an output", "4-bit table for 32 outputs"},
-    ("image", "w4"): {"int8, a scale an output", "int4, a scale 32 inputs"},
-    ("text", "w6p"): {"6-bit table", "6-bit table for 32 outputs"},
-    ("text", "w4"): {"int4, a scale 32 inputs", "int4, a scale 16 inputs"},
-}
 
 
 @pytest.fixture(scope="module")
 def assets(store: Store) -> Assets:
     return Assets(store.folder / "coreai")
-
-
-@pytest.mark.once("precision")
-@pytest.mark.parametrize(("tower", "precision"), GRIDS)
-def test_every_weight_is_read_back_on_its_grid(assets: Assets, tower: TowerName, precision: str) -> None:
-    target, module = get_target("coreai"), make_tower(assets.model, tower)
-    storage = storage_of(target, tower, module, precision)
-    found, missing = matched_weights(module, target.open(assets.path(tower, precision)).weights)
-    assert missing == []
-    assert [match.wrong(storage[match.layer], half=True) for match in found] == [None] * len(found)
-    assert {storage[match.layer].describe() for match in found} - {"float16"} == GRIDS[tower, precision] - {"float16"}
 
 
 @pytest.mark.parametrize("precision", ["w6p", "w4"])

@@ -43,7 +43,7 @@ if os.environ.get("MOBILECLIP_TEST_GOLDENS") != "all":
     GOLDENS |= dict.fromkeys(("mobileclip-s2.apple", "mobileclip2-s0.openclip"), ("fp32",))
 TEXT_BOUND = 3e-5
 Record = Callable[[str, Any], None]
-pytestmark = pytest.mark.once("tower")  # of the first golden, which has the fewest packages
+pytestmark = pytest.mark.whole
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from exports import Exports
 from targets.test_coreml_runner import StandIn
+from tiny import WORDS, known
 from writing import chosen, job_of
 
 import mobileclip_deploy as mcd
@@ -30,14 +31,21 @@ both_towers = pytest.mark.parametrize("tower", TOWERS)
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
 
-def export(exports: Exports, output: Path, verify: bool) -> mcd.Bundle:
-    model, options = mcd.load_model(None, exports.checkpoint), {"multifunction": True}
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small network's, whose card is known as long as it is asked for."""
+    with known(tmp_path_factory.mktemp("small")) as path:
+        yield path
+
+
+def export(checkpoint: Path, output: Path, verify: bool) -> mcd.Bundle:
+    model, options = mcd.load_model(WORDS, checkpoint), {"multifunction": True}
     return mcd.export(model, "coreml", "image=fp16,text=w6p", output, options=options, verify=verify)
 
 
 @pytest.fixture(scope="module")
-def bundle(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
-    return export(exports, tmp_path_factory.mktemp("functions"), verify=True)
+def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
+    return export(checkpoint, tmp_path_factory.mktemp("functions"), verify=True)
 
 
 def run(*words: object) -> str:
@@ -49,24 +57,26 @@ def run(*words: object) -> str:
 def test_the_bundle_holds_one_package_that_the_manifest_names_with_a_function_for_each_tower(
     bundle: mcd.Bundle,
 ) -> None:
-    assert [path.name for path in bundle.path.glob("*.mlpackage")] == ["nano.mlpackage"]
+    assert [path.name for path in bundle.path.glob("*.mlpackage")] == ["tiny_words.mlpackage"]
     entries = bundle.manifest.towers
     assert {tower: (entry.file, entry.function) for tower, entry in entries.items()} == {
-        tower: ("nano.mlpackage", tower) for tower in TOWERS
+        tower: ("tiny_words.mlpackage", tower) for tower in TOWERS
     }
-    assert bundle.bytes == artifact_bytes(bundle.path / "nano.mlpackage") == entries["image"].bytes
+    assert bundle.bytes == artifact_bytes(bundle.path / "tiny_words.mlpackage") == entries["image"].bytes
     assert bundle.manifest.options == {"deployment_target": "iOS18", "multifunction": "on"}
     assert {check.status for check in bundle.parity} == {"passed"}
     card = (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "`nano.mlpackage`, function `text`" in card
+    assert "`tiny_words.mlpackage`, function `text`" in card
     mcd.Bundle.open(bundle.path)
 
 
 @both_towers
-def test_a_function_is_the_program_that_the_tower_alone_would_be(bundle: mcd.Bundle, tower: TowerName) -> None:
+def test_a_function_is_the_program_that_the_tower_alone_would_be(
+    bundle: mcd.Bundle, checkpoint: Path, tower: TowerName
+) -> None:
     from mobileclip_deploy.folding import fold
 
-    model = mcd.load_model()
+    model = mcd.load_model(WORDS, checkpoint)
     fold(model)
     alone = bundle.path.parent / f"{tower}.mlpackage"
     precision = bundle.manifest.towers[tower].precision
@@ -79,13 +89,13 @@ def test_a_function_is_the_program_that_the_tower_alone_would_be(bundle: mcd.Bun
     assert function.functions == ("image", "text")
 
 
-def test_the_same_towers_give_the_same_bytes(bundle: mcd.Bundle, exports: Exports, tmp_path: Path) -> None:
-    again = export(exports, tmp_path, verify=False)
+def test_the_same_towers_give_the_same_bytes(bundle: mcd.Bundle, checkpoint: Path, tmp_path: Path) -> None:
+    again = export(checkpoint, tmp_path, verify=False)
     assert artifact_sha256(again.artifact("image")) == artifact_sha256(bundle.artifact("image"))
 
 
-def test_verify_compares_each_function_with_a_fresh_conversion(bundle: mcd.Bundle, exports: Exports) -> None:
-    report = mcd.verify(bundle, checkpoint=exports.checkpoint)
+def test_verify_compares_each_function_with_a_fresh_conversion(bundle: mcd.Bundle, checkpoint: Path) -> None:
+    report = mcd.verify(bundle, checkpoint=checkpoint)
     assert report.passed, report
     reproduced = [check for check in report.checks if check.step == "reproduced"]
     assert [check.tower for check in reproduced] == ["image", "text"]
@@ -110,8 +120,8 @@ def test_core_ml_is_asked_for_the_function(bundle: mcd.Bundle, monkeypatch: pyte
     monkeypatch.setattr(ct.models, "MLModel", StandIn)
     monkeypatch.setattr(StandIn, "asked", [])
     pixels = bundle_inputs(bundle).pixels[:1]
-    assert mcd.load_runner(bundle, "image")(pixels).shape == (1, 128)
-    assert mcd.load_runner(bundle, "text")(bundle_inputs(bundle).ids[:1]).shape == (1, 128)
+    assert mcd.load_runner(bundle, "image")(pixels).shape == (1, 24)
+    assert mcd.load_runner(bundle, "text")(bundle_inputs(bundle).ids[:1]).shape == (1, 24)
     assert StandIn.asked == [("ALL", "image"), ("ALL", "text")]
 
 

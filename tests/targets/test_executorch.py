@@ -15,6 +15,7 @@ from tiny import WORDS, known, tiny_variant
 from torch import nn
 from writing import job_of
 
+import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.folding import fold
@@ -141,23 +142,22 @@ def test_what_would_be_slow_or_wrong_is_refused_with_the_reason(precision: str, 
     assert reason in refusal(run("export", "--target", "executorch", "--precision", precision))
 
 
-def test_the_core_ml_delegate_is_checked_on_the_package_inside(exports: Exports) -> None:
-    bundle = exports.bundle("executorch-coreml", "fp16")
-    assert bundle.path.name == "nano-executorch-coreml-fp16"
-    assert sorted(path.name for path in bundle.path.glob("*.pte")) == ["nano_image.coreml.pte", "nano_text.coreml.pte"]
+def test_the_core_ml_delegate_is_checked_on_the_package_inside(tmp_path: Path) -> None:
+    with known(tmp_path) as checkpoint:
+        model = mcd.load_model(WORDS, checkpoint)
+        bundle = mcd.export(model, "executorch-coreml", "fp16", tmp_path, tower="text")
+    assert bundle.path.name == f"{WORDS}-executorch-coreml-fp16"
+    path = bundle.artifact("text")
+    assert path.name == f"{WORDS}_text.coreml.pte"
     shipped = [check for check in bundle.parity if check.step == "shipped"]
     assert {check.status for check in bundle.parity} == {"passed"}
     assert all(check.engine is not None and "inside the .pte; not Core ML" in check.engine for check in shipped)
-    for tower in ("image", "text"):
-        program = read_program(bundle.path / f"nano_{tower}.coreml.pte")
-        assert program.backends == ("CoreMLBackend",)
-        assert program.operators == {}
-        assert str(Path.cwd()).encode() not in program.delegates[0].payload
+    program = read_program(path)
+    assert (program.backends, program.operators) == (("CoreMLBackend",), {})
+    assert str(Path.cwd()).encode() not in program.delegates[0].payload
 
 
 def test_vulkan_is_written_and_reported_as_not_run(tmp_path: Path) -> None:
-    import mobileclip_deploy as mcd
-
     with known(tmp_path) as checkpoint:
         model = mcd.load_model(WORDS, checkpoint)
         mcd.reparameterize(model)

@@ -15,7 +15,7 @@ from mobileclip_deploy.export.request import ExportRequest, choose
 
 def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = causal_model(tmp_path, monkeypatch)
-    bundle = mcd.export(model, "executorch", "fp32", tmp_path, contexts=(16, 32))
+    bundle = mcd.export(model, "executorch", "fp32", tmp_path, contexts=(16, 32), verify=False)
     entry = bundle.manifest.towers["text"]
     assert (entry.contexts, entry.input.shape) == (CONTEXTS, (1, 0))
     report = mcd.verify(bundle)

@@ -35,7 +35,7 @@ def goldens() -> ModuleType:
     return module
 
 
-@pytest.mark.once
+@pytest.mark.whole
 @pytest.mark.parametrize("tower", ["text", "image"])
 def test_s0_on_xnnpack_is_within_the_goldens_bound(goldens: ModuleType, tower: TowerName, tmp_path: Path) -> None:
     path = goldens.export_golden(S0, tower, "xnnpack", "fp32", tmp_path)

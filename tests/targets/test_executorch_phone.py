@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import refusal, run
-from exports import Exports
+from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
@@ -26,25 +27,26 @@ WANTED = {"dynamic_batch": True, "bundled_program": True, "etrecord": True}
 
 
 @pytest.fixture(scope="module")
-def bundle(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The text tower with all of it, verified when it was exported."""
-    model = mcd.load_model(None, exports.checkpoint)
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
+    """The text tower of a small network with all of it, verified when it was exported."""
     folder = tmp_path_factory.mktemp("phone")
-    return mcd.export(model, "executorch", "fp32", folder, tower="text", options=WANTED)
+    with known(folder) as checkpoint:
+        model = mcd.load_model(WORDS, checkpoint)
+        yield mcd.export(model, "executorch", "fp32", folder, tower="text", options=WANTED)
 
 
 def test_the_manifest_names_what_is_beside_the_artifact(bundle: Bundle) -> None:
     attached = bundle.manifest.towers["text"].attachments
     assert attached is not None
     assert {kind: entry.file for kind, entry in attached.items()} == {
-        "bundled_program": "nano_text.xnnpack.bpte",
-        "etrecord": "nano_text.xnnpack.etrecord",
+        "bundled_program": "tiny_words_text.xnnpack.bpte",
+        "etrecord": "tiny_words_text.xnnpack.etrecord",
     }
     assert attached["bundled_program"].tolerance is not None
     assert Bundle.open(bundle.path).manifest == bundle.manifest
 
 
-@pytest.mark.parametrize("name", ["nano_text.xnnpack.bpte", "nano_text.xnnpack.etrecord"])
+@pytest.mark.parametrize("name", ["tiny_words_text.xnnpack.bpte", "tiny_words_text.xnnpack.etrecord"])
 def test_what_is_beside_the_artifact_may_not_change(bundle: Bundle, tmp_path: Path, name: str) -> None:
     copy = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
     with (copy / name).open("ab") as file:
@@ -62,7 +64,7 @@ def test_the_runtime_itself_passes_the_test_cases_within_the_tolerance_and_no_ot
     assert tolerance is not None
     reference = Reference.read(bundle.golden)
     expected = reference.of("text")
-    check_bundled_program(bundle.path / "nano_text.xnnpack.bpte", len(expected), tolerance)
+    check_bundled_program(bundle.path / "tiny_words_text.xnnpack.bpte", len(expected), tolerance)
     artifact = Path(shutil.copy(bundle.artifact("text"), tmp_path / "wrong.pte"))
     wrong = write_bundled_program(
         artifact, Expected(reference.inputs.ids[:2], expected[:2] + np.float32(2 * tolerance), tolerance)
@@ -74,7 +76,7 @@ def test_the_runtime_itself_passes_the_test_cases_within_the_tolerance_and_no_ot
 def test_an_etrecord_is_read_by_the_developer_tools_and_names_no_folder_of_this_machine(bundle: Bundle) -> None:
     from executorch.devtools import parse_etrecord
 
-    path = bundle.path / "nano_text.xnnpack.etrecord"
+    path = bundle.path / "tiny_words_text.xnnpack.etrecord"
     assert parse_etrecord(str(path)).edge_dialect_program is not None
     data = path.read_bytes()
     assert b"mobileclip_deploy/targets/executorch/authoring.py" in data
@@ -83,7 +85,7 @@ def test_an_etrecord_is_read_by_the_developer_tools_and_names_no_folder_of_this_
 
 def test_prompts_are_taken_one_at_a_time_or_up_to_64(bundle: Bundle) -> None:
     entry = bundle.manifest.towers["text"]
-    assert (entry.input.shape, entry.output.shape) == ((0, 77), (0, 128))
+    assert (entry.input.shape, entry.output.shape) == ((0, 77), (0, 24))
     reference = Reference.read(bundle.golden)
     repeats = -(-65 // len(reference.inputs.ids))
     ids, expected = np.tile(reference.inputs.ids, (repeats, 1)), np.tile(reference.of("text"), (repeats, 1))

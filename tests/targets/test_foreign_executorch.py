@@ -64,6 +64,7 @@ def test_executorchs_table_of_operations_is_read_as_it_reads_it() -> None:
     assert read == _ops._load_edge_dialect_info()
 
 
+@pytest.mark.whole
 def test_executorchs_own_parser_is_not_asked() -> None:
     refused = "from ruamel.yaml import YAML; YAML.load = None; "
     ours = "from mobileclip_deploy.targets.executorch.lowering import import_exir; import_exir(); "

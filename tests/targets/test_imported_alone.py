@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 from mobileclip_deploy.targets import get_target
@@ -22,6 +24,7 @@ from coremltools.converters.mil.mil import Builder
 """
 
 
+@pytest.mark.whole
 def test_what_is_left_out_of_an_import_is_neither_imported_nor_in_the_way_later() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -28,47 +28,22 @@ from mobileclip_deploy.learning.recovery.student import attach, detach, grids
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.benchmarking import SessionSetup
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
 from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers.classifier import Classifier
 from mobileclip_deploy.towers.tower import ImageTower, make_tower
-from mobileclip_deploy.verify.graph import tower_as_stored, with_whole_steps
+from mobileclip_deploy.verify.graph import tower_as_stored
 from mobileclip_deploy.verify.matching import matched_weights
-from mobileclip_deploy.verify.quantized import QuantizedTower, found_sites
 
 require_litert()
 
 # What the layers of the small network are stored as.
-EIGHT, FOUR = "int8, a scale an output", "int4, a scale 32 inputs"
-GRIDS = {
-    ("image", "fp32"): {"float32"},
-    ("image", "fp16"): {"float16"},
-    ("image", "w8"): {"float32", "float16", EIGHT},
-    ("image", "w8a8"): {"float32", "float16", EIGHT},
-    ("image", "w4"): {"float32", "float16", EIGHT, FOUR},
-    ("text", "fp16"): {"float16"},
-    ("text", "w8"): {"float32", EIGHT},
-    ("text", "w8a8"): {"float32", EIGHT},
-    ("text", "w4"): {"float32", EIGHT, FOUR},
-}
 
 
 @pytest.fixture(scope="module")
 def files(store: Store) -> Files:
     return Files(store.folder / "litert")
-
-
-@pytest.mark.once("precision")
-@pytest.mark.parametrize(("tower", "precision"), GRIDS)
-def test_every_weight_is_read_back_on_its_grid(files: Files, tower: TowerName, precision: str) -> None:
-    target, module = get_target("litert"), make_tower(files.model, tower)
-    storage = storage_of(target, tower, module, precision)
-    found, missing = matched_weights(module, target.open(files.path(tower, precision)).weights)
-    assert missing == []
-    assert [match.wrong(storage[match.layer], half=False) for match in found] == [None] * len(found)
-    assert {storage[match.layer].describe() for match in found} == GRIDS[tower, precision]
 
 
 def test_the_weights_of_the_search_for_the_smallest_have_four_bits_where_they_were_named(files: Files) -> None:
@@ -121,46 +96,6 @@ def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: 
     for name, (grid, values) in trained.items():
         assert held[name].bits == grid.bits
         assert compare(values.reshape(len(values), -1), held[name].values.reshape(len(values), -1)).relative < 1e-6
-
-
-@pytest.mark.parametrize(("tower", "precision"), [("image", "w4"), ("text", "w8"), ("text", "fp16")])
-def test_the_plain_file_is_torch_with_the_stored_weights(files: Files, tower: TowerName, precision: str) -> None:
-    """Norms stand in the products behind them, and a convolution of three bands is one weight."""
-    target, module, path = get_target("litert"), make_tower(files.model, tower), files.path(tower, precision)
-    found, _ = matched_weights(module, target.open(path).weights)
-    as_stored = tower_as_stored(module, found, storage_of(target, tower, module, precision))
-    with torch.no_grad():
-        expected = as_stored(torch.from_numpy(inputs(tower))).numpy()
-    runner = target.open(path).plain_runner()
-    assert runner is not None
-    assert "normed" in {match.form for match in found} or tower == "image"
-    assert compare(expected, runner(inputs(tower))).relative < 5e-6
-    assert compare(expected, target.open(path).runner()(inputs(tower))).cosine > 0.98
-
-
-@pytest.mark.parametrize("tower", TOWERS)
-def test_int8_activations_are_near_the_stored_weights_and_ports_stay_float32(files: Files, tower: TowerName) -> None:
-    target, module, path = get_target("litert"), make_tower(files.model, tower), files.path(tower, "w8a8")
-    found, _ = matched_weights(module, target.open(path).weights)
-    as_stored = tower_as_stored(module, found, storage_of(target, tower, module, "w8a8"))
-    runner, rounded = target.open(path).plain_runner(), target.open(path).quantized()
-    assert runner is not None
-    assert rounded is not None
-    with_whole_steps(as_stored, found, rounded.bias_steps)
-    rows = torch.from_numpy(inputs(tower))
-    with torch.no_grad():
-        expected = as_stored(rows).numpy()
-    assert compare(expected, runner(inputs(tower))).relative < 5e-6
-    assert compare(expected, target.open(path).runner()(inputs(tower))).cosine > 0.9
-    places, missing = found_sites(as_stored, rows[:1], rounded.plain(inputs(tower)[:1]), rounded.values)
-    assert not missing
-    follower = QuantizedTower(as_stored, rounded.values, places)
-    answer, integers = rounded.quantized(inputs(tower)[:1])
-    assert compare(follower(rows[:1], integers).numpy(), answer).relative < 1e-6
-    assert (sum(follower.off.values()), len(follower.off)) == (0, len(rounded.values))
-    model = read_model(path)
-    assert {model.tensors[place].dtype for place in model.outputs.values()} == {"float32"}
-    assert {tensor.dtype for tensor in model.tensors if tensor.values is None} >= {"int8", "float32"}
 
 
 def test_measured_ranges_are_those_of_feed_forward_blocks(files: Files) -> None:
@@ -282,6 +217,7 @@ def test_without_the_converter_files_are_read_and_run_and_an_export_says_which_e
             target.require({"text": "fp32"})
 
 
+@pytest.mark.whole
 def test_neither_writing_nor_running_says_anything(files: Files, tmp_path: Path) -> None:
     """LiteRT's packages write some fifteen lines to the process's own streams."""
     script = (
@@ -296,16 +232,10 @@ def test_neither_writing_nor_running_says_anything(files: Files, tmp_path: Path)
     assert (done.stdout, done.stderr) == ("(1, 24)\n", "")
 
 
-def test_a_session_answers_as_the_runner_does_and_foreign_files_say_what_they_take(files: Files) -> None:
+def test_it_is_timed_on_places_of_phones_too_and_foreign_files_say_what_they_take(files: Files) -> None:
     target, path = get_target("litert"), files.path("text", "w8")
-    source, result = target.open(path).ports
-    (place,) = target.places("host", {})
-    assert place.label == "litert-cpu"
+    assert [one.label for one in target.places("host", {})] == ["litert-cpu"]
     assert [one.label for one in target.places("android", {})] == ["litert-cpu", "litert-gpu"]
-    session = target.open(path).session(SessionSetup(place, 1, source, result))
-    session.feed(inputs("text")[:1])
-    session.run()
-    assert np.array_equal(session.answer(), target.open(path).runner()(inputs("text")[:1])[0])
     (taken,), (given,) = target.declared(path)
     assert (taken.dtype, taken.shape, given.dtype, given.shape) == ("int32", (1, 8), "float32", (1, 24))
 

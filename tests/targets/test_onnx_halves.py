@@ -32,6 +32,7 @@ class HalfTower(nn.Module):
         return self.tower(x.half() if x.is_floating_point() else x).float()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("variant", "tower"), [("tiny_mci", "image"), ("tiny_later", "text")])
 def test_it_is_the_graph_of_a_tower_in_float16(variant: str, tower: TowerName, tmp_path: Path) -> None:
     torch.manual_seed(0)
