@@ -73,8 +73,8 @@ endif()
 if(BUILD_EXECUTORCH)
   if(ANDROID OR EXECUTORCH_AAR)
     message(FATAL_ERROR "ExecuTorch's runner cannot be built for Android's C library: its AAR exports JNI functions only, "
-                        "and its build refuses shared libraries for Android. Use the ready runners (pip install "
-                        "'mobileclip-deploy[android]'), and -DBUILD_EXECUTORCH=OFF here")
+                        "and its build refuses shared libraries for Android. Use the ready runners (make "
+                        "android-runners), and -DBUILD_EXECUTORCH=OFF here")
   endif()
   if(NOT EXISTS "${EXECUTORCH_ROOT}/include/executorch")
     message(FATAL_ERROR "ExecuTorch not found: pass -DEXECUTORCH_ROOT=FOLDER, the folder `executorch` of its unpacked "

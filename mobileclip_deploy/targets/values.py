@@ -113,10 +113,11 @@ class Ports:
 
     def of(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         """See `Target.tensors`."""
-        source = TensorInfo(self.text, self.ids, (self.batch, variant.tokens.context_length))
         if tower == "image":
             high = 255.0 if self.pixels == "uint8" else 1.0
             source = TensorInfo(self.image, self.pixels, (self.batch, *variant.image_input_shape), (0.0, high), "RGB")
+        else:  # of a variant without texts nobody asks for this
+            source = TensorInfo(self.text, self.ids, (self.batch, variant.tokens.context_length))
         if labels:
             return source, TensorInfo(self.probabilities, "float32", (self.batch, labels))
         return source, TensorInfo(self.embedding, "float32", (self.batch, *variant.answer_shape), normalised=False)

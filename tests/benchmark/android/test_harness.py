@@ -215,7 +215,7 @@ def test_what_cannot_be_built_for_a_phone_is_refused_when_it_is_configured(tmp_p
     assert done.returncode != 0
     said = " ".join(done.stderr.split())
     assert "its AAR exports JNI functions only" in said
-    assert "Use the ready runners (pip install 'mobileclip-deploy[android]')" in said
+    assert "Use the ready runners (make android-runners)" in said
 
 
 def test_the_real_aar_is_what_the_build_and_the_runner_expect(arm_onnxruntime: Path) -> None:
