@@ -20,7 +20,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify.checks import check_shipped
 from mobileclip_deploy.verify.companions import check_golden
 from mobileclip_deploy.verify.graph import check_graph
-from mobileclip_deploy.verify.subject import Golden, OpenedSubject
+from mobileclip_deploy.verify.subject import GoldenAnswers, OpenedSubject
 from mobileclip_deploy.verify.weights import check_weights
 
 Plant = Callable[[PlantedOnnx], object]
@@ -36,7 +36,7 @@ def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         bundle = mcd.export(mcd.load_model(), "onnx", request.param, folder, labels=labels, verify=False)
     model, stored = mcd.load_model(), Reference.read(bundle.golden)
     fresh, reference = Reference.again(model, stored)
-    return subject(bundle, model, reference, folder / "again", golden=Golden(stored, fresh))
+    return subject(bundle, model, reference, folder / "again", golden=GoldenAnswers(stored, fresh))
 
 
 def checked(own: OpenedSubject, plant: Plant, folder: Path) -> dict[str, Check]:
