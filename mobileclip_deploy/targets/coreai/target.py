@@ -10,19 +10,10 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.errors import DependencyMissing, NotRun
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.coreai.options import CoreAIOptions, reported
+from mobileclip_deploy.targets.coreai.options import PACE, PLACES, CoreAIOptions, reported
 from mobileclip_deploy.targets.coreai.storage import RULES
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import (
-    ComputeUnits,
-    Pace,
-    Place,
-    Ports,
-    Precisions,
-    RuntimePlace,
-    TensorInfo,
-    TowerJob,
-)
+from mobileclip_deploy.targets.values import Place, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
@@ -31,16 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["CoreAITarget"]
 
 WHERE = "coreai-core has wheels for Linux x86-64 (glibc 2.34 or newer) and macOS 26 on arm64, CPython 3.11 to 3.14"
-
-# By itself, on the CPU alone, and with each kind of unit preferred: nothing tells where it ran, and some choices are
-# reported to answer wrongly, so each is asked for the golden answers.
-UNITS: tuple[ComputeUnits, ...] = ("default", "cpuOnly", "preferCPU", "preferGPU", "preferNeuralEngine")
-PLACES = tuple(RuntimePlace("coreai", compute_units=unit) for unit in UNITS)
-
-
-# Apple's runtime for Linux takes 10 times as long as torch in float32, and 100 to 400 times as long for products of
-# float16 that it sums itself (docs/coreai.md). `seconds` are those of S0 on a busy Xeon, both towers together.
-PACE = Pace(asked=((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2)), seconds={"float16": 4.0, "float32": 0.35})
 
 
 class CoreAITarget(Target):
