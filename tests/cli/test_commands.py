@@ -234,7 +234,7 @@ def test_verify_that_fails_exits_with_1_and_its_json_stays_json(exports: Exports
     found = run("verify", path, "--json")
     assert (found.code, found.json["passed"]) == (1, False)
     told = strict_json(found.stderr.splitlines()[-1])["error"]
-    assert (told["kind"], told["exit_code"], told["message"]) == ("gate_failed", 1, "FAILED: 3 of 17 checks.")
+    assert (told["kind"], told["exit_code"], told["message"]) == ("gate_failed", 1, "FAILED: 2 of 16 checks.")
 
 
 def test_verify_on_one_image_prints_json(exports: Exports, tmp_path: Path) -> None:

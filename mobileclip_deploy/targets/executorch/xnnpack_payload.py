@@ -111,7 +111,19 @@ def read_part(payload: bytes, named: Mapping[str, bytes]) -> XnnpackPart:
         if number in values:
             raise Malformed(f"value {number} of an XNNPACK part is there twice")
         values[number] = value
+    _check_externs(graph, values)
     return XnnpackPart(values, tuple(_operation(node) for node in graph["xnodes"]))
+
+
+def _check_externs(graph: Mapping[str, Any], values: Mapping[int, Value]) -> None:
+    """What a part says twice: its inputs and outputs by number, and by the flags of its values."""
+    outside = {number: value for number, value in values.items() if value.argument is not None}
+    for name, flags in (("input_ids", INPUT), ("output_ids", OUTPUT)):
+        own = [number for number, value in outside.items() if value.flags == flags]
+        if sorted(graph[name]) != sorted(own):
+            raise Malformed(f"an XNNPACK part names {list(graph[name])} as its {name}, its values say {sorted(own)}")
+    if graph["num_externs"] != len(outside):
+        raise Malformed(f"an XNNPACK part has {len(outside)} values outside, and says {graph['num_externs']}")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ SCHEMA = schema("tflite")
 # TensorType -> what numpy calls it, little-endian as all that flatbuffers hold.
 DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 6: "?", 7: "<i2", 9: "i1", 10: "<f8", 15: "<u4", 16: "<u2"}
 INT4 = "int4"
+VERSION = 3
 FOUR_BITS = 17  # TensorType
+NO_ZERO_POINTS = -1  # of blocks, which are symmetric: the tensor of their zero points is none
 NAMES = {"<f4": "float32", "<f2": "float16", "<i4": "int32", "u1": "uint8", "<i8": "int64", "?": "bool", "i1": "int8"}
 
 
@@ -99,6 +101,8 @@ def parse_model(data: bytes) -> ModelFile:
         Malformed, IndexError: see `read_model`.
     """
     model = SCHEMA.decoded(data)
+    if model["version"] != VERSION:
+        raise Malformed(f"it is of version {model['version']}, not {VERSION}")
     if len(model["subgraphs"]) != 1:
         raise Malformed(f"it has {len(model['subgraphs'])} graphs, not one")
     graph, buffers = model["subgraphs"][0], [_content(data, buffer) for buffer in model["buffers"]]
@@ -181,6 +185,8 @@ def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[Stor
         scales, block = at(tensors, details["scales"], "tensor").values, int(details["block_size"])
         if block < 1 or scales is None or scales.shape != (tensor.shape[0], -(-tensor.shape[1] // block)):
             raise Malformed(f"{tensor.name} has scales that do not fit its blocks")
+        if details["zero_points"] != NO_ZERO_POINTS:
+            raise Malformed(f"{tensor.name} has zero points in blocks, which the format has no use for")
         scale, zero = scales.astype(np.float32), np.zeros(1, np.int64)
     elif not len(scale):
         return tensor
@@ -195,6 +201,8 @@ def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[Stor
 def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:
     code = at(codes, entry["code"], "operator code")
     number = max(code["code"], code["old_code"])  # the older field ends at 127
+    if code["code"] and code["old_code"] != min(code["code"], 127):
+        raise Malformed(f"an operator is {code['code']}, and to older readers {code['old_code']}")
     operators = SCHEMA.enums["BuiltinOperator"]
     kind = operators[number] if 0 <= number < len(operators) else f"operator {number}"
     if code["custom"]:
