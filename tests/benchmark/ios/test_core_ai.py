@@ -46,7 +46,7 @@ def test_bundles_of_both_frameworks_are_measured_in_one_run_and_a_wrong_unit_has
     both = (bundle, exports.bundle("coreml", "fp16").path)
     done = run("benchmark", *both, "--device", "ios", "--quick", "--tower", "text", "--json", tmp_path / "r.json")
     assert done.code == 1, done.stderr  # one cell answers wrongly
-    assert "specialize ms" in done.stdout
+    assert "specialize, ms" in done.stdout
     result = read_result(tmp_path / "r.json")
     assert result.runtimes == {"coreml": "stand-in", "coreai": "stand-in"}
     own = [(cell, found) for cell, found in result.pairs() if cell.runtime == "coreai"]
