@@ -61,10 +61,12 @@ class Exports:
             path, lambda: mcd.export(self._model(), target, precision, path.parent, tower=tower, verify=False)
         )
 
-    def layout(self, name: str, precision: str | None = None) -> mcd.Bundle:
+    def layout(self, name: str, precision: str | None = None, *, verify: bool = True) -> mcd.Bundle:
         """A bundle as an app expects it, that nothing may change."""
-        path = self.folder / "layouts" / f"{name}-{precision}"
-        return self._once(path, lambda: mcd.export(self._model(), None, precision, path.parent, layout=name))
+        path = self.folder / ("layouts" if verify else "unverified-layouts") / f"{name}-{precision}"
+        return self._once(
+            path, lambda: mcd.export(self._model(), None, precision, path.parent, layout=name, verify=verify)
+        )
 
     def _model(self) -> mcd.MobileCLIP:
         return mcd.load_model(None, self.checkpoint)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*-[0-9]*.json"))
 
 
+@pytest.mark.whole
 def test_the_page_is_what_its_command_makes_of_the_results(tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "benchmarks" / "page.py", tmp_path / "page.md"], check=True)
     written = (tmp_path / "page.md").read_text(encoding="utf-8")

@@ -73,7 +73,7 @@ class Immich:
 
 @pytest.fixture(scope="module")
 def bundle(exports: Exports) -> mcd.Bundle:
-    return exports.layout("immich")
+    return exports.layout("immich", verify=False)
 
 
 @pytest.fixture(scope="module")

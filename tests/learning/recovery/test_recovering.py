@@ -191,6 +191,7 @@ def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(
     assert [one.name for one in weights if one.sha256 not in stored] == []
 
 
+@pytest.mark.whole
 def test_xnnpack_stores_the_integers_that_were_trained_for_eight_bits(
     results: Results,
 ) -> None:
@@ -275,8 +276,8 @@ def test_activations_are_rounded_while_w8a8_is_trained(pairs: Path, tmp_path: Pa
     assert {weight.grid for weight in image.weights} == {"int8, a scale an output"}
 
 
-@pytest.mark.once
-@pytest.mark.parametrize("tower", ["image", "text"])
+@pytest.mark.once("tower")
+@pytest.mark.parametrize("tower", ["image", pytest.param("text", marks=pytest.mark.whole)])
 @pytest.mark.parametrize("precision", ["w4", "w4p"])
 def test_what_no_residual_branch_passes_by_keeps_eight_bits(results: Results, precision: str, tower: TowerName) -> None:
     (weights,) = (one.weights for one in results[precision, tower][1].towers)
