@@ -109,9 +109,7 @@ class Bridge:
         except ValidationError as error:
             raise InvalidInput(f"{path} is no bridge: {first_problem(error)}; learn it again") from None
         except (SafetensorError, OSError, KeyError) as error:
-            raise InvalidInput(
-                f"{path} is no bridge ({error}); `bridge --from OLD --to NEW -o FILE` learns one"
-            ) from None
+            raise InvalidInput(f"{path} is no bridge ({error}); `bridge` learns one") from None
         fits = matrix.ndim == 2 and offset.shape == matrix.shape[1:] and matrix.dtype == offset.dtype == np.float32
         if not (fits and np.isfinite(matrix).all() and np.isfinite(offset).all() and description.store in STORES):
             raise InvalidInput(f"{path} is no bridge: its numbers do not fit; learn it again")

@@ -129,7 +129,7 @@ def read_header(where: str, data: bytes) -> Header:
         InvalidInput: it is no index, of a newer version, or damaged.
     """
     if len(data) < DESCRIPTION or not data.startswith(MAGIC):
-        raise InvalidInput(f"{where} is not an index; `embed ... -o NAME.mcdx` writes one")
+        raise InvalidInput(f"{where} is not an index; `embed` writes one, as NAME.mcdx")
     _, version, dimension, code, told, checksum, scale = FIXED.unpack_from(data)
     if version != VERSION:
         raise InvalidInput(f"{where} is an index of version {version}; this release reads {VERSION}; update it")
@@ -230,4 +230,4 @@ def _up(size: int) -> int:
 
 
 def _damaged(where: str, what: str) -> InvalidInput:
-    return InvalidInput(f"{where} is damaged ({what} cannot be read); write it again with `embed ... --force`")
+    return InvalidInput(f"{where} is damaged ({what} cannot be read); write it again with `embed`")
