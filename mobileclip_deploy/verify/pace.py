@@ -75,6 +75,6 @@ def told_time(
     if seconds < LEAST_SECONDS:
         return None
     fewer = sum(asked_inputs(target, variant, size, tower, thorough=False) or 0 for tower in precisions)
-    quick = f"; `verify --checks quick` asks {fewer}" if fewer < inputs else ""
+    quick = f"; the quick checks ask {fewer}" if fewer < inputs else ""
     minutes = f"about {max(1, round(seconds / 60))} min of CPU time"
     return f"{target.title}: {minutes} for {inputs} inputs in the vendor's runtime{quick}."
