@@ -81,7 +81,7 @@ def graph_settings(graph: Graph) -> Settings:
         if kind.removeprefix("xnn") in BOUNDS or kind.endswith(("minimum", "maximum")):
             found.bounds.update(_numbers(node))
         found.bounds.update(_ranged(node))
-        if kind.endswith(FACTORS) and not kind.endswith("matmul"):
+        if kind.endswith(FACTORS) and not kind.endswith("matmul") and not _unpacks(view, node):
             found.factors += _single(node)
     return found
 
@@ -108,6 +108,22 @@ def unlike_tower(graph: Settings, tower: Settings, pictures: bool = False) -> st
         if undone and not any(_same(factor, own) or _same(factor * own, 1) for own in tower.factors):
             return f"values are multiplied by {factor:.6g} and divided by it again, which the checkpoint does not do"
     return None
+
+
+def _unpacks(view: View, node: Node) -> bool:
+    """Whether an operation takes bytes of a stored table apart: ONNX counts two numbers per byte in floats, by 1/16 and
+    16."""
+    for _, value in node.inputs:
+        before = view.producer(value)
+        if before is None:
+            continue
+        if _kind(before.type) == "floor":
+            return True
+        looked = view.producer(before.inputs[0][1]) if _kind(before.type) == "cast" else None
+        stored = looked.inputs[0][1] if looked is not None and _kind(looked.type) == "gather" else None
+        if isinstance(stored, Constant) and stored.values.dtype.kind in "iu":
+            return True
+    return False
 
 
 def _kind(kind: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,22 @@ def test_a_tower_as_it_was_written_sets_what_its_checkpoint_sets(read: Read) -> 
     assert read.own.epsilons
     assert len(graph_settings(read.graph).epsilons) >= len(read.own.epsilons)
     assert read.told(read.graph) is None
+
+
+def test_a_table_of_two_numbers_per_byte_is_taken_apart_and_not_scaled_and_back(tmp_path: Path, store: Store) -> None:
+    with known(tmp_path) as checkpoint, store.conversions():
+        model = mcd.load_model(WORDS, checkpoint)
+        bundle = mcd.export(model, "onnx", "w4", tmp_path / "out", tower="text", verify=False)
+        graph = get_target("onnx").open(bundle.artifact("text")).graph
+    assert graph is not None
+    assert {0.0625, 16.0} <= {
+        float(one.values.reshape(-1)[0]) for node in graph.nodes for _, one in node.inputs if single(one)
+    }
+    assert not {0.0625, 16.0} & set(graph_settings(graph).factors)
+
+
+def single(value: Input) -> bool:
+    return isinstance(value, Constant) and value.values.size == 1
 
 
 @pytest.mark.parametrize(
