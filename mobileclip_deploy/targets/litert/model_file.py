@@ -201,7 +201,8 @@ def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[Stor
 def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:
     code = at(codes, entry["code"], "operator code")
     number = max(code["code"], code["old_code"])  # the older field ends at 127
-    if code["code"] and code["old_code"] != min(code["code"], 127):
+    # The vendor's quantizer leaves the older field at 0 for the operators that it adds; readers take the larger.
+    if code["code"] and code["old_code"] not in (0, min(code["code"], 127)):
         raise Malformed(f"an operator is {code['code']}, and to older readers {code['old_code']}")
     operators = SCHEMA.enums["BuiltinOperator"]
     kind = operators[number] if 0 <= number < len(operators) else f"operator {number}"
