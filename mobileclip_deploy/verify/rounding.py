@@ -37,11 +37,13 @@ __all__ = ["learned_floats", "read_floats", "stored_sha256", "tower_to_round", "
 # mean square of what its numbers are off by, in that of rounding to the nearest: REACH is far beyond what rounding
 # does, and far below what a swapped, scaled or negated output is off by at 8 bits.
 REACH = 6.0
-# What errors of an output have in common: their mean, in that root mean square; and how much of the output itself is in
-# them, beyond that root mean square. By GPTQ nano's image tower came to means of 1.4 (9 inputs; 0.6 with 49 and more),
-# and to shares of 0.005 (8 bits) and 0.14 (4 bits). Indices that are all off by one come to 3.5, since a step is
-# sqrt(12) times what rounding to it is off by; a scale that is 30% off comes to 0.3.
-MEAN, SHARE = 2.2, 0.15
+# What errors of an output have in common: their mean, in that root mean square and in their own deviation from it; and
+# how much of the output itself is in them, beyond that root mean square. By GPTQ nano's image tower came to means of
+# 1.4 (9 inputs; 0.6 with 49 and more), its text tower at 4 bits to 2.6, which was 1.6 of their deviation, and to 2.0 of
+# it where the mean was 2.0; shares came to 0.005 (8 bits) and 0.14 (4 bits). Indices that are all off by one come to
+# 3.5, since a step is sqrt(12) times what rounding to it is off by, and to 2.9 of the deviation, which is as before; a
+# scale that is 30% off comes to 0.3.
+MEAN, TOGETHER, SHARE = 2.2, 2.1, 0.15
 # Of the number at the end of a block's range, in float32, in float16 and in bfloat16: as in `Matched.wrong`.
 ENDS = {32: 1e-6, 16: 3 * 2**-10, 8: 3 * 2**-7}
 
@@ -121,7 +123,8 @@ def unlike_choice(match: Matched, grid: Grid, sha256: str, method: str, half: bo
         return f"is no rounding of the checkpoint's: {_shown(far)} more than {REACH:g} times as far as the nearest"
     errors = (stored.values.reshape(rows.shape) - rows).astype(np.float64)
     least = 1e-6 * _size(rows)
-    if len(far := np.flatnonzero(~(np.abs(errors.mean(axis=1)) <= MEAN * _size(nearest - rows) + least))):
+    together = np.maximum(MEAN * _size(nearest - rows), TOGETHER * errors.std(axis=1))
+    if len(far := np.flatnonzero(~(np.abs(errors.mean(axis=1)) <= together + least))):
         return f"is no rounding of the checkpoint's: all numbers of {_shown(far)} off to the same side"
     allowed = SHARE * _size(rows) + _size(nearest - rows)
     if len(far := np.flatnonzero(~(np.abs((errors * rows).mean(axis=1)) <= allowed * _size(rows)))):
@@ -137,7 +140,8 @@ def _moved_ends(match: Matched, grid: Grid, half: bool) -> npt.NDArray[np.intp]:
     wanted, stored = (array.reshape(*array.shape[:2], -1) for array in (match.wanted, match.stored.values))
     block, moved = grid.block or wanted.shape[1], np.zeros(len(wanted), bool)
     shares = np.asarray(LEARNED if grid.bits < 8 else (1.0,))
-    slack = ENDS[8 if grid.bfloat16 else 16 if half or grid.scale_bytes == 2 else 32]
+    # The encoder of 4-bit blocks holds scales as float16, whatever a file stores them as.
+    slack = ENDS[8 if grid.bfloat16 else 16 if half or grid.scale_bytes == 2 or grid.bits < 8 else 32]
     for start in range(0, wanted.shape[1], block):
         own, have = (array[:, start : start + block].reshape(len(wanted), -1) for array in (wanted, stored))
         largest = np.abs(own).max(axis=1, keepdims=True)

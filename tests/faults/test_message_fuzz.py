@@ -1,0 +1,218 @@
+"""Each field of each kind of message in a Core ML package, an ONNX file and a Core AI asset, changed once: it is seen,
+or it stands here with the reason why not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conversions import Store
+from faults import coreai_edits
+from faults.files import Files, require
+
+from mobileclip_deploy.errors import MobileClipDeployError
+from mobileclip_deploy.targets import Artifact, get_target
+from mobileclip_deploy.targets.graph import first_difference
+
+pytestmark = pytest.mark.whole
+
+INSTANCES = 3
+"""So many instances of a field are tried, spread over the file: all of them are seen, or the field is listed."""
+Address = tuple[tuple[str, Any], ...]
+"""From a message down to a field: names, each with the place in a list, the key of a map, or None."""
+
+
+def addresses(message: Any, before: Address = ()) -> Iterator[tuple[str, Address]]:
+    """Each field that is set and no message: `Kind.field`, and where it is. Of a list of numbers the first."""
+    for field, value in message.ListFields():
+        several = not hasattr(value, "DESCRIPTOR") and hasattr(value, "__iter__") and not isinstance(value, str | bytes)
+        places = list(value.keys()) if hasattr(value, "keys") else range(len(value)) if several else [None]
+        for place in places:
+            below = (*before, (field.name, place))
+            one = value if place is None else value[place]
+            if hasattr(one, "ListFields"):
+                yield from addresses(one, below)
+            else:
+                yield f"{message.DESCRIPTOR.name}.{field.name}", below
+                break
+
+
+def change(message: Any, address: Address) -> None:
+    """Make what is there another, of the same type."""
+    *way, (name, place) = address
+    for step, key in way:
+        message = getattr(message, step) if key is None else getattr(message, step)[key]
+    value = getattr(message, name) if place is None else getattr(message, name)[place]
+    enumeration = message.DESCRIPTOR.fields_by_name[name].enum_type
+    if enumeration is not None:
+        numbers = sorted(one.number for one in enumeration.values)
+        other: Any = numbers[(numbers.index(value) + 1) % len(numbers)]
+    elif isinstance(value, bytes):
+        middle = len(value) // 2
+        other = value[:middle] + bytes([value[middle] ^ 64]) + value[middle + 1 :] if value else b"x"
+    elif isinstance(value, str):
+        other = value + "_"
+    else:
+        other = not value if isinstance(value, bool) else value ^ 1 if isinstance(value, int) else value * 1.5 + 1
+    if place is None:
+        setattr(message, name, other)
+    else:
+        getattr(message, name)[place] = other
+
+
+def spread(found: dict[str, list[Address]]) -> Iterator[tuple[str, Address]]:
+    for name, places in found.items():
+        for address in places[:: max(len(places) // INSTANCES, 1)][:INSTANCES]:
+            yield name, address
+
+
+def is_seen(own: Artifact, other: Artifact) -> bool:
+    """Whether a changed copy is refused, or declares or computes something else."""
+    try:
+        wanted, graph = own.graph, other.graph
+        assert wanted is not None
+        assert graph is not None
+        return first_difference(graph, wanted) is not None or other.ports != own.ports
+    except MobileClipDeployError:
+        return True
+
+
+def unseen(own: Artifact, message: bytes, kind: Any, write: Any) -> set[str]:
+    """Fields of which an instance is changed and nobody sees it.
+
+    Args:
+        kind: the class of the message.
+        write: writes a changed one, and gives the artifact opened.
+    """
+    found: dict[str, list[Address]] = {}
+    for name, address in addresses(kind.FromString(message)):
+        found.setdefault(name, []).append(address)
+    missed = set()
+    for name, address in spread(found):
+        changed = kind.FromString(message)
+        change(changed, address)
+        assert changed.SerializeToString() != message
+        if not is_seen(own, write(changed.SerializeToString())):
+            missed.add(name)
+    return missed
+
+
+COREML_HARMLESS: dict[str, str] = {}
+
+
+@pytest.mark.parametrize(("tower", "precision"), [("text", "w4p-iOS18"), ("image", "w8a8-iOS17")])
+def test_every_field_of_a_core_ml_package(tower: Any, precision: str, tmp_path: Path, store: Store) -> None:
+    from mil.programs import quiet
+
+    with quiet():
+        from coremltools.proto import Model_pb2
+
+    path = Files(store).path("coreml", tower, precision)
+    copy = Path(shutil.copytree(path, tmp_path / path.name))
+    specification = copy / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    target = get_target("coreml")
+
+    def write(content: bytes) -> Artifact:
+        specification.write_bytes(content)
+        return target.open(copy)
+
+    missed = unseen(target.open(path), specification.read_bytes(), Model_pb2.Model, write)
+    assert sorted(missed - set(COREML_HARMLESS)) == []
+
+
+ONNX_HARMLESS: dict[str, str] = {}
+
+
+@pytest.mark.parametrize(("tower", "precision"), [("text", "w4"), ("image", "w8a8")])
+def test_every_field_of_an_onnx_file(tower: Any, precision: str, tmp_path: Path, store: Store) -> None:
+    import onnx
+
+    path = Files(store).path("onnx", tower, precision)
+    target = get_target("onnx")
+
+    def write(content: bytes) -> Artifact:
+        (tmp_path / path.name).write_bytes(content)
+        return target.open(tmp_path / path.name)
+
+    missed = unseen(target.open(path), path.read_bytes(), onnx.ModelProto, write)
+    assert sorted(missed - set(ONNX_HARMLESS)) == []
+
+
+COREAI_HARMLESS: dict[str, str] = {}
+
+
+def test_every_attribute_and_number_of_a_core_ai_asset(tmp_path: Path, store: Store) -> None:
+    require("coreai")
+    from mobileclip_deploy.targets.coreai.asset import Asset
+
+    path, target = Files(store).path("coreai", "image", "w4"), get_target("coreai")
+    own = target.open(path)
+    missed = set()
+    for name, plant in settings(Asset(path)):
+        copy = tmp_path / "other.aimodel"
+        shutil.rmtree(copy, ignore_errors=True)
+        try:
+            coreai_edits.edited(path, plant, copy)
+        except Exception:
+            continue
+        if not is_seen(own, target.open(copy)):
+            missed.add(name)
+    assert sorted(missed - set(COREAI_HARMLESS)) == []
+
+
+def settings(asset: Any) -> Iterator[tuple[str, Any]]:
+    """An edit of each attribute and of each constant operand of the last operation of each kind."""
+    kinds = {one.name for graph in asset.graphs.values() for one in coreai_edits.operations(graph)}
+    for kind in sorted(kinds - {"coreai.constant"}):
+        operation = coreai_edits.found(asset, kind)[-1]
+        for attribute in operation.attributes:
+            yield f"{kind} {attribute.name}", changed_attribute(kind, attribute.name)
+        for place, operand in enumerate(operation.operands):
+            if getattr(operand.owner, "name", None) == "coreai.constant":
+                yield f"{kind} operand {place}", changed_operand(kind, place)
+
+
+def changed_attribute(kind: str, name: str) -> Any:
+    def plant(asset: Any) -> None:
+        from coreai._compiler import ir
+
+        operation = coreai_edits.found(asset, kind)[-1]
+        value = operation.attributes[name]
+        with asset.module.context:
+            if isinstance(value, ir.IntegerAttr):
+                other: Any = ir.IntegerAttr.get(value.type, value.value ^ 1)
+            elif isinstance(value, ir.FloatAttr):
+                other = ir.FloatAttr.get(value.type, value.value * 1.5 + 1)
+            elif isinstance(value, ir.StringAttr):
+                other = ir.StringAttr.get(value.value + "_")
+            else:
+                other = ir.Attribute.parse(another(str(value)))
+            operation.attributes[name] = other
+
+    return plant
+
+
+def another(text: str) -> str:
+    """An attribute's text with its first number raised by one, or its last letter doubled."""
+    import re
+
+    found = re.search(r"(?<=[ <\[,(])\d+(?=[ ,>\]:)])", text)
+    return text[: found.start()] + str(int(found[0]) + 1) + text[found.end() :] if found else f"{text[:-1]}{text[-1]}_"
+
+
+def changed_operand(kind: str, place: int) -> Any:
+    def larger(values: Any) -> Any:
+        if values.dtype == np.bool_:
+            return ~values
+        flat = values.reshape(-1)
+        flat[flat.size // 2] += values.dtype.type(1)
+        return None
+
+    def plant(asset: Any) -> None:
+        coreai_edits.changed(asset, coreai_edits.found(asset, kind)[-1], place, larger)
+
+    return plant
