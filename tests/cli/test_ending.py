@@ -93,8 +93,8 @@ def slow(json):
     with progress() as update, replacing(Path(os.environ["OUT"]) / "file") as partial:
         partial.write_text("half")
         Path(tempfile.gettempdir(), "package").mkdir()
-        update("writing")
-        try:
+        try:  # around what says that a signal may come
+            update("writing")
             time.sleep(60)
         except KeyboardInterrupt as error:
             if os.environ.get("MADE") == "an error":  # as torch.onnx does
