@@ -172,8 +172,11 @@ EVALUATED = (
         "a caption of 80 kB of entities",
         both(
             write("data/dataset.json", '{"name": "x"}'),
-            write("data/pairs.jsonl", '{"image": "a.jpg", "text": ["' + ENTITIES + '", "a"]}\n'),
-            lambda folder: copied("data/a.jpg")(folder),
+            write(
+                "data/pairs.jsonl",
+                '{"image": "a.jpg", "text": ["' + ENTITIES + '", "a"]}\n{"image": "b.jpg", "text": "b"}\n',
+            ),
+            lambda folder: [copied(f"data/{name}.jpg")(folder) for name in "ab"],
         ),
         "hold less than 77 tokens",
     ),
