@@ -3,7 +3,6 @@ without its pictures. It is refused where what a user would find changes too muc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +17,7 @@ from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.index_file import Description, Header
 from mobileclip_deploy.embeddings.storage import STORES, Store
-from mobileclip_deploy.embeddings.writing import Rows, create
+from mobileclip_deploy.embeddings.writing import create
 from mobileclip_deploy.errors import GateFailed, InvalidInput, first_problem
 from mobileclip_deploy.evaluation import unit
 from mobileclip_deploy.evaluation.metrics import Interval, mean_interval
@@ -179,12 +178,6 @@ def cross(old: Index, bridge: Bridge, output: Path) -> Index:
     if old.description.embedding_space != told.from_space or old.store.dimension != len(bridge.matrix):
         space = old.description.embedding_space
         raise InvalidInput(f"{old.path} is of the embedding space {space}, and the bridge is from {told.from_space}")
-    stamps = {name: stamp for _, name, stamp in old}
-
-    def parts() -> Iterator[Rows]:
-        for ids, vectors in old.vectors():
-            yield ids, [stamps[name] for name in ids], bridge(vectors)
-
     description = Description(
         embedding_space=told.to_space,
         variant=told.variant,
@@ -193,7 +186,8 @@ def cross(old: Index, bridge: Bridge, output: Path) -> Index:
         fast_jpeg=old.description.fast_jpeg,
         bridged_from=told.from_space,
     )
-    create(output, Header(Store(told.store, bridge.matrix.shape[1], told.scale), description), parts())
+    parts = ((ids, stamps, bridge(vectors)) for ids, stamps, vectors in old.parts())
+    create(output, Header(Store(told.store, bridge.matrix.shape[1], told.scale), description), parts)
     return Index(output)
 
 

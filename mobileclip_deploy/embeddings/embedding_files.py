@@ -26,11 +26,13 @@ from mobileclip_deploy.model.variants import TowerName
 
 __all__ = [
     "EmbeddingFile",
+    "asked_images",
     "asked_texts",
     "asked_tower",
     "check_embedding_destination",
     "embed_to_file",
     "refuse_other_answers",
+    "write_array",
 ]
 
 FORMATS = (".safetensors", ".jsonl", ".npy", ".mcdx")
@@ -117,7 +119,7 @@ def embed_to_file(
     tower = asked_tower(sources)
     with ExitStack() as opened:
         given: list[str] | ImageListing
-        given = asked_texts(sources[0]) if tower == "text" else opened.enter_context(_images(sources))
+        given = asked_texts(sources[0]) if tower == "text" else opened.enter_context(asked_images(sources))
         _check_names(output, given)
         embedder = bundle_embedder(subject, (tower,)) if isinstance(subject, Bundle) else model_embedder(subject)
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -220,11 +222,8 @@ def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: s
         write_rows(written.path, "embeddings", rows, metadata)
         return
     if written.description is not None:
-        with replacing(written.path) as partial, partial.open("wb") as stream:
-            described = {"descr": "<f4", "fortran_order": False, "shape": rows.shape}
-            np.lib.format.write_array_header_1_0(stream, described)
-            for part in rows.parts():
-                part.tofile(stream)
+        with replacing(written.path) as partial:
+            write_array(partial, rows)
         told = {
             "schema_version": 1,
             "embeddings": written.path.name,
@@ -248,6 +247,15 @@ def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: s
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
+def write_array(path: Path, rows: Rows) -> None:
+    """Write rows as a .npy, with a part of them in memory."""
+    with path.open("wb") as stream:
+        described = {"descr": "<f4", "fortran_order": False, "shape": rows.shape}
+        np.lib.format.write_array_header_1_0(stream, described)
+        for part in rows.parts():
+            part.tofile(stream)
+
+
 def _describe(path: Path, told: dict[str, object], names: Iterable[str]) -> None:
     """Write an object and, as its last field, names of which there may be more than memory holds: as `json` would."""
     head = json.dumps(told | {"names": []}, indent=2, ensure_ascii=False).removesuffix("]\n}")
@@ -260,7 +268,13 @@ def _describe(path: Path, told: dict[str, object], names: Iterable[str]) -> None
         stream.write("\n  ]\n}\n" if comma else "]\n}\n")
 
 
-def _images(sources: Sequence[Path]) -> ImageListing:
+def asked_images(sources: Sequence[Path]) -> ImageListing:
+    """The image files of sources; to be closed.
+
+    Raises:
+        UsageError: a file of texts is among them.
+        InvalidInput: see `ImageListing`.
+    """
     for source in sources:
         if source.suffix.lower() in TEXTS:
             raise UsageError(f"{source}: a file of texts is embedded alone, without images beside it")

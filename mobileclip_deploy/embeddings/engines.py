@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mobileclip_deploy.checkpoints.writing import Rows
+from mobileclip_deploy.embeddings.embedding_files import write_array
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.files import check_file_destination, replacing, write_whole
@@ -59,11 +61,8 @@ def write_for_engine(index: Index, output: Path, force: bool) -> tuple[Path, ...
 
 
 def _array(index: Index, path: Path) -> None:
-    with path.open("wb") as stream:
-        shape = (len(index), index.store.dimension)
-        np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        for _, vectors in index.vectors():
-            vectors.tofile(stream)
+    shape = (len(index), index.store.dimension)
+    write_array(path, Rows(shape, lambda: (vectors for _, vectors in index.vectors())))
 
 
 def _usearch(index: Index, path: Path) -> None:

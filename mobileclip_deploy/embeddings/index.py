@@ -106,8 +106,11 @@ class Index:
 
     def id(self, row: int) -> str:
         """The id of a row."""
-        segment = next(one for one in reversed(self.segments) if one.first <= row)
+        segment = self._segment(row)
         return segment.id(row - segment.first)
+
+    def _segment(self, row: int) -> Segment:
+        return next(one for one in reversed(self.segments) if one.first <= row)
 
     def __iter__(self) -> Iterator[tuple[int, str, int]]:
         """Row, id and stamp of each row that is not removed, in order."""
@@ -116,14 +119,19 @@ class Index:
             for number in np.flatnonzero(~segment.gone):
                 yield segment.first + int(number), segment.id(int(number)), int(stamps[number])
 
-    def vectors(self) -> Iterator[tuple[list[str], Floats]]:
-        """Ids and vectors [n, D] of rows that are not removed, some thousands at a time."""
+    def parts(self) -> Iterator[tuple[list[str], list[int], Floats]]:
+        """Ids, stamps and vectors [n, D] of rows that are not removed, some thousands at a time."""
         for segment in self.segments:
             kept = np.flatnonzero(~segment.gone)
             for start in range(0, len(kept), 4096):
                 part = kept[start : start + 4096]
                 arrays = {name: segment.arrays[name][part] for name in self.store.arrays}
-                yield [segment.id(int(number)) for number in part], self.store.decode(arrays)
+                ids = [segment.id(int(number)) for number in part]
+                yield ids, segment.arrays["stamps"][part].tolist(), self.store.decode(arrays)
+
+    def vectors(self) -> Iterator[tuple[list[str], Floats]]:
+        """As `parts`, without stamps."""
+        return ((ids, vectors) for ids, _, vectors in self.parts())
 
     def search(self, queries: Floats, top: int = 20) -> list[list[Match]]:
         """The rows with the largest cosines, the largest first; of equal ones the one that was added first.
@@ -167,7 +175,7 @@ class Index:
         """The best of what sign bits proposed, by their integers."""
         best = Best(top)
         for row in np.sort(proposed.rows):
-            segment = next(one for one in reversed(self.segments) if one.first <= row)
+            segment = self._segment(int(row))
             best.add(int(row), rescored(segment.arrays["int8"], np.asarray([row - segment.first]), query))
         return best
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.embeddings.embedding_files import asked_texts, asked_tower
+from mobileclip_deploy.embeddings.embedding_files import asked_images, asked_texts, asked_tower
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.index_file import Description, Header
 from mobileclip_deploy.embeddings.spaces import remember
@@ -26,7 +26,6 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import bundle_embedder, unit
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.embedding import embed_texts
-from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.variants import TowerName
@@ -198,9 +197,8 @@ class _Listing:
     """What is to be embedded, by id, with the stamp that tells a changed file; to be used as a context."""
 
     def __init__(self, sources: Sequence[Path], tower: TowerName) -> None:
-        self.tower = tower
-        self.texts = asked_texts(sources[0]) if tower == "text" else []
-        self.images = None if tower == "text" else ImageListing(sources)
+        self.texts = tuple(dict.fromkeys(asked_texts(sources[0]))) if tower == "text" else ()
+        self.images = None if tower == "text" else asked_images(sources)
 
     def __enter__(self) -> _Listing:
         return self
@@ -209,9 +207,12 @@ class _Listing:
         if self.images is not None:
             self.images.close()
 
+    def __len__(self) -> int:
+        return len(self.texts) if self.images is None else len(self.images)
+
     def __iter__(self) -> Iterator[tuple[str, int]]:
         if self.images is None:
-            yield from ((text, 0) for text in dict.fromkeys(self.texts))
+            yield from ((text, 0) for text in self.texts)
         else:
             yield from ((str(file), _stamp(file)) for file in self.images)
 
@@ -231,13 +232,11 @@ class _Source:
         Args:
             known: row and stamp by id.
         """
-        count = sum(1 for _ in self._chosen(known))
-        if count:
-            chosen = self._chosen(known)
-            yield from self._texts(chosen) if self.listing.images is None else self._images(chosen, count)
-
-    def _chosen(self, known: dict[str, tuple[int, int]]) -> Iterator[tuple[str, int]]:
-        return ((name, stamp) for name, stamp in self.listing if known.get(name, (0, None))[1] != stamp)
+        chosen: _Listing | list[tuple[str, int]] = self.listing
+        if known:  # whose names are in memory anyway: what is new fits beside them
+            chosen = [(name, stamp) for name, stamp in self.listing if known.get(name, (0, None))[1] != stamp]
+        if len(chosen):
+            yield from self._texts(chosen) if self.listing.images is None else self._images(chosen)
 
     def _texts(self, chosen: Iterable[tuple[str, int]]) -> Iterator[Rows]:
         names = [name for name, _ in chosen]
@@ -245,11 +244,12 @@ class _Source:
         self.count += len(names)
         yield names, [0] * len(names), vectors
 
-    def _images(self, chosen: Iterable[tuple[str, int]], count: int) -> Iterator[Rows]:
+    def _images(self, chosen: _Listing | list[tuple[str, int]]) -> Iterator[Rows]:
         asked, answered = tee(chosen)  # a stamp is taken once, before its file is read; a few are between the two
         images = ((Path(name), name) for name, _ in asked)
         numbered = enumerate(answered)
-        with closing(image_embeddings(self._embedder, images, count, self.how, self.tally, self._progress)) as parts:
+        count, how = len(chosen), self.how
+        with closing(image_embeddings(self._embedder, images, count, how, self.tally, self._progress)) as parts:
             for part in parts:
                 ids: list[str] = []
                 stamps: list[int] = []

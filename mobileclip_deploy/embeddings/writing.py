@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -16,9 +15,7 @@ from mobileclip_deploy.embeddings.index import Index, Segment
 from mobileclip_deploy.embeddings.index_file import Header, Slot, gone_block, rows_block
 from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError, no_room
 from mobileclip_deploy.files import replacing
-
-if sys.platform != "win32":
-    import fcntl
+from mobileclip_deploy.files.leftovers import lock_file
 
 __all__ = ["IndexWriter", "Rows", "compact", "create", "gathered"]
 
@@ -185,18 +182,13 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
         UsageError: another process writes it.
         InvalidInput: it cannot be opened.
     """
-    while True:
-        try:
-            stream = os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "r+b")
-        except OSError as error:
-            raise InvalidInput(f"{path} cannot be written: {error.strerror}") from None
-        with stream:
-            if sys.platform != "win32":
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise UsageError(f"another process writes {path}; try again when it has ended") from None
-            if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
-                yield stream
-                return
-        # Somebody compacted it between opening and locking: what is locked is no longer the index.
+    descriptor = None
+    try:
+        while descriptor is None:  # somebody compacted it between opening and locking
+            descriptor = lock_file(path, os.O_NONBLOCK)
+    except BlockingIOError:
+        raise UsageError(f"another process writes {path}; try again when it has ended") from None
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from None
+    with os.fdopen(descriptor, "r+b") as stream:
+        yield stream

@@ -75,9 +75,9 @@ def claimed(path: Path) -> Iterator[Claim]:
         finally:
             remove(claim.partial)
         return
-    descriptor = _lock(claim.lock, os.O_CREAT | os.O_EXCL)
+    descriptor = lock_file(claim.lock, os.O_CREAT | os.O_EXCL)
     while descriptor is None:  # a run that clears was quicker than our lock
-        descriptor = _lock(claim.lock, os.O_CREAT | os.O_EXCL)
+        descriptor = lock_file(claim.lock, os.O_CREAT | os.O_EXCL)
     try:
         yield claim
     finally:
@@ -104,7 +104,7 @@ def clear_leftovers(folder: Path) -> None:
     removed = []
     for claim in sorted(claims, key=lambda one: one.token):
         with contextlib.suppress(OSError):  # in use, another user's, or on a disk that cannot be written
-            descriptor = _lock(claim.lock, os.O_NONBLOCK)
+            descriptor = lock_file(claim.lock, os.O_NONBLOCK)
             if descriptor is None:
                 continue
             try:
@@ -129,7 +129,7 @@ def _clear(claim: Claim) -> list[str]:
     return done
 
 
-def _lock(file: Path, flags: int) -> int | None:
+def lock_file(file: Path, flags: int) -> int | None:
     """An open descriptor that holds the lock of a file; None where the file was removed meanwhile.
 
     Raises:

@@ -36,7 +36,7 @@ MOST = 64
 
 @dataclass
 class Settings:
-    """Of every norm its epsilon; what values are cut off at; and the single numbers that values are multiplied by."""
+    """The epsilon of every norm, what values are cut off at, and the single numbers that values are multiplied by."""
 
     epsilons: list[float] = field(default_factory=list)
     bounds: set[float] = field(default_factory=set)

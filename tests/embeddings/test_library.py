@@ -114,6 +114,8 @@ def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: 
     assert "--prune goes with --incremental" in refused(*add, "--prune", "--force")
     assert "was written without --fast-jpeg" in refused(*add, "--incremental", "--fast-jpeg")
     assert "are of an index" in refused("embed", bundle.path, photos, "-o", tmp_path / "a.npy", "--incremental")
+    both = ("embed", bundle.path, photos, tmp_path / "t.txt", "-o", tmp_path / "both.mcdx")
+    assert "a file of texts is embedded alone" in refused(*both)
     assert "not of texts" in refused("embed", bundle.path, tmp_path / "t.txt", "-o", library, "--incremental")
     assert "nothing is asked" in refused("search", library)
     assert "is not an index" in refused("search", photos / "1f431.png", "a dog")

@@ -64,7 +64,7 @@ def bias_dropped(p: P) -> str:
 
 
 def word(call: int) -> Plant:
-    """Of the table of words, or of its scales."""
+    """Another number in the table of words, or in its scales."""
 
     def plant(p: P) -> str:
         spoil(p.constants[p.value(p.kernels("aten::embedding")[call]["args"][0])["data_buffer_idx"]])

@@ -220,7 +220,7 @@ def kernel(change: Callable[[P, Array], Array]) -> Plant:
 
 
 def one_nan(p: P) -> str:
-    """Of a weight that is stored as floats, or of the scales of one that is not."""
+    """NaN in a weight that is stored as floats, or in the scales of one that is not."""
 
     def floats(values: Array) -> bool:
         return values.dtype.kind == "f" and values.size > 8
@@ -570,7 +570,7 @@ def renamed(side: str) -> Plant:
 
 
 def other_type(side: str) -> Plant:
-    """Of what a file says in its settings, there."""
+    """Another type of the inputs or the outputs, where the settings of the file say it."""
 
     def plant(p: P) -> None:
         said = next((name for name in p.graph.settings if name.startswith(side.removesuffix("s"))), None)

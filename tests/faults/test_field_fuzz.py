@@ -11,18 +11,14 @@ from typing import Any
 import pytest
 import torch
 from conversions import Store
+from faults.fields import is_another, spread
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets import Artifact, get_target
 from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, Schema, Table, read, root, schema
-from mobileclip_deploy.targets.graph import first_difference
 
 pytestmark = pytest.mark.whole
-
-INSTANCES = 3
-"""So many instances of a field are tried, spread over the file: all of them are seen, or the field is listed."""
 
 
 @dataclass
@@ -77,11 +73,6 @@ def changed(data: bytes, place: Place, start: int = 0) -> bytes:
     return data[:at] + struct.pack(f"<{place.form}", other) + data[at + size :]
 
 
-def spread(places: list[Place]) -> list[Place]:
-    step = max(len(places) // INSTANCES, 1)
-    return places[::step][:INSTANCES]
-
-
 def export(target: str, precision: str, folder: Path, store: Store) -> Artifact:
     torch.set_num_threads(1)
     with known(folder) as checkpoint, store.conversions():
@@ -94,13 +85,7 @@ def is_seen(artifact: Artifact, data: bytes, path: Path) -> bool:
     """Whether a changed copy is refused, or declares or computes something else."""
     path.write_bytes(data)
     other = type(artifact)(path, **({"readable": True} if path.suffix == ".pte" else {}))
-    try:
-        graph, own = other.graph, artifact.graph
-        assert graph is not None
-        assert own is not None
-        return first_difference(graph, own) is not None or other.ports != artifact.ports
-    except InvalidInput:
-        return True
+    return is_another(other, artifact)
 
 
 def unseen(artifact: Artifact, fields: Fields, data: bytes, path: Path, start: int = 0) -> Iterator[str]:

@@ -12,16 +12,13 @@ import numpy as np
 import pytest
 from conversions import Store
 from faults import coreai_edits
+from faults.fields import is_another, spread
 from faults.files import Files, require
 
-from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.targets import Artifact, get_target
-from mobileclip_deploy.targets.graph import first_difference
 
 pytestmark = pytest.mark.whole
 
-INSTANCES = 3
-"""So many instances of a field are tried, spread over the file: all of them are seen, or the field is listed."""
 Address = tuple[tuple[str, Any], ...]
 """From a message down to a field: names, each with the place in a list, the key of a map, or None."""
 
@@ -64,23 +61,6 @@ def change(message: Any, address: Address) -> None:
         getattr(message, name)[place] = other
 
 
-def spread(found: dict[str, list[Address]]) -> Iterator[tuple[str, Address]]:
-    for name, places in found.items():
-        for address in places[:: max(len(places) // INSTANCES, 1)][:INSTANCES]:
-            yield name, address
-
-
-def is_seen(own: Artifact, other: Artifact) -> bool:
-    """Whether a changed copy is refused, or declares or computes something else."""
-    try:
-        wanted, graph = own.graph, other.graph
-        assert wanted is not None
-        assert graph is not None
-        return first_difference(graph, wanted) is not None or other.ports != own.ports
-    except MobileClipDeployError:
-        return True
-
-
 def unseen(own: Artifact, message: bytes, kind: Any, write: Any) -> set[str]:
     """Fields of which an instance is changed and nobody sees it.
 
@@ -92,11 +72,11 @@ def unseen(own: Artifact, message: bytes, kind: Any, write: Any) -> set[str]:
     for name, address in addresses(kind.FromString(message)):
         found.setdefault(name, []).append(address)
     missed = set()
-    for name, address in spread(found):
+    for name, address in ((name, one) for name, places in found.items() for one in spread(places)):
         changed = kind.FromString(message)
         change(changed, address)
         assert changed.SerializeToString() != message
-        if not is_seen(own, write(changed.SerializeToString())):
+        if not is_another(write(changed.SerializeToString()), own):
             missed.add(name)
     return missed
 
@@ -181,7 +161,7 @@ def test_every_attribute_and_number_of_a_core_ai_asset(tmp_path: Path, store: St
         except Exception:
             continue
         judged += 1
-        if not is_seen(own, target.open(copy)):
+        if not is_another(target.open(copy), own):
             missed.append(name)
     assert missed == []
     assert judged > 10

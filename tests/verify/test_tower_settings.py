@@ -85,7 +85,7 @@ def appended(graph: Graph, *made: tuple[str, float]) -> Graph:
 
 
 def with_epsilon(graph: Graph, factor: float) -> Graph:
-    """Of the first norm, wherever the format has it: a setting, an input, a number added before a root."""
+    """Another epsilon of the first norm, which formats have as a setting, an input, or a number added before a root."""
 
     def changed(value: Any) -> Any:
         if isinstance(value, Constant) and value.values.dtype.kind == "f" and value.values.size == 1:

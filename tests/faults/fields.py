@@ -1,0 +1,30 @@
+"""A file of which one field was changed: which instances are tried, and whether the change is seen."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets import Artifact
+from mobileclip_deploy.targets.graph import first_difference
+
+__all__ = ["is_another", "spread"]
+
+INSTANCES = 3
+"""So many instances of a field are tried, spread over the file: all of them are seen, or the field is listed."""
+Instance = TypeVar("Instance")
+
+
+def spread(instances: list[Instance]) -> list[Instance]:
+    return instances[:: max(len(instances) // INSTANCES, 1)][:INSTANCES]
+
+
+def is_another(other: Artifact, own: Artifact) -> bool:
+    """Whether a changed copy is refused, or declares or computes something else."""
+    try:
+        graph, wanted = other.graph, own.graph
+        assert graph is not None
+        assert wanted is not None
+        return first_difference(graph, wanted) is not None or other.ports != own.ports
+    except InvalidInput:
+        return True
