@@ -7,7 +7,6 @@ file that it writes does not tell.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from mobileclip_deploy.checkpoints.identity import Identity
 from mobileclip_deploy.checkpoints.transformers import FORM, PREPROCESSOR
 from mobileclip_deploy.checkpoints.weights_files import CONFIG
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem, suggestion
-from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.files import json_value, read_json
 from mobileclip_deploy.model.provenance import TakenPreprocess
 from mobileclip_deploy.model.variants import Preprocess
 
@@ -57,17 +56,18 @@ def chosen_preprocess(
         return identity.source.preprocess
     if (text := identity.file.metadata.get(METADATA)) is not None:
         where = f"its metadata ({METADATA})"
-        return _read(card, _parsed(text.encode(), f"{identity.file.path}: {where}"), where, identity.file.path)
+        return _read(card, _parsed(f"{identity.file.path}: {where}", text), where, identity.file.path)
     if identity.layout != open_clip.NAME:
         return None
     folder = identity.file.path.parent
     processor = folder / PREPROCESSOR
     if identity.file.metadata.get(FORM) and processor.is_file():
-        return _read(card, _parsed(read_regular(processor), str(processor)), processor.name, processor)
+        return _read(card, _parsed(processor), processor.name, processor)
     beside = folder / CONFIG
     if beside.is_file():
-        told = _parsed(read_regular(beside), str(beside))
-        if told.get("model_cfg", {}).get("embed_dim") == identity.variant.embed_dim:
+        told = _parsed(beside)
+        network = told.get("model_cfg")
+        if isinstance(network, dict) and network.get("embed_dim") == identity.variant.embed_dim:
             return _read(card, told, CONFIG, beside)
     _refuse_untold(identity, card, repository)
     return None
@@ -83,12 +83,13 @@ def _asked(card: Preprocess, asked: str | Path) -> TakenPreprocess:
     if not path.is_file():
         close = suggestion(name, (CARD, OPENAI))
         raise UsageError(f"`preprocess` {str(asked)!r} is no file{close}; say {OPENAI}, {CARD}, or give {CONFIG}")
-    return _read(card, _parsed(read_regular(path), str(path)), path.name, path)
+    return _read(card, _parsed(path), path.name, path)
 
 
-def _parsed(content: bytes, where: str) -> dict[str, Any]:
+def _parsed(where: Path | str, text: str | None = None) -> dict[str, Any]:
+    """The object in a file, or in a text that stands where it says."""
     try:
-        told = json.loads(content)
+        told = json_value(where, text) if text is not None else read_json(Path(where))
     except ValueError as error:
         raise InvalidInput(f"{where} is no JSON ({error}); say {OPENAI} or {CARD} with `preprocess`") from error
     if not isinstance(told, dict):
@@ -99,6 +100,8 @@ def _parsed(content: bytes, where: str) -> dict[str, Any]:
 def _read(card: Preprocess, told: Mapping[str, Any], name: str, path: Path) -> TakenPreprocess:
     """Preprocessing as open_clip's file says it, or transformers' (`preprocessor_config.json`), or the values alone."""
     said = told.get(METADATA, told)
+    if not isinstance(said, dict):
+        raise InvalidInput(f"{path}: {METADATA} holds no JSON object; give open_clip's {CONFIG}")
     if "image_mean" in said:
         way = {2: "bilinear", 3: "bicubic"}.get(said.get("resample", 3), "another")
         said = {"mean": said["image_mean"], "std": said.get("image_std"), "interpolation": way}

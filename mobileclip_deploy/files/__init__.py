@@ -31,6 +31,7 @@ __all__ = [
     "check_there",
     "content_sha256",
     "file_sha256",
+    "json_value",
     "open_regular",
     "optional_path",
     "paths",
@@ -216,8 +217,12 @@ def read_json(path: Path, limit: int = SETTINGS_BYTES) -> Any:
             digits.
         OSError: it cannot be opened.
     """
-    content = read_regular(path, limit).decode("utf-8")
-    check_items(path, content, SETTINGS_ITEMS)
+    return json_value(path, read_regular(path, limit).decode("utf-8"))
+
+
+def json_value(where: Path | str, content: str) -> Any:
+    """The value that a text of a few settings says in JSON. Raises as `read_json`."""
+    check_items(where, content, SETTINGS_ITEMS)
     try:
         value = json.loads(content)
     except RecursionError:

@@ -107,6 +107,21 @@ def test_a_file_that_is_named_says_it(tmp_path: Path, told: object, found: objec
         assert pictures(load(path, preprocess=str(tmp_path / "said.json"))) == found
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"preprocess_cfg": [1]}', '{"mean": "\\ud800"}', "{" + '"a": 1,' * 300_000 + '"b": 1}']
+)
+def test_a_file_that_is_no_settings_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "said.json").write_text(text)
+    with pytest.raises(InvalidInput):
+        load(finetuned(tmp_path), preprocess=tmp_path / "said.json")
+
+
+def test_a_configuration_beside_it_of_another_shape_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": 5, "preprocess_cfg": {}}')
+    with pytest.raises(CheckpointError, match="does not say"):
+        load(finetuned(tmp_path))
+
+
 def test_what_is_neither_a_word_nor_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"`preprocess` 'opena1' is no file, did you mean openai\?; say openai, card"):
         load(finetuned(tmp_path), preprocess="opena1")
