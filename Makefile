@@ -53,7 +53,8 @@ wheel: $(VENV)/.dev
 	rm -rf build/wheel-check && $(PYTHON) -m venv build/wheel-check
 	build/wheel-check/bin/$(INSTALL) "$$(ls $(CURDIR)/dist/*.whl)[onnx,coreml]"
 	cd build/wheel-check && bin/mobileclip-deploy variants && \
-		bin/mobileclip-deploy export --target onnx --force -o out && bin/mobileclip-deploy verify out/nano-onnx-fp16
+		bin/mobileclip-deploy export --target onnx --force -o out && bin/mobileclip-deploy verify out/nano-onnx-fp16 && \
+		bin/mobileclip-deploy demo --static site --force
 
 # The wheel of ready-made runners for Android phones, in dist/: needs Debian's cross compiler (android_harness/README.md).
 android-runners: $(VENV)/.dev

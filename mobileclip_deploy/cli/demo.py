@@ -13,7 +13,7 @@ __all__ = ["demo"]
 
 
 @click.command()
-@click.argument("bundle", type=BundlePath())
+@click.argument("bundle", type=BundlePath(), required=False, metavar="[BUNDLE]")
 @click.option("--images", type=FILE, metavar="DIR", help="Pictures that the page searches.")
 @click.option("--static", type=FILE, metavar="DIR", help="Write the page there, to be hosted.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Any free one when left out.")
@@ -21,15 +21,18 @@ __all__ = ["demo"]
 @click.option("--force", is_flag=True, help="Replace a page that is there.")
 @json_option
 def demo(
-    bundle: Path, images: Path | None, static: Path | None, port: int, opened: bool, force: bool, as_json: bool
+    bundle: Path | None, images: Path | None, static: Path | None, port: int, opened: bool, force: bool, as_json: bool
 ) -> None:
     """Show an ONNX bundle in the browser: what is in a picture, and your own pictures found by words.
+
+    Without one, the built-in network is exported and shown, with 460 emoji to search.
 
     The page runs the model itself. No picture leaves the machine, and answers are checked against the bundle's golden
     ones when the page is loaded.
 
     \b
     Example:
+      mobileclip-deploy demo --open
       mobileclip-deploy demo out/nano-onnx-fp32 --images ~/Pictures --open
       mobileclip-deploy demo out/nano-onnx-fp32 --static site/
     """
@@ -46,6 +49,8 @@ def demo(
         if opened:
             click.launch(address)
 
+    if bundle is None:
+        note("Using the built-in checkpoint nano; name a bundle to show your own.")
     with progress() as update:
         if static is None:
             serve(bundle, images=images, port=port, ready=ready, progress=update)

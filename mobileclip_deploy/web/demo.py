@@ -13,11 +13,13 @@ from typing import Annotated, Any
 
 from mobileclip_deploy.arguments import Bounds
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints.door import load_model
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.export.door import export
 from mobileclip_deploy.files import StrPath, check_bundle_destination, replacing
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.image_files import image_files
-from mobileclip_deploy.model.variants import TOWERS, no_text_tower
+from mobileclip_deploy.model.variants import TOWERS, models_dir, no_text_tower
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import get_target
@@ -30,6 +32,7 @@ PAGE = Path(__file__).parent / "page"
 SETTINGS = "settings.json"
 # The page runs the plain build: WebGPU's would take twice as long to load.
 PLAIN = tuple(name for name in FILES if "webgpu" not in name and "asyncify" not in name)
+EMOJI = "nano/evaluation/images/1f[34]??.png"  # weather, food, plants, animals, places, sports, things; no skin tones
 LABELS = ("a cat", "a dog", "a pizza", "a car", "a rocket")
 GOLDEN = {"image": ("pixels", "image_embeddings"), "text": ("ids", "text_embeddings")}
 MOST_IMAGES = 10_000
@@ -80,7 +83,7 @@ class DemoPage:
 
 
 def demo(
-    bundle: Bundle | StrPath,
+    bundle: Bundle | StrPath | None = None,
     *,
     images: StrPath | None = None,
     port: Annotated[int, Bounds(0, 65535)] = 0,
@@ -92,22 +95,23 @@ def demo(
     On the loopback address alone, behind a secret in the address.
 
     Args:
-        bundle: an ONNX bundle of both towers.
-        images: a folder whose pictures the page searches from the start; they do not leave this machine.
+        bundle: an ONNX bundle of both towers. None: the built-in checkpoint, for as long as the page is served.
+        images: a folder whose pictures the page searches from the start; they do not leave this machine. None: no
+            pictures, or, without `bundle`, 460 emoji that the built-in checkpoint was not trained on.
         port: 0: any that is free.
         ready: called with the page's address as soon as it is served.
 
     Raises:
         InvalidInput, UsageError, RuntimeFailed: see `DemoPage.of`; UsageError also if the port is taken.
+        DependencyMissing: there is no `bundle`, and ONNX is not installed.
     """
-    page = DemoPage.of(Bundle.of(bundle), None if images is None else Path(images), offline=False, progress=progress)
-    with _served(page, port) as server:
+    with _page(bundle, images, False, progress) as page, _served(page, port) as server:
         ready(server.address)
         threading.Event().wait()
 
 
 def write_demo(
-    bundle: Bundle | StrPath,
+    bundle: Bundle | StrPath | None,
     folder: StrPath,
     *,
     images: StrPath | None = None,
@@ -125,20 +129,51 @@ def write_demo(
 
     Raises:
         InvalidInput, UsageError, RuntimeFailed: see `DemoPage.of`; UsageError also if the folder exists.
+        DependencyMissing: see `demo`.
     """
-    page = DemoPage.of(Bundle.of(bundle), None if images is None else Path(images), offline=True, progress=progress)
     path = Path(folder)
     check_bundle_destination(path, SETTINGS, force)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        for name, file in page.files.items():
-            place = partial / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
-        told = f"{RUNTIME} {VERSION}: {LICENCE.read_text(encoding='utf-8')}"
-        (partial / "runtime/LICENSE.txt").write_text(told, encoding="utf-8")
-        (partial / SETTINGS).write_text(_json(page.settings), encoding="utf-8")
+    with _page(bundle, images, True, progress) as page:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            _write(page, partial)
     return path
+
+
+def _write(page: DemoPage, folder: Path) -> None:
+    for name, file in page.files.items():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
+    told = f"{RUNTIME} {VERSION}: {LICENCE.read_text(encoding='utf-8')}"
+    (folder / "runtime/LICENSE.txt").write_text(told, encoding="utf-8")
+    (folder / SETTINGS).write_text(_json(page.settings), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _page(
+    bundle: Bundle | StrPath | None, images: StrPath | None, offline: bool, progress: Progress
+) -> Iterator[DemoPage]:
+    """The page of a bundle, or of the built-in checkpoint with its emoji.
+
+    The latter is exported unverified: the page itself compares its answers with the checkpoint's.
+    """
+    pictures = None if images is None else Path(images)
+    if bundle is not None:
+        yield DemoPage.of(Bundle.of(bundle), pictures, offline, progress)
+        return
+    runtime_folder(progress)  # what cannot be had is told before anything is exported
+    with temporary_folder() as place:
+        built_in = export(load_model(), "onnx", "fp32", place, verify=False, progress=progress)
+        yield DemoPage.of(built_in, pictures or _emoji(place / "emoji"), offline, progress)
+
+
+def _emoji(folder: Path) -> Path:
+    """Some of the pictures that nano's accuracy is measured on; all 1,911 would take the page two minutes."""
+    folder.mkdir()
+    for file in models_dir().glob(EMOJI):
+        shutil.copyfile(file, folder / file.name)
+    return folder
 
 
 @contextlib.contextmanager

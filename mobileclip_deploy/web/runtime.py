@@ -1,4 +1,4 @@
-"""onnxruntime-web: the files of one release, by hash, fetched by npm the first time and kept."""
+"""onnxruntime-web: the files of one release, by hash, fetched by npm or from its registry the first time, and kept."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import zlib
 from pathlib import Path
 
 from mobileclip_deploy.errors import RuntimeFailed
@@ -27,6 +28,8 @@ FILES = {
     "ort-wasm-simd-threaded.asyncify.wasm": "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
 }
 NPM_SECONDS = 600
+LARGEST = 100_000_000
+"""Bytes of the package's archive that are read; it has 33 million."""
 HOW = (
     f"install npm (Debian: apt-get install npm), or unpack the npm package {RUNTIME}@{VERSION} and name its folder in "
     "MOBILECLIP_ONNXRUNTIME_WEB"
@@ -37,7 +40,7 @@ def runtime_folder(progress: Progress) -> Path:
     """The folder with `FILES`: the one that MOBILECLIP_ONNXRUNTIME_WEB names, or this user's cache.
 
     Raises:
-        RuntimeFailed: npm is missing or cannot fetch the package, or a file is not the one of that release.
+        RuntimeFailed: the package cannot be fetched, or a file is not the one of that release.
     """
     named = os.environ.get("MOBILECLIP_ONNXRUNTIME_WEB")
     if named:
@@ -53,30 +56,60 @@ def runtime_folder(progress: Progress) -> Path:
 
 def _fetch(folder: Path, progress: Progress) -> None:
     npm = shutil.which("npm")
-    if npm is None:
-        raise RuntimeFailed(f"a browser needs {RUNTIME} {VERSION}, which is not here yet: {HOW}")
-    progress(f"fetching {RUNTIME} {VERSION} with npm, once")
+    progress(f"fetching {RUNTIME} {VERSION} {'with npm' if npm else f'from {_registry()}'}, once")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder() as place, replacing(folder) as partial:
-        command = [npm, "pack", f"{RUNTIME}@{VERSION}", "--ignore-scripts", "--loglevel=error"]
-        try:
-            done = subprocess.run(
-                command, cwd=place, capture_output=True, text=True, timeout=NPM_SECONDS, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired as error:
-            raise RuntimeFailed(f"npm fetched no {RUNTIME} within {NPM_SECONDS} s: try again, or {HOW}") from error
-        archives = list(place.glob("*.tgz"))
-        if done.returncode or len(archives) != 1:
-            said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise RuntimeFailed(f"npm cannot fetch {RUNTIME} {VERSION} ({said[-1]}): is its registry reachable?")
         partial.mkdir()
-        with tarfile.open(archives[0]) as archive:
+        _unpack(_packed(npm, place) if npm else _downloaded(place), partial)
+        _check(partial, "from npm: ", "try again")
+
+
+def _unpack(package: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(package) as archive:
             for name in FILES:
                 member = archive.extractfile(f"package/dist/{name}")
                 if member is None:
-                    raise RuntimeFailed(f"{RUNTIME} {VERSION} from npm holds no dist/{name}")
-                (partial / name).write_bytes(member.read())
-        _check(partial, "from npm: ", "try again")
+                    raise KeyError(name)
+                (folder / name).write_bytes(member.read())
+    except KeyError as error:
+        raise RuntimeFailed(f"{RUNTIME} {VERSION} from npm holds no dist/{name}: try again, or {HOW}") from error
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise RuntimeFailed(f"what npm has as {RUNTIME} {VERSION} is no package ({error}): try again") from error
+
+
+def _packed(npm: str, place: Path) -> Path:
+    """The package's archive, as npm fetches it: with the user's registry, proxy and certificates."""
+    command = [npm, "pack", f"{RUNTIME}@{VERSION}", "--ignore-scripts", "--loglevel=error"]
+    try:
+        done = subprocess.run(
+            command, cwd=place, capture_output=True, text=True, timeout=NPM_SECONDS, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeFailed(f"npm fetched no {RUNTIME} within {NPM_SECONDS} s: try again, or {HOW}") from error
+    archives = list(place.glob("*.tgz"))
+    if done.returncode or len(archives) != 1:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RuntimeFailed(f"npm cannot fetch {RUNTIME} {VERSION} ({said[-1]}): is its registry reachable?")
+    return archives[0]
+
+
+def _downloaded(place: Path) -> Path:
+    """The package's archive from its registry, where there is no npm; the files in it are held to `FILES`."""
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    path = place / f"{RUNTIME}.tgz"
+    try:
+        with urlopen(f"{_registry()}/{RUNTIME}/-/{path.stem}-{VERSION}.tgz", timeout=60) as response:
+            path.write_bytes(response.read(LARGEST))
+    except (URLError, OSError, ValueError) as error:
+        raise RuntimeFailed(f"{_registry()} gives no {RUNTIME} {VERSION} ({error}): {HOW}") from error
+    return path
+
+
+def _registry() -> str:
+    return os.environ.get("NPM_CONFIG_REGISTRY", "https://registry.npmjs.org").rstrip("/")
 
 
 def _check(folder: Path, prefix: str, remedy: str) -> None:

@@ -215,6 +215,20 @@ def test_a_written_page_holds_all_that_it_loads_and_the_licences(
     assert not (tmp_path / "site/images").exists()
 
 
+def test_without_a_bundle_the_built_in_network_is_shown_with_emoji_to_search(
+    cached: None, tmp_path: Path, require_tool: Callable[[str, str], str], stored_conversions: None
+) -> None:
+    require_tool("npm", "apt-get install npm")
+    found = run("demo", "--static", tmp_path / "site")
+    assert (found.code, found.stdout) == (0, f"wrote {tmp_path / 'site'}\n")
+    assert "Using the built-in checkpoint nano; name a bundle to show your own." in found.stderr
+    settings = strict_json((tmp_path / "site/settings.json").read_text(encoding="utf-8"))
+    assert settings["title"].startswith("nano, fp32, 26.")
+    assert "1f355.png" in settings["images"]
+    assert len(settings["images"]) == len(list((tmp_path / "site/images").iterdir())) == 460
+    assert "is not a folder" in refusal(run("demo", "--static", tmp_path / "other", "--images", tmp_path / "gone"))
+
+
 def keep_at_most(page: Page, size: int, server: PageServer) -> None:
     """However much room this machine has, pages of this server may keep so many bytes."""
     page.call("Storage.overrideQuotaForOrigin", origin=f"http://127.0.0.1:{server.server_port}", quotaSize=size)

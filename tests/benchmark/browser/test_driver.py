@@ -287,6 +287,7 @@ def test_another_file_in_the_place_of_the_runtime_is_refused(monkeypatch: pytest
     monkeypatch.delenv("MOBILECLIP_ONNXRUNTIME_WEB")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:1")
     with pytest.raises(RuntimeFailed, match=r"install npm .*or unpack the npm package onnxruntime-web@"):
         runtime.runtime_folder(silent)
 

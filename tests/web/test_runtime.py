@@ -1,0 +1,73 @@
+"""onnxruntime-web without npm: from its registry, held to the same hashes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.progress import silent
+from mobileclip_deploy.web import runtime
+
+CONTENTS = {name: f"// {name}\n".encode() for name in runtime.FILES}
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A registry on this machine, whose release is a small one, and a user who has no npm; the release's folder."""
+    served = tmp_path / "registry"
+    release = served / runtime.RUNTIME / "-"
+    release.mkdir(parents=True)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(served))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
+    monkeypatch.setattr(runtime, "FILES", hashes)
+    yield release
+    server.shutdown()
+    server.server_close()
+
+
+def publish(release: Path, contents: dict[str, bytes]) -> None:
+    with tarfile.open(release / f"{runtime.RUNTIME}-{runtime.VERSION}.tgz", "w:gz") as archive:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(f"package/dist/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def test_without_npm_the_release_comes_from_its_registry_once(registry: Path) -> None:
+    publish(registry, CONTENTS)
+    folder = runtime.runtime_folder(silent)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == CONTENTS
+    next(registry.iterdir()).unlink()
+    assert runtime.runtime_folder(silent) == folder
+
+
+def test_what_a_registry_has_under_the_release_s_name_is_held_to_its_hashes(registry: Path) -> None:
+    publish(registry, CONTENTS | {"ort.wasm.min.mjs": b"alert(1)"})
+    with pytest.raises(RuntimeFailed, match=r"from npm: .*is missing or not that of onnxruntime-web"):
+        runtime.runtime_folder(silent)
+    publish(registry, dict(list(CONTENTS.items())[1:]))
+    with pytest.raises(RuntimeFailed, match="holds no dist/"):
+        runtime.runtime_folder(silent)
+    (registry / f"{runtime.RUNTIME}-{runtime.VERSION}.tgz").write_bytes(b"no archive")
+    with pytest.raises(RuntimeFailed, match="is no package"):
+        runtime.runtime_folder(silent)
+
+
+def test_a_registry_that_does_not_answer_is_told_with_what_to_do(registry: Path) -> None:
+    with pytest.raises(RuntimeFailed, match=r"http://127\.0\.0\.1:\d+ gives no onnxruntime-web .*404.*install npm"):
+        runtime.runtime_folder(silent)
