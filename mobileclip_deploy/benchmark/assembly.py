@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from mobileclip_deploy.benchmark.job import Cell, Job
 from mobileclip_deploy.benchmark.judgement import cell_warnings, impossible, marked
 from mobileclip_deploy.benchmark.limit import arithmetic_of
@@ -26,8 +28,8 @@ def assemble(run: Run, self_reported: bool = False) -> Result:
     by_cell: dict[str, list[RoundResult]] = {cell.id: [] for cell in run.job.cells}
     for item in sorted(run.rounds, key=lambda item: item.round):
         by_cell[item.cell].append(item)
-    pinned = run.harness.affinity
-    cells = tuple(_cell_result(cell, run.job, tuple(by_cell[cell.id]), pinned, self_reported) for cell in run.job.cells)
+    judged = _Judged(run.job, run.harness.affinity, run.environment.before.fixed_performance_mode, self_reported)
+    cells = tuple(_cell_result(cell, tuple(by_cell[cell.id]), judged) for cell in run.job.cells)
     return Result.of(run, cells, self_reported)
 
 
@@ -36,12 +38,13 @@ def complete(result: Result) -> Result:
 
     A cell's own words (status, error, warnings) stay where it has no rounds to judge by.
     """
-    cells = []
+    cells, fixed = [], result.environment.before.fixed_performance_mode
+    judged = _Judged(result.job, result.harness.affinity, fixed, result.self_reported)
     for cell, found in result.pairs():
         if not found.rounds:
             cells.append(found)
             continue
-        computed = _cell_result(cell, result.job, _with_golden(found), result.harness.affinity, result.self_reported)
+        computed = _cell_result(cell, _with_golden(found), judged)
         changes = {name: getattr(found, name) for name in OWN if not getattr(computed, name)}
         changes["warnings"] = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
         cells.append(computed.model_copy(update=changes))
@@ -56,11 +59,21 @@ def _with_golden(found: CellResult) -> tuple[RoundResult, ...]:
     return (found.rounds[0].model_copy(update={"golden": found.golden}), *found.rounds[1:])
 
 
-def _cell_result(
-    cell: Cell, job: Job, rounds: tuple[RoundResult, ...], pinned: tuple[int, ...], self_reported: bool
-) -> CellResult:
-    rounds = tuple(marked(_condemned(item, cell), pinned) for item in rounds)
-    checked = cell.golden is None or self_reported or any(item.golden for item in rounds)
+@dataclass(frozen=True)
+class _Judged:
+    """What the rounds of all cells are judged by: the job; the cores that were meant and whether the phone's fixed
+    performance mode was asked for; whether answers were compared by the device alone."""
+
+    job: Job
+    pinned: tuple[int, ...]
+    fixed_performance: bool | None
+    self_reported: bool
+
+
+def _cell_result(cell: Cell, rounds: tuple[RoundResult, ...], judged: _Judged) -> CellResult:
+    job = judged.job
+    rounds = tuple(marked(_condemned(item, cell), judged.pinned, judged.fixed_performance) for item in rounds)
+    checked = cell.golden is None or judged.self_reported or any(item.golden for item in rounds)
     failed = next((item for item in rounds if item.status != "done"), None)
     whole = len(rounds) == job.protocol.rounds
     status = failed.status if failed else "done" if whole else "skipped"

@@ -67,11 +67,12 @@ def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -
     return tuple(found)
 
 
-def marked(finished: RoundResult, pinned: Sequence[int]) -> RoundResult:
+def marked(finished: RoundResult, pinned: Sequence[int], fixed: bool | None = None) -> RoundResult:
     """A round with what its cores say against its figures. Marking twice changes nothing.
 
     Args:
         pinned: the cores that the harness meant to run on; none: any.
+        fixed: whether the run asked for the phone's fixed performance mode, which limits its clocks.
     """
     found, used = [], finished.cores
     kinds = sorted({one.maximum_khz for one in used if one.maximum_khz})
@@ -83,7 +84,11 @@ def marked(finished: RoundResult, pinned: Sequence[int]) -> RoundResult:
     for one in used:
         if one.maximum_khz and one.allowed_khz and one.allowed_khz < one.maximum_khz:
             clocks = f"{_gigahertz(one.allowed_khz)} of {_gigahertz(one.maximum_khz)}"
-            found.append(f"throttled: core {one.core} was allowed {clocks}")
+            found.append(
+                f"capped: core {one.core} was allowed {clocks} in the fixed performance mode that was asked for"
+                if fixed
+                else f"throttled: core {one.core} was allowed {clocks}"
+            )
         elif one.maximum_khz and one.running_khz and one.running_khz < SLOW_CLOCK * one.maximum_khz:
             clocks = f"{_gigahertz(one.running_khz)} of {_gigahertz(one.maximum_khz)}"
             found.append(f"slow clock: core {one.core} ran at {clocks}")

@@ -46,6 +46,13 @@ def test_a_round_on_other_cores_or_clocks_than_the_best_is_marked(
     assert marked(found, pinned) == found
 
 
+def test_clocks_that_our_own_setting_caps_are_not_called_throttled() -> None:
+    cores = (core(7, allowed=2_000_000),)
+    finished = RoundResult(run_id="r", cell="c", round=0, status="done", samples_ns=(1,), cores=cores)
+    said = "capped: core 7 was allowed 2.0 GHz of 2.9 GHz in the fixed performance mode that was asked for"
+    assert marked(finished, (7,), fixed=True).warnings == (said,)
+
+
 def warned(job: Job | None = None, rounds: tuple[RoundResult, ...] = (), **changes: Any) -> list[str]:
     """The first words of what is said of a hundred equal samples, with some figures changed."""
     base = summarize([[1000] * 100], [100_000], 0.1)

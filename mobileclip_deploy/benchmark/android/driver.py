@@ -14,7 +14,7 @@ from mobileclip_deploy.benchmark.android.device import AndroidPhone, describe, f
 from mobileclip_deploy.benchmark.android.job_folder import write_job_folder
 from mobileclip_deploy.benchmark.android.programs import PLAN, InstalledPrograms, NotStarting, loader_among, runner
 from mobileclip_deploy.benchmark.android.rounds import Rounds
-from mobileclip_deploy.benchmark.android.session import PhoneSession
+from mobileclip_deploy.benchmark.android.session import FIXED, PhoneSession
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners, find_runners
 from mobileclip_deploy.benchmark.android.transfer import place, synchronize
 from mobileclip_deploy.benchmark.bounded import one_line, understood
@@ -62,9 +62,10 @@ class AndroidDriver(Driver):
             raise NotRun("operator times are not recorded on Android phones: leave `profile` out")
         job = plan.job
         rounds = Rounds(plan, progress)
-        runners = find_runners(self._settings.runners, plan.proven, progress)
         adb = Adb(self._serial(), self._settings.folder)
         phone = describe(adb)
+        # Runtimes are fetched for a phone that is there: tens of megabytes.
+        runners = find_runners(self._settings.runners, plan.proven, progress)
         _check_machine(phone, runners, adb.serial)
         programs = InstalledPrograms(adb, self._settings.folder, loader_among(path.name for path in runners.files))
         self._end_interrupted_run(programs, plan)
@@ -151,15 +152,18 @@ class AndroidDriver(Driver):
 
     def _session(self, programs: InstalledPrograms, phone: AndroidPhone, job: Job) -> PhoneSession:
         adb, turn = programs.adb, self._settings.turn_limit(job.protocol)
-        fixed = "cmd power set-fixed-performance-mode-enabled {} >/dev/null 2>&1"
-        script = f"{fixed.format('true')}; code=$?; {fixed.format('false')}; exit $code"
-        allowed = adb.shell(script).code == 0
+        fixed = self._settings.fixed_performance
+        script = f"{FIXED.format('true')}; code=$?; {FIXED.format('false')}; exit $code"
+        if fixed and adb.shell(script).code != 0:
+            raise RuntimeFailed(
+                f"the phone {adb.serial} has no fixed performance mode: unset MOBILECLIP_ANDROID_FIXED_PERFORMANCE"
+            )
         return PhoneSession(
             programs=programs,
             cores={cell.threads: fast_cores(phone.frequencies, cell.threads) for cell in job.cells},
             turn_seconds=turn,
             total_seconds=self._settings.total_limit(job),
-            fixed_performance=allowed,
+            fixed_performance=fixed,
             simulated=phone.device.simulated,
         )
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.android.programs import PLAN, loader_among, plan_words, start_command
+from mobileclip_deploy.benchmark.android.session import KEEP_AWAKE, LET_SLEEP
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners
 from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.benchmark.driver import Plan
@@ -37,6 +38,8 @@ def write_job_folder(plan: Plan, runners: Runners, settings: AndroidSettings, in
     limit = ("timeout", "-k", "5", f"{settings.total_limit(plan.job):.0f}")
     words = plan_words(".", loader, settings.turn_limit(plan.job.protocol))
     command = start_command("./bin", loader, PLAN, *words, under=limit)
-    script = TEMPLATE.read_text(encoding="utf-8").replace("@COMMAND@", command)
+    script = TEMPLATE.read_text(encoding="utf-8")
+    for name, lines in (("@COMMAND@", command), ("@KEEP_AWAKE@", KEEP_AWAKE), ("@LET_SLEEP@", LET_SLEEP)):
+        script = script.replace(name, lines)
     (folder / SCRIPT).write_text(script, encoding="utf-8", newline="\n")
     return folder

@@ -14,10 +14,10 @@ for file in /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do
 done
 pin=
 [ "${fastest:-0}" -le "${slowest:-0}" ] || pin="--pin 1=$core"
-cmd power set-fixed-performance-mode-enabled true >/dev/null 2>&1
+@KEEP_AWAKE@
 @COMMAND@ $pin 2>&1 >/dev/null
 code=$?
 mkdir -p results && cp job/*.run.json results/
-cmd power set-fixed-performance-mode-enabled false >/dev/null 2>&1
+@LET_SLEEP@
 echo "mobileclip-shell-ended $code"
 exit $code

@@ -17,7 +17,22 @@ from mobileclip_deploy.benchmark.android.programs import BUSY, PLAN, InstalledPr
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["PhoneSession", "launch_script"]
+__all__ = ["FIXED", "KEEP_AWAKE", "LET_SLEEP", "PhoneSession", "launch_script"]
+
+FIXED = "cmd power set-fixed-performance-mode-enabled {} >/dev/null 2>&1"
+"""Switches the fixed performance mode. Android describes it as an upper limit that the device can sustain for at least
+10 minutes, so it lies below the highest clocks (PowerManager.FIXED_PERFORMANCE_MODE, HIDL Mode::FIXED_PERFORMANCE)."""
+KEEP_AWAKE = """\
+stayed=$(settings get global stay_on_while_plugged_in 2>/dev/null)
+svc power stayon true >/dev/null 2>&1"""
+LET_SLEEP = """\
+case $stayed in
+  "") ;;
+  null) settings delete global stay_on_while_plugged_in ;;
+  *) settings put global stay_on_while_plugged_in "$stayed" ;;
+esac >/dev/null 2>&1"""
+"""A phone whose screen is off lowers its clocks. `svc power stayon` wakes the screen and keeps it on while the cable is
+in (frameworks/base, PowerCommand.java); `settings get` answers `null` where nothing was set."""
 
 GRACE_SECONDS = 60
 """Beyond the longest round: starting the programs, asking for their versions, writing to slow storage."""
@@ -131,10 +146,9 @@ def launch_script(session: PhoneSession, first: bool = False) -> str:
     for threads, cores in session.cores.items():
         words += ["--pin", f"{threads}={','.join(map(str, cores))}"] if cores else []
     limit = ("timeout", "-k", "5", f"{session.total_seconds:.0f}")
-    fixed = "cmd power set-fixed-performance-mode-enabled {} >/dev/null 2>&1"
-    lines = [fixed.format("true")] if session.fixed_performance else []
+    lines = [KEEP_AWAKE, FIXED.format("true")] if session.fixed_performance else [KEEP_AWAKE]
     lines += [programs.command(PLAN, *words, under=limit), "code=$?"]
-    lines += [fixed.format("false")] if session.fixed_performance else []
+    lines += [FIXED.format("false"), LET_SLEEP] if session.fixed_performance else [LET_SLEEP]
     return "\n".join([*lines, "echo mobileclip-shell-ended $code"])
 
 

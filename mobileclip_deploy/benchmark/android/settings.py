@@ -47,6 +47,8 @@ class AndroidSettings:
             runtime has (MOBILECLIP_ANDROID_PLACES, with commas).
         cooling_seconds: how long to wait for a hot phone (MOBILECLIP_ANDROID_COOLING_SECONDS).
         turn_seconds: how long one round may take; None: by the protocol (MOBILECLIP_ANDROID_TURN_SECONDS).
+        fixed_performance: measure in the phone's fixed performance mode, whose clocks are below the highest
+            (MOBILECLIP_ANDROID_FIXED_PERFORMANCE, 1 or 0).
     """
 
     folder: str = "/data/local/tmp/mobileclip-deploy"
@@ -54,6 +56,7 @@ class AndroidSettings:
     places: tuple[str, ...] = ()
     cooling_seconds: float = 600
     turn_seconds: float | None = None
+    fixed_performance: bool = False
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> AndroidSettings:
@@ -69,6 +72,9 @@ class AndroidSettings:
             )
         turn = _seconds(environment, "MOBILECLIP_ANDROID_TURN_SECONDS")
         cooling = _seconds(environment, "MOBILECLIP_ANDROID_COOLING_SECONDS")
+        fixed = environment.get("MOBILECLIP_ANDROID_FIXED_PERFORMANCE", "0")
+        if fixed not in ("0", "1"):
+            raise UsageError(f"MOBILECLIP_ANDROID_FIXED_PERFORMANCE={fixed!r} is neither 1 nor 0; correct it")
         return cls(
             folder=folder.rstrip("/"),
             runners=Path(named) if (named := environment.get("MOBILECLIP_ANDROID_RUNNERS")) else None,
@@ -77,6 +83,7 @@ class AndroidSettings:
             ),
             cooling_seconds=cls.cooling_seconds if cooling is None else cooling,
             turn_seconds=turn,
+            fixed_performance=fixed == "1",
         )
 
     def turn_limit(self, protocol: Protocol) -> float:

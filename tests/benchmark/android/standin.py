@@ -199,8 +199,16 @@ class Phones:
         """Put a shell script in the place of a program on the phone."""
         _program(self.folder / f"bin/{number}" / name, script)
 
+    def stays_on(self, number: int = 0) -> str | None:
+        """The setting that keeps the screen on while the cable is in; None where it was never set."""
+        file = self.folder / f"bin/{number}/stay_on_while_plugged_in"
+        return file.read_text().strip() if file.exists() else None
+
+    def keep_on(self, value: str, number: int = 0) -> None:
+        (self.folder / f"bin/{number}/stay_on_while_plugged_in").write_text(f"{value}\n")
+
     def asked(self, number: int = 0) -> list[str]:
-        """What `cmd` of the phone was called with."""
+        """What `cmd` and `svc` of the phone were called with."""
         log = self.folder / f"bin/{number}/log"
         return log.read_text().splitlines() if log.exists() else []
 
@@ -248,7 +256,31 @@ class Phones:
         one = "sed 's/^[^:]*: .//; s/.$//'"
         _program(folder / "getprop", f'[ $# -eq 0 ] && cat {here}/properties/* || {one} {here}/properties/"$1"')
         _program(folder / "dumpsys", f'cat {here}/"$1"')
-        _program(folder / "settings", "echo 0")
+        # The real ones: `settings get` prints null for what was never set; `svc power stayon` knows these words only.
+        stayed = f"{here}/stay_on_while_plugged_in"
+        _program(
+            folder / "settings",
+            f"""
+            case "$*" in
+            "get global low_power") echo 0 ;;
+            "get global stay_on_while_plugged_in") cat {stayed} 2>/dev/null || echo null ;;
+            "put global stay_on_while_plugged_in "[0-9]*) echo "$4" >{stayed} ;;
+            "delete global stay_on_while_plugged_in") rm -f {stayed}; echo "Deleted 1 rows" ;;
+            *) echo "Invalid command: $*" >&2; exit 255 ;;
+            esac
+            """,
+        )
+        _program(
+            folder / "svc",
+            f"""
+            echo "svc $*" >>{here}/log
+            case "$*" in
+            "power stayon true") echo 15 >{stayed} ;;
+            "power stayon false") echo 0 >{stayed} ;;
+            *) echo "usage: svc power stayon [true|false|usb|ac|wireless|dock]" >&2; exit 1 ;;
+            esac
+            """,
+        )
         _program(folder / "cmd", f'echo "cmd $*" >>{here}/log')
 
 

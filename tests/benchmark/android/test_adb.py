@@ -170,6 +170,8 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     for seconds in ("soon", "-1", "nan", "inf"):
         with pytest.raises(UsageError, match="MOBILECLIP_ANDROID_COOLING_SECONDS"):
             AndroidSettings.of({"MOBILECLIP_ANDROID_COOLING_SECONDS": seconds})
+    with pytest.raises(UsageError, match="MOBILECLIP_ANDROID_FIXED_PERFORMANCE='yes' is neither 1 nor 0"):
+        AndroidSettings.of({"MOBILECLIP_ANDROID_FIXED_PERFORMANCE": "yes"})
     assert AndroidSettings.of({}).folder == "/data/local/tmp/mobileclip-deploy"
 
 

@@ -113,7 +113,8 @@ def test_a_job_for_a_phone_out_of_reach_brings_its_programs_and_report_reads_wha
     # As the driver pins: the faster of two kinds; and what a phone does to it is told of as in any other run.
     assert {used.core for item in result.cells[0].rounds for used in item.cores} == {1}
     assert result.cells[0].warnings[0] == "throttled: core 1 was allowed 1.5 GHz of 2.9 GHz"
-    assert phones.asked()[-1] == "cmd power set-fixed-performance-mode-enabled false"
+    assert phones.asked() == ["svc power stayon true"]
+    assert phones.stays_on() is None
     assert run("report", tmp_path / f"{job.name}.run.json", "-o", tmp_path / "page.html").code == 0
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another computer"))
     assert read_result(tmp_path / f"{job.name}.run.json").self_reported

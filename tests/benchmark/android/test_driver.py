@@ -57,17 +57,43 @@ def test_all_runtimes_are_measured_checked_and_marked_simulated(phones: Phones, 
     assert result.device.simulated
     assert (result.device.kind, result.device.name) == ("android", "Stand-in Phone 1")
     assert result.environment.before.battery_celsius == 29.7
-    assert result.environment.before.fixed_performance_mode is True
+    assert result.environment.before.fixed_performance_mode is False
     assert result.environment.after is not None
     assert result.runtimes == {name: harness.version(name) for name in runtimes}
     assert result.harness.affinity == (1,)
     (limit,) = result.peaks
     assert limit.threads == 1
     assert limit.float32_operations_per_second > 0
-    assert phones.asked()[-1] == "cmd power set-fixed-performance-mode-enabled false"
+    assert phones.asked() == ["svc power stayon true"] * 2  # for the first rounds, and for the others
+    assert phones.stays_on() is None
     assert re.fullmatch(r"6 of 6 rounds, about 0 s left: done", told[-1])
     counts = [int(text.partition(" of 6 rounds")[0]) for text in told]
     assert counts == sorted(counts)
+
+
+def test_the_fixed_performance_mode_is_asked_for_recorded_and_its_clocks_are_not_called_throttled(
+    phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    phones.set_clock(1, "scaling_max_freq", 1_500_000)
+    phones.keep_on("2")
+    kept = 'cat "$(dirname "$(command -v settings)")/stay_on_while_plugged_in" >>"$1/../seen"\n' + GOOD
+    runners = scripted_runners(built, tmp_path / "bin", kept)
+    result = run(phones, runners, tiny.plan(tmp_path / "plan"), fixed_performance=True)
+    assert result.environment.before.fixed_performance_mode is True
+    fixed = [f"cmd power set-fixed-performance-mode-enabled {state}" for state in ("true", "false")]
+    once = ["svc power stayon true", *fixed]
+    assert phones.asked() == [*fixed, *once, *once]  # asked whether there is one; first rounds; the others
+    assert (phones.storage / "x/seen").read_text() == "15\n15\n"
+    assert phones.stays_on() == "2"
+
+
+def test_a_phone_without_the_mode_that_was_asked_for_is_not_measured(
+    phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    phones.program("cmd", 'echo "cmd: Can\'t find service: power" >&2; exit 20')
+    with pytest.raises(RuntimeFailed, match="has no fixed performance mode: unset MOBILECLIP_ANDROID_FIXED_PERF"):
+        run(phones, built / "bin", tiny.plan(tmp_path / "plan"), fixed_performance=True)
+    assert phones.running() == []
 
 
 @pytest.mark.whole  # test_command.py throttles the phone of a job by hand
