@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import plistlib
 import re
 import subprocess
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mobileclip_deploy.benchmark.bounded import one_line, run_bounded, understood
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.files import cache_folder
+from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["App", "TEAM_VARIABLE", "build_app", "harness_sources", "signing_team"]
 
@@ -29,11 +35,43 @@ def harness_sources() -> Path:
 
 SCHEME = "MobileCLIPBench"
 TEAM_VARIABLE = "MOBILECLIP_DEPLOY_TEAM"
+BUNDLE_VARIABLE = "MOBILECLIP_DEPLOY_BUNDLE_ID"
 SECONDS = 1200
+ASKING_SECONDS = 20
+DESTINATION_SECONDS = 120
+"""xcodebuild waits so long for a device that it knows and that is not ready; by itself 30 s."""
+SILENCE_SECONDS = 60.0
+WAITS = (
+    "xcodebuild has said nothing for a minute: does a dialog of the keychain wait on this Mac's screen (type the login "
+    "password, choose Always Allow), or does Xcode still prepare the device?"
+)
+BUSY = r"Device is busy|is busy: |may need to be unlocked to recover"
+PAUSES = (15.0, 45.0)
+"""Seconds before each new attempt at what a busy device refused."""
+TEAMS = ("IDEProvisioningTeamByIdentifier", "IDEProvisioningTeams")
+"""Xcode's settings that name the teams of its accounts: of Xcode 16 and newer, and of older ones."""
 
 # What xcodebuild writes -> what to do. The first that is found counts.
 REMEDIES = (
     (r"agreed to the Xcode license", "type: sudo xcodebuild -license"),
+    (
+        r"is a command line tools instance",
+        "install Xcode, and type: sudo xcode-select -s /Applications/Xcode.app",
+    ),
+    (
+        r"errSecInternalComponent",
+        "the keychain is locked, as in an ssh session: type in this session: security unlock-keychain "
+        "~/Library/Keychains/login.keychain-db, or run the command in a terminal on the Mac's own screen",
+    ),
+    (
+        r"maximum App ID limit",
+        "the team registers no more app ids for now (a free one has 10 in 7 days): wait, or sign with another team",
+    ),
+    (
+        r"cannot be registered to your development team",
+        "another team has this app id: name one of your own in " + BUNDLE_VARIABLE + ", as in com.example.bench",
+    ),
+    (BUSY, "the device is busy: unlock it, wait until Xcode > Window > Devices has prepared it, and run again"),
     (
         r"iOS [0-9.]+ is not installed|platform.*is not installed",
         "install the platform: Xcode > Settings > Components, or type: xcodebuild -downloadPlatform iOS",
@@ -64,24 +102,62 @@ class App:
 
 
 def signing_team(team: str | None) -> str:
-    """The team that signs: the one given, else the environment's.
+    """The team that signs: the one given, else the environment's, else the only one that Xcode's accounts have.
 
     Raises:
-        RuntimeFailed: there is none, or it is no team id.
+        RuntimeFailed: there is none, or several, or it is no team id.
     """
-    found = team or os.environ.get(TEAM_VARIABLE, "")
-    if not found:
-        raise RuntimeFailed(
-            "no team to sign the app with; give the team id of your Apple account with `team`, or in "
-            f"{TEAM_VARIABLE} (docs/iphone.md says where it stands)"
-        )
+    found = team or os.environ.get(TEAM_VARIABLE, "") or _only_team()
     if not re.fullmatch(r"[A-Z0-9]{10}", found):
         raise RuntimeFailed(f"{found!r} is no team id: ten capital letters and digits, such as A1B2C3D4E5")
     return found
 
 
-def build_app(udid: str, team: str) -> App:
-    """Build for one device in the release configuration; what did not change is not built again.
+def _only_team() -> str:
+    known = _xcode_teams()
+    if len(known) == 1:
+        return next(iter(known))
+    if known:
+        listed = " and ".join(f"{one} ({name})" for one, name in sorted(known.items()))
+        raise RuntimeFailed(f"Xcode's accounts have the teams {listed}: choose one with `team`, or in {TEAM_VARIABLE}")
+    raise RuntimeFailed(
+        "no team to sign the app with, and Xcode knows none: sign in to an Apple account (a free one is enough) in "
+        f"Xcode > Settings > Accounts, or give a team id with `team`, or in {TEAM_VARIABLE} (docs/iphone.md)"
+    )
+
+
+def _xcode_teams() -> dict[str, str]:
+    """Team id -> name of the teams of Xcode's accounts, as Xcode keeps them in its settings; none without Xcode.
+
+    Each account names a list of teams with `teamID` and `teamName` (read so by insidegui/WWDC#748, too).
+    """
+    try:
+        done = run_bounded(["defaults", "export", "com.apple.dt.Xcode", "-"], ASKING_SECONDS)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return {}
+    if done.returncode != 0:
+        return {}
+    with understood("`defaults export com.apple.dt.Xcode -`"):
+        settings: dict[str, Any] = plistlib.loads(done.stdout)
+        key = next((name for name in TEAMS if settings.get(name)), TEAMS[0])
+        teams = [team for account in settings.get(key, {}).values() for team in account]
+        return {team["teamID"]: one_line(str(team.get("teamName", "no name")), 80) for team in teams}
+
+
+def _bundle_id(team: str) -> str:
+    # Bundle ids are unique to a team: another team's registration of the same id would make signing fail.
+    found = os.environ.get(BUNDLE_VARIABLE) or f"dev.mobileclip.bench.{team.lower()}"
+    if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", found):
+        raise RuntimeFailed(f"{BUNDLE_VARIABLE}={found!r} is no bundle id: words of letters and digits with dots")
+    return found
+
+
+def build_app(udid: str, team: str, progress: Progress = silent) -> App:
+    """Build for one device in the release configuration; what did not change is not built again. A device that is busy
+    is asked again.
+
+    Args:
+        progress: told what may be waited for, where xcodebuild says nothing.
 
     Raises:
         RuntimeFailed: no xcodebuild, or it failed; names its log.
@@ -89,8 +165,7 @@ def build_app(udid: str, team: str) -> App:
     products = cache_folder("ios-app")
     products.mkdir(parents=True, exist_ok=True)
     log = products / "xcodebuild.log"
-    # Bundle ids are unique to a team: another team's registration of the same id would make signing fail.
-    bundle_id = f"dev.mobileclip.bench.{team.lower()}"
+    bundle_id = _bundle_id(team)
     command = [
         "xcodebuild",
         "-project",
@@ -101,6 +176,8 @@ def build_app(udid: str, team: str) -> App:
         "Release",
         "-destination",
         f"platform=iOS,id={udid}",
+        "-destination-timeout",
+        str(DESTINATION_SECONDS),
         "-derivedDataPath",
         str(products),
         "-allowProvisioningUpdates",
@@ -110,24 +187,49 @@ def build_app(udid: str, team: str) -> App:
         f"PRODUCT_BUNDLE_IDENTIFIER={bundle_id}",
         "build",
     ]
-    try:
-        with log.open("w", encoding="utf-8") as stream:
-            done = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, timeout=SECONDS, check=False)
-    except FileNotFoundError:
-        raise RuntimeFailed(
-            "there is no xcodebuild here; it needs a Mac with Xcode 16 or newer (docs/iphone.md)"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise RuntimeFailed(f"xcodebuild did not end within {SECONDS // 60} minutes; its log: {log}") from None
+    for pause in (*PAUSES, None):
+        code = _xcodebuild(command, log, progress)
+        if code == 0 or pause is None or not re.search(BUSY, _text(log)):
+            break
+        progress(f"the device is busy: again in {pause:.0f} s")
+        time.sleep(pause)
     app = products / "Build" / "Products" / "Release-iphoneos" / f"{SCHEME}.app"
-    if done.returncode != 0 or not app.is_dir():
-        raise _refusal(log, done.returncode, team)
+    if code != 0 or not app.is_dir():
+        raise _refusal(log, code, team)
     return App(app, bundle_id)
+
+
+def _xcodebuild(command: Sequence[str], log: Path, progress: Progress) -> int:
+    """Its exit code; what it says goes into the log."""
+    with log.open("w", encoding="utf-8") as stream:
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
+        except FileNotFoundError:
+            raise RuntimeFailed(
+                "there is no xcodebuild here; it needs a Mac with Xcode 16 or newer (docs/iphone.md)"
+            ) from None
+    end, size = time.monotonic() + SECONDS, 0
+    try:
+        while (left := end - time.monotonic()) > 0:
+            try:
+                return process.wait(min(SILENCE_SECONDS, left))
+            except subprocess.TimeoutExpired:
+                before, size = size, log.stat().st_size
+                if size == before:
+                    progress(WAITS)
+    finally:
+        process.kill()
+        process.wait()
+    raise RuntimeFailed(f"xcodebuild did not end within {SECONDS // 60} minutes; its log: {log}")
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")
 
 
 def _refusal(log: Path, code: int, team: str) -> RuntimeFailed:
     """Why xcodebuild failed, and what to do: xcodebuild tells it in English sentences only."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+    text = _text(log)
     errors = [line.partition("error:")[2].strip() for line in text.splitlines() if "error:" in line]
     said = f": {errors[0]}" if errors else ""
     known = (remedy for pattern, remedy in REMEDIES if re.search(pattern, text, re.IGNORECASE))

@@ -38,6 +38,7 @@ REMEDIES: dict[tuple[str, int], str] = {
     ): "the harness app is not on the device any more; run the command again, it installs it",
     ("com.apple.dt.RemotePairingError", 4): TUNNEL,
     ("NSPOSIXErrorDomain", 32): TUNNEL,  # EPIPE on macOS, and so below
+    ("NSPOSIXErrorDomain", 49): TUNNEL,  # seen now and then by others: dotnet/runtime#123796
     ("NSPOSIXErrorDomain", 54): TUNNEL,
     ("NSPOSIXErrorDomain", 57): TUNNEL,
     ("NSPOSIXErrorDomain", 60): TUNNEL,

@@ -51,7 +51,8 @@ class IosDriver(Driver):
         counter = RoundCounter(turns, progress)
         device = choose(self.selector)
         counter.tell(0, f"building the app for {device.label}")
-        phone = Phone(device.udid, build_app(device.udid, signing_team(self.team)))
+        team = signing_team(self.team)
+        phone = Phone(device.udid, build_app(device.udid, team, lambda what: counter.tell(0, what)))
         counter.tell(0, "installing")
         phone.install()
         results = f"Documents/results/{run_id}/{run_id}"

@@ -38,14 +38,14 @@ class FolderPhone:
     harness: Path
 
     def prepare(self, tools: Path) -> None:
-        """Write the phone's state, and `xcrun` and `xcodebuild` into the folder `tools`."""
+        """Write the phone's state, and `xcrun`, `xcodebuild` and `defaults` into the folder `tools`."""
         self.folder.mkdir(parents=True)
         self.settings()
         self.listing(LISTED)
         self.core_ml()
         tools.mkdir()
         script = Path(__file__).with_name("stand_in_xcrun.py")
-        for name in ("xcrun", "xcodebuild"):
+        for name in ("xcrun", "xcodebuild", "defaults"):
             program = tools / name
             program.write_text(f"#!{sys.executable} -IS\n{script.read_text(encoding='utf-8')}", encoding="utf-8")
             program.chmod(0o755)

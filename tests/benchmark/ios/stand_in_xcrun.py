@@ -1,4 +1,5 @@
-"""A stand-in for `xcrun` and `xcodebuild`: a folder is the phone, and `launch` runs the real harness, built on Linux.
+"""A stand-in for `xcrun`, `xcodebuild` and `defaults`: a folder is the phone, and `launch` runs the real harness, built
+on Linux.
 
 The variable STAND_IN_PHONE names the folder: `settings.json` (where the harness is, and what is odd about the phone),
 `core_ml.json` (what Core ML's stand-in does), `listing.json` (what `list devices` tells), `failures.json` (command ->
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import plistlib
 import shutil
 import signal
 import subprocess
@@ -26,6 +28,9 @@ def main(program: str, arguments: list[str]) -> None:
         calls.write(json.dumps([program, *arguments]) + "\n")
     if program == "xcodebuild":
         xcodebuild(arguments)
+        return
+    if program == "defaults":
+        defaults(arguments)
         return
     assert arguments[0] == "devicectl", arguments
     print("a table that nobody should parse | {} |")
@@ -190,8 +195,10 @@ def xcodebuild(arguments: list[str]) -> None:
     if "-allowProvisioningDeviceRegistration" not in arguments:
         print("error: Device \"Jo's iPhone\" isn't registered in your developer account.")
         sys.exit(65)
+    time.sleep(settings().get("xcodebuild_is_silent", 0))
+    (PHONE / "builds").open("a").write("x")
     refusal = settings().get("xcodebuild_says")
-    if refusal is not None:
+    if refusal is not None and len((PHONE / "builds").read_text()) <= settings().get("xcodebuild_refuses", 9):
         print(f"note: Using codesigning identity override\n{refusal}")
         sys.exit(65)
     app = Path(value(arguments, "-derivedDataPath"), "Build/Products/Release-iphoneos/MobileCLIPBench.app")
@@ -199,6 +206,15 @@ def xcodebuild(arguments: list[str]) -> None:
     given = dict(argument.split("=", 1) for argument in arguments if argument.isupper() or "=" in argument)
     assert given["DEVELOPMENT_TEAM"]
     (app / "bundle_id").write_text(given["PRODUCT_BUNDLE_IDENTIFIER"], encoding="utf-8")
+
+
+def defaults(arguments: list[str]) -> None:
+    assert arguments == ["export", "com.apple.dt.Xcode", "-"], arguments
+    found = settings().get("xcode_settings")
+    if found is None:
+        print("Domain com.apple.dt.Xcode does not exist", file=sys.stderr)
+        sys.exit(1)
+    sys.stdout.buffer.write(plistlib.dumps(found))
 
 
 AWAIT = "device process awaitTermination"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def test_without_a_team_nothing_is_built(
     benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(building.TEAM_VARIABLE)
-    assert "--team" in refused(benchmark())
+    told = refused(benchmark())
+    assert "--team" in told
+    assert "Xcode knows none: sign in to an Apple account" in told
     assert "ten capital letters" in refused(benchmark("--team", "me"))
     assert not [call for call in phone.calls() if call[0] == "xcodebuild"]
 
@@ -95,22 +98,114 @@ def test_without_a_team_nothing_is_built(
         ('error: Device "X" isn\'t registered in your developer account.', "add its UDID"),
         ("error: The device is locked.", "unlock the device"),
         ("error: write: No space left on device", "make room on this Mac's disk"),
+        # dotnet/macios#26183
+        ("/tmp/build/Products/App.app: errSecInternalComponent", "security unlock-keychain ~/Library/Keychains/"),
+        # dryark/ios_remote_provider#81
+        (
+            "error: Communication with Apple failed. Your maximum App ID limit has been reached. You may create up to "
+            "10 App IDs every 7 days.",
+            "wait, or sign with another team",
+        ),
+        # nanoscopic/stf_ios_support#102
+        (
+            'error: Failed to register bundle identifier: The app identifier "dev.mobileclip.bench.a1b2c3d4e5" cannot '
+            "be registered to your development team because it is not available.",
+            "name one of your own in MOBILECLIP_DEPLOY_BUNDLE_ID",
+        ),
+        # nodejs/node-gyp#569, and many more
+        (
+            "xcode-select: error: tool 'xcodebuild' requires Xcode, but active developer directory "
+            "'/Library/Developer/CommandLineTools' is a command line tools instance",
+            "sudo xcode-select -s /Applications/Xcode.app",
+        ),
+        # flutter/flutter#97574
+        (
+            "\t\t{ platform:iOS, id:1, name:Jo, error:Device is busy (Preparing the watch for development) }",
+            "unlock it, wait until Xcode > Window > Devices has prepared it",
+        ),
         ("error: Something that nobody has seen.", "read the log"),
     ],
 )
-def test_what_xcodebuild_refuses_names_what_to_do_and_the_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, remedy: str
-) -> None:
-    phone = FolderPhone(tmp_path / "phone", tmp_path / "no harness is needed")
-    phone.prepare(tmp_path / "tools")
-    phone.settings(xcodebuild_says=said)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'tools'}:{os.environ['PATH']}")
-    monkeypatch.setenv("STAND_IN_PHONE", str(phone.folder))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_what_xcodebuild_refuses_names_what_to_do_and_the_log(mac: FolderPhone, said: str, remedy: str) -> None:
+    mac.settings(xcodebuild_says=said)
     with pytest.raises(RuntimeFailed) as caught:
         building.build_app("UDID", "A1B2C3D4E5")
     assert remedy in str(caught.value)
     assert str(caught.value).endswith("xcodebuild.log")
+
+
+@pytest.fixture
+def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderPhone:
+    """A Mac whose phone does nothing: its xcodebuild, and Xcode's settings."""
+    phone = FolderPhone(tmp_path / "phone", tmp_path / "no harness is needed")
+    phone.prepare(tmp_path / "tools")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'tools'}:{os.environ['PATH']}")
+    monkeypatch.setenv("STAND_IN_PHONE", str(phone.folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(building, "PAUSES", (0.01, 0.02))
+    monkeypatch.delenv(building.TEAM_VARIABLE, raising=False)
+    return phone
+
+
+def test_a_device_that_is_busy_is_asked_again(mac: FolderPhone) -> None:
+    mac.settings(xcodebuild_says="error:Device is busy (Preparing Jo's iPhone)", xcodebuild_refuses=2)
+    told: list[str] = []
+    assert building.build_app("UDID", "A1B2C3D4E5", told.append).path.is_dir()
+    assert told == ["the device is busy: again in 0 s"] * 2
+    assert all("-destination-timeout" in call for call in mac.calls())
+
+
+def test_a_silent_xcodebuild_is_told_of_once_a_minute(mac: FolderPhone, monkeypatch: pytest.MonkeyPatch) -> None:
+    mac.settings(xcodebuild_is_silent=1.5)
+    monkeypatch.setattr(building, "SILENCE_SECONDS", 0.4)
+    told: list[str] = []
+    building.build_app("UDID", "A1B2C3D4E5", told.append)
+    assert set(told) == {building.WAITS}
+    assert "choose Always Allow" in told[0]
+
+
+JO = {
+    "teamID": "A1B2C3D4E5",
+    "teamName": "Jo (Personal Team)",
+    "teamType": "Personal Team",
+    "isFreeProvisioningTeam": 1,
+}
+FIRM = {"teamID": "F1RMF1RMF1", "teamName": "The Firm", "isFreeProvisioningTeam": False}
+
+
+@pytest.mark.parametrize("key", ["IDEProvisioningTeamByIdentifier", "IDEProvisioningTeams"])
+def test_the_only_team_of_xcodes_accounts_signs(mac: FolderPhone, key: str) -> None:
+    mac.settings(xcode_settings={key: {"9F2C": [JO], "second account": [JO]}})
+    assert building.signing_team(None) == "A1B2C3D4E5"
+
+
+def test_of_several_teams_one_has_to_be_named(mac: FolderPhone) -> None:
+    mac.settings(xcode_settings={"IDEProvisioningTeamByIdentifier": {"9F2C": [FIRM, JO]}})
+    several = re.escape("A1B2C3D4E5 (Jo (Personal Team)) and F1RMF1RMF1 (The Firm): choose one with `team`")
+    with pytest.raises(RuntimeFailed, match=several):
+        building.signing_team(None)
+    assert building.signing_team("F1RMF1RMF1") == "F1RMF1RMF1"
+
+
+@pytest.mark.parametrize("settings", [{}, {"IDEProvisioningTeamByIdentifier": {}}])
+def test_without_a_team_in_xcode_the_next_step_is_to_sign_in(mac: FolderPhone, settings: dict[str, Any]) -> None:
+    mac.settings(xcode_settings=settings)
+    with pytest.raises(RuntimeFailed, match="sign in to an Apple account"):
+        building.signing_team(None)
+
+
+def test_settings_of_xcode_that_make_no_sense_are_one_line(mac: FolderPhone) -> None:
+    mac.settings(xcode_settings={"IDEProvisioningTeamByIdentifier": {"9F2C": [{"name": "no id"}]}})
+    with pytest.raises(RuntimeFailed, match="tells what makes no sense"):
+        building.signing_team(None)
+
+
+def test_an_app_id_of_ones_own_signs_the_app(mac: FolderPhone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOBILECLIP_DEPLOY_BUNDLE_ID", "com.example.bench")
+    assert building.build_app("UDID", "A1B2C3D4E5").bundle_id == "com.example.bench"
+    monkeypatch.setenv("MOBILECLIP_DEPLOY_BUNDLE_ID", "bench; rm")
+    with pytest.raises(RuntimeFailed, match="is no bundle id"):
+        building.build_app("UDID", "A1B2C3D4E5")
 
 
 def test_a_connection_that_breaks_in_the_middle_of_a_copy_is_tried_again(
