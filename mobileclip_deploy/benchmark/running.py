@@ -83,6 +83,10 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
         write_document(folder / "job.json", job)
         plan = Plan(folder, job, options.profile, _versions(request, job), expected)
         result = assemble(driver.run(plan, progress))
+    except KeyboardInterrupt as stopped:
+        if any(folder.glob("*.rounds.jsonl")):
+            stopped.add_note(f"finished rounds are kept; go on with `output={output}` and `resume=True`")
+        raise
     finally:
         if not any(folder.glob("*.rounds.jsonl")):  # nothing was finished: nothing to go on with
             shutil.rmtree(folder)

@@ -35,7 +35,7 @@ from mobileclip_deploy.cli.terminal import guard_logging
 from mobileclip_deploy.cli.train import train
 from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
-from mobileclip_deploy.cli.words import put_in_flags
+from mobileclip_deploy.cli.words import in_flags, put_in_flags
 from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.files.leftovers import own_temporary_folder
 from mobileclip_deploy.interpreter import safe_children
@@ -59,6 +59,9 @@ class Ordered(click.Group):
             return super().invoke(ctx)
         except MobileClipDeployError as error:
             put_in_flags(error)
+            raise
+        except KeyboardInterrupt as stopped:
+            stopped.__notes__ = [in_flags(note) for note in getattr(stopped, "__notes__", ())]
             raise
         except BrokenPipeError:
             # Whoever read stdout, `| head` say, has seen enough: end as by the signal. Click's 1 is a failed gate.

@@ -20,21 +20,21 @@ CLEAN = "nothing half-written was left behind"
 
 
 class Interrupted(MobileClipDeployError):
-    """Ctrl-C."""
+    """Ctrl-C. `kept`: what an interrupted command left to go on with, and how."""
 
     exit_code: ClassVar[int] = 128 + signal.SIGINT
 
-    def __init__(self) -> None:
-        super().__init__(f"interrupted: {CLEAN}")
+    def __init__(self, *kept: str) -> None:
+        super().__init__(f"interrupted: {'; '.join(kept) or CLEAN}")
 
 
 class Terminated(MobileClipDeployError):
-    """SIGTERM, as of a service that stops or a CI job that is cancelled."""
+    """SIGTERM, as of a service that stops or a CI job that is cancelled. `kept`: see `Interrupted`."""
 
     exit_code: ClassVar[int] = 128 + signal.SIGTERM
 
-    def __init__(self) -> None:
-        super().__init__(f"terminated: {CLEAN}")
+    def __init__(self, *kept: str) -> None:
+        super().__init__(f"terminated: {'; '.join(kept) or CLEAN}")
 
 
 class SigTerm(KeyboardInterrupt):
@@ -102,4 +102,5 @@ def _told(error: BaseException) -> MobileClipDeployError:
         return UsageError(error.format_message())
     if isinstance(error, OSError):
         return of_system(error)
-    return Terminated() if isinstance(error, SigTerm) else Interrupted()
+    kept = getattr(error, "__notes__", ())
+    return Terminated(*kept) if isinstance(error, SigTerm) else Interrupted(*kept)

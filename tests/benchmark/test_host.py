@@ -16,8 +16,13 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import safe_open
 
 from mobileclip_deploy.benchmark.documents import read_job, read_result
+from mobileclip_deploy.benchmark.door import benchmark as measure
+from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.host.driver import HostDriver
 from mobileclip_deploy.benchmark.host.machine import instructions, snapshot
+from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.benchmark.stream import read_stream
+from mobileclip_deploy.progress import Progress
 
 QUICK = ("--quick", "--tower", "image")
 
@@ -119,6 +124,20 @@ def test_a_model_that_does_not_load_fails_alone(exports: Exports, tmp_path: Path
     assert (first.status, second.status) == ("failed", "done")
     assert first.error is not None
     assert "\n" not in first.error
+
+
+def test_an_interrupted_benchmark_says_how_to_go_on(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_: HostDriver, plan: Plan, __: Progress) -> Run:
+        plan.stream.touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HostDriver, "run", stopped)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        measure([exports.bundle("onnx", "fp32").path], tower="text", quick=True, output=tmp_path / "r.json")
+    told = f"finished rounds are kept; go on with `output={tmp_path / 'r.json'}` and `resume=True`"
+    assert caught.value.__notes__ == [told]
 
 
 def test_kill_nine_loses_no_finished_round(exports: Exports, tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ def slow(json):
         except KeyboardInterrupt as error:
             if os.environ.get("MADE") == "an error":  # as torch.onnx does
                 raise ExportError("Failed to export the model. \x1b[96mThis is step 1/3\x1b[0m") from error
+            if os.environ.get("MADE") == "a note":  # as a benchmark does, which keeps its rounds
+                error.add_note("what is done is kept; go on with `json=True`")
             if os.environ.get("MADE") != "nothing":  # as what is called from C++ may
                 raise
 
@@ -111,7 +113,9 @@ cli.main()
     ("number", "code", "message"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
-@pytest.mark.parametrize(("options", "made"), [([], "an error"), (["--json"], "nothing"), (["--json"], "itself")])
+@pytest.mark.parametrize(
+    ("options", "made"), [([], "an error"), (["--json"], "nothing"), (["--json"], "itself"), ([], "a note")]
+)
 def test_a_signal_cleans_up_and_ends_with_one_line_whatever_a_converter_makes_of_it(
     tmp_path: Path, number: signal.Signals, code: int, message: str, options: list[str], made: str
 ) -> None:
@@ -133,6 +137,8 @@ def test_a_signal_cleans_up_and_ends_with_one_line_whatever_a_converter_makes_of
             "remedy": None,
             "exit_code": code,
         }
+    elif made == "a note":
+        assert line == f"error: {message}: what is done is kept; go on with --json"
     else:
         assert line == f"error: {message}: nothing half-written was left behind"
     # What was dropped let the command finish.
