@@ -14,7 +14,7 @@ from mobileclip_deploy.model.image_files import IMAGE_SUFFIXES, image_files
 from mobileclip_deploy.model.precision import PRECISIONS, precision_of
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.towers.samples import image_paths, prompts, read_prompts
+from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, read_prompts
 
 __all__ = ["LIMIT", "calibration_digest", "calibration_inputs", "check_calibration"]
 
@@ -51,7 +51,7 @@ def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) 
 
         return load_batch(image_paths() if folder is None else _spread(_images(folder)), variant.preprocess).numpy()
     files = _prompt_files(folder) if folder is not None else []
-    texts = read_prompts(files[0]) if files else prompts()
+    texts = read_prompts(files[0]) if files else calibration_prompts()
     return tokenize(texts[:LIMIT], variant.tokens.context_length)
 
 

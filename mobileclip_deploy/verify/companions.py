@@ -23,6 +23,7 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.towers.samples import calibration_prompts
 from mobileclip_deploy.verify.claims import written_before, written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
 
@@ -50,7 +51,8 @@ def check_golden(subject: OpenedSubject) -> list[Check]:
     if golden is None or subject.source is None:
         return [Check.not_run("golden", tower, subject.needs_checkpoint) for tower in towers]
     engine, gates, floor = f"torch {torch.__version__}", subject.gates, golden.fresh.floor
-    wanted, found = sample_inputs(subject.source.model), golden.stored.inputs
+    found, until_0_3 = golden.stored.inputs, tuple(calibration_prompts())
+    wanted = sample_inputs(subject.source.model, texts=until_0_3 if found.prompts == until_0_3 else ())
     checks = []
     for tower in towers:
         names = (found.images, wanted.images) if tower == "image" else (found.prompts, wanted.prompts)

@@ -23,7 +23,7 @@ def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypat
     report = mcd.verify(bundle)
     assert report.passed
     found = [check.detail for check in report.checks if check.step == "contexts"]
-    assert found == ["16 tokens, 15 of 24 prompts", "32 tokens, 22 of 24 prompts"]
+    assert found == ["16 tokens, 9 of 24 prompts", "32 tokens, 16 of 24 prompts"]
 
     program = load(bundle.artifact("text"))
     assert sorted(program.inputs[0].shapes) == [(1, 16), (1, 32), (1, 77)]

@@ -21,7 +21,7 @@ def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypat
     report = mcd.verify(bundle)
     assert report.passed
     found = [check.detail for check in report.checks if check.step == "contexts"]
-    assert found == ["16 tokens, 15 of 24 prompts", "32 tokens, 22 of 24 prompts"]
+    assert found == ["16 tokens, 9 of 24 prompts", "32 tokens, 16 of 24 prompts"]
     ids = mcd.tokenize(["a cat", "two dogs"], bundle)
     assert ids.shape == (2, 16)
     checkpoint = tmp_path / "tiny_causal.safetensors"

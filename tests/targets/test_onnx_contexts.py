@@ -29,7 +29,7 @@ def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypat
     report = mcd.verify(bundle)
     assert report.passed
     found = [check.detail for check in report.checks if check.step == "contexts"]
-    assert found == ["16 tokens, 15 of 24 prompts", "32 tokens, 22 of 24 prompts"]
+    assert found == ["16 tokens, 9 of 24 prompts", "32 tokens, 16 of 24 prompts"]
     assert next(check for check in report.checks if check.step == "reproduced").status == "passed"
 
     runner = mcd.load_runner(bundle, "text")
@@ -47,7 +47,7 @@ def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypat
     cells = list(Cells(Request((bundle,)), HostDriver(), tmp_path / "job").of_bundle(bundle))
     assert [cell.id.split(".")[2] for cell in cells] == ["77tokens", "32tokens", "16tokens"]
     assert [cell.input.shape for cell in cells] == [(1, 77), (1, 32), (1, 16)]
-    assert [cell.golden.inputs.shape for cell in cells if cell.golden] == [(24, 77), (22, 32), (15, 16)]
+    assert [cell.golden.inputs.shape for cell in cells if cell.golden] == [(24, 77), (16, 32), (9, 16)]
 
 
 def test_a_tower_that_is_right_at_its_full_length_alone_is_refused(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -12,7 +14,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.towers import samples
-from mobileclip_deploy.towers.samples import image_paths, prompts, read_prompts
+from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, prompts, read_prompts
 
 FOLDER = Path(samples.__file__).parent
 
@@ -44,8 +46,19 @@ def test_the_prompts_reach_the_tokenizer_s_corners() -> None:
     ids = tokenize(prompts())
     assert len(set(prompts())) == len(prompts()) >= 20
     assert "" in prompts()
+    filled = np.sort((ids != 0).sum(axis=1))
     assert any(row[-1] != 0 for row in ids), "one is truncated"
+    assert (filled > 33).sum() >= 7
+    assert (filled > 64).sum() >= 4
     assert sum(not prompt.isascii() for prompt in prompts()) >= 8
+
+
+def test_the_prompts_of_calibration_are_the_same_but_for_the_long_ones() -> None:
+    """Artifacts' bytes hang on them: `w8a8` measures ranges on these, whatever towers are asked."""
+    content = json.dumps(calibration_prompts()).encode()
+    assert hashlib.sha256(content).hexdigest() == "55835f01e35c6e83fc858ed0038e1d48179ab8bda767400fc36b0934a7acb865"
+    changed = [(was, now) for was, now in zip(calibration_prompts(), prompts(), strict=True) if was != now]
+    assert len(changed) == 6
 
 
 def test_prompts_are_read_from_text_and_json(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from mobileclip_deploy.model.preprocessing import decode_image, load_batch, prep
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.towers.calibration import PROMPT_FILES
-from mobileclip_deploy.towers.samples import image_paths, prompts, read_prompts
+from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, prompts, read_prompts
 
 __all__ = ["HELD_BACK", "CalibrationSet", "read_calibration_set"]
 
@@ -152,10 +152,11 @@ def _different_texts(
 
 
 def _judged_texts(dataset: Dataset | None) -> list[str]:
+    asked = [*prompts(), *calibration_prompts()]
     if dataset is None:
-        return prompts()
+        return asked
     classes = [template.replace("{}", name) for template in dataset.templates for name in dataset.classes]
-    return [*prompts(), *dataset.captions, *classes]
+    return [*asked, *dataset.captions, *classes]
 
 
 def _captions(folder: Path) -> list[str]:

@@ -1,0 +1,35 @@
+"""The inputs that a bundle holds are the packaged samples: today's, or those of the version that wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from exports import Exports
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.towers.samples import calibration_prompts, prompts
+from mobileclip_deploy.verify.companions import check_golden
+from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
+
+
+@pytest.mark.parametrize(
+    ("texts", "status"),
+    [
+        (prompts(), "passed"),
+        (calibration_prompts(), "passed"),  # as bundles until 0.3 have them
+        (calibration_prompts()[:23], "failed"),
+        ([*prompts()[:23], "a photo of a dog"], "failed"),
+    ],
+    ids=["today's", "until 0.3", "one is missing", "another"],
+)
+def test_prompts_are_the_packaged_ones_of_one_version(
+    exports: Exports, tmp_path: Path, texts: list[str], status: str
+) -> None:
+    path = exports.copy("onnx", "fp16", tmp_path)
+    model = mcd.load_model(None, exports.checkpoint)
+    Reference.compute(model, sample_inputs(model, texts=texts)).save(path / "golden.safetensors")
+    with opened_subject(VerifyRequest(path, exports.checkpoint, thorough=False)) as subject:
+        assert {check.tower: check.status for check in check_golden(subject)} == {"image": "passed", "text": status}
