@@ -19,6 +19,8 @@ __all__ = ["check_contents", "check_measured", "written_before", "written_by_thi
 
 Contents = Mapping[str, Mapping[str, int]]
 SHOWN = 3
+# Artifacts are counted since this version as they are now: of 80 towers that 0.3.0 wrote all counts are equal.
+COUNTED_ALIKE = 0, 3
 
 
 def written_by_this_version(subject: Subject) -> bool:
@@ -29,16 +31,25 @@ def written_by_this_version(subject: Subject) -> bool:
 
 def written_before(subject: Subject, *version: int) -> bool:
     """Whether an earlier version of the package than this one wrote the bundle; what names none was."""
-    told = subject.bundle.manifest.environment.get("mobileclip-deploy", "")
-    parts = [int(part) for part in re.findall(r"\d+", told)[: len(version)]]
-    return tuple(parts) < version
+    return _parts(subject.bundle.manifest.environment.get("mobileclip-deploy", ""))[: len(version)] < version
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def _counted_alike(subject: Subject) -> bool:
+    """Whether the version that wrote the bundle counts as this one does; what later ones count is not known."""
+    told = _parts(subject.bundle.manifest.environment.get("mobileclip-deploy", ""))[:2]
+    return COUNTED_ALIKE <= told <= _parts(importlib.metadata.version("mobileclip-deploy"))[:2]
 
 
 def check_contents(subject: Subject, tower: TowerName) -> Iterator[Check]:
     """What the manifest says that an artifact is made of, against what is counted now.
 
     A file that says the same as a conversion in other words (constants as operations) is counted otherwise: what counts
-    for it is the conversion, where one was made.
+    for it is the conversion, where one was made. A version that may count otherwise is held to it, too; where it has
+    counted otherwise, nothing is said.
     """
     claimed = subject.bundle.manifest.towers[tower].contents
     try:
@@ -46,17 +57,17 @@ def check_contents(subject: Subject, tower: TowerName) -> Iterator[Check]:
     except InvalidInput as error:
         yield Check(step="contents", tower=tower, status="failed", detail=str(error))
         return
-    if claimed is None and found is None:
-        return
-    if not written_by_this_version(subject):
-        yield Check(
-            step="contents", tower=tower, status="passed", detail="counted by another version, and not compared"
-        )
+    alike = _counted_alike(subject)
+    if claimed is None and (found is None or not alike):
         return
     fresh = subject.made_again(tower)
     if claimed != found and (fresh is None or subject.target.open(fresh).contents != claimed):
         wrong = "; ".join([*_differing(claimed or {}, found or {})][:SHOWN])
-        yield Check(step="contents", tower=tower, status="failed", detail=wrong)
+        written = subject.bundle.manifest.environment.get("mobileclip-deploy", "another version")
+        if alike:
+            yield Check(step="contents", tower=tower, status="failed", detail=wrong)
+        else:
+            yield Check.not_run("contents", tower, f"counted by {written}, which may count otherwise: {wrong}")
         return
     kinds = ", ".join(claimed or {}).replace("_", " ")
     yield Check(step="contents", tower=tower, status="passed", detail=f"{kinds} are as counted now")

@@ -129,7 +129,6 @@ PTE_HARMLESS = {
     "XNNPACK Constant.size": "type and shape of the value say it",
     "XNNPACK Graph.version": "the identifier decides",
     "XNNPACK Node.debug_handle": "for profilers",
-    "XNNPACK PerChannel.num_scales": "the shape says it",
 }
 
 

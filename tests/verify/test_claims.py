@@ -73,6 +73,40 @@ def test_what_an_artifact_is_made_of_is_counted_again(
     assert (check.status, said is None or said in str(check.detail)) == ("passed" if said is None else "failed", True)
 
 
+def written_by(version: str, change: Change) -> Change:
+    def both(data: dict[str, Any]) -> None:
+        data["environment"]["mobileclip-deploy"] = version
+        change(data)
+
+    return both
+
+
+@pytest.mark.parametrize(
+    ("version", "change", "status"),
+    [
+        ("0.3.0", lambda data: None, "passed"),
+        ("0.3.0", more_operators, "failed"),
+        ("0.2.0", lambda data: None, "passed"),
+        ("0.2.0", more_operators, "not run"),
+        ("99.0", smaller_weights, "not run"),
+    ],
+)
+def test_what_another_version_counted_is_compared_where_it_counts_alike(
+    sound: Bundle, version: str, change: Change, status: str, tmp_path: Path
+) -> None:
+    own = edited(sound, tmp_path, "manifest.json", written_by(version, change), None)
+    (check,) = check_contents(own, "text")
+    assert check.status == status
+    assert status == "passed" or "in the manifest" in str(check.detail)
+
+
+def test_what_counted_nothing_claims_nothing(sound: Bundle, tmp_path: Path) -> None:
+    def without(data: dict[str, Any]) -> None:
+        del data["towers"]["text"]["contents"]
+
+    assert not list(check_contents(edited(sound, tmp_path, "manifest.json", written_by("0.1.0", without), None), "text"))
+
+
 def row(data: dict[str, Any], tower: str, step: str) -> dict[str, Any]:
     found: dict[str, Any] = next(one for one in data["checks"] if (one["tower"], one["step"]) == (tower, step))
     return found

@@ -186,6 +186,7 @@ def _quantization(
     if not 0 <= axis < len(dims):
         raise Malformed(f"scales are along dimension {axis} of {len(dims)}")
     if kind == "PerChannel":
+        _check_scales(how["num_scales"], dims[axis])
         if index:
             return f", along {axis}", constants.read(index, "<f4", dims[axis]), None
         scales = np.array(how["scale"], np.float32)
@@ -196,8 +197,14 @@ def _quantization(
     if len(dims) != 2 or axis != 0 or group <= 0 or dims[1] % group or not index:
         raise Malformed(f"groups of {group} of {list(dims)} along {axis}")
     shape = dims[0], dims[1] // group
+    _check_scales(how["num_scales"], shape[0] * shape[1])
     halves = constants.read(index, "<u2", shape[0] * shape[1])  # bfloat16: the upper half of a float32
     return f", groups of {group}", (halves.astype(np.uint32) << 16).view(np.float32).reshape(shape), None
+
+
+def _check_scales(told: int, count: int) -> None:
+    if told != count:
+        raise Malformed(f"a value of an XNNPACK part says {told} scales, its shape has {count}")
 
 
 def _operation(node: dict[str, Any]) -> Operation:
