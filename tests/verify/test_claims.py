@@ -104,7 +104,8 @@ def test_what_counted_nothing_claims_nothing(sound: Bundle, tmp_path: Path) -> N
     def without(data: dict[str, Any]) -> None:
         del data["towers"]["text"]["contents"]
 
-    assert not list(check_contents(edited(sound, tmp_path, "manifest.json", written_by("0.1.0", without), None), "text"))
+    own = edited(sound, tmp_path, "manifest.json", written_by("0.1.0", without), None)
+    assert not list(check_contents(own, "text"))
 
 
 def row(data: dict[str, Any], tower: str, step: str) -> dict[str, Any]:

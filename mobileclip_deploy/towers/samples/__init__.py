@@ -21,15 +21,15 @@ def image_paths() -> list[Path]:
 
 
 def prompts() -> list[str]:
-    """The packaged prompts: plain, accented, non-Latin, emoji, empty, at length (six of 41 to 77 tokens), and longer than
-    a context."""
+    """The packaged prompts: plain, accented, non-Latin, emoji, empty, at length (six of 41 to 77 tokens), and longer
+    than a context."""
     longer = json.loads((_FOLDER / "longer.json").read_text(encoding="utf-8"))
     return [longer.get(prompt, prompt) for prompt in calibration_prompts()]
 
 
 def calibration_prompts() -> list[str]:
-    """The packaged prompts that activations are measured on: one of them fills a context. Artifacts' bytes hang on them,
-    and bundles until 0.3 hold them as golden inputs, too."""
+    """The packaged prompts that activations are measured on: one of them fills a context. Artifacts' bytes hang on
+    them, and bundles until 0.3 hold them as golden inputs, too."""
     return read_prompts(_FOLDER / "prompts.json")
 
 
