@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-__all__ = ["laid_out"]
+__all__ = ["laid_out", "terms"]
 
 GAP = "  "
 INDENT = "    "
@@ -37,6 +37,19 @@ def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int |
     if prose and len(heads) > 1:
         return _with_notes(heads, cells, prose[-1], width)
     return _stacked(heads, cells, width)
+
+
+def terms(rows: Sequence[tuple[str, str]], width: int | None) -> list[str]:
+    """A line `name  text` per row; texts stand in one column, and are folded there where the terminal is narrower."""
+    longest = max(map(cell_len, (name for name, _ in rows)), default=0)
+    lines: list[str] = []
+    for name, text in rows:
+        head = f"{name}{' ' * (longest - cell_len(name))}{GAP}"
+        if width is None or cell_len(head + text) <= width:
+            lines.append((head + text).rstrip())
+        else:
+            lines += _folded(text, width, head, " " * cell_len(head))
+    return lines
 
 
 def _with_notes(heads: list[str], cells: list[list[str]], column: int, width: int) -> list[str]:

@@ -32,10 +32,17 @@ def inspect(path: Path, variant: str | None, as_json: bool) -> None:
       mobileclip-deploy inspect out/nano-coreml-fp16
       mobileclip-deploy inspect out/nano-coreml-fp16/nano_image.mlpackage
     """
-    from mobileclip_deploy.cli.output import MOMENT, conclude, print_json, print_table, progress
+    from mobileclip_deploy.bundle import Bundle
+    from mobileclip_deploy.cli.inspect_lines import print_artifact, print_bundle, print_checkpoint
+    from mobileclip_deploy.cli.output import MOMENT, conclude, print_json, progress
     from mobileclip_deploy.cli.package_tables import print_package
     from mobileclip_deploy.errors import InvalidInput
-    from mobileclip_deploy.inspect.inspection import FolderInspection
+    from mobileclip_deploy.inspect.inspection import (
+        ArtifactInspection,
+        BundleInspection,
+        CheckpointInspection,
+        FolderInspection,
+    )
     from mobileclip_deploy.inspect.inspection import inspect as look
 
     with progress(MOMENT) as update:
@@ -47,9 +54,12 @@ def inspect(path: Path, variant: str | None, as_json: bool) -> None:
         _print_folder(result)
     elif "functions" in told:
         print_package(str(path), told)
-    else:
-        rows = [[key.replace("_", " "), _text(value)] for key, value in told.items()]
-        print_table(None, ["", str(path)], rows)
+    elif isinstance(result, BundleInspection):
+        print_bundle(Bundle.unread(path), result)
+    elif isinstance(result, ArtifactInspection):
+        print_artifact(path, result)
+    elif isinstance(result, CheckpointInspection):
+        print_checkpoint(path, result)
     if isinstance(result, FolderInspection) and result.faults:
         lost = f"{len(result.faults)} of {len(result.bundles)} bundles cannot be read"
         conclude(InvalidInput(f"{lost}: {result.faults[0]}"))
@@ -70,11 +80,3 @@ def _print_folder(folder: FolderInspection) -> None:
         for one in folder.bundles
     ]
     print_table(None, ["bundle", "variant", "target", "precision", ">MB", "parity"], rows)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(item) for item in value)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -8,7 +8,6 @@ import itertools
 import json
 import math
 import re
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from mobileclip_deploy.cli.terminal import say
+from mobileclip_deploy.cli.terminal import in_width, say, stdout_width
 from mobileclip_deploy.cli.words import in_flags
 from mobileclip_deploy.escaping import in_spreadsheet, shown, shown_json
 
@@ -38,6 +37,7 @@ __all__ = [
     "print_error",
     "print_json",
     "print_table",
+    "print_terms",
     "progress",
     "quiet",
     "with_bar",
@@ -90,9 +90,18 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
     """A table on stdout; columns whose names start with `>` are right-aligned, those without a cell are left out."""
     from mobileclip_deploy.cli.columns import laid_out
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = stdout_width()
     lines = laid_out([*map(shown, columns)], [[shown(in_flags(cell)) for cell in row] for row in rows], width)
-    for line in (*([] if title is None else [click.style(shown(title), italic=True)]), *map(_coloured, lines), ""):
+    head = [] if title is None else in_width(shown(title), width)
+    for line in (*(click.style(line, italic=True) for line in head), *map(_coloured, lines), ""):
+        click.echo(line)
+
+
+def print_terms(rows: Iterable[tuple[str, str]]) -> None:
+    """Lines `name  text` on stdout, texts in one column, folded there on a terminal."""
+    from mobileclip_deploy.cli.columns import terms
+
+    for line in terms([(shown(name), shown(text)) for name, text in rows], stdout_width()):
         click.echo(line)
 
 

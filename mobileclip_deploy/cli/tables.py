@@ -118,8 +118,12 @@ def print_search(log: SearchLog) -> None:
     for trial in log.trials:
         what = ", ".join(f"{tower} {precision}" for tower, precision in trial.precisions.items())
         size = "" if trial.bytes is None else megabytes(trial.bytes)
-        rows.append([what, megabytes(trial.predicted_bytes), size, trial.outcome, trial.reason or ""])
-    print_table(f"search on {log.target}", ["candidate", ">MB predicted", ">MB", "outcome", "reason"], rows)
+        more = "" if trial.pictures is None else f"{trial.pictures:,}"
+        rows.append([what, megabytes(trial.predicted_bytes), size, trial.outcome, more, trial.reason or ""])
+    columns = ["candidate", ">MB predicted", ">MB", "outcome", ">more pictures", "reason"]
+    print_table(f"search on {log.target}", columns, rows)
+    if any(row[4] for row in rows):
+        say("more pictures: about how many more than the dataset has would tell whether the candidate passes")
     if len(rows) < log.candidates:
         say(
             f"{log.candidates - len(rows)} more of {log.candidates} hold a tower that failed or is predicted to, are "

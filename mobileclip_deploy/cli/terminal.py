@@ -14,7 +14,7 @@ import click
 
 from mobileclip_deploy.escaping import shown
 
-__all__ = ["guard_logging", "say"]
+__all__ = ["guard_logging", "in_width", "say", "stdout_width"]
 
 PLAIN_WARNING = warnings.formatwarning
 
@@ -22,11 +22,20 @@ PLAIN_WARNING = warnings.formatwarning
 def say(text: str = "", *, err: bool = False, file: TextIO | None = None) -> None:
     """Print one line, escaped, on stdout, on stderr (`err`) or in a stream; on stdout wrapped by words where that is a
     terminal."""
-    line = shown(text)
-    if not err and file is None and sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
-        line = "\n".join(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False))
-    click.echo(line, err=err, file=file)
+    lines = in_width(shown(text), None if err or file is not None else stdout_width())
+    click.echo("\n".join(lines), err=err, file=file)
+
+
+def stdout_width() -> int | None:
+    """Columns of the terminal that stdout is; None where it is a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def in_width(line: str, width: int | None) -> list[str]:
+    """The lines of a text, broken between words alone; one without a width."""
+    if width is None:
+        return [line]
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 class _Formatter(logging.Formatter):

@@ -67,7 +67,8 @@ class Paired:
     def describe(self, bound: float, times: float = 1.0) -> str:
         """In words: each loss, and the divergence; their intervals so many `times` as wide decide."""
         told = [f"{name} drops {loss.describe(bound, times)}" for name, loss in self.losses.items()]
-        return "; ".join([*told, f"KL {self.divergence:.2g} nats"])
+        widened = [] if times == 1 else [f"intervals taken {times:.2f} times as wide"]
+        return "; ".join([*told, f"KL {self.divergence:.2g} nats", *widened])
 
 
 def paired_looks(

@@ -45,7 +45,8 @@ def check_task(subject: Subject) -> list[Check]:
         return [Check.not_run("task", "both", str(error))]
     found = Looks(embedder, task.dataset, progress=about(subject.name, subject.progress))
     exact = all(precision_of(entry.precision).bits == 32 for entry in subject.bundle.manifest.towers.values())
-    return [judged(task, found, paired_looks(task, found, TASK_FIGURES, gates.task, exact), gates)]
+    times = subject.evidence.times
+    return [judged(task, found, paired_looks(task, found, TASK_FIGURES, gates.task, exact, times), gates, times)]
 
 
 def _loaded(subject: Subject, tower: TowerName) -> Runner:
@@ -71,20 +72,20 @@ def stand_in(subject: Subject, tower: TowerName) -> Runner | None:
     return TorchRunner(f"torch {torch.__version__} with the weights that stand in the file", compute)
 
 
-def judged(own: Looks, found: Looks, paired: Paired, gates: Gates) -> Check:
+def judged(own: Looks, found: Looks, paired: Paired, gates: Gates, times: float = 1.0) -> Check:
     """The check of accuracy: the figures are of the pictures as they stand, the losses of all looks."""
     before, after = own.plain.result.figures, found.plain.result
     figures = {name: after.figures[name].value for name in paired.losses}
     return Check(
         step="task",
         tower="both",
-        status=paired.outcome(gates.task),
+        status=paired.outcome(gates.task, times),
         engine=after.engine,
         gate=f"drop <= {gates.task:g} points",
         figures=figures | {f"{name}_drop": before[name].value - value for name, value in figures.items()},
         losses={name: Lost.model_validate(loss, from_attributes=True) for name, loss in paired.losses.items()},
         divergence=paired.divergence,
-        detail=paired.describe(gates.task),
+        detail=paired.describe(gates.task, times),
     )
 
 

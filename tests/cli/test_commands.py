@@ -19,6 +19,7 @@ from exports import Exports, rehash
 from PIL import Image
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.cli import output, terminal
 from mobileclip_deploy.inspect import doctor
 from mobileclip_deploy.model.variants import variant_names
 from mobileclip_deploy.towers.samples import image_paths
@@ -104,6 +105,40 @@ def test_inspect_a_bundle_and_its_artifacts(exports: Exports, target: str) -> No
         assert json.dumps(entry.input.name) in json.dumps(artifact)
         assert artifact["bytes"] == seen["towers"][tower]["bytes"] == entry.bytes
         assert seen["towers"][tower]["operators"] > 0
+
+
+def test_inspect_tells_a_person_on_one_screen(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = exports.bundle("onnx", "fp16")
+    told = run("inspect", bundle.path).stdout
+    (line,) = [line for line in told.splitlines() if "for ONNX" in line]
+    assert re.search(r"^ +nano for ONNX.*: image and text towers, fp16, [0-9.]+ MB$", line)
+    assert re.search(r"image +onnx/vision_model_fp16.onnx, [0-9.]+ MB, \d+ operators\n +fp16: float16 weights", told)
+    assert "takes pixel_values: float32 [N, 3, 64, 64], from 0 to 1\n" in told
+    assert "gives text_embeds: float32 [N, 128], not normalised\n" in told
+    assert "shorter side to 64 (bilinear, antialiased), 64 x 64 out of the centre, RGB, divided by 255; mean" in told
+    assert re.search(r"proof +passed, \d+ of \d+ checks ran; embeddings deviate by image [0-9.e-]+ \(", told)
+    assert f"mobileclip-deploy verify {bundle.path}\n" in told
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(terminal, "stdout_width", lambda: 80)
+    monkeypatch.setattr(output, "stdout_width", lambda: 80)
+    lines = run("inspect", bundle.path).stdout.splitlines()
+    assert len(lines) < 50
+    assert [line for line in lines if len(line) > 80 and " " in line.strip() and str(bundle.path) not in line] == []
+
+
+@pytest.mark.parametrize("target", ["onnx", "litert"])
+def test_inspect_tells_a_person_of_an_artifact(exports: Exports, target: str) -> None:
+    bundle = exports.bundle(target, "fp16")
+    told = run("inspect", bundle.artifact("image")).stdout
+    assert f": {target}, " in told
+    assert re.search(r"operators +\d+: \w+ \d+, ", told)
+    assert not re.search(r"[{}]", told)
+
+
+def test_inspect_tells_a_person_of_a_checkpoint(exports: Exports) -> None:
+    told = run("inspect", exports.checkpoint).stdout
+    assert f"{exports.checkpoint}: nano, image and text towers, in its training form\n" in told
+    assert f"export --target all --checkpoint {exports.checkpoint} -o out/" in told
 
 
 def test_inspect_lists_the_bundles_of_a_folder(exports: Exports, tmp_path: Path) -> None:

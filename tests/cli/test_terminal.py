@@ -10,6 +10,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import click
 import pytest
 from command_line import refusal, run, spawn
 from exports import Exports
@@ -49,6 +50,10 @@ def test_a_terminal_s_lines_end_between_words(
     assert (" ".join(lines[:-1]), lines[-1]) == (legend, "")
     assert max(map(len, lines)) <= 40
     assert "/a/path-of/one" in lines[-2]
+    output.print_table(legend, ["a"], [["1"]])
+    lines = click.unstyle(capsys.readouterr().out).splitlines()
+    assert " ".join(lines[:-4]) == legend
+    assert max(map(len, lines)) <= 40
 
 
 def test_json_means_the_same_and_holds_none_of_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+from chromium import open_page
 from conversions import ROOT
 
 from mobileclip_deploy.cli import cli
@@ -99,11 +100,30 @@ def build(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(BUILD, cwd=folder, capture_output=True, text=True)
 
 
-def test_the_site_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    shutil.copytree(DOCS, tmp_path / "docs")
-    done = build(tmp_path)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole site, built once."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(DOCS, folder / "docs")
+    done = build(folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    pages = sorted((tmp_path / "build" / "site").glob("*.html"))
+    return folder / "build" / "site"
+
+
+def test_the_site_is_as_dark_as_the_reader_s_system(site: Path) -> None:
+    lightness = """[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color].map(
+        (colour) => colour.match(/[0-9.]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3)"""
+    with open_page() as page:
+        for dark in (False, True):
+            page.resize(390, dark=dark)
+            page.visit(site / "index.html")
+            paper, ink = page.evaluate(lightness)
+            assert (paper < 60 < 150 < ink) if dark else (ink < 90 < 240 < paper)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = sorted(site.glob("*.html"))
     assert len(pages) > len(list(DOCS.glob("*.md")))  # and 404.html
     loaded = re.compile(r"<(?:script|img|source)[^>]+src=\"?(https?:[^\s\">]+)|<link[^>]+href=\"?(https?:[^\s\">]+)")
     assert [match.group() for page in pages for match in loaded.finditer(page.read_text(encoding="utf-8"))] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel
@@ -33,6 +34,12 @@ class Trial(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     outcome: Outcome
     reason: str | None = None
 
+    @property
+    def pictures(self) -> int | None:
+        """How many more pictures the dataset would need: two thirds of them are what is confirmed on
+        (`Dataset.divided`)."""
+        return None if self.more is None else math.ceil(self.more * 3 / 2)
+
 
 class Point(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """A candidate that no other is predicted to be nearer than without being larger. `snr_db`: predicted, of both
@@ -48,7 +55,8 @@ class SearchLog(BaseModel, frozen=True):
     """smallest.json: all that was tried; the last one is the bundle. `layers`: how sensitive each is, where the target
     can store layers at bits of their own. `candidates`: how many combinations there were; `ruled_out`: choices of a
     tower that are predicted to miss its gate by far, with what is predicted; `frontier`: of the rest those combinations
-    that are worth trying, but for towers that failed since.
+    that are worth trying, but for towers that failed since. `fallback`: the bundle is the target's default precision,
+    since nothing that passed is smaller.
     """
 
     schema_version: Literal[1] = 1
@@ -61,3 +69,4 @@ class SearchLog(BaseModel, frozen=True):
     candidates: int = 0
     ruled_out: dict[TowerName, dict[str, str]] = {}
     frontier: tuple[Point, ...] = ()
+    fallback: bool = False

@@ -3,8 +3,10 @@
 Bytes and noise of each are predicted first, without a conversion. A tower that fails its own gate is tried once, and
 whatever holds it is passed over; accuracy, which needs both towers, is measured only for what is left. The bundle
 itself is then written and verified in full, as every export is: if that fails, the search goes on. So what is returned
-has passed. Accuracy is confirmed on other images than it was chosen on: of many candidates the first that passes has
-luck on its side. In which order they are confirmed, and why, stands in `trials`.
+has passed, but for one case: where nothing passes that is no larger than the target's default precision, too few images
+are the reason, and that precision is written, undecided. Accuracy is confirmed on other images than it was chosen on:
+of many candidates the first that passes has luck on its side. In which order they are confirmed, and why, stands in
+`trials`.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
 from mobileclip_deploy.export.smallest.trials import START, Trials, going_down, going_up
 from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
 from mobileclip_deploy.files import write_whole
-from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.model.precision import parse_precisions, precision_label, precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, about, silent
@@ -87,7 +89,8 @@ def find_smallest(
     dataset: Dataset | None = None,
     progress: Progress = silent,
 ) -> Smallest:
-    """Write the smallest bundle that passes to the plan's place.
+    """Write the smallest bundle that passes to the plan's place; the default precision where that is smaller, neither
+    refused nor confirmed.
 
     What is computed is kept in a folder `.NAME.search` beside it until the bundle is there: the same command goes on
     where it was stopped, and decides the same.
@@ -143,6 +146,7 @@ class _Search:
     tried: dict[Candidate, Trial] = field(default_factory=dict)
     larger: Candidate | None = None
     held: list[Candidate] = field(default_factory=list)
+    asked: int = 0
 
     def run(self) -> Smallest | None:
         """The smallest that passes; None where nothing does.
@@ -162,9 +166,9 @@ class _Search:
         if start is not None:
             self._go_down(start)
         while self.held:
-            if (found := self._write(self.held.pop())) is not None:
+            if (found := self._settle(self.held.pop())) is not None:
                 return found
-        return self._go_up(start)
+        return self._go_up(start) or self._write_default()
 
     def _start(self) -> Candidate | None:
         """Where the way down begins: the smallest that is predicted to be near enough, or the nearest of all. Without
@@ -187,7 +191,7 @@ class _Search:
 
     def _go_up(self, start: Candidate | None) -> Smallest | None:
         """The first that passes, from the smallest upward; above the start where there was one."""
-        least, number = 0 if start is None else start.predicted, 0
+        least = 0 if start is None else start.predicted
         while True:
             above = (one for one in self._affordable() if one not in self.tried and one.predicted >= least)
             candidate = next(above, None)
@@ -196,12 +200,50 @@ class _Search:
             if not self._try_once(candidate):
                 continue
             if self.task is not None:
-                number += 1
-                if not self._confirmed(candidate, going_up(number)):
+                if not self._confirmed(candidate, self._next_on_the_way_up()):
                     continue
                 self.held.pop()
-            if (found := self._write(candidate)) is not None:
+            if (found := self._settle(candidate)) is not None:
                 return found
+
+    def _next_on_the_way_up(self) -> float:
+        """How many times as wide the interval of the next candidate is taken."""
+        self.asked += 1
+        return going_up(self.asked)
+
+    def _settle(self, candidate: Candidate) -> Smallest | None:
+        """Write what passed; the default precision instead, where that is smaller."""
+        return self._write_default(candidate) or self._write(candidate)
+
+    def _write_default(self, passed: Candidate | None = None) -> Smallest | None:
+        """Write the target's default precision, though the images do not confirm it; None where it is not smaller than
+        what passed, larger than is allowed, or fails.
+
+        If it was not asked yet, it is as the next on the way up.
+        """
+        default, most = self._default(), self.limits.max_size
+        limit = math.inf if most is None else 1e6 * most
+        if default is None or default.predicted > limit or (passed and default.predicted >= passed.predicted):
+            return None
+        if default not in self.tried:
+            self._go_on()
+            self.tried[default] = self._try(default)
+        size = self.tried[default].bytes
+        if size is None or size > limit or (passed and size >= (self.tried[passed].bytes or 0)):
+            return None
+        if self.task is not None and self.tried[default].widened is None:
+            self._go_on()
+            if self._confirmed(default, self._next_on_the_way_up()):
+                self.held.remove(default)
+        return None if self.tried[default].outcome == "failed" else self._write(default, passed, default=True)
+
+    def _default(self) -> Candidate | None:
+        """The target's default precision; None where the gate of a tower refuses it."""
+        plan = self.trials.plan
+        named = parse_precisions(plan.target.abilities.default_precision, plan.towers)
+        found = [next((one for one in self.choices[tower] if one.precision == named[tower]), None) for tower in named]
+        choices = tuple(one for one in found if one is not None)
+        return Candidate(choices) if len(choices) == len(found) else None
 
     def _affordable(self) -> list[Candidate]:
         """The frontier as far as it is not too large."""
@@ -223,7 +265,7 @@ class _Search:
         self._go_on()
         paired = self.trials.losses(candidate, self.task, bound, times)
         outcome = paired.outcome(bound, times)
-        told = f"confirming: {paired.describe(bound, times)}; intervals taken {times:.2f} times as wide"
+        told = f"confirming: {paired.describe(bound, times)}"
         more = paired.more_for(bound, times) if outcome == "undecided" else None
         reason = None if outcome == "passed" else told
         self._say(candidate, outcome=outcome, reason=reason, widened=round(times, 4), more=more)
@@ -316,34 +358,41 @@ class _Search:
             }
         )
 
-    def _write(self, candidate: Candidate) -> Smallest | None:
+    def _write(self, candidate: Candidate, passed: Candidate | None = None, default: bool = False) -> Smallest | None:
         """Write the bundle as any other, verified, and let it take its place under the name that was asked for; None
-        where it does not pass, which its trial says then."""
+        where it does not pass, which its trial says then.
+
+        Args:
+            passed: a larger one that it is written instead of.
+            default: it is the default precision, which is written where the images do not tell, too.
+        """
         try:
-            written = self._written(candidate)
+            written = self._written(candidate, default)
         except (GateFailed, Undecided) as error:
             outcome = "failed" if isinstance(error, GateFailed) else "undecided"
             self._say(candidate, outcome=outcome, reason=str(error))
             return None
         self.tried[candidate] = self.tried.pop(candidate)  # the last one is the bundle
-        plan, log = self.trials.plan, self.log()
+        plan, log = self.trials.plan, self.log().model_copy(update={"fallback": default})
         with staged_bundle(plan.path, plan.request.writing.force) as staging:
             shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
             (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
         assert written.report is not None
-        notes = (*written.report.notes, *_undecided(log))
+        instead = None if passed is None else self.tried[passed]
+        notes = (*written.report.notes, *(_fallen_back(log, instead) if default else _undecided(log)))
         report = written.report.model_copy(update={"bundle": plan.path.name, "notes": notes})
         return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)
 
     def _say(self, candidate: Candidate, **what: object) -> None:
         self.tried[candidate] = self.tried[candidate].model_copy(update=what)
 
-    def _written(self, candidate: Candidate) -> Written:
+    def _written(self, candidate: Candidate, undecided: bool) -> Written:
         """The bundle, not yet in its place.
 
         Raises:
             GateFailed: it fails a check.
-            Undecided: the images that it is confirmed on are too few to tell whether its accuracy holds its gate.
+            Undecided: the images that it is confirmed on are too few to tell whether its accuracy holds its gate, and
+                it is not wanted `undecided`.
         """
         trials, plan = self.trials, self.trials.plan
         found = replace(
@@ -355,9 +404,10 @@ class _Search:
             request=replace(plan.request, writing=replace(plan.request.writing, force=True)),
             search=None,
         )
-        written = write_bundle(found, trials.source, Evidence(trials.reference, self.task), trials.progress)
+        evidence = Evidence(trials.reference, self.task, times=self.tried[candidate].widened or 1.0)
+        written = write_bundle(found, trials.source, evidence, trials.progress)
         assert written.report is not None
-        if written.report.undecided:
+        if written.report.undecided and not undecided:
             raise Undecided("; ".join(check.describe() for check in written.report.undecided))
         return written
 
@@ -384,13 +434,35 @@ def _undecided(log: SearchLog) -> tuple[str, ...]:
     if not smaller:
         return ()
     told = f"{log.dataset} has too few pictures to tell whether smaller candidates pass ({len(smaller)} undecided)"
-    known = [(one.more, one) for one in smaller if one.more is not None]
-    if known:
-        more, one = min(known, key=lambda pair: (pair[0], pair[1].bytes))
-        pictures = math.ceil(more * 3 / 2)  # two thirds of them are what it is confirmed on (`Dataset.divided`)
-        named = ", ".join(f"{tower} {precision}" for tower, precision in one.precisions.items())
-        told += f"; about {pictures:,} more would tell of {named} ({(one.bytes or 0) / 1e6:.1f} MB)"
-    return (f"{told}; written are {size / 1e6:.1f} MB",)
+    return (f"{told}{_more(smaller)}; written are {size / 1e6:.1f} MB",)
+
+
+def _fallen_back(log: SearchLog, passed: Trial | None) -> tuple[str, ...]:
+    """That the default precision is written, why, and what would be needed for more; and what passed instead."""
+    written = log.trials[-1]
+    told = f"nothing smaller than the default precision passed; that is written: {_named(written)}"
+    if written.outcome == "undecided":
+        told += f", undecided, since {log.dataset} has too few pictures to tell whether it passes"
+    undecided = [one for one in log.trials if one.outcome == "undecided" and one.bytes is not None]
+    told += _more(undecided)
+    if passed is not None:
+        label = precision_label(passed.precisions)
+        told += f"; {_named(passed)} passed and is larger: `precision='{label}'` writes it"
+    return (told,)
+
+
+def _more(undecided: Sequence[Trial]) -> str:
+    """How many more pictures would tell of one of these, of that which needs fewest."""
+    known = [(one.more, one) for one in undecided if one.more is not None]
+    if not known:
+        return ""
+    _, one = min(known, key=lambda pair: (pair[0], pair[1].bytes))
+    return f"; about {one.pictures:,} more would tell of {_named(one)}"
+
+
+def _named(trial: Trial) -> str:
+    named = ", ".join(f"{tower} {precision}" for tower, precision in trial.precisions.items())
+    return f"{named} ({(trial.bytes or 0) / 1e6:.1f} MB)"
 
 
 def decibels(noise: float) -> float | None:

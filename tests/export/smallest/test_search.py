@@ -145,6 +145,46 @@ def test_a_winner_that_other_images_do_not_confirm_is_passed_over(
     assert {lost.examples for lost in task.losses.values()} == {10}
 
 
+def test_too_few_pictures_write_the_default_precision_and_not_something_larger(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    """Only float32 in both towers needs no pictures to pass, and is twice as large."""
+    noisy(model, monkeypatch, ("fp32", "fp16", "w4"))
+    found = search(model, tmp_path, dataset, limits=Limits(max_drop=1))
+    *before, last = found.log.trials
+    assert (last.precisions, last.outcome) == ({"image": "fp16", "text": "fp16"}, "undecided")
+    assert found.log.fallback
+    assert [check.step for check in found.report.undecided] == ["task"]
+    assert "times as wide" in (found.report.undecided[0].detail or "")
+    larger = [one for one in before if one.outcome == "passed"]
+    assert all(one.bytes > last.bytes for one in larger)
+    assert found.bundle.manifest.towers["image"].precision == "fp16"
+    (note,) = found.report.notes
+    assert "nothing smaller than the default precision passed; that is written: image fp16, text fp16 (" in note
+    assert re.search(r"undecided, since samples has too few pictures.*; about [\d,]+ more would tell of image ", note)
+    assert note.endswith("passed and is larger: `precision='fp32'` writes it")
+
+
+def test_without_anything_that_passes_the_default_precision_is_written_where_it_is_small_enough(
+    model: mcd.MobileCLIP, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    noisy(model, monkeypatch, ("fp16", "w4"))
+    found = search(model, tmp_path, dataset, limits=Limits(max_drop=1))
+    assert (found.log.trials[-1].precisions["text"], found.log.fallback) == ("fp16", True)
+    size = found.log.trials[-1].bytes / 1e6
+    noisy(mcd.load_model(WORDS, checkpoint), monkeypatch, ("fp16", "w4"))
+    with pytest.raises(NothingPasses, match="of at most"):
+        search(mcd.load_model(WORDS, checkpoint), tmp_path / "b", dataset, limits=Limits(1, max_size=size - 1e-6))
+
+
+def test_a_default_precision_that_fails_leaves_the_place_to_what_passed(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    noisy(model, monkeypatch, ("fp32", "fp16"), image_fp16=ROUGH, text_fp16=ROUGH)
+    found = search(model, tmp_path, dataset, limits=Limits(max_drop=1))
+    assert (outcomes(found)[-1], found.log.fallback) == (("fp32", "fp32", "passed"), False)
+
+
 def test_nothing_is_written_when_nothing_passes(
     model: mcd.MobileCLIP,
     tmp_path: Path,

@@ -1,0 +1,193 @@
+"""What `inspect` tells a person of a bundle, an artifact or a checkpoint: one screen, a subject per line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobileclip_deploy.cli.output import megabytes, print_terms
+from mobileclip_deploy.cli.tables import decibels, figure, relative
+from mobileclip_deploy.cli.words import in_flags
+from mobileclip_deploy.model.precision import precision_label, precision_of
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.bundle import Bundle, Manifest
+    from mobileclip_deploy.bundle.manifest import TensorEntry, TowerEntry
+    from mobileclip_deploy.inspect.inspection import ArtifactInspection, BundleInspection, CheckpointInspection
+    from mobileclip_deploy.model.variants import TowerName
+
+__all__ = ["print_artifact", "print_bundle", "print_checkpoint"]
+
+Terms = Iterator[tuple[str, str]]
+SHOWN = 12
+TASK = {"top1": "top-1", "image_to_text_recall@1": "recall@1"}
+
+
+def print_bundle(bundle: Bundle, found: BundleInspection) -> None:
+    """Print what a bundle is, what it takes and gives, how near it is to its checkpoint, and what to do next."""
+    from mobileclip_deploy.targets import installed_target
+
+    manifest, name = bundle.manifest, installed_target(found.target).title
+    which = f"{manifest.variant}{' (built in)' if manifest.checkpoint.builtin else ''}"
+    kind = "a classifier" if manifest.classifier else _towers_named(tuple(manifest.towers))
+    precision = precision_label({tower: entry.precision for tower, entry in manifest.towers.items()})
+    options = ", ".join(f"{option} {value}" for option, value in manifest.options.items())
+    told = f"{which} for {name}{f' ({options})' if options else ''}: {kind}, {precision}, {megabytes(bundle.bytes)} MB"
+    print_terms([("bundle", f"{bundle.path}"), ("", told), *_towers(manifest, found), *_around(bundle, found)])
+
+
+def _towers_named(towers: tuple[str, ...]) -> str:
+    return f"{' and '.join(towers)} tower{'s' if len(towers) > 1 else ''}"
+
+
+def _towers(manifest: Manifest, found: BundleInspection) -> Terms:
+    for tower, entry in manifest.towers.items():
+        operators = f"{found.towers[tower].operators:,} operators"
+        function = "" if entry.function is None else f", function {entry.function}"
+        yield "", ""
+        yield tower, f"{entry.file}{function}, {megabytes(entry.bytes)} MB, {operators}"
+        yield "", f"{entry.precision}: {precision_of(entry.precision).summary}"
+        yield "", f"takes {_tensor(entry.input)}{_ids(manifest, tower)}{_contexts(entry)}"
+        yield "", f"gives {_answer(manifest, entry.output)}"
+        for kind, attached in (entry.attachments or {}).items():
+            yield "", f"beside it {attached.file}, {megabytes(attached.bytes)} MB ({kind.replace('_', ' ')})"
+    yield "", ""
+
+
+def _tensor(entry: TensorEntry) -> str:
+    if entry.any_size:
+        return f"{entry.name}: one picture of any size, its bytes [height, width, channels]"
+    if entry.colour is not None and entry.dtype == "uint8":
+        return f"{entry.name}: an {entry.colour} picture of {' x '.join(map(str, entry.shape[-2:]))} pixels"
+    within = "" if entry.range is None else f", from {entry.range[0]:g} to {entry.range[1]:g}"
+    return f"{entry.name}: {entry.dtype} [{', '.join(str(size or 'N') for size in entry.shape)}]{within}"
+
+
+def _ids(manifest: Manifest, tower: TowerName) -> str:
+    if tower != "text" or manifest.tokenizer is None:
+        return ""
+    spec = manifest.tokenizer
+    return f", ids: {spec.sot}, the text's, {spec.eot}, then {spec.pad} to the end"
+
+
+def _contexts(entry: TowerEntry) -> str:
+    return "" if entry.contexts is None else f"; of {', '.join(map(str, entry.contexts))} tokens"
+
+
+def _answer(manifest: Manifest, entry: TensorEntry) -> str:
+    shape = f"{entry.name}: {entry.dtype} [{', '.join(str(size or 'N') for size in entry.shape)}]"
+    if manifest.classifier is not None:
+        labels = manifest.classifier.labels
+        return f"{shape}, a probability for each of {len(labels)} labels: {_few(labels)}"
+    return f"{shape}, {'of length 1' if entry.normalised else 'not normalised'}"
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _around(bundle: Bundle, found: BundleInspection) -> Terms:
+    manifest = bundle.manifest
+    if "image" in manifest.towers:
+        yield "pictures", _pictures(manifest)
+    if "text" in manifest.towers:
+        yield "prompts", f"{manifest.template!r}; logit scale {manifest.logit_scale:.4g}"
+    yield "proof", _proof(bundle, found)
+    yield "licence", f"of the weights: {found.licence}{_research(manifest)}"
+    yield "space", f"{found.embedding_space}: embeddings of other spaces cannot be compared with these"
+    packages = ", ".join(f"{name} {version}" for name, version in found.environment.items())
+    yield "made of", f"{found.checkpoint} ({manifest.checkpoint.layout} layout), with {packages}"
+    yield "beside", _beside(bundle)
+    yield "", ""
+    yield from _next(bundle)
+
+
+def _pictures(manifest: Manifest) -> str:
+    spec = manifest.preprocess
+    told = (
+        f"shorter side to {spec.resized} ({spec.interpolation}, antialiased), {spec.size} x {spec.size} out of the "
+        "centre, RGB"
+    )
+    if manifest.towers["image"].input.any_size:
+        return f"{told}: the file does all of it"
+    divided = "" if manifest.towers["image"].input.dtype == "uint8" else ", divided by 255"
+    return f"{told}{divided}; mean and std are inside"
+
+
+def _proof(bundle: Bundle, found: BundleInspection) -> str:
+    checks = bundle.parity
+    if not checks:
+        return f"none was made when it was exported: {_command('verify', bundle.path)}"
+    told = [f"{check.tower} {check.step} {check.status}" for check in checks if check.status in ("failed", "not run")]
+    ran = [check for check in checks if check.status != "not run"]
+    near = ", ".join(
+        f"{check.tower} {relative(check)} ({decibels(check)} dB)"
+        for check in ran
+        if check.step == "shipped" and check.deviation is not None
+    )
+    task = [f"{name} % {figure(check, key)}" for check in ran for key, name in TASK.items() if figure(check, key)]
+    state = "FAILED" if found.parity == "failed" else found.parity
+    told = [f"{state}, {len(ran)} of {len(checks)} checks ran", *told[:SHOWN]]
+    return "; ".join([*told, *([f"embeddings deviate by {near} at worst"] if near else []), *task])
+
+
+def _research(manifest: Manifest) -> str:
+    if not manifest.checkpoint.research_only:
+        return ""
+    return ": for research only, not in products (MODEL_CARD.md)"
+
+
+def _beside(bundle: Bundle) -> str:
+    artifacts = {Path(entry.file).parts[0] for entry in bundle.manifest.towers.values()}
+    others = sorted(path for path in bundle.path.iterdir() if path.name not in artifacts)
+    return ", ".join(f"{path.name}/" if path.is_dir() else path.name for path in others)
+
+
+def _next(bundle: Bundle) -> Terms:
+    path, towers = bundle.path, bundle.manifest.towers
+    commands = [_command("verify", path)]
+    if "image" in towers:
+        labels = () if bundle.manifest.classifier else ("--labels", "cat,dog")
+        if bundle.manifest.classifier or "text" in towers:
+            commands.append(_command("classify", path, "PICTURE.jpg", *labels))
+    commands.append(_command("benchmark", path, "--device", "host", "--quick"))
+    for number, command in enumerate(commands):
+        yield "next" if not number else "", command
+
+
+def _command(name: str, path: Path, *words: str) -> str:
+    return " ".join(["mobileclip-deploy", name, shlex.quote(os.fspath(path)), *words])
+
+
+def print_artifact(path: Path, found: ArtifactInspection) -> None:
+    """Print what an artifact takes and gives, and what it is made of."""
+    rows = [
+        (found.kind.partition(" ")[2], f"{path}: {found.kind.partition(' ')[0]}, {megabytes(found.bytes)} MB"),
+        ("takes", _tensor(found.input)),
+        ("gives", _tensor(found.output)),
+        ("operators", f"{found.operators:,}: " + ", ".join(f"{name} {count}" for name, count in found.by_type.items())),
+    ]
+    rows += [
+        (kind.replace("_", " "), ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+        for kind, counts in found.contents.items()
+        if counts
+    ]
+    print_terms(rows)
+
+
+def print_checkpoint(path: Path, found: CheckpointInspection) -> None:
+    """Print which network a checkpoint holds, and how to export it."""
+    towers = _towers_named(found.towers)
+    rows = [
+        ("checkpoint", f"{path}: {found.variant}, {towers}, in its {found.form} form"),
+        ("layout", found.layout),
+        ("holds", f"{found.parameters:,} parameters in {found.tensors:,} tensors, {megabytes(found.bytes)} MB"),
+        ("licence", f"of the weights: {found.licence}"),
+        ("sha256", found.sha256),
+        *(("note", in_flags(text)) for text in found.notes),
+        ("next", f"mobileclip-deploy export --target all --checkpoint {shlex.quote(os.fspath(path))} -o out/"),
+    ]
+    print_terms(rows)
