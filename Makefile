@@ -40,8 +40,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/android.yml .github/workflows/linux.yml .github/workflows/macos.yml
-	$(BIN)/zizmor --offline --quiet .github/workflows
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/android.yml .github/workflows/linux.yml .github/workflows/macos.yml .github/workflows/release.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions .github/actions/verify/action.yml
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/hadolint Dockerfile
 
 # The pages of docs/ as a site in build/site; a link that leads nowhere fails the build.
 docs: $(VENV)/.dev

@@ -20,15 +20,31 @@ def jobs() -> list[tuple[str, str, dict[Any, Any], dict[str, Any]]]:
     return [(name, job, file, file["jobs"][job]) for name, file in files.items() for job in file["jobs"]]
 
 
-def test_workflows_may_read_alone_but_for_the_job_that_attaches_to_a_tag() -> None:
+PUBLISHING = [("android.yml", "release"), ("release.yml", "publish"), ("release.yml", "pages")]
+"""Jobs that may write, for a tag alone."""
+
+
+def test_workflows_may_read_alone_but_for_the_jobs_that_publish_a_tag() -> None:
     writing = [(name, job) for name, job, _, own in jobs() if "write" in own.get("permissions", {}).values()]
-    assert writing == [("android.yml", "release")]
+    assert writing == PUBLISHING
     for name, job, file, own in jobs():
         assert file["permissions"] == {"contents": "read"}
-        assert file[True]["push"]["branches"] == ["main"]  # `on` is a truth value to YAML
-        if (name, job) == ("android.yml", "release"):
+        assert file[True]["push"].get("branches", ["main"]) == ["main"]  # `on` is a truth value to YAML
+        if (name, job) in PUBLISHING:
             assert own["if"] == "startsWith(github.ref, 'refs/tags/v')"
     assert not any("secrets." in path.read_text(encoding="utf-8") for path in WORKFLOWS)
+
+
+def test_what_pypi_is_sent_is_what_was_signed_and_built_by_the_job_before() -> None:
+    own = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))["jobs"]["publish"]
+    assert own["needs"] == ["build", "site"]
+    assert (own["environment"], own["permissions"]) == ("pypi", {"id-token": "write", "attestations": "write"})
+    used = [step["uses"].partition("@")[0] for step in own["steps"]]
+    assert used == [
+        "actions/download-artifact",
+        "actions/attest-build-provenance",
+        "pypa/gh-action-pypi-publish",
+    ]  # nothing is built, checked out or installed where the right to publish is
 
 
 def test_actions_are_pinned_to_commits_and_results_are_kept() -> None:
@@ -36,7 +52,7 @@ def test_actions_are_pinned_to_commits_and_results_are_kept() -> None:
         used = [step["uses"] for step in own["steps"] if "uses" in step]
         assert [one for one in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", one)] == [], (name, job)
     kept = {name for name, _, _, own in jobs() if any("upload-artifact" in str(step) for step in own["steps"])}
-    assert kept == {path.name for path in WORKFLOWS} == {"linux.yml", "macos.yml", "android.yml"}
+    assert kept == {path.name for path in WORKFLOWS} == {"linux.yml", "macos.yml", "android.yml", "release.yml"}
 
 
 def test_nothing_that_anybody_proposes_runs_with_privileges() -> None:
@@ -44,8 +60,8 @@ def test_nothing_that_anybody_proposes_runs_with_privileges() -> None:
     assert asked == ["${{ github.event_name == 'push' && '--privileged' || '--init' }}"]
 
 
-INSTALLED = {"macos": ("coreml",), "android": ("onnx", "executorch", "litert")}
-"""The extras that a workflow installs by hash."""
+INSTALLED = {"macos": ("coreml",), "android": ("onnx", "executorch", "litert"), "docker": ("onnx",)}
+"""The extras that a workflow, or the Dockerfile, installs by hash."""
 
 
 def test_what_a_workflow_installs_has_hashes_and_is_what_the_package_asks_for() -> None:
@@ -67,7 +83,7 @@ def test_what_a_workflow_installs_has_hashes_and_is_what_the_package_asks_for() 
 
 def test_make_lint_holds_the_workflows_to_their_schema_and_to_zizmor() -> None:
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2].partition("\n\n")[0]
-    (schema,) = [line for line in recipe.splitlines() if "check-jsonschema" in line]
-    assert "vendor.github-workflows" in schema
+    (schema,) = [line for line in recipe.splitlines() if "vendor.github-workflows" in line]
     assert [path.name for path in WORKFLOWS if f".github/workflows/{path.name}" not in schema] == []
-    assert "zizmor --offline --quiet .github/workflows" in recipe
+    assert "vendor.github-actions .github/actions/verify/action.yml" in recipe
+    assert "zizmor --offline --quiet .github\n" in recipe

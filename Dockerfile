@@ -1,0 +1,30 @@
+# The toolkit for ONNX, small (no NVIDIA libraries), as an ordinary user:
+#   docker build -t mobileclip .
+#   docker run --rm -v "$PWD":/work mobileclip export --target onnx -o out
+# Python packages are pinned by hash, for x86-64 alone. Debian's image is named by its release: put its digest there
+# (`docker buildx imagetools inspect debian:12-slim`) for the same bytes every time.
+FROM debian:12-slim AS built
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /source
+COPY .github/requirements/docker.txt requirements.txt
+RUN python3 -m venv /opt/mobileclip \
+    && /opt/mobileclip/bin/pip install --no-cache-dir --no-compile --require-hashes \
+       --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt
+COPY . .
+RUN /opt/mobileclip/bin/pip install --no-cache-dir --no-compile --no-deps --no-build-isolation .
+
+FROM debian:12-slim
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --create-home mobileclip
+COPY --from=built /opt/mobileclip /opt/mobileclip
+ENV PATH=/opt/mobileclip/bin:$PATH
+USER 10001
+WORKDIR /work
+ENTRYPOINT ["mobileclip-deploy"]
+CMD ["--help"]

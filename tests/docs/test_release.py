@@ -1,0 +1,94 @@
+"""The steps of release.yml, run here as the workflow runs them; and what the wheel has to hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from conversions import ROOT
+
+SCRIPTS = ROOT / ".github" / "scripts"
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+VERSION = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+assert VERSION is not None
+
+
+def step(script: str, *arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [str(cwd / ".github" / "scripts" / script), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=os.environ | {"PATH": PATH}, capture_output=True, text=True)
+
+
+def test_the_workflow_runs_these_scripts_and_no_others() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))["jobs"]
+    lines = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert sorted(line for line in lines if not line.startswith("pip install ")) == [
+        '.github/scripts/build_release.sh dist "$TAG"',
+        ".github/scripts/build_site.sh",
+    ]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What the script reads before it builds."""
+    folder = tmp_path / "checkout"
+    shutil.copytree(SCRIPTS, folder / ".github" / "scripts")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "changelog.d").mkdir()
+    return folder
+
+
+def test_a_tag_of_another_version_is_refused(checkout: Path) -> None:
+    done = step("build_release.sh", "dist", "v9.9.9", cwd=checkout)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"the tag is v9.9.9, and pyproject.toml says {VERSION[1]}: tag v{VERSION[1]}, or set the version\n"
+    )
+
+
+def test_a_release_whose_changelog_is_not_written_is_refused(checkout: Path) -> None:
+    (checkout / "changelog.d" / "1.added.1.md").write_text("It sings.\n", encoding="utf-8")
+    done = step("build_release.sh", "dist", f"v{VERSION[1]}", cwd=checkout)
+    assert (done.returncode, "towncrier build" in done.stderr) == (1, True)
+
+
+def test_a_folder_that_holds_something_is_refused(checkout: Path) -> None:
+    (checkout / "dist").mkdir()
+    (checkout / "dist" / "other-1.0-py3-none-any.whl").touch()
+    done = step("build_release.sh", "dist", cwd=checkout)
+    assert (done.returncode, done.stderr) == (1, "dist is not empty: what lies there would be published too\n")
+
+
+@pytest.mark.whole  # a build of each, 25 MB; the wheel is used by `make wheel`
+def test_the_wheel_and_the_archive_are_built_and_hold_what_the_package_needs(tmp_path: Path) -> None:
+    done = step("build_release.sh", tmp_path / "dist")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    (archive,) = (tmp_path / "dist").glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as opened:
+        names = opened.namelist()
+        assert "mobileclip_deploy/models/nano/weights.safetensors" in names
+    with tarfile.open(archive) as source:
+        assert f"{archive.name.removesuffix('.tar.gz')}/docs/index.md" in source.getnames()
+    less = tmp_path / "less.whl"
+    with zipfile.ZipFile(wheel) as opened, zipfile.ZipFile(less, "w") as smaller:
+        for name in names:
+            if not name.startswith("mobileclip_deploy/models/nano/"):
+                smaller.writestr(name, opened.read(name))
+    checked = subprocess.run([sys.executable, SCRIPTS / "check_wheel.py", less], capture_output=True, text=True)
+    assert checked.returncode == 1
+    assert "models/nano/weights.safetensors: 0 files, 1 at least are wanted" in checked.stderr
+
+
+@pytest.mark.whole  # tests/docs/test_pages.py builds the same pages
+def test_the_site_is_built() -> None:
+    done = step("build_site.sh")
+    assert done.returncode == 0, done.stderr
+    assert (ROOT / "build/site/index.html").is_file()
