@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from mobileclip_deploy.arguments import StoreName
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 from mobileclip_deploy.cli.terminal import say
 
@@ -33,7 +34,7 @@ __all__ = ["embed"]
 )
 @click.option(
     "--store",
-    type=click.Choice(["int8", "float16", "float32", "bits", "bits-only"]),
+    type=click.Choice(get_args(StoreName)),
     help="How an index stores an embedding [default: int8]; bits also holds int8, for the best.",
 )
 @click.option("--incremental", is_flag=True, help="Embed what is new or has changed, and keep the rest of an index.")

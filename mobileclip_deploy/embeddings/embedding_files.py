@@ -30,6 +30,7 @@ __all__ = [
     "asked_texts",
     "asked_tower",
     "check_embedding_destination",
+    "describe_array",
     "embed_to_file",
     "refuse_other_answers",
     "write_array",
@@ -232,7 +233,7 @@ def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: s
             **fast,
             "artifact": artifact,
         }
-        _describe(written.description, told, names)
+        describe_array(written.description, told, names)
         return
     with replacing(written.path) as partial, partial.open("w", encoding="utf-8") as lines:
         every = (row for part in rows.parts() for row in part)
@@ -256,16 +257,21 @@ def write_array(path: Path, rows: Rows) -> None:
             part.tofile(stream)
 
 
-def _describe(path: Path, told: dict[str, object], names: Iterable[str]) -> None:
+def describe_array(path: Path, told: dict[str, object], names: Iterable[str]) -> None:
     """Write an object and, as its last field, names of which there may be more than memory holds: as `json` would."""
     head = json.dumps(told | {"names": []}, indent=2, ensure_ascii=False).removesuffix("]\n}")
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(head)
         comma = ""
         for name in names:
-            stream.write(f"{comma}\n    {json.dumps(name, ensure_ascii=False)}")
+            stream.write(f"{comma}\n    {_quoted(name)}")
             comma = ","
         stream.write("\n  ]\n}\n" if comma else "]\n}\n")
+
+
+def _quoted(name: str) -> str:
+    """A name as JSON; one that is no UTF-8 on the disk by its escapes, which JSON has for it alone."""
+    return json.dumps(name, ensure_ascii=any("\udc80" <= letter <= "\udcff" for letter in name))
 
 
 def asked_images(sources: Sequence[Path]) -> ImageListing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from mobileclip_deploy.checkpoints.writing import Rows
-from mobileclip_deploy.embeddings.embedding_files import write_array
+from mobileclip_deploy.embeddings.embedding_files import describe_array, write_array
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
-from mobileclip_deploy.files import check_file_destination, replacing, write_whole
+from mobileclip_deploy.files import check_file_destination, file_sha256, replacing
 
 __all__ = ["ENGINES", "write_for_engine"]
 
@@ -48,15 +47,17 @@ def write_for_engine(index: Index, output: Path, force: bool) -> tuple[Path, ...
         told = {
             "schema_version": 1,
             "embeddings": output.name,
-            "embedding_space": index.description.embedding_space,
-            "variant": index.description.variant,
+            "sha256": file_sha256(output),
             "tower": index.description.tower,
+            "variant": index.description.variant,
+            "embedding_space": index.description.embedding_space,
+            "dtype": "float32" if output.suffix == ".npy" else "float16",
             "count": len(index),
             "dimension": index.store.dimension,
             "normalised": True,
-            "names": [name for _, name, _ in index],
+            "artifact": index.description.artifact,
         }
-        write_whole(beside, json.dumps(told, indent=2) + "\n")
+        describe_array(beside, told, (name for _, name, _ in index))
     return files
 
 

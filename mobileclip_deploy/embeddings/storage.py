@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
+
+from mobileclip_deploy.arguments import StoreName
 
 __all__ = ["BITS", "CODES", "INT8_MOST", "STORES", "Store", "bits_of", "integers_of"]
 
 Floats = npt.NDArray[np.float32]
 INT8_MOST = 127
 """The largest integer: -128 is not used, so that the negative of a vector can be stored too."""
-CODES = {"int8": 1, "float16": 2, "float32": 3, "bits": 4, "bits-only": 5}
+STORES: tuple[str, ...] = get_args(StoreName)
+CODES = {name: number for number, name in enumerate(STORES, 1)}
 """The number of each store in an index's header (docs/index_format.md)."""
-STORES = tuple(CODES)
 BITS = ("bits", "bits-only")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -179,9 +180,14 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
     """The index's file, opened to be written by this process alone; the system drops the lock with the process.
 
     Raises:
-        UsageError: another process writes it.
+        UsageError: another process writes it, or the system has no such locks.
         InvalidInput: it cannot be opened.
     """
+    if sys.platform == "win32":
+        raise UsageError(
+            f"{path} is there, and Windows has no lock that would keep a second writer out; write a new index, or add "
+            "to this one in WSL"
+        )
     descriptor = None
     try:
         while descriptor is None:  # somebody compacted it between opening and locking

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import sqlite_vec
 from command_line import refusal, run
-from embeddings.indices import units, written
+from embeddings.indices import header, units, written
 from usearch.index import Index as Graph
 
 from mobileclip_deploy.embeddings import Index
-from mobileclip_deploy.embeddings.writing import IndexWriter
+from mobileclip_deploy.embeddings.writing import IndexWriter, create
+from mobileclip_deploy.files import file_sha256
 
 
 @pytest.fixture
@@ -67,3 +68,14 @@ def test_another_suffix_is_refused(path: Path, tmp_path: Path) -> None:
     told = refusal(run("search", path, "--export", tmp_path / "a.faiss"))
     assert "ends with .npy, .usearch, .sqlite" in told
     assert "--export is asked alone" in refusal(run("search", path, "a dog", "--export", tmp_path / "a.npy"))
+
+
+def test_what_stands_beside_an_array_is_what_embed_writes_also_of_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    names = ["caf\udce9.png", "Käse.png"]
+    create(tmp_path / "a.mcdx", header("int8"), iter([(names, [0, 0], units(2))]))
+    assert run("search", tmp_path / "a.mcdx", "--export", tmp_path / "a.npy").code == 0
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    told = json.loads(text)
+    assert (told["names"], "Käse" in text) == (names, True)
+    assert told["sha256"] == file_sha256(tmp_path / "a.npy")
+    assert (told["dtype"], told["count"], told["normalised"], told["embedding_space"]) == ("float32", 2, True, "space")
