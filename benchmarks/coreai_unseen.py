@@ -26,7 +26,10 @@ from generated import replace_block
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
-from mobileclip_deploy.evaluation import builtin_dataset, measure, model_embedder, paired_difference
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.evaluation.embedder import model_embedder
+from mobileclip_deploy.evaluation.evaluate import measure
+from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target

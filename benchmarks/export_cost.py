@@ -1,12 +1,14 @@
 """What an export costs beside its bare converter: CPU time and peak memory, each in a process of its own.
 
     python benchmarks/export_cost.py --variant mobileclip_s2 --target onnx --precision fp32,fp16
+    python benchmarks/export_cost.py --variant mobileclip2_s4 --target coreml --precision fp32 --whole
 
 Golden weights (tests/golden_checkpoints) of both towers in a file. The bare converter is a script that loads the same
 file, folds, and calls the converter's own function on both towers, one after the other, as its documentation has it, in
 float32. Ours is the command `export`, once with `--no-verify` and once whole, with every check before the bundle takes
 its place. CPU seconds and the peak are the system's (`wait4`), children and imports included. Writes
-benchmarks/results/export_cost.json, rows of other variants and targets stay, and the table in docs/benchmarks.md.
+benchmarks/results/export_cost.json, rows of other variants and targets stay, and the table in docs/benchmarks.md. With
+`--whole` whole exports alone are measured, and the row's other runs stay as they were.
 mobileclip_s2 on ONNX takes about 8 minutes of CPU.
 """
 
@@ -49,22 +51,35 @@ def main() -> None:
     parser.add_argument("--variant", choices=["nano", *GOLDENS], default="mobileclip_s2")
     parser.add_argument("--target", choices=list(CONVERTERS), default="onnx")
     parser.add_argument("--precision", default="fp32,fp16", help="with commas")
+    parser.add_argument("--whole", action="store_true", help="whole exports alone")
     parser.add_argument("--step", choices=list(STEPS), help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step is not None:
         STEPS[given.step](given.variant, given.file, given.target)
         return
-    for row in measured(given.variant, given.target, given.precision.split(",")):
-        before = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
-        kept = [one for one in before if (one["variant"], one["target"]) != (row["variant"], row["target"])]
+    runs = [one["runs"] for one in kept_rows() if (one["variant"], one["target"]) == (given.variant, given.target)]
+    if given.whole and not runs:
+        parser.error("--whole renews a row, and there is none of these: leave it out")
+    known = runs[0] if given.whole else None
+    for row in measured(given.variant, given.target, given.precision.split(","), known):
+        kept = [one for one in kept_rows() if (one["variant"], one["target"]) != (row["variant"], row["target"])]
         rows = sorted([*kept, row], key=lambda one: (one["variant"], one["target"]))
         RESULTS.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     subprocess.run([sys.executable, str(ROOT / "page.py")], check=True)
 
 
-def measured(variant: str, target: str, precisions: list[str]) -> Iterator[dict[str, Any]]:
-    """A variant on a target, after each run: the bare converter, and ours at every precision without checks and whole.
+def kept_rows() -> list[dict[str, Any]]:
+    """What was measured before."""
+    found: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    return found
+
+
+def measured(
+    variant: str, target: str, precisions: list[str], known: dict[str, dict[str, float]] | None = None
+) -> Iterator[dict[str, Any]]:
+    """A variant on a target, after each run: the bare converter, and ours at every precision without checks and whole;
+    whole alone where the others are `known`.
 
     Nothing large is done in this process: a child's peak begins with its parent's.
     """
@@ -72,7 +87,7 @@ def measured(variant: str, target: str, precisions: list[str]) -> Iterator[dict[
         path = Path(folder) / "golden.safetensors"
         script = [sys.executable, __file__, "--variant", variant, "--target", target, "--file", str(path), "--step"]
         subprocess.run([*script, "file"], check=True)
-        runs: dict[str, dict[str, float]] = {}
+        runs: dict[str, dict[str, float]] = dict(known or {})
         row: dict[str, Any] = {
             "variant": variant,
             "target": target,
@@ -81,9 +96,12 @@ def measured(variant: str, target: str, precisions: list[str]) -> Iterator[dict[
             "machine": {"python": platform.python_version(), "load": os.getloadavg()[0]},
             "runs": runs,
         }
-        runs["bare converter"] = cost([*script, "bare"])
+        if known is None:
+            runs["bare converter"] = cost([*script, "bare"])
         for precision in precisions:
             for name, flags in (("without checks", ["--no-verify"]), ("whole", [])):
+                if known is not None and name != "whole":
+                    continue
                 command = [*PROGRAM, "export", "--variant", variant, "--checkpoint", str(path), "--target", target]
                 command += ["--precision", precision, "-o", folder, "--force", *flags]
                 runs[f"export {precision}, {name}"] = cost(command)
@@ -174,7 +192,7 @@ def section() -> str:
     """What docs/benchmarks.md says of it; nothing where it was not measured."""
     if not RESULTS.exists():
         return ""
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
+    rows = kept_rows()
     found = {(row["variant"], row["target"]) for row in rows}
     missing = [
         f"{variant} on {target}"

@@ -28,8 +28,9 @@ from mobileclip_deploy.benchmark.host.machine import describe
 from mobileclip_deploy.benchmark.result import Device
 from mobileclip_deploy.benchmark.statistics import median_interval, percentile
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
+from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.targets import Artifact, Target, get_target
+from mobileclip_deploy.targets.benchmarking import RunnerSession, Session, SessionSetup
 from mobileclip_deploy.targets.int8_sums import PRECISE
 
 __all__ = ["GuardResult", "GuardRow", "Setting", "measured", "settings", "slower"]
@@ -129,7 +130,7 @@ def settings(planted: Sequence[Option] = ()) -> list[tuple[str, str, Setting]]:
 def measured(subjects: Subjects, planted: Sequence[Option] = (), rounds: int = ROUNDS) -> GuardResult:
     """Load every row, and take samples in turns."""
     rows = settings(planted)
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.process_time()
     samples = {index: _sample(_session(subjects, *row).run) for index, row in enumerate(rows)}
     torch.set_num_threads(1)
     matrix = torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(0))
@@ -140,7 +141,8 @@ def measured(subjects: Subjects, planted: Sequence[Option] = (), rounds: int = R
         for index in chance.sample(sorted(samples), len(samples)):
             times[index].append(samples[index]())
         print(f"guard: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    print(f"guard: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    spent, cpu = time.monotonic() - began, time.process_time() - cpu
+    print(f"guard: {spent:.0f} s, {cpu:.0f} of CPU time", file=sys.stderr, flush=True)
     reference = times.pop(len(rows))
     found = tuple(
         _row(row, [base / own for base, own in zip(reference, times[index], strict=True)])
@@ -167,16 +169,24 @@ def _session(subjects: Subjects, variant: str, precision: str, setting: Setting)
     bundle = Bundle.open(subjects.bundle(variant, setting.target, precision, checked=False))
     target = get_target(setting.target)
     artifact = target.open(bundle.artifact("image"))
-    place = target.places("host", bundle.manifest.options)[0]
-    changed: Mapping[str, str] = dict(place.options) | dict(setting.options)
-    place = replace(place, options=tuple(changed.items()))
-    source, result = artifact.ports
-    session = artifact.session(SessionSetup(place, setting.threads, source, result))
-    shape = tuple(size or 1 for size in source.shape)
-    session.feed(np.random.default_rng(0).random(shape, np.float32).astype(source.dtype))
+    session = _opened(target, artifact, bundle.manifest.options, setting)
+    source = artifact.ports[0]
+    values = np.random.default_rng(0).random([size or 1 for size in source.shape], np.float32)
+    session.feed((values * 255 if source.dtype == "uint8" else values).astype(source.dtype))
     for _ in range(3):
         session.run()
     return session
+
+
+def _opened(target: Target, artifact: Artifact, options: Mapping[str, str], setting: Setting) -> Session:
+    """As a benchmark opens it; what has no place on this machine, as `verify` runs it."""
+    try:
+        place = target.places("host", options)[0]
+    except NotRun:
+        return RunnerSession(artifact.runner())
+    changed = dict(place.options) | dict(setting.options)
+    place = replace(place, options=tuple(changed.items()))
+    return artifact.session(SessionSetup(place, setting.threads, *artifact.ports))
 
 
 def _sample(run: Callable[[], object]) -> Callable[[], float]:

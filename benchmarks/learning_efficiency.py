@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 from generated import replace_block
 
-from mobileclip_deploy.evaluation import builtin_dataset, read_dataset
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.learning.reinforcement.index import Index, read_index
 
 ROOT = Path(__file__).resolve().parent

@@ -165,7 +165,7 @@ def own_run(work: Path, pipeline: Pipeline) -> Callable[[list[Path]], Any]:
     from subjects import Subjects
 
     from mobileclip_deploy.bundle import Bundle
-    from mobileclip_deploy.evaluation import bundle_embedder
+    from mobileclip_deploy.evaluation.embedder import bundle_embedder
     from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 
     assert pipeline.precision is not None

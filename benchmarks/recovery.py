@@ -27,9 +27,11 @@ import torch
 from generated import replace_block
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.evaluation import builtin_dataset, bundle_embedder, evaluate, model_embedder
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.evaluation.embedder import bundle_embedder, model_embedder
+from mobileclip_deploy.evaluation.evaluate import evaluate
 from mobileclip_deploy.learning.recovery.plan import Settings
-from mobileclip_deploy.learning.reinforcement import read_pairs
+from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity import Gates, compare

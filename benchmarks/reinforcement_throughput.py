@@ -25,7 +25,9 @@ from typing import Any
 from generated import replace_block
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.learning.reinforcement import ReinforcementSettings, Teacher, read_pairs, reinforce
+from mobileclip_deploy.learning.reinforcement.building import ReinforcementSettings, reinforce
+from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
+from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "reinforcement_throughput.json"

@@ -24,8 +24,10 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from mobileclip_deploy.evaluation import Dataset, Embedder, Measurement, Measuring, looks, measure
-from mobileclip_deploy.evaluation.evaluate import IN_FULL
+from mobileclip_deploy.evaluation import looks
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.evaluation.evaluate import IN_FULL, Measurement, Measuring, measure
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, TowerJob, targets

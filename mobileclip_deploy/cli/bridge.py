@@ -31,11 +31,16 @@ def bridge(source: Path, to: Path | None, by: Path | None, output: Path, force: 
       mobileclip-deploy bridge --from old.mcdx --to new.mcdx -o map.safetensors
       mobileclip-deploy bridge --from old.mcdx --by map.safetensors -o library.mcdx
     """
+    from mobileclip_deploy.embeddings.index import Index
+
+    opened = Index(source)
+
+    # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
     from mobileclip_deploy import bridge as run
     from mobileclip_deploy.cli.output import print_json
     from mobileclip_deploy.cli.tables import percent
 
-    found = run(source, to=to, by=by, output=output, force=force)
+    found = run(opened, to=to, by=by, output=output, force=force)
     if as_json:
         print_json(found)
         return

@@ -51,12 +51,15 @@ def evaluate(
     """
     from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, weights_file
     from mobileclip_deploy.errors import UsageError
+    from mobileclip_deploy.evaluation.dataset_files import check_dataset
 
     if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
         raise UsageError("--suite and --data go together, and --html and --force with them")
     if suite is not None and (data.dataset is not None or task is not None or data.lone() or data.templates):
         raise UsageError("--suite has its own datasets, tasks and templates; leave options for one dataset out")
     asked = data.arguments()
+    if data.dataset is not None:
+        check_dataset(data.dataset)
     bundle = subject is not None and subject.is_dir() and checkpoint_file(subject) == subject
     if not bundle:
         weights_file(None, subject)

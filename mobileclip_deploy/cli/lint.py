@@ -52,9 +52,9 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
       mobileclip-deploy lint a_image.mlpackage --device a16 --compare b_image.mlpackage
       mobileclip-deploy lint out/nano-litert-w8 --device gpu
     """
-    from mobileclip_deploy.files import check_there
+    from mobileclip_deploy.inspect.lintable import check_lintable
 
-    check_there(path)
+    check_lintable(path)
 
     from mobileclip_deploy.cli.output import MOMENT, print_json, progress
     from mobileclip_deploy.inspect.linting import PLACES, compare_all, lint_path

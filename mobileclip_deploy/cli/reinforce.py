@@ -55,6 +55,10 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
     Example:
       mobileclip-deploy reinforce photos/ --teacher mobileclip2_s4.pt --teacher mobileclip2_b.pt -o reinforced/
     """
+    from mobileclip_deploy.learning.reinforcement.pairs import check_pairs
+
+    check_pairs(asked["pairs"])
+
     from mobileclip_deploy import load_model
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress

@@ -28,7 +28,7 @@ from mobileclip_deploy.embeddings.bridging import BridgeResult
 from mobileclip_deploy.embeddings.embedding_files import EmbeddingFile
 from mobileclip_deploy.embeddings.library import IndexFile
 from mobileclip_deploy.embeddings.searching import SearchResult
-from mobileclip_deploy.evaluation import EvaluationResult
+from mobileclip_deploy.evaluation.evaluate import EvaluationResult
 from mobileclip_deploy.evaluation.suite import SuiteResult
 from mobileclip_deploy.export.smallest import SearchLog
 from mobileclip_deploy.folding import PassRecord
@@ -39,9 +39,10 @@ from mobileclip_deploy.inspect.linting import LintReport, Share
 from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.learning.recovery.recovering import GridWeight
 from mobileclip_deploy.learning.recovery.training import Closeness
-from mobileclip_deploy.learning.reinforcement import AugmentationPolicy
 from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
-from mobileclip_deploy.learning.training import LeftOut, LogRow
+from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
+from mobileclip_deploy.learning.training.running import LeftOut
+from mobileclip_deploy.learning.training.saving import LogRow
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.sweep.result import SweepResult

@@ -37,6 +37,11 @@ def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked
       mobileclip-deploy search library.mcdx --image cat.jpg --bundle out/nano-onnx-fp16
       mobileclip-deploy search library.mcdx --export library.usearch
     """
+    from mobileclip_deploy.embeddings.index import Index
+
+    opened = Index(index)
+
+    # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
     from mobileclip_deploy import export_index
     from mobileclip_deploy import search as run
     from mobileclip_deploy.cli.output import note, print_json, print_table
@@ -45,9 +50,9 @@ def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked
     if export is not None:
         if asked["texts"] or asked["images"] or asked["html"] or as_json:
             raise UsageError("--export is asked alone, without texts, images, --html and --json")
-        say("wrote " + " and ".join(map(str, export_index(index, export, force=force))))
+        say("wrote " + " and ".join(map(str, export_index(opened, export, force=force))))
         return
-    found = run(index, asked.pop("texts"), force=force, **asked)
+    found = run(opened, asked.pop("texts"), force=force, **asked)
     if as_json:
         print_json(found)
         return

@@ -37,10 +37,16 @@ def train(recipe: Path, output: Path, data: Path | None, images: Path | None, as
     """
     from contextlib import nullcontext
 
+    from mobileclip_deploy.learning.training.leading import OtherFailed, leads
+    from mobileclip_deploy.learning.training.recipe import read_recipe
+
+    if leads():
+        read_recipe(recipe, data, images)
+
+    # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
     from mobileclip_deploy import train as run
     from mobileclip_deploy.cli.output import note, print_json, print_table, progress, quiet
-    from mobileclip_deploy.learning.training import LogRow
-    from mobileclip_deploy.learning.training.processes import OtherFailed, leads
+    from mobileclip_deploy.learning.training.saving import LogRow
     from mobileclip_deploy.progress import silent
 
     def show(row: LogRow) -> None:

@@ -19,7 +19,7 @@ from mobileclip_deploy.embeddings.index_file import Description, Header
 from mobileclip_deploy.embeddings.storage import STORES, Store
 from mobileclip_deploy.embeddings.writing import create
 from mobileclip_deploy.errors import GateFailed, InvalidInput, first_problem
-from mobileclip_deploy.evaluation import unit
+from mobileclip_deploy.evaluation.embedding import unit
 from mobileclip_deploy.evaluation.metrics import Interval, mean_interval
 from mobileclip_deploy.files import check_tensors
 

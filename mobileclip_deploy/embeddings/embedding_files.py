@@ -15,8 +15,8 @@ import numpy.typing as npt
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.writing import Rows, write_rows
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation import bundle_embedder, model_embedder, unit
-from mobileclip_deploy.evaluation.embedding import embed_texts
+from mobileclip_deploy.evaluation.embedder import bundle_embedder, model_embedder
+from mobileclip_deploy.evaluation.embedding import embed_texts, unit
 from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, read_lines

@@ -23,9 +23,8 @@ from mobileclip_deploy.embeddings.spaces import remember
 from mobileclip_deploy.embeddings.storage import INT8_MOST, Store
 from mobileclip_deploy.embeddings.writing import IndexWriter, Rows, compact, create
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation import bundle_embedder, unit
-from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.evaluation.embedding import embed_texts
+from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder
+from mobileclip_deploy.evaluation.embedding import embed_texts, unit
 from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.variants import TowerName

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.embeddings.index import Index, Match
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation import bundle_embedder
+from mobileclip_deploy.evaluation.embedder import bundle_embedder
 from mobileclip_deploy.evaluation.embedding import embed_texts
 from mobileclip_deploy.evaluation.pictures import embed_dataset_images
 from mobileclip_deploy.model.variants import TowerName

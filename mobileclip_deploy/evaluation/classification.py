@@ -13,8 +13,8 @@ import numpy.typing as npt
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
-from mobileclip_deploy.evaluation import bundle_embedder, embed_prompts, model_embedder, unit
-from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder, model_embedder
+from mobileclip_deploy.evaluation.embedding import embed_prompts, unit
 from mobileclip_deploy.evaluation.image_listing import find_images
 from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 from mobileclip_deploy.files import StrPath, paths

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field
 
-from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, assemble
@@ -15,7 +14,10 @@ from mobileclip_deploy.evaluation.tables import TABLES, read_table
 from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, parse_templates, read_text, validated
 from mobileclip_deploy.model.variants import models_dir
 
-__all__ = ["accuracy_dataset", "builtin_dataset", "read_dataset", "telling"]
+if TYPE_CHECKING:  # a dataset is refused before torch is imported
+    from mobileclip_deploy.checkpoints.source import Source
+
+__all__ = ["accuracy_dataset", "builtin_dataset", "check_dataset", "read_dataset", "telling"]
 
 BUILTIN = "builtin"
 """What stands in the place of a dataset's path for the built-in one."""
@@ -61,6 +63,20 @@ def telling(dataset: Dataset) -> Dataset:
     return dataset
 
 
+def check_dataset(path: Path) -> None:
+    """Refuse a path at which no dataset can be; nothing is read.
+
+    Raises:
+        InvalidInput: there is neither a folder nor a file, or a file of no known form.
+    """
+    if str(path) == BUILTIN or path.is_dir():
+        return
+    if not path.is_file():
+        raise InvalidInput(f"no dataset folder or file at {path}")
+    if path.suffix.lower() not in {*TABLES, ".json"}:
+        raise InvalidInput(f"{path}: a dataset file is one of {', '.join(sorted(TABLES))}, or Karpathy's .json")
+
+
 def read_dataset(
     path: Path,
     *,
@@ -83,13 +99,12 @@ def read_dataset(
         InvalidInput: no dataset there, or a row that cannot be used (named).
         UsageError: an option that has no meaning for a dataset of this form.
     """
+    check_dataset(path)
     bad = BadRows(skip_bad)
     if str(path) == BUILTIN:
         path = models_dir() / "nano" / "evaluation"
     if path.is_file():
         return _read_file(path, class_names, images, split, bad)
-    if not path.is_dir():
-        raise InvalidInput(f"no dataset folder or file at {path}")
     if images is not None:
         raise UsageError(f"`images` goes with a table or a JSON file, and {path} is a folder")
     if (path / "dataset.json").is_file():
@@ -110,8 +125,6 @@ def _read_file(path: Path, class_names: Path | None, images: Path | None, split:
         from mobileclip_deploy.evaluation.karpathy import read_karpathy
 
         return read_karpathy(path, images, split, bad)
-    if suffix not in TABLES:
-        raise InvalidInput(f"{path}: a dataset file is one of {', '.join(sorted(TABLES))}, or Karpathy's .json")
     if images is not None and not images.is_dir():
         raise InvalidInput(f"no folder of images at {images}")
     classes = None if class_names is None else read_class_names(class_names, bad)

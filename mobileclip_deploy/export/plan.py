@@ -12,7 +12,8 @@ from pathlib import Path
 from mobileclip_deploy.bundle import MANIFEST
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.evaluation import Dataset, accuracy_dataset
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
 from mobileclip_deploy.export.request import (
     BYTES,
     SMALLEST,

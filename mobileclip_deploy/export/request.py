@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from mobileclip_deploy.errors import DependencyMissing, UsageError
-from mobileclip_deploy.files import StrPath
+from mobileclip_deploy.evaluation.dataset_files import check_dataset
+from mobileclip_deploy.files import StrPath, check_output_folder
 from mobileclip_deploy.layouts import Layout, read_layout
 from mobileclip_deploy.learning.rounding.methods import METHODS, check_folder, check_rounding
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
@@ -182,12 +183,15 @@ def choose(request: ExportRequest) -> Choices:
 
     Raises:
         UsageError: a name is unknown, an option is of no target that was named, or a precision cannot be had.
-        InvalidInput: the calibration folder holds no image.
+        InvalidInput: the calibration folder holds no image, or there is no dataset at the path given.
         DependencyMissing: a target's packages are not installed.
     """
     request = _arranged(request)
     towers = wanted_towers(request)
     check_learning(request)
+    check_output_folder(request.output)
+    if request.dataset is not None:
+        check_dataset(request.dataset)
     every = names_all(request.targets)
     chosen, notes = [*chosen_targets(request.targets, request.options)], list[str]()
     if every:

@@ -89,6 +89,16 @@ def check_bundle_destination(path: Path, marker: str, force: bool) -> None:
         _check_parent(path)
 
 
+def check_output_folder(folder: Path) -> None:
+    """Whether bundles can be written in a folder, which is made where it is not there.
+
+    Raises:
+        UsageError: it or a folder above it is a file or not writable.
+    """
+    with _refusals(folder):
+        _check_parent(folder / "bundle")
+
+
 def check_file_destination(path: Path, force: bool, option: str = "output") -> None:
     """Whether a file can be written; `option` is the one that names it.
 

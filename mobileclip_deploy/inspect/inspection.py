@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.bundle.manifest import TensorEntry
-from mobileclip_deploy.checkpoints.weights_files import checkpoint_file
+from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, container_of
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes, check_there
 from mobileclip_deploy.model.precision import precision_label
@@ -148,6 +148,8 @@ def inspect(path: Path, variant: str | None = None, progress: Progress = silent)
 
 
 def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
+    container_of(path)  # refused before torch is imported
+
     from mobileclip_deploy.checkpoints.identity import identify
     from mobileclip_deploy.checkpoints.tensor_files import open_tensors
     from mobileclip_deploy.files import file_sha256

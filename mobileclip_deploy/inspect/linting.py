@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle
-from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.files import check_there
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.inspect.lintable import check_lintable, readable_targets, unlintable
 from mobileclip_deploy.mil import Program
 from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, compare, find_device, lint
 from mobileclip_deploy.mil.lint.devices import DEVICES
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import Artifact, Target, installed_target, target_of, targets
+from mobileclip_deploy.targets import Artifact, Target, installed_target, target_of
 from mobileclip_deploy.towers.inputs import Inputs
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "compare_all",
     "lint_path",
     "program_input",
-    "readable_targets",
 ]
 
 
@@ -47,7 +46,7 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
     """
     if device.lower() not in PLACES:
         find_device(device)
-    check_there(path)
+    check_lintable(path)
     progress(f"{path.name}: reading")
     if (target := next((one for one in readable_targets() if path.suffix in one.abilities.suffixes), None)) is not None:
         _refuse_place(target, device)
@@ -60,8 +59,7 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
         if linted := own.open(path).lint(device):
             return linted
     if not (path / MANIFEST).is_file():
-        known = " or ".join(suffix for one in readable_targets() for suffix in one.abilities.suffixes)
-        raise InvalidInput(f"{path} is neither a {known} nor a bundle (no {MANIFEST})")
+        raise unlintable(path)
     bundle = Bundle.open(path)
     inputs = Reference.read(bundle.golden).inputs
     reports: list[LintReport] = []
@@ -91,11 +89,6 @@ def _refuse_place(target: Target, device: str) -> None:
         raise UsageError(f"{target.title} is not compiled for the {place} here; name a chip, such as a14")
     if place not in PLACES and target.abilities.compiled_places:
         raise UsageError(f"{target.title} does not run on a Neural Engine; it is linted for `device='gpu'`")
-
-
-def readable_targets() -> tuple[Target, ...]:
-    """Those whose artifacts can be followed operation by operation."""
-    return tuple(target for target in targets().values() if target.abilities.readable)
 
 
 def _program(artifact: Artifact) -> Program:

@@ -10,27 +10,22 @@ from mobileclip_deploy.arguments import Count, Seed
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, suggestion
 from mobileclip_deploy.files import StrPath, optional_path
-from mobileclip_deploy.learning.datacompdr import BFLOAT16, FLOAT32
+from mobileclip_deploy.learning.datacompdr.writing import BFLOAT16, FLOAT32
 from mobileclip_deploy.learning.recovery.plan import RecoveryRequest, plan_recovery
 from mobileclip_deploy.learning.recovery.plan import Settings as RecoverySettings
 from mobileclip_deploy.learning.recovery.recovering import Recovery
 from mobileclip_deploy.learning.recovery.recovering import recover as _recover
-from mobileclip_deploy.learning.reinforcement import (
-    SAFETENSORS,
-    AugmentationPolicy,
-    CaptionSettings,
-    Existing,
-    Reinforced,
-    ReinforcementSettings,
-    Teacher,
-    caption_pairs,
-    load_captioner,
-    read_pairs,
-)
-from mobileclip_deploy.learning.reinforcement import reinforce as _reinforce
-from mobileclip_deploy.learning.training import LogRow, Trained, read_recipe
-from mobileclip_deploy.learning.training import train as _train
-from mobileclip_deploy.learning.training.processes import OtherFailed, leads
+from mobileclip_deploy.learning.reinforcement.building import SAFETENSORS, Existing, Reinforced, ReinforcementSettings
+from mobileclip_deploy.learning.reinforcement.building import reinforce as _reinforce
+from mobileclip_deploy.learning.reinforcement.captioning import CaptionSettings, caption_pairs, load_captioner
+from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
+from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
+from mobileclip_deploy.learning.reinforcement.teachers import Teacher
+from mobileclip_deploy.learning.training.leading import OtherFailed, leads
+from mobileclip_deploy.learning.training.recipe import read_recipe
+from mobileclip_deploy.learning.training.running import Trained
+from mobileclip_deploy.learning.training.running import train as _train
+from mobileclip_deploy.learning.training.saving import LogRow
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling import check_scheduler, require_scheduler

@@ -10,16 +10,11 @@ from pydantic import BaseModel
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.escaping import in_markdown, markdown_row
-from mobileclip_deploy.evaluation import (
-    Dataset,
-    Interval,
-    Measurement,
-    Measuring,
-    bundle_embedder,
-    measure,
-    paired_difference,
-)
+from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.door import NO_DATASET
+from mobileclip_deploy.evaluation.embedder import bundle_embedder
+from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
+from mobileclip_deploy.evaluation.metrics import Interval, paired_difference
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity import Check, Gates

@@ -10,8 +10,10 @@ from typing import TypedDict, Unpack, overload
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.source import is_source, open_source
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation import Measurement, Measuring, measure, model_embedder, parse_templates
 from mobileclip_deploy.evaluation.door import chosen_dataset
+from mobileclip_deploy.evaluation.embedder import model_embedder
+from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
+from mobileclip_deploy.evaluation.text_files import parse_templates
 from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.progress import Progress, about, silent

@@ -171,7 +171,8 @@ def tower_as_stored(module: nn.Module, found: Sequence[Matched], grids: Storage 
                 layer.bias.mul_(scale.flatten())
             scale.fill_(1)
         values = match.wanted if grids is None else match.stored.values
-        tensors[match.layer].copy_(torch.from_numpy(values).reshape(tensors[match.layer].shape))
+        writable = torch.from_numpy(np.require(values, requirements="W"))
+        tensors[match.layer].copy_(writable.reshape(tensors[match.layer].shape))
     if grids is None:
         return stored
     layers = {match.layer for match in found}

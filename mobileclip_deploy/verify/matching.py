@@ -61,10 +61,15 @@ class Matched:
         stored = self.stored
         if stored.kind != grid.kind or stored.bits != grid.bits:
             return f"is stored as {stored.kind} of {stored.bits} bits, its storage says {grid.describe()}"
-        nearest = np.abs(stored.nearest(self.wanted) - self.wanted)
-        slack = ROUNDING * float(np.abs(self.wanted).max(initial=0)) + (HALF if half else 0) * np.abs(self.wanted)
+        # In place: the table of words of a large network has 150 MB.
+        room = _apart(stored.nearest(self.wanted), self.wanted)
+        room *= 1 + TIE
+        room += ROUNDING * float(max(self.wanted.max(initial=0), -self.wanted.min(initial=0)))
+        if half:
+            room += HALF * np.abs(self.wanted)
         # Negated, so that what is not a number is off.
-        off = ~(np.abs(stored.values - self.wanted) <= nearest * (1 + TIE) + slack)
+        off = ~(_apart(stored.values, self.wanted) <= room)
+        del room
         if not off.any():
             return None
         outputs = np.unique(np.nonzero(off)[0])
@@ -114,6 +119,12 @@ def _forms(module: nn.Module) -> Iterator[tuple[str, Floats, Held]]:
             yield layer.parameter, (weight * scale).numpy(), "scaled"
         if layer.parameter in norms:
             yield layer.parameter, (weight * norms[layer.parameter].detach()).numpy(), "normed"
+
+
+def _apart(one: Floats, other: Floats) -> Floats:
+    """How far numbers are from others, each."""
+    apart = one - other
+    return np.abs(apart, out=apart)
 
 
 def _rows(numbers: Floats) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.source import open_source
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation import accuracy_dataset
+from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
 from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.variants import TOWERS

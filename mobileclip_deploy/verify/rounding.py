@@ -98,7 +98,7 @@ def with_stored(module: nn.Module, found: Sequence[Matched], layers: Mapping[str
     for match in found:
         if match.layer in layers:
             weight = rounded.get_parameter(match.layer)
-            weight.copy_(torch.from_numpy(match.stored.values).reshape(weight.shape))
+            weight.copy_(torch.from_numpy(np.require(match.stored.values, requirements="W")).reshape(weight.shape))
     return rounded
 
 

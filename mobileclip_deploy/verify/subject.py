@@ -16,7 +16,10 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun
-from mobileclip_deploy.evaluation import Dataset, Looks, Measurement, measure, model_embedder
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.embedder import model_embedder
+from mobileclip_deploy.evaluation.evaluate import Measurement, measure
+from mobileclip_deploy.evaluation.looks import Looks
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -123,6 +126,7 @@ class Subject(ABC):
     layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)
     _artifacts: dict[TowerName, Artifact] = field(init=False, default_factory=dict)
     _runners: dict[TowerName, Runner] = field(init=False, default_factory=dict)
+    _answers: dict[TowerName, npt.NDArray[np.float32]] = field(init=False, default_factory=dict)
     _quantized: dict[TowerName, QuantizedFile | None] = field(init=False, default_factory=dict)
     _to_round: dict[TowerName, nn.Module] = field(init=False, default_factory=dict)
     _converted: dict[tuple[TowerName, str], Path] = field(init=False, default_factory=dict)
@@ -271,7 +275,7 @@ class Subject(ABC):
         return storage_of(self.target, tower, self.module(tower), precision, self.four_bit(tower))
 
     def runner(self, tower: TowerName) -> Runner:
-        """The artifact of a tower, loaded once.
+        """The artifact of a tower, loaded until it is released.
 
         Raises:
             NotRun, RuntimeFailed: nothing here can run it.
@@ -279,6 +283,34 @@ class Subject(ABC):
         if tower not in self._runners:
             self._runners[tower] = self.artifact(tower).runner()
         return self._runners[tower]
+
+    def release_runner(self, tower: TowerName) -> None:
+        """Unload the artifact of a tower: a runtime may hold the weights twice. It is loaded again when it is asked for
+        again."""
+        self._runners.pop(tower, None)
+
+    def answers(self, tower: TowerName, runner: Runner) -> npt.NDArray[np.float32]:
+        """What a runner says to the inputs that the runtime of a tower is asked; the artifact itself is asked once.
+
+        Raises:
+            InvalidInput: it takes something of another shape.
+        """
+        own = runner is self._runners.get(tower)
+        if own and tower in self._answers:
+            return self._answers[tower]
+        found: npt.NDArray[np.float32] = runner(self.evidence.reference.inputs.of(tower)[self.asked(tower)])
+        if own:
+            self._answers[tower] = found
+        return found
+
+    def drop(self, tower: TowerName) -> None:
+        """Keep nothing of a tower that is as large as its file, when its checks are done; what accuracy is measured
+        with is kept."""
+        self.artifact(tower).drop()
+        self.release_runner(tower)
+        self._quantized.pop(tower, None)
+        if self.target.abilities.pace is None:  # else torch measures with these weights, see `task`
+            self.matched.pop(tower, None)
 
     def quantized(self, tower: TowerName) -> QuantizedFile | None:
         """The artifact of a tower of a precision that quantizes activations, loaded once to be followed; None of

@@ -10,8 +10,10 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.evaluation import Looks, Paired, bundle_embedder, measure, paired_difference, paired_looks
-from mobileclip_deploy.evaluation.embedder import TorchRunner
+from mobileclip_deploy.evaluation.embedder import TorchRunner, bundle_embedder
+from mobileclip_deploy.evaluation.evaluate import measure
+from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks
+from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, Gates

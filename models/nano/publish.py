@@ -17,7 +17,9 @@ from torch import Tensor
 from mobileclip_deploy.checkpoints import apple
 from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.evaluation.embedder import model_embedder
+from mobileclip_deploy.evaluation.evaluate import evaluate
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.architecture.mobileone import ConvBN
 from mobileclip_deploy.model.variants import load_variant

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from benchmark import documents
+
+from mobileclip_deploy.targets import get_target
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
@@ -62,3 +66,15 @@ def test_every_runtime_has_rows_and_what_is_planted_is_in_each_session_of_onnx_r
     assert all((option in one.options) == (one.target == "onnx") for _, _, one in rows)
     names = [(variant, precision, one.target, one.name) for variant, precision, one in rows]
     assert len(set(names)) == len(names)
+
+
+def test_what_has_no_place_on_this_machine_is_timed_as_verify_runs_it(
+    guard: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    artifact = SimpleNamespace(runner=lambda: lambda pixels: pixels.sum(axis=(1, 2, 3))[:, None])
+    (setting,) = [one for one in guard.SETTINGS if one.target == "coreml"]
+    session = guard._opened(get_target("coreml"), artifact, {}, setting)
+    session.feed(np.full((1, 3, 2, 2), 255, np.uint8))
+    session.run()
+    assert session.answer() == [12]

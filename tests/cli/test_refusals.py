@@ -52,13 +52,30 @@ evaluate none
 evaluate text
 evaluate --suite datacomp
 evaluate --class-names none
+evaluate --dataset none
+evaluate --dataset text
 inspect none
+inspect text
 lint none
+lint text
+lint empty
+search none cat
+search text cat
+search text --image none.png
+bridge --from none --to none -o map.safetensors
+bridge --from text --to text -o map.safetensors
+train none -o x
+train text -o x
+reinforce none -o x
+export --target onnx -o text
+export --target onnx --dataset none
+export --target onnx --dataset text
 recover --precision w9 --data empty -o x.safetensors
 recover --precision fp32 --data empty -o x.safetensors
 recover --precision w4 --target tflite --data empty -o x.safetensors
 recover --precision w4 --data empty -o out.safetensors
 recover --precision w4 --data empty -o x.txt
+recover --precision w4 --data none -o x.safetensors
 recover --precision w4 --data empty -o x.safetensors --checkpoint none
 reparameterize -o out.safetensors
 reparameterize -o x.txt

@@ -18,7 +18,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy import errors
 from mobileclip_deploy.benchmark.protocol import PROTOCOLS
 from mobileclip_deploy.cli import ending
-from mobileclip_deploy.learning.reinforcement.augmentation import PARAMETERS
+from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS
 from mobileclip_deploy.learning.reinforcement.shards import Shard, write_shard
 from mobileclip_deploy.mil.lint import RULES, Rule
 from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES

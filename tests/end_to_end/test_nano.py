@@ -20,7 +20,7 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.cli.tables import print_exports, relative
-from mobileclip_deploy.evaluation import builtin_dataset
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.export.steps import Written
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.parity.reference import Reference

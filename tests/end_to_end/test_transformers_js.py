@@ -22,7 +22,7 @@ from firefox import FirefoxPage, open_firefox
 from PIL import Image
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.evaluation import builtin_dataset
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.towers.inputs import embed_images, sample_inputs

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mobileclip_deploy.evaluation import Embedder
+from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TokenizerSpec, load_variant
 

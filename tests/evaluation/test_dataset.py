@@ -10,7 +10,7 @@ import pytest
 from evaluation.datasets import image
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation import builtin_dataset, read_dataset
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 
 Rows = list[dict[str, object]]
 

@@ -12,7 +12,7 @@ from command_line import refusal, run
 from evaluation.datasets import add_member, image, karpathy, shards, table
 
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError
-from mobileclip_deploy.evaluation import read_dataset
+from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.evaluation.image_sources import read_image
 from mobileclip_deploy.model.preprocessing import decode_image
 

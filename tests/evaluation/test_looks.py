@@ -9,8 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mobileclip_deploy.evaluation import Dataset, Embedder, Looks, paired_looks
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.image_sources import VIEWS, ImageSource, View
+from mobileclip_deploy.evaluation.looks import Looks, paired_looks
 from mobileclip_deploy.model.variants import load_variant
 
 Floats = NDArray[np.float32]

@@ -12,9 +12,13 @@ from evaluation.embedders import Counted, by_colour
 from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation import Measuring, embed_classes, measure, parse_templates, pictures, read_dataset
+from mobileclip_deploy.evaluation import pictures
 from mobileclip_deploy.evaluation.cache import SHARD, EmbeddingStore
+from mobileclip_deploy.evaluation.dataset_files import read_dataset
+from mobileclip_deploy.evaluation.embedding import embed_classes
+from mobileclip_deploy.evaluation.evaluate import Measuring, measure
 from mobileclip_deploy.evaluation.metrics import BLOCK, RESAMPLES
+from mobileclip_deploy.evaluation.text_files import parse_templates
 
 
 def counted(embedder: object, tower: str) -> int:

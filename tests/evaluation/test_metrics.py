@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mobileclip_deploy.evaluation import unit
+from mobileclip_deploy.evaluation.embedding import unit
 from mobileclip_deploy.evaluation.metrics import (
     Interval,
     Loss,

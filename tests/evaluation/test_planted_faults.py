@@ -12,16 +12,11 @@ import pytest
 from exports import Exports
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.evaluation import (
-    Dataset,
-    Embedder,
-    Measurement,
-    Measuring,
-    builtin_dataset,
-    bundle_embedder,
-    measure,
-    paired_difference,
-)
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder
+from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
+from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.verify import checks
 
 GATE = 0.5

@@ -25,7 +25,7 @@ from mobileclip_deploy.benchmark.documents import read_job, read_result
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import MobileClipDeployError
-from mobileclip_deploy.evaluation import read_dataset
+from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.layouts.layout_files import read_layout
 from mobileclip_deploy.learning.training.recipe import read_recipe
 from mobileclip_deploy.model.variants import models_dir

@@ -18,7 +18,9 @@ from writing import job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError, UsageError
-from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.evaluation.embedder import model_embedder
+from mobileclip_deploy.evaluation.evaluate import evaluate
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare

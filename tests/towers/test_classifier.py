@@ -20,8 +20,8 @@ from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.request import Request
 from mobileclip_deploy.benchmark.running import build_job
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
-from mobileclip_deploy.evaluation import builtin_dataset
 from mobileclip_deploy.evaluation.classification import classify
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.towers.classifier import label_embeddings

@@ -14,7 +14,7 @@ from exports import Exports
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.evaluation import Dataset
+from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.targets.graph import changed_constant
 from mobileclip_deploy.towers.samples import image_paths
 

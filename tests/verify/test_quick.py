@@ -12,7 +12,7 @@ from command_line import run
 from exports import Exports
 
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.evaluation import Dataset
+from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.verify import checks, task
 from mobileclip_deploy.verify.reproduction import check_reproduced

@@ -20,6 +20,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.decode import StoredWeight, as_float
 from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.verify.checks import check_semantic, check_shipped, verify_subject
 from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
@@ -174,3 +175,41 @@ def test_bounds_of_a_weight(half: bool, off: float, right: bool) -> None:
     assert (match.wrong(Grid(32), half) is None) is right
     beyond = Matched("a", numbers, as_float("a", numbers * np.float32(1 + 3 * 2**-10 + 2**-14)), "plain")
     assert beyond.wrong(Grid(32), True) is not None
+
+
+def test_a_file_is_loaded_once_for_its_twin_and_its_answers_and_is_let_go_after(
+    exports: Exports, model: mcd.MobileCLIP, reference: Reference
+) -> None:
+    own = subject(exports.bundle("onnx", "fp32"), model, reference, Path("nowhere"))
+    artifact = own.artifact("text")
+    asked = []
+
+    def runner(load: Callable[[], Any] = artifact.runner) -> Any:
+        loaded = load()
+
+        def answer(inputs: Any) -> Any:
+            asked.append(len(inputs))
+            return loaded(inputs)
+
+        answer.engine = loaded.engine  # type: ignore[attr-defined]
+        return answer
+
+    with mock.patch.object(artifact, "runner", runner), mock.patch.object(artifact, "runners", return_value=[runner]):
+        checks = [*check_semantic(own, "text"), *check_shipped(own, "text")]
+    found = {check.step: check for check in checks}
+    assert found["twin"].figures == found["shipped"].figures
+    assert {check.status for check in checks} == {"passed"}
+    assert asked == [len(reference.inputs.ids)]
+    assert not own._runners
+
+
+def test_what_is_as_large_as_a_file_is_kept_of_no_tower_whose_checks_are_done(
+    exports: Exports, model: mcd.MobileCLIP, reference: Reference, tmp_path: Path
+) -> None:
+    own = subject(exports.bundle("onnx", "w8"), model, reference, tmp_path)
+    report = verify_subject(own)
+    assert not report.failed
+    assert {check.step for check in report.checks} >= {"weights", "graph", "shipped"}
+    assert not own.matched
+    assert not own._runners
+    assert not any("weights" in vars(own.artifact(tower)) for tower in own.bundle.manifest.towers)

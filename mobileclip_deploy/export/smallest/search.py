@@ -27,7 +27,10 @@ from mobileclip_deploy.bundle import Bundle, staged_bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed, Undecided
-from mobileclip_deploy.evaluation import Dataset, Looks, Measuring, measure, model_embedder
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.embedder import model_embedder
+from mobileclip_deploy.evaluation.evaluate import Measuring, measure
+from mobileclip_deploy.evaluation.looks import Looks
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import Limits
 from mobileclip_deploy.export.smallest.candidates import (

@@ -16,7 +16,10 @@ from statistics import NormalDist
 
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import ExportError, InvalidInput
-from mobileclip_deploy.evaluation import Dataset, Embedder, Looks, Measurement, Measuring, Paired, measure, paired_looks
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
+from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256, replacing

@@ -10,17 +10,11 @@ from torch.nn import functional as F
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.learning.recovery.plan import RecoveryPlan, Settings
-from mobileclip_deploy.learning.reinforcement import (
-    Choice,
-    Pairs,
-    ReinforcedDataset,
-    ReinforcementSettings,
-    Teacher,
-    collate,
-    read_pairs,
-    reinforce,
-)
+from mobileclip_deploy.learning.reinforcement.building import ReinforcementSettings, reinforce
 from mobileclip_deploy.learning.reinforcement.index import INDEX
+from mobileclip_deploy.learning.reinforcement.pairs import Pairs, read_pairs
+from mobileclip_deploy.learning.reinforcement.samples import Choice, ReinforcedDataset, collate
+from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TowerName

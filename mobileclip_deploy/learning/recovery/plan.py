@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 from mobileclip_deploy.arguments import Bounds, Count, Seed, checked_fields
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import check_file_destination
+from mobileclip_deploy.learning.reinforcement.pairs import check_pairs
 from mobileclip_deploy.model.precision import parse_precisions, precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import Target, get_target, targets
 
 if TYPE_CHECKING:  # a request is refused before torch is imported
     from mobileclip_deploy.checkpoints.source import Source
-    from mobileclip_deploy.learning.reinforcement import Existing
+    from mobileclip_deploy.learning.reinforcement.building import Existing
 
 __all__ = ["PRECISIONS", "RecoveryPlan", "RecoveryRequest", "Settings", "plan_recovery", "report_path"]
 
@@ -63,6 +64,7 @@ class RecoveryRequest:
     Raises:
         UsageError: the output is no .safetensors, or it or the report exists and `force` is not given; an unknown
             tower or target, or a precision that loses nothing, cannot be trained on or is not the target's.
+        InvalidInput: there is no data.
     """
 
     precision: str
@@ -93,6 +95,7 @@ class RecoveryRequest:
                     f"{target.name} has no precision {precision} for the {tower} tower; give another precision, target "
                     "or tower"
                 )
+        check_pairs(self.data)
 
     @property
     def precisions(self) -> dict[TowerName, str]:

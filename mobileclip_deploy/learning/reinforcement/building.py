@@ -17,7 +17,7 @@ from PIL import Image
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import file_sha256, write_whole
 from mobileclip_deploy.files.leftovers import claimed
-from mobileclip_deploy.learning.reinforcement.augmentation import PARAMETERS, AugmentationPolicy, draw
+from mobileclip_deploy.learning.reinforcement.augmentation import draw
 from mobileclip_deploy.learning.reinforcement.index import (
     INDEX,
     OURS,
@@ -29,6 +29,7 @@ from mobileclip_deploy.learning.reinforcement.index import (
 )
 from mobileclip_deploy.learning.reinforcement.lending import Lent, borrowed, lend
 from mobileclip_deploy.learning.reinforcement.pairs import Pair, Pairs
+from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS, AugmentationPolicy
 from mobileclip_deploy.learning.reinforcement.shards import SHARDS, Shard, read_shard, write_shard
 from mobileclip_deploy.learning.reinforcement.teachers import BATCH, Teacher, Views
 from mobileclip_deploy.model.preprocessing import load_image

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import read_json, write_whole
 from mobileclip_deploy.files.names import PlainPath
-from mobileclip_deploy.learning.reinforcement.augmentation import PARAMETERS, AugmentationPolicy
+from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS, AugmentationPolicy
 
 __all__ = ["INDEX", "OURS", "PAIRS", "PUBLISHED", "Index", "ShardEntry", "TeacherEntry", "read_index", "text_sha256"]
 

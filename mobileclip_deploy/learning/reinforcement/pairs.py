@@ -12,7 +12,7 @@ from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import read_json, read_regular
 from mobileclip_deploy.model.image_files import image_files
 
-__all__ = ["PAIRS_BYTES", "Pair", "Pairs", "parse_pairs", "read_pairs"]
+__all__ = ["PAIRS_BYTES", "Pair", "Pairs", "check_pairs", "parse_pairs", "read_pairs"]
 
 PAIRS_BYTES = 2 << 30
 
@@ -50,6 +50,16 @@ class Pairs:
         return "".join(row.model_dump_json() + "\n" for row in self.rows)
 
 
+def check_pairs(source: Path) -> None:
+    """Refuse a path at which no pairs can be; nothing is read.
+
+    Raises:
+        InvalidInput: there is neither a folder nor a file.
+    """
+    if not source.is_file() and not source.is_dir():
+        raise InvalidInput(f"no folder or manifest of images at {source}")
+
+
 def read_pairs(source: Path) -> Pairs:
     """Read the pairs of a folder or of a manifest.
 
@@ -61,10 +71,9 @@ def read_pairs(source: Path) -> Pairs:
         InvalidInput: nothing of that kind, a row that cannot be used (named), an image that is missing, or captions
             for some rows only.
     """
+    check_pairs(source)
     if source.is_file():
         return parse_pairs(_text(source), source.parent, str(source))
-    if not source.is_dir():
-        raise InvalidInput(f"no folder or manifest of images at {source}")
     description, manifest = source / "dataset.json", source / "pairs.jsonl"
     if description.is_file():
         try:

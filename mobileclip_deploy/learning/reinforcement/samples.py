@@ -19,9 +19,10 @@ from torch.utils.data import Dataset
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import read_regular
-from mobileclip_deploy.learning.reinforcement.augmentation import AugmentationPolicy, crop, draw, transform
+from mobileclip_deploy.learning.reinforcement.augmentation import crop, draw, transform
 from mobileclip_deploy.learning.reinforcement.index import OURS, PAIRS, Index, TeacherEntry, read_index, text_sha256
 from mobileclip_deploy.learning.reinforcement.pairs import PAIRS_BYTES, Pairs, parse_pairs
+from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
 from mobileclip_deploy.learning.reinforcement.shards import read_shard
 from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.model.tokenizer import tokenize

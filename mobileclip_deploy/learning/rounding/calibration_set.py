@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation import Dataset
+from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.learning.reinforcement.pairs import read_pairs

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.learning.reinforcement import Batch, PairDataset, Pairs, TrainingData
+from mobileclip_deploy.learning.reinforcement.pairs import Pairs
+from mobileclip_deploy.learning.reinforcement.samples import Batch, PairDataset, TrainingData
 from mobileclip_deploy.learning.training.recipe import AnchorSettings, Recipe
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize

@@ -20,23 +20,16 @@ from torch.distributed.nn import functional as collective
 from torch.nn.parallel import DistributedDataParallel
 
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError
-from mobileclip_deploy.learning.reinforcement import Batch
+from mobileclip_deploy.learning.reinforcement.samples import Batch
+from mobileclip_deploy.learning.training.leading import OtherFailed
 
-__all__ = ["ALONE", "OtherFailed", "Processes", "joined", "leads", "normalise_across"]
+__all__ = ["ALONE", "Processes", "joined", "normalise_across"]
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=6)
 """So long processes wait for each other: one of them measures on the held-out set alone. When one ends, torchrun ends
 the others."""
-
-
-class OtherFailed(MobileClipDeployError):
-    """Another process of this training cannot go on, and says why; this one ends with it."""
-
-    def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code  # type: ignore[misc]  # the other's
 
 
 @dataclass(frozen=True)
@@ -172,11 +165,6 @@ class Processes:
 
 
 ALONE = Processes()
-
-
-def leads() -> bool:
-    """Whether this process is the one that tells a user anything: the first one, or the only one."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _current_device() -> torch.device:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion
 from mobileclip_deploy.files import read_regular
-from mobileclip_deploy.learning.datacompdr import ShardSettings
-from mobileclip_deploy.learning.reinforcement import AugmentationPolicy
+from mobileclip_deploy.learning.datacompdr.settings import ShardSettings
+from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
 
 __all__ = ["PRESETS", "AnchorSettings", "Recipe", "read_recipe"]
 

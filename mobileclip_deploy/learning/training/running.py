@@ -15,20 +15,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder, read_dataset
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
+from mobileclip_deploy.evaluation.embedder import model_embedder
+from mobileclip_deploy.evaluation.evaluate import evaluate
 from mobileclip_deploy.interpreter import safe_children
-from mobileclip_deploy.learning.datacompdr import PublishedDataset, shard_files
-from mobileclip_deploy.learning.reinforcement import (
-    AugmentationPolicy,
+from mobileclip_deploy.learning.datacompdr.dataset import PublishedDataset
+from mobileclip_deploy.learning.datacompdr.joining import shard_files
+from mobileclip_deploy.learning.reinforcement.index import INDEX, OURS, read_index
+from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
+from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
+from mobileclip_deploy.learning.reinforcement.samples import (
     Batch,
     PlainDataset,
     ReinforcedDataset,
     Sample,
     TrainingData,
     collate,
-    read_pairs,
 )
-from mobileclip_deploy.learning.reinforcement.index import INDEX, OURS, read_index
 from mobileclip_deploy.learning.training.network import optimizer, schedule, start, write_weights
 from mobileclip_deploy.learning.training.objective import Embedded, Towers, objective
 from mobileclip_deploy.learning.training.processes import ALONE, Processes, joined, normalise_across

@@ -32,8 +32,9 @@ class StoredWeight:
 
     Attributes:
         name: in the file, for messages.
-        values: dequantized, float32, in torch's layout: [O, I], [O, I, KH, KW] or [rows, width]. Where a format holds
-            a transpose or another layout, its reader turns it back.
+        values: dequantized, float32, to be read only, since they may be the file's own bytes; in torch's layout:
+            [O, I], [O, I, KH, KW] or [rows, width]. Where a format holds a transpose or another layout, its reader
+            turns it back.
         bits: that one number takes (32 and 16: floats).
         kind: as `Grid.kind`: "float", "integers" or "table".
         nearest: what the file's own grid (its scales, zero points, tables) can hold that is nearest to numbers of the
@@ -53,9 +54,9 @@ def as_float(name: str, values: npt.NDArray[Any]) -> StoredWeight:
 
     def nearest(numbers: Floats) -> Floats:
         with np.errstate(over="ignore"):
-            return numbers.astype(dtype).astype(np.float32)
+            return numbers.astype(dtype, copy=False).astype(np.float32, copy=False)
 
-    return StoredWeight(name, values.astype(np.float32), values.dtype.itemsize * 8, "float", nearest)
+    return StoredWeight(name, values.astype(np.float32, copy=False), values.dtype.itemsize * 8, "float", nearest)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import mobileclip_deploy.targets as registry
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.cli.tables import print_failed_export
 from mobileclip_deploy.errors import GateFailed, UsageError
-from mobileclip_deploy.evaluation import Dataset, read_dataset
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.export.plan import plan_export
 from mobileclip_deploy.export.request import ExportRequest, Limits, choose
 from mobileclip_deploy.export.smallest import NothingPasses, Smallest, find_smallest

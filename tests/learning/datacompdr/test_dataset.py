@@ -19,9 +19,9 @@ from PIL import Image
 from tiny import tiny_variant
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.datacompdr import PublishedDataset, PublishedTeacher, ShardSettings
-from mobileclip_deploy.learning.datacompdr.dataset import Drawn
-from mobileclip_deploy.learning.reinforcement import collate
+from mobileclip_deploy.learning.datacompdr.dataset import Drawn, PublishedDataset
+from mobileclip_deploy.learning.datacompdr.settings import PublishedTeacher, ShardSettings
+from mobileclip_deploy.learning.reinforcement.samples import collate
 from mobileclip_deploy.model.tokenizer import tokenize
 
 VARIANT = tiny_variant("tiny_mci")

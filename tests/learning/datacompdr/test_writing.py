@@ -18,9 +18,11 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.datacompdr import PublishedDataset, members
+from mobileclip_deploy.learning.datacompdr import members
+from mobileclip_deploy.learning.datacompdr.dataset import PublishedDataset
 from mobileclip_deploy.learning.datacompdr.writing import said
-from mobileclip_deploy.learning.reinforcement import ReinforcedDataset, Teacher
+from mobileclip_deploy.learning.reinforcement.samples import ReinforcedDataset
+from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 from mobileclip_deploy.model.variants import load_variant
 
 COUNT, SHARD = 5, 3

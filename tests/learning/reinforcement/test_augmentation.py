@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mobileclip_deploy.learning.reinforcement.augmentation import PARAMETERS, AugmentationPolicy, draw, replay
+from mobileclip_deploy.learning.reinforcement.augmentation import draw, replay
+from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS, AugmentationPolicy
 
 PLAIN = {"width": 1.0, "height": 1.0, "contrast": 1.0, "saturation": 1.0}
 

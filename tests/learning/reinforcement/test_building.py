@@ -19,15 +19,11 @@ from torch.nn import functional as F
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.reinforcement import (
-    ReinforcedDataset,
-    ReinforcementSettings,
-    Teacher,
-    collate,
-    read_pairs,
-    reinforce,
-)
+from mobileclip_deploy.learning.reinforcement.building import ReinforcementSettings, reinforce
 from mobileclip_deploy.learning.reinforcement.index import read_index
+from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
+from mobileclip_deploy.learning.reinforcement.samples import ReinforcedDataset, collate
+from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 from mobileclip_deploy.model.variants import load_variant
 
 COUNT, SHARD = 24, 10

@@ -17,14 +17,14 @@ from open_clip import factory
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.reinforcement import (
+from mobileclip_deploy.learning.reinforcement import captioning
+from mobileclip_deploy.learning.reinforcement.captioning import (
     Captioner,
     CaptionSettings,
     caption_pairs,
-    captioning,
     load_captioner,
-    read_pairs,
 )
+from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.model.preprocessing import load_image
 
 TINY = {

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch.nn import functional as F
 
 from mobileclip_deploy.checkpoints.loading import load
-from mobileclip_deploy.learning.training import read_recipe
+from mobileclip_deploy.learning.training.recipe import read_recipe
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import read_card

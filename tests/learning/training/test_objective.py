@@ -12,7 +12,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.learning.reinforcement import AugmentationPolicy, Batch, PlainDataset, collate, read_pairs
+from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
+from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
+from mobileclip_deploy.learning.reinforcement.samples import Batch, PlainDataset, collate
 from mobileclip_deploy.learning.training.objective import AnchoredObjective
 from mobileclip_deploy.learning.training.recipe import AnchorSettings
 from mobileclip_deploy.model.architecture import MobileCLIP

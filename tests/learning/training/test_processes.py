@@ -12,10 +12,11 @@ from tiny import tiny_variant
 from torch.nn import functional as F
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.learning.reinforcement import Batch
-from mobileclip_deploy.learning.training import Recipe, running
+from mobileclip_deploy.learning.reinforcement.samples import Batch
+from mobileclip_deploy.learning.training import running
 from mobileclip_deploy.learning.training.objective import AnchoredObjective, ReinforcedObjective, Towers
 from mobileclip_deploy.learning.training.processes import ALONE, Processes
+from mobileclip_deploy.learning.training.recipe import Recipe
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 
 COUNT, DIMENSION = 8, 24

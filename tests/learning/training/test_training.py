@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.reinforcement import Batch
-from mobileclip_deploy.learning.training import read_recipe, running
+from mobileclip_deploy.learning.reinforcement.samples import Batch
+from mobileclip_deploy.learning.training import running
 from mobileclip_deploy.learning.training.network import start
+from mobileclip_deploy.learning.training.recipe import read_recipe
 
 RECIPE = """\
 version: 1

@@ -8,6 +8,7 @@ import pytest
 from mobileclip_deploy.targets.grids.decode import (
     Affine,
     Tables,
+    as_float,
     on_grid,
     reshaped,
     spread,
@@ -65,3 +66,12 @@ def test_a_weight_is_turned_and_reshaped_with_its_grid() -> None:
     assert other.values[0, 0].tolist() == [1, 10, 100, 1000]
     given = np.array([1.2, 12, 149, 1501], np.float32) + np.zeros((2, 3, 4), np.float32)
     assert other.nearest(given)[1, 2].tolist() == [1, 10, 100, 2000]
+
+
+def test_a_weight_in_float32_is_the_files_own_bytes_and_no_copy() -> None:
+    whole = as_float("w", NUMBERS)
+    assert np.shares_memory(whole.values, NUMBERS)
+    assert np.array_equal(whole.nearest(NUMBERS), NUMBERS)
+    half = as_float("w", NUMBERS.astype(np.float16))
+    assert half.values.dtype == np.float32
+    assert np.array_equal(half.nearest(NUMBERS), half.values)

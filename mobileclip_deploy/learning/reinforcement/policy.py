@@ -1,0 +1,66 @@
+"""How far augmentations go, and the numbers that each of them is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from mobileclip_deploy.errors import UsageError, first_problem
+
+__all__ = ["PARAMETERS", "AugmentationPolicy"]
+
+PARAMETERS = (
+    "left",
+    "top",
+    "width",
+    "height",
+    "mirror",
+    "angle",
+    "shear",
+    "brightness",
+    "contrast",
+    "saturation",
+    "hue",
+)
+"""The columns of an augmentation, float32. The box in fractions of the image's sides; angles in radians; brightness is
+added to [0, 1], contrast and saturation are factors."""
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < bounds[0] <= bounds[1]:
+        raise ValueError("two numbers above 0, the smaller one first")
+    return bounds
+
+
+Rising = Annotated[tuple[float, float], AfterValidator(_rising)]
+
+
+class _Asked(type(BaseModel)):  # type: ignore[misc]  # pydantic's own metaclass has no public name
+    """A model that refuses what Python gives it as every public function does; what reads files has its own words."""
+
+    def __call__(cls, *arguments: Any, **fields: Any) -> Any:
+        if arguments:
+            raise UsageError(f"AugmentationPolicy takes keywords: {', '.join(cls.model_fields)}")
+        try:
+            return super().__call__(**fields)
+        except ValidationError as error:
+            raise UsageError(f"AugmentationPolicy: {first_problem(error)}") from None
+
+
+class AugmentationPolicy(BaseModel, metaclass=_Asked):
+    """How far augmentations go. Each of affine and colour operations is applied with `probability`, at a magnitude that
+    is uniform up to the bound given; `scale` and `ratio` are the crop's share of the area and its aspect in pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    scale: Rising = (0.5, 1.0)
+    ratio: Rising = (3 / 4, 4 / 3)
+    mirror: float = Field(default=0.5, ge=0, le=1)
+    probability: float = Field(default=0.5, ge=0, le=1)
+    angle: float = 0.25
+    shear: float = 0.15
+    brightness: float = 0.2
+    contrast: float = 0.4
+    saturation: float = 0.5
+    hue: float = 0.3
