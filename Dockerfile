@@ -1,8 +1,9 @@
 # The toolkit for ONNX, small (no NVIDIA libraries), as an ordinary user:
 #   docker build -t mobileclip .
 #   docker run --rm -v "$PWD":/work mobileclip export --target onnx -o out
-# Python packages are pinned by hash, for x86-64 alone. Debian's image is named by its release: put its digest there
-# (`docker buildx imagetools inspect debian:12-slim`) for the same bytes every time.
+# Python packages are pinned by hash, but for torch's two, which are pinned by version: those without NVIDIA's libraries
+# are on an index of their own. Debian's image is named by its release: put its digest there (`docker buildx imagetools
+# inspect debian:12-slim`) for the same bytes every time.
 FROM debian:12-slim AS built
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -11,8 +12,9 @@ RUN apt-get update \
 WORKDIR /source
 COPY .github/requirements/docker.txt requirements.txt
 RUN python3 -m venv /opt/mobileclip \
-    && /opt/mobileclip/bin/pip install --no-cache-dir --no-compile --require-hashes \
-       --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt
+    && /opt/mobileclip/bin/pip install --no-cache-dir --no-compile --no-deps \
+       --index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu torchvision==0.28.0+cpu \
+    && /opt/mobileclip/bin/pip install --no-cache-dir --no-compile --require-hashes --no-deps -r requirements.txt
 COPY . .
 RUN /opt/mobileclip/bin/pip install --no-cache-dir --no-compile --no-deps --no-build-isolation .
 

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Builds the site of docs/ into build/site; a link that leads nowhere ends it.
+# Builds the site of docs/ into build/site; a link that leads nowhere ends it. llms.txt links the pages' sources, which
+# lie beside them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 zensical build --clean --strict
-test -s build/site/index.html
+cp docs/*.md build/site/
+test -s build/site/index.html -a -s build/site/llms.txt

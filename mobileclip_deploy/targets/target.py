@@ -260,8 +260,13 @@ class Target(ABC):
 def _require_layout(target: Target, layout: Layout) -> None:
     if layout.target != target.name:
         raise UsageError(f"the layout {layout.name} is of {layout.target}, not of {target.name}; leave `target` out")
-    if not target.abilities.named_tensors:
-        raise UsageError(f"{target.title} artifacts have no names of tensors, so that no layout can choose them")
+    own = {*vars(target.abilities.ports).values()}
+    for name, artifact in layout.artifacts.items():
+        if not target.abilities.named_tensors and not {artifact.input.name, artifact.output.name} <= own:
+            raise UsageError(
+                f"{target.title} artifacts have no names of tensors: call those of {name} in the layout {layout.name} "
+                f"{target.abilities.ports.image} and {target.abilities.ports.embedding}"
+            )
     for tower in layout.towers:
         wanted, known = layout.artifact(tower).input.dtype, target.abilities.input_types.get(tower, ())
         if wanted is not None and wanted not in known and not layout.artifact(tower).input.any_size:

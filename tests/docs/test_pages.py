@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -85,6 +86,13 @@ def test_names_of_classes_are_those_of_the_package(page: str) -> None:
 def test_every_page_is_in_the_navigation_and_every_entry_is_a_page() -> None:
     navigation = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
     assert sorted(entries(navigation)) == sorted(path.name for path in DOCS.glob("*.md"))
+
+
+def test_what_programs_read_of_the_pages_is_current() -> None:
+    write = runpy.run_path(str(ROOT / ".github" / "scripts" / "write_llms.py"))
+    found = (DOCS / "llms.txt").read_text(encoding="utf-8")
+    assert found == write["text"](), "type: python .github/scripts/write_llms.py"
+    assert sorted(re.findall(r"\]\((.+?\.md)\)", found)) == sorted(path.name for path in DOCS.glob("*.md"))
 
 
 def entries(navigation: Any) -> Iterator[str]:

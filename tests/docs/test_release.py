@@ -91,4 +91,7 @@ def test_the_wheel_and_the_archive_are_built_and_hold_what_the_package_needs(tmp
 def test_the_site_is_built() -> None:
     done = step("build_site.sh")
     assert done.returncode == 0, done.stderr
-    assert (ROOT / "build/site/index.html").is_file()
+    site = ROOT / "build/site"
+    linked = re.findall(r"\]\((\w[\w-]*\.md)\)", (site / "llms.txt").read_text(encoding="utf-8"))
+    assert sorted(linked) == sorted(path.name for path in site.glob("*.md"))
+    assert [name for name in linked if not (site / name).with_suffix(".html").is_file()] == []

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.attached import Attached, Origin
-from mobileclip_deploy.targets.executorch.backends import Backend
+from mobileclip_deploy.targets.executorch.backends import PORTS, Backend
+from mobileclip_deploy.targets.executorch.model_schema import METHOD, model_schema
 from mobileclip_deploy.targets.executorch.options import FreeShape, LoweringJob
 from mobileclip_deploy.targets.foreign import exchanged
 from mobileclip_deploy.targets.values import Expected
@@ -51,11 +52,23 @@ def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> 
     record = job.options.etrecord
     with torch.no_grad(), backend.lowering():
         program = traced(module, job.example, job.free)
-        edge = to_edge_transform_and_lower(program, partitioner=[backend.partitioner(job)], generate_etrecord=record)
+        edge = to_edge_transform_and_lower(
+            program,
+            partitioner=[backend.partitioner(job)],
+            constant_methods=_constant_methods(job),
+            generate_etrecord=record,
+        )
         lowered = edge.to_executorch()
     if record:
         write_etrecord(lowered, etrecord_path(path))
     return bytes(lowered.buffer)
+
+
+def _constant_methods(job: LoweringJob) -> dict[str, str] | None:
+    if not job.options.model_schema:
+        return None
+    source, result = PORTS.of(job.variant, job.tower, len(job.labels))
+    return {METHOD: model_schema(source, result, job.free, LARGEST_BATCH)}
 
 
 def traced(module: nn.Module, example: Tensor, free: FreeShape) -> torch.export.ExportedProgram:

@@ -21,6 +21,7 @@ from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.executorch.benchmarking import ExecuTorchSession
 from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner, payload_files
+from mobileclip_deploy.targets.executorch.model_schema import check_schema
 from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields, ProgramFile, TensorSpec, read_program
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
 from mobileclip_deploy.targets.executorch.weights import TABLE
@@ -130,9 +131,7 @@ class _Method:
 
     def __init__(self, program: ProgramFile) -> None:
         fields = program.fields
-        if [plan["name"] for plan in fields["plans"]] != ["forward"]:
-            names = ", ".join(str(plan["name"]) for plan in fields["plans"])
-            raise Malformed(f"its methods are {names}, not forward")
+        check_schema(program)
         if fields["mutable"]:
             raise Malformed("it holds state")
         self._program, self._plan = program, program.plan

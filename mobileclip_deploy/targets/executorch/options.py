@@ -18,7 +18,7 @@ class ExecuTorchOptions(TargetOptions):
 
     `deployment_target`: of the Core ML package inside a .pte for that backend. `backend`: one, or several names with
     commas, one bundle per name. `fast_depthwise`: see depthwise.py. `dynamic_batch`: of prompts. `bundled_program` and
-    `etrecord` are written beside each .pte.
+    `etrecord` are written beside each .pte. `model_schema`: see model_schema.py.
     """
 
     deployment_target: str | None = option(
@@ -34,6 +34,10 @@ class ExecuTorchOptions(TargetOptions):
     )
     etrecord: bool = option(
         "--etrecord", "Write an ETRecord for its developer tools too.", default=False, attaches=".etrecord"
+    )
+
+    model_schema: bool = option(
+        "--model-schema", "Each .pte says what it takes, for react-native-executorch.", default=False
     )
 
     @property
