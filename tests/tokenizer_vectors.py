@@ -1,4 +1,4 @@
-"""Writes tokenizer_vectors.json: 1,000 prompts of many scripts and open_clip's ids, for tokenizers in other languages.
+"""Writes clients/vectors/tokenizer.json: 1,000 prompts of many scripts and open_clip's ids, for other languages.
 
 python tests/tokenizer_vectors.py
 """
@@ -18,7 +18,7 @@ from mobileclip_deploy.towers.samples import prompts
 
 __all__ = ["FILE", "is_mojibake", "odd_texts", "text_of_vectors"]
 
-FILE = Path(__file__).with_name("tokenizer_vectors.json")
+FILE = Path(__file__).parents[1] / "clients" / "vectors" / "tokenizer.json"
 COUNT = 1000
 
 SENTENCES = """

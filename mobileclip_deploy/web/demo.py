@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from mobileclip_deploy.arguments import Bounds
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.door import load_model
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 from mobileclip_deploy.export.door import export
 from mobileclip_deploy.files import StrPath, check_bundle_destination, replacing
 from mobileclip_deploy.files.leftovers import temporary_folder
@@ -34,7 +34,6 @@ SETTINGS = "settings.json"
 PLAIN = tuple(name for name in FILES if "webgpu" not in name and "asyncify" not in name)
 EMOJI = "nano/evaluation/images/1f[34]??.png"  # weather, food, plants, animals, places, sports, things; no skin tones
 LABELS = ("a cat", "a dog", "a pizza", "a car", "a rocket")
-GOLDEN = {"image": ("pixels", "image_embeddings"), "text": ("ids", "text_embeddings")}
 MOST_IMAGES = 10_000
 LICENCE = Path(__file__).parent / "onnxruntime-web.LICENSE.txt"
 
@@ -70,9 +69,16 @@ class DemoPage:
         pictures = _pictures(images)
         runtime = runtime_folder(progress)
         files = {file.name: file for file in PAGE.iterdir()}
+        files |= {f"mobileclip/{file.name}": file for file in client_sources().glob("*.js")}
         files |= {f"runtime/{name}": runtime / name for name in PLAIN}
         names = [manifest.towers[tower].file for tower in TOWERS]
-        names += ["golden.safetensors", "tokenizer/vocab.json", "tokenizer/merges.txt", "MODEL_CARD.md"]
+        names += [
+            "manifest.json",
+            "golden.safetensors",
+            "tokenizer/vocab.json",
+            "tokenizer/merges.txt",
+            "MODEL_CARD.md",
+        ]
         files |= {f"bundle/{name}": bundle.path / name for name in names}
         files |= {f"images/{number}": file for number, file in enumerate(pictures)}
         missing = [name for name, file in files.items() if not file.is_file()]
@@ -80,6 +86,22 @@ class DemoPage:
             raise InvalidInput(f"{bundle.path}: {missing[0].partition('/')[2]} is missing; export the bundle again")
         shown = [file.relative_to(images).as_posix() for file in pictures] if images else []
         return cls(files, _settings(bundle, shown, offline))
+
+
+def client_sources() -> Path:
+    """The scripts of the package `mobileclip` (clients/js), which the page runs: beside the modules in a wheel, at the
+    top of the repository in a checkout.
+
+    Raises:
+        RuntimeFailed: this installation came without them.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / "clients", package.parent / "clients"):
+        if (folder / "js" / "src" / "mobileclip.js").is_file():
+            return folder / "js" / "src"
+    raise RuntimeFailed(
+        "the page's scripts are not part of this installation; install mobileclip-deploy from its wheel"
+    )
 
 
 def demo(
@@ -216,11 +238,7 @@ def _pictures(folder: Path | None) -> list[Path]:
 def _settings(bundle: Bundle, images: list[str], offline: bool) -> dict[str, Any]:
     manifest = bundle.manifest
     gates = exported_gates(manifest.options)
-    golden = {}
-    for tower in TOWERS:
-        bound = gates.shipped(manifest.towers[tower].precision)
-        inputs, outputs = GOLDEN[tower]
-        golden[tower] = {"inputs": inputs, "outputs": outputs, "metric": bound.metric, "bound": bound.value}
+    bounds = {tower: gates.shipped(manifest.towers[tower].precision) for tower in TOWERS}
     precisions = " and ".join(dict.fromkeys(manifest.towers[tower].precision for tower in TOWERS))
     megabytes = sum(manifest.towers[tower].bytes for tower in TOWERS) / 1e6
     return {
@@ -229,10 +247,7 @@ def _settings(bundle: Bundle, images: list[str], offline: bool) -> dict[str, Any
         "embedding_space": manifest.embedding_space,
         "template": manifest.template,
         "logit_scale": manifest.logit_scale,
-        "tokenizer": manifest.tokens.model_dump(mode="json"),
-        "preprocess": manifest.preprocess.model_dump(mode="json"),
-        "towers": {tower: manifest.towers[tower].model_dump(mode="json", exclude_none=True) for tower in TOWERS},
-        "golden": golden,
+        "gates": {tower: {"metric": bound.metric, "bound": bound.value} for tower, bound in bounds.items()},
         "labels": LABELS,
         "images": images,
         "offline": offline,

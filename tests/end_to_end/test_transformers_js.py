@@ -27,7 +27,7 @@ from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.towers.inputs import embed_images, sample_inputs
 from mobileclip_deploy.towers.samples import image_paths
-from mobileclip_deploy.web.demo import PAGE
+from mobileclip_deploy.web.demo import client_sources
 
 HERE = Path(__file__).parent / "transformers_js"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -67,7 +67,7 @@ def client(require_tool: Callable[[str, str], str]) -> Callable[[dict[str, Any]]
         subprocess.run(command, cwd=CLIENT, check=True, timeout=500)
         installed.write_text(manifest)
     shutil.copy(HERE / "embed.mjs", CLIENT)
-    shutil.copy(PAGE / "resize.js", CLIENT / "resize.mjs")
+    shutil.copy(client_sources() / "resize.js", CLIENT / "resize.mjs")
 
     def embed(job: dict[str, Any]) -> list[dict[str, Any]]:
         done = subprocess.run(
@@ -127,7 +127,7 @@ def test_the_page_s_blocks_run_as_they_stand_up_to_a_probability(
     blocks = "\n".join(re.findall(r"```js\n(.*?)```", page, re.DOTALL))
     bundle, photograph = exports.bundle("onnx", "fp32"), photographs()[0]
     there = {"/models/": f"{exports.folder}/", "pizza.png": str(image), "photograph.jpg": str(photograph)}
-    for said, file in (there | {"./resize.js": "./resize.mjs"}).items():
+    for said, file in (there | {'"mobileclip"': f'"{client_sources()}/mobileclip.js"'}).items():
         assert said in blocks
         blocks = blocks.replace(said, file)
     script = CLIENT / "page.mjs"
@@ -201,7 +201,7 @@ def asked(client: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> Asked:
         places |= {
             "/embed.html": f"{HERE}/embed.html",
             "/client/": f"{CLIENT}/",
-            "/page/": f"{PAGE}/",
+            "/page/": f"{client_sources()}/",
             "/bundles/": f"{bundle.path.parent}/",
         }
         with served(places) as address:

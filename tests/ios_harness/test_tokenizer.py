@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conversions import ROOT
 from swift_package import HARNESS
 from tokenizer_vectors import FILE, is_mojibake, odd_texts, text_of_vectors
 
@@ -67,6 +68,6 @@ def test_mojibake_is_left_alone(swift: Path, folder: Path) -> None:
 def test_the_table_of_entities_is_what_its_command_writes() -> None:
     table = HARNESS / "HarnessCore" / "Sources" / "CLIPTokenizer" / "HTMLEntityTable.swift"
     done = subprocess.run(
-        [sys.executable, HARNESS / "tools" / "html_entities.py"], capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "clients" / "html_entities.py", "swift"], capture_output=True, text=True, check=True
     )
     assert table.read_text(encoding="utf-8") == done.stdout

@@ -1,6 +1,6 @@
 // The page: what was chosen and typed goes to the worker, what it answers is shown. Nothing is computed here.
 
-import { DIFFERENCES } from "./tokenizer.js";
+import { dot, probabilities } from "./mobileclip/vectors.js";
 
 const by = (id) => document.getElementById(id);
 const element = (tag, text, kind) => Object.assign(document.createElement(tag), { textContent: text ?? "", className: kind ?? "" });
@@ -24,8 +24,6 @@ let settings;
 let picture; // the chosen picture's embedding
 const library = new Map(); // name -> {blob or address, values}
 
-const dot = (one, other) => one.reduce((sum, value, index) => sum + value * other[index], 0);
-
 // Of each call only the newest shows: an answer to what was typed before must not replace a later one.
 function newest(work) {
   let turn = 0;
@@ -48,11 +46,8 @@ const classify = newest(async () => {
   }
   const prompts = labels.map((label) => settings.template.replace("{}", () => label));
   const found = await ask("texts", { texts: prompts });
-  const logits = found.map((text) => settings.logit_scale * dot(picture, text));
-  const top = Math.max(...logits);
-  const shares = logits.map((one) => Math.exp(one - top));
-  const sum = shares.reduce((total, one) => total + one, 0);
-  const rows = labels.map((label, index) => ({ label, share: shares[index] / sum })).sort((a, b) => b.share - a.share);
+  const shares = probabilities(picture, found, settings.logit_scale);
+  const rows = labels.map((label, index) => ({ label, share: shares[index] })).sort((a, b) => b.share - a.share);
   return () => {
     by("label-problem").textContent = "";
     by("answers").replaceChildren(...rows.map(({ label, share }) => {
@@ -177,15 +172,14 @@ function show({ checks, threads }, seconds) {
     ? "This browser answers differently from the checkpoint. Do not use what it says."
     : `Ready in ${seconds.toFixed(1)} s, ${threads} thread${threads > 1 ? "s" : ""}.`;
   by("proof").hidden = false;
-  const count = checks.reduce((sum, one) => sum + one.count, 0);
+  const count = checks.reduce((sum, one) => sum + one.inputs, 0);
   const verdict = wrong.length ? "WRONG" : "equal to the checkpoint's";
   by("proof").querySelector("summary").replaceChildren(element("span", `Answers to ${count} golden inputs: ${verdict}`, wrong.length ? "wrong" : "right"));
   by("proof").querySelector("ul").replaceChildren(...checks.map((one) => element("li",
-    `${one.tower}: worst cosine ${one.cosine.toFixed(6)}, relative ${one.relative.toExponential(1)} over ${one.count}; gate ${one.metric} ${one.bound}`)));
+    `${one.tower}: worst cosine ${one.cosine.toFixed(6)}, relative ${one.relative.toExponential(1)} over ${one.inputs}; gate ${one.metric} ${one.bound}`)));
 }
 
 async function main() {
-  for (const one of DIFFERENCES) by("differences").append(element("li", one));
   const inputs = document.querySelectorAll("input, textarea, button");
   inputs.forEach((one) => { one.disabled = true; });
   const begun = performance.now();

@@ -1,4 +1,4 @@
-// Written by ios_harness/tools/html_entities.py from Python's html.entities.
+// Written by clients/html_entities.py from Python's html.entities.
 let htmlEntityTable = """
     AElig!=C6 AMP!=26 Aacute!=C1 Abreve=102 Acirc!=C2 Acy=410 Afr=1D504 Agrave!=C0 Alpha=391 Amacr=100 And=2A53
     Aogon=104 Aopf=1D538 ApplyFunction=2061 Aring!=C5 Ascr=1D49C Assign=2254 Atilde!=C3 Auml!=C4 Backslash=2216

@@ -17,11 +17,12 @@ function weights(size, out, [filter, reach]) {
   const scale = size / out;
   const stretch = Math.max(scale, 1);
   const support = reach * stretch;
+  const narrower = 1 / stretch; // a division in its place gives another last bit
   return Array.from({ length: out }, (_, place) => {
     const center = (place + 0.5) * scale;
     const first = Math.max(0, Math.trunc(center - support + 0.5));
     const last = Math.min(size, Math.trunc(center + support + 0.5));
-    const found = Array.from({ length: last - first }, (_, index) => filter((index + first - center + 0.5) / stretch));
+    const found = Array.from({ length: last - first }, (_, index) => filter((index + first - center + 0.5) * narrower));
     const sum = found.reduce((total, one) => total + one, 0);
     return [first, Int32Array.from(found, (one) => {
       const fixed = (one / sum) * 2 ** BITS;
@@ -72,6 +73,11 @@ function down(pixels, height, width, out, filter, top) {
 export function resize(pixels, width, height, outWidth, outHeight, interpolation) {
   const filter = FILTERS[interpolation];
   if (!filter) throw new Error(`no interpolation ${interpolation}`);
+  // Since Pillow 13.0 the height comes first where it loses more than twice what the width loses (python-pillow/Pillow#9549).
+  if (height > outHeight && height - outHeight > 2 * (width - outWidth)) {
+    const low = down(pixels, height, width, outHeight, filter, 0);
+    return outWidth === width ? low : across(low, width, outWidth, filter, 0, outHeight);
+  }
   const rows = weights(height, outHeight, filter);
   const [last, factors] = rows[rows.length - 1];
   const [top, bottom] = [rows[0][0], last + factors.length];

@@ -1,14 +1,27 @@
 // Reads a .safetensors file: name -> {dtype, shape, data}; the types that golden answers have.
 
+import { MobileCLIPError } from "./errors.js";
+
 const TYPES = { F32: Float32Array, I32: Int32Array, U8: Uint8Array };
 
+/** Of an ArrayBuffer. */
 export function parse(buffer) {
+  try {
+    return tensors(buffer);
+  } catch (error) {
+    if (error instanceof RangeError || error instanceof SyntaxError) throw new MobileCLIPError("bundle", "golden.safetensors is damaged: export the bundle again");
+    throw error;
+  }
+}
+
+function tensors(buffer) {
   const length = Number(new DataView(buffer).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
   delete header.__metadata__;
   return Object.fromEntries(Object.entries(header).map(([name, { dtype, shape, data_offsets: [from, to] }]) => {
     const Values = TYPES[dtype];
-    if (!Values) throw new Error(`${name} is of type ${dtype}`);
+    if (!Values) throw new MobileCLIPError("bundle", `${name} is of type ${dtype}, which this package does not know`);
+    if (8 + length + to > buffer.byteLength) throw new RangeError(name); // slice would cut it without a word
     return [name, { dtype, shape, data: new Values(buffer.slice(8 + length + from, 8 + length + to)) }];
   }));
 }

@@ -1,10 +1,7 @@
-// From text to token ids, as open_clip's tokenizer gives them, but for what DIFFERENCES says.
+// From text to token ids, as open_clip's tokenizer gives them; mojibake, which it repairs, stays as it is.
 
-export const DIFFERENCES = [
-  "HTML entities such as &amp; stay as they are",
-  "of ftfy's repairs only curly quotes and control characters are done: no mojibake, ligatures or full-width forms",
-  "a capital sigma at the end of a word",
-];
+import { clean } from "./cleaning.js";
+import { MobileCLIPError } from "./errors.js";
 
 const PIECES = /<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/giu;
 
@@ -19,38 +16,38 @@ const BYTES = (() => {
   return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(shown(byte) ? byte : next++));
 })();
 
+// The first characters of a text; a character may be two of JavaScript's.
+function beginning(text, count) {
+  return text.length <= count ? text : Array.from(text.slice(0, 2 * count)).slice(0, count).join("");
+}
+
 export class Tokenizer {
   /** `vocabulary`: vocab.json; `merges`: merges.txt; `settings`: the manifest's tokenizer. */
   constructor(vocabulary, merges, settings) {
     this.vocabulary = new Map(Object.entries(vocabulary));
-    const lines = merges.split("\n").filter((line) => line && !line.startsWith("#version"));
+    const lines = merges.split(/\r?\n/).filter((line) => line && !line.startsWith("#version"));
     this.ranks = new Map(lines.map((line, rank) => [line, rank]));
     this.settings = settings;
     this.cache = new Map();
   }
 
-  /** BigInt64Array [N, context length]: start, the text, end, then padding; the end stays last where text is cut. */
-  encode(texts) {
+  /** Token ids [context length] of a text: start, the text, end, then padding; the end stays last where text is cut.
+   * `tokens`: how many there were, start and end included. */
+  ids(text) {
     const { context_length: length, sot, eot, pad } = this.settings;
-    const found = new BigInt64Array(texts.length * length).fill(BigInt(pad));
-    texts.forEach((text, row) => {
-      const ids = [sot, ...this.pieces(text.slice(0, CHARACTERS_A_TOKEN * length)), eot].slice(0, length);
-      if (ids.length === length) ids[length - 1] = eot;
-      ids.forEach((id, index) => { found[row * length + index] = BigInt(id); });
-    });
-    return found;
+    const all = [sot, ...this.pieces(beginning(text, CHARACTERS_A_TOKEN * length)), eot];
+    const found = all.slice(0, length);
+    if (found.length === length) found[length - 1] = eot;
+    return { ids: [...found, ...Array(length - found.length).fill(pad)], tokens: all.length };
+  }
+
+  /** BigInt64Array [N, context length]. */
+  encode(texts) {
+    return BigInt64Array.from(texts.flatMap((text) => this.ids(text).ids), BigInt);
   }
 
   pieces(text) {
-    const clean = text
-      .replace(/[\u02bc\u2018-\u201b]/g, "'")
-      .replace(/[\u201c-\u201f]/g, '"')
-      .replace(/[\u0000-\u0008\u000b\u000e-\u001f\u007f\u206a-\u206f\ufeff\ufff9-\ufffc]/g, "")
-      .normalize("NFC")
-      .replace(/\s+/gu, " ")
-      .trim()
-      .toLowerCase();
-    return (clean.match(PIECES) ?? []).flatMap((piece) => this.word(piece));
+    return (clean(text).match(PIECES) ?? []).flatMap((piece) => this.word(piece));
   }
 
   word(piece) {
@@ -79,6 +76,7 @@ export class Tokenizer {
       parts = merged;
     }
     const ids = parts.map((part) => this.vocabulary.get(part));
+    if (ids.includes(undefined)) throw new MobileCLIPError("bundle", "vocab.json and merges.txt do not belong together: export the bundle again");
     this.cache.set(piece, ids);
     return ids;
   }

@@ -1,0 +1,28 @@
+// What browsers have and Node does not: pictures from files.
+
+import { MobileCLIPError } from "./errors.js";
+
+const MAX_BYTES = 100e6;
+// Browsers make no canvas of more; Chromium's limit for one side is 65535, Safari's area is the smallest.
+const MAX_PIXELS = 100e6;
+
+/** The pixels of a picture file (a Blob), for `embedImage`; in a worker too. EXIF's orientation is applied, colours stay
+ * as they are stored, what is transparent stands on white. */
+export async function pixels(blob) {
+  if (blob.size > MAX_BYTES) throw new MobileCLIPError("picture", `larger than ${MAX_BYTES / 1e6} MB`);
+  let picture;
+  try {
+    picture = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  } catch {
+    throw new MobileCLIPError("picture", "not a picture that this browser can read");
+  }
+  const { width, height } = picture;
+  if (width * height > MAX_PIXELS) throw new MobileCLIPError("picture", `more than ${MAX_PIXELS / 1e6} megapixels`);
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
+  context.drawImage(picture, 0, 0);
+  picture.close();
+  return context.getImageData(0, 0, width, height);
+}

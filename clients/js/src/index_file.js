@@ -1,0 +1,273 @@
+// An index of embeddings (.mcdx), as docs/index_format.md lays it down byte by byte: read and searched, exactly.
+
+import { MobileCLIPError } from "./errors.js";
+import { unit } from "./vectors.js";
+
+const MAGIC = "MCDX\r\n\u001a\n";
+const STORES = { 1: ["int8"], 2: ["float16"], 3: ["float32"], 4: ["bits", "int8"], 5: ["bits"] };
+const DESCRIPTION = 128;
+const RESCORED = 50;
+
+const damaged = (what) => new MobileCLIPError("index", `the index is damaged: ${what}; embed the pictures again`);
+const aligned = (offset) => Math.ceil(offset / 64) * 64;
+
+/** A library's ids and embeddings. `length`: pictures that are there; `dimension`; `store`: as `embed --store` names
+ * it; `description`: embedding_space, variant, tower, and bridged_from where embeddings came from another space. */
+export class Index {
+  /** Reads the bytes of a file, an ArrayBuffer or a Uint8Array, without copying the embeddings. */
+  static open(bytes) {
+    // Not a subclass: a Buffer's slice shares its memory.
+    return new Index(ArrayBuffer.isView(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(bytes));
+  }
+
+  constructor(bytes) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    if (bytes.length < DESCRIPTION || latin(bytes, 0, 8) !== MAGIC) throw new MobileCLIPError("index", "not an index of embeddings (.mcdx)");
+    const version = view.getUint32(8, true);
+    if (version !== 1) throw new MobileCLIPError("newer", `the index has version ${version}, and this package reads 1: update it`);
+    this.dimension = view.getUint32(12, true);
+    this.arrays = STORES[view.getUint8(16)];
+    const told = view.getUint32(24, true);
+    if (!this.arrays || this.dimension < 1 || this.dimension > 65536 || told > 1 << 20 || bytes.length < DESCRIPTION + told) throw damaged("its header");
+    const head = bytes.slice(0, 36);
+    head.fill(0, 28, 32);
+    if (crc32(bytes.subarray(DESCRIPTION, DESCRIPTION + told), crc32(head)) !== view.getUint32(28, true)) throw damaged("its header");
+    this.store = this.arrays.length === 2 ? "bits" : this.arrays[0] === "bits" ? "bits-only" : this.arrays[0];
+    this.scale = view.getFloat32(32, true);
+    if (!Number.isFinite(this.scale) || this.scale > 0 !== this.arrays.includes("int8")) throw damaged("its scale");
+    this.description = JSON.parse(new TextDecoder().decode(bytes.subarray(DESCRIPTION, DESCRIPTION + told)));
+    this.blocks = [];
+    this.removed = new Set();
+    this.rows = 0;
+    const end = committed(bytes, view);
+    for (let at = aligned(DESCRIPTION + told); at < end;) at = this.#block(bytes, view, at, end);
+    this.length = this.rows - this.removed.size;
+  }
+
+  get embeddingSpace() { return this.description.embedding_space; }
+
+  #block(bytes, view, at, end) {
+    if (at + 64 > end) throw damaged("a block is cut");
+    if (crc32(bytes.subarray(at, at + 32)) !== view.getUint32(at + 32, true)) throw damaged("a block's head");
+    const kind = latin(bytes, at, 4);
+    const [size, count, ids] = [8, 16, 24].map((place) => Number(view.getBigUint64(at + place, true)));
+    if (!Number.isSafeInteger(size) || size < 64 || at + size > end) throw damaged("a block is cut");
+    if (crc32(bytes.subarray(at + 64, at + size)) !== view.getUint32(at + 4, true)) throw damaged("a block's body");
+    if (size !== this.#size(kind, count, ids)) throw damaged("a block's size");
+    if (kind === "GONE") {
+      for (let row = 0; row < count; row += 1) {
+        const gone = Number(view.getBigUint64(at + 64 + 8 * row, true));
+        if (gone >= this.rows) throw damaged("a row is removed that is not there");
+        this.removed.add(gone);
+      }
+    } else if (kind === "ROWS") {
+      this.blocks.push(this.#rows(bytes, at + 64, count, ids));
+      this.rows += count;
+    } else {
+      throw damaged(`a block of kind ${JSON.stringify(kind)}`);
+    }
+    return at + size;
+  }
+
+  // Bytes of an embedding in an array.
+  #width(kind) {
+    const bytes = { int8: 1, float16: 2, float32: 4, bits: 1 / 8 }[kind];
+    return Math.ceil(bytes * this.dimension);
+  }
+
+  #size(kind, count, idBytes) {
+    if (kind === "GONE") return 64 + aligned(8 * count);
+    const arrays = this.arrays.map((one) => aligned(count * this.#width(one)));
+    return 64 + arrays.reduce((sum, one) => sum + one, 0) + 2 * aligned(8 * count) + aligned(idBytes);
+  }
+
+  #rows(bytes, at, count, idBytes) {
+    const found = { first: this.rows, count };
+    let place = at;
+    for (const kind of this.arrays) {
+      found[kind] = array(kind, bytes, place, count * this.#width(kind));
+      place = aligned(place + count * this.#width(kind));
+    }
+    place = aligned(place + 8 * count); // stamps
+    found.ends = new BigUint64Array(bytes.slice(place, place + 8 * count).buffer);
+    place = aligned(place + 8 * count);
+    found.ids = bytes.subarray(place, place + idBytes);
+    return found;
+  }
+
+  /** The id of a row. */
+  id(row) {
+    const block = this.blocks.findLast((one) => one.first <= row);
+    const own = row - block.first;
+    const from = own === 0 ? 0 : Number(block.ends[own - 1]);
+    return new TextDecoder().decode(block.ids.subarray(from, Number(block.ends[own])));
+  }
+
+  /** The `top` nearest: [{id, row, score}], the best first; of equal scores the lower row. `query`: an embedding of the
+   * index's space, {values, embeddingSpace} as the towers give it, or plain numbers where the app has checked that. */
+  search(query, top = 10) {
+    if (query.embeddingSpace !== undefined && query.embeddingSpace !== this.embeddingSpace) {
+      throw new MobileCLIPError("space", `the query is of ${query.embeddingSpace} and the index of ${this.embeddingSpace}: they cannot be compared`);
+    }
+    const values = ArrayBuffer.isView(query) || Array.isArray(query) ? query : query.values;
+    if (values.length !== this.dimension) throw new MobileCLIPError("space", `the query has ${values.length} numbers and the index ${this.dimension}`);
+    const vector = unit(values);
+    const kind = this.arrays[0];
+    const asked = kind === "int8" || kind === "bits" ? rounded(vector) : { integers: vector, scale: 1 };
+    const twice = this.arrays.length === 2;
+    let found = this.#best(twice ? Math.max(RESCORED, 5 * top) : top, (block) => SCORES[kind](block[kind], asked.integers, block.count));
+    if (twice) found = this.#again(found, asked.integers).slice(0, top);
+    const factor = { int8: asked.scale * this.scale, bits: twice ? asked.scale * this.scale : asked.scale / Math.sqrt(this.dimension) }[kind] ?? 1;
+    return found.map(({ row, score }) => ({ id: this.id(row), row, score: score * factor }));
+  }
+
+  #best(top, scores) {
+    const found = new Best(top);
+    for (const block of this.blocks) {
+      const own = scores(block);
+      for (let index = 0; index < block.count; index += 1) {
+        if (own[index] > found.least && !this.removed.has(block.first + index)) found.add(block.first + index, own[index]);
+      }
+    }
+    return found.sorted();
+  }
+
+  #again(rows, integers) {
+    const found = rows.map(({ row }) => {
+      const block = this.blocks.findLast((one) => one.first <= row);
+      const own = block.int8.subarray((row - block.first) * this.dimension, (row - block.first + 1) * this.dimension);
+      return { row, score: products(own, integers, 1)[0] };
+    });
+    return found.sort((one, other) => other.score - one.score || one.row - other.row);
+  }
+}
+
+// The largest scores so far, in a heap whose first is the least: of equal scores the higher row is less.
+class Best {
+  constructor(top) {
+    this.top = top;
+    this.heap = [];
+  }
+
+  get least() { return this.heap.length < this.top ? -Infinity : this.heap[0].score; }
+
+  add(row, score) {
+    const heap = this.heap;
+    if (heap.length < this.top) {
+      heap.push({ row, score });
+      for (let at = heap.length - 1; at > 0;) {
+        const above = (at - 1) >> 1;
+        if (!less(heap[at], heap[above])) break;
+        [heap[at], heap[above]] = [heap[above], heap[at]];
+        at = above;
+      }
+      return;
+    }
+    heap[0] = { row, score };
+    for (let at = 0; ;) {
+      let below = 2 * at + 1;
+      if (below >= heap.length) break;
+      if (below + 1 < heap.length && less(heap[below + 1], heap[below])) below += 1;
+      if (!less(heap[below], heap[at])) break;
+      [heap[at], heap[below]] = [heap[below], heap[at]];
+      at = below;
+    }
+  }
+
+  sorted() { return this.heap.sort((one, other) => (less(other, one) ? -1 : 1)); }
+}
+
+const less = (one, other) => one.score < other.score || (one.score === other.score && one.row > other.row);
+
+const SCORES = {
+  int8: (rows, query, count) => products(rows, query, count),
+  float32: (rows, query, count) => products(rows, query, count),
+  float16: (rows, query, count) => products(rows, query, count),
+  bits: signed,
+};
+
+// Sums of products of each row with the query, float64 [count]; of integers they are exact.
+function products(rows, query, count) {
+  const found = new Float64Array(count);
+  const width = query.length;
+  for (let row = 0, from = 0; row < count; row += 1, from += width) {
+    let sum = 0;
+    for (let index = 0; index < width; index += 1) sum += rows[from + index] * query[index];
+    found[row] = sum;
+  }
+  return found;
+}
+
+// The query's integers, each with the sign that a row's bit says: by a table of each byte's 256 sums.
+function signed(rows, query, count) {
+  const bytes = Math.ceil(query.length / 8);
+  const table = new Int32Array(bytes * 256);
+  for (let byte = 0; byte < bytes; byte += 1) {
+    for (let value = 0; value < 256; value += 1) {
+      let sum = 0;
+      for (let bit = 0; bit < 8 && 8 * byte + bit < query.length; bit += 1) sum += (value >> bit) & 1 ? query[8 * byte + bit] : -query[8 * byte + bit];
+      table[256 * byte + value] = sum;
+    }
+  }
+  const found = new Float64Array(count);
+  for (let row = 0, from = 0; row < count; row += 1, from += bytes) {
+    let sum = 0;
+    for (let byte = 0; byte < bytes; byte += 1) sum += table[256 * byte + rows[from + byte]];
+    found[row] = sum;
+  }
+  return found;
+}
+
+// int8 integers of a unit vector, by the scale that lets its largest component be 127; half to even, in float32.
+function rounded(vector) {
+  const scale = vector.reduce((most, one) => Math.max(most, Math.abs(one)), 0) / 127;
+  const step = Math.fround(scale);
+  const integers = Int8Array.from(vector, (one) => {
+    const value = Math.fround(one / step);
+    const low = Math.floor(value);
+    const whole = value - low !== 0.5 ? Math.round(value) : low % 2 === 0 ? low : low + 1;
+    return Math.max(-127, Math.min(127, whole));
+  });
+  return { integers, scale };
+}
+
+function array(kind, bytes, place, size) {
+  const own = bytes.subarray(place, place + size);
+  if (kind === "int8") return new Int8Array(own.buffer, own.byteOffset, size);
+  if (kind === "bits") return own;
+  const whole = own.byteOffset % 4 === 0 ? own : own.slice(); // a view begins at a multiple of its numbers' size
+  if (kind === "float32") return new Float32Array(whole.buffer, whole.byteOffset, size / 4);
+  return Float32Array.from(new Uint16Array(whole.buffer, whole.byteOffset, size / 2), half);
+}
+
+// float16 -> number (IEEE 754 binary16).
+function half(bits) {
+  const [sign, exponent, fraction] = [bits & 0x8000 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  return exponent === 31 ? (fraction ? NaN : sign * Infinity) : sign * (1024 + fraction) * 2 ** (exponent - 25);
+}
+
+// The end of what is valid, by the slot with the larger sequence whose checksum is right.
+function committed(bytes, view) {
+  const slots = [64, 96].filter((at) => crc32(bytes.subarray(at, at + 28)) === view.getUint32(at + 28, true))
+    .map((at) => [view.getBigUint64(at, true), Number(view.getBigUint64(at + 8, true))])
+    .filter(([sequence]) => sequence > 0n)
+    .sort(([one], [other]) => (one < other ? 1 : -1));
+  if (!slots.length) throw damaged("neither slot is right");
+  if (slots[0][1] > bytes.length) throw damaged("it is shorter than what was committed");
+  return slots[0][1];
+}
+
+const latin = (bytes, from, count) => String.fromCharCode(...bytes.subarray(from, from + count));
+
+const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let found = byte;
+  for (let bit = 0; bit < 8; bit += 1) found = found & 1 ? 0xedb88320 ^ (found >>> 1) : found >>> 1;
+  return found;
+});
+
+function crc32(bytes, before = 0) {
+  let found = ~before;
+  for (let index = 0; index < bytes.length; index += 1) found = CRC[(found ^ bytes[index]) & 255] ^ (found >>> 8);
+  return ~found >>> 0;
+}

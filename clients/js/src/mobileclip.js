@@ -1,0 +1,215 @@
+// A bundle that mobileclip-deploy exported for ONNX, in a browser or in Node: the same pixels, tokens and answers as in
+// Python. onnxruntime is the app's: `onnxruntime-web` or `onnxruntime-node`.
+
+import { MobileCLIPError } from "./errors.js";
+import { GATES } from "./gates.js";
+import { rgb } from "./pictures.js";
+import { prepare } from "./resize.js";
+import { parse } from "./safetensors.js";
+import { Tokenizer } from "./tokenizer.js";
+import { dot, probabilities, unit } from "./vectors.js";
+
+export { MobileCLIPError } from "./errors.js";
+export { Index } from "./index_file.js";
+export { Tokenizer } from "./tokenizer.js";
+export { prepare, resize } from "./resize.js";
+export { probabilities, unit } from "./vectors.js";
+
+const NEWEST_SCHEMA = 2;
+const GOLDEN = { image: ["pixels", "image_embeddings"], text: ["ids", "text_embeddings"] };
+const TYPES = { float32: Float32Array, int32: Int32Array, int64: BigInt64Array };
+
+/** One loaded bundle. Make it once: loading takes as long as many inferences. */
+export class MobileCLIP {
+  /**
+   * @param bundle the bundle's address (a string or URL that ends in its folder), or a function that gives a file's
+   *   bytes by its name in the bundle: `(name) => Promise<ArrayBuffer>`. In Node: `folder(path)` of mobileclip/node.
+   * @param ort onnxruntime-web or onnxruntime-node
+   * @param options `towers`: ["image"] or ["text"] alone; `session`: options of ort.InferenceSession.create
+   */
+  static async load(bundle, ort, { towers, session } = {}) {
+    const read = typeof bundle === "function" ? bundle : fetched(bundle);
+    const manifest = understood(await json(read, "manifest.json"));
+    const wanted = towers ?? Object.keys(manifest.towers);
+    const own = new MobileCLIP();
+    Object.assign(own, { manifest, ort, read, sessions: {}, queue: Promise.resolve() });
+    for (const tower of wanted) {
+      if (!manifest.towers[tower]) throw new MobileCLIPError("bundle", `the bundle has no ${tower} tower: export it with one`);
+      check(manifest, tower);
+    }
+    if (wanted.includes("text")) {
+      const merges = new TextDecoder().decode(await read("tokenizer/merges.txt"));
+      own.tokenizer = new Tokenizer(await json(read, "tokenizer/vocab.json"), merges, manifest.tokenizer);
+    }
+    for (const tower of wanted) {
+      own.sessions[tower] = await ort.InferenceSession.create(new Uint8Array(await read(manifest.towers[tower].file)), session);
+    }
+    return own;
+  }
+
+  /** Embeddings of spaces with other names cannot be compared. */
+  get embeddingSpace() { return this.manifest.embedding_space; }
+
+  /** The side of the square that a picture is cut to, in pixels. */
+  get imageSize() { return this.manifest.preprocess.size; }
+
+  /** One embedding per text, each of length 1: {values: Float32Array [D], embeddingSpace, tokens, cut}. `cut`: the text
+   * has more tokens than the network reads, and the rest was left out. */
+  async embedTexts(texts) {
+    this.#has("text");
+    const length = this.manifest.tokenizer.context_length;
+    const found = [];
+    for (const text of texts) {
+      const { ids, tokens } = this.tokenizer.ids(text);
+      const values = unit(await this.#run("text", ids));
+      found.push({ values, embeddingSpace: this.embeddingSpace, tokens, cut: tokens > length });
+    }
+    return found;
+  }
+
+  /** The embedding of a picture, of length 1. `picture`: {data, width, height} with RGB or RGBA bytes, row by row, as
+   * ImageData has them; what is transparent stands on white. */
+  async embedImage(picture) {
+    this.#has("image");
+    const values = prepare(rgb(picture), picture.width, picture.height, this.manifest.preprocess);
+    return { values: unit(await this.#run("image", values)), embeddingSpace: this.embeddingSpace };
+  }
+
+  /** The same for many, one after the other. `pictures`: an iterable, async too; `onProgress(done)` after each; `signal`:
+   * an AbortSignal, which ends it with the code "cancelled". */
+  async embedImages(pictures, { onProgress, signal } = {}) {
+    const found = [];
+    for await (const picture of pictures) {
+      if (signal?.aborted) throw new MobileCLIPError("cancelled", `cancelled after ${found.length} pictures`);
+      found.push(await this.embedImage(picture));
+      onProgress?.(found.length);
+    }
+    return found;
+  }
+
+  /** The embedding of a tower's own input: float32 [3, S, S] with values in [0, 1]. Values outside are refused: networks
+   * answer them plausibly and wrongly. */
+  async embedPixels(values) {
+    this.#has("image");
+    const size = 3 * this.imageSize ** 2;
+    if (values.length !== size) throw new MobileCLIPError("range", `${values.length} values, where the network takes ${size}`);
+    if (!values.every((one) => one >= 0 && one <= 1)) throw new MobileCLIPError("range", "pixel values lie outside [0, 1]: divide bytes by 255");
+    return { values: unit(await this.#run("image", values)), embeddingSpace: this.embeddingSpace };
+  }
+
+  /** Labels to tell pictures apart by. `template`: with {} where the label goes; the network's own if left out. */
+  async labels(names, template = this.manifest.template) {
+    const embedded = await this.embedTexts(names.map((name) => template.replaceAll("{}", () => name)));
+    const vectors = embedded.map(({ values }) => values);
+    const { logit_scale: scale } = this.manifest;
+    return {
+      names,
+      /** [{label, probability}], the most probable first. */
+      classify: (embedding) => {
+        same(embedding, this.embeddingSpace);
+        const shares = probabilities(embedding.values, vectors, scale);
+        return names.map((label, index) => ({ label, probability: shares[index] })).sort((one, other) => other.probability - one.probability);
+      },
+    };
+  }
+
+  /** The bundle's golden inputs through each loaded tower, against the checkpoint's answers: [{tower, inputs, cosine,
+   * relative, passed}], the worst of all inputs. A tower that does not pass answers wrongly on this device. `gates`: by
+   * tower {metric, bound}; those of its precision if left out. */
+  async selfTest({ gates = {} } = {}) {
+    const golden = parse(await this.read("golden.safetensors"));
+    const found = [];
+    for (const tower of Object.keys(this.sessions)) found.push(await this.#golden(tower, golden, gates[tower]));
+    return found;
+  }
+
+  async #golden(tower, golden, gate) {
+    const [inputs, wanted] = GOLDEN[tower].map((name) => golden[name]);
+    if (!inputs || !wanted) throw new MobileCLIPError("bundle", `golden.safetensors has no answers of the ${tower} tower: export again`);
+    const [count, width] = wanted.shape;
+    const size = inputs.data.length / inputs.shape[0];
+    let [cosine, relative] = [1, 0];
+    for (let row = 0; row < count; row += 1) {
+      const given = inputs.data.slice(row * size, (row + 1) * size);
+      // Golden pixels are kept as bytes.
+      const answer = await this.#run(tower, inputs.dtype === "U8" ? Float32Array.from(given, (byte) => byte / 255) : given);
+      const truth = wanted.data.subarray(row * width, (row + 1) * width);
+      const length = Math.sqrt(dot(truth, truth));
+      const away = Float64Array.from(answer, (value, index) => value - truth[index]);
+      // NaN where the answer holds none, or has length 0: then the tower did not pass.
+      const same = dot(answer, truth) / (Math.sqrt(dot(answer, answer)) * length);
+      cosine = Number.isNaN(same) ? NaN : Math.min(cosine, same);
+      relative = Math.max(relative, Math.sqrt(dot(away, away)) / length);
+    }
+    const { metric, bound } = gate ?? GATES[this.manifest.towers[tower].precision] ?? GATES.fp16;
+    const passed = metric === "cosine" ? cosine >= bound : relative <= bound;
+    return { tower, inputs: count, cosine, relative, passed, metric, bound };
+  }
+
+  // A session runs one inference at a time.
+  #run(tower, values) {
+    const { input, output } = this.manifest.towers[tower];
+    const shape = input.shape.map((one, index) => (index === 0 ? 1 : one));
+    const Values = TYPES[input.dtype];
+    const data = values instanceof Values ? values : Values.from(values, Values === BigInt64Array ? BigInt : Number);
+    const answer = this.queue.then(async () => {
+      const found = await this.sessions[tower].run({ [input.name]: new this.ort.Tensor(input.dtype, data, shape) });
+      return found[output.name].data;
+    });
+    this.queue = answer.catch(() => {}); // the next one runs whatever became of this one
+    return answer;
+  }
+
+  #has(tower) {
+    if (!this.sessions[tower]) throw new MobileCLIPError("bundle", `the ${tower} tower was not loaded: name it in \`towers\``);
+  }
+}
+
+function same(embedding, space) {
+  if (embedding.embeddingSpace !== space) {
+    throw new MobileCLIPError("space", `the embedding is of ${embedding.embeddingSpace} and the labels of ${space}: they cannot be compared`);
+  }
+}
+
+function fetched(address) {
+  const base = String(address).replace(/\/?$/, "/");
+  return async (name) => {
+    const answer = await fetch(base + name);
+    if (!answer.ok) throw new MobileCLIPError("bundle", `${name} cannot be loaded (${answer.status})`);
+    return answer.arrayBuffer();
+  };
+}
+
+async function json(read, name) {
+  try {
+    return JSON.parse(new TextDecoder().decode(await read(name)));
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new MobileCLIPError("bundle", `${name} is no JSON: export the bundle again`);
+    throw error;
+  }
+}
+
+function understood(manifest) {
+  const version = manifest?.schema_version;
+  if (!Number.isInteger(version) || version < 1) throw new MobileCLIPError("bundle", "manifest.json is no manifest of a bundle");
+  if (version > NEWEST_SCHEMA) throw new MobileCLIPError("newer", `the bundle has schema version ${version}, and this package reads up to ${NEWEST_SCHEMA}: update it`);
+  if (manifest.target !== "onnx") throw new MobileCLIPError("bundle", `the bundle is for ${manifest.target}: export it with --target onnx`);
+  if (manifest.classifier) throw new MobileCLIPError("bundle", "the bundle is a classifier, which gives probabilities: export it without --labels");
+  return manifest;
+}
+
+// Towers that take what this package makes: pixels [1, 3, S, S] in [0, 1], and ids [1, L] of CLIP's vocabulary.
+function check(manifest, tower) {
+  const { input } = manifest.towers[tower];
+  const size = manifest.preprocess.size;
+  const shape = tower === "image" ? [3, size, size] : [manifest.tokenizer?.context_length];
+  const whole = input.shape.length === shape.length + 1 && shape.every((one, index) => input.shape[index + 1] === one);
+  const [low, high] = input.range ?? [0, 1];
+  const fits = tower === "image" ? input.dtype === "float32" && low === 0 && high === 1 : ["int32", "int64"].includes(input.dtype);
+  if (!whole || !fits) {
+    throw new MobileCLIPError("bundle", `the ${tower} tower takes ${input.dtype} [${input.shape}], which this package does not make: export without --layout and --input`);
+  }
+  if (tower === "text" && (manifest.tokenizer.kind ?? "clip") !== "clip") {
+    throw new MobileCLIPError("bundle", `a tokenizer of kind ${manifest.tokenizer.kind} is not known to this package: update it`);
+  }
+}

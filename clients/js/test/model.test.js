@@ -1,0 +1,95 @@
+// A real bundle in onnxruntime: its golden answers, classes, search, and what an app does wrong.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { before, describe, test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { MobileCLIP } from "../src/mobileclip.js";
+import { folder } from "../src/node.js";
+
+const { MOBILECLIP_BUNDLE: bundle, MOBILECLIP_ORT: place } = process.env;
+const refused = (code) => (error) => error.name === "MobileCLIPError" && error.code === code;
+
+describe("a bundle", { skip: bundle && place ? false : "MOBILECLIP_BUNDLE and MOBILECLIP_ORT name none: pytest tests/clients does" }, () => {
+  let model;
+  let ort;
+  let size;
+  before(async () => {
+    ort = await import(`${place}/ort.wasm.min.mjs`);
+    ort.env.wasm.wasmPaths = `${pathToFileURL(place).href}/`;
+    ort.env.wasm.numThreads = 1;
+    ort.env.logLevel = "error";
+    model = await MobileCLIP.load(folder(bundle), ort);
+    size = model.imageSize;
+  });
+  const picture = (value) => ({ data: new Uint8ClampedArray(3 * size * size).fill(value), width: size, height: size });
+
+  test("answers as the checkpoint does", async () => {
+    for (const { passed, relative, inputs } of await model.selfTest()) {
+      assert.ok(passed);
+      assert.ok(relative < 1e-5);
+      assert.ok(inputs >= 16);
+    }
+  });
+
+  test("says what was cut from a text that is too long", async () => {
+    const [short, long] = await model.embedTexts(["a dog", "dog ".repeat(100)]);
+    assert.deepEqual([short.cut, long.cut, long.tokens], [false, true, 102]);
+  });
+
+  test("gives probabilities of labels", async () => {
+    const labels = await model.labels(["pizza", "a red car", "costs $& more"]);
+    const found = labels.classify(await model.embedImage(picture(120)));
+    assert.equal(found.length, 3);
+    assert.ok(Math.abs(found.reduce((sum, { probability }) => sum + probability, 0) - 1) < 1e-6);
+    assert.ok(found[0].probability >= found[1].probability);
+    assert.throws(() => labels.classify({ values: new Float32Array(128), embeddingSpace: "another" }), refused("space"));
+  });
+
+  test("embeds many with progress, until it is cancelled", async () => {
+    const seen = [];
+    const cancel = new AbortController();
+    const onProgress = (done) => { seen.push(done); if (done === 2) cancel.abort(); };
+    const pictures = [1, 2, 3, 4].map(picture);
+    await assert.rejects(model.embedImages(pictures, { onProgress, signal: cancel.signal }), refused("cancelled"));
+    assert.deepEqual(seen, [1, 2]);
+    const together = await Promise.all(pictures.map((one) => model.embedImage(one)));
+    assert.deepEqual(together, await model.embedImages(pictures));
+  });
+
+  test("refuses what is no picture, and values outside of 0 to 1", async () => {
+    await assert.rejects(model.embedImage({ data: new Uint8Array(7), width: 2, height: 2 }), refused("picture"));
+    const values = new Float32Array(3 * size * size).fill(0.5);
+    assert.equal((await model.embedPixels(values)).values.length, model.manifest.embed_dim);
+    await assert.rejects(model.embedPixels(values.map((one) => one * 255)), refused("range"));
+    await assert.rejects(model.embedPixels(values.fill(NaN, 3, 4)), refused("range"));
+    await assert.rejects(model.embedPixels(values.subarray(1)), refused("range"));
+  });
+
+  test("blue and red exchanged is another answer", async () => {
+    const data = Uint8ClampedArray.from({ length: 3 * 90 * 90 }, (_, index) => (index * 7919) % 256);
+    const given = { data, width: 90, height: 90 };
+    const bgr = { ...given, data: data.map((_, index) => data[index - (index % 3) + 2 - (index % 3)]) };
+    const [one, other] = await model.embedImages([given, bgr]);
+    const cosine = one.values.reduce((sum, value, index) => sum + value * other.values[index], 0);
+    assert.ok(cosine < 0.999);
+  });
+
+  test("fails its own test where the golden file is cut or a tower answers wrongly", async () => {
+    const cut = async (name) => {
+      const { buffer, byteOffset, byteLength } = readFileSync(`${bundle}/${name}`);
+      const whole = buffer.slice(byteOffset, byteOffset + byteLength);
+      return name === "golden.safetensors" ? whole.slice(0, whole.byteLength / 2) : whole;
+    };
+    await assert.rejects((await MobileCLIP.load(cut, ort, { towers: ["image"] })).selfTest(), refused("bundle"));
+    const image = await MobileCLIP.load(folder(bundle), ort, { towers: ["image"] });
+    const { run } = image.sessions.image;
+    image.sessions.image.run = async (feeds) => {
+      const found = await run.call(image.sessions.image, feeds);
+      for (const { data } of Object.values(found)) data.reverse();
+      return found;
+    };
+    assert.deepEqual((await image.selfTest()).map(({ passed }) => passed), [false]);
+    await assert.rejects(image.embedTexts(["a dog"]), refused("bundle"));
+  });
+});

@@ -1,0 +1,114 @@
+/** An embedding of length 1, and the space that it belongs to. */
+export interface Embedding {
+  values: Float32Array;
+  embeddingSpace: string;
+}
+
+/** `tokens`: how many the text has; `cut`: more than the network reads, and the rest was left out. */
+export interface TextEmbedding extends Embedding {
+  tokens: number;
+  cut: boolean;
+}
+
+/** RGB or RGBA bytes, row by row, as ImageData has them. */
+export interface Picture {
+  data: Uint8Array | Uint8ClampedArray;
+  width: number;
+  height: number;
+}
+
+export type Tower = "image" | "text";
+export type Read = (name: string) => Promise<ArrayBuffer>;
+export interface Gate {
+  metric: "cosine" | "relative";
+  bound: number;
+}
+export interface TowerTest extends Gate {
+  tower: Tower;
+  inputs: number;
+  cosine: number;
+  relative: number;
+  passed: boolean;
+}
+export interface Labels {
+  names: string[];
+  classify(embedding: Embedding): { label: string; probability: number }[];
+}
+
+/** What is used of onnxruntime-web or onnxruntime-node. */
+export interface Runtime {
+  InferenceSession: { create(model: Uint8Array, options?: object): Promise<unknown> };
+  Tensor: new (...given: never[]) => unknown;
+}
+
+export type ErrorCode = "bundle" | "newer" | "space" | "picture" | "range" | "query" | "index" | "cancelled";
+export class MobileCLIPError extends Error {
+  readonly code: ErrorCode;
+}
+
+export class MobileCLIP {
+  static load(
+    bundle: string | URL | Read,
+    ort: Runtime,
+    options?: { towers?: Tower[]; session?: object },
+  ): Promise<MobileCLIP>;
+  readonly embeddingSpace: string;
+  readonly imageSize: number;
+  embedTexts(texts: string[]): Promise<TextEmbedding[]>;
+  embedImage(picture: Picture): Promise<Embedding>;
+  embedImages(
+    pictures: Iterable<Picture> | AsyncIterable<Picture>,
+    options?: { onProgress?: (done: number) => void; signal?: AbortSignal },
+  ): Promise<Embedding[]>;
+  embedPixels(values: Float32Array): Promise<Embedding>;
+  labels(names: string[], template?: string): Promise<Labels>;
+  selfTest(options?: { gates?: Partial<Record<Tower, Gate>> }): Promise<TowerTest[]>;
+}
+
+export interface Match {
+  id: string;
+  row: number;
+  score: number;
+}
+export class Index {
+  static open(bytes: ArrayBuffer | Uint8Array): Index;
+  readonly length: number;
+  readonly dimension: number;
+  readonly store: "int8" | "float16" | "float32" | "bits" | "bits-only";
+  readonly embeddingSpace: string;
+  readonly description: { embedding_space: string; variant: string; tower: Tower; bridged_from?: string };
+  id(row: number): string;
+  search(query: Embedding | ArrayLike<number>, top?: number): Match[];
+}
+
+export interface TokenizerSettings {
+  context_length: number;
+  sot: number;
+  eot: number;
+  pad: number;
+}
+export class Tokenizer {
+  constructor(vocabulary: Record<string, number>, merges: string, settings: TokenizerSettings);
+  ids(text: string): { ids: number[]; tokens: number };
+  encode(texts: string[]): BigInt64Array;
+}
+
+export interface Preprocess {
+  size: number;
+  resize: "shorter_side" | "squash";
+  crop: "center" | "none";
+  interpolation: "bilinear" | "bicubic";
+  crop_fraction?: number | null;
+}
+/** RGB bytes to a tower's input, float32 [3, S, S] in [0, 1]: Pillow's pixels, to the bit. */
+export function prepare(rgb: Uint8Array | Uint8ClampedArray, width: number, height: number, how: Preprocess): Float32Array;
+export function resize(
+  rgb: Uint8Array | Uint8ClampedArray,
+  width: number,
+  height: number,
+  outWidth: number,
+  outHeight: number,
+  interpolation: "bilinear" | "bicubic",
+): Uint8ClampedArray;
+export function probabilities(embedding: Float32Array, labels: Float32Array[], scale: number): number[];
+export function unit(values: ArrayLike<number>): Float32Array;

@@ -1,0 +1,165 @@
+"""Writes clients/vectors/: what the clients of every language have to answer, beside tokenizer_vectors.py's ids.
+
+python tests/client_vectors.py
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mobileclip_deploy.embeddings.index import Index
+from mobileclip_deploy.embeddings.index_file import Description, Header
+from mobileclip_deploy.embeddings.storage import STORES, Store
+from mobileclip_deploy.embeddings.writing import IndexWriter, create
+from mobileclip_deploy.model.preprocessing import PreprocessSpec, rgb_image, tower_bytes
+from mobileclip_deploy.model.variants import load_variant
+
+__all__ = ["FOLDER", "noise", "resize_vectors", "search_vectors"]
+
+FOLDER = Path(__file__).parents[1] / "clients" / "vectors"
+SIZES = (
+    *((64, 64), (65, 64), (64, 65), (67, 131), (131, 67), (640, 427), (427, 640), (31, 40), (40, 31), (1, 1)),
+    *((1, 500), (500, 1), (2, 3), (3, 2), (63, 63), (1000, 64), (255, 257), (129, 128)),
+)
+TALL = (69, 292), (120, 249), (66, 300)
+"""Of these Pillow resizes the height first since 13.0 (python-pillow/Pillow#9549), which gives other last bits."""
+LARGE = 4000, 3000
+ROWS, DIMENSION = 60, 40
+SPACE = "vectors-0000000000000000"
+
+
+def noise(width: int, height: int, channels: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Bytes [height, width, channels] of a generator that every language writes in a line: x becomes
+    (1664525 x + 1013904223) mod 2^32, and gives its highest byte; it begins at `seed`."""
+    count = width * height * channels
+    # Many steps at once: x after k steps is a[k] x + c[k].
+    step = 1 << 12
+    factors, terms = np.ones(step + 1, np.uint64), np.zeros(step + 1, np.uint64)
+    for index in range(step):
+        factors[index + 1] = factors[index] * 1664525 % 2**32
+        terms[index + 1] = (terms[index] * 1664525 + 1013904223) % 2**32
+    found, state = np.empty(-(-count // step) * step, np.uint8), np.uint64(seed)
+    for start in range(0, count, step):
+        states = (factors[1:] * state + terms[1:]) & np.uint64(2**32 - 1)
+        found[start : start + step] = states >> np.uint64(24)
+        state = states[-1]
+    return found[:count].reshape(height, width, channels)
+
+
+def resize_vectors() -> dict[str, Any]:
+    """Pictures of noise, and the SHA-256 of the bytes [S, S, 3] that a tower gets of each."""
+    return {"schema_version": 1, "cases": list(_resizes())}
+
+
+def _resizes() -> Iterator[dict[str, Any]]:
+    plain = load_variant("nano").preprocess
+    ways = [{"interpolation": "bilinear"}, {"interpolation": "bicubic"}]
+    for number, (width, height) in enumerate(SIZES):
+        for changes in ways:
+            yield _resized((width, height, 3), number + 1, plain.model_copy(update=changes))
+    others = ({"interpolation": "bicubic", "crop_fraction": 0.9}, {"resize": "squash"}, {"size": 256})
+    for number, changes in enumerate(others):
+        yield _resized((301, 200, 3), 100 + number, plain.model_copy(update=changes))
+    for number, (width, height) in enumerate(TALL):
+        yield _resized((width, height, 3), 150 + number, plain) | {"since": "Pillow 13.0"}
+    yield _resized((301, 200, 4), 200, plain)
+    yield _resized((*LARGE, 3), 300, plain.model_copy(update={"size": 256}))
+
+
+def _resized(shape: tuple[int, int, int], seed: int, spec: PreprocessSpec) -> dict[str, Any]:
+    width, height, channels = shape
+    picture = Image.fromarray(noise(width, height, channels, seed))
+    answer = tower_bytes(rgb_image(picture, "noise"), spec)
+    told = {"size": spec.size, "resize": spec.resize, "crop": spec.crop, "interpolation": spec.interpolation}
+    told |= {} if spec.crop_fraction is None else {"crop_fraction": spec.crop_fraction}
+    digest = hashlib.sha256(np.asarray(answer).tobytes()).hexdigest()
+    return {"width": width, "height": height, "channels": channels, "seed": seed, "preprocess": told, "sha256": digest}
+
+
+def search_vectors() -> dict[str, Any]:
+    """An index of each store with two blocks, equal rows and removed ones, and what is found in it; and files that are
+    refused."""
+    indices = {store: _index(store) for store in STORES}
+    cases = [_searched(store, content) for store, content in indices.items()]
+    return {
+        "schema_version": 1,
+        "embedding_space": SPACE,
+        "cases": cases,
+        "refused": [
+            {"what": what, "code": code, "index": _text(content)} for what, code, content in _refused(indices["int8"])
+        ],
+    }
+
+
+def _units(count: int, seed: int) -> npt.NDArray[np.float32]:
+    values = np.random.default_rng(seed).standard_normal((count, DIMENSION))
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _index(store: str) -> bytes:
+    vectors = _units(ROWS, 5)
+    vectors[20] = vectors[3]  # equal scores: the lower row comes first
+    scale = 0.75 / 127 if store in ("int8", "bits") else 0.0
+    header = Header(Store(store, DIMENSION, scale), Description(embedding_space=SPACE, variant="nano"))
+    ids = [f"IMG_{number:04}.jpg" for number in range(ROWS)]
+    ids[7], ids[8] = "Фото/猫 🐈.png", "a\nb"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "library.mcdx"
+        create(path, header, [(ids[:40], [0] * 40, vectors[:40])])
+        with IndexWriter.open(path) as (writer, _):
+            writer.add(ids[40:], [0] * 20, vectors[40:])
+            writer.remove([5, 41])
+            writer.commit()
+        return path.read_bytes()
+
+
+def _searched(store: str, content: bytes) -> dict[str, Any]:
+    vectors = _units(ROWS, 5)
+    # A row itself, one that is there twice, one that was removed, and others.
+    queries = [vectors[0], vectors[3], vectors[5], *_units(5, 6)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "library.mcdx"
+        path.write_bytes(content)
+        found = Index(path).search(np.stack(queries), 8)
+    asked = [
+        {
+            "query": [float(value) for value in query],
+            "found": [{"id": one.id, "row": one.row, "score": one.score} for one in matches],
+        }
+        for query, matches in zip(queries, found, strict=True)
+    ]
+    return {"store": store, "index": _text(content), "length": ROWS - 2, "top": 8, "queries": asked}
+
+
+def _refused(whole: bytes) -> Iterator[tuple[str, str, bytes]]:
+    def changed(place: int, value: int) -> bytes:
+        return whole[:place] + bytes([value]) + whole[place + 1 :]
+
+    yield "no index", "index", b"PK\x03\x04" + whole[4:]
+    yield "a newer version", "newer", changed(8, 2)
+    yield "a scale that was changed", "index", changed(32, whole[32] ^ 1)
+    yield "a description that was changed", "index", changed(130, whole[130] ^ 1)
+    yield "cut in the middle", "index", whole[: len(whole) // 2]
+    yield "cut in the header", "index", whole[:100]
+    yield "empty", "index", b""
+    yield "both slots damaged", "index", whole[:64] + bytes(64) + whole[128:]
+    yield "an embedding that was changed", "index", changed(512, whole[512] ^ 1)
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+if __name__ == "__main__":
+    for name, vectors in (("resize", resize_vectors()), ("search", search_vectors())):
+        (FOLDER / f"{name}.json").write_text(json.dumps(vectors, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,203 @@
+"""The JavaScript package: the shared vectors and a real bundle in Node, random cases beside them, and the package as an
+app installs it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from client_vectors import FOLDER, noise, resize_vectors, search_vectors
+from conversions import ROOT
+from exports import Exports
+from PIL import Image
+from tokenizer_vectors import is_mojibake, odd_texts
+
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.preprocessing import preprocess
+from mobileclip_deploy.model.tokenizer import tokenize, write_tokenizer_files
+from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.parity.gates import Gates
+from mobileclip_deploy.progress import silent
+from mobileclip_deploy.web.runtime import runtime_folder
+
+PACKAGE = ROOT / "clients" / "js"
+Node = Callable[[str, Any], Any]
+
+
+@pytest.fixture
+def node(require_tool: Callable[[str, str], str], tmp_path: Path) -> Node:
+    """Runs a script on a JSON value, and gives the JSON that it prints; `client` is the package."""
+    program = require_tool("node", "apt-get install nodejs")
+
+    def ran(text: str, given: Any) -> Any:
+        (tmp_path / "given.json").write_text(json.dumps(given), encoding="utf-8")
+        head = 'import { readFileSync as read } from "node:fs";\n'
+        head += f'import * as client from "{PACKAGE}/src/mobileclip.js";\n'
+        (tmp_path / "main.mjs").write_text(head + text, encoding="utf-8")
+        done = subprocess.run([program, "main.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return ran
+
+
+@pytest.fixture
+def seed() -> int:
+    """Another one in each run; a failure shows it."""
+    chosen = secrets.randbelow(2**31)
+    print(f"seed {chosen}")
+    return chosen
+
+
+@pytest.mark.parametrize(("name", "made"), [("resize", resize_vectors), ("search", search_vectors)])
+def test_the_vectors_are_what_their_script_writes(name: str, made: Callable[[], dict[str, Any]]) -> None:
+    stored = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    assert stored == json.loads(json.dumps(made())), "type: python tests/client_vectors.py"
+
+
+def test_the_packages_own_tests_pass_on_a_real_bundle(
+    exports: Exports, require_tool: Callable[[str, str], str]
+) -> None:
+    program = require_tool("node", "apt-get install nodejs")
+    require_tool("npm", "apt-get install npm")
+    given = {
+        "MOBILECLIP_BUNDLE": str(exports.bundle("onnx", "fp32").path),
+        "MOBILECLIP_ORT": str(runtime_folder(silent)),
+    }
+    command = [program, "--test", "--test-reporter=tap", "test/"]
+    done = subprocess.run(command, cwd=PACKAGE, env=os.environ | given, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, "\n".join(re.findall(r"^ *not ok .*(?:\n.*){0,12}", done.stdout, re.M))
+    assert re.search(r"^# skipped 0$", done.stdout, re.M)
+
+
+def test_the_gates_are_pythons(node: Node) -> None:
+    gates = Gates()
+    wanted = {}
+    for name in PRECISIONS:
+        bound = gates.shipped(name)
+        wanted[name] = {"metric": bound.metric, "bound": bound.value}
+    found = node(f'import {{ GATES }} from "{PACKAGE}/src/gates.js"; console.log(JSON.stringify(GATES));', None)
+    assert found == wanted
+
+
+def test_the_table_of_entities_is_what_its_command_writes() -> None:
+    command = [sys.executable, ROOT / "clients" / "html_entities.py", "js"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (PACKAGE / "src" / "entity_table.js").read_text(encoding="utf-8") == done.stdout
+
+
+PREPARE = """
+const found = JSON.parse(read("given.json")).map(({ width, height, bytes, spec }) =>
+  Array.from(client.prepare(Uint8ClampedArray.from(Buffer.from(bytes, "base64")), width, height, spec)));
+console.log(JSON.stringify(found));
+"""
+
+
+def test_random_pictures_are_prepared_in_the_same_bytes(node: Node, seed: int) -> None:
+    chance = random.Random(seed)
+    given, wanted = [], []
+    for number in range(8):
+        width, height = chance.randint(1, 300), chance.randint(1, 300)
+        changes = {"interpolation": chance.choice(["bilinear", "bicubic"]), "crop_fraction": chance.choice([None, 0.9])}
+        spec = load_variant("nano").preprocess.model_copy(update=changes)
+        pixels = noise(width, height, 3, seed + number)
+        given.append(
+            {"width": width, "height": height, "bytes": base64.b64encode(pixels.tobytes()).decode()}
+            | {"spec": spec.model_dump(mode="json")}
+        )
+        wanted.append(preprocess(Image.fromarray(pixels), spec).numpy().ravel())
+    for found, expected in zip(node(PREPARE, given), wanted, strict=True):
+        assert np.array_equal(np.asarray(found, np.float32), expected)
+
+
+ENCODE = """
+const { folder, settings, texts } = JSON.parse(read("given.json"));
+const merges = read(`${folder}/merges.txt`, "utf8");
+const tokenizer = new client.Tokenizer(JSON.parse(read(`${folder}/vocab.json`)), merges, settings);
+console.log(JSON.stringify(texts.map((text) => Array.from(tokenizer.encode([text]), Number))));
+"""
+
+
+def test_random_texts_become_open_clips_numbers(node: Node, tmp_path: Path, seed: int) -> None:
+    write_tokenizer_files(tmp_path)
+    odd = [text for text in islice(odd_texts(seed), 400) if not is_mojibake(text)]
+    long = ["a long sentence, " * 10_000, "".join(map(chr, range(0x4E00, 0x9FA5))), "🐈" * 5_000]
+    settings = load_variant("nano").tokenizer.model_dump(mode="json")
+    given = {"folder": str(tmp_path), "settings": settings, "texts": [*odd, *long, "qwertz" * 100_000]}
+    *found, word = node(ENCODE, given)
+    assert found == tokenize([*odd, *long]).tolist()
+    assert word[-1] == 49407
+
+
+PAGE = (ROOT / "docs" / "start_browser.md").read_text(encoding="utf-8")
+USED = """
+import * as ort from "onnxruntime-web";
+import { Index, MobileCLIP, MobileCLIPError, type Match } from "mobileclip";
+import { pixels } from "mobileclip/browser";
+import { folder } from "mobileclip/node";
+
+export async function find(file: Blob, library: ArrayBuffer): Promise<Match[]> {
+  const model = await MobileCLIP.load(folder("bundle"), ort, { session: { executionProviders: ["wasm"] } });
+  if (!(await model.selfTest()).every(({ passed }) => passed)) throw new Error("wrong answers");
+  const picture = await model.embedImage(await pixels(file));
+  const labels = await model.labels(["pizza", "a red car"]);
+  const shown: string = labels.classify(picture)[0].probability.toFixed(2);
+  try {
+    return Index.open(library).search((await model.embedTexts([shown]))[0], 20);
+  } catch (error) {
+    if (error instanceof MobileCLIPError && error.code === "space") return [];
+    throw error;
+  }
+}
+"""
+WRONG = (
+    'import { Index } from "mobileclip"; export const found: number = Index.open(new ArrayBuffer(1)).search([1])[0].id;'
+)
+
+
+@pytest.mark.whole  # it installs TypeScript: the package's own tests run what is packed here
+def test_an_empty_project_installs_the_package_and_typescript_checks_its_use(
+    require_tool: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    npm = require_tool("npm", "apt-get install npm")
+
+    def ran(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+
+    packed = ran(npm, "pack", "--silent", str(PACKAGE)).stdout.strip()
+    assert packed.startswith("mobileclip-")
+    words = (
+        "install",
+        "--silent",
+        "--ignore-scripts",
+        "--no-audit",
+        f"./{packed}",
+        "typescript@5",
+        "onnxruntime-web@1.30.0",
+    )
+    done = ran(npm, *words)
+    assert done.returncode == 0, done.stderr
+    (block,) = re.findall(r"```javascript\n(.*?)```", PAGE, re.DOTALL)
+    page = block.replace('querySelector("input").onchange', 'querySelector("input")!.onchange')
+    page = page.replace("({ target })", "({ target }: any)") + "export {};\n"
+    for name, text in (("used", USED), ("wrong", WRONG), ("page", page)):
+        (tmp_path / f"{name}.ts").write_text(text, encoding="utf-8")
+    options = ["--noEmit", "--strict", "--target", "es2022", "--lib", "es2023,dom", "--module", "nodenext"]
+    checked = [ran("node_modules/.bin/tsc", *options, f"{name}.ts") for name in ("used", "wrong", "page")]
+    assert checked[0].returncode == 0, checked[0].stdout
+    assert checked[2].returncode == 0, checked[2].stdout
+    assert "Type 'string' is not assignable to type 'number'" in checked[1].stdout
+    installed = {path.name for path in (tmp_path / "node_modules/mobileclip").iterdir()}
+    assert installed == {"package.json", "src", "types", "README.md"}
