@@ -1,6 +1,7 @@
 // An index of embeddings (.mcdx), as docs/index_format.md lays it down byte by byte: read and searched, exactly.
 
 import { MobileCLIPError } from "./errors.js";
+import { integerProducts } from "./products.js";
 import { unit } from "./vectors.js";
 
 const MAGIC = "MCDX\r\n\u001a\n";
@@ -136,7 +137,7 @@ export class Index {
     const found = rows.map(({ row }) => {
       const block = this.blocks.findLast((one) => one.first <= row);
       const own = block.int8.subarray((row - block.first) * this.dimension, (row - block.first + 1) * this.dimension);
-      return { row, score: products(own, integers, 1)[0] };
+      return { row, score: integerProducts(own, integers, 1)[0] };
     });
     return found.sort((one, other) => other.score - one.score || one.row - other.row);
   }
@@ -180,13 +181,13 @@ class Best {
 const less = (one, other) => one.score < other.score || (one.score === other.score && one.row > other.row);
 
 const SCORES = {
-  int8: (rows, query, count) => products(rows, query, count),
+  int8: integerProducts,
   float32: (rows, query, count) => products(rows, query, count),
   float16: (rows, query, count) => products(rows, query, count),
   bits: signed,
 };
 
-// Sums of products of each row with the query, float64 [count]; of integers they are exact.
+// Sums of products of floats, float64 [count].
 function products(rows, query, count) {
   const found = new Float64Array(count);
   const width = query.length;

@@ -38,12 +38,18 @@ function across(pixels, width, out, filter, top, bottom) {
   const found = new Uint8ClampedArray((bottom - top) * out * 3);
   const all = weights(width, out, filter);
   for (let y = top, at = 0; y < bottom; y += 1) {
-    for (const [first, factors] of all) {
-      let [r, g, b] = [2 ** (BITS - 1), 2 ** (BITS - 1), 2 ** (BITS - 1)];
-      for (let index = 0, from = (y * width + first) * 3; index < factors.length; index += 1, from += 3) {
-        r += pixels[from] * factors[index];
-        g += pixels[from + 1] * factors[index];
-        b += pixels[from + 2] * factors[index];
+    for (let place = 0; place < out; place += 1) {
+      const first = all[place][0];
+      const factors = all[place][1];
+      const count = factors.length;
+      let r = 2 ** (BITS - 1); // no destructuring here: this loop is most of the time
+      let g = r;
+      let b = r;
+      for (let index = 0, from = (y * width + first) * 3; index < count; index += 1, from += 3) {
+        const factor = factors[index];
+        r += pixels[from] * factor;
+        g += pixels[from + 1] * factor;
+        b += pixels[from + 2] * factor;
       }
       found[at++] = clip(r >> BITS);
       found[at++] = clip(g >> BITS);

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Index, MobileCLIP, prepare, Tokenizer } from "../src/mobileclip.js";
 import { rgb } from "../src/pictures.js";
+import { byNumbers, integerProducts } from "../src/products.js";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../vectors/${name}.json`, import.meta.url)));
 const refused = (code) => (error) => error.name === "MobileCLIPError" && error.code === code;
@@ -47,6 +48,16 @@ for (const { what, code, index } of vectors("search").refused) {
     assert.throws(() => Index.open(Buffer.from(index, "base64")), refused(code));
   });
 }
+
+test("sums of products are the same by vectors and by numbers, at every width", () => {
+  for (const width of [1, 3, 15, 16, 17, 31, 32, 100, 512, 65536]) {
+    const count = width > 1000 ? 40 : 300;
+    const [rows, query] = [new Int8Array(noise(width * count, 1).buffer), new Int8Array(noise(width, 2).buffer)];
+    assert.deepEqual(integerProducts(rows, query, count), byNumbers(rows, query, count));
+  }
+  const extreme = new Int8Array(65536).fill(-127);
+  assert.deepEqual(integerProducts(extreme, extreme, 1), Int32Array.of(65536 * 127 * 127));
+});
 
 test("a query of another space, of another length or that is none is refused", () => {
   const opened = Index.open(Buffer.from(vectors("search").cases[0].index, "base64"));
