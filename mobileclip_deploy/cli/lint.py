@@ -21,10 +21,11 @@ HONEST = (
     "ready: no public source known here speaks against it. Core ML decides on the device; "
     "only MLComputePlan there (iOS 17.4+, macOS 14.4+) tells what it decided."
 )
-HONEST_GPU = (
-    "ready: LiteRT's compiler made a kernel of it for a GPU of software. A phone's driver is another one, and compiles "
-    "again on the device."
-)
+HONEST_PLACES = {
+    "gpu": "ready: LiteRT's compiler made a kernel of it for a GPU of software. A phone's driver is another one, and "
+    "compiles again on the device.",
+    "npu": "ready: Qualcomm's compiler took it for the NPU. What it became no profile of the emulator tells.",
+}
 
 
 @click.command()
@@ -35,13 +36,14 @@ HONEST_GPU = (
     show_default=True,
     metavar="CHIP",
     shell_complete=completion.chips,
-    help="a14 to a19, m1 to m5; gpu for LiteRT.",
+    help="a14 to a19, m1 to m5; gpu for LiteRT; npu for Qualcomm's.",
 )
 @click.option("--compare", "other", type=FILE, metavar="OTHER", help="A second package or bundle.")
 @json_option
 def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
     """Say which operations of a Core ML package or a Core AI asset will leave the Neural Engine, or may, by public
-    sources; or which of a LiteRT file will leave the GPU, by LiteRT's own compiler.
+    sources; or which of a LiteRT file will leave the GPU, by LiteRT's own compiler, and which of a model will leave
+    Qualcomm's NPU, by Qualcomm's.
 
     In a bundle each tower is evaluated once on its stored input, so that ranges of values are looked at too. A LiteRT
     file is compiled for the GPU on Mesa's software Vulkan.
@@ -51,13 +53,14 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
       mobileclip-deploy lint out/nano-coreml-fp16
       mobileclip-deploy lint a_image.mlpackage --device a16 --compare b_image.mlpackage
       mobileclip-deploy lint out/nano-litert-w8 --device gpu
+      mobileclip-deploy lint out/nano-qnn-fp16 --device npu
     """
     from mobileclip_deploy.inspect.lintable import check_lintable
 
     check_lintable(path)
 
     from mobileclip_deploy.cli.output import MOMENT, print_json, progress
-    from mobileclip_deploy.inspect.linting import PLACES, compare_all, lint_path
+    from mobileclip_deploy.inspect.linting import compare_all, lint_path
 
     with progress(MOMENT) as update:
         reports = lint_path(path, device, update)
@@ -73,7 +76,7 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
         _print_comparison(comparison)
     if other is None:
         _print_sources(reports)
-    say(HONEST_GPU if device.lower() in PLACES else HONEST)
+    say(HONEST_PLACES.get(device.lower(), HONEST))
 
 
 def _print_report(report: LintReport) -> None:

@@ -41,8 +41,8 @@ __all__ = ["verify"]
 )
 @click.option(
     "--place",
-    type=click.Choice(["gpu"]),
-    help="Compile for this place as well, and ask it for answers: LiteRT, on Mesa's software Vulkan.",
+    type=click.Choice(["gpu", "npu"]),
+    help="Compile for this place as well, and ask it for answers: gpu for LiteRT, npu for Qualcomm's.",
 )
 @gate_option
 @json_option

@@ -33,7 +33,7 @@ __all__ = [
 
 CHIPS = tuple(DEVICES)
 """Chips with a Neural Engine that can be linted for, by name."""
-PLACES = ("gpu",)
+PLACES = ("gpu", "npu")
 """What else can: places that a target's own compiler compiles for on this machine (`Abilities.compiled_places`)."""
 
 
@@ -88,7 +88,8 @@ def _refuse_place(target: Target, device: str) -> None:
     if place in PLACES and place not in target.abilities.compiled_places:
         raise UsageError(f"{target.title} is not compiled for the {place} here; name a chip, such as a14")
     if place not in PLACES and target.abilities.compiled_places:
-        raise UsageError(f"{target.title} does not run on a Neural Engine; it is linted for `device='gpu'`")
+        here = target.abilities.compiled_places[0]
+        raise UsageError(f"{target.title} does not run on a Neural Engine; it is linted for `device='{here}'`")
 
 
 def _program(artifact: Artifact) -> Program:

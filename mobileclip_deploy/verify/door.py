@@ -76,7 +76,8 @@ def verify(
         gates: the bounds; those that the bundle was exported with when None.
         thorough: convert again and measure accuracy on the whole dataset; otherwise the report names these checks as
             left out, and accuracy is measured on a sample of it (check `sampled`).
-        place: `gpu` compiles LiteRT's artifacts for the GPU as well, on Mesa's software Vulkan (docs/litert.md).
+        place: `gpu` compiles LiteRT's artifacts for the GPU as well, on Mesa's software Vulkan (docs/litert.md);
+            `npu` Qualcomm's once more, which tells of each operation whether the NPU takes it (docs/qualcomm.md).
         baseline: a lock file with the figures last accepted (docs/ci.md); drift beyond noise fails as well.
         accept: write today's figures into `baseline` instead, if every check passed.
 

@@ -7,19 +7,21 @@ from collections.abc import Iterator
 import pytest
 from coreai_assets import require_coreai
 from litert_files import require_litert
+from qnn_files import require_qnn
 from third_party import installed
 
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.testing import check_target
 
-NEEDS = {"coreai": require_coreai, "litert": require_litert}
+NEEDS = {"coreai": require_coreai, "litert": require_litert, "qnn": require_qnn}
 CASES: list[tuple[str, TowerName, str]] = [
     ("onnx", "text", "w8"),
     ("coreml", "image", "w8"),
     ("executorch", "text", "fp32"),
     ("coreai", "text", "w4p"),
     ("litert", "text", "fp32"),
+    ("qnn", "text", "fp16"),
     ("torchscript", "image", "fp32"),
 ]
 

@@ -26,7 +26,7 @@ from mobileclip_deploy.targets.values import Runner, TensorInfo
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.quantized import QuantizedFile
 
-__all__ = ["OnnxArtifact"]
+__all__ = ["OnnxArtifact", "ports_of"]
 
 DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 10: "float16"}
 
@@ -54,11 +54,11 @@ class OnnxArtifact(Artifact):
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        return tuple(map(_info, self.model.graph.input))
+        return ports_of(self.model.graph)[0]
 
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        return tuple(map(_info, self.model.graph.output))
+        return ports_of(self.model.graph)[1]
 
     @property
     def operators(self) -> dict[str, int]:
@@ -107,6 +107,11 @@ class OnnxArtifact(Artifact):
         copy = onnx.ModelProto()
         copy.CopyFrom(self.model)
         return copy
+
+
+def ports_of(graph: onnx.GraphProto) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Inputs and outputs as a graph declares them."""
+    return tuple(map(_info, graph.input)), tuple(map(_info, graph.output))
 
 
 def _info(value: onnx.ValueInfoProto) -> TensorInfo:

@@ -1,0 +1,186 @@
+"""The files of an artifact: the ONNX model that was compiled, and for each chip a model of one node with its binary.
+
+`<name>.onnx`, and `<name>.v75.onnx` that points to `<name>.v75.bin` beside it. Nothing else may stand there, and no
+model may point elsewhere. Of the binary, which Qualcomm does not document, three things are read: that it is as long as
+its head says, the number of the chip, and that the graph which the model asks for is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import helper
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.flatbuffer import Malformed, Table, read
+from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip
+
+__all__ = ["Context", "contexts_of", "pointed", "source_of"]
+
+NODE, DOMAIN = "EPContext", "com.microsoft"
+PROVIDER = "QNNExecutionProvider"
+COMPATIBILITY = f"ep_compatibility_info.{PROVIDER}"
+LABELS = {chip.label: chip for chip in CHIPS}
+# The head of a binary: its length, then where the rest begins and how long that is; behind it a table.
+HEAD, REST, TABLE = 0x10, 0x18, 0x40
+BACKEND, SOC, HTP = 0, 16, 6
+
+
+def source_of(folder: Path) -> Path:
+    """The model that was compiled.
+
+    Raises:
+        InvalidInput: the folder does not hold one, or holds what is no part of an artifact.
+    """
+    try:
+        names = {path.name for path in folder.iterdir()}
+        odd = sorted(name for name in names if (folder / name).is_symlink() or not (folder / name).is_file())
+    except OSError as error:
+        raise InvalidInput(f"{folder} is not a readable folder of context binaries: {error}") from error
+    if odd:
+        raise InvalidInput(f"{folder} holds {odd[0]!r}, which is no file of its own")
+    sources = [name for name in names if name.endswith(".onnx") and _label(name) is None]
+    if len(sources) != 1:
+        raise InvalidInput(f"{folder} holds {len(sources)} models that were compiled, not one")
+    own = sources[0].removesuffix(".onnx")
+    known = {sources[0], *(f"{own}.{label}.{end}" for label in LABELS for end in ("onnx", "bin"))}
+    if others := sorted(names - known):
+        raise InvalidInput(f"{folder} holds {others[0]!r}, which is no part of such an artifact")
+    return folder / sources[0]
+
+
+def _label(name: str) -> str | None:
+    label = name.removesuffix(".onnx").rpartition(".")[2]
+    return label if label in LABELS else None
+
+
+@dataclass(frozen=True)
+class Context:
+    """A chip's model of one node. `sdk`: the version of Qualcomm's software that wrote the binary."""
+
+    chip: Chip
+    path: Path
+    model: onnx.ModelProto
+    sdk: str
+
+    @property
+    def binary(self) -> Path:
+        return self.path.with_suffix(".bin")
+
+
+def contexts_of(folder: Path, cpu: bool = False) -> tuple[Context, ...]:
+    """What stands there for each chip, in the order of the table of chips.
+
+    Args:
+        cpu: operations that stay on the CPU may stand around the node.
+
+    Raises:
+        InvalidInput: see `Context`; or there is none.
+    """
+    source = source_of(folder)
+    found = tuple(
+        _context(path, chip, cpu) for label, chip in LABELS.items() if (path := _beside(source, label)).exists()
+    )
+    extra = [label for label in LABELS if _beside(source, label).with_suffix(".bin").exists()]
+    if len(extra) != len(found):
+        raise InvalidInput(f"{folder} holds {len(found)} models for chips and {len(extra)} binaries")
+    if not found:
+        raise InvalidInput(f"{folder} holds no binary of any chip")
+    return found
+
+
+def _beside(source: Path, label: str) -> Path:
+    return source.with_name(f"{source.stem}.{label}.onnx")
+
+
+def _context(path: Path, chip: Chip, cpu: bool) -> Context:
+    try:
+        model = onnx.load(path, load_external_data=False)
+        context = Context(chip, path, model, "")
+        _require_own(context, cpu)
+        return Context(chip, path, model, _require_binary(context))
+    except (OSError, DecodeError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be used: {error}") from error
+
+
+def _require_own(context: Context, cpu: bool) -> None:
+    """Raises ValueError where a model has more than its node, or points to another file than its own."""
+    graph, own = context.model.graph, context.binary.name
+    nodes = [node for node in graph.node if (node.domain, node.op_type) == (DOMAIN, NODE)]
+    if not nodes or (len(graph.node) != 1 and not cpu) or context.model.functions or graph.sparse_initializer:
+        raise ValueError(f"it holds {len(graph.node)} operations, not one of the type {NODE}")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise ValueError("it keeps numbers in other files")
+    for node in nodes:
+        said = _settings(node)
+        if said.get("embed_mode", 0) or said.get("ep_cache_context", own) != own:
+            raise ValueError(
+                f"it points to {str(said.get('ep_cache_context', 'itself'))[:80]!r}, not to {own!r} beside it"
+            )
+        if said.get("source") != PROVIDER:
+            raise ValueError("it is of another provider")
+    if not any(_settings(node).get("main_context", 1) for node in nodes):
+        raise ValueError(f"nothing in it points to {own!r}")
+    told = _compatibility(context.model)
+    if told[4:6] != [str(context.chip.architecture), str(context.chip.soc)]:
+        raise ValueError(f"it says that it is of another chip than {context.chip.code}")
+
+
+def _settings(node: onnx.NodeProto) -> dict[str, Any]:
+    found = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    return {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in found.items()
+    }
+
+
+def _compatibility(model: onnx.ModelProto) -> list[str]:
+    """`v2:6:2.51.0:5.51.0:75:57:0:0`: format, backend, versions of the software and the backend, architecture, chip."""
+    found = {entry.key: entry.value for entry in model.metadata_props}.get(COMPATIBILITY, "")
+    return found.split(":")
+
+
+def _require_binary(context: Context) -> str:
+    """The version of the software that wrote a binary; raises ValueError where it is not its model's."""
+    data, name = context.binary.read_bytes(), context.binary.name
+    try:
+        end = TABLE + read(data, "<Q", HEAD)
+        if len(data) != read(data, "<Q", REST) + read(data, "<Q", REST + 8):
+            raise Malformed("it is not as long as it says")
+        head = data[TABLE:end]
+        table = Table(head, read(head, "<I", 0))
+        backend, soc = table.integer(BACKEND, "<I"), table.integer(SOC, "<I")
+    except Malformed as error:
+        raise ValueError(f"{name} is no context binary of a known form: {error}") from error
+    if (backend, soc) != (HTP, context.chip.soc):
+        raise ValueError(f"{name} is of the chip with number {soc}, not of {context.chip.code} ({context.chip.soc})")
+    wanted = [*_graphs(context.model)]
+    if absent := [graph for graph in wanted if graph.encode() not in head]:
+        raise ValueError(f"{name} does not hold the graph {absent[0]!r}")
+    return _compatibility(context.model)[2]
+
+
+def _graphs(model: onnx.ModelProto) -> Iterator[str]:
+    """What the nodes ask for of the binary: graphs, and what goes in and comes out of each."""
+    for node in model.graph.node:
+        if (node.domain, node.op_type) == (DOMAIN, NODE):
+            yield from (str(_settings(node).get("partition_name", node.name)), *node.input, *node.output)
+
+
+def pointed(context: bytes, binary: str) -> bytes:
+    """A model that ONNX Runtime wrote, with its node pointing to `binary` beside it, and without the versions of
+    operators that it does not use."""
+    model = onnx.ModelProto.FromString(context)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "ep_cache_context":
+                attribute.s = binary.encode()
+    used = {node.domain for node in model.graph.node} | {""}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    return model.SerializeToString(deterministic=True)

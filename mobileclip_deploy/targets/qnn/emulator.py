@@ -1,0 +1,170 @@
+"""Qualcomm's compiler and emulator of the NPU, asked from outside: nothing of theirs runs in this process."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, first_sentence
+from mobileclip_deploy.escaping import uncoloured
+from mobileclip_deploy.files.leftovers import temporary_folder
+from mobileclip_deploy.interpreter import python
+from mobileclip_deploy.targets.compiled import Left
+from mobileclip_deploy.targets.qnn.chips import Chip
+from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, TRACE
+from mobileclip_deploy.targets.values import TensorInfo, require_shape
+
+__all__ = ["Compilation", "EmulatorRunner", "compile_for", "engine", "require_emulator"]
+
+PROCESS = "mobileclip_deploy.targets.qnn.process"
+PACKAGE = "onnxruntime-qnn"
+SECONDS = 900
+"""How long a file may take to compile, or one call to answer; nano takes two seconds, B's text tower a minute."""
+# What the compiler allocates for padding and does not fill goes into the binary: pieces of XML and of paths were seen
+# there. So memory is zeroed when it is allocated, and nothing of this process's environment is handed on but these.
+CLEAN = {"GLIBC_TUNABLES": "glibc.malloc.perturb=255:glibc.malloc.tcache_count=0"}
+KEPT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG")
+
+
+def require_emulator() -> None:
+    """Refuse to compile or run where the emulator is not.
+
+    Raises:
+        NotRun: the text says what is missing.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise NotRun("Qualcomm's emulator is run on Linux for x86-64 alone; elsewhere the binaries are not run")
+    if importlib.util.find_spec("onnxruntime_qnn") is None:
+        raise NotRun(f"Qualcomm's emulator is in {PACKAGE}; type: pip install 'mobileclip-deploy[qnn]'")
+
+
+def engine(chip: Chip) -> str:
+    """What answers for a chip, with its version."""
+    own, runtime = (importlib.metadata.version(name) for name in (PACKAGE, "onnxruntime"))
+    return f"Qualcomm's emulator of Hexagon v{chip.architecture} ({PACKAGE} {own}, ONNX Runtime {runtime})"
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What the compiler made of a model for a chip: `context`, the model of one node that ONNX Runtime wrote, and the
+    `binary` that it names; how many operations the model had when it was placed, and those that are `left` to the CPU.
+    """
+
+    context: bytes
+    binary: bytes
+    operations: int
+    left: tuple[Left, ...]
+
+
+def compile_for(chip: Chip, source: Path, *, cpu: bool = False) -> Compilation:
+    """Compile an ONNX model for a chip's NPU, its batch fixed to one.
+
+    Args:
+        cpu: operations that the NPU does not take may stay on the CPU; without, `context` is empty where there are any.
+
+    Raises:
+        ExportError: the compiler refused the model, died, or did not return in time.
+        NotRun: there is no compiler here.
+    """
+    require_emulator()
+    with temporary_folder() as folder:
+        ended = _ask(folder, "compile", source.absolute(), chip.architecture, chip.soc, "on" if cpu else "off")
+        operations, left = _placed(folder / TRACE)
+        if ended is not None and not left:
+            raise ExportError(f"Qualcomm's compiler {ended} ({source.stem}, {chip.code})")
+        if ended is not None:
+            return Compilation(b"", b"", operations, left)
+        return Compilation((folder / COMPILED).read_bytes(), (folder / BINARY).read_bytes(), operations, left)
+
+
+def _placed(trace: Path) -> tuple[int, tuple[Left, ...]]:
+    """How many operations the compiler was given, and those that it did not take; nothing without a trace."""
+    try:
+        told: dict[str, Any] = json.loads(trace.read_text(encoding="utf-8"))
+    except OSError:
+        return 0, ()
+    refused = [
+        Left(one["op_type"], one["node_name"] or "without a name", one["reason"]) for one in told["unsupported_nodes"]
+    ]
+    return told["summary"]["total_onnx_nodes"], tuple(refused)
+
+
+def _ask(folder: Path, *words: object) -> str | None:
+    """Run the process in a folder; says how it ended, None where it did what it was asked."""
+    command, environment = python("-m", PROCESS, *map(str, words))
+    kept = {name: value for name, value in environment.items() if name in KEPT}
+    log = folder / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=kept | CLEAN, cwd=folder
+        )
+        try:
+            returned = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"was stopped after {SECONDS} s"
+        finally:
+            process.kill()
+            process.wait()
+    if returned < 0:
+        return f"died ({signal.Signals(-returned).name})"
+    return None if returned == 0 else f"failed: {_reason(log.read_text(errors='replace'))}"
+
+
+def _reason(log: str) -> str:
+    """What the runtime raised, without the places in its own sources."""
+    said = [line for line in uncoloured(log).splitlines() if line.startswith(FAILED)]
+    return first_sentence(ValueError(said[-1].removeprefix(FAILED).rpartition("] ")[2])) if said else "it says nothing"
+
+
+class EmulatorRunner:
+    """A context binary on Qualcomm's emulator, one process for each call.
+
+    Args:
+        context: the .onnx that names the binary; whoever calls has looked at it.
+        port: its input.
+
+    Raises:
+        NotRun: there is no emulator here.
+    """
+
+    def __init__(self, chip: Chip, context: Path, port: TensorInfo) -> None:
+        require_emulator()
+        self._chip, self._context, self._port = chip, context, port
+        self.engine = engine(chip)
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        """Answers to inputs of a tower.
+
+        Raises:
+            InvalidInput: another shape, or pixels outside of [0, 1].
+            RuntimeFailed: the emulator refused the binary, died, or did not answer in time.
+        """
+        require_shape(inputs, self._port.shape)
+        _require_range(inputs, self._port)
+        with temporary_folder() as folder:
+            given, answers = folder / "inputs.npy", folder / "answers.npy"
+            np.save(given, inputs.astype(self._port.dtype))
+            words = (self._context.absolute(), self._chip.architecture, self._chip.soc, given, answers)
+            ended = _ask(folder, "answer", *words)
+            if ended is not None:
+                raise RuntimeFailed(f"Qualcomm's emulator {ended} ({self._context.name})")
+            return np.load(answers).astype(np.float32)
+
+
+def _require_range(inputs: npt.NDArray[Any], port: TensorInfo) -> None:
+    """In float16 pixels of 0 ... 255 overflow on their way, and what comes out is finite, plausible and wrong."""
+    if port.dtype == "float32" and len(inputs) and not (inputs.min() >= 0 and inputs.max() <= 1):
+        raise InvalidInput(
+            "pixels are not in [0, 1]; divide bytes by 255: out of range an NPU answers plausibly and wrong"
+        )

@@ -1,0 +1,113 @@
+"""An artifact opened: what its binaries were made from, read as any ONNX model, and each binary on the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import artifact_bytes
+from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.compiled import Compiled
+from mobileclip_deploy.targets.graph import Graph
+from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
+from mobileclip_deploy.targets.qnn.context import Context, contexts_of, source_of
+from mobileclip_deploy.targets.qnn.emulator import EmulatorRunner, compile_for, engine
+from mobileclip_deploy.targets.values import Runner, TensorInfo
+from mobileclip_deploy.targets.weights import WeightTable
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.mil.lint import LintReport
+    from mobileclip_deploy.targets.quantized import QuantizedFile
+
+__all__ = ["QnnArtifact"]
+
+
+class QnnArtifact(Artifact):
+    """A folder of context binaries, and the model that was compiled. What the binaries compute nobody can read: weights
+    and graph are the model's, and answers are each binary's own.
+
+    Args:
+        cpu: operations that stay on the CPU may stand around a binary.
+    """
+
+    def __init__(self, path: Path, cpu: bool = False) -> None:
+        super().__init__(path)
+        self._cpu = cpu
+
+    @cached_property
+    def source(self) -> OnnxArtifact:
+        """What was compiled."""
+        return OnnxArtifact(source_of(self.path))
+
+    @cached_property
+    def contexts(self) -> tuple[Context, ...]:
+        """One for each chip, all with the same inputs and outputs."""
+        found = contexts_of(self.path, self._cpu)
+        if len({ports_of(one.model.graph) for one in found}) != 1:
+            raise InvalidInput(f"{self.path}: what goes in or comes out is not the same for all chips")
+        return found
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        return ports_of(self.contexts[0].model.graph)[0]
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        return ports_of(self.contexts[0].model.graph)[1]
+
+    @property
+    def operators(self) -> dict[str, int]:
+        return self.source.operators
+
+    @property
+    def contents(self) -> dict[str, dict[str, int]]:
+        """As the model's, and `chips`: the bytes of each binary."""
+        return {**self.source.contents, "chips": {one.chip.label: artifact_bytes(one.binary) for one in self.contexts}}
+
+    @property
+    def graph(self) -> Graph:
+        return self.source.graph
+
+    @property
+    def weight_table(self) -> WeightTable:
+        return self.source.weight_table
+
+    def runner(self) -> Runner:
+        """The first chip's binary on the emulator; a float32 twin, which no NPU computes, by ONNX Runtime."""
+        return self.source.runner() if self._is_twin else self._on(self.contexts[0])
+
+    def runners(self) -> Iterator[Callable[[], Runner]]:
+        """Every chip's binary on the emulator."""
+        yield from (partial(self._on, context) for context in self.contexts)
+
+    def plain_runner(self) -> Runner:
+        return self.source.plain_runner()
+
+    def quantized(self) -> QuantizedFile:
+        return self.source.quantized()
+
+    def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
+        """Compile the model again for the first of its chips, and ask the binary that is here."""
+        context = self.contexts[0]
+        made = compile_for(context.chip, self.source.path, cpu=True)
+        answers = None if inputs is None else self._on(context)(inputs)
+        return Compiled(engine(context.chip), made.operations, made.left, answers=answers)
+
+    def lint(self, device: str) -> tuple[LintReport, ...]:
+        from mobileclip_deploy.targets.qnn.linting import lint_contexts
+
+        return lint_contexts(self)
+
+    @property
+    def _is_twin(self) -> bool:
+        told = {entry.key: entry.value for entry in self.source.model.metadata_props}
+        return told.get("precision") == "fp32"
+
+    def _on(self, context: Context) -> Runner:
+        return EmulatorRunner(context.chip, context.path, self.inputs[0])

@@ -1,0 +1,75 @@
+"""Qualcomm's compiler and emulator, in a process of its own: they print, may die, and keep what they allocate.
+
+python -m mobileclip_deploy.targets.qnn.process compile SOURCE.onnx ARCHITECTURE SOC on|off
+python -m mobileclip_deploy.targets.qnn.process answer CONTEXT.onnx ARCHITECTURE SOC INPUTS.npy ANSWERS.npy
+
+`compile` leaves COMPILED, BINARY and TRACE in the current folder; `on`: the CPU may take what the NPU does not. Behind
+FAILED stands what the runtime raised.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+COMPILED, BINARY, TRACES, TRACE = "compiled.onnx", "compiled_qnn.bin", ".", "qnn_op_trace.json"
+FAILED = "refused: "
+ERRORS_ONLY = 3
+
+
+def main() -> None:
+    """Compile, or answer; ends with 1 where the runtime raised."""
+    task, path, architecture, soc, *more = sys.argv[1:]
+    try:
+        if task == "compile":
+            compile_context(path, architecture, soc, more[0] == "on")
+        else:
+            np.save(more[1], answer(path, architecture, soc, np.load(more[0])))
+    except Exception as error:  # the runtime's own exceptions have no common base
+        print(FAILED + str(error).replace("\n", " "), file=sys.stderr)
+        sys.exit(1)
+
+
+def compile_context(path: str, architecture: str, soc: str, cpu: bool) -> None:
+    """Write a model with a fixed batch of one as a context binary of one chip."""
+    traced = {"enable_framework_op_trace": "1", "framework_op_trace_dir": TRACES}
+    options = _options(architecture, soc, traced, cpu)
+    options.add_free_dimension_override_by_name("batch", 1)
+    for name, value in (("enable", "1"), ("embed_mode", "0"), ("file_path", COMPILED)):
+        options.add_session_config_entry(f"ep.context_{name}", value)
+    _session(path, options)
+
+
+def answer(path: str, architecture: str, soc: str, inputs: np.ndarray) -> np.ndarray:
+    """What a context binary answers to each input [1, ...] of [N, ...]."""
+    session = _session(path, _options(architecture, soc, {}, True))
+    (source,) = session.get_inputs()
+    return np.concatenate([session.run(None, {source.name: row[None]})[0] for row in inputs])
+
+
+def _options(architecture: str, soc: str, more: dict[str, str], cpu: bool) -> Any:
+    import onnxruntime
+    import onnxruntime_qnn
+
+    name = onnxruntime_qnn.get_ep_name()
+    onnxruntime.register_execution_provider_library(name, onnxruntime_qnn.get_library_path())
+    devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
+    # float16 needs to be told the chip; it says nothing where the model has none.
+    own = {"htp_arch": architecture, "soc_model": soc, "enable_htp_fp16_precision": "1"}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.add_provider_for_devices(devices[:1], {"backend_path": onnxruntime_qnn.get_qnn_htp_path(), **own, **more})
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "0" if cpu else "1")
+    return options
+
+
+def _session(path: str, options: Any) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(path, options)
+
+
+if __name__ == "__main__":
+    main()

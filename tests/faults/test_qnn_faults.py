@@ -1,0 +1,206 @@
+"""Faults in the opaque half of a Qualcomm artifact: what points elsewhere, or is another's, is refused when it is
+read; what reads well and computes something else is seen by its answers. The other half is an ONNX file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from qnn_files import network, require_qnn, write
+from tiny import inputs
+
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.targets.qnn.context import COMPATIBILITY
+from mobileclip_deploy.targets.qnn.opening import QnnArtifact
+
+require_qnn()
+
+MODEL, BINARY, SOURCE, OTHER = (f"tiny_image{end}" for end in (".v75.onnx", ".v75.bin", ".onnx", ".v79.bin"))
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two chips' binaries of an image tower; one of the text tower; and one of an image tower of other weights."""
+    folder, model = tmp_path_factory.mktemp("qnn"), network()
+    return {
+        "own": write(model, "image", "v75,v79", folder),
+        "text": write(model, "text", "v75", folder),
+        "others": write(network(1), "image", "v75", tmp_path_factory.mktemp("others")),
+    }
+
+
+def node(edit: Callable[[onnx.NodeProto], object]) -> Callable[[Path], None]:
+    """Change the one node of a chip's model."""
+    return model(lambda proto: edit(proto.graph.node[0]))
+
+
+def model(edit: Callable[[onnx.ModelProto], object]) -> Callable[[Path], None]:
+    """Change a chip's model."""
+
+    def change(path: Path) -> None:
+        proto = onnx.load(path / MODEL, load_external_data=False)
+        edit(proto)
+        (path / MODEL).write_bytes(proto.SerializeToString())
+
+    return change
+
+
+def said(name: str, value: Any) -> Callable[[Path], None]:
+    """Another value of an attribute."""
+
+    def change(proto: onnx.NodeProto) -> None:
+        kept = [one for one in proto.attribute if one.name != name]
+        del proto.attribute[:]
+        proto.attribute.extend([*kept, helper.make_attribute(name, value)])
+
+    return node(change)
+
+
+def binary(edit: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Other bytes in the place of a binary."""
+    return lambda path: (path / BINARY).write_bytes(edit((path / BINARY).read_bytes())) and None
+
+
+def compatible(value: str) -> Callable[[Path], None]:
+    """Another chip in what a model says that it is compatible with."""
+
+    def change(proto: onnx.ModelProto) -> None:
+        kept = {entry.key: entry.value for entry in proto.metadata_props}
+        helper.set_model_props(proto, {**kept, COMPATIBILITY: value})
+
+    return model(change)
+
+
+def linked(path: Path) -> None:
+    (path / BINARY).unlink()
+    (path / BINARY).symlink_to(path / OTHER)
+
+
+def external(proto: onnx.ModelProto) -> None:
+    tensor = proto.graph.initializer.add(name="beside", data_type=1, dims=[1], data_location=1)
+    tensor.external_data.add(key="location", value="../beside")
+
+
+def narrowed(proto: onnx.ModelProto) -> None:
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3
+
+
+def renamed(proto: onnx.ModelProto) -> None:
+    proto.graph.input[0].name = proto.graph.node[0].input[0] = "pixels"
+
+
+def negated(proto: onnx.ModelProto) -> None:
+    (result,) = proto.graph.node[0].output
+    proto.graph.node[0].output[0] = "before"
+    proto.graph.node.append(helper.make_node("Neg", ["before"], [result]))
+
+
+NOT_OWN = "points to .*, not to 'tiny_image.v75.bin'"
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "out of the bundle": (said("ep_cache_context", "../../other.bin"), NOT_OWN),
+    "an absolute path": (said("ep_cache_context", "/etc/passwd"), NOT_OWN),
+    "another chip's path": (said("ep_cache_context", OTHER), NOT_OWN),
+    "a folder below": (said("ep_cache_context", f"below/{BINARY}"), NOT_OWN),
+    "itself by a detour": (said("ep_cache_context", f"./{BINARY}"), NOT_OWN),
+    "out of the bundle, as Windows says it": (said("ep_cache_context", "..\\other.bin"), NOT_OWN),
+    "a path that is no text": (said("ep_cache_context", 1), NOT_OWN),
+    "a binary in the model": (said("embed_mode", 1), "points to"),
+    "nothing is pointed to": (said("main_context", 0), "nothing in it points to"),
+    "another provider": (said("source", "OpenVINOExecutionProvider"), "of another provider"),
+    "another graph of the binary": (said("partition_name", "QNNExecutionProvider_1"), "does not hold the graph"),
+    "another input": (model(renamed), "does not hold the graph 'pixels'"),
+    "an operation behind it": (model(negated), "holds 2 operations"),
+    "another operation": (node(lambda one: setattr(one, "op_type", "Identity")), "not one of the type EPContext"),
+    "another domain": (node(lambda one: setattr(one, "domain", "")), "not one of the type EPContext"),
+    "two of it": (model(lambda one: one.graph.node.append(one.graph.node[0])), "holds 2 operations"),
+    "no operation": (model(lambda one: one.graph.ClearField("node")), "holds 0 operations"),
+    "a function": (
+        model(lambda one: one.functions.add(name="EPContext", domain="com.microsoft")),
+        "not one of the type",
+    ),
+    "numbers in another file": (model(external), "numbers in other files"),
+    "another shape than the other chip's": (model(narrowed), "not the same for all chips"),
+    "no chip": (compatible(""), "of another chip than sm8650"),
+    "another architecture": (compatible("v2:6:2.51.0:5.51.0:73:57:0:0"), "of another chip than sm8650"),
+    "another chip": (compatible("v2:6:2.51.0:5.51.0:75:43:0:0"), "of another chip than sm8650"),
+    "a model of no known form": (lambda path: (path / MODEL).write_bytes(b"\xff" * 64), "cannot be used"),
+    "a model cut short": (lambda path: (path / MODEL).write_bytes((path / MODEL).read_bytes()[:200]), "cannot be used"),
+    "a binary cut short": (binary(lambda data: data[:-1]), "not as long as it says"),
+    "half a binary": (binary(lambda data: data[: len(data) // 2]), "not as long as it says"),
+    "a binary with something behind it": (binary(lambda data: data + b"\0"), "not as long as it says"),
+    "an empty binary": (binary(lambda data: b""), "no context binary of a known form"),
+    "a binary of other bytes": (binary(lambda data: b"\xff" * len(data)), "no context binary of a known form"),
+    "another chip's binary": (
+        lambda path: shutil.copy(path / OTHER, path / BINARY),
+        "chip with number 69, not of sm8650",
+    ),
+    "no binary": (lambda path: (path / BINARY).unlink(), "1 models|2 models"),
+    "a binary alone": (lambda path: (path / MODEL).unlink(), "1 models for chips and 2 binaries"),
+    "a link": (linked, "no file of its own"),
+    "a folder": (lambda path: (path / "more").mkdir(), "no file of its own"),
+    "something else": (lambda path: (path / "libQnnHtp.so").touch(), "no part of such an artifact"),
+    "another model": (lambda path: shutil.copy(path / SOURCE, path / "another.onnx"), "2 models that were compiled"),
+    "no model": (lambda path: (path / SOURCE).unlink(), "0 models that were compiled"),
+}
+
+
+def copied(artifacts: dict[str, Path], folder: Path) -> Path:
+    return Path(shutil.copytree(artifacts["own"], folder / "tiny_image.qnn"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_not_an_artifacts_own_is_refused(artifacts: dict[str, Path], tmp_path: Path, fault: str) -> None:
+    path, (edit, reason) = copied(artifacts, tmp_path), FAULTS[fault]
+    _ = QnnArtifact(path).ports
+    edit(path)
+    with pytest.raises(InvalidInput, match=reason) as refused:
+        _ = QnnArtifact(path).ports
+    assert "\n" not in refused.value.line
+
+
+def test_another_towers_binary_is_refused(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    path = copied(artifacts, tmp_path)
+    shutil.copy(artifacts["text"] / "tiny_text.v75.bin", path / BINARY)
+    with pytest.raises(InvalidInput, match="does not hold the graph"):
+        _ = QnnArtifact(path).inputs
+
+
+def test_without_any_binary_nothing_is_answered(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    path = copied(artifacts, tmp_path)
+    for file in [*path.glob("*.v7*")]:
+        file.unlink()
+    with pytest.raises(InvalidInput, match="holds no binary of any chip"):
+        QnnArtifact(path).runner()
+
+
+def spoiled(path: Path) -> None:
+    """Weights of a binary in which nothing else is another: zeros in the middle of it."""
+    data = bytearray((path / BINARY).read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4096] = bytes(4096)
+    (path / BINARY).write_bytes(data)
+
+
+@pytest.mark.parametrize("fault", ["the binary of other weights", "zeros in the middle"])
+def test_a_binary_that_reads_well_and_computes_something_else_is_seen_by_its_answers(
+    artifacts: dict[str, Path], tmp_path: Path, fault: str
+) -> None:
+    path, rows = copied(artifacts, tmp_path), inputs("image")[:1]
+    exact = QnnArtifact(path).plain_runner()(rows)
+    if fault == "zeros in the middle":
+        spoiled(path)
+    else:
+        for name in (MODEL, BINARY):  # whole, with its own model, in the place of ours
+            shutil.copy(artifacts["others"] / name, path / name)
+    try:
+        answers = QnnArtifact(path).runner()(rows)
+    except RuntimeFailed:
+        return
+    assert compare(exact, np.asarray(answers)).cosine < 0.999

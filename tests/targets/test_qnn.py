@@ -1,0 +1,170 @@
+"""Qualcomm's NPU: what is compiled answers on Qualcomm's emulator, and what cannot be placed is refused by name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from qnn_files import network, require_qnn, write
+from tiny import inputs, wanted
+from writing import chosen, job_of
+
+from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, UsageError
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.qnn import emulator
+from mobileclip_deploy.targets.qnn.chips import CHIPS, chips_of
+from mobileclip_deploy.targets.qnn.emulator import KEPT, EmulatorRunner
+from mobileclip_deploy.targets.qnn.opening import QnnArtifact
+from mobileclip_deploy.targets.values import TensorInfo
+
+require_qnn()
+
+PIXELS = TensorInfo("pixel_values", "float32", (1, 3, 64, 64))
+
+
+@pytest.fixture(scope="module")
+def model() -> MobileCLIP:
+    return network()
+
+
+@pytest.fixture(scope="module")
+def image(model: MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(model, "image", "galaxy-s24-ultra", tmp_path_factory.mktemp("qnn"))
+
+
+def test_a_binary_answers_as_the_tower_does_and_a_second_one_the_same(
+    model: MobileCLIP, image: Path, tmp_path: Path
+) -> None:
+    rows = inputs("image")
+    first, second = (QnnArtifact(path).runner() for path in (image, write(model, "image", "v75", tmp_path)))
+    answers = first(rows)
+    assert compare(wanted(model, "image"), answers).cosine > 0.9999
+    assert np.array_equal(answers, second(rows))
+    assert "emulator of Hexagon v75" in first.engine
+
+
+def test_files_are_named_by_architecture_and_inspected_by_chip(image: Path) -> None:
+    assert sorted(path.name for path in image.iterdir()) == [
+        "tiny_image.onnx",
+        "tiny_image.v75.bin",
+        "tiny_image.v75.onnx",
+    ]
+    found = QnnArtifact(image)
+    assert found.contents["chips"] == {"v75": (image / "tiny_image.v75.bin").stat().st_size}
+    assert found.ports[0] == TensorInfo("pixel_values", "float32", (1, 3, 64, 64))
+    assert found.contexts[0].sdk.startswith("2.")
+
+
+def test_what_the_npu_does_not_take_is_refused_by_name_and_left_to_the_cpu_where_that_is_wanted(
+    model: MobileCLIP, tmp_path: Path
+) -> None:
+    ids = np.random.default_rng(1).integers(1, 90, (2, 8))
+    job = replace(job_of(model, "text", "fp32"), precision="w8a8", calibration=ids)
+    with pytest.raises(
+        ExportError, match=r"operations of a_text cannot run on the NPU of sm8650, Gather .*`allow_cpu`"
+    ):
+        chosen("qnn", chip="sm8650").write(job, tmp_path / "a_text.qnn")
+    allowing = chosen("qnn", chip="sm8650", allow_cpu=True)
+    allowing.write(job, tmp_path / "b_text.qnn")
+    found = allowing.open(tmp_path / "b_text.qnn")
+    (report,) = found.lint("npu")
+    assert {operation.type for operation in report.operations if operation.status == "leaves"} >= {"Gather"}
+    with pytest.raises(InvalidInput, match="operations, not one of the type EPContext"):
+        _ = get_target("qnn").open(tmp_path / "b_text.qnn").inputs
+
+
+@pytest.mark.parametrize("pixels", [255.0, -0.1, np.nan])
+def test_pixels_out_of_range_are_refused_because_their_answers_would_look_right(pixels: float) -> None:
+    runner = EmulatorRunner(CHIPS[0], Path("never_read.onnx"), PIXELS)
+    with pytest.raises(InvalidInput, match=r"not in \[0, 1\]"):
+        runner(np.full((1, 3, 64, 64), pixels, np.float32))
+
+
+def test_a_chip_is_known_by_code_architecture_name_and_phone() -> None:
+    for word in ("sm8650", "v75", "Snapdragon 8 Gen 3", "galaxy-s24-ultra"):
+        assert [chip.code for chip in chips_of(word)] == ["sm8650"]
+    assert [chip.label for chip in chips_of("sm8850,sc8380xp,galaxy-s23")] == ["v73", "sc8380xp", "sm8850"]
+    assert [chip.label for chip in chips_of(None)] == ["v73", "v75", "v79"]
+    with pytest.raises(UsageError, match=r"unknown chip 'galaxy-s26', did you mean galaxy-s2\d\?; known: sm8450"):
+        chips_of("galaxy-s26")
+    with pytest.raises(UsageError, match="unknown chip"):
+        chosen("qnn", chip="sm1").require({"image": "fp16"})
+
+
+def test_no_file_of_two_chips_has_one_name_and_no_word_means_two() -> None:
+    assert len({chip.label for chip in CHIPS}) == len(CHIPS)
+    words = [word for chip in CHIPS for word in chip.names]
+    assert len({*words}) == len(words)
+
+
+@pytest.mark.parametrize(("device", "reason"), [("host", "no latency"), ("android", "glibc")])
+def test_the_emulator_is_never_timed(device: str, reason: str) -> None:
+    with pytest.raises(NotRun, match=reason):
+        get_target("qnn").places(device, {})
+
+
+def test_a_text_tower_has_no_integers(model: MobileCLIP) -> None:
+    with pytest.raises(UsageError, match="image=w8a8,text=fp16"):
+        get_target("qnn").require({"text": "w8a8"})
+    get_target("qnn").require({"image": "w8a8", "text": "fp16"})
+    assert not get_target("qnn").has({"text": "w8a8"})
+
+
+def child(code: str) -> Callable[..., tuple[list[str], dict[str, str]]]:
+    """In place of the process: other code, in the environment of this one."""
+    return lambda *words: ([sys.executable, "-c", code], {**os.environ})
+
+
+@pytest.mark.parametrize(
+    ("code", "ending"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"died \(SIGSEGV\)"),
+        ("import time; print('chatter'); time.sleep(60)", "was stopped after 0.5 s"),
+        ("import sys; print('refused: [X] : a reason. Advice', file=sys.stderr); sys.exit(1)", "failed: .*a reason"),
+        ("import sys; print('chatter'); sys.exit(1)", "failed: it says nothing"),
+    ],
+)
+def test_a_process_that_does_not_answer_is_told_in_one_line(
+    code: str, ending: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runner = EmulatorRunner(CHIPS[0], Path("a.onnx"), PIXELS)
+    with (
+        mock.patch.object(emulator, "python", child(code)),
+        mock.patch.object(emulator, "SECONDS", 0.5 if "sleep" in code else 60),
+        pytest.raises(RuntimeFailed, match=rf"^Qualcomm's emulator {ending} \(a.onnx\)$") as refused,
+    ):
+        runner(np.zeros((1, 3, 64, 64), np.float32))
+    assert refused.value.exit_code == 3
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_process_is_told_nothing_of_this_ones_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Bytes of the compiler's memory were seen in binaries: a token there would ship with an app."""
+    monkeypatch.setenv("SECRET_TOKEN", "of nobody's business")
+    said = tmp_path / "said"
+    code = f"import os, pathlib; pathlib.Path({str(said)!r}).write_text(' '.join(os.environ))"
+    with mock.patch.object(emulator, "python", child(code)):
+        assert emulator._ask(tmp_path, "compile") is None
+    # What Python itself sets where the locale is C.
+    assert {*said.read_text().split()} <= {*KEPT, "GLIBC_TUNABLES", "LC_CTYPE"}
+
+
+def test_without_the_package_nothing_is_run_and_the_text_holds_the_pip_line() -> None:
+    with (
+        mock.patch.object(emulator.importlib.util, "find_spec", return_value=None),
+        pytest.raises(NotRun, match=r"pip install 'mobileclip-deploy\[qnn\]'"),
+    ):
+        EmulatorRunner(CHIPS[0], Path("a.onnx"), PIXELS)
+    with (
+        mock.patch.object(emulator.sys, "platform", "darwin"),
+        pytest.raises(NotRun, match="on Linux for x86-64 alone"),
+    ):
+        EmulatorRunner(CHIPS[0], Path("a.onnx"), PIXELS)
