@@ -110,6 +110,15 @@ class Artifact(ABC):
         graph = None if table is None else self.graph
         return None if table is None or graph is None else read_weights(graph, table, self.path)
 
+    def unlike(self, other: Artifact) -> str | None:
+        """How it differs from an artifact of the same graph in what no graph says, such as a compiled binary; None
+        where it does not.
+
+        Raises:
+            InvalidInput: it is damaged.
+        """
+        return None
+
     @property
     def program(self) -> Program | None:
         """The file as a program that can be followed operation by operation (Core ML), not yet prepared for that."""

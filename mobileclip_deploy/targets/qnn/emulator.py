@@ -9,12 +9,13 @@ import platform
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, first_sentence
 from mobileclip_deploy.escaping import uncoloured
@@ -34,6 +35,7 @@ SECONDS = 900
 # What the compiler allocates for padding and does not fill goes into the binary: pieces of XML and of paths were seen
 # there. So memory is zeroed when it is allocated, and nothing of this process's environment is handed on but these.
 CLEAN = {"GLIBC_TUNABLES": "glibc.malloc.perturb=255:glibc.malloc.tcache_count=0"}
+UNNAMED = "without a name"
 KEPT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG")
 
 
@@ -79,13 +81,16 @@ def compile_for(chip: Chip, source: Path, *, cpu: bool = False) -> Compilation:
     """
     require_emulator()
     with temporary_folder() as folder:
-        ended = _ask(folder, "compile", source.absolute(), chip.architecture, chip.soc, "on" if cpu else "off")
+        # By a name alone, because the compiler calls the graph after the path that it is given.
+        (folder / source.name).symlink_to(source.absolute())
+        ended = _ask(folder, "compile", source.name, chip.architecture, chip.soc, "on" if cpu else "off")
         operations, left = _placed(folder / TRACE)
         if ended is not None and not left:
             raise ExportError(f"Qualcomm's compiler {ended} ({source.stem}, {chip.code})")
         if ended is not None:
             return Compilation(b"", b"", operations, left)
-        return Compilation((folder / COMPILED).read_bytes(), (folder / BINARY).read_bytes(), operations, left)
+        context = (folder / COMPILED).read_bytes()
+        return Compilation(context, (folder / BINARY).read_bytes(), operations, _named(left, context))
 
 
 def _placed(trace: Path) -> tuple[int, tuple[Left, ...]]:
@@ -94,10 +99,19 @@ def _placed(trace: Path) -> tuple[int, tuple[Left, ...]]:
         told: dict[str, Any] = json.loads(trace.read_text(encoding="utf-8"))
     except OSError:
         return 0, ()
-    refused = [
-        Left(one["op_type"], one["node_name"] or "without a name", one["reason"]) for one in told["unsupported_nodes"]
-    ]
+    refused = [Left(one["op_type"], one["node_name"] or UNNAMED, one["reason"]) for one in told["unsupported_nodes"]]
     return told["summary"]["total_onnx_nodes"], tuple(refused)
+
+
+def _named(left: tuple[Left, ...], context: bytes) -> tuple[Left, ...]:
+    """The same, called as they are in the model that was written, where they stand around the binary: the compiler
+    does not name an operation by its result."""
+    around = iter(onnx.ModelProto.FromString(context).graph.node) if left else iter(())
+    found = []
+    for one in left:
+        node = next((node for node in around if node.op_type == one.type), None)
+        found.append(one if node is None else replace(one, name=node.name or node.output[0]))
+    return tuple(found)
 
 
 def _ask(folder: Path, *words: object) -> str | None:
