@@ -7,6 +7,7 @@ its head says, the number of the chip, and that the graph which the model asks f
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,7 @@ def _require_binary(context: Context) -> str:
     if (backend, soc) != (HTP, context.chip.soc):
         raise ValueError(f"{name} is of the chip with number {soc}, not of {context.chip.code} ({context.chip.soc})")
     wanted = [*_graphs(context.model)]
-    if absent := [graph for graph in wanted if graph.encode() not in head]:
+    if absent := [name for name in wanted if struct.pack("<I", len(name)) + name.encode() + b"\0" not in head]:
         raise ValueError(f"{name} does not hold the graph {absent[0]!r}")
     return _compatibility(context.model)[2]
 
