@@ -14,6 +14,7 @@ WANTED = {
     "models/nano/evaluation/images/*.png": 1900,
     "layouts/data/*.json": 6,
     "web/page/index.html": 1,
+    "clients/js/src/*.js": 1,
     "ios_harness/App/*": 1,
     "py.typed": 1,
 }

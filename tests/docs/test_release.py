@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -64,6 +65,13 @@ def test_a_folder_that_holds_something_is_refused(checkout: Path) -> None:
     (checkout / "dist" / "other-1.0-py3-none-any.whl").touch()
     done = step("build_release.sh", "dist", cwd=checkout)
     assert (done.returncode, done.stderr) == (1, "dist is not empty: what lies there would be published too\n")
+
+
+def test_the_image_is_built_from_all_that_the_wheel_holds() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
+    held = {*wheel["wheel"]["packages"], *wheel["wheel"]["force-include"], "pyproject.toml", "README.md"}
+    kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {source.partition("/")[0] for source in held} <= {line.removeprefix("!") for line in kept}
 
 
 @pytest.mark.whole  # a build of each, 25 MB; the wheel is used by `make wheel`
