@@ -61,6 +61,7 @@ def test_inputs_go_by_the_environment_and_never_into_a_line_of_the_shell() -> No
     }
 
 
+@pytest.mark.whole  # the step, once; that a fault ends it with 1 shows as much of it
 def test_a_bundle_that_is_its_checkpoint_passes_with_a_summary(exports: Exports, tmp_path: Path, program: Path) -> None:
     bundle = exports.bundle("onnx", "fp32").path
     ran = verify(
