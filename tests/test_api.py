@@ -171,6 +171,7 @@ def test_a_model_of_unknown_origin_is_not_exported(exports: Exports, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.whole  # cli/test_commands.py
 def test_what_fails_its_gate_is_not_written_and_what_was_there_stays(exports: Exports, tmp_path: Path) -> None:
     model, gates = mcd.load_model(None, exports.checkpoint), Gates(relative=0.0)
     with pytest.raises(GateFailed, match=r"image shipped .*relative <= 0"):

@@ -112,6 +112,7 @@ def test_an_existing_file_is_kept(tmp_path: Path) -> None:
     convert(source, "apple", tmp_path / "x.pt", force=True)
 
 
+@pytest.mark.whole  # test_against_open_clip.py compares what it computes
 def test_open_clips_own_conversion_gives_the_same_tensors(tmp_path: Path) -> None:
     golden = GoldenCheckpoint("mobileclip-s1.apple").state_dict()
     source = write(tmp_path / "mobileclip_s1.pt", golden)

@@ -230,6 +230,7 @@ def test_w4_loads_in_firefox_with_the_wasm_that_the_client_brings(asked: Asked, 
         near(bundle, asked(page, bundle, "q4", [image]), image)
 
 
+@pytest.mark.whole  # the page's blocks resize one, above
 def test_photographs_are_resized_by_the_client_which_moves_their_embeddings(
     asked: Asked, exports: Exports, image: Path, answers: Answers
 ) -> None:

@@ -1,23 +1,23 @@
-"""Faults of the pipeline around a model, planted into nano's bundle: `evaluate`'s figures or `verify` show each."""
+"""Faults of the pipeline around a model, planted into how nano's bundle is run: `evaluate`'s figures show each.
+
+What a bundle says to apps is held to its checkpoint in tests/faults/test_companion_faults.py.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from exports import Exports
 
-import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder
 from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
 from mobileclip_deploy.evaluation.metrics import paired_difference
-from mobileclip_deploy.verify import checks
 
 GATE = 0.5
 FIGURES = ("top1", "image_to_text_recall@1")
@@ -83,32 +83,3 @@ def test_padding_with_end_of_text_is_seen(sound: Sound) -> None:
 def test_prompts_that_are_not_normalised_are_seen(sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mobileclip_deploy.evaluation.embedding.unit", lambda values: values)
     assert sound.drop(sound.embedder) > GATE
-
-
-SETTINGS: dict[str, tuple[str, list[str], object]] = {
-    "interpolation": ("manifest.json", ["preprocess", "interpolation"], "bicubic"),
-    "mean": ("manifest.json", ["preprocess", "mean"], [0.485, 0.456, 0.406]),
-    "size": ("manifest.json", ["preprocess", "size"], 72),
-    "padding": ("manifest.json", ["tokenizer", "pad"], 49407),
-    "template": ("manifest.json", ["template"], "not {}"),
-    "the client's resampling": ("preprocessor_config.json", ["resample"], 3),
-    "the client's normalisation": ("preprocessor_config.json", ["do_normalize"], True),
-}
-
-
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_a_bundle_that_tells_apps_something_wrong_fails_verify(
-    exports: Exports, tmp_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The held-out images have the network's size already, so no figure shows a wrong interpolation."""
-    monkeypatch.setattr(checks, "TOWER_CHECKS", [])
-    file, keys, value = SETTINGS[setting]
-    path = exports.copy("onnx", "fp16", tmp_path)
-    data = json.loads((path / file).read_text(encoding="utf-8"))
-    place = data
-    for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = value
-    (path / file).write_text(json.dumps(data), encoding="utf-8")
-    told = {check.step: check.detail or "" for check in mcd.verify(path, checkpoint=exports.checkpoint).failed}
-    assert keys[-1] in told["settings" if file == "manifest.json" else "companions"]

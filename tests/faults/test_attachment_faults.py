@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 from conversions import Store
 from exports import Exports
+from tiny import WORDS, known
 from writing import subject
 
 import mobileclip_deploy as mcd
@@ -30,6 +31,7 @@ from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.verify.attachments import check_attachments
 
 Edit = Callable[[Path], object]
+PTE, BPTE, RECORD = (f"{WORDS}_text.xnnpack.{suffix}" for suffix in ("pte", "bpte", "etrecord"))
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +42,17 @@ def ported(exports: Exports) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def phone(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Bundle:
-    """nano's text tower as a .pte, with its test cases and its ETRecord."""
+def phone(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Bundle]:
+    """A small network's text tower as a .pte, with its test cases and its ETRecord."""
     torch.set_num_threads(1)
-    options = {"bundled_program": True, "etrecord": True}
-    with store.conversions():
-        folder = tmp_path_factory.mktemp("phone")
-        return mcd.export(mcd.load_model(), "executorch", "fp32", folder, tower="text", options=options, verify=False)
+    options, folder = {"bundled_program": True, "etrecord": True}, tmp_path_factory.mktemp("phone")
+    with known(folder) as checkpoint, store.conversions():
+        model = mcd.load_model(WORDS, checkpoint)
+        yield mcd.export(model, "executorch", "fp32", folder, tower="text", options=options, verify=False)
 
 
 def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit, store: Store) -> dict[str, Check]:
-    """What `verify` says of the attachments in an edited copy, whose hashes are right again."""
+    """What `verify` says of the attachments in an edited copy beside its checkpoint, whose hashes are right again."""
     path = Path(shutil.copytree(bundle.path, folder / bundle.path.name))
     edit(path)
     file = path / "manifest.json"
@@ -61,7 +63,9 @@ def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit, store: St
             attached |= {"bytes": there.stat().st_size, "sha256": artifact_sha256(there)}
     file.write_text(json.dumps(manifest), encoding="utf-8")
     opened = Bundle.open(path)
-    own = subject(opened, mcd.load_model(), Reference.read(opened.golden), folder / "again")
+    small = bundle.path.parent / "tiny.safetensors"
+    model = mcd.load_model(WORDS, small) if small.exists() else mcd.load_model()
+    own = subject(opened, model, Reference.read(opened.golden), folder / "again")
     with store.conversions():
         return {check.step: check for check in check_attachments(own, tower)}
 
@@ -169,7 +173,7 @@ def cases(change: Callable[[Reference], tuple[Any, Any]]) -> Edit:
 
     def edit(folder: Path) -> None:
         inputs, expected = change(Reference.read(folder / "golden.safetensors"))
-        write_bundled_program(folder / "nano_text.xnnpack.pte", Expected(inputs, expected, 0.0))
+        write_bundled_program(folder / PTE, Expected(inputs, expected, 0.0))
 
     return edit
 
@@ -178,7 +182,7 @@ def a_record(change: Callable[[dict[str, bytes]], object]) -> Edit:
     """Change the parts of the ETRecord."""
 
     def edit(folder: Path) -> None:
-        path = folder / "nano_text.xnnpack.etrecord"
+        path = folder / RECORD
         with zipfile.ZipFile(path) as record:
             parts = {name: record.read(name) for name in record.namelist()}
         change(parts)
@@ -189,20 +193,25 @@ def a_record(change: Callable[[dict[str, bytes]], object]) -> Edit:
     return edit
 
 
+def changed(data: bytes) -> bytes:
+    """Other numbers in the middle, where the table of words is."""
+    middle = len(data) // 8 * 4
+    return data[:middle] + bytes(byte ^ 0x11 for byte in data[middle : middle + 4]) + data[middle + 4 :]
+
+
 def larger_state(parts: dict[str, bytes]) -> None:
     name = "edge_dialect_exported_program/forward_state_dict"
     data = parts[name]
-    parts[name] = data[:1_000_000] + bytes(4) + data[1_000_004:]
+    parts[name] = changed(data)
 
 
 def another_program(folder: Path) -> None:
     """The test cases go with a program whose weights are others."""
-    path = folder / "nano_text.xnnpack.bpte"
+    path = folder / BPTE
     data = path.read_bytes()
-    path.write_bytes(data[:10_000_000] + bytes(4) + data[10_000_004:])
+    path.write_bytes(changed(data))
 
 
-PTE, BPTE, RECORD = (f"nano_text.xnnpack.{suffix}" for suffix in ("pte", "bpte", "etrecord"))
 PHONE_FAULTS: dict[str, tuple[str, Edit]] = {
     "expects embeddings that are another's": (
         "bundled_program",

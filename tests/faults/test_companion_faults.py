@@ -189,6 +189,17 @@ FAULTS: dict[str, Edit] = {
     "golden, embeddings a thousandth off": embeddings("text", lambda rows: rows * np.float32(1.001)),
 }
 
+NAMED = {
+    "interpolation": "interpolation",
+    "image size": "size",
+    "mean": "mean",
+    "padding id": "pad",
+    "template": "template",
+    "preprocessor_config.json, resampling": "resample",
+    "preprocessor_config.json, normalisation": "do_normalize",
+}
+"""What has to be named."""
+
 HARMLESS: dict[str, Edit] = {
     "the manifest in another order": entry("manifest.json", lambda data: data.update(target=data.pop("target"))),
     "config.json without line breaks": entry("config.json", lambda data: None),
@@ -220,7 +231,7 @@ def failed(sound: Sound, folder: Path, edit: Edit) -> list[str]:
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_beside_the_artifacts_fails(sound: Sound, name: str, tmp_path: Path) -> None:
     found = failed(sound, tmp_path, FAULTS[name])
-    assert found
+    assert any(NAMED.get(name, "") in line for line in found)
     assert all("\n" not in line for line in found)
 
 

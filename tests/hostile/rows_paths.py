@@ -275,7 +275,6 @@ SWEEPS = (
     ),
     *(sweep(f"options, {name!r}", f"[options.{json.dumps(name)}]\n", PATTERN) for name in ("../x", "/x", "a\nb")),
 )
-NO_PLACE = "is no place on the hub"
 HUB = tuple(
     Row(
         "hub",

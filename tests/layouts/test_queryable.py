@@ -24,6 +24,7 @@ from mobileclip_deploy.targets.coreml.opening import CoreMLArtifact
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.samples import image_paths
 
+pytestmark = pytest.mark.whole  # test_layouts.py has its names, targets/ the packages of Core ML
 TEXTS = ["a photo of a cat", "two dogs on a beach", "red bicycle"]
 
 

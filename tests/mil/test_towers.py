@@ -83,6 +83,7 @@ def text_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _save(_exported(towers.text(pool_type="last"), torch.from_numpy(IDS)), port, path, opset=17)
 
 
+@pytest.mark.whole  # targets/test_conformance.py runs a tower of Core ML
 def test_image_tower_in_float32(image_package: Callable[[str], Path], image_reference: np.ndarray) -> None:
     program = load(image_package("float32"))
     assert _distance(program({"image": PIXELS})["embedding"], image_reference) <= GATE
@@ -111,6 +112,7 @@ def test_text_tower(opset: int, pool: str, tmp_path: Path) -> None:
         assert "scaled_dot_product_attention" in {operation.type for operation in program.operations}
 
 
+@pytest.mark.whole  # targets/test_conformance.py runs a tower of Core ML
 def test_vision_transformer(tmp_path: Path) -> None:
     tower = towers.vision()
     x = torch.from_numpy(np.random.default_rng(5).random((1, 3, 32, 32), np.float32))

@@ -165,12 +165,6 @@ def edit_golden(path: Path, change: Callable[[dict[str, np.ndarray]], object]) -
     save_file(tensors, path, metadata)
 
 
-def test_golden_embeddings_that_were_changed_fail_against_the_checkpoint(exports: Exports, tmp_path: Path) -> None:
-    path = exports.copy("onnx", "fp16", tmp_path)
-    edit_golden(path / "golden.safetensors", lambda tensors: tensors["text_embeddings"].__imul__(1.001))
-    assert failed(mcd.verify(path, checkpoint=exports.checkpoint)) == {("text", "golden")}
-
-
 def test_golden_embeddings_of_other_inputs_fail_without_the_checkpoint_too(exports: Exports, tmp_path: Path) -> None:
     path = exports.copy("onnx", "fp16", tmp_path)
     edit_golden(path / "golden.safetensors", lambda tensors: tensors.update(pixels=tensors["pixels"][::-1].copy()))

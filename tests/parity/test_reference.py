@@ -38,6 +38,7 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.of(tower), wanted.of(tower))
 
 
+@pytest.mark.whole  # end_to_end/test_nano.py exports elsewhere
 def test_the_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
     program = "import pathlib, sys; sys.path[:0] = sys.argv[2:]; import test_reference as t; "
     program += "t.reference().save(pathlib.Path(sys.argv[1]))"

@@ -44,6 +44,7 @@ def test_weights_restored_once_give_the_answers_of_the_file_itself(assets: Asset
         assert np.array_equal(CoreAIRunner(path)(ids), once)
 
 
+@pytest.mark.whole  # test_conformance.py runs it
 def test_products_summed_in_float32_are_named_and_near(assets: Assets) -> None:
     """For the many inputs of an evaluation; `shipped` runs the program as it was written."""
     target, path, ids = get_target("coreai"), assets.path("text", "fp16"), inputs("text")
@@ -53,6 +54,7 @@ def test_products_summed_in_float32_are_named_and_near(assets: Assets) -> None:
     assert 0 < compare(as_written(ids), many(ids)).relative < 5e-3
 
 
+@pytest.mark.whole  # test_conformance.py asks alone and in a batch
 def test_inputs_computed_beside_each_other_have_the_answers_that_they_have_alone(
     assets: Assets, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.mil import load
 
 
+@pytest.mark.whole  # test_onnx_contexts.py: the same check of the same network
 def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = mcd.export(
         causal_model(tmp_path, monkeypatch), "coreml", "fp16", tmp_path, contexts=(16, 32), verify=False

@@ -70,6 +70,7 @@ def test_the_bundle_holds_one_package_that_the_manifest_names_with_a_function_fo
     mcd.Bundle.open(bundle.path)
 
 
+@pytest.mark.whole  # `verify` compares each function, below
 @both_towers
 def test_a_function_is_the_program_that_the_tower_alone_would_be(
     bundle: mcd.Bundle, checkpoint: Path, tower: TowerName

@@ -13,6 +13,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
 
 
+@pytest.mark.whole  # test_onnx_contexts.py: the same check of the same network
 def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = causal_model(tmp_path, monkeypatch)
     bundle = mcd.export(model, "executorch", "fp32", tmp_path, contexts=(16, 32), verify=False)

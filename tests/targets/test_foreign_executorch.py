@@ -40,6 +40,7 @@ def lowered(how: AbstractContextManager[None]) -> bytes:
         return bytes(edge.to_executorch().buffer)
 
 
+@pytest.mark.whole  # of the pinned version, whose symbols test_foreign.py holds
 def test_the_bytes_are_those_that_all_passes_give() -> None:
     """nano's and S0's own bytes were compared when the passes were left out."""
     assert lowered(without_idle_passes()) == lowered(contextlib.nullcontext())

@@ -98,6 +98,7 @@ def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: 
         assert compare(values.reshape(len(values), -1), held[name].values.reshape(len(values), -1)).relative < 1e-6
 
 
+@pytest.mark.whole  # faults/test_verified_bundles.py has a w8a8 of LiteRT
 def test_measured_ranges_are_those_of_feed_forward_blocks(files: Files) -> None:
     """All other products take what comes in float32 and round it themselves."""
     for tower, wanted_ in (("image", 2), ("text", 8)):
@@ -151,6 +152,7 @@ def test_convolutions_that_double_the_channels_are_two_with_one_output_a_channel
     assert len({tensor.name for tensor in model.tensors}) == len(model.tensors)
 
 
+@pytest.mark.whole  # towers/test_classifier.py, of ONNX and Core ML
 def test_a_classifier_gives_probabilities_and_its_labels_stay_float32(files: Files, tmp_path: Path) -> None:
     """At w8 too: products with label embeddings are logits."""
     target, path, labels = get_target("litert"), tmp_path / "classifier.tflite", tuple(map(str, range(100)))

@@ -131,6 +131,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(golden, model, tmp_path_factory.mktemp(request.param))
 
 
+@pytest.mark.whole  # golden/ has the answers of torch, test_conformance.py those of a file
 @both_towers
 def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case, tower: TowerName) -> None:
     target = get_target("onnx")

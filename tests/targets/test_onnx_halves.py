@@ -20,6 +20,8 @@ from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.head import Head
 
+pytestmark = pytest.mark.whole  # the bundles of test_nano.py share, and `verify` compares the graph of fp16
+
 
 class HalfTower(nn.Module):
     """A tower in float16 with float32 pixels or integer ids in and float32 embeddings out."""
@@ -32,7 +34,6 @@ class HalfTower(nn.Module):
         return self.tower(x.half() if x.is_floating_point() else x).float()
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(("variant", "tower"), [("tiny_mci", "image"), ("tiny_later", "text")])
 def test_it_is_the_graph_of_a_tower_in_float16(variant: str, tower: TowerName, tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -50,7 +50,11 @@ def few_words() -> npt.NDArray[np.int64]:
 
 
 @pytest.mark.once("name")
-@pytest.mark.parametrize(("name", "precision"), CASES)
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    # ExecuTorch's files are those of the test below.
+    [pytest.param(*case, marks=[pytest.mark.whole] * (case[0] == "executorch")) for case in CASES],
+)
 def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     model: mcd.MobileCLIP, name: str, precision: str, tmp_path: Path
 ) -> None:
@@ -74,7 +78,7 @@ def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("precision", ["w8", "w8-table-w6p"])
+@pytest.mark.parametrize("precision", ["w8-table-w6p", "w8"])
 def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
     model: mcd.MobileCLIP, monkeypatch: pytest.MonkeyPatch, precision: str, tmp_path: Path
 ) -> None:

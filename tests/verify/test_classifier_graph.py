@@ -24,9 +24,10 @@ from mobileclip_deploy.verify.subject import GoldenAnswers, OpenedSubject
 from mobileclip_deploy.verify.weights import check_weights
 
 Plant = Callable[[PlantedOnnx], object]
+pytestmark = pytest.mark.whole  # towers/test_classifier.py: `graph` fails for other labels
 
 
-@pytest.fixture(scope="module", params=["fp32", pytest.param("w8", marks=pytest.mark.whole)])
+@pytest.fixture(scope="module", params=["fp32", "w8"])
 def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Store) -> OpenedSubject:
     """A classifier that passes."""
     torch.set_num_threads(1)
@@ -57,7 +58,6 @@ def temperature(file: PlantedOnnx) -> None:
     file.insert(file.find("Softmax").input[0], "Mul", file.add("warmer", np.float32(1.05)))
 
 
-@pytest.mark.once("plant")
 @pytest.mark.parametrize("plant", [tanh, temperature])
 def test_what_leaves_who_leads_is_seen_in_the_logits(classifier: OpenedSubject, plant: Plant, tmp_path: Path) -> None:
     found = checked(classifier, plant, tmp_path)

@@ -293,7 +293,12 @@ def test_another_file_in_the_place_of_the_runtime_is_refused(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("family", "program", "engine"), [("chromium", "chromium", "Blink"), ("firefox", "firefox-esr", "Gecko")]
+    ("family", "program", "engine"),
+    [
+        ("chromium", "chromium", "Blink"),
+        # What is Firefox's own is how it is started and named: `devices` and its command line, above.
+        pytest.param("firefox", "firefox-esr", "Gecko", marks=pytest.mark.whole),
+    ],
 )
 def test_a_browser_measures_with_right_answers_and_tells_what_it_is(
     family: str,
@@ -329,6 +334,7 @@ def test_a_browser_measures_with_right_answers_and_tells_what_it_is(
     assert f"secure and isolated, clock in {browser.clock_step_ns / 1e3:g} us" in page
 
 
+@pytest.mark.whole  # the driver runs it, above; test_host.py has the command line
 def test_the_command_line_starts_chromium(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require_tool: Callable[[str, str], str]
 ) -> None:

@@ -272,6 +272,7 @@ def test_an_xcode_that_can_wait_asks_nothing_of_the_phone_while_it_measures(
     } == set()
 
 
+@pytest.mark.whole  # test_a_long_run_is_looked_at_when_it_can_be_finished
 def test_a_round_during_which_an_older_xcode_looked_is_marked(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.settings(xcode=26)
     phone.core_ml(answers=benchmark.answers, microseconds=dict.fromkeys(("cpuOnly", "cpuAndGPU", "all"), 20_000))

@@ -15,7 +15,6 @@ LABELS = CHANCE.integers(0, 6, 60)
 PREDICTED = np.where(CHANCE.random(60) < 0.5, LABELS, CHANCE.integers(0, 8, 60))
 GROUPS = CHANCE.integers(0, 4, 60) * 3
 COUNTS = CHANCE.integers(0, 3, 60)
-ONES = np.ones(60)
 
 
 def repeated(values: Sequence[int]) -> list[int]:

@@ -142,7 +142,8 @@ def test_core_ml_stores_the_tables_that_were_trained(tower: TowerName, results: 
     assert [n for n in tables if trained[f"{tower}.{n}.weight"].half().numpy().tobytes() not in stored] == []
 
 
-@pytest.mark.parametrize("tower", ["text", pytest.param("image", marks=pytest.mark.whole)])
+@pytest.mark.whole  # grids/test_train.py: what is trained is what is encoded; Core ML's file, above
+@pytest.mark.parametrize("tower", TOWERS)
 def test_onnx_stores_the_integers_that_were_trained(tower: TowerName, results: Results, tmp_path: Path) -> None:
     """Every weight: products and the table of words (up to the sign of a block's scale), and those of eight bits."""
     from onnx import load as load_onnx

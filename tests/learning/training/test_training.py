@@ -193,6 +193,7 @@ def test_pairs_without_captions_are_not_trained_on(tmp_path: Path) -> None:
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
+@pytest.mark.whole  # test_processes.py: shares of a batch have the gradients of the whole
 def test_two_processes_go_on_from_one_to_the_weights_of_one(
     folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
