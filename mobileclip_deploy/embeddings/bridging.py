@@ -110,7 +110,9 @@ class Bridge:
         except (SafetensorError, OSError, KeyError) as error:
             raise InvalidInput(f"{path} is no bridge ({error}); `bridge` learns one") from None
         fits = matrix.ndim == 2 and offset.shape == matrix.shape[1:] and matrix.dtype == offset.dtype == np.float32
-        if not (fits and np.isfinite(matrix).all() and np.isfinite(offset).all() and description.store in STORES):
+        store = description.store
+        scaled = store in STORES and (description.scale > 0) == (store in ("int8", "bits"))  # as an index's header
+        if not (fits and scaled and np.isfinite(matrix).all() and np.isfinite(offset).all()):
             raise InvalidInput(f"{path} is no bridge: its numbers do not fit; learn it again")
         return cls(matrix, offset, description)
 

@@ -12,7 +12,8 @@ import numpy as np
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.parity.baseline import drifts, figures_of
+from mobileclip_deploy.parity.baseline import Tolerances, drifts, figures_of
+from mobileclip_deploy.parity.gates import MULTIPLE
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
 __all__ = ["check_contents", "check_measured", "written_before", "written_by_this_version"]
@@ -85,7 +86,8 @@ def check_measured(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[
     """The figures in `parity.json` against those of today: an export may not have measured itself nearer than it is.
 
     What another engine measured, or on other inputs, is not comparable, and the detail says how much was. The bounds
-    are those of a lock file: what other processors and versions move.
+    are those of a lock file: what other processors and versions move; of a network whose floor is high, as much as
+    arithmetic in another order moves its answers.
 
     Args:
         checks: of today.
@@ -102,7 +104,7 @@ def check_measured(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[
         if now is None or told or not _alike(check, now, stored):
             continue
         compared += 1
-        texts = drifts(figures_of(check), figures_of(now))
+        texts = drifts(figures_of(check), figures_of(now), _noise(subject, check.tower))
         wrong += [f"{check.tower} {check.step} {text.replace('accepted', 'recorded')}" for text in texts]
     floors = {} if measurements is None or not stored else measurements.floor
     for tower, floor in floors.items():
@@ -115,6 +117,13 @@ def check_measured(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[
     many = len(recorded) + len(floors)
     detail = "; ".join(wrong[:SHOWN]) or f"{compared} of {many} rows that its export measured are those of today"
     yield Check(step="measured", tower="both", status="failed" if wrong else "passed", detail=detail)
+
+
+def _noise(subject: OpenedSubject, tower: str) -> Tolerances:
+    """What figures of a tower may move by where another processor computes: the noise of a lock file, and what `twin`
+    allows, since a deviation of some floors is one of the same arithmetic in another order."""
+    floor = {str(name): value for name, value in subject.evidence.reference.floor.items()}.get(tower, 0.0)
+    return Tolerances(deviation_floor=max(Tolerances().deviation_floor, MULTIPLE * floor))
 
 
 def _same_inputs(subject: OpenedSubject) -> bool:

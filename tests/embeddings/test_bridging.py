@@ -115,7 +115,11 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert "the bridge is from a" in refused(*crossing, "--from", after)
     tensors, told = load_file(path), {"bridge": Bridge.read(path).description.model_dump_json()}
     narrow, infinite = tensors["matrix"][:, 1:].contiguous(), tensors["matrix"] / 0
-    for changed, words in (({"matrix": narrow}, told), ({"matrix": infinite}, told), ({}, {"bridge": "{}"}), ({}, {})):
+    flat = {
+        "bridge": Bridge.read(path).description.model_copy(update={"store": "int8", "scale": 0.0}).model_dump_json()
+    }
+    damaged = [({"matrix": narrow}, told), ({"matrix": infinite}, told), ({}, {"bridge": "{}"}), ({}, {}), ({}, flat)]
+    for changed, words in damaged:
         save_file(tensors | changed, tmp_path / "damaged.safetensors", words)
         with pytest.raises(InvalidInput, match="is no bridge"):
             Bridge.read(tmp_path / "damaged.safetensors")

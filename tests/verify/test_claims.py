@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify.claims import check_contents, check_measured
 from mobileclip_deploy.verify.companions import check_settings
-from mobileclip_deploy.verify.subject import OpenedSubject
+from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
@@ -148,6 +149,22 @@ def test_an_export_may_not_have_measured_itself_better_than_it_is(
     own = edited(sound, tmp_path, "parity.json", change, mcd.load_model())
     (check,) = check_measured(own, sound.parity)
     assert (check.status, said is None or said in str(check.detail)) == ("passed" if said is None else "failed", True)
+
+
+def test_a_network_of_a_high_floor_moves_by_it_on_another_processor(sound: Bundle, tmp_path: Path) -> None:
+    def as_elsewhere(data: dict[str, Any]) -> None:
+        row(data, "image", "twin")["deviation"]["relative"] = 5.5e-5
+
+    own = edited(sound, tmp_path, "parity.json", as_elsewhere, mcd.load_model())
+    twin = next(check for check in sound.parity if (check.tower, check.step) == ("image", "twin"))
+    assert twin.deviation is not None
+    today = [twin.model_copy(update={"deviation": twin.deviation.model_copy(update={"relative": 1.2e-4})})]
+    reference = own.evidence.reference
+    for floor, status in ((1e-6, "failed"), (5.5e-5, "passed")):
+        known = replace(reference, floor={"image": floor})
+        (check,) = check_measured(replace(own, evidence=Evidence(known)), today)
+        told = [one for one in str(check.detail).split("; ") if "image twin" in one]
+        assert bool(told) == (status == "failed")
 
 
 def test_what_failed_is_not_told_twice(sound: Bundle, tmp_path: Path) -> None:
