@@ -48,8 +48,10 @@ NAMES = {"image_to_text_recall": "image to text", "text_to_image_recall": "text 
 TRAIN = """\
 import json, pathlib, sys, torch
 import mobileclip_deploy as mcd
-from mobileclip_deploy.evaluation import builtin_dataset, evaluate, model_embedder, read_dataset
-from mobileclip_deploy.learning.training import read_recipe
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
+from mobileclip_deploy.evaluation.embedder import model_embedder
+from mobileclip_deploy.evaluation.evaluate import evaluate
+from mobileclip_deploy.learning.training.recipe import read_recipe
 torch.set_num_threads(1)
 recipe, folder = map(pathlib.Path, sys.argv[1:])
 weights = mcd.train(recipe, folder).weights

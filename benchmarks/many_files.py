@@ -59,7 +59,7 @@ import json, resource, sys, time
 from pathlib import Path
 import numpy as np
 from mobileclip_deploy.embeddings import embedding_files
-from mobileclip_deploy.evaluation import Embedder
+from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.progress import Lines
 
