@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from conversions import Store, locked
 from safetensors.torch import load_file
@@ -18,7 +19,8 @@ from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 
-__all__ = ["Exports", "rehash"]
+__all__ = ["Exports", "Towers", "rehash"]
+Towers = TowerName | Literal["both"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Exports:
         path = self.folder / f"nano-{get_target(target).label}-{precision}"
         return self._once(path, lambda: mcd.export(self._model(), target, precision, path.parent))
 
-    def unverified(self, target: str, precision: str, tower: TowerName) -> mcd.Bundle:
-        """A bundle of one tower that nothing may change, for tests that look at no check."""
+    def unverified(self, target: str, precision: str, tower: Towers) -> mcd.Bundle:
+        """A bundle that nothing may change, for tests that look at no check."""
         path = self.folder / f"unverified-{tower}" / f"nano-{get_target(target).label}-{precision}"
         return self._once(
             path, lambda: mcd.export(self._model(), target, precision, path.parent, tower=tower, verify=False)

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,12 +84,12 @@ def main() -> None:
     print(f"{chosen.into}: {len(list(chosen.into.iterdir()))} files, {megabytes:.1f} MB", file=sys.stderr)
 
 
-def fetch(into: Path, machine: str = "aarch64", runtimes: Collection[str] = tuple(RUNTIMES)) -> Path:
+def fetch(into: Path, machine: str = "aarch64") -> Path:
     """The runtimes' wheels for a machine's Linux, from PyPI, in the versions that are proven."""
     from mobileclip_deploy.targets import get_target
 
-    chosen = [RUNTIMES[name] for name in runtimes]
-    wanted = [f"{one.package}=={get_target(one.target).abilities.proven[one.package]}" for one in chosen]
+    proven = {one.package: get_target(one.target).abilities.proven[one.package] for one in RUNTIMES.values()}
+    wanted = [f"{package}=={version}" for package, version in proven.items()]
     shutil.rmtree(into, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += [word for platform in PLATFORMS for word in ("--platform", f"{platform}_{machine}")]
@@ -112,19 +111,13 @@ def build(wheels: Path, machine: Machine) -> Path:
     return folder / "bin"
 
 
-def assemble(
-    programs: Path,
-    wheels: Path,
-    into: Path,
-    machine: Machine = MACHINES["aarch64"],
-    runtimes: Collection[str] = tuple(RUNTIMES),
-) -> None:
+def assemble(programs: Path, wheels: Path, into: Path, machine: Machine = MACHINES["aarch64"]) -> None:
     """Programs, stripped, and every library of the system that they or the runtimes need; and what all that is."""
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
-    for program in ("mobileclip-bench", *(f"mobileclip-bench-{runtime}" for runtime in runtimes)):
+    for program in ("mobileclip-bench", *(f"mobileclip-bench-{runtime}" for runtime in RUNTIMES)):
         run(f"{machine.tools}strip", "-o", str(into / program), str(programs / program))
-    described = [describe(wheels, runtime, machine) for runtime in sorted(runtimes)]
+    described = [describe(wheels, runtime, machine) for runtime in sorted(RUNTIMES)]
     libraries: dict[str, bytes] = {}
     for wheel in described:
         with zipfile.ZipFile(wheels / str(wheel["file"])) as archive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import refusal, run
-from exports import Exports
 from tiny import WORDS, known, tiny_variant
 from torch import nn
 from writing import job_of
@@ -20,7 +20,7 @@ from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.backends import BACKENDS, XnnpackBackend
 from mobileclip_deploy.targets.executorch.depthwise import Apart, RowBands
@@ -34,22 +34,24 @@ pytest.importorskip("executorch", reason="needs executorch: pip install 'mobilec
 
 
 @pytest.fixture(scope="module")
-def bundle(exports: Exports) -> Path:
-    """The float32 bundle of the built-in network for XNNPACK, verified when it was exported."""
-    return exports.bundle("executorch", "fp32").path
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The float32 bundle of a small network for XNNPACK, verified when it was exported."""
+    folder = tmp_path_factory.mktemp("executorch")
+    with known(folder) as checkpoint:
+        yield mcd.export(mcd.load_model(WORDS, checkpoint), "executorch", "fp32", folder).path
 
 
 @pytest.fixture
 def image(bundle: Path) -> Path:
-    return bundle / "nano_image.xnnpack.pte"
+    return bundle / f"{WORDS}_image.xnnpack.pte"
 
 
 def test_files_inputs_and_outputs_are_those_of_the_contract(bundle: Path) -> None:
-    assert sorted(path.name for path in bundle.glob("*.pte")) == ["nano_image.xnnpack.pte", "nano_text.xnnpack.pte"]
-    source, result = get_target("executorch").open(bundle / "nano_image.xnnpack.pte").ports
-    assert (source.dtype, source.shape, result.dtype, result.shape) == ("float32", (1, 3, 64, 64), "float32", (1, 128))
-    source, result = get_target("executorch").open(bundle / "nano_text.xnnpack.pte").ports
-    assert (source.dtype, source.shape, result.dtype, result.shape) == ("int64", (1, 77), "float32", (1, 128))
+    assert {path.name for path in bundle.glob("*.pte")} == {f"{WORDS}_{tower}.xnnpack.pte" for tower in TOWERS}
+    source, result = get_target("executorch").open(bundle / f"{WORDS}_image.xnnpack.pte").ports
+    assert (source.dtype, source.shape, result.dtype, result.shape) == ("float32", (1, 3, 64, 64), "float32", (1, 24))
+    source, result = get_target("executorch").open(bundle / f"{WORDS}_text.xnnpack.pte").ports
+    assert (source.dtype, source.shape, result.dtype, result.shape) == ("int64", (1, 77), "float32", (1, 24))
 
 
 def test_every_check_passed_and_float32_holds_the_semantic_bound(bundle: Path) -> None:
@@ -66,7 +68,7 @@ def test_the_image_tower_is_one_delegate_and_leaves_nothing_outside(bundle: Path
 
 
 def test_no_attention_is_left_to_the_portable_kernels(bundle: Path) -> None:
-    outside = set(read_program(bundle / "nano_text.xnnpack.pte").operators)
+    outside = set(read_program(bundle / f"{WORDS}_text.xnnpack.pte").operators)
     assert not {name for name in outside if "softmax" in name or "bmm" in name or "linear" in name or "conv" in name}
 
 

@@ -27,13 +27,6 @@ def arm() -> Path:
     return harness.build("aarch64-linux", harness.arm_libraries)
 
 
-@pytest.fixture(scope="session")
-def arm_onnxruntime() -> Path:
-    """The same with ONNX Runtime's runner alone, in a third of the time; without unit tests."""
-    harness.needs("cmake", "ninja", "aarch64-linux-gnu-g++", "qemu-aarch64")
-    return harness.build("aarch64-linux", harness.arm_onnxruntime, "onnxruntime")
-
-
 @pytest.fixture
 def phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phones]:
     """One stand-in phone, which the adb on PATH lists."""

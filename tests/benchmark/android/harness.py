@@ -22,7 +22,6 @@ __all__ = [
     "SOURCE",
     "WHEELS",
     "arm_libraries",
-    "arm_onnxruntime",
     "assembling",
     "build",
     "needs",
@@ -95,23 +94,20 @@ def package_folder(name: str) -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def build(preset: str, definitions: Callable[[], dict[str, str | Path]], part: str = "all") -> Path:
+def build(preset: str, definitions: Callable[[], dict[str, str | Path]]) -> Path:
     """Build a preset of the sources as they are, or wait for whoever does, or take what is there; the build folder.
 
     Args:
         preset: what is built.
         definitions: what it is configured with, asked for when it is built.
-        part: of the programs; "all" are what every part is contained in, and builds on what a part has built.
     """
     into = ROOT / "build" / "android" / preset
     with locked(into.with_suffix(".lock")):
         sources, built = files_digest(SOURCE), into / "sources"
-        found = built.read_text().split() if built.exists() else []
-        if found[:1] != [sources]:
+        if not built.exists() or built.read_text() != sources:
             shutil.rmtree(into, ignore_errors=True)
-        if found[:1] != [sources] or found[1] not in ("all", part):
             _build(preset, into, definitions())
-            built.write_text(f"{sources} {part}")
+            built.write_text(sources)
         return into
 
 
@@ -153,30 +149,18 @@ def assembling() -> Any:
     return module
 
 
-def arm_onnxruntime() -> dict[str, str | Path]:
-    """An AAR with the library of ONNX Runtime's aarch64 wheel, and no other runtime."""
-    parts = ("BUILD_EXECUTORCH", "BUILD_LITERT", "BUILD_TESTS")
-    return {"ONNXRUNTIME_AAR": _arm_wheels("onnxruntime")} | dict.fromkeys(parts, "OFF")
-
-
 def arm_libraries() -> dict[str, str | Path]:
     """An AAR with the library of ONNX Runtime's aarch64 wheel, and ExecuTorch's and LiteRT's wheels."""
-    archive = _arm_wheels("onnxruntime", "executorch", "litert")
-    roots = {"EXECUTORCH_ROOT": WHEELS / "executorch", "LITERT_ROOT": WHEELS / "ai_edge_litert"}
-    parts = ("BUILD_EXECUTORCH", "BUILD_LITERT", "BUILD_TESTS")
-    return {"ONNXRUNTIME_AAR": archive} | roots | dict.fromkeys(parts, "ON")
-
-
-def _arm_wheels(*runtimes: str) -> Path:
-    """Fetch and unpack them; the AAR that is made of ONNX Runtime's."""
-    assembling().fetch(WHEELS, runtimes=runtimes)
+    assembling().fetch(WHEELS)
     for wheel in WHEELS.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(WHEELS)
     (onnxruntime,) = (WHEELS / "onnxruntime/capi").glob("libonnxruntime.so.*")
     headers = list(Path("/usr/include/onnxruntime").glob("*.h"))
     onnx_aar = {f"headers/{path.name}": path for path in headers} | {"jni/arm64-v8a/libonnxruntime.so": onnxruntime}
-    return _archive_of(WHEELS / "onnxruntime-android.aar", onnx_aar)
+    archive = _archive_of(WHEELS / "onnxruntime-android.aar", onnx_aar)
+    roots = {"EXECUTORCH_ROOT": WHEELS / "executorch", "LITERT_ROOT": WHEELS / "ai_edge_litert"}
+    return {"ONNXRUNTIME_AAR": archive} | roots
 
 
 def wheels_of_this_machine(into: Path) -> Path:

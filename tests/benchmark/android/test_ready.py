@@ -45,9 +45,8 @@ PACKAGE = "mobileclip_deploy_android"
 NEWEST = {"onnxruntime": frozenset({"1.32.0"})}
 
 
-ARM, ONE = "aarch64", "one runtime, aarch64"
-WITH_ALL = pytest.mark.parametrize("machine", ["x86_64", pytest.param(ARM, marks=pytest.mark.whole)])
-WITH_ONE = pytest.mark.parametrize("machine", [ONE, pytest.param(ARM, marks=pytest.mark.whole)])
+ARM = "aarch64"
+both_machines = pytest.mark.parametrize("machine", ["x86_64", pytest.param(ARM, marks=pytest.mark.whole)])
 
 
 @dataclass(frozen=True)
@@ -65,20 +64,17 @@ class Package:
 
 @pytest.fixture(scope="module")
 def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Package]:
-    """The package of programs for this machine, or for 64-bit ARM; for that with one runtime alone, which is the
-    quickest to build, too."""
+    """The package of programs for this machine, or for 64-bit ARM."""
 
     @functools.cache
     def of(machine: str) -> Package:
         place = tmp_path_factory.mktemp("installed")
         (place / PACKAGE).mkdir()
         shutil.copy(SOURCE / "runners" / PACKAGE / "__init__.py", place / PACKAGE)
-        programs = {"x86_64": "built", ARM: "arm", ONE: "arm_onnxruntime"}[machine]
-        folder = request.getfixturevalue(programs) / "bin"
-        wheels = harness.wheels_of_this_machine(place / "wheels") if machine == "x86_64" else WHEELS
-        runtimes = RUNTIMES[-1:] if machine == ONE else RUNTIMES
-        made = Package(place, wheels, ARM if machine == ONE else machine)
-        harness.assembling().assemble(folder, wheels, made.files, harness.assembling().MACHINES[made.machine], runtimes)
+        folder = request.getfixturevalue("arm" if machine == ARM else "built") / "bin"
+        wheels = WHEELS if machine == ARM else harness.wheels_of_this_machine(place / "wheels")
+        made, assembling = Package(place, wheels, machine), harness.assembling()
+        assembling.assemble(folder, wheels, made.files, assembling.MACHINES[machine])
         return made
 
     return of
@@ -104,20 +100,20 @@ def files(installed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return installed.files
 
 
-@WITH_ONE
-def test_a_fresh_environment_with_adb_alone_measures_on_an_emulated_arm_phone(
+@both_machines
+def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(
     installed: Package, machine: str, tmp_path: Path
 ) -> None:
     """Nothing of the checkout, no compiler and no other program: our wheels' files, and what pip installed."""
     harness.needs("adb", "adbd", "unshare", "ip", headers=False)
     python = fresh_environment(tmp_path / "fresh", installed)
-    measured = {"onnxruntime": "onnx"} if machine == ONE else {"executorch": "executorch", "onnxruntime": "onnx"}
+    measured = {"onnxruntime": "onnx"} | ({"executorch": "executorch"} if machine == ARM else {})
     # A small network: what emulation takes a minute for is arithmetic.
     with known(tmp_path) as checkpoint:
         model = mcd.load_model(WORDS, checkpoint)
         written = [mcd.export(model, target, "fp32", tmp_path, tower="text") for target in measured.values()]
     bundles = [str(bundle.path) for bundle in written]
-    with Phones(tmp_path / "phones", arm=True) as phones:
+    with Phones(tmp_path / "phones", arm=machine == ARM) as phones:
         environment = {
             "PATH": str(phones.folder / "host"),
             "HOME": str(tmp_path / "home"),
@@ -132,7 +128,8 @@ def test_a_fresh_environment_with_adb_alone_measures_on_an_emulated_arm_phone(
     result = read_result(tmp_path / "result.json")
     assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * len(measured)
     assert all(cell.golden and cell.golden.passed and cell.summary for cell in result.cells)
-    assert (result.device.architecture, result.device.simulated) == ("arm64-v8a", True)
+    assert result.device.architecture == ("arm64-v8a" if machine == ARM else "x86_64")
+    assert result.device.simulated
     assert result.runtimes == {name: harness.version(name) for name in measured}
     assert result.harness.c_library == "glibc"
     assert any("compare it with other glibc results only" in text for text in run_warnings(result))
@@ -144,7 +141,7 @@ def test_a_fresh_environment_with_adb_alone_measures_on_an_emulated_arm_phone(
         assert f"\nunpacking {name} {number}\n" in done.stderr
 
 
-@WITH_ALL
+@both_machines
 def test_litert_is_measured_on_a_phone_in_the_version_that_the_bundle_names(
     installed: Package, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +199,7 @@ def fresh_environment(folder: Path, installed: Package) -> Path:
     return folder / "bin" / "python"
 
 
-@WITH_ALL
+@both_machines
 def test_what_is_shipped_is_debians_own_with_its_licences(installed: Package) -> None:
     files, arm = installed.files, installed.machine == ARM
     contents = ready.Contents.model_validate_json((files / "runners.json").read_bytes())
