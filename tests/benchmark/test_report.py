@@ -174,6 +174,17 @@ SEEN = """[...document.querySelectorAll('tbody td')].filter(cell => cell.textCon
 })"""
 
 
+# Lines of the first two cards below their names, and whether what was measured comes first.
+CARD = """(() => {
+    const lines = (row) => [...row.cells].filter(cell => cell.dataset.name && cell.textContent && cell.cellIndex)
+        .filter(cell => cell.getBoundingClientRect().height > 0);
+    const [first, second] = [...document.querySelector('tbody').rows].map(lines);
+    const top = (cell) => cell.getBoundingClientRect().top;
+    const [number] = [...first].sort((one, two) => top(one) - top(two));
+    return [first.length, (second || first).length, number.dataset.name === 'median, ms'];
+})()"""
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("dark", [False, True])
 def test_answers_status_and_warnings_are_on_the_screen(shown: Page, width: int, dark: bool) -> None:
@@ -184,7 +195,11 @@ def test_answers_status_and_warnings_are_on_the_screen(shown: Page, width: int, 
     )
     assert shown.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     if width < 700:
-        assert all(seen.values())
+        assert shown.evaluate(CARD) == [8, 8, True]
+        assert all(seen[name] for name in ("tower", "runtime", "place"))
+        shown.evaluate("document.querySelectorAll('tbody .more summary').forEach(one => one.click())")
+        assert all(dict(map(tuple, shown.evaluate(SEEN))).values())
+        assert shown.evaluate(CARD)[0] > 8
         assert shown.evaluate("document.querySelector('svg').getBoundingClientRect().right <= window.innerWidth")
     back, ink = shown.evaluate(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
@@ -223,6 +238,8 @@ def test_a_screen_reader_is_told_what_everything_is(shown: Page) -> None:
     spoken = shown.spoken()
     assert any(role == "image" and "against latency" in name for role, name in spoken)
     assert ("heading", "Accuracy against latency") in spoken
+    headings = shown.evaluate("[...document.querySelectorAll('h2')].map(one => one.textContent)")
+    assert headings[-1] == "Accuracy against latency"  # numbers before figures
     assert [name for role, name in spoken if role in ("button", "image", "table", "region") and not name] == []
 
 

@@ -15,8 +15,11 @@ from mobileclip_deploy.benchmark.result import Browser, CellResult, Result, Snap
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
 
-__all__ = ["LIMITS", "Field", "columns", "conditions", "remarks", "rows"]
+__all__ = ["LIMITS", "SHOWN_LINES", "Field", "card", "columns", "conditions", "remarks", "rows"]
 
+SHOWN_LINES = 8
+"""Lines under a name that a card shows before it is unfolded."""
+WORDS = ("model", "tower", "precision", "runtime", "place", "threads")
 LIMITS = ("GOP/s", "of float32's limit, %", "of int8's limit, %")
 """Columns of a result whose run measured the limit of its cores."""
 
@@ -33,11 +36,22 @@ def columns(result: Result) -> tuple[str, ...]:
     """The names of a result's columns; those of figures end in their unit. What a reader must not miss comes first: a
     screen shows about eleven."""
     statistic = result.job.protocol.statistic.replace("_", " ")
-    words = ("model", "tower", "precision", "runtime", "place", "threads")
     judged = (f"{statistic}, ms", "95% of median, ms", "status", "answers", "warnings")
     times = ("p90, ms", "p99, ms", *_own(result), "load, ms", "again, ms", "first, ms")
     limits = LIMITS if result.peaks else ()
-    return (*words, *judged, *limits, *times, "last/first", "memory, MB", "file, MB")
+    return (*WORDS, *judged, *limits, *times, "last/first", "memory, MB", "file, MB")
+
+
+def card(result: Result, row: Sequence[Field]) -> tuple[int, ...]:
+    """At which line of a card each field of a row stands, where a screen is too narrow for a table: its name (0), then
+    what was measured and whether it counts, then what was measured; what is empty takes no line."""
+    names = columns(result)
+    statistic = names[len(WORDS)]
+    first = ("model", statistic, "95% of median, ms", "status", "answers", "warnings", "tower", "runtime", "place")
+    order = sorted(range(len(names)), key=lambda at: first.index(names[at]) if names[at] in first else len(first))
+    lines = iter(range(len(names)))
+    places = {at: next(lines) for at in order if row[at].text}
+    return tuple(places.get(at, 0) for at in range(len(names)))
 
 
 def _own(result: Result) -> tuple[str, ...]:

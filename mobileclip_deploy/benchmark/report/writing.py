@@ -15,7 +15,7 @@ from mobileclip_deploy.benchmark.report.drawing import draw
 from mobileclip_deploy.benchmark.report.png import write_png
 from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, figures
 from mobileclip_deploy.benchmark.report.roofline_drawing import draw_roofline
-from mobileclip_deploy.benchmark.report.table import columns, conditions, remarks, rows
+from mobileclip_deploy.benchmark.report.table import SHOWN_LINES, card, columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.roofline import OPERATOR_COLUMNS, operator_rows, operator_shares, rooflines
 from mobileclip_deploy.errors import UsageError
@@ -92,6 +92,8 @@ def html_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> st
         warnings=run_warnings,
         columns=columns,
         rows=rows,
+        card=card,
+        shown_lines=SHOWN_LINES,
         conditions=conditions,
         remarks=partial(remarks, lints=lints),
         device_name=device_name,
