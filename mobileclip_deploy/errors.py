@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from mobileclip_deploy.escaping import uncoloured
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -31,9 +33,11 @@ __all__ = [
     "UsageError",
     "causes",
     "first_problem",
+    "worded",
     "first_sentence",
     "no_room",
     "of_system",
+    "problem",
     "suggestion",
 ]
 
@@ -158,11 +162,94 @@ def first_sentence(error: BaseException, most: int = 300) -> str:
     return line.partition(". ")[0].strip().removesuffix(".")[:most]
 
 
+def worded(error: BaseException) -> str:
+    """Why a file or a value cannot be used, in words of ours: Python's and the system's own are not for users."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON at line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"its byte {error.start + 1:,} is none of UTF-8 text"
+    if isinstance(error, OSError):
+        return SYSTEM.get(error.errno or 0) or error.strerror or first_sentence(error)
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, KeyError):
+        return f"{error.args[0] if error.args else 'a part'} is missing"
+    if isinstance(error, TypeError | AttributeError | IndexError):
+        return "its parts are not those of such a file"
+    if isinstance(error, ValueError) and "integer string conversion" in str(error):
+        return "a number of too many digits"
+    return " ".join(uncoloured(str(error)).split())[:300] or type(error).__name__
+
+
+SYSTEM = {
+    errno.ENOENT: "there is none",
+    errno.EISDIR: "a folder, not a file",
+    errno.ENOTDIR: "a file stands where a folder has to be",
+    errno.EACCES: "it may not be read",
+    errno.EPERM: "it may not be read",
+    errno.ELOOP: "a link that leads in a circle",
+    errno.ENAMETOOLONG: "its name is too long",
+}
+"""What the system says most often of a file, in words of ours."""
+
+
 def first_problem(error: ValidationError) -> str:
-    """The first of the problems that pydantic found, in one line: the place where it is, and what it is."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    """The first of the problems that pydantic found, in one line and in words of ours: the place where it is, and what
+    it is."""
+    first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part)[:80] for part in first["loc"])  # a part may be a name that a stranger wrote
-    return f"{place}: {first['msg']}" if place else first["msg"]
+    return f"{place}: {problem(first)}" if place else problem(first)
+
+
+def problem(found: ErrorDetails) -> str:
+    """One of the problems that pydantic found, in words of ours."""
+    known, context = PROBLEMS.get(found["type"]), found.get("ctx", {})
+    if found["type"] == "json_invalid":
+        return _no_json(str(context.get("error")))
+    return found["msg"] if known is None else known.format(**{name: _short(one) for name, one in context.items()})
+
+
+def _no_json(told: str) -> str:
+    """What the parser of pydantic tells, with the place."""
+    known = {"recursion": "nested too deeply", "out of range": "a number of too many digits"}
+    what = next((words for part, words in known.items() if part in told), "no JSON")
+    at = re.search(r"line (\d+) column (\d+)", told)
+    return what if at is None else f"{what}, at line {at[1]}, column {at[2]}"
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+PROBLEMS = {
+    "missing": "missing",
+    "extra_forbidden": "not known here",
+    "value_error": "{error}",
+    "assertion_error": "{error}",
+    "literal_error": "not {expected}",
+    "enum": "not {expected}",
+    "string_type": "not a text",
+    "string_pattern_mismatch": "a text of another form than {pattern}",
+    "string_too_short": "shorter than {min_length} characters",
+    "string_too_long": "longer than {max_length} characters",
+    "int_parsing_size": "a number of too many digits",
+    "finite_number": "not a finite number",
+    "greater_than": "not above {gt}",
+    "greater_than_equal": "below {ge}",
+    "less_than": "not below {lt}",
+    "less_than_equal": "above {le}",
+    "too_short": "fewer than {min_length} items",
+    "too_long": "more than {max_length} items",
+    "none_required": "not null",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "not a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "not a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "neither true nor false"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type", "iterable_type"), "not a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "not an object with fields"),
+    **dict.fromkeys(("dataclass_type", "dataclass_exact_type"), "not an object with fields"),
+    **dict.fromkeys(("union_tag_invalid", "union_tag_not_found"), "of no kind that is known"),
+}
+"""What pydantic calls a problem, and what is said of it; what stands in braces is its context."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

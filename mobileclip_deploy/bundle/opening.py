@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mobileclip_deploy.arguments import checked
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, Measurements, TowerEntry
-from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
+from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, worded
 from mobileclip_deploy.files import (
     StrPath,
     artifact_bytes,
@@ -130,7 +130,7 @@ class Bundle:
             chosen = read_json(log)["trials"][-1]["four_bit"]
             return {tower: frozenset(names) for tower, names in chosen.items()}
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-            raise InvalidInput(f"{log} cannot be read: {error}; export the bundle again") from error
+            raise InvalidInput(f"{log} cannot be read: {worded(error)}; export the bundle again") from error
 
     @property
     def floats(self) -> Path:
@@ -153,7 +153,7 @@ class Bundle:
         except ValidationError as error:
             raise InvalidInput(f"{path}: {first_problem(error)}") from error
         except (OSError, ValueError) as error:
-            raise InvalidInput(f"{path} cannot be read: {error}; export the bundle again") from error
+            raise InvalidInput(f"{path} cannot be read: {worded(error)}; export the bundle again") from error
 
     @property
     def parity(self) -> tuple[Check, ...]:
@@ -183,7 +183,7 @@ def _read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         raise InvalidInput(f"{path}/{MANIFEST}: {first_problem(error)}") from error
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}/{MANIFEST} cannot be read: {error}") from error
+        raise InvalidInput(f"{path}/{MANIFEST} cannot be read: {worded(error)}") from error
     sizes = {
         "embed_dim": manifest.embed_dim,
         "preprocess.size": manifest.preprocess.size,

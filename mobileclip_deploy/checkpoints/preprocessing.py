@@ -17,7 +17,7 @@ from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.identity import Identity
 from mobileclip_deploy.checkpoints.transformers import FORM, PREPROCESSOR
 from mobileclip_deploy.checkpoints.weights_files import CONFIG
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem, suggestion
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem, suggestion, worded
 from mobileclip_deploy.files import json_value, read_json
 from mobileclip_deploy.model.provenance import TakenPreprocess
 from mobileclip_deploy.model.variants import Preprocess
@@ -91,7 +91,7 @@ def _parsed(where: Path | str, text: str | None = None) -> dict[str, Any]:
     try:
         told = json_value(where, text) if text is not None else read_json(Path(where))
     except ValueError as error:
-        raise InvalidInput(f"{where} is no JSON ({error}); say {OPENAI} or {CARD} with `preprocess`") from error
+        raise InvalidInput(f"{where} is no JSON ({worded(error)}); say {OPENAI} or {CARD} with `preprocess`") from error
     if not isinstance(told, dict):
         raise InvalidInput(f"{where} holds no JSON object; say {OPENAI} or {CARD} with `preprocess`")
     return told

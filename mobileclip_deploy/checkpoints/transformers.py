@@ -18,7 +18,7 @@ from torch import Tensor
 from mobileclip_deploy.checkpoints.keymap import Rule, same, transposed
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile
 from mobileclip_deploy.checkpoints.weights_files import MODEL_CONFIG
-from mobileclip_deploy.errors import CheckpointError, InvalidInput
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, worded
 from mobileclip_deploy.files import read_json
 
 __all__ = ["ACTIVATION", "FORM", "PREPROCESSOR", "as_open_clip", "recognises"]
@@ -114,6 +114,6 @@ def _activation(path: Path) -> Mapping[str, str]:
     try:
         told: Any = read_json(config)
     except (InvalidInput, ValueError, OSError) as error:
-        raise CheckpointError(f"{config} cannot be read ({error}); save the model again") from error
+        raise CheckpointError(f"{config} cannot be read ({worded(error)}); save the model again") from error
     said = told.get("text_config") or told.get("vision_config") or {} if isinstance(told, dict) else {}
     return {ACTIVATION: "QuickGELU" if said.get("hidden_act", "quick_gelu") == "quick_gelu" else "GELU"}

@@ -18,7 +18,7 @@ from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.index_file import Description, Header
 from mobileclip_deploy.embeddings.storage import STORES, Store
 from mobileclip_deploy.embeddings.writing import create
-from mobileclip_deploy.errors import GateFailed, InvalidInput, first_problem
+from mobileclip_deploy.errors import GateFailed, InvalidInput, first_problem, worded
 from mobileclip_deploy.evaluation.embedding import unit
 from mobileclip_deploy.evaluation.metrics import Interval, mean_interval
 from mobileclip_deploy.files import check_tensors
@@ -108,7 +108,7 @@ class Bridge:
         except ValidationError as error:
             raise InvalidInput(f"{path} is no bridge: {first_problem(error)}; learn it again") from None
         except (SafetensorError, OSError, KeyError) as error:
-            raise InvalidInput(f"{path} is no bridge ({error}); `bridge` learns one") from None
+            raise InvalidInput(f"{path} is no bridge ({worded(error)}); `bridge` learns one") from None
         fits = matrix.ndim == 2 and offset.shape == matrix.shape[1:] and matrix.dtype == offset.dtype == np.float32
         store = description.store
         scaled = store in STORES and (description.scale > 0) == (store in ("int8", "bits"))  # as an index's header

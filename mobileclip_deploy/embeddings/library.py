@@ -22,7 +22,7 @@ from mobileclip_deploy.embeddings.index_file import Description, Header
 from mobileclip_deploy.embeddings.spaces import remember
 from mobileclip_deploy.embeddings.storage import INT8_MOST, Store
 from mobileclip_deploy.embeddings.writing import IndexWriter, Rows, compact, create
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError, worded
 from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder
 from mobileclip_deploy.evaluation.embedding import embed_texts, unit
 from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
@@ -103,7 +103,7 @@ def int8_scale(bundle: Bundle) -> float:
         with safe_open(bundle.golden, framework="np") as file:
             golden = unit(np.asarray(file.get_tensor("image_embeddings"), np.float32))
     except (SafetensorError, OSError) as error:
-        raise InvalidInput(f"{bundle.golden} cannot be read ({error}); export the bundle again") from None
+        raise InvalidInput(f"{bundle.golden} cannot be read ({worded(error)}); export the bundle again") from None
     largest = float(np.abs(golden).max())
     if not 0 < largest <= 1:
         raise InvalidInput(f"{bundle.golden} holds no embeddings; export the bundle again")

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import check_tensors, content_sha256
 from mobileclip_deploy.files.spilling import spilling_database, telling_of_room
 
@@ -157,7 +157,7 @@ def _names(shard: Path) -> list[str]:
             names = json.loads(file.metadata()["names"])
             rows = file.get_slice("embeddings").get_shape()[0]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{shard} is damaged ({error}); delete it, and it will be computed again") from error
+        raise InvalidInput(f"{shard} is damaged ({worded(error)}); delete it, and it will be computed again") from error
     if len(names) != rows:
         raise InvalidInput(f"{shard} is damaged ({rows} rows for {len(names)} names); delete it")
     return list(names)
@@ -168,4 +168,4 @@ def _embeddings(shard: Path) -> npt.NDArray[np.float32]:
         with safe_open(shard, framework="np") as file:
             return np.asarray(file.get_tensor("embeddings"), dtype=np.float32)
     except (SafetensorError, OSError) as error:
-        raise InvalidInput(f"{shard} is damaged ({error}); delete it, and it will be computed again") from error
+        raise InvalidInput(f"{shard} is damaged ({worded(error)}); delete it, and it will be computed again") from error

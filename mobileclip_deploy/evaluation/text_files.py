@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem
+from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, worded
 from mobileclip_deploy.files import check_items, read_regular
 from mobileclip_deploy.model.prompts import template_fault
 
@@ -82,7 +82,7 @@ def read_text(path: Path, limit: int = LIST_BYTES) -> str:
     try:
         return _read_bytes(path, limit).removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error
+        raise InvalidInput(f"{path} cannot be read as UTF-8 text: {worded(error)}") from error
 
 
 def parse_json(where: Path | str, text: str, items: int = LIST_ITEMS) -> Any:
@@ -95,7 +95,7 @@ def parse_json(where: Path | str, text: str, items: int = LIST_ITEMS) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{where} is not JSON: {error}") from error
+        raise InvalidInput(f"{where} is not JSON: {worded(error)}") from error
 
 
 def validated(kind: type[M], where: Path | str, value: Any) -> M:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 
 __all__ = ["PlainPath", "PlainText", "is_below", "plain_path", "plain_text", "within"]
 
@@ -60,7 +60,7 @@ def within(folder: Path, name: str) -> Path:
     try:
         inside = is_below(path, folder)
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a name that is none
-        raise InvalidInput(f"{folder}: a file of it cannot be found: {error}") from error
+        raise InvalidInput(f"{folder}: a file of it cannot be found: {worded(error)}") from error
     if not inside:
         raise InvalidInput(f"{folder}: {name[:60]!r} points outside the folder; ask whoever wrote that name")
     return path

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion
+from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion, worded
 from mobileclip_deploy.files import StrPath, read_json
 from mobileclip_deploy.files.names import within
 from mobileclip_deploy.layouts.layout import PLACEHOLDER, Layout, values_of
@@ -70,7 +70,7 @@ def read_layout(name: StrPath) -> Layout:
     except ValidationError as error:
         raise InvalidInput(f"{path} is no layout: {first_problem(error)}") from error
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be read: {error}") from error
+        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
     taken = packaged_layout(layout.name)
     if layout.default or (taken is not None and layout != taken):
         what = "`default` is for layouts of the package" if layout.default else f"{layout.name} is one of the package"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion
+from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion, worded
 from mobileclip_deploy.model.open_clip_files import ClassSet, class_names
 from mobileclip_deploy.model.prompts import Template
 
@@ -312,7 +312,7 @@ def read_card(path: Path) -> Variant:
     except ValidationError as error:
         raise InvalidInput(f"{path}: {first_problem(error)}") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InvalidInput(f"{path} is not a readable variant card: {error}") from error
+        raise InvalidInput(f"{path} is not a readable variant card: {worded(error)}") from error
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.errors import InvalidInput, first_problem, worded
 from mobileclip_deploy.files import read_json
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.parity.report import Check, ParityReport
@@ -100,7 +100,7 @@ def read_lock(path: Path) -> ParityLock:
     except ValidationError as error:
         raise InvalidInput(f"{path}: {first_problem(error)}") from error
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be read: {error}") from error
+        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
 
 
 def locked_figures(report: ParityReport, checkpoint: Provenance, sizes: Mapping[str, int]) -> LockedBundle:

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -171,4 +171,4 @@ class Reference:
                 reference._check()
                 return reference
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
-            raise InvalidInput(f"{path} is missing or damaged: {error}") from error
+            raise InvalidInput(f"{path} is missing or damaged: {worded(error)}") from error

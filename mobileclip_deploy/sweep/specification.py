@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion
+from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion, worded
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN
 from mobileclip_deploy.files import read_regular
 
@@ -75,7 +75,7 @@ def read_specification(path: Path) -> Specification:
                 raise InvalidInput(f"{path}, line {number}: more than {DOTS} dots; give each value a line of its own")
         content = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise InvalidInput(f"{path} is not TOML: {reason}; see docs/sweep.md") from error

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError, worded
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.model.prompts import labels_fault, template_fault
 from mobileclip_deploy.model.variants import Variant
@@ -76,7 +76,7 @@ def read_labels(text: str, template: str | None = None) -> LabelSet:
     try:
         lines = read_regular(path).decode("utf-8-sig").splitlines() if os.path.exists(path) else None
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"`labels` {text}: cannot be read as UTF-8 text: {error}") from error
+        raise InvalidInput(f"`labels` {text}: cannot be read as UTF-8 text: {worded(error)}") from error
     meant = text.strip().lower()
     if lines is None and (meant.startswith(PATH_STARTS) or meant.endswith(PATH_ENDS)):
         raise UsageError(f"`labels` {text}: no such file; give one with one label a line, or a list like cat,dog,car")

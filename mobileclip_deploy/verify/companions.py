@@ -15,7 +15,7 @@ import torch
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card, write_preprocessor_config
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.layouts import Layout, default_layout, packaged_layout, write_side_files
 from mobileclip_deploy.model.tokenizer import write_tokenizer_files
 from mobileclip_deploy.model.variants import Variant
@@ -183,7 +183,7 @@ def _difference(have: Path, want: Path, name: str) -> str | None:
     try:
         told, wanted = json.loads(have.read_text(encoding="utf-8")), json.loads(want.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{have} cannot be read: {error}; export the bundle again") from error
+        raise InvalidInput(f"{have} cannot be read: {worded(error)}; export the bundle again") from error
     if told == wanted:  # written otherwise
         return None
     if isinstance(told, dict) and isinstance(wanted, dict):

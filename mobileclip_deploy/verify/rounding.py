@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
@@ -88,7 +88,7 @@ def read_floats(bundle: Bundle, tower: TowerName, module: nn.Module) -> None:
         check_tensors(bundle.floats)
         found = load_file(bundle.floats)
     except (OSError, ValueError, SafetensorError) as error:
-        raise InvalidInput(f"{bundle.floats} cannot be read: {error}; export the bundle again") from error
+        raise InvalidInput(f"{bundle.floats} cannot be read: {worded(error)}; export the bundle again") from error
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     for key, values in found.items():
         of, _, name = key.partition(".")

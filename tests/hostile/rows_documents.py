@@ -219,8 +219,8 @@ RESULTS = tuple(
             RESULT.replace("[2000000,2100000,1900000]", MANY.replace("0", '""', 1)),
             "more items",
         ),
-        ("nested", RESULT.replace("[2000000,2100000,1900000]", DEEP), "recursion"),
-        ("digits", RESULT.replace("[2000000,2100000,1900000]", "9" * 5_000), "number out of range"),
+        ("nested", RESULT.replace("[2000000,2100000,1900000]", DEEP), "nested too deeply, at line"),
+        ("digits", RESULT.replace("[2000000,2100000,1900000]", "9" * 5_000), "a number of too many digits"),
         ("a million fields", "{" + ",".join(f'"k{number}":0' for number in range(10**6)) + "}", "more fields"),
     )
 )

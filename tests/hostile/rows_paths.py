@@ -33,7 +33,7 @@ PATHS = {
     "half a character": ("a\ud800b", "half a character"),
 }
 TEXTS = {field: PATHS[field] for field in ("very long", "NUL", "a new line", "ESC", "written backwards")}
-PATTERN = "String should match pattern"
+PATTERN = "a text of another form"
 
 
 def put(*place: str) -> Callable[[Any, str], None]:
@@ -142,7 +142,7 @@ LAYOUTS = (
     *fields(put("image", "input", "name"), "tensor", {**TEXTS, "very long": ("a" * 300, "at most 200 characters")}),
     layout("nested", nested(60), "is nested deeper than 50 times"),
     layout("nested without end", "[" * 100_000, "nested too deeply"),
-    layout("a list", [], "valid dictionary"),
+    layout("a list", [], "not an object"),
     Row("layout", "not UTF-8", write("mine.json", b"\xff"), ("layouts", "mine.json"), "can't decode"),
     layout("suffixes without end", {**LAYOUT, "suffixes": {f"p{n}": "" for n in range(1_000)}}, "at most 100 items"),
     layout(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.errors import InvalidInput, first_problem, worded
 from mobileclip_deploy.files import read_json, write_whole
 from mobileclip_deploy.files.names import PlainPath
 from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS, AugmentationPolicy
@@ -121,7 +121,7 @@ def read_index(folder: Path) -> Index:
             "make the dataset again in another folder"
         ) from error
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{file} cannot be read: {error}") from error
+        raise InvalidInput(f"{file} cannot be read: {worded(error)}") from error
 
 
 def text_sha256(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.errors import InvalidInput, first_problem, worded
 from mobileclip_deploy.files import read_json, read_regular
 from mobileclip_deploy.model.image_files import image_files
 
@@ -79,7 +79,7 @@ def read_pairs(source: Path) -> Pairs:
         try:
             manifest = source / str(read_json(description).get("pairs", manifest.name))
         except (OSError, ValueError, AttributeError) as error:
-            raise InvalidInput(f"{description} is not a JSON object: {error}") from error
+            raise InvalidInput(f"{description} is not a JSON object: {worded(error)}") from error
     if description.is_file() or manifest.is_file():
         return parse_pairs(_text(manifest), source, str(manifest))
     files = image_files(source)
@@ -119,4 +119,4 @@ def _text(path: Path) -> str:
     try:
         return read_regular(path, PAIRS_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error
+        raise InvalidInput(f"{path} cannot be read as UTF-8 text: {worded(error)}") from error

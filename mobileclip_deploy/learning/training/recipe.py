@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion
+from mobileclip_deploy.errors import InvalidInput, first_problem, problem, suggestion, worded
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.learning.datacompdr.settings import ShardSettings
 from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
@@ -155,7 +155,7 @@ EXAMPLES = {
 
 def _in_words(error: ValidationError) -> str:
     """The first problem of a recipe: which field it is, what is wrong with it, and what it may look like."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     if not first["loc"]:
         more = " `steps: 2000`" if first["type"] == "model_type" else ""
         return f"a recipe is a field and its value a line, such as{more}" if more else first_problem(error)
@@ -172,7 +172,7 @@ def _in_words(error: ValidationError) -> str:
         return f"unknown field {place}{wrong}{suggestion(wrong, known)}; known: {', '.join(known)}"
     field = Recipe.model_fields.get(name)
     example = EXAMPLES.get(name) or (None if field is None else json.dumps(field.default))
-    what = "is missing" if first["type"] == "missing" else f"cannot be that: {first['msg']}"
+    what = "is missing" if first["type"] == "missing" else f"cannot be that: {problem(first)}"
     return f"field {'.'.join(map(str, first['loc']))} {what}; for example `{name}: {example}`"
 
 
@@ -207,7 +207,7 @@ def read_recipe(path: Path, data: Path | None = None, images: Path | None = None
             raise InvalidInput(f"{path} refers back to itself (*name), which a recipe does not need; write it out")
         content = yaml.load(text, _Once)
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise InvalidInput(f"{path} is not YAML: {reason}") from error

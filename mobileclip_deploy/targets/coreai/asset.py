@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, first_sentence
+from mobileclip_deploy.errors import InvalidInput, first_sentence, worded
 from mobileclip_deploy.files import read_json
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.coreai.bytecode import read_resources
@@ -176,7 +176,7 @@ def _metadata(path: Path) -> dict[str, Any]:
     try:
         found = read_json(path / METADATA)
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} is no .aimodel: its {METADATA} cannot be read ({error})") from error
+        raise InvalidInput(f"{path} is no .aimodel: its {METADATA} cannot be read ({worded(error)})") from error
     if not isinstance(found, dict) or "assetVersion" not in found:
         raise InvalidInput(f"{path} is no .aimodel: its {METADATA} names no assetVersion")
     return found

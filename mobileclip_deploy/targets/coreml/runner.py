@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_sentence
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_sentence, worded
 from mobileclip_deploy.targets.mlpackage import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
 
@@ -114,7 +114,9 @@ def _labels_beside(path: Path) -> list[str]:
     try:
         return list(json.loads((path.parent / "labels.json").read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise RuntimeFailed(f"{path} is a classifier, and labels.json beside it cannot be read: {error}") from error
+        raise RuntimeFailed(
+            f"{path} is a classifier, and labels.json beside it cannot be read: {worded(error)}"
+        ) from error
 
 
 def _pixels(inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from mobileclip_deploy.targets.litert.bands import deal_out
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import parse_model
+from mobileclip_deploy.targets.litert.pixels import take_bytes
 from mobileclip_deploy.targets.litert.quantizing import placed_layers, store_weights
 from mobileclip_deploy.targets.litert.static import quantize_static
 from mobileclip_deploy.targets.litert.storage import is_measured
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage
-from mobileclip_deploy.targets.values import TowerJob
+from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
 __all__ = ["METADATA", "write_model"]
 
@@ -43,14 +44,17 @@ class _TextNamed(_Named):
         return {self.output: self.tower(text)}
 
 
-def write_model(job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str) -> None:
+def write_model(job: TowerJob, path: Path, storage: Storage, source: TensorInfo, result: TensorInfo) -> None:
     """Convert a tower and write the .tflite, its weights as `storage` says; the same job gives the same bytes.
+
+    Args:
+        source, result: what its input and output are; an image of bytes has its channels last.
 
     Raises:
         ExportError: a converter refused the tower.
     """
     with conversion(f"LiteRT conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
-        content = job.once("litert", lambda: _converted(job, input_name, output_name))
+        content = job.once("litert", lambda: _converted(job, source.name, result.name))
         model, stored = parse_model(content), frozenset[int]()
         if job.calibration is not None:
             placed = placed_layers(model, job.module, storage)
@@ -61,6 +65,8 @@ def write_model(job: TowerJob, path: Path, storage: Storage, input_name: str, ou
             stored = frozenset(place for place, tensor in enumerate(parse_model(content).tensors) if tensor.quantized)
         editor = Editor(content)
         store_weights(editor, model, job.module, storage, stored)
+        if source.dtype == "uint8":
+            take_bytes(editor)
         editor.add_metadata(METADATA, _metadata(job))
         path.write_bytes(editor.packed())
 

@@ -89,8 +89,10 @@ class LiteRTArtifact(Artifact):
 
     def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
         from mobileclip_deploy.targets.litert.gpu import compile_for_gpu, extremes
+        from mobileclip_deploy.targets.litert.pixels import as_taken
 
-        found = compile_for_gpu(self, inputs)
+        (taken,) = self.model.inputs.values()
+        found = compile_for_gpu(self, None if inputs is None else as_taken(inputs, self.model.tensors[taken]))
         if inputs is None:
             return found
         largest, largest_sum = extremes(self, inputs)

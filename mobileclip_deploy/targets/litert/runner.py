@@ -11,6 +11,7 @@ import torch
 from mobileclip_deploy.errors import RuntimeFailed, first_sentence
 from mobileclip_deploy.targets.litert.model_file import SIGNATURE
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
+from mobileclip_deploy.targets.litert.pixels import as_taken, taken_shape
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import require_shape
 
@@ -33,8 +34,7 @@ class LiteRTRunner:
         _ = artifact.graph  # the runtime trusts what a file says of its tensors
         (self._input, place), *_ = model.inputs.items()
         self._output, *_ = model.outputs
-        tensor = model.tensors[place]
-        self._shape, self._dtype = tensor.free_shape, np.dtype(tensor.dtype)
+        self._tensor = model.tensors[place]
         threads = torch.get_num_threads()
         version = importlib.metadata.version("ai-edge-litert")
         self.engine = f"LiteRT {version} (CPU{how}, {threads} thread{'s' if threads > 1 else ''})"
@@ -50,8 +50,8 @@ class LiteRTRunner:
             raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_sentence(error)}") from error
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        require_shape(inputs, self._shape)
-        rows = np.ascontiguousarray(inputs, dtype=self._dtype)
+        require_shape(inputs, taken_shape(self._tensor))
+        rows = as_taken(inputs, self._tensor)
         try:
             answers = [self._run(**{self._input: row[None]})[self._output] for row in rows]
         except Exception as error:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.litert.model_file import ModelFile
+from mobileclip_deploy.targets.litert.pixels import as_taken
 from mobileclip_deploy.targets.quiet import hold_back
 from mobileclip_deploy.targets.ranges import Range, ranges_of
 
@@ -89,8 +90,8 @@ def computed_values(
         interpreter.allocate_tensors()
     (place,) = model.inputs.values()
     wanted = _floats(model) if places is None else places
-    for row in inputs:
-        interpreter.set_tensor(place, row[None].astype(model.tensors[place].dtype))
+    for row in as_taken(inputs, model.tensors[place]):
+        interpreter.set_tensor(place, row[None])
         interpreter.invoke()
         yield {number: interpreter.get_tensor(number) for number in wanted}
 

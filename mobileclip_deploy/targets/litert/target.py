@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
+from mobileclip_deploy.targets.litert.pixels import LiteRTOptions
 from mobileclip_deploy.targets.litert.storage import RULES
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
+    from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
 __all__ = ["LiteRTTarget"]
@@ -22,6 +25,8 @@ CPU = RuntimePlace("litert", "cpu")
 class LiteRTTarget(Target):
     name = "litert"
     title = "LiteRT"
+    Options = LiteRTOptions
+    options: LiteRTOptions
     abilities = Abilities(
         packages=("ai_edge_litert",),
         extra="litert-run",
@@ -49,13 +54,21 @@ class LiteRTTarget(Target):
         runtime_packages={"litert": "ai_edge_litert"},
     )
 
+    def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
+        source, result = super().tensors(variant, tower, labels)
+        if self.options.nhwc_bytes and tower == "image":
+            batch, colours, height, width = source.shape
+            shape = (batch, height, width, colours)
+            source = replace(source, dtype="uint8", shape=shape, range=(0.0, 255.0))
+        return source, result
+
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.litert.authoring import write_model
         from mobileclip_deploy.targets.rules import storage_of
 
         storage = storage_of(self, job.tower, job.module, job.precision, job.four_bit)
         source, result = self.ports(job.variant, job.tower, job.form)
-        write_model(job, path, storage, source.name, result.name)
+        write_model(job, path, storage, source, result)
         return ()
 
     def open(self, path: Path, function: str | None = None) -> Artifact:

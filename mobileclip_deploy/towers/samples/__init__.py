@@ -6,7 +6,7 @@ import json
 from os import PathLike
 from pathlib import Path
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import read_regular
 
 __all__ = ["calibration_prompts", "image_paths", "prompts", "read_prompts"]
@@ -66,7 +66,7 @@ def _parse_json(path: Path, text: str) -> list[str]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path}: not JSON ({error})") from None
+        raise InvalidInput(f"{path}: not JSON ({worded(error)})") from None
     if not isinstance(value, list):
         raise InvalidInput(f"{path}: not a JSON list of strings")
     for index, prompt in enumerate(value):

@@ -169,7 +169,7 @@ def test_captions_for_some_rows_only_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ('{"text": "cat"}', "pairs.jsonl:1: image: Field required"),
+        ('{"text": "cat"}', "pairs.jsonl:1: image: missing"),
         ("cat", "pairs.jsonl:1: Invalid JSON"),
         ('{"image": "none.png", "text": "cat"}', "no image at"),
         ("", "holds no pairs"),

@@ -1,0 +1,126 @@
+"""What users read of a bad value or file are words of ours: none of pydantic's, of Python's and of the system's."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Literal, get_args
+
+import pytest
+from command_line import refusal, run
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core.core_schema import ErrorType
+
+from mobileclip_deploy.errors import PROBLEMS, SYSTEM, first_problem, worded
+
+FOREIGN = ("Errno", "Expecting", "codec", "Input should", "Field required", "Extra inputs", "recursion", "should be")
+
+
+class Model(BaseModel, extra="forbid"):
+    name: str = "a"
+    count: int = Field(1, gt=0, le=9)
+    share: float = Field(0.5, allow_inf_nan=False)
+    flag: bool = False
+    kind: Literal["a", "b"] = "a"
+    rows: tuple[int, ...] = Field((), max_length=2)
+    part: dict[str, int] = {}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"name": 7}, "name: not a text"),
+        ({"count": "x"}, "count: not a whole number"),
+        ({"count": 0}, "count: not above 0"),
+        ({"count": 10}, "count: above 9"),
+        ({"share": "x"}, "share: not a number"),
+        ({"share": float("nan")}, "share: not a finite number"),
+        ({"flag": "x"}, "flag: neither true nor false"),
+        ({"kind": "c"}, "kind: not 'a' or 'b'"),
+        ({"rows": 3}, "rows: not a list"),
+        ({"rows": [1, 2, 3]}, "rows: more than 2 items"),
+        ({"part": []}, "part: not an object with fields"),
+        ({"more": 1}, "more: not known here"),
+        ([], "not an object with fields"),
+    ],
+)
+def test_a_value_that_a_model_refuses(content: object, words: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Model.model_validate(content)
+    assert first_problem(refused.value) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "no JSON, at line 1, column 1"),
+        ("[" * 1000, "nested too deeply, at line 1, column 20"),
+        ('{"count": 1e999, "share": }', "no JSON, at line 1, column"),
+    ],
+)
+def test_a_text_that_is_no_json(text: str, words: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Model.model_validate_json(text)
+    assert first_problem(refused.value).startswith(words)
+
+
+def test_no_problem_is_called_by_a_name_that_pydantic_does_not_have() -> None:
+    assert set(PROBLEMS) <= set(get_args(ErrorType))
+
+
+def test_what_python_and_the_system_say() -> None:
+    errors: list[BaseException] = [OSError(number, os.strerror(number), "a.json") for number in SYSTEM]
+    errors += [
+        KeyError("embeddings"),
+        TypeError("'int' object is not subscriptable"),
+        RecursionError("maximum recursion"),
+    ]
+    for broken in (lambda: json.loads("{"), lambda: b"\xff".decode("utf-8"), lambda: json.loads("9" * 5000)):
+        try:
+            broken()
+        except ValueError as error:
+            errors.append(error)
+    told = [worded(error) for error in errors]
+    assert [text for text in told if any(word in text for word in FOREIGN)] == []
+    assert told[-6:] == [
+        "embeddings is missing",
+        "its parts are not those of such a file",
+        "nested too deeply",
+        "no JSON at line 1, column 2",
+        "its byte 1 is none of UTF-8 text",
+        "a number of too many digits",
+    ]
+    assert worded(OSError(errno.EIO, "Input/output error")) == "Input/output error"
+    assert worded(ValueError("ours: it holds half a character")) == "ours: it holds half a character"
+
+
+BAD = {"empty": b"", "binary": bytes(range(256)), "deep": b"[" * 100_000, "digits": b'{"a": ' + b"9" * 5000 + b"}"}
+# Commands that read a small file, with the place for it; none of them gets as far as a network.
+COMMANDS = {
+    "layout": ("export", "--target", "onnx", "--layout", "FILE.json", "-o", "out"),
+    "preprocess": ("export", "--target", "onnx", "--preprocess", "FILE.json", "-o", "out"),
+    "labels": ("export", "--target", "onnx", "--labels", "FILE.txt", "-o", "out"),
+    "sweep": ("sweep", "FILE.toml", "-o", "out"),
+    "result": ("report", "FILE.json", "-o", "report.md"),
+}
+
+
+# Brackets and digits are labels as any other.
+CASES = [(one, content) for one in COMMANDS for content in BAD if (one, content[:1]) not in (("labels", "d"),)]
+
+
+@pytest.mark.parametrize(("command", "content"), CASES)
+def test_a_bad_file_is_refused_in_words_of_ours(
+    command: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = COMMANDS[command]
+    (name,) = [word for word in words if word.startswith("FILE")]
+    Path(name).write_bytes(BAD[content])
+    line = refusal(run(*words))
+    assert [word for word in FOREIGN if word in line] == []
+    Path(name).unlink()
+    Path(name).mkdir()
+    assert [word for word in FOREIGN if word in refusal(run(*words))] == []
