@@ -47,7 +47,7 @@ from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
 from mobileclip_deploy.export.smallest.trials import START, Trials, going_down, going_up
 from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
 from mobileclip_deploy.files import write_whole
-from mobileclip_deploy.model.precision import parse_precisions, precision_label, precision_of
+from mobileclip_deploy.model.precision import parse_precisions, precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, about, silent
@@ -449,8 +449,8 @@ def _fallen_back(log: SearchLog, passed: Trial | None) -> tuple[str, ...]:
     undecided = [one for one in log.trials if one.outcome == "undecided" and one.bytes is not None]
     told += _more(undecided)
     if passed is not None:
-        label = precision_label(passed.precisions)
-        told += f"; {_named(passed)} passed and is larger: `precision='{label}'` writes it"
+        asked = ",".join(f"{tower}={precision}" for tower, precision in passed.precisions.items())
+        told += f"; {_named(passed)} passed and is larger: `precision='{asked}'` writes it"
     return (told,)
 
 

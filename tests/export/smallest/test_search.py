@@ -163,7 +163,7 @@ def test_too_few_pictures_write_the_default_precision_and_not_something_larger(
     (note,) = found.report.notes
     assert "nothing smaller than the default precision passed; that is written: image fp16, text fp16 (" in note
     assert re.search(r"undecided, since samples has too few pictures.*; about [\d,]+ more would tell of image ", note)
-    assert note.endswith("passed and is larger: `precision='fp32'` writes it")
+    assert note.endswith("passed and is larger: `precision='image=fp32,text=fp32'` writes it")
 
 
 def test_without_anything_that_passes_the_default_precision_is_written_where_it_is_small_enough(
